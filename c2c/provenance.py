@@ -1,0 +1,100 @@
+"""A JSON file beside each artefact that says where it comes from (design §6). Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "datasets", "lm_eval", "accelerate", "snakemake", "pandas", "numpy", "scipy", "pyarrow")
+SUFFIX = ".provenance.json"
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file; of a folder: of the names and hashes of its files in sorted order."""
+    if path.is_dir():
+        lines = (f"{file.relative_to(path)} {file_hash(file)}" for file in sorted(path.rglob("*")) if file.is_file())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of `settings` as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that `path` either holds all of it or what it held before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+@contextmanager
+def stamp(artefact: Path | str, *, inputs: Iterable[Path | str] = (), settings: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Run the block that makes `artefact`, then write ``<artefact>.provenance.json`` beside it.
+
+    The block may add entries of its own (model and data revisions) to the dictionary that it is given.
+    Nothing is written when the block fails.
+    """
+    started, notes = time.perf_counter(), {}  # type: float, dict[str, Any]
+    yield notes
+    record = {
+        "artefact": Path(artefact).name,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "settings": dict(settings or {}),
+        "settings_sha256": settings_hash(settings or {}),
+        "inputs": {str(path): file_hash(Path(path)) for path in inputs},
+        "code": _code(),
+        "packages": _packages(),
+        "hardware": _hardware(),
+        "wall_time_s": round(time.perf_counter() - started, 3),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        **notes,
+    }
+    target = Path(f"{artefact}{SUFFIX}")
+    write_atomically(target, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def _code() -> dict[str, Any]:
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def _packages() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware() -> dict[str, Any]:
+    described: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count()}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        described["gpu"] = torch.cuda.get_device_name(0)
+    return described
