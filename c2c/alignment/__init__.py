@@ -1,0 +1,1 @@
+"""Which Sharer layer and which Sharer token each Receiver layer and token reads."""

@@ -1,0 +1,1 @@
+"""Evaluation: methods, controls, records and their scores. Importing this package imports no torch."""

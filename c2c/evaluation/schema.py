@@ -1,0 +1,123 @@
+"""The columns of the two kinds of record, in one place (design §6). Imports no torch.
+
+An *answer record* is one row a question x method, a *latency record* one row a question x method x repeat. Whoever
+writes them casts to the schema here (`to_table`), whoever reads them gets the same types back (`read_records`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from c2c.errors import RefusedError
+
+METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged", "c2c_zeroed")
+SCORINGS = ("exact", "likelihood", "letter")
+PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
+
+Columns = dict[str, tuple[pa.DataType, str]]
+
+_RUN: Columns = {
+    "scale": (pa.string(), "smoke, trial, laptop or paper"),
+    "pair": (pa.string(), "id of the pair; always filled"),
+    "receiver": (pa.string(), "id of the Receiver; always filled"),
+    "sharer": (pa.string(), "id of the Sharer; always filled"),
+    "recipe": (pa.string(), "how the fuser was trained; empty for a method without a fuser"),
+    "alignment": (pa.string(), "token alignment of the fuser; empty for a method without a fuser"),
+    "method": (pa.string(), "what answered: one of METHODS"),
+    "seed": (pa.int64(), "training seed of the fuser; null for a method without a fuser"),
+    "benchmark": (pa.string(), "id of the benchmark"),
+}
+
+RECORD_COLUMNS: Columns = {
+    **_RUN,
+    "subset": (pa.string(), "part of the benchmark that the question belongs to; may be empty"),
+    "scoring": (pa.string(), "rule that decides what is correct: one of SCORINGS"),
+    "question_id": (pa.string(), "id of the question within its benchmark"),
+    "question_hash": (pa.string(), "hash of the prepared question"),
+    "prompt_hash": (pa.string(), "hash of the prompt as the answering model read it"),
+    "gold": (pa.string(), "the gold answer; its letter where scoring is letter"),
+    "choices": (pa.list_(pa.string()), "answer options in order; null for a free answer"),
+    "choice_scores": (pa.list_(pa.float64()), "log-likelihood sum of each option; scoring likelihood only"),
+    "choice_tokens": (pa.list_(pa.int64()), "tokens of each option; scoring likelihood only"),
+    "output_text": (pa.string(), "generated text; null where nothing was generated"),
+    "output_ids": (pa.list_(pa.int64()), "generated token ids; null where nothing was generated"),
+    "message": (pa.string(), "what the Sharer wrote to the Receiver; method t2t only"),
+    "sharer_question_id": (pa.string(), "whose question the Sharer read; null where it read none"),
+    "routed_to": (pa.string(), "receiver or sharer; method routing only"),
+    "confidence": (pa.float64(), "the Receiver's confidence that the router used; method routing only"),
+    "tokens_in": (pa.int64(), "tokens that the answering model read"),
+    "tokens_out": (pa.int64(), "tokens that the answering model wrote"),
+    "sharer_tokens_in": (pa.int64(), "tokens that the Sharer read beside that"),
+    "sharer_tokens_out": (pa.int64(), "tokens that the Sharer wrote beside that"),
+    "time_s": (pa.float64(), "seconds for this question; in a batch: the batch's time shared equally"),
+    "error": (pa.string(), "why the question failed; null or empty for an answered one"),
+}
+
+LATENCY_COLUMNS: Columns = {
+    **_RUN,
+    "question_id": (pa.string(), "id of the question within its benchmark"),
+    "repeat": (pa.int64(), "number of the measurement, from 0"),
+    "sharer_prefill_s": (pa.float64(), "seconds in which the Sharer read its prompt"),
+    "sharer_decode_s": (pa.float64(), "seconds in which the Sharer wrote"),
+    "fusion_s": (pa.float64(), "seconds in which caches were fused"),
+    "receiver_prefill_s": (pa.float64(), "seconds in which the Receiver read its prompt"),
+    "receiver_decode_s": (pa.float64(), "seconds in which the Receiver wrote"),
+    "total_s": (pa.float64(), "seconds from question to answer, measured on its own"),
+    "sharer_tokens_in": (pa.int64(), "tokens that the Sharer read"),
+    "sharer_tokens_out": (pa.int64(), "tokens that the Sharer wrote"),
+    "receiver_tokens_in": (pa.int64(), "tokens that the Receiver read"),
+    "receiver_tokens_out": (pa.int64(), "tokens that the Receiver wrote"),
+}
+
+
+def _schema(columns: Columns) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()])
+
+
+RECORD_SCHEMA = _schema(RECORD_COLUMNS)
+LATENCY_SCHEMA = _schema(LATENCY_COLUMNS)
+
+
+def to_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """Cast `frame` to `schema`, columns in the schema's order.
+
+    Raises:
+        RefusedError: A column is missing, unknown, or holds values of another type.
+    """
+    check_columns(list(frame.columns), schema)
+    try:
+        return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise RefusedError("Records hold values of the schema's types", str(error), "Convert the values first") from error
+
+
+def read_records(paths: Iterable[Path | str], schema: pa.Schema = RECORD_SCHEMA) -> pd.DataFrame:
+    """Read parquet files of one schema into one frame; integers stay integers where values are missing (Int64).
+
+    Raises:
+        RefusedError: No path is given, or a file has missing or unknown columns.
+    """
+    tables = [_read(Path(path), schema) for path in paths]
+    if not tables:
+        raise RefusedError("At least one file of records is read", [], "Name the parquet files")
+    frame = pa.concat_tables(tables).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return frame
+
+
+def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:
+    """Refuse missing and unknown columns."""
+    if missing := [name for name in schema.names if name not in columns]:
+        raise RefusedError(f"{where} have every column of the schema", {"missing": missing}, "Write them with to_table")
+    if unknown := [name for name in columns if name not in schema.names]:
+        raise RefusedError(f"{where} have no column beside the schema's", {"unknown": unknown}, "Drop them or extend the schema")
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    table = pq.read_table(path)
+    check_columns(table.column_names, schema, where=f"Records in {path}")
+    return table.select(schema.names).cast(schema)

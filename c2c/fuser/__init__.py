@@ -1,0 +1,1 @@
+"""The Fuser of one Receiver layer, and the stack of all of them."""

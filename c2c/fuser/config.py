@@ -1,0 +1,123 @@
+"""Sizes and parts of a Fuser, and the named ablation variants (reference spec §1.1 and §1.6)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from c2c.errors import RefusedError, check_choice
+from c2c.types import CacheShape
+
+GATE_NOISES = ("gumbel", "logistic")
+
+VARIANTS: dict[str, dict[str, bool]] = {
+    "full": {"weighted": True, "gated": True, "reads_receiver": True},
+    "unweighted": {"weighted": False, "gated": True, "reads_receiver": True},
+    "fuse": {"weighted": False, "gated": False, "reads_receiver": True},
+    "project": {"weighted": False, "gated": False, "reads_receiver": False},
+    "ungated": {"weighted": True, "gated": False, "reads_receiver": True},
+}
+"""Ablation levels 0 to 4 of the reference, in its order; the paper's rows are project, + fuse (``fuse``), + gate (``full``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuserConfig:
+    """Everything that fixes the parameters and the formula of one Fuser.
+
+    Args:
+        sharer_heads: KV heads of the Sharer (Hs).
+        sharer_head_dim: Head dimension of the Sharer (Ds).
+        receiver_heads: KV heads of the Receiver (Ht).
+        receiver_head_dim: Head dimension of the Receiver (Dt).
+        hidden_dim: Width of the hidden states.
+        intermediate_dim: Inner width of the residual FFN blocks.
+        num_layers: Depth; the projection branch has ``num_layers - 2`` blocks of its own. At least 3.
+        dropout: Dropout inside the blocks, in training only.
+        initial_temperature: Temperature of the gate at the first training step.
+        final_temperature: Temperature after `anneal_steps` steps.
+        anneal_steps: Optimiser steps over which the temperature falls geometrically.
+        weighted: Whether each token and head has a dynamic weight.
+        gated: Whether keys and values each have a learned gate.
+        reads_receiver: Whether the Receiver's cache is an input and is added to the output.
+        gate_noise: ``gumbel``: one Gumbel sample as in the reference; ``logistic``: the difference of two.
+
+    Raises:
+        RefusedError: If a size or probability is out of range, or the noise is unknown.
+    """
+
+    sharer_heads: int
+    sharer_head_dim: int
+    receiver_heads: int
+    receiver_head_dim: int
+    hidden_dim: int = 1024
+    intermediate_dim: int = 1024
+    num_layers: int = 3
+    dropout: float = 0.1
+    initial_temperature: float = 1.0
+    final_temperature: float = 0.001
+    anneal_steps: int = 1929
+    weighted: bool = True
+    gated: bool = True
+    reads_receiver: bool = True
+    gate_noise: str = "gumbel"
+
+    def __post_init__(self) -> None:
+        for name in ("sharer_heads", "sharer_head_dim", "receiver_heads", "receiver_head_dim"):
+            _at_least(name, getattr(self, name), 1)
+        for name, least in (("hidden_dim", 1), ("intermediate_dim", 1), ("num_layers", 3), ("anneal_steps", 1)):
+            _at_least(name, getattr(self, name), least)
+        if not 0 <= self.dropout < 1:
+            raise RefusedError("dropout must be in [0, 1)", self.dropout, "Choose a probability, such as 0.1")
+        if not 0 < self.final_temperature <= self.initial_temperature:
+            raise RefusedError(
+                "The gate's temperature must fall to a positive value",
+                (self.initial_temperature, self.final_temperature),
+                "Choose 0 < final_temperature <= initial_temperature",
+            )
+        check_choice("gate_noise", self.gate_noise, GATE_NOISES)
+
+    @property
+    def sharer_width(self) -> int:
+        """Cs = Hs · Ds."""
+        return self.sharer_heads * self.sharer_head_dim
+
+    @property
+    def receiver_width(self) -> int:
+        """Ct = Ht · Dt."""
+        return self.receiver_heads * self.receiver_head_dim
+
+    @classmethod
+    def between(cls, sharer: CacheShape, receiver: CacheShape, *, variant: str = "full", **sizes: Any) -> FuserConfig:
+        """The config that fits two caches, in one of the named variants.
+
+        Raises:
+            RefusedError: If the variant is unknown or a size is out of range.
+        """
+        check_choice("A Fuser variant", variant, VARIANTS)
+        shapes = {
+            "sharer_heads": sharer.heads,
+            "sharer_head_dim": sharer.head_dim,
+            "receiver_heads": receiver.heads,
+            "receiver_head_dim": receiver.head_dim,
+        }
+        return cls(**shapes, **VARIANTS[variant], **sizes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON has them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FuserConfig:
+        """The config that `to_dict` wrote.
+
+        Raises:
+            RefusedError: If a key is unknown.
+        """
+        for name in values:
+            check_choice("A key of a Fuser's config", name, [field.name for field in fields(cls)])
+        return cls(**values)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise RefusedError(f"{name} must be a whole number of at least {least}", value, f"Set {name} to {least} or more")

@@ -1,0 +1,189 @@
+"""The Fuser of one Receiver layer: project the Sharer's keys and values, weight them, gate them, add them.
+
+The formulas are those of the reference spec §1.2, parameter names those of the published fusers (§1.4). Keys and
+values have two separate, identical halves that share nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from c2c.errors import RefusedError
+from c2c.fuser.config import FuserConfig
+from c2c.types import HALVES, Half, KeyValue
+
+
+class ResidualBlock(nn.Module):
+    """``x + dropout(W2 gelu(W1 rms_norm(x)))`` with exact GELU and no biases; ``(..., width)`` to the same shape."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.w1 = nn.Linear(width, inner, bias=False)
+        self.w2 = nn.Linear(inner, width, bias=False)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block's output to its input."""
+        inner = self.w2(functional.gelu(self.w1(self.norm(x))))
+        return x + functional.dropout(inner, self.dropout, self.training)
+
+
+class BlockChain(nn.Module):
+    """Residual blocks one after the other."""
+
+    def __init__(self, count: int, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualBlock(width, inner, dropout) for _ in range(count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., width)`` to the same shape."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Fuser(nn.Module):
+    """Fuses one Receiver layer's cache with one Sharer layer's (paper §3.3; reference spec §1.2).
+
+    For keys and for values: ``out = receiver + gate · weight · projection``, where projection and weight are functions
+    of the Sharer's and the Receiver's states at the same token. In training the gate is a relaxed sample at the
+    current temperature; at inference it is 1 if its logit is above 0, else 0, and a closed half costs nothing.
+
+    Args:
+        config: Sizes and parts.
+    """
+
+    gate_temperature: Tensor
+
+    def __init__(self, config: FuserConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, inner, dropout = config.hidden_dim, config.intermediate_dim, config.dropout
+        joined = config.sharer_width + (config.receiver_width if config.reads_receiver else 0)
+        if config.gated:
+            for half in HALVES:
+                self.register_parameter(f"{half}_gate_logit", nn.Parameter(torch.zeros(())))
+            self.register_buffer("gate_temperature", torch.tensor(config.initial_temperature))
+        self._add_halves("in", lambda: nn.Linear(joined, width))
+        self._add_halves("mlp1", lambda: BlockChain(1, width, inner, dropout))
+        if config.weighted:
+            self._add_halves("scalar_mlp2", lambda: BlockChain(1, width, width, dropout))
+            self._add_halves("scalar_head", lambda: nn.Linear(width, config.receiver_heads))
+        self._add_halves("proj_mlp2", lambda: BlockChain(config.num_layers - 2, width, inner, dropout))
+        self._add_halves("proj_out", lambda: nn.Linear(width, config.receiver_width))
+
+    def _add_halves(self, part: str, build) -> None:  # type: ignore[no-untyped-def]
+        for half in HALVES:
+            self.add_module(f"{half}_{part}", build())
+
+    def _part(self, half: Half, part: str) -> nn.Module:
+        return self.get_submodule(f"{half}_{part}")
+
+    def gate_logit(self, half: Half) -> Tensor | None:
+        """The gate's logit ``()``, or None in a variant without gates."""
+        return self.get_parameter(f"{half}_gate_logit") if self.config.gated else None
+
+    def is_open(self, half: Half) -> bool:
+        """Whether this half takes part at inference."""
+        logit = self.gate_logit(half)
+        return logit is None or bool(logit > 0)
+
+    def anneal(self, step: int) -> None:
+        """Set the gate's temperature for optimiser step `step`: ``τ0 (τ1 / τ0) ** min(step / anneal_steps, 1)``."""
+        if self.config.gated:
+            first, last = self.config.initial_temperature, self.config.final_temperature
+            self.gate_temperature.fill_(first * (last / first) ** min(step / self.config.anneal_steps, 1.0))
+
+    def forward(self, sharer: KeyValue, receiver: KeyValue) -> KeyValue:
+        """Fuse keys and values of the same tokens.
+
+        Args:
+            sharer: Keys and values ``(B, Hs, N, Ds)``.
+            receiver: Keys and values ``(B, Ht, N, Dt)``.
+
+        Returns:
+            Keys and values ``(B, Ht, N, Dt)``; in float32 where an open gate of lower precision was applied at
+            inference (reference spec §1.3), to be rounded once by whoever stores them.
+
+        Raises:
+            RefusedError: If heads, head dimensions, batch or tokens do not fit.
+        """
+        self._check(sharer, receiver)
+        inputs: dict[Half, tuple[Tensor, Tensor]] = {
+            "key": (sharer[0], receiver[0]),
+            "value": (sharer[1], receiver[1]),
+        }
+        active: list[Half] = [half for half in HALVES if self.training or self.is_open(half)]
+        # Each step is done for both halves before the next: the order in which random numbers are drawn is the spec's.
+        hidden = {half: self._part(half, "mlp1")(self._part(half, "in")(self._join(*inputs[half]))) for half in active}
+        projected = {half: self._project(half, hidden[half]) for half in active}
+        if self.config.weighted:
+            projected = {half: self._weight(half, hidden[half]) * projected[half] for half in active}
+        if self.config.gated:
+            projected = {half: self._gate(half, projected[half]) * projected[half] for half in active}
+        if self.config.reads_receiver:
+            projected = {half: inputs[half][1] + projected[half] for half in active}
+        keys, values = (projected.get(half, inputs[half][1]) for half in HALVES)
+        return keys, values
+
+    def dynamic_weights(self, sharer: KeyValue, receiver: KeyValue) -> tuple[Tensor, Tensor]:
+        """The weights of each token and KV head for keys and values, ``(B, Ht, N, 1)`` in (0, 1).
+
+        Raises:
+            RefusedError: In a variant without weights.
+        """
+        if not self.config.weighted:
+            raise RefusedError("Dynamic weights need a weighted variant", "weighted=False", "Use the variant full")
+        pairs = zip(HALVES, sharer, receiver, strict=True)
+        hidden = [(half, self._part(half, "mlp1")(self._part(half, "in")(self._join(s, r)))) for half, s, r in pairs]
+        keys, values = (self._weight(half, states) for half, states in hidden)
+        return keys, values
+
+    def _join(self, sharer: Tensor, receiver: Tensor) -> Tensor:
+        flat = sharer.transpose(1, 2).flatten(2)
+        return torch.cat([flat, receiver.transpose(1, 2).flatten(2)], dim=-1) if self.config.reads_receiver else flat
+
+    def _project(self, half: Half, hidden: Tensor) -> Tensor:
+        flat = self._part(half, "proj_out")(self._part(half, "proj_mlp2")(hidden))
+        return flat.unflatten(-1, (self.config.receiver_heads, self.config.receiver_head_dim)).transpose(1, 2)
+
+    def _weight(self, half: Half, hidden: Tensor) -> Tensor:
+        scores = self._part(half, "scalar_head")(self._part(half, "scalar_mlp2")(hidden))
+        return torch.sigmoid(scores).transpose(1, 2).unsqueeze(-1)
+
+    def _gate(self, half: Half, projected: Tensor) -> Tensor:
+        logit = self.get_parameter(f"{half}_gate_logit")
+        if not self.training:
+            return torch.ones((1, 1, 1, 1), dtype=torch.float32, device=logit.device)
+        noise = self._gumbel(projected[..., :1])
+        if self.config.gate_noise == "logistic":
+            noise = noise - self._gumbel(projected[..., :1])
+        return torch.sigmoid((logit + noise) / self.gate_temperature)
+
+    @staticmethod
+    def _gumbel(like: Tensor) -> Tensor:
+        uniform = torch.rand_like(like)
+        return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
+
+    def _check(self, sharer: KeyValue, receiver: KeyValue) -> None:
+        config = self.config
+        for states, heads, width, name in (
+            (sharer, config.sharer_heads, config.sharer_head_dim, "Sharer"),
+            (receiver, config.receiver_heads, config.receiver_head_dim, "Receiver"),
+        ):
+            for tensor in states:
+                if tensor.dim() != 4 or tensor.shape[1] != heads or tensor.shape[3] != width:
+                    raise RefusedError(
+                        f"The {name}'s keys and values must be (B, {heads}, N, {width})",
+                        tuple(tensor.shape),
+                        f"Use a Fuser that was made for this {name}'s config",
+                    )
+        if sharer[0].shape[0] != receiver[0].shape[0] or sharer[0].shape[2] != receiver[0].shape[2]:
+            raise RefusedError(
+                "Sharer and Receiver must have the same batch and as many tokens",
+                (tuple(sharer[0].shape), tuple(receiver[0].shape)),
+                "Align the Sharer's tokens with the Receiver's first (c2c.alignment.tokens)",
+            )

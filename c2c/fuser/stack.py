@@ -1,0 +1,128 @@
+"""All Fusers between one Sharer and the Receiver, each with the Sharer layer that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from c2c.alignment.layers import align_layers
+from c2c.errors import RefusedError
+from c2c.fuser.config import FuserConfig
+from c2c.fuser.layer import Fuser
+from c2c.types import HALVES, CacheShape, KeyValue
+
+
+@dataclass(frozen=True)
+class Link:
+    """Receiver layer `receiver_layer` is fused with Sharer layer `sharer_layer` by Fuser number `fuser` of the stack."""
+
+    receiver_layer: int
+    sharer_layer: int
+    fuser: int
+
+
+class FuserStack(nn.Module):
+    """The Fusers of one pair. Receiver layers without a link stay as they are.
+
+    Args:
+        sharer: Cache sizes of the Sharer.
+        receiver: Cache sizes of the Receiver.
+    """
+
+    def __init__(self, sharer: CacheShape, receiver: CacheShape) -> None:
+        super().__init__()
+        self.sharer, self.receiver = sharer, receiver
+        self.fusers = nn.ModuleList()
+        self.links: dict[int, Link] = {}
+
+    @classmethod
+    def between(cls, sharer: Any, receiver: Any, *, layer_alignment: str = "terminal", **fuser: Any) -> FuserStack:
+        """One new Fuser for each Receiver layer, linked by a layer alignment.
+
+        Args:
+            sharer: The Sharer's Hugging Face config.
+            receiver: The Receiver's Hugging Face config.
+            layer_alignment: ``terminal`` or ``nearest``.
+            **fuser: Variant and sizes, as `FuserConfig.between` takes them.
+
+        Raises:
+            RefusedError: If an argument is unknown or out of range.
+        """
+        stack = cls(CacheShape.of(sharer), CacheShape.of(receiver))
+        config = FuserConfig.between(stack.sharer, stack.receiver, **fuser)
+        for layer, source in enumerate(align_layers(layer_alignment, stack.receiver.layers, stack.sharer.layers)):
+            stack.link(layer, source, Fuser(config))
+        return stack
+
+    def link(self, receiver_layer: int, sharer_layer: int, fuser: Fuser) -> None:
+        """Fuse a Receiver layer with a Sharer layer through `fuser`, which joins the stack if it is new.
+
+        Raises:
+            RefusedError: If a layer does not exist, the Receiver layer is linked already, or sizes do not fit.
+        """
+        for name, layer, layers in (
+            ("Receiver", receiver_layer, self.receiver.layers),
+            ("Sharer", sharer_layer, self.sharer.layers),
+        ):
+            if not 0 <= layer < layers:
+                raise RefusedError(f"The {name} has layers 0 to {layers - 1}", layer, "Link an existing layer")
+        if receiver_layer in self.links:
+            raise RefusedError(
+                "A Receiver layer takes one Sharer layer",
+                f"a second link for layer {receiver_layer}",
+                "Link each Receiver layer once per Sharer",
+            )
+        self._check_sizes(fuser.config)
+        known = [member is fuser for member in self.fusers]
+        if not any(known):
+            self.fusers.append(fuser)
+            known.append(True)
+        self.links[receiver_layer] = Link(receiver_layer, sharer_layer, known.index(True))
+
+    def _check_sizes(self, config: FuserConfig) -> None:
+        has = (config.sharer_heads, config.sharer_head_dim, config.receiver_heads, config.receiver_head_dim)
+        needs = (self.sharer.heads, self.sharer.head_dim, self.receiver.heads, self.receiver.head_dim)
+        if has != needs:
+            raise RefusedError(
+                f"A Fuser of this pair must have (Hs, Ds, Ht, Dt) = {needs}",
+                has,
+                "Create it from these two models' configs with create_c2c_projector",
+            )
+
+    def fuser_of(self, receiver_layer: int) -> Fuser:
+        """The Fuser of a linked Receiver layer."""
+        fuser = self.fusers[self.links[receiver_layer].fuser]
+        assert isinstance(fuser, Fuser)
+        return fuser
+
+    def forward(self, sharer: Sequence[KeyValue], receiver: Sequence[KeyValue]) -> list[KeyValue]:
+        """Fuse every linked layer.
+
+        Args:
+            sharer: S layers of keys and values ``(B, Hs, N, Ds)``.
+            receiver: T layers of keys and values ``(B, Ht, N, Dt)``.
+
+        Returns:
+            T layers of keys and values ``(B, Ht, N, Dt)``; unlinked layers are the Receiver's own tensors.
+        """
+        fused = list(receiver)
+        for layer, link in sorted(self.links.items()):
+            fused[layer] = self.fuser_of(layer)(sharer[link.sharer_layer], receiver[layer])
+        return fused
+
+    def anneal(self, step: int) -> None:
+        """Set the gates' temperature of all Fusers for optimiser step `step`."""
+        for fuser in self.fusers:
+            fuser.anneal(step)
+
+    def gate_logits(self) -> list[tuple[int, str, Tensor | None]]:
+        """(Receiver layer, half, logit or None) for each linked layer and half."""
+        return [(layer, half, self.fuser_of(layer).gate_logit(half)) for layer in sorted(self.links) for half in HALVES]
+
+    def open_share(self) -> float:
+        """Share of halves that are open at inference, 0 to 1."""
+        open_halves = [self.fuser_of(layer).is_open(half) for layer in self.links for half in HALVES]
+        return sum(open_halves) / len(open_halves) if open_halves else 0.0

@@ -1,0 +1,50 @@
+"""Shape letters and the few types that every floor shares.
+
+Letters, fixed here for the whole package (design §2): ``B`` batch, ``N`` tokens, ``T``/``S`` Receiver/Sharer
+layers, ``Ht``/``Hs`` their KV heads, ``Dt``/``Ds`` their head dimensions, ``V`` vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from c2c.errors import RefusedError
+
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values of one layer, each ``(B, H, N, D)``, as the model's cache holds them: after k-norm and RoPE."""
+
+Half = Literal["key", "value"]
+HALVES: tuple[Half, Half] = ("key", "value")
+
+Fusion = Literal["sequential", "parallel"]
+FUSIONS = ("sequential", "parallel")
+
+LAYER_ALIGNMENTS = ("terminal", "nearest")
+TOKEN_ALIGNMENTS = ("span", "first", "longest")
+
+
+class CacheShape(NamedTuple):
+    """Sizes of a model's KV-cache: ``layers`` (T or S), ``heads`` (Ht or Hs), ``head_dim`` (Dt or Ds)."""
+
+    layers: int
+    heads: int
+    head_dim: int
+
+    @classmethod
+    def of(cls, config: Any) -> CacheShape:
+        """Read the sizes from a Hugging Face model config.
+
+        Raises:
+            RefusedError: If the config has no attention heads, so its cache is not keys and values.
+        """
+        heads = getattr(config, "num_attention_heads", None)
+        if not heads:
+            raise RefusedError(
+                "A model's cache must hold keys and values per attention head",
+                getattr(config, "model_type", type(config).__name__),
+                "Use a decoder model with attention in every layer",
+            )
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return cls(config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, head_dim)
