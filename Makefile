@@ -1,0 +1,83 @@
+# make smoke   set-up and the whole workflow on tiny models that are trained on the spot
+# make test    set-up and the test suite
+# make verify  every committed number recomputed from its per-question records; needs no torch
+# make lint    ruff, mypy, snakefmt, snakemake --lint
+# make setup   the environment alone; make lock, make clean: see below
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SMALL_VENV := .venv-verify
+SMALL_STAMP := $(SMALL_VENV)/.installed
+WORKERS ?= 2
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONNOUSERSITE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup smoke test lint format verify lock clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -5
+
+define need_python
+@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
+	Install python3.11 and python3.11-venv, or name another: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed and '$(PYTHON)' is \
+	$$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing. \
+	On Debian and Ubuntu: apt install python3.11-venv"; exit 1; }
+endef
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(need_python)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) (about 2 GB on disk; some minutes, quick when run again) ..."
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+smoke: $(STAMP)
+	snakemake --profile smoke
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(STAMP)
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: $(STAMP)
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+# The full environment is used where it exists; otherwise four packages at their locked versions are enough.
+verify:
+	@if test -e $(STAMP); then $(BIN)/python -m paper.verify; \
+	else $(MAKE) --no-print-directory $(SMALL_STAMP) && $(SMALL_VENV)/bin/python -m paper.verify; fi
+
+$(SMALL_STAMP): requirements.lock
+	$(need_python)
+	test -x $(SMALL_VENV)/bin/python || $(PYTHON) -m venv $(SMALL_VENV)
+	$(SMALL_VENV)/bin/python -m pip install --quiet --only-binary :all: --constraint requirements.lock pandas pyarrow scipy pyyaml
+	touch $@
+
+# New exact versions from the ranges in pyproject.toml.
+lock:
+	$(need_python)
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --editable '.[workflow,dev]'
+	{ sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --all --exclude-editable \
+		| grep -v '^pip==' | sed 's/+cpu$$//'; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(VENV) $(SMALL_VENV) .venv-lock .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info
