@@ -91,13 +91,23 @@ def to_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     """
     check_columns(list(frame.columns), schema)
     try:
-        return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise RefusedError("Records hold values of the schema's types", str(error), "Convert the values first") from error
+        return pa.table([_array(frame[field.name], field.type) for field in schema], schema=schema)
+    except pa.ArrowException as error:
+        raise RefusedError("Records hold values of the schema's types", str(error), "Convert them first") from error
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A frame in which integers stay integers where values are missing (Int64)."""
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+def conform(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
+    """`frame` as it would be read back from its file, with a new index."""
+    return to_frame(to_table(frame, schema))
 
 
 def read_records(paths: Iterable[Path | str], schema: pa.Schema = RECORD_SCHEMA) -> pd.DataFrame:
-    """Read parquet files of one schema into one frame; integers stay integers where values are missing (Int64).
+    """Read parquet files of one schema into one frame.
 
     Raises:
         RefusedError: No path is given, or a file has missing or unknown columns.
@@ -105,8 +115,7 @@ def read_records(paths: Iterable[Path | str], schema: pa.Schema = RECORD_SCHEMA)
     tables = [_read(Path(path), schema) for path in paths]
     if not tables:
         raise RefusedError("At least one file of records is read", [], "Name the parquet files")
-    frame = pa.concat_tables(tables).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-    return frame
+    return to_frame(pa.concat_tables(tables))
 
 
 def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:
@@ -114,7 +123,12 @@ def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records")
     if missing := [name for name in schema.names if name not in columns]:
         raise RefusedError(f"{where} have every column of the schema", {"missing": missing}, "Write them with to_table")
     if unknown := [name for name in columns if name not in schema.names]:
-        raise RefusedError(f"{where} have no column beside the schema's", {"unknown": unknown}, "Drop them or extend the schema")
+        raise RefusedError(f"{where} have no column beside the schema's", {"unknown": unknown}, "Drop them")
+
+
+def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
+    """An empty column has no type of its own that could be cast."""
+    return pa.nulls(len(column), kind) if column.isna().all() else pa.array(column, type=kind, from_pandas=True)
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:

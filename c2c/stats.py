@@ -1,0 +1,239 @@
+"""Intervals and paired tests over questions and seeds (design §4). Imports no torch.
+
+Answers of one method on one benchmark are a frame of zeros and ones, questions as rows (`Q`), training seeds as
+columns (`S`). A method without training has the single column `NO_SEED`. Values are fractions, not percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, bootstrap
+
+from c2c.errors import RefusedError
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+NO_SEED = -1
+GAINS = {
+    "system": ("c2c", "receiver"),
+    "pairing": ("c2c", "c2c_deranged"),
+    "communication": ("c2c", "adapter"),
+    "adaptation": ("adapter", "receiver"),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval; `n` questions, `seeds` training seeds."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: int
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same estimate in another unit, as in ``estimate.scaled(100)`` for percent."""
+        return replace(self, value=self.value * factor, low=self.low * factor, high=self.high * factor)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Discordant questions of two methods: `left_only` and `right_only` summed over seeds.
+
+    `p_value` is the largest of the seeds' exact two-sided p-values: answers of several seeds to one question are not
+    independent, so their counts are not pooled in a test.
+    """
+
+    left_only: int
+    right_only: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Values `(Q, S)` of one pair on one benchmark; cells of a pair share seeds, of a benchmark questions."""
+
+    values: pd.DataFrame
+    pair: str = ""
+    benchmark: str = ""
+
+    @property
+    def questions(self) -> tuple[str, tuple[object, ...]]:
+        """What is resampled together: the benchmark and its questions."""
+        return self.benchmark, tuple(self.values.index)
+
+    @property
+    def seeds(self) -> tuple[str, tuple[int, ...]]:
+        """What is resampled together: the pair and its training seeds."""
+        return self.pair, tuple(int(seed) for seed in self.values.columns)
+
+
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """95 % score interval of a proportion (Wilson 1927).
+
+    Raises:
+        RefusedError: `total` is not positive, or `successes` is not within 0..total.
+    """
+    if not (total > 0 and 0 <= successes <= total):
+        raise RefusedError("A proportion has 0 <= successes <= total, total > 0", (successes, total), "Count again")
+    interval = binomtest(int(successes), int(total)).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def paired_difference(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+    """The difference `left - right`, question by question and seed by seed: `(Q, S)`.
+
+    It covers the seeds that both have. A side without seeds is compared with every seed of the other.
+
+    Raises:
+        RefusedError: The questions differ, or both sides have seeds but none in common.
+    """
+    left, right = _pair_up(left, right)
+    return left.astype(float) - right.astype(float)
+
+
+def exact_mcnemar(left: pd.DataFrame, right: pd.DataFrame) -> McNemar:
+    """Exact McNemar test of two methods' answers (0 or 1), seed by seed."""
+    difference = paired_difference(left, right)
+    wins, losses = (difference > 0).sum(), (difference < 0).sum()
+    worst = max(_binomial_p(int(win), int(loss)) for win, loss in zip(wins, losses, strict=True))
+    return McNemar(int(wins.sum()), int(losses.sum()), worst)
+
+
+def crossed_bootstrap(cells: Sequence[Cell], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Replicates `(resamples,)` of the mean over cells, questions and seeds both drawn with replacement.
+
+    Two-way (crossed) bootstrap: a replicate draws questions once per benchmark and seeds once per pair, and weighs
+    every value by how often its question and its seed were drawn (Owen 2007, the pigeonhole bootstrap). Questions with
+    equal rows are interchangeable, so only the number of draws of each kind of row is drawn; this is exact.
+    """
+    rng = np.random.default_rng(seed)
+    ordered = sorted(cells, key=lambda cell: (cell.benchmark, cell.pair, cell.seeds))
+    seed_draws = {key: _draw(rng, np.ones(len(key[1])), resamples) for key in sorted({cell.seeds for cell in ordered})}
+    total = np.zeros(resamples)
+    for _, group in groupby(ordered, key=lambda cell: cell.questions):
+        together = list(group)
+        rows = np.hstack([cell.values.to_numpy(float) for cell in together])
+        kinds, counts = np.unique(rows, axis=0, return_counts=True)
+        by_column = _draw(rng, counts, resamples) @ kinds
+        edges = np.cumsum([cell.values.shape[1] for cell in together])[:-1]
+        for cell, by_seed in zip(together, np.split(by_column, edges, axis=1), strict=True):
+            total += (by_seed * seed_draws[cell.seeds]).sum(axis=1) / cell.values.size
+    return total / len(ordered)
+
+
+def mean_with_interval(cells: Sequence[Cell] | pd.DataFrame, seed: int = 0) -> Estimate:
+    """Mean over cells (each counts alike) with the 95 % percentile interval of `crossed_bootstrap`.
+
+    Raises:
+        RefusedError: There is no cell, or a cell has no value.
+    """
+    cells = [Cell(cells)] if isinstance(cells, pd.DataFrame) else list(cells)
+    shapes = [cell.values.shape for cell in cells]
+    if not cells or any(0 in shape for shape in shapes):
+        raise RefusedError("A mean needs at least one value", shapes, "Pass answered questions")
+    low, high = np.percentile(crossed_bootstrap(cells, seed=seed), _bounds())
+    value = float(np.mean([cell.values.to_numpy(float).mean() for cell in cells]))
+    questions = {cell.questions: len(cell.values) for cell in cells}
+    return Estimate(value, float(low), float(high), sum(questions.values()), min(shape[1] for shape in shapes))
+
+
+def accuracy_with_interval(answers: pd.DataFrame) -> Estimate:
+    """Share of right answers in `(Q, S)`: Wilson's interval for one seed, the crossed bootstrap for several.
+
+    Where all answers are right, or all wrong, a bootstrap would claim certainty: Wilson's over the questions is given.
+    """
+    values = answers.to_numpy(float)
+    if values.shape[1] > 1 and values.min() != values.max():
+        return mean_with_interval(answers)
+    low, high = wilson_interval(int(values[:, 0].sum()), len(values))
+    return Estimate(float(values.mean()), low, high, len(values), values.shape[1])
+
+
+def gain_decomposition(answers: Mapping[str, pd.DataFrame]) -> dict[str, Estimate | None]:
+    """The four gains of `GAINS` with paired intervals; None where one of the two methods has no answers."""
+    gains: dict[str, Estimate | None] = dict.fromkeys(GAINS)
+    for gain, (left, right) in GAINS.items():
+        if left in answers and right in answers:
+            gains[gain] = mean_with_interval(paired_difference(answers[left], answers[right]))
+    return gains
+
+
+def bootstrap_mean(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
+    """Mean of one value a question (a time, say) with its 95 % percentile bootstrap interval over the questions."""
+    sample = np.asarray(values, dtype=float)
+    if len(sample) == 0:
+        raise RefusedError("A mean needs at least one value", [], "Pass measured questions")
+    if len(sample) == 1:
+        return Estimate(float(sample[0]), float("nan"), float("nan"), 1, 1)
+    interval = _resample((sample,), np.mean, seed)
+    return Estimate(float(sample.mean()), *interval, len(sample), 1)
+
+
+def bootstrap_ratio(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
+    """mean(left) / mean(right) over the same questions in the same order, with a paired bootstrap interval."""
+    first, second = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
+    sizes = len(first), len(second)
+    if sizes[0] != sizes[1] or sizes[0] < 2:
+        raise RefusedError("A ratio compares the same two or more questions", sizes, "Pair the questions")
+    interval = _resample((first, second), _ratio_of_means, seed, paired=True)
+    return Estimate(float(first.mean() / second.mean()), *interval, len(first), 1)
+
+
+def _ratio_of_means(left: np.ndarray, right: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.mean(left, axis=axis) / np.mean(right, axis=axis)
+
+
+def _resample(
+    data: tuple[np.ndarray, ...], statistic: Callable[..., Any], seed: int, paired: bool = False
+) -> tuple[float, float]:
+    found = bootstrap(
+        data,
+        statistic,
+        paired=paired,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def _draw(rng: np.random.Generator, counts: np.ndarray, resamples: int) -> np.ndarray:
+    """How often each kind is drawn: `(resamples, kinds)`; as many draws as things counted."""
+    total = int(counts.sum())
+    return rng.multinomial(total, counts / total, size=resamples).astype(float)
+
+
+def _bounds() -> list[float]:
+    return [100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2]
+
+
+def _binomial_p(wins: int, losses: int) -> float:
+    return float(binomtest(wins, wins + losses, 0.5).pvalue) if wins + losses else 1.0
+
+
+def _pair_up(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if set(left.index) != set(right.index):
+        odd = sorted(map(str, set(left.index) ^ set(right.index)))
+        raise RefusedError("Paired methods answered the same questions", odd[:5], "Generate the missing answers first")
+    right = right.loc[left.index]
+    seedless = [list(side.columns) == [NO_SEED] for side in (left, right)]
+    if seedless[0] and not seedless[1]:
+        left = pd.concat([left[NO_SEED]] * right.shape[1], axis=1, keys=right.columns)
+    if seedless[1] and not seedless[0]:
+        right = pd.concat([right[NO_SEED]] * left.shape[1], axis=1, keys=left.columns)
+    common = [seed for seed in left.columns if seed in set(right.columns)]
+    if not common:
+        seeds = list(left.columns), list(right.columns)
+        raise RefusedError("Paired methods share training seeds", seeds, "Train both with the same seeds")
+    return left[common], right[common]

@@ -1,0 +1,178 @@
+"""Properties of scoring: what is correct, what is refused, what a score row says."""
+
+import pandas as pd
+import pytest
+
+from c2c.errors import RefusedError
+from c2c.evaluation import scoring
+from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_COLUMNS, RECORD_SCHEMA, read_records, to_table
+from tests.paper.builder import Bench, Run, make_latency, make_records, write
+
+RUNS = (Run("gap_a"), Run("gap_a", "c2c", "span", 0), Run("gap_a", "c2c", "span", 1))
+
+
+@pytest.fixture
+def records() -> pd.DataFrame:
+    return make_records(RUNS)
+
+
+def accuracy(
+    records: pd.DataFrame, method: str, seed: int | None = None, benchmark: str = "knowledge_gap_free"
+) -> pd.Series:
+    scores = scoring.score_records(records)
+    rows = scores[(scores.method == method) & (scores.benchmark == benchmark) & (scores.subset == "all")]
+    rows = rows[(rows.metric == "accuracy") & (rows.seed.isna() if seed is None else rows.seed == seed)]
+    return rows.iloc[0]
+
+
+@pytest.mark.parametrize("text", ["Rome", " rome", "ROME.", "rome .", "\nRome\n"])
+def test_exact_ignores_blanks_case_and_full_stop(text):
+    assert scoring.normalise(text) == scoring.normalise("rome")
+
+
+@pytest.mark.parametrize("text", ["rome, italy", "in rome", "romé", ""])
+def test_exact_accepts_nothing_more_than_the_answer(text):
+    assert scoring.normalise(text) != scoring.normalise("rome")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"),
+        ("(C)", "C"),
+        ("**D**", "D"),
+        ("b", None),
+        ("B. photosynthesis", "B"),
+        ("B) because A is wrong", "B"),
+        ("The correct answer is C", "C"),
+        ("The correct answer is (c).", "C"),
+        ("Answer: D", "D"),
+        ("The answer is **B**", "B"),
+        ("I first thought the answer is A. But the answer is D.", "D"),
+        ("A dog is an animal, so D.", "D"),
+        ("The answer is a plant", None),
+        ("The answer is A because of the heat", "A"),
+        ("the answer is b because of the heat", "B"),
+        ("B because of the heat", "B"),
+        ("I would say C", "C"),
+        ("Either B or C", None),
+        ("Option C is right, so C", "C"),
+        ("It's Dublin", None),
+        ("the capital of E", None),
+        ("", None),
+    ],
+)
+def test_letter_is_the_last_stated_answer_or_else_the_only_letter(text, letter):
+    assert scoring.extract_letter(text, options=4) == letter
+
+
+def test_letters_beyond_the_options_are_none():
+    assert scoring.extract_letter("E", options=4) is None and scoring.extract_letter("E", options=5) == "E"
+
+
+def test_likelihood_takes_the_best_choice(records):
+    row = records[(records.scoring == "likelihood") & (records.method == "sharer")].index[0]
+    assert scoring.mark(records)[row]
+    records.at[row, "choice_scores"] = [-2.0, -1.0, -1.5, -9.0]
+    assert scoring.mark(records)[row] == (records.at[row, "choices"][1] == records.at[row, "gold"])
+
+
+def test_a_choice_without_a_number_is_wrong(records):
+    row = records[(records.scoring == "likelihood") & (records.method == "sharer")].index[0]
+    records.at[row, "choice_scores"] = [float("nan")] * 4
+    assert not scoring.mark(records)[row]
+
+
+def test_letters_are_scored_from_generated_text():
+    assert accuracy(make_records((Run("gap_a"),), Bench(["openbookqa"])), "sharer", benchmark="openbookqa").value == 100
+
+
+def test_a_failed_question_counts_as_wrong(records):
+    row = records[(records.method == "sharer") & (records.benchmark == "knowledge_gap_free")].index[0]
+    assert accuracy(records, "sharer").value == 100
+    records.loc[row, ["error", "output_text"]] = ["out of memory", None]
+    assert (accuracy(records, "sharer").value, accuracy(records, "sharer").n) == (97.5, 40)
+    scores = scoring.score_records(records)
+    assert (
+        scores[(scores.metric == "failed") & (scores.method == "sharer") & (scores.subset == "all")].value.max() == 2.5
+    )
+
+
+def test_each_seed_has_its_row_and_each_subset_too(records):
+    scores = scoring.score_records(records)
+    rows = scores[(scores.method == "c2c") & (scores.metric == "accuracy") & (scores.benchmark == "knowledge_gap_free")]
+    assert rows[["seed", "subset", "n"]].to_numpy().tolist() == [
+        [seed, subset, n] for seed in (0, 1) for subset, n in (("all", 40), ("color", 20), ("home", 20))
+    ]
+
+
+def test_the_whole_is_the_mean_of_equal_subsets(records):
+    scores = scoring.score_records(records).set_index(["benchmark", "method", "seed", "metric", "subset"])["value"]
+    parts = scores.xs(0, level="seed").unstack("subset")
+    assert (parts["all"] - (parts["color"] + parts["home"]) / 2).abs().max() < 1e-9
+
+
+def test_no_subset_no_row(records):
+    assert set(scoring.score_records(records.assign(subset=""))["subset"]) == {"all"}
+
+
+def test_times_never_reach_scores(records):
+    text = scoring.scores_text(scoring.score_records(records))
+    assert text == scoring.scores_text(scoring.score_records(records.assign(time_s=7.0)))
+    assert "time" not in text.splitlines()[0]
+
+
+def test_the_order_of_records_changes_no_byte(records):
+    shuffled = records.sample(frac=1, random_state=1)
+    assert scoring.scores_text(scoring.score_records(records)) == scoring.scores_text(scoring.score_records(shuffled))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda r: r.drop(columns="gold"), "missing.*gold"),
+        (lambda r: r.assign(colour="red"), "unknown.*colour"),
+        (lambda r: pd.concat([r, r.iloc[:1]]), "answered once"),
+        (lambda r: r.iloc[1:], "same questions"),
+        (lambda r: r.assign(method=r.method.replace("t2t", "t2tt")), "known name"),
+        (lambda r: r.assign(scoring="fuzzy"), "known name"),
+        (lambda r: r.assign(gold=r.gold.where(r.index != 0, "nowhere")), "same question for all methods"),
+        (lambda r: r.assign(output_text=r.output_text.where(r.index != 0)), "output_text"),
+        (lambda r: r.assign(choice_scores=None), "one score a choice"),
+    ],
+)
+def test_records_that_would_give_a_wrong_score_are_refused(records, harm, message):
+    with pytest.raises(RefusedError, match=message):
+        scoring.score_records(harm(records))
+
+
+def test_methods_that_answered_other_questions_are_refused_even_if_as_many(records):
+    first, second = records.query("question_id != 'q000'"), records.query("question_id != 'q001'")
+    with pytest.raises(RefusedError, match="same questions"):
+        scoring.check_records(pd.concat([first[first.method == "sharer"], second[second.method == "receiver"]]))
+
+
+def test_records_survive_the_file(records, tmp_path):
+    read = read_records([write(records, tmp_path / "records.parquet")])
+    assert to_table(read, RECORD_SCHEMA).equals(to_table(records, RECORD_SCHEMA))
+    latency = read_records([write(make_latency(), tmp_path / "l.parquet", LATENCY_SCHEMA)], LATENCY_SCHEMA)
+    assert to_table(latency, LATENCY_SCHEMA).equals(to_table(make_latency(), LATENCY_SCHEMA))
+
+
+def test_values_of_another_type_are_refused(records):
+    with pytest.raises(RefusedError, match="types"):
+        to_table(records.assign(time_s="soon"), RECORD_SCHEMA)
+
+
+def test_reading_no_file_is_refused():
+    with pytest.raises(RefusedError, match="At least one file"):
+        read_records([])
+
+
+def test_every_column_says_what_it_means():
+    assert all(meaning for _, meaning in RECORD_COLUMNS.values())
+
+
+def test_scores_have_their_provenance(records, tmp_path):
+    scoring.score_files([write(records, tmp_path / "records.parquet")], tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv.provenance.json").is_file()

@@ -1,0 +1,160 @@
+"""Properties of the intervals and paired tests, on cases with known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from c2c import stats
+from c2c.errors import RefusedError
+from c2c.stats import NO_SEED, Cell
+
+
+def answers(values: list[list[int]], seeds: list[int]) -> pd.DataFrame:
+    return pd.DataFrame(values, index=[f"q{row}" for row in range(len(values))], columns=seeds)
+
+
+def random_answers(rate: float, seeds: list[int], questions: int = 200) -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    return answers((rng.random((questions, len(seeds))) < rate).astype(int).tolist(), seeds)
+
+
+def test_wilson_interval_is_newcombes_published_example():
+    low, high = stats.wilson_interval(81, 263)  # Newcombe 1998, table I: 0.2553, 0.3662
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def test_wilson_interval_of_no_success_begins_at_zero_and_has_width():
+    low, high = stats.wilson_interval(0, 20)
+    assert low == 0 and round(high, 4) == 0.1611  # Newcombe 1998: 0/20
+
+
+def test_impossible_proportion_is_refused():
+    with pytest.raises(RefusedError, match="successes"):
+        stats.wilson_interval(3, 2)
+
+
+def test_a_gain_of_identical_answers_is_zero_with_zero_width():
+    same = random_answers(0.4, [0, 1, 2])
+    gain = stats.mean_with_interval(stats.paired_difference(same, same))
+    assert (gain.value, gain.low, gain.high, gain.n, gain.seeds) == (0, 0, 0, 200, 3)
+
+
+def test_a_method_without_seeds_is_compared_with_every_seed():
+    difference = stats.paired_difference(answers([[1, 0], [1, 1]], [0, 1]), answers([[0], [1]], [NO_SEED]))
+    assert difference.to_numpy().tolist() == [[1, 0], [0, 0]]
+
+
+def test_methods_are_compared_on_the_seeds_they_share_whatever_the_order_of_questions():
+    left, right = answers([[1, 0], [0, 1]], [0, 1]), answers([[1], [0]], [1]).iloc[::-1]
+    assert stats.paired_difference(left, right).to_dict() == {1: {"q0": -1.0, "q1": 1.0}}
+
+
+def test_different_questions_are_refused():
+    with pytest.raises(RefusedError, match="same questions"):
+        stats.paired_difference(answers([[1]], [0]), answers([[1], [0]], [0]))
+
+
+def test_methods_without_a_common_seed_are_refused():
+    with pytest.raises(RefusedError, match="share training seeds"):
+        stats.paired_difference(answers([[1]], [0]), answers([[1]], [1]))
+
+
+def test_bootstrap_with_one_seed_has_the_binomial_standard_error():
+    sample = random_answers(0.3, [0])
+    rate = sample.to_numpy().mean()
+    assert stats.crossed_bootstrap([Cell(sample)]).std() == pytest.approx((rate * (1 - rate) / 200) ** 0.5, rel=0.03)
+
+
+def test_seeds_that_differ_widen_the_interval():
+    agreeing = pd.concat([random_answers(0.5, [0])[0]] * 2, axis=1, keys=[0, 1])
+    differing = pd.concat([agreeing[0], 0 * agreeing[1]], axis=1)
+    widths = [e.high - e.low for e in map(stats.mean_with_interval, (agreeing, differing))]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_bootstrap_by_kinds_of_rows_equals_the_plain_one_in_distribution():
+    sample = random_answers(0.4, [0, 1, 2], questions=60)
+    rng = np.random.default_rng(1)
+    questions = rng.multinomial(60, np.full(60, 1 / 60), size=20_000)
+    seeds = rng.multinomial(3, np.full(3, 1 / 3), size=20_000)
+    plain = np.einsum("rq,qs,rs->r", questions, sample.to_numpy(), seeds, optimize=True) / 180
+    ours = stats.crossed_bootstrap([Cell(sample)], resamples=20_000)
+    assert np.percentile(ours, [2.5, 50, 97.5]) == pytest.approx(np.percentile(plain, [2.5, 50, 97.5]), abs=0.009)
+
+
+def test_the_order_of_questions_changes_no_interval():
+    sample = random_answers(0.4, [0, 1])
+    assert stats.mean_with_interval(sample) == stats.mean_with_interval(sample.sample(frac=1, random_state=3))
+
+
+def test_pairs_that_share_their_questions_do_not_count_as_independent():
+    sample = random_answers(0.4, [0])
+    shared = [Cell(sample, pair, "bench") for pair in ("a", "b")]
+    separate = [Cell(sample, pair, f"bench_{pair}") for pair in ("a", "b")]
+    spread = [stats.crossed_bootstrap(cells).std() for cells in (shared, separate)]
+    assert spread[0] == pytest.approx(2**0.5 * spread[1], rel=0.05)
+
+
+def test_every_cell_counts_alike_in_the_mean():
+    cells = [Cell(answers([[1]] * 10, [0]), benchmark="small"), Cell(answers([[0]] * 90, [0]), benchmark="large")]
+    assert stats.mean_with_interval(cells).value == 0.5
+
+
+def test_gains_add_up():
+    arms = {
+        name: random_answers(rate, [0, 1]) for name, rate in (("c2c", 0.8), ("c2c_deranged", 0.1), ("adapter", 0.3))
+    }
+    gains = stats.gain_decomposition({**arms, "receiver": random_answers(0.2, [NO_SEED])})
+    assert gains["system"].value == pytest.approx(gains["communication"].value + gains["adaptation"].value)
+    assert gains["pairing"].low > 0.5
+
+
+def test_a_gain_without_its_control_is_none():
+    gains = stats.gain_decomposition({"c2c": answers([[1]], [0]), "receiver": answers([[0]], [NO_SEED])})
+    assert gains["communication"] is None and gains["system"].value == 1
+
+
+def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_questions():
+    left, right = answers([[1]] * 9 + [[0]] * 2 + [[1]] * 5, [0]), answers([[0]] * 9 + [[1]] * 2 + [[1]] * 5, [0])
+    found = stats.exact_mcnemar(left, right)
+    assert (found.left_only, found.right_only) == (9, 2)
+    assert found.p_value == pytest.approx(0.06542969) == binomtest(2, 11, 0.5).pvalue
+
+
+def test_mcnemar_does_not_gain_power_from_more_seeds():
+    one = stats.exact_mcnemar(answers([[1]] * 4, [0]), answers([[0]] * 4, [NO_SEED]))
+    three = stats.exact_mcnemar(answers([[1, 1, 1]] * 4, [0, 1, 2]), answers([[0]] * 4, [NO_SEED]))
+    assert (three.left_only, three.p_value) == (12, one.p_value)
+
+
+def test_all_right_for_several_seeds_still_has_an_interval():
+    found = stats.accuracy_with_interval(answers([[1, 1, 1]] * 30, [0, 1, 2]))
+    assert (found.value, found.high, found.n) == (1, 1, 30) and found.low < 0.9
+
+
+def test_accuracy_of_one_seed_has_wilsons_interval():
+    found = stats.accuracy_with_interval(answers([[1]] * 81 + [[0]] * 182, [0]))
+    assert (found.low, found.high) == stats.wilson_interval(81, 263)
+
+
+def test_bootstrap_mean_covers_the_normal_interval():
+    sample = np.random.default_rng(0).normal(10, 2, 400)
+    found = stats.bootstrap_mean(sample)
+    assert found.value == pytest.approx(sample.mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * sample.std() / 20, rel=0.05)
+
+
+def test_one_question_has_no_interval():
+    assert np.isnan(stats.bootstrap_mean([3.0]).low)
+
+
+def test_ratio_of_proportional_times_is_exact():
+    times = np.array([1.0, 2.0, 5.0])
+    found = stats.bootstrap_ratio(3 * times, times)
+    assert (found.value, found.low, found.high) == pytest.approx((3, 3, 3))
+
+
+def test_ratio_of_unpaired_times_is_refused():
+    with pytest.raises(RefusedError, match="same two or more questions"):
+        stats.bootstrap_ratio([1.0, 2.0], [1.0])
