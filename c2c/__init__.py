@@ -1,0 +1,47 @@
+"""Cache-to-Cache: one language model reads another's KV-cache. Names are loaded when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from c2c.alignment.tokens import SharerInput, TokenAligner
+    from c2c.errors import RefusedError
+    from c2c.fuser.config import FuserConfig
+    from c2c.fuser.layer import Fuser
+    from c2c.fuser.stack import FuserStack
+    from c2c.rosetta import RosettaModel, create_c2c_projector
+    from c2c.sections import generate_kv_cache_index
+
+__version__ = "0.1.0"
+_HOMES = {
+    "Fuser": "c2c.fuser.layer",
+    "FuserConfig": "c2c.fuser.config",
+    "FuserStack": "c2c.fuser.stack",
+    "RefusedError": "c2c.errors",
+    "RosettaModel": "c2c.rosetta",
+    "SharerInput": "c2c.alignment.tokens",
+    "TokenAligner": "c2c.alignment.tokens",
+    "create_c2c_projector": "c2c.rosetta",
+    "generate_kv_cache_index": "c2c.sections",
+}
+__all__ = [
+    "Fuser",
+    "FuserConfig",
+    "FuserStack",
+    "RefusedError",
+    "RosettaModel",
+    "SharerInput",
+    "TokenAligner",
+    "__version__",
+    "create_c2c_projector",
+    "generate_kv_cache_index",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # `c2c.stats` and `make verify` must not pay for torch, nor need it.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'c2c' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,201 @@
+"""Token alignment: what the Sharer reads, and which of its tokens each Receiver token is fused with (design §4).
+
+``first`` and ``longest`` are the reference's (spec §4): the Sharer is handed the Receiver's tokens, each decoded and
+re-encoded alone, so it no longer reads its own words. ``span`` is ours: each model reads its own tokens of the same
+text, and each Receiver token takes the Sharer's cache at the Sharer token that covers its last character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from c2c.errors import RefusedError, check_choice
+from c2c.types import TOKEN_ALIGNMENTS
+
+UNMATCHED = -1
+
+
+@dataclass(frozen=True)
+class SharerInput:
+    """What one Sharer reads beside the Receiver's prompt.
+
+    Args:
+        input_ids: ``(B, M)`` int64, the Sharer's own tokens, left-padded.
+        attention_mask: ``(B, M)``, 1 for tokens and 0 for pads.
+        token_map: ``(B, n)`` int64 for the first n Receiver positions, pads included: the index into the Sharer's M
+            positions whose cache is fused there, or -1 where nothing is fused. Positions from n on are not fused.
+        zeroed: The Sharer does not run; its cache is zeros (the control `c2c_zeroed` and the recipe `adapter`).
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_map: Tensor
+    zeroed: bool = False
+
+    def to(self, device: torch.device) -> SharerInput:
+        """The same input on another device."""
+        moved = (tensor.to(device) for tensor in (self.input_ids, self.attention_mask, self.token_map))
+        return SharerInput(*moved, zeroed=self.zeroed)
+
+
+@dataclass(frozen=True)
+class AlignedPrompt:
+    """One prompt as the Receiver reads it, and its prefix (all but the Receiver's last token) as the Sharer reads it.
+
+    Args:
+        receiver_ids: N token ids of the Receiver.
+        sharer_ids: M token ids of the Sharer, none of which reaches past the prefix.
+        token_map: For each of the N - 1 prefix tokens the index of its Sharer token, or -1 if it is not fused.
+    """
+
+    receiver_ids: list[int]
+    sharer_ids: list[int]
+    token_map: list[int]
+
+
+class TokenAligner:
+    """Aligns plain texts between the tokenizers of a Receiver and a Sharer.
+
+    Args:
+        receiver: The Receiver's tokenizer.
+        sharer: The Sharer's tokenizer.
+        alignment: ``span``, ``first`` or ``longest``.
+
+    Raises:
+        RefusedError: If the alignment is unknown, or ``span`` is asked of a tokenizer without character offsets.
+    """
+
+    def __init__(
+        self, receiver: PreTrainedTokenizerBase, sharer: PreTrainedTokenizerBase, alignment: str = "span"
+    ) -> None:
+        self.alignment = check_choice("A token alignment", alignment, TOKEN_ALIGNMENTS)
+        self.receiver, self.sharer = receiver, sharer
+        self.identical = _same_tokens(receiver, sharer)
+        self._reencoded: dict[int, int] = {}
+        if alignment == "span" and not self.identical:
+            for tokenizer in (receiver, sharer):
+                if not tokenizer.is_fast:
+                    raise RefusedError(
+                        "The alignment span needs tokenizers with character offsets",
+                        type(tokenizer).__name__,
+                        "Load the fast tokenizer, or choose the alignment longest",
+                    )
+
+    def align(self, prompt: str) -> AlignedPrompt:
+        """Tokenise `prompt` for both models, special tokens as each tokenizer adds them, and map its prefix.
+
+        Raises:
+            RefusedError: If the prompt has fewer than two Receiver tokens, so there is nothing to fuse.
+        """
+        ids: list[int] = self.receiver(prompt)["input_ids"]
+        if len(ids) < 2:
+            raise RefusedError("A prompt must have at least two tokens", prompt, "Write a longer prompt")
+        if self.alignment == "span" and not self.identical:
+            return self._align_spans(prompt)
+        prefix = ids[:-1]
+        theirs = prefix if self.identical else [self._reencode(token) for token in prefix]
+        return AlignedPrompt(ids, theirs, list(range(len(prefix))))
+
+    def _align_spans(self, prompt: str) -> AlignedPrompt:
+        ours = self.receiver(prompt, return_offsets_mapping=True)
+        theirs = self.sharer(prompt, return_offsets_mapping=True)
+        prefix = list(zip(ours["input_ids"], ours["offset_mapping"], strict=True))[:-1]
+        prefix_end = max(end for _, (_, end) in prefix)
+        usable = [end <= prefix_end for _, end in theirs["offset_mapping"]]
+        limit = usable.index(False) if False in usable else len(usable)
+        sharer_ids, offsets = theirs["input_ids"][:limit], theirs["offset_mapping"][:limit]
+        token_map = [
+            _covering(offsets, end - 1) if end > start else self._same_role(token, sharer_ids)
+            for token, (start, end) in prefix
+        ]
+        return AlignedPrompt(ours["input_ids"], sharer_ids, token_map)
+
+    def _same_role(self, token: int, sharer_ids: list[int]) -> int:
+        for role in ("bos_token_id", "eos_token_id"):
+            theirs = getattr(self.sharer, role)
+            if token == getattr(self.receiver, role) and theirs in sharer_ids:
+                return sharer_ids.index(theirs)
+        return UNMATCHED
+
+    def _reencode(self, token: int) -> int:
+        if token not in self._reencoded:
+            self._reencoded[token] = self._reencode_new(token)
+        return self._reencoded[token]
+
+    def _reencode_new(self, token: int) -> int:
+        """The Sharer's id for one Receiver id, as the reference finds it (spec §4, token level)."""
+        unknown = self.sharer.unk_token_id if self.sharer.unk_token_id is not None else 0
+        if token in self.receiver.all_special_ids:
+            return self._special(token, unknown)
+        text = self.receiver.decode([token], clean_up_tokenization_spaces=False)
+        ids: list[int] = self.sharer.encode(text, add_special_tokens=False)
+        if not ids:
+            return unknown
+        return ids[0] if self.alignment == "first" else max(ids, key=lambda each: len(self.sharer.decode([each])))
+
+    def _special(self, token: int, unknown: int) -> int:
+        for role in ("unk", "bos", "eos", "pad"):
+            ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (self.receiver, self.sharer))
+            if ours == token and theirs is not None:
+                return int(theirs)
+        same = self.sharer.get_vocab().get(self.receiver.convert_ids_to_tokens(token))
+        return unknown if same is None else int(same)
+
+
+def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    if one is other:
+        return True
+    if not (one.is_fast and other.is_fast) or one.get_vocab() != other.get_vocab():
+        return False
+    return bool(one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str())
+
+
+def _covering(offsets: Sequence[tuple[int, int]], character: int) -> int:
+    """The last token that covers `character`, else the last one before it, else -1."""
+    found = UNMATCHED
+    for index, (start, end) in enumerate(offsets):
+        if end > start and start <= character:
+            found = index
+    return found
+
+
+def match_length(token_map: Sequence[int], length: int) -> list[int]:
+    """Fit another text's token map to `length` Receiver tokens: cut at the left, or repeat it at the left (design §4).
+
+    Raises:
+        RefusedError: If the map is empty but tokens are asked for.
+    """
+    if not token_map and length:
+        raise RefusedError("A text to read must have at least one token", token_map, "Pair it with a longer question")
+    return [token_map[(index - length) % len(token_map)] for index in range(length)]
+
+
+def left_pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as ``(B, N)`` int64 padded at the left with `pad`, and their mask ``(B, N)`` int64."""
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], dtype=torch.long)
+    return ids, mask
+
+
+def batch_readings(readings: Sequence[AlignedPrompt], pad: int, *, zeroed: bool = False) -> SharerInput:
+    """Collate what the Sharer reads for each row; Receiver rows are taken to be left-padded to their longest.
+
+    Args:
+        readings: One aligned prefix a row; `token_map` counts in the row's own tokens.
+        pad: The Sharer's pad id.
+        zeroed: See `SharerInput`.
+    """
+    ids, mask = left_pad([reading.sharer_ids or [pad] for reading in readings], pad)
+    shifts = [ids.shape[1] - max(len(reading.sharer_ids), 1) for reading in readings]
+    moved = [
+        [index + shift if index >= 0 else UNMATCHED for index in reading.token_map]
+        for reading, shift in zip(readings, shifts, strict=True)
+    ]
+    token_map, _ = left_pad(moved, UNMATCHED)
+    return SharerInput(ids, mask, token_map, zeroed)

@@ -1,0 +1,188 @@
+"""Reads fusers in the published layout (reference spec §1.5). Here, and only here, the reference's words are used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from c2c import hub
+from c2c.checkpoint import as_list, load_causal_model
+from c2c.errors import RefusedError, check_choice
+from c2c.fuser.config import VARIANTS, FuserConfig
+from c2c.fuser.layer import Fuser
+from c2c.fuser.stack import FuserStack
+from c2c.rosetta import RosettaModel
+from c2c.types import CacheShape
+
+CLASSES = ("C2CProjector", "AblationProjector")
+ABLATION_LEVELS = ("full", "unweighted", "fuse", "project", "ungated")
+ARGUMENTS = {  # the reference's constructor arguments and ours
+    "source_dim": "sharer_head_dim",
+    "target_dim": "receiver_head_dim",
+    "source_num_heads": "sharer_heads",
+    "target_num_heads": "receiver_heads",
+    "intermediate_dim": "intermediate_dim",
+    "hidden_dim": "hidden_dim",
+    "num_layers": "num_layers",
+    "dropout": "dropout",
+    "initial_temperature": "initial_temperature",
+    "final_temperature": "final_temperature",
+    "anneal_steps": "anneal_steps",
+}
+DEFAULTS = {"source_num_heads": 1, "target_num_heads": 1}
+WITHOUT_EFFECT = {"dtype", "device", "zero_init"}  # on a fuser whose weights are read from a file
+
+
+def load_released(
+    source: str | Path | Sequence[str | Path],
+    *,
+    receiver: PreTrainedModel | str | Path,
+    sharers: Sequence[PreTrainedModel | str | Path] | PreTrainedModel | str | Path,
+    subfolder: str | Sequence[str] | None = None,
+    revision: str | None = None,
+    fusion: str = "sequential",
+) -> RosettaModel:
+    """A RosettaModel from fusers as the reference publishes them.
+
+    Args:
+        source: A folder or hub id with the fusers of one pair, or a list of them, one a Sharer.
+        receiver: The Receiver, or where it is.
+        sharers: The Sharers, or where they are.
+        subfolder: Folder of the pair inside `source`, for all Sharers or one a Sharer.
+        revision: Hub revision of `source`.
+        fusion: ``sequential`` or ``parallel``.
+
+    Raises:
+        RefusedError: If files are missing, a name in them is unknown or missing, or a fuser does not fit the models.
+    """
+    sources, models = as_list(source), [load_causal_model(each) for each in as_list(sharers)]
+    subfolders = [subfolder] * len(sources) if subfolder is None or isinstance(subfolder, str) else list(subfolder)
+    if not len(sources) == len(models) == len(subfolders):
+        raise RefusedError(
+            "Each Sharer needs one folder of fusers",
+            f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(models)} Sharer(s)",
+            "Pass lists of the same length",
+        )
+    answering = load_causal_model(receiver)
+    shape = CacheShape.of(answering.config)
+    stacks = [
+        read_stack(hub.resolve(where, revision) / (inner or ""), sharer=CacheShape.of(model.config), receiver=shape)
+        for where, inner, model in zip(sources, subfolders, models, strict=True)
+    ]
+    for stack in stacks:
+        stack.to(answering.device, answering.dtype)
+    return RosettaModel.of_stacks(answering, models, stacks, fusion=fusion).eval()
+
+
+def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> FuserStack:
+    """The fusers of one published folder, which holds them itself or in ``final/``.
+
+    Raises:
+        RefusedError: If a file, key or layer is missing, unknown or of the wrong size.
+    """
+    final = folder / "final" if (folder / "final").is_dir() else folder
+    layer_map = _read_layer_map(final / "projector_config.json")
+    count = len([path for path in final.glob("projector_*.pt")])
+    fusers = [_read_fuser(final, number) for number in range(count)]
+    used = {fuser for _, fuser in layer_map.values()}
+    if used != set(range(count)):
+        raise RefusedError(
+            f"The layer map must use the fusers 0 to {count - 1} that {final.name}/ holds",
+            sorted(used),
+            "Download the folder again, or repair projector_config.json",
+        )
+    stack = FuserStack(sharer, receiver)
+    for layer, (sharer_layer, fuser) in sorted(layer_map.items()):
+        stack.link(layer, sharer_layer, fusers[fuser])
+    return stack
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise RefusedError(
+            "A published folder must hold projector_config.json and a projector_{i}.json for each projector_{i}.pt",
+            f"no {path.name} in {path.parent.name}/",
+            "Name the folder of one pair, or download it again",
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_layer_map(path: Path) -> dict[int, tuple[int, int]]:
+    """Receiver layer to (Sharer layer, fuser). The file: ``{target model: {source model: {layer: [[layer, i]]}}}``."""
+    try:
+        ((target, sources),) = _read_json(path).items()
+        ((_, layers),) = sources.items()
+        if int(target) != 0:
+            raise ValueError(f"target model {target}")
+        return {int(layer): _only_pair(pairs) for layer, pairs in layers.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        if isinstance(error, RefusedError):
+            raise
+        raise RefusedError(
+            f'{path.name} must be {{"0": {{"1": {{layer: [[sharer layer, fuser]]}}}}}} for one Sharer',
+            str(error),
+            "Give the fusers of each Sharer as a folder of their own",
+        ) from error
+
+
+def _only_pair(pairs: list[list[int]]) -> tuple[int, int]:
+    if len(pairs) != 1:
+        raise RefusedError(
+            "Each layer must have one [sharer layer, fuser] pair (the reference uses only the first)",
+            pairs,
+            "Delete the pairs that are not used",
+        )
+    ((sharer_layer, fuser),) = pairs
+    return int(sharer_layer), int(fuser)
+
+
+def _read_fuser(folder: Path, number: int) -> Fuser:
+    described = _read_json(folder / f"projector_{number}.json")
+    fuser = Fuser(_read_config(described))
+    weights = folder / f"projector_{number}.pt"
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RefusedError(
+            f"{weights.name} must be a pickle of tensors alone", type(error).__name__, "Download it again"
+        ) from error
+    check_names(fuser.state_dict(), state, weights.name)
+    fuser.load_state_dict(state, strict=True)
+    return fuser
+
+
+def _read_config(described: dict[str, Any]) -> FuserConfig:
+    name = check_choice("The class of a published fuser", described.get("class", ""), CLASSES)
+    given = {**DEFAULTS, **described.get("init_args", {})}
+    level = int(given.pop("ablation_level", 0)) if name == "AblationProjector" else 0
+    sizes = {}
+    for argument, value in given.items():
+        if argument not in WITHOUT_EFFECT:
+            check_choice(f"An argument of {name}", argument, ARGUMENTS)
+            sizes[ARGUMENTS[argument]] = value
+    check_choice("The ablation level", str(level), [str(known) for known in range(len(ABLATION_LEVELS))])
+    return FuserConfig(**VARIANTS[ABLATION_LEVELS[level]], **sizes)
+
+
+def check_names(expected: dict[str, Tensor], received: dict[str, Tensor], where: str) -> None:
+    """Refuse a state dict with missing, unknown, misshapen or non-finite tensors.
+
+    Raises:
+        RefusedError: With the names that differ.
+    """
+    wrong = [f"missing {name}" for name in expected if name not in received]
+    wrong += [f"unknown {name}" for name in received if name not in expected]
+    wrong += [
+        f"{name} is {tuple(received[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in received and received[name].shape != tensor.shape
+    ]
+    wrong += [f"{name} is not finite" for name, tensor in received.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise RefusedError(f"{where} must hold exactly the tensors of its fuser", wrong, "Use the matching files")

@@ -1,0 +1,100 @@
+"""Sections of a prompt: which tokens are fused, and with which Sharers (reference spec §2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from c2c.errors import RefusedError
+
+
+class Section(NamedTuple):
+    """Columns ``start`` to ``end`` of the prompt, and the numbers (from 0) of the Sharers that are fused there."""
+
+    start: int
+    end: int
+    sharers: tuple[int, ...]
+
+
+def generate_kv_cache_index(instruction_length: int, response_length: int) -> list[Tensor]:
+    """Two sections: the first tokens are fused with the first Sharer, the others are not.
+
+    Args:
+        instruction_length: n, tokens that are fused; usually the prompt without its last token.
+        response_length: m, tokens after them; at least 1.
+
+    Returns:
+        ``(1, n, 2)`` int64 of ``[1, 0]`` and ``(1, m, 2)`` int64 of ``[-1, 0]``; each broadcasts over the batch.
+
+    Raises:
+        RefusedError: If a length is not positive.
+    """
+    for name, length in (("instruction_length", instruction_length), ("response_length", response_length)):
+        if length < 1:
+            raise RefusedError(f"{name} must be at least 1", length, "Pass the number of tokens of that section")
+    return [
+        torch.tensor([mask, 0]).expand(1, length, 2).clone()
+        for mask, length in ((1, instruction_length), (-1, response_length))
+    ]
+
+
+def read_sections(kv_cache_index: Sequence[Tensor], input_ids: Tensor, sharers: int) -> list[Section]:
+    """The sections that `kv_cache_index` describes.
+
+    Args:
+        kv_cache_index: One ``(B or 1, n, 2)`` integer tensor a section.
+        input_ids: ``(B, N)`` int64 that the sections tile.
+        sharers: How many Sharers there are.
+
+    Raises:
+        RefusedError: If shapes are wrong, rows or tokens of a section disagree, a bit names no Sharer, the sections
+            do not add up to N, or the last section selects a Sharer.
+    """
+    if input_ids.dim() != 2:
+        raise RefusedError("input_ids must be (B, N)", tuple(input_ids.shape), "Add the batch dimension")
+    sections: list[Section] = []
+    start = 0
+    for number, index in enumerate(kv_cache_index):
+        mask = _mask_of(index, number, input_ids.shape[0], sharers)
+        end = start + index.shape[1]
+        sections.append(Section(start, end, tuple(bit for bit in range(sharers) if mask > 0 and mask >> bit & 1)))
+        start = end
+    if start != input_ids.shape[1]:
+        raise RefusedError(
+            f"The sections must add up to the {input_ids.shape[1]} tokens of input_ids",
+            [tuple(index.shape) for index in kv_cache_index],
+            "Make the sections as long as the prompt, such as generate_kv_cache_index(N - 1, 1)",
+        )
+    if not sections or sections[-1].sharers:
+        raise RefusedError(
+            "The last section is what the Receiver continues from and is never fused",
+            f"{len(sections)} section(s), the last with Sharers {sections[-1].sharers if sections else ()}",
+            "End with a section of [-1, 0] that holds at least the last prompt token",
+        )
+    return sections
+
+
+def _mask_of(index: Tensor, number: int, batch: int, sharers: int) -> int:
+    if index.dim() != 3 or index.shape[2] != 2 or index.shape[0] not in (1, batch) or index.shape[1] < 1:
+        raise RefusedError(
+            f"Section {number} of kv_cache_index must be ({batch} or 1, n, 2) with n >= 1",
+            tuple(index.shape),
+            "Build it with generate_kv_cache_index",
+        )
+    masks = index[..., 0].unique().tolist()
+    if len(masks) > 1:
+        raise RefusedError(
+            f"All rows and tokens of section {number} must select the same Sharers",
+            masks,
+            "Start a new section where the selection changes; run rows that differ in separate batches",
+        )
+    if masks[0] < -1 or masks[0] >= 1 << sharers:
+        raise RefusedError(
+            f"The mask of section {number} must be -1, 0 or a bit mask of the {sharers} Sharer(s)",
+            masks[0],
+            f"Use -1 for no fusion, or a sum of powers of two below {1 << sharers}",
+        )
+    return int(masks[0])
