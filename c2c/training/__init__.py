@@ -1,0 +1,1 @@
+"""Training of a FuserStack between two frozen models."""

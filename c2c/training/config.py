@@ -1,0 +1,81 @@
+"""Settings of one training run; the command line's flags are its fields."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from c2c.errors import RefusedError, check_choice
+from c2c.fuser.config import GATE_NOISES, VARIANTS
+from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
+
+SHARER_CACHES = ("own", "zeroed")
+
+
+def _flag(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a FuserStack is trained; defaults are the paper's (reference spec §5.2) but for fp32 throughout.
+
+    Raises:
+        RefusedError: If a name is unknown or a number is out of range.
+    """
+
+    variant: str = _flag("full", "parts of the Fuser: " + ", ".join(VARIANTS))
+    sharer_cache: str = _flag("own", "own, or zeroed (the control recipe adapter)")
+    alignment: str = _flag("span", "token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
+    layer_alignment: str = _flag("terminal", "layer alignment: " + ", ".join(LAYER_ALIGNMENTS))
+    hidden_dim: int = _flag(1024, "width of the Fuser's hidden states")
+    intermediate_dim: int = _flag(1024, "inner width of its residual blocks")
+    num_layers: int = _flag(3, "depth of the Fuser")
+    dropout: float = _flag(0.1, "dropout inside the residual blocks")
+    gate_noise: str = _flag("gumbel", "noise on the gates: " + ", ".join(GATE_NOISES))
+    initial_temperature: float = _flag(1.0, "gate temperature at the first step")
+    final_temperature: float = _flag(0.001, "gate temperature at the last step")
+    steps: int = _flag(1929, "optimiser steps")
+    batch_size: int = _flag(256, "examples an optimiser step")
+    micro_batch_size: int = _flag(0, "examples run at once; 0 for the whole batch")
+    learning_rate: float = _flag(1e-4, "peak learning rate of AdamW")
+    weight_decay: float = _flag(0.01, "weight decay of AdamW")
+    warmup_ratio: float = _flag(0.1, "share of the steps in which the learning rate rises")
+    max_gradient_norm: float = _flag(1.0, "gradients are clipped to this norm")
+    max_length: int = _flag(2048, "longest example in Receiver tokens; longer ones are left out and counted")
+    evaluate_every: int = _flag(100, "steps between two evaluations on the validation set")
+    checkpoint_every: int = _flag(100, "steps between two checkpoints")
+    seed: int = _flag(42, "fixes initial weights, order, dropout and gate noise")
+
+    def __post_init__(self) -> None:
+        check_choice("--variant", self.variant, VARIANTS)
+        check_choice("--sharer-cache", self.sharer_cache, SHARER_CACHES)
+        check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
+        check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
+        for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise RefusedError(f"{name} must be at least 1", getattr(self, name), f"Raise {name}")
+        if self.learning_rate <= 0 or self.max_gradient_norm <= 0:
+            raise RefusedError(
+                "learning_rate and max_gradient_norm must be positive",
+                (self.learning_rate, self.max_gradient_norm),
+                "Choose positive numbers",
+            )
+        if not 0 <= self.warmup_ratio < 1:
+            raise RefusedError("warmup_ratio must be in [0, 1)", self.warmup_ratio, "Choose a share, such as 0.1")
+        if not 0 <= self.micro_batch_size <= self.batch_size:
+            raise RefusedError(
+                f"micro_batch_size must be between 0 and batch_size = {self.batch_size}",
+                self.micro_batch_size,
+                "Choose 0 to run the whole batch at once",
+            )
+
+    def fuser(self) -> dict[str, Any]:
+        """Arguments of `FuserConfig.between`."""
+        names = ("variant", "hidden_dim", "intermediate_dim", "num_layers", "dropout", "gate_noise")
+        temperatures = ("initial_temperature", "final_temperature")
+        return {name: getattr(self, name) for name in (*names, *temperatures)} | {"anneal_steps": self.steps}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON has them."""
+        return asdict(self)
