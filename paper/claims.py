@@ -1,0 +1,135 @@
+"""Verdicts on the claims of ``claims.yaml``: claims.json for those on answers, claims_time.json for those on times."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
+from c2c.provenance import write_atomically
+from paper.answers import Answers
+from paper.evidence import Evidence, contradiction, numbers, paired, time_ratio
+from paper.output import stamped
+from paper.reference import PATH as REFERENCE
+from paper.reference import Reference
+
+PATH = Path(__file__).with_name("claims.yaml")
+SUPPORTED, DIRECTION, UNSUPPORTED = "supported", "supported in direction only", "not supported"
+NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
+VERDICTS = (SUPPORTED, DIRECTION, UNSUPPORTED, NOT_RUN, INCONSISTENT)
+KINDS = ("paired_difference", "time_ratio", "none")
+ABOVE = {"points": 0.0, "ratio": 1.0}
+KEYS = {"id", "sentence", "where", "unit", "paper", "replication", "evidence", "above", "check"}
+
+
+def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
+    """The claims of a file.
+
+    Raises:
+        RefusedError: A claim has an unknown key, unit or kind of evidence, nothing that decides it, or another's id.
+    """
+    claims: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]
+    for claim in claims:
+        for key in claim:
+            check_choice(f"A key of claim {claim.get('id')}", key, sorted(KEYS))
+        check_choice(f"The unit of claim {claim['id']}", claim["unit"], ABOVE)
+        if not {"evidence", "check"} & set(claim):
+            raise RefusedError(
+                "A claim has evidence or a check", claim["id"], "Write evidence: {kind: none, reason: ...}"
+            )
+        check_choice(f"The evidence of claim {claim['id']}", claim.get("evidence", {}).get("kind", "none"), KINDS)
+    if len({claim["id"] for claim in claims}) != len(claims):
+        raise RefusedError("Ids of claims are unique", [claim["id"] for claim in claims], "Rename one")
+    return claims
+
+
+def is_timed(claim: Mapping[str, Any]) -> bool:
+    """Whether the verdict depends on measured times."""
+    return bool(claim.get("evidence", {}).get("kind") == "time_ratio")
+
+
+def decide(evidence: Evidence, above: float) -> str:
+    """The decision rule of ``claims.yaml``."""
+    if evidence.overall is None:
+        return NOT_RUN
+    if evidence.overall.low > above and all(cell["value"] > above for cell in evidence.cells):
+        return SUPPORTED
+    return DIRECTION if evidence.overall.value > above else UNSUPPORTED
+
+
+def judge(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, reference: Reference) -> dict[str, Any]:
+    """One entry of claims.json."""
+    evidence = _gather(claim, answers, latency)
+    above = float(claim.get("above", ABOVE[claim["unit"]]))
+    verdict = decide(evidence, above)
+    described: dict[str, Any] = {**claim.get("evidence", {}), "above": above, "cells": evidence.cells}
+    if "check" in claim:
+        described = contradiction(reference, claim["check"])
+        verdict = verdict if described["agrees"] else INCONSISTENT
+    printed = reference.evaluate(claim["paper"]) if "paper" in claim else None
+    return {
+        "id": claim["id"],
+        "sentence": claim["sentence"].format(paper=printed),
+        "verdict": verdict,
+        "where": claim["where"],
+        "unit": claim["unit"],
+        "paper_value": None if printed is None else round(printed, 4),
+        **numbers(evidence.overall),
+        "reason": evidence.reason if verdict == NOT_RUN else "",
+        "replication": _replication(claim, reference),
+        "evidence": described,
+    }
+
+
+def write(
+    claims: Path, answers: Answers, latency: pd.DataFrame, reference: Reference, outputs: tuple[Path, Path]
+) -> None:
+    """Write claims.json and claims_time.json, in this order in `outputs`."""
+    judged = [(is_timed(claim), judge(claim, answers, latency, reference)) for claim in read_claims(claims)]
+    for timed, output in enumerate(outputs):
+        entries = [entry for of_time, entry in judged if of_time == bool(timed)]
+        content = {"scale": answers.scale, "claims": entries}
+        write_atomically(output, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--claims", type=Path, default=PATH, help="the YAML file of claims")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="the CSV of the paper's values")
+    parser.add_argument("--records", type=Path, nargs="+", required=True, help="parquet files of answer records")
+    parser.add_argument("--latency-records", type=Path, nargs="*", default=[], help="parquet files of latency records")
+    parser.add_argument("--output", type=Path, required=True, help="claims.json")
+    parser.add_argument("--output-time", type=Path, required=True, help="claims_time.json")
+    arguments = parser.parse_args()
+    outputs = (arguments.output, arguments.output_time)
+    inputs = [arguments.claims, arguments.reference, *arguments.records, *arguments.latency_records]
+    with stamped(outputs, inputs):
+        times = arguments.latency_records
+        latency = read_records(times, LATENCY_SCHEMA) if times else LATENCY_SCHEMA.empty_table().to_pandas()
+        write(arguments.claims, Answers.read(arguments.records), latency, Reference(arguments.reference), outputs)
+
+
+def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame) -> Evidence:
+    evidence = claim.get("evidence", {"kind": "none", "reason": "only the paper's own numbers are compared"})
+    if evidence["kind"] == "none":
+        return Evidence(reason=evidence["reason"])
+    if evidence["kind"] == "time_ratio":
+        return time_ratio(latency, evidence["of"], evidence["against"])
+    return paired(answers, evidence["of"], evidence["against"])
+
+
+def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, Any] | None:
+    found = claim.get("replication")
+    return found and {"value": round(reference.evaluate(found["value"]), 4), "note": found["note"]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Two runs of one scale compared: the same bytes, but for what ``volatile.yaml`` lists. Exit code 1 if not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from c2c.errors import RefusedError
+
+PATH = Path(__file__).with_name("volatile.yaml")
+SAME, VOLATILE, CHANGED = "same", "volatile", "CHANGED"
+
+
+def compare(left: Path, right: Path, rules: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Name, verdict and explanation of every file in either folder, in sorted order.
+
+    Raises:
+        RefusedError: One of the two is not a folder.
+    """
+    for folder in (left, right):
+        if not folder.is_dir():
+            raise RefusedError("Two folders of results are compared", str(folder), "Run the workflow first")
+    names = {str(path.relative_to(root)) for root in (left, right) for path in root.rglob("*") if path.is_file()}
+    for name in sorted(names):
+        yield name, *_compare_file(left / name, right / name, name, rules)
+
+
+def read_rules(path: Path = PATH) -> dict[str, Any]:
+    """What ``volatile.yaml`` lists."""
+    rules: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return rules
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("left", type=Path, help="results of one run")
+    parser.add_argument("right", type=Path, help="results of the other run")
+    parser.add_argument("--all", action="store_true", help="name the files that are the same, too")
+    arguments = parser.parse_args()
+    found = list(compare(arguments.left, arguments.right, read_rules()))
+    for name, verdict, why in found:
+        if verdict == CHANGED or arguments.all:
+            print(f"{verdict:9} {name}{why and ': ' + why}")
+    counts = {verdict: sum(entry[1] == verdict for entry in found) for verdict in (SAME, VOLATILE, CHANGED)}
+    print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
+    sys.exit(1 if counts[CHANGED] else 0)
+
+
+def _compare_file(left: Path, right: Path, name: str, rules: Mapping[str, Any]) -> tuple[str, str]:
+    for pattern, why in rules["files"].items():
+        if fnmatch(name, pattern):
+            return VOLATILE, str(why)
+    if not (left.is_file() and right.is_file()):
+        return CHANGED, f"only in {'the first' if left.is_file() else 'the second'} folder"
+    if left.read_bytes() == right.read_bytes():
+        return SAME, ""
+    columns = [column for pattern, listed in rules["columns"].items() if fnmatch(name, pattern) for column in listed]
+    keys = [key for pattern, listed in rules["keys"].items() if fnmatch(name, pattern) for key in listed]
+    if columns:
+        return _compare_columns(_cells(left), _cells(right), columns)
+    if keys and _without(json.loads(left.read_text()), keys) == _without(json.loads(right.read_text()), keys):
+        return VOLATILE, f"keys {', '.join(keys)}"
+    return CHANGED, "other bytes"
+
+
+def _compare_columns(left: pd.DataFrame, right: pd.DataFrame, volatile: list[str]) -> tuple[str, str]:
+    if list(left.columns) != list(right.columns) or len(left) != len(right):
+        return CHANGED, "other columns or number of rows"
+    changed = [column for column in left if not left[column].astype(str).equals(right[column].astype(str))]
+    steady = [str(column) for column in changed if not any(fnmatch(str(column), pattern) for pattern in volatile)]
+    return (
+        (CHANGED, f"columns {', '.join(steady)}") if steady else (VOLATILE, f"columns {', '.join(map(str, changed))}")
+    )
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """The cells of a table as text: CSV, parquet, or the Markdown and LaTeX that `write_table` writes."""
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix == ".csv":
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    separator = r" \| " if path.suffix == ".md" else " & "
+    rows = [re.split(separator, line.strip("| ")) for line in path.read_text(encoding="utf-8").splitlines()]
+    head = next(row for row in rows if len(row) > 1)
+    body = [(row + [""] * len(head))[: len(head)] for row in rows]
+    return pd.DataFrame(body, columns=head)
+
+
+def _without(content: Any, keys: list[str]) -> Any:
+    if isinstance(content, dict):
+        return {key: _without(value, keys) for key, value in content.items() if key not in keys}
+    return [_without(value, keys) for value in content] if isinstance(content, list) else content
+
+
+if __name__ == "__main__":
+    main()

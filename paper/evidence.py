@@ -1,0 +1,92 @@
+"""Evidence for claims: paired differences over records, ratios of times, checks of printed values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from c2c.stats import Cell, Estimate, bootstrap_ratio, mean_with_interval, paired_difference
+from paper.answers import BASELINE, MAIN_ALIGNMENT, Answers, arm_name
+from paper.reference import Reference
+from paper.summarise_latency import per_question
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The estimate over all cells, each cell's own, or the reason why there is none."""
+
+    overall: Estimate | None = None
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+
+
+def paired(answers: Answers, of: str, against: str) -> Evidence:
+    """Mean paired difference in percentage points over every pair and benchmark that has both arms."""
+    cells = [
+        Cell(paired_difference(left, right), pair.name, benchmark)
+        for pair in answers.pairs
+        for benchmark in answers.benchmarks
+        if (left := _answers(answers, pair.name, benchmark, of)) is not None
+        and (right := _answers(answers, pair.name, benchmark, against)) is not None
+    ]
+    if not cells:
+        return Evidence(reason=f"no pair has both {of} and {against} among the runs of this scale")
+    described = [_describe(mean_with_interval([cell]).scaled(100), cell.pair, cell.benchmark) for cell in cells]
+    return Evidence(mean_with_interval(cells).scaled(100), described)
+
+
+def time_ratio(latency: pd.DataFrame, of: str, against: str) -> Evidence:
+    """Mean total time of arm `of` divided by that of `against`, over every pair and benchmark that has both."""
+    totals = per_question(latency)["total"].reset_index()
+    totals["arm"] = [arm_name(*key) for key in zip(totals["recipe"], totals["method"], strict=True)]
+    totals = totals[totals["alignment"].isin([BASELINE, MAIN_ALIGNMENT])]
+    times, described = [], []
+    for (receiver, sharer, benchmark), group in totals.groupby(["receiver", "sharer", "benchmark"]):
+        table = group.pivot(index="question_id", columns="arm", values="total")
+        if {of, against} <= set(table.columns):
+            both = table[[of, against]].dropna()
+            times.append(both)
+            ratio = bootstrap_ratio(both[of], both[against])
+            described.append(_describe(ratio, f"{receiver} from {sharer}", str(benchmark)))
+    if not times:
+        return Evidence(reason=f"no pair has times of both {of} and {against}")
+    together = pd.concat(times)
+    return Evidence(bootstrap_ratio(together[of], together[against]), described)
+
+
+def contradiction(reference: Reference, check: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sides of a check of printed values, and whether they agree."""
+    printed, recomputed = (reference.evaluate(check[side]) for side in ("printed", "recomputed"))
+    if check["relation"] == "above":
+        agrees = printed > recomputed
+    else:
+        agrees = bool(np.isclose(printed, recomputed, rtol=0, atol=check["tolerance"]))
+    return {
+        "kind": "check",
+        "printed": round(printed, 4),
+        "recomputed": round(recomputed, 4),
+        "relation": check["relation"],
+        "agrees": agrees,
+        "note": check["note"],
+    }
+
+
+def _answers(answers: Answers, pair: str, benchmark: str, arm: str) -> pd.DataFrame | None:
+    name, _, alignment = arm.partition("@")
+    return answers.get(pair, benchmark, name, alignment or MAIN_ALIGNMENT)
+
+
+def _describe(estimate: Estimate, pair: str, benchmark: str) -> dict[str, Any]:
+    return {"pair": pair, "benchmark": benchmark, **numbers(estimate), "seeds": estimate.seeds}
+
+
+def numbers(estimate: Estimate | None) -> dict[str, Any]:
+    """`value`, `low`, `high`, `n` rounded for a JSON file; null where there is no estimate."""
+    if estimate is None:
+        return dict.fromkeys(("value", "low", "high", "n"))
+    rounded = {name: round(getattr(estimate, name), 4) + 0.0 for name in ("value", "low", "high")}
+    return {**rounded, "n": estimate.n}

@@ -1,0 +1,1 @@
+"""One module a figure; each writes .pdf and .png."""

@@ -1,0 +1,123 @@
+"""Writing artefacts: a table as .csv, .tex and .md from one frame, and each file with its provenance."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.provenance import stamp, write_atomically
+from c2c.stats import Estimate
+from paper import names
+
+NOT_RUN = "not run"
+NOTHING, MINUS = "–", "−"
+KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
+"""Columns of a frame whose ids have titles."""
+TEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {NOTHING: "--", MINUS: "$-$", "<": "$<$", ">": "$>$"}
+"""How signs are written in LaTeX."""
+SUFFIXES = (".csv", ".tex", ".md")
+
+
+@contextmanager
+def stamped(
+    outputs: Iterable[Path], inputs: Iterable[Path], settings: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """`stamp` for several files that one block makes."""
+    sources = [*inputs, names.PATH]
+    with ExitStack() as stack:
+        for output in outputs:
+            stack.enter_context(stamp(output, inputs=sources, settings=settings))
+        yield
+
+
+def beside(stem: Path, suffix: str) -> Path:
+    """`stem` with `suffix`, also where the stem has a dot in its name."""
+    return stem.with_name(stem.name + suffix)
+
+
+def write_table(frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = ()) -> None:
+    """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below."""
+    text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    write_atomically(beside(stem, ".csv"), text)
+    write_atomically(beside(stem, ".md"), _markdown(printed, notes))
+    write_atomically(beside(stem, ".tex"), _tex(printed, notes))
+
+
+def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
+    """A parser with `--output-stem` and the given flags of input files; `--records` takes several."""
+    parser = argparse.ArgumentParser(description=description)
+    for flag in flags:
+        several = {"nargs": "+"} if flag in ("--records", "--fusers") else {}
+        parser.add_argument(flag, type=Path, required=True, **several)  # type: ignore[arg-type]
+    parser.add_argument("--output-stem", type=Path, required=True, help="path of the outputs without suffix")
+    return parser
+
+
+def percent(estimate: Estimate | None, prefix: str = "") -> dict[str, float | int | None]:
+    """Columns `value`, `low`, `high`, `n`, `seeds` of an estimate in percent; empty for None."""
+    if estimate is None:
+        return {f"{prefix}{name}": None for name in ("value", "low", "high")} | {"n": None, "seeds": None}
+    scaled = estimate.scaled(100)
+    bounds = {f"{prefix}value": scaled.value, f"{prefix}low": scaled.low, f"{prefix}high": scaled.high}
+    return bounds | {"n": scaled.n, "seeds": scaled.seeds}
+
+
+def show(value: float, low: float, high: float, digits: int = 1, sign: bool = False) -> str:
+    """A number with its interval, as in "93.4 [91.0, 95.2]"; "not run" where there is none."""
+    if pd.isna(value):
+        return NOT_RUN
+    plus = "+" if sign else ""
+    number = _signed(value, digits, plus)
+    return number if pd.isna(low) else f"{number} [{_signed(low, digits)}, {_signed(high, digits)}]"
+
+
+def count(value: float | int | None) -> str:
+    """A whole number, or a dash."""
+    return NOTHING if value is None or pd.isna(value) else f"{int(value)}"
+
+
+def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
+    """One sentence for each reason for which rows of `frame` hold no number, naming the rows by the columns `what`."""
+    gaps = frame[frame["reason"] != ""]
+    if gaps.empty:
+        return []
+    titled = [
+        [names.title(KINDS[column], name) if column in KINDS else name for name in gaps[column]] for column in what
+    ]
+    labels = pd.Series([" / ".join(parts) for parts in zip(*titled, strict=True)], index=gaps.index)
+    return [
+        f"Not run: {'; '.join(dict.fromkeys(group))}. Reason: {why}." for why, group in labels.groupby(gaps["reason"])
+    ]
+
+
+def _signed(value: float, digits: int, plus: str = "") -> str:
+    """The number with a true minus sign, and none before a zero."""
+    text = f"{value:{plus}.{digits}f}"
+    return text.replace("-", "" if float(text) == 0 else MINUS)
+
+
+def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:
+    rows = [list(printed.columns), ["---"] * printed.shape[1], *printed.astype(str).to_numpy().tolist()]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *(f"* {note}" for note in notes), ""])
+
+
+def _tex(printed: pd.DataFrame, notes: Sequence[str]) -> str:
+    """A booktabs table; written out here so that no template engine is needed to verify it."""
+    head, *body = [
+        " & ".join(_escape(cell) for cell in row) + r" \\"
+        for row in [list(printed.columns), *printed.astype(str).to_numpy().tolist()]
+    ]
+    lines = [rf"\begin{{tabular}}{{{'l' * printed.shape[1]}}}", r"\toprule", head, r"\midrule", *body]
+    below = [rf"\par\footnotesize {_escape(note)}" for note in notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *below, ""])
+
+
+def _escape(text: str) -> str:
+    for plain, written in TEX.items():
+        text = text.replace(plain, written)
+    return text

@@ -1,0 +1,32 @@
+"""Everything that follows from records alone: scores, latency summary, tables, claims; in a results folder's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from c2c.evaluation.scoring import score_records, scores_text
+from c2c.provenance import write_atomically
+from paper import claims, summarise_latency
+from paper.answers import Answers
+from paper.reference import Reference
+from paper.tables import ablation, alignment, gains, latency, main
+
+RECORDS, TIMES = "records.parquet", "latency.parquet"
+"""File names of all answer records and all latency records of a scale, in a folder of committed records."""
+
+
+def recompute(records: pd.DataFrame, times: pd.DataFrame, folder: Path) -> list[str]:
+    """Write every file that follows from the records into `folder` and return their names."""
+    answers = Answers(records)
+    write_atomically(folder / "scores.csv", scores_text(score_records(records)))
+    summarise_latency.write(times, folder / "latency.csv")
+    summary = pd.read_csv(folder / "latency.csv", keep_default_na=False)
+    tables = folder / "tables"
+    main.write(answers, summary, tables / "main")
+    latency.write(summary, tables / "latency")
+    for module, name in ((gains, "gains"), (ablation, "ablation"), (alignment, "alignment")):
+        module.write(answers, tables / name)
+    claims.write(claims.PATH, answers, times, Reference(), (folder / "claims.json", folder / "claims_time.json"))
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

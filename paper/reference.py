@@ -1,0 +1,91 @@
+"""The paper's printed values (``reference_values.csv``) and small formulas over them.
+
+A formula is an id, a number, or a mapping with one of `FORMULAS` as its only key:
+``{mean: "table-4/*/c2c/*/accuracy"}`` over the ids that match a shell pattern, ``{difference: [formula, formula]}``,
+``{ratio: [formula, formula]}``, ``{sum: [formula, ...]}``.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from c2c.errors import RefusedError, check_choice
+from paper import names
+
+PATH = Path(__file__).with_name("reference_values.csv")
+PRINTED = Path(__file__).with_name("printed.yaml")
+FORMULAS = ("mean", "difference", "ratio", "sum")
+
+
+class Reference:
+    """Printed values by id, and by place."""
+
+    def __init__(self, path: Path = PATH) -> None:
+        """Read the values.
+
+        Raises:
+            RefusedError: An id stands twice.
+        """
+        self.frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+        if (twice := self.frame["id"].duplicated()).any():
+            raise RefusedError("Ids of printed values are unique", self.frame.loc[twice, "id"].iloc[0], "Rename one")
+        self.numbers = pd.to_numeric(self.frame.set_index("id")["value"], errors="coerce")
+
+    def evaluate(self, formula: Any) -> float:
+        """The value of a formula.
+
+        Raises:
+            RefusedError: An id or pattern matches no printed number, or the formula is of no known kind.
+        """
+        if isinstance(formula, int | float):
+            return float(formula)
+        if isinstance(formula, str):
+            return self._number(formula)
+        ((kind, parts),) = formula.items()
+        check_choice("The kind of a formula", kind, FORMULAS)
+        if kind == "mean":
+            return self._mean(parts)
+        values = [self.evaluate(part) for part in parts]
+        if kind == "sum":
+            return sum(values)
+        return values[0] - values[1] if kind == "difference" else values[0] / values[1]
+
+    def printed(self, path: Path = PRINTED) -> dict[str, list[dict[str, Any]]]:
+        """The paper's values that stand beside each of our tables, by table: label, unit, value."""
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {
+            table: [entry | {"value": round(self.evaluate(entry["value"]), 4)} for entry in entries]
+            for table, entries in listed.items()
+        }
+
+    def cell(self, receiver: str, sharer: str, arm: str, benchmark: str) -> float | None:
+        """The accuracy of the main table for the same pair, method and benchmark; None where the paper has none."""
+        keys = {"receiver": ("models", receiver), "sharer": ("models", sharer), "method": ("arms", arm)}
+        wanted = {column: names.paper_name(*key) for column, key in keys.items()}
+        wanted |= {"benchmark": names.paper_name("benchmarks", benchmark), "artefact": "Table 4", "metric": "accuracy"}
+        rows = self.frame
+        for column, value in wanted.items():
+            rows = rows[rows[column] == value]
+        return float(rows["value"].iloc[0]) if len(rows) == 1 else None
+
+    def mean_of(self, artefact: str, arm: str) -> float | None:
+        """Mean accuracy of a method over all cells of an artefact, or None."""
+        rows = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == "accuracy")]
+        rows = rows[(rows["method"] == names.paper_name("arms", arm)) & (rows["benchmark"] != "average")]
+        return float(rows["value"].astype(float).mean()) if len(rows) else None
+
+    def _mean(self, pattern: str) -> float:
+        found = [value for name, value in self.numbers.items() if fnmatch(str(name), pattern) and not pd.isna(value)]
+        if not found:
+            raise RefusedError("A pattern matches printed values", pattern, "Look for ids in reference_values.csv")
+        return float(pd.Series(found).mean())
+
+    def _number(self, name: str) -> float:
+        if name not in self.numbers.index or pd.isna(self.numbers[name]):
+            raise RefusedError("An id names a printed number", name, "Look for ids in reference_values.csv")
+        return float(self.numbers[name])

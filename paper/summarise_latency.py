@@ -1,0 +1,63 @@
+"""Latency records to ``latency.csv``: mean and median time of each phase, with an interval over the questions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from c2c.errors import RefusedError
+from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
+from c2c.provenance import write_atomically
+from c2c.stats import bootstrap_mean
+from paper.output import stamped
+
+KEY = ["scale", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
+COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n"]
+MEASUREMENT = [*KEY, "pair", "seed", "question_id", "repeat"]
+
+
+def per_question(records: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of each phase by question, averaged over repeats (and seeds): index `KEY` and question, columns phases.
+
+    Raises:
+        RefusedError: A measurement stands twice.
+    """
+    if (twice := records.duplicated(MEASUREMENT)).any():
+        found = records.loc[twice, ["method", "question_id", "repeat"]].iloc[0].to_dict()
+        raise RefusedError("Each question is timed once a repeat", found, "Drop the duplicate records")
+    columns = {f"{phase}_s": phase for phase in PHASES}
+    return records.rename(columns=columns).groupby([*KEY, "question_id"])[list(PHASES)].mean()
+
+
+def summarise(records: pd.DataFrame) -> pd.DataFrame:
+    """Tidy means with `COLUMNS`; `n` counts questions, the interval is a bootstrap over them."""
+    rows = []
+    for key, group in per_question(records).groupby(level=KEY):
+        for phase in PHASES:
+            milliseconds = 1000 * group[phase].to_numpy()
+            mean = bootstrap_mean(milliseconds)
+            median = pd.Series(milliseconds).median()
+            rows.append([*key, phase, mean.value, median, mean.low, mean.high, mean.n])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def write(records: pd.DataFrame, output: Path) -> None:
+    """Write the summary of `records` as CSV."""
+    text = summarise(records).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    write_atomically(output, text)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=Path, nargs="+", required=True, help="parquet files of latency records")
+    parser.add_argument("--output", type=Path, required=True, help="the CSV to write")
+    arguments = parser.parse_args()
+    with stamped([arguments.output], arguments.records):
+        write(read_records(arguments.records, LATENCY_SCHEMA), arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One module a table; each writes .csv, .tex and .md from one frame."""

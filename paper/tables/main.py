@@ -1,0 +1,102 @@
+"""The main table: accuracy, its interval and the mean time of each method on each benchmark, by pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from c2c.stats import NO_SEED, accuracy_with_interval
+from paper import names
+from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, arm_name
+from paper.output import (
+    NOTHING,
+    SUFFIXES,
+    beside,
+    count,
+    notes_on_gaps,
+    percent,
+    show,
+    stamped,
+    table_parser,
+    write_table,
+)
+
+TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
+HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
+
+
+def build(answers: Answers, latency: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair, benchmark and arm; never-run cells are rows without numbers and with a reason."""
+    arms = names.in_order("arms", {*MAIN_ARMS, *answers.arms})
+    rows = [
+        _row(answers, pair, arm, benchmark)
+        for pair in answers.pairs
+        for arm in arms
+        if not arm.startswith(("project", "fuse"))
+        for benchmark in answers.benchmarks
+    ]
+    frame = pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64", "failed": "Int64"})
+    return frame.merge(_times(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads: methods as rows; accuracy, questions and time of each benchmark as columns."""
+    cells = []
+    for (pair, arm), group in frame.groupby(["pair", "arm"], sort=False):
+        cell = {"Pair": names.title("pairs", str(pair)), "Method": names.title("arms", str(arm))}
+        for row in group.itertuples():
+            benchmark = names.title("benchmarks", row.benchmark)
+            cell[f"{benchmark}: accuracy, % [95 %]"] = show(row.value, row.low, row.high)
+            cell[f"{benchmark}: n"] = count(row.n)
+            cell[f"{benchmark}: time, ms"] = NOTHING if pd.isna(row.time_ms) else f"{row.time_ms:.2f}"
+        cells.append(cell | {"Seeds": count(group["seeds"].max())})
+    return pd.DataFrame(cells)
+
+
+def write(answers: Answers, latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(answers, latency)
+    notes = [
+        "Accuracy is the mean over training seeds; its 95 % interval is Wilson's for one seed (and where all answers "
+        "agree), else a bootstrap over questions and seeds. Time is the mean per question of the latency run, in "
+        "batches of one. A dash: no training, or not timed.",
+        *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
+    ]
+    write_table(frame, printed(frame), stem, notes)
+    return frame
+
+
+def main() -> None:
+    """Command line."""
+    arguments = table_parser(__doc__, "--records", "--latency").parse_args()
+    outputs = [beside(arguments.output_stem, suffix) for suffix in SUFFIXES]
+    with stamped(outputs, [*arguments.records, arguments.latency]):
+        write(
+            Answers.read(arguments.records),
+            pd.read_csv(arguments.latency, keep_default_na=False),
+            arguments.output_stem,
+        )
+
+
+def _row(answers: Answers, pair: Pair, arm: str, benchmark: str) -> dict[str, object]:
+    found = answers.get(pair.name, benchmark, arm)
+    head = dict(zip(HEAD, [answers.scale, *pair, arm, benchmark], strict=True))
+    estimate = None if found is None else accuracy_with_interval(found)
+    reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if found is None else ""
+    cells = percent(estimate)
+    if found is not None:
+        cells["failed"] = answers.failures(pair.name, benchmark, arm)
+        cells["seeds"] = None if NO_SEED in found.columns else cells["seeds"]
+    return head | cells | {"chance": 100 * answers.chance(benchmark), "reason": reason}
+
+
+def _times(latency: pd.DataFrame) -> pd.DataFrame:
+    shown = (latency["phase"] == "total") & latency["alignment"].isin([BASELINE, MAIN_ALIGNMENT])
+    total = latency[shown].rename(columns=TIMES)
+    arms = [arm_name(*key) for key in zip(total["recipe"], total["method"], strict=True)]
+    return total.assign(arm=arms)[["receiver", "sharer", "arm", "benchmark", *TIMES.values()]]
+
+
+if __name__ == "__main__":
+    main()

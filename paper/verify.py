@@ -1,0 +1,113 @@
+"""Recompute every committed number from its per-question records, without torch, and compare. Exit code 1 on a change.
+
+Prints each table next to the paper's value where the paper has one, each claim with its verdict, and for each file
+whether it is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.errors import RefusedError
+from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
+from c2c.provenance import SUFFIX
+from paper import names
+from paper.output import NOTHING, show
+from paper.recompute import RECORDS, TIMES, recompute
+from paper.reference import Reference
+
+COMMITTED = Path(__file__).with_name("records")
+SHOWN_LINES = 6
+
+
+def verify(folder: Path) -> bool:
+    """Recompute one scale's folder, print what was found, and return whether nothing changed."""
+    print(f"\n=== {folder.name}: recomputed from {folder / RECORDS}\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        fresh = Path(temporary)
+        files = recompute(read_records([folder / RECORDS]), read_records([folder / TIMES], LATENCY_SCHEMA), fresh)
+        reference = Reference()
+        print_main(pd.read_csv(fresh / "tables/main.csv", keep_default_na=False, na_values=[""]), reference)
+        for table, entries in reference.printed().items():
+            print_table(table, fresh / f"tables/{table}.md", entries)
+        for file in ("claims.json", "claims_time.json"):
+            print_claims(json.loads((fresh / file).read_text(encoding="utf-8"))["claims"])
+        print()
+        expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        expected -= {RECORDS, TIMES} | {name for name in expected if name.endswith(SUFFIX)}
+        return all([compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))])
+
+
+def print_main(frame: pd.DataFrame, reference: Reference) -> None:
+    """The main table in text, with the paper's cell for the same pair, and its mean over Table 4 for the same method."""
+    head = ("pair", "benchmark", "method", "accuracy, %", "n", "paper", "paper, mean of Table 4")
+    print("{:28} {:18} {:14} {:>22} {:>5} {:>7} {:>23}".format(*head))
+    for row in frame.itertuples():
+        cell = reference.cell(row.receiver, row.sharer, row.arm, row.benchmark)
+        mean = reference.mean_of("Table 4", row.arm)
+        print(
+            f"{names.title('pairs', row.pair):28} {names.title('benchmarks', row.benchmark):18} "
+            f"{names.title('arms', row.arm):14} {show(row.value, row.low, row.high):>22} "
+            f"{NOTHING if pd.isna(row.n) else int(row.n):>5} {_number(cell):>7} {_number(mean):>23}"
+        )
+
+
+def print_table(name: str, path: Path, printed: list[dict[str, Any]]) -> None:
+    """A table as it was recomputed, and the paper's values that stand beside it."""
+    if path.is_file():
+        print(f"\n{name}\n\n{path.read_text(encoding='utf-8').strip()}\n")
+        for entry in printed:
+            print(f"  paper: {entry['label']}: {_number(entry['value'])} {entry['unit']}")
+
+
+def print_claims(claims: list[dict[str, Any]]) -> None:
+    """One line a claim: verdict, our value, the paper's."""
+    for claim in claims:
+        ours = "" if claim["value"] is None else "ours " + show(claim["value"], claim["low"], claim["high"])
+        if claim["evidence"]["kind"] == "check":
+            ours = f"printed elsewhere {_number(claim['evidence']['recomputed'])}"
+        print(f"{claim['verdict']:28} {claim['id']:28} {ours:28} paper {_number(claim['paper_value'])}")
+
+
+def compare_file(committed: Path, fresh: Path, name: str) -> bool:
+    """Print whether a committed file is what was recomputed, and how it differs; return whether it is."""
+    old, new = (path.read_text(encoding="utf-8").splitlines() if path.is_file() else [] for path in (committed, fresh))
+    if committed.is_file() and fresh.is_file() and committed.read_bytes() == fresh.read_bytes():
+        print(f"same     {name}")
+        return True
+    print(f"CHANGED  {name}")
+    difference = [line for line in difflib.unified_diff(old, new, "committed", "recomputed", lineterm="", n=0)][2:]
+    for line in [line for line in difference if not line.startswith("@@")][:SHOWN_LINES]:
+        print(f"           {line}")
+    return False
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=Path, nargs="*", help="folders of committed records; default: all of them")
+    folders = parser.parse_args().records or sorted(path.parent for path in COMMITTED.glob(f"*/{RECORDS}"))
+    if not folders:
+        raise RefusedError("There are committed records to verify", str(COMMITTED), "Run python -m paper.collect first")
+    started = time.perf_counter()
+    unchanged = all([verify(folder) for folder in folders])
+    verdict = "Everything is as committed" if unchanged else "NOT as committed"
+    print(f"\n{verdict}: {len(folders)} scale(s) recomputed in {time.perf_counter() - started:.0f} s.")
+    sys.exit(0 if unchanged else 1)
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main()
