@@ -77,7 +77,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             raise RefusedError(f"A fuser folder must hold {name}", str(folder), "Train it to the end, or copy it whole")
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest.get("format") != FORMAT:
-        raise RefusedError(f"A fuser folder must have format {FORMAT}", manifest.get("format"), "Use a matching version")
+        raise RefusedError(
+            f"A fuser folder must have format {FORMAT}", manifest.get("format"), "Use a matching version"
+        )
     for name, expected in manifest["sha256"].items():
         found = file_hash(folder / name)
         if found != expected:

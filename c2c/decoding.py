@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
+from transformers import (
+    Cache,
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 
 
 class StopAtText(StoppingCriteria):
@@ -52,7 +59,9 @@ def end_tokens(model: PreTrainedModel) -> list[int]:
     return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [int(found)]
 
 
-def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **sampling: Any) -> GenerationConfig:
+def generation_config(
+    model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **sampling: Any
+) -> GenerationConfig:
     """Exactly what is asked for: none of the model's own sampling defaults apply."""
     ends = end_tokens(model)
     pad = getattr(model.generation_config, "pad_token_id", None)
@@ -76,6 +85,7 @@ def continue_text(
     max_new_tokens: int,
     do_sample: bool = False,
     criteria: Sequence[StoppingCriteria] = (),
+    processors: LogitsProcessorList | None = None,
     **sampling: Any,
 ) -> Tensor:
     """Generate after `input_ids`, of which the first tokens may be in `cache` already.
@@ -88,6 +98,7 @@ def continue_text(
         max_new_tokens: Upper bound of new tokens a row.
         do_sample: Sample instead of taking the most likely token.
         criteria: transformers' stopping criteria.
+        processors: transformers' logits processors.
         **sampling: ``temperature``, ``top_p``, ``top_k``, ``repetition_penalty`` and the like.
 
     Returns:
@@ -100,5 +111,6 @@ def continue_text(
         attention_mask=attention_mask,
         generation_config=settings,
         stopping_criteria=list(criteria),
+        logits_processor=processors,
         **past,
     )

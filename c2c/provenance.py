@@ -16,7 +16,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "datasets", "lm_eval", "accelerate", "snakemake", "pandas", "numpy", "scipy", "pyarrow")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "lm_eval",
+    "accelerate",
+    "snakemake",
+    "pandas",
+    "numpy",
+    "scipy",
+    "pyarrow",
+)
 SUFFIX = ".provenance.json"
 
 
@@ -43,7 +54,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def stamp(artefact: Path | str, *, inputs: Iterable[Path | str] = (), settings: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+def stamp(
+    artefact: Path | str, *, inputs: Iterable[Path | str] = (), settings: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Run the block that makes `artefact`, then write ``<artefact>.provenance.json`` beside it.
 
     The block may add entries of its own (model and data revisions) to the dictionary that it is given.
@@ -73,7 +86,9 @@ def _code() -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False)
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -6,6 +6,7 @@ writes them casts to the schema here (`to_table`), whoever reads them gets the s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def read_records(paths: Iterable[Path | str], schema: pa.Schema = RECORD_SCHEMA)
     if not tables:
         raise RefusedError("At least one file of records is read", [], "Name the parquet files")
     return to_frame(pa.concat_tables(tables))
+
+
+def write_records(frame: pd.DataFrame, path: Path, schema: pa.Schema = RECORD_SCHEMA) -> None:
+    """Write `frame` as a parquet file that is there whole or not at all.
+
+    Raises:
+        RefusedError: As `to_table`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    pq.write_table(to_table(frame, schema), unfinished, compression="zstd")
+    os.replace(unfinished, path)
 
 
 def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:

@@ -120,4 +120,6 @@ class FuserConfig:
 
 def _at_least(name: str, value: int, least: int) -> None:
     if not isinstance(value, int) or value < least:
-        raise RefusedError(f"{name} must be a whole number of at least {least}", value, f"Set {name} to {least} or more")
+        raise RefusedError(
+            f"{name} must be a whole number of at least {least}", value, f"Set {name} to {least} or more"
+        )

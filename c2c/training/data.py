@@ -97,9 +97,7 @@ def collate(examples: Sequence[Example], pair: Pair, *, zeroed: bool = False) ->
     """
     prompts, prompt_mask = left_pad([example.prompt.receiver_ids for example in examples], pair.receiver.pad)
     responses, response_mask = _right_pad([example.response_ids for example in examples], pair.receiver.pad)
-    labels = torch.cat(
-        [torch.full_like(prompts, IGNORED), responses.masked_fill(response_mask == 0, IGNORED)], dim=1
-    )
+    labels = torch.cat([torch.full_like(prompts, IGNORED), responses.masked_fill(response_mask == 0, IGNORED)], dim=1)
     return Batch(
         kv_cache_index=generate_kv_cache_index(prompts.shape[1] - 1, 1 + responses.shape[1]),
         input_ids=torch.cat([prompts, responses], dim=1),

@@ -90,7 +90,9 @@ class Trainer:
         self.model.receiver.eval()
         temperature = self._temperature()
         size = self.config.micro_batch_size or len(indices)
-        parts = [self._collate([self.training[i] for i in indices[at : at + size]]) for at in range(0, len(indices), size)]
+        parts = [
+            self._collate([self.training[i] for i in indices[at : at + size]]) for at in range(0, len(indices), size)
+        ]
         supervised = sum(part.supervised for part in parts)
         total = 0.0
         for part in parts:

@@ -1,0 +1,70 @@
+"""Gates and dynamic weights of a trained FuserStack, by Receiver layer (paper App. A.4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from c2c import kv_cache
+from c2c.rosetta import RosettaModel
+from c2c.sections import read_sections
+from c2c.training.data import Batch
+from c2c.types import HALVES
+
+COLUMNS = ("layer", "half", "gate_logit", "open", "weight_mean", "weight_low", "weight_high")
+
+
+def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
+    """One row a Receiver layer and half, with its gate and its weights over the prefix tokens of `batches`.
+
+    Args:
+        model: A Receiver with one Sharer.
+        batches: Prompts to read; pads do not count.
+
+    Returns:
+        Columns COLUMNS: `open` is 0 or 1; the weights' mean and 5 % and 95 % quantiles over tokens and KV heads are
+        empty in a variant without weights, the logit in one without gates.
+    """
+    stack = model.stacks[0]
+    weights: dict[tuple[int, str], list[Tensor]] = {}
+    for batch in batches:
+        for key, part in _weights(model, batch).items():
+            weights.setdefault(key, []).append(part)
+    rows = []
+    for layer, half, logit in stack.gate_logits():  # type: ignore[operator]
+        seen = torch.cat(weights[layer, half]) if (layer, half) in weights else None
+        rows.append(
+            {
+                "layer": layer,
+                "half": half,
+                "gate_logit": None if logit is None else float(logit),
+                "open": int(stack.fuser_of(layer).is_open(half)),  # type: ignore[operator]
+                "weight_mean": None if seen is None else float(seen.mean()),
+                "weight_low": None if seen is None else float(seen.quantile(0.05)),
+                "weight_high": None if seen is None else float(seen.quantile(0.95)),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@torch.no_grad()
+def _weights(model: RosettaModel, batch: Batch) -> dict[tuple[int, str], Tensor]:
+    """Weights of unpadded, matched prefix tokens, flat, for each layer and half of a weighted stack."""
+    stack, device = model.stacks[0], model.receiver.device
+    ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
+    prefix = read_sections(batch.kv_cache_index, ids, 1)[0]
+    given = batch.sharer_input.to(device)
+    sharer = kv_cache.take_tokens(model.read_sharer(0, given), given.token_map[:, : prefix.end].clamp(min=0))
+    receiver = kv_cache.layers_of(model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix))
+    counted = (mask[:, : prefix.end] > 0) & (given.token_map[:, : prefix.end] >= 0)
+    found: dict[tuple[int, str], Tensor] = {}
+    for layer, link in stack.links.items():  # type: ignore[union-attr,operator]
+        fuser = stack.fuser_of(layer)  # type: ignore[operator]
+        if fuser.config.weighted:
+            both = fuser.dynamic_weights(sharer[link.sharer_layer], receiver[layer])
+            for half, weight in zip(HALVES, both, strict=True):
+                found[layer, half] = weight.squeeze(-1).transpose(1, 2)[counted].flatten()
+    return found

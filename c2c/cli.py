@@ -1,0 +1,180 @@
+"""The command `c2c`: thin sub-commands that parse, call the library and write files with their provenance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from c2c.errors import RefusedError
+from c2c.provenance import stamp, write_atomically
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; a refusal is printed as one line and ends with exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except RefusedError as refusal:
+        print(f"c2c {options.name}: {refusal}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
+    commands = parser.add_subparsers(dest="name", required=True)
+    for build in (_add_fetch, _add_train, _add_generate, _add_score, _add_latency):
+        build(commands)
+    return parser
+
+
+def _add_fetch(commands: Any) -> None:
+    parser = commands.add_parser("fetch", help="fetch a model from a mirror or the hub and write its manifest")
+    parser.add_argument("--model", required=True, help="hub id, owner/name")
+    parser.add_argument("--revision", default=None, help="commit, tag or branch")
+    parser.add_argument("--output", type=Path, required=True, help="model manifest (.json)")
+    parser.set_defaults(command=_fetch)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from c2c import hub
+
+    with stamp(options.output, settings={"model": options.model, "revision": options.revision}) as notes:
+        manifest = hub.describe(options.model, options.revision)
+        write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")
+        notes["model"] = manifest
+
+
+def _add_pair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
+    parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
+
+
+def _add_train(commands: Any) -> None:
+    from c2c.training.config import TrainingConfig
+
+    parser = commands.add_parser("train", help="train the Fusers of one pair")
+    _add_pair(parser)
+    parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
+    parser.add_argument("--data", type=Path, required=True, help="training set (JSON lines: id, prompt, response)")
+    parser.add_argument("--validation", type=Path, required=True, help="validation set, same format")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
+    for setting in fields(TrainingConfig):
+        flag = "--" + setting.name.replace("_", "-")
+        kind = type(setting.default)
+        parser.add_argument(flag, type=kind, default=setting.default, help=setting.metadata["help"])
+    parser.set_defaults(command=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from c2c.training.config import TrainingConfig
+    from c2c.training.run import train
+
+    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
+    settings = {"recipe": options.recipe, "receiver": options.receiver, "sharer": options.sharer, **config.to_dict()}
+    inputs = [path for path in map(Path, (options.receiver, options.sharer)) if path.exists()]
+    with stamp(options.output, inputs=[*inputs, options.data, options.validation], settings=settings) as notes:
+        notes["training"] = train(
+            options.receiver,
+            options.sharer,
+            config,
+            recipe=options.recipe,
+            data=options.data,
+            validation=options.validation,
+            checkpoints=options.checkpoints,
+            output=options.output,
+        )
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
+    parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
+    _add_pair(parser)
+    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
+    parser.add_argument(
+        "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
+
+
+def _benchmarks(given: Sequence[str]) -> dict[str, Path]:
+    found = {}
+    for each in given:
+        name, separator, path = each.partition("=")
+        if not separator:
+            raise RefusedError("--benchmarks takes ID=FILE", each, "Write the benchmark's id, =, and its prepared file")
+        found[name] = Path(path)
+    return found
+
+
+def _add_generate(commands: Any) -> None:
+    parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
+    _add_questions(parser)
+    parser.add_argument("--methods", nargs="+", required=True)
+    parser.add_argument("--fuser", default="", help="folder of trained Fusers")
+    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
+    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
+    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
+    parser.set_defaults(command=_generate)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from c2c.evaluation.run import GenerationRun, generate
+
+    names = [field.name for field in fields(GenerationRun)]
+    values = {name: getattr(options, name) for name in names} | {"benchmarks": _benchmarks(options.benchmarks)}
+    run = GenerationRun(**values)
+    inputs = [path for path in map(Path, (run.receiver, run.sharer, run.fuser)) if str(path) != "." and path.exists()]
+    settings = {name: getattr(options, name) for name in names if name not in ("tasks", "output")}
+    with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
+        records = generate(run)
+        notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
+
+
+def _add_score(commands: Any) -> None:
+    parser = commands.add_parser("score", help="score records")
+    parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
+    parser.add_argument("--output", type=Path, required=True, help="scores (.csv)")
+    parser.set_defaults(command=_score)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from c2c.evaluation.scoring import score_files
+
+    score_files(options.records, options.output)
+
+
+def _add_latency(commands: Any) -> None:
+    parser = commands.add_parser("latency", help="time methods one question at a time, split into phases")
+    _add_questions(parser)
+    parser.add_argument("--methods", nargs="+", required=True, help="receiver, sharer, t2t or c2c")
+    parser.add_argument("--fuser", default="", help="folder of trained Fusers, for c2c")
+    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
+    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
+    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
+    parser.add_argument("--questions", type=int, default=32, help="first questions of each benchmark")
+    parser.add_argument("--repeats", type=int, default=3, help="times that each question is asked")
+    parser.set_defaults(command=_latency)
+
+
+def _latency(options: argparse.Namespace) -> None:
+    from c2c.evaluation.latency import LatencyRun, measure_pair
+
+    names = [field.name for field in fields(LatencyRun)]
+    values = {name: getattr(options, name) for name in names} | {"benchmarks": _benchmarks(options.benchmarks)}
+    run = LatencyRun(**values)
+    settings = {name: getattr(options, name) for name in names if name not in ("tasks", "output")}
+    with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings):
+        measure_pair(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Let a model answer a batch of questions: by writing, or by the likelihood of given options.
+
+Methods differ only in what the answering model has read before it goes on: that is a `Reading`. Everything after it is
+the same code for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+from c2c import kv_cache
+from c2c.decoding import StopAtText, continue_text, end_tokens
+
+
+@dataclass
+class Question:
+    """One question as lm-eval rendered it.
+
+    Args:
+        benchmark: Id of the benchmark.
+        number: Its place in the benchmark.
+        doc: The prepared line; has ``id``.
+        prompt: The rendered prompt.
+        gold: The gold answer.
+        options: Continuations to be scored; empty for a free answer.
+        stops: Strings that end a free answer.
+        max_new_tokens: Upper bound of a free answer.
+        message_prompt: What the Sharer is asked in T2T.
+        told_prompt: What the Receiver reads in T2T, with ``{{message}}`` and ``{{prompt}}``.
+    """
+
+    benchmark: str
+    number: int
+    doc: dict[str, Any]
+    prompt: str
+    gold: str
+    options: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
+    max_new_tokens: int = 64
+    message_prompt: str = ""
+    told_prompt: str = ""
+
+
+@dataclass
+class Answer:
+    """What a method answered; the fields are columns of a record (`c2c.evaluation.schema`)."""
+
+    output_text: str | None = None
+    output_ids: list[int] | None = None
+    choice_scores: list[float] | None = None
+    choice_tokens: list[int] | None = None
+    message: str | None = None
+    sharer_question_id: str | None = None
+    routed_to: str | None = None
+    confidence: float | None = None
+    prompt_read: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    sharer_tokens_in: int = 0
+    sharer_tokens_out: int = 0
+    time_s: float = 0.0
+    error: str | None = None
+
+
+@dataclass
+class Reading:
+    """What the answering model has read of a batch.
+
+    Args:
+        model: The model that answers.
+        tokenizer: Its tokenizer.
+        input_ids: ``(B, N)`` int64, left-padded prompts.
+        attention_mask: ``(B, N)``.
+        cache: Keys and values of the first N - 1 columns, or None if nothing has been read yet.
+        answers: One a row, with what is known before the model answers.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    input_ids: Tensor
+    attention_mask: Tensor
+    cache: Cache | None
+    answers: list[Answer] = field(default_factory=list)
+
+
+class ConfidenceMeter(LogitsProcessor):
+    """Notes the probability of each greedy token; changes nothing."""
+
+    def __init__(self) -> None:
+        self.log_probabilities: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+        """`scores` ``(B, V)`` as they came."""
+        self.log_probabilities.append(scores.float().log_softmax(-1).max(-1).values)
+        return scores
+
+    def mean_probability(self, lengths: Sequence[int]) -> list[float]:
+        """Geometric mean of the probabilities of each row's first `lengths` tokens, in (0, 1]."""
+        steps = torch.stack(self.log_probabilities, dim=1)
+        return [float(steps[row, : max(length, 1)].mean().exp()) for row, length in enumerate(lengths)]
+
+
+def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
+    """Answer greedily in free text, each row up to its stop string, an end token or the token limit."""
+    width, meter = reading.input_ids.shape[1], ConfidenceMeter()
+    stops = sorted({stop for question in questions for stop in question.stops})
+    sequences = continue_text(
+        reading.model,
+        reading.input_ids,
+        reading.attention_mask,
+        reading.cache,
+        max_new_tokens=max(question.max_new_tokens for question in questions),
+        criteria=[StopAtText(reading.tokenizer, stops, width)] if stops else [],
+        processors=LogitsProcessorList([meter]),
+    )
+    ends = end_tokens(reading.model)
+    new_ids = [_until_end(row, ends) for row in sequences[:, width:].tolist()]
+    confidence = meter.mean_probability([len(ids) for ids in new_ids])
+    for answer, ids, question, sure in zip(reading.answers, new_ids, questions, confidence, strict=True):
+        kept = ids[: question.max_new_tokens]
+        text = reading.tokenizer.decode(kept, skip_special_tokens=True)
+        for stop in question.stops:
+            text = text.split(stop)[0]
+        answer.output_text, answer.output_ids, answer.tokens_out, answer.confidence = text, kept, len(kept), sure
+    return reading.answers
+
+
+def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """The tokens up to and with the first end token."""
+    for place, token in enumerate(ids):
+        if token in ends:
+            return ids[: place + 1]
+    return ids
+
+
+@torch.no_grad()
+def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
+    """Score each option of each question: the sum of its tokens' log-probabilities after the prompt, in nats."""
+    tokenizer, model = reading.tokenizer, reading.model
+    options = [tokenizer(list(question.options), add_special_tokens=False)["input_ids"] for question in questions]
+    rows = torch.tensor([row for row, each in enumerate(options) for _ in each])
+    cache = reading.cache if reading.cache is not None else _read_prefix(reading)
+    last = reading.input_ids[:, -1:][rows]
+    flat = [ids for each in options for ids in each]
+    width = max(len(ids) for ids in flat)
+    targets = torch.tensor([ids + [0] * (width - len(ids)) for ids in flat])
+    written = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in flat])
+    mask = torch.cat([reading.attention_mask[rows], written], dim=1)
+    output = model(
+        input_ids=torch.cat([last, targets], dim=1)[:, :-1],
+        attention_mask=mask[:, :-1],
+        position_ids=kv_cache.positions_of(mask)[:, -width - 1 : -1],
+        cache=kv_cache.repeat_rows(cache, rows, model.config),
+        use_cache=True,
+    )
+    log_probabilities = output.logits.float().log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
+    sums = iter((log_probabilities * written).sum(-1).tolist())
+    for answer, each in zip(reading.answers, options, strict=True):
+        answer.choice_scores, answer.choice_tokens = [next(sums) for _ in each], [len(ids) for ids in each]
+        answer.tokens_out = sum(answer.choice_tokens)
+        answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
+    return reading.answers
+
+
+def _read_prefix(reading: Reading) -> Cache:
+    mask = reading.attention_mask
+    return kv_cache.prefill(reading.model, reading.input_ids[:, :-1], mask[:, :-1], kv_cache.positions_of(mask)[:, :-1])

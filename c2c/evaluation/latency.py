@@ -1,0 +1,238 @@
+"""Latency of each method, one question at a time, split into its phases (paper Table 3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from c2c import kv_cache
+from c2c.decoding import StopAtText, TokenClock, continue_text
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation import schema
+from c2c.evaluation.answering import Question
+from c2c.evaluation.methods import fused_reader
+from c2c.evaluation.reading import MESSAGE_TOKENS, TEMPLATES, Fused, TextToText, check_room, tokenise
+from c2c.evaluation.tasks import describe, load_tasks
+from c2c.pair import LoadedModel, load_pair
+from c2c.sections import generate_kv_cache_index, read_sections
+
+
+@dataclass
+class Phases:
+    """Seconds and tokens of one answer; the fields are columns of a latency record."""
+
+    sharer_prefill_s: float = 0.0
+    sharer_decode_s: float = 0.0
+    fusion_s: float = 0.0
+    receiver_prefill_s: float = 0.0
+    receiver_decode_s: float = 0.0
+    total_s: float = 0.0
+    sharer_tokens_in: int = 0
+    sharer_tokens_out: int = 0
+    receiver_tokens_in: int = 0
+    receiver_tokens_out: int = 0
+
+
+@dataclass
+class Stopwatch:
+    """Time between calls, after the device has finished its work."""
+
+    device: torch.device
+    at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.at = self._now()
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last call."""
+        before, self.at = self.at, self._now()
+        return self.at - before
+
+
+def _speak(
+    loaded: LoadedModel, prompt: str, stops: Sequence[str], new_tokens: int
+) -> tuple[str, float, float, int, int]:
+    """What a model writes after `prompt`, seconds to its first token and after it, tokens read and written."""
+    watch, clock = Stopwatch(loaded.model.device), TokenClock()
+    ids, mask, (read,) = tokenise(loaded, [prompt])
+    check_room(loaded, read, new_tokens)
+    criteria = [clock, *([StopAtText(loaded.tokenizer, stops, read)] if stops else [])]
+    started = watch.at
+    sequences = continue_text(loaded.model, ids, mask, max_new_tokens=new_tokens, criteria=criteria)
+    text = loaded.tokenizer.decode(sequences[0, read:], skip_special_tokens=True)
+    whole = watch.lap()
+    first = clock.ticks[0] - started
+    return text, first, whole - first, read, len(clock.ticks)
+
+
+def time_alone(loaded: LoadedModel, question: Question, role: str) -> Phases:
+    """One model alone; `role` (receiver or sharer) says whose phases they are."""
+    watch = Stopwatch(loaded.model.device)
+    _, prefill, decode, read, written = _speak(loaded, question.prompt, question.stops, question.max_new_tokens)
+    phases = Phases(total_s=watch.lap())
+    for name, value in (("prefill_s", prefill), ("decode_s", decode), ("tokens_in", read), ("tokens_out", written)):
+        setattr(phases, f"{role}_{name}", value)
+    return phases
+
+
+def time_t2t(reader: TextToText, question: Question) -> Phases:
+    """The Sharer's message, then the Receiver's answer."""
+    watch = Stopwatch(reader.pair.receiver.model.device)
+    asked = TEMPLATES.from_string(question.message_prompt).render(question.doc)
+    message, prefill, decode, read, written = _speak(reader.pair.sharer, asked, (), MESSAGE_TOKENS)
+    told = reader.told(question, message.strip())
+    _, first, rest, seen, said = _speak(reader.pair.receiver, told.prompt, question.stops, question.max_new_tokens)
+    return Phases(prefill, decode, 0.0, first, rest, watch.lap(), read, written, seen, said)
+
+
+@torch.no_grad()
+def time_c2c(reader: Fused, question: Question) -> Phases:
+    """Sharer prefill, Receiver prefill, fusion, then the Receiver's answer.
+
+    The Receiver's prefill is its prefix and the step that gives the first token, so that it means the same as for a
+    model alone.
+    """
+    loaded, model = reader.pair.receiver, reader.model
+    start = Stopwatch(loaded.model.device)
+    watch = Stopwatch(loaded.model.device)
+    ids, mask, given, _ = reader.inputs([question])
+    sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1)
+    watch.lap()
+    readings = {0: (model.read_sharer(0, given), given.token_map)}
+    sharer_prefill = watch.lap()
+    cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, sections[0])
+    receiver_prefill = watch.lap()
+    model.fuse(cache, sections[0], readings)
+    fusion = watch.lap()
+    clock, width = TokenClock(), ids.shape[1]
+    criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
+    before = watch.at
+    sequences = continue_text(loaded.model, ids, mask, cache, max_new_tokens=question.max_new_tokens, criteria=criteria)
+    loaded.tokenizer.decode(sequences[0, width:], skip_special_tokens=True)
+    whole = watch.lap()
+    first = clock.ticks[0] - before
+    return Phases(
+        sharer_prefill_s=sharer_prefill,
+        fusion_s=fusion,
+        receiver_prefill_s=receiver_prefill + first,
+        receiver_decode_s=whole - first,
+        total_s=start.lap(),
+        sharer_tokens_in=int(given.attention_mask.sum()) if not given.zeroed else 0,
+        receiver_tokens_in=width,
+        receiver_tokens_out=len(clock.ticks),
+    )
+
+
+def measure(
+    methods: dict[str, Callable[[Question], Phases]], questions: Sequence[Question], repeats: int
+) -> list[dict[str, Any]]:
+    """Time all methods on all questions, batch one.
+
+    The methods take turns on each question, so that a machine that slows down slows all of them; one round over the
+    first questions is not counted.
+
+    Returns:
+        One row a method, question and repeat: ``method``, ``question_id``, ``repeat`` and the fields of `Phases`.
+    """
+    rows: list[dict[str, Any]] = []
+    for question in questions[:2]:
+        for run in methods.values():
+            run(question)
+    with tqdm(total=repeats * len(questions), desc="latency", unit="question") as bar:
+        for repeat in range(repeats):
+            for question in questions:
+                for name, run in methods.items():
+                    phases = run(question)
+                    rows.append(
+                        {"method": name, "question_id": str(question.doc["id"]), "repeat": repeat, **vars(phases)}
+                    )
+                bar.update()
+    return rows
+
+
+TIMED = ("receiver", "sharer", "t2t", "c2c")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRun:
+    """What one call of ``c2c latency`` times; fields as in `c2c.evaluation.run.GenerationRun`.
+
+    Raises:
+        RefusedError: If a method cannot be timed, or ``c2c`` has no fuser.
+    """
+
+    scale: str
+    pair: str
+    receiver: str
+    sharer: str
+    methods: Sequence[str]
+    tasks: Path
+    benchmarks: Mapping[str, Path]
+    output: Path
+    fuser: str = ""
+    recipe: str = ""
+    alignment: str = ""
+    seed: int | None = None
+    questions: int = 32
+    repeats: int = 3
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            check_choice("--methods", method, TIMED)
+        if "c2c" in self.methods and not self.fuser:
+            raise RefusedError("c2c needs a trained fuser", self.fuser, "Pass --fuser with its folder")
+        for name in ("questions", "repeats"):
+            if getattr(self, name) < 1:
+                raise RefusedError(f"--{name} must be at least 1", getattr(self, name), f"Raise --{name}")
+
+
+def measure_pair(run: LatencyRun) -> pd.DataFrame:
+    """Time the methods of one pair, and write the latency records.
+
+    Returns:
+        One row a method, question and repeat (`c2c.evaluation.schema.LATENCY_SCHEMA`).
+
+    Raises:
+        RefusedError: If an input is missing or does not fit.
+    """
+    tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
+    pair = load_pair(run.receiver, run.sharer)
+    t2t = TextToText(pair)
+    timers: dict[str, Callable[[Question], Phases]] = {
+        "receiver": partial(time_alone, pair.receiver, role="receiver"),
+        "sharer": partial(time_alone, pair.sharer, role="sharer"),
+        "t2t": partial(time_t2t, t2t),
+    }
+    if run.fuser:
+        timers["c2c"] = partial(time_c2c, fused_reader(pair, run.fuser, "matched"))
+    rows = []
+    for benchmark, task in tasks.items():
+        task.build_all_requests(limit=run.questions)
+        questions = [describe(task, request) for request in task.instances]
+        rows += [
+            {"benchmark": benchmark, **row}
+            for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)
+        ]
+    frame = pd.DataFrame(rows).assign(
+        scale=run.scale, pair=run.pair, receiver=pair.receiver.name, sharer=pair.sharer.name
+    )
+    fused = frame["method"] == "c2c"
+    frame["recipe"] = fused.map({True: run.recipe, False: ""})
+    frame["alignment"] = fused.map({True: run.alignment, False: ""})
+    frame["seed"] = fused.map({True: run.seed, False: None})
+    frame = schema.conform(frame, schema.LATENCY_SCHEMA)
+    schema.write_records(frame, run.output, schema.LATENCY_SCHEMA)
+    return frame

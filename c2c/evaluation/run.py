@@ -1,0 +1,166 @@
+"""Generate the records of one pair: all methods on all benchmarks, one row a question (design §6)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lm_eval.evaluator import evaluate
+
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation import schema
+from c2c.evaluation.answering import Answer, Question
+from c2c.evaluation.methods import METHODS, Method, OneModel, Routing
+from c2c.evaluation.reading import text_hash
+from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.tasks import describe, load_tasks
+from c2c.pair import Pair, load_pair
+from c2c.provenance import file_hash
+
+WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRun:
+    """What one call of ``c2c generate`` answers.
+
+    Args:
+        scale: Of the replication.
+        pair: Id of the pair.
+        receiver: Where the Receiver is.
+        sharer: Where the Sharer is.
+        methods: Names of methods.
+        tasks: Folder of task files.
+        benchmarks: Prepared questions of each benchmark.
+        output: Parquet file of records.
+        fuser: Folder of a trained fuser, for the methods that need one.
+        recipe: How the fuser was trained.
+        alignment: Token alignment that it was trained with.
+        seed: Its training seed.
+        batch_size: Questions a batch.
+        limit: Only the first questions of each benchmark; 0 for all.
+
+    Raises:
+        RefusedError: If a method is unknown, or one needs a fuser and there is none.
+    """
+
+    scale: str
+    pair: str
+    receiver: str
+    sharer: str
+    methods: Sequence[str]
+    tasks: Path
+    benchmarks: Mapping[str, Path]
+    output: Path
+    fuser: str = ""
+    recipe: str = ""
+    alignment: str = ""
+    seed: int | None = None
+    batch_size: int = 16
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            check_choice("--methods", method, schema.METHODS)
+            if method in WITH_FUSER and not self.fuser:
+                raise RefusedError("This method needs a trained fuser", method, "Pass --fuser with its folder")
+
+    def fingerprint(self) -> str:
+        """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
+        files = [*self.benchmarks.values(), *(self.tasks / f"{name}.yaml" for name in self.benchmarks)]
+        files += [Path(self.receiver), Path(self.sharer), *([Path(self.fuser)] if self.fuser else [])]
+        hashes = [file_hash(path) if path.exists() else str(path) for path in files]
+        arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.batch_size, self.limit]
+        return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]
+
+
+def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> dict[str, Method]:
+    """The methods of a run, in order; the router uses the answers of the single models where those run too."""
+    options: dict[str, Any] = {"batch_size": run.batch_size, "store": store}
+    single = {
+        "receiver": OneModel(pair.receiver, "receiver", **options),
+        "sharer": OneModel(pair.sharer, "sharer", **options),
+    }
+    built: dict[str, Method] = {}
+    for name in run.methods:
+        if name in single:
+            built[name] = single[name]
+        elif name == "routing":
+            built[name] = Routing(single["receiver"], single["sharer"])
+        else:
+            built[name] = METHODS[name](pair, fuser=run.fuser, **options)
+    return built
+
+
+def generate(run: GenerationRun) -> pd.DataFrame:
+    """Answer all questions by all methods, and write the records.
+
+    Returns:
+        The records, one row a question and method (`c2c.evaluation.schema.RECORD_SCHEMA`).
+
+    Raises:
+        RefusedError: If an input is missing or does not fit.
+    """
+    tasks = load_tasks(run.tasks, run.benchmarks)
+    pair = load_pair(run.receiver, run.sharer)
+    store = AnswerStore(run.output.with_name(f".{run.output.stem}.{run.fingerprint()}"))
+    rows: list[dict[str, Any]] = []
+    for name, method in build_methods(run, pair, store).items():
+        asked = _ask(method, tasks, run.limit)
+        rows += [_row(run, pair, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
+    frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
+    schema.write_records(frame, run.output)
+    store.forget()
+    return frame
+
+
+def _ask(method: Method, tasks: dict[str, Any], limit: int) -> dict[tuple[str, int], Question]:
+    """Run one method through lm-eval; returns the questions it was asked."""
+    asked: dict[tuple[str, int], Question] = {}
+
+    def remember(request: Any) -> Question:
+        question = describe(tasks["tasks"][request.task_name], request)
+        return asked.setdefault((question.benchmark, question.number), question)
+
+    method.describe = remember
+    if isinstance(method, Routing):
+        method.receiver.describe = method.sharer.describe = remember
+    for task in tasks["tasks"].values():
+        task.override_metric(metric_name="bypass")
+    evaluate(method, tasks, limit=limit or None, bootstrap_iters=0)
+    return asked
+
+
+def _row(
+    run: GenerationRun, pair: Pair, method: str, question: Question, answer: Answer, tasks: dict[str, Any]
+) -> dict[str, Any]:
+    task = tasks["tasks"][question.benchmark]
+    fused = method in WITH_FUSER
+    choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
+    answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
+    if method != "routing":
+        answered["confidence"] = None
+    return {
+        **answered,
+        "scale": run.scale,
+        "pair": run.pair,
+        "receiver": pair.receiver.name,
+        "sharer": pair.sharer.name,
+        "recipe": run.recipe if fused else "",
+        "alignment": run.alignment if fused else "",
+        "method": method,
+        "seed": run.seed if fused else None,
+        "benchmark": question.benchmark,
+        "subset": str(question.doc.get("subset") or ""),
+        "scoring": task.config.metadata["scoring"],
+        "question_id": str(question.doc["id"]),
+        "question_hash": text_hash(json.dumps(question.doc, sort_keys=True)),
+        "prompt_hash": text_hash(answer.prompt_read or question.prompt),
+        "gold": question.gold,
+        "choices": choices,
+    }

@@ -1,0 +1,80 @@
+"""Benchmarks as lm-eval tasks: a YAML with the prompts and a prepared file of questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import Task
+from lm_eval.tasks import TaskManager
+
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.answering import Question
+from c2c.evaluation.schema import SCORINGS
+
+NEEDED = ("scoring", "t2t_question", "t2t_prompt")
+
+
+def read_task_file(tasks: Path, benchmark: str) -> dict[str, Any]:
+    """The YAML of one benchmark.
+
+    Raises:
+        RefusedError: If there is none, or its metadata lacks the scoring or the T2T prompts.
+    """
+    path = tasks / f"{benchmark}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in tasks.glob("*.yaml"))
+        check_choice("A benchmark", benchmark, known)
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    missing = [key for key in NEEDED if not config.get("metadata", {}).get(key)]
+    if missing:
+        raise RefusedError(f"{path.name} must have the metadata {', '.join(NEEDED)}", f"missing {missing}", "Add them")
+    check_choice(f"metadata.scoring of {path.name}", config["metadata"]["scoring"], SCORINGS)
+    return config
+
+
+def load_tasks(tasks: Path, questions: dict[str, Path]) -> dict[str, Any]:
+    """lm-eval's task dictionary for benchmarks whose questions are prepared files of JSON lines.
+
+    Args:
+        tasks: Folder of task files.
+        questions: Prepared file of each benchmark.
+
+    Raises:
+        RefusedError: If a file is missing.
+    """
+    configs = []
+    for benchmark, path in questions.items():
+        if not path.is_file():
+            raise RefusedError(f"The questions of {benchmark} must be a file", str(path), "Prepare the benchmark first")
+        config = read_task_file(tasks, benchmark)
+        configs.append({**config, "task": benchmark, "dataset_kwargs": {"data_files": {"test": str(path)}}})
+    return TaskManager(include_defaults=False).load(configs)  # type: ignore[return-value]
+
+
+def gold_of(task: Task, doc: dict[str, Any]) -> str:
+    """The gold answer as text: the option's text where the target is an index."""
+    target = task.doc_to_target(doc)
+    return str(task.doc_to_choice(doc)[target]) if isinstance(target, int) else str(target)
+
+
+def describe(task: Task, request: Instance) -> Question:
+    """The question behind one of lm-eval's requests, with the T2T prompts of its task file."""
+    doc, metadata = dict(request.doc), task.config.metadata
+    question = Question(
+        benchmark=task.config.task,
+        number=int(request.doc_id or 0),
+        doc=doc,
+        prompt=request.args[0],
+        gold=gold_of(task, doc),
+        message_prompt=metadata["t2t_question"],
+        told_prompt=metadata["t2t_prompt"],
+    )
+    if request.request_type == "generate_until":
+        settings = request.args[1]
+        stops = settings.get("until") or []
+        question.stops = tuple([stops] if isinstance(stops, str) else stops)
+        question.max_new_tokens = int(settings.get("max_gen_toks", question.max_new_tokens))
+    return question
