@@ -37,7 +37,7 @@ def load_causal_model(source: PreTrainedModel | str | Path, dtype: str = "float3
     if isinstance(source, PreTrainedModel):
         return source
     model = AutoModelForCausalLM.from_pretrained(hub.resolve(source), dtype=getattr(torch, dtype))
-    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return model.eval().requires_grad_(False)
 
 
 def save_stack(stack: FuserStack, folder: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
@@ -84,7 +84,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         found = file_hash(folder / name)
         if found != expected:
             raise RefusedError(f"{name} must be the file that the manifest names", found, "Copy the folder again")
-    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
 
 
 def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:

@@ -31,7 +31,7 @@ class StopAtText(StoppingCriteria):
         self.tokenizer, self.prompt_tokens = tokenizer, prompt_tokens
         self.stops = [stop for stop in stops if stop]
 
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """Which rows are done, ``(B,)`` bool."""
         texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_tokens :], skip_special_tokens=True)
         done = [any(stop in text for stop in self.stops) for text in texts]
@@ -44,7 +44,7 @@ class TokenClock(StoppingCriteria):
     def __init__(self) -> None:
         self.ticks: list[float] = []
 
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """No row is done, ``(B,)`` bool."""
         if input_ids.is_cuda:
             torch.cuda.synchronize(input_ids.device)
@@ -106,7 +106,7 @@ def continue_text(
     """
     settings = generation_config(model, max_new_tokens, do_sample, **sampling)
     past = {} if cache is None else {"cache": cache}
-    return model.generate(  # type: ignore[operator,no-any-return]
+    return model.generate(  # type: ignore[operator]
         input_ids,
         attention_mask=attention_mask,
         generation_config=settings,

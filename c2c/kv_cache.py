@@ -39,7 +39,7 @@ def layers_of(cache: Cache) -> list[KeyValue]:
 
 def set_layer(cache: Cache, layer: int, fused: KeyValue) -> None:
     """Replace keys and values of one layer, each ``(B, H, N, D)``, rounded to the dtype that the cache has."""
-    slot = cache.layers[layer]
+    slot: Any = cache.layers[layer]
     slot.keys, slot.values = fused[0].to(slot.keys.dtype), fused[1].to(slot.values.dtype)
 
 

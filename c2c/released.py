@@ -161,13 +161,13 @@ def _read_config(described: dict[str, Any]) -> FuserConfig:
     name = check_choice("The class of a published fuser", described.get("class", ""), CLASSES)
     given = {**DEFAULTS, **described.get("init_args", {})}
     level = int(given.pop("ablation_level", 0)) if name == "AblationProjector" else 0
-    sizes = {}
+    sizes: dict[str, Any] = {}
     for argument, value in given.items():
         if argument not in WITHOUT_EFFECT:
             check_choice(f"An argument of {name}", argument, ARGUMENTS)
             sizes[ARGUMENTS[argument]] = value
     check_choice("The ablation level", str(level), [str(known) for known in range(len(ABLATION_LEVELS))])
-    return FuserConfig(**VARIANTS[ABLATION_LEVELS[level]], **sizes)
+    return FuserConfig(**{**VARIANTS[ABLATION_LEVELS[level]], **sizes})
 
 
 def check_names(expected: dict[str, Tensor], received: dict[str, Tensor], where: str) -> None:

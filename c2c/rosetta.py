@@ -167,7 +167,8 @@ class RosettaModel(nn.Module):
         model = self.sharers[sharer]
         if given.zeroed:
             like = next(model.parameters())
-            return kv_cache.zeros(self._stack(sharer).sharer, *given.input_ids.shape, like=like)
+            batch, tokens = given.input_ids.shape
+            return kv_cache.zeros(self._stack(sharer).sharer, batch, tokens, like)
         given = given.to(model.device)
         positions = kv_cache.positions_of(given.attention_mask)
         with torch.no_grad():
@@ -310,7 +311,7 @@ class RosettaModel(nn.Module):
         positions = kv_cache.positions_of(mask) if position_ids is None else position_ids
         cache = self.prefill(sections, input_ids, mask, positions, sharer_inputs)
         last = slice(sections[-1].start, sections[-1].end)
-        return self.receiver(  # type: ignore[no-any-return]
+        return self.receiver(
             input_ids=input_ids[:, last],
             attention_mask=mask,
             position_ids=positions[:, last],

@@ -39,8 +39,8 @@ class SharerInput:
 
     def to(self, device: torch.device) -> SharerInput:
         """The same input on another device."""
-        moved = (tensor.to(device) for tensor in (self.input_ids, self.attention_mask, self.token_map))
-        return SharerInput(*moved, zeroed=self.zeroed)
+        ids, mask, token_map = (each.to(device) for each in (self.input_ids, self.attention_mask, self.token_map))
+        return SharerInput(ids, mask, token_map, self.zeroed)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class TokenAligner:
             ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (self.receiver, self.sharer))
             if ours == token and theirs is not None:
                 return int(theirs)
-        same = self.sharer.get_vocab().get(self.receiver.convert_ids_to_tokens(token))
+        same = self.sharer.get_vocab().get(str(self.receiver.convert_ids_to_tokens(token)))
         return unknown if same is None else int(same)
 
 

@@ -95,7 +95,7 @@ class ConfidenceMeter(LogitsProcessor):
     def __init__(self) -> None:
         self.log_probabilities: list[Tensor] = []
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`scores` ``(B, V)`` as they came."""
         self.log_probabilities.append(scores.float().log_softmax(-1).max(-1).values)
         return scores
@@ -124,7 +124,7 @@ def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     confidence = meter.mean_probability([len(ids) for ids in new_ids])
     for answer, ids, question, sure in zip(reading.answers, new_ids, questions, confidence, strict=True):
         kept = ids[: question.max_new_tokens]
-        text = reading.tokenizer.decode(kept, skip_special_tokens=True)
+        text = str(reading.tokenizer.decode(kept, skip_special_tokens=True))
         for stop in question.stops:
             text = text.split(stop)[0]
         answer.output_text, answer.output_ids, answer.tokens_out, answer.confidence = text, kept, len(kept), sure

@@ -72,7 +72,7 @@ def _speak(
     criteria = [clock, *([StopAtText(loaded.tokenizer, stops, read)] if stops else [])]
     started = watch.at
     sequences = continue_text(loaded.model, ids, mask, max_new_tokens=new_tokens, criteria=criteria)
-    text = loaded.tokenizer.decode(sequences[0, read:], skip_special_tokens=True)
+    text = str(loaded.tokenizer.decode(sequences[0, read:], skip_special_tokens=True))
     whole = watch.lap()
     first = clock.ticks[0] - started
     return text, first, whole - first, read, len(clock.ticks)

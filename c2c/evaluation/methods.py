@@ -194,7 +194,7 @@ class _Paired(Method):
     def __init__(self, receiver: str | Pair, sharer: str = "", fuser: str = "", **options: Any) -> None:
         pair = load_pair(receiver, sharer) if isinstance(receiver, str) else receiver
         reader = fused_reader(pair, fuser, self.sharer_reads) if self.sharer_reads else TextToText(pair)
-        super().__init__(self.method, reader, **_known(options))  # type: ignore[attr-defined]
+        super().__init__(self.method, reader, **_known(options))
 
 
 @register_model("t2t")

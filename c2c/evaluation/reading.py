@@ -27,7 +27,7 @@ MESSAGE_TOKENS = 256
 class Reader(ABC):
     """Turns questions into what the answering model has read of them."""
 
-    def prepare(self, questions: Sequence[Question]) -> None:
+    def prepare(self, questions: Sequence[Question]) -> None:  # noqa: B027  (most methods need no preparation)
         """See all questions of a benchmark before the first batch; only the deranged control needs to."""
 
     @abstractmethod

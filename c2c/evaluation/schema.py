@@ -6,7 +6,6 @@ writes them casts to the schema here (`to_table`), whoever reads them gets the s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -128,7 +127,7 @@ def write_records(frame: pd.DataFrame, path: Path, schema: pa.Schema = RECORD_SC
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     pq.write_table(to_table(frame, schema), unfinished, compression="zstd")
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,7 +26,7 @@ class AnswerStore:
         for shard in shards:
             for line in shard.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
-                self._known[tuple(row["key"])] = Answer(**row["answer"])  # type: ignore[index]
+                self._known[tuple(row["key"])] = Answer(**row["answer"])
         self._next = len(shards)
 
     @staticmethod
@@ -46,7 +45,7 @@ class AnswerStore:
         ]
         unfinished = self.folder / "unfinished"
         unfinished.write_text("\n".join(rows) + "\n", encoding="utf-8")
-        os.replace(unfinished, self.folder / f"{self._next:06d}.jsonl")
+        unfinished.replace(self.folder / f"{self._next:06d}.jsonl")
         self._next += 1
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read_task_file(tasks: Path, benchmark: str) -> dict[str, Any]:
     return config
 
 
-def load_tasks(tasks: Path, questions: dict[str, Path]) -> dict[str, Any]:
+def load_tasks(tasks: Path, questions: Mapping[str, Path]) -> dict[str, Any]:
     """lm-eval's task dictionary for benchmarks whose questions are prepared files of JSON lines.
 
     Args:
@@ -51,7 +52,7 @@ def load_tasks(tasks: Path, questions: dict[str, Path]) -> dict[str, Any]:
             raise RefusedError(f"The questions of {benchmark} must be a file", str(path), "Prepare the benchmark first")
         config = read_task_file(tasks, benchmark)
         configs.append({**config, "task": benchmark, "dataset_kwargs": {"data_files": {"test": str(path)}}})
-    return TaskManager(include_defaults=False).load(configs)  # type: ignore[return-value]
+    return TaskManager(include_defaults=False).load(configs)
 
 
 def gold_of(task: Task, doc: dict[str, Any]) -> str:

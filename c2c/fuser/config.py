@@ -17,7 +17,7 @@ VARIANTS: dict[str, dict[str, bool]] = {
     "project": {"weighted": False, "gated": False, "reads_receiver": False},
     "ungated": {"weighted": True, "gated": False, "reads_receiver": True},
 }
-"""Ablation levels 0 to 4 of the reference, in its order; the paper's rows are project, + fuse (``fuse``), + gate (``full``)."""
+"""Ablation levels 0 to 4 of the reference, in its order. The paper's rows: project, + fuse (`fuse`), + gate (`full`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +94,14 @@ class FuserConfig:
             RefusedError: If the variant is unknown or a size is out of range.
         """
         check_choice("A Fuser variant", variant, VARIANTS)
-        shapes = {
-            "sharer_heads": sharer.heads,
-            "sharer_head_dim": sharer.head_dim,
-            "receiver_heads": receiver.heads,
-            "receiver_head_dim": receiver.head_dim,
-        }
-        return cls(**shapes, **VARIANTS[variant], **sizes)
+        parts: dict[str, Any] = {**VARIANTS[variant], **sizes}
+        return cls(
+            sharer_heads=sharer.heads,
+            sharer_head_dim=sharer.head_dim,
+            receiver_heads=receiver.heads,
+            receiver_head_dim=receiver.head_dim,
+            **parts,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as JSON has them."""

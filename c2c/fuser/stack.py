@@ -17,7 +17,7 @@ from c2c.types import HALVES, CacheShape, KeyValue
 
 @dataclass(frozen=True)
 class Link:
-    """Receiver layer `receiver_layer` is fused with Sharer layer `sharer_layer` by Fuser number `fuser` of the stack."""
+    """A Receiver layer, the Sharer layer that it is fused with, and the number of the Fuser in its stack."""
 
     receiver_layer: int
     sharer_layer: int
@@ -115,8 +115,8 @@ class FuserStack(nn.Module):
 
     def anneal(self, step: int) -> None:
         """Set the gates' temperature of all Fusers for optimiser step `step`."""
-        for fuser in self.fusers:
-            fuser.anneal(step)
+        for layer in self.links:
+            self.fuser_of(layer).anneal(step)
 
     def gate_logits(self) -> list[tuple[int, str, Tensor | None]]:
         """(Receiver layer, half, logit or None) for each linked layer and half."""

@@ -130,7 +130,7 @@ class Trainer:
             labels=batch.labels.to(device),
             sharer_inputs=[batch.sharer_input.to(device)],
         )
-        return output.loss  # type: ignore[no-any-return]
+        return output.loss
 
     @torch.no_grad()
     def validation_loss(self) -> float:
