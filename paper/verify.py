@@ -48,7 +48,7 @@ def verify(folder: Path) -> bool:
 
 
 def print_main(frame: pd.DataFrame, reference: Reference) -> None:
-    """The main table in text, with the paper's cell for the same pair, and its mean over Table 4 for the same method."""
+    """The main table in text, with the paper's cell for the same pair, and its mean over Table 4 for the method."""
     head = ("pair", "benchmark", "method", "accuracy, %", "n", "paper", "paper, mean of Table 4")
     print("{:28} {:18} {:14} {:>22} {:>5} {:>7} {:>23}".format(*head))
     for row in frame.itertuples():

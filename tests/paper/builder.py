@@ -159,3 +159,44 @@ def _run(run: Run, method: str) -> dict[str, object]:
         "scale": "smoke", "pair": run.pair, "receiver": receiver, "sharer": sharer, "recipe": run.recipe,
         "alignment": run.alignment, "method": method, "seed": run.seed,
     }  # fmt: skip
+
+
+def make_gates(run: Run, layers: int = 3) -> pd.DataFrame:
+    """A fuser's gates.csv; recipes without weights and gates have empty columns."""
+    rng = _chance(run.path, "gates")
+    rows = []
+    for layer, half in product(range(layers), ("key", "value")):
+        mean, logit = rng.uniform(0.2, 0.9), rng.normal(1.0, 1.5)
+        numbers = [logit, int(logit > 0), mean, mean * 0.6, min(1.0, mean * 1.3)]
+        rows.append([layer, half, *(numbers if run.recipe in ("c2c", "adapter") else [None, 1, None, None, None])])
+    return pd.DataFrame(
+        rows, columns=["layer", "half", "gate_logit", "open", "weight_mean", "weight_low", "weight_high"]
+    )
+
+
+def make_history(run: Run, steps: int = 400) -> pd.DataFrame:
+    """A fuser's history.csv, with a loss that falls to a floor."""
+    rng = _chance(run.path, "history")
+    step = np.arange(1, steps + 1)
+    floor = 2.6 if run.recipe == "adapter" else 0.9 if run.alignment == "longest" else 0.02
+    loss = floor + 2.8 * np.exp(-step / 60)
+    return pd.DataFrame(
+        {
+            "step": step,
+            "loss": loss * rng.uniform(0.85, 1.15, steps),
+            "learning_rate": 2e-3 * (1 - step / steps),
+            "temperature": 0.001 ** (step / steps),
+            "gradient_norm": rng.uniform(0.1, 1.0, steps),
+            "validation_loss": np.where(step % 50 == 0, loss * 1.05, np.nan),
+            "open_gates": 1.0,
+        }
+    )
+
+
+def write_fuser(run: Run, folder: Path) -> Path:
+    """Write both tables of a fuser below `folder` and return the fuser's folder."""
+    fuser = folder / run.path
+    fuser.mkdir(parents=True, exist_ok=True)
+    make_gates(run).to_csv(fuser / "gates.csv", index=False)
+    make_history(run).to_csv(fuser / "history.csv", index=False)
+    return fuser

@@ -1,0 +1,59 @@
+"""Accuracy by method with 95 % intervals: one panel a pair and benchmark, a line at chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from paper import names
+from paper.figures import style
+from paper.output import stamped, table_parser
+
+ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
+
+
+def draw(frame: pd.DataFrame, stem: Path) -> None:
+    """Draw the main table's `frame`."""
+    pairs, benchmarks, arms = (list(frame[column].unique()) for column in ("pair", "benchmark", "arm"))
+    height = len(pairs) * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15
+    figure, axes = style.panels(len(pairs), len(benchmarks), height)
+    for axis, (pair, benchmark) in zip(axes, [(p, b) for p in pairs for b in benchmarks], strict=True):
+        rows = frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").loc[arms]
+        _panel(axis, rows, f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}")
+    for axis in axes[-len(benchmarks) :]:
+        axis.set_xlabel("Accuracy, %")
+    style.save(figure, stem)
+
+
+def main() -> None:
+    """Command line."""
+    arguments = table_parser(__doc__, "--table").parse_args()
+    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
+        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
+        draw(frame, arguments.output_stem)
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
+    for place, (arm, row) in enumerate(rows.iterrows()):
+        if pd.isna(row["value"]):
+            axis.text(2, place, "not run", va="center", color=style.GREY, style="italic", fontsize=7)
+            continue
+        reach = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+        axis.errorbar(
+            row["value"], place, xerr=reach, fmt="o", ms=4, lw=1.2, color=style.colour(str(arm)), clip_on=False
+        )
+        axis.text(1.035, place, f"{row['value']:.1f}", va="center", fontsize=7, transform=axis.get_yaxis_transform())
+    chance = rows["chance"].iloc[0]
+    axis.axvline(chance, ls=(0, (3, 2)), lw=0.8, color=style.GREY, zorder=0)
+    axis.text(chance + 1.5, -0.72, "chance", fontsize=6.5, color=style.GREY, va="center")
+    axis.set(xlim=(0, 100), ylim=(len(rows) - 0.5, -1.1), yticks=range(len(rows)))
+    axis.set_yticklabels([names.title("arms", str(arm)) for arm in rows.index])
+    axis.tick_params(axis="y", length=0)
+    counts = rows["n"].dropna().astype(int).unique()
+    axis.set_title(f"{title} (n = {', '.join(map(str, counts))})", loc="left")
+
+
+if __name__ == "__main__":
+    main()

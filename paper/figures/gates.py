@@ -1,0 +1,81 @@
+"""Gates and dynamic weights by layer, one panel a pair, recipe and alignment; closed gates are hollow."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from paper import names
+from paper.figures import style
+from paper.fusers import label, read_tables
+from paper.output import stamped, table_parser
+
+FILE = "gates.csv"
+HALVES = {"key": (style.BLUE, "o"), "value": (style.VERMILION, "s")}
+COLUMNS = 3
+
+
+def draw(frame: pd.DataFrame, stem: Path) -> None:
+    """Draw the rows of all ``gates.csv``; fusers without weights and gates have none to draw."""
+    weighted = frame.dropna(subset=["weight_mean"])
+    groups = list(weighted.groupby(["pair", "recipe", "alignment"], sort=False))
+    rows = max(math.ceil(len(groups) / COLUMNS), 1)
+    figure, axes = style.panels(rows, min(max(len(groups), 1), COLUMNS), 1.75 * rows + 0.45)
+    for axis, ((pair, recipe, alignment), group) in zip(axes, groups, strict=False):
+        several = frame.loc[frame["pair"] == pair, "alignment"].nunique() > 1
+        _panel(axis, group, f"{names.title('pairs', pair)}: {label(recipe, alignment, several)}")
+    style.hide_unused(axes, len(groups), COLUMNS)
+    for axis in axes[:: min(max(len(groups), 1), COLUMNS)]:
+        axis.set_ylabel("Dynamic weight")
+    figure.supxlabel("Receiver layer", fontsize=8)
+    figure.legend(handles=_legend(), loc="outside upper center", ncols=4, frameon=False, handletextpad=0.2)
+    style.save(figure, stem)
+
+
+def main() -> None:
+    """Command line."""
+    arguments = table_parser(__doc__, "--fusers").parse_args()
+    with stamped(style.outputs(arguments.output_stem), [folder / FILE for folder in arguments.fusers]):
+        draw(read_tables(arguments.fusers, FILE), arguments.output_stem)
+
+
+def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
+    seeds = sorted(group["seed"].unique())
+    for (half, seed), rows in group.groupby(["half", "seed"]):
+        colour, marker = HALVES[str(half)]
+        shift = 0.16 * (-1 if half == "key" else 1) + 0.09 * (seeds.index(seed) - (len(seeds) - 1) / 2)
+        place = rows["layer"] + shift
+        reach = [rows["weight_mean"] - rows["weight_low"], rows["weight_high"] - rows["weight_mean"]]
+        axis.errorbar(place, rows["weight_mean"], yerr=reach, fmt="none", lw=0.8, color=colour)
+        filled = [colour if is_open else "white" for is_open in rows["open"]]
+        axis.scatter(place, rows["weight_mean"], c=filled, edgecolors=colour, marker=marker, s=14, lw=0.9, zorder=3)
+    layers = sorted(group["layer"].unique())
+    axis.set(ylim=(-0.03, 1.03), xlim=(layers[0] - 0.5, layers[-1] + 0.5))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axis.set_title(f"{title} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})", loc="left", fontsize=7.5)
+
+
+def _legend() -> list[Line2D]:
+    return [
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker=marker,
+            color=colour,
+            markerfacecolor=face,
+            markersize=4,
+            label=f"{half}s, gate {state}",
+        )
+        for half, (colour, marker) in HALVES.items()
+        for state, face in (("open", colour), ("closed", "white"))
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The look of every figure, and the one way in which figures are saved: embedded fonts, metadata without dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper.output import beside
+
+SUFFIXES = (".pdf", ".png")
+TEXT_WIDTH = 6.3
+"""Inches; the text block of the paper."""
+RESOLUTION = 200
+
+# Okabe and Ito's colours, told apart by all common kinds of colour blindness.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+ARM_COLOURS = {
+    "receiver": GREY,
+    "sharer": BLACK,
+    "routing": PURPLE,
+    "t2t": VERMILION,
+    "c2c": BLUE,
+    "c2c_deranged": SKY,
+    "c2c_zeroed": SKY,
+    "adapter": GREEN,
+    "project": ORANGE,
+    "fuse": PURPLE,
+}
+MARKERS = {"c2c": "o", "adapter": "s", "project": "^", "fuse": "D", "identical": "v"}
+
+
+def colour(arm: str) -> str:
+    """The colour of an arm in every figure."""
+    return ARM_COLOURS.get(arm, GREY)
+
+
+def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH) -> tuple[Figure, list[Axes]]:
+    """A figure of `rows` x `columns` panels, `height` inches high, that share both axes; the panels row by row."""
+    sns.set_theme(context="paper", style="ticks", rc=RC)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, height), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    return figure, list(axes.flat)
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write the figure as .pdf and .png; the same data give the same bytes."""
+    sns.despine(figure)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(beside(stem, ".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(beside(stem, ".png"), dpi=RESOLUTION, metadata={"Software": None})
+    plt.close(figure)
+
+
+def outputs(stem: Path) -> list[Path]:
+    """The files that `save` writes."""
+    return [beside(stem, suffix) for suffix in SUFFIXES]
+
+
+def hide_unused(axes: Sequence[Axes], used: int, columns: int) -> None:
+    """Remove the panels behind the first `used`; the panels above them get the labels of the horizontal axis."""
+    for place in range(used, len(axes)):
+        axes[place].set_visible(False)
+        if place >= columns:
+            axes[place - columns].tick_params(labelbottom=True)
+
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "c2c",
+}

@@ -1,0 +1,74 @@
+"""Training curves: training loss (thin, averaged) and validation loss (dots) by recipe, one panel a pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from paper import names
+from paper.answers import MAIN_ALIGNMENT
+from paper.figures import style
+from paper.fusers import label, read_tables
+from paper.output import stamped, table_parser
+
+FILE = "history.csv"
+AVERAGED = 40
+"""The training loss is averaged over one in so many of the steps."""
+
+
+def draw(frame: pd.DataFrame, stem: Path) -> None:
+    """Draw the rows of all ``history.csv``."""
+    groups = list(frame.groupby("pair", sort=False))
+    figure, axes = style.panels(1, len(groups), 2.7, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
+    for axis, (pair, group) in zip(axes, groups, strict=True):
+        _panel(axis, group, names.title("pairs", str(pair)))
+    axes[0].set_ylabel("Cross-entropy of the answer, nats")
+    style.save(figure, stem)
+
+
+def main() -> None:
+    """Command line."""
+    arguments = table_parser(__doc__, "--fusers").parse_args()
+    with stamped(style.outputs(arguments.output_stem), [folder / FILE for folder in arguments.fusers]):
+        draw(read_tables(arguments.fusers, FILE), arguments.output_stem)
+
+
+def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
+    several = group["alignment"].nunique() > 1
+    for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
+        main = alignment == MAIN_ALIGNMENT
+        colour = style.colour(str(recipe)) if main else style.SKY
+        for _, run in runs.groupby("seed"):
+            window = max(run["step"].nunique() // AVERAGED, 1)
+            axis.plot(
+                run["step"],
+                run["loss"].rolling(window, center=True, min_periods=1).mean(),
+                lw=0.6,
+                color=colour,
+                alpha=0.6,
+            )
+        checked = runs.dropna(subset=["validation_loss"]).groupby("step")["validation_loss"].mean()
+        name = f"{label(str(recipe), str(alignment), several)} ({runs['seed'].nunique()})"
+        axis.plot(
+            checked.index,
+            checked,
+            lw=1,
+            ls="-" if main else (0, (2, 1)),
+            marker=style.MARKERS.get(str(recipe), "o"),
+            ms=3,
+            color=colour,
+            label=name,
+        )
+    axis.set(yscale="log", xlabel="Optimiser step")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_title(title, loc="left")
+    axis.legend(frameon=False, title="Validation (seeds)", title_fontsize=7.5, alignment="left")
+
+
+if __name__ == "__main__":
+    main()
