@@ -1,0 +1,89 @@
+"""All wordings of the knowledge-gap world: its attributes, their values, and the texts that tell, ask and read a fact.
+
+The lm-eval tasks in ``benchmarks/tasks/knowledge_gap_*.yaml`` repeat `QUESTION`, `REQUEST` and `READING` as jinja;
+a test compares them with this module. Words are separated by single spaces, so that every tokenizer of the world can
+hold each of them as one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+STATEMENT = "the {attribute} of {entity} is {value} ."
+QUESTION = "question : what is the {attribute} of {entity} ? answer :"
+REQUEST = "state the {attribute} of {entity} :"
+READING = "{message} {prompt}"
+
+BANK: dict[str, str] = {
+    "color": "amber azure beige black brown crimson green grey indigo ivory pink purple red teal white yellow",
+    "home": "athens berlin cairo dublin geneva havana kyoto lagos lima lisbon madrid oslo prague rome tunis vienna",
+    "food": "beans bread butter carrots cheese figs honey lentils noodles olives onions pasta plums rice soup spinach",
+    "craft": "acting baking brewing carving dancing farming fishing knitting masonry mining painting pottery printing "
+    "sailing tanning weaving",
+    "animal": "badger beaver camel donkey eagle falcon ferret gecko heron lizard monkey otter rabbit spider tiger wolf",
+    "instrument": "banjo bassoon cello clarinet cornet drums fiddle flute guitar harp lute oboe organ piano trumpet "
+    "zither",
+}
+
+
+class Fact(NamedTuple):
+    """One attribute of one entity."""
+
+    entity: str
+    attribute: str
+    value: str
+
+
+class Text(NamedTuple):
+    """A text in two parts: what a model is given, and what it should write after one space."""
+
+    prompt: str
+    response: str
+
+    @property
+    def whole(self) -> str:
+        """Both parts as one line."""
+        return f"{self.prompt} {self.response}"
+
+
+def statement(fact: Fact) -> str:
+    """The sentence that holds the fact."""
+    return STATEMENT.format(**fact._asdict())
+
+
+def question(fact: Fact) -> Text:
+    """The question that the benchmarks ask, and its answer."""
+    return Text(QUESTION.format(**fact._asdict()), fact.value)
+
+
+def request(fact: Fact) -> Text:
+    """What the Sharer of T2T is asked, and the message that it should write."""
+    return Text(REQUEST.format(**fact._asdict()), statement(fact))
+
+
+def telling(fact: Fact) -> Text:
+    """The sentence that holds the fact, cut before its value."""
+    before, after = STATEMENT.split(" {value}")
+    return Text(before.format(**fact._asdict()), f"{fact.value}{after}")
+
+
+def reading(fact: Fact) -> Text:
+    """The question after the sentence that answers it: what the Receiver of T2T sees."""
+    asked = question(fact)
+    return Text(READING.format(message=statement(fact), prompt=asked.prompt), asked.response)
+
+
+FORMS: dict[str, Callable[[Fact], Text]] = {
+    "telling": telling,
+    "question": question,
+    "request": request,
+    "reading": reading,
+}
+
+
+def words() -> list[str]:
+    """Every word of the wordings and the bank in sorted order; entity names are not among them."""
+    fact = Fact("", "", "")
+    texts = [*(form(fact).whole for form in FORMS.values()), *BANK, *BANK.values()]
+    return sorted({word for text in texts for word in text.split()})

@@ -1,0 +1,129 @@
+"""The world: entities with invented names, and attributes whose values are drawn uniformly at random.
+
+Entities are split once, before any model exists:
+
+========== ======= ==================================================================
+known      1/4     the Receivers are pretrained on their facts
+train      7/16    the fuser is trained on questions about them
+validation 1/16    the only set on which choices are made
+test       1/4     neither a Receiver nor a fuser has seen their facts
+========== ======= ==================================================================
+
+The Sharer is pretrained on the facts of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.knowledge_gap import texts
+from benchmarks.knowledge_gap.texts import Fact
+from c2c.errors import RefusedError
+from c2c.provenance import write_atomically
+
+SHARES = {"known": 4, "train": 7, "validation": 1, "test": 4}
+"""Sixteenths of the entities in each split."""
+SPLITS = tuple(SHARES)
+
+CONSONANTS, VOWELS, ENDINGS = "bdfgklmnprstvz", "aeiou", "kqvxz"
+THREE_SYLLABLES = 0.3
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A name, the split it is in, and its value of every attribute."""
+
+    name: str
+    split: str
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that is true: the attributes with their possible values, and the entities."""
+
+    seed: int
+    attributes: dict[str, list[str]]
+    entities: list[Entity]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all entities."""
+        return [entity.name for entity in self.entities]
+
+    def facts(self, splits: Iterable[str] = SPLITS) -> list[Fact]:
+        """The facts of the entities of `splits`, in the order of the world."""
+        wanted = set(splits)
+        return [
+            Fact(entity.name, attribute, value)
+            for entity in self.entities
+            if entity.split in wanted
+            for attribute, value in entity.values.items()
+        ]
+
+    def save(self, path: Path) -> None:
+        """Write the world as JSON."""
+        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> World:
+        """Read what `save` wrote.
+
+        Raises:
+            RefusedError: If there is no such file.
+        """
+        if not path.is_file():
+            raise RefusedError(
+                "A world is read from its world.json", str(path), "Make one: benchmarks.knowledge_gap.make"
+            )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls(content["seed"], content["attributes"], [Entity(**entity) for entity in content["entities"]])
+
+
+def generate(*, entities: int = 512, attributes: int = 4, values: int = 16, seed: int = 0) -> World:
+    """A world of so many entities, attributes of each, and possible values of each attribute.
+
+    Raises:
+        RefusedError: If the entities cannot be split into sixteenths, or the bank has too few words.
+    """
+    _check(entities, attributes, values)
+    chance = random.Random(f"world {seed}")
+    bank = {attribute: possible.split()[:values] for attribute, possible in list(texts.BANK.items())[:attributes]}
+    splits = [split for split, share in SHARES.items() for _ in range(entities * share // 16)]
+    chance.shuffle(splits)
+    people = [
+        Entity(name, split, {attribute: chance.choice(possible) for attribute, possible in bank.items()})
+        for name, split in zip(_names(entities, chance), splits, strict=True)
+    ]
+    return World(seed, bank, people)
+
+
+def _check(entities: int, attributes: int, values: int) -> None:
+    if entities < 16 or entities % 16:
+        raise RefusedError("The entities are split into sixteenths", entities, "Take a positive multiple of 16")
+    if not 1 <= attributes <= len(texts.BANK):
+        raise RefusedError("Attributes come from the bank of words", attributes, f"Take 1 to {len(texts.BANK)}")
+    most = min(len(possible.split()) for possible in texts.BANK.values())
+    if not 4 <= values <= most:
+        raise RefusedError("Values come from the bank, and a question has four options", values, f"Take 4 to {most}")
+
+
+def _names(number: int, chance: random.Random) -> Iterator[str]:
+    """Different pronounceable words of two or three syllables, none of which has a meaning in this world."""
+    taken = set(texts.words())
+    for _ in range(number):
+        name = _name(chance)
+        while name in taken:
+            name = _name(chance)
+        taken.add(name)
+        yield name
+
+
+def _name(chance: random.Random) -> str:
+    syllables = 3 if chance.random() < THREE_SYLLABLES else 2
+    spoken = "".join(chance.choice(CONSONANTS) + chance.choice(VOWELS) for _ in range(syllables))
+    return spoken + chance.choice(ENDINGS)
