@@ -1,0 +1,147 @@
+"""The paper of one scale as a PDF: its text, and the results that it reads, compiled by typst."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import typst
+import yaml
+
+from c2c.errors import RefusedError
+from paper import claims, names
+from paper.fusers import FuserRun
+from paper.output import stamped
+from paper.reference import Reference
+
+TEXT = Path(__file__).parent
+SOURCES = (
+    "main.typ",
+    "text/lib.typ",
+    "text/data.typ",
+    "text/results.typ",
+    "text/claims.typ",
+    "deviations.md",
+    "names.yaml",
+)
+NEEDED = (
+    *("claims.json", "claims_time.json"),
+    *(f"tables/{name}.csv" for name in ("main", "gains", "latency")),
+    *(f"figures/{name}.pdf" for name in ("accuracy", "accuracy_latency", "training")),
+)
+OPTIONAL = ("tables/ablation.csv", "tables/alignment.csv", "figures/gates.pdf")
+SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
+
+
+def build(results: Path, output: Path) -> None:
+    """Compile the paper of a results folder.
+
+    Raises:
+        RefusedError: A table, figure or file of claims is missing.
+    """
+    if missing := [name for name in NEEDED if not (results / name).is_file()]:
+        raise RefusedError("The paper needs its tables, figures and claims", missing, "Make them first")
+    with tempfile.TemporaryDirectory() as temporary:
+        stage = Path(temporary)
+        for name in SOURCES:
+            _copy(TEXT / name, stage / name)
+        for name in inputs(results):
+            _copy(results / name, stage / "results" / name)
+        (stage / "context.json").write_text(json.dumps(describe(results)), encoding="utf-8")
+        pdf = typst.compile(stage / "main.typ", root=stage, ignore_system_fonts=True, timestamp=0)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    unfinished.write_bytes(pdf)
+    unfinished.replace(output)
+
+
+def inputs(results: Path) -> list[str]:
+    """Names of the files of a results folder that the text reads."""
+    return [name for name in (*NEEDED, *OPTIONAL) if (results / name).is_file()]
+
+
+def describe(results: Path) -> dict[str, Any]:
+    """What the text needs beside tables and claims: the scale, the world, training settings, the paper's numbers."""
+    main = pd.read_csv(results / "tables/main.csv", keep_default_na=False)
+    timed = main.loc[main["time_ms"] != "", "benchmark"]
+    reference = Reference()
+    start, end = ("app.-a.3/setup/-/-/c2c/-/gate-temperature-" + edge for edge in ("start", "end"))
+    return {
+        "scale": str(main["scale"].iloc[0]),
+        "pairs": {
+            row.pair: {"receiver": _model(row.receiver), "sharer": _model(row.sharer)} for row in main.itertuples()
+        },
+        "timed-benchmark": timed.iloc[0] if len(timed) else "no benchmark",
+        "temperature": {"first": reference.evaluate(start), "last": reference.evaluate(end)},
+        "printed": reference.printed(),
+        "in-words": yaml.safe_load(claims.PATH.read_text(encoding="utf-8"))["in_words"],
+        "tables": [Path(name).stem for name in inputs(results) if name.startswith("tables/")],
+        "figures": [Path(name).stem for name in inputs(results) if name.startswith("figures/")],
+        "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
+        "verdict-scope": SCOPE,
+        "world": _world(results / "world/world.json"),
+        "training": _training(results.glob("fusers/*/c2c/*/seed*/config.json")),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
+    parser.add_argument("--output", type=Path, required=True, help="the PDF to write")
+    arguments = parser.parse_args()
+    used = [arguments.results / name for name in inputs(arguments.results)]
+    with stamped([arguments.output], [*used, *(TEXT / name for name in SOURCES)]):
+        build(arguments.results, arguments.output)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _model(name: str) -> str:
+    return names.title("models", name)
+
+
+def _compared_pairs(table: Path) -> list[str]:
+    """Pairs for which more than one token alignment was run."""
+    if not table.is_file():
+        return []
+    frame = pd.read_csv(table).dropna(subset=["c2c_value"])
+    counts = frame.groupby("pair", sort=False)["alignment"].nunique()
+    return [str(pair) for pair in counts[counts > 1].index]
+
+
+def _world(path: Path) -> dict[str, Any] | None:
+    """Sizes of the generated world, or None at a scale without one."""
+    if not path.is_file():
+        return None
+    world = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        "entities": len(world["entities"]),
+        "attributes": len(world["attributes"]),
+        "values": max(len(values) for values in world["attributes"].values()),
+        "splits": dict(Counter(entity["split"] for entity in world["entities"])),
+    }
+
+
+def _training(configs: Iterable[Path]) -> dict[str, Any] | None:
+    """Training settings of the first fuser of recipe c2c, or None where no fuser is kept."""
+    found = sorted(configs, key=lambda path: FuserRun.of(path.parent))
+    if not found:
+        return None
+    settings: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))["about"]["training"]
+    return settings
+
+
+if __name__ == "__main__":
+    main()
