@@ -17,7 +17,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the timed rows of the main table's `frame`."""
     timed = frame.dropna(subset=["time_ms", "value"])
     groups = list(timed.groupby(["pair", "benchmark"], sort=False))
-    figure, axes = style.panels(1, max(len(groups), 1), 2.5, width=min(style.TEXT_WIDTH, 3.2 * max(len(groups), 1)))
+    figure, axes = style.panels(1, max(len(groups), 1), 2.25, width=min(style.TEXT_WIDTH, 3.2 * max(len(groups), 1)))
     for axis, ((pair, benchmark), rows) in zip(axes, groups, strict=False):
         title = f"{names.title('pairs', str(pair))}, {names.title('benchmarks', str(benchmark))}"
         _panel(axis, rows, f"{title} (n = {int(rows['n'].max())})")

@@ -22,7 +22,7 @@ AVERAGED = 40
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the rows of all ``history.csv``."""
     groups = list(frame.groupby("pair", sort=False))
-    figure, axes = style.panels(1, len(groups), 2.7, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
+    figure, axes = style.panels(1, len(groups), 2.35, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
     for axis, (pair, group) in zip(axes, groups, strict=True):
         _panel(axis, group, names.title("pairs", str(pair)))
     axes[0].set_ylabel("Cross-entropy of the answer, nats")
