@@ -19,7 +19,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.answering import Question
 from c2c.evaluation.methods import fused_reader
-from c2c.evaluation.reading import MESSAGE_TOKENS, TEMPLATES, Fused, TextToText, check_room, tokenise
+from c2c.evaluation.reading import Fused, TextToText, check_room, message_limit, tokenise
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.pair import LoadedModel, load_pair
 from c2c.sections import generate_kv_cache_index, read_sections
@@ -91,8 +91,9 @@ def time_alone(loaded: LoadedModel, question: Question, role: str) -> Phases:
 def time_t2t(reader: TextToText, question: Question) -> Phases:
     """The Sharer's message, then the Receiver's answer."""
     watch = Stopwatch(reader.pair.receiver.model.device)
-    asked = TEMPLATES.from_string(question.message_prompt).render(question.doc)
-    message, prefill, decode, read, written = _speak(reader.pair.sharer, asked, (), MESSAGE_TOKENS)
+    asked, sharer = reader.request(question), reader.pair.sharer
+    limit = message_limit(sharer, len(sharer.tokenizer(asked)["input_ids"]))
+    message, prefill, decode, read, written = _speak(sharer, asked, (), limit)
     told = reader.told(question, message.strip())
     _, first, rest, seen, said = _speak(reader.pair.receiver, told.prompt, question.stops, question.max_new_tokens)
     return Phases(prefill, decode, 0.0, first, rest, watch.lap(), read, written, seen, said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,14 +40,24 @@ class Reader(ABC):
         """Tokens of the prompt, to sort questions by."""
 
 
+def positions(loaded: LoadedModel) -> int:
+    """How many tokens the model can hold, as its config says; without limit if it does not say."""
+    return getattr(loaded.model.config, "max_position_embeddings", None) or sys.maxsize
+
+
+def message_limit(loaded: LoadedModel, tokens: int) -> int:
+    """How long a message may be after a prompt of `tokens` tokens: `MESSAGE_TOKENS`, or what the model can hold."""
+    return max(1, min(MESSAGE_TOKENS, positions(loaded) - tokens))
+
+
 def check_room(loaded: LoadedModel, tokens: int, new_tokens: int) -> None:
     """Refuse a prompt that does not fit into the model's positions.
 
     Raises:
         RefusedError: With the number of tokens.
     """
-    room = getattr(loaded.model.config, "max_position_embeddings", None)
-    if room is not None and tokens + new_tokens > room:
+    room = positions(loaded)
+    if tokens + new_tokens > room:
         raise RefusedError(
             f"Prompt and answer must fit into {room} positions", tokens + new_tokens, "Shorten the prompt"
         )
@@ -86,13 +97,17 @@ class TextToText(Reader):
     def messages(self, questions: Sequence[Question]) -> list[Answer]:
         """What the Sharer writes about each question, which it is shown without options."""
         asked = [
-            replace(question, prompt=TEMPLATES.from_string(question.message_prompt).render(question.doc), stops=())
+            replace(question, prompt=self.request(question), stops=(), options=(), max_new_tokens=1)
             for question in questions
         ]
-        for question in asked:
-            question.max_new_tokens = MESSAGE_TOKENS
-            question.options = ()
-        return write(Alone(self.pair.sharer).read(asked), asked)
+        reading = Alone(self.pair.sharer).read(asked)
+        limit = message_limit(self.pair.sharer, reading.input_ids.shape[1])
+        return write(reading, [replace(question, max_new_tokens=limit) for question in asked])
+
+    @staticmethod
+    def request(question: Question) -> str:
+        """What the Sharer is asked for."""
+        return TEMPLATES.from_string(question.message_prompt).render(question.doc)
 
     def told(self, question: Question, message: str) -> Question:
         """The question as the Receiver reads it after the message."""

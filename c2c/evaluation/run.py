@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,11 @@ def generate(run: GenerationRun) -> pd.DataFrame:
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
     schema.write_records(frame, run.output)
     store.forget()
+    for method_name, failed in frame[frame["error"].fillna("") != ""].groupby("method"):
+        print(
+            f"{method_name}: {len(failed)} question(s) failed, the first with {failed['error'].iloc[0]}",
+            file=sys.stderr,
+        )
     return frame
 
 

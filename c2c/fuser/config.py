@@ -17,7 +17,7 @@ VARIANTS: dict[str, dict[str, bool]] = {
     "project": {"weighted": False, "gated": False, "reads_receiver": False},
     "ungated": {"weighted": True, "gated": False, "reads_receiver": True},
 }
-"""Ablation levels 0 to 4 of the reference, in its order. The paper's rows: project, + fuse (`fuse`), + gate (`full`)."""
+"""Ablation levels 0 to 4 of the reference, in order. The paper's rows: project, + fuse (`fuse`), + gate (`full`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

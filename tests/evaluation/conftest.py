@@ -1,0 +1,79 @@
+"""A pair of tiny models with a fuser whose gates are open, and a benchmark of both kinds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from c2c.checkpoint import save_stack
+from c2c.fuser.stack import FuserStack
+from c2c.pair import LoadedModel, Pair
+
+TASK = {
+    "dataset_path": "json",
+    "test_split": "test",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{answer}}",
+    "metadata": {
+        "version": 1,
+        "scoring": "exact",
+        "t2t_question": "{{question}}",
+        "t2t_prompt": "{{message}} {{prompt}}",
+    },
+}
+
+
+@pytest.fixture
+def words(word_tokenizer) -> list[str]:
+    return sorted(word for word in word_tokenizer.get_vocab() if word.isalpha())
+
+
+@pytest.fixture
+def pair(tiny_model, word_tokenizer) -> Pair:
+    vocab = len(word_tokenizer)
+    receiver = tiny_model("qwen3", vocab=vocab)
+    sharer = tiny_model("llama", vocab=vocab, layers=4, seed=1)
+    return Pair(LoadedModel("receiver", receiver, word_tokenizer), LoadedModel("sharer", sharer, word_tokenizer))
+
+
+@pytest.fixture
+def fuser(pair, tmp_path) -> str:
+    torch.manual_seed(0)
+    stack = FuserStack.between(pair.sharer.model.config, pair.receiver.model.config, hidden_dim=16, intermediate_dim=16)
+    for layer in stack.links:
+        for half in ("key", "value"):
+            stack.fuser_of(layer).gate_logit(half).data.fill_(1.0)
+            stack.fuser_of(layer).get_submodule(f"{half}_proj_out").weight.data.mul_(8)
+    save_stack(stack, tmp_path / "fuser", about={"alignment": "span", "sharer_cache": "own"})
+    return str(tmp_path / "fuser")
+
+
+@pytest.fixture
+def benchmark_files(tmp_path, words) -> tuple[Path, dict[str, Path]]:
+    """A folder with the tasks `free` and `choice`, and their eight questions of different lengths."""
+    docs = [
+        {
+            "id": f"q{n}",
+            "subset": "even" if n % 2 == 0 else "odd",
+            "question": " ".join(words[(n + k) % len(words)] for k in range(3 + n)),
+            "answer": words[n % 4],
+            "options": words[:4],
+        }
+        for n in range(8)
+    ]
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    free = {**TASK, "output_type": "generate_until", "generation_kwargs": {"until": ["\n"], "max_gen_toks": 6}}
+    choice = {**TASK, "output_type": "multiple_choice", "doc_to_choice": "{{options}}"}
+    choice["doc_to_target"] = "{{options.index(answer)}}"
+    choice["metadata"] = {**TASK["metadata"], "scoring": "likelihood"}
+    files = {}
+    for name, task in (("free", free), ("choice", choice)):
+        (tasks / f"{name}.yaml").write_text(yaml.safe_dump({"task": name, **task}))
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("\n".join(json.dumps(doc) for doc in docs))
+    return tasks, files

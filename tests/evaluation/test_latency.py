@@ -1,0 +1,57 @@
+"""Latency records: phases add up to no more than the whole, and each method has the phases it should."""
+
+from __future__ import annotations
+
+import pytest
+
+from c2c.evaluation.latency import LatencyRun, measure_pair
+from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
+
+
+@pytest.fixture
+def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
+    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+    tasks, files = benchmark_files
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.save_pretrained(tmp_path / loaded.name)
+        loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
+    run = LatencyRun(
+        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
+        methods=("receiver", "sharer", "t2t", "c2c"), tasks=tasks, benchmarks={"free": files["free"]},
+        output=tmp_path / "latency.parquet", fuser=fuser, recipe="c2c", alignment="span", seed=0, questions=3, repeats=2,
+    )  # fmt: skip
+    measure_pair(run)
+    return read_records([run.output], LATENCY_SCHEMA)
+
+
+def test_each_question_is_timed_by_each_method_in_each_repeat(records) -> None:
+    assert len(records) == 4 * 3 * 2
+    assert not records.duplicated(["method", "question_id", "repeat"]).any()
+
+
+def test_phases_add_up_to_no_more_than_the_whole(records) -> None:
+    phases = [name for name in records.columns if name.endswith("_s") and name != "total_s"]
+    assert (records[phases].sum(axis=1) <= records["total_s"] + 1e-9).all()
+    assert (records["total_s"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "phases"),
+    [
+        ("receiver", {"receiver_prefill_s", "receiver_decode_s"}),
+        ("sharer", {"sharer_prefill_s", "sharer_decode_s"}),
+        ("t2t", {"sharer_prefill_s", "sharer_decode_s", "receiver_prefill_s", "receiver_decode_s"}),
+        ("c2c", {"sharer_prefill_s", "fusion_s", "receiver_prefill_s", "receiver_decode_s"}),
+    ],
+)
+def test_a_method_has_exactly_its_phases(records, method, phases) -> None:
+    rows = records[records.method == method]
+    for name in ("sharer_prefill_s", "sharer_decode_s", "fusion_s", "receiver_prefill_s", "receiver_decode_s"):
+        assert (rows[name] > 0).all() == (name in phases), name
+
+
+def test_c2c_writes_no_message_and_t2t_reads_one(records) -> None:
+    fused, told = records[records.method == "c2c"], records[records.method == "t2t"]
+    assert (fused["sharer_tokens_out"] == 0).all()
+    assert (told["sharer_tokens_out"] > 0).all()
+    assert (told["receiver_tokens_in"].to_numpy() > fused["receiver_tokens_in"].to_numpy()).all()

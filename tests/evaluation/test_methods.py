@@ -1,0 +1,138 @@
+"""Methods: a batch equals one by one, likelihoods are the model's own, controls read what they should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from c2c.evaluation.answering import Answer, Question
+from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.tasks import describe, load_tasks
+
+
+@pytest.fixture
+def questions(benchmark_files) -> dict[str, list[Question]]:
+    tasks, files = benchmark_files
+    found = {}
+    for name, task in load_tasks(tasks, files)["tasks"].items():
+        task.build_all_requests()
+        asked = {request.doc_id: describe(task, request) for request in task.instances}
+        options = tuple(f" {option}" for option in task.doc_to_choice(asked[0].doc)) if name == "choice" else ()
+        found[name] = [replace(question, options=options) for question in asked.values()]
+    return found
+
+
+@pytest.fixture
+def methods(pair, fuser) -> dict[str, Method]:
+    built = [
+        OneModel(pair.receiver, "receiver"), OneModel(pair.sharer, "sharer"), T2T(pair),
+        C2C(pair, fuser=fuser), C2CDeranged(pair, fuser=fuser), C2CZeroed(pair, fuser=fuser),
+    ]  # fmt: skip
+    return {method.name: method for method in built}
+
+
+NAMES = ("receiver", "sharer", "t2t", "c2c", "c2c_deranged", "c2c_zeroed")
+
+
+@pytest.fixture(autouse=True)
+def short_messages(monkeypatch) -> None:
+    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+
+
+def ask(method: Method, questions: list[Question], batch_size: int) -> list[Answer]:
+    method.batch_size, method.answers = batch_size, {}
+    answers = method.answer(questions)
+    assert all(answer.error is None for answer in answers), answers[0].error
+    return answers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_of_free_answers_equals_one_by_one_token_for_token(methods, questions, name) -> None:
+    batched, single = (ask(methods[name], questions["free"], size) for size in (8, 1))
+    assert [answer.output_ids for answer in batched] == [answer.output_ids for answer in single]
+    assert [answer.message for answer in batched] == [answer.message for answer in single]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_of_likelihoods_equals_one_by_one(methods, questions, name) -> None:
+    batched, single = (ask(methods[name], questions["choice"], size) for size in (8, 1))
+    for one, other in zip(batched, single, strict=True):
+        assert one.choice_scores == pytest.approx(other.choice_scores, abs=1e-4)
+
+
+def test_a_likelihood_is_the_models_own_log_probability(pair, methods, questions) -> None:
+    question = questions["choice"][3]
+    answer = ask(methods["receiver"], [question], 1)[0]
+    tokenizer = pair.receiver.tokenizer
+    for option, score in zip(question.options, answer.choice_scores, strict=True):
+        prompt, rest = tokenizer(question.prompt)["input_ids"], tokenizer(option, add_special_tokens=False)["input_ids"]
+        logits = pair.receiver.model(torch.tensor([prompt + rest])).logits[0].log_softmax(-1)
+        expected = sum(logits[len(prompt) - 1 + k, token].item() for k, token in enumerate(rest))
+        assert score == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_fused_answer_depends_on_what_the_sharer_reads(methods, questions) -> None:
+    scores = {
+        name: [score for answer in ask(methods[name], questions["choice"], 8) for score in answer.choice_scores]
+        for name in ("receiver", "c2c", "c2c_deranged", "c2c_zeroed")
+    }
+    for one in scores:
+        for other in scores:
+            assert (one == other) == (scores[one] == pytest.approx(scores[other], abs=1e-4))
+
+
+def test_records_say_whose_question_the_sharer_read(methods, questions) -> None:
+    own = [question.doc["id"] for question in questions["free"]]
+    assert [answer.sharer_question_id for answer in ask(methods["c2c"], questions["free"], 4)] == own
+    deranged = [answer.sharer_question_id for answer in ask(methods["c2c_deranged"], questions["free"], 4)]
+    assert sorted(deranged) == sorted(own)
+    assert all(here != there for here, there in zip(own, deranged, strict=True))
+    assert all(a.sharer_question_id is None for a in ask(methods["c2c_zeroed"], questions["free"], 4))
+
+
+def test_the_zeroed_control_does_not_run_the_sharer(pair, methods, questions, monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise AssertionError("the Sharer ran")
+
+    monkeypatch.setattr(pair.sharer.model, "forward", refuse)
+    monkeypatch.setattr(pair.sharer.model.base_model, "forward", refuse)
+    ask(methods["c2c_zeroed"], questions["free"], 4)
+    with pytest.raises(AssertionError):
+        ask(methods["c2c"], questions["free"], 4)
+
+
+def test_the_router_sends_the_half_of_which_the_receiver_is_least_sure(methods, questions) -> None:
+    receiver, sharer = methods["receiver"], methods["sharer"]
+    routed = ask(Routing(receiver, sharer), questions["free"], 4)
+    sent = [answer.confidence for answer in routed if answer.routed_to == "sharer"]
+    kept = [answer.confidence for answer in routed if answer.routed_to == "receiver"]
+    assert len(sent) == len(kept) == 4
+    assert max(sent) <= min(kept)
+    for question, answer in zip(questions["free"], routed, strict=True):
+        origin = {"receiver": receiver, "sharer": sharer}[answer.routed_to]
+        assert answer.output_ids == origin.answers[question.benchmark, question.number].output_ids
+
+
+def test_the_receiver_reads_the_sharers_message_before_the_prompt(methods, questions) -> None:
+    for question, answer in zip(questions["free"], ask(methods["t2t"], questions["free"], 4), strict=True):
+        assert answer.prompt_read == f"{answer.message} {question.prompt}"
+        assert answer.sharer_tokens_out > 0
+
+
+def test_a_question_that_fails_is_an_answer_with_its_error_and_spares_its_batch(methods, questions) -> None:
+    broken = replace(questions["free"][2], prompt="alone")
+    asked = [*questions["free"][:2], broken, *questions["free"][3:]]
+    answers = methods["c2c"].answer(asked)
+    assert [answer.error is not None for answer in answers] == [n == 2 for n in range(8)]
+    assert "at least two tokens" in answers[2].error
+
+
+def test_a_stop_string_ends_the_text_and_is_not_part_of_it(methods, questions) -> None:
+    plain = ask(methods["receiver"], questions["free"], 1)
+    text = plain[0].output_text
+    stop = text.split()[1]
+    stopped = ask(methods["receiver"], [replace(questions["free"][0], stops=(stop,))], 1)[0]
+    assert stopped.output_text == text.split(stop)[0]
+    assert len(stopped.output_ids) < len(plain[0].output_ids)

@@ -1,0 +1,109 @@
+"""One generation run: a row a question and method, resumable, with nothing repeated or lost."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from c2c.errors import RefusedError
+from c2c.evaluation.methods import Method
+from c2c.evaluation.run import GenerationRun, generate
+from c2c.evaluation.schema import METHODS, read_records
+from c2c.evaluation.scoring import score_records
+
+
+@pytest.fixture
+def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
+    tasks, files = benchmark_files
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.save_pretrained(tmp_path / loaded.name)
+        loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
+    return GenerationRun(
+        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
+        methods=METHODS, tasks=tasks, benchmarks=files, output=tmp_path / "records.parquet", fuser=fuser,
+        recipe="c2c", alignment="span", seed=0, batch_size=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def short_messages(monkeypatch) -> None:
+    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+
+
+def same_but_for_times(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    return one.drop(columns="time_s").equals(other.drop(columns="time_s"))
+
+
+def test_every_method_answers_every_question_of_every_benchmark_once(run) -> None:
+    records = generate(run)
+    counts = records.groupby(["method", "benchmark"]).question_id.nunique()
+    assert len(records) == 7 * 2 * 8
+    assert set(counts) == {8}
+    assert same_but_for_times(records, read_records([run.output]))
+    assert set(score_records(records)["n"]) == {8, 4}
+
+
+def test_a_run_that_was_cut_off_goes_on_and_repeats_no_question(run, monkeypatch) -> None:
+    whole = generate(run)
+    answered: list[str] = []
+    original = Method._answer_batch
+
+    def count(self, batch):
+        answered.extend(f"{self.name} {question.benchmark} {question.doc['id']}" for question in batch)
+        if len(answered) > 40 and not count.cut:
+            count.cut = True
+            del answered[-len(batch) :]
+            raise KeyboardInterrupt
+        return original(self, batch)
+
+    count.cut = False
+    monkeypatch.setattr(Method, "_answer_batch", count)
+    with pytest.raises(KeyboardInterrupt):
+        generate(run)
+    assert same_but_for_times(generate(run), whole)
+    assert len(answered) == len(set(answered))
+
+
+def test_answers_of_other_settings_are_not_taken_for_these(run, benchmark_files) -> None:
+    before = run.fingerprint()
+    path = benchmark_files[1]["free"]
+    path.write_text(path.read_text().replace('"q1"', '"q1-changed"'))
+    assert run.fingerprint() != before
+
+
+def test_the_gold_answer_of_a_choice_is_the_options_text(run, benchmark_files) -> None:
+    records = generate(run)
+    docs = {doc["id"]: doc for doc in map(json.loads, benchmark_files[1]["choice"].read_text().splitlines())}
+    for row in records[records.benchmark == "choice"].itertuples():
+        assert row.gold == docs[row.question_id]["answer"]
+        assert list(row.choices) == docs[row.question_id]["options"]
+
+
+def test_a_limit_takes_the_first_questions(run) -> None:
+    from dataclasses import replace
+
+    records = generate(replace(run, limit=2, methods=("receiver",)))
+    assert sorted(records.question_id.unique()) == ["q0", "q1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [({"methods": ("c2cc",)}, "Did you mean 'c2c'"), ({"fuser": ""}, "needs a trained fuser")],
+)
+def test_impossible_runs_are_refused(run, changes, rule) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(RefusedError, match=rule):
+        replace(run, **changes)
+
+
+def test_a_missing_benchmark_file_and_an_unknown_benchmark_are_refused(run, tmp_path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(RefusedError, match="must be a file"):
+        generate(replace(run, benchmarks={"free": tmp_path / "none.jsonl"}))
+    (tmp_path / "some.jsonl").write_text("{}")
+    with pytest.raises(RefusedError, match="A benchmark"):
+        generate(replace(run, benchmarks={"fre": tmp_path / "some.jsonl"}))

@@ -1,0 +1,236 @@
+"""Training: exact resume, honest batches, and only the Fusers learn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from c2c.errors import RefusedError
+from c2c.pair import LoadedModel, Pair
+from c2c.training import state
+from c2c.training.config import TrainingConfig
+from c2c.training.data import IGNORED, Example, collate, order, read_lines, tokenise
+from c2c.training.loop import Trainer
+
+SMALL = {
+    "steps": 6,
+    "batch_size": 4,
+    "hidden_dim": 8,
+    "intermediate_dim": 8,
+    "evaluate_every": 3,
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture
+def pair(tiny_model, word_tokenizer) -> Pair:
+    vocab = len(word_tokenizer)
+    receiver = tiny_model("qwen3", vocab=vocab)
+    sharer = tiny_model("qwen2", vocab=vocab, layers=4, seed=1)
+    return Pair(LoadedModel("receiver", receiver, word_tokenizer), LoadedModel("sharer", sharer, word_tokenizer))
+
+
+@pytest.fixture
+def rows(word_tokenizer) -> list[dict[str, str]]:
+    words = [word for word in word_tokenizer.get_vocab() if word.isalpha()][:6]
+    return [
+        {"id": str(n), "prompt": " ".join(words[n % 3 :] + words[: n % 4]), "response": words[n % len(words)]}
+        for n in range(10)
+    ]
+
+
+@pytest.fixture
+def trainer(pair, rows, tmp_path) -> Callable[..., Trainer]:
+    examples = tokenise(rows, pair, "span", 64)
+
+    def build(folder: str = "checkpoints", **changes) -> Trainer:
+        return Trainer(pair, TrainingConfig(**{**SMALL, **changes}), examples, examples[:3], tmp_path / folder)
+
+    return build
+
+
+def weights(trainer_: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer_.stack.state_dict().items()}
+
+
+def test_a_run_cut_off_and_resumed_ends_with_the_same_bits_and_the_same_history(trainer, monkeypatch) -> None:
+    stack, history = trainer("whole").run()
+
+    class CutOffError(Exception):
+        pass
+
+    cut = trainer("cut")
+    save = state.save
+
+    def save_then_die(accelerator, folder, step, history) -> None:
+        save(accelerator, folder, step, history)
+        if step == 4:
+            raise CutOffError
+
+    monkeypatch.setattr(state, "save", save_then_die)
+    with pytest.raises(CutOffError):
+        cut.run()
+    monkeypatch.setattr(state, "save", save)
+    resumed, history_resumed = trainer("cut").run()
+    assert all(
+        torch.equal(a, b) for a, b in zip(stack.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+    assert history.to_csv() == history_resumed.to_csv()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trainer) -> None:
+    one, two, other = (weights(t) for t in (_run(trainer("a")), _run(trainer("b")), _run(trainer("c", seed=1))))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def _run(built: Trainer) -> Trainer:
+    built.run()
+    return built
+
+
+def test_only_the_fusers_learn(trainer) -> None:
+    built = trainer()
+    before = [p.clone() for model in built.model.model_list for p in model.parameters()]
+    first = weights(built)
+    built.run()
+    after = [p for model in built.model.model_list for p in model.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert any(not torch.equal(first[name], tensor) for name, tensor in weights(built).items())
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(trainer) -> None:
+    plain = {"dropout": 0.0, "variant": "fuse", "steps": 1}
+    whole, parts = trainer("whole", **plain), trainer("parts", **plain, micro_batch_size=1)
+    losses = [built.run()[1]["loss"].item() for built in (whole, parts)]
+    norms = [
+        built.run()[1]["gradient_norm"].item()
+        for built in (trainer("w", **plain), trainer("p", **plain, micro_batch_size=3))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_the_loss_of_a_padded_batch_is_the_token_weighted_mean_of_its_rows(trainer) -> None:
+    built = trainer()
+    built.model.eval()
+    for fuser in built.model.stacks[0].fusers:
+        fuser.key_gate_logit.data.fill_(1.0)
+    examples = built.training[:4]
+    singles = [built._collate([example]) for example in examples]
+    mean = sum(built._loss(s).item() * s.supervised for s in singles) / sum(s.supervised for s in singles)
+    assert built._loss(built._collate(examples)).item() == pytest.approx(mean, rel=1e-5)
+
+
+def test_the_temperature_falls_geometrically_from_first_to_last(trainer) -> None:
+    built = trainer(steps=4)
+    _, history = built.run()
+    ratios = history["temperature"].to_numpy()[1:] / history["temperature"].to_numpy()[:-1]
+    assert ratios == pytest.approx([0.001 ** (1 / 4)] * 3, rel=1e-4)
+    assert history["temperature"][0] == pytest.approx(1.0)
+
+
+def test_a_batch_shares_one_boundary_and_supervises_exactly_the_responses(pair, rows) -> None:
+    examples = tokenise(rows, pair, "span", 64)[:4]
+    batch = collate(examples, pair)
+    fused, rest = (index.shape[1] for index in batch.kv_cache_index)
+    assert fused == max(len(e.prompt.receiver_ids) for e in examples) - 1
+    assert fused + rest == batch.input_ids.shape[1]
+    for row, example in enumerate(examples):
+        assert batch.labels[row][batch.labels[row] != IGNORED].tolist() == example.response_ids
+        kept = batch.input_ids[row][batch.attention_mask[row] == 1].tolist()
+        assert kept == example.prompt.receiver_ids + example.response_ids
+
+
+def test_examples_that_are_too_long_are_left_out_and_none_fitting_is_refused(pair, rows) -> None:
+    lengths = [len(e.prompt.receiver_ids) + len(e.response_ids) for e in tokenise(rows, pair, "span", 64)]
+    kept = tokenise(rows, pair, "span", min(lengths))
+    assert len(kept) == lengths.count(min(lengths))
+    with pytest.raises(RefusedError, match="must fit into max_length"):
+        tokenise(rows, pair, "span", 2)
+
+
+def test_the_order_is_a_permutation_each_epoch_and_can_be_entered_anywhere() -> None:
+    batches = order(10, 4, seed=3)
+    seen = [next(batches) for _ in range(5)]
+    flat = [index for batch in seen for index in batch]
+    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
+    assert flat[:10] != flat[10:]
+    assert next(order(10, 4, seed=3, start=3)) == seen[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [('{"id": "1", "prompt": "a"}', "must have id, prompt and response"), ("", "at least one example")],
+)
+def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
+    (tmp_path / "set.jsonl").write_text(text)
+    with pytest.raises(RefusedError, match=rule):
+        read_lines(tmp_path / "set.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"variant": "ful"}, "Did you mean 'full'"),
+        ({"warmup_ratio": 1.0}, "warmup_ratio"),
+        ({"micro_batch_size": 999}, "micro_batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"sharer_cache": "empty"}, "--sharer-cache"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, rule) -> None:
+    with pytest.raises(RefusedError, match=rule):
+        TrainingConfig(**changes)
+
+
+def _command(folder: Path, output: str) -> list[str]:
+    arguments = {
+        "receiver": folder / "receiver", "sharer": folder / "sharer", "data": folder / "set.jsonl",
+        "validation": folder / "set.jsonl", "checkpoints": folder / f"checkpoints-{output}", "output": folder / output,
+        "steps": 60, "batch-size": 4, "hidden-dim": 16, "intermediate-dim": 16, "checkpoint-every": 5,
+        "evaluate-every": 30, "max-length": 64,
+    }  # fmt: skip
+    flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "c2c.cli", "train", *flags]
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_the_system_and_started_again_ends_with_the_same_bytes(pair, rows, tmp_path) -> None:
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.save_pretrained(tmp_path / loaded.name)
+        loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
+    (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(_command(tmp_path, "whole"), check=True, env=environment, capture_output=True)
+
+    killed = subprocess.Popen(_command(tmp_path, "killed"), env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "checkpoints-killed").glob("*/step-*")):
+        assert killed.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+
+    subprocess.run(_command(tmp_path, "killed"), check=True, env=environment, capture_output=True)
+    for name in ("model.safetensors", "config.json", "history.csv", "gates.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    assert not list((tmp_path / "checkpoints-killed").iterdir())
+
+
+def test_an_example_keeps_its_prompt_and_response_apart(pair, rows) -> None:
+    example: Example = tokenise(rows, pair, "span", 64)[0]
+    assert example.response_ids[-1] == pair.receiver.tokenizer.eos_token_id
+    assert pair.receiver.tokenizer.decode(example.response_ids[:-1]).strip() == rows[0]["response"]
