@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -59,6 +57,11 @@ class Settings:
         return list(dict.fromkeys(run.pair for run in self.runs))
 
     @property
+    def used_training_sets(self) -> list[str]:
+        """Training sets of those pairs, each once, in order."""
+        return list(dict.fromkeys(self.pairs[pair]["training_set"] for pair in self.used_pairs))
+
+    @property
     def used_models(self) -> list[str]:
         """Models of those pairs, each once, in order."""
         return list(dict.fromkeys(self.pairs[p][role] for p, role in product(self.used_pairs, ("receiver", "sharer"))))
@@ -67,13 +70,48 @@ class Settings:
         """Ids in a table whose ``source`` is ``world`` or ``hub``."""
         return [name for name, row in getattr(self, table).items() if row["source"] == source]
 
+    @property
+    def world(self) -> Mapping[str, Any]:
+        """Settings of the knowledge-gap world without its models; empty where the scale has none."""
+        world = self.config.get("world", {})
+        return {key: world[key] for key in ("entities", "attributes", "values", "seed") if key in world}
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Settings of the fuser and its training."""
+        return {**self.config["fuser"], **_without(self.config["training"], "retries")}
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """Settings of generation; a limit of 0 is none."""
+        return {**self.config["generation"], "limit": self.config["generation"]["limit"] or 0}
+
+    def pretraining(self, model: str) -> Mapping[str, Any]:
+        """Settings with which a model of the knowledge-gap world is made."""
+        return {**self.config["world"]["models"][model], **self.config["world"]["pretraining"]}
+
+    def dataset(self, table: str, name: str) -> Mapping[str, Any]:
+        """Where a benchmark or training set comes from: id, revision, subset, split, and limits where it has them."""
+        row = getattr(self, table)[name]
+        columns = {"hub_id": "dataset"} | {c: c for c in ("revision", "subset", "split", "limit", "validation")}
+        return {flag: row[column] for column, flag in columns.items() if row.get(column) is not None}
+
     def latency_run(self, pair: str) -> Run:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""
         return next(run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c"))
 
-    def parameters(self, pair: str) -> float:
-        """Millions of parameters of both models of a pair."""
-        return sum(self.models[self.pairs[pair][role]]["parameters_m"] for role in ("receiver", "sharer"))
+    def latency_flags(self, pair: str) -> str:
+        """Recipe, alignment and seed of that fuser, as flags."""
+        run = self.latency_run(pair)
+        return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
+
+    def memory_mb(self, pair: str, *, training: bool = False) -> int:
+        """Memory that a job with both models of a pair asks for, in MB: fp32 weights and room to work.
+
+        Training adds about 12 bytes a Fuser parameter, and the Fusers are about as large as the Receiver at most.
+        """
+        receiver, sharer = (self.models[self.pairs[pair][role]]["parameters_m"] for role in ("receiver", "sharer"))
+        return int(2000 + 6 * (receiver + sharer) + (24 * receiver if training else 0))
 
 
 def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
@@ -95,16 +133,22 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     return settings
 
 
-def settings_key(values: Mapping[str, Any]) -> str:
-    """Twelve hex digits that change with any of `values`: keeps the checkpoints of different trainings apart."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+def flags(values: Mapping[str, Any]) -> str:
+    """Command-line flags with one value each, in the mapping's order: ``--learning-rate 0.002``."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def _check_runs(settings: Settings) -> None:
     seen: set[Run] = set()
     for run in settings.runs:
         if run in seen:
-            raise RefusedError("Each fuser is listed once in runs", run.path, "Drop the second entry or change its seed")
+            raise RefusedError(
+                "Each fuser is listed once in runs", run.path, "Drop the second entry or change its seed"
+            )
         seen.add(run)
     for run in settings.runs:
         if run.recipe == "adapter" and Run(run.pair, "c2c", run.alignment, run.seed) not in seen:
@@ -118,7 +162,9 @@ def _check_pairs(settings: Settings) -> None:
         for role in ("receiver", "sharer"):
             check_known(f"The {role} of pair {pair!r}", row[role], settings.models, "Add it to config/models.tsv")
         known = settings.training_sets
-        check_known(f"The training set of pair {pair!r}", row["training_set"], known, "Add it to config/training_sets.tsv")
+        check_known(
+            f"The training set of pair {pair!r}", row["training_set"], known, "Add it to config/training_sets.tsv"
+        )
     for model in settings.used_models:
         _check_source(settings, "models", model)
         if settings.models[model]["source"] == "world":
@@ -139,7 +185,14 @@ def _check_training(settings: Settings, root: Path) -> None:
         if training[key] > training["steps"]:
             rule = f"training.{key} is at most training.steps ({training['steps']})"
             raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
-    for name in dict.fromkeys(settings.pairs[pair]["training_set"] for pair in settings.used_pairs):
+    if training["micro_batch_size"] > training["batch_size"]:
+        rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
+        raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+    fuser = settings.config["fuser"]
+    if fuser["final_temperature"] > fuser["initial_temperature"]:
+        rule = f"fuser.final_temperature is at most fuser.initial_temperature ({fuser['initial_temperature']})"
+        raise RefusedError(rule, fuser["final_temperature"], "Lower it; the gate's temperature falls in training")
+    for name in settings.used_training_sets:
         _check_source(settings, "training_sets", name, "split", "template", "validation")
         row: Row = settings.training_sets[name]
         if row["source"] == "hub":

@@ -34,10 +34,12 @@ def read_table(path: Path) -> Table:
     """Rows of a tab-separated table of config/ by their id, in the file's order.
 
     Raises:
-        RefusedError: The file is missing, its columns are not the schema's, a cell is impossible, or an id stands twice.
+        RefusedError: The file is missing, has other columns than the schema, an impossible cell, or an id twice.
     """
     if not path.is_file():
-        raise RefusedError("Each table of the config exists", str(path), "Restore it, or run from the repository's root")
+        raise RefusedError(
+            "Each table of the config exists", str(path), "Restore it, or run from the repository's root"
+        )
     schemas = yaml.safe_load((SCHEMAS / "tables.schema.yaml").read_text())
     schema = schemas[path.stem]
     columns = schema["properties"]
@@ -47,7 +49,9 @@ def read_table(path: Path) -> Table:
         row = {name: _value(cell, columns[name], schemas["$defs"]) for name, cell in cells.items()}
         check(row, row_schema, f"{path.name}, line {number}")
         if row[schema["key"]] in table:
-            raise RefusedError(f"An id stands once in {path.name}", row[schema["key"]], f"Rename line {number} or drop it")
+            raise RefusedError(
+                f"An id stands once in {path.name}", row[schema["key"]], f"Rename line {number} or drop it"
+            )
         table[row[schema["key"]]] = row
     return table
 
@@ -71,7 +75,9 @@ def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = next(key for key in error.instance if key not in known)
-        return RefusedError(f"{place} has only known keys", unknown, f"{_nearest(unknown, known)}Known: {', '.join(known)}")
+        return RefusedError(
+            f"{place} has only known keys", unknown, f"{_nearest(unknown, known)}Known: {', '.join(known)}"
+        )
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return RefusedError(f"{place} has every required key", f"without {', '.join(missing)}", f"Add {missing[0]!r}")
@@ -106,10 +112,14 @@ def _cells(path: Path, columns: list[str]) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     if header != columns:
-        raise RefusedError(f"The columns of {path.name} are {', '.join(columns)}", ", ".join(header), "Correct its first line")
+        raise RefusedError(
+            f"The columns of {path.name} are {', '.join(columns)}", ", ".join(header), "Correct its first line"
+        )
     for number, line in enumerate(lines, start=2):
         if len(line) != len(columns):
-            raise RefusedError(f"{path.name}, line {number} has {len(columns)} cells", len(line), "Separate cells by one tab")
+            raise RefusedError(
+                f"{path.name}, line {number} has {len(columns)} cells", len(line), "Separate cells by one tab"
+            )
     return [dict(zip(columns, line, strict=True)) for line in lines]
 
 

@@ -1,0 +1,53 @@
+# The workflow from models and data to the paper. Run it from here: snakemake --profile smoke
+import os
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from c2c.errors import RefusedError
+from workflow.settings import flags, load_settings
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+try:
+    settings = load_settings(config)
+except RefusedError as refusal:
+    raise WorkflowError(f"The config is refused before any job starts.\n{refusal}") from None
+
+# Every job parses this file on the machine it runs on, so these hold in all of them.
+os.environ.update(HF_HUB_OFFLINE="1", PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("HF_HOME", os.path.abspath("resources/hf"))
+
+
+pathvars:
+    results=f"results/{config['scale']}",
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/generate.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/latency.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/paper.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/report.html",
+
+
+onstart:
+    print(cost_statement())

@@ -1,0 +1,105 @@
+# Figures: each as .pdf for the paper and as .png.
+
+
+rule draw_accuracy:
+    input:
+        table="<results>/tables/main.csv",
+        names="paper/names.yaml",
+    output:
+        pdf="<results>/figures/accuracy.pdf",
+        png=report(
+            "<results>/figures/accuracy.png",
+            caption="../report/accuracy.rst",
+            category="Figures",
+            labels={"figure": "accuracy by method"},
+        ),
+        provenance="<results>/figures/accuracy.pdf.provenance.json",
+    log:
+        "<results>/logs/draw_accuracy.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+    message:
+        "Figure: accuracy by method"
+    shell:
+        "python -m paper.figures.accuracy --table {input.table} --output-stem {params.stem} > {log} 2>&1"
+
+
+rule draw_accuracy_latency:
+    input:
+        table="<results>/tables/main.csv",
+        names="paper/names.yaml",
+    output:
+        pdf="<results>/figures/accuracy_latency.pdf",
+        png=report(
+            "<results>/figures/accuracy_latency.png",
+            caption="../report/accuracy_latency.rst",
+            category="Figures",
+            labels={"figure": "accuracy against latency"},
+        ),
+        provenance="<results>/figures/accuracy_latency.pdf.provenance.json",
+    log:
+        "<results>/logs/draw_accuracy_latency.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+    message:
+        "Figure: accuracy against latency"
+    shell:
+        "python -m paper.figures.accuracy_latency --table {input.table} --output-stem {params.stem} > {log} 2>&1"
+
+
+rule draw_gates:
+    input:
+        gates=collect("<results>/fusers/{run}/gates.csv", run=fuser_runs()),
+    output:
+        pdf="<results>/figures/gates.pdf",
+        png=report(
+            "<results>/figures/gates.png",
+            caption="../report/gates.rst",
+            category="Figures",
+            labels={"figure": "gates and dynamic weights by layer"},
+        ),
+        provenance="<results>/figures/gates.pdf.provenance.json",
+    log:
+        "<results>/logs/draw_gates.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        folders=fuser_folders,
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+    message:
+        "Figure: gates and dynamic weights by layer"
+    shell:
+        "python -m paper.figures.gates --fusers {params.folders} --output-stem {params.stem} > {log} 2>&1"
+
+
+rule draw_training:
+    input:
+        histories=collect("<results>/fusers/{run}/history.csv", run=fuser_runs()),
+    output:
+        pdf="<results>/figures/training.pdf",
+        png=report(
+            "<results>/figures/training.png",
+            caption="../report/training.rst",
+            category="Figures",
+            labels={"figure": "training curves"},
+        ),
+        provenance="<results>/figures/training.pdf.provenance.json",
+    log:
+        "<results>/logs/draw_training.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        folders=fuser_folders,
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+    message:
+        "Figure: training curves"
+    shell:
+        "python -m paper.figures.training --fusers {params.folders} --output-stem {params.stem} > {log} 2>&1"

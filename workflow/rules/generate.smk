@@ -1,0 +1,74 @@
+# Answers, one record a question and method. Scoring is another rule, so that a new score needs no new answer.
+
+
+rule generate_baselines:
+    input:
+        receiver=receiver_manifest,
+        sharer=sharer_manifest,
+        questions=benchmark_files,
+        tasks=task_files,
+    output:
+        records="<results>/records/{pair}/baselines.parquet",
+        provenance="<results>/records/{pair}/baselines.parquet.provenance.json",
+    log:
+        "<results>/logs/generate_baselines/{pair}.log",
+    benchmark:
+        "<results>/benchmarks/generate_baselines/{pair}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=answering_memory,
+        runtime=ANSWER_MINUTES,
+        gpu=config["gpus_per_job"],
+        tasks=1,
+    params:
+        scale=config["scale"],
+        methods=" ".join(config["baselines"]),
+        benchmarks=benchmark_flags,
+        settings=flags(settings.generation),
+    message:
+        "Answering with the single models of {wildcards.pair}, text to text, and routing; progress: tail -f {log}"
+    shell:
+        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
+        " --methods {params.methods} --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings}"
+        " --output {output.records} >> {log} 2>&1"
+
+
+rule generate_fused:
+    input:
+        receiver=receiver_manifest,
+        sharer=sharer_manifest,
+        fuser="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/manifest.json",
+        weights="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/model.safetensors",
+        questions=benchmark_files,
+        tasks=task_files,
+    output:
+        records="<results>/records/{pair}/{recipe}/{alignment}/seed{seed}.parquet",
+        provenance="<results>/records/{pair}/{recipe}/{alignment}/seed{seed}.parquet.provenance.json",
+    log:
+        "<results>/logs/generate_fused/{pair}/{recipe}/{alignment}/seed{seed}.log",
+    benchmark:
+        "<results>/benchmarks/generate_fused/{pair}/{recipe}/{alignment}/seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=answering_memory,
+        runtime=ANSWER_MINUTES,
+        gpu=config["gpus_per_job"],
+        tasks=1,
+    params:
+        scale=config["scale"],
+        folder=subpath(input.fuser, parent=True),
+        methods=lambda wildcards: recipe_of(wildcards)["methods"],
+        benchmarks=benchmark_flags,
+        settings=flags(settings.generation),
+    message:
+        "Answering with the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
+        " seed {wildcards.seed}: {params.methods}; progress: tail -f {log}"
+    shell:
+        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
+        " --fuser {params.folder} --recipe {wildcards.recipe} --alignment {wildcards.alignment} --seed {wildcards.seed}"
+        " --methods {params.methods} --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings}"
+        " --output {output.records} >> {log} 2>&1"

@@ -1,0 +1,60 @@
+# Times, one question at a time. A measurement takes all cores, so that nothing runs beside it.
+
+
+rule measure_latency:
+    input:
+        receiver=receiver_manifest,
+        sharer=sharer_manifest,
+        fuser=lambda wildcards: f"<results>/fusers/{settings.latency_run(wildcards.pair).path}/manifest.json",
+        questions=f"<results>/data/benchmarks/{config['latency']['benchmark']}.jsonl",
+        task=f"benchmarks/tasks/{config['latency']['benchmark']}.yaml",
+    output:
+        records="<results>/latency/{pair}.parquet",
+        provenance="<results>/latency/{pair}.parquet.provenance.json",
+    log:
+        "<results>/logs/measure_latency/{pair}.log",
+    benchmark:
+        "<results>/benchmarks/measure_latency/{pair}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        mem_mb=answering_memory,
+        runtime=ANSWER_MINUTES,
+        gpu=config["gpus_per_job"],
+        tasks=1,
+    params:
+        scale=config["scale"],
+        folder=subpath(input.fuser, parent=True),
+        fuser=lambda wildcards: settings.latency_flags(wildcards.pair),
+        methods=" ".join(config["latency"]["methods"]),
+        benchmark=config["latency"]["benchmark"],
+        settings=flags({key: config["latency"][key] for key in ("questions", "repeats")}),
+    message:
+        "Timing {wildcards.pair} with nothing beside it: {params.methods}"
+    shell:
+        "c2c latency --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
+        " --fuser {params.folder} {params.fuser} --methods {params.methods} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmark}={input.questions} {params.settings} --output {output.records} > {log} 2>&1"
+
+
+rule summarise_latency:
+    input:
+        records=collect("<results>/latency/{pair}.parquet", pair=settings.used_pairs),
+    output:
+        latency=report(
+            "<results>/latency.csv",
+            caption="../report/latency.rst",
+            category="Data",
+            labels={"what": "latency"},
+        ),
+        provenance="<results>/latency.csv.provenance.json",
+    log:
+        "<results>/logs/summarise_latency.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    message:
+        "Averaging times by method and phase"
+    shell:
+        "python -m paper.summarise_latency --records {input.records} --output {output.latency} > {log} 2>&1"

@@ -1,0 +1,74 @@
+# Models: pretrained on the spot in the knowledge-gap world, or fetched from a mirror or the hub.
+
+
+rule build_world:
+    output:
+        world="<results>/world/world.json",
+        benchmarks=collect(
+            "<results>/data/benchmarks/{benchmark}.jsonl",
+            benchmark=settings.from_source("benchmarks", "world"),
+        ),
+        train="<results>/data/training/knowledge_gap/train.jsonl",
+        validation="<results>/data/training/knowledge_gap/validation.jsonl",
+    log:
+        "<results>/logs/build_world.log",
+    benchmark:
+        "<results>/benchmarks/build_world.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        settings=flags(settings.world),
+    message:
+        "Making a world of entities and facts, and the questions about them"
+    shell:
+        "python -m benchmarks.knowledge_gap.make {params.settings} --output {output.world} > {log} 2>&1"
+
+
+rule pretrain_model:
+    input:
+        world="<results>/world/world.json",
+    output:
+        manifest="<results>/models/{model}.json",
+        folder=directory("<results>/models/{model}"),
+    log:
+        "<results>/logs/pretrain_model/{model}.log",
+    benchmark:
+        "<results>/benchmarks/pretrain_model/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(settings.from_source("models", "world")),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        settings=lambda wildcards: flags(settings.pretraining(wildcards.model)),
+    message:
+        "Pretraining {wildcards.model} on the facts it is to know; progress: tail -f {log}"
+    shell:
+        "python -m benchmarks.knowledge_gap.pretrain --world {input.world} {params.settings}"
+        " --output {output.folder} > {log} 2>&1"
+
+
+rule fetch_model:
+    output:
+        manifest="<results>/models/{model}.json",
+        provenance="<results>/models/{model}.json.provenance.json",
+    log:
+        "<results>/logs/fetch_model/{model}.log",
+    wildcard_constraints:
+        model=one_of(settings.from_source("models", "hub")),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        hub_id=lambda wildcards: settings.models[wildcards.model]["hub_id"],
+        revision=lambda wildcards: settings.models[wildcards.model]["revision"],
+    message:
+        "Fetching {params.hub_id} at revision {params.revision}, from a mirror in C2C_HUB_MIRROR or the hub"
+    shell:
+        "HF_HUB_OFFLINE=0 c2c fetch --model {params.hub_id} --revision {params.revision}"
+        " --output {output.manifest} > {log} 2>&1"

@@ -1,0 +1,74 @@
+# The paper as PDF, and the report: everything above in one HTML file, with a caption for each artefact.
+
+
+rule build_paper:
+    input:
+        scores="<results>/scores.csv",
+        latency="<results>/latency.csv",
+        claims="<results>/claims.json",
+        claims_time="<results>/claims_time.json",
+        tables=collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),
+        figures=collect("<results>/figures/{figure}.pdf", figure=config["artefacts"]["figures"]),
+        fusers=collect(
+            "<results>/fusers/{run}/{file}",
+            run=fuser_runs(),
+            file=["config.json", "history.csv"],
+        ),
+        text=[
+            "paper/main.typ",
+            "paper/deviations.md",
+            "paper/names.yaml",
+            "paper/reference_values.csv",
+        ],
+    output:
+        pdf=report(
+            "<results>/paper/paper.pdf",
+            caption="../report/paper.rst",
+            category="Paper",
+            labels={"what": "paper"},
+        ),
+        provenance="<results>/paper/paper.pdf.provenance.json",
+    log:
+        "<results>/logs/build_paper.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(input.scores, parent=True),
+    message:
+        "Setting the paper from tables, figures and verdicts"
+    shell:
+        "python -m paper.build --results {params.results} --output {output.pdf} > {log} 2>&1"
+
+
+rule results:
+    input:
+        "<results>/scores.csv",
+        "<results>/latency.csv",
+        "<results>/claims.json",
+        "<results>/claims_time.json",
+        collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),
+        collect("<results>/figures/{figure}.png", figure=config["artefacts"]["figures"]),
+        ["<results>/paper/paper.pdf"] if config["artefacts"]["paper"] else [],
+    localrule: True
+    message:
+        "All results of scale {config[scale]} are made"
+
+
+rule write_report:
+    input:
+        rules.results.input,
+        captions=report_captions(),
+    output:
+        report="<results>/report.html",
+    log:
+        "<results>/logs/write_report.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        config=config_files(),
+    message:
+        "Report: {output.report}"
+    shell:
+        "python -m snakemake results --cores 1 --nolock --configfile {params.config} --report {output.report} > {log} 2>&1"

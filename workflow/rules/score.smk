@@ -1,0 +1,58 @@
+# From answers to scores and verdicts; needs no model and no GPU.
+
+
+rule score_records:
+    input:
+        records=all_records,
+    output:
+        scores=report(
+            "<results>/scores.csv",
+            caption="../report/scores.rst",
+            category="Data",
+            labels={"what": "scores"},
+        ),
+        provenance="<results>/scores.csv.provenance.json",
+    log:
+        "<results>/logs/score_records.log",
+    benchmark:
+        "<results>/benchmarks/score_records.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    message:
+        "Scoring every answer"
+    shell:
+        "c2c score --records {input.records} --output {output.scores} > {log} 2>&1"
+
+
+rule judge_claims:
+    input:
+        claims="paper/claims.yaml",
+        reference="paper/reference_values.csv",
+        records=all_records,
+        latency=collect("<results>/latency/{pair}.parquet", pair=settings.used_pairs),
+    output:
+        claims=report(
+            "<results>/claims.json",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"what": "verdicts"},
+        ),
+        claims_time=report(
+            "<results>/claims_time.json",
+            caption="../report/claims_time.rst",
+            category="Claims",
+            labels={"what": "verdicts about time"},
+        ),
+        provenance="<results>/claims.json.provenance.json",
+        provenance_time="<results>/claims_time.json.provenance.json",
+    log:
+        "<results>/logs/judge_claims.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    message:
+        "Holding the paper's claims against the records"
+    shell:
+        "python -m paper.claims --claims {input.claims} --reference {input.reference} --records {input.records}"
+        " --latency-records {input.latency} --output {output.claims} --output-time {output.claims_time} > {log} 2>&1"
