@@ -1,0 +1,75 @@
+"""Properties of the figures: the same data give the same bytes, fonts are embedded, gaps are drawn as gaps."""
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from c2c.errors import RefusedError
+from paper.figures import accuracy, accuracy_latency, gates, style, training
+from paper.fusers import FuserRun, read_tables
+from tests.paper.builder import SMOKE
+
+
+@pytest.fixture
+def table(made_results):
+    return pd.read_csv(made_results / "tables/main.csv", keep_default_na=False, na_values=[""])
+
+
+@pytest.fixture
+def fusers(made_results):
+    return [made_results / "fusers" / run.path for run in SMOKE if run.recipe]
+
+
+@pytest.fixture
+def draw(table, fusers):
+    return {
+        "accuracy": lambda stem: accuracy.draw(table, stem),
+        "accuracy_latency": lambda stem: accuracy_latency.draw(table, stem),
+        "gates": lambda stem: gates.draw(read_tables(fusers, gates.FILE), stem),
+        "training": lambda stem: training.draw(read_tables(fusers, training.FILE), stem),
+    }
+
+
+@pytest.mark.parametrize("name", ["accuracy", "accuracy_latency", "gates", "training"])
+def test_the_same_data_give_the_same_bytes(draw, name, tmp_path):
+    draw[name](tmp_path / "one")
+    draw[name](tmp_path / "two")
+    for suffix in style.SUFFIXES:
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+
+
+def test_fonts_are_embedded_and_no_date_is_written(draw, tmp_path):
+    draw["accuracy"](tmp_path / "figure")
+    content = (tmp_path / "figure.pdf").read_bytes()
+    assert b"/FontFile2" in content and b"/Type3" not in content and b"CreationDate" not in content
+
+
+def test_pictures_have_the_resolution_and_width_of_the_text(draw, tmp_path):
+    draw["accuracy"](tmp_path / "figure")
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert round(picture.info["dpi"][0]) == style.RESOLUTION
+        assert picture.width == pytest.approx(style.TEXT_WIDTH * style.RESOLUTION, abs=2)
+
+
+def test_what_was_never_run_and_never_timed_can_be_drawn(table, tmp_path):
+    table.loc[table["arm"] == "adapter", ["value", "low", "high", "n"]] = float("nan")
+    accuracy.draw(table, tmp_path / "accuracy")
+    accuracy_latency.draw(table.assign(time_ms=float("nan")), tmp_path / "latency")
+    assert (tmp_path / "accuracy.pdf").is_file() and (tmp_path / "latency.pdf").is_file()
+
+
+def test_fusers_without_weights_and_gates_are_left_out(fusers, tmp_path):
+    plain = [folder for folder in fusers if FuserRun.of(folder).recipe == "project"]
+    gates.draw(read_tables(plain, gates.FILE), tmp_path / "gates")
+    assert (tmp_path / "gates.png").is_file()
+
+
+def test_a_fuser_is_named_by_its_folder(tmp_path):
+    assert FuserRun.of(tmp_path / "pair/c2c/span/seed7") == ("pair", "c2c", "span", 7)
+    with pytest.raises(RefusedError, match="seed<number>"):
+        FuserRun.of(tmp_path / "pair/c2c/span/last")
+
+
+def test_a_folder_without_its_table_is_refused(tmp_path):
+    with pytest.raises(RefusedError, match="history"):
+        read_tables([tmp_path / "pair/c2c/span/seed0"], training.FILE)

@@ -1,0 +1,99 @@
+"""Properties of the PDF and of the report's captions."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import pytest
+import yaml
+from docutils.core import publish_parts
+
+from c2c.errors import RefusedError
+from paper import build
+from paper.figures import accuracy, accuracy_latency, gates, training
+from paper.fusers import read_tables
+from paper.recompute import recompute
+from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
+
+ROOT = Path(build.__file__).parent.parent
+CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
+
+
+def add_figures(folder: Path, runs: list[Run]) -> None:
+    table = pd.read_csv(folder / "tables/main.csv", keep_default_na=False, na_values=[""])
+    fusers = [write_fuser(run, folder / "fusers") for run in runs if run.recipe]
+    accuracy.draw(table, folder / "figures/accuracy")
+    accuracy_latency.draw(table, folder / "figures/accuracy_latency")
+    gates.draw(read_tables(fusers, gates.FILE), folder / "figures/gates")
+    training.draw(read_tables(fusers, training.FILE), folder / "figures/training")
+
+
+def add_world(folder: Path) -> None:
+    splits = {"known": 4, "train": 7, "validation": 1, "test": 4}
+    entities = [{"name": f"{split}{n}", "split": split} for split, count in splits.items() for n in range(count)]
+    world = {"seed": 0, "attributes": {"color": ["red", "teal"]}, "entities": entities}
+    (folder / "world").mkdir()
+    (folder / "world/world.json").write_text(json.dumps(world), encoding="utf-8")
+
+
+def test_the_same_results_give_the_same_paper(results):
+    add_figures(results, list(SMOKE))
+    add_world(results)
+    build.build(results, results / "paper/one.pdf")
+    build.build(results, results / "paper/two.pdf")
+    content = (results / "paper/one.pdf").read_bytes()
+    assert content.startswith(b"%PDF") and content == (results / "paper/two.pdf").read_bytes()
+
+
+def test_a_scale_without_a_world_and_with_one_pair_has_a_paper(tmp_path):
+    runs = [Run("gap_a"), Run("gap_a", "c2c", "span", 0)]
+    records = make_records(runs, Bench(["openbookqa"])).assign(scale="trial")
+    recompute(records, make_latency(runs), tmp_path)
+    add_figures(tmp_path, runs)
+    build.build(tmp_path, tmp_path / "paper.pdf")
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_paper_without_its_tables_is_refused(results):
+    with pytest.raises(RefusedError, match="figures"):
+        build.build(results, results / "paper.pdf")
+
+
+def test_the_world_is_described_by_its_file(results):
+    add_world(results)
+    assert build.describe(results)["world"]["splits"]["test"] == 4
+
+
+def test_each_departure_says_what_the_paper_does_what_we_do_and_why():
+    lines = (ROOT / "paper/deviations.md").read_text(encoding="utf-8").splitlines()
+    table = [line.strip("|").split("|") for line in lines if line.startswith("|")]
+    assert len(table) > 10 and all(len(row) == 4 and all(cell.strip() for cell in row) for row in table)
+
+
+def test_commands_write_their_artefact_and_its_provenance(made_results, tmp_path):
+    stem = tmp_path / "gains"
+    records = sorted(map(str, (made_results / "records").rglob("*.parquet")))
+    command = [sys.executable, "-m", "paper.tables.gains", "--records", *records, "--output-stem", str(stem)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    for suffix in (".csv", ".tex", ".md"):
+        stamp = json.loads(Path(f"{stem}{suffix}.provenance.json").read_text(encoding="utf-8"))
+        assert set(records) <= set(stamp["inputs"])
+        assert (tmp_path / f"gains{suffix}").read_bytes() == (made_results / f"tables/gains{suffix}").read_bytes()
+
+
+class Job:
+    config = yaml.safe_load("{scale: smoke, runs: [{pair: gap_a, recipe: c2c, alignment: span, seeds: [0, 1]}]}")
+    input = ("a", "b")
+
+
+@pytest.mark.parametrize("caption", CAPTIONS, ids=lambda path: path.stem)
+def test_a_caption_is_sound_and_says_from_what_and_by_which_command(caption):
+    text = jinja2.Template(caption.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(snakemake=Job)
+    publish_parts(text, writer="html", settings_overrides={"halt_level": 2})
+    if caption.stem == "workflow":
+        assert "This is the smoke scale" in text and "recipe c2c" in text
+    else:
+        assert "*From:*" in text and "*By:*" in text and "results/smoke" in text

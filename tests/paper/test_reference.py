@@ -1,0 +1,56 @@
+"""The paper's printed values: addressable, complete, and computed with."""
+
+import pytest
+
+from c2c.errors import RefusedError
+from paper.reference import PATH, Reference
+
+QWEN = "table-4/main/qwen3-0.6b/qwen2.5-0.5b-instruct"
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference()
+
+
+def test_every_value_has_its_place_source_and_trust(reference):
+    assert (reference.frame[["id", "artefact", "value", "source", "confidence"]] != "").all(axis=None)
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path):
+    lines = PATH.read_text(encoding="utf-8").splitlines()
+    (tmp_path / "twice.csv").write_text("\n".join([*lines, lines[-1]]), encoding="utf-8")
+    with pytest.raises(RefusedError, match="unique"):
+        Reference(tmp_path / "twice.csv")
+
+
+def test_the_printed_gain_is_the_difference_of_the_printed_means(reference):
+    gain = {"difference": [{"mean": f"{QWEN}/c2c/*/accuracy"}, {"mean": f"{QWEN}/receiver/*/accuracy"}]}
+    assert reference.evaluate(gain) == pytest.approx(
+        reference.evaluate("sec4.2/text/qwen3-0.6b/qwen2.5-0.5b-instruct/c2c/average-of-4/gain-over-receiver"), abs=0.01
+    )
+
+
+def test_ratio_sum_and_number(reference):
+    assert reference.evaluate({"ratio": [6, {"sum": [1, 2]}]}) == 2
+
+
+@pytest.mark.parametrize("formula", ["table-99/nothing", {"mean": "table-99/*"}, {"median": "table-4/*"}])
+def test_a_formula_over_nothing_is_refused(reference, formula):
+    with pytest.raises(RefusedError):
+        reference.evaluate(formula)
+
+
+def test_a_cell_is_found_by_our_names(reference):
+    assert reference.cell("qwen3_06b", "qwen25_05b", "c2c", "openbookqa") == reference.evaluate(
+        f"{QWEN}/c2c/openbookqa/accuracy"
+    )
+
+
+def test_a_control_has_no_value_in_the_paper(reference):
+    assert reference.cell("qwen3_06b", "qwen25_05b", "adapter", "openbookqa") is None
+    assert reference.mean_of("Table 4", "adapter") is None
+
+
+def test_everything_that_stands_beside_our_tables_is_a_number(reference):
+    assert all(entry["value"] == entry["value"] for entries in reference.printed().values() for entry in entries)

@@ -1,0 +1,155 @@
+"""Properties of the tables: they follow from the records, and say what was never run."""
+
+import pandas as pd
+import pytest
+
+from paper import summarise_latency
+from paper.answers import Answers, arm_name
+from paper.output import NOT_RUN, show, write_table
+from paper.tables import ablation, alignment, gains, latency, main
+from tests.paper.builder import Run, make_latency, make_records
+
+
+@pytest.fixture(scope="module")
+def times() -> pd.DataFrame:
+    return summarise_latency.summarise(make_latency())
+
+
+def row(frame: pd.DataFrame, **wanted: str) -> pd.Series:
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    (index,) = frame.index
+    return frame.loc[index]
+
+
+CELL = {"pair": "gap_a", "benchmark": "knowledge_gap_free"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "method", "arm"),
+    [
+        ("", "t2t", "t2t"),
+        ("c2c", "c2c_deranged", "c2c_deranged"),
+        ("adapter", "c2c", "adapter"),
+        ("fuse", "c2c_zeroed", "fuse_zeroed"),
+    ],
+)
+def test_a_recipe_other_than_c2c_names_the_arm(recipe, method, arm):
+    assert arm_name(recipe, method) == arm
+
+
+def test_accuracy_is_the_mean_over_seeds(answers, times):
+    found = row(main.build(answers, times), **CELL, arm="c2c")
+    marked = answers.marked.query("arm == 'c2c' and alignment == 'span' and pair == 'gap_a'")
+    by_seed = marked[marked["benchmark"] == "knowledge_gap_free"].groupby("seed")["correct"].mean()
+    assert found.value == pytest.approx(100 * by_seed.mean()) and (found.n, found.seeds) == (40, 3)
+
+
+def test_a_changed_record_changes_the_table(records, times):
+    changed = records.copy()
+    place = changed.query("method == 'sharer' and benchmark == 'knowledge_gap_free'").index[0]
+    before = main.build(Answers(records), times)
+    changed.loc[place, "output_text"] = "nowhere"
+    after = main.build(Answers(changed), times)
+    assert row(before, **CELL, arm="sharer").value - row(after, **CELL, arm="sharer").value == pytest.approx(2.5)
+
+
+def test_the_order_of_records_changes_no_table(records, answers, times):
+    shuffled = Answers(records.sample(frac=1, random_state=1, ignore_index=True))
+    pd.testing.assert_frame_equal(main.build(answers, times), main.build(shuffled, times))
+    pd.testing.assert_frame_equal(gains.build(answers), gains.build(shuffled))
+
+
+def test_a_method_that_was_never_run_is_shown_with_a_reason(times):
+    frame = main.build(Answers(make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 0)])), times)
+    missing = row(frame, **CELL, arm="adapter")
+    assert pd.isna(missing.value) and missing.reason
+    assert NOT_RUN in main.printed(frame).query("Method == 'Adapter'").to_numpy()
+
+
+def test_times_stand_in_columns_of_their_own(answers, times):
+    slower = times.assign(mean_ms=times.mean_ms * 2)
+    frame, other = main.build(answers, times), main.build(answers, slower)
+    steady = [column for column in frame if not column.startswith("time_")]
+    pd.testing.assert_frame_equal(frame[steady], other[steady])
+    printed, changed = main.printed(frame), main.printed(other)
+    assert {column for column in printed if not printed[column].equals(changed[column])} == {"free answer: time, ms"}
+
+
+def test_chance_of_four_options_is_a_quarter(answers, times):
+    frame = main.build(answers, times)
+    assert set(frame["chance"]) == {25.0}
+
+
+def test_the_gain_of_identical_answers_is_zero_with_zero_width(records):
+    same = records.copy()
+    runs = same["recipe"].isin(["c2c", "adapter"]) & (same["method"] != "c2c_zeroed")
+    same.loc[runs, "output_text"] = same.loc[runs, "gold"]
+    found = row(gains.build(Answers(same)), **CELL, gain="pairing")
+    assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, "1")
+
+
+def test_system_gain_is_communication_plus_adaptation(answers):
+    frame = gains.build(answers)
+    parts = {gain: row(frame, **CELL, gain=gain).value for gain in ("system", "communication", "adaptation")}
+    assert parts["system"] == pytest.approx(parts["communication"] + parts["adaptation"])
+
+
+def test_the_ablation_compares_levels_on_the_seeds_they_share(answers):
+    frame = ablation.build(answers)
+    assert set(frame.query("pair == 'gap_a'")["seeds"]) == {1}
+    full = row(frame, **CELL, arm="c2c")
+    part = row(frame, **CELL, arm="project")
+    assert part.difference_value == pytest.approx(part.value - full.value)
+
+
+def test_what_the_ablation_lacks_is_said(answers):
+    missing = row(ablation.build(answers), pair="gap_b", benchmark="knowledge_gap_free", arm="fuse")
+    assert pd.isna(missing.value) and "pair A" in missing.reason
+
+
+def test_alignments_are_compared_on_the_pair_that_has_both(answers):
+    frame = alignment.build(answers)
+    other = row(frame, pair="gap_b", benchmark="knowledge_gap_free", alignment="longest")
+    span = row(frame, pair="gap_b", benchmark="knowledge_gap_free", alignment="span")
+    assert other.difference_value == pytest.approx(span.c2c_value - other.c2c_value)
+    assert "tokenizers are identical" in row(frame, **CELL, alignment="longest").reason
+
+
+def test_the_latency_table_holds_each_phase_once(times):
+    frame = latency.build(times)
+    sharer = row(frame, receiver="gap_receiver_a", arm="t2t")
+    phases = [f"{phase}_ms" for phase in ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill")]
+    assert sharer[phases].sum() + sharer["receiver_decode_ms"] == pytest.approx(sharer["total_ms"])
+
+
+def test_a_time_is_averaged_over_repeats_before_questions_count():
+    assert set(summarise_latency.summarise(make_latency(questions=5, repeats=4))["n"]) == {5}
+
+
+def test_a_table_says_the_same_in_its_three_formats(answers, tmp_path):
+    frame = gains.write(answers, tmp_path / "gains")
+    cell = show(*(row(frame, **CELL, gain="pairing")[name] for name in ("value", "low", "high")), sign=True)
+    assert cell in (tmp_path / "gains.md").read_text(encoding="utf-8")
+    assert cell.replace("−", "$-$") in (tmp_path / "gains.tex").read_text(encoding="utf-8")
+    read = pd.read_csv(tmp_path / "gains.csv")
+    assert row(read, **CELL, gain="pairing").value == pytest.approx(row(frame, **CELL, gain="pairing").value, abs=1e-4)
+
+
+def test_latex_escapes_what_it_must(tmp_path):
+    printed = pd.DataFrame({"50 %": ["a_b & c", "< 0.001"]})
+    write_table(printed, printed, tmp_path / "table", ["100 %"])
+    text = (tmp_path / "table.tex").read_text(encoding="utf-8")
+    assert r"a\_b \& c" in text and r"50 \%" in text and "$<$ 0.001" in text and r"\footnotesize 100 \%" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((93.44, 91.0, 95.2), "93.4 [91.0, 95.2]"),
+        ((-0.01, -1.0, 1.0), "0.0 [−1.0, 1.0]"),
+        ((float("nan"),) * 3, NOT_RUN),
+    ],
+)
+def test_numbers_are_shown_with_their_interval(numbers, text):
+    assert show(*numbers) == text
