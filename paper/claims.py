@@ -76,6 +76,7 @@ def judge(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, ref
     printed = reference.evaluate(claim["paper"]) if "paper" in claim else None
     return {
         "id": claim["id"],
+        "scale": answers.scale,
         "sentence": claim["sentence"].format(paper=printed),
         "verdict": verdict,
         "where": claim["where"],
@@ -95,8 +96,7 @@ def write(
     judged = [(is_timed(claim), judge(claim, answers, latency, reference)) for claim in read_claims(claims)]
     for timed, output in enumerate(outputs):
         entries = [entry for of_time, entry in judged if of_time == bool(timed)]
-        content = {"scale": answers.scale, "claims": entries}
-        write_atomically(output, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(output, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def verify(folder: Path) -> bool:
         for table, entries in reference.printed().items():
             print_table(table, fresh / f"tables/{table}.md", entries)
         for file in ("claims.json", "claims_time.json"):
-            print_claims(json.loads((fresh / file).read_text(encoding="utf-8"))["claims"])
+            print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
         print()
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         expected -= {RECORDS, TIMES} | {name for name in expected if name.endswith(SUFFIX)}
