@@ -52,9 +52,8 @@ class Trainer:
         for model in (receiver, sharer):
             model.to(self.accelerator.device)
         self.model = RosettaModel.of_stacks(receiver, [sharer], [stack])
-        optimizer = torch.optim.AdamW(
-            stack.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        optimizer = torch.optim.AdamW(stack.parameters(), lr=rate, weight_decay=decay, fused=True)
         warmup = int(self.config.warmup_ratio * self.config.steps)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
         self.stack, self.optimizer, self.schedule = self.accelerator.prepare(stack, optimizer, schedule)

@@ -1,0 +1,1 @@
+"""How fast the library is: one number each, on tiny models that are built on the spot."""

@@ -1,0 +1,125 @@
+"""Time the parts of training and answering: ``python -m benchmarks.speed --output speed.json``.
+
+Machines differ and are noisy: compare two versions of the code by the ratio of their numbers from one sitting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from c2c.alignment.tokens import AlignedPrompt
+from c2c.decoding import continue_text
+from c2c.pair import LoadedModel, Pair
+from c2c.provenance import stamp, write_atomically
+from c2c.training.config import TrainingConfig
+from c2c.training.data import Example
+from c2c.training.loop import Trainer
+
+PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 12, 2, 700
+ROUNDS = 5
+
+
+def build_model(hidden: int, seed: int) -> LoadedModel:
+    """A random three-layer model of the smoke scale's size."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=hidden // 4,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+    model = Qwen3ForCausalLM(config).eval().requires_grad_(False)
+    return LoadedModel(f"random-{hidden}", model, SimpleNamespace(pad_token_id=0))  # type: ignore[arg-type]
+
+
+def build_trainer(batch_size: int, folder: Path) -> Trainer:
+    """A training run on random tokens."""
+    pair = Pair(build_model(64, 0), build_model(96, 1))
+    draw = torch.Generator().manual_seed(0)
+    examples = []
+    for _ in range(256):
+        ids = torch.randint(1, VOCABULARY, (PROMPT_TOKENS + RESPONSE_TOKENS,), generator=draw).tolist()
+        prompt = AlignedPrompt(ids[:PROMPT_TOKENS], ids[: PROMPT_TOKENS - 1], list(range(PROMPT_TOKENS - 1)))
+        examples.append(Example(prompt, ids[PROMPT_TOKENS:]))
+    config = TrainingConfig(steps=10_000, batch_size=batch_size, hidden_dim=128, intermediate_dim=128)
+    return Trainer(pair, config, examples, examples[:batch_size], folder)
+
+
+def median_ms(work: Callable[[], object], repeats: int) -> float:
+    """Median over rounds of the mean time of one call, in milliseconds, after one call that does not count."""
+    work()
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        rounds.append((time.perf_counter() - started) / repeats * 1000)
+    return round(statistics.median(rounds), 3)
+
+
+def measure(batch_size: int, repeats: int) -> dict[str, float]:
+    """Milliseconds of each part for one batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(batch_size, Path(folder))
+    batch = trainer._collate(trainer.training[:batch_size])
+    model = trainer.model
+    width = PROMPT_TOKENS
+
+    @torch.no_grad()
+    def fused_prefill() -> object:
+        model.eval()
+        return model(
+            batch.kv_cache_index, batch.input_ids, batch.attention_mask, sharer_inputs=[batch.sharer_input]
+        ).logits
+
+    def decode() -> object:
+        prompt, mask = batch.input_ids[:, :width], batch.attention_mask[:, :width]
+        return continue_text(model.receiver, prompt, mask, max_new_tokens=8)
+
+    indices = list(range(batch_size))
+    return {
+        "train_step_ms": median_ms(lambda: trainer._step(1, indices), repeats),
+        "collate_ms": median_ms(lambda: trainer._collate(trainer.training[:batch_size]), repeats),
+        "sharer_prefill_ms": median_ms(lambda: model.read_sharer(0, batch.sharer_input), repeats),
+        "fused_forward_ms": median_ms(fused_prefill, repeats),
+        "decode_8_tokens_ms": median_ms(decode, max(repeats // 4, 1)),
+    }
+
+
+def main() -> None:
+    """Measure, print, and write a JSON file if asked to."""
+    parser = argparse.ArgumentParser(description="Time training and answering on tiny models.")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=8, help="calls a round")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="JSON file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings = {"batch_size": options.batch_size, "repeats": options.repeats, "threads": options.threads}
+    result = {**settings, **measure(options.batch_size, options.repeats)}
+    text = json.dumps(result, indent=1)
+    print(text)
+    if options.output:
+        with stamp(options.output, settings=settings):
+            write_atomically(options.output, text + "\n")
+
+
+if __name__ == "__main__":
+    main()
