@@ -4,12 +4,17 @@
 rule build_world:
     output:
         world="<results>/world/world.json",
-        benchmarks=collect(
-            "<results>/data/benchmarks/{benchmark}.jsonl",
-            benchmark=settings.from_source("benchmarks", "world"),
-        ),
+        free="<results>/data/benchmarks/knowledge_gap_free.jsonl",
+        choice="<results>/data/benchmarks/knowledge_gap_choice.jsonl",
         train="<results>/data/training/knowledge_gap/train.jsonl",
         validation="<results>/data/training/knowledge_gap/validation.jsonl",
+        provenance=[
+            "<results>/world/world.json.provenance.json",
+            "<results>/data/benchmarks/knowledge_gap_free.jsonl.provenance.json",
+            "<results>/data/benchmarks/knowledge_gap_choice.jsonl.provenance.json",
+            "<results>/data/training/knowledge_gap/train.jsonl.provenance.json",
+            "<results>/data/training/knowledge_gap/validation.jsonl.provenance.json",
+        ],
     log:
         "<results>/logs/build_world.log",
     benchmark:
@@ -21,10 +26,13 @@ rule build_world:
         runtime=5,
     params:
         settings=flags(settings.world),
+        benchmarks=subpath(output.free, parent=True),
+        training_set=subpath(output.train, parent=True),
     message:
         "Making a world of entities and facts, and the questions about them"
     shell:
-        "python -m benchmarks.knowledge_gap.make {params.settings} --output {output.world} > {log} 2>&1"
+        "python -m benchmarks.knowledge_gap.make {params.settings} --output {output.world}"
+        " --benchmarks {params.benchmarks} --training-set {params.training_set} > {log} 2>&1"
 
 
 rule pretrain_model:
@@ -33,6 +41,7 @@ rule pretrain_model:
     output:
         manifest="<results>/models/{model}.json",
         folder=directory("<results>/models/{model}"),
+        provenance="<results>/models/{model}.json.provenance.json",
     log:
         "<results>/logs/pretrain_model/{model}.log",
     benchmark:

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+Runner = Callable[..., "subprocess.CompletedProcess[str]"]
+
+SCALES = {
+    "smoke": ["--profile", "smoke"],
+    "laptop": ["--profile", "laptop"],
+    "slurm": ["--profile", "slurm"],
+    "trial": ["--cores", "1", "--configfile", "config/trial.yaml"],
+}
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop", "slurm"])
+def test_each_profile_is_found_from_the_root(name: str) -> None:
+    link = ROOT / name
+    assert link.is_symlink()
+    assert not link.readlink().is_absolute()
+    assert [path.name for path in link.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_dry_run_of_every_scale_plans_all_stages(scale: str, run_snakemake: Runner) -> None:
+    done = run_snakemake(*SCALES[scale], "--dry-run", "--forceall", "--quiet")
+    assert done.returncode == 0, done.stdout
+    for rule in ("train_fuser", "generate_baselines", "generate_fused", "score_records", "measure_latency"):
+        assert re.search(rf"{rule} +[1-9]", done.stdout), done.stdout
+    assert re.search(r"write_report +1", done.stdout)
+
+
+def test_the_smoke_scale_trains_every_fuser_of_its_config_and_fetches_nothing(run_snakemake: Runner) -> None:
+    config = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+    fusers = sum(len(run["seeds"]) for run in config["runs"])
+    done = run_snakemake(*SCALES["smoke"], "--dry-run", "--forceall", "--quiet")
+    assert re.search(rf"train_fuser +{fusers}\n", done.stdout), done.stdout
+    assert "fetch_model" not in done.stdout and "prepare_" not in done.stdout
+
+
+def test_lint_finds_nothing(run_snakemake: Runner) -> None:
+    done = run_snakemake("--lint")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workflow_is_formatted() -> None:
+    command = [sys.executable, "-m", "snakefmt.snakefmt", "--check", "Snakefile", "workflow"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_bad_config_stops_in_seconds_with_one_refusal_and_no_traceback(tmp_path: Path, run_snakemake: Runner) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("training: {lerning_rate: 1.0e-3}\n")
+    started = time.monotonic()
+    done = run_snakemake("--cores", "1", "--configfile", str(bad))
+    assert done.returncode != 0
+    assert "Did you mean 'learning_rate'?" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert time.monotonic() - started < 30
+
+
+def rules() -> dict[str, str]:
+    """Text of each rule that runs a command, by name."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
+    found = dict(re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, flags=re.MULTILINE))
+    return {name: body for name, body in found.items() if "shell:" in body}
+
+
+@pytest.mark.parametrize("name", rules())
+def test_every_rule_has_a_log_a_message_and_one_command(name: str) -> None:
+    body = rules()[name]
+    for directive in ("log:", "message:", "conda:", "output:"):
+        assert directive in body, f"{name} lacks {directive}"
+    command = body.split("shell:")[1]
+    assert len(re.findall(r"\bc2c \w|\bpython -m ", command)) == 1
+    assert "&&" not in command and ";" not in command
+
+
+@pytest.mark.parametrize("name", ["train_fuser", "generate_baselines", "generate_fused", "measure_latency"])
+def test_gpu_rules_name_their_tasks_for_slurm(name: str) -> None:
+    assert "tasks=1" in rules()[name] and "gpu=" in rules()[name]
+
+
+def test_checkpoints_are_no_declared_output() -> None:
+    outputs = rules()["train_fuser"].split("output:")[1].split("log:")[0]
+    assert "checkpoint" not in outputs
+
+
+def test_every_key_and_column_is_explained() -> None:
+    text = (ROOT / "config" / "README.md").read_text()
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    tables = yaml.safe_load((ROOT / "workflow" / "schemas" / "tables.schema.yaml").read_text())
+    tables.pop("$defs")
+    columns = {column for table in tables.values() for column in table["properties"]}
+    missing = [name for name in sorted(keys_of(schema) | columns) if f"`{name}`" not in text]
+    assert not missing
+
+
+def keys_of(schema: dict[str, Any]) -> set[str]:
+    found = set(schema.get("properties", {}))
+    for below in [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]:
+        if isinstance(below, dict):
+            found |= keys_of(below)
+    return found
+
+
+def test_the_lock_pins_every_dependency_and_every_pin_fits_its_range() -> None:
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lock = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lock)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ranges = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
+    for requirement in map(Requirement, ranges):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+    assert pins["torch"] == "2.13.0"
