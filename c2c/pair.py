@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from c2c import hub
 from c2c.alignment.tokens import TokenAligner
@@ -47,13 +47,26 @@ def model_name(source: str | Path) -> str:
     return str(source)
 
 
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder.
+
+    For a folder whose tokenizer is of no special class, AutoTokenizer takes the class of the model's family, which
+    may split every text differently; then the generic class is asked for by name.
+    """
+    config = folder / "tokenizer_config.json"
+    named = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.is_file() else None
+    generic = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    loader = PreTrainedTokenizerFast if generic else AutoTokenizer
+    return loader.from_pretrained(folder)
+
+
 def load_model(source: str | Path, dtype: str = "float32") -> LoadedModel:
     """Load a model and its tokenizer from a folder, a manifest or a hub id.
 
     Raises:
         RefusedError: If nothing has that name.
     """
-    tokenizer = AutoTokenizer.from_pretrained(hub.resolve(source))
+    tokenizer = load_tokenizer(hub.resolve(source))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedModel(model_name(source), load_causal_model(source, dtype), tokenizer)

@@ -90,7 +90,8 @@ class TokenAligner:
         """Tokenise `prompt` for both models, special tokens as each tokenizer adds them, and map its prefix.
 
         Raises:
-            RefusedError: If the prompt has fewer than two Receiver tokens, so there is nothing to fuse.
+            RefusedError: If the prompt has fewer than two Receiver tokens, or none of its prefix has a Sharer token:
+                there is nothing to fuse.
         """
         ids: list[int] = self.receiver(prompt)["input_ids"]
         if len(ids) < 2:
@@ -113,6 +114,12 @@ class TokenAligner:
             _covering(offsets, end - 1) if end > start else self._same_role(token, sharer_ids)
             for token, (start, end) in prefix
         ]
+        if max(token_map) < 0:
+            raise RefusedError(
+                "At least one token of the prefix must have a Sharer token that ends within it",
+                prompt,
+                "Check that the Sharer's tokenizer is its own, or write a longer prompt",
+            )
         return AlignedPrompt(ours["input_ids"], sharer_ids, token_map)
 
     def _same_role(self, token: int, sharer_ids: list[int]) -> int:

@@ -47,6 +47,7 @@ class AnswerStore:
         unfinished.write_text("\n".join(rows) + "\n", encoding="utf-8")
         unfinished.replace(self.folder / f"{self._next:06d}.jsonl")
         self._next += 1
+        self._known.update({self._key(method, q): answer for q, answer in zip(questions, answers, strict=True)})
 
     def forget(self) -> None:
         """Remove all shards; call it when the records are safe."""

@@ -212,7 +212,7 @@ def test_a_run_killed_by_the_system_and_started_again_ends_with_the_same_bytes(p
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(_command(tmp_path, "whole"), check=True, env=environment, capture_output=True)
+    subprocess.run(_command(tmp_path, "whole"), check=True, env=environment)
 
     killed = subprocess.Popen(_command(tmp_path, "killed"), env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
