@@ -45,7 +45,10 @@ REFUSED = {
     "shallow fuser": (put("fuser.num_layers", 2), r"num_layers is at least 3"),
     "rising temperature": (put("fuser.final_temperature", 2.0), r"final_temperature is at most .*received 2\.0"),
     "unknown alignment": (put("runs.0.alignment", "spam"), r"alignment is a known name; .*Did you mean 'span'\?"),
-    "unknown pair": (put("runs.0.pair", "gap_aa"), r"pair of a run is known; received 'gap_aa'\. Did you mean 'gap_a'\?"),
+    "unknown pair": (
+        put("runs.0.pair", "gap_aa"),
+        r"pair of a run is known; received 'gap_aa'\. Did you mean 'gap_a'\?",
+    ),
     "unknown recipe": (put("runs.0.recipe", "adaptor"), r"Did you mean 'adapter'\?.*recipes\.tsv"),
     "seed twice": (put("runs.0.seeds", [0, 0]), r"seeds lists nothing twice; received \[0, 0\]"),
     "negative seed": (put("runs.0.seeds", [-1]), r"seeds\.0 is at least 0"),

@@ -32,7 +32,7 @@ def test_each_profile_is_found_from_the_root(name: str) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_dry_run_of_every_scale_plans_all_stages(scale: str, run_snakemake: Runner) -> None:
-    done = run_snakemake(*SCALES[scale], "--dry-run", "--forceall", "--quiet")
+    done = run_snakemake(*SCALES[scale], "--dry-run", "--nolock", "--forceall", "--quiet")
     assert done.returncode == 0, done.stdout
     for rule in ("train_fuser", "generate_baselines", "generate_fused", "score_records", "measure_latency"):
         assert re.search(rf"{rule} +[1-9]", done.stdout), done.stdout
@@ -42,7 +42,7 @@ def test_a_dry_run_of_every_scale_plans_all_stages(scale: str, run_snakemake: Ru
 def test_the_smoke_scale_trains_every_fuser_of_its_config_and_fetches_nothing(run_snakemake: Runner) -> None:
     config = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
     fusers = sum(len(run["seeds"]) for run in config["runs"])
-    done = run_snakemake(*SCALES["smoke"], "--dry-run", "--forceall", "--quiet")
+    done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet")
     assert re.search(rf"train_fuser +{fusers}\n", done.stdout), done.stdout
     assert "fetch_model" not in done.stdout and "prepare_" not in done.stdout
 
@@ -123,7 +123,10 @@ def test_the_lock_pins_every_dependency_and_every_pin_fits_its_range() -> None:
     lock = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lock)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ranges = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
+    ranges = [
+        *project["dependencies"],
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
+    ]
     for requirement in map(Requirement, ranges):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
     assert pins["torch"] == "2.13.0"
