@@ -1,0 +1,108 @@
+"""Token alignment: what the Sharer reads, and where each Receiver token finds its match."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from c2c.alignment.tokens import AlignedPrompt, TokenAligner, batch_readings, left_pad, match_length
+from c2c.errors import RefusedError
+
+TEXT = "the color zorvex is red"
+
+
+def test_identical_tokenizers_give_the_identity_whatever_the_alignment(word_tokenizer) -> None:
+    for alignment in ("span", "first", "longest"):
+        aligned = TokenAligner(word_tokenizer, word_tokenizer, alignment).align(TEXT)
+        assert aligned.sharer_ids == aligned.receiver_ids[:-1]
+        assert aligned.token_map == list(range(len(aligned.receiver_ids) - 1))
+
+
+def test_span_maps_every_piece_of_a_split_name_to_the_sharers_whole_name(word_tokenizer, split_tokenizer) -> None:
+    aligned = TokenAligner(split_tokenizer, word_tokenizer, "span").align(TEXT)
+    whole = word_tokenizer(TEXT)["input_ids"]
+    assert aligned.sharer_ids == whole[:-1]
+    pieces = split_tokenizer.convert_ids_to_tokens(aligned.receiver_ids)[:-1]
+    names = [place for place, piece in enumerate(pieces) if piece.strip("Ġ") in "zorvex" and len(piece.strip("Ġ"))]
+    assert len(names) >= 2
+    assert {aligned.token_map[place] for place in names if aligned.token_map[place] == 2} == {2}
+    assert sorted(set(aligned.token_map) - {-1}) == [0, 1, 2, 3]
+
+
+def test_span_gives_each_token_the_sharer_token_of_its_last_character(word_tokenizer, split_tokenizer) -> None:
+    aligned = TokenAligner(word_tokenizer, split_tokenizer, "span").align(TEXT)
+    offsets = split_tokenizer(TEXT, return_offsets_mapping=True)["offset_mapping"]
+    for (_, end), place in zip(
+        word_tokenizer(TEXT, return_offsets_mapping=True)["offset_mapping"], aligned.token_map, strict=False
+    ):
+        start, stop = offsets[place]
+        assert start <= end - 1 < stop
+
+
+def test_a_sharer_token_that_reaches_past_the_prefix_is_not_used_but_the_one_before_it(
+    word_tokenizer, split_tokenizer
+) -> None:
+    text = "the home zorvex"
+    aligned = TokenAligner(split_tokenizer, word_tokenizer, "span").align(text)
+    assert len(split_tokenizer(text)["input_ids"]) > 4
+    assert aligned.sharer_ids == word_tokenizer("the home")["input_ids"]
+    assert set(aligned.token_map[-2:]) == {1}
+
+
+def test_longest_and_first_hand_the_sharer_the_receivers_tokens_one_by_one(word_tokenizer, split_tokenizer) -> None:
+    ids = word_tokenizer(TEXT)["input_ids"][:-1]
+    pieces = [split_tokenizer.encode(word_tokenizer.decode([token]), add_special_tokens=False) for token in ids]
+    first = TokenAligner(word_tokenizer, split_tokenizer, "first").align(TEXT)
+    longest = TokenAligner(word_tokenizer, split_tokenizer, "longest").align(TEXT)
+    assert first.sharer_ids == [each[0] for each in pieces]
+    assert longest.sharer_ids == [max(each, key=lambda t: len(split_tokenizer.decode([t]))) for each in pieces]
+    assert first.sharer_ids != longest.sharer_ids
+    assert first.token_map == longest.token_map == list(range(len(ids)))
+
+
+def test_the_pieces_of_a_name_are_unknown_words_to_a_sharer_that_gets_them_one_by_one(
+    word_tokenizer, split_tokenizer
+) -> None:
+    aligned = TokenAligner(split_tokenizer, word_tokenizer, "longest").align("the zorvex is")
+    assert word_tokenizer.convert_tokens_to_ids("zorvex") not in aligned.sharer_ids
+    assert word_tokenizer.unk_token_id in aligned.sharer_ids
+
+
+def test_special_tokens_are_mapped_by_their_role(word_tokenizer, split_tokenizer) -> None:
+    aligner = TokenAligner(word_tokenizer, split_tokenizer, "longest")
+    assert aligner._reencode(word_tokenizer.eos_token_id) == split_tokenizer.eos_token_id
+    assert aligner._reencode(word_tokenizer.pad_token_id) == split_tokenizer.pad_token_id
+
+
+def test_a_prompt_without_a_prefix_is_refused(word_tokenizer, split_tokenizer) -> None:
+    for sharer in (word_tokenizer, split_tokenizer):
+        with pytest.raises(RefusedError, match="at least two tokens"):
+            TokenAligner(word_tokenizer, sharer).align("red")
+
+
+def test_an_unknown_alignment_is_refused(word_tokenizer) -> None:
+    with pytest.raises(RefusedError, match="Did you mean 'longest'"):
+        TokenAligner(word_tokenizer, word_tokenizer, "longes")
+
+
+def test_a_longer_reading_is_cut_at_the_left_and_a_shorter_one_repeated_there() -> None:
+    assert match_length([0, 1, 2, 3], 2) == [2, 3]
+    assert match_length([5, 6, 7], 5) == [6, 7, 5, 6, 7]
+    assert match_length([5, 6, 7], 3) == [5, 6, 7]
+    with pytest.raises(RefusedError, match="at least one token"):
+        match_length([], 3)
+
+
+def test_left_padding_keeps_the_last_tokens_in_one_column() -> None:
+    ids, mask = left_pad([[4], [5, 6, 7]], pad=0)
+    assert ids.tolist() == [[0, 0, 4], [5, 6, 7]]
+    assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
+
+
+def test_a_batch_of_readings_counts_in_padded_columns() -> None:
+    short = AlignedPrompt([1, 2, 3], [8], [0, -1])
+    long = AlignedPrompt([1, 2, 3, 4], [8, 9, 7], [0, 1, 2])
+    batch = batch_readings([short, long], pad=0)
+    assert batch.input_ids.tolist() == [[0, 0, 8], [8, 9, 7]]
+    assert batch.token_map.tolist() == [[-1, 2, -1], [0, 1, 2]]
+    assert torch.equal(batch.attention_mask, (batch.input_ids > 0).long())

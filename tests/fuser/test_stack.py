@@ -1,0 +1,66 @@
+"""A FuserStack: which Receiver layer is fused with which Sharer layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from c2c import FuserStack, RefusedError, create_c2c_projector
+from c2c.types import CacheShape
+
+SMALL = {"hidden_dim": 8, "intermediate_dim": 8}
+
+
+@pytest.fixture
+def configs(tiny_model):
+    return tiny_model("qwen2", layers=4).config, tiny_model("qwen3").config
+
+
+def test_a_stack_between_two_models_links_every_receiver_layer_by_terminal_alignment(configs) -> None:
+    stack = FuserStack.between(*configs, **SMALL)
+    assert {layer: link.sharer_layer for layer, link in stack.links.items()} == {0: 1, 1: 2, 2: 3}
+    assert len(stack.fusers) == 3
+
+
+def test_a_fuser_that_is_linked_twice_is_stored_once(configs) -> None:
+    sharer, receiver = configs
+    stack = FuserStack(CacheShape.of(sharer), CacheShape.of(receiver))
+    fuser = create_c2c_projector(sharer, receiver, **SMALL)
+    stack.link(0, 0, fuser)
+    stack.link(2, 1, fuser)
+    assert len(stack.fusers) == 1
+    assert stack.fuser_of(0) is stack.fuser_of(2)
+
+
+def test_an_unlinked_layer_keeps_the_receivers_own_tensors(configs) -> None:
+    sharer, receiver = configs
+    stack = FuserStack(CacheShape.of(sharer), CacheShape.of(receiver)).eval()
+    fuser = create_c2c_projector(sharer, receiver, variant="fuse", **SMALL)
+    stack.link(1, 0, fuser)
+    theirs = [(torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8)) for _ in range(4)]
+    ours = [(torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8)) for _ in range(3)]
+    fused = stack(theirs, ours)
+    assert [fused[layer] is ours[layer] for layer in range(3)] == [True, False, True]
+
+
+def test_the_open_share_counts_halves(configs) -> None:
+    stack = FuserStack.between(*configs, **SMALL)
+    assert stack.open_share() == 0.0
+    stack.fuser_of(0).key_gate_logit.data.fill_(1.0)
+    assert stack.open_share() == pytest.approx(1 / 6)
+
+
+def test_layers_that_do_not_exist_second_links_and_foreign_sizes_are_refused(configs) -> None:
+    sharer, receiver = configs
+    stack = FuserStack(CacheShape.of(sharer), CacheShape.of(receiver))
+    fuser = create_c2c_projector(sharer, receiver, **SMALL)
+    with pytest.raises(RefusedError, match="The Sharer has layers 0 to 3; received 4"):
+        stack.link(0, 4, fuser)
+    with pytest.raises(RefusedError, match="The Receiver has layers 0 to 2; received 3"):
+        stack.link(3, 0, fuser)
+    stack.link(0, 0, fuser)
+    with pytest.raises(RefusedError, match="takes one Sharer layer"):
+        stack.link(0, 1, fuser)
+    with pytest.raises(RefusedError, match="A Fuser of this pair"):
+        other = CacheShape(3, 1, 8)
+        FuserStack(other, CacheShape.of(receiver)).link(0, 0, fuser)
