@@ -74,22 +74,13 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from c2c.training.config import TrainingConfig
-    from c2c.training.run import train
+    from c2c.training.run import TrainingRun, train
 
     config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
-    settings = {"recipe": options.recipe, "receiver": options.receiver, "sharer": options.sharer, **config.to_dict()}
-    inputs = [path for path in map(Path, (options.receiver, options.sharer)) if path.exists()]
-    with stamp(options.output, inputs=[*inputs, options.data, options.validation], settings=settings) as notes:
-        notes["training"] = train(
-            options.receiver,
-            options.sharer,
-            config,
-            recipe=options.recipe,
-            data=options.data,
-            validation=options.validation,
-            checkpoints=options.checkpoints,
-            output=options.output,
-        )
+    given = {field.name: getattr(options, field.name) for field in fields(TrainingRun) if field.name != "config"}
+    run = TrainingRun(**given, config=config)
+    with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
+        notes["training"] = train(run)
 
 
 def _add_questions(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,7 @@ class FusedPrefill(nn.Module):
         receiver = CacheShape.of(model_list[0].config)
         stacks = [FuserStack(CacheShape.of(sharer.config), receiver) for sharer in model_list[1:]]
         self.stacks = nn.ModuleList(stacks)
+        self.eval()
 
     @property
     def receiver(self) -> PreTrainedModel:

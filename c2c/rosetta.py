@@ -34,7 +34,7 @@ def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -
 
 
 class RosettaModel(FusedPrefill):
-    """One Receiver, its Sharers and the Fusers between them.
+    """One Receiver, its Sharers and the Fusers between them; in eval mode, as loaded models are.
 
     Args:
         model_list: The Receiver first, then the Sharers: causal models whose caches are keys and values.
@@ -82,7 +82,7 @@ class RosettaModel(FusedPrefill):
                         tuple(getattr(made, name)),
                         "Use the models that the Fusers were trained for",
                     )
-        model.stacks = nn.ModuleList(stacks)
+        model.stacks = nn.ModuleList(stacks).train(model.training)
         return model
 
     @classmethod
@@ -130,7 +130,7 @@ class RosettaModel(FusedPrefill):
             )
         stack = self._stack(source_model_idx - 1)
         stack.link(target_model_layer_idx, source_model_layer_idx, self.projector_list[projector_idx])
-        stack.to(self.receiver.device, self.receiver.dtype)
+        stack.to(self.receiver.device, self.receiver.dtype).train(self.training)
 
     def forward(
         self,

@@ -79,4 +79,3 @@ def test_the_layer_map_read_from_the_published_folder_is_the_one_that_was_run() 
             }
             stack = read_stack(GOLDEN / name / f"released_{number}", **shapes)
             assert {str(t): link.sharer_layer for t, link in stack.links.items()} == mapping
-

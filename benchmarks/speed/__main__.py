@@ -78,7 +78,7 @@ def measure(batch_size: int, repeats: int) -> dict[str, float]:
     """Milliseconds of each part for one batch."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(batch_size, Path(folder))
-    batch = trainer._collate(trainer.training[:batch_size])
+    batch = trainer.collate(trainer.training[:batch_size])
     model = trainer.model
     width = PROMPT_TOKENS
 
@@ -96,7 +96,7 @@ def measure(batch_size: int, repeats: int) -> dict[str, float]:
     indices = list(range(batch_size))
     return {
         "train_step_ms": median_ms(lambda: trainer._step(1, indices), repeats),
-        "collate_ms": median_ms(lambda: trainer._collate(trainer.training[:batch_size]), repeats),
+        "collate_ms": median_ms(lambda: trainer.collate(trainer.training[:batch_size]), repeats),
         "sharer_prefill_ms": median_ms(lambda: model.read_sharer(0, batch.sharer_input), repeats),
         "fused_forward_ms": median_ms(fused_prefill, repeats),
         "decode_8_tokens_ms": median_ms(decode, max(repeats // 4, 1)),

@@ -90,7 +90,7 @@ class Trainer:
         temperature = self._temperature()
         size = self.config.micro_batch_size or len(indices)
         parts = [
-            self._collate([self.training[i] for i in indices[at : at + size]]) for at in range(0, len(indices), size)
+            self.collate([self.training[i] for i in indices[at : at + size]]) for at in range(0, len(indices), size)
         ]
         supervised = sum(part.supervised for part in parts)
         total = 0.0
@@ -117,7 +117,8 @@ class Trainer:
         temperatures = [float(buffer) for name, buffer in self.stack.named_buffers() if name.endswith("temperature")]
         return temperatures[0] if temperatures else None
 
-    def _collate(self, examples: Sequence[Example]) -> Batch:
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """One batch of this run: its pads, and zeros for the Sharer's cache where the recipe says so."""
         return collate(examples, self.pair, zeroed=self.config.sharer_cache == "zeroed")
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -136,7 +137,7 @@ class Trainer:
         """Mean loss per supervised token with hard gates and no dropout, in nats."""
         self.model.eval()
         size = self.config.micro_batch_size or self.config.batch_size
-        batches = [self._collate(self.validation[at : at + size]) for at in range(0, len(self.validation), size)]
+        batches = [self.collate(self.validation[at : at + size]) for at in range(0, len(self.validation), size)]
         losses = [float(self._loss(batch)) * batch.supervised for batch in batches]
         return sum(losses) / sum(batch.supervised for batch in batches)
 

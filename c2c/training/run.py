@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from c2c.analysis.gates import gate_table
 from c2c.checkpoint import MANIFEST, save_stack
+from c2c.fuser.stack import FuserStack
 from c2c.pair import load_pair
 from c2c.provenance import file_hash, settings_hash, write_atomically
 from c2c.training.config import TrainingConfig
-from c2c.training.data import collate, read_lines, tokenise
+from c2c.training.data import read_lines, tokenise
 from c2c.training.loop import Trainer
 
 GATE_EXAMPLES = 128
 
 
-def train(
-    receiver: str,
-    sharer: str,
-    config: TrainingConfig,
-    *,
-    recipe: str,
-    data: Path,
-    validation: Path,
-    checkpoints: Path,
-    output: Path,
-) -> dict[str, Any]:
-    """Train the Fusers of one pair, or go on where an interrupted run of the same settings stopped.
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """What one call of ``c2c train`` trains.
 
     Args:
         receiver: Where the Receiver is.
         sharer: Where the Sharer is.
-        config: All settings.
         recipe: Name that the checkpoint carries.
+        config: All settings.
         data: Training set.
         validation: Validation set.
         checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
         output: Folder for ``config.json``, ``model.safetensors``, ``manifest.json``, ``history.csv``, ``gates.csv``.
+    """
+
+    receiver: str
+    sharer: str
+    recipe: str
+    config: TrainingConfig
+    data: Path
+    validation: Path
+    checkpoints: Path
+    output: Path
+
+    def files(self) -> list[Path]:
+        """The inputs that are files or folders here."""
+        models = [path for path in map(Path, (self.receiver, self.sharer)) if path.exists()]
+        return [*models, self.data, self.validation]
+
+    def settings(self) -> dict[str, Any]:
+        """Recipe, models and all settings, as JSON has them."""
+        return {"recipe": self.recipe, "receiver": self.receiver, "sharer": self.sharer, **self.config.to_dict()}
+
+    def key(self) -> str:
+        """Name of the folder for resumable states: a hash of all that the weights depend on."""
+        return settings_hash({**self.settings(), "files": [file_hash(path) for path in self.files()]})[:16]
+
+
+def train(run: TrainingRun) -> dict[str, Any]:
+    """Train the Fusers of one pair, or go on where an interrupted run of the same settings stopped.
 
     Returns:
         What provenance should know: examples used and left out, and the final losses.
@@ -45,32 +67,13 @@ def train(
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    rows, validation_rows = read_lines(data), read_lines(validation)
-    pair = load_pair(receiver, sharer)
-    examples = tokenise(rows, pair, config.alignment, config.max_length)
-    watched = tokenise(validation_rows, pair, config.alignment, config.max_length)
-    files = [data, validation, *(path for path in map(Path, (receiver, sharer)) if path.exists())]
-    key = settings_hash({"recipe": recipe, **config.to_dict(), "files": [file_hash(path) for path in files]})[:16]
-    trainer = Trainer(pair, config, examples, watched, checkpoints / key)
+    rows, validation_rows = read_lines(run.data), read_lines(run.validation)
+    pair = load_pair(run.receiver, run.sharer)
+    examples = tokenise(rows, pair, run.config.alignment, run.config.max_length)
+    watched = tokenise(validation_rows, pair, run.config.alignment, run.config.max_length)
+    trainer = Trainer(pair, run.config, examples, watched, run.checkpoints / run.key())
     stack, history = trainer.run()
-    about = {
-        "receiver": pair.receiver.name,
-        "sharer": pair.sharer.name,
-        "recipe": recipe,
-        "alignment": config.alignment,
-        "sharer_cache": config.sharer_cache,
-        "seed": config.seed,
-        "training": config.to_dict(),
-    }
-    (output / MANIFEST).unlink(missing_ok=True)
-    write_atomically(output / "history.csv", history.to_csv(index=False))
-    shown = [
-        watched[at : at + config.batch_size] for at in range(0, min(len(watched), GATE_EXAMPLES), config.batch_size)
-    ]
-    zeroed = config.sharer_cache == "zeroed"
-    gates = gate_table(trainer.model, [collate(each, pair, zeroed=zeroed) for each in shown])
-    write_atomically(output / "gates.csv", gates.to_csv(index=False))
-    save_stack(stack, output, about=about)
+    _write(run, trainer, stack, history)
     trainer.forget_checkpoints()
     last = history.iloc[-1]
     return {
@@ -81,3 +84,24 @@ def train(
         },
         "final": {"loss": float(last["loss"]), "validation_loss": float(last["validation_loss"])},
     }
+
+
+def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.DataFrame) -> None:
+    """The output folder; its manifest, which says that it is complete, comes last."""
+    pair, config = trainer.pair, run.config
+    (run.output / MANIFEST).unlink(missing_ok=True)
+    write_atomically(run.output / "history.csv", history.to_csv(index=False))
+    shown = trainer.validation[:GATE_EXAMPLES]
+    size = config.micro_batch_size or config.batch_size
+    batches = [trainer.collate(shown[at : at + size]) for at in range(0, len(shown), size)]
+    write_atomically(run.output / "gates.csv", gate_table(trainer.model, batches).to_csv(index=False))
+    about = {
+        "receiver": pair.receiver.name,
+        "sharer": pair.sharer.name,
+        "recipe": run.recipe,
+        "alignment": config.alignment,
+        "sharer_cache": config.sharer_cache,
+        "seed": config.seed,
+        "training": config.to_dict(),
+    }
+    save_stack(stack, run.output, about=about)

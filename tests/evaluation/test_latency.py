@@ -18,7 +18,8 @@ def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
     run = LatencyRun(
         scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
         methods=("receiver", "sharer", "t2t", "c2c"), tasks=tasks, benchmarks={"free": files["free"]},
-        output=tmp_path / "latency.parquet", fuser=fuser, recipe="c2c", alignment="span", seed=0, questions=3, repeats=2,
+        output=tmp_path / "latency.parquet", fuser=fuser, recipe="c2c", alignment="span", seed=0,
+        questions=3, repeats=2,
     )  # fmt: skip
     measure_pair(run)
     return read_records([run.output], LATENCY_SCHEMA)

@@ -126,9 +126,9 @@ def test_the_loss_of_a_padded_batch_is_the_token_weighted_mean_of_its_rows(train
     for fuser in built.model.stacks[0].fusers:
         fuser.key_gate_logit.data.fill_(1.0)
     examples = built.training[:4]
-    singles = [built._collate([example]) for example in examples]
+    singles = [built.collate([example]) for example in examples]
     mean = sum(built._loss(s).item() * s.supervised for s in singles) / sum(s.supervised for s in singles)
-    assert built._loss(built._collate(examples)).item() == pytest.approx(mean, rel=1e-5)
+    assert built._loss(built.collate(examples)).item() == pytest.approx(mean, rel=1e-5)
 
 
 def test_the_temperature_falls_geometrically_from_first_to_last(trainer) -> None:
