@@ -140,8 +140,8 @@ def test_a_hub_row_without_revision_is_refused(root: Path, config_of: Merged) ->
 
 
 def test_a_training_set_must_be_larger_than_its_validation_part(root: Path, config_of: Merged) -> None:
-    edit(root / "config" / "training_sets.tsv", "\t\t256\t", "\t256\t256\t")
-    with pytest.raises(RefusedError, match=r"keeps examples beside its 256 for validation; received 256"):
+    edit(root / "config" / "training_sets.tsv", "\t\t64\t", "\t64\t64\t")
+    with pytest.raises(RefusedError, match=r"keeps examples beside its 64 for validation; received 64"):
         load_settings(config_of("trial"), root)
 
 

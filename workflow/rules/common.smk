@@ -84,6 +84,13 @@ def config_files():
     return " ".join(os.path.relpath(path) for path in given)
 
 
+def paper_sources():
+    """The text of the paper, and what it takes names and published values from."""
+    folder = Path("paper")
+    sources = [*folder.glob("*.typ"), *folder.glob("text/*.typ"), *folder.glob("*.yaml"), folder / "deviations.md"]
+    return sorted(str(path) for path in [*sources, folder / "reference_values.csv"])
+
+
 def report_captions():
     """The texts of the report."""
     return sorted(str(path) for path in Path("workflow/report").glob("*.rst"))

@@ -13,7 +13,7 @@ rule draw_accuracy:
             category="Figures",
             labels={"figure": "accuracy by method"},
         ),
-        provenance="<results>/figures/accuracy.pdf.provenance.json",
+        provenance=collect("<results>/figures/accuracy.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_accuracy.log",
     localrule: True
@@ -39,7 +39,7 @@ rule draw_accuracy_latency:
             category="Figures",
             labels={"figure": "accuracy against latency"},
         ),
-        provenance="<results>/figures/accuracy_latency.pdf.provenance.json",
+        provenance=collect("<results>/figures/accuracy_latency.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_accuracy_latency.log",
     localrule: True
@@ -64,7 +64,7 @@ rule draw_gates:
             category="Figures",
             labels={"figure": "gates and dynamic weights by layer"},
         ),
-        provenance="<results>/figures/gates.pdf.provenance.json",
+        provenance=collect("<results>/figures/gates.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_gates.log",
     localrule: True
@@ -90,7 +90,7 @@ rule draw_training:
             category="Figures",
             labels={"figure": "training curves"},
         ),
-        provenance="<results>/figures/training.pdf.provenance.json",
+        provenance=collect("<results>/figures/training.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_training.log",
     localrule: True

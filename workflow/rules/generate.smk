@@ -41,6 +41,7 @@ rule generate_fused:
         sharer=sharer_manifest,
         fuser="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/manifest.json",
         weights="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/model.safetensors",
+        config="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/config.json",
         questions=benchmark_files,
         tasks=task_files,
     output:

@@ -14,12 +14,8 @@ rule build_paper:
             run=fuser_runs(),
             file=["config.json", "history.csv"],
         ),
-        text=[
-            "paper/main.typ",
-            "paper/deviations.md",
-            "paper/names.yaml",
-            "paper/reference_values.csv",
-        ],
+        world=["<results>/world/world.json"] if "world" in config else [],
+        text=paper_sources(),
     output:
         pdf=report(
             "<results>/paper/paper.pdf",

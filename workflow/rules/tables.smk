@@ -15,7 +15,7 @@ rule tabulate_main:
         ),
         tex="<results>/tables/main.tex",
         md="<results>/tables/main.md",
-        provenance="<results>/tables/main.csv.provenance.json",
+        provenance=collect("<results>/tables/main.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_main.log",
     localrule: True
@@ -42,7 +42,7 @@ rule tabulate_gains:
         ),
         tex="<results>/tables/gains.tex",
         md="<results>/tables/gains.md",
-        provenance="<results>/tables/gains.csv.provenance.json",
+        provenance=collect("<results>/tables/gains.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_gains.log",
     localrule: True
@@ -69,7 +69,7 @@ rule tabulate_latency:
         ),
         tex="<results>/tables/latency.tex",
         md="<results>/tables/latency.md",
-        provenance="<results>/tables/latency.csv.provenance.json",
+        provenance=collect("<results>/tables/latency.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_latency.log",
     localrule: True
@@ -96,7 +96,7 @@ rule tabulate_ablation:
         ),
         tex="<results>/tables/ablation.tex",
         md="<results>/tables/ablation.md",
-        provenance="<results>/tables/ablation.csv.provenance.json",
+        provenance=collect("<results>/tables/ablation.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_ablation.log",
     localrule: True
@@ -123,7 +123,7 @@ rule tabulate_alignment:
         ),
         tex="<results>/tables/alignment.tex",
         md="<results>/tables/alignment.md",
-        provenance="<results>/tables/alignment.csv.provenance.json",
+        provenance=collect("<results>/tables/alignment.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_alignment.log",
     localrule: True
