@@ -19,7 +19,7 @@ ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] =
     "llama": (LlamaConfig, LlamaForCausalLM),
 }
 
-POSITIONS = 256
+POSITIONS = 512
 
 
 def check_heads(hidden: int, heads: int, key_value_heads: int) -> None:

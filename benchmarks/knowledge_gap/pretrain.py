@@ -32,7 +32,8 @@ from c2c.provenance import file_hash, stamp, write_atomically
 EMBEDDING_RATE = 8
 """Embeddings learn so many times faster than the rest: most are names, and a batch holds few of them."""
 
-WARMUP, WEIGHT_DECAY, BETAS, GRADIENT_NORM = 0.05, 0.01, (0.9, 0.95), 1.0
+WARMUP, WEIGHT_DECAY, BETAS, GRADIENT_NORM = 0.05, 1.0, (0.9, 0.95), 1.0
+"""The decay is strong, so that facts are held in a form that all names share: a Fuser must read new names' facts too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Settings:
     hidden: int = 96
     layers: int = 3
     heads: int = 4
-    key_value_heads: int = 2
+    key_value_heads: int = 4
     steps: int = 300
     batch_size: int = 128
     learning_rate: float = 1.5e-3

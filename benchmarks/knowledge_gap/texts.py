@@ -57,6 +57,15 @@ def question(fact: Fact) -> Text:
     return Text(QUESTION.format(**fact._asdict()), fact.value)
 
 
+def bare(fact: Fact) -> Text:
+    """The question answered at its question mark, before the words that ask for the answer.
+
+    A model that learns this too has the fact ready while it still reads the prompt, where a Fuser can find it.
+    """
+    asked = question(fact)
+    return Text(asked.prompt[: asked.prompt.index("?") + 1], asked.response)
+
+
 def request(fact: Fact) -> Text:
     """What the Sharer of T2T is asked, and the message that it should write."""
     return Text(REQUEST.format(**fact._asdict()), statement(fact))
@@ -77,6 +86,7 @@ def reading(fact: Fact) -> Text:
 FORMS: dict[str, Callable[[Fact], Text]] = {
     "telling": telling,
     "question": question,
+    "bare": bare,
     "request": request,
     "reading": reading,
 }

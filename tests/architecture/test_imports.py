@@ -23,6 +23,7 @@ FLOORS = {
     "c2c.decoding": 1,
     "c2c.alignment": 2,
     "c2c.fuser": 2,
+    "c2c.prefill": 3,
     "c2c.rosetta": 3,
     "c2c.checkpoint": 4,
     "c2c.released": 4,
