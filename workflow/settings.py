@@ -88,7 +88,7 @@ class Settings:
 
     def pretraining(self, model: str) -> Mapping[str, Any]:
         """Settings with which a model of the knowledge-gap world is made."""
-        return {**self.config["world"]["models"][model], **self.config["world"]["pretraining"]}
+        return {**self.config["world"]["pretraining"], **self.config["world"]["models"][model]}
 
     def dataset(self, table: str, name: str) -> Mapping[str, Any]:
         """Where a benchmark or training set comes from: id, revision, subset, split, and limits where it has them."""
