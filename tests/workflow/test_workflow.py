@@ -32,7 +32,7 @@ def test_each_profile_is_found_from_the_root(name: str) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_dry_run_of_every_scale_plans_all_stages(scale: str, run_snakemake: Runner) -> None:
-    done = run_snakemake(*SCALES[scale], "--dry-run", "--nolock", "--forceall", "--quiet")
+    done = run_snakemake(*SCALES[scale], "--dry-run", "--nolock", "--forceall", "--quiet", "rules")
     assert done.returncode == 0, done.stdout
     for rule in ("train_fuser", "generate_baselines", "generate_fused", "score_records", "measure_latency"):
         assert re.search(rf"{rule} +[1-9]", done.stdout), done.stdout
@@ -42,7 +42,7 @@ def test_a_dry_run_of_every_scale_plans_all_stages(scale: str, run_snakemake: Ru
 def test_the_smoke_scale_trains_every_fuser_of_its_config_and_fetches_nothing(run_snakemake: Runner) -> None:
     config = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
     fusers = sum(len(run["seeds"]) for run in config["runs"])
-    done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet")
+    done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet", "rules")
     assert re.search(rf"train_fuser +{fusers}\n", done.stdout), done.stdout
     assert "fetch_model" not in done.stdout and "prepare_" not in done.stdout
 
