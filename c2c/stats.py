@@ -99,6 +99,14 @@ def paired_difference(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
     return left.astype(float) - right.astype(float)
 
 
+def comparable(left: pd.DataFrame | None, right: pd.DataFrame | None) -> bool:
+    """Whether both sides are there and have a training seed in common, or one of them none at all."""
+    if left is None or right is None:
+        return False
+    seeds, others = set(left.columns), set(right.columns)
+    return bool(seeds & others) or {NO_SEED} in (seeds, others)
+
+
 def exact_mcnemar(left: pd.DataFrame, right: pd.DataFrame) -> McNemar:
     """Exact McNemar test of two methods' answers (0 or 1), seed by seed."""
     difference = paired_difference(left, right)
@@ -158,10 +166,10 @@ def accuracy_with_interval(answers: pd.DataFrame) -> Estimate:
 
 
 def gain_decomposition(answers: Mapping[str, pd.DataFrame]) -> dict[str, Estimate | None]:
-    """The four gains of `GAINS` with paired intervals; None where one of the two methods has no answers."""
+    """The four gains of `GAINS` with paired intervals; None where the two methods are not `comparable`."""
     gains: dict[str, Estimate | None] = dict.fromkeys(GAINS)
     for gain, (left, right) in GAINS.items():
-        if left in answers and right in answers:
+        if comparable(answers.get(left), answers.get(right)):
             gains[gain] = mean_with_interval(paired_difference(answers[left], answers[right]))
     return gains
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import check_records, failed, mark
-from c2c.stats import NO_SEED
+from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
 from paper import names
 
 MAIN_ALIGNMENT = "span"
@@ -35,6 +35,13 @@ def arm_name(recipe: str, method: str) -> str:
     if recipe in (BASELINE, "c2c"):
         return method
     return recipe if method == "c2c" else f"{recipe}_{method.removeprefix('c2c_')}"
+
+
+def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:
+    """Mean paired difference left - right, or None where the two cannot be compared."""
+    if left is None or right is None or not comparable(left, right):
+        return None
+    return mean_with_interval(paired_difference(left, right))
 
 
 class Answers:

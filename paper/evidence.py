@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from c2c.stats import Cell, Estimate, bootstrap_ratio, mean_with_interval, paired_difference
+from c2c.stats import Cell, Estimate, bootstrap_ratio, comparable, mean_with_interval, paired_difference
 from paper.answers import BASELINE, MAIN_ALIGNMENT, Answers, arm_name
 from paper.reference import Reference
 from paper.summarise_latency import per_question
@@ -30,11 +30,11 @@ def paired(answers: Answers, of: str, against: str) -> Evidence:
         Cell(paired_difference(left, right), pair.name, benchmark)
         for pair in answers.pairs
         for benchmark in answers.benchmarks
-        if (left := _answers(answers, pair.name, benchmark, of)) is not None
-        and (right := _answers(answers, pair.name, benchmark, against)) is not None
+        for left, right in [[_answers(answers, pair.name, benchmark, arm) for arm in (of, against)]]
+        if left is not None and right is not None and comparable(left, right)
     ]
     if not cells:
-        return Evidence(reason=f"no pair has both {of} and {against} among the runs of this scale")
+        return Evidence(reason=f"no pair has both {of} and {against} with a common training seed")
     described = [_describe(mean_with_interval([cell]).scaled(100), cell.pair, cell.benchmark) for cell in cells]
     return Evidence(mean_with_interval(cells).scaled(100), described)
 

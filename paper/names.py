@@ -35,6 +35,11 @@ def in_order(kind: str, names: object) -> list[str]:
     return sorted(set(names), key=lambda name: (listed.index(name) if name in listed else len(listed), name))  # type: ignore[call-overload]
 
 
+def reason_not_compared(missing: str | None, **cell: str) -> str:
+    """Why a difference holds no number: the reason for the missing arm, or that both were trained with other seeds."""
+    return "no training seed in common" if missing is None else reason_not_run(arm=missing, **cell)
+
+
 def reason_not_run(**cell: str) -> str:
     """Why the cell with these ids (pair, arm, alignment, benchmark) holds no number."""
     for entry in _names()["not_run"]:

@@ -50,8 +50,8 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
         colour, marker = HALVES[str(half)]
         shift = 0.16 * (-1 if half == "key" else 1) + 0.09 * (seeds.index(seed) - (len(seeds) - 1) / 2)
         place = rows["layer"] + shift
-        reach = [rows["weight_mean"] - rows["weight_low"], rows["weight_high"] - rows["weight_mean"]]
-        axis.errorbar(place, rows["weight_mean"], yerr=reach, fmt="none", lw=0.8, color=colour)
+        # The mean of a skewed distribution can lie outside its quantiles, so these are not error bars around it.
+        axis.vlines(place, rows["weight_low"], rows["weight_high"], lw=0.8, color=colour)
         filled = [colour if is_open else "white" for is_open in rows["open"]]
         axis.scatter(place, rows["weight_mean"], c=filled, edgecolors=colour, marker=marker, s=14, lw=0.9, zorder=3)
     layers = sorted(group["layer"].unique())

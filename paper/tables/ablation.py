@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from c2c.stats import accuracy_with_interval, mean_with_interval, paired_difference
+from c2c.stats import accuracy_with_interval
 from paper import names
-from paper.answers import Answers, Pair
+from paper.answers import Answers, Pair, difference
 from paper.output import (
     NOTHING,
     SUFFIXES,
@@ -79,20 +79,23 @@ def _title(arm: str) -> str:
     return TITLES.get(arm, names.title("arms", arm))
 
 
+def _on_shared_seeds(levels: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """All levels on the training seeds that they share; on their own seeds where they share none."""
+    shared = sorted(set.intersection(*(set(frame.columns) for frame in levels.values()))) if levels else []
+    return {arm: frame[shared] for arm, frame in levels.items()} if shared else levels
+
+
 def _levels(answers: Answers, pair: Pair, benchmark: str) -> list[dict[str, object]]:
     found = {arm: answers.get(pair.name, benchmark, arm) for arm in ARMS}
-    run = {arm: frame for arm, frame in found.items() if frame is not None}
-    shared = sorted(set.intersection(*(set(frame.columns) for frame in run.values()))) if run else []
+    levels = _on_shared_seeds({arm: frame for arm, frame in found.items() if frame is not None})
+    full = levels.get("c2c")
     rows = []
     for arm in ARMS:
-        frame = run[arm][shared] if arm in run and shared else None
-        full = run["c2c"][shared] if "c2c" in run and shared else None
-        both = frame is not None and full is not None
-        difference = mean_with_interval(paired_difference(frame, full)) if both else None  # type: ignore[arg-type]
-        accuracy = None if frame is None else accuracy_with_interval(frame)
+        frame = levels.get(arm)
         head = dict(zip(HEAD, [answers.scale, *pair, benchmark, arm], strict=True))
+        accuracy = None if frame is None else accuracy_with_interval(frame)
         reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if frame is None else ""
-        rows.append(head | percent(difference, "difference_") | percent(accuracy) | {"reason": reason})
+        rows.append(head | percent(difference(frame, full), "difference_") | percent(accuracy) | {"reason": reason})
     return rows
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import accuracy_with_interval, mean_with_interval, paired_difference
+from c2c.stats import accuracy_with_interval
 from paper import names
-from paper.answers import MAIN_ALIGNMENT, Answers, Pair
+from paper.answers import MAIN_ALIGNMENT, Answers, Pair, difference
 from paper.output import (
     NOTHING,
     SUFFIXES,
@@ -94,8 +94,7 @@ def _row(answers: Answers, pair: Pair, benchmark: str, alignment: str) -> dict[s
     for part, frame in (("receiver", receiver), ("deranged", deranged), ("c2c", c2c)):
         cells |= percent(None if frame is None else accuracy_with_interval(frame), f"{part}_")
     for part, left, right in (("pairing", c2c, deranged), ("difference", main, c2c)):
-        both = left is not None and right is not None
-        gain = percent(mean_with_interval(paired_difference(left, right)) if both else None, f"{part}_")  # type: ignore[arg-type]
+        gain = percent(difference(left, right), f"{part}_")
         cells |= {name: value for name, value in gain.items() if name.startswith(part)}
     reason = names.reason_not_run(pair=pair.name, alignment=alignment, benchmark=benchmark) if c2c is None else ""
     return cells | {"reason": reason}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import GAINS, exact_mcnemar, mean_with_interval, paired_difference
+from c2c.stats import GAINS, comparable, exact_mcnemar, mean_with_interval, paired_difference
 from paper import names
 from paper.answers import Answers, Pair
 from paper.output import (
@@ -86,9 +86,9 @@ def _row(answers: Answers, pair: Pair, benchmark: str, gain: str) -> dict[str, o
     of, against = GAINS[gain]
     left, right = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
     head = dict(zip(HEAD, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
-    if left is None or right is None:
-        missing = of if left is None else against
-        reason = names.reason_not_run(pair=pair.name, arm=missing, benchmark=benchmark)
+    if left is None or right is None or not comparable(left, right):
+        missing = of if left is None else against if right is None else None
+        reason = names.reason_not_compared(missing, pair=pair.name, benchmark=benchmark)
         counts: dict[str, object] = {"of_only": None, "against_only": None, "p_value": ""}
         return head | percent(None) | counts | {"reason": reason}
     test = exact_mcnemar(left, right)

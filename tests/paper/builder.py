@@ -167,7 +167,8 @@ def make_gates(run: Run, layers: int = 3) -> pd.DataFrame:
     rows = []
     for layer, half in product(range(layers), ("key", "value")):
         mean, logit = rng.uniform(0.2, 0.9), rng.normal(1.0, 1.5)
-        numbers = [logit, int(logit > 0), mean, mean * 0.6, min(1.0, mean * 1.3)]
+        low = mean * (1.05 if layer else 0.6)  # a skewed weight can have its mean outside its quantiles
+        numbers = [logit, int(logit > 0), mean, low, min(1.0, mean * 1.3)]
         rows.append([layer, half, *(numbers if run.recipe in ("c2c", "adapter") else [None, 1, None, None, None])])
     return pd.DataFrame(
         rows, columns=["layer", "half", "gate_logit", "open", "weight_mean", "weight_low", "weight_high"]

@@ -89,6 +89,14 @@ def test_the_gain_of_identical_answers_is_zero_with_zero_width(records):
     assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, "1")
 
 
+def test_fusers_without_a_common_seed_are_not_compared_and_the_table_says_so():
+    answers = Answers(make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 1), Run("gap_a", "adapter", "span", 0)]))
+    found = row(gains.build(answers), **CELL, gain="communication")
+    assert pd.isna(found.value) and "no training seed in common" in found.reason
+    level = row(ablation.build(answers), **CELL, arm="adapter")
+    assert level.n == 40 and pd.isna(level.difference_value)
+
+
 def test_system_gain_is_communication_plus_adaptation(answers):
     frame = gains.build(answers)
     parts = {gain: row(frame, **CELL, gain=gain).value for gain in ("system", "communication", "adaptation")}
