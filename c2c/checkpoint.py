@@ -99,6 +99,7 @@ def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
     config = read_config(folder)
     stack = FuserStack(CacheShape(**config["sharer"]), CacheShape(**config["receiver"]))
     fusers = [Fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
+    stack.fusers.extend(fusers)  # before any link: their numbers name the tensors in the file
     for link in config["links"]:
         stack.link(link["receiver_layer"], link["sharer_layer"], fusers[link["fuser"]])
     state = load_file(folder / WEIGHTS)
@@ -110,7 +111,12 @@ def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
 def save_model(model: RosettaModel, folder: str | Path) -> None:
     """Save a RosettaModel's Fusers (its language models are not copied): one Sharer in `folder`, several in
     ``sharer_1/``, ``sharer_2/`` … of it.
+
+    Raises:
+        RefusedError: If there is no Sharer, and so no Fuser.
     """
+    if not model.sharers:
+        raise RefusedError("Only a model with Sharers has Fusers to save", "a Receiver alone", "Add a Sharer")
     folders = stack_folders(Path(folder), len(model.stacks))
     for where, stack, sharer in zip(folders, model.stacks, model.sharers, strict=True):
         about = {
