@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,10 +63,12 @@ def end_tokens(model: PreTrainedModel) -> list[int]:
 def generation_config(
     model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **sampling: Any
 ) -> GenerationConfig:
-    """Exactly what is asked for: none of the model's own sampling defaults apply."""
+    """Exactly what is asked for: neither the model's own sampling defaults nor the library's apply."""
     ends = end_tokens(model)
     pad = getattr(model.generation_config, "pad_token_id", None)
     pad = pad if pad is not None else getattr(model.config, "pad_token_id", None)
+    if do_sample:
+        sampling.setdefault("top_k", 0)  # the library would take 50
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=do_sample,
@@ -73,6 +76,19 @@ def generation_config(
         pad_token_id=pad if pad is not None else (ends[0] if ends else 0),
         **sampling,
     )
+
+
+@contextmanager
+def _only(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Inside, `model` has no settings but these.
+
+    What `settings` leaves open, ``generate`` takes from the model: a repetition penalty, for one, even when greedy.
+    """
+    own, model.generation_config = model.generation_config, settings
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 @torch.no_grad()
@@ -106,11 +122,11 @@ def continue_text(
     """
     settings = generation_config(model, max_new_tokens, do_sample, **sampling)
     past = {} if cache is None else {"cache": cache}
-    return model.generate(  # type: ignore[operator]
-        input_ids,
-        attention_mask=attention_mask,
-        generation_config=settings,
-        stopping_criteria=list(criteria),
-        logits_processor=processors,
-        **past,
-    )
+    with _only(model, settings):
+        return model.generate(  # type: ignore[operator]
+            input_ids,
+            attention_mask=attention_mask,
+            stopping_criteria=list(criteria),
+            logits_processor=processors,
+            **past,
+        )
