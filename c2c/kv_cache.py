@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from c2c.errors import RefusedError
 from c2c.types import CacheShape, KeyValue
@@ -16,6 +17,16 @@ from c2c.types import CacheShape, KeyValue
 def positions_of(attention_mask: Tensor) -> Tensor:
     """Position of each token among the unmasked ones, ``(B, N)`` int64; masked tokens before the first get 0."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def empty_cache(config: Any) -> DynamicCache:
+    """A cache that keeps every token, also in layers with a sliding window: there the mask alone limits attention.
+
+    A layer that drops what left its window could not be aligned with the tokens of a prompt.
+    """
+    cache = DynamicCache(config=config)
+    cache.layers = [DynamicLayer() if getattr(layer, "is_sliding", False) else layer for layer in cache.layers]
+    return cache
 
 
 def layers_of(cache: Cache) -> list[KeyValue]:
@@ -45,7 +56,7 @@ def set_layer(cache: Cache, layer: int, fused: KeyValue) -> None:
 
 def cache_of(layers: Sequence[KeyValue], config: Any) -> DynamicCache:
     """A cache for the model of `config` that holds the given keys and values, each ``(B, H, N, D)``."""
-    cache = DynamicCache(config=config)
+    cache = empty_cache(config)
     for number, (keys, values) in enumerate(layers):
         cache.update(keys, values, number)
     return cache
@@ -67,7 +78,7 @@ def prefill(
         The cache with ``past + n`` tokens.
     """
     if cache is None:
-        cache = DynamicCache(config=model.config)
+        cache = empty_cache(model.config)
     body = model.base_model
     body(
         input_ids=input_ids,
