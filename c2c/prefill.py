@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -49,17 +50,25 @@ class FusedPrefill(nn.Module):
         """The models whose caches are fused."""
         return list(self.model_list[1:])  # type: ignore[arg-type]
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the Fusers' mode; the language models are frozen and stay in eval mode."""
+        super().train(mode)
+        for model in self.model_list:
+            model.eval()
+        return self
+
     def _stack(self, sharer: int) -> FuserStack:
         stack = self.stacks[sharer]
         assert isinstance(stack, FuserStack)
         return stack
 
-    def read_sharer(self, sharer: int, given: SharerInput) -> list[KeyValue]:
+    def read_sharer(self, sharer: int, given: SharerInput, position_ids: Tensor | None = None) -> list[KeyValue]:
         """Run one Sharer over what it is given, without gradients.
 
         Args:
             sharer: Its number, from 0.
             given: What it reads; a zeroed input does not run the Sharer.
+            position_ids: ``(B, M)`` int64; counted from the mask if None.
 
         Returns:
             S layers of keys and values ``(B, Hs, M, Ds)``.
@@ -70,7 +79,8 @@ class FusedPrefill(nn.Module):
             batch, tokens = given.input_ids.shape
             return kv_cache.zeros(self._stack(sharer).sharer, batch, tokens, like)
         given = given.to(model.device)
-        positions = kv_cache.positions_of(given.attention_mask)
+        positions = kv_cache.positions_of(given.attention_mask) if position_ids is None else position_ids
+        positions = positions.to(model.device)
         with torch.no_grad():
             return kv_cache.layers_of(kv_cache.prefill(model, given.input_ids, given.attention_mask, positions))
 
@@ -105,11 +115,14 @@ class FusedPrefill(nn.Module):
             layers, token_map = readings[sharer]
             basis = fused if self.fusion == "sequential" else own
             changed = self._fuse_one(sharer, layers, token_map[:, section.start : section.end], basis)
-            if self.fusion == "parallel" and fused is not own:
-                changed = [
+            if self.fusion == "sequential":
+                fused = _rounded(changed, own)
+            elif fused is own:
+                fused = changed
+            else:
+                fused = [
                     (f[0] + (c[0] - o[0]), f[1] + (c[1] - o[1])) for f, c, o in zip(fused, changed, own, strict=True)
                 ]
-            fused = changed
         for number, (earlier, new) in enumerate(zip(before, fused, strict=True)):
             if new is not own[number]:
                 kept = (earlier[0][:, :, : section.start], earlier[1][:, :, : section.start])
@@ -142,24 +155,51 @@ class FusedPrefill(nn.Module):
         """Read and fuse all sections but the last one.
 
         A Sharer that no section selects does not run; one that is selected reads its whole input once, with its own
-        cache un-fused, which equals reading it section by section.
+        cache un-fused, which equals reading it section by section. Without `sharer_inputs` each reads the Receiver's
+        own tokens at the Receiver's positions.
 
         Returns:
             The Receiver's cache, or None if there is only one section.
+
+        Raises:
+            RefusedError: If what the models are to read does not fit the prompt or their vocabularies.
         """
+        self._check_prompt(input_ids, attention_mask, position_ids, sharer_inputs)
         selected = sorted({sharer for section in sections for sharer in section.sharers})
         last_fused = max((section.end for section in sections if section.sharers), default=0)
-        inputs = dict(enumerate(sharer_inputs)) if sharer_inputs is not None else {}
-        for sharer in selected:
-            inputs.setdefault(sharer, _same_tokens(input_ids[:, :last_fused], attention_mask[:, :last_fused]))
+        if sharer_inputs is None:
+            own = _same_tokens(input_ids[:, :last_fused], attention_mask[:, :last_fused])
+            inputs, positions = {sharer: own for sharer in selected}, position_ids[:, :last_fused]
+        else:
+            inputs, positions = dict(enumerate(sharer_inputs)), None
         self._check_readings(selected, inputs, input_ids, last_fused)
-        readings = {sharer: (self.read_sharer(sharer, inputs[sharer]), inputs[sharer].token_map) for sharer in selected}
+        readings = {
+            sharer: (self.read_sharer(sharer, inputs[sharer], positions), inputs[sharer].token_map)
+            for sharer in selected
+        }
         cache: Cache | None = None
         for section in sections[:-1]:
             cache = self.read_receiver(input_ids, attention_mask, position_ids, cache, section)
             if section.sharers:
                 self.fuse(cache, section, readings)
         return cache
+
+    def _check_prompt(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, given: Sequence[SharerInput] | None
+    ) -> None:
+        for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
+            if tensor.shape != input_ids.shape:
+                raise RefusedError(
+                    f"{name} must be {tuple(input_ids.shape)}, as input_ids is",
+                    tuple(tensor.shape),
+                    "Pass one value a token of the whole prompt",
+                )
+        if given is not None and len(given) != len(self.sharers):
+            raise RefusedError(
+                f"sharer_inputs must say what each of the {len(self.sharers)} Sharers reads",
+                f"{len(given)} inputs",
+                "Pass one SharerInput a Sharer, in their order",
+            )
 
     def _check_readings(
         self, selected: Iterable[int], inputs: dict[int, SharerInput], input_ids: Tensor, fused: int
@@ -172,10 +212,18 @@ class FusedPrefill(nn.Module):
                     tuple(given.token_map.shape),
                     "Align the whole prefix (c2c.alignment.tokens.batch_readings)",
                 )
-            if int(given.input_ids.max()) >= vocabulary:
+            tokens = given.input_ids.shape[1]
+            if int(given.token_map.max()) >= tokens:
+                raise RefusedError(
+                    f"Sharer {sharer + 1}'s token map must point at its {tokens} tokens, or be -1",
+                    int(given.token_map.max()),
+                    "Align the prompt that it reads (c2c.alignment.tokens.batch_readings)",
+                )
+            unknown = given.input_ids[(given.input_ids < 0) | (given.input_ids >= vocabulary)]
+            if unknown.numel():
                 raise RefusedError(
                     f"Sharer {sharer + 1} knows tokens 0 to {vocabulary - 1}",
-                    int(given.input_ids.max()),
+                    int(unknown[0]),
                     "Give it its own tokens: align them with sharer_inputs",
                 )
 
@@ -183,6 +231,14 @@ class FusedPrefill(nn.Module):
 def _same_tokens(input_ids: Tensor, attention_mask: Tensor) -> SharerInput:
     batch, tokens = input_ids.shape
     return SharerInput(input_ids, attention_mask, torch.arange(tokens, device=input_ids.device).expand(batch, -1))
+
+
+def _rounded(fused: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
+    """What the cache would hold of `fused`, which the next Sharer's Fuser reads (reference spec §2.3)."""
+    return [
+        new if new is old else (new[0].to(old[0].dtype), new[1].to(old[1].dtype))
+        for new, old in zip(fused, own, strict=True)
+    ]
 
 
 def _join_tokens(earlier: KeyValue, later: KeyValue) -> KeyValue:
