@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ ARGUMENTS = {  # the reference's constructor arguments and ours
     "final_temperature": "final_temperature",
     "anneal_steps": "anneal_steps",
 }
+REQUIRED = ("source_dim", "target_dim")
 DEFAULTS = {"source_num_heads": 1, "target_num_heads": 1}
 WITHOUT_EFFECT = {"dtype", "device", "zero_init"}  # on a fuser whose weights are read from a file
 
@@ -61,15 +63,15 @@ def load_released(
     Raises:
         RefusedError: If files are missing, a name in them is unknown or missing, or a fuser does not fit the models.
     """
-    sources, models = as_list(source), [load_causal_model(each) for each in as_list(sharers)]
+    sources, named = as_list(source), as_list(sharers)
     subfolders = [subfolder] * len(sources) if subfolder is None or isinstance(subfolder, str) else list(subfolder)
-    if not len(sources) == len(models) == len(subfolders):
+    if not len(sources) == len(named) == len(subfolders):
         raise RefusedError(
             "Each Sharer needs one folder of fusers",
-            f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(models)} Sharer(s)",
+            f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(named)} Sharer(s)",
             "Pass lists of the same length",
         )
-    answering = load_causal_model(receiver)
+    answering, models = load_causal_model(receiver), [load_causal_model(each) for each in named]
     shape = CacheShape.of(answering.config)
     stacks = [
         read_stack(hub.resolve(where, revision) / (inner or ""), sharer=CacheShape.of(model.config), receiver=shape)
@@ -88,7 +90,7 @@ def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> Fus
     """
     final = folder / "final" if (folder / "final").is_dir() else folder
     layer_map = _read_layer_map(final / "projector_config.json")
-    count = len([path for path in final.glob("projector_*.pt")])
+    count = sum(re.fullmatch(r"projector_\d+\.pt", path.name) is not None for path in final.iterdir())
     fusers = [_read_fuser(final, number) for number in range(count)]
     used = {fuser for _, fuser in layer_map.values()}
     if used != set(range(count)):
@@ -110,7 +112,10 @@ def _read_json(path: Path) -> Any:
             f"no {path.name} in {path.parent.name}/",
             "Name the folder of one pair, or download it again",
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise RefusedError(f"{path.name} must be JSON", str(error), "Download it again") from error
 
 
 def _read_layer_map(path: Path) -> dict[int, tuple[int, int]]:
@@ -143,9 +148,10 @@ def _only_pair(pairs: list[list[int]]) -> tuple[int, int]:
 
 
 def _read_fuser(folder: Path, number: int) -> Fuser:
-    described = _read_json(folder / f"projector_{number}.json")
-    fuser = Fuser(_read_config(described))
+    fuser = Fuser(_read_config(_read_json(folder / f"projector_{number}.json")))
     weights = folder / f"projector_{number}.pt"
+    if not weights.is_file():
+        raise RefusedError("Fusers must be numbered from 0 without a gap", f"no {weights.name}", "Download it again")
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -160,7 +166,10 @@ def _read_fuser(folder: Path, number: int) -> Fuser:
 def _read_config(described: dict[str, Any]) -> FuserConfig:
     name = check_choice("The class of a published fuser", described.get("class", ""), CLASSES)
     given = {**DEFAULTS, **described.get("init_args", {})}
-    level = int(given.pop("ablation_level", 0)) if name == "AblationProjector" else 0
+    missing = [argument for argument in REQUIRED if argument not in given]
+    if missing:
+        raise RefusedError(f"init_args of {name} must hold {' and '.join(REQUIRED)}", given, f"Add {missing[0]}")
+    level = given.pop("ablation_level", 0) if name == "AblationProjector" else 0
     sizes: dict[str, Any] = {}
     for argument, value in given.items():
         if argument not in WITHOUT_EFFECT:
@@ -170,12 +179,14 @@ def _read_config(described: dict[str, Any]) -> FuserConfig:
     return FuserConfig(**{**VARIANTS[ABLATION_LEVELS[level]], **sizes})
 
 
-def check_names(expected: dict[str, Tensor], received: dict[str, Tensor], where: str) -> None:
+def check_names(expected: Mapping[str, Tensor], received: Any, where: str) -> None:
     """Refuse a state dict with missing, unknown, misshapen or non-finite tensors.
 
     Raises:
         RefusedError: With the names that differ.
     """
+    if not isinstance(received, Mapping) or not all(isinstance(each, Tensor) for each in received.values()):
+        raise RefusedError(f"{where} must hold tensors by name", type(received).__name__, "Use the matching files")
     wrong = [f"missing {name}" for name in expected if name not in received]
     wrong += [f"unknown {name}" for name in received if name not in expected]
     wrong += [
