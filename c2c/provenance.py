@@ -59,17 +59,24 @@ def stamp(
 ) -> Iterator[dict[str, Any]]:
     """Run the block that makes `artefact`, then write ``<artefact>.provenance.json`` beside it.
 
-    The block may add entries of its own (model and data revisions) to the dictionary that it is given.
-    Nothing is written when the block fails.
+    The block may add entries of its own (model and data revisions) to the dictionary that it is given. When it fails,
+    nothing is written, and what an earlier run wrote is gone.
+
+    Raises:
+        FileNotFoundError: Before the block runs, if an input is not there.
     """
-    started, notes = time.perf_counter(), {}  # type: float, dict[str, Any]
+    target = Path(f"{artefact}{SUFFIX}")
+    hashes = {str(path): file_hash(Path(path)) for path in inputs}
+    target.unlink(missing_ok=True)
+    notes: dict[str, Any] = {}
+    started = time.perf_counter()
     yield notes
     record = {
         "artefact": Path(artefact).name,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "settings": dict(settings or {}),
         "settings_sha256": settings_hash(settings or {}),
-        "inputs": {str(path): file_hash(Path(path)) for path in inputs},
+        "inputs": hashes,
         "code": _code(),
         "packages": _packages(),
         "hardware": _hardware(),
@@ -77,7 +84,6 @@ def stamp(
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         **notes,
     }
-    target = Path(f"{artefact}{SUFFIX}")
     write_atomically(target, json.dumps(record, indent=1, default=str) + "\n")
 
 
