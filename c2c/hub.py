@@ -63,12 +63,12 @@ def describe(hub_id: str, revision: str | None) -> dict[str, Any]:
     Fetches the model if it is not here yet.
     """
     folder = resolve(hub_id, revision)
-    from_mirror = mirrored(hub_id) is not None
+    source = "folder" if Path(hub_id).is_dir() else "hub" if mirrored(hub_id) is None else "mirror"
     return {
         "id": hub_id,
         "revision": revision,
-        "path": None if from_mirror else str(folder),
-        "source": "mirror" if from_mirror else "hub",
-        "resolved": None if from_mirror else folder.name,
+        "path": None if source == "mirror" else str(folder),
+        "source": source,
+        "resolved": folder.name if source == "hub" else None,
         "config_sha256": file_hash(folder / "config.json"),
     }
