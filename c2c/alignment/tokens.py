@@ -7,6 +7,7 @@ text, and each Receiver token takes the Sharer's cache at the Sharer token that 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,9 +111,10 @@ class TokenAligner:
         usable = [end <= prefix_end for _, end in theirs["offset_mapping"]]
         limit = usable.index(False) if False in usable else len(usable)
         sharer_ids, offsets = theirs["input_ids"][:limit], theirs["offset_mapping"][:limit]
+        covering = _covering(offsets, [end - 1 for _, (_, end) in prefix])
         token_map = [
-            _covering(offsets, end - 1) if end > start else self._same_role(token, sharer_ids)
-            for token, (start, end) in prefix
+            place if end > start else self._same_role(token, sharer_ids)
+            for place, (token, (start, end)) in zip(covering, prefix, strict=True)
         ]
         if max(token_map) < 0:
             raise RefusedError(
@@ -162,13 +164,11 @@ def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -
     return bool(one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str())
 
 
-def _covering(offsets: Sequence[tuple[int, int]], character: int) -> int:
-    """The last token that covers `character`, else the last one before it, else -1."""
-    found = UNMATCHED
-    for index, (start, end) in enumerate(offsets):
-        if end > start and start <= character:
-            found = index
-    return found
+def _covering(offsets: Sequence[tuple[int, int]], characters: Sequence[int]) -> list[int]:
+    """For each character the last token that covers it, else the last one before it, else -1."""
+    tokens = [index for index, (start, end) in enumerate(offsets) if end > start]
+    starts = [offsets[index][0] for index in tokens]
+    return [tokens[after - 1] if (after := bisect_right(starts, each)) else UNMATCHED for each in characters]
 
 
 def match_length(token_map: Sequence[int], length: int) -> list[int]:
