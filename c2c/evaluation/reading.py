@@ -106,7 +106,17 @@ class TextToText(Reader):
 
     @staticmethod
     def request(question: Question) -> str:
-        """What the Sharer is asked for."""
+        """What the Sharer is asked for.
+
+        Raises:
+            RefusedError: If the task file has no wording for it.
+        """
+        if not question.message_prompt:
+            raise RefusedError(
+                "T2T needs the prompts t2t_question and t2t_prompt of a task file",
+                question.benchmark,
+                "Run the benchmark with c2c generate, which reads them from the task's metadata",
+            )
         return TEMPLATES.from_string(question.message_prompt).render(question.doc)
 
     def told(self, question: Question, message: str) -> Question:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lm_eval.api.registry import get_model
+from lm_eval.evaluator import evaluate
 
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
@@ -136,3 +138,26 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(methods, questions) -
     stopped = ask(methods["receiver"], [replace(questions["free"][0], stops=(stop,))], 1)[0]
     assert stopped.output_text == text.split(stop)[0]
     assert len(stopped.output_ids) < len(plain[0].output_ids)
+
+
+def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmark_files, tmp_path) -> None:
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.save_pretrained(tmp_path / loaded.name)
+        loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
+    tasks, files = benchmark_files
+    where = {"receiver": str(tmp_path / "receiver"), "sharer": str(tmp_path / "sharer")}
+    arguments = {
+        "receiver": {"model": where["receiver"]}, "routing": where, "c2c": {**where, "fuser": fuser},
+        "c2c_deranged": {**where, "fuser": fuser}, "c2c_zeroed": {**where, "fuser": fuser},
+    }  # fmt: skip
+    for name, given in arguments.items():
+        loaded = load_tasks(tasks, {"choice": files["choice"]})
+        method = get_model(name).create_from_arg_obj(given, {"batch_size": 4, "device": None})
+        results = evaluate(method, loaded, bootstrap_iters=0)
+        assert results["n-samples"]["choice"]["effective"] == 8
+        assert 0 <= results["results"]["choice"]["acc,none"] <= 1
+
+
+def test_t2t_without_the_prompts_of_a_task_file_is_an_error_of_each_question(methods, questions) -> None:
+    answers = methods["t2t"].answer([replace(question, message_prompt="") for question in questions["free"]])
+    assert all("T2T needs the prompts" in answer.error for answer in answers)
