@@ -106,7 +106,8 @@ class Fuser(nn.Module):
 
         Returns:
             Keys and values ``(B, Ht, N, Dt)``; in float32 where an open gate of lower precision was applied at
-            inference (reference spec §1.3), to be rounded once by whoever stores them.
+            inference (reference spec §1.3), to be rounded once by whoever stores them. Inputs of another precision
+            than the Fuser's are cast to it, so Fusers in float32 serve models in bfloat16.
 
         Raises:
             RefusedError: If heads, head dimensions, batch or tokens do not fit.
@@ -143,8 +144,9 @@ class Fuser(nn.Module):
         return keys, values
 
     def _join(self, sharer: Tensor, receiver: Tensor) -> Tensor:
-        flat = sharer.transpose(1, 2).flatten(2)
-        return torch.cat([flat, receiver.transpose(1, 2).flatten(2)], dim=-1) if self.config.reads_receiver else flat
+        read = [sharer, receiver] if self.config.reads_receiver else [sharer]
+        joined = torch.cat([states.transpose(1, 2).flatten(2) for states in read], dim=-1)
+        return joined.to(self.get_parameter("key_in.weight").dtype)
 
     def _project(self, half: Half, hidden: Tensor) -> Tensor:
         flat = self._part(half, "proj_out")(self._part(half, "proj_mlp2")(hidden))
