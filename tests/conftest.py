@@ -18,6 +18,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from c2c import FuserStack, RosettaModel
+from c2c.types import HALVES
+
+VOCABULARY, SMALL = 97, {"hidden_dim": 16, "intermediate_dim": 16}
 WORDS = ["zorvex", "mubilo", "color", "home", "is", "the", "red", "blue", "athens", "oslo", "what"]
 FAMILIES = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
@@ -34,7 +38,7 @@ def build_model(
     kv_heads: int = 2,
     head_dim: int = 8,
     hidden: int = 32,
-    vocab: int = 97,
+    vocab: int = VOCABULARY,
     seed: int = 0,
 ) -> PreTrainedModel:
     """A frozen random model in eval mode whose logits differ clearly between tokens."""
@@ -92,3 +96,55 @@ def split_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator([" " + " ".join(WORDS[2:])] * 20, trainer)
     return _fast(tokenizer)
+
+
+def sections(*parts: tuple[int, int]) -> list[torch.Tensor]:
+    """A kv_cache_index of (mask, tokens) parts."""
+    return [torch.tensor([mask, 0]).expand(1, tokens, 2) for mask, tokens in parts]
+
+
+@pytest.fixture(scope="session", name="sections")
+def sections_fixture() -> Callable[..., list[torch.Tensor]]:
+    """`sections`: a factory of kv_cache_index."""
+    return sections
+
+
+def open_gates(model: RosettaModel) -> RosettaModel:
+    """Open every gate and make what the Fusers add large enough to change answers."""
+    torch.manual_seed(5)
+    for stack in model.stacks:
+        for layer in stack.links:
+            fuser = stack.fuser_of(layer)
+            for half in HALVES:
+                fuser.gate_logit(half).data.fill_(1.0)
+                fuser.get_submodule(f"{half}_proj_out").weight.data.normal_(std=0.5)
+    return model
+
+
+@pytest.fixture
+def closed_model() -> RosettaModel:
+    """A Receiver and a Sharer of another family, depth and cache size; no gate is open."""
+    torch.manual_seed(3)
+    receiver, sharer = build_model("qwen3"), build_model("llama", layers=4, kv_heads=1, head_dim=12, seed=1)
+    return RosettaModel.of_stacks(receiver, [sharer], [FuserStack.between(sharer.config, receiver.config, **SMALL)])
+
+
+@pytest.fixture
+def open_model(closed_model: RosettaModel) -> RosettaModel:
+    """The same with all gates open."""
+    return open_gates(closed_model)
+
+
+@pytest.fixture
+def two_sharers() -> RosettaModel:
+    """A Receiver and two Sharers with open gates, fused one after the other."""
+    torch.manual_seed(4)
+    receiver, sharers = build_model("qwen3"), [build_model("qwen2", seed=1), build_model("llama", layers=4, seed=2)]
+    stacks = [FuserStack.between(sharer.config, receiver.config, **SMALL) for sharer in sharers]
+    return open_gates(RosettaModel.of_stacks(receiver, sharers, stacks))
+
+
+@pytest.fixture
+def prompt_ids() -> torch.Tensor:
+    """Two prompts of 11 tokens, ``(2, 11)``."""
+    return torch.randint(2, VOCABULARY, (2, 11), generator=torch.Generator().manual_seed(0))

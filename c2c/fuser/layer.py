@@ -160,14 +160,15 @@ class Fuser(nn.Module):
         logit = self.get_parameter(f"{half}_gate_logit")
         if not self.training:
             return torch.ones((1, 1, 1, 1), dtype=torch.float32, device=logit.device)
-        noise = self._gumbel(projected[..., :1])
+        noise = self._gumbel(projected)
         if self.config.gate_noise == "logistic":
-            noise = noise - self._gumbel(projected[..., :1])
+            noise = noise - self._gumbel(projected)
         return torch.sigmoid((logit + noise) / self.gate_temperature)
 
     @staticmethod
     def _gumbel(like: Tensor) -> Tensor:
-        uniform = torch.rand_like(like)
+        # Not rand_like: `like` is transposed, and would be filled in the order of its memory, not of its axes.
+        uniform = torch.rand((*like.shape[:-1], 1), dtype=like.dtype, device=like.device)
         return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
 
     def _check(self, sharer: KeyValue, receiver: KeyValue) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from tokenizers import processors
 
 from c2c.alignment.tokens import AlignedPrompt, TokenAligner, batch_readings, left_pad, match_length
 from c2c.errors import RefusedError
@@ -22,11 +25,12 @@ def test_span_maps_every_piece_of_a_split_name_to_the_sharers_whole_name(word_to
     aligned = TokenAligner(split_tokenizer, word_tokenizer, "span").align(TEXT)
     whole = word_tokenizer(TEXT)["input_ids"]
     assert aligned.sharer_ids == whole[:-1]
-    pieces = split_tokenizer.convert_ids_to_tokens(aligned.receiver_ids)[:-1]
-    names = [place for place, piece in enumerate(pieces) if piece.strip("Ġ") in "zorvex" and len(piece.strip("Ġ"))]
-    assert len(names) >= 2
-    assert {aligned.token_map[place] for place in names if aligned.token_map[place] == 2} == {2}
-    assert sorted(set(aligned.token_map) - {-1}) == [0, 1, 2, 3]
+    first = TEXT.index("zorvex")
+    spans = split_tokenizer(TEXT, return_offsets_mapping=True)["offset_mapping"]
+    name = [place for place, (_, end) in enumerate(spans) if first < end <= first + len("zorvex")]
+    assert len(name) >= 2
+    assert {aligned.token_map[place] for place in name} == {2}
+    assert sorted(set(aligned.token_map)) == [0, 1, 2, 3]
 
 
 def test_span_gives_each_token_the_sharer_token_of_its_last_character(word_tokenizer, split_tokenizer) -> None:
@@ -47,6 +51,37 @@ def test_a_sharer_token_that_reaches_past_the_prefix_is_not_used_but_the_one_bef
     assert len(split_tokenizer(text)["input_ids"]) > 4
     assert aligned.sharer_ids == word_tokenizer("the home")["input_ids"]
     assert set(aligned.token_map[-2:]) == {1}
+
+
+def with_start_token(tokenizer, name: str):
+    """A copy that opens every text with a token of its own, which covers no character."""
+    made = copy.deepcopy(tokenizer)
+    made.add_special_tokens({"bos_token": name})
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{name} $A", special_tokens=[(name, made.bos_token_id)]
+    )
+    return made
+
+
+def test_tokens_without_characters_are_mapped_by_their_role_or_not_at_all(word_tokenizer, split_tokenizer) -> None:
+    ours, theirs = with_start_token(split_tokenizer, "<s>"), with_start_token(word_tokenizer, "<start>")
+    aligned = TokenAligner(ours, theirs, "span").align("the home")
+    assert aligned.receiver_ids[0] == ours.bos_token_id
+    assert aligned.sharer_ids[0] == theirs.bos_token_id
+    assert aligned.token_map[0] == 0
+    assert TokenAligner(ours, word_tokenizer, "span").align("the home is").token_map[0] == -1
+
+
+def test_a_start_token_of_the_sharer_alone_shifts_the_map(word_tokenizer, split_tokenizer) -> None:
+    theirs = with_start_token(word_tokenizer, "<start>")
+    plain = TokenAligner(split_tokenizer, word_tokenizer, "span").align(TEXT)
+    shifted = TokenAligner(split_tokenizer, theirs, "span").align(TEXT)
+    assert shifted.token_map == [place + 1 for place in plain.token_map]
+
+
+def test_a_prefix_that_ends_before_the_sharers_first_token_does_is_refused(word_tokenizer, split_tokenizer) -> None:
+    with pytest.raises(RefusedError, match="must have a Sharer token that ends within it"):
+        TokenAligner(split_tokenizer, word_tokenizer, "span").align("zorvex")
 
 
 def test_longest_and_first_hand_the_sharer_the_receivers_tokens_one_by_one(word_tokenizer, split_tokenizer) -> None:
@@ -72,6 +107,10 @@ def test_special_tokens_are_mapped_by_their_role(word_tokenizer, split_tokenizer
     aligner = TokenAligner(word_tokenizer, split_tokenizer, "longest")
     assert aligner._reencode(word_tokenizer.eos_token_id) == split_tokenizer.eos_token_id
     assert aligner._reencode(word_tokenizer.pad_token_id) == split_tokenizer.pad_token_id
+    same = copy.deepcopy(word_tokenizer)
+    same.pad_token = same.eos_token
+    assert TokenAligner(same, split_tokenizer, "first")._reencode(same.eos_token_id) == split_tokenizer.eos_token_id
+    assert aligner._reencode(word_tokenizer.unk_token_id) == split_tokenizer.unk_token_id
 
 
 def test_a_prompt_without_a_prefix_is_refused(word_tokenizer, split_tokenizer) -> None:

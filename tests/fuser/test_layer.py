@@ -55,42 +55,74 @@ def test_the_state_dict_has_the_names_and_shapes_of_the_published_fusers() -> No
     assert {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()} == expected_shapes()
 
 
-def test_the_paper_sized_fuser_has_the_papers_number_of_parameters() -> None:
+@pytest.mark.parametrize(
+    ("sharer", "receiver", "parameters"),
+    [
+        ((2, 64), (8, 128), 17_066_002),
+        ((8, 64), (8, 128), 17_852_434),
+        ((2, 128), (8, 128), 17_328_146),
+        ((8, 128), (8, 128), 18_901_010),
+        ((4, 128), (8, 128), 17_852_434),
+    ],
+)
+def test_fusers_of_the_papers_pairs_have_the_published_number_of_parameters(sharer, receiver, parameters) -> None:
     with torch.device("meta"):
-        fuser = Fuser(FuserConfig(sharer_heads=2, sharer_head_dim=64, receiver_heads=8, receiver_head_dim=128))
-    assert sum(parameter.numel() for parameter in fuser.parameters()) == 17_066_002
+        fuser = Fuser(FuserConfig.between(CacheShape(1, *sharer), CacheShape(1, *receiver)))
+    assert sum(parameter.numel() for parameter in fuser.parameters()) == parameters
 
 
-def recomputed(fuser: Fuser, half: str, sharer: torch.Tensor, receiver: torch.Tensor) -> torch.Tensor:
-    """The formula of spec §1.2, step by step, for an open half."""
+def recomputed(fuser: Fuser, sharer, receiver, dropout: float = 0.0, temperature: float | None = None):
+    """Spec §1.2 step by step; in training, random numbers are drawn in the order of §1.3."""
     state = fuser.state_dict()
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:
-        return functional.linear(x, state[f"{half}_{name}.weight"], state.get(f"{half}_{name}.bias"))
+        return functional.linear(x, state[f"{name}.weight"], state.get(f"{name}.bias"))
 
     def block(x: torch.Tensor, name: str) -> torch.Tensor:
-        normed = x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * state[f"{half}_{name}.norm.weight"]
+        normed = x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * state[f"{name}.norm.weight"]
         inner = linear(normed, f"{name}.w1")
-        return x + linear(0.5 * inner * (1 + torch.erf(inner / 2**0.5)), f"{name}.w2")
+        inner = linear(0.5 * inner * (1 + torch.erf(inner / 2**0.5)), f"{name}.w2")
+        return x + functional.dropout(inner, dropout, training=temperature is not None)
 
     def flat(x: torch.Tensor) -> torch.Tensor:
         return torch.stack([x[:, :, token].reshape(len(x), -1) for token in range(x.shape[2])], dim=1)
 
-    h = block(linear(torch.cat([flat(sharer), flat(receiver)], dim=-1), "in"), "mlp1.blocks.0")
-    p = h
-    for number in range(L - 2):
-        p = block(p, f"proj_mlp2.blocks.{number}")
-    p = linear(p, "proj_out").view(*p.shape[:2], HT, DT).permute(0, 2, 1, 3)
-    w = torch.sigmoid(linear(block(h, "scalar_mlp2.blocks.0"), "scalar_head")).permute(0, 2, 1)[..., None]
-    return receiver + w * p
+    def gate(half: str) -> torch.Tensor:
+        if temperature is None:
+            return (state[f"{half}_gate_logit"] > 0).float()
+        noise = -torch.log(-torch.log(torch.rand(len(receiver[0]), HT, receiver[0].shape[2], 1)))
+        return torch.sigmoid((state[f"{half}_gate_logit"] + noise) / temperature)
+
+    halves = {"key": (sharer[0], receiver[0]), "value": (sharer[1], receiver[1])}
+    h = {x: block(linear(torch.cat([flat(s), flat(r)], -1), f"{x}_in"), f"{x}_mlp1.blocks.0")
+         for x, (s, r) in halves.items()}  # fmt: skip
+    p = dict(h)
+    for half in halves:
+        for number in range(L - 2):
+            p[half] = block(p[half], f"{half}_proj_mlp2.blocks.{number}")
+    p = {x: linear(p[x], f"{x}_proj_out").view(*p[x].shape[:2], HT, DT).permute(0, 2, 1, 3) for x in halves}
+    w = {x: torch.sigmoid(linear(block(h[x], f"{x}_scalar_mlp2.blocks.0"), f"{x}_scalar_head")) for x in halves}
+    g = {x: gate(x) for x in halves}
+    return [r + g[x] * w[x].permute(0, 2, 1)[..., None] * p[x] for x, (_, r) in halves.items()]
 
 
 def test_an_open_fuser_computes_the_formula_of_the_reference() -> None:
     fuser, (sharer, receiver) = opened(build()), states()
     with torch.no_grad():
-        fused = fuser(sharer, receiver)
-    for number, half in enumerate(("key", "value")):
-        torch.testing.assert_close(fused[number], recomputed(fuser, half, sharer[number], receiver[number]))
+        for ours, theirs in zip(fuser(sharer, receiver), recomputed(fuser, sharer, receiver), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_training_draws_dropout_and_noise_in_the_order_of_the_reference() -> None:
+    fuser, (sharer, receiver) = opened(build(dropout=0.3), 0.2, -0.4).train(), states()
+    fuser.anneal(500)
+    with torch.no_grad():
+        torch.manual_seed(7)
+        ours = fuser(sharer, receiver)
+        torch.manual_seed(7)
+        theirs = recomputed(fuser, sharer, receiver, dropout=0.3, temperature=0.001 ** (500 / 1929))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_an_untrained_fuser_is_closed_and_a_closed_half_is_the_receivers_own_tensor() -> None:
@@ -112,8 +144,8 @@ def test_a_gate_that_is_opened_after_a_forward_is_seen() -> None:
 def test_the_noise_of_training_differs_by_row_head_and_token() -> None:
     fuser, (sharer, receiver) = build(dropout=0.0).train(), states()
     with torch.no_grad():
-        drawn = fuser(sharer, receiver)[0] - receiver[0]
-        fully_open = recomputed(fuser, "key", sharer[0], receiver[0]) - receiver[0]
+        drawn = torch.stack(fuser(sharer, receiver)) - torch.stack(receiver)
+        fully_open = torch.stack(recomputed(opened(fuser), sharer, receiver)) - torch.stack(receiver)
     gates = (drawn / fully_open).mean(-1)
     assert gates.unique().numel() == gates.numel()
     assert ((gates > 0) & (gates < 1)).all()
@@ -155,6 +187,13 @@ def test_project_replaces_the_receivers_cache_and_fuse_adds_to_it() -> None:
 def test_an_open_gate_promotes_half_precision_to_float32_at_inference() -> None:
     fuser, (sharer, receiver) = opened(build()).to(torch.bfloat16), states(dtype=torch.bfloat16)
     assert fuser(sharer, receiver)[0].dtype == torch.float32
+    assert fuser.train()(sharer, receiver)[0].dtype == torch.bfloat16
+
+
+def test_a_float32_fuser_serves_models_in_half_precision_and_of_mixed_precision() -> None:
+    fuser, (sharer, receiver) = opened(build()), states(dtype=torch.bfloat16)
+    exact = tuple(tensor.float() for tensor in receiver)
+    assert torch.equal(fuser(sharer, receiver)[0], fuser(sharer, exact)[0])
 
 
 def test_dynamic_weights_are_those_that_the_forward_applies() -> None:
@@ -189,3 +228,7 @@ def test_states_of_the_wrong_shape_are_refused_before_anything_is_computed() -> 
     short = tuple(tensor[:, :, 1:] for tensor in sharer)
     with pytest.raises(RefusedError, match="as many tokens"):
         build()(short, receiver)
+    with pytest.raises(RefusedError, match="the same batch"):
+        build()(sharer, tuple(tensor[:1] for tensor in receiver))
+    with pytest.raises(RefusedError, match=r"The Receiver's keys and values must be \(B, 3, N, 4\)"):
+        build()(sharer, sharer)

@@ -43,6 +43,12 @@ def test_an_unlinked_layer_keeps_the_receivers_own_tensors(configs) -> None:
     assert [fused[layer] is ours[layer] for layer in range(3)] == [True, False, True]
 
 
+def test_annealing_reaches_every_fuser(configs) -> None:
+    stack = FuserStack.between(*configs, initial_temperature=1.0, final_temperature=0.01, anneal_steps=10, **SMALL)
+    stack.anneal(10)
+    assert [round(float(stack.fuser_of(layer).gate_temperature), 6) for layer in range(3)] == [0.01] * 3
+
+
 def test_the_open_share_counts_halves(configs) -> None:
     stack = FuserStack.between(*configs, **SMALL)
     assert stack.open_share() == 0.0
@@ -61,6 +67,7 @@ def test_layers_that_do_not_exist_second_links_and_foreign_sizes_are_refused(con
     stack.link(0, 0, fuser)
     with pytest.raises(RefusedError, match="takes one Sharer layer"):
         stack.link(0, 1, fuser)
+    assert list(stack.links) == [0]
     with pytest.raises(RefusedError, match="A Fuser of this pair"):
         other = CacheShape(3, 1, 8)
         FuserStack(other, CacheShape.of(receiver)).link(0, 0, fuser)
