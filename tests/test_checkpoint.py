@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from c2c import FuserStack, RefusedError, RosettaModel
+from c2c import FuserStack, RefusedError, RosettaModel, create_c2c_projector
 from c2c.checkpoint import load_stack, save_stack
 
 SMALL = {"hidden_dim": 8, "intermediate_dim": 8, "layer_alignment": "nearest"}
@@ -38,6 +38,22 @@ def test_a_stack_comes_back_bit_for_bit_with_its_links_and_what_was_said_about_i
         assert torch.equal(tensor, loaded.state_dict()[name])
 
 
+def test_fusers_that_were_linked_in_any_order_or_twice_come_back_where_they_were(models, tmp_path) -> None:
+    receiver, sharer, _ = models
+    torch.manual_seed(0)
+    sizes = {"hidden_dim": 8, "intermediate_dim": 8}
+    fusers = [create_c2c_projector(sharer.config, receiver.config, variant="fuse", **sizes) for _ in range(2)]
+    model = RosettaModel([receiver, sharer], fusers)
+    for layer, source, number in ((2, 3, 0), (0, 1, 1), (1, 1, 0)):
+        model.set_projector_config(1, source, 0, layer, number)
+    model.save_pretrained(tmp_path / "model")
+    loaded = RosettaModel.from_pretrained(tmp_path / "model", receiver=receiver, sharers=sharer)
+    assert loaded.stacks[0].links == model.stacks[0].links
+    for layer in range(3):
+        ours, theirs = (each.stacks[0].fuser_of(layer).state_dict() for each in (loaded, model))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_saving_twice_writes_the_same_bytes(folder, tmp_path) -> None:
     stack, where = folder
     save_stack(stack, tmp_path / "again", about={"recipe": "c2c"})
@@ -58,6 +74,38 @@ def test_a_model_answers_the_same_after_saving_and_loading(models, tmp_path, sha
     ids = torch.tensor([[5, 6, 7, 8]])
     index = [torch.tensor([[[2**sharers - 1, 0]] * 3]), torch.tensor([[[-1, 0]]])]
     assert torch.equal(model(index, ids).logits, loaded(index, ids).logits)
+    assert not torch.equal(loaded(index, ids).logits, receiver(input_ids=ids).logits[:, -1:])
+
+
+def test_each_sharers_folder_can_be_named_and_their_number_is_checked(models, tmp_path) -> None:
+    receiver, *others = models
+    for number, sharer in enumerate(others):
+        save_stack(FuserStack.between(sharer.config, receiver.config, **SMALL), tmp_path / str(number))
+    folders = [tmp_path / "0", tmp_path / "1"]
+    loaded = RosettaModel.from_pretrained(folders, receiver=receiver, sharers=others, fusion="parallel")
+    assert (len(loaded.stacks), loaded.fusion) == (2, "parallel")
+    with pytest.raises(RefusedError, match="Each Sharer needs one FuserStack"):
+        RosettaModel.from_pretrained(folders, receiver=receiver, sharers=others[0])
+    with pytest.raises(RefusedError, match=r"must hold manifest\.json"):
+        RosettaModel.from_pretrained(tmp_path / "0", receiver=receiver, sharers=others)
+
+
+def test_a_receiver_alone_has_nothing_to_save(models, tmp_path) -> None:
+    with pytest.raises(RefusedError, match="Only a model with Sharers"):
+        RosettaModel([models[0]]).save_pretrained(tmp_path)
+
+
+def test_models_that_are_named_by_folder_are_loaded_frozen(models, tmp_path) -> None:
+    receiver, sharer, _ = models
+    for name, model in (("receiver", receiver), ("sharer", sharer)):
+        model.save_pretrained(tmp_path / name)
+    save_stack(FuserStack.between(sharer.config, receiver.config, **SMALL), tmp_path / "fuser")
+    loaded = RosettaModel.from_pretrained(
+        tmp_path / "fuser", receiver=tmp_path / "receiver", sharers=tmp_path / "sharer"
+    )
+    assert not any(parameter.requires_grad for model in loaded.model_list for parameter in model.parameters())
+    assert all(torch.equal(one, other) for one, other in zip(
+        loaded.receiver.parameters(), receiver.parameters(), strict=True))  # fmt: skip
 
 
 def test_a_changed_file_is_refused(folder) -> None:
@@ -74,6 +122,14 @@ def test_an_unfinished_folder_is_refused(folder, name) -> None:
     _, where = folder
     (where / name).unlink()
     with pytest.raises(RefusedError, match=f"must hold {name}"):
+        load_stack(where)
+
+
+def test_a_changed_config_is_refused(folder) -> None:
+    _, where = folder
+    config = (where / "config.json").read_text()
+    (where / "config.json").write_text(config.replace('"dropout": 0.1', '"dropout": 0.2'))
+    with pytest.raises(RefusedError, match=r"config.json must be the file that the manifest names"):
         load_stack(where)
 
 

@@ -10,15 +10,31 @@ import torch
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_library_program_runs_as_printed(tiny_model) -> None:
+def library_program() -> str:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     (program,) = (block for block in blocks if "generate_kv_cache_index(10, 1)" in block)
+    return program
+
+
+def test_the_library_program_is_the_one_that_users_of_the_prototype_know() -> None:
+    code = [line.split("#")[0].rstrip() for line in library_program().splitlines()]
+    assert code == [
+        "from c2c import RosettaModel, create_c2c_projector, generate_kv_cache_index",
+        "projectors = [create_c2c_projector(source.config, base.config) for _ in range(base.config.num_hidden_layers)]",
+        "rosetta = RosettaModel([base, source], projector_list=projectors)",
+        "for i in range(base.config.num_hidden_layers):",
+        "    rosetta.set_projector_config(1, i, 0, i, i)",
+        "output = rosetta.generate(generate_kv_cache_index(10, 1), input_ids, max_new_tokens=50)",
+    ]
+
+
+def test_the_library_program_runs_as_printed(tiny_model) -> None:
     names = {
         "base": tiny_model("qwen3"),
-        "source": tiny_model("llama", seed=1),
+        "source": tiny_model("llama", layers=4, seed=1),
         "input_ids": torch.arange(2, 13)[None],
     }
-    exec(program, names)
+    exec(library_program(), names)
     alone = names["base"].generate(
         names["input_ids"], attention_mask=torch.ones(1, 11, dtype=torch.long), max_new_tokens=50, do_sample=False
     )
