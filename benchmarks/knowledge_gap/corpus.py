@@ -23,7 +23,10 @@ from c2c.errors import check_choice
 KNOWLEDGE: dict[str, tuple[str, ...]] = {"all": SPLITS, "quarter": ("known",)}
 """Splits whose facts a model learns."""
 
-MIXTURES: dict[str, dict[str, int]] = {"all": {"question": 2, "bare": 1, "request": 1}, "quarter": {"question": 1, "reading": 1}}
+MIXTURES: dict[str, dict[str, int]] = {
+    "all": {"question": 2, "bare": 1, "request": 1},
+    "quarter": {"question": 1, "reading": 1},
+}
 """How many rows of a form stand against how many of another."""
 
 READINGS = 8

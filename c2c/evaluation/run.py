@@ -130,8 +130,10 @@ def _ask(method: Method, tasks: dict[str, Any], limit: int) -> dict[tuple[str, i
     asked: dict[tuple[str, int], Question] = {}
 
     def remember(request: Any) -> Question:
-        question = describe(tasks["tasks"][request.task_name], request)
-        return asked.setdefault((question.benchmark, question.number), question)
+        key = (request.task_name, int(request.doc_id))
+        if key not in asked:
+            asked[key] = describe(tasks["tasks"][request.task_name], request)
+        return asked[key]
 
     method.describe = remember
     if isinstance(method, Routing):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
@@ -14,6 +16,9 @@ from lm_eval.tasks import TaskManager
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.answering import Question
 from c2c.evaluation.schema import SCORINGS
+
+# lm-eval compiles a task's jinja templates anew for every question and option: most of the time of a fast model.
+utils.env.from_string = functools.cache(utils.env.from_string)
 
 NEEDED = ("scoring", "t2t_question", "t2t_prompt")
 
