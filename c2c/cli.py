@@ -153,6 +153,7 @@ def _add_latency(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
     parser.add_argument("--questions", type=int, default=32, help="first questions of each benchmark")
     parser.add_argument("--repeats", type=int, default=3, help="times that each question is asked")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves it to torch")
     parser.set_defaults(command=_latency)
 
 

@@ -171,6 +171,9 @@ TIMED = ("receiver", "sharer", "t2t", "c2c")
 class LatencyRun:
     """What one call of ``c2c latency`` times; fields as in `c2c.evaluation.run.GenerationRun`.
 
+    `questions` are the first of each benchmark, `repeats` the times that each is asked, `threads` those of torch on a
+    CPU: tiny models are slower with more than one; 0 leaves it to torch.
+
     Raises:
         RefusedError: If a method cannot be timed, or ``c2c`` has no fuser.
     """
@@ -189,6 +192,7 @@ class LatencyRun:
     seed: int | None = None
     questions: int = 32
     repeats: int = 3
+    threads: int = 0
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -209,6 +213,8 @@ def measure_pair(run: LatencyRun) -> pd.DataFrame:
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    if run.threads:
+        torch.set_num_threads(run.threads)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
     pair = load_pair(run.receiver, run.sharer)
     t2t = TextToText(pair)

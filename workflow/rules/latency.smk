@@ -29,7 +29,7 @@ rule measure_latency:
         fuser=lambda wildcards: settings.latency_flags(wildcards.pair),
         methods=" ".join(config["latency"]["methods"]),
         benchmark=config["latency"]["benchmark"],
-        settings=flags({key: config["latency"][key] for key in ("questions", "repeats")}),
+        settings=flags({key: config["latency"][key] for key in ("questions", "repeats", "threads")}),
     message:
         "Timing {wildcards.pair} with nothing beside it: {params.methods}"
     shell:
