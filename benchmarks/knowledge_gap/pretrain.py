@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -33,7 +34,7 @@ EMBEDDING_RATE = 8
 """Embeddings learn so many times faster than the rest: most are names, and a batch holds few of them."""
 
 WARMUP, WEIGHT_DECAY, BETAS, GRADIENT_NORM = 0.05, 1.0, (0.9, 0.95), 1.0
-"""The decay is strong, so that facts are held in a form that all names share: a Fuser must read new names' facts too."""
+"""The decay is strong, so that facts are held in a form that all names share: a Fuser must read new names' facts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,8 @@ class Settings:
         check_choice("--tokenizer", self.tokenizer, vocabulary.TOKENIZERS)
         check_choice("--knows", self.knows, corpus.KNOWLEDGE)
         for name in ("hidden", "layers", "heads", "key_value_heads", "steps", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise RefusedError(f"{name} must be positive", getattr(self, name), f"Raise {name}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise RefusedError(f"{name} must be positive and finite", getattr(self, name), f"Change {name}")
         models.check_heads(self.hidden, self.heads, self.key_value_heads)
 
 
