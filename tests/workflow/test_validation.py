@@ -59,7 +59,7 @@ REFUSED = {
     "unknown benchmark": (put("benchmarks", ["knowledge_gap_fre"]), r"Did you mean 'knowledge_gap_free'\?"),
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 is a known name"),
     "latency elsewhere": (put("latency.benchmark", "openbookqa"), r"latency\.benchmark is known"),
-    "late checkpoint": (put("training.checkpoint_every", 401), r"checkpoint_every is at most training\.steps \(400\)"),
+    "late checkpoint": (put("training.checkpoint_every", 251), r"checkpoint_every is at most training\.steps \(250\)"),
     "wide micro batch": (put("training.micro_batch_size", 65), r"at most training\.batch_size \(64\)"),
     "no world": (drop("world"), r"needs the config key 'world'; received 'gap_receiver_a'"),
     "model not made": (lambda c: c["world"]["models"].pop("gap_sharer"), r"'gap_sharer'.*Add it to world\.models"),
