@@ -108,8 +108,48 @@ def test_two_sharers_fuse_in_half_precision(two_sharers, prompt_ids, sections, f
         assert torch.nn.functional.cosine_similarity(output.logits.float(), exact, dim=-1).min() > 0.98
 
 
+def test_in_half_precision_the_second_sharer_fuses_what_the_cache_holds_after_the_first(
+    two_sharers, prompt_ids, sections
+) -> None:
+    model = two_sharers.to(torch.bfloat16)
+    one, both = (layers_of(model(sections((m, FUSED), (-1, 3)), prompt_ids).past_key_values) for m in (1, 3))
+    read = layers_of(model.sharers[1].base_model(input_ids=prompt_ids[:, :FUSED], use_cache=True).past_key_values)
+    first = tuple(tensor[:, :, :FUSED] for tensor in one[0])
+    expected = model.stacks[1].fuser_of(0)(read[1], first)
+    for ours, theirs in zip(both[0], expected, strict=True):
+        assert torch.equal(ours[:, :, :FUSED], theirs.to(torch.bfloat16))
+
+
 def reading(ids: torch.Tensor, token_map: list[list[int]], **options) -> SharerInput:
     return SharerInput(ids, torch.ones_like(ids), torch.tensor(token_map), **options)
+
+
+def test_a_reading_of_the_receivers_own_tokens_equals_none_given(open_model, prompt_ids, sections) -> None:
+    index, mask = sections((1, FUSED), (-1, 3)), torch.ones_like(prompt_ids)
+    mask[0, :3] = 0
+    given = SharerInput(prompt_ids[:, :FUSED], mask[:, :FUSED], torch.arange(FUSED).expand(2, -1))
+    with_given = open_model(index, prompt_ids, mask, sharer_inputs=[given]).logits
+    assert torch.equal(with_given, open_model(index, prompt_ids, mask).logits)
+
+
+@torch.no_grad()
+def test_each_receiver_token_is_fused_with_the_sharer_token_that_the_map_names(
+    open_model, prompt_ids, sections
+) -> None:
+    theirs, token_map = prompt_ids.flip(1) // 2 + 3, [[5, 5, 0, 10, 3, 3, 9, 1], [0, 2, 4, 6, 8, 10, 1, 1]]
+    output = open_model(sections((1, FUSED), (-1, 3)), prompt_ids, sharer_inputs=[reading(theirs, token_map)])
+    receiver, sharer = (
+        layers_of(model(input_ids=ids).past_key_values)
+        for model, ids in zip(open_model.model_list, (prompt_ids[:, :FUSED], theirs), strict=True)
+    )
+    for layer, link in open_model.stacks[0].links.items():
+        named = tuple(
+            torch.stack([row[:, places] for row, places in zip(tensor, token_map, strict=True)])
+            for tensor in sharer[link.sharer_layer]
+        )
+        expected = open_model.stacks[0].fuser_of(layer)(named, receiver[layer])
+        for ours, hand in zip(layers_of(output.past_key_values)[layer], expected, strict=True):
+            torch.testing.assert_close(ours[:, :, :FUSED], hand, atol=1e-5, rtol=1e-5)
 
 
 def test_tokens_without_a_match_stay_the_receivers_bit_for_bit(open_model, prompt_ids, sections) -> None:
