@@ -87,6 +87,12 @@ def stamp(
     write_atomically(target, json.dumps(record, indent=1, default=str) + "\n")
 
 
+def _shown(path: Path) -> str:
+    """`path` as a stranger can use it: relative to the current folder where it lies below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
+
+
 def _code() -> dict[str, Any]:
     root = Path(__file__).resolve().parent.parent
 
