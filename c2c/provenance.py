@@ -66,7 +66,7 @@ def stamp(
         FileNotFoundError: Before the block runs, if an input is not there.
     """
     target = Path(f"{artefact}{SUFFIX}")
-    hashes = {str(path): file_hash(Path(path)) for path in inputs}
+    hashes = {_shown(Path(path)): file_hash(Path(path)) for path in inputs}
     target.unlink(missing_ok=True)
     notes: dict[str, Any] = {}
     started = time.perf_counter()
