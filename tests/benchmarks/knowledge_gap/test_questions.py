@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ PREPARED = {"knowledge_gap_free": questions.free, "knowledge_gap_choice": questi
 JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
 
 
+@cache
 def task(benchmark: str) -> dict[str, Any]:
     return yaml.safe_load((TASKS / f"{benchmark}.yaml").read_text())
 
 
+compiled = cache(JINJA.from_string)
+
+
 def render(template: str, **values: Any) -> str:
-    return JINJA.from_string(template).render(**values)
+    return compiled(template).render(**values)
 
 
 def pairs(world: World, benchmark: str) -> list[tuple[dict[str, Any], Fact]]:
