@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,15 +57,16 @@ def test_the_workflow_is_formatted() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_bad_config_stops_in_seconds_with_one_refusal_and_no_traceback(tmp_path: Path, run_snakemake: Runner) -> None:
+def test_a_bad_config_stops_before_any_planning_with_one_refusal_and_no_traceback(
+    tmp_path: Path, run_snakemake: Runner
+) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("training: {lerning_rate: 1.0e-3}\n")
-    started = time.monotonic()
     done = run_snakemake("--cores", "1", "--configfile", str(bad))
     assert done.returncode != 0
     assert "Did you mean 'learning_rate'?" in done.stdout
     assert "Traceback" not in done.stdout
-    assert time.monotonic() - started < 30
+    assert "Building DAG" not in done.stdout
 
 
 def rules() -> dict[str, str]:
