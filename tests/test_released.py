@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -83,17 +84,17 @@ def test_a_missing_fuser_is_refused_and_a_file_of_another_name_is_not_counted(fo
 
 
 class Attack:
-    """A pickle that would create a file when it is loaded."""
+    """A pickle that would make a folder when it is loaded."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
 
     def __reduce__(self):
-        return (Path.touch, (self.target,))
+        return (os.mkdir, (str(self.target),))
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(folder, tmp_path) -> None:
-    (folder / "final" / "projector_0.pt").write_bytes(pickle.dumps(Attack(tmp_path / "owned")))
+    (folder / "final" / "projector_0.pt").write_bytes(pickle.dumps(Attack(tmp_path / "owned"), protocol=2))
     with pytest.raises(RefusedError, match="a pickle of tensors alone"):
         read(folder)
     assert not (tmp_path / "owned").exists()
