@@ -144,13 +144,14 @@ def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     """Score each option of each question: the sum of its tokens' log-probabilities after the prompt, in nats."""
     tokenizer, model = reading.tokenizer, reading.model
     options = [tokenizer(list(question.options), add_special_tokens=False)["input_ids"] for question in questions]
-    rows = torch.tensor([row for row, each in enumerate(options) for _ in each])
+    device = reading.input_ids.device
+    rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
     cache = reading.cache if reading.cache is not None else _read_prefix(reading)
     last = reading.input_ids[:, -1:][rows]
     flat = [ids for each in options for ids in each]
     width = max(len(ids) for ids in flat)
-    targets = torch.tensor([ids + [0] * (width - len(ids)) for ids in flat])
-    written = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in flat])
+    targets = torch.tensor([ids + [0] * (width - len(ids)) for ids in flat], device=device)
+    written = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in flat], device=device)
     mask = torch.cat([reading.attention_mask[rows], written], dim=1)
     output = model(
         input_ids=torch.cat([last, targets], dim=1)[:, :-1],

@@ -86,7 +86,6 @@ class Trainer:
 
     def _step(self, step: int, indices: Sequence[int]) -> dict[str, Any]:
         self.model.train()
-        self.model.receiver.eval()
         temperature = self._temperature()
         size = self.config.micro_batch_size or len(indices)
         parts = [
