@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
@@ -52,6 +53,14 @@ class SharerReader:
                 f"{own} tokens",
                 "Align the tokens: give a SharerInput with reencode (TokenAligner.reencode)",
             )
+
+    def of_rows(self, rows: Tensor) -> SharerReader:
+        """The same reader for rows ``(B',)`` of its batch; what one reads from here on, the other does not."""
+        other = copy(self)
+        if not self.given.zeroed:
+            other.cache = kv_cache.repeat_rows(self.cache, rows.to(self.mask.device), self.model.config)
+            other.mask = self.mask[rows.to(self.mask.device)]
+        return other
 
     @torch.no_grad()
     def read(self, input_ids: Tensor, mask: Tensor) -> list[KeyValue]:
@@ -117,16 +126,27 @@ class ResponseFusion:
         fused = self.models.fuse_tokens(own, aligned)
         kv_cache.lay_down(self.cache, [new if new is not old else None for new, old in zip(fused, own, strict=True)])
 
+    def of_rows(self, rows: Tensor) -> ResponseFusion:
+        """The same state for rows ``(B',)`` of its batch, such as one for each option of a question."""
+        other, config = copy(self), self.models.receiver.config
+        other.readers = {sharer: reader.of_rows(rows) for sharer, reader in self.readers.items()}
+        other.unfused = kv_cache.repeat_rows(self.unfused, rows, config)
+        layers = [(keys[rows], values[rows]) for keys, values in kv_cache.layers_of(self.cache)]
+        other.cache = kv_cache.preset_cache(layers, config)
+        return other
+
     @contextmanager
     def in_generation(self) -> Iterator[Cache]:
         """Inside, each of the Receiver's own forward calls on the yielded cache is prepared by `lay_down`."""
 
         def before(module: Any, arguments: Any, named: dict[str, Any]) -> None:
+            ids, mask = named["input_ids"], named.get("attention_mask")
+            if mask is None:  # transformers leaves out a mask of ones
+                mask = ids.new_ones((ids.shape[0], self.cache.get_seq_length() + ids.shape[1]))
             positions = named.get("position_ids")
             if positions is None:
-                columns = named["input_ids"].shape[1]
-                positions = kv_cache.positions_of(named["attention_mask"])[:, -columns:]
-            self.lay_down(named["input_ids"], named["attention_mask"], positions)
+                positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
+            self.lay_down(ids, mask, positions)
 
         handle = self.models.receiver.register_forward_pre_hook(before, with_kwargs=True)
         try:

@@ -10,6 +10,7 @@ from c2c.fuser.config import GATE_NOISES, VARIANTS
 from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
+RESPONSES = ("plain", "fused")
 
 
 def _flag(default: Any, text: str) -> Any:
@@ -26,6 +27,7 @@ class TrainingConfig:
 
     variant: str = _flag("full", "parts of the Fuser: " + ", ".join(VARIANTS))
     sharer_cache: str = _flag("own", "own, or zeroed (the control recipe adapter)")
+    response: str = _flag("plain", "plain, or fused: the response's tokens are fused too, in use as in training")
     alignment: str = _flag("span", "token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     layer_alignment: str = _flag("terminal", "layer alignment: " + ", ".join(LAYER_ALIGNMENTS))
     hidden_dim: int = _flag(1024, "width of the Fuser's hidden states")
@@ -50,6 +52,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_choice("--variant", self.variant, VARIANTS)
         check_choice("--sharer-cache", self.sharer_cache, SHARER_CACHES)
+        check_choice("--response", self.response, RESPONSES)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
         for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):

@@ -26,6 +26,7 @@ FLOORS = {
     "c2c.fuser": 2,
     "c2c.reading_checks": 3,
     "c2c.fusion": 3,
+    "c2c.sharer_cache": 3,
     "c2c.prefill": 3,
     "c2c.response": 3,
     "c2c.rosetta": 3,
