@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from c2c.alignment.layers import align_layers
+from c2c.cache_shape import cache_shape
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
@@ -29,7 +30,7 @@ class FuserStack(nn.Module):
     """The Fusers of one pair. Receiver layers without a link stay as they are.
 
     Attributes:
-        active_layers: The linked Receiver layers that are fused, None for all of them; see `only_layers`.
+        active_layers: Receiver layers that are fused if they are linked, None for all of them; see `only_layers`.
 
     Args:
         sharer: Cache sizes of the Sharer.
@@ -56,7 +57,7 @@ class FuserStack(nn.Module):
         Raises:
             RefusedError: If an argument is unknown or out of range.
         """
-        stack = cls(CacheShape.of(sharer), CacheShape.of(receiver))
+        stack = cls(cache_shape(sharer), cache_shape(receiver))
         config = FuserConfig.between(stack.sharer, stack.receiver, **fuser)
         for layer, source in enumerate(align_layers(layer_alignment, stack.receiver.layers, stack.sharer.layers)):
             stack.link(layer, source, create_fuser(config))
@@ -104,16 +105,16 @@ class FuserStack(nn.Module):
         return fuser
 
     def only_layers(self, layers: Iterable[int] | None) -> None:
-        """Fuse these Receiver layers alone from now on, or all linked ones again if None. It is not saved.
+        """Fuse no linked Receiver layers but these from now on, or all again if None. It is not saved.
 
         Raises:
-            RefusedError: If a layer has no link.
+            RefusedError: If the Receiver has no such layer.
         """
         chosen = None if layers is None else frozenset(layers)
-        unknown = sorted((chosen or frozenset()) - self.links.keys())
+        unknown = sorted((chosen or frozenset()) - set(range(self.receiver.layers)))
         if unknown:
             raise RefusedError(
-                f"Only linked Receiver layers can be fused: {sorted(self.links)}", unknown, "Name some of them, or none"
+                f"The Receiver has layers 0 to {self.receiver.layers - 1}", unknown, "Name some of them, or none"
             )
         self.active_layers = chosen
 

@@ -96,9 +96,9 @@ def test_only_the_named_layers_are_fused_and_the_others_are_the_receivers_own_te
     assert changed(half_open) == [True, True, False]
 
 
-def test_layers_without_a_link_cannot_be_chosen(half_open) -> None:
+def test_layers_that_do_not_exist_cannot_be_chosen(half_open) -> None:
     half_open.only_layers([0])
-    with pytest.raises(RefusedError, match=r"Only linked Receiver layers can be fused: \[0, 1, 2\]; received \[3\]"):
+    with pytest.raises(RefusedError, match=r"The Receiver has layers 0 to 2; received \[3\]"):
         half_open.only_layers([1, 3])
     assert half_open.active_layers == {0}
 
