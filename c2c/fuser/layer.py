@@ -141,10 +141,13 @@ class Fuser(nn.Module):
         # Each step is done for both halves before the next: the order in which random numbers are drawn is the spec's.
         hidden = self._hidden(active, sharer, receiver)
         projected = {half: self._project(half, hidden[half]) for half in active}
+        scales: dict[Half, Tensor] = {}
         if self.config.weighted:
-            projected = {half: self._weight(half, hidden[half]) * projected[half] for half in active}
+            scales = {half: self._weight(half, hidden[half]) for half in active}
         if self.config.gated:
-            projected = {half: self._gate(half, projected[half]) * projected[half] for half in active}
+            # Gate before projection: a float32 gate spares weight · projection the rounding to half precision.
+            scales = {half: self._gate(half, projected[half]) * scales.get(half, 1.0) for half in active}
+        projected = {half: scales.get(half, 1.0) * projected[half] for half in active}
         if self.config.reads_receiver:
             projected = {half: own[half] + projected[half] for half in active}
         keys, values = (projected.get(half, own[half]) for half in HALVES)

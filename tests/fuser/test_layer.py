@@ -209,8 +209,10 @@ def test_half_precision_is_computed_as_published_and_the_sum_is_float32() -> Non
         p = linear(p, f"{half}_proj_out").view(2, 5, HT, DT).transpose(1, 2)
         w = torch.sigmoid(linear(block(h, f"{half}_scalar_mlp2.blocks.0"), f"{half}_scalar_head"))
         assert p.dtype == w.dtype == torch.bfloat16
-        expected = own.float() + (w.transpose(1, 2)[..., None] * p).float()
+        weight = w.transpose(1, 2)[..., None]
+        expected = own.float() + 1.0 * weight.float() * p.float()
         assert torch.equal(fused, expected)
+        assert not torch.equal(fused, own.float() + (weight * p).float())
         assert not torch.equal(fused, expected.bfloat16().float())
 
 
