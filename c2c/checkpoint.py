@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from c2c import hub
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
-from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.fuser.variants import create_fuser
 from c2c.provenance import file_hash, write_atomically
 from c2c.types import CacheShape
 
@@ -98,7 +98,7 @@ def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
     folder = Path(folder)
     config = read_config(folder)
     stack = FuserStack(CacheShape(**config["sharer"]), CacheShape(**config["receiver"]))
-    fusers = [Fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
+    fusers = [create_fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
     stack.fusers.extend(fusers)  # before any link: their numbers name the tensors in the file
     for link in config["links"]:
         stack.link(link["receiver_layer"], link["sharer_layer"], fusers[link["fuser"]])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel, QuantizedCache, StaticCache
-from transformers.cache_utils import DynamicLayer, QuantizedLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, QuantizedLayer
 from transformers.utils import is_hqq_available
 
 from c2c.errors import RefusedError, check_choice
@@ -35,6 +35,17 @@ def empty_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [DynamicLayer() if getattr(layer, "is_sliding", False) else layer for layer in cache.layers]
     return cache
+
+
+def other_layers(config: Any) -> dict[int, str]:
+    """Numbers of the layers whose cache is anything but keys and values of their own, and the classes that hold it.
+
+    Raises:
+        KeyError: If transformers knows no growing cache for a kind of layer, which the error names.
+    """
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    layers = DynamicCache(config=config).layers
+    return {number: type(layer).__name__ for number, layer in enumerate(layers) if type(layer) not in plain}
 
 
 def layers_of(cache: Cache) -> list[KeyValue]:

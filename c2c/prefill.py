@@ -12,12 +12,13 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
+from c2c.cache_shape import cache_shape
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion import Aligned, align, fuse_tokens, join_tokens
 from c2c.reading_checks import check_prompt, check_readings
 from c2c.sections import Section
-from c2c.types import FUSIONS, CacheShape, KeyValue
+from c2c.types import FUSIONS, KeyValue
 
 
 class AbsentSharer(nn.Module):
@@ -64,7 +65,7 @@ class FusedPrefill(nn.Module):
             raise RefusedError("A RosettaModel needs a Receiver", list(model_list), "Pass [receiver, sharer, ...]")
         self.fusion = check_choice("The fusion of several Sharers", fusion, FUSIONS)
         models = [AbsentSharer(each) if isinstance(each, PreTrainedConfig) else each for each in model_list]
-        shapes = [CacheShape.of(model.config) for model in models]
+        shapes = [cache_shape(model.config) for model in models]
         self.model_list = nn.ModuleList(models)
         self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
         self.eval()

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from c2c import hub
+from c2c.cache_shape import cache_shape
 from c2c.checkpoint import as_list, load_causal_model
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.config import VARIANTS, FuserConfig
@@ -72,9 +73,9 @@ def load_released(
             "Pass lists of the same length",
         )
     answering, models = load_causal_model(receiver), [load_causal_model(each) for each in named]
-    shape = CacheShape.of(answering.config)
+    shape = cache_shape(answering.config)
     stacks = [
-        read_stack(hub.resolve(where, revision) / (inner or ""), sharer=CacheShape.of(model.config), receiver=shape)
+        read_stack(hub.resolve(where, revision) / (inner or ""), sharer=cache_shape(model.config), receiver=shape)
         for where, inner, model in zip(sources, subfolders, models, strict=True)
     ]
     for stack in stacks:

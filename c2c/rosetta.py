@@ -12,15 +12,16 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
+from c2c.cache_shape import cache_shape
 from c2c.decoding import PARTS, check_options, continue_text
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.fuser.variants import create_fuser
 from c2c.prefill import FusedPrefill
 from c2c.response import ResponseFusion
 from c2c.sections import Section, read_sections
-from c2c.types import CacheShape
 
 IGNORED = -100
 """Label of a token that is not supervised, as in transformers."""
@@ -34,7 +35,7 @@ def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -
         target_config: The Receiver's Hugging Face config.
         **fuser: Variant and sizes, as `FuserConfig.between` takes them.
     """
-    return Fuser(FuserConfig.between(CacheShape.of(source_config), CacheShape.of(target_config), **fuser))
+    return create_fuser(FuserConfig.between(cache_shape(source_config), cache_shape(target_config), **fuser))
 
 
 class RosettaModel(FusedPrefill):

@@ -33,6 +33,7 @@ class TrainingConfig:
     hidden_dim: int = _flag(1024, "width of the Fuser's hidden states")
     intermediate_dim: int = _flag(1024, "inner width of its residual blocks")
     num_layers: int = _flag(3, "depth of the Fuser")
+    rank: int = _flag(128, "width of the bottleneck of the variant low_rank; without effect on the others")
     dropout: float = _flag(0.1, "dropout inside the residual blocks")
     gate_noise: str = _flag("gumbel", "noise on the gates: " + ", ".join(GATE_NOISES))
     initial_temperature: float = _flag(1.0, "gate temperature at the first step")
@@ -75,7 +76,7 @@ class TrainingConfig:
 
     def fuser(self) -> dict[str, Any]:
         """Arguments of `FuserConfig.between`."""
-        names = ("variant", "hidden_dim", "intermediate_dim", "num_layers", "dropout", "gate_noise")
+        names = ("variant", "hidden_dim", "intermediate_dim", "num_layers", "rank", "dropout", "gate_noise")
         temperatures = ("initial_temperature", "final_temperature")
         return {name: getattr(self, name) for name in (*names, *temperatures)} | {"anneal_steps": self.steps}
 
