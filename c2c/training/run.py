@@ -104,4 +104,4 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
         "seed": config.seed,
         "training": config.to_dict(),
     }
-    save_stack(stack, run.output, about=about)
+    save_stack(stack, run.output, receiver=pair.receiver.description, sharer=pair.sharer.description, about=about)
