@@ -38,9 +38,9 @@ print(answer)
 BODY = """\
 # {name}
 
-Fusers for **Cache-to-Cache** (C2C, [arXiv {paper}](https://arxiv.org/abs/{paper})): the Receiver answers with its KV-cache
-fused with what the Sharer's holds of the same prompt. This repository holds the Fusers alone; the language models are
-loaded from where they are.
+Fusers for **Cache-to-Cache** (C2C, [arXiv {paper}](https://arxiv.org/abs/{paper})): the Receiver answers with its
+KV-cache fused with what the Sharer's holds of the same prompt. This repository holds the Fusers alone; the language
+models are loaded from where they are.
 
 ## Models
 
@@ -74,33 +74,27 @@ message (recipe `adapter`). No result of them is part of this card.
 """
 
 
-def model_card(repo_id: str, contracts: Sequence[Contract], about: Sequence[Mapping[str, Any]], licence: str) -> str:
+def model_card(repo_id: str, contracts: Sequence[Contract], about: Sequence[Mapping[str, Any]], license: str) -> str:
     """The card of one model's Fusers, as Markdown with the hub's metadata in front.
 
     Args:
         repo_id: Where they will be.
         contracts: The contract of each Sharer's Fusers.
         about: What `save_stack` was told about each.
-        licence: Of the Fusers, as the hub names it.
+        license: Of the Fusers, as the hub names it.
     """
     models = [("Receiver", contracts[0]["receiver"]), *_sharers(contracts)]
     unpublished = [f"`{lines['id']}`" for _, lines in models if not is_hub_id(lines["id"])]
     data = ModelCardData(
         library_name=LIBRARY,
         base_model=[lines["id"] for _, lines in models if is_hub_id(lines["id"])] or None,
-        license=licence,
+        license=license,
         tags=["cache-to-cache", "kv-cache", f"arxiv:{PAPER}"],
     )
     body = BODY.format(
         name=repo_id.split("/")[1],
         paper=PAPER,
-        models=_table(
-            ("", "id", "revision", "architecture", "layers, KV heads, head dimension"),
-            [
-                (role, f"`{each['id']}`", each["revision"] or "–", each["architecture"], _shape(each))
-                for role, each in models
-            ],
-        ),  # fmt: skip
+        models=_models(models),
         unpublished=_warning(unpublished),
         training=_training(about[0]),
         program=_program(repo_id, contracts, about[0]),
@@ -114,8 +108,10 @@ def _sharers(contracts: Sequence[Contract]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, contract["sharer"]) for name, contract in zip(names, contracts, strict=True)]
 
 
-def _shape(lines: Mapping[str, Any]) -> str:
-    return f"{lines['layers']}, {lines['kv_heads']}, {lines['head_dim']}"
+def _models(models: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    columns = ("id", "revision", "architecture", "layers", "kv_heads", "head_dim")
+    rows = [(role, *("–" if each[name] is None else f"`{each[name]}`" for name in columns)) for role, each in models]
+    return _table(("", *columns), rows)
 
 
 def _warning(unpublished: Sequence[str]) -> str:

@@ -85,9 +85,9 @@ def _download(hub_id: str, revision: str | None, kind: str, subfolder: str | Non
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import RevisionNotFoundError
 
-    only = {} if subfolder is None else {"allow_patterns": [f"{glob.escape(subfolder)}/*"]}
+    only = None if subfolder is None else [f"{glob.escape(subfolder)}/*"]
     try:
-        return Path(snapshot_download(hub_id, revision=revision, repo_type=kind, **only))
+        return Path(snapshot_download(hub_id, revision=revision, repo_type=kind, allow_patterns=only))
     except RevisionNotFoundError as error:
         raise RefusedError(
             f"A revision must be a commit, tag or branch of {hub_id}",
@@ -119,9 +119,11 @@ def identify(source: str | Path) -> Identity:
 
     Args:
         source: As `resolve` takes it. A manifest, a folder of a mirror and one of the hub's cache have the id that
-            they were fetched by; any other folder has its own name.
+            they were fetched by; any other folder has its own name, and no name has none.
     """
     path = Path(source)
+    if not str(source):
+        return Identity("", None)
     if path.suffix == ".json" and path.is_file():
         manifest = json.loads(path.read_text(encoding="utf-8"))
         return Identity(identify(manifest["id"]).id, manifest.get("resolved") or manifest.get("revision"))

@@ -75,7 +75,7 @@ def load_causal_model(source: ModelSource, dtype: Dtype | None = None, device: D
     if isinstance(source, PreTrainedModel):
         _check_placed(source, wanted, device)
         return source
-    model = AutoModelForCausalLM.from_pretrained(hub.resolve(source), dtype=getattr(torch, wanted or "float32"))
+    model: Any = AutoModelForCausalLM.from_pretrained(hub.resolve(source), dtype=getattr(torch, wanted or "float32"))
     return model.to(device or "cpu").eval().requires_grad_(False)
 
 

@@ -31,7 +31,7 @@ def push_model(
     private: bool = False,
     revision: str | None = None,
     token: str | None = None,
-    licence: str = LICENSE,
+    license: str = LICENSE,
     tokenizers: Sequence[PreTrainedTokenizerBase | None] = (),
     about: Mapping[str, Any] | None = None,
 ) -> str:
@@ -43,7 +43,7 @@ def push_model(
         private: Whether a repository that is made is private.
         revision: Branch to push to, made if it does not exist; the main one if None.
         token: Of the hub; the one that is logged in if None.
-        licence: Of the Fusers, as the hub names it.
+        license: Of the Fusers, as the hub names it.
         tokenizers: As `c2c.checkpoint.save_model` takes them.
         about: As `c2c.checkpoint.save_model` takes it.
 
@@ -55,7 +55,7 @@ def push_model(
     """
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, folder, tokenizers=tokenizers, about=about)
-        return push_folder(folder, repo_id, private=private, revision=revision, token=token, licence=licence)
+        return push_folder(folder, repo_id, private=private, revision=revision, token=token, license=license)
 
 
 def push_folder(
@@ -65,7 +65,7 @@ def push_folder(
     private: bool = False,
     revision: str | None = None,
     token: str | None = None,
-    licence: str = LICENSE,
+    license: str = LICENSE,
 ) -> str:
     """Publish a folder that ``c2c train`` or `c2c.checkpoint.save_model` wrote; arguments as in `push_model`.
 
@@ -78,11 +78,11 @@ def push_folder(
     if not hub.is_hub_id(repo_id):
         raise RefusedError("A repository must be named owner/name", repo_id, "Name your account or organisation too")
     with tempfile.TemporaryDirectory() as staged:
-        stage(Path(folder), Path(staged), repo_id, licence)
+        stage(Path(folder), Path(staged), repo_id, license)
         return _upload(Path(staged), repo_id, private, revision, token)
 
 
-def stage(folder: Path, staged: Path, repo_id: str, licence: str = LICENSE) -> None:
+def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> None:
     """Copy to `staged` what is published of a fuser folder, and write its card there.
 
     Raises:
@@ -99,7 +99,7 @@ def stage(folder: Path, staged: Path, repo_id: str, licence: str = LICENSE) -> N
             if (part / name).is_file():
                 shutil.copyfile(part / name, target / name)
     contracts, about = [each["contract"] for each in manifests], [each["about"] for each in configs]
-    (staged / CARD).write_text(model_card(repo_id, contracts, about, licence), encoding="utf-8")
+    (staged / CARD).write_text(model_card(repo_id, contracts, about, license), encoding="utf-8")
 
 
 def _upload(staged: Path, repo_id: str, private: bool, revision: str | None, token: str | None) -> str:

@@ -92,19 +92,20 @@ def load_released(
     recipes = [read_recipe(folder) for folder in folders]
     fusion = fusion or recipes[0].fusion or "sequential"
     check = _check_recipes(recipes, receiver, named, fusion, override)
-    answering = load_causal_model(receiver, dtype, device)
-    models = [load_causal_model(each, dtype, device) for each in named]
-    shape = CacheShape.of(answering.config)
-    stacks = [
-        read_stack(folder, sharer=CacheShape.of(model.config), receiver=shape)
-        for folder, model in zip(folders, models, strict=True)
-    ]
-    for stack in stacks:
-        stack.to(answering.device, answering.dtype)
-    model = RosettaModel.of_stacks(answering, models, stacks, fusion=fusion).eval()
+    model = _assemble(folders, [load_causal_model(each, dtype, device) for each in (receiver, *named)], fusion)
     model.contract_check = check
     model.released_settings = [recipe.settings for recipe in recipes]
     return model
+
+
+def _assemble(folders: Sequence[Path], models: Sequence[PreTrainedModel], fusion: str) -> RosettaModel:
+    receiver, sharers = models[0], models[1:]
+    shape = CacheShape.of(receiver.config)
+    stacks = [
+        read_stack(folder, sharer=CacheShape.of(sharer.config), receiver=shape).to(receiver.device, receiver.dtype)
+        for folder, sharer in zip(folders, sharers, strict=True)
+    ]
+    return RosettaModel.of_stacks(receiver, sharers, stacks, fusion=fusion).eval()
 
 
 def _check_recipes(
