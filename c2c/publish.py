@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from c2c import hub
 from c2c.card import model_card
-from c2c.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_manifest, save_model
+from c2c.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_manifest, save_model, stack_folders
 from c2c.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> N
     Raises:
         RefusedError: If a file is missing or changed.
     """
-    several = sorted(folder.glob("sharer_*"), key=lambda each: int(each.name.removeprefix("sharer_")))
+    sharers = sum(re.fullmatch(r"sharer_\d+", each.name) is not None for each in folder.glob("*"))
     manifests, configs = [], []
-    for part in several or [folder]:
+    for part in stack_folders(folder, max(sharers, 1)):
         manifests.append(read_manifest(part))
         configs.append(json.loads((part / CONFIG).read_text(encoding="utf-8")))
         target = staged / part.relative_to(folder)
