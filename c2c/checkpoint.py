@@ -164,7 +164,7 @@ def save_model(
     """
     if not model.sharers:
         raise RefusedError("Only a model with Sharers has Fusers to save", "a Receiver alone", "Add a Sharer")
-    models = [model.receiver, *model.sharers]
+    models = [each if isinstance(each, PreTrainedModel) else each.config for each in (model.receiver, *model.sharers)]
     if tokenizers and len(tokenizers) != len(models):
         raise RefusedError(
             f"There must be a tokenizer for each of the {len(models)} models",
@@ -174,7 +174,8 @@ def save_model(
     lines = [describe_model(*each) for each in zip(models, tokenizers or [None] * len(models), strict=True)]
     folders = stack_folders(Path(folder), len(model.stacks))
     for where, stack, sharer in zip(folders, model.stacks, lines[1:], strict=True):
-        told = {"receiver": lines[0]["id"], "sharer": sharer["id"], "fusion": model.fusion, **(about or {})}
+        used = {"fusion": model.fusion, "include_response": model.include_response}
+        told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
         save_stack(stack, where, receiver=lines[0], sharer=sharer, about=told)  # type: ignore[arg-type]
 
 
@@ -189,6 +190,7 @@ def load_model(
     receiver: Any,
     sharers: Any,
     fusion: str | None = None,
+    include_response: bool | None = None,
     revision: str | None = None,
     subfolder: str | None = None,
     dtype: Dtype | None = None,
@@ -201,8 +203,9 @@ def load_model(
         source: The folder or hub id, or one a Sharer.
         receiver: The Receiver: a model, a `c2c.loading.LoadedModel` (then its tokenizer is compared too), or where
             both are: folder, model manifest, hub id.
-        sharers: The Sharers, as `receiver`.
+        sharers: The Sharers, as `receiver`, or the config of one that runs elsewhere.
         fusion: ``sequential`` or ``parallel``; as the checkpoint says if None.
+        include_response: Whether the response is fused too; as the checkpoint says if None.
         revision: Hub revision of `source`.
         subfolder: Folder inside `source`.
         dtype: Of models that are loaded here (fp32 if None); the Fusers take the Receiver's.
@@ -226,14 +229,16 @@ def load_model(
     for folder in folders:
         read_manifest(folder)  # before any language model is loaded
     described = [load_described(each, dtype, device) for each in (receiver, *named)]
-    return assemble(folders, described, fusion=fusion, override=override)[0]
+    options = {"fusion": fusion, "include_response": include_response}
+    return assemble(folders, described, override=override, **options)[0]  # type: ignore[arg-type]
 
 
 def assemble(
     folders: Sequence[Path],
-    described: Sequence[tuple[PreTrainedModel, Lines]],
+    described: Sequence[tuple[Any, Lines]],
     *,
     fusion: str | None = None,
+    include_response: bool | None = None,
     override: Sequence[str] = (),
 ) -> tuple[RosettaModel, list[dict[str, Any]]]:
     """A RosettaModel of loaded models and saved Fusers, and what was said about each of these.
@@ -242,6 +247,7 @@ def assemble(
         folders: Fusers of each Sharer.
         described: The Receiver, then each Sharer, with their lines.
         fusion: As in `load_model`.
+        include_response: As in `load_model`.
         override: As in `load_model`.
 
     Raises:
@@ -258,8 +264,10 @@ def assemble(
         for (_, sharer), (stack, _, _) in zip(sharers, loaded, strict=True)
     ]
     check = check_contract([contract for _, _, contract in loaded], found, override)
-    fusion = fusion or loaded[0][1].get("fusion", "sequential")
+    said = loaded[0][1]
+    fusion = fusion or said.get("fusion", "sequential")
+    response = bool(said.get("include_response")) if include_response is None else include_response
     stacks, models = [stack for stack, _, _ in loaded], [model for model, _ in sharers]
-    model = RosettaModel.of_stacks(receiver, models, stacks, fusion=fusion).eval()
+    model = RosettaModel.of_stacks(receiver, models, stacks, fusion=fusion, include_response=response).eval()
     model.contract_check = check
     return model, [about for _, about, _ in loaded]

@@ -7,7 +7,8 @@ A contract has three parts, ``receiver``, ``sharer`` and ``fuser``, each with na
   ``layer_types``, ``sliding_window``, and the Fuser's own ``layer_map`` and ``sizes``. Each changes what a cache means.
 * Noted: ``id`` and ``revision``, since a folder's path is no identity and equal weights under two names are one model;
   ``dtype``, since precision moves numbers by rounding alone. Without weights to compare (published fusers name ids
-  only) the ``id`` is all there is, and then it refuses. A tokenizer that only one side has is noted.
+  only, a Sharer that runs elsewhere is known by its config) the ``id`` is all there is, and then it refuses. A
+  tokenizer that only one side has is noted.
 
 The weights' fingerprint samples both ends of every parameter, so that it costs milliseconds. It tells apart what was
 trained apart; it does not find one number that was changed by hand. It is the same in fp32 and bf16; fp16 and integer
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import hub
 from c2c.errors import RefusedError, check_choice
@@ -86,7 +87,7 @@ class ContractCheck:
 
 
 def describe_model(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PreTrainedConfig,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     name: str | None = None,
@@ -95,7 +96,8 @@ def describe_model(
     """A model's lines in a contract, as JSON has them.
 
     Args:
-        model: A causal model whose cache is keys and values.
+        model: A causal model whose cache is keys and values, or the config of one that runs elsewhere: then
+            ``weights_sha256`` is None.
         tokenizer: Its tokenizer; without one ``tokenizer_sha256`` is None.
         name: Its id, or where it is; what the model itself says if None.
         revision: Commit, tag or branch.
@@ -103,8 +105,8 @@ def describe_model(
     Raises:
         RefusedError: If the model's cache is not keys and values.
     """
-    config, shape = model.config, CacheShape.of(model.config)
-    own = identify_model(model)
+    config = model if isinstance(model, PreTrainedConfig) else model.config
+    shape, own = CacheShape.of(config), identify_model(model)
     lines = {
         "id": own.id if name is None else hub.identify(name).id,
         "revision": own.revision if revision is None and name is None else revision,
@@ -116,9 +118,9 @@ def describe_model(
         "rope": _rope(config),
         "layer_types": getattr(config, "layer_types", None),
         "sliding_window": getattr(config, "sliding_window", None),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": None if model.dtype is None else str(model.dtype).removeprefix("torch."),
         "tokenizer_sha256": None if tokenizer is None else tokenizer_fingerprint(tokenizer),
-        "weights_sha256": weights_fingerprint(model),
+        "weights_sha256": weights_fingerprint(model) if isinstance(model, PreTrainedModel) else None,
     }
     return _as_json(lines)
 
@@ -135,10 +137,11 @@ def describe_fusers(stack: FuserStack) -> Lines:
     return _as_json({"layer_map": layer_map, "sizes": sizes, "dtype": ", ".join(sorted(dtypes))})
 
 
-def identify_model(model: PreTrainedModel) -> Identity:
-    """Id and revision that a loaded model carries; an empty id if it was built in code."""
-    named = hub.identify(model.name_or_path) if model.name_or_path else Identity("", None)
-    return Identity(named.id, named.revision or getattr(model.config, "_commit_hash", None))
+def identify_model(model: PreTrainedModel | PreTrainedConfig) -> Identity:
+    """Id and revision that a loaded model or config carries; an empty id if it was built in code."""
+    config = model if isinstance(model, PreTrainedConfig) else model.config
+    named = hub.identify(model.name_or_path or "")
+    return Identity(named.id, named.revision or getattr(config, "_commit_hash", None))
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
@@ -168,18 +171,23 @@ def compare(expected: Mapping[str, Lines], found: Mapping[str, Lines]) -> list[D
     differences = []
     for part, lines in expected.items():
         other = found.get(part, {})
-        weighed = bool(lines.get("weights_sha256") and other.get("weights_sha256"))
         for line, value in lines.items():
-            known = other.get(line)
-            if _same(line, value, known):
-                continue
-            refuses = line not in NOTED
-            if line == "id":
-                refuses = bool(known) and not weighed
-            if line == "tokenizer_sha256":
-                refuses = value is not None and known is not None
-            differences.append(Difference(f"{part}.{line}", value, known, refuses))
+            if not _same(line, value, other.get(line)):
+                refuses = _refuses(line, lines, other)
+                differences.append(Difference(f"{part}.{line}", value, other.get(line), refuses))
     return differences
+
+
+def _refuses(line: str, expected: Lines, found: Lines) -> bool:
+    """Whether a line that differs refuses; it is noted otherwise."""
+    has = {each: (expected.get(each), found.get(each)) for each in (line, "id", "weights_sha256")}
+    if line == "id":
+        return all(has["id"]) and not all(has["weights_sha256"])
+    if line == "weights_sha256" and not all(has[line]):
+        return not (all(has["id"]) and _same("id", *has["id"]))
+    if line == "tokenizer_sha256":
+        return all(has[line])
+    return line not in NOTED
 
 
 def check_contract(

@@ -13,6 +13,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -51,6 +52,8 @@ class LoadedModel:
 
 
 ModelSource = PreTrainedModel | LoadedModel | str | Path
+SharerSource = ModelSource | PreTrainedConfig
+"""A Sharer that runs elsewhere is named by its config; see `c2c.prefill.FusedPrefill`."""
 
 
 def as_list(value: Any) -> list[Any]:
@@ -131,28 +134,31 @@ def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | No
     return LoadedModel(model_name(source), model, tokenizer, identify(source).revision)
 
 
-def identify(source: ModelSource) -> Identity:
+def identify(source: SharerSource) -> Identity:
     """Id and revision of a model, or of what is to be loaded."""
     if isinstance(source, LoadedModel):
         return Identity(hub.identify(source.name).id, source.revision)
-    return identify_model(source) if isinstance(source, PreTrainedModel) else hub.identify(source)
+    return hub.identify(source) if isinstance(source, (str, Path)) else identify_model(source)
 
 
-def load_described(
-    source: ModelSource, dtype: Dtype | None = None, device: Device | None = None
-) -> tuple[PreTrainedModel, Lines]:
-    """A model as `load_causal_model` gives it, and its lines in a contract.
+def load_sharer(source: SharerSource, dtype: Dtype | None = None, device: Device | None = None) -> Any:
+    """As `load_causal_model`; the config of a Sharer that runs elsewhere stays what it is."""
+    return source if isinstance(source, PreTrainedConfig) else load_causal_model(source, dtype, device)
+
+
+def load_described(source: SharerSource, dtype: Dtype | None = None, device: Device | None = None) -> tuple[Any, Lines]:
+    """A model as `load_sharer` gives it, and its lines in a contract.
 
     A tokenizer is described where there is one: in the folder, or in a LoadedModel.
 
     Raises:
         RefusedError: As `load_causal_model`.
     """
-    model = load_causal_model(source, dtype, device)
+    model = load_sharer(source, dtype, device)
     if isinstance(source, LoadedModel):
         return model, source.description
     name, revision = identify(source)
     tokenizer = None
-    if not isinstance(source, PreTrainedModel) and has_tokenizer(folder := hub.resolve(source)):
+    if isinstance(source, (str, Path)) and has_tokenizer(folder := hub.resolve(source)):
         tokenizer = load_tokenizer(folder)
     return model, describe_model(model, tokenizer, name=name, revision=revision)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig
 
 from c2c import hub
 from c2c.contract import ContractCheck, check_contract
@@ -18,7 +18,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
-from c2c.loading import Device, Dtype, ModelSource, as_list, identify, load_causal_model
+from c2c.loading import Device, Dtype, ModelSource, SharerSource, as_list, identify, load_sharer
 from c2c.released_recipe import ReleasedRecipe, read_recipe
 from c2c.rosetta import RosettaModel
 from c2c.types import CacheShape
@@ -47,10 +47,11 @@ def load_released(
     source: str | Path | Sequence[str | Path],
     *,
     receiver: ModelSource,
-    sharers: Sequence[ModelSource] | ModelSource,
+    sharers: Sequence[SharerSource] | SharerSource,
     subfolder: str | Sequence[str] | None = None,
     revision: str | None = None,
     fusion: str | None = None,
+    include_response: bool | None = None,
     dtype: Dtype | None = None,
     device: Device | None = None,
     override: Sequence[str] = (),
@@ -63,10 +64,11 @@ def load_released(
     Args:
         source: A folder or hub id with the fusers of one pair, or a list of them, one a Sharer.
         receiver: The Receiver, or where it is.
-        sharers: The Sharers, or where they are.
+        sharers: The Sharers, or where they are, or the config of one that runs elsewhere.
         subfolder: Folder of the pair inside `source`, for all Sharers or one a Sharer; only it is downloaded.
         revision: Hub revision of `source`.
         fusion: ``sequential`` or ``parallel``; as the recipe says if None.
+        include_response: Whether the response is fused too; as the recipe says if None.
         dtype: Of models that are loaded here (fp32 if None); the Fusers take the Receiver's.
         device: Of models that are loaded here (CPU if None); the Fusers go to the Receiver's.
         override: What may differ from the recipe, by name: ``receiver.id``, ``sharer.id``; with several Sharers
@@ -92,18 +94,20 @@ def load_released(
     recipes = [read_recipe(folder) for folder in folders]
     fusion = fusion or recipes[0].fusion or "sequential"
     check = _check_recipes(recipes, receiver, named, fusion, override)
-    model = _assemble(folders, [load_causal_model(each, dtype, device) for each in (receiver, *named)], fusion)
+    model = _assemble(folders, [load_sharer(each, dtype, device) for each in (receiver, *named)], fusion)
+    said = bool(recipes[0].settings.get("include_response"))
+    model.include_response = said if include_response is None else include_response
     model.contract_check = check
     model.released_settings = [recipe.settings for recipe in recipes]
     return model
 
 
-def _assemble(folders: Sequence[Path], models: Sequence[PreTrainedModel], fusion: str) -> RosettaModel:
+def _assemble(folders: Sequence[Path], models: Sequence[Any], fusion: str) -> RosettaModel:
     receiver, sharers = models[0], models[1:]
-    shape = CacheShape.of(receiver.config)
+    shape, *shapes = (CacheShape.of(each if isinstance(each, PreTrainedConfig) else each.config) for each in models)
     stacks = [
-        read_stack(folder, sharer=CacheShape.of(sharer.config), receiver=shape).to(receiver.device, receiver.dtype)
-        for folder, sharer in zip(folders, sharers, strict=True)
+        read_stack(folder, sharer=sharer, receiver=shape).to(receiver.device, receiver.dtype)
+        for folder, sharer in zip(folders, shapes, strict=True)
     ]
     return RosettaModel.of_stacks(receiver, sharers, stacks, fusion=fusion).eval()
 
@@ -111,7 +115,7 @@ def _assemble(folders: Sequence[Path], models: Sequence[PreTrainedModel], fusion
 def _check_recipes(
     recipes: Sequence[ReleasedRecipe],
     receiver: ModelSource,
-    sharers: Sequence[ModelSource],
+    sharers: Sequence[SharerSource],
     fusion: str,
     override: Sequence[str],
 ) -> ContractCheck:

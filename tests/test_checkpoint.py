@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from c2c import FuserStack, RefusedError, RosettaModel, create_c2c_projector
 from c2c.checkpoint import load_stack, read_manifest, save_stack
@@ -299,3 +300,25 @@ def test_a_manifest_names_no_folder_of_this_machine(models, tmp_path) -> None:
     )
     assert read_manifest(tmp_path / "fuser")["contract"]["receiver"]["id"] == "receiver"
     assert str(tmp_path) not in (tmp_path / "fuser" / "manifest.json").read_text()
+
+
+def test_a_sharer_that_runs_elsewhere_is_named_by_its_config(models, tmp_path) -> None:
+    receiver, sharer, _ = models
+    sharer.save_pretrained(tmp_path / "sharer")
+    named = describe_model(sharer, name="owner/sharer")
+    stack = FuserStack.between(sharer.config, receiver.config, **SMALL)
+    save_stack(stack, tmp_path / "fuser", receiver=describe_model(receiver), sharer=named)
+    config = AutoConfig.from_pretrained(tmp_path / "sharer")
+    loaded = RosettaModel.from_pretrained(tmp_path / "fuser", receiver=receiver, sharers=config)
+    assert [each.split(":")[0] for each in loaded.contract_check.noted] == ["sharer.weights_sha256"]
+    loaded.save_pretrained(tmp_path / "again")
+    assert read_manifest(tmp_path / "again")["contract"]["sharer"]["weights_sha256"] is None
+
+
+def test_whether_the_response_is_fused_is_kept_and_can_be_said_anew(models, tmp_path) -> None:
+    receiver, sharer, _ = models
+    stacks = [FuserStack.between(sharer.config, receiver.config, **SMALL)]
+    RosettaModel.of_stacks(receiver, [sharer], stacks, include_response=True).save_pretrained(tmp_path)
+    given = {"receiver": receiver, "sharers": sharer}
+    assert RosettaModel.from_pretrained(tmp_path, **given).include_response
+    assert not RosettaModel.from_pretrained(tmp_path, **given, include_response=False).include_response

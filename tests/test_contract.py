@@ -154,3 +154,14 @@ def test_other_rope_settings_are_another_line(tiny_model) -> None:
     model.config.rope_parameters = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}
     after = describe_model(model)
     assert [line for line in before if before[line] != after[line]] == ["rope"]
+
+
+def test_a_model_known_by_its_config_alone_must_have_the_same_id(contract, tiny_model) -> None:
+    config = tiny_model("qwen2", layers=4, seed=1).config
+    for name, refused in (("owner/sharer", []), ("owner/other", ["id", "weights_sha256"]), ("", ["weights_sha256"])):
+        found = {**contract, "sharer": describe_model(config, name=name)}
+        differing = [each.line for each in compare(contract, found) if each.refuses]
+        assert differing == [f"sharer.{line}" for line in refused]
+    other = describe_model(tiny_model("qwen2", layers=5).config, name="owner/sharer")
+    with pytest.raises(RefusedError, match=r"sharer\.layers: expected 4, found 5"):
+        check_contract([contract], [{**contract, "sharer": other}])

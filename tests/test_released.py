@@ -284,6 +284,21 @@ def test_what_the_recipe_says_of_use_is_kept_and_it_may_be_yaml(folder) -> None:
     model = RosettaModel.from_released(folder, receiver=CASE / "receiver", sharers=CASE / "sharer_1")
     expected = {"is_do_alignment": True, "alignment_strategy": "longest", "include_response": False}
     assert model.released_settings == [expected]
+    assert not model.include_response
+
+
+def test_the_response_is_fused_if_the_recipe_says_so_or_the_caller_does(folder) -> None:
+    given = {"receiver": CASE / "receiver", "sharers": CASE / "sharer_1"}
+    assert not RosettaModel.from_released(folder, **given).include_response
+    assert RosettaModel.from_released(folder, **given, include_response=True).include_response
+    edit_recipe(folder, include_response=True)
+    assert RosettaModel.from_released(folder, **given).include_response
+
+
+def test_published_fusers_are_loaded_for_a_sharer_that_runs_elsewhere(folder) -> None:
+    config = AutoConfig.from_pretrained(CASE / "sharer_1")
+    model = RosettaModel.from_released(folder, receiver=CASE / "receiver", sharers=config)
+    assert len(model.stacks[0].links) == 3
 
 
 @pytest.mark.parametrize(

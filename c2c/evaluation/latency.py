@@ -22,6 +22,7 @@ from c2c.evaluation.answering import Question
 from c2c.evaluation.methods import fused_reader
 from c2c.evaluation.reading import Fused, TextToText, check_room, message_limit, tokenise
 from c2c.evaluation.tasks import describe, load_tasks
+from c2c.fusion import align
 from c2c.pair import LoadedModel, load_pair
 from c2c.sections import generate_kv_cache_index, read_sections
 
@@ -113,11 +114,11 @@ def time_c2c(reader: Fused, question: Question) -> Phases:
     ids, mask, given, _ = reader.inputs([question])
     sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1)
     watch.lap()
-    readings = {0: (model.read_sharer(0, given), given.token_map)}
+    reading = model.read_sharer(0, given)
     sharer_prefill = watch.lap()
     cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, sections[0])
     receiver_prefill = watch.lap()
-    model.fuse(cache, sections[0], readings)
+    model.fuse_section(cache, sections[0], {0: align(reading, given.token_map)})
     fusion = watch.lap()
     clock, width = TokenClock(), ids.shape[1]
     criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
