@@ -13,6 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
+from c2c.contract import ContractCheck
 from c2c.decoding import PARTS, check_options, continue_text
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
@@ -47,6 +48,10 @@ class RosettaModel(FusedPrefill):
         fusion: ``sequential`` or ``parallel``; see `FusedPrefill`.
         include_response: Fuse the last section and each new token too; see `c2c.response`.
 
+    Attributes:
+        contract_check: Differences from the checkpoint's contract that loading accepted or noted; None if not loaded.
+        released_settings: Of each published fuser that was loaded, what its recipe says of its use.
+
     Raises:
         RefusedError: If there is no model, the fusion is unknown, or a model's cache is not keys and values.
     """
@@ -62,6 +67,8 @@ class RosettaModel(FusedPrefill):
         super().__init__(model_list, fusion=fusion)
         self.projector_list = list(projector_list)
         self.include_response = include_response
+        self.contract_check: ContractCheck | None = None
+        self.released_settings: list[dict[str, Any]] = []
 
     @classmethod
     def of_stacks(
@@ -108,11 +115,17 @@ class RosettaModel(FusedPrefill):
 
         return load_model(source, receiver=receiver, sharers=sharers, **options)
 
-    def save_pretrained(self, folder: Any) -> None:
+    def save_pretrained(self, folder: Any, **described: Any) -> None:
         """Save the Fusers; see `c2c.checkpoint.save_model`."""
         from c2c.checkpoint import save_model
 
-        save_model(self, folder)
+        save_model(self, folder, **described)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish the Fusers with a model card; see `c2c.publish.push_model`. Returns the address of the commit."""
+        from c2c.publish import push_model
+
+        return push_model(self, repo_id, **options)
 
     def set_projector_config(
         self,

@@ -7,8 +7,8 @@ A folder of two files, version 1:
     k-norm and RoPE); ``input_ids`` and ``attention_mask`` ``(B, M)`` int64, what the Sharer read; ``token_map``
     ``(B, n)`` int64, for each of the first n Receiver tokens the Sharer token that it is fused with, or -1.
 ``manifest.json``
-    ``format`` ("c2c-sharer-cache"), ``version``, ``sharer`` (what is known of the model), ``shape`` (its layers, heads
-    and head dimension), ``rows``, ``tokens``, ``dtype``, and ``sha256`` of the other file. It is
+    ``format`` ("c2c-sharer-cache"), ``version``, ``sharer`` (the lines that a contract has of it), ``shape`` (its
+    layers, heads and head dimension), ``rows``, ``tokens``, ``dtype``, and ``sha256`` of the other file. It is
     written last: a folder that has one is complete.
 """
 
@@ -24,10 +24,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
+from c2c.checkpoint import read_manifest
+from c2c.contract import ContractCheck, check_contract, describe_model
 from c2c.errors import RefusedError
 from c2c.provenance import file_hash, write_atomically
 from c2c.types import CacheShape, KeyValue
@@ -45,7 +47,7 @@ class SharerCache:
         input_ids: ``(B, M)`` int64, the Sharer's tokens.
         attention_mask: ``(B, M)``, 1 for tokens and 0 for pads.
         token_map: ``(B, n)`` int64 into the M tokens, or -1; see `SharerInput`.
-        sharer: What is known of the model, as JSON has it; written into the manifest.
+        sharer: The model's lines of a contract, as `c2c.contract.describe_model` gives them.
     """
 
     layers: Sequence[KeyValue]
@@ -57,20 +59,33 @@ class SharerCache:
     @classmethod
     @torch.no_grad()
     def read(
-        cls, model: PreTrainedModel, given: SharerInput, *, sharer: Mapping[str, Any] | None = None
+        cls, model: PreTrainedModel, given: SharerInput, *, tokenizer: PreTrainedTokenizerBase | None = None
     ) -> SharerCache:
         """Let a Sharer read what it is given.
 
         Args:
             model: The Sharer.
             given: From `TokenAligner` and `batch_readings`; its tensors may be on any device.
-            sharer: What the manifest says of the model; its name if None.
+            tokenizer: Of the Sharer, so that the manifest can name it too.
         """
         here = given.to(model.device)
         positions = kv_cache.positions_of(here.attention_mask)
         cache = kv_cache.prefill(model, here.input_ids, here.attention_mask, positions)
-        about = {"id": getattr(model, "name_or_path", "")} if sharer is None else sharer
+        about = describe_model(model, tokenizer)
         return cls(kv_cache.layers_of(cache), given.input_ids, given.attention_mask, given.token_map, about)
+
+    def check_fusers(self, folder: str | Path, override: Sequence[str] = ()) -> ContractCheck:
+        """Compare the model that this cache is of with the Sharer that saved Fusers were trained for.
+
+        Args:
+            folder: A checkpoint of one Sharer's Fusers.
+            override: Lines that may differ, such as ``sharer.tokenizer_sha256``; see `c2c.contract.check_contract`.
+
+        Raises:
+            RefusedError: With each line that differs.
+        """
+        expected = read_manifest(folder)["contract"]["sharer"]
+        return check_contract([{"sharer": expected}], [{"sharer": dict(self.sharer)}], override)
 
     def as_input(self) -> SharerInput:
         """What `RosettaModel` takes in place of running the Sharer."""
@@ -120,8 +135,10 @@ class SharerCache:
             raise RefusedError(f"{STATES} must be a safetensors file", str(error), "Write the cache again") from error
         shape = CacheShape(**manifest["shape"])
         states = (manifest["rows"], shape.heads, manifest["tokens"], shape.head_dim)
-        expected = {f"{half}.{layer}": states for layer in range(shape.layers) for half in ("key", "value")}
-        expected |= dict.fromkeys(("input_ids", "attention_mask"), states[::2])
+        expected: dict[str, tuple[int, ...]] = {
+            f"{half}.{layer}": states for layer in range(shape.layers) for half in ("key", "value")
+        }
+        expected |= dict.fromkeys(("input_ids", "attention_mask"), (manifest["rows"], manifest["tokens"]))
         _check_tensors(tensors, expected)
         layers = [(tensors[f"key.{number}"], tensors[f"value.{number}"]) for number in range(shape.layers)]
         ids, mask, token_map = (tensors[name].cpu() for name in ("input_ids", "attention_mask", "token_map"))

@@ -149,7 +149,6 @@ def test_aligned_tokens_answer_in_batches_as_one_by_one(
     assert_batch_equals_one_by_one(fused, sections, ids, mask, given)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="generate drops a mask of ones, which c2c.response reads")
 @pytest.mark.parametrize("receiver", FAMILIES)
 def test_a_fused_response_is_answered_in_batches_as_one_by_one(receiver, model, sections) -> None:
     sharer = model(FAMILIES[FAMILIES.index(receiver) - 1], "sharer")

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from c2c import Fuser, FuserConfig, FuserStack, RefusedError, RosettaModel, create_c2c_projector
 from c2c.checkpoint import load_stack, save_stack
+from c2c.contract import describe_model
 from c2c.fuser.config import VARIANTS
 from c2c.fuser.variants import LowRankFuser, ProjectedFuser, create_fuser
 from c2c.kv_cache import layers_of
@@ -66,7 +67,7 @@ def test_a_stack_of_any_variant_survives_a_checkpoint(variant, tiny_model, tmp_p
         opened(fuser)
     stack.force_gates(False)
     stack.only_layers({1})
-    save_stack(stack, tmp_path / "fusers")
+    save_stack(stack, tmp_path / "fusers", receiver=describe_model(receiver), sharer=describe_model(sharer))
     loaded, _ = load_stack(tmp_path / "fusers")
     assert [type(fuser) for fuser in loaded.fusers] == [type(fuser) for fuser in stack.fusers]
     assert [fuser.config for fuser in loaded.fusers] == [fuser.config for fuser in stack.fusers]
