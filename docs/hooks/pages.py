@@ -1,0 +1,106 @@
+"""Pages that are made when the site is built: one for each public name of `c2c`, and the command line's help."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import re
+from typing import Any
+from unittest import mock
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import c2c
+from c2c.cli import main
+
+BESIDE = {
+    "FuserConfig": ["c2c.fuser.config.VARIANTS"],
+    "FuserStack": ["c2c.fuser.stack.Link", "c2c.alignment.layers.terminal", "c2c.alignment.layers.nearest"],
+    "RosettaModel": [
+        "c2c.checkpoint.load_model",
+        "c2c.checkpoint.save_model",
+        "c2c.released.load_released",
+        "c2c.publish.push_model",
+        "c2c.decoding.continue_text",
+        "c2c.kv_cache.hold",
+    ],
+    "SharerCache": ["c2c.contract.check_contract", "c2c.contract.describe_model"],
+    "SharerInput": ["c2c.alignment.tokens.batch_readings", "c2c.alignment.tokens.match_length"],
+    "TokenAligner": ["c2c.alignment.tokens.AlignedPrompt"],
+    "create_c2c_projector": ["c2c.fuser.variants.create_fuser"],
+}
+"""What the docstrings of a public name refer to for their arguments; it is shown on the same page."""
+
+
+def page_of(name: str) -> str:
+    """Where the page of a public name is, from the root of the documentation."""
+    return f"api/{name}.md"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List the pages of the public names in the navigation."""
+    for entry in config.nav or []:
+        if "API" in entry:
+            entry["API"].extend({name: page_of(name)} for name in c2c.__all__)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are not written by hand."""
+    pages = {page_of(name): api_page(name) for name in c2c.__all__}
+    pages |= {"api/index.md": api_index(), "cli.md": cli_page()}
+    for path, content in pages.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def api_page(name: str) -> str:
+    """The page of one public name, as mkdocstrings reads it."""
+    lines = [f"# {name}", "", f"    from c2c import {name}", "", f"::: c2c.{name}"]
+    if not is_described(name):
+        lines += ["    options:", "      show_if_no_docstring: true", "", "The version of the installed package."]
+    for path in BESIDE.get(name, []):
+        lines += ["", f"::: {path}", "    options:", "      show_root_full_path: true"]
+    return "\n".join(lines) + "\n"
+
+
+def is_described(name: str) -> bool:
+    """Whether a public name is a class or function, and so has a docstring of its own."""
+    return inspect.isclass(getattr(c2c, name)) or inspect.isfunction(getattr(c2c, name))
+
+
+def api_index() -> str:
+    """The list of all public names with the first sentence of each."""
+    rows = [f"| [`{name}`]({name}.md) | {first_sentence(name)} |" for name in c2c.__all__]
+    head = ["# Public names", "", "All can be imported from `c2c`, and are loaded when they are first used.", ""]
+    return "\n".join([*head, "| name | what it is |", "| --- | --- |", *rows]) + "\n"
+
+
+def first_sentence(name: str) -> str:
+    """Of the docstring, on one line and without the markup that Markdown does not know."""
+    text: Any = inspect.getdoc(getattr(c2c, name)) if is_described(name) else "The version of the installed package."
+    paragraph = " ".join((text or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", paragraph)[0].replace("``", "`").replace("|", "\\|")
+
+
+def cli_page() -> str:
+    """What ``c2c --help`` and each sub-command's help print."""
+    whole = help_of()
+    names = re.findall(r"[\w-]+", whole[whole.index("{") + 1 : whole.index("}")])
+    parts = ["# Command line", "", "A refusal ends with exit code 2 and one line: the rule, the value received, the remedy."]
+    parts += ["", "```text", whole.strip(), "```"]
+    for name in names:
+        parts += ["", f"## c2c {name}", "", "```text", help_of(name).strip(), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def help_of(*command: str) -> str:
+    """The help that one command prints, at the same width on every machine."""
+    printed = io.StringIO()
+    plain = {"COLUMNS": "100", "NO_COLOR": "1"}
+    with mock.patch.dict(os.environ, plain), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*command, "--help"])
+    return printed.getvalue()
