@@ -2,6 +2,7 @@
 # make test    set-up and the test suite
 # make verify  every committed number recomputed from its per-question records; needs no torch
 # make lint    ruff, mypy, snakefmt, snakemake --lint
+# make docs    the documentation, as site/index.html; make docs-serve shows it while it is written
 # make setup   the environment alone; make lock, make clean: see below
 
 PYTHON ?= python3.11
@@ -16,10 +17,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke test lint format verify lock clean
+.PHONY: help setup smoke test lint format docs docs-serve verify lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
@@ -58,6 +59,13 @@ format: $(STAMP)
 	ruff format .
 	snakefmt Snakefile workflow
 
+# Each warning is an error (`strict` in mkdocs.yml). The variable silences an advertisement, not a warning.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
+docs-serve: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs serve
+
 # The full environment is used where it exists; otherwise four packages at their locked versions are enough.
 verify:
 	@if test -e $(STAMP); then $(BIN)/python -m paper.verify; \
@@ -80,4 +88,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) $(SMALL_VENV) .venv-lock .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf site $(VENV) $(SMALL_VENV) .venv-lock .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info

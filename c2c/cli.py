@@ -68,7 +68,8 @@ def _add_train(commands: Any) -> None:
     for setting in fields(TrainingConfig):
         flag = "--" + setting.name.replace("_", "-")
         kind = type(setting.default)
-        parser.add_argument(flag, type=kind, default=setting.default, help=setting.metadata["help"])
+        told = setting.metadata["help"] + " (default: %(default)s)"
+        parser.add_argument(flag, type=kind, default=setting.default, help=told)
     parser.set_defaults(command=_train)
 
 

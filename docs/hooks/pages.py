@@ -35,6 +35,12 @@ BESIDE = {
 """What the docstrings of a public name refer to for their arguments; it is shown on the same page."""
 
 
+INHERITED = {"RosettaModel": ["receiver", "sharers", "stack", "restricted", "prefill"]}
+"""What users need of the classes beneath a public one."""
+
+VERSION = "The version of the installed package."
+
+
 def page_of(name: str) -> str:
     """Where the page of a public name is, from the root of the documentation."""
     return f"api/{name}.md"
@@ -59,11 +65,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def api_page(name: str) -> str:
     """The page of one public name, as mkdocstrings reads it."""
-    lines = [f"# {name}", "", f"    from c2c import {name}", "", f"::: c2c.{name}"]
+    lines = [f"::: c2c.{name}", "    options:", "      heading_level: 1"]
+    if name in INHERITED:
+        lines.append(f"      inherited_members: [{', '.join(INHERITED[name])}]")
     if not is_described(name):
-        lines += ["    options:", "      show_if_no_docstring: true", "", "The version of the installed package."]
+        lines += ["      show_if_no_docstring: true", "", VERSION]
     for path in BESIDE.get(name, []):
-        lines += ["", f"::: {path}", "    options:", "      show_root_full_path: true"]
+        lines += ["", f"::: {path}"]
     return "\n".join(lines) + "\n"
 
 
@@ -81,7 +89,7 @@ def api_index() -> str:
 
 def first_sentence(name: str) -> str:
     """Of the docstring, on one line and without the markup that Markdown does not know."""
-    text: Any = inspect.getdoc(getattr(c2c, name)) if is_described(name) else "The version of the installed package."
+    text: Any = inspect.getdoc(getattr(c2c, name)) if is_described(name) else VERSION
     paragraph = " ".join((text or "").split("\n\n")[0].split())
     return re.split(r"(?<=\.)\s", paragraph)[0].replace("``", "`").replace("|", "\\|")
 
@@ -90,8 +98,8 @@ def cli_page() -> str:
     """What ``c2c --help`` and each sub-command's help print."""
     whole = help_of()
     names = re.findall(r"[\w-]+", whole[whole.index("{") + 1 : whole.index("}")])
-    parts = ["# Command line", "", "A refusal ends with exit code 2 and one line: the rule, the value received, the remedy."]
-    parts += ["", "```text", whole.strip(), "```"]
+    refusal = "A refusal ends with exit code 2 and one line: the rule, the value received, the remedy."
+    parts = ["# Command line", "", refusal, "", "```text", whole.strip(), "```"]
     for name in names:
         parts += ["", f"## c2c {name}", "", "```text", help_of(name).strip(), "```"]
     return "\n".join(parts) + "\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,3 +74,40 @@ def pages(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS / "hooks"))
     monkeypatch.delitem(sys.modules, "pages", raising=False)
     return __import__("pages")
+
+
+def test_each_public_name_has_a_page_and_each_page_a_public_name(pages) -> None:
+    made = {pages.page_of(name): name for name in c2c.__all__}
+    assert len(made) == len(c2c.__all__)
+    assert all(f"::: c2c.{name}\n" in pages.api_page(name) for name in c2c.__all__)
+    assert not [page for page in PAGES if page.is_relative_to(DOCS / "api")], "these pages are made, not written"
+    assert set(pages.BESIDE) <= set(c2c.__all__)
+    assert all(f"[`{name}`]({name}.md)" in pages.api_index() for name in c2c.__all__)
+
+
+def test_each_public_name_says_in_one_sentence_what_it_is(pages) -> None:
+    assert not [name for name in c2c.__all__ if not pages.first_sentence(name).endswith(".")]
+
+
+def test_the_page_of_the_command_line_shows_each_command_with_its_help(pages, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    page = pages.cli_page()
+    for command in ("fetch", "train", "generate", "score", "latency"):
+        assert f"## c2c {command}\n" in page
+    assert "--sharer-cache SHARER_CACHE" in page and "own, or zeroed" in page
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path) -> None:
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all((site / "api" / f"{name}.html").is_file() for name in c2c.__all__)
+    assert not (site / "hooks").exists()
+    returned = re.sub(r"<[^>]+>|\s+", " ", (site / "api" / "RosettaModel.html").read_text(encoding="utf-8"))
+    assert re.search(r"Tensor\s+–\s+\(B, N \+ new\)\s+int64: the prompt", returned), "a colon in Returns is prose"
+    fetched = re.compile(r"<(?:script|link|img)[^>]*(?:src|href)=\"?(?:https?:)?//", flags=re.IGNORECASE)
+    found = [page.name for page in site.rglob("*.html") if fetched.search(page.read_text(encoding="utf-8"))]
+    assert not found
