@@ -19,6 +19,7 @@ from c2c.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+GUIDE = DOCS / "guides" / "your-own-pair.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 SHOWN = re.compile(r"# → (.*)$", flags=re.MULTILINE)
@@ -62,8 +63,10 @@ def test_what_a_page_runs_prints_what_the_page_says(page, capsys) -> None:
 
 @pytest.mark.slow
 def test_the_pair_of_the_guide_communicates_and_its_controls_do_not() -> None:
-    for _, names in run_blocks(DOCS / "guides" / "your-own-pair.md"):
+    for _, names in run_blocks(GUIDE):
         right = names.get("right")
+    (shown,) = re.findall(r"```json\n(.*)\n```", GUIDE.read_text(encoding="utf-8"))
+    assert Path("train.jsonl").read_text().splitlines()[0] == shown
     assert right["c2c"] > 0.8
     assert max(share for method, share in right.items() if method != "c2c") < 0.35
     assert set(right) == {"receiver", "c2c", "c2c_deranged", "c2c_zeroed", "adapter"}
