@@ -100,7 +100,7 @@ class TokenAligner:
         if self.alignment == "span" and not self.identical:
             return self._align_spans(prompt)
         prefix = ids[:-1]
-        theirs = prefix if self.identical else [self._reencode(token) for token in prefix]
+        theirs = [self.reencode(token) for token in prefix]
         return AlignedPrompt(ids, theirs, list(range(len(prefix))))
 
     def _align_spans(self, prompt: str) -> AlignedPrompt:
@@ -131,13 +131,15 @@ class TokenAligner:
                 return sharer_ids.index(theirs)
         return UNMATCHED
 
-    def _reencode(self, token: int) -> int:
+    def reencode(self, token: int) -> int:
+        """The Sharer's id for one Receiver id, as ``first`` and ``longest`` choose it (spec §4, token level)."""
+        if self.identical:
+            return token
         if token not in self._reencoded:
             self._reencoded[token] = self._reencode_new(token)
         return self._reencoded[token]
 
     def _reencode_new(self, token: int) -> int:
-        """The Sharer's id for one Receiver id, as the reference finds it (spec §4, token level)."""
         unknown = self.sharer.unk_token_id if self.sharer.unk_token_id is not None else 0
         if token in self.receiver.all_special_ids:
             return self._special(token, unknown)
