@@ -39,7 +39,7 @@ def chats(chat_receiver, chat_sharer) -> dict[str, list]:
 
 @pytest.fixture
 def models(tiny_model, chat_receiver, chat_sharer, open_gates) -> RosettaModel:
-    """A Receiver and a Sharer for the two tokenizers, with open gates, in double precision: what differs is not rounding."""
+    """A Receiver and a Sharer for the two tokenizers, with open gates, in doubles: no difference is rounding."""
     torch.manual_seed(3)
     receiver = tiny_model("qwen3", vocab=len(chat_receiver))
     sharer = tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=len(chat_sharer), seed=1)

@@ -28,6 +28,7 @@ FLOORS = {
     "c2c.checkpoint": 4,
     "c2c.released": 4,
     "c2c.pair": 4,
+    "c2c.chat": 5,
     "c2c.training": 5,
     "c2c.analysis": 6,
     "c2c.evaluation": 6,
