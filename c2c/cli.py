@@ -61,7 +61,9 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser("train", help="train the Fusers of one pair")
     _add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
-    parser.add_argument("--data", type=Path, required=True, help="training set (JSON lines: id, prompt, response)")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="training set (JSON lines: id, prompt and response, or messages)"
+    )
     parser.add_argument("--validation", type=Path, required=True, help="validation set, same format")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")

@@ -79,7 +79,7 @@ class ChatAligner:
             character. ``first``, ``longest``: inside messages it reads the Receiver's, re-encoded (spec §4).
 
     Raises:
-        RefusedError: If the alignment is unknown, or a tokenizer gives no character offsets.
+        RefusedError: If the alignment is unknown, or ``span`` is asked of a tokenizer without character offsets.
     """
 
     def __init__(
@@ -87,13 +87,6 @@ class ChatAligner:
     ) -> None:
         self.tokens = TokenAligner(receiver, sharer, alignment)
         self.receiver, self.sharer = ChatTemplate(receiver), ChatTemplate(sharer)
-        for tokenizer in (receiver, sharer):
-            if not tokenizer.is_fast:
-                raise RefusedError(
-                    "Conversations need tokenizers with character offsets",
-                    type(tokenizer).__name__,
-                    "Load the fast tokenizer",
-                )
 
     @property
     def identical(self) -> bool:
@@ -111,8 +104,8 @@ class ChatAligner:
             continue_final_message: End with the last content instead, so that the Receiver continues it.
 
         Raises:
-            RefusedError: If a tokenizer has no chat template, there is no message, a template refuses the
-                conversation, or a content is not found in a rendering.
+            RefusedError: If a tokenizer has no chat template or gives no character offsets, there is no message, a
+                template refuses the conversation, or a content is not found in a rendering.
         """
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
         ours = _tokenise(self.receiver.tokenizer, self.receiver.render(messages, **options))
@@ -146,6 +139,12 @@ class ChatAligner:
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _Tokens:
+    if not tokenizer.is_fast:
+        raise RefusedError(
+            "Conversations need tokenizers with character offsets",
+            type(tokenizer).__name__,
+            "Load the fast tokenizer",
+        )
     encoded = tokenizer(rendering.text, add_special_tokens=False, return_offsets_mapping=True)
     # A blank whose offsets a tokenizer trims away still ends with the blank.
     last = list(accumulate((end - 1 for _, end in encoded["offset_mapping"]), max))

@@ -90,7 +90,8 @@ class ChatTemplate:
     def response(self, messages: Sequence[Message]) -> str:
         """What the last turn adds to the rendering of the turns before it, up to the end of the turn.
 
-        Blanks after the end of the turn open the next one, and are left out.
+        Blanks after the end of the turn open the next one, and are left out. Where the template ends a turn with
+        nothing, the tokenizer's end token does.
 
         Raises:
             RefusedError: As `render`, or if the template changes the turns before it when it is added.
@@ -103,7 +104,7 @@ class ChatTemplate:
                 "Use a chat template whose generation prompt opens the assistant's turn as the turn itself does",
             )
         end = max((span.end for span in whole.spans if span.message == len(messages) - 1), default=len(before))
-        return whole.text[len(before) : end] + whole.text[end:].rstrip()
+        return whole.text[len(before) : end] + (whole.text[end:].rstrip() or self.tokenizer.eos_token or "")
 
     def _write(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from c2c import kv_cache
 from c2c.rosetta import RosettaModel
-from c2c.sections import read_sections
+from c2c.sections import Section, read_sections
 from c2c.training.data import Batch
-from c2c.types import HALVES
+from c2c.types import HALVES, KeyValue
 
 COLUMNS = ("layer", "half", "gate_logit", "open", "weight_mean", "weight_low", "weight_high")
 
 
 def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
-    """One row a Receiver layer and half, with its gate and its weights over the prefix tokens of `batches`.
+    """One row a Receiver layer and half, with its gate and its weights over the fused tokens of `batches`.
 
     Args:
         model: A Receiver with one Sharer.
@@ -52,14 +53,29 @@ def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
 
 @torch.no_grad()
 def _weights(model: RosettaModel, batch: Batch) -> dict[tuple[int, str], Tensor]:
-    """Weights of unpadded, matched prefix tokens, flat, for each layer and half of a weighted stack."""
-    stack, device = model.stacks[0], model.receiver.device
-    ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
-    prefix = read_sections(batch.kv_cache_index, ids, 1)[0]
-    given = batch.sharer_input.to(device)
-    sharer = kv_cache.take_tokens(model.read_sharer(0, given), given.token_map[:, : prefix.end].clamp(min=0))
-    receiver = kv_cache.layers_of(model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix))
-    counted = (mask[:, : prefix.end] > 0) & (given.token_map[:, : prefix.end] >= 0)
+    """Weights of unpadded, matched tokens of the fused sections, flat, for each layer and half of a weighted stack."""
+    device = model.receiver.device
+    ids, mask, given = batch.input_ids.to(device), batch.attention_mask.to(device), batch.sharer_input.to(device)
+    readings = {0: (model.read_sharer(0, given), given.token_map)}
+    found: dict[tuple[int, str], list[Tensor]] = {}
+    cache = None
+    for section in read_sections(batch.kv_cache_index, ids, 1)[:-1]:
+        cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), cache, section)
+        if section.sharers:
+            for key, weights in _section_weights(model, cache, section, readings[0], mask).items():
+                found.setdefault(key, []).append(weights)
+            cache = model.fuse(cache, section, readings)
+    return {key: torch.cat(parts) for key, parts in found.items()}
+
+
+def _section_weights(
+    model: RosettaModel, cache: Cache, section: Section, reading: tuple[list[KeyValue], Tensor], mask: Tensor
+) -> dict[tuple[int, str], Tensor]:
+    stack, columns = model.stacks[0], slice(section.start, section.end)
+    places = reading[1][:, columns]
+    sharer = kv_cache.take_tokens(reading[0], places.clamp(min=0))
+    receiver = [(keys[:, :, columns], values[:, :, columns]) for keys, values in kv_cache.layers_of(cache)]
+    counted = (mask[:, columns] > 0) & (places >= 0)
     found: dict[tuple[int, str], Tensor] = {}
     for layer, link in stack.links.items():  # type: ignore[union-attr,operator]
         fuser = stack.fuser_of(layer)  # type: ignore[operator]
