@@ -210,6 +210,19 @@ def test_a_template_whose_words_depend_on_a_content_is_searched_between_its_own_
     assert all(chat.text[: span.start].endswith(" user>") for span in chat.spans)
 
 
+def test_a_content_that_the_template_itself_says_before_is_found_at_its_own_place(chat_receiver) -> None:
+    example = "<|open|>user\nred<|close|>\n" * 3
+    chat = ChatTemplate(with_template(chat_receiver, example + chat_receiver.chat_template)).render(turns("red"))
+    assert chat.spans[0].start == len(example) + len("<|open|>user\n")
+
+
+def test_of_a_content_that_a_template_repeats_the_first_place_is_its_section(chat_receiver, chat_sharer) -> None:
+    twice = with_template(chat_receiver, "{% for m in messages %}({{ m.content }}) again: {{ m.content }}.{% endfor %}")
+    chat = ChatAligner(twice, chat_sharer).align(turns("red", "oslo"))
+    assert fused_texts(twice, chat) == ["red", "oslo"]
+    assert twice.decode(chat.receiver_ids) == "(red) again: red.(oslo) again: oslo."
+
+
 def test_messages_that_a_template_moves_are_matched_all_the_same(chat_receiver, chat_sharer) -> None:
     backwards = with_template(chat_sharer, "{% for m in messages | reverse %}({{ m.content }}){% endfor %}")
     chat = ChatAligner(chat_receiver, backwards).align(turns("red", "oslo"))

@@ -111,6 +111,17 @@ def test_the_gates_table_counts_the_fused_tokens_of_all_sections(trainer) -> Non
         assert together["weight_mean"][row] == pytest.approx(mean, rel=1e-5)
 
 
+def test_the_weights_of_a_later_section_are_those_after_the_earlier_ones_were_fused(trainer) -> None:
+    batch = trainer.collate(trainer.training[2:3])
+    opened = gate_table(trainer.model, [batch])["weight_mean"]
+    for fuser in trainer.model.stacks[0].fusers:
+        for half in HALVES:
+            fuser.gate_logit(half).data.fill_(-1.0)
+    closed = gate_table(trainer.model, [batch])["weight_mean"]
+    assert closed[0] == pytest.approx(opened[0])
+    assert abs(closed.iloc[-1] - opened.iloc[-1]) > 1e-4
+
+
 @pytest.mark.parametrize(
     ("line", "rule"),
     [
