@@ -243,7 +243,7 @@ class RosettaModel(FusedPrefill):
         sections = self._sections(kv_cache_index, input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._check_generation(sections, input_ids, mask, max_new_tokens, cache)
-        check_options(len(input_ids), do_sample, options)
+        check_options(len(input_ids), max_new_tokens, do_sample, options)
         fused_response = bool(sections[-1].sharers)
         read = self.read_prompt(
             sections, input_ids, mask, kv_cache.positions_of(mask), sharer_inputs, keep_unfused=fused_response

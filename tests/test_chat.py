@@ -118,7 +118,7 @@ def test_options_reach_generation(pipe, monkeypatch) -> None:
 
 def test_a_stream_of_several_conversations_is_refused(pipe) -> None:
     with pytest.raises(RefusedError, match="A streamer follows one row"):
-        pipe(["red", "blue"], streamer=TextIteratorStreamer(pipe.pair.receiver.tokenizer))
+        pipe(["red", "blue"], max_new_tokens=2, streamer=TextIteratorStreamer(pipe.pair.receiver.tokenizer))
 
 
 def test_a_final_message_is_continued(pipe) -> None:
