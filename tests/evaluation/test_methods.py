@@ -10,6 +10,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
 from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.tasks import load_tasks
 from tests.evaluation.conftest import ask
 
 
