@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from c2c.fuser.stack import FuserStack
     from c2c.rosetta import RosettaModel, create_c2c_projector
     from c2c.sections import generate_kv_cache_index
+    from c2c.sharer_cache import SharerCache
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -21,6 +22,7 @@ _HOMES = {
     "FuserStack": "c2c.fuser.stack",
     "RefusedError": "c2c.errors",
     "RosettaModel": "c2c.rosetta",
+    "SharerCache": "c2c.sharer_cache",
     "SharerInput": "c2c.alignment.tokens",
     "TokenAligner": "c2c.alignment.tokens",
     "create_c2c_projector": "c2c.rosetta",
@@ -32,6 +34,7 @@ __all__ = [
     "FuserStack",
     "RefusedError",
     "RosettaModel",
+    "SharerCache",
     "SharerInput",
     "TokenAligner",
     "__version__",

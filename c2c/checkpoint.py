@@ -1,4 +1,4 @@
-"""Own checkpoints: config.json, model.safetensors and a manifest of hashes in one folder a pair."""
+"""Own checkpoints: config.json, model.safetensors, and a manifest of contract and hashes, in one folder a pair."""
 
 from __future__ import annotations
 
@@ -8,48 +8,46 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import hub
+from c2c.contract import PARTS, Contract, Lines, check_contract, describe_fusers, describe_model
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
-from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.fuser.variants import create_fuser
+from c2c.loading import Device, Dtype, as_list, load_described
 from c2c.provenance import file_hash, write_atomically
 from c2c.types import CacheShape
 
 if TYPE_CHECKING:
     from c2c.rosetta import RosettaModel
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
 
 
-def as_list(value: Any) -> list[Any]:
-    """A list of `value`, or `value` itself as a list if it is a sequence of things."""
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
-
-
-def load_causal_model(source: PreTrainedModel | str | Path, dtype: str = "float32") -> PreTrainedModel:
-    """A frozen causal model in eval mode: `source` itself if it is one, else loaded from where `source` resolves to."""
-    if isinstance(source, PreTrainedModel):
-        return source
-    model = AutoModelForCausalLM.from_pretrained(hub.resolve(source), dtype=getattr(torch, dtype))
-    return model.eval().requires_grad_(False)
-
-
-def save_stack(stack: FuserStack, folder: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
+def save_stack(
+    stack: FuserStack,
+    folder: str | Path,
+    *,
+    receiver: Lines,
+    sharer: Lines,
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Save one pair's Fusers; the manifest comes last, so a folder without one is unfinished.
 
     Args:
         stack: The Fusers with their links.
         folder: Created if it does not exist.
-        about: What a reader must know: models with revisions, recipe, alignment, seed.
+        receiver: Lines of the Receiver, as `c2c.contract.describe_model` gives them.
+        sharer: Lines of the Sharer.
+        about: What else a reader must know: recipe, alignment, training settings, seed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     config = {
         "format": FORMAT,
         "sharer": stack.sharer._asdict(),
@@ -61,70 +59,124 @@ def save_stack(stack: FuserStack, folder: str | Path, *, about: Mapping[str, Any
     write_atomically(folder / CONFIG, json.dumps(config, indent=1) + "\n")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in stack.state_dict().items()}
     save_file(state, folder / WEIGHTS)
-    hashes = {name: file_hash(folder / name) for name in (CONFIG, WEIGHTS)}
-    write_atomically(folder / MANIFEST, json.dumps({"format": FORMAT, "sha256": hashes}, indent=1) + "\n")
+    manifest = {
+        "format": FORMAT,
+        "contract": {"receiver": receiver, "sharer": sharer, "fuser": describe_fusers(stack)},
+        "sha256": {name: file_hash(folder / name) for name in (CONFIG, WEIGHTS)},
+    }
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest.json of a checkpoint, after its files have been checked against it.
+
+    Raises:
+        RefusedError: If a file is missing or changed, the format is another one, or the contract lacks a line.
+    """
+    folder = Path(folder)
+    for name in (MANIFEST, CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise RefusedError(f"A fuser folder must hold {name}", str(folder), "Train it to the end, or copy it whole")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise RefusedError(f"{MANIFEST} must be JSON", str(error), "Copy the folder again") from error
+    if manifest.get("format") != FORMAT:
+        raise RefusedError(
+            f"A fuser folder must have format {FORMAT}",
+            manifest.get("format"),
+            "Train the fuser again, since format 1 does not say for which models it is"
+            if manifest.get("format") == 1
+            else "Use a matching version of this package",
+        )
+    for name in (CONFIG, WEIGHTS):
+        found = file_hash(folder / name)
+        if found != manifest.get("sha256", {}).get(name):
+            raise RefusedError(f"{name} must be the file that the manifest names", found, "Copy the folder again")
+    _check_whole(manifest.get("contract", {}))
+    return manifest
+
+
+def _check_whole(contract: Contract) -> None:
+    missing = [
+        f"{part}.{line}" for part, lines in PARTS.items() for line in lines if line not in contract.get(part, {})
+    ]
+    if missing:
+        raise RefusedError(
+            "The contract of a checkpoint must hold every line", f"no {', '.join(missing)}", "Copy the folder again"
+        )
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The config.json of a checkpoint, after its files have been checked against the manifest.
 
     Raises:
-        RefusedError: If a file is missing or changed, or the format is unknown.
+        RefusedError: As `read_manifest`.
     """
-    folder = Path(folder)
-    for name in (MANIFEST, CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise RefusedError(f"A fuser folder must hold {name}", str(folder), "Train it to the end, or copy it whole")
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if manifest.get("format") != FORMAT:
-        raise RefusedError(
-            f"A fuser folder must have format {FORMAT}", manifest.get("format"), "Use a matching version"
-        )
-    for name, expected in manifest["sha256"].items():
-        found = file_hash(folder / name)
-        if found != expected:
-            raise RefusedError(f"{name} must be the file that the manifest names", found, "Copy the folder again")
-    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    read_manifest(folder)
+    return json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
 
 
 def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
-    """The Fusers that `save_stack` saved, in eval mode, and what was said about them.
+    """The Fusers that `save_stack` saved, in eval mode, and what was said about them; for no model in particular.
 
     Raises:
-        RefusedError: If a file is missing, changed or does not fit.
+        RefusedError: If a file is missing or changed.
     """
+    stack, about, _ = _load(Path(folder))
+    return stack, about
+
+
+def _load(folder: Path) -> tuple[FuserStack, dict[str, Any], Contract]:
     from c2c.released import check_names
 
-    folder = Path(folder)
-    config = read_config(folder)
+    contract = read_manifest(folder)["contract"]
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     stack = FuserStack(CacheShape(**config["sharer"]), CacheShape(**config["receiver"]))
-    fusers = [Fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
+    fusers = [create_fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
     stack.fusers.extend(fusers)  # before any link: their numbers name the tensors in the file
     for link in config["links"]:
         stack.link(link["receiver_layer"], link["sharer_layer"], fusers[link["fuser"]])
     state = load_file(folder / WEIGHTS)
     check_names(stack.state_dict(), state, WEIGHTS)
     stack.load_state_dict(state)
-    return stack.eval(), config["about"]
+    return stack.eval(), config["about"], contract
 
 
-def save_model(model: RosettaModel, folder: str | Path) -> None:
+def save_model(
+    model: RosettaModel,
+    folder: str | Path,
+    *,
+    tokenizers: Sequence[PreTrainedTokenizerBase | None] = (),
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Save a RosettaModel's Fusers (its language models are not copied): one Sharer in `folder`, several in
     ``sharer_1/``, ``sharer_2/`` … of it.
 
+    Args:
+        model: The model.
+        folder: Created if it does not exist.
+        tokenizers: The Receiver's and each Sharer's, so that loading can compare them; none are compared if empty.
+        about: What else a reader must know, as in `save_stack`.
+
     Raises:
-        RefusedError: If there is no Sharer, and so no Fuser.
+        RefusedError: If there is no Sharer, and so no Fuser, or there are tokenizers for some models only.
     """
     if not model.sharers:
         raise RefusedError("Only a model with Sharers has Fusers to save", "a Receiver alone", "Add a Sharer")
+    models = [each if isinstance(each, PreTrainedModel) else each.config for each in (model.receiver, *model.sharers)]
+    if tokenizers and len(tokenizers) != len(models):
+        raise RefusedError(
+            f"There must be a tokenizer for each of the {len(models)} models",
+            len(tokenizers),
+            "Pass the Receiver's and each Sharer's, None where there is none",
+        )
+    lines = [describe_model(*each) for each in zip(models, tokenizers or [None] * len(models), strict=True)]
     folders = stack_folders(Path(folder), len(model.stacks))
-    for where, stack, sharer in zip(folders, model.stacks, model.sharers, strict=True):
-        about = {
-            "receiver": getattr(model.receiver, "name_or_path", ""),
-            "sharer": getattr(sharer, "name_or_path", ""),
-            "fusion": model.fusion,
-        }
-        save_stack(stack, where, about=about)  # type: ignore[arg-type]
+    for where, stack, sharer in zip(folders, model.stacks, lines[1:], strict=True):
+        used = {"fusion": model.fusion, "include_response": model.include_response}
+        told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
+        save_stack(stack, where, receiver=lines[0], sharer=sharer, about=told)  # type: ignore[arg-type]
 
 
 def stack_folders(folder: Path, sharers: int) -> list[Path]:
@@ -133,28 +185,89 @@ def stack_folders(folder: Path, sharers: int) -> list[Path]:
 
 
 def load_model(
-    source: str | Path | Sequence[str | Path], *, receiver: Any, sharers: Any, fusion: str | None = None
+    source: str | Path | Sequence[str | Path],
+    *,
+    receiver: Any,
+    sharers: Any,
+    fusion: str | None = None,
+    include_response: bool | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    dtype: Dtype | None = None,
+    device: Device | None = None,
+    override: Sequence[str] = (),
 ) -> RosettaModel:
-    """A RosettaModel from what `save_model` saved.
+    """A RosettaModel from what `save_model` or ``c2c train`` saved, for the models that the contract names.
 
     Args:
-        source: The folder, or one folder a Sharer.
-        receiver: The Receiver, or where it is.
-        sharers: The Sharers, or where they are.
-        fusion: As the checkpoint says if None.
+        source: The folder or hub id, or one a Sharer.
+        receiver: The Receiver: a model, a `c2c.loading.LoadedModel` (then its tokenizer is compared too), or where
+            both are: folder, model manifest, hub id.
+        sharers: The Sharers, as `receiver`, or the config of one that runs elsewhere.
+        fusion: ``sequential`` or ``parallel``; as the checkpoint says if None.
+        include_response: Whether the response is fused too; as the checkpoint says if None.
+        revision: Hub revision of `source`.
+        subfolder: Folder inside `source`.
+        dtype: Of models that are loaded here (fp32 if None); the Fusers take the Receiver's.
+        device: Of models that are loaded here (CPU if None); the Fusers go to the Receiver's.
+        override: Lines of the contract that may differ, by name; see `c2c.contract.check_contract`.
+
+    Returns:
+        The model in eval mode. Its `contract_check` says which differences were accepted or noted.
 
     Raises:
-        RefusedError: If a file is missing or changed, or the Fusers do not fit the models.
+        RefusedError: If a file is missing or changed, or the models are not those of the contract, line by line.
+    """
+    named = as_list(sharers)
+    folders = [hub.resolve(each, revision, subfolder=subfolder) for each in as_list(source)]
+    if len(folders) == 1:
+        folders = stack_folders(folders[0], len(named))
+    if len(folders) != len(named):
+        raise RefusedError(
+            "Each Sharer needs one FuserStack", f"{len(named)} and {len(folders)}", "Pass one folder a Sharer"
+        )
+    for folder in folders:
+        read_manifest(folder)  # before any language model is loaded
+    described = [load_described(each, dtype, device) for each in (receiver, *named)]
+    options = {"fusion": fusion, "include_response": include_response}
+    return assemble(folders, described, override=override, **options)[0]  # type: ignore[arg-type]
+
+
+def assemble(
+    folders: Sequence[Path],
+    described: Sequence[tuple[Any, Lines]],
+    *,
+    fusion: str | None = None,
+    include_response: bool | None = None,
+    override: Sequence[str] = (),
+) -> tuple[RosettaModel, list[dict[str, Any]]]:
+    """A RosettaModel of loaded models and saved Fusers, and what was said about each of these.
+
+    Args:
+        folders: Fusers of each Sharer.
+        described: The Receiver, then each Sharer, with their lines.
+        fusion: As in `load_model`.
+        include_response: As in `load_model`.
+        override: As in `load_model`.
+
+    Raises:
+        RefusedError: As in `load_model`.
     """
     from c2c.rosetta import RosettaModel
 
-    models = [load_causal_model(sharer) for sharer in as_list(sharers)]
-    folders = as_list(source)
-    if len(folders) == 1:
-        folders = stack_folders(Path(folders[0]), len(models))
-    answering = load_causal_model(receiver)
-    loaded = [load_stack(folder) for folder in folders]
-    for stack, _ in loaded:
-        stack.to(answering.device, answering.dtype)
-    fusion = fusion or loaded[0][1].get("fusion", "sequential")
-    return RosettaModel.of_stacks(answering, models, [stack for stack, _ in loaded], fusion=fusion).eval()
+    (receiver, lines), sharers = described[0], described[1:]
+    loaded = [_load(folder) for folder in folders]
+    for stack, _, _ in loaded:
+        stack.to(receiver.device, receiver.dtype)
+    found = [
+        {"receiver": lines, "sharer": sharer, "fuser": describe_fusers(stack)}
+        for (_, sharer), (stack, _, _) in zip(sharers, loaded, strict=True)
+    ]
+    check = check_contract([contract for _, _, contract in loaded], found, override)
+    said = loaded[0][1]
+    fusion = fusion or said.get("fusion", "sequential")
+    response = bool(said.get("include_response")) if include_response is None else include_response
+    stacks, models = [stack for stack, _, _ in loaded], [model for model, _ in sharers]
+    model = RosettaModel.of_stacks(receiver, models, stacks, fusion=fusion, include_response=response).eval()
+    model.contract_check = check
+    return model, [about for _, about, _ in loaded]

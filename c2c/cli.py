@@ -92,6 +92,13 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
         "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
     )
     parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
+    parser.add_argument(
+        "--accept-difference",
+        nargs="+",
+        default=[],
+        metavar="LINE",
+        help="lines of the fuser's contract in which these models may differ from those it was trained for",
+    )
 
 
 def _benchmarks(given: Sequence[str]) -> dict[str, Path]:
@@ -126,7 +133,7 @@ def _generate(options: argparse.Namespace) -> None:
     inputs = [path for path in map(Path, (run.receiver, run.sharer, run.fuser)) if str(path) != "." and path.exists()]
     settings = {name: getattr(options, name) for name in names if name not in ("tasks", "output")}
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
-        records = generate(run)
+        records = generate(run, notes)
         notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
 
 
@@ -164,8 +171,8 @@ def _latency(options: argparse.Namespace) -> None:
     values = {name: getattr(options, name) for name in names} | {"benchmarks": _benchmarks(options.benchmarks)}
     run = LatencyRun(**values)
     settings = {name: getattr(options, name) for name in names if name not in ("tasks", "output")}
-    with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings):
-        measure_pair(run)
+    with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings) as notes:
+        measure_pair(run, notes)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,11 +12,16 @@ from torch import Tensor
 from transformers import (
     Cache,
     GenerationConfig,
+    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
 )
+from transformers.generation.streamers import BaseStreamer
+
+from c2c.errors import RefusedError, check_choice
+from c2c.penalties import penalties_of
 
 
 class StopAtText(StoppingCriteria):
@@ -60,21 +65,54 @@ def end_tokens(model: PreTrainedModel) -> list[int]:
     return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [int(found)]
 
 
-def generation_config(
-    model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **sampling: Any
-) -> GenerationConfig:
-    """Exactly what is asked for: neither the model's own sampling defaults nor the library's apply."""
-    ends = end_tokens(model)
-    pad = getattr(model.generation_config, "pad_token_id", None)
-    pad = pad if pad is not None else getattr(model.config, "pad_token_id", None)
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+PARTS = ("criteria", "processors", "stop_strings", "tokenizer", "streamer")
+OTHER = ("min_new_tokens", "no_repeat_ngram_size", "bad_words_ids", "eos_token_id", "pad_token_id")
+
+
+def check_options(do_sample: bool, options: Mapping[str, Any]) -> None:
+    """Refuse options of generation that are unknown, out of range, or would have no effect.
+
+    Raises:
+        RefusedError: With the option.
+    """
+    for name, value in options.items():
+        check_choice("An option of generation", name, (*SAMPLING, *PENALTIES, *OTHER))
+        if name in SAMPLING and not do_sample:
+            raise RefusedError(
+                f"{name} has an effect only in sampling", value, "Pass do_sample=True, or leave it out for greedy text"
+            )
+    for name in ("temperature", "repetition_penalty"):
+        if not options.get(name, 1.0) > 0:
+            raise RefusedError(f"{name} must be above 0", options[name], "Choose 1.0 for no effect")
+    for name in ("top_p", "min_p"):
+        if not 0 <= options.get(name, 0.5) <= 1:
+            raise RefusedError(f"{name} must be in [0, 1]", options[name], "Choose a probability, such as 0.9")
+
+
+def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **options: Any) -> GenerationConfig:
+    """Exactly what is asked for: neither the model's own sampling defaults nor the library's apply.
+
+    Raises:
+        RefusedError: If `max_new_tokens` is below 1.
+    """
+    if max_new_tokens < 1:
+        raise RefusedError("max_new_tokens must be at least 1", max_new_tokens, "Ask for one token or more")
+    ends = options.pop("eos_token_id", None)
+    ends = end_tokens(model) if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
+    pad = options.pop("pad_token_id", None)
+    for source in (model.generation_config, model.config):
+        pad = getattr(source, "pad_token_id", None) if pad is None else pad
     if do_sample:
-        sampling.setdefault("top_k", 0)  # the library would take 50
+        options.setdefault("top_k", 0)  # the library would take 50
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=do_sample,
         eos_token_id=ends or None,
         pad_token_id=pad if pad is not None else (ends[0] if ends else 0),
-        **sampling,
+        disable_compile=True,
+        **options,
     )
 
 
@@ -101,8 +139,11 @@ def continue_text(
     max_new_tokens: int,
     do_sample: bool = False,
     criteria: Sequence[StoppingCriteria] = (),
-    processors: LogitsProcessorList | None = None,
-    **sampling: Any,
+    processors: Sequence[LogitsProcessor] = (),
+    stop_strings: Sequence[str] = (),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    streamer: BaseStreamer | None = None,
+    **options: Any,
 ) -> Tensor:
     """Generate after `input_ids`, of which the first tokens may be in `cache` already.
 
@@ -115,18 +156,33 @@ def continue_text(
         do_sample: Sample instead of taking the most likely token.
         criteria: transformers' stopping criteria.
         processors: transformers' logits processors.
-        **sampling: ``temperature``, ``top_p``, ``top_k``, ``repetition_penalty`` and the like.
+        stop_strings: A row ends as soon as its new text holds one of them; needs `tokenizer`.
+        tokenizer: Of `model`.
+        streamer: A transformers streamer, for a batch of one: it is handed the prompt, then each token.
+        **options: ``temperature``, ``top_k``, ``top_p``, ``min_p`` (in sampling); ``repetition_penalty``,
+            ``presence_penalty``, ``frequency_penalty`` (over prompt and new text, pads excepted); ``eos_token_id`` (one
+            or several); ``min_new_tokens`` and a few more of transformers' GenerationConfig.
 
     Returns:
         ``(B, N + new)`` int64; rows that ended early are filled with the pad id.
+
+    Raises:
+        RefusedError: If an option is unknown or would have no effect, or a streamer is given a larger batch.
     """
-    settings = generation_config(model, max_new_tokens, do_sample, **sampling)
+    check_options(do_sample, options)
+    if streamer is not None and len(input_ids) > 1:
+        raise RefusedError("A streamer follows one row", f"a batch of {len(input_ids)}", "Stream rows one by one")
+    if stop_strings and tokenizer is None:
+        raise RefusedError("Stop strings need the model's tokenizer", list(stop_strings), "Pass tokenizer=")
+    penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
+    stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
     past = {} if cache is None else {"cache": cache}
-    with _only(model, settings):
+    with _only(model, generation_config(model, max_new_tokens, do_sample, **options)):
         return model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=attention_mask,
-            stopping_criteria=list(criteria),
-            logits_processor=processors,
+            stopping_criteria=[*criteria, *stops],
+            logits_processor=LogitsProcessorList([*penalties, *processors]),
+            streamer=streamer,
             **past,
         )

@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
+from c2c.cache_shape import cache_shape
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
+from c2c.fusion import Aligned, align, fuse_tokens, join_tokens
+from c2c.reading_checks import check_prompt, check_readings
 from c2c.sections import Section
-from c2c.types import FUSIONS, CacheShape, KeyValue
+from c2c.types import FUSIONS, KeyValue
+
+
+class AbsentSharer(nn.Module):
+    """A Sharer that runs elsewhere: its config is known here, its cache is given (`SharerInput.layers`)."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+
+
+class ReadPrompt(NamedTuple):
+    """What the models hold of a prompt's sections but the last.
+
+    Args:
+        cache: The Receiver's fused cache, or None if there is only one section.
+        unfused: T layers ``(B, Ht, n, Dt)`` of the Receiver without any fusion; empty unless asked for.
+        inputs: What each selected Sharer was given, by its number.
+        readings: What each selected Sharer's cache holds: S layers ``(B, Hs, M, Ds)``.
+    """
+
+    cache: Cache | None
+    unfused: list[KeyValue]
+    inputs: dict[int, SharerInput]
+    readings: dict[int, list[KeyValue]]
 
 
 class FusedPrefill(nn.Module):
     """The Receiver's cache of a prompt, fused with what the Sharers read.
 
     Args:
-        model_list: The Receiver first, then the Sharers: causal models whose caches are keys and values.
+        model_list: The Receiver first, then the Sharers: causal models whose caches are keys and values. A Sharer that
+            runs in another process is named by its config; its cache comes with `SharerInput.layers`. Each model may be
+            on a device of its own; Fusers are on the Receiver's.
         fusion: With several Sharers: ``sequential`` (each fuses what the one before left) or ``parallel`` (each reads
             the Receiver's own cache; their changes are added up).
 
@@ -29,15 +59,15 @@ class FusedPrefill(nn.Module):
         RefusedError: If there is no model, the fusion is unknown, or a model's cache is not keys and values.
     """
 
-    def __init__(self, model_list: Sequence[PreTrainedModel], *, fusion: str = "sequential") -> None:
+    def __init__(self, model_list: Sequence[PreTrainedModel | PreTrainedConfig], *, fusion: str = "sequential") -> None:
         super().__init__()
-        if not model_list:
+        if not model_list or isinstance(model_list[0], PreTrainedConfig):
             raise RefusedError("A RosettaModel needs a Receiver", list(model_list), "Pass [receiver, sharer, ...]")
         self.fusion = check_choice("The fusion of several Sharers", fusion, FUSIONS)
-        self.model_list = nn.ModuleList(model_list)
-        receiver = CacheShape.of(model_list[0].config)
-        stacks = [FuserStack(CacheShape.of(sharer.config), receiver) for sharer in model_list[1:]]
-        self.stacks = nn.ModuleList(stacks)
+        models = [AbsentSharer(each) if isinstance(each, PreTrainedConfig) else each for each in model_list]
+        shapes = [cache_shape(model.config) for model in models]
+        self.model_list = nn.ModuleList(models)
+        self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
         self.eval()
 
     @property
@@ -47,8 +77,14 @@ class FusedPrefill(nn.Module):
 
     @property
     def sharers(self) -> list[PreTrainedModel]:
-        """The models whose caches are fused."""
+        """The models whose caches are fused; `AbsentSharer` stands for one that runs elsewhere."""
         return list(self.model_list[1:])  # type: ignore[arg-type]
+
+    def stack(self, sharer: int) -> FuserStack:
+        """The Fusers of one Sharer, by its number from 0."""
+        stack = self.stacks[sharer]
+        assert isinstance(stack, FuserStack)
+        return stack
 
     def train(self, mode: bool = True) -> Self:
         """Set the Fusers' mode; the language models are frozen and stay in eval mode."""
@@ -57,32 +93,70 @@ class FusedPrefill(nn.Module):
             model.eval()
         return self
 
-    def _stack(self, sharer: int) -> FuserStack:
-        stack = self.stacks[sharer]
-        assert isinstance(stack, FuserStack)
-        return stack
+    @contextmanager
+    def restricted(self, *, layers: Sequence[int] | None = None, gates: str = "learned") -> Iterator[Self]:
+        """Inside, only some Receiver layers are fused, or all gates are open or closed.
+
+        Args:
+            layers: Receiver layers that may be fused; all linked ones if None.
+            gates: ``learned``, ``open`` or ``closed``.
+
+        Raises:
+            RefusedError: If a layer does not exist or the name is unknown.
+        """
+        forced = {"learned": None, "open": True, "closed": False}
+        check_choice("The state of the gates", gates, forced)
+        stacks = [self.stack(number) for number in range(len(self.stacks))]
+        try:
+            for stack in stacks:
+                stack.only_layers(layers)
+                stack.force_gates(forced[gates])
+            yield self
+        finally:
+            for stack in stacks:
+                stack.only_layers(None)
+                stack.force_gates(None)
 
     def read_sharer(self, sharer: int, given: SharerInput, position_ids: Tensor | None = None) -> list[KeyValue]:
-        """Run one Sharer over what it is given, without gradients.
+        """Run one Sharer over what it is given, without gradients, or take the cache that is given for it.
 
         Args:
             sharer: Its number, from 0.
-            given: What it reads; a zeroed input does not run the Sharer.
+            given: What it reads; a zeroed input, or one with `layers`, does not run the Sharer.
             position_ids: ``(B, M)`` int64; counted from the mask if None.
 
         Returns:
-            S layers of keys and values ``(B, Hs, M, Ds)``.
+            S layers of keys and values ``(B, Hs, M, Ds)``, on the Sharer's device.
+
+        Raises:
+            RefusedError: If the Sharer runs elsewhere and no cache is given.
         """
-        model = self.sharers[sharer]
         if given.zeroed:
-            like = next(model.parameters())
             batch, tokens = given.input_ids.shape
-            return kv_cache.zeros(self._stack(sharer).sharer, batch, tokens, like)
+            return kv_cache.zeros(self.stack(sharer).sharer, batch, tokens, next(self.receiver.parameters()))
+        if given.layers is not None:
+            return list(given.layers)
+        model = self.running(sharer)
         given = given.to(model.device)
         positions = kv_cache.positions_of(given.attention_mask) if position_ids is None else position_ids
-        positions = positions.to(model.device)
         with torch.no_grad():
-            return kv_cache.layers_of(kv_cache.prefill(model, given.input_ids, given.attention_mask, positions))
+            cache = kv_cache.prefill(model, given.input_ids, given.attention_mask, positions.to(model.device))
+        return kv_cache.layers_of(cache)
+
+    def running(self, sharer: int) -> PreTrainedModel:
+        """A Sharer that is here.
+
+        Raises:
+            RefusedError: If only its config is.
+        """
+        model = self.sharers[sharer]
+        if isinstance(model, AbsentSharer):
+            raise RefusedError(
+                f"Sharer {sharer + 1} runs elsewhere, so its cache must be given",
+                "tokens alone",
+                "Load what it read with c2c.SharerCache.load(folder).as_input(), or pass the model itself",
+            )
+        return model
 
     def read_receiver(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, cache: Cache | None, section: Section
@@ -97,52 +171,58 @@ class FusedPrefill(nn.Module):
             cache,
         )
 
-    def fuse(self, cache: Cache, section: Section, readings: dict[int, tuple[list[KeyValue], Tensor]]) -> Cache:
-        """Replace the Receiver's keys and values of one section by the fused ones.
+    def fuse_tokens(self, own: list[KeyValue], theirs: Mapping[int, Aligned]) -> list[KeyValue]:
+        """Fuse the Receiver's keys and values of some tokens; see `c2c.fusion.fuse_tokens`."""
+        return fuse_tokens({sharer: self.stack(sharer) for sharer in theirs}, self.fusion, own, theirs)
+
+    def read_prompt(
+        self,
+        sections: Sequence[Section],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        sharer_inputs: Sequence[SharerInput] | None = None,
+        *,
+        keep_unfused: bool = False,
+    ) -> ReadPrompt:
+        """Read and fuse all sections but the last one.
+
+        A Sharer that no section selects does not run; one that is selected reads its whole input once, with its own
+        cache un-fused, which equals reading it section by section. Without `sharer_inputs` each reads the Receiver's
+        own tokens at the Receiver's positions.
 
         Args:
-            cache: The Receiver's cache up to the section's end; changed in place.
-            section: Its columns and its Sharers.
-            readings: For each selected Sharer its S layers ``(B, Hs, M, Ds)`` and its token map ``(B, >= end)``.
+            sections: They tile the prompt; see `c2c.sections.read_sections`.
+            input_ids: ``(B, N)`` int64.
+            attention_mask: ``(B, N)``.
+            position_ids: ``(B, N)`` int64.
+            sharer_inputs: One a Sharer.
+            keep_unfused: Also keep what the Receiver's cache holds without any fusion.
 
-        Returns:
-            `cache`.
+        Raises:
+            RefusedError: If what the models are to read does not fit the prompt or their vocabularies.
         """
-        before = kv_cache.layers_of(cache)
-        own = [(keys[:, :, section.start :], values[:, :, section.start :]) for keys, values in before]
-        fused = own
-        for sharer in section.sharers:
-            layers, token_map = readings[sharer]
-            basis = fused if self.fusion == "sequential" else own
-            changed = self._fuse_one(sharer, layers, token_map[:, section.start : section.end], basis)
-            if self.fusion == "sequential":
-                fused = _rounded(changed, own)
-            elif fused is own:
-                fused = changed
-            else:
-                fused = [
-                    (f[0] + (c[0] - o[0]), f[1] + (c[1] - o[1])) for f, c, o in zip(fused, changed, own, strict=True)
-                ]
-        for number, (earlier, new) in enumerate(zip(before, fused, strict=True)):
-            if new is not own[number]:
-                kept = (earlier[0][:, :, : section.start], earlier[1][:, :, : section.start])
-                kv_cache.set_layer(cache, number, _join_tokens(kept, new) if section.start else new)
-        return cache
-
-    def _fuse_one(
-        self, sharer: int, layers: list[KeyValue], token_map: Tensor, receiver: list[KeyValue]
-    ) -> list[KeyValue]:
-        taken = kv_cache.take_tokens(layers, token_map.clamp(min=0))
-        here, dtype = receiver[0][0].device, receiver[0][0].dtype
-        taken = [(keys.to(here, dtype), values.to(here, dtype)) for keys, values in taken]
-        fused = self._stack(sharer)(taken, receiver)
-        matched = (token_map >= 0).to(here)[:, None, :, None]
-        if bool(matched.all()):
-            return fused
-        return [
-            new if new is old else (torch.where(matched, new[0], old[0]), torch.where(matched, new[1], old[1]))
-            for new, old in zip(fused, receiver, strict=True)
-        ]
+        check_prompt(input_ids, attention_mask, position_ids, self.receiver.config.get_text_config().vocab_size)
+        given = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
+        readings = {
+            sharer: self.read_sharer(
+                sharer, each, None if sharer_inputs else position_ids[:, : each.input_ids.shape[1]]
+            )
+            for sharer, each in given.items()
+        }
+        aligned = {sharer: align(readings[sharer], each.token_map) for sharer, each in given.items()}
+        cache: Cache | None = None
+        unfused: list[KeyValue] = []
+        for section in sections[:-1]:
+            cache = self.read_receiver(input_ids, attention_mask, position_ids, cache, section)
+            if keep_unfused and section is sections[0]:
+                unfused = kv_cache.layers_of(cache)
+            if section.sharers:
+                self.fuse_section(cache, section, aligned)
+        if keep_unfused and len(sections) > 2:
+            whole = Section(0, sections[-1].start, ())
+            unfused = kv_cache.layers_of(self.read_receiver(input_ids, attention_mask, position_ids, None, whole))
+        return ReadPrompt(cache, unfused, given, readings)
 
     def prefill(
         self,
@@ -152,95 +232,48 @@ class FusedPrefill(nn.Module):
         position_ids: Tensor,
         sharer_inputs: Sequence[SharerInput] | None = None,
     ) -> Cache | None:
-        """Read and fuse all sections but the last one.
+        """The Receiver's fused cache of all sections but the last, or None if there is only one; see `read_prompt`."""
+        return self.read_prompt(sections, input_ids, attention_mask, position_ids, sharer_inputs).cache
 
-        A Sharer that no section selects does not run; one that is selected reads its whole input once, with its own
-        cache un-fused, which equals reading it section by section. Without `sharer_inputs` each reads the Receiver's
-        own tokens at the Receiver's positions.
-
-        Returns:
-            The Receiver's cache, or None if there is only one section.
-
-        Raises:
-            RefusedError: If what the models are to read does not fit the prompt or their vocabularies.
-        """
-        self._check_prompt(input_ids, attention_mask, position_ids, sharer_inputs)
+    def _inputs(
+        self,
+        sections: Sequence[Section],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        sharer_inputs: Sequence[SharerInput] | None,
+    ) -> dict[int, SharerInput]:
+        """What each selected Sharer reads, checked."""
         selected = sorted({sharer for section in sections for sharer in section.sharers})
-        last_fused = max((section.end for section in sections if section.sharers), default=0)
+        # Of a fused response the tokens come later; the Sharer has to have read the whole prefix before.
+        fused = max((min(section.end, sections[-1].start) for section in sections if section.sharers), default=0)
         if sharer_inputs is None:
-            own = _same_tokens(input_ids[:, :last_fused], attention_mask[:, :last_fused])
-            inputs, positions = {sharer: own for sharer in selected}, position_ids[:, :last_fused]
-        else:
-            inputs, positions = dict(enumerate(sharer_inputs)), None
-        self._check_readings(selected, inputs, input_ids, last_fused)
-        readings = {
-            sharer: (self.read_sharer(sharer, inputs[sharer], positions), inputs[sharer].token_map)
-            for sharer in selected
-        }
-        cache: Cache | None = None
-        for section in sections[:-1]:
-            cache = self.read_receiver(input_ids, attention_mask, position_ids, cache, section)
-            if section.sharers:
-                self.fuse(cache, section, readings)
-        return cache
-
-    def _check_prompt(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, given: Sequence[SharerInput] | None
-    ) -> None:
-        for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
-            if tensor.shape != input_ids.shape:
-                raise RefusedError(
-                    f"{name} must be {tuple(input_ids.shape)}, as input_ids is",
-                    tuple(tensor.shape),
-                    "Pass one value a token of the whole prompt",
-                )
-        if given is not None and len(given) != len(self.sharers):
+            own = SharerInput.of_receiver(input_ids[:, :fused], attention_mask[:, :fused])
+            given = dict.fromkeys(selected, own)
+        elif len(sharer_inputs) != len(self.stacks):
             raise RefusedError(
-                f"sharer_inputs must say what each of the {len(self.sharers)} Sharers reads",
-                f"{len(given)} inputs",
+                f"sharer_inputs must say what each of the {len(self.stacks)} Sharers reads",
+                f"{len(sharer_inputs)} inputs",
                 "Pass one SharerInput a Sharer, in their order",
             )
+        else:
+            given = {sharer: sharer_inputs[sharer] for sharer in selected}
+        vocabularies = [sharer.config.get_text_config().vocab_size for sharer in self.sharers]
+        shapes = [self.stack(number).sharer for number in range(len(self.stacks))]
+        check_readings(selected, given, vocabularies, shapes, len(input_ids), fused, own_tokens=sharer_inputs is None)
+        return given
 
-    def _check_readings(
-        self, selected: Iterable[int], inputs: dict[int, SharerInput], input_ids: Tensor, fused: int
-    ) -> None:
-        for sharer in selected:
-            given, vocabulary = inputs[sharer], self.sharers[sharer].config.vocab_size
-            if given.token_map.shape[0] != input_ids.shape[0] or given.token_map.shape[1] < fused:
-                raise RefusedError(
-                    f"Sharer {sharer + 1}'s token map must cover the {fused} fused tokens of {len(input_ids)} rows",
-                    tuple(given.token_map.shape),
-                    "Align the whole prefix (c2c.alignment.tokens.batch_readings)",
-                )
-            tokens = given.input_ids.shape[1]
-            if int(given.token_map.max()) >= tokens:
-                raise RefusedError(
-                    f"Sharer {sharer + 1}'s token map must point at its {tokens} tokens, or be -1",
-                    int(given.token_map.max()),
-                    "Align the prompt that it reads (c2c.alignment.tokens.batch_readings)",
-                )
-            unknown = given.input_ids[(given.input_ids < 0) | (given.input_ids >= vocabulary)]
-            if unknown.numel():
-                raise RefusedError(
-                    f"Sharer {sharer + 1} knows tokens 0 to {vocabulary - 1}",
-                    int(unknown[0]),
-                    "Give it its own tokens: align them with sharer_inputs",
-                )
+    def fuse_section(self, cache: Cache, section: Section, aligned: Mapping[int, Aligned]) -> None:
+        """Replace the Receiver's keys and values of one section by the fused ones.
 
-
-def _same_tokens(input_ids: Tensor, attention_mask: Tensor) -> SharerInput:
-    batch, tokens = input_ids.shape
-    return SharerInput(input_ids, attention_mask, torch.arange(tokens, device=input_ids.device).expand(batch, -1))
-
-
-def _rounded(fused: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
-    """What the cache would hold of `fused`, which the next Sharer's Fuser reads (reference spec §2.3)."""
-    return [
-        new if new is old else (new[0].to(old[0].dtype), new[1].to(old[1].dtype))
-        for new, old in zip(fused, own, strict=True)
-    ]
-
-
-def _join_tokens(earlier: KeyValue, later: KeyValue) -> KeyValue:
-    keys, values = (torch.cat([old, new.to(old.dtype)], dim=2) for old, new in zip(earlier, later, strict=True))
-    return keys, values
+        Args:
+            cache: The Receiver's, up to the section's end; changed in place.
+            section: Its columns and its Sharers.
+            aligned: For each Sharer what it holds for the prompt's tokens, at least up to the section's end.
+        """
+        before = kv_cache.layers_of(cache)
+        own = kv_cache.last_tokens(before, section.end - section.start)
+        theirs = {sharer: aligned[sharer].columns(section) for sharer in section.sharers}
+        for number, (earlier, new) in enumerate(zip(before, self.fuse_tokens(own, theirs), strict=True)):
+            if new is not own[number]:
+                kept = (earlier[0][:, :, : section.start], earlier[1][:, :, : section.start])
+                kv_cache.set_layer(cache, number, join_tokens(kept, new) if section.start else new)

@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig
 
 from c2c import hub
-from c2c.checkpoint import as_list, load_causal_model
+from c2c.cache_shape import cache_shape
+from c2c.contract import ContractCheck, check_contract
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.loading import Device, Dtype, ModelSource, SharerSource, as_list, identify, load_sharer
+from c2c.released_recipe import ReleasedRecipe, read_recipe
 from c2c.rosetta import RosettaModel
 from c2c.types import CacheShape
 
@@ -44,24 +47,41 @@ WITHOUT_EFFECT = {"dtype", "device", "zero_init"}  # on a fuser whose weights ar
 def load_released(
     source: str | Path | Sequence[str | Path],
     *,
-    receiver: PreTrainedModel | str | Path,
-    sharers: Sequence[PreTrainedModel | str | Path] | PreTrainedModel | str | Path,
+    receiver: ModelSource,
+    sharers: Sequence[SharerSource] | SharerSource,
     subfolder: str | Sequence[str] | None = None,
     revision: str | None = None,
-    fusion: str = "sequential",
+    fusion: str | None = None,
+    include_response: bool | None = None,
+    dtype: Dtype | None = None,
+    device: Device | None = None,
+    override: Sequence[str] = (),
 ) -> RosettaModel:
     """A RosettaModel from fusers as the reference publishes them.
+
+    Their recipe, ``config.json``, names the two models and says nothing else about them: ids are all that can be
+    compared. A model that was built in code has none; that is noted.
 
     Args:
         source: A folder or hub id with the fusers of one pair, or a list of them, one a Sharer.
         receiver: The Receiver, or where it is.
-        sharers: The Sharers, or where they are.
-        subfolder: Folder of the pair inside `source`, for all Sharers or one a Sharer.
+        sharers: The Sharers, or where they are, or the config of one that runs elsewhere.
+        subfolder: Folder of the pair inside `source`, for all Sharers or one a Sharer; only it is downloaded.
         revision: Hub revision of `source`.
-        fusion: ``sequential`` or ``parallel``.
+        fusion: ``sequential`` or ``parallel``; as the recipe says if None.
+        include_response: Whether the response is fused too; as the recipe says if None.
+        dtype: Of models that are loaded here (fp32 if None); the Fusers take the Receiver's.
+        device: Of models that are loaded here (CPU if None); the Fusers go to the Receiver's.
+        override: What may differ from the recipe, by name: ``receiver.id``, ``sharer.id``; with several Sharers
+            ``sharer_1.id``, ``fuser_1.fusion`` and so on.
+
+    Returns:
+        The model in eval mode, with `contract_check`, and `released_settings`: what each recipe says of alignment,
+        response and fusion.
 
     Raises:
-        RefusedError: If files are missing, a name in them is unknown or missing, or a fuser does not fit the models.
+        RefusedError: If files are missing, a name in them is unknown or missing, or a fuser does not fit the models
+            or was trained for others.
     """
     sources, named = as_list(source), as_list(sharers)
     subfolders = [subfolder] * len(sources) if subfolder is None or isinstance(subfolder, str) else list(subfolder)
@@ -71,15 +91,48 @@ def load_released(
             f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(named)} Sharer(s)",
             "Pass lists of the same length",
         )
-    answering, models = load_causal_model(receiver), [load_causal_model(each) for each in named]
-    shape = CacheShape.of(answering.config)
+    folders = [hub.resolve(where, revision, subfolder=inner) for where, inner in zip(sources, subfolders, strict=True)]
+    recipes = [read_recipe(folder) for folder in folders]
+    fusion = fusion or recipes[0].fusion or "sequential"
+    check = _check_recipes(recipes, receiver, named, fusion, override)
+    model = _assemble(folders, [load_sharer(each, dtype, device) for each in (receiver, *named)], fusion)
+    said = bool(recipes[0].settings.get("include_response"))
+    model.include_response = said if include_response is None else include_response
+    model.contract_check = check
+    model.released_settings = [recipe.settings for recipe in recipes]
+    return model
+
+
+def _assemble(folders: Sequence[Path], models: Sequence[Any], fusion: str) -> RosettaModel:
+    receiver, sharers = models[0], models[1:]
+    shape, *shapes = (cache_shape(each if isinstance(each, PreTrainedConfig) else each.config) for each in models)
     stacks = [
-        read_stack(hub.resolve(where, revision) / (inner or ""), sharer=CacheShape.of(model.config), receiver=shape)
-        for where, inner, model in zip(sources, subfolders, models, strict=True)
+        read_stack(folder, sharer=sharer, receiver=shape).to(receiver.device, receiver.dtype)
+        for folder, sharer in zip(folders, shapes, strict=True)
     ]
-    for stack in stacks:
-        stack.to(answering.device, answering.dtype)
-    return RosettaModel.of_stacks(answering, models, stacks, fusion=fusion).eval()
+    return RosettaModel.of_stacks(receiver, sharers, stacks, fusion=fusion).eval()
+
+
+def _check_recipes(
+    recipes: Sequence[ReleasedRecipe],
+    receiver: ModelSource,
+    sharers: Sequence[SharerSource],
+    fusion: str,
+    override: Sequence[str],
+) -> ContractCheck:
+    """Compare what can be known before any model is loaded. One Sharer's caches are fused the same in both fusions."""
+    several = len(recipes) > 1
+    found = [
+        {"receiver": {"id": identify(receiver).id}, "sharer": {"id": identify(sharer).id}, "fuser": {"fusion": fusion}}
+        for sharer in sharers
+    ]
+    check = check_contract([recipe.contract(several) for recipe in recipes], found, override)
+    silent = [
+        f"fusers of Sharer {number}: no config.json says for which models they are"
+        for number, recipe in enumerate(recipes, start=1)
+        if not recipe.found
+    ]
+    return ContractCheck(check.accepted, (*check.noted, *silent))
 
 
 def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> FuserStack:

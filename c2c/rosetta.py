@@ -7,19 +7,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
-from c2c.decoding import continue_text
+from c2c.cache_shape import cache_shape
+from c2c.contract import ContractCheck
+from c2c.decoding import PARTS, check_options, continue_text
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.fuser.variants import create_fuser
 from c2c.prefill import FusedPrefill
-from c2c.sections import read_sections
-from c2c.types import CacheShape
+from c2c.response import ResponseFusion
+from c2c.sections import Section, read_sections
+
+IGNORED = -100
+"""Label of a token that is not supervised, as in transformers."""
 
 
 def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -> Fuser:
@@ -30,7 +36,7 @@ def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -
         target_config: The Receiver's Hugging Face config.
         **fuser: Variant and sizes, as `FuserConfig.between` takes them.
     """
-    return Fuser(FuserConfig.between(CacheShape.of(source_config), CacheShape.of(target_config), **fuser))
+    return create_fuser(FuserConfig.between(cache_shape(source_config), cache_shape(target_config), **fuser))
 
 
 class RosettaModel(FusedPrefill):
@@ -40,6 +46,11 @@ class RosettaModel(FusedPrefill):
         model_list: The Receiver first, then the Sharers: causal models whose caches are keys and values.
         projector_list: Fusers that `set_projector_config` names by number.
         fusion: ``sequential`` or ``parallel``; see `FusedPrefill`.
+        include_response: Fuse the last section and each new token too; see `c2c.response`.
+
+    Attributes:
+        contract_check: Differences from the checkpoint's contract that loading accepted or noted; None if not loaded.
+        released_settings: Of each published fuser that was loaded, what its recipe says of its use.
 
     Raises:
         RefusedError: If there is no model, the fusion is unknown, or a model's cache is not keys and values.
@@ -47,22 +58,27 @@ class RosettaModel(FusedPrefill):
 
     def __init__(
         self,
-        model_list: Sequence[PreTrainedModel],
+        model_list: Sequence[PreTrainedModel | PreTrainedConfig],
         projector_list: Sequence[Fuser] = (),
         *,
         fusion: str = "sequential",
+        include_response: bool = False,
     ) -> None:
         super().__init__(model_list, fusion=fusion)
         self.projector_list = list(projector_list)
+        self.include_response = include_response
+        self.contract_check: ContractCheck | None = None
+        self.released_settings: list[dict[str, Any]] = []
 
     @classmethod
     def of_stacks(
         cls,
         receiver: PreTrainedModel,
-        sharers: Sequence[PreTrainedModel],
+        sharers: Sequence[PreTrainedModel | PreTrainedConfig],
         stacks: Sequence[FuserStack],
         *,
         fusion: str = "sequential",
+        include_response: bool = False,
     ) -> RosettaModel:
         """A RosettaModel with one ready FuserStack a Sharer.
 
@@ -73,7 +89,7 @@ class RosettaModel(FusedPrefill):
             raise RefusedError(
                 "Each Sharer needs one FuserStack", f"{len(sharers)} and {len(stacks)}", "Pass one stack a Sharer"
             )
-        model = cls([receiver, *sharers], fusion=fusion)
+        model = cls([receiver, *sharers], fusion=fusion, include_response=include_response)
         for number, (made, needed) in enumerate(zip(stacks, model.stacks, strict=True), start=1):
             for name in ("sharer", "receiver"):
                 if getattr(made, name) != getattr(needed, name):
@@ -99,11 +115,17 @@ class RosettaModel(FusedPrefill):
 
         return load_model(source, receiver=receiver, sharers=sharers, **options)
 
-    def save_pretrained(self, folder: Any) -> None:
+    def save_pretrained(self, folder: Any, **described: Any) -> None:
         """Save the Fusers; see `c2c.checkpoint.save_model`."""
         from c2c.checkpoint import save_model
 
-        save_model(self, folder)
+        save_model(self, folder, **described)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish the Fusers with a model card; see `c2c.publish.push_model`. Returns the address of the commit."""
+        from c2c.publish import push_model
+
+        return push_model(self, repo_id, **options)
 
     def set_projector_config(
         self,
@@ -128,7 +150,7 @@ class RosettaModel(FusedPrefill):
             raise RefusedError(
                 f"projector_list holds Fusers 0 to {len(self.projector_list) - 1}", projector_idx, "Name one of them"
             )
-        stack = self._stack(source_model_idx - 1)
+        stack = self.stack(source_model_idx - 1)
         stack.link(target_model_layer_idx, source_model_layer_idx, self.projector_list[projector_idx])
         stack.to(self.receiver.device, self.receiver.dtype).train(self.training)
 
@@ -159,11 +181,18 @@ class RosettaModel(FusedPrefill):
         Raises:
             RefusedError: If sections, shapes or token ids do not fit.
         """
-        sections = read_sections(kv_cache_index, input_ids, len(self.stacks))
+        sections = self._sections(kv_cache_index, input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = kv_cache.positions_of(mask) if position_ids is None else position_ids
-        cache = self.prefill(sections, input_ids, mask, positions, sharer_inputs)
-        last = slice(sections[-1].start, sections[-1].end)
+        _check_labels(labels, input_ids, sections[-1])
+        read = self.read_prompt(
+            sections, input_ids, mask, positions, sharer_inputs, keep_unfused=bool(sections[-1].sharers)
+        )
+        last, cache = slice(sections[-1].start, sections[-1].end), read.cache
+        if sections[-1].sharers:
+            response = ResponseFusion(self, read, sections[-1].sharers)
+            response.lay_down(input_ids[:, last], mask, positions[:, last])
+            cache = response.cache
         return self.receiver(
             input_ids=input_ids[:, last],
             attention_mask=mask,
@@ -172,6 +201,9 @@ class RosettaModel(FusedPrefill):
             labels=None if labels is None else labels[:, last],
             use_cache=True,
         )
+
+    def _sections(self, kv_cache_index: Sequence[Tensor], input_ids: Tensor) -> list[Section]:
+        return read_sections(kv_cache_index, input_ids, len(self.stacks), include_response=self.include_response)
 
     @torch.no_grad()
     def generate(
@@ -183,9 +215,13 @@ class RosettaModel(FusedPrefill):
         max_new_tokens: int = 64,
         do_sample: bool = False,
         sharer_inputs: Sequence[SharerInput] | None = None,
+        cache: str = "dynamic",
         **options: Any,
     ) -> Tensor:
         """Fuse the prompt's sections but the last, then let the Receiver write.
+
+        With `include_response` the last section and each new token are fused too: a step costs one forward of each
+        Sharer and two of the Receiver.
 
         Args:
             kv_cache_index: As in `forward`.
@@ -194,17 +230,68 @@ class RosettaModel(FusedPrefill):
             max_new_tokens: Upper bound of new tokens a row.
             do_sample: Sample instead of taking the most likely token.
             sharer_inputs: As in `forward`.
-            **options: As `c2c.decoding.continue_text` takes them.
+            cache: How the Receiver's fused cache is held while it writes: ``dynamic``, ``sliding``, ``static``,
+                ``int8`` or ``int4``; see `c2c.kv_cache.hold`.
+            **options: Sampling, penalties, stop strings, streamer: as `c2c.decoding.continue_text` takes them.
 
         Returns:
             ``(B, N + new)`` int64: the prompt and what was written after it.
 
         Raises:
-            RefusedError: If sections, shapes or token ids do not fit.
+            RefusedError: If sections, shapes, token ids, room or options do not fit.
         """
-        sections = read_sections(kv_cache_index, input_ids, len(self.stacks))
+        sections = self._sections(kv_cache_index, input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        cache = self.prefill(sections, input_ids, mask, kv_cache.positions_of(mask), sharer_inputs)
-        return continue_text(
-            self.receiver, input_ids, mask, cache, max_new_tokens=max_new_tokens, do_sample=do_sample, **options
+        self._check_generation(sections, input_ids, mask, max_new_tokens, cache)
+        check_options(do_sample, {name: value for name, value in options.items() if name not in PARTS})
+        fused_response = bool(sections[-1].sharers)
+        read = self.read_prompt(
+            sections, input_ids, mask, kv_cache.positions_of(mask), sharer_inputs, keep_unfused=fused_response
+        )
+        written: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, **options}
+        if fused_response:
+            with ResponseFusion(self, read, sections[-1].sharers).in_generation() as growing:
+                return continue_text(self.receiver, input_ids, mask, growing, **written)
+        room = input_ids.shape[1] + max_new_tokens
+        held = None if read.cache is None else kv_cache.hold(read.cache, cache, self.receiver.config, room)
+        return continue_text(self.receiver, input_ids, mask, held, **written)
+
+    def _check_generation(
+        self, sections: Sequence[Section], input_ids: Tensor, mask: Tensor, new_tokens: int, cache: str
+    ) -> None:
+        kv_cache.check_form(cache, self.receiver.config)
+        if sections[-1].sharers and cache != "dynamic":
+            raise RefusedError(
+                "A response that is fused needs a dynamic cache",
+                cache,
+                'Pass cache="dynamic", or fuse the prompt alone',
+            )
+        if mask.shape == input_ids.shape and not bool((mask[:, -1] == 1).all()):
+            raise RefusedError(
+                "The last column of a prompt to be continued must be a token in every row",
+                mask[:, -1].tolist(),
+                "Pad at the left (tokenizer.padding_side = 'left')",
+            )
+        room = getattr(self.receiver.config.get_text_config(), "max_position_embeddings", None)
+        needed = int(mask.sum(-1).max()) + new_tokens
+        if room and needed > room:
+            raise RefusedError(
+                f"Prompt and answer must fit into the Receiver's {room} positions",
+                needed,
+                "Shorten the prompt, or lower max_new_tokens",
+            )
+
+
+def _check_labels(labels: Tensor | None, input_ids: Tensor, last: Section) -> None:
+    if labels is None:
+        return
+    if labels.shape != input_ids.shape:
+        raise RefusedError(
+            f"labels must be {tuple(input_ids.shape)}, as input_ids is", tuple(labels.shape), "Pass one label a token"
+        )
+    if not bool((labels[:, last.start + 1 : last.end] != IGNORED).any()):
+        raise RefusedError(
+            "Labels must name at least one token after the first of the last section",
+            f"only {IGNORED} there",
+            "Label the response, which the last section holds",
         )

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, check_choice
+
+SIDES = ("front", "back")
 
 
 class Section(NamedTuple):
@@ -19,39 +21,57 @@ class Section(NamedTuple):
     sharers: tuple[int, ...]
 
 
-def generate_kv_cache_index(instruction_length: int, response_length: int) -> list[Tensor]:
-    """Two sections: the first tokens are fused with the first Sharer, the others are not.
+def generate_kv_cache_index(
+    instruction_length: int, response_length: int, *, share: float = 1.0, side: str = "front"
+) -> list[Tensor]:
+    """Sections of a prompt: the first tokens are fused with the first Sharer, the others are not.
 
     Args:
         instruction_length: n, tokens that are fused; usually the prompt without its last token.
         response_length: m, tokens after them; at least 1.
+        share: Fuse only ``int(n * share)`` of the n tokens (reference spec §6.5).
+        side: Which of them: those at the ``front`` or at the ``back``. Columns are counted, so rows of a batch that
+            are padded to different degrees get different shares of their own tokens.
 
     Returns:
-        ``(1, n, 2)`` int64 of ``[1, 0]`` and ``(1, m, 2)`` int64 of ``[-1, 0]``; each broadcasts over the batch.
+        ``(1, n, 2)`` int64 of ``[1, 0]`` and ``(1, m, 2)`` int64 of ``[-1, 0]``; each broadcasts over the batch. With
+        a share below 1 the n tokens are two sections, one of ``[1, 0]`` and one of ``[-1, 0]``.
 
     Raises:
-        RefusedError: If a length is not positive.
+        RefusedError: If a length is not positive, the share is not in [0, 1], or the side is unknown.
     """
     for name, length in (("instruction_length", instruction_length), ("response_length", response_length)):
-        if length < 1:
+        if not isinstance(length, int) or length < 1:
             raise RefusedError(f"{name} must be at least 1", length, "Pass the number of tokens of that section")
+    if not 0 <= share <= 1:
+        raise RefusedError("The share of tokens that are fused must be in [0, 1]", share, "Choose 0.5 for a half")
+    check_choice("The side that is fused", side, SIDES)
+    fused = int(instruction_length * share)
+    parts = [(1, fused), (-1, instruction_length - fused)]
+    if side == "back":
+        parts.reverse()
     return [
         torch.tensor([mask, 0]).expand(1, length, 2).clone()
-        for mask, length in ((1, instruction_length), (-1, response_length))
+        for mask, length in (*parts, (-1, response_length))
+        if length
     ]
 
 
-def read_sections(kv_cache_index: Sequence[Tensor], input_ids: Tensor, sharers: int) -> list[Section]:
+def read_sections(
+    kv_cache_index: Sequence[Tensor], input_ids: Tensor, sharers: int, *, include_response: bool = False
+) -> list[Section]:
     """The sections that `kv_cache_index` describes.
 
     Args:
         kv_cache_index: One ``(B or 1, n, 2)`` integer tensor a section.
         input_ids: ``(B, N)`` int64 that the sections tile.
         sharers: How many Sharers there are.
+        include_response: Let the last section be fused too: with the Sharers that it selects, or, where it selects
+            none, with those of the fused section before it.
 
     Raises:
         RefusedError: If shapes are wrong, rows or tokens of a section disagree, a bit names no Sharer, the sections
-            do not add up to N, or the last section selects a Sharer.
+            do not add up to N, or the last section selects a Sharer though the response is not fused.
     """
     if input_ids.dim() != 2:
         raise RefusedError("input_ids must be (B, N)", tuple(input_ids.shape), "Add the batch dimension")
@@ -68,6 +88,13 @@ def read_sections(kv_cache_index: Sequence[Tensor], input_ids: Tensor, sharers: 
             [tuple(index.shape) for index in kv_cache_index],
             "Make the sections as long as the prompt, such as generate_kv_cache_index(N - 1, 1)",
         )
+    if include_response and sections:
+        chosen = next((section.sharers for section in reversed(sections) if section.sharers), ())
+        if chosen and len(sections) == 1:
+            raise RefusedError(
+                "A response is fused after a prefix", "one section", "Use generate_kv_cache_index(N - 1, 1)"
+            )
+        return [*sections[:-1], sections[-1]._replace(sharers=chosen)]
     if not sections or sections[-1].sharers:
         raise RefusedError(
             "The last section is what the Receiver continues from and is never fused",
@@ -83,6 +110,10 @@ def _mask_of(index: Tensor, number: int, batch: int, sharers: int) -> int:
             f"Section {number} of kv_cache_index must be ({batch} or 1, n, 2) with n >= 1",
             tuple(index.shape),
             "Build it with generate_kv_cache_index",
+        )
+    if index.is_floating_point() or index.dtype == torch.bool:
+        raise RefusedError(
+            f"Section {number} of kv_cache_index must hold whole numbers", str(index.dtype), "Use dtype torch.int64"
         )
     masks = index[..., 0].unique().tolist()
     if len(masks) > 1:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -27,7 +40,15 @@ FAMILIES = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     "llama": (LlamaConfig, LlamaForCausalLM),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "phi3": (Phi3Config, Phi3ForCausalLM),
+    "gpt_neox": (GPTNeoXConfig, GPTNeoXForCausalLM),
+    "granite": (GraniteConfig, GraniteForCausalLM),
+    "olmo2": (Olmo2Config, Olmo2ForCausalLM),
 }
+WINDOWS = {"gemma3": 4, "mistral": 5}
+"""Sliding windows, in tokens; shorter than the prompts of the tests."""
 
 
 def build_model(
@@ -41,8 +62,12 @@ def build_model(
     vocab: int = VOCABULARY,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A frozen random model in eval mode whose logits differ clearly between tokens."""
+    """A frozen random model in eval mode whose logits differ clearly between tokens.
+
+    GPT-NeoX has as many KV heads as heads, of hidden / heads numbers: there `kv_heads` and `head_dim` do not count.
+    """
     config_class, model_class = FAMILIES[family]
+    grouped = {} if family == "gpt_neox" else {"num_key_value_heads": kv_heads, "head_dim": head_dim}
     torch.manual_seed(seed)
     config = config_class(
         vocab_size=vocab,
@@ -50,15 +75,25 @@ def build_model(
         intermediate_size=48,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
         max_position_embeddings=128,
         initializer_range=0.3,
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=None,
+        **grouped,
+        **_peculiar(family, layers, head_dim),
     )
     return model_class(config).eval().requires_grad_(False)
+
+
+def _peculiar(family: str, layers: int, head_dim: int) -> dict[str, Any]:
+    """What only the config of one family has; Gemma-3 alternates between sliding and full attention."""
+    if family == "gemma3":
+        kinds = [("sliding_attention", "full_attention")[layer % 2] for layer in range(layers)]
+        return {"sliding_window": WINDOWS[family], "layer_types": kinds, "query_pre_attn_scalar": head_dim}
+    if family == "granite":
+        return {"attention_multiplier": head_dim**-0.5, "embedding_multiplier": 2.0, "residual_multiplier": 0.5}
+    return {"sliding_window": WINDOWS[family]} if family in WINDOWS else {}
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,8 @@ def test_a_folder_is_itself_and_a_manifest_names_its_folder_or_its_id(mirrors) -
 def test_a_manifest_without_path_gives_the_hub_its_revision(tmp_path, monkeypatch) -> None:
     asked: list[tuple] = []
 
-    def download(hub_id, *, revision, repo_type) -> str:
-        asked.append((hub_id, revision, repo_type))
+    def download(hub_id, *, revision, repo_type, allow_patterns) -> str:
+        asked.append((hub_id, revision, repo_type, allow_patterns))
         return str(tmp_path)
 
     monkeypatch.delenv(hub.MIRRORS, raising=False)
@@ -46,7 +46,7 @@ def test_a_manifest_without_path_gives_the_hub_its_revision(tmp_path, monkeypatc
     (tmp_path / "model.json").write_text(json.dumps({"id": "owner/model", "revision": "abc", "path": None}))
     assert hub.resolve(tmp_path / "model.json") == tmp_path
     assert hub.resolve("owner/data", "v1", kind="dataset") == tmp_path
-    assert asked == [("owner/model", "abc", "model"), ("owner/data", "v1", "dataset")]
+    assert asked == [("owner/model", "abc", "model", None), ("owner/data", "v1", "dataset", None)]
 
 
 def test_a_folder_is_described_as_a_folder_and_what_the_hub_gave_as_its_snapshot(tmp_path, monkeypatch) -> None:
@@ -78,3 +78,86 @@ def test_an_unknown_name_is_refused_offline_with_the_ways_out_and_without_a_conn
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(RefusedError, match="Did you mean 'model'"):
         hub.resolve("owner/model", kind="modell")
+
+
+def test_only_the_subfolder_that_is_named_is_downloaded(tmp_path, monkeypatch) -> None:
+    asked: list[list[str]] = []
+
+    def download(hub_id, *, revision, repo_type, allow_patterns) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    (tmp_path / "a+b_Fuser").mkdir()
+    monkeypatch.delenv(hub.MIRRORS, raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert hub.resolve("owner/fusers", subfolder="a+b_Fuser") == tmp_path / "a+b_Fuser"
+    assert asked == [["a+b_Fuser/*"]]
+
+
+def test_a_missing_subfolder_is_refused_with_those_that_are_there(mirrors, monkeypatch) -> None:
+    for name in ("b_Fuser", "a_Fuser"):
+        (mirrors / "one" / "owner" / "model" / name).mkdir()
+    with pytest.raises(RefusedError, match="It has: a_Fuser, b_Fuser"):
+        hub.resolve("owner/model", subfolder="c_Fuser")
+    with pytest.raises(RefusedError, match="It has: no folder that can be listed"):
+        hub.resolve("owner/other", subfolder="c_Fuser")
+    monkeypatch.delenv(hub.MIRRORS)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: str(mirrors / "not there"))
+    files = ["README.md", "y_Fuser/config.json", "x_Fuser/final/projector_0.pt"]
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda *a, **k: files)
+    with pytest.raises(RefusedError, match="It has: x_Fuser, y_Fuser"):
+        hub.resolve("owner/model", subfolder="c_Fuser")
+
+
+def test_an_unknown_revision_is_refused_as_such(monkeypatch) -> None:
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    def download(*arguments, **options) -> str:
+        raise RevisionNotFoundError.__new__(RevisionNotFoundError)
+
+    monkeypatch.delenv(hub.MIRRORS, raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(RefusedError, match=r"commit, tag or branch of owner/model; received 'v9'\. Leave the revision"):
+        hub.resolve("owner/model", "v9")
+
+
+def test_a_source_is_called_what_others_know_it_by(mirrors, tmp_path) -> None:
+    snapshot = tmp_path / "models--owner--the-model" / "snapshots" / "abc123"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "model").symlink_to(snapshot)
+    manifest = {"id": "owner/model", "revision": "main", "path": str(snapshot), "resolved": "abc123"}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    known = {
+        "owner/model": ("owner/model", None),
+        mirrors / "one" / "owner" / "model": ("owner/model", None),
+        snapshot: ("owner/the-model", "abc123"),
+        tmp_path / "manifest.json": ("owner/model", "abc123"),
+        tmp_path / "linked": ("linked", None),
+        tmp_path / "gone" / "away": ("away", None),
+        "": ("", None),
+    }
+    assert {source: hub.identify(source) for source in known} == known
+
+
+def test_a_mirror_may_be_a_link(mirrors, tmp_path, monkeypatch) -> None:
+    (tmp_path / "link").symlink_to(mirrors / "one")
+    monkeypatch.setenv(hub.MIRRORS, str(tmp_path / "link"))
+    assert hub.identify(hub.resolve("owner/model")).id == "owner/model"
+    assert hub.identify(mirrors / "one" / "owner" / "model").id == "owner/model"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("owner/model", "owner/model", True),
+        ("Owner/Model", "owner/model", True),
+        ("owner/model", "else/model", False),
+        ("owner/model", "model", True),
+        ("some/folder/of/model", "owner/model", True),
+        ("owner/model", "model-instruct", False),
+        ("", "owner/model", False),
+    ],
+)
+def test_two_ids_can_be_of_one_model_where_an_owner_is_not_known(one, other, same) -> None:
+    assert hub.same_id(one, other) is hub.same_id(other, one) is same

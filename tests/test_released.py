@@ -203,3 +203,138 @@ def test_one_folder_a_sharer_is_asked_for() -> None:
 def test_fusers_of_models_with_other_caches_are_refused(folder, tiny_model) -> None:
     with pytest.raises(RefusedError, match="A Fuser of this pair must have"):
         RosettaModel.from_released(folder, receiver=CASE / "receiver", sharers=tiny_model("llama", kv_heads=1))
+
+
+PUBLISHED = "qwen3_0.6b+qwen2.5_0.5b_Fuser"
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch) -> Path:
+    """A mirror in the layout of the published repository, with the two models beside it."""
+    for name, hub_id in (("receiver", "Qwen/Qwen3-0.6B"), ("sharer_1", "Qwen/Qwen2.5-0.5B-Instruct")):
+        shutil.copytree(CASE / name, tmp_path / hub_id)
+    fusers = tmp_path / "nics-efc" / "C2C_Fuser"
+    shutil.copytree(CASE / "released_1", fusers / PUBLISHED)
+    shutil.copytree(CASE / "released_1", fusers / "qwen3_0.6b+llam3.2_1b_Fuser")
+    edit_recipe(fusers / PUBLISHED, base_model="Qwen/Qwen3-0.6B", teacher_model="Qwen/Qwen2.5-0.5B-Instruct")
+    monkeypatch.setenv("C2C_HUB_MIRROR", str(tmp_path))
+    return fusers
+
+
+def edit_recipe(folder: Path, **settings) -> None:
+    edit(folder / "config.json", lambda content: content["model"].update(settings))
+
+
+def from_mirror(**options) -> RosettaModel:
+    given = {"receiver": "Qwen/Qwen3-0.6B", "sharers": "Qwen/Qwen2.5-0.5B-Instruct", "subfolder": PUBLISHED}
+    return RosettaModel.from_released("nics-efc/C2C_Fuser", **{**given, **options})
+
+
+def test_published_fusers_are_loaded_by_id_and_subfolder_from_a_mirror(mirror) -> None:
+    loaded = from_mirror(revision="main")
+    folder = RosettaModel.from_released(CASE / "released_1", receiver=CASE / "receiver", sharers=CASE / "sharer_1")
+    expected, found = folder.stacks[0].state_dict(), loaded.stacks[0].state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert loaded.contract_check.to_dict() == {"accepted": [], "noted": []}
+    with pytest.raises(
+        RefusedError, match=r"It has: qwen3_0\.6b\+llam3\.2_1b_Fuser, qwen3_0\.6b\+qwen2\.5_0\.5b_Fuser"
+    ):
+        from_mirror(subfolder="qwen3_0.6b+qwen2.5_Fuser")
+
+
+def test_fusers_published_for_another_model_are_refused_before_any_is_loaded(mirror) -> None:
+    with pytest.raises(RefusedError, match=r"receiver\.id: expected 'Qwen/Qwen3-0\.6B', found 'Qwen/Qwen3-8B'"):
+        from_mirror(receiver="Qwen/Qwen3-8B")
+    given = {"receiver": CASE / "receiver", "sharers": "Qwen/Qwen2.5-0.5B-Instruct"}
+    with pytest.raises(RefusedError, match=r"override=\['receiver\.id'\]"):
+        from_mirror(**given)
+    (accepted,) = from_mirror(**given, override=["receiver.id"]).contract_check.accepted
+    assert accepted == "receiver.id: expected 'Qwen/Qwen3-0.6B', found 'receiver'"
+    with pytest.raises(RefusedError, match=r"Did you mean 'receiver\.id'"):
+        from_mirror(**given, override=["reciever.id"])
+
+
+def test_a_folder_of_the_same_name_and_a_model_without_a_name_pass_and_the_latter_is_noted(mirror, tmp_path) -> None:
+    elsewhere = Path(shutil.copytree(CASE / "receiver", tmp_path / "some" / "other" / "Qwen3-0.6B"))
+    assert from_mirror(receiver=elsewhere).contract_check.noted == ()
+    unnamed = from_mirror().receiver
+    unnamed.config._name_or_path = ""
+    unnamed.name_or_path = ""
+    assert from_mirror(receiver=unnamed).contract_check.noted == ("receiver.id: expected 'Qwen/Qwen3-0.6B', found ''",)
+
+
+def test_a_folder_without_recipe_is_read_and_that_is_noted(folder) -> None:
+    (folder / "config.json").unlink()
+    model = RosettaModel.from_released(folder, receiver=CASE / "receiver", sharers=CASE / "sharer_1")
+    assert model.contract_check.noted == ("fusers of Sharer 1: no config.json says for which models they are",)
+    assert model.released_settings == [{}]
+
+
+def test_the_recipe_is_found_around_the_final_folder_too(folder) -> None:
+    edit_recipe(folder, base_model="owner/another")
+    with pytest.raises(RefusedError, match=r"receiver\.id: expected 'owner/another'"):
+        RosettaModel.from_released(folder / "final", receiver=CASE / "receiver", sharers=CASE / "sharer_1")
+
+
+def test_what_the_recipe_says_of_use_is_kept_and_it_may_be_yaml(folder) -> None:
+    (folder / "config.json").write_text(
+        "model:\n  base_model: receiver\n  teacher_model: sharer_1\n  is_do_alignment: true\n"
+        "  alignment_strategy: longest\n  include_response: false\n  mapping: last_aligned\n"
+    )
+    model = RosettaModel.from_released(folder, receiver=CASE / "receiver", sharers=CASE / "sharer_1")
+    expected = {"is_do_alignment": True, "alignment_strategy": "longest", "include_response": False}
+    assert model.released_settings == [expected]
+    assert not model.include_response
+
+
+def test_the_response_is_fused_if_the_recipe_says_so_or_the_caller_does(folder) -> None:
+    given = {"receiver": CASE / "receiver", "sharers": CASE / "sharer_1"}
+    assert not RosettaModel.from_released(folder, **given).include_response
+    assert RosettaModel.from_released(folder, **given, include_response=True).include_response
+    edit_recipe(folder, include_response=True)
+    assert RosettaModel.from_released(folder, **given).include_response
+
+
+def test_published_fusers_are_loaded_for_a_sharer_that_runs_elsewhere(folder) -> None:
+    config = AutoConfig.from_pretrained(CASE / "sharer_1")
+    model = RosettaModel.from_released(folder, receiver=CASE / "receiver", sharers=config)
+    assert len(model.stacks[0].links) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("{", "must hold a section model"),
+        ("[]", "must hold a section model"),
+        ('{"model": 3}', "must hold a section model"),
+        ('{"model": {"teacher_model": {"a": "b"}}}', "must name one sharer"),
+        ('{"model": {"multi_source_fusion_mode": "sequental"}}', "Did you mean 'sequential'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_is_refused(folder, text, rule) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(RefusedError, match=rule):
+        RosettaModel.from_released(folder, receiver="not loaded", sharers="not loaded")
+
+
+def test_the_fusion_is_that_of_the_recipes_and_another_one_must_be_asked_for(tmp_path) -> None:
+    case = CASE.parent / "two_sharers_parallel"
+    folders = [Path(shutil.copytree(case / f"released_{n}", tmp_path / f"released_{n}")) for n in (1, 2)]
+    given = {"receiver": case / "receiver", "sharers": [case / "sharer_1", case / "sharer_2"]}
+    for folder, sharer in zip(folders, ("sharer_1", "sharer_2"), strict=True):
+        edit_recipe(folder, teacher_model=sharer, multi_source_fusion_mode="parallel")
+    assert RosettaModel.from_released(folders, **given).fusion == "parallel"
+    with pytest.raises(RefusedError, match=r"fuser_1\.fusion: expected 'parallel', found 'sequential'"):
+        RosettaModel.from_released(folders, **given, fusion="sequential")
+    accepted = ["fuser_1.fusion", "fuser_2.fusion"]
+    assert RosettaModel.from_released(folders, **given, fusion="sequential", override=accepted).fusion == "sequential"
+    edit_recipe(folders[1], multi_source_fusion_mode="sequential")
+    with pytest.raises(RefusedError, match=r"fuser_2\.fusion: expected 'sequential', found 'parallel'"):
+        RosettaModel.from_released(folders, **given)
+
+
+def test_models_named_by_folder_are_loaded_in_the_dtype_asked_for_and_the_fusers_follow() -> None:
+    model = RosettaModel.from_released(
+        CASE / "released_1", receiver=CASE / "receiver", sharers=CASE / "sharer_1", dtype="bfloat16", device="cpu"
+    )
+    assert {each.dtype for each in model.parameters()} == {torch.bfloat16}

@@ -8,15 +8,15 @@ text, and each Receiver token takes the Sharer's cache at the Sharer token that 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from c2c.errors import RefusedError, check_choice
-from c2c.types import TOKEN_ALIGNMENTS
+from c2c.types import TOKEN_ALIGNMENTS, KeyValue
 
 UNMATCHED = -1
 
@@ -31,17 +31,28 @@ class SharerInput:
         token_map: ``(B, n)`` int64 for the first n Receiver positions, pads included: the index into the Sharer's M
             positions whose cache is fused there, or -1 where nothing is fused. Positions from n on are not fused.
         zeroed: The Sharer does not run; its cache is zeros (the control `c2c_zeroed` and the recipe `adapter`).
+        layers: The Sharer does not run; this is its cache of `input_ids`: S layers ``(B, Hs, M, Ds)``, on any device.
+        reencode: Turns Receiver ids ``(B, n)`` of a response that is fused too into as many Sharer ids; None where the
+            two vocabularies agree.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     token_map: Tensor
     zeroed: bool = False
+    layers: Sequence[KeyValue] | None = None
+    reencode: Callable[[Tensor], Tensor] | None = None
+
+    @classmethod
+    def of_receiver(cls, input_ids: Tensor, attention_mask: Tensor) -> SharerInput:
+        """The Sharer reads the Receiver's own tokens, each ``(B, N)``, one for one."""
+        batch, tokens = input_ids.shape
+        return cls(input_ids, attention_mask, torch.arange(tokens, device=input_ids.device).expand(batch, -1))
 
     def to(self, device: torch.device) -> SharerInput:
-        """The same input on another device."""
+        """The same input on another device; `layers` stay where they are until they are fused."""
         ids, mask, token_map = (each.to(device) for each in (self.input_ids, self.attention_mask, self.token_map))
-        return SharerInput(ids, mask, token_map, self.zeroed)
+        return replace(self, input_ids=ids, attention_mask=mask, token_map=token_map)
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,17 @@ class TokenAligner:
                 return sharer_ids.index(theirs)
         return UNMATCHED
 
+    def reencode(self, receiver_ids: Tensor) -> Tensor:
+        """Sharer ids for Receiver ids, one for one, each ``(B, n)`` int64: how a Sharer reads a response as it grows.
+
+        Tokens are re-encoded alone, as by `longest` where the alignment is `span`: what a Sharer's tokenizer makes of
+        a text changes with the text after it, which is not written yet.
+        """
+        if self.identical:
+            return receiver_ids
+        ids = [[self._reencode(token) for token in row] for row in receiver_ids.tolist()]
+        return torch.tensor(ids, dtype=torch.long, device=receiver_ids.device).view(receiver_ids.shape)
+
     def _reencode(self, token: int) -> int:
         if token not in self._reencoded:
             self._reencoded[token] = self._reencode_new(token)
@@ -190,13 +212,20 @@ def left_pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def batch_readings(readings: Sequence[AlignedPrompt], pad: int, *, zeroed: bool = False) -> SharerInput:
+def batch_readings(
+    readings: Sequence[AlignedPrompt],
+    pad: int,
+    *,
+    zeroed: bool = False,
+    reencode: Callable[[Tensor], Tensor] | None = None,
+) -> SharerInput:
     """Collate what the Sharer reads for each row; Receiver rows are taken to be left-padded to their longest.
 
     Args:
         readings: One aligned prefix a row; `token_map` counts in the row's own tokens.
         pad: The Sharer's pad id.
         zeroed: See `SharerInput`.
+        reencode: See `SharerInput`; `TokenAligner.reencode` of the same two tokenizers.
     """
     ids, mask = left_pad([reading.sharer_ids or [pad] for reading in readings], pad)
     shifts = [ids.shape[1] - max(len(reading.sharer_ids), 1) for reading in readings]
@@ -205,4 +234,4 @@ def batch_readings(readings: Sequence[AlignedPrompt], pad: int, *, zeroed: bool 
         for reading, shift in zip(readings, shifts, strict=True)
     ]
     token_map, _ = left_pad(moved, UNMATCHED)
-    return SharerInput(ids, mask, token_map, zeroed)
+    return SharerInput(ids, mask, token_map, zeroed, reencode=reencode)

@@ -41,7 +41,7 @@ def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
                 "layer": layer,
                 "half": half,
                 "gate_logit": None if logit is None else float(logit.detach()),
-                "open": int(stack.fuser_of(layer).is_open(half)),  # type: ignore[operator]
+                "open": int(stack.is_open(layer, half)),  # type: ignore[operator]
                 "weight_mean": None if seen is None else float(seen.mean()),
                 "weight_low": None if seen is None else float(seen.quantile(0.05)),
                 "weight_high": None if seen is None else float(seen.quantile(0.95)),

@@ -7,15 +7,17 @@ the same code for all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import kv_cache
 from c2c.decoding import StopAtText, continue_text, end_tokens
+from c2c.response import ResponseFusion
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Reading:
         attention_mask: ``(B, N)``.
         cache: Keys and values of the first N - 1 columns, or None if nothing has been read yet.
         answers: One a row, with what is known before the model answers.
+        response: Fuses what the model writes, too (a RosettaModel with `include_response`); `cache` is its own then.
     """
 
     model: PreTrainedModel
@@ -87,6 +90,7 @@ class Reading:
     attention_mask: Tensor
     cache: Cache | None
     answers: list[Answer] = field(default_factory=list)
+    response: ResponseFusion | None = None
 
 
 class ConfidenceMeter(LogitsProcessor):
@@ -110,15 +114,16 @@ def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     """Answer greedily in free text, each row up to its stop string, an end token or the token limit."""
     width, meter = reading.input_ids.shape[1], ConfidenceMeter()
     stops = sorted({stop for question in questions for stop in question.stops})
-    sequences = continue_text(
-        reading.model,
-        reading.input_ids,
-        reading.attention_mask,
-        reading.cache,
-        max_new_tokens=max(question.max_new_tokens for question in questions),
-        criteria=[StopAtText(reading.tokenizer, stops, width)] if stops else [],
-        processors=LogitsProcessorList([meter]),
-    )
+    with nullcontext(reading.cache) if reading.response is None else reading.response.in_generation() as cache:
+        sequences = continue_text(
+            reading.model,
+            reading.input_ids,
+            reading.attention_mask,
+            cache,
+            max_new_tokens=max(question.max_new_tokens for question in questions),
+            criteria=[StopAtText(reading.tokenizer, stops, width)] if stops else [],
+            processors=[meter],
+        )
     ends = end_tokens(reading.model)
     new_ids = [_until_end(row, ends) for row in sequences[:, width:].tolist()]
     confidence = meter.mean_probability([len(ids) for ids in new_ids])
@@ -146,18 +151,18 @@ def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     options = [tokenizer(list(question.options), add_special_tokens=False)["input_ids"] for question in questions]
     device = reading.input_ids.device
     rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
-    cache = reading.cache if reading.cache is not None else _read_prefix(reading)
     last = reading.input_ids[:, -1:][rows]
     flat = [ids for each in options for ids in each]
     width = max(len(ids) for ids in flat)
     targets = torch.tensor([ids + [0] * (width - len(ids)) for ids in flat], device=device)
     written = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in flat], device=device)
     mask = torch.cat([reading.attention_mask[rows], written], dim=1)
+    ids, positions = torch.cat([last, targets], dim=1)[:, :-1], kv_cache.positions_of(mask)[:, -width - 1 : -1]
     output = model(
-        input_ids=torch.cat([last, targets], dim=1)[:, :-1],
+        input_ids=ids,
         attention_mask=mask[:, :-1],
-        position_ids=kv_cache.positions_of(mask)[:, -width - 1 : -1],
-        cache=kv_cache.repeat_rows(cache, rows, model.config),
+        position_ids=positions,
+        cache=_cache_of_rows(reading, rows, ids, mask[:, :-1], positions),
         use_cache=True,
     )
     log_probabilities = output.logits.float().log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
@@ -167,6 +172,16 @@ def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
         answer.tokens_out = sum(answer.choice_tokens)
         answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
     return reading.answers
+
+
+def _cache_of_rows(reading: Reading, rows: Tensor, ids: Tensor, mask: Tensor, positions: Tensor) -> Cache:
+    """What the model has read, for each of `rows`; where the response is fused, prepared for the tokens `ids`."""
+    if reading.response is not None:
+        response = reading.response.of_rows(rows)
+        response.lay_down(ids, mask, positions)
+        return response.cache
+    cache = reading.cache if reading.cache is not None else _read_prefix(reading)
+    return kv_cache.repeat_rows(cache, rows, reading.model.config)
 
 
 def _read_prefix(reading: Reading) -> Cache:

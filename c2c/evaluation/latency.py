@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from c2c import kv_cache
+from c2c.contract import check_lines
 from c2c.decoding import StopAtText, TokenClock, continue_text
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
@@ -21,6 +22,7 @@ from c2c.evaluation.answering import Question
 from c2c.evaluation.methods import fused_reader
 from c2c.evaluation.reading import Fused, TextToText, check_room, message_limit, tokenise
 from c2c.evaluation.tasks import describe, load_tasks
+from c2c.fusion import align
 from c2c.pair import LoadedModel, load_pair
 from c2c.sections import generate_kv_cache_index, read_sections
 
@@ -112,11 +114,11 @@ def time_c2c(reader: Fused, question: Question) -> Phases:
     ids, mask, given, _ = reader.inputs([question])
     sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1)
     watch.lap()
-    readings = {0: (model.read_sharer(0, given), given.token_map)}
+    reading = model.read_sharer(0, given)
     sharer_prefill = watch.lap()
     cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, sections[0])
     receiver_prefill = watch.lap()
-    model.fuse(cache, sections[0], readings)
+    model.fuse_section(cache, sections[0], {0: align(reading, given.token_map)})
     fusion = watch.lap()
     clock, width = TokenClock(), ids.shape[1]
     criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
@@ -175,7 +177,7 @@ class LatencyRun:
     CPU: tiny models are slower with more than one; 0 leaves it to torch.
 
     Raises:
-        RefusedError: If a method cannot be timed, or ``c2c`` has no fuser.
+        RefusedError: If a method cannot be timed, a line of the contract is unknown, or ``c2c`` has no fuser.
     """
 
     scale: str
@@ -193,8 +195,10 @@ class LatencyRun:
     questions: int = 32
     repeats: int = 3
     threads: int = 0
+    accept_difference: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_lines(self.accept_difference)
         for method in self.methods:
             check_choice("--methods", method, TIMED)
         if "c2c" in self.methods and not self.fuser:
@@ -204,8 +208,12 @@ class LatencyRun:
                 raise RefusedError(f"--{name} must be at least 1", getattr(self, name), f"Raise --{name}")
 
 
-def measure_pair(run: LatencyRun) -> pd.DataFrame:
+def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
     """Time the methods of one pair, and write the latency records.
+
+    Args:
+        run: What is timed.
+        notes: Gets what provenance should know: ``contract``, if there is a fuser.
 
     Returns:
         One row a method, question and repeat (`c2c.evaluation.schema.LATENCY_SCHEMA`).
@@ -224,7 +232,10 @@ def measure_pair(run: LatencyRun) -> pd.DataFrame:
         "t2t": partial(time_t2t, t2t),
     }
     if run.fuser:
-        timers["c2c"] = partial(time_c2c, fused_reader(pair, run.fuser, "matched"))
+        reader = fused_reader(pair, run.fuser, "matched", run.accept_difference)
+        timers["c2c"] = partial(time_c2c, reader)
+        if reader.model.contract_check and notes is not None:
+            notes["contract"] = reader.model.contract_check.to_dict()
     rows = []
     for benchmark, task in tasks.items():
         task.build_all_requests(limit=run.questions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -15,13 +16,12 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
-from c2c.checkpoint import load_stack
+from c2c.checkpoint import assemble
 from c2c.errors import RefusedError
 from c2c.evaluation.answering import Answer, Question, Reading, weigh, write
 from c2c.evaluation.reading import Alone, Fused, Reader, TextToText
 from c2c.evaluation.store import AnswerStore
 from c2c.pair import LoadedModel, Pair, load_model, load_pair
-from c2c.rosetta import RosettaModel
 
 
 class Method(LM):
@@ -163,15 +163,20 @@ def describe_plainly(request: Instance) -> Question:
     )
 
 
-def fused_reader(pair: Pair, fuser: str, sharer_reads: str) -> Fused:
+def fused_reader(pair: Pair, fuser: str, sharer_reads: str, accept: Sequence[str] = ()) -> Fused:
     """The reader of a trained fuser; one that was trained on zeroed caches gets zeroed ones.
 
+    Args:
+        pair: The models.
+        fuser: Folder of the fuser.
+        sharer_reads: As in `Fused`.
+        accept: Lines of the fuser's contract that may differ, by name.
+
     Raises:
-        RefusedError: If the fuser does not fit the pair.
+        RefusedError: If the pair is not the one that the fuser was trained for.
     """
-    stack, about = load_stack(fuser)
-    stack.to(pair.receiver.model.device)
-    model = RosettaModel.of_stacks(pair.receiver.model, [pair.sharer.model], [stack]).eval()
+    described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
+    model, (about,) = assemble([Path(fuser)], described, override=accept)
     if about.get("sharer_cache") == "zeroed":
         sharer_reads = "zeroed"
     return Fused(pair, model, pair.aligner(about.get("alignment", "span")), sharer_reads)
@@ -191,9 +196,11 @@ class _Paired(Method):
 
     sharer_reads = ""
 
-    def __init__(self, receiver: str | Pair, sharer: str = "", fuser: str = "", **options: Any) -> None:
+    def __init__(
+        self, receiver: str | Pair, sharer: str = "", fuser: str = "", accept: Sequence[str] = (), **options: Any
+    ) -> None:
         pair = load_pair(receiver, sharer) if isinstance(receiver, str) else receiver
-        reader = fused_reader(pair, fuser, self.sharer_reads) if self.sharer_reads else TextToText(pair)
+        reader = fused_reader(pair, fuser, self.sharer_reads, accept) if self.sharer_reads else TextToText(pair)
         super().__init__(self.method, reader, **_known(options))
 
 

@@ -18,6 +18,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answering import Answer, Question, Reading, write
 from c2c.evaluation.controls import derange
 from c2c.pair import LoadedModel, Pair
+from c2c.response import ResponseFusion
 from c2c.rosetta import RosettaModel
 from c2c.sections import generate_kv_cache_index, read_sections
 
@@ -197,7 +198,10 @@ class Fused(Reader):
         ids, mask = left_pad([aligned.receiver_ids for aligned, _ in read], self.pair.receiver.pad)
         check_room(self.pair.receiver, ids.shape[1], max(question.max_new_tokens for question in questions))
         sharer_input = batch_readings(
-            [aligned for aligned, _ in read], self.pair.sharer.pad, zeroed=self.sharer_reads == "zeroed"
+            [aligned for aligned, _ in read],
+            self.pair.sharer.pad,
+            zeroed=self.sharer_reads == "zeroed",
+            reencode=self.aligner.reencode,
         )
         return ids.to(device), mask.to(device), sharer_input.to(device), [whose for _, whose in read]
 
@@ -205,19 +209,24 @@ class Fused(Reader):
     def read(self, questions: Sequence[Question]) -> Reading:
         """Prefill both models, and fuse."""
         ids, mask, sharer_input, whose = self.inputs(questions)
-        sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1)
-        cache = self.model.prefill(sections, ids, mask, kv_cache.positions_of(mask), [sharer_input])
+        fused_response = self.model.include_response
+        sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1, include_response=fused_response)
+        read = self.model.read_prompt(
+            sections, ids, mask, kv_cache.positions_of(mask), [sharer_input], keep_unfused=fused_response
+        )
         ran = self.sharer_reads != "zeroed"
         answers = [
             Answer(
                 prompt_read=question.prompt,
                 tokens_in=int(row.sum()),
                 sharer_question_id=name,
-                sharer_tokens_in=int(read.sum()) if ran else 0,
+                sharer_tokens_in=int(given.sum()) if ran else 0,
             )
-            for question, row, read, name in zip(questions, mask, sharer_input.attention_mask, whose, strict=True)
+            for question, row, given, name in zip(questions, mask, sharer_input.attention_mask, whose, strict=True)
         ]
-        return Reading(self.pair.receiver.model, self.pair.receiver.tokenizer, ids, mask, cache, answers)
+        response = ResponseFusion(self.model, read, sections[-1].sharers) if fused_response else None
+        receiver = self.pair.receiver
+        return Reading(receiver.model, receiver.tokenizer, ids, mask, read.cache, answers, response)
 
 
 def text_hash(text: str) -> str:

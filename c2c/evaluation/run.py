@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 from lm_eval.evaluator import evaluate
 
+from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.methods import METHODS, Method, OneModel, Routing
-from c2c.evaluation.reading import text_hash
+from c2c.evaluation.reading import Fused, text_hash
 from c2c.evaluation.store import AnswerStore
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.pair import Pair, load_pair
@@ -45,9 +46,10 @@ class GenerationRun:
         seed: Its training seed.
         batch_size: Questions a batch.
         limit: Only the first questions of each benchmark; 0 for all.
+        accept_difference: Lines of the fuser's contract that may differ, by name.
 
     Raises:
-        RefusedError: If a method is unknown, or one needs a fuser and there is none.
+        RefusedError: If a method or line is unknown, or a method needs a fuser and there is none.
     """
 
     scale: str
@@ -64,8 +66,10 @@ class GenerationRun:
     seed: int | None = None
     batch_size: int = 16
     limit: int = 0
+    accept_difference: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_lines(self.accept_difference)
         for method in self.methods:
             check_choice("--methods", method, schema.METHODS)
             if method in WITH_FUSER and not self.fuser:
@@ -77,6 +81,7 @@ class GenerationRun:
         files += [Path(self.receiver), Path(self.sharer), *([Path(self.fuser)] if self.fuser else [])]
         hashes = [file_hash(path) if path.exists() else str(path) for path in files]
         arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.batch_size, self.limit]
+        arguments += [*self.accept_difference]
         return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]
 
 
@@ -94,12 +99,16 @@ def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> 
         elif name == "routing":
             built[name] = Routing(single["receiver"], single["sharer"])
         else:
-            built[name] = METHODS[name](pair, fuser=run.fuser, **options)
+            built[name] = METHODS[name](pair, fuser=run.fuser, accept=run.accept_difference, **options)
     return built
 
 
-def generate(run: GenerationRun) -> pd.DataFrame:
+def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
     """Answer all questions by all methods, and write the records.
+
+    Args:
+        run: What is answered.
+        notes: Gets what provenance should know: ``contract``, if there is a fuser.
 
     Returns:
         The records, one row a question and method (`c2c.evaluation.schema.RECORD_SCHEMA`).
@@ -113,6 +122,8 @@ def generate(run: GenerationRun) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, method in build_methods(run, pair, store).items():
         asked = _ask(method, tasks, run.limit)
+        if isinstance(method.reader, Fused) and method.reader.model.contract_check and notes is not None:
+            notes["contract"] = method.reader.model.contract_check.to_dict()
         rows += [_row(run, pair, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
     schema.write_records(frame, run.output)

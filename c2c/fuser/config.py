@@ -16,8 +16,11 @@ VARIANTS: dict[str, dict[str, bool]] = {
     "fuse": {"weighted": False, "gated": False, "reads_receiver": True},
     "project": {"weighted": False, "gated": False, "reads_receiver": False},
     "ungated": {"weighted": True, "gated": False, "reads_receiver": True},
+    "projected": {"weighted": True, "gated": True, "reads_receiver": True, "projects_sharer": True},
+    "low_rank": {"weighted": True, "gated": True, "reads_receiver": True, "joint": True},
 }
-"""Ablation levels 0 to 4 of the reference, in order. The paper's rows: project, + fuse (`fuse`), + gate (`full`)."""
+"""Ablation levels 0 to 4 of the reference, in order (the paper's rows: project, + fuse (`fuse`), + gate (`full`)); then
+the paper's C2C-C (`projected`) and one bottleneck for keys and values together (`low_rank`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +43,12 @@ class FuserConfig:
         gated: Whether keys and values each have a learned gate.
         reads_receiver: Whether the Receiver's cache is an input and is added to the output.
         gate_noise: ``gumbel``: one Gumbel sample as in the reference; ``logistic``: the difference of two.
+        projects_sharer: Whether the Sharer's cache is first brought to the Receiver's width by an MLP of its own.
+        joint: Whether keys and values pass one bottleneck of width `rank` together, not two of width `hidden_dim`.
+        rank: Width of that bottleneck; without effect unless `joint`.
 
     Raises:
-        RefusedError: If a size or probability is out of range, or the noise is unknown.
+        RefusedError: If a size or probability is out of range, the noise is unknown, or the parts exclude each other.
     """
 
     sharer_heads: int
@@ -60,12 +66,16 @@ class FuserConfig:
     gated: bool = True
     reads_receiver: bool = True
     gate_noise: str = "gumbel"
+    projects_sharer: bool = False
+    joint: bool = False
+    rank: int = 128
 
     def __post_init__(self) -> None:
         for name in ("sharer_heads", "sharer_head_dim", "receiver_heads", "receiver_head_dim"):
             _at_least(name, getattr(self, name), 1)
-        for name, least in (("hidden_dim", 1), ("intermediate_dim", 1), ("num_layers", 3), ("anneal_steps", 1)):
-            _at_least(name, getattr(self, name), least)
+        for name in ("hidden_dim", "intermediate_dim", "anneal_steps", "rank"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("num_layers", self.num_layers, 3)
         if not 0 <= self.dropout < 1:
             raise RefusedError("dropout must be in [0, 1)", self.dropout, "Choose a probability, such as 0.1")
         if not 0 < self.final_temperature <= self.initial_temperature:
@@ -75,6 +85,12 @@ class FuserConfig:
                 "Choose 0 < final_temperature <= initial_temperature",
             )
         check_choice("gate_noise", self.gate_noise, GATE_NOISES)
+        if self.joint and self.projects_sharer:
+            raise RefusedError(
+                "A joint bottleneck reads the Sharer's cache as it is",
+                "joint and projects_sharer",
+                "Choose the variant low_rank or projected",
+            )
 
     @property
     def sharer_width(self) -> int:
@@ -85,6 +101,12 @@ class FuserConfig:
     def receiver_width(self) -> int:
         """Ct = Ht · Dt."""
         return self.receiver_heads * self.receiver_head_dim
+
+    @property
+    def joined_width(self) -> int:
+        """Width of what one half reads at each token: the Sharer's states, then the Receiver's."""
+        sharer = self.receiver_width if self.projects_sharer else self.sharer_width
+        return sharer + (self.receiver_width if self.reads_receiver else 0)
 
     @classmethod
     def between(cls, sharer: CacheShape, receiver: CacheShape, *, variant: str = "full", **sizes: Any) -> FuserConfig:

@@ -6,6 +6,8 @@ values have two separate, identical halves that share nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,22 +54,40 @@ class Fuser(nn.Module):
     of the Sharer's and the Receiver's states at the same token. In training the gate is a relaxed sample at the
     current temperature; at inference it is 1 if its logit is above 0, else 0, and a closed half costs nothing.
 
+    Attributes:
+        gate_override: None: the gates are as learned. True or False: both are exactly 1 or 0, in training too, and in
+            variants without gates. It is no part of the config or the state dict.
+
     Args:
-        config: Sizes and parts.
+        config: Sizes and parts. `c2c.fuser.variants.create_fuser` chooses the class that it asks for.
+
+    Raises:
+        RefusedError: If the config asks for another class.
     """
 
     gate_temperature: Tensor
+    gate_override: bool | None = None
 
     def __init__(self, config: FuserConfig) -> None:
         super().__init__()
+        if type(self) is Fuser and (config.joint or config.projects_sharer):
+            raise RefusedError(
+                "A Fuser of the published form has no joint bottleneck and no projection of the Sharer's cache",
+                {"joint": config.joint, "projects_sharer": config.projects_sharer},
+                "Build it with c2c.fuser.variants.create_fuser",
+            )
         self.config = config
-        width, inner, dropout = config.hidden_dim, config.intermediate_dim, config.dropout
-        joined = config.sharer_width + (config.receiver_width if config.reads_receiver else 0)
         if config.gated:
             for half in HALVES:
                 self.register_parameter(f"{half}_gate_logit", nn.Parameter(torch.zeros(())))
             self.register_buffer("gate_temperature", torch.tensor(config.initial_temperature))
-        self._add_halves("in", lambda: nn.Linear(joined, width))
+        self._add_parts()
+
+    def _add_parts(self) -> None:
+        """Modules in the order in which the reference draws their weights (reference spec §1.3)."""
+        config = self.config
+        width, inner, dropout = config.hidden_dim, config.intermediate_dim, config.dropout
+        self._add_halves("in", lambda: nn.Linear(config.joined_width, width))
         self._add_halves("mlp1", lambda: BlockChain(1, width, inner, dropout))
         if config.weighted:
             self._add_halves("scalar_mlp2", lambda: BlockChain(1, width, width, dropout))
@@ -75,7 +95,7 @@ class Fuser(nn.Module):
         self._add_halves("proj_mlp2", lambda: BlockChain(config.num_layers - 2, width, inner, dropout))
         self._add_halves("proj_out", lambda: nn.Linear(width, config.receiver_width))
 
-    def _add_halves(self, part: str, build) -> None:  # type: ignore[no-untyped-def]
+    def _add_halves(self, part: str, build: Callable[[], nn.Module]) -> None:
         for half in HALVES:
             self.add_module(f"{half}_{part}", build())
 
@@ -88,6 +108,8 @@ class Fuser(nn.Module):
 
     def is_open(self, half: Half) -> bool:
         """Whether this half takes part at inference."""
+        if self.gate_override is not None:
+            return self.gate_override
         logit = self.gate_logit(half)
         return logit is None or bool(logit > 0)
 
@@ -113,21 +135,22 @@ class Fuser(nn.Module):
             RefusedError: If heads, head dimensions, batch or tokens do not fit.
         """
         self._check(sharer, receiver)
-        inputs: dict[Half, tuple[Tensor, Tensor]] = {
-            "key": (sharer[0], receiver[0]),
-            "value": (sharer[1], receiver[1]),
-        }
-        active: list[Half] = [half for half in HALVES if self.training or self.is_open(half)]
+        own: dict[Half, Tensor] = dict(zip(HALVES, receiver, strict=True))
+        sampled = self.training and self.gate_override is None
+        active: list[Half] = [half for half in HALVES if sampled or self.is_open(half)]
         # Each step is done for both halves before the next: the order in which random numbers are drawn is the spec's.
-        hidden = {half: self._part(half, "mlp1")(self._part(half, "in")(self._join(*inputs[half]))) for half in active}
+        hidden = self._hidden(active, sharer, receiver)
         projected = {half: self._project(half, hidden[half]) for half in active}
+        scales: dict[Half, Tensor] = {}
         if self.config.weighted:
-            projected = {half: self._weight(half, hidden[half]) * projected[half] for half in active}
+            scales = {half: self._weight(half, hidden[half]) for half in active}
         if self.config.gated:
-            projected = {half: self._gate(half, projected[half]) * projected[half] for half in active}
+            # Gate before projection: a float32 gate spares weight · projection the rounding to half precision.
+            scales = {half: self._gate(half, projected[half]) * scales.get(half, 1.0) for half in active}
+        projected = {half: scales.get(half, 1.0) * projected[half] for half in active}
         if self.config.reads_receiver:
-            projected = {half: inputs[half][1] + projected[half] for half in active}
-        keys, values = (projected.get(half, inputs[half][1]) for half in HALVES)
+            projected = {half: own[half] + projected[half] for half in active}
+        keys, values = (projected.get(half, own[half]) for half in HALVES)
         return keys, values
 
     def dynamic_weights(self, sharer: KeyValue, receiver: KeyValue) -> tuple[Tensor, Tensor]:
@@ -138,28 +161,44 @@ class Fuser(nn.Module):
         """
         if not self.config.weighted:
             raise RefusedError("Dynamic weights need a weighted variant", "weighted=False", "Use the variant full")
-        pairs = zip(HALVES, sharer, receiver, strict=True)
-        hidden = [(half, self._part(half, "mlp1")(self._part(half, "in")(self._join(s, r)))) for half, s, r in pairs]
-        keys, values = (self._weight(half, states) for half, states in hidden)
+        hidden = self._hidden(HALVES, sharer, receiver)
+        keys, values = (self._weight(half, hidden[half]) for half in HALVES)
         return keys, values
 
-    def _join(self, sharer: Tensor, receiver: Tensor) -> Tensor:
-        read = [sharer, receiver] if self.config.reads_receiver else [sharer]
-        joined = torch.cat([states.transpose(1, 2).flatten(2) for states in read], dim=-1)
-        return joined.to(self.get_parameter("key_in.weight").dtype)
+    def _hidden(self, halves: Sequence[Half], sharer: KeyValue, receiver: KeyValue) -> dict[Half, Tensor]:
+        """For each of `halves` the states ``(B, N, width)`` that its projection and its weights are computed from."""
+        pairs = zip(HALVES, sharer, receiver, strict=True)
+        joined = {half: self._join(half, theirs, own) for half, theirs, own in pairs if half in halves}
+        return {half: self._part(half, "mlp1")(self._part(half, "in")(states)) for half, states in joined.items()}
+
+    def _join(self, half: Half, sharer: Tensor, receiver: Tensor) -> Tensor:
+        """What one half reads at each token, ``(B, N, joined_width)``."""
+        read = [self._flat(sharer), self._flat(receiver)] if self.config.reads_receiver else [self._flat(sharer)]
+        return torch.cat(read, dim=-1)
+
+    def _flat(self, states: Tensor) -> Tensor:
+        """``(B, H, N, D)`` to ``(B, N, H·D)`` in the Fuser's own precision."""
+        return states.transpose(1, 2).flatten(2).to(self.get_parameter("key_proj_out.weight").dtype)
 
     def _project(self, half: Half, hidden: Tensor) -> Tensor:
-        flat = self._part(half, "proj_out")(self._part(half, "proj_mlp2")(hidden))
+        return self._to_heads(half, self._part(half, "proj_mlp2")(hidden))
+
+    def _to_heads(self, half: Half, states: Tensor) -> Tensor:
+        flat = self._part(half, "proj_out")(states)
         return flat.unflatten(-1, (self.config.receiver_heads, self.config.receiver_head_dim)).transpose(1, 2)
 
     def _weight(self, half: Half, hidden: Tensor) -> Tensor:
-        scores = self._part(half, "scalar_head")(self._part(half, "scalar_mlp2")(hidden))
-        return torch.sigmoid(scores).transpose(1, 2).unsqueeze(-1)
+        return self._score(half, self._part(half, "scalar_mlp2")(hidden))
+
+    def _score(self, half: Half, states: Tensor) -> Tensor:
+        return torch.sigmoid(self._part(half, "scalar_head")(states)).transpose(1, 2).unsqueeze(-1)
 
     def _gate(self, half: Half, projected: Tensor) -> Tensor:
         logit = self.get_parameter(f"{half}_gate_logit")
         if not self.training:
             return torch.ones((1, 1, 1, 1), dtype=torch.float32, device=logit.device)
+        if self.gate_override is not None:
+            return projected.new_ones((1, 1, 1, 1))
         noise = self._gumbel(projected)
         if self.config.gate_noise == "logistic":
             noise = noise - self._gumbel(projected)

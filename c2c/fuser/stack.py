@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from c2c.alignment.layers import align_layers
+from c2c.cache_shape import cache_shape
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
-from c2c.types import HALVES, CacheShape, KeyValue
+from c2c.fuser.variants import create_fuser
+from c2c.types import HALVES, CacheShape, Half, KeyValue
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Link:
 class FuserStack(nn.Module):
     """The Fusers of one pair. Receiver layers without a link stay as they are.
 
+    Attributes:
+        active_layers: Receiver layers that are fused if they are linked, None for all of them; see `only_layers`.
+
     Args:
         sharer: Cache sizes of the Sharer.
         receiver: Cache sizes of the Receiver.
@@ -37,6 +42,7 @@ class FuserStack(nn.Module):
         self.sharer, self.receiver = sharer, receiver
         self.fusers = nn.ModuleList()
         self.links: dict[int, Link] = {}
+        self.active_layers: frozenset[int] | None = None
 
     @classmethod
     def between(cls, sharer: Any, receiver: Any, *, layer_alignment: str = "terminal", **fuser: Any) -> FuserStack:
@@ -51,10 +57,10 @@ class FuserStack(nn.Module):
         Raises:
             RefusedError: If an argument is unknown or out of range.
         """
-        stack = cls(CacheShape.of(sharer), CacheShape.of(receiver))
+        stack = cls(cache_shape(sharer), cache_shape(receiver))
         config = FuserConfig.between(stack.sharer, stack.receiver, **fuser)
         for layer, source in enumerate(align_layers(layer_alignment, stack.receiver.layers, stack.sharer.layers)):
-            stack.link(layer, source, Fuser(config))
+            stack.link(layer, source, create_fuser(config))
         return stack
 
     def link(self, receiver_layer: int, sharer_layer: int, fuser: Fuser) -> None:
@@ -98,6 +104,37 @@ class FuserStack(nn.Module):
         assert isinstance(fuser, Fuser)
         return fuser
 
+    def only_layers(self, layers: Iterable[int] | None) -> None:
+        """Fuse no linked Receiver layers but these from now on, or all again if None. It is not saved.
+
+        Raises:
+            RefusedError: If the Receiver has no such layer.
+        """
+        chosen = None if layers is None else frozenset(layers)
+        unknown = sorted((chosen or frozenset()) - set(range(self.receiver.layers)))
+        if unknown:
+            raise RefusedError(
+                f"The Receiver has layers 0 to {self.receiver.layers - 1}", unknown, "Name some of them, or none"
+            )
+        self.active_layers = chosen
+
+    def force_gates(self, open: bool | None) -> None:
+        """Open (True) or close (False) the gates of all Fusers from now on, or let them be as learned (None).
+
+        It is not saved, and a Fuser that is linked later has its gates as learned.
+        """
+        for layer in self.links:
+            self.fuser_of(layer).gate_override = open
+
+    def is_active(self, receiver_layer: int) -> bool:
+        """Whether a Receiver layer is linked and not left out by `only_layers`."""
+        chosen = self.links if self.active_layers is None else self.active_layers
+        return receiver_layer in self.links and receiver_layer in chosen
+
+    def is_open(self, receiver_layer: int, half: Half) -> bool:
+        """Whether one half of a linked Receiver layer is fused at inference."""
+        return self.is_active(receiver_layer) and self.fuser_of(receiver_layer).is_open(half)
+
     def forward(self, sharer: Sequence[KeyValue], receiver: Sequence[KeyValue]) -> list[KeyValue]:
         """Fuse every linked layer.
 
@@ -106,11 +143,13 @@ class FuserStack(nn.Module):
             receiver: T layers of keys and values ``(B, Ht, N, Dt)``.
 
         Returns:
-            T layers of keys and values ``(B, Ht, N, Dt)``; unlinked layers are the Receiver's own tensors.
+            T layers of keys and values ``(B, Ht, N, Dt)``; layers that are unlinked or left out by `only_layers` are
+            the Receiver's own tensors.
         """
         fused = list(receiver)
         for layer, link in sorted(self.links.items()):
-            fused[layer] = self.fuser_of(layer)(sharer[link.sharer_layer], receiver[layer])
+            if self.is_active(layer):
+                fused[layer] = self.fuser_of(layer)(sharer[link.sharer_layer], receiver[layer])
         return fused
 
     def anneal(self, step: int) -> None:
@@ -118,11 +157,11 @@ class FuserStack(nn.Module):
         for layer in self.links:
             self.fuser_of(layer).anneal(step)
 
-    def gate_logits(self) -> list[tuple[int, str, Tensor | None]]:
+    def gate_logits(self) -> list[tuple[int, Half, Tensor | None]]:
         """(Receiver layer, half, logit or None) for each linked layer and half."""
         return [(layer, half, self.fuser_of(layer).gate_logit(half)) for layer in sorted(self.links) for half in HALVES]
 
     def open_share(self) -> float:
-        """Share of halves that are open at inference, 0 to 1."""
-        open_halves = [self.fuser_of(layer).is_open(half) for layer in self.links for half in HALVES]
+        """Share of the linked layers' halves that are open at inference, 0 to 1; layers left out count as closed."""
+        open_halves = [self.is_open(layer, half) for layer in self.links for half in HALVES]
         return sum(open_halves) / len(open_halves) if open_halves else 0.0

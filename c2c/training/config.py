@@ -10,6 +10,7 @@ from c2c.fuser.config import GATE_NOISES, VARIANTS
 from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
+RESPONSES = ("plain", "fused")
 
 
 def _flag(default: Any, text: str) -> Any:
@@ -26,11 +27,13 @@ class TrainingConfig:
 
     variant: str = _flag("full", "parts of the Fuser: " + ", ".join(VARIANTS))
     sharer_cache: str = _flag("own", "own, or zeroed (the control recipe adapter)")
+    response: str = _flag("plain", "plain, or fused: the response's tokens are fused too, in use as in training")
     alignment: str = _flag("span", "token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     layer_alignment: str = _flag("terminal", "layer alignment: " + ", ".join(LAYER_ALIGNMENTS))
     hidden_dim: int = _flag(1024, "width of the Fuser's hidden states")
     intermediate_dim: int = _flag(1024, "inner width of its residual blocks")
     num_layers: int = _flag(3, "depth of the Fuser")
+    rank: int = _flag(128, "width of the bottleneck of the variant low_rank; without effect on the others")
     dropout: float = _flag(0.1, "dropout inside the residual blocks")
     gate_noise: str = _flag("gumbel", "noise on the gates: " + ", ".join(GATE_NOISES))
     initial_temperature: float = _flag(1.0, "gate temperature at the first step")
@@ -50,6 +53,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_choice("--variant", self.variant, VARIANTS)
         check_choice("--sharer-cache", self.sharer_cache, SHARER_CACHES)
+        check_choice("--response", self.response, RESPONSES)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
         for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):
@@ -72,7 +76,7 @@ class TrainingConfig:
 
     def fuser(self) -> dict[str, Any]:
         """Arguments of `FuserConfig.between`."""
-        names = ("variant", "hidden_dim", "intermediate_dim", "num_layers", "dropout", "gate_noise")
+        names = ("variant", "hidden_dim", "intermediate_dim", "num_layers", "rank", "dropout", "gate_noise")
         temperatures = ("initial_temperature", "final_temperature")
         return {name: getattr(self, name) for name in (*names, *temperatures)} | {"anneal_steps": self.steps}
 

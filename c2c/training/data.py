@@ -7,7 +7,7 @@ between the fused section and the response, and masks and positions are right fo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -87,13 +87,20 @@ def tokenise(rows: Sequence[dict[str, str]], pair: Pair, alignment: str, max_len
     return examples
 
 
-def collate(examples: Sequence[Example], pair: Pair, *, zeroed: bool = False) -> Batch:
+def collate(
+    examples: Sequence[Example],
+    pair: Pair,
+    *,
+    zeroed: bool = False,
+    reencode: Callable[[Tensor], Tensor] | None = None,
+) -> Batch:
     """One batch; see the module's text for its layout.
 
     Args:
         examples: B of them.
         pair: Gives the pad ids.
         zeroed: The Sharer's cache is zeros (recipe `adapter`).
+        reencode: How the Sharer reads a response that is fused; see `SharerInput`.
     """
     prompts, prompt_mask = left_pad([example.prompt.receiver_ids for example in examples], pair.receiver.pad)
     responses, response_mask = _right_pad([example.response_ids for example in examples], pair.receiver.pad)
@@ -103,7 +110,9 @@ def collate(examples: Sequence[Example], pair: Pair, *, zeroed: bool = False) ->
         input_ids=torch.cat([prompts, responses], dim=1),
         attention_mask=torch.cat([prompt_mask, response_mask], dim=1),
         labels=labels,
-        sharer_input=batch_readings([example.prompt for example in examples], pair.sharer.pad, zeroed=zeroed),
+        sharer_input=batch_readings(
+            [example.prompt for example in examples], pair.sharer.pad, zeroed=zeroed, reencode=reencode
+        ),
         supervised=int((labels != IGNORED).sum()),
     )
 

@@ -51,7 +51,9 @@ class Trainer:
         self.accelerator = Accelerator()
         for model in (receiver, sharer):
             model.to(self.accelerator.device)
-        self.model = RosettaModel.of_stacks(receiver, [sharer], [stack])
+        fused = self.config.response == "fused"
+        self.model = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=fused)
+        self.aligner = self.pair.aligner(self.config.alignment)
         rate, decay = self.config.learning_rate, self.config.weight_decay
         optimizer = torch.optim.AdamW(stack.parameters(), lr=rate, weight_decay=decay, fused=True)
         warmup = int(self.config.warmup_ratio * self.config.steps)
@@ -118,7 +120,8 @@ class Trainer:
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """One batch of this run: its pads, and zeros for the Sharer's cache where the recipe says so."""
-        return collate(examples, self.pair, zeroed=self.config.sharer_cache == "zeroed")
+        zeroed = self.config.sharer_cache == "zeroed"
+        return collate(examples, self.pair, zeroed=zeroed, reencode=self.aligner.reencode)
 
     def _loss(self, batch: Batch) -> Tensor:
         device = self.accelerator.device

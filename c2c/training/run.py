@@ -101,7 +101,8 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
         "recipe": run.recipe,
         "alignment": config.alignment,
         "sharer_cache": config.sharer_cache,
+        "include_response": config.response == "fused",
         "seed": config.seed,
         "training": config.to_dict(),
     }
-    save_stack(stack, run.output, about=about)
+    save_stack(stack, run.output, receiver=pair.receiver.description, sharer=pair.sharer.description, about=about)

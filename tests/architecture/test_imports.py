@@ -19,15 +19,26 @@ FLOORS = {
     "c2c.stats": 0,
     "c2c.hub": 1,
     "c2c.kv_cache": 1,
+    "c2c.cache_shape": 1,
     "c2c.sections": 1,
+    "c2c.penalties": 0,
     "c2c.decoding": 1,
     "c2c.alignment": 2,
     "c2c.fuser": 2,
+    "c2c.contract": 3,
+    "c2c.loading": 3,
+    "c2c.released_recipe": 3,
+    "c2c.reading_checks": 3,
+    "c2c.fusion": 3,
     "c2c.prefill": 3,
+    "c2c.response": 3,
     "c2c.rosetta": 3,
     "c2c.checkpoint": 4,
+    "c2c.sharer_cache": 4,
     "c2c.released": 4,
     "c2c.pair": 4,
+    "c2c.card": 4,
+    "c2c.publish": 4,
     "c2c.training": 5,
     "c2c.analysis": 6,
     "c2c.evaluation": 6,
@@ -35,7 +46,7 @@ FLOORS = {
     "c2c.cli": 8,
 }
 
-FACTORIES = {("c2c.rosetta", "c2c.checkpoint"), ("c2c.rosetta", "c2c.released")}
+FACTORIES = {("c2c.rosetta", each) for each in ("c2c.checkpoint", "c2c.released", "c2c.publish")}
 """Loading and saving are called on the class that users know, and are imported when they are called."""
 
 TORCH_FREE = ["c2c", "c2c.stats", "c2c.provenance", "c2c.errors", "c2c.evaluation.schema", "c2c.evaluation.scoring"]

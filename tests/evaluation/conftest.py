@@ -48,7 +48,8 @@ def fuser(pair, tmp_path) -> str:
         for half in ("key", "value"):
             stack.fuser_of(layer).gate_logit(half).data.fill_(1.0)
             stack.fuser_of(layer).get_submodule(f"{half}_proj_out").weight.data.mul_(8)
-    save_stack(stack, tmp_path / "fuser", about={"alignment": "span", "sharer_cache": "own"})
+    lines = {"receiver": pair.receiver.description, "sharer": pair.sharer.description}
+    save_stack(stack, tmp_path / "fuser", **lines, about={"alignment": "span", "sharer_cache": "own"})
     return str(tmp_path / "fuser")
 
 

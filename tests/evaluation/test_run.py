@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 
+from c2c.cli import main
 from c2c.errors import RefusedError
 from c2c.evaluation.methods import Method
 from c2c.evaluation.run import GenerationRun, generate
@@ -91,7 +92,11 @@ def test_a_limit_takes_the_first_questions(run) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "rule"),
-    [({"methods": ("c2cc",)}, "Did you mean 'c2c'"), ({"fuser": ""}, "needs a trained fuser")],
+    [
+        ({"methods": ("c2cc",)}, "Did you mean 'c2c'"),
+        ({"fuser": ""}, "needs a trained fuser"),
+        ({"accept_difference": ["receiver.ropes"]}, "Did you mean 'receiver.rope'"),
+    ],
 )
 def test_impossible_runs_are_refused(run, changes, rule) -> None:
     from dataclasses import replace
@@ -108,3 +113,39 @@ def test_a_missing_benchmark_file_and_an_unknown_benchmark_are_refused(run, tmp_
     (tmp_path / "some.jsonl").write_text("{}")
     with pytest.raises(RefusedError, match="A benchmark"):
         generate(replace(run, benchmarks={"fre": tmp_path / "some.jsonl"}))
+
+
+@pytest.fixture
+def retrained(run, tiny_model, word_tokenizer) -> GenerationRun:
+    """The same run with a Receiver of the same size that was trained otherwise."""
+    tiny_model("qwen3", vocab=len(word_tokenizer), seed=9).save_pretrained(run.receiver)
+    return run
+
+
+def command(name: str, run: GenerationRun, *more: str) -> list[str]:
+    given = {"scale": run.scale, "pair": run.pair, "receiver": run.receiver, "sharer": run.sharer, "fuser": run.fuser,
+             "methods": "c2c", "tasks": run.tasks, "benchmarks": f"free={run.benchmarks['free']}",
+             "output": run.output}  # fmt: skip
+    return [name, *(part for flag, value in given.items() for part in (f"--{flag}", str(value))), *more]
+
+
+LIMITS = {"generate": ("--limit", "1"), "latency": ("--questions", "1", "--repeats", "1")}
+
+
+@pytest.mark.parametrize("name", ["generate", "latency"])
+def test_another_receiver_is_refused_and_its_acceptance_is_in_the_provenance(retrained, capsys, name) -> None:
+    assert main(command(name, retrained, *LIMITS[name])) == 2
+    assert "receiver.weights_sha256: expected" in capsys.readouterr().err
+    assert not retrained.output.exists()
+    line = "receiver.weights_sha256"
+    assert main(command(name, retrained, *LIMITS[name], "--accept-difference", line)) == 0
+    noted = json.loads(retrained.output.with_name("records.parquet.provenance.json").read_text())
+    (accepted,) = noted["contract"]["accepted"]
+    assert accepted.startswith(f"{line}: expected")
+    assert noted["settings"]["accept_difference"] == [line]
+
+
+def test_a_line_that_is_accepted_makes_other_answers_than_one_that_is_not(run) -> None:
+    from dataclasses import replace
+
+    assert replace(run, accept_difference=["receiver.rope"]).fingerprint() != run.fingerprint()

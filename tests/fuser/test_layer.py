@@ -167,7 +167,7 @@ def test_the_temperature_falls_geometrically_and_then_stays(step, temperature) -
     assert float(fuser.gate_temperature) == pytest.approx(temperature, rel=1e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["full", "unweighted", "fuse", "project", "ungated"])
 def test_a_removed_part_has_no_parameters(variant) -> None:
     parts, names = VARIANTS[variant], set(build(variant).state_dict())
     assert any("scalar" in name for name in names) == parts["weighted"]
@@ -188,6 +188,54 @@ def test_an_open_gate_promotes_half_precision_to_float32_at_inference() -> None:
     fuser, (sharer, receiver) = opened(build()).to(torch.bfloat16), states(dtype=torch.bfloat16)
     assert fuser(sharer, receiver)[0].dtype == torch.float32
     assert fuser.train()(sharer, receiver)[0].dtype == torch.bfloat16
+
+
+def test_half_precision_is_computed_as_published_and_the_sum_is_float32() -> None:
+    fuser, (sharer, receiver) = opened(build()).to(torch.bfloat16), states(dtype=torch.bfloat16)
+    state = fuser.state_dict()
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return functional.linear(x, state[f"{name}.weight"], state.get(f"{name}.bias"))
+
+    def block(x: torch.Tensor, name: str) -> torch.Tensor:
+        normed = functional.rms_norm(x, (H,), state[f"{name}.norm.weight"], 1e-6)
+        return x + linear(functional.gelu(linear(normed, f"{name}.w1")), f"{name}.w2")
+
+    for half, theirs, own, fused in zip(("key", "value"), sharer, receiver, fuser(sharer, receiver), strict=True):
+        z = torch.cat([x.transpose(1, 2).reshape(2, 5, -1) for x in (theirs, own)], -1)
+        h = p = block(linear(z, f"{half}_in"), f"{half}_mlp1.blocks.0")
+        for number in range(L - 2):
+            p = block(p, f"{half}_proj_mlp2.blocks.{number}")
+        p = linear(p, f"{half}_proj_out").view(2, 5, HT, DT).transpose(1, 2)
+        w = torch.sigmoid(linear(block(h, f"{half}_scalar_mlp2.blocks.0"), f"{half}_scalar_head"))
+        assert p.dtype == w.dtype == torch.bfloat16
+        weight = w.transpose(1, 2)[..., None]
+        expected = own.float() + 1.0 * weight.float() * p.float()
+        assert torch.equal(fused, expected)
+        assert not torch.equal(fused, own.float() + (weight * p).float())
+        assert not torch.equal(fused, expected.bfloat16().float())
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_forced_gates_are_exactly_open_or_closed_in_inference_and_in_training(mode) -> None:
+    sharer, receiver = states()
+    fuser = build(dropout=0.0)
+    learned_open = opened(build())(sharer, receiver)
+    getattr(fuser, mode)()
+    for forced, expected in ((True, learned_open), (False, receiver)):
+        fuser.gate_override = forced
+        assert [fuser.is_open(half) for half in ("key", "value")] == [forced, forced]
+        for new, old in zip(fuser(sharer, receiver), expected, strict=True):
+            assert torch.equal(new, old)
+    fuser.gate_override = None
+    assert not fuser.is_open("key")
+
+
+def test_forced_gates_are_no_part_of_state_and_config() -> None:
+    fuser, plain = build(), build()
+    fuser.gate_override = True
+    assert fuser.state_dict().keys() == plain.state_dict().keys()
+    assert fuser.config == plain.config
 
 
 def test_a_float32_fuser_serves_models_in_half_precision_and_of_mixed_precision() -> None:

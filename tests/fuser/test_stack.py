@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2c import FuserStack, RefusedError, create_c2c_projector
-from c2c.types import CacheShape
+from c2c.types import HALVES, CacheShape
 
 SMALL = {"hidden_dim": 8, "intermediate_dim": 8}
 
@@ -54,6 +54,70 @@ def test_the_open_share_counts_halves(configs) -> None:
     assert stack.open_share() == 0.0
     stack.fuser_of(0).key_gate_logit.data.fill_(1.0)
     assert stack.open_share() == pytest.approx(1 / 6)
+
+
+@pytest.fixture
+def half_open(configs) -> FuserStack:
+    """A stack whose layers 0 and 1 are open."""
+    torch.manual_seed(0)
+    stack = FuserStack.between(*configs, **SMALL).eval()
+    for layer in (0, 1):
+        for half in HALVES:
+            stack.fuser_of(layer).gate_logit(half).data.fill_(1.0)
+    return stack
+
+
+def caches():
+    draw = torch.Generator().manual_seed(1)
+    return [[tuple(torch.randn(1, 2, 5, 8, generator=draw) for _ in HALVES) for _ in range(n)] for n in (4, 3)]
+
+
+def changed(stack: FuserStack) -> list[bool]:
+    """For each layer whether it is not the Receiver's own tensors."""
+    theirs, ours = caches()
+    return [
+        any(n is not o for n, o in zip(new, own, strict=True))
+        for new, own in zip(stack(theirs, ours), ours, strict=True)
+    ]
+
+
+def test_only_the_named_layers_are_fused_and_the_others_are_the_receivers_own_tensors(half_open) -> None:
+    theirs, ours = caches()
+    all_layers = half_open(theirs, ours)
+    assert changed(half_open) == [True, True, False]
+    half_open.only_layers([1])
+    assert changed(half_open) == [False, True, False]
+    assert torch.equal(half_open(theirs, ours)[1][0], all_layers[1][0])
+    assert half_open.open_share() == pytest.approx(2 / 6)
+    half_open.only_layers(set())
+    assert changed(half_open) == [False, False, False]
+    assert half_open.open_share() == 0.0
+    half_open.only_layers(None)
+    assert changed(half_open) == [True, True, False]
+
+
+def test_layers_that_do_not_exist_cannot_be_chosen(half_open) -> None:
+    half_open.only_layers([0])
+    with pytest.raises(RefusedError, match=r"The Receiver has layers 0 to 2; received \[3\]"):
+        half_open.only_layers([1, 3])
+    assert half_open.active_layers == {0}
+
+
+def test_gates_can_be_forced_and_let_go_again(half_open) -> None:
+    for forced, expected in ((True, 1.0), (False, 0.0), (None, 4 / 6)):
+        half_open.force_gates(forced)
+        assert half_open.open_share() == pytest.approx(expected)
+        assert changed(half_open) == [forced is not False] * 2 + [forced is True]
+
+
+def test_forcing_open_what_is_open_changes_nothing(half_open) -> None:
+    theirs, ours = caches()
+    half_open.only_layers([0, 1])
+    learned = half_open(theirs, ours)
+    half_open.force_gates(True)
+    for new, old in zip(half_open(theirs, ours), learned, strict=True):
+        assert torch.equal(new[0], old[0])
+        assert torch.equal(new[1], old[1])
 
 
 def test_layers_that_do_not_exist_second_links_and_foreign_sizes_are_refused(configs) -> None:

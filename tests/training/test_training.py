@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from c2c import RosettaModel
+from c2c.contract import ContractCheck
 from c2c.errors import RefusedError
 from c2c.pair import LoadedModel, Pair
 from c2c.training import state
@@ -225,9 +227,12 @@ def test_a_run_killed_by_the_system_and_started_again_ends_with_the_same_bytes(p
     assert not (tmp_path / "killed" / "manifest.json").exists()
 
     subprocess.run(_command(tmp_path, "killed"), check=True, env=environment, capture_output=True)
-    for name in ("model.safetensors", "config.json", "history.csv", "gates.csv"):
+    for name in ("model.safetensors", "config.json", "manifest.json", "history.csv", "gates.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
     assert not list((tmp_path / "checkpoints-killed").iterdir())
+    models = {"receiver": tmp_path / "receiver", "sharers": tmp_path / "sharer"}
+    check = RosettaModel.from_pretrained(tmp_path / "whole", **models).contract_check
+    assert check == ContractCheck()
 
 
 def test_an_example_keeps_its_prompt_and_response_apart(pair, rows) -> None:

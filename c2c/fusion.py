@@ -1,0 +1,101 @@
+"""Fuse the caches of some tokens: one Sharer after the other, or each with the Receiver's own (reference spec §2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from c2c import kv_cache
+from c2c.fuser.stack import FuserStack
+from c2c.sections import Section
+from c2c.types import KeyValue
+
+
+class Aligned(NamedTuple):
+    """What a Sharer's cache holds for some Receiver tokens.
+
+    Args:
+        layers: S layers of keys and values ``(B, Hs, n, Ds)``, one token for each of the n Receiver tokens.
+        matched: ``(B, n)`` bool: where the Receiver token has a Sharer token; elsewhere nothing is fused.
+    """
+
+    layers: list[KeyValue]
+    matched: Tensor
+
+    def columns(self, section: Section) -> Aligned:
+        """The tokens of one section."""
+        here = slice(section.start, section.end)
+        return Aligned([(keys[:, :, here], values[:, :, here]) for keys, values in self.layers], self.matched[:, here])
+
+
+def align(layers: Sequence[KeyValue], token_map: Tensor) -> Aligned:
+    """Pick from a Sharer's cache what each Receiver token is fused with.
+
+    Args:
+        layers: S layers ``(B, Hs, M, Ds)``.
+        token_map: ``(B, n)`` int64 into the M tokens, or -1.
+    """
+    token_map = token_map.to(layers[0][0].device)
+    return Aligned(kv_cache.take_tokens(layers, token_map.clamp(min=0)), token_map >= 0)
+
+
+def fuse_tokens(
+    stacks: Mapping[int, FuserStack], fusion: str, own: list[KeyValue], theirs: Mapping[int, Aligned]
+) -> list[KeyValue]:
+    """Fuse the Receiver's keys and values of some tokens with those of each Sharer.
+
+    Args:
+        stacks: The Fusers of each Sharer.
+        fusion: ``sequential`` or ``parallel``.
+        own: T layers of keys and values ``(B, Ht, n, Dt)``.
+        theirs: For each Sharer that is fused here, in order, what it holds for the same n tokens.
+
+    Returns:
+        T layers ``(B, Ht, n, Dt)``; layers that nothing was fused with are the tensors of `own`.
+    """
+    fused = own
+    for sharer, aligned in theirs.items():
+        if fusion == "sequential":
+            fused = _rounded(_fuse_one(stacks[sharer], aligned, fused), own)
+        else:
+            changed = _fuse_one(stacks[sharer], aligned, own)
+            fused = changed if fused is own else _add_change(fused, changed, own)
+    return fused
+
+
+def _fuse_one(stack: FuserStack, theirs: Aligned, receiver: list[KeyValue]) -> list[KeyValue]:
+    here, dtype = receiver[0][0].device, receiver[0][0].dtype
+    taken = [(keys.to(here, dtype), values.to(here, dtype)) for keys, values in theirs.layers]
+    fused = stack(taken, receiver)
+    matched = theirs.matched.to(here)[:, None, :, None]
+    if bool(matched.all()):
+        return fused
+    return [
+        new if new is old else (torch.where(matched, new[0], old[0]), torch.where(matched, new[1], old[1]))
+        for new, old in zip(fused, receiver, strict=True)
+    ]
+
+
+def _rounded(fused: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
+    """What the cache would hold of `fused`, which the next Sharer's Fuser reads."""
+    return [
+        new if new is old else (new[0].to(old[0].dtype), new[1].to(old[1].dtype))
+        for new, old in zip(fused, own, strict=True)
+    ]
+
+
+def _add_change(fused: list[KeyValue], changed: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
+    """`fused` plus what another Sharer's Fusers changed, in the precision of the Fusers."""
+    return [
+        f if c is o else (f[0] + (c[0] - o[0]), f[1] + (c[1] - o[1]))
+        for f, c, o in zip(fused, changed, own, strict=True)
+    ]
+
+
+def join_tokens(earlier: KeyValue, later: KeyValue) -> KeyValue:
+    """Keys and values of earlier and later tokens, each ``(B, H, n, D)``, in the precision of the earlier."""
+    keys, values = (torch.cat([old, new.to(old.dtype)], dim=2) for old, new in zip(earlier, later, strict=True))
+    return keys, values

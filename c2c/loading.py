@@ -1,0 +1,164 @@
+"""Models and tokenizers from where they are: a folder, a model manifest, a mirrored id, a hub id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from c2c import hub
+from c2c.contract import Lines, describe_model, identify_model
+from c2c.errors import RefusedError, check_choice
+from c2c.hub import Identity
+
+DTYPES = ("float32", "bfloat16", "float16")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+
+Dtype = str | torch.dtype
+Device = str | torch.device
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen causal model, its tokenizer with a pad token, and the name and revision that records carry."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    revision: str | None = None
+
+    @property
+    def pad(self) -> int:
+        """Id that fills rows; masked wherever it stands."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    @cached_property
+    def description(self) -> Lines:
+        """Its lines in a compatibility contract; see `c2c.contract.describe_model`."""
+        return describe_model(self.model, self.tokenizer, name=self.name, revision=self.revision)
+
+
+ModelSource = PreTrainedModel | LoadedModel | str | Path
+SharerSource = ModelSource | PreTrainedConfig
+"""A Sharer that runs elsewhere is named by its config; see `c2c.prefill.FusedPrefill`."""
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list of `value`, or `value` itself as a list if it is a sequence of things."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+
+
+def load_causal_model(source: ModelSource, dtype: Dtype | None = None, device: Device | None = None) -> PreTrainedModel:
+    """A frozen causal model in eval mode: `source` itself if it is one, else loaded from where `source` resolves to.
+
+    Args:
+        source: A model, or where it is.
+        dtype: Of the weights, one of DTYPES; None is fp32, or what a model that is given has.
+        device: Where the weights go; None is the CPU, or where a model that is given is.
+
+    Raises:
+        RefusedError: If nothing has that name, or a model that is given has another dtype or device.
+    """
+    wanted = None if dtype is None else check_choice("A dtype", str(dtype).removeprefix("torch."), DTYPES)
+    if isinstance(source, LoadedModel):
+        source = source.model
+    if isinstance(source, PreTrainedModel):
+        _check_placed(source, wanted, device)
+        return source
+    model: Any = AutoModelForCausalLM.from_pretrained(hub.resolve(source), dtype=getattr(torch, wanted or "float32"))
+    return model.to(device or "cpu").eval().requires_grad_(False)
+
+
+def _check_placed(model: PreTrainedModel, dtype: str | None, device: Device | None) -> None:
+    has = (str(model.dtype).removeprefix("torch."), model.device)
+    # "cuda" means whichever CUDA device; only a number says which.
+    asked = None if device is None else torch.device(device)
+    elsewhere = asked is not None and (asked.type != has[1].type or asked.index not in (None, has[1].index))
+    if (dtype is not None and dtype != has[0]) or elsewhere:
+        raise RefusedError(
+            f"A model that is given must have the dtype and device asked for ({dtype}, {device})",
+            f"{has[0]} on {has[1]}",
+            "Convert it with model.to(...), leave the arguments out, or name the model instead of passing it",
+        )
+
+
+def model_name(source: str | Path) -> str:
+    """The id in a model manifest, else `source` itself."""
+    path = Path(source)
+    if path.suffix == ".json" and path.is_file():
+        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+    return str(source)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model folder holds a tokenizer."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder.
+
+    For a folder whose tokenizer is of no special class, AutoTokenizer takes the class of the model's family, which
+    may split every text differently; then the generic class is asked for by name.
+    """
+    config = folder / "tokenizer_config.json"
+    named = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.is_file() else None
+    generic = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    loader = PreTrainedTokenizerFast if generic else AutoTokenizer
+    return loader.from_pretrained(folder)
+
+
+def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | None = None) -> LoadedModel:
+    """Load a model and its tokenizer from a folder, a manifest or a hub id.
+
+    Raises:
+        RefusedError: If nothing has that name.
+    """
+    tokenizer = load_tokenizer(hub.resolve(source))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = load_causal_model(source, dtype, device)
+    return LoadedModel(model_name(source), model, tokenizer, identify(source).revision)
+
+
+def identify(source: SharerSource) -> Identity:
+    """Id and revision of a model, or of what is to be loaded."""
+    if isinstance(source, LoadedModel):
+        return Identity(hub.identify(source.name).id, source.revision)
+    return hub.identify(source) if isinstance(source, (str, Path)) else identify_model(source)
+
+
+def load_sharer(source: SharerSource, dtype: Dtype | None = None, device: Device | None = None) -> Any:
+    """As `load_causal_model`; the config of a Sharer that runs elsewhere stays what it is."""
+    return source if isinstance(source, PreTrainedConfig) else load_causal_model(source, dtype, device)
+
+
+def load_described(source: SharerSource, dtype: Dtype | None = None, device: Device | None = None) -> tuple[Any, Lines]:
+    """A model as `load_sharer` gives it, and its lines in a contract.
+
+    A tokenizer is described where there is one: in the folder, or in a LoadedModel.
+
+    Raises:
+        RefusedError: As `load_causal_model`.
+    """
+    model = load_sharer(source, dtype, device)
+    if isinstance(source, LoadedModel):
+        return model, source.description
+    name, revision = identify(source)
+    tokenizer = None
+    if isinstance(source, (str, Path)) and has_tokenizer(folder := hub.resolve(source)):
+        tokenizer = load_tokenizer(folder)
+    return model, describe_model(model, tokenizer, name=name, revision=revision)

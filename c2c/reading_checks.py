@@ -1,0 +1,144 @@
+"""What must hold before any model reads a prompt: shapes, token ids, and what each Sharer is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from c2c.alignment.tokens import SharerInput
+from c2c.errors import RefusedError
+from c2c.types import CacheShape
+
+
+def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, vocabulary: int) -> None:
+    """Refuse a prompt whose tensors do not belong together.
+
+    Args:
+        input_ids: ``(B, N)`` integers in [0, vocabulary).
+        attention_mask: ``(B, N)``, 1 for tokens and 0 for pads; each row has a token.
+        position_ids: ``(B, N)`` integers of at least 0.
+        vocabulary: V of the Receiver.
+
+    Raises:
+        RefusedError: If a shape, dtype or value is wrong.
+    """
+    if input_ids.dtype not in (torch.int64, torch.int32):
+        raise RefusedError("input_ids must be whole numbers", str(input_ids.dtype), "Pass the tokenizer's input_ids")
+    for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
+        if tensor.shape != input_ids.shape:
+            raise RefusedError(
+                f"{name} must be {tuple(input_ids.shape)}, as input_ids is",
+                tuple(tensor.shape),
+                "Pass one value a token of the whole prompt",
+            )
+    check_mask(attention_mask, "attention_mask")
+    check_rows(attention_mask, "attention_mask")
+    _check_ids(input_ids, vocabulary, "The Receiver", "Use the Receiver's own tokenizer")
+    if int(position_ids.min()) < 0:
+        raise RefusedError("position_ids must be at least 0", int(position_ids.min()), "Count tokens from 0")
+
+
+def check_mask(mask: Tensor, name: str) -> None:
+    """Refuse a mask ``(B, N)`` that holds anything but 0 and 1.
+
+    Raises:
+        RefusedError: With the first such value.
+    """
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        odd = mask[(mask != 0) & (mask != 1)]
+        raise RefusedError(f"{name} must hold 1 for tokens and 0 for pads", float(odd[0]), "Pass a mask, not a bias")
+
+
+def check_rows(mask: Tensor, name: str) -> None:
+    """Refuse a mask ``(B, N)`` that hides a whole row.
+
+    Raises:
+        RefusedError: With the rows.
+    """
+    empty = (mask.sum(-1) == 0).nonzero().flatten().tolist()
+    if empty:
+        raise RefusedError(f"Each row of {name} must have a token", f"row(s) {empty} of zeros", "Leave such rows out")
+
+
+def _check_ids(ids: Tensor, vocabulary: int, who: str, remedy: str) -> None:
+    unknown = ids[(ids < 0) | (ids >= vocabulary)]
+    if unknown.numel():
+        raise RefusedError(f"{who} knows tokens 0 to {vocabulary - 1}", int(unknown[0]), remedy)
+
+
+def check_readings(
+    selected: Iterable[int],
+    inputs: Mapping[int, SharerInput],
+    vocabularies: Sequence[int],
+    shapes: Sequence[CacheShape],
+    rows: int,
+    fused: int,
+    *,
+    own_tokens: bool = False,
+) -> None:
+    """Refuse what the selected Sharers are to read if it does not fit them or the prompt.
+
+    Args:
+        selected: Numbers of Sharers, from 0.
+        inputs: What each of them reads.
+        vocabularies: V of each Sharer.
+        shapes: Cache sizes of each Sharer.
+        rows: B of the prompt.
+        fused: Tokens up to the end of the last fused section of the prefix.
+        own_tokens: They read the Receiver's tokens up to there, of which a row may have none yet.
+
+    Raises:
+        RefusedError: If a token map, an id, a mask or a given cache does not fit.
+    """
+    for sharer in selected:
+        given, name = inputs[sharer], f"Sharer {sharer + 1}"
+        _check_map(given, name, rows, fused)
+        if given.zeroed:
+            continue
+        check_mask(given.attention_mask, f"{name}'s attention_mask")
+        if not own_tokens:
+            check_rows(given.attention_mask, f"{name}'s attention_mask")
+        if given.layers is None:
+            remedy = "Give it its own tokens: align them with sharer_inputs"
+            _check_ids(given.input_ids, vocabularies[sharer], name, remedy)
+        else:
+            _check_layers(given, name, shapes[sharer])
+
+
+def _check_map(given: SharerInput, name: str, rows: int, fused: int) -> None:
+    token_map, tokens = given.token_map, given.input_ids.shape[1]
+    if given.input_ids.shape != given.attention_mask.shape:
+        raise RefusedError(
+            f"{name}'s input_ids and attention_mask must have one shape",
+            (tuple(given.input_ids.shape), tuple(given.attention_mask.shape)),
+            "Build them with c2c.alignment.tokens.batch_readings",
+        )
+    if token_map.shape[0] != rows or token_map.shape[1] < fused or given.input_ids.shape[0] != rows:
+        raise RefusedError(
+            f"{name}'s token map must cover the {fused} fused tokens of {rows} rows",
+            (tuple(token_map.shape), tuple(given.input_ids.shape)),
+            "Align the whole prefix (c2c.alignment.tokens.batch_readings)",
+        )
+    highest, lowest = int(token_map.max()), int(token_map.min())
+    if highest >= tokens or lowest < -1:
+        raise RefusedError(
+            f"{name}'s token map must point at its {tokens} tokens, or be -1",
+            highest if highest >= tokens else lowest,
+            "Align the prompt that it reads (c2c.alignment.tokens.batch_readings)",
+        )
+
+
+def _check_layers(given: SharerInput, name: str, shape: CacheShape) -> None:
+    layers = given.layers or ()
+    needed = (given.input_ids.shape[0], shape.heads, given.input_ids.shape[1], shape.head_dim)
+    wrong = [tuple(states.shape) for layer in layers for states in layer if tuple(states.shape) != needed]
+    if len(layers) != shape.layers or wrong:
+        raise RefusedError(
+            f"{name}'s cache must have {shape.layers} layers of keys and values {needed}",
+            f"{len(layers)} layers" if len(layers) != shape.layers else wrong[0],
+            "Give the cache of the model that the Fusers were made for, with the tokens that it has read",
+        )
+    if not all(bool(torch.isfinite(states).all()) for layer in layers for states in layer):
+        raise RefusedError(f"{name}'s cache must be finite", "NaN or infinity", "Read the prompt again")

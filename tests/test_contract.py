@@ -1,0 +1,167 @@
+"""The compatibility contract: every line is compared, and only a line that is named may differ."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from c2c import FuserStack, RefusedError
+from c2c.contract import (
+    FUSER_LINES,
+    MODEL_LINES,
+    NOTED,
+    PARTS,
+    ContractCheck,
+    check_contract,
+    check_lines,
+    compare,
+    describe_fusers,
+    describe_model,
+    tokenizer_fingerprint,
+    weights_fingerprint,
+)
+
+ONLY_NOTED = ("id", *NOTED)
+LINES = [(part, line) for part, lines in PARTS.items() for line in lines]
+
+
+@pytest.fixture
+def contract(tiny_model, word_tokenizer):
+    receiver, sharer = tiny_model("qwen3"), tiny_model("qwen2", layers=4, seed=1)
+    stack = FuserStack.between(sharer.config, receiver.config, hidden_dim=8, intermediate_dim=8)
+    return {
+        "receiver": describe_model(receiver, word_tokenizer, name="owner/receiver", revision="abc"),
+        "sharer": describe_model(sharer, word_tokenizer, name="owner/sharer", revision="abc"),
+        "fuser": describe_fusers(stack),
+    }
+
+
+def changed(contract, part, line, value="another"):
+    other = copy.deepcopy(contract)
+    other[part][line] = value
+    return other
+
+
+def test_every_line_is_described(contract) -> None:
+    assert tuple(contract["receiver"]) == tuple(contract["sharer"]) == MODEL_LINES
+    assert tuple(contract["fuser"]) == FUSER_LINES
+    assert contract["receiver"]["rope"] == {"rope_theta": 10000.0, "rope_type": "default"}
+    assert contract["sharer"]["layers"] == 4
+    assert contract["fuser"]["layer_map"] == {"0": 1, "1": 2, "2": 3}
+    assert compare(contract, copy.deepcopy(contract)) == []
+
+
+@pytest.mark.parametrize(("part", "line"), [each for each in LINES if each[1] not in ONLY_NOTED])
+def test_a_line_that_differs_is_refused_by_name_and_can_be_accepted_by_name_alone(contract, part, line) -> None:
+    name, other = f"{part}.{line}", changed(contract, part, line)
+    with pytest.raises(RefusedError) as refused:
+        check_contract([contract], [other])
+    (text,) = refused.value.received
+    assert text.startswith(f"{name}: expected ")
+    assert text.endswith("found 'another'")
+    assert check_contract([contract], [other], override=[name]) == ContractCheck(accepted=(text,))
+    other = changed(other, "receiver" if part == "sharer" else "sharer", "rope")
+    with pytest.raises(RefusedError, match="rope"):
+        check_contract([contract], [other], override=[name])
+
+
+@pytest.mark.parametrize(("part", "line"), [each for each in LINES if each[1] in ONLY_NOTED])
+def test_a_name_or_precision_that_differs_is_noted(contract, part, line) -> None:
+    check = check_contract([contract], [changed(contract, part, line)])
+    assert check.accepted == ()
+    assert [each.split(":")[0] for each in check.noted] == [f"{part}.{line}"]
+
+
+def test_without_weights_to_compare_another_id_is_refused_and_none_is_noted() -> None:
+    wanted = {"receiver": {"id": "owner/model"}}
+    with pytest.raises(RefusedError, match=r"receiver\.id: expected 'owner/model', found 'owner/other'"):
+        check_contract([wanted], [{"receiver": {"id": "owner/other"}}])
+    assert check_contract([wanted], [{"receiver": {"id": "model"}}]) == ContractCheck()
+    assert len(check_contract([wanted], [{"receiver": {"id": ""}}]).noted) == 1
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_tokenizer_that_one_side_lacks_is_noted(contract, side) -> None:
+    both = [contract, contract]
+    both[side] = changed(contract, "sharer", "tokenizer_sha256", None)
+    assert len(check_contract([both[0]], [both[1]]).noted) == 1
+
+
+def test_all_lines_that_differ_are_named_at_once_and_maps_only_where_they_differ(contract) -> None:
+    other = changed(changed(contract, "receiver", "rope"), "fuser", "layer_map", {"0": 1, "1": 0, "2": 3})
+    with pytest.raises(RefusedError) as refused:
+        check_contract([contract], [other])
+    assert len(refused.value.received) == 2
+    assert refused.value.received[1] == "fuser.layer_map: expected {'1': 2}, found {'1': 0}"
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        (["reciever.rope"], "Did you mean 'receiver.rope'"),
+        (["all"], "A line of the contract must be a known name"),
+        (True, "must name the lines"),
+        (["rope"], "A line of the contract"),
+    ],
+)
+def test_an_override_that_names_no_line_is_refused_even_if_nothing_differs(contract, override, rule) -> None:
+    with pytest.raises(RefusedError, match=rule):
+        check_contract([contract], [contract], override=override)
+    with pytest.raises(RefusedError, match=rule):
+        check_lines(override)
+
+
+def test_one_line_may_be_named_without_a_list() -> None:
+    assert check_lines("sharer.rope") == ["sharer.rope"]
+
+
+def test_weights_are_the_same_in_bf16_and_after_saving_and_differ_after_training(tiny_model, tmp_path) -> None:
+    model = tiny_model("llama")
+    whole = weights_fingerprint(model)
+    model.save_pretrained(tmp_path)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert weights_fingerprint(AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)) == whole
+    assert weights_fingerprint(tiny_model("llama")) == whole
+    assert weights_fingerprint(tiny_model("llama", seed=1)) != whole
+    assert weights_fingerprint(tiny_model("llama", hidden=48)) != whole
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[-1, -1] += 0.1
+    assert weights_fingerprint(model) != whole
+
+
+def test_a_tokenizer_is_the_same_after_use_and_saving_and_another_one_or_template_is_not(
+    word_tokenizer, split_tokenizer, tmp_path
+) -> None:
+    before = tokenizer_fingerprint(word_tokenizer)
+    word_tokenizer(["red", "the blue home"], padding=True, truncation=True, max_length=2)
+    word_tokenizer.save_pretrained(tmp_path)
+    again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert tokenizer_fingerprint(word_tokenizer) == tokenizer_fingerprint(again) == before
+    assert tokenizer_fingerprint(split_tokenizer) != before
+    again.chat_template = "{{ messages[0].content }}"
+    templated = tokenizer_fingerprint(again)
+    assert templated != before
+    again.save_pretrained(tmp_path)
+    assert tokenizer_fingerprint(AutoTokenizer.from_pretrained(tmp_path)) == templated
+
+
+def test_other_rope_settings_are_another_line(tiny_model) -> None:
+    model = tiny_model("qwen3")
+    before = describe_model(model)
+    model.config.rope_parameters = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}
+    after = describe_model(model)
+    assert [line for line in before if before[line] != after[line]] == ["rope"]
+
+
+def test_a_model_known_by_its_config_alone_must_have_the_same_id(contract, tiny_model) -> None:
+    config = tiny_model("qwen2", layers=4, seed=1).config
+    for name, refused in (("owner/sharer", []), ("owner/other", ["id", "weights_sha256"]), ("", ["weights_sha256"])):
+        found = {**contract, "sharer": describe_model(config, name=name)}
+        differing = [each.line for each in compare(contract, found) if each.refuses]
+        assert differing == [f"sharer.{line}" for line in refused]
+    other = describe_model(tiny_model("qwen2", layers=5).config, name="owner/sharer")
+    with pytest.raises(RefusedError, match=r"sharer\.layers: expected 4, found 5"):
+        check_contract([contract], [{**contract, "sharer": other}])
