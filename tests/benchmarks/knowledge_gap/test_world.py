@@ -58,7 +58,7 @@ def test_the_facts_of_splits_are_theirs_and_together_all_of_them(world: World) -
 
 
 def test_facts_of_an_unknown_split_are_refused_by_name(world: World) -> None:
-    with pytest.raises(RefusedError, match="received 'tset'. Did you mean 'test'"):
+    with pytest.raises(RefusedError, match=r"received 'tset'\. Did you mean 'test'"):
         world.facts(["known", "tset"])
 
 
