@@ -124,6 +124,8 @@ def _asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]
 
 
 def _add_generate(commands: Any) -> None:
+    from c2c.evaluation.schema import METHODS
+
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
     _add_questions(parser, METHODS)
     parser.add_argument("--batch-size", type=int, default=16)
@@ -155,8 +157,10 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _add_latency(commands: Any) -> None:
+    from c2c.evaluation.schema import TIMED_METHODS
+
     parser = commands.add_parser("latency", help="time methods one question at a time, split into phases")
-    _add_questions(parser, TIMED)
+    _add_questions(parser, TIMED_METHODS)
     parser.add_argument("--questions", type=int, default=32, help="first questions of each benchmark")
     parser.add_argument("--repeats", type=int, default=3, help="times that each question is asked")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves it to torch")

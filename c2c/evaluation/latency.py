@@ -165,9 +165,6 @@ def measure(
     return rows
 
 
-TIMED = ("receiver", "sharer", "t2t", "c2c")
-
-
 @dataclass(frozen=True, kw_only=True)
 class LatencyRun(PairRun):
     """What one call of ``c2c latency`` times.
@@ -181,7 +178,7 @@ class LatencyRun(PairRun):
         RefusedError: If a number is too small, a method cannot be timed, or `PairRun` is refused.
     """
 
-    known_methods: ClassVar[Sequence[str]] = TIMED
+    known_methods: ClassVar[Sequence[str]] = schema.TIMED_METHODS
 
     questions: int = 32
     repeats: int = 3

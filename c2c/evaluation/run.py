@@ -22,6 +22,7 @@ from c2c.evaluation.tasks import describe, load_tasks
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash
 
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationRun(PairRun):
     """What one call of ``c2c generate`` answers.
