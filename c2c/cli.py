@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
     commands = parser.add_subparsers(dest="name", required=True)
-    for build in (_add_fetch, _add_train, _add_generate, _add_score, _add_latency):
+    for build in (_add_fetch, _add_train, _add_chat, _add_generate, _add_score, _add_latency):
         build(commands)
     return parser
 
@@ -61,7 +61,9 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser("train", help="train the Fusers of one pair")
     _add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
-    parser.add_argument("--data", type=Path, required=True, help="training set (JSON lines: id, prompt, response)")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="training set (JSON lines: id, prompt and response, or messages)"
+    )
     parser.add_argument("--validation", type=Path, required=True, help="validation set, same format")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
@@ -81,6 +83,38 @@ def _train(options: argparse.Namespace) -> None:
     run = TrainingRun(**given, config=config)
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
         notes["training"] = train(run)
+
+
+def _add_chat(commands: Any) -> None:
+    parser = commands.add_parser("chat", help="talk with a Receiver that reads along with a Sharer")
+    _add_pair(parser)
+    parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
+    parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
+    parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--dtype", default="float32", help="precision of the models")
+    parser.add_argument("--device", default=None, help="where the models run, such as cuda")
+    parser.set_defaults(command=_chat)
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from transformers import TextStreamer
+
+    from c2c.chat import converse, pipeline
+
+    pipe = pipeline(
+        options.receiver,
+        options.sharer,
+        options.fuser,
+        alignment=options.alignment,
+        dtype=options.dtype,
+        device=options.device,
+    )
+    if options.message is not None:
+        print(pipe(options.message, max_new_tokens=options.max_new_tokens))
+        return
+    streamer = TextStreamer(pipe.pair.receiver.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
 
 
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
