@@ -47,6 +47,7 @@ class TrainingConfig:
     max_gradient_norm: float = _flag(1.0, "gradients are clipped to this norm")
     max_length: int = _flag(2048, "longest example in Receiver tokens; longer ones are left out and counted")
     evaluate_every: int = _flag(100, "steps between two evaluations on the validation set")
+    validation_limit: int = _flag(0, "only the first examples of the validation set; 0 for all")
     checkpoint_every: int = _flag(100, "steps between two checkpoints")
     seed: int = _flag(42, "fixes initial weights, order, dropout and gate noise")
 
@@ -59,6 +60,8 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise RefusedError(f"{name} must be at least 1", getattr(self, name), f"Raise {name}")
+        if self.validation_limit < 0:
+            raise RefusedError("validation_limit must be at least 0", self.validation_limit, "Choose 0 for all")
         if self.learning_rate <= 0 or self.max_gradient_norm <= 0:
             raise RefusedError(
                 "learning_rate and max_gradient_norm must be positive",

@@ -190,12 +190,24 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
         ({"warmup_ratio": 1.0}, "warmup_ratio"),
         ({"micro_batch_size": 999}, "micro_batch_size"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"validation_limit": -1}, "validation_limit"),
         ({"sharer_cache": "empty"}, "--sharer-cache"),
     ],
 )
 def test_impossible_settings_are_refused(changes, rule) -> None:
     with pytest.raises(RefusedError, match=rule):
         TrainingConfig(**changes)
+
+
+@pytest.mark.parametrize(("limit", "watched"), [(0, 10), (3, 3)])
+def test_a_validation_limit_watches_the_first_examples_only(pair, rows, tmp_path, monkeypatch, limit, watched) -> None:
+    (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    monkeypatch.setattr("c2c.training.run.load_pair", lambda *_: pair)
+    files = {name: tmp_path / "set.jsonl" for name in ("data", "validation")}
+    folders = {name: tmp_path / name for name in ("checkpoints", "output")}
+    config = TrainingConfig(**{**SMALL, "steps": 1, "validation_limit": limit, "max_length": 64})
+    done = train(TrainingRun(receiver="", sharer="", recipe="c2c", config=config, **files, **folders))
+    assert done["examples"] == {"training": 10, "validation": watched}
 
 
 def _command(folder: Path, output: str) -> list[str]:
