@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,28 @@ def test_an_example_keeps_its_prompt_and_response_apart(pair, rows) -> None:
     example: Example = tokenise(rows, pair, "span", 64)[0]
     assert example.response_ids[-1] == pair.receiver.tokenizer.eos_token_id
     assert pair.receiver.tokenizer.decode(example.response_ids[:-1]).strip() == rows[0]["response"]
+
+
+def test_fusers_trained_with_the_response_fused_say_so_and_are_used_so(pair, rows, tmp_path) -> None:
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.save_pretrained(tmp_path / loaded.name)
+        loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
+    config = TrainingConfig(**SMALL, response="fused")
+    run = TrainingRun(
+        receiver=str(tmp_path / pair.receiver.name),
+        sharer=str(tmp_path / pair.sharer.name),
+        recipe="c2c",
+        config=config,
+        data=tmp_path / "train.jsonl",
+        validation=tmp_path / "validation.jsonl",
+        checkpoints=tmp_path / "checkpoints",
+        output=tmp_path / "fuser",
+    )
+    fused = train(run)["final"]["loss"]
+    plain = train(replace(run, config=TrainingConfig(**SMALL), output=tmp_path / "plain"))["final"]["loss"]
+    assert fused != plain
+    for folder, expected in (("fuser", True), ("plain", False)):
+        model = RosettaModel.from_pretrained(tmp_path / folder, receiver=run.receiver, sharers=run.sharer)
+        assert model.include_response is expected
