@@ -11,6 +11,7 @@ from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")
+OUTPUT_INITS = ("default", "zero")
 
 
 def _flag(default: Any, text: str) -> Any:
@@ -36,6 +37,7 @@ class TrainingConfig:
     rank: int = _flag(128, "width of the bottleneck of the variant low_rank; without effect on the others")
     dropout: float = _flag(0.1, "dropout inside the residual blocks")
     gate_noise: str = _flag("gumbel", "noise on the gates: " + ", ".join(GATE_NOISES))
+    output_init: str = _flag("default", "initial weights of the projection's last layer: default, or zero")
     initial_temperature: float = _flag(1.0, "gate temperature at the first step")
     final_temperature: float = _flag(0.001, "gate temperature at the last step")
     steps: int = _flag(1929, "optimiser steps")
@@ -54,6 +56,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_choice("--variant", self.variant, VARIANTS)
         check_choice("--sharer-cache", self.sharer_cache, SHARER_CACHES)
+        check_choice("--output-init", self.output_init, OUTPUT_INITS)
         check_choice("--response", self.response, RESPONSES)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)

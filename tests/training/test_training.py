@@ -278,3 +278,17 @@ def test_fusers_trained_with_the_response_fused_say_so_and_are_used_so(pair, row
     for folder, expected in (("fuser", True), ("plain", False)):
         model = RosettaModel.from_pretrained(tmp_path / folder, receiver=run.receiver, sharers=run.sharer)
         assert model.include_response is expected
+
+
+def test_fusers_whose_output_starts_at_zero_change_nothing_before_they_learn(trainer) -> None:
+    built = trainer("zero", output_init="zero")
+    batch = built.collate(built.training[:4])
+    with torch.no_grad():
+        built.model.eval()
+        with built.model.restricted(gates="closed"):
+            alone = float(built._loss(batch))
+        with built.model.restricted(gates="open"):
+            assert float(built._loss(batch)) == pytest.approx(alone, rel=1e-6)
+    built.run()
+    with torch.no_grad(), built.model.eval().restricted(gates="open"):
+        assert float(built._loss(batch)) != pytest.approx(alone, rel=1e-6)
