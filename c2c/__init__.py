@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from c2c.alignment.chat import ChatAligner
     from c2c.alignment.tokens import SharerInput, TokenAligner
+    from c2c.chat import ChatPipeline, pipeline
     from c2c.errors import RefusedError
     from c2c.fuser.config import FuserConfig
     from c2c.fuser.layer import Fuser
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
+    "ChatAligner": "c2c.alignment.chat",
+    "ChatPipeline": "c2c.chat",
     "Fuser": "c2c.fuser.layer",
     "FuserConfig": "c2c.fuser.config",
     "FuserStack": "c2c.fuser.stack",
@@ -27,8 +31,11 @@ _HOMES = {
     "TokenAligner": "c2c.alignment.tokens",
     "create_c2c_projector": "c2c.rosetta",
     "generate_kv_cache_index": "c2c.sections",
+    "pipeline": "c2c.chat",
 }
 __all__ = [
+    "ChatAligner",
+    "ChatPipeline",
     "Fuser",
     "FuserConfig",
     "FuserStack",
@@ -40,6 +47,7 @@ __all__ = [
     "__version__",
     "create_c2c_projector",
     "generate_kv_cache_index",
+    "pipeline",
 ]
 
 

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
     commands = parser.add_subparsers(dest="name", required=True)
-    for build in (_add_fetch, _add_train, _add_generate, _add_score, _add_latency):
+    for build in (_add_fetch, _add_train, _add_chat, _add_generate, _add_score, _add_latency):
         build(commands)
     return parser
 
@@ -61,7 +61,9 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser("train", help="train the Fusers of one pair")
     _add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
-    parser.add_argument("--data", type=Path, required=True, help="training set (JSON lines: id, prompt, response)")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="training set (JSON lines: id, prompt and response, or messages)"
+    )
     parser.add_argument("--validation", type=Path, required=True, help="validation set, same format")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
@@ -84,7 +86,39 @@ def _train(options: argparse.Namespace) -> None:
         notes["training"] = train(run)
 
 
-def _add_questions(parser: argparse.ArgumentParser) -> None:
+def _add_chat(commands: Any) -> None:
+    parser = commands.add_parser("chat", help="talk with a Receiver that reads along with a Sharer")
+    _add_pair(parser)
+    parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
+    parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
+    parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--dtype", default="float32", help="precision of the models")
+    parser.add_argument("--device", default=None, help="where the models run, such as cuda")
+    parser.set_defaults(command=_chat)
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from transformers import TextStreamer
+
+    from c2c.chat import converse, pipeline
+
+    pipe = pipeline(
+        options.receiver,
+        options.sharer,
+        options.fuser,
+        alignment=options.alignment,
+        dtype=options.dtype,
+        device=options.device,
+    )
+    if options.message is not None:
+        print(pipe(options.message, max_new_tokens=options.max_new_tokens))
+        return
+    streamer = TextStreamer(pipe.pair.receiver.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
+
+
+def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
     parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
     parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
     _add_pair(parser)
@@ -92,7 +126,12 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
     )
+    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD", help=", ".join(methods))
     parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
+    parser.add_argument("--fuser", default="", help="folder of trained Fusers, for the methods that need them")
+    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
+    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
+    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
     parser.add_argument(
         "--accept-difference",
         nargs="+",
@@ -112,14 +151,18 @@ def _benchmarks(given: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def _asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
+    given = {field.name: getattr(options, field.name) for field in fields(kind)}
+    settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
+    return kind(**given | {"benchmarks": _benchmarks(options.benchmarks)}), settings
+
+
 def _add_generate(commands: Any) -> None:
+    from c2c.evaluation.schema import METHODS
+
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
-    _add_questions(parser)
-    parser.add_argument("--methods", nargs="+", required=True)
-    parser.add_argument("--fuser", default="", help="folder of trained Fusers")
-    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
-    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
-    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
+    _add_questions(parser, METHODS)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
     parser.set_defaults(command=_generate)
@@ -128,11 +171,8 @@ def _add_generate(commands: Any) -> None:
 def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
-    names = [field.name for field in fields(GenerationRun)]
-    values = {name: getattr(options, name) for name in names} | {"benchmarks": _benchmarks(options.benchmarks)}
-    run = GenerationRun(**values)
+    run, settings = _asked(GenerationRun, options)
     inputs = [path for path in map(Path, (run.receiver, run.sharer, run.fuser)) if str(path) != "." and path.exists()]
-    settings = {name: getattr(options, name) for name in names if name not in ("tasks", "output")}
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
         records = generate(run, notes)
         notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
@@ -152,13 +192,10 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _add_latency(commands: Any) -> None:
+    from c2c.evaluation.schema import TIMED_METHODS
+
     parser = commands.add_parser("latency", help="time methods one question at a time, split into phases")
-    _add_questions(parser)
-    parser.add_argument("--methods", nargs="+", required=True, help="receiver, sharer, t2t or c2c")
-    parser.add_argument("--fuser", default="", help="folder of trained Fusers, for c2c")
-    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
-    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
-    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
+    _add_questions(parser, TIMED_METHODS)
     parser.add_argument("--questions", type=int, default=32, help="first questions of each benchmark")
     parser.add_argument("--repeats", type=int, default=3, help="times that each question is asked")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves it to torch")
@@ -168,10 +205,7 @@ def _add_latency(commands: Any) -> None:
 def _latency(options: argparse.Namespace) -> None:
     from c2c.evaluation.latency import LatencyRun, measure_pair
 
-    names = [field.name for field in fields(LatencyRun)]
-    values = {name: getattr(options, name) for name in names} | {"benchmarks": _benchmarks(options.benchmarks)}
-    run = LatencyRun(**values)
-    settings = {name: getattr(options, name) for name in names if name not in ("tasks", "output")}
+    run, settings = _asked(LatencyRun, options)
     with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings) as notes:
         measure_pair(run, notes)
 

@@ -71,14 +71,26 @@ PARTS = ("criteria", "processors", "stop_strings", "tokenizer", "streamer")
 OTHER = ("min_new_tokens", "no_repeat_ngram_size", "bad_words_ids", "eos_token_id", "pad_token_id")
 
 
-def check_options(do_sample: bool, options: Mapping[str, Any]) -> None:
+def check_options(rows: int, max_new_tokens: int, do_sample: bool, options: Mapping[str, Any]) -> None:
     """Refuse options of generation that are unknown, out of range, or would have no effect.
+
+    Args:
+        rows: B of the batch.
+        max_new_tokens: At least 1.
+        do_sample: Whether tokens are sampled.
+        options: As `continue_text` takes them.
 
     Raises:
         RefusedError: With the option.
     """
+    if max_new_tokens < 1:
+        raise RefusedError("max_new_tokens must be at least 1", max_new_tokens, "Ask for one token or more")
+    if options.get("streamer") is not None and rows > 1:
+        raise RefusedError("A streamer follows one row", f"a batch of {rows}", "Stream rows one by one")
+    if options.get("stop_strings") and options.get("tokenizer") is None:
+        raise RefusedError("Stop strings need the model's tokenizer", list(options["stop_strings"]), "Pass tokenizer=")
     for name, value in options.items():
-        check_choice("An option of generation", name, (*SAMPLING, *PENALTIES, *OTHER))
+        check_choice("An option of generation", name, (*PARTS, *SAMPLING, *PENALTIES, *OTHER))
         if name in SAMPLING and not do_sample:
             raise RefusedError(
                 f"{name} has an effect only in sampling", value, "Pass do_sample=True, or leave it out for greedy text"
@@ -92,13 +104,7 @@ def check_options(do_sample: bool, options: Mapping[str, Any]) -> None:
 
 
 def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **options: Any) -> GenerationConfig:
-    """Exactly what is asked for: neither the model's own sampling defaults nor the library's apply.
-
-    Raises:
-        RefusedError: If `max_new_tokens` is below 1.
-    """
-    if max_new_tokens < 1:
-        raise RefusedError("max_new_tokens must be at least 1", max_new_tokens, "Ask for one token or more")
+    """Exactly what is asked for: neither the model's own sampling defaults nor the library's apply."""
     ends = options.pop("eos_token_id", None)
     ends = end_tokens(model) if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
     pad = options.pop("pad_token_id", None)
@@ -169,11 +175,8 @@ def continue_text(
     Raises:
         RefusedError: If an option is unknown or would have no effect, or a streamer is given a larger batch.
     """
-    check_options(do_sample, options)
-    if streamer is not None and len(input_ids) > 1:
-        raise RefusedError("A streamer follows one row", f"a batch of {len(input_ids)}", "Stream rows one by one")
-    if stop_strings and tokenizer is None:
-        raise RefusedError("Stop strings need the model's tokenizer", list(stop_strings), "Pass tokenizer=")
+    parts = {"stop_strings": stop_strings, "tokenizer": tokenizer, "streamer": streamer}
+    check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options})
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
     past = {} if cache is None else {"cache": cache}

@@ -140,5 +140,12 @@ def _check_layers(given: SharerInput, name: str, shape: CacheShape) -> None:
             f"{len(layers)} layers" if len(layers) != shape.layers else wrong[0],
             "Give the cache of the model that the Fusers were made for, with the tokens that it has read",
         )
+    kinds = sorted({str(states.dtype) for layer in layers for states in layer})
+    if len(kinds) > 1 or not layers[0][0].is_floating_point():
+        raise RefusedError(
+            f"{name}'s cache must hold floating-point numbers of one precision",
+            ", ".join(kinds),
+            "Turn quantised keys and values back first (c2c.kv_cache.layers_of)",
+        )
     if not all(bool(torch.isfinite(states).all()) for layer in layers for states in layer):
         raise RefusedError(f"{name}'s cache must be finite", "NaN or infinity", "Read the prompt again")

@@ -93,14 +93,11 @@ class ResponseFusion:
         sharers: Numbers of the Sharers that are fused into the response.
 
     Raises:
-        RefusedError: If there is no prefix, or a Sharer cannot read what the Receiver may write.
+        RefusedError: If a Sharer cannot read what the Receiver may write.
     """
 
     def __init__(self, prefill: FusedPrefill, prompt: ReadPrompt, sharers: Sequence[int]) -> None:
-        if prompt.cache is None:
-            raise RefusedError(
-                "A response is fused after a prefix", "one section", "Use generate_kv_cache_index(N - 1, 1)"
-            )
+        assert prompt.cache is not None, "read_sections refuses a response without a prefix"
         self.models = prefill
         self.readers = {sharer: SharerReader(prefill, sharer, prompt) for sharer in sharers}
         config = prefill.receiver.config

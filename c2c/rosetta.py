@@ -14,7 +14,7 @@ from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
 from c2c.contract import ContractCheck
-from c2c.decoding import PARTS, check_options, continue_text
+from c2c.decoding import check_options, continue_text
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
@@ -243,7 +243,7 @@ class RosettaModel(FusedPrefill):
         sections = self._sections(kv_cache_index, input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._check_generation(sections, input_ids, mask, max_new_tokens, cache)
-        check_options(do_sample, {name: value for name, value in options.items() if name not in PARTS})
+        check_options(len(input_ids), max_new_tokens, do_sample, options)
         fused_response = bool(sections[-1].sharers)
         read = self.read_prompt(
             sections, input_ids, mask, kv_cache.positions_of(mask), sharer_inputs, keep_unfused=fused_response

@@ -90,6 +90,10 @@ def read_sections(
         )
     if include_response and sections:
         chosen = next((section.sharers for section in reversed(sections) if section.sharers), ())
+        if chosen and len(sections) == 1:
+            raise RefusedError(
+                "A response is fused after a prefix", "one section", "Use generate_kv_cache_index(N - 1, 1)"
+            )
         return [*sections[:-1], sections[-1]._replace(sharers=chosen)]
     if not sections or sections[-1].sharers:
         raise RefusedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,37 @@ def beside(stem: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
-def write_table(frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = ()) -> None:
-    """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below."""
+def write_table(frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = ()) -> pd.DataFrame:
+    """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below.
+
+    Returns:
+        `frame`.
+    """
     text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     write_atomically(beside(stem, ".csv"), text)
     write_atomically(beside(stem, ".md"), _markdown(printed, notes))
     write_atomically(beside(stem, ".tex"), _tex(printed, notes))
+    return frame
+
+
+def run_table(description: str, write: Callable[..., object], **readers: Callable[[Any], object]) -> None:
+    """Command line of a table: read the files of each flag, and hand what was read to `write` with the output's stem.
+
+    Args:
+        description: Of the table.
+        write: Takes what the readers return, in their order, and `--output-stem`.
+        readers: By flag: `records` gets a list of files, any other flag one file.
+    """
+    arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
+    given = [getattr(arguments, flag) for flag in readers]
+    inputs = [path for paths in given for path in (paths if isinstance(paths, list) else [paths])]
+    with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
+        write(*(read(paths) for read, paths in zip(readers.values(), given, strict=True)), arguments.output_stem)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A written .csv in which an empty cell of text stays an empty text."""
+    return pd.read_csv(path, keep_default_na=False)
 
 
 def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:

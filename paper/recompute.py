@@ -10,6 +10,7 @@ from c2c.evaluation.scoring import score_records, scores_text
 from c2c.provenance import write_atomically
 from paper import claims, summarise_latency
 from paper.answers import Answers
+from paper.output import read_table
 from paper.reference import Reference
 from paper.tables import ablation, alignment, gains, latency, main
 
@@ -22,7 +23,7 @@ def recompute(records: pd.DataFrame, times: pd.DataFrame, folder: Path) -> list[
     answers = Answers(records)
     write_atomically(folder / "scores.csv", scores_text(score_records(records)))
     summarise_latency.write(times, folder / "latency.csv")
-    summary = pd.read_csv(folder / "latency.csv", keep_default_na=False)
+    summary = read_table(folder / "latency.csv")
     tables = folder / "tables"
     main.write(answers, summary, tables / "main")
     latency.write(summary, tables / "latency")

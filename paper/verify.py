@@ -1,4 +1,6 @@
-"""Recompute every committed number from its per-question records, without torch, and compare. Exit code 1 on a change.
+"""Recompute every committed number from its per-question records, without torch, and compare.
+
+Exit code 1 on a change, 2 where there is nothing to recompute from.
 
 Prints each table next to the paper's value where the paper has one, each claim with its verdict, and for each file
 whether it is the same.
@@ -26,11 +28,19 @@ from paper.recompute import RECORDS, TIMES, recompute
 from paper.reference import Reference
 
 COMMITTED = Path(__file__).with_name("records")
+COLLECT = "Restore it, or run the workflow and python -m paper.collect"
 SHOWN_LINES = 6
 
 
 def verify(folder: Path) -> bool:
-    """Recompute one scale's folder, print what was found, and return whether nothing changed."""
+    """Recompute one scale's folder, print what was found, and return whether nothing changed.
+
+    Raises:
+        RefusedError: The folder lacks one of the two files of records.
+    """
+    for file in (RECORDS, TIMES):
+        if not (folder / file).is_file():
+            raise RefusedError("A folder of committed records holds each of its files", str(folder / file), COLLECT)
     print(f"\n=== {folder.name}: recomputed from {folder / RECORDS}\n")
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
@@ -91,18 +101,22 @@ def compare_file(committed: Path, fresh: Path, name: str) -> bool:
     return False
 
 
-def main() -> None:
-    """Command line."""
+def main() -> int:
+    """Command line; a refusal is printed as one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=Path, nargs="*", help="folders of committed records; default: all of them")
     folders = parser.parse_args().records or sorted(path.parent for path in COMMITTED.glob(f"*/{RECORDS}"))
-    if not folders:
-        raise RefusedError("There are committed records to verify", str(COMMITTED), "Run python -m paper.collect first")
     started = time.perf_counter()
-    unchanged = all([verify(folder) for folder in folders])
+    try:
+        if not folders:
+            raise RefusedError("There are committed records to verify", str(COMMITTED), COLLECT)
+        unchanged = all([verify(folder) for folder in folders])
+    except RefusedError as refusal:
+        print(f"paper.verify: {refusal}", file=sys.stderr)
+        return 2
     verdict = "Everything is as committed" if unchanged else "NOT as committed"
     print(f"\n{verdict}: {len(folders)} scale(s) recomputed in {time.perf_counter() - started:.0f} s.")
-    sys.exit(0 if unchanged else 1)
+    return 0 if unchanged else 1
 
 
 def _number(value: float | None) -> str:
@@ -110,4 +124,4 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -133,6 +133,50 @@ def split_tokenizer() -> PreTrainedTokenizerFast:
     return _fast(tokenizer)
 
 
+def byte_level(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:
+    """Byte-level pairs learned from `texts`: a character that they lack is split into its bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        special_tokens=["<pad>", "<eos>", "<unk>", "<|open|>", "<|close|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=vocab,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts * 20, trainer)
+    return _fast(tokenizer)
+
+
+PLAIN_TEMPLATE = (
+    "{% for turn in messages %}<|open|>{{ turn.role }}\n{{ turn.content }}<|close|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|open|>assistant\n{% endif %}"
+)
+TRIMMING_TEMPLATE = (
+    "{% if messages[0].role != 'system' %}[system] the user is home [/system]{% endif %}"
+    "{% for turn in messages %}{% if turn.role not in ('system', 'user', 'assistant') %}"
+    "{{ raise_exception('no such role: ' ~ turn.role) }}{% endif %}"
+    "[{{ turn.role }}] {{ turn.content | trim }} [/{{ turn.role }}]{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def chat_receiver() -> PreTrainedTokenizerFast:
+    """Byte-level pairs of English words, and a template that shows contents as they are."""
+    tokenizer = byte_level(["what is the color of home? user assistant red blue athens oslo"], 330)
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def chat_sharer() -> PreTrainedTokenizerFast:
+    """Other byte-level pairs, some of emoji, and a template with a system prompt of its own that trims contents."""
+    tokenizer = byte_level(["zorvex mubilo the usual color says 你好 system", "😀"], 350)
+    tokenizer.chat_template = TRIMMING_TEMPLATE
+    return tokenizer
+
+
 def sections(*parts: tuple[int, int]) -> list[torch.Tensor]:
     """A kv_cache_index of (mask, tokens) parts."""
     return [torch.tensor([mask, 0]).expand(1, tokens, 2) for mask, tokens in parts]
@@ -154,6 +198,12 @@ def open_gates(model: RosettaModel) -> RosettaModel:
                 fuser.gate_logit(half).data.fill_(1.0)
                 fuser.get_submodule(f"{half}_proj_out").weight.data.normal_(std=0.5)
     return model
+
+
+@pytest.fixture(scope="session", name="open_gates")
+def open_gates_fixture() -> Callable[[RosettaModel], RosettaModel]:
+    """`open_gates`, to be called on a model."""
+    return open_gates
 
 
 @pytest.fixture

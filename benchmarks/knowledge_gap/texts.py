@@ -71,12 +71,6 @@ def request(fact: Fact) -> Text:
     return Text(REQUEST.format(**fact._asdict()), statement(fact))
 
 
-def telling(fact: Fact) -> Text:
-    """The sentence that holds the fact, cut before its value."""
-    before, after = STATEMENT.split(" {value}")
-    return Text(before.format(**fact._asdict()), f"{fact.value}{after}")
-
-
 def reading(fact: Fact) -> Text:
     """The question after the sentence that answers it: what the Receiver of T2T sees."""
     asked = question(fact)
@@ -84,7 +78,6 @@ def reading(fact: Fact) -> Text:
 
 
 FORMS: dict[str, Callable[[Fact], Text]] = {
-    "telling": telling,
     "question": question,
     "bare": bare,
     "request": request,

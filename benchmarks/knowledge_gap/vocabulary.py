@@ -13,7 +13,6 @@ characters that it stands for. Neither puts anything before or after a text.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -71,9 +70,3 @@ def build(name: str, world: World) -> PreTrainedTokenizerFast:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-
-
-def load(name: str, world_folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer called `name` that lies in `world_folder`."""
-    check_choice("A tokenizer of the world", name, TOKENIZERS)
-    return PreTrainedTokenizerFast.from_pretrained(world_folder / name)

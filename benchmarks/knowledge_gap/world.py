@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.knowledge_gap import texts
 from benchmarks.knowledge_gap.texts import Fact
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, check_choice
 from c2c.provenance import write_atomically
 
 SHARES = {"known": 4, "train": 7, "validation": 1, "test": 4}
@@ -56,8 +56,12 @@ class World:
         return [entity.name for entity in self.entities]
 
     def facts(self, splits: Iterable[str] = SPLITS) -> list[Fact]:
-        """The facts of the entities of `splits`, in the order of the world."""
-        wanted = set(splits)
+        """The facts of the entities of `splits`, in the order of the world.
+
+        Raises:
+            RefusedError: If there is no split of a name.
+        """
+        wanted = {check_choice("A split of the world", split, SPLITS) for split in splits}
         return [
             Fact(entity.name, attribute, value)
             for entity in self.entities

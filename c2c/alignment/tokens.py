@@ -111,7 +111,7 @@ class TokenAligner:
         if self.alignment == "span" and not self.identical:
             return self._align_spans(prompt)
         prefix = ids[:-1]
-        theirs = prefix if self.identical else [self._reencode(token) for token in prefix]
+        theirs = [self.reencode_token(token) for token in prefix]
         return AlignedPrompt(ids, theirs, list(range(len(prefix))))
 
     def _align_spans(self, prompt: str) -> AlignedPrompt:
@@ -150,16 +150,18 @@ class TokenAligner:
         """
         if self.identical:
             return receiver_ids
-        ids = [[self._reencode(token) for token in row] for row in receiver_ids.tolist()]
+        ids = [[self.reencode_token(token) for token in row] for row in receiver_ids.tolist()]
         return torch.tensor(ids, dtype=torch.long, device=receiver_ids.device).view(receiver_ids.shape)
 
-    def _reencode(self, token: int) -> int:
+    def reencode_token(self, token: int) -> int:
+        """The Sharer's id for one Receiver id, as ``first`` and ``longest`` choose it (spec §4, token level)."""
+        if self.identical:
+            return token
         if token not in self._reencoded:
             self._reencoded[token] = self._reencode_new(token)
         return self._reencoded[token]
 
     def _reencode_new(self, token: int) -> int:
-        """The Sharer's id for one Receiver id, as the reference finds it (spec §4, token level)."""
         unknown = self.sharer.unk_token_id if self.sharer.unk_token_id is not None else 0
         if token in self.receiver.all_special_ids:
             return self._special(token, unknown)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from c2c import kv_cache
+from c2c.fusion import Aligned, align
 from c2c.rosetta import RosettaModel
-from c2c.sections import read_sections
+from c2c.sections import Section, read_sections
 from c2c.training.data import Batch
 from c2c.types import HALVES
 
@@ -18,7 +20,7 @@ COLUMNS = ("layer", "half", "gate_logit", "open", "weight_mean", "weight_low", "
 
 
 def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
-    """One row a Receiver layer and half, with its gate and its weights over the prefix tokens of `batches`.
+    """One row a Receiver layer and half, with its gate and its weights over the fused tokens of `batches`.
 
     Args:
         model: A Receiver with one Sharer.
@@ -52,19 +54,32 @@ def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
 
 @torch.no_grad()
 def _weights(model: RosettaModel, batch: Batch) -> dict[tuple[int, str], Tensor]:
-    """Weights of unpadded, matched prefix tokens, flat, for each layer and half of a weighted stack."""
-    stack, device = model.stacks[0], model.receiver.device
-    ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
-    prefix = read_sections(batch.kv_cache_index, ids, 1)[0]
-    given = batch.sharer_input.to(device)
-    sharer = kv_cache.take_tokens(model.read_sharer(0, given), given.token_map[:, : prefix.end].clamp(min=0))
-    receiver = kv_cache.layers_of(model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix))
-    counted = (mask[:, : prefix.end] > 0) & (given.token_map[:, : prefix.end] >= 0)
+    """Weights of unpadded, matched tokens of the fused sections, flat, for each layer and half of a weighted stack."""
+    device = model.receiver.device
+    ids, mask, given = batch.input_ids.to(device), batch.attention_mask.to(device), batch.sharer_input.to(device)
+    reading = align(model.read_sharer(0, given), given.token_map)
+    found: dict[tuple[int, str], list[Tensor]] = {}
+    cache = None
+    for section in read_sections(batch.kv_cache_index, ids, 1)[:-1]:
+        cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), cache, section)
+        if section.sharers:
+            for key, weights in _section_weights(model, cache, section, reading, mask).items():
+                found.setdefault(key, []).append(weights)
+            model.fuse_section(cache, section, {0: reading})
+    return {key: torch.cat(parts) for key, parts in found.items()}
+
+
+def _section_weights(
+    model: RosettaModel, cache: Cache, section: Section, reading: Aligned, mask: Tensor
+) -> dict[tuple[int, str], Tensor]:
+    stack, theirs = model.stack(0), reading.columns(section)
+    receiver = kv_cache.last_tokens(kv_cache.layers_of(cache), section.end - section.start)
+    counted = (mask[:, section.start : section.end] > 0) & theirs.matched.to(mask.device)
     found: dict[tuple[int, str], Tensor] = {}
-    for layer, link in stack.links.items():  # type: ignore[union-attr,operator]
-        fuser = stack.fuser_of(layer)  # type: ignore[operator]
+    for layer, link in stack.links.items():
+        fuser = stack.fuser_of(layer)
         if fuser.config.weighted:
-            both = fuser.dynamic_weights(sharer[link.sharer_layer], receiver[layer])
+            both = fuser.dynamic_weights(theirs.layers[link.sharer_layer], receiver[layer])
             for half, weight in zip(HALVES, both, strict=True):
                 found[layer, half] = weight.squeeze(-1).transpose(1, 2)[counted].flatten()
     return found

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from c2c import kv_cache
-from c2c.contract import check_lines
 from c2c.decoding import StopAtText, TokenClock, continue_text
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.answering import Question
 from c2c.evaluation.methods import fused_reader
+from c2c.evaluation.pair_run import PairRun, note_contract
 from c2c.evaluation.reading import Fused, TextToText, check_room, message_limit, tokenise
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.fusion import align
@@ -166,43 +165,27 @@ def measure(
     return rows
 
 
-TIMED = ("receiver", "sharer", "t2t", "c2c")
-
-
 @dataclass(frozen=True, kw_only=True)
-class LatencyRun:
-    """What one call of ``c2c latency`` times; fields as in `c2c.evaluation.run.GenerationRun`.
+class LatencyRun(PairRun):
+    """What one call of ``c2c latency`` times.
 
-    `questions` are the first of each benchmark, `repeats` the times that each is asked, `threads` those of torch on a
-    CPU: tiny models are slower with more than one; 0 leaves it to torch.
+    Args:
+        questions: The first of each benchmark.
+        repeats: How often each is asked.
+        threads: Those of torch on a CPU: tiny models are slower with more than one; 0 leaves it to torch.
 
     Raises:
-        RefusedError: If a method cannot be timed, a line of the contract is unknown, or ``c2c`` has no fuser.
+        RefusedError: If a number is too small, a method cannot be timed, or `PairRun` is refused.
     """
 
-    scale: str
-    pair: str
-    receiver: str
-    sharer: str
-    methods: Sequence[str]
-    tasks: Path
-    benchmarks: Mapping[str, Path]
-    output: Path
-    fuser: str = ""
-    recipe: str = ""
-    alignment: str = ""
-    seed: int | None = None
+    known_methods: ClassVar[Sequence[str]] = schema.TIMED_METHODS
+
     questions: int = 32
     repeats: int = 3
     threads: int = 0
-    accept_difference: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        check_lines(self.accept_difference)
-        for method in self.methods:
-            check_choice("--methods", method, TIMED)
-        if "c2c" in self.methods and not self.fuser:
-            raise RefusedError("c2c needs a trained fuser", self.fuser, "Pass --fuser with its folder")
+        super().__post_init__()
         for name in ("questions", "repeats"):
             if getattr(self, name) < 1:
                 raise RefusedError(f"--{name} must be at least 1", getattr(self, name), f"Raise --{name}")
@@ -234,23 +217,15 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     if run.fuser:
         reader = fused_reader(pair, run.fuser, "matched", run.accept_difference)
         timers["c2c"] = partial(time_c2c, reader)
-        if reader.model.contract_check and notes is not None:
-            notes["contract"] = reader.model.contract_check.to_dict()
+        note_contract(reader, notes)
     rows = []
     for benchmark, task in tasks.items():
         task.build_all_requests(limit=run.questions)
         questions = [describe(task, request) for request in task.instances]
         rows += [
-            {"benchmark": benchmark, **row}
+            {"benchmark": benchmark, **run.columns(pair, row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)
         ]
-    frame = pd.DataFrame(rows).assign(
-        scale=run.scale, pair=run.pair, receiver=pair.receiver.name, sharer=pair.sharer.name
-    )
-    fused = frame["method"] == "c2c"
-    frame["recipe"] = fused.map({True: run.recipe, False: ""})
-    frame["alignment"] = fused.map({True: run.alignment, False: ""})
-    frame["seed"] = fused.map({True: run.seed, False: None})
-    frame = schema.conform(frame, schema.LATENCY_SCHEMA)
+    frame = schema.conform(pd.DataFrame(rows), schema.LATENCY_SCHEMA)
     schema.write_records(frame, run.output, schema.LATENCY_SCHEMA)
     return frame

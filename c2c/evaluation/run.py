@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,67 +12,28 @@ from typing import Any
 import pandas as pd
 from lm_eval.evaluator import evaluate
 
-from c2c.contract import check_lines
-from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.methods import METHODS, Method, OneModel, Routing
-from c2c.evaluation.reading import Fused, text_hash
+from c2c.evaluation.pair_run import PairRun, note_contract
+from c2c.evaluation.reading import text_hash
 from c2c.evaluation.store import AnswerStore
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash
 
-WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
-
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationRun:
+class GenerationRun(PairRun):
     """What one call of ``c2c generate`` answers.
 
     Args:
-        scale: Of the replication.
-        pair: Id of the pair.
-        receiver: Where the Receiver is.
-        sharer: Where the Sharer is.
-        methods: Names of methods.
-        tasks: Folder of task files.
-        benchmarks: Prepared questions of each benchmark.
-        output: Parquet file of records.
-        fuser: Folder of a trained fuser, for the methods that need one.
-        recipe: How the fuser was trained.
-        alignment: Token alignment that it was trained with.
-        seed: Its training seed.
         batch_size: Questions a batch.
         limit: Only the first questions of each benchmark; 0 for all.
-        accept_difference: Lines of the fuser's contract that may differ, by name.
-
-    Raises:
-        RefusedError: If a method or line is unknown, or a method needs a fuser and there is none.
     """
 
-    scale: str
-    pair: str
-    receiver: str
-    sharer: str
-    methods: Sequence[str]
-    tasks: Path
-    benchmarks: Mapping[str, Path]
-    output: Path
-    fuser: str = ""
-    recipe: str = ""
-    alignment: str = ""
-    seed: int | None = None
     batch_size: int = 16
     limit: int = 0
-    accept_difference: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        check_lines(self.accept_difference)
-        for method in self.methods:
-            check_choice("--methods", method, schema.METHODS)
-            if method in WITH_FUSER and not self.fuser:
-                raise RefusedError("This method needs a trained fuser", method, "Pass --fuser with its folder")
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
@@ -122,8 +82,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     rows: list[dict[str, Any]] = []
     for name, method in build_methods(run, pair, store).items():
         asked = _ask(method, tasks, run.limit)
-        if isinstance(method.reader, Fused) and method.reader.model.contract_check and notes is not None:
-            notes["contract"] = method.reader.model.contract_check.to_dict()
+        note_contract(method.reader, notes)
         rows += [_row(run, pair, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
     schema.write_records(frame, run.output)
@@ -159,21 +118,13 @@ def _row(
     run: GenerationRun, pair: Pair, method: str, question: Question, answer: Answer, tasks: dict[str, Any]
 ) -> dict[str, Any]:
     task = tasks["tasks"][question.benchmark]
-    fused = method in WITH_FUSER
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
     answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
     if method != "routing":
         answered["confidence"] = None
     return {
         **answered,
-        "scale": run.scale,
-        "pair": run.pair,
-        "receiver": pair.receiver.name,
-        "sharer": pair.sharer.name,
-        "recipe": run.recipe if fused else "",
-        "alignment": run.alignment if fused else "",
-        "method": method,
-        "seed": run.seed if fused else None,
+        **run.columns(pair, method),
         "benchmark": question.benchmark,
         "subset": str(question.doc.get("subset") or ""),
         "scoring": task.config.metadata["scoring"],

@@ -113,6 +113,12 @@ class Fuser(nn.Module):
         logit = self.gate_logit(half)
         return logit is None or bool(logit > 0)
 
+    def zero_output(self) -> None:
+        """Let the projection start at zero, so that an open gate changes nothing yet (``zero_init`` of spec §1.1)."""
+        for half in HALVES:
+            for parameter in self._part(half, "proj_out").parameters():
+                nn.init.zeros_(parameter)
+
     def anneal(self, step: int) -> None:
         """Set the gate's temperature for optimiser step `step`: ``τ0 (τ1 / τ0) ** min(step / anneal_steps, 1)``."""
         if self.config.gated:

@@ -11,6 +11,7 @@ from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")
+OUTPUT_INITS = ("default", "zero")
 
 
 def _flag(default: Any, text: str) -> Any:
@@ -36,6 +37,7 @@ class TrainingConfig:
     rank: int = _flag(128, "width of the bottleneck of the variant low_rank; without effect on the others")
     dropout: float = _flag(0.1, "dropout inside the residual blocks")
     gate_noise: str = _flag("gumbel", "noise on the gates: " + ", ".join(GATE_NOISES))
+    output_init: str = _flag("default", "initial weights of the projection's last layer: default, or zero")
     initial_temperature: float = _flag(1.0, "gate temperature at the first step")
     final_temperature: float = _flag(0.001, "gate temperature at the last step")
     steps: int = _flag(1929, "optimiser steps")
@@ -47,18 +49,22 @@ class TrainingConfig:
     max_gradient_norm: float = _flag(1.0, "gradients are clipped to this norm")
     max_length: int = _flag(2048, "longest example in Receiver tokens; longer ones are left out and counted")
     evaluate_every: int = _flag(100, "steps between two evaluations on the validation set")
+    validation_limit: int = _flag(0, "only the first examples of the validation set; 0 for all")
     checkpoint_every: int = _flag(100, "steps between two checkpoints")
     seed: int = _flag(42, "fixes initial weights, order, dropout and gate noise")
 
     def __post_init__(self) -> None:
         check_choice("--variant", self.variant, VARIANTS)
         check_choice("--sharer-cache", self.sharer_cache, SHARER_CACHES)
+        check_choice("--output-init", self.output_init, OUTPUT_INITS)
         check_choice("--response", self.response, RESPONSES)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
         for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise RefusedError(f"{name} must be at least 1", getattr(self, name), f"Raise {name}")
+        if self.validation_limit < 0:
+            raise RefusedError("validation_limit must be at least 0", self.validation_limit, "Choose 0 for all")
         if self.learning_rate <= 0 or self.max_gradient_norm <= 0:
             raise RefusedError(
                 "learning_rate and max_gradient_norm must be positive",

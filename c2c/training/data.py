@@ -1,7 +1,7 @@
-"""Training examples: a prompt whose prefix is fused, and the response that the Receiver must give.
+"""Training examples: a prompt that is fused, plain or a conversation, and the response that the Receiver must give.
 
-Rows are left-padded up to the prompt's end and right-padded after it, so that all rows of a batch share one boundary
-between the fused section and the response, and masks and positions are right for each of them.
+Each section of the prompt is left-padded and the response right-padded, so that all rows of a batch share one boundary
+before the response, and masks and positions are right for each of them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad
+from c2c.alignment.batch import collate_chats
+from c2c.alignment.chat import ChatAligner
+from c2c.alignment.tokens import AlignedPrompt, SharerInput, TokenAligner, left_pad
 from c2c.errors import RefusedError
 from c2c.pair import Pair
-from c2c.sections import generate_kv_cache_index
 
 DELIMITER = " "
 """Stands between prompt and response, as lm-eval's ``target_delimiter`` does."""
@@ -45,46 +46,73 @@ class Batch:
     supervised: int
 
 
-def read_lines(path: str | Path) -> list[dict[str, str]]:
-    """The examples of a training set: a JSON object with ``id``, ``prompt`` and ``response`` a line.
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The examples of a training set: a JSON object a line.
+
+    A line has ``id``, and either ``prompt`` and ``response``, or ``messages`` of which the last, an assistant's, is
+    the response.
 
     Raises:
-        RefusedError: If the file is missing or empty, or a line lacks a key.
+        RefusedError: If the file is missing or empty, or a line lacks a key or ends with another's turn.
     """
     path = Path(path)
     if not path.is_file():
         raise RefusedError("A training set must be a file of JSON lines", str(path), "Prepare it first")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for number, row in enumerate(rows, start=1):
-        if not {"id", "prompt", "response"} <= row.keys():
+        if not any({"id", *keys} <= row.keys() for keys in (("prompt", "response"), ("messages",))):
             raise RefusedError(
-                "Each line must have id, prompt and response", f"line {number}: {sorted(row)}", "Prepare it again"
+                "Each line must have id, prompt and response, or id and messages",
+                f"line {number}: {sorted(row)}",
+                "Prepare it again",
+            )
+        if "messages" in row and (len(row["messages"]) < 2 or row["messages"][-1].get("role") != "assistant"):
+            raise RefusedError(
+                "A conversation to learn from must end with an assistant's turn that answers another",
+                f"line {number}: {[message.get('role') for message in row['messages']]}",
+                "Leave the line out, or cut it after an assistant's turn",
             )
     if not rows:
         raise RefusedError("A training set must have at least one example", str(path), "Prepare it again")
     return rows
 
 
-def tokenise(rows: Sequence[dict[str, str]], pair: Pair, alignment: str, max_length: int) -> list[Example]:
+def tokenise(rows: Sequence[dict[str, Any]], pair: Pair, alignment: str, max_length: int) -> list[Example]:
     """Align and tokenise; examples of more than `max_length` Receiver tokens are left out, and the caller is told.
+
+    Args:
+        rows: As `read_lines` returns them. The response of a conversation ends as the Receiver's template ends a turn.
+        pair: The Receiver and the Sharer.
+        alignment: ``span``, ``first`` or ``longest``.
+        max_length: Upper bound of the Receiver's tokens, response included.
 
     Returns:
         The examples that fit; compare their number with that of `rows`.
 
     Raises:
-        RefusedError: If no example fits.
+        RefusedError: If no example fits, or a conversation does not fit the chat templates.
     """
-    aligner, tokenizer = pair.aligner(alignment), pair.receiver.tokenizer
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    aligner = ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer, alignment)
     examples = []
     for row in rows:
-        response = tokenizer(DELIMITER + row["response"], add_special_tokens=False)["input_ids"] + end
-        example = Example(aligner.align(row["prompt"]), response)
-        if len(example.prompt.receiver_ids) + len(response) <= max_length:
+        example = _chat_example(row, aligner) if "messages" in row else _plain_example(row, aligner.tokens)
+        if len(example.prompt.receiver_ids) + len(example.response_ids) <= max_length:
             examples.append(example)
     if not examples:
         raise RefusedError("At least one example must fit into max_length tokens", max_length, "Raise --max-length")
     return examples
+
+
+def _plain_example(row: dict[str, Any], aligner: TokenAligner) -> Example:
+    end = [aligner.receiver.eos_token_id] if aligner.receiver.eos_token_id is not None else []
+    response = aligner.receiver(DELIMITER + row["response"], add_special_tokens=False)["input_ids"]
+    return Example(aligner.align(row["prompt"]), response + end)
+
+
+def _chat_example(row: dict[str, Any], aligner: ChatAligner) -> Example:
+    response = aligner.receiver.response(row["messages"])
+    ids = aligner.receiver.tokenizer(response, add_special_tokens=False)["input_ids"]
+    return Example(aligner.align(row["messages"][:-1]), ids)
 
 
 def collate(
@@ -97,22 +125,25 @@ def collate(
     """One batch; see the module's text for its layout.
 
     Args:
-        examples: B of them.
+        examples: B of them, plain and conversations in any mixture.
         pair: Gives the pad ids.
         zeroed: The Sharer's cache is zeros (recipe `adapter`).
         reencode: How the Sharer reads a response that is fused; see `SharerInput`.
     """
-    prompts, prompt_mask = left_pad([example.prompt.receiver_ids for example in examples], pair.receiver.pad)
+    prompts = collate_chats(
+        [example.prompt for example in examples], pair.receiver.pad, pair.sharer.pad, zeroed, reencode
+    )
     responses, response_mask = _right_pad([example.response_ids for example in examples], pair.receiver.pad)
-    labels = torch.cat([torch.full_like(prompts, IGNORED), responses.masked_fill(response_mask == 0, IGNORED)], dim=1)
+    ignored = torch.full_like(prompts.input_ids, IGNORED)
+    labels = torch.cat([ignored, responses.masked_fill(response_mask == 0, IGNORED)], dim=1)
+    last = prompts.kv_cache_index[-1]
+    continued = last[:, :1].expand(1, last.shape[1] + responses.shape[1], 2)
     return Batch(
-        kv_cache_index=generate_kv_cache_index(prompts.shape[1] - 1, 1 + responses.shape[1]),
-        input_ids=torch.cat([prompts, responses], dim=1),
-        attention_mask=torch.cat([prompt_mask, response_mask], dim=1),
+        kv_cache_index=[*prompts.kv_cache_index[:-1], continued],
+        input_ids=torch.cat([prompts.input_ids, responses], dim=1),
+        attention_mask=torch.cat([prompts.attention_mask, response_mask], dim=1),
         labels=labels,
-        sharer_input=batch_readings(
-            [example.prompt for example in examples], pair.sharer.pad, zeroed=zeroed, reencode=reencode
-        ),
+        sharer_input=prompts.sharer_input,
         supervised=int((labels != IGNORED).sum()),
     )
 

@@ -48,6 +48,9 @@ class Trainer:
         stack = FuserStack.between(
             sharer.config, receiver.config, layer_alignment=self.config.layer_alignment, **self.config.fuser()
         )
+        if self.config.output_init == "zero":
+            for layer in stack.links:
+                stack.fuser_of(layer).zero_output()
         self.accelerator = Accelerator()
         for model in (receiver, sharer):
             model.to(self.accelerator.device)

@@ -67,7 +67,7 @@ def train(run: TrainingRun) -> dict[str, Any]:
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    rows, validation_rows = read_lines(run.data), read_lines(run.validation)
+    rows, validation_rows = read_lines(run.data), read_lines(run.validation)[: run.config.validation_limit or None]
     pair = load_pair(run.receiver, run.sharer)
     examples = tokenise(rows, pair, run.config.alignment, run.config.max_length)
     watched = tokenise(validation_rows, pair, run.config.alignment, run.config.max_length)

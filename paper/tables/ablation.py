@@ -10,18 +10,7 @@ import pandas as pd
 from c2c.stats import accuracy_with_interval
 from paper import names
 from paper.answers import Answers, Pair, difference
-from paper.output import (
-    NOTHING,
-    SUFFIXES,
-    beside,
-    count,
-    notes_on_gaps,
-    percent,
-    show,
-    stamped,
-    table_parser,
-    write_table,
-)
+from paper.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
 
 ARMS = ("project", "fuse", "c2c", "adapter")
 TITLES = {"c2c": "+ Gate (C2C)"}
@@ -60,15 +49,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "trained and used with a Sharer cache of zeros.",
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
     ]
-    write_table(frame, printed(frame), stem, notes)
-    return frame
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--records").parse_args()
-    with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], arguments.records):
-        write(Answers.read(arguments.records), arguments.output_stem)
+    return write_table(frame, printed(frame), stem, notes)
 
 
 def _difference(row: Any) -> str:
@@ -100,4 +81,4 @@ def _levels(answers: Answers, pair: Pair, benchmark: str) -> list[dict[str, obje
 
 
 if __name__ == "__main__":
-    main()
+    run_table(__doc__, write, records=Answers.read)

@@ -9,18 +9,7 @@ import pandas as pd
 from c2c.stats import accuracy_with_interval
 from paper import names
 from paper.answers import MAIN_ALIGNMENT, Answers, Pair, difference
-from paper.output import (
-    NOTHING,
-    SUFFIXES,
-    beside,
-    count,
-    notes_on_gaps,
-    percent,
-    show,
-    stamped,
-    table_parser,
-    write_table,
-)
+from paper.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
 
 COMPARED = (MAIN_ALIGNMENT, "longest")
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "alignment"]
@@ -69,15 +58,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "Accuracies in percent and paired differences in percentage points, with 95 % intervals.",
         *notes_on_gaps(frame, ["pair", "benchmark", "alignment"]),
     ]
-    write_table(frame, printed(frame), stem, notes)
-    return frame
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--records").parse_args()
-    with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], arguments.records):
-        write(Answers.read(arguments.records), arguments.output_stem)
+    return write_table(frame, printed(frame), stem, notes)
 
 
 def _show(row: dict[str, float], part: str, sign: bool = False) -> str:
@@ -101,4 +82,4 @@ def _row(answers: Answers, pair: Pair, benchmark: str, alignment: str) -> dict[s
 
 
 if __name__ == "__main__":
-    main()
+    run_table(__doc__, write, records=Answers.read)

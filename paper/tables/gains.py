@@ -9,19 +9,7 @@ import pandas as pd
 from c2c.stats import GAINS, comparable, exact_mcnemar, mean_with_interval, paired_difference
 from paper import names
 from paper.answers import Answers, Pair
-from paper.output import (
-    MINUS,
-    NOTHING,
-    SUFFIXES,
-    beside,
-    count,
-    notes_on_gaps,
-    percent,
-    show,
-    stamped,
-    table_parser,
-    write_table,
-)
+from paper.output import MINUS, NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
 
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
 
@@ -65,15 +53,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "the seeds' exact McNemar tests.",
         *notes_on_gaps(frame, ["pair", "benchmark", "gain"]),
     ]
-    write_table(frame, printed(frame), stem, notes)
-    return frame
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--records").parse_args()
-    with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], arguments.records):
-        write(Answers.read(arguments.records), arguments.output_stem)
+    return write_table(frame, printed(frame), stem, notes)
 
 
 def _p(p_value: str) -> str:
@@ -97,4 +77,4 @@ def _row(answers: Answers, pair: Pair, benchmark: str, gain: str) -> dict[str, o
 
 
 if __name__ == "__main__":
-    main()
+    run_table(__doc__, write, records=Answers.read)

@@ -9,7 +9,7 @@ import pandas as pd
 from c2c.evaluation.schema import PHASES
 from paper import names
 from paper.answers import arm_name
-from paper.output import SUFFIXES, beside, count, show, stamped, table_parser, write_table
+from paper.output import count, read_table, run_table, show, write_table
 
 HEAD = ["scale", "receiver", "sharer", "alignment", "benchmark", "arm"]
 
@@ -49,15 +49,7 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "Mean time of a question in batches of one; the total is measured on its own and holds what lies between the "
         "phases."
     ]
-    write_table(frame, printed(frame), stem, notes)
-    return frame
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--latency").parse_args()
-    with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], [arguments.latency]):
-        write(pd.read_csv(arguments.latency, keep_default_na=False), arguments.output_stem)
+    return write_table(frame, printed(frame), stem, notes)
 
 
 def _ranked(order: list[str]):  # type: ignore[no-untyped-def]
@@ -65,4 +57,4 @@ def _ranked(order: list[str]):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    main()
+    run_table(__doc__, write, latency=read_table)

@@ -9,18 +9,7 @@ import pandas as pd
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import names
 from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, arm_name
-from paper.output import (
-    NOTHING,
-    SUFFIXES,
-    beside,
-    count,
-    notes_on_gaps,
-    percent,
-    show,
-    stamped,
-    table_parser,
-    write_table,
-)
+from paper.output import NOTHING, count, notes_on_gaps, percent, read_table, run_table, show, write_table
 
 TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
 HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
@@ -63,20 +52,7 @@ def write(answers: Answers, latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "batches of one. A dash: no training, or not timed.",
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    write_table(frame, printed(frame), stem, notes)
-    return frame
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--records", "--latency").parse_args()
-    outputs = [beside(arguments.output_stem, suffix) for suffix in SUFFIXES]
-    with stamped(outputs, [*arguments.records, arguments.latency]):
-        write(
-            Answers.read(arguments.records),
-            pd.read_csv(arguments.latency, keep_default_na=False),
-            arguments.output_stem,
-        )
+    return write_table(frame, printed(frame), stem, notes)
 
 
 def _row(answers: Answers, pair: Pair, arm: str, benchmark: str) -> dict[str, object]:
@@ -99,4 +75,4 @@ def _times(latency: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    run_table(__doc__, write, records=Answers.read, latency=read_table)

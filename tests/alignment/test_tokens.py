@@ -105,12 +105,14 @@ def test_the_pieces_of_a_name_are_unknown_words_to_a_sharer_that_gets_them_one_b
 
 def test_special_tokens_are_mapped_by_their_role(word_tokenizer, split_tokenizer) -> None:
     aligner = TokenAligner(word_tokenizer, split_tokenizer, "longest")
-    assert aligner._reencode(word_tokenizer.eos_token_id) == split_tokenizer.eos_token_id
-    assert aligner._reencode(word_tokenizer.pad_token_id) == split_tokenizer.pad_token_id
+    assert aligner.reencode_token(word_tokenizer.eos_token_id) == split_tokenizer.eos_token_id
+    assert aligner.reencode_token(word_tokenizer.pad_token_id) == split_tokenizer.pad_token_id
     same = copy.deepcopy(word_tokenizer)
     same.pad_token = same.eos_token
-    assert TokenAligner(same, split_tokenizer, "first")._reencode(same.eos_token_id) == split_tokenizer.eos_token_id
-    assert aligner._reencode(word_tokenizer.unk_token_id) == split_tokenizer.unk_token_id
+    assert (
+        TokenAligner(same, split_tokenizer, "first").reencode_token(same.eos_token_id) == split_tokenizer.eos_token_id
+    )
+    assert aligner.reencode_token(word_tokenizer.unk_token_id) == split_tokenizer.unk_token_id
 
 
 def test_a_prompt_without_a_prefix_is_refused(word_tokenizer, split_tokenizer) -> None:

@@ -39,6 +39,7 @@ FLOORS = {
     "c2c.pair": 4,
     "c2c.card": 4,
     "c2c.publish": 4,
+    "c2c.chat": 5,
     "c2c.training": 5,
     "c2c.analysis": 6,
     "c2c.evaluation": 6,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 import yaml
 
 from c2c.checkpoint import save_stack
+from c2c.evaluation.answering import Answer, Question
+from c2c.evaluation.methods import Method
+from c2c.evaluation.tasks import describe, load_tasks
 from c2c.fuser.stack import FuserStack
 from c2c.pair import LoadedModel, Pair
 
@@ -78,3 +82,23 @@ def benchmark_files(tmp_path, words) -> tuple[Path, dict[str, Path]]:
         files[name] = tmp_path / f"{name}.jsonl"
         files[name].write_text("\n".join(json.dumps(doc) for doc in docs))
     return tasks, files
+
+
+@pytest.fixture
+def questions(benchmark_files) -> dict[str, list[Question]]:
+    tasks, files = benchmark_files
+    found = {}
+    for name, task in load_tasks(tasks, files)["tasks"].items():
+        task.build_all_requests()
+        asked = {request.doc_id: describe(task, request) for request in task.instances}
+        options = tuple(f" {option}" for option in task.doc_to_choice(asked[0].doc)) if name == "choice" else ()
+        found[name] = [replace(question, options=options) for question in asked.values()]
+    return found
+
+
+def ask(method: Method, questions: list[Question], batch_size: int) -> list[Answer]:
+    """A method's answers to questions that it has not seen, none of which fails."""
+    method.batch_size, method.answers = batch_size, {}
+    answers = method.answer(questions)
+    assert all(answer.error is None for answer in answers), answers[0].error
+    return answers

@@ -9,21 +9,9 @@ import torch
 from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
-from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
-from c2c.evaluation.tasks import describe, load_tasks
-
-
-@pytest.fixture
-def questions(benchmark_files) -> dict[str, list[Question]]:
-    tasks, files = benchmark_files
-    found = {}
-    for name, task in load_tasks(tasks, files)["tasks"].items():
-        task.build_all_requests()
-        asked = {request.doc_id: describe(task, request) for request in task.instances}
-        options = tuple(f" {option}" for option in task.doc_to_choice(asked[0].doc)) if name == "choice" else ()
-        found[name] = [replace(question, options=options) for question in asked.values()]
-    return found
+from c2c.evaluation.tasks import load_tasks
+from tests.evaluation.conftest import ask
 
 
 @pytest.fixture
@@ -41,13 +29,6 @@ NAMES = ("receiver", "sharer", "t2t", "c2c", "c2c_deranged", "c2c_zeroed")
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
     monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
-
-
-def ask(method: Method, questions: list[Question], batch_size: int) -> list[Answer]:
-    method.batch_size, method.answers = batch_size, {}
-    answers = method.answer(questions)
-    assert all(answer.error is None for answer in answers), answers[0].error
-    return answers
 
 
 @pytest.mark.parametrize("name", NAMES)

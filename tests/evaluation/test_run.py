@@ -90,6 +90,18 @@ def test_a_limit_takes_the_first_questions(run) -> None:
     assert sorted(records.question_id.unique()) == ["q0", "q1"]
 
 
+def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> None:
+    from dataclasses import replace
+
+    manifests = {}
+    for role in ("receiver", "sharer"):
+        manifests[role] = str(tmp_path / f"{role}.json")
+        (tmp_path / f"{role}.json").write_text(json.dumps({"id": f"owner/{role}-1B", "path": getattr(run, role)}))
+    records = generate(replace(run, **manifests, limit=1, methods=("receiver",)))
+    assert set(records.receiver) == {"owner/receiver-1B"}
+    assert set(records.sharer) == {"owner/sharer-1B"}
+
+
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [

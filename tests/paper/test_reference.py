@@ -1,10 +1,15 @@
 """The paper's printed values: addressable, complete, and computed with."""
 
+import pandas as pd
 import pytest
+import yaml
 
 from c2c.errors import RefusedError
+from paper import names
 from paper.reference import PATH, Reference
 
+CONFIG = PATH.parent.parent / "config"
+PAIR = ("Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-0.5B-Instruct")
 QWEN = "table-4/main/qwen3-0.6b/qwen2.5-0.5b-instruct"
 
 
@@ -42,13 +47,28 @@ def test_a_formula_over_nothing_is_refused(reference, formula):
 
 
 def test_a_cell_is_found_by_our_names(reference):
-    assert reference.cell("qwen3_06b", "qwen25_05b", "c2c", "openbookqa") == reference.evaluate(
-        f"{QWEN}/c2c/openbookqa/accuracy"
-    )
+    assert reference.cell(*PAIR, "c2c", "openbookqa") == reference.evaluate(f"{QWEN}/c2c/openbookqa/accuracy")
+
+
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(CONFIG / f"{name}.tsv", sep="\t", keep_default_na=False).set_index(name.removesuffix("s"))
+
+
+def test_each_model_from_the_hub_has_a_title_by_the_id_that_records_carry():
+    ids = table("models").query("source == 'hub'")["hub_id"]
+    assert len(ids) and all(names.title("models", hub_id) != hub_id for hub_id in ids)
+
+
+@pytest.mark.parametrize("benchmark", yaml.safe_load((CONFIG / "config.yaml").read_text())["benchmarks"])
+def test_each_pair_of_the_papers_scale_stands_beside_the_papers_value(reference, benchmark):
+    runs = yaml.safe_load((CONFIG / "config.yaml").read_text())["runs"]
+    pairs, models = table("pairs").loc[[run["pair"] for run in runs]], table("models")["hub_id"]
+    for pair in pairs.itertuples():
+        assert reference.cell(models[pair.receiver], models[pair.sharer], "c2c", benchmark) is not None, pair.Index
 
 
 def test_a_control_has_no_value_in_the_paper(reference):
-    assert reference.cell("qwen3_06b", "qwen25_05b", "adapter", "openbookqa") is None
+    assert reference.cell(*PAIR, "adapter", "openbookqa") is None
     assert reference.mean_of("Table 4", "adapter") is None
 
 

@@ -170,6 +170,15 @@ def test_verify_runs_without_torch_and_its_exit_code_says_what_it_found(committe
     assert done.returncode == 1 and "NOT as committed" in done.stdout
 
 
+def test_verify_without_records_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verify, "COMMITTED", tmp_path)
+    for given in ([], ["--records", str(tmp_path / "absent")]):
+        monkeypatch.setattr(sys, "argv", ["verify", *given])
+        assert verify.main() == 2
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == 1 and str(tmp_path) in shown and "paper.collect" in shown
+
+
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in verify.COMMITTED.glob(f"*/{RECORDS}")))
 def test_what_is_committed_verifies(folder):
     assert verify.verify(verify.COMMITTED / folder)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.data import IGNORED, Example, collate, order, read_lines, tokenise
 from c2c.training.loop import Trainer
+from c2c.training.run import TrainingRun, train
 
 SMALL = {
     "steps": 6,
@@ -188,12 +190,24 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
         ({"warmup_ratio": 1.0}, "warmup_ratio"),
         ({"micro_batch_size": 999}, "micro_batch_size"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"validation_limit": -1}, "validation_limit"),
         ({"sharer_cache": "empty"}, "--sharer-cache"),
     ],
 )
 def test_impossible_settings_are_refused(changes, rule) -> None:
     with pytest.raises(RefusedError, match=rule):
         TrainingConfig(**changes)
+
+
+@pytest.mark.parametrize(("limit", "watched"), [(0, 10), (3, 3)])
+def test_a_validation_limit_watches_the_first_examples_only(pair, rows, tmp_path, monkeypatch, limit, watched) -> None:
+    (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    monkeypatch.setattr("c2c.training.run.load_pair", lambda *_: pair)
+    files = {name: tmp_path / "set.jsonl" for name in ("data", "validation")}
+    folders = {name: tmp_path / name for name in ("checkpoints", "output")}
+    config = TrainingConfig(**{**SMALL, "steps": 1, "validation_limit": limit, "max_length": 64})
+    done = train(TrainingRun(receiver="", sharer="", recipe="c2c", config=config, **files, **folders))
+    assert done["examples"] == {"training": 10, "validation": watched}
 
 
 def _command(folder: Path, output: str) -> list[str]:
@@ -239,3 +253,42 @@ def test_an_example_keeps_its_prompt_and_response_apart(pair, rows) -> None:
     example: Example = tokenise(rows, pair, "span", 64)[0]
     assert example.response_ids[-1] == pair.receiver.tokenizer.eos_token_id
     assert pair.receiver.tokenizer.decode(example.response_ids[:-1]).strip() == rows[0]["response"]
+
+
+def test_fusers_trained_with_the_response_fused_say_so_and_are_used_so(pair, rows, tmp_path) -> None:
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.save_pretrained(tmp_path / loaded.name)
+        loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
+    config = TrainingConfig(**SMALL, response="fused")
+    run = TrainingRun(
+        receiver=str(tmp_path / pair.receiver.name),
+        sharer=str(tmp_path / pair.sharer.name),
+        recipe="c2c",
+        config=config,
+        data=tmp_path / "train.jsonl",
+        validation=tmp_path / "validation.jsonl",
+        checkpoints=tmp_path / "checkpoints",
+        output=tmp_path / "fuser",
+    )
+    fused = train(run)["final"]["loss"]
+    plain = train(replace(run, config=TrainingConfig(**SMALL), output=tmp_path / "plain"))["final"]["loss"]
+    assert fused != plain
+    for folder, expected in (("fuser", True), ("plain", False)):
+        model = RosettaModel.from_pretrained(tmp_path / folder, receiver=run.receiver, sharers=run.sharer)
+        assert model.include_response is expected
+
+
+def test_fusers_whose_output_starts_at_zero_change_nothing_before_they_learn(trainer) -> None:
+    built = trainer("zero", output_init="zero")
+    batch = built.collate(built.training[:4])
+    with torch.no_grad():
+        built.model.eval()
+        with built.model.restricted(gates="closed"):
+            alone = float(built._loss(batch))
+        with built.model.restricted(gates="open"):
+            assert float(built._loss(batch)) == pytest.approx(alone, rel=1e-6)
+    built.run()
+    with torch.no_grad(), built.model.eval().restricted(gates="open"):
+        assert float(built._loss(batch)) != pytest.approx(alone, rel=1e-6)

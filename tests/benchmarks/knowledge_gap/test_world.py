@@ -57,6 +57,11 @@ def test_the_facts_of_splits_are_theirs_and_together_all_of_them(world: World) -
     assert len(world.facts()) == 32 * 4
 
 
+def test_facts_of_an_unknown_split_are_refused_by_name(world: World) -> None:
+    with pytest.raises(RefusedError, match=r"received 'tset'\. Did you mean 'test'"):
+        world.facts(["known", "tset"])
+
+
 def test_every_value_is_one_of_its_attribute_and_the_values_of_an_attribute_differ() -> None:
     world = generate(entities=512, attributes=len(texts.BANK))
     assert all(fact.value in world.attributes[fact.attribute] for fact in world.facts())

@@ -1,0 +1,237 @@
+"""Alignment of conversations: each model reads its own template, and only the messages' tokens are fused (design §4).
+
+Receiver and Sharer are matched inside each message, by the characters of its content, so the two templates may differ
+in any way: other words, a system prompt of their own, blanks that one of them trims.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from c2c.alignment.template import ChatTemplate, Message, Rendering, Span
+from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, TokenAligner
+from c2c.errors import RefusedError
+
+SectionKind = Literal["template", "message"]
+
+
+class ChatSection(NamedTuple):
+    """Receiver tokens ``start`` to ``end``: a template's words, or the messages' that are fused."""
+
+    start: int
+    end: int
+    kind: SectionKind
+
+
+@dataclass(frozen=True)
+class AlignedChat(AlignedPrompt):
+    """A conversation as the Receiver reads it, and as the Sharer reads it with its own template.
+
+    Args:
+        sections: They tile the N Receiver tokens, and their kinds alternate. The last one is what the Receiver
+            continues from: of a message that is to be continued it is the last token, and its kind is ``template``.
+    """
+
+    sections: tuple[ChatSection, ...]
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """A rendering's tokens: ids, first and last character of each (`last` never falls), and the contents' places."""
+
+    ids: list[int]
+    first: list[int]
+    last: list[int]
+    spans: tuple[Span, ...]
+
+    def of(self, span: Span) -> range:
+        """The tokens whose last character is one of the content."""
+        return range(bisect_left(self.last, span.start), bisect_left(self.last, span.end))
+
+    def ending_at(self, character: int) -> range:
+        """The tokens that end with a character; several if it is split into bytes."""
+        return range(bisect_left(self.last, character), bisect_right(self.last, character))
+
+    def read_at(self, character: int, span: Span) -> range:
+        """The tokens that end with a character of a content, else the one over it, else the content's one before."""
+        ending = self.ending_at(character)
+        if ending:
+            return ending
+        at = ending.start
+        if at < len(self.ids) and self.first[at] <= character:
+            return range(at, at + 1)
+        return range(at - 1, at) if at - 1 in self.of(span) else range(0)
+
+
+class UnalignedChats:
+    """The Sharer reads the Receiver's tokens, template and all (reference spec §2.3, unaligned mode).
+
+    Args:
+        receiver: The Receiver's tokenizer, whose vocabulary the Sharer shares; that is checked when it reads.
+    """
+
+    reencode = None
+
+    def __init__(self, receiver: PreTrainedTokenizerBase) -> None:
+        self.receiver = receiver
+
+    def align(self, messages: Sequence[Message], **options: Any) -> AlignedPrompt:
+        """Render and tokenise a conversation by the Receiver's template; options as `ChatAligner.align` takes them."""
+        text = ChatTemplate(self.receiver).render(messages, **options).text
+        return self._read(self.receiver(text, add_special_tokens=False)["input_ids"], text)
+
+    def align_text(self, text: str) -> AlignedPrompt:
+        """Tokenise plain text, special tokens as the Receiver's tokenizer adds them."""
+        return self._read(self.receiver(text)["input_ids"], text)
+
+    @staticmethod
+    def _read(ids: list[int], text: str) -> AlignedPrompt:
+        if len(ids) < 2:
+            raise RefusedError("A prompt must have at least two tokens", text, "Write a longer prompt")
+        return AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
+
+
+class ChatAligner:
+    """Aligns conversations between the tokenizers and chat templates of a Receiver and a Sharer.
+
+    Args:
+        receiver: The Receiver's tokenizer.
+        sharer: The Sharer's tokenizer.
+        alignment: ``span``: the Sharer reads its own tokens, and a Receiver token takes the one that covers its last
+            character. ``first``, ``longest``: inside messages it reads the Receiver's, re-encoded (spec §4).
+
+    Raises:
+        RefusedError: If the alignment is unknown, or ``span`` is asked of a tokenizer without character offsets.
+    """
+
+    def __init__(
+        self, receiver: PreTrainedTokenizerBase, sharer: PreTrainedTokenizerBase, alignment: str = "span"
+    ) -> None:
+        self.tokens = TokenAligner(receiver, sharer, alignment)
+        self.receiver, self.sharer = ChatTemplate(receiver), ChatTemplate(sharer)
+
+    def align_text(self, text: str) -> AlignedPrompt:
+        """Tokenise and map plain text; see `TokenAligner.align`."""
+        return self.tokens.align(text)
+
+    def reencode(self, receiver_ids: Tensor) -> Tensor:
+        """See `TokenAligner.reencode`."""
+        return self.tokens.reencode(receiver_ids)
+
+    @property
+    def identical(self) -> bool:
+        """Whether both models read the same tokens, so that one rendering serves both."""
+        return self.tokens.identical and self.receiver.source == self.sharer.source
+
+    def align(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, continue_final_message: bool = False
+    ) -> AlignedChat:
+        """Render and tokenise a conversation for both models, and map the Receiver's message tokens.
+
+        Args:
+            messages: Turns with ``role`` and ``content``; a content may be empty.
+            add_generation_prompt: End with what opens an assistant's turn.
+            continue_final_message: End with the last content instead, so that the Receiver continues it.
+
+        Raises:
+            RefusedError: If a tokenizer has no chat template or gives no character offsets, there is no message, a
+                template refuses the conversation, or a content is not found in a rendering.
+        """
+        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
+        ours = _tokenise(self.receiver.tokenizer, self.receiver.render(messages, **options))
+        if not ours.ids:
+            raise RefusedError("A conversation must have at least one token", list(messages), "Write a message")
+        identical = self.identical
+        theirs = ours if identical else _tokenise(self.sharer.tokenizer, self.sharer.render(messages, **options))
+        if continue_final_message:
+            theirs = _cut(theirs, _prefix_end(ours, theirs))
+        if identical or self.tokens.alignment == "span":
+            sharer_ids, token_map = theirs.ids, _map_characters(ours, theirs)
+        else:
+            sharer_ids, token_map = self._reencoded(ours, theirs)
+        return AlignedChat(ours.ids, sharer_ids, token_map[: len(ours.ids) - 1], _sections(ours))
+
+    def _reencoded(self, ours: _Tokens, theirs: _Tokens) -> tuple[list[int], list[int]]:
+        """The Sharer's template tokens with the Receiver's tokens between them, one for one (spec §4)."""
+        read = {span.message: ours.of(span) for span in ours.spans}
+        ids: list[int] = []
+        token_map = [UNMATCHED] * len(ours.ids)
+        done = 0
+        for span in theirs.spans:
+            own = theirs.of(span)
+            ids += theirs.ids[done : own.start]
+            done = own.stop
+            for token in read.get(span.message, range(0)):
+                if token < len(ours.ids) - 1:
+                    token_map[token] = len(ids)
+                    ids.append(self.tokens.reencode_token(ours.ids[token]))
+        return ids + theirs.ids[done:], token_map
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _Tokens:
+    if not tokenizer.is_fast:
+        raise RefusedError(
+            "Conversations need tokenizers with character offsets",
+            type(tokenizer).__name__,
+            "Load the fast tokenizer",
+        )
+    encoded = tokenizer(rendering.text, add_special_tokens=False, return_offsets_mapping=True)
+    # A blank whose offsets a tokenizer trims away still ends with the blank.
+    last = list(accumulate((end - 1 for _, end in encoded["offset_mapping"]), max))
+    first = [min(start, end) for (start, _), end in zip(encoded["offset_mapping"], last, strict=True)]
+    return _Tokens(encoded["input_ids"], first, last, rendering.spans)
+
+
+def _sections(tokens: _Tokens) -> tuple[ChatSection, ...]:
+    fused = [False] * len(tokens.ids)
+    for span in tokens.spans:
+        for token in tokens.of(span):
+            fused[token] = True
+    fused[-1:] = [False] * len(fused[-1:])
+    starts = [at for at, kind in enumerate(fused) if at == 0 or kind != fused[at - 1]]
+    return tuple(
+        ChatSection(start, end, "message" if fused[start] else "template")
+        for start, end in zip(starts, [*starts[1:], len(fused)], strict=True)
+    )
+
+
+def _map_characters(ours: _Tokens, theirs: _Tokens) -> list[int]:
+    """For each Receiver token the Sharer token of the same message that covers its last character, else -1.
+
+    Byte fragments of one character are matched in order: the last with the last, all with the one if there is one. A
+    character that no Sharer token covers, or none that it may read, takes the token before it, as in plain text.
+    """
+    places = {span.message: span for span in theirs.spans}
+    token_map = [UNMATCHED] * len(ours.ids)
+    for span in ours.spans:
+        place = places.get(span.message)
+        for token in ours.of(span) if place else ():
+            assert place is not None
+            character = ours.last[token]
+            there = character - span.start + span.trimmed - place.trimmed + place.start
+            fragments, same = ours.ending_at(character), theirs.read_at(there, place)
+            if place.start <= there < place.end and same:
+                rank = token - fragments.start + 1
+                token_map[token] = same.start + -(-rank * len(same) // len(fragments)) - 1
+    return token_map
+
+
+def _prefix_end(ours: _Tokens, theirs: _Tokens) -> int:
+    """How much of its rendering the Sharer may read so that it sees no more of the last message than the prefix."""
+    span = ours.spans[-1]
+    place = next(each for each in theirs.spans if each.message == span.message)
+    seen = ours.last[-2] + 1 - span.start + span.trimmed if len(ours.ids) > 1 else 0
+    return max(place.start, seen - place.trimmed + place.start)
+
+
+def _cut(tokens: _Tokens, end: int) -> _Tokens:
+    """The tokens that do not reach past a character."""
+    kept = bisect_left(tokens.last, end)
+    return _Tokens(tokens.ids[:kept], tokens.first[:kept], tokens.last[:kept], tokens.spans)

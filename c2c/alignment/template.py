@@ -1,0 +1,233 @@
+"""A conversation as one model's chat template writes it, and where in that text each message's content stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from c2c.errors import RefusedError
+
+Message = Mapping[str, Any]
+"""One turn: ``role`` and ``content``, both strings, and what else the template reads."""
+
+NEARBY = (16, 8, 4)
+"""Characters of a template's text that must stand on both sides of a content; fewer if more are not found."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a message's content stands.
+
+    Args:
+        message: Its number, from 0.
+        start: Its first character in the rendered text.
+        end: The character after its last one.
+        trimmed: How many characters of the content the template left out at the left.
+    """
+
+    message: int
+    start: int
+    end: int
+    trimmed: int
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A rendered conversation and the contents in it, in the order of the text; empty ones are left out."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer, with thinking off.
+
+    Args:
+        tokenizer: Its template is read when it is needed.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+
+    @property
+    def source(self) -> Any:
+        """The template's text, or None."""
+        return getattr(self.tokenizer, "chat_template", None)
+
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, continue_final_message: bool = False
+    ) -> Rendering:
+        """Write a conversation and find each content in it.
+
+        Args:
+            messages: The turns.
+            add_generation_prompt: End with what opens an assistant's turn.
+            continue_final_message: End with the last content instead, so that it is continued.
+
+        Raises:
+            RefusedError: If there is no template or no message, the template refuses, or does not show a content.
+        """
+        contents = _checked(messages)
+        text = self._write(messages, add_generation_prompt and not continue_final_message)
+        markers = _markers(contents, text)
+        marked = [dict(each) | {"content": marker} for each, marker in zip(messages, markers, strict=True)]
+        pieces, order = _split(self._write(marked, add_generation_prompt and not continue_final_message), markers)
+        spans = _rebuild(text, pieces, order, contents) or _search(text, pieces, order, contents)
+        if not continue_final_message:
+            return Rendering(text, tuple(spans))
+        final = next((span for span in spans if span.message == len(messages) - 1), None)
+        if final is None:
+            raise RefusedError(
+                "A message that is to be continued must have a content", dict(messages[-1]), "Leave the message out"
+            )
+        return Rendering(text[: final.end], tuple(span for span in spans if span.end <= final.end))
+
+    def response(self, messages: Sequence[Message]) -> str:
+        """What the last turn adds to the rendering of the turns before it, up to the end of the turn.
+
+        Blanks after the end of the turn open the next one, and are left out. Where the template ends a turn with
+        nothing, the tokenizer's end token does.
+
+        Raises:
+            RefusedError: As `render`, or if the template changes the turns before it when it is added.
+        """
+        before, whole = self.render(messages[:-1]).text, self.render(messages, add_generation_prompt=False)
+        if not whole.text.startswith(before):
+            raise RefusedError(
+                "A conversation with its response must begin with the conversation that asks for it",
+                whole.text,
+                "Use a chat template whose generation prompt opens the assistant's turn as the turn itself does",
+            )
+        end = max((span.end for span in whole.spans if span.message == len(messages) - 1), default=len(before))
+        return whole.text[len(before) : end] + (whole.text[end:].rstrip() or self.tokenizer.eos_token or "")
+
+    def _write(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
+        if not self.source:
+            raise RefusedError(
+                "A conversation needs a tokenizer with a chat template",
+                name,
+                "Set tokenizer.chat_template, or give a base model plain text (ChatPipeline.complete, TokenAligner)",
+            )
+        try:
+            written = self.tokenizer.apply_chat_template(
+                [dict(each) for each in messages],
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                enable_thinking=False,
+            )
+        except TemplateError as error:
+            raise RefusedError(
+                f"The chat template of {name} must accept the conversation",
+                str(error),
+                "Change the roles or their order as it says",
+            ) from error
+        return str(written)
+
+
+def _checked(messages: Sequence[Message]) -> list[str]:
+    if not messages:
+        raise RefusedError("A conversation must have at least one message", list(messages), "Add a user's message")
+    for message in messages:
+        given = message if isinstance(message, Mapping) else {}
+        if not isinstance(given.get("role"), str) or not isinstance(given.get("content"), str):
+            raise RefusedError(
+                "A message must have a role and a content, both text", message, 'Pass {"role": "user", "content": "…"}'
+            )
+    return [message["content"] for message in messages]
+
+
+def _markers(contents: Sequence[str], text: str) -> list[str]:
+    """A word for each content that is found nowhere else; a content without characters is its own marker."""
+    seen, stem = "\n".join([text, *contents]), "Qz"
+    while stem in seen:
+        stem += "z"
+    return [f"{stem}{number}Q" if content else "" for number, content in enumerate(contents)]
+
+
+def _split(marked: str, markers: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The template's own pieces, one more than contents, and which content stands between each two."""
+    found = sorted(
+        (place, number) for number, marker in enumerate(markers) if marker for place in _places(marked, marker)
+    )
+    pieces, cursor = [], 0
+    for place, number in found:
+        pieces.append(marked[cursor:place])
+        cursor = place + len(markers[number])
+    return [*pieces, marked[cursor:]], [number for _, number in found]
+
+
+def _places(text: str, part: str) -> Iterator[int]:
+    place = text.find(part)
+    while place >= 0:
+        yield place
+        place = text.find(part, place + len(part))
+
+
+def _variants(content: str) -> list[tuple[str, int]]:
+    """The content as it is and trimmed at its ends, longest first, and what was cut off at the left."""
+    left = len(content) - len(content.lstrip())
+    each = [(content, 0), (content.rstrip(), 0), (content.lstrip(), left), (content.strip(), left)]
+    return list(dict.fromkeys(each))
+
+
+def _rebuild(text: str, pieces: Sequence[str], order: Sequence[int], contents: Sequence[str]) -> list[Span] | None:
+    """The reading of `text` as pieces with contents between them, or None if it is not one or lacks a content."""
+    if {number for number, content in enumerate(contents) if content.strip()} - set(order):
+        return None
+    if not text.startswith(pieces[0]):
+        return None
+    readings: list[tuple[Span, ...]] = [()]
+    while readings:
+        spans = readings.pop()
+        slot = len(spans)
+        position = spans[-1].end + len(pieces[slot]) if spans else len(pieces[0])
+        if slot == len(order):
+            if position == len(text):
+                return _without_repeats(spans)
+            continue
+        for variant, trimmed in reversed(_variants(contents[order[slot]])):
+            if text.startswith(variant + pieces[slot + 1], position):
+                readings.append((*spans, Span(order[slot], position, position + len(variant), trimmed)))
+    return None
+
+
+def _search(text: str, pieces: Sequence[str], order: Sequence[int], contents: Sequence[str]) -> list[Span]:
+    """Contents one after the other, for a template whose own words depend on the contents.
+
+    Raises:
+        RefusedError: If one is not there.
+    """
+    spans: list[Span] = []
+    position = 0
+    for slot, message in enumerate(order):
+        for nearby, (variant, trimmed) in product(NEARBY, _variants(contents[message])):
+            before, after = pieces[slot][-nearby:], pieces[slot + 1][:nearby]
+            found = text.find(before + variant + after, max(position - len(before), 0))
+            if found >= 0:
+                position = found + len(before) + len(variant)
+                spans.append(Span(message, position - len(variant), position, trimmed))
+                break
+    shown = {span.message for span in spans}
+    for number, content in enumerate(contents):
+        if content.strip() and number not in shown:
+            raise RefusedError(
+                "The chat template must show each content as it is, but for blanks at its ends",
+                content,
+                "Leave out of the content what the template leaves out, such as an earlier turn's reasoning",
+            )
+    return _without_repeats(spans)
+
+
+def _without_repeats(spans: Sequence[Span]) -> list[Span]:
+    """The first place of each content that has characters."""
+    first: dict[int, Span] = {}
+    for span in spans:
+        if span.end > span.start:
+            first.setdefault(span.message, span)
+    return list(first.values())

@@ -1,0 +1,222 @@
+"""From messages to text in one call: a Receiver that reads a conversation together with a Sharer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from c2c import hub
+from c2c.alignment.batch import collate_chats
+from c2c.alignment.chat import ChatAligner, UnalignedChats
+from c2c.alignment.template import Message
+from c2c.alignment.tokens import AlignedPrompt
+from c2c.checkpoint import assemble
+from c2c.decoding import end_tokens
+from c2c.errors import RefusedError, check_choice
+from c2c.fuser.stack import FuserStack
+from c2c.pair import LoadedModel, Pair, load_model
+from c2c.released import load_released
+from c2c.rosetta import RosettaModel
+from c2c.types import TOKEN_ALIGNMENTS
+
+Conversation = str | Sequence[Message]
+"""Messages with ``role`` and ``content``, or the text of one user's message."""
+
+UNALIGNED = "none"
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+class ChatPipeline:
+    """Answers conversations with fused caches; see `pipeline`.
+
+    Args:
+        pair: The Receiver and the Sharer with their tokenizers.
+        model: The same two with their Fusers.
+        alignment: Token alignment: ``span``, ``first``, ``longest``, or ``none``: the Sharer is handed the Receiver's
+            tokens, template and all, as fusers that were published without alignment were trained.
+        zeroed: The Sharer does not run; its cache is zeros, as the recipe `adapter` was trained.
+
+    Raises:
+        RefusedError: If the alignment is unknown, or the tokenizers do not give what it needs.
+    """
+
+    def __init__(self, pair: Pair, model: RosettaModel, *, alignment: str = "span", zeroed: bool = False) -> None:
+        self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
+        check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
+        receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
+        self.aligner = UnalignedChats(receiver) if alignment == UNALIGNED else ChatAligner(receiver, sharer, alignment)
+
+    def __call__(
+        self,
+        messages: Conversation | Sequence[Conversation],
+        *,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> str | list[str]:
+        """Answer one conversation, or several in one batch.
+
+        Args:
+            messages: Turns with ``role`` and ``content``, a text (one user's message), or a list of such conversations.
+            continue_final_message: Go on with the last message instead of answering it.
+            **options: As `complete` takes them.
+
+        Returns:
+            The answer, or one a conversation: without special tokens, and ended before a stop string.
+
+        Raises:
+            RefusedError: If a tokenizer has no chat template (see `complete` for base models), or what is given is no
+                conversation.
+        """
+        conversations, several = _conversations(messages)
+        chats = [self.aligner.align(each, continue_final_message=continue_final_message) for each in conversations]
+        texts = self._write(chats, **options)
+        return texts if several else texts[0]
+
+    def complete(self, text: str | Sequence[str], **options: Any) -> str | list[str]:
+        """Continue plain text, without a chat template; its whole prefix is fused. For base models.
+
+        Args:
+            text: A text, or a batch of them.
+            **options: ``max_new_tokens`` (256), ``do_sample`` (False), ``stop`` (a string or several that end the
+                text), ``streamer`` (of transformers, for one text), and ``temperature``, ``top_k``, ``top_p``,
+                ``repetition_penalty`` and the like, as `RosettaModel.generate` takes them.
+
+        Returns:
+            What follows the text, or each of them.
+
+        Raises:
+            RefusedError: If a text has fewer than two tokens, or nothing that can be fused.
+        """
+        given = [text] if isinstance(text, str) else text
+        texts = self._write([self.aligner.align_text(each) for each in given], **options)
+        return texts[0] if isinstance(text, str) else texts
+
+    def _write(
+        self,
+        prompts: Sequence[AlignedPrompt],
+        *,
+        max_new_tokens: int = 256,
+        do_sample: bool = False,
+        stop: str | Sequence[str] = (),
+        streamer: Any = None,
+        **sampling: Any,
+    ) -> list[str]:
+        receiver, device = self.pair.receiver, self.model.receiver.device
+        batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
+        width = batch.input_ids.shape[1]
+        stops = [each for each in ([stop] if isinstance(stop, str) else stop) if each]
+        ends = self._ends()
+        written = self.model.generate(
+            batch.kv_cache_index,
+            batch.input_ids.to(device),
+            batch.attention_mask.to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=do_sample,
+            sharer_inputs=[batch.sharer_input],
+            eos_token_id=ends or None,
+            stop_strings=stops,
+            tokenizer=receiver.tokenizer,
+            streamer=streamer,
+            **sampling,
+        )
+        return [self._text(ids, ends, stops) for ids in written[:, width:].tolist()]
+
+    def _ends(self) -> list[int]:
+        """The model's end tokens and its tokenizer's, which ends a turn although the model may not name it."""
+        own = self.pair.receiver.tokenizer.eos_token_id
+        return sorted({*end_tokens(self.model.receiver), *([] if own is None else [int(own)])})
+
+    def _text(self, ids: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
+        length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        text = str(self.pair.receiver.tokenizer.decode(ids[:length], skip_special_tokens=True))
+        return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
+
+
+def pipeline(
+    receiver: LoadedModel | str | Path,
+    sharer: LoadedModel | str | Path,
+    fuser: FuserStack | str | Path,
+    *,
+    alignment: str | None = None,
+    dtype: str = "float32",
+    device: str | torch.device | None = None,
+    override: Sequence[str] = (),
+) -> ChatPipeline:
+    """Load a pair and its Fusers; what comes back is called with messages and returns text.
+
+    Args:
+        receiver: The model that answers: a folder, model manifest or hub id, or a model with its tokenizer.
+        sharer: The model whose cache is fused, likewise.
+        fuser: A folder or hub id with the pair's Fusers, in the own or the published layout, or the Fusers themselves.
+        alignment: Token alignment; if None, what the Fusers were trained with, or ``span`` where nothing says it.
+            Published fusers say it in their recipe.
+        dtype: Of models that are loaded here, such as ``bfloat16``.
+        device: Where both models run; they stay where they are if None.
+        override: Lines of the Fusers' contract that may differ, by name; see `c2c.contract.check_contract`.
+
+    Raises:
+        RefusedError: If something is not found, or the Fusers were made for other models.
+    """
+    check_choice("The precision of models", dtype, DTYPES)
+    same = not isinstance(sharer, LoadedModel) and str(sharer) == str(receiver)
+    answering = _loaded(receiver, dtype, device)
+    pair = Pair(answering, answering if same else _loaded(sharer, dtype, device))
+    model, trained_with, zeroed = _model(fuser, pair, override)
+    return ChatPipeline(pair, model, alignment=alignment or trained_with, zeroed=zeroed)
+
+
+def _loaded(source: LoadedModel | str | Path, dtype: str, device: str | torch.device | None) -> LoadedModel:
+    loaded = source if isinstance(source, LoadedModel) else load_model(source, dtype)
+    if device is not None:
+        loaded.model.to(device)  # type: ignore[arg-type]
+    return loaded
+
+
+def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) -> tuple[RosettaModel, str, bool]:
+    """The pair with its Fusers; the alignment that they were trained with; whether the Sharer's cache was zeros."""
+    receiver = pair.receiver.model
+    if isinstance(fuser, FuserStack):
+        fuser.to(receiver.device, receiver.dtype)
+        return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
+    folder = hub.resolve(fuser)
+    if (folder / "final").is_dir() or (folder / "projector_config.json").is_file():
+        model = load_released(folder, receiver=pair.receiver, sharers=[pair.sharer], override=override)
+        (settings,) = model.released_settings
+        aligned = settings.get("is_do_alignment")
+        return model, settings.get("alignment_strategy", "first") if aligned else UNALIGNED, False
+    described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
+    model, (about,) = assemble([folder], described, override=override)
+    return model, about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
+
+
+def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[Sequence[Message]], bool]:
+    """The conversations, and whether several were asked for."""
+    if isinstance(given, str):
+        return [[{"role": "user", "content": given}]], False
+    if not given:
+        raise RefusedError("There must be at least one message", list(given), "Pass a user's message")
+    if any(isinstance(each, Mapping) for each in given):
+        return [given], False  # type: ignore[list-item]
+    return [_conversations(each)[0][0] for each in given], True  # type: ignore[arg-type]
+
+
+def converse(pipe: ChatPipeline, lines: Iterable[str], **options: Any) -> list[dict[str, str]]:
+    """Answer line by line in one conversation; blank lines are passed over.
+
+    Args:
+        pipe: Answers.
+        lines: What the user says.
+        **options: As `ChatPipeline.complete` takes them; a streamer shows the answers.
+
+    Returns:
+        All messages.
+    """
+    messages: list[dict[str, str]] = []
+    for line in lines:
+        if line.strip():
+            messages.append({"role": "user", "content": line.strip()})
+            messages.append({"role": "assistant", "content": str(pipe(messages, **options))})
+    return messages

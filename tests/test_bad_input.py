@@ -1,0 +1,250 @@
+"""What is refused, and how: the rule, the value received and the remedy, before any model runs.
+
+Bad files of Fusers, contracts and caches have tests of their own (test_checkpoint, test_released, test_contract,
+test_sharer_cache), as have options of generation (test_generation) and the workflow's config (tests/workflow).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+
+from c2c import FuserConfig, FuserStack, RefusedError, RosettaModel, SharerInput, generate_kv_cache_index
+from c2c.alignment.layers import align_layers
+from c2c.training.config import TrainingConfig
+from tests.conftest import SMALL, VOCABULARY, build_model, sections
+
+N = 11
+SILENCE = torch.zeros(2, 1, 10, 12)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Arguments of one call of a model with one Sharer."""
+
+    index: Any
+    ids: torch.Tensor
+    mask: torch.Tensor
+    positions: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
+    given: list[SharerInput] | None = None
+
+    def forward(self, model: RosettaModel) -> Any:
+        return model(self.index, self.ids, self.mask, self.positions, self.labels, self.given)
+
+    def generate(self, model: RosettaModel, **options: Any) -> Any:
+        options = {"max_new_tokens": 2, **options}
+        return model.generate(self.index, self.ids, self.mask, sharer_inputs=self.given, **options)
+
+
+@pytest.fixture
+def good(prompt_ids) -> Call:
+    return Call(generate_kv_cache_index(N - 1, 1), prompt_ids, torch.ones_like(prompt_ids))
+
+
+@pytest.fixture
+def watched(open_model, monkeypatch) -> RosettaModel:
+    """A model of which no part may run."""
+    for model in open_model.model_list:
+        monkeypatch.setattr(model.base_model, "forward", lambda **_: pytest.fail("a model ran"))
+    return open_model
+
+
+def at(tensor: torch.Tensor, place: tuple[int, ...], value: float) -> torch.Tensor:
+    changed = tensor.clone()
+    changed[place] = value
+    return changed
+
+
+def reading(good: Call, **changes: Any) -> list[SharerInput]:
+    return [replace(SharerInput.of_receiver(good.ids[:, :-1], good.mask[:, :-1]), **changes)]
+
+
+PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
+    "ids without a batch": (lambda c: replace(c, ids=c.ids[0]), r"input_ids must be \(B, N\).*\(11,\)"),
+    "ids that are no whole numbers": (lambda c: replace(c, ids=c.ids.float()), "whole numbers.*float32"),
+    "an id beyond the vocabulary": (lambda c: replace(c, ids=at(c.ids, (1, 3), VOCABULARY)), "tokens 0 to 96.*97"),
+    "a negative id": (lambda c: replace(c, ids=at(c.ids, (0, 0), -1)), "The Receiver knows.*-1"),
+    "a shorter mask": (lambda c: replace(c, mask=c.mask[:, 1:]), r"attention_mask must be \(2, 11\).*\(2, 10\)"),
+    "a mask of zeros": (lambda c: replace(c, mask=c.mask * 0), r"Each row of attention_mask.*row\(s\) \[0, 1\]"),
+    "a row of zeros": (lambda c: replace(c, mask=at(c.mask, (1,), 0)), r"row\(s\) \[1\] of zeros.*Leave such"),
+    "a mask that is a bias": (
+        lambda c: replace(c, mask=at(c.mask.float(), (0, 0), -1e9)),
+        "1 for tokens.*-1000000000.0",
+    ),
+    "positions of another shape": (
+        lambda c: replace(c, positions=torch.arange(N)),
+        r"position_ids must be \(2, 11\).*\(11,\)",
+    ),
+    "a negative position": (
+        lambda c: replace(c, positions=at(torch.arange(N).expand(2, -1), (0, 0), -2)),
+        "position_ids must be at least 0.*-2",
+    ),
+    "labels of another shape": (lambda c: replace(c, labels=c.ids[:, 1:]), r"labels must be \(2, 11\)"),
+    "labels of the prefix alone": (
+        lambda c: replace(c, labels=at(c.ids, (slice(None), slice(N - 1, None)), -100)),
+        "at least one token after the first of the last section",
+    ),
+    "a section past the prompt": (
+        lambda c: replace(c, index=generate_kv_cache_index(N, 1)),
+        "must add up to the 11 tokens",
+    ),
+    "sections that end too soon": (lambda c: replace(c, index=generate_kv_cache_index(N - 2, 1)), "must add up"),
+    "no section": (lambda c: replace(c, index=[]), "must add up"),
+    "a fused last section": (lambda c: replace(c, index=sections((1, N))), "never fused.*End with a section"),
+    "a Sharer that is not there": (lambda c: replace(c, index=sections((2, N - 1), (-1, 1))), "bit mask of the 1 Shar"),
+    "an index of fractions": (
+        lambda c: replace(c, index=[each.float() for each in c.index]),
+        "must hold whole numbers.*float32",
+    ),
+    "an index of another batch": (
+        lambda c: replace(c, index=[each.expand(3, -1, -1) for each in c.index]),
+        r"must be \(2 or 1, n, 2\)",
+    ),
+    "an index without its second column": (
+        lambda c: replace(c, index=[each[..., :1] for each in c.index]),
+        r"must be \(2 or 1, n, 2\).*\(1, 10, 1\)",
+    ),
+    "rows that disagree": (
+        lambda c: replace(c, index=[at(c.index[0].repeat(2, 1, 1), (1, slice(None), 0), -1), c.index[1]]),
+        "must select the same Sharers",
+    ),
+    "no reading for a Sharer": (lambda c: replace(c, given=[]), "what each of the 1 Sharers reads.*0 inputs"),
+    "two readings for one Sharer": (lambda c: replace(c, given=reading(c) * 2), "2 inputs"),
+    "a map that is too short": (
+        lambda c: replace(c, given=reading(c, token_map=torch.zeros(2, 9, dtype=torch.long))),
+        r"must cover the 10 fused tokens of 2 rows.*\(2, 9\)",
+    ),
+    "a map past the Sharer's tokens": (
+        lambda c: replace(c, given=reading(c, token_map=torch.full((2, 10), 10))),
+        "must point at its 10 tokens, or be -1.*10",
+    ),
+    "a map below -1": (lambda c: replace(c, given=reading(c, token_map=torch.full((2, 10), -2))), "or be -1.*-2"),
+    "a reading of fewer rows": (
+        lambda c: replace(c, given=reading(c, input_ids=c.ids[:1, :-1], attention_mask=c.mask[:1, :-1])),
+        "of 2 rows",
+    ),
+    "a reading whose mask has another shape": (
+        lambda c: replace(c, given=reading(c, attention_mask=c.mask)),
+        "input_ids and attention_mask must have one shape",
+    ),
+    "a reading of pads alone": (
+        lambda c: replace(c, given=reading(c, attention_mask=c.mask[:, :-1] * 0)),
+        "Each row of Sharer 1's attention_mask",
+    ),
+    "a reading beyond the Sharer's vocabulary": (
+        lambda c: replace(c, given=reading(c, input_ids=c.ids[:, :-1] + 90)),
+        "Sharer 1 knows tokens 0 to 96.*Give it its own tokens",
+    ),
+    "a cache of too few layers": (
+        lambda c: replace(c, given=reading(c, layers=[(torch.zeros(2, 1, 10, 12),) * 2] * 3)),
+        "must have 4 layers.*3 layers",
+    ),
+    "a cache of other heads": (
+        lambda c: replace(c, given=reading(c, layers=[(torch.zeros(2, 2, 10, 12),) * 2] * 4)),
+        r"keys and values \(2, 1, 10, 12\).*\(2, 2, 10, 12\)",
+    ),
+    "a cache of integers": (
+        lambda c: replace(c, given=reading(c, layers=[(torch.zeros(2, 1, 10, 12, dtype=torch.int8),) * 2] * 4)),
+        "must hold floating-point numbers.*int8",
+    ),
+    "a cache of mixed precision": (
+        lambda c: replace(
+            c, given=reading(c, layers=[(torch.zeros(2, 1, 10, 12), torch.zeros(2, 1, 10, 12).half())] * 4)
+        ),
+        "of one precision.*float16, torch.float32",
+    ),
+    "a cache with NaN": (
+        lambda c: replace(c, given=reading(c, layers=[(torch.full((2, 1, 10, 12), torch.nan),) * 2] * 4)),
+        "must be finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_prompt_that_cannot_be_is_refused_before_any_model_runs(name, good, watched) -> None:
+    spoil, rule = PROMPTS[name]
+    with pytest.raises(RefusedError, match=rule) as refusal:
+        spoil(good).forward(watched)
+    assert refusal.value.remedy
+
+
+GENERATION: dict[str, tuple[Callable[[Call, RosettaModel], Any], str]] = {
+    "right-padded rows": (
+        lambda c, m: replace(c, mask=at(c.mask, (1, slice(8, None)), 0)).generate(m),
+        "last column.*Pad at the left",
+    ),
+    "a prompt that is too long": (
+        lambda c, m: c.generate(m, max_new_tokens=118),
+        "must fit into the Receiver's 128 positions.*129",
+    ),
+    "no new token": (lambda c, m: c.generate(m, max_new_tokens=0), "max_new_tokens must be at least 1"),
+    "an unknown form of cache": (lambda c, m: c.generate(m, cache="int2"), "'int2'.*Choose one of|'int2'.*int4"),
+}
+
+
+@pytest.mark.parametrize("name", GENERATION)
+def test_an_answer_that_cannot_be_is_refused_before_any_model_runs(name, good, watched) -> None:
+    ask, rule = GENERATION[name]
+    with pytest.raises(RefusedError, match=rule):
+        ask(good, watched)
+
+
+SIZES = {"sharer_heads": 1, "sharer_head_dim": 8, "receiver_heads": 2, "receiver_head_dim": 8}
+SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
+    "a Fuser of two layers": (lambda: FuserConfig(**SIZES, num_layers=2), "num_layers.*at least 3.*2"),
+    "a width of nothing": (lambda: FuserConfig(**SIZES, hidden_dim=0), "hidden_dim.*at least 1"),
+    "a fraction of a width": (lambda: FuserConfig(**SIZES, hidden_dim=8.5), "whole number"),
+    "a dropout of one": (lambda: FuserConfig(**SIZES, dropout=1.0), r"dropout must be in \[0, 1\)"),
+    "a rising temperature": (lambda: FuserConfig(**SIZES, final_temperature=2.0), "temperature must fall"),
+    "an unknown noise": (lambda: FuserConfig(**SIZES, gate_noise="gauss"), "'gauss'.*gumbel, logistic"),
+    "an unknown key of a config": (
+        lambda: FuserConfig.from_dict({**SIZES, "hiden_dim": 8}),
+        "Did you mean 'hidden_dim'",
+    ),
+    "an unknown layer alignment": (lambda: align_layers("nearst", 3, 4), "Did you mean 'nearest'"),
+    "an unknown variant": (lambda: TrainingConfig(variant="fused"), "--variant.*'fused'"),
+    "an unknown token alignment": (lambda: TrainingConfig(alignment="spans"), "Did you mean 'span'"),
+    "an unknown response": (lambda: TrainingConfig(response="both"), "--response.*plain, fused"),
+    "a learning rate of nothing": (lambda: TrainingConfig(learning_rate=0.0), "must be positive"),
+    "a micro batch above the batch": (lambda: TrainingConfig(micro_batch_size=512), "between 0 and batch_size = 256"),
+    "no steps": (lambda: TrainingConfig(steps=0), "steps must be at least 1"),
+    "a model without attention": (lambda: RosettaModel([]), "needs a Receiver"),
+    "a Receiver that runs elsewhere": (lambda: RosettaModel([build_model("llama").config]), "needs a Receiver"),
+    "an unknown fusion": (lambda: RosettaModel([build_model("llama")], fusion="both"), "'both'.*sequential, parallel"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_cannot_be_is_refused(name) -> None:
+    make, rule = SETTINGS[name]
+    with pytest.raises(RefusedError, match=rule):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("shape", "rule"),
+    [
+        ((2, 1, 5), r"The Sharer's keys and values must be \(B, 1, N, 12\)"),
+        ((2, 2, 5, 12), r"received \(2, 2, 5, 12\)"),
+        ((2, 1, 5, 8), r"received \(2, 1, 5, 8\)"),
+        ((3, 1, 5, 12), "the same batch and as many tokens"),
+        ((2, 1, 6, 12), "the same batch and as many tokens"),
+    ],
+)
+def test_a_fuser_refuses_states_that_do_not_fit(shape, rule) -> None:
+    receiver, sharer = build_model("qwen3"), build_model("llama", layers=4, kv_heads=1, head_dim=12)
+    fuser = FuserStack.between(sharer.config, receiver.config, **SMALL).fuser_of(0)
+    own = (torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8))
+    with pytest.raises(RefusedError, match=rule):
+        fuser((torch.randn(shape), torch.randn(shape)), own)
+
+
+def test_the_good_call_of_these_tests_runs(good, open_model) -> None:
+    assert torch.isfinite(good.forward(open_model).logits).all()
+    assert good.generate(open_model).shape[0] == 2
+    assert replace(good, given=reading(good)).generate(open_model).shape[0] == 2
