@@ -17,6 +17,7 @@ import c2c
 from c2c.cli import main
 
 BESIDE = {
+    "ChatAligner": ["c2c.alignment.chat.AlignedChat", "c2c.alignment.chat.ChatSection"],
     "FuserConfig": ["c2c.fuser.config.VARIANTS"],
     "FuserStack": ["c2c.fuser.stack.Link", "c2c.alignment.layers.terminal", "c2c.alignment.layers.nearest"],
     "RosettaModel": [
