@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from c2c.errors import RefusedError, check_choice
+from c2c.kv_cache import empty_cache
 from c2c.penalties import penalties_of
+from c2c.windows import counted_in_tokens, splits_windows
 
 
 class StopAtText(StoppingCriteria):
@@ -179,8 +181,12 @@ def continue_text(
     check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options})
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
+    split = splits_windows(model.config, attention_mask, attention_mask.shape[1] + max_new_tokens)
+    if split and cache is None:
+        cache = empty_cache(model.config)
     past = {} if cache is None else {"cache": cache}
-    with _only(model, generation_config(model, max_new_tokens, do_sample, **options)):
+    settings = generation_config(model, max_new_tokens, do_sample, **options)
+    with counted_in_tokens(model) if split else nullcontext(), _only(model, settings):
         return model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=attention_mask,

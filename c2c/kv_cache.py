@@ -17,9 +17,11 @@ from transformers.utils import is_hqq_available
 
 from c2c.errors import RefusedError, check_choice
 from c2c.types import CacheShape, KeyValue
+from c2c.windows import masks_in_tokens, splits_windows
 
 FORMS = ("dynamic", "sliding", "static", "int8", "int4")
 BITS = {"int8": 8, "int4": 4}
+WITHIN_WINDOWS = ("sliding", "static")
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
@@ -189,17 +191,20 @@ def prefill(
         input_ids: ``(B, n)`` int64, the new tokens.
         attention_mask: ``(B, past + n)``, 1 for tokens and 0 for pads.
         position_ids: ``(B, n)`` int64, positions of the new tokens.
-        cache: What was read before; grown in place. A new one if None.
+        cache: What was read before, with all its tokens; grown in place. A new one if None.
 
     Returns:
         The cache with ``past + n`` tokens.
     """
     if cache is None:
         cache = empty_cache(model.config)
+    masks: Any = attention_mask
+    if splits_windows(model.config, attention_mask, attention_mask.shape[1]):
+        masks = masks_in_tokens(model, attention_mask, input_ids.shape[1], cache)
     body = model.base_model
     body(
         input_ids=input_ids,
-        attention_mask=attention_mask,
+        attention_mask=masks,
         position_ids=position_ids,
         cache=cache,
         use_cache=True,

@@ -23,6 +23,7 @@ from c2c.fuser.variants import create_fuser
 from c2c.prefill import FusedPrefill
 from c2c.response import ResponseFusion
 from c2c.sections import Section, read_sections
+from c2c.windows import masks_in_tokens, splits_windows
 
 IGNORED = -100
 """Label of a token that is not supervised, as in transformers."""
@@ -193,9 +194,12 @@ class RosettaModel(FusedPrefill):
             response = ResponseFusion(self, read, sections[-1].sharers)
             response.lay_down(input_ids[:, last], mask, positions[:, last])
             cache = response.cache
+        masks: Any = mask
+        if splits_windows(self.receiver.config, mask, mask.shape[1]):
+            masks = masks_in_tokens(self.receiver, mask, last.stop - last.start, cache)
         return self.receiver(
             input_ids=input_ids[:, last],
-            attention_mask=mask,
+            attention_mask=masks,
             position_ids=positions[:, last],
             cache=cache,
             labels=None if labels is None else labels[:, last],
@@ -271,6 +275,12 @@ class RosettaModel(FusedPrefill):
                 "The last column of a prompt to be continued must be a token in every row",
                 mask[:, -1].tolist(),
                 "Pad at the left (tokenizer.padding_side = 'left')",
+            )
+        if cache in kv_cache.WITHIN_WINDOWS and splits_windows(self.receiver.config, mask, mask.shape[1] + new_tokens):
+            raise RefusedError(
+                "A cache that drops what left a sliding window counts it in columns, so no pads may be between tokens",
+                cache,
+                'Pass cache="dynamic", or run rows of different layout one by one',
             )
         room = getattr(self.receiver.config.get_text_config(), "max_position_embeddings", None)
         needed = int(mask.sum(-1).max()) + new_tokens
