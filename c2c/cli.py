@@ -92,7 +92,7 @@ def _add_chat(commands: Any) -> None:
     parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
     parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
     parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
-    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens")
     parser.add_argument("--dtype", default="float32", help="precision of the models")
     parser.add_argument("--device", default=None, help="where the models run, such as cuda")
     parser.set_defaults(command=_chat)
@@ -163,7 +163,7 @@ def _add_generate(commands: Any) -> None:
 
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
     _add_questions(parser, METHODS)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=16, help="questions a batch")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
     parser.set_defaults(command=_generate)
 
