@@ -56,7 +56,7 @@ class Trainer:
             model.to(self.accelerator.device)
         fused = self.config.response == "fused"
         self.model = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=fused)
-        self.aligner = self.pair.aligner(self.config.alignment)
+        self.reencode = self.pair.aligner(self.config.alignment).reencode if fused else None
         rate, decay = self.config.learning_rate, self.config.weight_decay
         optimizer = torch.optim.AdamW(stack.parameters(), lr=rate, weight_decay=decay, fused=True)
         warmup = int(self.config.warmup_ratio * self.config.steps)
@@ -124,7 +124,7 @@ class Trainer:
     def collate(self, examples: Sequence[Example]) -> Batch:
         """One batch of this run: its pads, and zeros for the Sharer's cache where the recipe says so."""
         zeroed = self.config.sharer_cache == "zeroed"
-        return collate(examples, self.pair, zeroed=zeroed, reencode=self.aligner.reencode)
+        return collate(examples, self.pair, zeroed=zeroed, reencode=self.reencode)
 
     def _loss(self, batch: Batch) -> Tensor:
         device = self.accelerator.device
