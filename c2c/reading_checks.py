@@ -24,8 +24,7 @@ def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
     Raises:
         RefusedError: If a shape, dtype or value is wrong.
     """
-    if input_ids.dtype not in (torch.int64, torch.int32):
-        raise RefusedError("input_ids must be whole numbers", str(input_ids.dtype), "Pass the tokenizer's input_ids")
+    _check_whole(input_ids, "input_ids", "Pass the tokenizer's input_ids")
     for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
         if tensor.shape != input_ids.shape:
             raise RefusedError(
@@ -60,6 +59,11 @@ def check_rows(mask: Tensor, name: str) -> None:
     empty = (mask.sum(-1) == 0).nonzero().flatten().tolist()
     if empty:
         raise RefusedError(f"Each row of {name} must have a token", f"row(s) {empty} of zeros", "Leave such rows out")
+
+
+def _check_whole(numbers: Tensor, name: str, remedy: str) -> None:
+    if numbers.dtype not in (torch.int64, torch.int32):
+        raise RefusedError(f"{name} must be whole numbers", str(numbers.dtype), remedy)
 
 
 def _check_ids(ids: Tensor, vocabulary: int, who: str, remedy: str) -> None:
@@ -108,7 +112,16 @@ def check_readings(
 
 
 def _check_map(given: SharerInput, name: str, rows: int, fused: int) -> None:
-    token_map, tokens = given.token_map, given.input_ids.shape[1]
+    token_map = given.token_map
+    if given.input_ids.dim() != 2 or not given.input_ids.numel() or token_map.dim() != 2:
+        raise RefusedError(
+            f"{name}'s input_ids must be (B, M) with at least one token, and its token map (B, n)",
+            (tuple(given.input_ids.shape), tuple(token_map.shape)),
+            "Build them with c2c.alignment.tokens.batch_readings",
+        )
+    for what, numbers in (("input_ids", given.input_ids), ("token map", token_map)):
+        _check_whole(numbers, f"{name}'s {what}", "Build it with c2c.alignment.tokens.batch_readings")
+    tokens = given.input_ids.shape[1]
     if given.input_ids.shape != given.attention_mask.shape:
         raise RefusedError(
             f"{name}'s input_ids and attention_mask must have one shape",
