@@ -153,8 +153,9 @@ def hold(cache: Cache, form: str, config: Any, room: int) -> Cache:
         return fill(StaticCache(config=config, max_cache_len=room), layers)
     group = layers[0][0].shape[3] // 2
     held = QuantizedCache("hqq", config, BITS[form], axis_key=1, axis_value=1, q_group_size=group)
-    for layer in held.layers:
-        layer.quantizer = RowByRow(layer.quantizer)  # type: ignore[attr-defined]
+    quantised: list[Any] = held.layers
+    for layer in quantised:
+        layer.quantizer = RowByRow(layer.quantizer)
     return fill(held, layers)
 
 

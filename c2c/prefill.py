@@ -71,6 +71,7 @@ class FusedPrefill(nn.Module):
         self.model_list = nn.ModuleList(models)
         self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
         self.eval()
+        self.model_list.requires_grad_(False)
 
     @property
     def receiver(self) -> PreTrainedModel:
@@ -207,7 +208,7 @@ class FusedPrefill(nn.Module):
             RefusedError: If what the models are to read does not fit the prompt or their vocabularies, or a Sharer of
                 a fused response cannot read on.
         """
-        check_prompt(input_ids, attention_mask, position_ids, self.receiver.config.get_text_config().vocab_size)
+        check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
         given = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
         if keep_unfused:
             self._check_response(sections[-1], given)
@@ -264,9 +265,9 @@ class FusedPrefill(nn.Module):
             )
         else:
             given = {sharer: sharer_inputs[sharer] for sharer in selected}
-        vocabularies = [sharer.config.get_text_config().vocab_size for sharer in self.sharers]
+        configs = [sharer.config for sharer in self.sharers]
         shapes = [self.stack(number).sharer for number in range(len(self.stacks))]
-        check_readings(selected, given, vocabularies, shapes, len(input_ids), fused, own_tokens=sharer_inputs is None)
+        check_readings(selected, given, configs, shapes, len(input_ids), fused, own_tokens=sharer_inputs is None)
         return given
 
     def _check_response(self, last: Section, given: Mapping[int, SharerInput]) -> None:

@@ -6,20 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from c2c.alignment.tokens import SharerInput
 from c2c.errors import RefusedError
 from c2c.types import CacheShape
 
 
-def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, vocabulary: int) -> None:
+def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, config: PreTrainedConfig) -> None:
     """Refuse a prompt whose tensors do not belong together.
 
     Args:
         input_ids: ``(B, N)`` integers in [0, vocabulary).
         attention_mask: ``(B, N)``, 1 for tokens and 0 for pads; each row has a token.
         position_ids: ``(B, N)`` integers of at least 0.
-        vocabulary: V of the Receiver.
+        config: Of the Receiver, whose vocabulary and positions limit the prompt.
 
     Raises:
         RefusedError: If a shape, dtype or value is wrong.
@@ -34,9 +35,17 @@ def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
             )
     check_mask(attention_mask, "attention_mask")
     check_rows(attention_mask, "attention_mask")
-    _check_ids(input_ids, vocabulary, "The Receiver", "Use the Receiver's own tokenizer")
+    _check_ids(input_ids, config.get_text_config().vocab_size, "The Receiver", "Use the Receiver's own tokenizer")
     if int(position_ids.min()) < 0:
         raise RefusedError("position_ids must be at least 0", int(position_ids.min()), "Count tokens from 0")
+    _check_room("the Receiver", int(position_ids.max()) + 1, config)
+
+
+def _check_room(name: str, needed: int, config: PreTrainedConfig) -> None:
+    """Refuse a text that is longer than what a model has positions for."""
+    room = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if room and needed > room:
+        raise RefusedError(f"What {name} reads must fit into its {room} positions", needed, "Shorten the prompt")
 
 
 def check_mask(mask: Tensor, name: str) -> None:
@@ -75,7 +84,7 @@ def _check_ids(ids: Tensor, vocabulary: int, who: str, remedy: str) -> None:
 def check_readings(
     selected: Iterable[int],
     inputs: Mapping[int, SharerInput],
-    vocabularies: Sequence[int],
+    configs: Sequence[PreTrainedConfig],
     shapes: Sequence[CacheShape],
     rows: int,
     fused: int,
@@ -87,7 +96,7 @@ def check_readings(
     Args:
         selected: Numbers of Sharers, from 0.
         inputs: What each of them reads.
-        vocabularies: V of each Sharer.
+        configs: Of each Sharer, whose vocabulary and positions limit what it reads.
         shapes: Cache sizes of each Sharer.
         rows: B of the prompt.
         fused: Tokens up to the end of the last fused section of the prefix.
@@ -106,7 +115,8 @@ def check_readings(
             check_rows(given.attention_mask, f"{name}'s attention_mask")
         if given.layers is None:
             remedy = "Give it its own tokens: align them with sharer_inputs"
-            _check_ids(given.input_ids, vocabularies[sharer], name, remedy)
+            _check_ids(given.input_ids, configs[sharer].get_text_config().vocab_size, name, remedy)
+            _check_room(name, int(given.attention_mask.sum(-1).max()), configs[sharer])
         else:
             _check_layers(given, name, shapes[sharer])
 
