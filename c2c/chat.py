@@ -25,6 +25,14 @@ from c2c.types import TOKEN_ALIGNMENTS
 Conversation = str | Sequence[Message]
 """Messages with ``role`` and ``content``, or the text of one user's message."""
 
+SET_HERE = {
+    "stop_strings": "Pass stop=",
+    "eos_token_id": "Pass stop=, or call RosettaModel.generate",
+    "tokenizer": "Leave it out",
+    "sharer_inputs": "Call RosettaModel.generate",
+}
+"""Options of generation that `ChatPipeline` does not take, and what to do instead."""
+
 UNALIGNED = "none"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -104,6 +112,8 @@ class ChatPipeline:
         streamer: Any = None,
         **sampling: Any,
     ) -> list[str]:
+        for name in sampling.keys() & SET_HERE:
+            raise RefusedError("The pipeline sets what follows from its models itself", name, SET_HERE[name])
         receiver, device = self.pair.receiver, self.model.receiver.device
         batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
         width = batch.input_ids.shape[1]
@@ -196,11 +206,20 @@ def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[S
     """The conversations, and whether several were asked for."""
     if isinstance(given, str):
         return [[{"role": "user", "content": given}]], False
+    if not isinstance(given, Sequence):
+        raise RefusedError("A conversation must be a text or a list of messages", given, "Put a message into a list")
     if not given:
         raise RefusedError("There must be at least one message", list(given), "Pass a user's message")
     if any(isinstance(each, Mapping) for each in given):
         return [given], False  # type: ignore[list-item]
-    return [_conversations(each)[0][0] for each in given], True  # type: ignore[arg-type]
+    found = [_conversations(each) for each in given]  # type: ignore[arg-type]
+    if any(several for _, several in found):
+        raise RefusedError(
+            "A list must hold conversations, each of them a text or a list of messages",
+            given,
+            "Pass one list of them; a message is a mapping with role and content",
+        )
+    return [conversation for (conversation,), _ in found], True
 
 
 def converse(pipe: ChatPipeline, lines: Iterable[str], **options: Any) -> list[dict[str, str]]:

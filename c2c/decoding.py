@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from numbers import Real
 from typing import Any
 
 import torch
@@ -72,6 +74,21 @@ PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 PARTS = ("criteria", "processors", "stop_strings", "tokenizer", "streamer")
 OTHER = ("min_new_tokens", "no_repeat_ngram_size", "bad_words_ids", "eos_token_id", "pad_token_id")
 
+_POSITIVE = (lambda number: number > 0, "above 0", "Choose 1.0 for no effect")
+_SHARE = (lambda number: 0 <= number <= 1, "in [0, 1]", "Choose a probability, such as 0.9")
+_CUTOFF = (lambda number: 0 <= number < 1, "in [0, 1)", "Choose a small probability, such as 0.0003")
+_COUNT = (lambda number: number >= 0 and number == int(number), "a whole number from 0", "Choose 0 for no effect")
+_ANY = (lambda number: True, "a number", "Choose 0.0 for no effect")
+RANGES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    **dict.fromkeys(("temperature", "repetition_penalty"), _POSITIVE),
+    **dict.fromkeys(("top_p", "min_p"), _SHARE),
+    "typical_p": (lambda number: 0 < number <= 1, "in (0, 1]", "Choose 1.0 for no effect"),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff"), _CUTOFF),
+    **dict.fromkeys(("top_k", "min_new_tokens", "no_repeat_ngram_size"), _COUNT),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty"), _ANY),
+}
+"""Of each option that is a number, what it must be, in code and in words, and a remedy."""
+
 
 def check_options(rows: int, max_new_tokens: int, do_sample: bool, options: Mapping[str, Any]) -> None:
     """Refuse options of generation that are unknown, out of range, or would have no effect.
@@ -85,10 +102,12 @@ def check_options(rows: int, max_new_tokens: int, do_sample: bool, options: Mapp
     Raises:
         RefusedError: With the option.
     """
-    if max_new_tokens < 1:
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise RefusedError("max_new_tokens must be at least 1", max_new_tokens, "Ask for one token or more")
     if options.get("streamer") is not None and rows > 1:
         raise RefusedError("A streamer follows one row", f"a batch of {rows}", "Stream rows one by one")
+    if isinstance(options.get("stop_strings"), str):
+        raise RefusedError("stop_strings must be a list of texts", options["stop_strings"], "Put the text into a list")
     if options.get("stop_strings") and options.get("tokenizer") is None:
         raise RefusedError("Stop strings need the model's tokenizer", list(options["stop_strings"]), "Pass tokenizer=")
     for name, value in options.items():
@@ -97,12 +116,11 @@ def check_options(rows: int, max_new_tokens: int, do_sample: bool, options: Mapp
             raise RefusedError(
                 f"{name} has an effect only in sampling", value, "Pass do_sample=True, or leave it out for greedy text"
             )
-    for name in ("temperature", "repetition_penalty"):
-        if not options.get(name, 1.0) > 0:
-            raise RefusedError(f"{name} must be above 0", options[name], "Choose 1.0 for no effect")
-    for name in ("top_p", "min_p"):
-        if not 0 <= options.get(name, 0.5) <= 1:
-            raise RefusedError(f"{name} must be in [0, 1]", options[name], "Choose a probability, such as 0.9")
+    for name in options.keys() & RANGES:
+        fits, rule, remedy = RANGES[name]
+        number = options[name]
+        if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number) or not fits(number):
+            raise RefusedError(f"{name} must be {rule}", number, remedy)
 
 
 def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **options: Any) -> GenerationConfig:

@@ -152,7 +152,31 @@ def hold(cache: Cache, form: str, config: Any, room: int) -> Cache:
     if form == "static":
         return fill(StaticCache(config=config, max_cache_len=room), layers)
     group = layers[0][0].shape[3] // 2
-    return fill(QuantizedCache("hqq", config, BITS[form], axis_key=1, axis_value=1, q_group_size=group), layers)
+    held = QuantizedCache("hqq", config, BITS[form], axis_key=1, axis_value=1, q_group_size=group)
+    quantised: list[Any] = held.layers
+    for layer in quantised:
+        layer.quantizer = RowByRow(layer.quantizer)
+    return fill(held, layers)
+
+
+class RowByRow:
+    """hqq's quantiser without its search for better zero points.
+
+    The search stops by the mean error of the whole tensor, so a row would be rounded otherwise in another batch.
+
+    Args:
+        quantizer: hqq's.
+    """
+
+    def __init__(self, quantizer: Any) -> None:
+        self._quantizer = quantizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._quantizer, name)
+
+    def quantize(self, tensor: Tensor, **options: Any) -> Any:
+        """As hqq's."""
+        return self._quantizer.quantize(tensor, optimize=False, **options)
 
 
 class PresetLayer(DynamicLayer):

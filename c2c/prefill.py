@@ -37,12 +37,14 @@ class ReadPrompt(NamedTuple):
         unfused: T layers ``(B, Ht, n, Dt)`` of the Receiver without any fusion; empty unless asked for.
         inputs: What each selected Sharer was given, by its number.
         readings: What each selected Sharer's cache holds: S layers ``(B, Hs, M, Ds)``.
+        own_tokens: The Sharers read the Receiver's tokens, at its positions.
     """
 
     cache: Cache | None
     unfused: list[KeyValue]
     inputs: dict[int, SharerInput]
     readings: dict[int, list[KeyValue]]
+    own_tokens: bool
 
 
 class FusedPrefill(nn.Module):
@@ -69,6 +71,7 @@ class FusedPrefill(nn.Module):
         self.model_list = nn.ModuleList(models)
         self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
         self.eval()
+        self.model_list.requires_grad_(False)
 
     @property
     def receiver(self) -> PreTrainedModel:
@@ -95,7 +98,7 @@ class FusedPrefill(nn.Module):
 
     @contextmanager
     def restricted(self, *, layers: Sequence[int] | None = None, gates: str = "learned") -> Iterator[Self]:
-        """Inside, only some Receiver layers are fused, or all gates are open or closed.
+        """Inside, only some Receiver layers are fused, or all gates are open or closed; after it all is as before.
 
         Args:
             layers: Receiver layers that may be fused; all linked ones if None.
@@ -107,15 +110,17 @@ class FusedPrefill(nn.Module):
         forced = {"learned": None, "open": True, "closed": False}
         check_choice("The state of the gates", gates, forced)
         stacks = [self.stack(number) for number in range(len(self.stacks))]
+        before = [(stack.active_layers, [fuser.gate_override for fuser in stack.all_fusers()]) for stack in stacks]
         try:
             for stack in stacks:
                 stack.only_layers(layers)
                 stack.force_gates(forced[gates])
             yield self
         finally:
-            for stack in stacks:
-                stack.only_layers(None)
-                stack.force_gates(None)
+            for stack, (active, overrides) in zip(stacks, before, strict=True):
+                stack.active_layers = active
+                for fuser, override in zip(stack.all_fusers(), overrides, strict=False):
+                    fuser.gate_override = override
 
     def read_sharer(self, sharer: int, given: SharerInput, position_ids: Tensor | None = None) -> list[KeyValue]:
         """Run one Sharer over what it is given, without gradients, or take the cache that is given for it.
@@ -200,10 +205,13 @@ class FusedPrefill(nn.Module):
             keep_unfused: Also keep what the Receiver's cache holds without any fusion.
 
         Raises:
-            RefusedError: If what the models are to read does not fit the prompt or their vocabularies.
+            RefusedError: If what the models are to read does not fit the prompt or their vocabularies, or a Sharer of
+                a fused response cannot read on.
         """
-        check_prompt(input_ids, attention_mask, position_ids, self.receiver.config.get_text_config().vocab_size)
+        check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
         given = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
+        if keep_unfused:
+            self._check_response(sections[-1], given)
         readings = {
             sharer: self.read_sharer(
                 sharer, each, None if sharer_inputs else position_ids[:, : each.input_ids.shape[1]]
@@ -222,7 +230,7 @@ class FusedPrefill(nn.Module):
         if keep_unfused and len(sections) > 2:
             whole = Section(0, sections[-1].start, ())
             unfused = kv_cache.layers_of(self.read_receiver(input_ids, attention_mask, position_ids, None, whole))
-        return ReadPrompt(cache, unfused, given, readings)
+        return ReadPrompt(cache, unfused, given, readings, own_tokens=sharer_inputs is None)
 
     def prefill(
         self,
@@ -257,10 +265,24 @@ class FusedPrefill(nn.Module):
             )
         else:
             given = {sharer: sharer_inputs[sharer] for sharer in selected}
-        vocabularies = [sharer.config.get_text_config().vocab_size for sharer in self.sharers]
+        configs = [sharer.config for sharer in self.sharers]
         shapes = [self.stack(number).sharer for number in range(len(self.stacks))]
-        check_readings(selected, given, vocabularies, shapes, len(input_ids), fused, own_tokens=sharer_inputs is None)
+        check_readings(selected, given, configs, shapes, len(input_ids), fused, own_tokens=sharer_inputs is None)
         return given
+
+    def _check_response(self, last: Section, given: Mapping[int, SharerInput]) -> None:
+        """Refuse a response that is to be fused if one of its Sharers cannot read what the Receiver may write."""
+        needed = self.receiver.config.get_text_config().vocab_size
+        for sharer in last.sharers:
+            if given[sharer].zeroed:
+                continue
+            own = self.running(sharer).config.get_text_config().vocab_size
+            if given[sharer].reencode is None and own < needed:
+                raise RefusedError(
+                    f"Sharer {sharer + 1} must know all {needed} tokens that the Receiver may write",
+                    f"{own} tokens",
+                    "Align the tokens: give a SharerInput with reencode (TokenAligner.reencode)",
+                )
 
     def fuse_section(self, cache: Cache, section: Section, aligned: Mapping[int, Aligned]) -> None:
         """Replace the Receiver's keys and values of one section by the fused ones.

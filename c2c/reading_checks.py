@@ -6,26 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from c2c.alignment.tokens import SharerInput
 from c2c.errors import RefusedError
 from c2c.types import CacheShape
 
 
-def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, vocabulary: int) -> None:
+def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, config: PreTrainedConfig) -> None:
     """Refuse a prompt whose tensors do not belong together.
 
     Args:
         input_ids: ``(B, N)`` integers in [0, vocabulary).
         attention_mask: ``(B, N)``, 1 for tokens and 0 for pads; each row has a token.
         position_ids: ``(B, N)`` integers of at least 0.
-        vocabulary: V of the Receiver.
+        config: Of the Receiver, whose vocabulary and positions limit the prompt.
 
     Raises:
         RefusedError: If a shape, dtype or value is wrong.
     """
-    if input_ids.dtype not in (torch.int64, torch.int32):
-        raise RefusedError("input_ids must be whole numbers", str(input_ids.dtype), "Pass the tokenizer's input_ids")
+    _check_whole(input_ids, "input_ids", "Pass the tokenizer's input_ids")
     for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
         if tensor.shape != input_ids.shape:
             raise RefusedError(
@@ -35,9 +35,17 @@ def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
             )
     check_mask(attention_mask, "attention_mask")
     check_rows(attention_mask, "attention_mask")
-    _check_ids(input_ids, vocabulary, "The Receiver", "Use the Receiver's own tokenizer")
+    _check_ids(input_ids, config.get_text_config().vocab_size, "The Receiver", "Use the Receiver's own tokenizer")
     if int(position_ids.min()) < 0:
         raise RefusedError("position_ids must be at least 0", int(position_ids.min()), "Count tokens from 0")
+    _check_room("the Receiver", int(position_ids.max()) + 1, config)
+
+
+def _check_room(name: str, needed: int, config: PreTrainedConfig) -> None:
+    """Refuse a text that is longer than what a model has positions for."""
+    room = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if room and needed > room:
+        raise RefusedError(f"What {name} reads must fit into its {room} positions", needed, "Shorten the prompt")
 
 
 def check_mask(mask: Tensor, name: str) -> None:
@@ -62,6 +70,11 @@ def check_rows(mask: Tensor, name: str) -> None:
         raise RefusedError(f"Each row of {name} must have a token", f"row(s) {empty} of zeros", "Leave such rows out")
 
 
+def _check_whole(numbers: Tensor, name: str, remedy: str) -> None:
+    if numbers.dtype not in (torch.int64, torch.int32):
+        raise RefusedError(f"{name} must be whole numbers", str(numbers.dtype), remedy)
+
+
 def _check_ids(ids: Tensor, vocabulary: int, who: str, remedy: str) -> None:
     unknown = ids[(ids < 0) | (ids >= vocabulary)]
     if unknown.numel():
@@ -71,7 +84,7 @@ def _check_ids(ids: Tensor, vocabulary: int, who: str, remedy: str) -> None:
 def check_readings(
     selected: Iterable[int],
     inputs: Mapping[int, SharerInput],
-    vocabularies: Sequence[int],
+    configs: Sequence[PreTrainedConfig],
     shapes: Sequence[CacheShape],
     rows: int,
     fused: int,
@@ -83,7 +96,7 @@ def check_readings(
     Args:
         selected: Numbers of Sharers, from 0.
         inputs: What each of them reads.
-        vocabularies: V of each Sharer.
+        configs: Of each Sharer, whose vocabulary and positions limit what it reads.
         shapes: Cache sizes of each Sharer.
         rows: B of the prompt.
         fused: Tokens up to the end of the last fused section of the prefix.
@@ -102,13 +115,23 @@ def check_readings(
             check_rows(given.attention_mask, f"{name}'s attention_mask")
         if given.layers is None:
             remedy = "Give it its own tokens: align them with sharer_inputs"
-            _check_ids(given.input_ids, vocabularies[sharer], name, remedy)
+            _check_ids(given.input_ids, configs[sharer].get_text_config().vocab_size, name, remedy)
+            _check_room(name, int(given.attention_mask.sum(-1).max()), configs[sharer])
         else:
             _check_layers(given, name, shapes[sharer])
 
 
 def _check_map(given: SharerInput, name: str, rows: int, fused: int) -> None:
-    token_map, tokens = given.token_map, given.input_ids.shape[1]
+    token_map = given.token_map
+    if given.input_ids.dim() != 2 or not given.input_ids.numel() or token_map.dim() != 2:
+        raise RefusedError(
+            f"{name}'s input_ids must be (B, M) with at least one token, and its token map (B, n)",
+            (tuple(given.input_ids.shape), tuple(token_map.shape)),
+            "Build them with c2c.alignment.tokens.batch_readings",
+        )
+    for what, numbers in (("input_ids", given.input_ids), ("token map", token_map)):
+        _check_whole(numbers, f"{name}'s {what}", "Build it with c2c.alignment.tokens.batch_readings")
+    tokens = given.input_ids.shape[1]
     if given.input_ids.shape != given.attention_mask.shape:
         raise RefusedError(
             f"{name}'s input_ids and attention_mask must have one shape",

@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import Cache
 
 from c2c import kv_cache
-from c2c.errors import RefusedError
 from c2c.fusion import Aligned
 from c2c.prefill import FusedPrefill, ReadPrompt
 from c2c.types import KeyValue
@@ -30,29 +29,21 @@ class SharerReader:
     Args:
         prefill: The models.
         sharer: Its number, from 0.
-        prompt: What the models hold of the prompt.
-
-    Raises:
-        RefusedError: If the Sharer cannot read what the Receiver may write.
+        prompt: What the models hold of the prompt; `FusedPrefill.read_prompt` has checked that this Sharer can go on.
     """
 
     def __init__(self, prefill: FusedPrefill, sharer: int, prompt: ReadPrompt) -> None:
         self.given, self.shape = prompt.inputs[sharer], prefill.stack(sharer).sharer
+        self.own_tokens = prompt.own_tokens
         if self.given.zeroed:
             return
         self.model = prefill.running(sharer)
-        self._check_vocabulary(sharer, prefill.receiver.config.get_text_config().vocab_size)
-        self.cache = kv_cache.cache_of(prompt.readings[sharer], self.model.config)
+        read = [
+            (keys.to(self.model.device, self.model.dtype), values.to(self.model.device, self.model.dtype))
+            for keys, values in prompt.readings[sharer]
+        ]
+        self.cache = kv_cache.cache_of(read, self.model.config)
         self.mask = self.given.attention_mask.to(self.model.device)
-
-    def _check_vocabulary(self, sharer: int, receiver: int) -> None:
-        own = self.model.config.get_text_config().vocab_size
-        if self.given.reencode is None and own < receiver:
-            raise RefusedError(
-                f"Sharer {sharer + 1} must know all {receiver} tokens that the Receiver may write",
-                f"{own} tokens",
-                "Align the tokens: give a SharerInput with reencode (TokenAligner.reencode)",
-            )
 
     def of_rows(self, rows: Tensor) -> SharerReader:
         """The same reader for rows ``(B',)`` of its batch; what one reads from here on, the other does not."""
@@ -63,12 +54,13 @@ class SharerReader:
         return other
 
     @torch.no_grad()
-    def read(self, input_ids: Tensor, mask: Tensor) -> list[KeyValue]:
+    def read(self, input_ids: Tensor, mask: Tensor, position_ids: Tensor) -> list[KeyValue]:
         """Read new tokens.
 
         Args:
             input_ids: ``(B, n)`` int64, the Receiver's ids.
             mask: ``(B, n)``, 1 for tokens.
+            position_ids: ``(B, n)`` int64, the Receiver's; a Sharer with tokens of its own counts those instead.
 
         Returns:
             S layers of keys and values ``(B, Hs, n, Ds)`` of the new tokens alone.
@@ -79,8 +71,9 @@ class SharerReader:
             return kv_cache.zeros(self.shape, batch, tokens, like)
         ids = input_ids if self.given.reencode is None else self.given.reencode(input_ids)
         self.mask = torch.cat([self.mask, mask.to(self.mask)], dim=1)
-        positions = kv_cache.positions_of(self.mask)[:, -tokens:]
-        kv_cache.prefill(self.model, ids.to(self.model.device), self.mask, positions, self.cache)
+        positions = position_ids if self.own_tokens else kv_cache.positions_of(self.mask)[:, -tokens:]
+        here = self.model.device
+        kv_cache.prefill(self.model, ids.to(here), self.mask, positions.to(here), self.cache)
         return kv_cache.last_tokens(kv_cache.layers_of(self.cache), tokens)
 
 
@@ -91,9 +84,6 @@ class ResponseFusion:
         prefill: The models and their Fusers.
         prompt: What they hold of the prompt, with the Receiver's un-fused cache.
         sharers: Numbers of the Sharers that are fused into the response.
-
-    Raises:
-        RefusedError: If a Sharer cannot read what the Receiver may write.
     """
 
     def __init__(self, prefill: FusedPrefill, prompt: ReadPrompt, sharers: Sequence[int]) -> None:
@@ -117,7 +107,7 @@ class ResponseFusion:
         own = kv_cache.last_tokens(kv_cache.layers_of(self.unfused), tokens)
         everywhere = torch.ones_like(input_ids, dtype=torch.bool)
         aligned = {
-            sharer: Aligned(reader.read(input_ids, attention_mask[:, -tokens:]), everywhere)
+            sharer: Aligned(reader.read(input_ids, attention_mask[:, -tokens:], position_ids), everywhere)
             for sharer, reader in self.readers.items()
         }
         fused = self.models.fuse_tokens(own, aligned)

@@ -185,7 +185,7 @@ class RosettaModel(FusedPrefill):
         sections = self._sections(kv_cache_index, input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = kv_cache.positions_of(mask) if position_ids is None else position_ids
-        _check_labels(labels, input_ids, sections[-1])
+        _check_labels(labels, input_ids, sections[-1], self.receiver.config.get_text_config().vocab_size)
         read = self.read_prompt(
             sections, input_ids, mask, positions, sharer_inputs, keep_unfused=bool(sections[-1].sharers)
         )
@@ -292,12 +292,18 @@ class RosettaModel(FusedPrefill):
             )
 
 
-def _check_labels(labels: Tensor | None, input_ids: Tensor, last: Section) -> None:
+def _check_labels(labels: Tensor | None, input_ids: Tensor, last: Section, vocabulary: int) -> None:
     if labels is None:
         return
     if labels.shape != input_ids.shape:
         raise RefusedError(
             f"labels must be {tuple(input_ids.shape)}, as input_ids is", tuple(labels.shape), "Pass one label a token"
+        )
+    if labels.dtype != torch.int64 or bool(((labels != IGNORED) & ((labels < 0) | (labels >= vocabulary))).any()):
+        raise RefusedError(
+            f"labels must be whole numbers (int64) from 0 to {vocabulary - 1}, or {IGNORED} for no loss",
+            f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}",
+            f"Copy input_ids, and set what is not to be learned to {IGNORED}",
         )
     if not bool((labels[:, last.start + 1 : last.end] != IGNORED).any()):
         raise RefusedError(

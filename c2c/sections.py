@@ -73,8 +73,10 @@ def read_sections(
         RefusedError: If shapes are wrong, rows or tokens of a section disagree, a bit names no Sharer, the sections
             do not add up to N, or the last section selects a Sharer though the response is not fused.
     """
-    if input_ids.dim() != 2:
-        raise RefusedError("input_ids must be (B, N)", tuple(input_ids.shape), "Add the batch dimension")
+    if input_ids.dim() != 2 or not len(input_ids):
+        raise RefusedError(
+            "input_ids must be (B, N) with at least one row", tuple(input_ids.shape), "Pass a batch of prompts"
+        )
     sections: list[Section] = []
     start = 0
     for number, index in enumerate(kv_cache_index):
@@ -114,6 +116,12 @@ def _mask_of(index: Tensor, number: int, batch: int, sharers: int) -> int:
     if index.is_floating_point() or index.dtype == torch.bool:
         raise RefusedError(
             f"Section {number} of kv_cache_index must hold whole numbers", str(index.dtype), "Use dtype torch.int64"
+        )
+    if bool((index[..., 1] != 0).any()):
+        raise RefusedError(
+            f"Section {number} of kv_cache_index must name the Receiver, model 0, as what is fused into",
+            index[..., 1].unique().tolist(),
+            "Set the second column to 0",
         )
     masks = index[..., 0].unique().tolist()
     if len(masks) > 1:

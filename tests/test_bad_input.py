@@ -66,6 +66,7 @@ def reading(good: Call, **changes: Any) -> list[SharerInput]:
 
 PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
     "ids without a batch": (lambda c: replace(c, ids=c.ids[0]), r"input_ids must be \(B, N\).*\(11,\)"),
+    "a batch without rows": (lambda c: replace(c, ids=c.ids[:0], mask=c.mask[:0]), r"at least one row.*\(0, 11\)"),
     "ids that are no whole numbers": (lambda c: replace(c, ids=c.ids.float()), "whole numbers.*float32"),
     "an id beyond the vocabulary": (lambda c: replace(c, ids=at(c.ids, (1, 3), VOCABULARY)), "tokens 0 to 96.*97"),
     "a negative id": (lambda c: replace(c, ids=at(c.ids, (0, 0), -1)), "The Receiver knows.*-1"),
@@ -88,6 +89,15 @@ PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
     "labels of the prefix alone": (
         lambda c: replace(c, labels=at(c.ids, (slice(None), slice(N - 1, None)), -100)),
         "at least one token after the first of the last section",
+    ),
+    "a label beyond the vocabulary": (
+        lambda c: replace(c, index=generate_kv_cache_index(N - 2, 2), labels=at(c.ids, (0, N - 1), VOCABULARY)),
+        "labels must be whole numbers.*from 0 to 96.*97",
+    ),
+    "labels of fractions": (lambda c: replace(c, labels=c.ids.float()), "labels must be whole numbers.*float32"),
+    "a target that is not the Receiver": (
+        lambda c: replace(c, index=[at(c.index[0], (0, 0, 1), 1), c.index[1]]),
+        r"must name the Receiver, model 0.*\[0, 1\]",
     ),
     "a section past the prompt": (
         lambda c: replace(c, index=generate_kv_cache_index(N, 1)),
@@ -118,6 +128,31 @@ PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
     "a map that is too short": (
         lambda c: replace(c, given=reading(c, token_map=torch.zeros(2, 9, dtype=torch.long))),
         r"must cover the 10 fused tokens of 2 rows.*\(2, 9\)",
+    ),
+    "a map of fractions": (
+        lambda c: replace(c, given=reading(c, token_map=torch.zeros(2, 10))),
+        "token map must be whole numbers.*float32",
+    ),
+    "a reading without a batch": (
+        lambda c: replace(c, given=reading(c, input_ids=c.ids[0], attention_mask=c.mask[0])),
+        r"input_ids must be \(B, M\).*\(11,\)",
+    ),
+    "a reading of fractions": (
+        lambda c: replace(c, given=reading(c, input_ids=c.ids[:, :-1].float())),
+        "Sharer 1's input_ids must be whole numbers",
+    ),
+    "a silent reading without a token": (
+        lambda c: replace(
+            c,
+            given=reading(
+                c,
+                input_ids=c.ids[:, :0],
+                attention_mask=c.mask[:, :0],
+                token_map=torch.full((2, 10), -1),
+                zeroed=True,
+            ),
+        ),
+        "at least one token",
     ),
     "a map past the Sharer's tokens": (
         lambda c: replace(c, given=reading(c, token_map=torch.full((2, 10), 10))),
@@ -183,6 +218,18 @@ GENERATION: dict[str, tuple[Callable[[Call, RosettaModel], Any], str]] = {
         "must fit into the Receiver's 128 positions.*129",
     ),
     "no new token": (lambda c, m: c.generate(m, max_new_tokens=0), "max_new_tokens must be at least 1"),
+    "a share of a token": (lambda c, m: c.generate(m, max_new_tokens=2.5), "max_new_tokens must be at least 1.*2.5"),
+    "a stop string that is not in a list": (
+        lambda c, m: c.generate(m, stop_strings="END", tokenizer=object()),
+        "stop_strings must be a list of texts.*END",
+    ),
+    "a negative top_k": (lambda c, m: c.generate(m, do_sample=True, top_k=-5), "top_k must be a whole number.*-5"),
+    "a temperature of None": (lambda c, m: c.generate(m, do_sample=True, temperature=None), "temperature.*None"),
+    "a penalty that is no number": (
+        lambda c, m: c.generate(m, frequency_penalty=float("nan")),
+        "frequency_penalty must be a number.*nan",
+    ),
+    "a cutoff above 1": (lambda c, m: c.generate(m, do_sample=True, epsilon_cutoff=2.0), r"in \[0, 1\).*2.0"),
     "an unknown form of cache": (lambda c, m: c.generate(m, cache="int2"), "'int2'.*Choose one of|'int2'.*int4"),
 }
 

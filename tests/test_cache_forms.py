@@ -50,6 +50,18 @@ def test_what_a_form_holds_is_read_back_up_to_its_rounding(form, prompt_ids) -> 
             assert (other - states).abs().max() <= steps * (states.max() - states.min())
 
 
+@pytest.mark.parametrize("form", BITS)
+def test_integers_of_a_row_do_not_depend_on_the_rest_of_its_batch(form) -> None:
+    config = build_model("llama", head_dim=16).config
+    draw = torch.Generator().manual_seed(0)
+    row, other = ([(torch.randn(2, 1, 2, 6, 16, generator=draw) * size).unbind() for _ in range(3)] for size in (1, 4))
+    both = [tuple(torch.cat(pair) for pair in zip(*layers, strict=True)) for layers in zip(row, other, strict=True)]
+    alone, batched = (layers_of(hold(cache_of(each, config), form, config, TOTAL)) for each in (row, both))
+    for (keys, values), (all_keys, all_values) in zip(alone, batched, strict=True):
+        assert torch.equal(all_keys[:1], keys)
+        assert torch.equal(all_values[:1], values)
+
+
 def test_fewer_bits_round_more_and_are_not_exact(prompt_ids) -> None:
     model = build_model("llama", head_dim=16)
     cache = prefill(model, prompt_ids, torch.ones_like(prompt_ids), torch.arange(TOTAL).expand(2, -1))

@@ -144,6 +144,25 @@ def test_no_messages_are_refused(pipe, messages) -> None:
         pipe(messages)
 
 
+@pytest.mark.parametrize(
+    ("messages", "rule"),
+    [
+        ({"role": "user", "content": "red"}, "must be a text or a list of messages"),
+        (None, "must be a text or a list of messages"),
+        ([["red", "blue"]], "each of them a text or a list of messages"),
+    ],
+)
+def test_what_is_no_conversation_is_refused_and_nothing_of_it_left_out(pipe, messages, rule) -> None:
+    with pytest.raises(RefusedError, match=rule):
+        pipe(messages)
+
+
+@pytest.mark.parametrize("option", [{"eos_token_id": 5}, {"stop_strings": ["red"]}, {"sharer_inputs": []}])
+def test_options_that_the_pipeline_sets_itself_are_refused(pipe, option) -> None:
+    with pytest.raises(RefusedError, match="sets what follows from its models itself"):
+        pipe("red", **option)
+
+
 def test_fusers_of_other_models_are_refused(pair, tiny_model) -> None:
     other = FuserStack.between(tiny_model("qwen2", layers=2).config, pair.receiver.model.config, hidden_dim=8)
     with pytest.raises(RefusedError, match="must fit the sharer"):

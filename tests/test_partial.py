@@ -79,6 +79,19 @@ def test_a_restriction_ends_when_its_block_fails(open_model, prompt_ids) -> None
     assert torch.equal(cache_of(open_model, index, prompt_ids)[0][0], before[0][0])
 
 
+def test_a_restriction_leaves_what_was_set_before_it(open_model) -> None:
+    stack = open_model.stack(0)
+    stack.only_layers([1])
+    stack.force_gates(False)
+    with open_model.restricted(layers=[0], gates="open"):
+        with open_model.restricted(layers=[2], gates="closed"):
+            assert stack.active_layers == {2}
+        assert stack.active_layers == {0}
+        assert stack.fuser_of(0).gate_override is True
+    assert stack.active_layers == {1}
+    assert stack.fuser_of(0).gate_override is False
+
+
 @pytest.mark.parametrize(
     ("call", "rule"),
     [

@@ -228,3 +228,22 @@ def test_receiver_tokens_that_the_sharer_does_not_know_are_refused(tiny_model, p
     model = RosettaModel.of_stacks(base, [source], [FuserStack.between(source.config, base.config, **SMALL)])
     with pytest.raises(RefusedError, match="Sharer 1 knows tokens 0 to 49; received"):
         model(generate_kv_cache_index(10, 1), prompt_ids)
+
+
+def test_the_models_are_frozen_and_only_the_fusers_learn(tiny_model) -> None:
+    receiver, sharer = (tiny_model(name).requires_grad_(True) for name in ("qwen3", "llama"))
+    stack = FuserStack.between(sharer.config, receiver.config, **SMALL)
+    model = RosettaModel.of_stacks(receiver, [sharer], [stack])
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learned == {f"stacks.0.{name}" for name, _ in stack.named_parameters()}
+
+
+@pytest.mark.parametrize(("role", "name"), [(0, "the Receiver"), (1, "Sharer 1")])
+def test_a_prompt_longer_than_a_models_positions_is_refused_before_any_model_runs(
+    open_model, prompt_ids, sections, monkeypatch, role, name
+) -> None:
+    monkeypatch.setattr(open_model.model_list[role].config, "max_position_embeddings", 9)
+    for each in open_model.model_list:
+        monkeypatch.setattr(each.base_model, "forward", lambda **_: pytest.fail("a model ran"))
+    with pytest.raises(RefusedError, match=f"What {name} reads must fit into its 9 positions; received 1[01]"):
+        open_model(sections((1, 10), (-1, 1)), prompt_ids)

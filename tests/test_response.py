@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
@@ -180,3 +182,37 @@ def test_the_loss_is_that_of_the_fused_response(fusing, prompt_ids) -> None:
         output = fusing(index, prompt_ids, labels=labels)
     expected = functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), prompt_ids[:, start:].flatten())
     torch.testing.assert_close(output.loss, expected)
+
+
+@torch.no_grad()
+def test_the_sharer_reads_the_response_at_the_positions_that_are_given(fusing, prompt_ids) -> None:
+    receiver, sharer = fusing.model_list
+    places = torch.arange(TOTAL).expand(2, -1) + 20
+    own, theirs = (
+        layers_of(model(input_ids=prompt_ids, position_ids=places, use_cache=True).cache)
+        for model in (receiver, sharer)
+    )
+    ours = fusing(generate_kv_cache_index(FUSED, TOTAL - FUSED), prompt_ids, position_ids=places)
+    for layer, expected in zip(layers_of(ours.past_key_values), fusing.stacks[0](theirs, own), strict=True):
+        torch.testing.assert_close(layer, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_cache_of_another_precision_is_read_on_in_the_sharers_own(fusing, prompt_ids) -> None:
+    given = SharerInput.of_receiver(prompt_ids[:, :-1], torch.ones_like(prompt_ids[:, :-1]))
+    exact = replace(given, layers=fusing.read_sharer(0, given))
+    fusing.to(torch.bfloat16)
+    index = generate_kv_cache_index(TOTAL - 1, 1)
+    logits = fusing(index, prompt_ids, sharer_inputs=[exact]).logits
+    assert logits.dtype == torch.bfloat16
+    expected = fusing(index, prompt_ids, sharer_inputs=[given]).logits
+    torch.testing.assert_close(logits, expected, atol=0.5, rtol=0.1)
+
+
+def test_a_response_that_a_sharer_cannot_read_is_refused_before_any_model_runs(prompt_ids, monkeypatch) -> None:
+    receiver, sharer = build_model("llama"), build_model("qwen2", vocab=50, seed=1)
+    stack = FuserStack.between(sharer.config, receiver.config, **SMALL)
+    model = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=True)
+    for each in model.model_list:
+        monkeypatch.setattr(each.base_model, "forward", lambda **_: pytest.fail("a model ran"))
+    with pytest.raises(RefusedError, match="must know all 97 tokens"):
+        model.generate(generate_kv_cache_index(TOTAL - 1, 1), prompt_ids.clamp(max=49), max_new_tokens=1)

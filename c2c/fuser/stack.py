@@ -104,6 +104,10 @@ class FuserStack(nn.Module):
         assert isinstance(fuser, Fuser)
         return fuser
 
+    def all_fusers(self) -> list[Fuser]:
+        """The Fusers, each once, in the order in which they joined; new ones come last."""
+        return [fuser for fuser in self.fusers if isinstance(fuser, Fuser)]
+
     def only_layers(self, layers: Iterable[int] | None) -> None:
         """Fuse no linked Receiver layers but these from now on, or all again if None. It is not saved.
 

@@ -36,6 +36,7 @@ ROWS = [
 def pair(tiny_model, chat_receiver, chat_sharer) -> Pair:
     receiver = tiny_model("qwen3", vocab=len(chat_receiver))
     sharer = tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=len(chat_sharer), seed=1)
+    sharer.config.max_position_embeddings = 256  # its tokens are shorter than the Receiver's
     return Pair(LoadedModel("receiver", receiver, chat_receiver), LoadedModel("sharer", sharer, chat_sharer))
 
 
