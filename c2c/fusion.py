@@ -19,16 +19,18 @@ class Aligned(NamedTuple):
 
     Args:
         layers: S layers of keys and values ``(B, Hs, n, Ds)``, one token for each of the n Receiver tokens.
-        matched: ``(B, n)`` bool: where the Receiver token has a Sharer token; elsewhere nothing is fused.
+        matched: ``(B, n)`` bool: where the Receiver token has a Sharer token; elsewhere nothing is fused. None if
+            each has one.
     """
 
     layers: list[KeyValue]
-    matched: Tensor
+    matched: Tensor | None
 
     def columns(self, section: Section) -> Aligned:
         """The tokens of one section."""
         here = slice(section.start, section.end)
-        return Aligned([(keys[:, :, here], values[:, :, here]) for keys, values in self.layers], self.matched[:, here])
+        matched = None if self.matched is None else self.matched[:, here]
+        return Aligned([(keys[:, :, here], values[:, :, here]) for keys, values in self.layers], matched)
 
 
 def align(layers: Sequence[KeyValue], token_map: Tensor) -> Aligned:
@@ -38,8 +40,9 @@ def align(layers: Sequence[KeyValue], token_map: Tensor) -> Aligned:
         layers: S layers ``(B, Hs, M, Ds)``.
         token_map: ``(B, n)`` int64 into the M tokens, or -1.
     """
+    matched = None if bool((token_map >= 0).all()) else token_map >= 0
     token_map = token_map.to(layers[0][0].device)
-    return Aligned(kv_cache.take_tokens(layers, token_map.clamp(min=0)), token_map >= 0)
+    return Aligned(kv_cache.take_tokens(layers, token_map.clamp(min=0)), matched)
 
 
 def fuse_tokens(
@@ -70,9 +73,9 @@ def _fuse_one(stack: FuserStack, theirs: Aligned, receiver: list[KeyValue]) -> l
     here, dtype = receiver[0][0].device, receiver[0][0].dtype
     taken = [(keys.to(here, dtype), values.to(here, dtype)) for keys, values in theirs.layers]
     fused = stack(taken, receiver)
-    matched = theirs.matched.to(here)[:, None, :, None]
-    if bool(matched.all()):
+    if theirs.matched is None:
         return fused
+    matched = theirs.matched.to(here)[:, None, :, None]
     return [
         new if new is old else (torch.where(matched, new[0], old[0]), torch.where(matched, new[1], old[1]))
         for new, old in zip(fused, receiver, strict=True)

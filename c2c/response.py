@@ -105,9 +105,8 @@ class ResponseFusion:
         tokens = input_ids.shape[1]
         kv_cache.prefill(self.models.receiver, input_ids, attention_mask, position_ids, self.unfused)
         own = kv_cache.last_tokens(kv_cache.layers_of(self.unfused), tokens)
-        everywhere = torch.ones_like(input_ids, dtype=torch.bool)
         aligned = {
-            sharer: Aligned(reader.read(input_ids, attention_mask[:, -tokens:], position_ids), everywhere)
+            sharer: Aligned(reader.read(input_ids, attention_mask[:, -tokens:], position_ids), None)
             for sharer, reader in self.readers.items()
         }
         fused = self.models.fuse_tokens(own, aligned)

@@ -74,7 +74,9 @@ def _section_weights(
 ) -> dict[tuple[int, str], Tensor]:
     stack, theirs = model.stack(0), reading.columns(section)
     receiver = kv_cache.last_tokens(kv_cache.layers_of(cache), section.end - section.start)
-    counted = (mask[:, section.start : section.end] > 0) & theirs.matched.to(mask.device)
+    counted = mask[:, section.start : section.end] > 0
+    if theirs.matched is not None:
+        counted = counted & theirs.matched.to(mask.device)
     found: dict[tuple[int, str], Tensor] = {}
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)

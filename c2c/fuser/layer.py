@@ -6,7 +6,7 @@ values have two separate, identical halves that share nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -125,12 +125,14 @@ class Fuser(nn.Module):
             first, last = self.config.initial_temperature, self.config.final_temperature
             self.gate_temperature.fill_(first * (last / first) ** min(step / self.config.anneal_steps, 1.0))
 
-    def forward(self, sharer: KeyValue, receiver: KeyValue) -> KeyValue:
+    def forward(self, sharer: KeyValue, receiver: KeyValue, open_halves: Collection[Half] | None = None) -> KeyValue:
         """Fuse keys and values of the same tokens.
 
         Args:
             sharer: Keys and values ``(B, Hs, N, Ds)``.
             receiver: Keys and values ``(B, Ht, N, Dt)``.
+            open_halves: The halves that are open at inference, from a caller that knows; None asks the gates, which
+                waits for the device.
 
         Returns:
             Keys and values ``(B, Ht, N, Dt)``; in float32 where an open gate of lower precision was applied at
@@ -143,7 +145,9 @@ class Fuser(nn.Module):
         self._check(sharer, receiver)
         own: dict[Half, Tensor] = dict(zip(HALVES, receiver, strict=True))
         sampled = self.training and self.gate_override is None
-        active: list[Half] = [half for half in HALVES if sampled or self.is_open(half)]
+        if open_halves is None:
+            open_halves = [half for half in HALVES if sampled or self.is_open(half)]
+        active: list[Half] = [half for half in HALVES if sampled or half in open_halves]
         # Each step is done for both halves before the next: the order in which random numbers are drawn is the spec's.
         hidden = self._hidden(active, sharer, receiver)
         projected = {half: self._project(half, hidden[half]) for half in active}

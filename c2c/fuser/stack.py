@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from c2c.alignment.layers import align_layers
@@ -151,10 +152,29 @@ class FuserStack(nn.Module):
             the Receiver's own tensors.
         """
         fused = list(receiver)
+        open_halves = {} if self.training else self.open_halves()
         for layer, link in sorted(self.links.items()):
             if self.is_active(layer):
-                fused[layer] = self.fuser_of(layer)(sharer[link.sharer_layer], receiver[layer])
+                fuser = self.fuser_of(layer)
+                fused[layer] = fuser(sharer[link.sharer_layer], receiver[layer], open_halves.get(layer))
         return fused
+
+    def open_halves(self) -> dict[int, list[Half]]:
+        """The halves of each linked layer that are open at inference; the gates come from the device all at once."""
+        learned = [
+            (layer, half, logit) for layer, half, logit in self.gate_logits()
+            if logit is not None and self.fuser_of(layer).gate_override is None
+        ]  # fmt: skip
+        logits = torch.stack([logit for _, _, logit in learned]).tolist() if learned else []
+        known = {(layer, half): logit > 0 for (layer, half, _), logit in zip(learned, logits, strict=True)}
+        return {
+            layer: [half for half in HALVES if self.is_active(layer) and known.get((layer, half), self._forced(layer))]
+            for layer in self.links
+        }
+
+    def _forced(self, receiver_layer: int) -> bool:
+        """Whether a layer without learned gates, or with forced ones, is open."""
+        return self.fuser_of(receiver_layer).gate_override is not False
 
     def anneal(self, step: int) -> None:
         """Set the gates' temperature of all Fusers for optimiser step `step`."""
@@ -167,5 +187,5 @@ class FuserStack(nn.Module):
 
     def open_share(self) -> float:
         """Share of the linked layers' halves that are open at inference, 0 to 1; layers left out count as closed."""
-        open_halves = [self.is_open(layer, half) for layer in self.links for half in HALVES]
-        return sum(open_halves) / len(open_halves) if open_halves else 0.0
+        halves = [len(each) for each in self.open_halves().values()]
+        return sum(halves) / (len(HALVES) * len(halves)) if halves else 0.0

@@ -135,3 +135,17 @@ def test_layers_that_do_not_exist_second_links_and_foreign_sizes_are_refused(con
     with pytest.raises(RefusedError, match="A Fuser of this pair"):
         other = CacheShape(3, 1, 8)
         FuserStack(other, CacheShape.of(receiver)).link(0, 0, fuser)
+
+
+def test_a_fusion_asks_the_device_once_for_all_gates(tiny_model, monkeypatch) -> None:
+    sharer, receiver = tiny_model("llama", layers=4, kv_heads=1, head_dim=12), tiny_model("qwen3")
+    stack = FuserStack.between(sharer.config, receiver.config, hidden_dim=8).eval()
+    theirs, ours = ([torch.randn(2, 1, 5, 12)] * 2,) * 4, ([torch.randn(2, 2, 5, 8)] * 2,) * 3
+    asked = []
+    for name in ("__bool__", "__float__", "__int__", "item", "tolist"):
+        original = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda self, *a, name=name, original=original: asked.append(name) or original(self, *a)
+        )
+    stack(theirs, ours)
+    assert asked == ["tolist"]
