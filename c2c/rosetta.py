@@ -177,7 +177,7 @@ class RosettaModel(FusedPrefill):
 
         Returns:
             ``logits`` (B, n, V) and ``loss`` (mean over supervised tokens) of the last section, and the Receiver's
-            ``past_key_values`` over all N tokens.
+            ``cache`` over all N tokens.
 
         Raises:
             RefusedError: If sections, shapes or token ids do not fit.

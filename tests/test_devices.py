@@ -55,7 +55,7 @@ PROMPT = torch.zeros(2, N, dtype=torch.long, device="meta")
 def test_sharers_elsewhere_are_fused_on_the_receivers_device(spread, given) -> None:
     output = spread([], PROMPT, torch.ones_like(PROMPT), sharer_inputs=[given, given])
     assert output.logits.is_meta
-    assert all(states.is_meta for layer in layers_of(output.past_key_values) for states in layer)
+    assert all(states.is_meta for layer in layers_of(output.cache) for states in layer)
 
 
 def test_a_cache_that_was_read_elsewhere_is_moved_when_it_is_fused(spread, given) -> None:

@@ -112,7 +112,7 @@ def test_every_pair_of_families_prefills_fuses_and_answers_in_batches(receiver, 
     closed = pair(index, ids, mask)
     logits, cache = in_two_sections(pair.receiver, ids, mask)
     assert torch.equal(closed.logits, logits)
-    for ours, theirs in zip(layers_of(closed.past_key_values), cache, strict=True):
+    for ours, theirs in zip(layers_of(closed.cache), cache, strict=True):
         assert torch.equal(ours[0], theirs[0])
         assert torch.equal(ours[1], theirs[1])
     assert not torch.allclose(opened(pair)(index, ids, mask).logits, logits, atol=1e-2)
@@ -185,7 +185,7 @@ def test_a_window_shorter_than_the_prompt_limits_the_receiver_as_it_does_the_pla
 def test_a_sharer_with_short_windows_hands_over_every_token_of_the_prompt(family, model) -> None:
     pair, (ids, mask) = fused_model(model("qwen3", "receiver"), model(family, "sharer")), prompts()
     read = pair.read_sharer(0, SharerInput.of_receiver(ids, mask))
-    own = pair.sharers[0](input_ids=ids, attention_mask=mask, position_ids=positions_of(mask)).past_key_values
+    own = pair.sharers[0](input_ids=ids, attention_mask=mask, position_ids=positions_of(mask)).cache
     for (keys, values), layer in zip(read, own.layers, strict=True):
         kept = layer.keys.shape[2]
         assert keys.shape[2] == ids.shape[1]

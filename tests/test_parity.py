@@ -47,7 +47,7 @@ def test_logits_and_fused_cache_are_those_of_the_reference(golden) -> None:
     ids, fused = expected["input_ids"], case["fused_tokens_forward"]
     output = model(sections(fused, ids.shape[1], case["mask"]), ids)
     torch.testing.assert_close(output.logits, expected["logits"], atol=TOLERANCE, rtol=0)
-    for layer, (keys, values) in enumerate(layers_of(output.past_key_values)):
+    for layer, (keys, values) in enumerate(layers_of(output.cache)):
         torch.testing.assert_close(keys, expected[f"key.{layer}"], atol=TOLERANCE, rtol=0)
         torch.testing.assert_close(values, expected[f"value.{layer}"], atol=TOLERANCE, rtol=0)
 

@@ -28,7 +28,7 @@ def test_a_share_of_the_prefix_is_rounded_down_and_stands_at_the_named_side(shar
 
 def cache_of(model, index, ids) -> list:
     with torch.no_grad():
-        return layers_of(model(index, ids).past_key_values)
+        return layers_of(model(index, ids).cache)
 
 
 @pytest.mark.parametrize(

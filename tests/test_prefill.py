@@ -68,7 +68,7 @@ def test_a_sharer_runs_once_if_a_section_selects_it_and_else_not(
 
 def test_each_section_is_fused_with_the_sharers_that_it_selects(two_sharers, prompt_ids, sections) -> None:
     def first_keys(*parts: tuple[int, int]) -> torch.Tensor:
-        return layers_of(two_sharers(sections(*parts, (-1, 3)), prompt_ids).past_key_values)[0][0]
+        return layers_of(two_sharers(sections(*parts, (-1, 3)), prompt_ids).cache)[0][0]
 
     mixed, one, two = first_keys((1, 4), (2, 4)), first_keys((1, 4), (-1, 4)), first_keys((-1, 4), (2, 4))
     torch.testing.assert_close(mixed[:, :, :4], one[:, :, :4])
@@ -83,13 +83,13 @@ def test_parallel_fusion_adds_the_changes_and_sequential_fuses_what_was_left(two
             two_sharers.receiver, two_sharers.sharers, list(two_sharers.stacks), fusion=fusion
         )
         caches[fusion] = {
-            mask: layers_of(model(sections((mask, FUSED), (-1, 3)), prompt_ids).past_key_values)[0][0][:, :, :FUSED]
+            mask: layers_of(model(sections((mask, FUSED), (-1, 3)), prompt_ids).cache)[0][0][:, :, :FUSED]
             for mask in (-1, 1, 2, 3)
         }
     own, one, two, both = caches["parallel"].values()
     torch.testing.assert_close(both, one + two - own)
     assert torch.equal(caches["sequential"][1], one)
-    second = layers_of(two_sharers.sharers[1](input_ids=prompt_ids[:, :FUSED]).past_key_values)[1][0]
+    second = layers_of(two_sharers.sharers[1](input_ids=prompt_ids[:, :FUSED]).cache)[1][0]
     fuser = two_sharers.stacks[1].fuser_of(0)
     torch.testing.assert_close(caches["sequential"][3], fuser((second, second), (one, one))[0], atol=1e-5, rtol=1e-5)
 
@@ -103,7 +103,7 @@ def test_two_sharers_fuse_in_half_precision(two_sharers, prompt_ids, sections, f
     two_sharers.fusion = fusion
     model = RosettaModel.of_stacks(models[0], models[1:], stacks, fusion=fusion)
     output = model(sections((3, FUSED), (-1, 3)), prompt_ids)
-    assert {tensor.dtype for layer in layers_of(output.past_key_values) for tensor in layer} == {torch.bfloat16}
+    assert {tensor.dtype for layer in layers_of(output.cache) for tensor in layer} == {torch.bfloat16}
     if fusion == "sequential":
         assert torch.nn.functional.cosine_similarity(output.logits.float(), exact, dim=-1).min() > 0.98
 
@@ -112,8 +112,8 @@ def test_in_half_precision_the_second_sharer_fuses_what_the_cache_holds_after_th
     two_sharers, prompt_ids, sections
 ) -> None:
     model = two_sharers.to(torch.bfloat16)
-    one, both = (layers_of(model(sections((m, FUSED), (-1, 3)), prompt_ids).past_key_values) for m in (1, 3))
-    read = layers_of(model.sharers[1].base_model(input_ids=prompt_ids[:, :FUSED], use_cache=True).past_key_values)
+    one, both = (layers_of(model(sections((m, FUSED), (-1, 3)), prompt_ids).cache) for m in (1, 3))
+    read = layers_of(model.sharers[1].base_model(input_ids=prompt_ids[:, :FUSED], use_cache=True).cache)
     first = tuple(tensor[:, :, :FUSED] for tensor in one[0])
     expected = model.stacks[1].fuser_of(0)(read[1], first)
     for ours, theirs in zip(both[0], expected, strict=True):
@@ -139,7 +139,7 @@ def test_each_receiver_token_is_fused_with_the_sharer_token_that_the_map_names(
     theirs, token_map = prompt_ids.flip(1) // 2 + 3, [[5, 5, 0, 10, 3, 3, 9, 1], [0, 2, 4, 6, 8, 10, 1, 1]]
     output = open_model(sections((1, FUSED), (-1, 3)), prompt_ids, sharer_inputs=[reading(theirs, token_map)])
     receiver, sharer = (
-        layers_of(model(input_ids=ids).past_key_values)
+        layers_of(model(input_ids=ids).cache)
         for model, ids in zip(open_model.model_list, (prompt_ids[:, :FUSED], theirs), strict=True)
     )
     for layer, link in open_model.stacks[0].links.items():
@@ -148,7 +148,7 @@ def test_each_receiver_token_is_fused_with_the_sharer_token_that_the_map_names(
             for tensor in sharer[link.sharer_layer]
         )
         expected = open_model.stacks[0].fuser_of(layer)(named, receiver[layer])
-        for ours, hand in zip(layers_of(output.past_key_values)[layer], expected, strict=True):
+        for ours, hand in zip(layers_of(output.cache)[layer], expected, strict=True):
             torch.testing.assert_close(ours[:, :, :FUSED], hand, atol=1e-5, rtol=1e-5)
 
 
@@ -156,8 +156,8 @@ def test_tokens_without_a_match_stay_the_receivers_bit_for_bit(open_model, promp
     token_map = [[-1, 1, 2, -1, 4, 5, 6, 7], [0, -1, 2, 3, 4, -1, 6, -1]]
     given = [reading(prompt_ids, token_map)]
     index = sections((1, FUSED), (-1, 3))
-    ours = layers_of(open_model(index, prompt_ids, sharer_inputs=given).past_key_values)
-    alone = layers_of(open_model(sections((-1, FUSED), (-1, 3)), prompt_ids).past_key_values)
+    ours = layers_of(open_model(index, prompt_ids, sharer_inputs=given).cache)
+    alone = layers_of(open_model(sections((-1, FUSED), (-1, 3)), prompt_ids).cache)
     for mine, own in zip(ours, alone, strict=True):
         for fused, plain in zip(mine, own, strict=True):
             same = (fused[:, :, :FUSED] == plain[:, :, :FUSED]).all(-1).all(1)
@@ -198,7 +198,7 @@ def test_prompts_longer_than_a_sliding_window_are_fused_whole(tiny_model, prompt
     receiver, sharer = models if role == "sharer" else models[::-1]
     stack = FuserStack.between(sharer.config, receiver.config, variant="fuse", **SMALL)
     model = RosettaModel.of_stacks(receiver, [sharer], [stack])
-    cache = layers_of(model(sections((1, FUSED), (-1, 3)), prompt_ids).past_key_values)
+    cache = layers_of(model(sections((1, FUSED), (-1, 3)), prompt_ids).cache)
     assert {keys.shape[2] for keys, _ in cache} == {TOTAL}
     alone = receiver(input_ids=prompt_ids, use_cache=False).logits[:, FUSED:]
     torch.testing.assert_close(model(sections((-1, FUSED), (-1, 3)), prompt_ids).logits, alone, atol=1e-4, rtol=1e-4)

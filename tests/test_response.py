@@ -51,7 +51,7 @@ def test_each_layer_attends_to_fused_keys_and_values_of_the_response_as_computed
     fused = fusing.stacks[0](theirs, own)
     ours = fusing(generate_kv_cache_index(FUSED, TOTAL - FUSED), prompt_ids)
     torch.testing.assert_close(ours.logits, llama_on(receiver, prompt_ids, FUSED, fused), atol=1e-5, rtol=1e-5)
-    for layer, expected in zip(layers_of(ours.past_key_values), fused, strict=True):
+    for layer, expected in zip(layers_of(ours.cache), fused, strict=True):
         torch.testing.assert_close(layer, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_the_unfused_reading_goes_through_all_sections_of_the_prefix(fusing, pro
     receiver, sharer = fusing.model_list
     own, theirs = (layers_of(model(input_ids=prompt_ids, use_cache=True).cache) for model in (receiver, sharer))
     fused = fusing.stacks[0](theirs, own)
-    cache = fusing(sections((1, 3), (1, 3), (-1, TOTAL - 6)), prompt_ids).past_key_values
+    cache = fusing(sections((1, 3), (1, 3), (-1, TOTAL - 6)), prompt_ids).cache
     for layer, expected in zip(layers_of(cache), fused, strict=True):
         torch.testing.assert_close(layer[0][:, :, 6:], expected[0][:, :, 6:], atol=1e-5, rtol=1e-5)
 
@@ -193,7 +193,7 @@ def test_the_sharer_reads_the_response_at_the_positions_that_are_given(fusing, p
         for model in (receiver, sharer)
     )
     ours = fusing(generate_kv_cache_index(FUSED, TOTAL - FUSED), prompt_ids, position_ids=places)
-    for layer, expected in zip(layers_of(ours.past_key_values), fusing.stacks[0](theirs, own), strict=True):
+    for layer, expected in zip(layers_of(ours.cache), fusing.stacks[0](theirs, own), strict=True):
         torch.testing.assert_close(layer, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -30,7 +30,7 @@ def test_closed_gates_equal_the_receiver_in_the_same_two_sections_bit_for_bit(
     logits, cache = in_two_sections(closed_model.receiver, prompt_ids, mask)
     output = closed_model(sections((1, FUSED), (-1, 3)), prompt_ids, mask)
     assert torch.equal(output.logits, logits)
-    for ours, theirs in zip(layers_of(output.past_key_values), cache, strict=True):
+    for ours, theirs in zip(layers_of(output.cache), cache, strict=True):
         assert torch.equal(ours[0], theirs[0])
         assert torch.equal(ours[1], theirs[1])
 
@@ -95,7 +95,7 @@ def unlinked(tiny_model) -> RosettaModel:
 def test_an_unmapped_receiver_layer_stays_as_it_is(unlinked, prompt_ids, sections) -> None:
     unlinked.set_projector_config(1, 2, 0, 1, 0)
     ours, alone = (
-        layers_of(unlinked(sections((mask, FUSED), (-1, 3)), prompt_ids).past_key_values) for mask in (1, -1)
+        layers_of(unlinked(sections((mask, FUSED), (-1, 3)), prompt_ids).cache) for mask in (1, -1)
     )
     assert torch.equal(ours[0][0], alone[0][0])
     assert not torch.equal(ours[1][0][:, :, :FUSED], alone[1][0][:, :, :FUSED])
@@ -112,9 +112,9 @@ def test_a_linked_layer_is_fused_with_the_sharer_layer_and_the_fuser_that_were_n
     unlinked.set_projector_config(1, 0, 0, 2, 1)
     with torch.no_grad():
         prefix = prompt_ids[:, :FUSED]
-        own, theirs = (layers_of(model(input_ids=prefix).past_key_values) for model in unlinked.model_list)
+        own, theirs = (layers_of(model(input_ids=prefix).cache) for model in unlinked.model_list)
         expected = unlinked.projector_list[1](theirs[0], own[2])
-    fused = layers_of(unlinked(sections((1, FUSED), (-1, 3)), prompt_ids).past_key_values)[2]
+    fused = layers_of(unlinked(sections((1, FUSED), (-1, 3)), prompt_ids).cache)[2]
     torch.testing.assert_close(fused[0][:, :, :FUSED], expected[0])
     torch.testing.assert_close(fused[1][:, :, :FUSED], expected[1])
 

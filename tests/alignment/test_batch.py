@@ -43,6 +43,7 @@ def models(tiny_model, chat_receiver, chat_sharer, open_gates) -> RosettaModel:
     torch.manual_seed(3)
     receiver = tiny_model("qwen3", vocab=len(chat_receiver))
     sharer = tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=len(chat_sharer), seed=1)
+    sharer.config.max_position_embeddings = 256  # its tokens are shorter, and more, than the Receiver's
     stack = FuserStack.between(sharer.config, receiver.config, hidden_dim=16, intermediate_dim=16)
     return open_gates(RosettaModel.of_stacks(receiver, [sharer], [stack])).double()
 

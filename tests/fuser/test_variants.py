@@ -192,14 +192,14 @@ def test_bfloat16_fusers_return_float32_and_the_cache_holds_it_rounded_once(
     model = RosettaModel.of_stacks(receiver, [sharer], [stack])
     prefix = prompt_ids[:, :8]
     with torch.no_grad():
-        theirs, ours = (layers_of(each(input_ids=prefix).past_key_values) for each in (sharer, receiver))
-        held = layers_of(model(sections((1, 8), (-1, 3)), prompt_ids).past_key_values)
+        theirs, ours = (layers_of(each(input_ids=prefix).cache) for each in (sharer, receiver))
+        held = layers_of(model(sections((1, 8), (-1, 3)), prompt_ids).cache)
     if stack.fusers[0].config.gated:
         assert [torch.equal(held[0][half][:, :, :8], ours[0][half]) for half in (0, 1)] == [True, True]
     for fuser in stack.fusers:
         opened(fuser)
     with torch.no_grad():
-        held = layers_of(model(sections((1, 8), (-1, 3)), prompt_ids).past_key_values)
+        held = layers_of(model(sections((1, 8), (-1, 3)), prompt_ids).cache)
         fused = stack(theirs, ours)
     for new, kept, own in zip(fused, held, ours, strict=True):
         for half in (0, 1):
