@@ -94,9 +94,7 @@ def unlinked(tiny_model) -> RosettaModel:
 
 def test_an_unmapped_receiver_layer_stays_as_it_is(unlinked, prompt_ids, sections) -> None:
     unlinked.set_projector_config(1, 2, 0, 1, 0)
-    ours, alone = (
-        layers_of(unlinked(sections((mask, FUSED), (-1, 3)), prompt_ids).cache) for mask in (1, -1)
-    )
+    ours, alone = (layers_of(unlinked(sections((mask, FUSED), (-1, 3)), prompt_ids).cache) for mask in (1, -1))
     assert torch.equal(ours[0][0], alone[0][0])
     assert not torch.equal(ours[1][0][:, :, :FUSED], alone[1][0][:, :, :FUSED])
 
