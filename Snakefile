@@ -1,11 +1,13 @@
 # The workflow from models and data to the paper. Run it from here: snakemake --profile smoke
 import os
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
+from workflow.cost import read_timings, statement
 from workflow.settings import flags, load_settings
 
 min_version("9.27")
@@ -49,5 +51,9 @@ rule all:
         "<results>/report.html",
 
 
+if workflow.dryrun:
+    print(statement(settings, read_timings()), file=sys.stderr)
+
+
 onstart:
-    print(cost_statement())
+    print(statement(settings, read_timings()), file=sys.stderr)

@@ -94,15 +94,3 @@ def paper_sources():
 def report_captions():
     """The texts of the report."""
     return sorted(str(path) for path in Path("workflow/report").glob("*.rst"))
-
-
-def cost_statement():
-    """What this run may cost at most, printed before it starts."""
-    fusers, pairs, gpus = (
-        len(settings.runs),
-        len(settings.used_pairs),
-        config["gpus_per_job"],
-    )
-    hours = gpus * (fusers * (TRAIN_MINUTES + ANSWER_MINUTES) + 2 * pairs * ANSWER_MINUTES) / 60
-    cost = f"jobs may hold GPUs for at most {hours:.0f} GPU hours" if gpus else "no GPU is asked for"
-    return f"Scale {config['scale']}: {fusers} fusers of {pairs} pairs; {cost} (retries aside, finished jobs are kept)."

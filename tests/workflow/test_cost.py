@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c2c.errors import RefusedError
+from workflow.cost import Timing, job_counts, measure, read_timings, statement, write_timings
+from workflow.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def timed_job(results: Path, path: str, seconds: float, memory: str = "500.0") -> None:
+    file = results / "benchmarks" / f"{path}.tsv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:01\t{memory}\n")
+
+
+def test_timings_are_means_over_the_jobs_of_a_rule_with_what_they_wrote(tmp_path: Path) -> None:
+    results = tmp_path / "laptop"
+    timed_job(results, "train_fuser/a/c2c/span/seed0", 60)
+    timed_job(results, "train_fuser/a/c2c/span/seed1", 180, memory="NA")
+    folder = results / "fusers/a/c2c/span/seed0"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(2_000_000))
+    assert measure(results) == [Timing("laptop", "train_fuser", 2, 2.0, 500.0, 1.0)]
+
+
+def test_a_folder_without_timed_jobs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="timed jobs"):
+        measure(tmp_path)
+
+
+def test_new_timings_replace_those_of_their_scale_and_keep_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "timings.csv"
+    write_timings([Timing("smoke", "train_fuser", 1, 1.0, 2.0, 3.0), Timing("laptop", "old", 1, 1.0, 2.0, 3.0)], path)
+    write_timings([Timing("laptop", "train_fuser", 4, 9.5, 2.0, 3.0)], path)
+    assert read_timings(path) == [
+        Timing("laptop", "train_fuser", 4, 9.5, 2.0, 3.0),
+        Timing("smoke", "train_fuser", 1, 1.0, 2.0, 3.0),
+    ]
+
+
+def test_the_statement_multiplies_jobs_by_their_mean_time_and_names_what_was_never_timed(
+    config_of: Callable[[str], dict[str, Any]],
+) -> None:
+    settings = load_settings(config_of("laptop"), ROOT)
+    runs = job_counts(settings)["train_fuser"]
+    text = statement(settings, [Timing("laptop", "train_fuser", 2, 30.0, 4000.0, 100.0)])
+    assert f"train_fuser {runs}" in text
+    assert f"{runs * 0.5:.1f} hours of jobs" in text and "4.0 GB of memory" in text
+    assert "Not timed at this scale yet" in text and "generate_fused" in text.split("Not timed")[1]
+
+
+def test_timings_of_another_scale_say_nothing(config_of: Callable[[str], dict[str, Any]]) -> None:
+    settings = load_settings(config_of("laptop"), ROOT)
+    assert "hours of jobs" not in statement(settings, [Timing("smoke", "train_fuser", 2, 30.0, 4000.0, 100.0)])
+
+
+def test_jobs_of_the_statement_are_those_that_snakemake_plans(
+    config_of: Callable[[str], dict[str, Any]], run_snakemake: Callable[..., Any]
+) -> None:
+    counts = job_counts(load_settings(config_of("smoke"), ROOT))
+    planned = run_snakemake("--profile", "smoke", "--dry-run", "--nolock", "--forceall", "--quiet", "rules").stdout
+    rows = dict(line.split() for line in planned.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
+    assert {rule: int(rows[rule]) for rule in counts} == counts

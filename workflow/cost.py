@@ -1,0 +1,169 @@
+"""What a run costs, said before it starts: jobs, hours, memory and disk, from jobs of the same scale that were timed.
+
+    python -m workflow.cost --results results/laptop
+
+takes the times that Snakemake's `benchmark` files hold and the sizes of what the jobs wrote, and puts the means into
+``config/timings.csv``, which `statement` reads. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import mean
+
+from c2c.errors import RefusedError
+from c2c.provenance import write_atomically
+from workflow.settings import Settings
+
+PATH = Path("config/timings.csv")
+WRITTEN = {
+    "train_fuser": "fusers/{job}/*",
+    "generate_baselines": "records/{job}/baselines.parquet",
+    "generate_fused": "records/{job}.parquet",
+    "measure_latency": "latency/{job}.parquet",
+    "tokenise_training_set": "data/tokenised/{job}/*.parquet",
+    "pretrain_model": "models/{job}/*",
+}
+"""Where a rule's jobs write, below the results folder; rules that are not listed write next to nothing."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Means over the timed jobs of a rule at a scale.
+
+    Args:
+        scale: Name of the scale.
+        rule: Name of the rule.
+        jobs: How many jobs were timed.
+        minutes: Mean wall time of a job.
+        memory_mb: Most memory that any of them held.
+        output_mb: Mean size of what a job wrote.
+    """
+
+    scale: str
+    rule: str
+    jobs: int
+    minutes: float
+    memory_mb: float
+    output_mb: float
+
+
+def read_timings(path: Path = PATH) -> list[Timing]:
+    """The committed timings; none where there is no file.
+
+    Raises:
+        RefusedError: The file has other columns.
+    """
+    if not path.is_file():
+        return []
+    names = [field.name for field in fields(Timing)]
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if rows and list(rows[0]) != names:
+        raise RefusedError(f"{path} has the columns {', '.join(names)}", ", ".join(rows[0]), "Measure it again")
+    return [
+        Timing(row["scale"], row["rule"], int(row["jobs"]), *(float(row[name]) for name in names[3:])) for row in rows
+    ]
+
+
+def measure(results: Path) -> list[Timing]:
+    """Timings of a results folder, by rule.
+
+    Raises:
+        RefusedError: No job was timed there.
+    """
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for path in sorted((results / "benchmarks").rglob("*.tsv")):
+        rule, *job = path.relative_to(results / "benchmarks").with_suffix("").parts
+        with path.open(newline="", encoding="utf-8") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        memory = 0.0 if row["max_rss"] == "NA" else float(row["max_rss"])
+        size = _size(results, WRITTEN.get(rule, ""), "/".join(job))
+        found.setdefault(rule, []).append((float(row["s"]) / 60, memory, size))
+    if not found:
+        raise RefusedError("A results folder has timed jobs", str(results), "Run the scale first")
+    return [
+        Timing(results.name, rule, len(jobs), mean(j[0] for j in jobs), max(j[1] for j in jobs), mean(j[2] for j in jobs))
+        for rule, jobs in found.items()
+    ]
+
+
+def statement(settings: Settings, timings: Iterable[Timing]) -> str:
+    """The cost of a whole run of this scale, from nothing, as a few lines.
+
+    Rules whose jobs were never timed at this scale are named, not guessed.
+    """
+    scale, gpus = settings.config["scale"], settings.config["gpus_per_job"]
+    timed = {timing.rule: timing for timing in timings if timing.scale == scale}
+    jobs = job_counts(settings)
+    known = [(count, timed[rule]) for rule, count in jobs.items() if rule in timed]
+    untimed = [rule for rule in jobs if rule not in timed]
+    parts = ", ".join(f"{rule} {count}" for rule, count in jobs.items())
+    lines = [f"Scale {scale}: {sum(jobs.values())} jobs that take time ({parts})."]
+    if known:
+        hours = sum(count * timing.minutes for count, timing in known) / 60
+        disk = sum(count * timing.output_mb for count, timing in known) / 1000
+        memory = max(timing.memory_mb for _, timing in known) / 1000
+        unit = "GPU hours" if gpus else "hours of jobs, one after the other"
+        lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {memory:.1f} GB of memory, {disk:.1f} GB of disk.")
+    if untimed:
+        lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
+    download = sum(settings.models[name]["parameters_m"] for name in settings.used_models if _fetched(settings, name))
+    if download:
+        lines.append(f"Models to be fetched once: about {2 * download / 1000:.1f} GB (2 bytes a parameter).")
+    return "\n".join(lines)
+
+
+def job_counts(settings: Settings) -> dict[str, int]:
+    """How many jobs of each rule that takes time a run of this scale has, from nothing."""
+    runs, pairs = settings.runs, settings.used_pairs
+    counts = {
+        "pretrain_model": sum(not _fetched(settings, name) for name in settings.used_models),
+        "train_fuser": len(runs),
+        "generate_baselines": len(pairs),
+        "generate_fused": len(runs),
+        "measure_latency": len(pairs),
+    }
+    return {rule: count for rule, count in counts.items() if count}
+
+
+def write_timings(fresh: Iterable[Timing], path: Path = PATH) -> None:
+    """Put the timings of one scale into the file, in place of what it held of that scale."""
+    fresh = list(fresh)
+    kept = [timing for timing in read_timings(path) if timing.scale not in {each.scale for each in fresh}]
+    lines = [",".join(field.name for field in fields(Timing))]
+    lines += [",".join(_cell(value) for value in asdict(timing).values()) for timing in sorted([*kept, *fresh], key=_key)]
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
+    write_timings(measure(parser.parse_args().results))
+
+
+def _fetched(settings: Settings, model: str) -> bool:
+    row: Mapping[str, object] = settings.models[model]
+    return row["source"] == "hub"
+
+
+def _size(results: Path, pattern: str, job: str) -> float:
+    files = results.glob(pattern.format(job=job)) if pattern else ()
+    return sum(path.stat().st_size for path in files if path.is_file()) / 1e6
+
+
+def _key(timing: Timing) -> tuple[str, str]:
+    return timing.scale, timing.rule
+
+
+def _cell(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
