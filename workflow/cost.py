@@ -87,8 +87,9 @@ def measure(results: Path) -> list[Timing]:
     if not found:
         raise RefusedError("A results folder has timed jobs", str(results), "Run the scale first")
     return [
-        Timing(results.name, rule, len(jobs), mean(j[0] for j in jobs), max(j[1] for j in jobs), mean(j[2] for j in jobs))
+        Timing(results.name, rule, len(jobs), mean(minutes), max(memory), mean(sizes))
         for rule, jobs in found.items()
+        for minutes, memory, sizes in [zip(*jobs, strict=True)]
     ]
 
 
@@ -109,7 +110,8 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
         disk = sum(count * timing.output_mb for count, timing in known) / 1000
         memory = max(timing.memory_mb for _, timing in known) / 1000
         unit = "GPU hours" if gpus else "hours of jobs, one after the other"
-        lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {memory:.1f} GB of memory, {disk:.1f} GB of disk.")
+        sizes = f"{memory:.1f} GB of memory, {disk:.1f} GB of disk"
+        lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {sizes}.")
     if untimed:
         lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
     download = sum(settings.models[name]["parameters_m"] for name in settings.used_models if _fetched(settings, name))
@@ -135,8 +137,8 @@ def write_timings(fresh: Iterable[Timing], path: Path = PATH) -> None:
     """Put the timings of one scale into the file, in place of what it held of that scale."""
     fresh = list(fresh)
     kept = [timing for timing in read_timings(path) if timing.scale not in {each.scale for each in fresh}]
-    lines = [",".join(field.name for field in fields(Timing))]
-    lines += [",".join(_cell(value) for value in asdict(timing).values()) for timing in sorted([*kept, *fresh], key=_key)]
+    rows = [asdict(timing).values() for timing in sorted([*kept, *fresh], key=_key)]
+    lines = [",".join(field.name for field in fields(Timing)), *(",".join(map(_cell, row)) for row in rows)]
     write_atomically(path, "\n".join(lines) + "\n")
 
 
