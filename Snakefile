@@ -51,9 +51,6 @@ rule all:
         "<results>/report.html",
 
 
-if workflow.dryrun:
-    print(statement(settings, read_timings()), file=sys.stderr)
-
-
-onstart:
+# Said by a dry run too, but not by each job, which parses this file again.
+if workflow.is_main_process:
     print(statement(settings, read_timings()), file=sys.stderr)
