@@ -7,8 +7,8 @@ in any way: other words, a system prompt of their own, blanks that one of them t
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
@@ -131,7 +131,12 @@ class ChatAligner:
         return self.tokens.identical and self.receiver.source == self.sharer.source
 
     def align(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, continue_final_message: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        roles: Collection[str] | None = None,
     ) -> AlignedChat:
         """Render and tokenise a conversation for both models, and map the Receiver's message tokens.
 
@@ -139,6 +144,7 @@ class ChatAligner:
             messages: Turns with ``role`` and ``content``; a content may be empty.
             add_generation_prompt: End with what opens an assistant's turn.
             continue_final_message: End with the last content instead, so that the Receiver continues it.
+            roles: Whose messages are fused; everyone's if None. Both models read the others' as words of the template.
 
         Raises:
             RefusedError: If a tokenizer has no chat template or gives no character offsets, there is no message, a
@@ -152,6 +158,8 @@ class ChatAligner:
         theirs = ours if identical else _tokenise(self.sharer.tokenizer, self.sharer.render(messages, **options))
         if continue_final_message:
             theirs = _cut(theirs, _prefix_end(ours, theirs))
+        if roles is not None:
+            ours, theirs = (_only(tokens, messages, roles) for tokens in (ours, theirs))
         if identical or self.tokens.alignment == "span":
             sharer_ids, token_map = theirs.ids, _map_characters(ours, theirs)
         else:
@@ -229,6 +237,11 @@ def _prefix_end(ours: _Tokens, theirs: _Tokens) -> int:
     place = next(each for each in theirs.spans if each.message == span.message)
     seen = ours.last[-2] + 1 - span.start + span.trimmed if len(ours.ids) > 1 else 0
     return max(place.start, seen - place.trimmed + place.start)
+
+
+def _only(tokens: _Tokens, messages: Sequence[Message], roles: Collection[str]) -> _Tokens:
+    """The same tokens; the contents of other roles are no contents."""
+    return replace(tokens, spans=tuple(span for span in tokens.spans if messages[span.message]["role"] in roles))
 
 
 def _cut(tokens: _Tokens, end: int) -> _Tokens:

@@ -24,7 +24,7 @@ def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
     return GenerationRun(
         scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
         methods=METHODS, tasks=tasks, benchmarks=files, output=tmp_path / "records.parquet", fuser=fuser,
-        recipe="c2c", alignment="span", seed=0, batch_size=3,
+        recipe="c2c", alignment="span", seed=0, token_budget=100,
     )  # fmt: skip
 
 
