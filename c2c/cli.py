@@ -186,11 +186,8 @@ def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
     run, settings = _asked(GenerationRun, options)
-    inputs = [
-        path
-        for path in map(Path, (run.receiver, run.sharer, run.fuser, run.router))
-        if str(path) != "." and path.exists()
-    ]
+    given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
+    inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
         records = generate(run, notes)
         notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}

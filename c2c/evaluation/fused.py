@@ -1,9 +1,10 @@
-"""What the answering model of a fused method reads: a prompt whose prefix is fused with the Sharer's cache (design §4)."""
+"""What a fused method lets the answering model read: a prompt, fused with the Sharer's cache of it (design §4)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class Fused(Reader):
         key = (question.prompt, question.private, prompting.as_text(question.messages))
         if key not in self._aligned:
             # An aligner is only asked for private text where there is some.
-            private = {"private": question.private} if question.private else {}
+            private: dict[str, Any] = {"private": question.private} if question.private else {}
             if question.messages:
                 opening = prompting.opening(question)
                 self._aligned[key] = self.aligner.align(question.messages, roles=FUSED_ROLES, **opening, **private)

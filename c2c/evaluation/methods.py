@@ -120,11 +120,12 @@ class TrainedRoutingModel(TrainedRouting):
         super().__init__(*_both(receiver, sharer, options), Router.load(Path(router)))
 
 
-def _both(receiver: str | Method, sharer: str | Method, options: dict[str, Any]) -> list[Method]:
-    return [
+def _both(receiver: str | Method, sharer: str | Method, options: dict[str, Any]) -> tuple[Method, Method]:
+    first, second = (
         each if isinstance(each, Method) else OneModel(each, name, **_known(options))
         for each, name in ((receiver, "receiver"), (sharer, "sharer"))
-    ]
+    )
+    return first, second
 
 
 METHODS = {"t2t": T2T, "c2c": C2C, "c2c_deranged": C2CDeranged, "c2c_zeroed": C2CZeroed}

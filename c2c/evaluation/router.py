@@ -1,8 +1,8 @@
 """A router that learned from which questions the Sharer is right and the Receiver is not: matrix factorisation.
 
-In the manner of RouteLLM (arXiv 2406.18665): ``score(model, query) = w . (v_model * (W query + b))``, trained so that of
-two models the one that was right scores higher (Bradley-Terry). Instead of an embedding service the query's vector is
-the mean of the Receiver's last hidden states over the prompt.
+In the manner of RouteLLM (arXiv 2406.18665): ``score(model, query) = w . (v_model * (W query + b))``, trained so that
+of two models the one that was right scores higher (Bradley-Terry). Instead of an embedding service the query's vector
+is the mean of the Receiver's last hidden states over the prompt.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class MatrixFactorisation(nn.Module):
         dim: Size of a model's vector, which is used at length one.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, query_dim: int, dim: int) -> None:
         super().__init__()
         self.models = nn.Embedding(2, dim)
@@ -75,7 +78,8 @@ class MatrixFactorisation(nn.Module):
     def forward(self, queries: Tensor) -> Tensor:
         """Scores ``(n, 2)`` of Receiver and Sharer for standardised queries ``(n, query_dim)``."""
         vectors = normalize(self.models.weight, dim=-1)
-        return self.score(vectors[None] * self.query(queries)[:, None]).squeeze(-1)
+        scores: Tensor = self.score(vectors[None] * self.query(queries)[:, None])
+        return scores.squeeze(-1)
 
 
 @dataclass

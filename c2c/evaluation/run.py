@@ -79,7 +79,7 @@ def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> 
         elif name == "routing_trained":
             built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
         else:
-            fused = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
+            fused: dict[str, Any] = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
             built[name] = METHODS[name](pair, **fused, **options)
     return built
 

@@ -52,10 +52,7 @@ RECORD_COLUMNS: Columns = {
     "message": (pa.string(), "what the Sharer wrote to the Receiver; method t2t only"),
     "sharer_question_id": (pa.string(), "whose question the Sharer read; null where it read none"),
     "routed_to": (pa.string(), "receiver or sharer; methods routing and routing_trained only"),
-    "confidence": (
-        pa.float64(),
-        "what the router decided by: the Receiver's confidence, or the Sharer's score in routing_trained",
-    ),
+    "confidence": (pa.float64(), "the Receiver's confidence; in routing_trained the Sharer's chance; routing only"),
     "tokens_in": (pa.int64(), "tokens that the answering model read"),
     "tokens_out": (pa.int64(), "tokens that the answering model wrote"),
     "sharer_tokens_in": (pa.int64(), "tokens that the Sharer read beside that"),
