@@ -62,13 +62,15 @@ class Fused(Reader):
         """The prompt as both models read it; remembered, since a control reads it again."""
         key = (question.prompt, question.private, prompting.as_text(question.messages))
         if key not in self._aligned:
-            # An aligner is only asked for private text where there is some.
-            private: dict[str, Any] = {"private": question.private} if question.private else {}
             if question.messages:
-                opening = prompting.opening(question)
-                self._aligned[key] = self.aligner.align(question.messages, roles=FUSED_ROLES, **opening, **private)
+                options: dict[str, Any] = {
+                    "private": question.private,
+                    "roles": FUSED_ROLES,
+                    **prompting.opening(question),
+                }
+                self._aligned[key] = self.aligner.align(question.messages, **options)
             else:
-                self._aligned[key] = self.aligner.tokens.align(question.prompt, **private)
+                self._aligned[key] = self.aligner.align_text(question.prompt, question.private)
         return self._aligned[key]
 
     def length(self, question: Question) -> int:

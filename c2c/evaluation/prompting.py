@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 
 from c2c.alignment.template import ChatTemplate
+from c2c.alignment.tokens import private_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.schema import PROMPTS
 from c2c.loading import LoadedModel
@@ -61,7 +62,7 @@ def text_for(loaded: LoadedModel, question: Question, *, private: bool = False) 
     Raises:
         RefusedError: As `ChatTemplate.render`.
     """
-    told = f"{question.private}\n" if private and question.private else ""
+    told = private_lines(question.private) if private else ""
     if not question.messages:
         return told + question.prompt
     messages = [dict(each) for each in question.messages]
