@@ -123,7 +123,7 @@ class ConfidenceMeter(LogitsProcessor):
 def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     """Answer greedily in free text, each row up to its stop string, an end token or the token limit."""
     width, meter = reading.input_ids.shape[1], ConfidenceMeter()
-    stops = sorted({stop for question in questions for stop in question.stops})
+    stops = StopAtText(reading.tokenizer, sorted({stop for each in questions for stop in each.stops}), width)
     with nullcontext(reading.cache) if reading.response is None else reading.response.in_generation() as cache:
         sequences = continue_text(
             reading.model,
@@ -131,11 +131,13 @@ def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
             reading.attention_mask,
             cache,
             max_new_tokens=max(question.max_new_tokens for question in questions),
-            criteria=[StopAtText(reading.tokenizer, stops, width)] if stops else [],
+            criteria=[stops] if stops.stops else [],
             processors=[meter],
         )
     ends = end_tokens(reading.model)
-    new_ids = [_until_end(row, ends) for row in sequences[:, width:].tolist()]
+    new_ids = [
+        _until_end(row[: stops.lengths.get(number)], ends) for number, row in enumerate(sequences[:, width:].tolist())
+    ]
     confidence = meter.mean_probability([len(ids) for ids in new_ids])
     for answer, ids, question, sure in zip(reading.answers, new_ids, questions, confidence, strict=True):
         kept = ids[: question.max_new_tokens]

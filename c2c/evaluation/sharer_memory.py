@@ -15,6 +15,9 @@ from c2c.loading import LoadedModel
 from c2c.types import KeyValue
 
 BYTES = 2**30
+SHARED_TOKENS = 8
+"""Fewer tokens at the start of all texts of a batch are read with each of them."""
+
 Key = tuple[str, int]
 
 
@@ -76,16 +79,32 @@ class SharerMemory:
 
     @torch.no_grad()
     def _read(self, batch: Sequence[Key]) -> dict[Key, list[KeyValue]]:
-        model = self.sharer.model
-        ids, mask = left_pad([self._ids[key] or [self.sharer.pad] for key in batch], self.sharer.pad)
+        """Read one batch; what all its texts begin with, such as a template's words, is read once."""
+        model, texts = self.sharer.model, [self._ids[key] or [self.sharer.pad] for key in batch]
+        shared = common_start(texts) if len(batch) > 1 else 0
+        ids, mask = left_pad([text[shared:] for text in texts], self.sharer.pad)
+        cache = None
+        if shared:
+            start = torch.tensor([texts[0][:shared]])
+            mask = torch.cat([torch.ones((len(batch), shared), dtype=mask.dtype), mask], dim=1)
+            seen = torch.ones_like(start).to(model.device)
+            cache = kv_cache.prefill(model, start.to(model.device), seen, kv_cache.positions_of(seen))
+            rows = torch.zeros(len(batch), dtype=torch.long, device=model.device)
+            cache = kv_cache.repeat_rows(cache, rows, model.config)
         ids, mask = ids.to(model.device), mask.to(model.device)
-        layers = kv_cache.layers_of(kv_cache.prefill(model, ids, mask, kv_cache.positions_of(mask)))
-        width = ids.shape[1]
-        starts = [width - max(len(self._ids[key]), 1) for key in batch]
+        positions = kv_cache.positions_of(mask)[:, shared:]
+        layers = kv_cache.layers_of(kv_cache.prefill(model, ids, mask, positions, cache))
         return {
-            key: [(keys[row, :, start:].clone(), values[row, :, start:].clone()) for keys, values in layers]
-            for row, (key, start) in enumerate(zip(batch, starts, strict=True))
+            key: [(keys[row][:, mask[row] > 0], values[row][:, mask[row] > 0]) for keys, values in layers]
+            for row, key in enumerate(batch)
         }
+
+
+def common_start(texts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all texts begin with, if that is worth a run of its own: each text keeps one token, else 0."""
+    most = min(len(text) for text in texts) - 1
+    same = next((at for at in range(most) if len({text[at] for text in texts}) > 1), most)
+    return same if same >= SHARED_TOKENS else 0
 
 
 def _padded(rows: Sequence[Tensor], width: int) -> Tensor:

@@ -31,7 +31,7 @@ TASKS = {
     "written": {
         "output_type": "generate_until",
         "doc_to_target": "answer",
-        "generation_kwargs": {"until": ["e"], "do_sample": False, "max_gen_toks": 8},
+        "generation_kwargs": {"until": ["t"], "do_sample": False, "max_gen_toks": 8},
     },
 }
 

@@ -8,7 +8,7 @@ import torch
 from c2c.errors import RefusedError
 from c2c.evaluation.batches import batches_of
 from c2c.evaluation.methods import C2C, C2CDeranged
-from c2c.evaluation.sharer_memory import SharerMemory
+from c2c.evaluation.sharer_memory import SharerMemory, common_start
 from tests.evaluation.conftest import ask
 
 LENGTHS = [3, 50, 7, 7, 12, 1, 30, 29, 8]
@@ -74,3 +74,29 @@ def test_a_reading_has_the_same_bits_in_whatever_order_questions_are_asked_for(p
         for here, there in zip(one[key], other[key], strict=True):
             assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
     assert not second._kept
+
+
+def test_what_all_texts_begin_with_is_read_once_and_gives_the_same_readings(pair) -> None:
+    start = [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    ids = {("b", n): [*start, *range(3, 4 + 2 * n)] for n in range(4)}
+    together, alone = SharerMemory(pair.sharer), SharerMemory(pair.sharer)
+    together.plan(ids, 1000)
+    alone.plan(ids, 1)
+    read: list[int] = []
+    handle = pair.sharer.model.base_model.register_forward_pre_hook(
+        lambda module, given, named: read.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    one, other = (memory.layers(list(ids), 20) for memory in (together, alone))
+    handle.remove()
+    assert read[:2] == [len(start), 4 * 7]
+    for here, there in zip(one, other, strict=True):
+        for states, expected in zip(here, there, strict=True):
+            torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("texts", "shared"),
+    [([[1] * 12, [1] * 10], 9), ([[1] * 12, [1] * 7 + [2] * 5], 0), ([[1] * 9 + [2], [1] * 9 + [3]], 9)],
+)
+def test_a_start_is_shared_if_it_is_long_enough_and_leaves_each_text_a_token(texts, shared) -> None:
+    assert common_start(texts) == shared

@@ -121,6 +121,16 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(methods, questions) -
     assert len(stopped.output_ids) < len(plain[0].output_ids)
 
 
+def test_rows_that_stop_early_have_no_more_tokens_in_a_batch_than_alone(methods, questions) -> None:
+    text = ask(methods["receiver"], questions["free"], 1)[0].output_text
+    asked = [replace(question, stops=(text.split()[1],)) for question in questions["free"]]
+    batched, single = (ask(methods["receiver"], asked, budget) for budget in (10_000, 1))
+    assert len(batched[0].output_ids) < asked[0].max_new_tokens
+    for one, other in zip(batched, single, strict=True):
+        assert (one.output_ids, one.tokens_out) == (other.output_ids, other.tokens_out)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
 def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmark_files, tmp_path) -> None:
     for loaded in (pair.receiver, pair.sharer):
         loaded.model.save_pretrained(tmp_path / loaded.name)
