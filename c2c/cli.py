@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
     commands = parser.add_subparsers(dest="name", required=True)
-    for build in (_add_fetch, _add_train, _add_chat, _add_generate, _add_score, _add_latency):
+    for build in (_add_fetch, _add_train, _add_chat, _add_generate, _add_train_router, _add_score, _add_latency):
         build(commands)
     return parser
 
@@ -118,6 +118,18 @@ def _chat(options: argparse.Namespace) -> None:
     converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
 
 
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    from c2c.evaluation.schema import PROMPTS
+
+    told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
+    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    told = "tokens of a batch, pads and answers included (default: %(default)s)"
+    parser.add_argument("--token-budget", type=int, default=4096, help=told)
+
+
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
     parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
     parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
@@ -132,6 +144,7 @@ def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> N
     parser.add_argument("--recipe", default="", help="recipe of the Fusers")
     parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
     parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
+    _add_prompts(parser)
     parser.add_argument(
         "--accept-difference",
         nargs="+",
@@ -163,7 +176,8 @@ def _add_generate(commands: Any) -> None:
 
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
     _add_questions(parser, METHODS)
-    parser.add_argument("--batch-size", type=int, default=16, help="questions a batch")
+    _add_budget(parser)
+    parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
     parser.set_defaults(command=_generate)
 
@@ -172,10 +186,33 @@ def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
     run, settings = _asked(GenerationRun, options)
-    inputs = [path for path in map(Path, (run.receiver, run.sharer, run.fuser)) if str(path) != "." and path.exists()]
+    given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
+    inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
         records = generate(run, notes)
         notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
+
+
+def _add_train_router(commands: Any) -> None:
+    parser = commands.add_parser("train-router", help="train the router of routing_trained from answered questions")
+    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
+    parser.add_argument("--records", type=Path, required=True, help="answers of receiver and sharer (.parquet)")
+    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files")
+    parser.add_argument("--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="the questions answered")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the router")
+    parser.add_argument("--seed", type=int, default=0, help="of the router's training")
+    _add_prompts(parser)
+    _add_budget(parser)
+    parser.set_defaults(command=_train_router)
+
+
+def _train_router(options: argparse.Namespace) -> None:
+    from c2c.evaluation.router_training import RouterRun, train_router
+
+    run, settings = _asked(RouterRun, options)
+    inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
+    with stamp(run.output, inputs=inputs, settings=settings) as notes:
+        notes["router"] = train_router(run)
 
 
 def _add_score(commands: Any) -> None:

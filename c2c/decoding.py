@@ -35,16 +35,23 @@ class StopAtText(StoppingCriteria):
         tokenizer: Decodes the new tokens.
         stops: Stop strings; empty ones are ignored.
         prompt_tokens: Columns that the prompt takes.
+
+    Attributes:
+        lengths: New tokens of each row that was ended here, by its number; in a batch, pads follow them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_tokens: int) -> None:
         self.tokenizer, self.prompt_tokens = tokenizer, prompt_tokens
         self.stops = [stop for stop in stops if stop]
+        self.lengths: dict[int, int] = {}
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """Which rows are done, ``(B,)`` bool."""
         texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_tokens :], skip_special_tokens=True)
         done = [any(stop in text for stop in self.stops) for text in texts]
+        for row, ended in enumerate(done):
+            if ended:
+                self.lengths.setdefault(row, input_ids.shape[1] - self.prompt_tokens)
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
 
 

@@ -130,6 +130,7 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     _check_benchmarks(settings, root)
     _check_training(settings, root)
     _check_latency(settings)
+    _check_router(settings)
     return settings
 
 
@@ -210,6 +211,16 @@ def _check_latency(settings: Settings) -> None:
         if "c2c" in latency["methods"] and not any((r.pair, r.recipe) == (pair, "c2c") for r in settings.runs):
             rule = "Latency of c2c is measured with a fuser of recipe c2c of each pair"
             raise RefusedError(rule, pair, "Add a c2c run of this pair, or drop c2c from latency.methods")
+
+
+def _check_router(settings: Settings) -> None:
+    measured, learned = settings.config["benchmarks"], settings.config["router"]["benchmarks"]
+    for benchmark in learned:
+        known = f"Choose some of benchmarks: {', '.join(measured)}"
+        check_known("A benchmark of router.benchmarks", benchmark, measured, known)
+    if "routing_trained" in settings.config["baselines"] and not learned:
+        rule = "routing_trained learns from the training questions of a benchmark"
+        raise RefusedError(rule, "router.benchmarks is empty", "Name benchmarks that have a training split there")
 
 
 def _check_source(settings: Settings, table: str, name: str, *needed: str) -> None:

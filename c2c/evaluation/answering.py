@@ -1,4 +1,4 @@
-"""Let a model answer a batch of questions: by writing, or by the likelihood of given options.
+"""Let a model answer a batch of questions by writing; `c2c.evaluation.likelihood` weighs given options instead.
 
 Methods differ only in what the answering model has read before it goes on: that is a `Reading`. Everything after it is
 the same code for all of them.
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from transformers import Cache, LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c import kv_cache
 from c2c.decoding import StopAtText, continue_text, end_tokens
 from c2c.response import ResponseFusion
 
@@ -28,13 +27,15 @@ class Question:
         benchmark: Id of the benchmark.
         number: Its place in the benchmark.
         doc: The prepared line; has ``id``.
-        prompt: The rendered prompt.
+        prompt: The rendered prompt; in chats the user's last message.
         gold: The gold answer.
         options: Continuations to be scored; empty for a free answer.
         stops: Strings that end a free answer.
         max_new_tokens: Upper bound of a free answer.
         message_prompt: What the Sharer is asked in T2T.
-        told_prompt: What the Receiver reads in T2T, with ``{{message}}`` and ``{{prompt}}``.
+        told_prompt: What the Receiver reads in T2T in plain prompts, with ``{{message}}`` and ``{{prompt}}``.
+        messages: The conversation, each message with ``role`` and ``content``; empty in plain prompts. An assistant's
+            message at the end is the opening that the answer continues.
     """
 
     benchmark: str
@@ -47,6 +48,12 @@ class Question:
     max_new_tokens: int = 64
     message_prompt: str = ""
     told_prompt: str = ""
+    messages: tuple[dict[str, str], ...] = ()
+
+    @property
+    def private(self) -> str:
+        """What only the Sharer may read beside the question."""
+        return str(self.doc.get("private") or "")
 
 
 @dataclass
@@ -82,6 +89,7 @@ class Reading:
         cache: Keys and values of the first N - 1 columns, or None if nothing has been read yet.
         answers: One a row, with what is known before the model answers.
         response: Fuses what the model writes, too (a RosettaModel with `include_response`); `cache` is its own then.
+        special: Whether the tokenizer added special tokens to the prompts; those of a chat stand in its text.
     """
 
     model: PreTrainedModel
@@ -91,6 +99,7 @@ class Reading:
     cache: Cache | None
     answers: list[Answer] = field(default_factory=list)
     response: ResponseFusion | None = None
+    special: bool = True
 
 
 class ConfidenceMeter(LogitsProcessor):
@@ -101,7 +110,8 @@ class ConfidenceMeter(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`scores` ``(B, V)`` as they came."""
-        self.log_probabilities.append(scores.float().log_softmax(-1).max(-1).values)
+        scores_now = scores.float()
+        self.log_probabilities.append(scores_now.max(-1).values - scores_now.logsumexp(-1))
         return scores
 
     def mean_probability(self, lengths: Sequence[int]) -> list[float]:
@@ -113,7 +123,7 @@ class ConfidenceMeter(LogitsProcessor):
 def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     """Answer greedily in free text, each row up to its stop string, an end token or the token limit."""
     width, meter = reading.input_ids.shape[1], ConfidenceMeter()
-    stops = sorted({stop for question in questions for stop in question.stops})
+    stops = StopAtText(reading.tokenizer, sorted({stop for each in questions for stop in each.stops}), width)
     with nullcontext(reading.cache) if reading.response is None else reading.response.in_generation() as cache:
         sequences = continue_text(
             reading.model,
@@ -121,11 +131,13 @@ def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
             reading.attention_mask,
             cache,
             max_new_tokens=max(question.max_new_tokens for question in questions),
-            criteria=[StopAtText(reading.tokenizer, stops, width)] if stops else [],
+            criteria=[stops] if stops.stops else [],
             processors=[meter],
         )
     ends = end_tokens(reading.model)
-    new_ids = [_until_end(row, ends) for row in sequences[:, width:].tolist()]
+    new_ids = [
+        _until_end(row[: stops.lengths.get(number)], ends) for number, row in enumerate(sequences[:, width:].tolist())
+    ]
     confidence = meter.mean_probability([len(ids) for ids in new_ids])
     for answer, ids, question, sure in zip(reading.answers, new_ids, questions, confidence, strict=True):
         kept = ids[: question.max_new_tokens]
@@ -142,48 +154,3 @@ def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
         if token in ends:
             return ids[: place + 1]
     return ids
-
-
-@torch.no_grad()
-def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
-    """Score each option of each question: the sum of its tokens' log-probabilities after the prompt, in nats."""
-    tokenizer, model = reading.tokenizer, reading.model
-    options = [tokenizer(list(question.options), add_special_tokens=False)["input_ids"] for question in questions]
-    device = reading.input_ids.device
-    rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
-    last = reading.input_ids[:, -1:][rows]
-    flat = [ids for each in options for ids in each]
-    width = max(len(ids) for ids in flat)
-    targets = torch.tensor([ids + [0] * (width - len(ids)) for ids in flat], device=device)
-    written = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in flat], device=device)
-    mask = torch.cat([reading.attention_mask[rows], written], dim=1)
-    ids, positions = torch.cat([last, targets], dim=1)[:, :-1], kv_cache.positions_of(mask)[:, -width - 1 : -1]
-    output = model(
-        input_ids=ids,
-        attention_mask=mask[:, :-1],
-        position_ids=positions,
-        cache=_cache_of_rows(reading, rows, ids, mask[:, :-1], positions),
-        use_cache=True,
-    )
-    log_probabilities = output.logits.float().log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
-    sums = iter((log_probabilities * written).sum(-1).tolist())
-    for answer, each in zip(reading.answers, options, strict=True):
-        answer.choice_scores, answer.choice_tokens = [next(sums) for _ in each], [len(ids) for ids in each]
-        answer.tokens_out = sum(answer.choice_tokens)
-        answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
-    return reading.answers
-
-
-def _cache_of_rows(reading: Reading, rows: Tensor, ids: Tensor, mask: Tensor, positions: Tensor) -> Cache:
-    """What the model has read, for each of `rows`; where the response is fused, prepared for the tokens `ids`."""
-    if reading.response is not None:
-        response = reading.response.of_rows(rows)
-        response.lay_down(ids, mask, positions)
-        return response.cache
-    cache = reading.cache if reading.cache is not None else _read_prefix(reading)
-    return kv_cache.repeat_rows(cache, rows, reading.model.config)
-
-
-def _read_prefix(reading: Reading) -> Cache:
-    mask = reading.attention_mask
-    return kv_cache.prefill(reading.model, reading.input_ids[:, :-1], mask[:, :-1], kv_cache.positions_of(mask)[:, :-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,12 +15,13 @@ from tqdm import tqdm
 from c2c import kv_cache
 from c2c.decoding import StopAtText, TokenClock, continue_text
 from c2c.errors import RefusedError
-from c2c.evaluation import schema
+from c2c.evaluation import prompting, schema
 from c2c.evaluation.answering import Question
+from c2c.evaluation.fused import Fused
 from c2c.evaluation.methods import fused_reader
 from c2c.evaluation.pair_run import PairRun, note_contract
-from c2c.evaluation.reading import Fused, TextToText, check_room, message_limit, tokenise
-from c2c.evaluation.tasks import describe, load_tasks
+from c2c.evaluation.reading import Alone, TextToText, check_room, message_limit, tokenise
+from c2c.evaluation.tasks import load_tasks, questions_of
 from c2c.fusion import align
 from c2c.pair import LoadedModel, load_pair
 from c2c.sections import generate_kv_cache_index, read_sections
@@ -63,26 +64,24 @@ class Stopwatch:
         return self.at - before
 
 
-def _speak(
-    loaded: LoadedModel, prompt: str, stops: Sequence[str], new_tokens: int
-) -> tuple[str, float, float, int, int]:
-    """What a model writes after `prompt`, seconds to its first token and after it, tokens read and written."""
+def _speak(loaded: LoadedModel, question: Question, text: str) -> tuple[str, float, float, int, int]:
+    """What a model writes after `text`, seconds to its first token and after it, tokens read and written."""
     watch, clock = Stopwatch(loaded.model.device), TokenClock()
-    ids, mask, (read,) = tokenise(loaded, [prompt])
-    check_room(loaded, read, new_tokens)
-    criteria = [clock, *([StopAtText(loaded.tokenizer, stops, read)] if stops else [])]
+    ids, mask, (read,) = tokenise(loaded, [text], chat=bool(question.messages))
+    check_room(loaded, read, question.max_new_tokens)
+    criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, read)] if question.stops else [])]
     started = watch.at
-    sequences = continue_text(loaded.model, ids, mask, max_new_tokens=new_tokens, criteria=criteria)
-    text = str(loaded.tokenizer.decode(sequences[0, read:], skip_special_tokens=True))
+    sequences = continue_text(loaded.model, ids, mask, max_new_tokens=question.max_new_tokens, criteria=criteria)
+    said = str(loaded.tokenizer.decode(sequences[0, read:], skip_special_tokens=True))
     whole = watch.lap()
     first = clock.ticks[0] - started
-    return text, first, whole - first, read, len(clock.ticks)
+    return said, first, whole - first, read, len(clock.ticks)
 
 
-def time_alone(loaded: LoadedModel, question: Question, role: str) -> Phases:
+def time_alone(reader: Alone, question: Question, role: str) -> Phases:
     """One model alone; `role` (receiver or sharer) says whose phases they are."""
-    watch = Stopwatch(loaded.model.device)
-    _, prefill, decode, read, written = _speak(loaded, question.prompt, question.stops, question.max_new_tokens)
+    watch = Stopwatch(reader.loaded.model.device)
+    _, prefill, decode, read, written = _speak(reader.loaded, question, reader.text(question))
     phases = Phases(total_s=watch.lap())
     for name, value in (("prefill_s", prefill), ("decode_s", decode), ("tokens_in", read), ("tokens_out", written)):
         setattr(phases, f"{role}_{name}", value)
@@ -92,11 +91,14 @@ def time_alone(loaded: LoadedModel, question: Question, role: str) -> Phases:
 def time_t2t(reader: TextToText, question: Question) -> Phases:
     """The Sharer's message, then the Receiver's answer."""
     watch = Stopwatch(reader.pair.receiver.model.device)
-    asked, sharer = reader.request(question), reader.pair.sharer
-    limit = message_limit(sharer, len(sharer.tokenizer(asked)["input_ids"]))
-    message, prefill, decode, read, written = _speak(sharer, asked, (), limit)
-    told = reader.told(question, message.strip())
-    _, first, rest, seen, said = _speak(reader.pair.receiver, told.prompt, question.stops, question.max_new_tokens)
+    asked, sharer, receiver = prompting.asked_for_message(question), reader.pair.sharer, reader.pair.receiver
+    text = prompting.text_for(sharer, asked)
+    limit = message_limit(sharer, len(prompting.tokens_for(sharer, text, chat=bool(asked.messages))))
+    message, prefill, decode, read, written = _speak(sharer, replace(asked, max_new_tokens=limit), text)
+    for stop in asked.stops:
+        message = message.split(stop)[0]
+    told = prompting.told(question, message.strip())
+    _, first, rest, seen, said = _speak(receiver, told, prompting.text_for(receiver, told))
     return Phases(prefill, decode, 0.0, first, rest, watch.lap(), read, written, seen, said)
 
 
@@ -208,10 +210,11 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
         torch.set_num_threads(run.threads)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
     pair = load_pair(run.receiver, run.sharer)
+    prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     t2t = TextToText(pair)
     timers: dict[str, Callable[[Question], Phases]] = {
-        "receiver": partial(time_alone, pair.receiver, role="receiver"),
-        "sharer": partial(time_alone, pair.sharer, role="sharer"),
+        "receiver": partial(time_alone, Alone(pair.receiver), role="receiver"),
+        "sharer": partial(time_alone, Alone(pair.sharer, private=True), role="sharer"),
         "t2t": partial(time_t2t, t2t),
     }
     if run.fuser:
@@ -220,8 +223,7 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
         note_contract(reader, notes)
     rows = []
     for benchmark, task in tasks.items():
-        task.build_all_requests(limit=run.questions)
-        questions = [describe(task, request) for request in task.instances]
+        questions = questions_of(task, run.prompts, run.questions)
         rows += [
             {"benchmark": benchmark, **run.columns(pair, row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.reading import Fused
+from c2c.evaluation.fused import Fused
 from c2c.pair import Pair
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
@@ -34,6 +34,7 @@ class PairRun:
         alignment: Token alignment that it was trained with.
         seed: Its training seed.
         accept_difference: Lines of the fuser's contract that may differ, by name.
+        prompts: ``plain``, or ``chat``: messages in each model's own chat template.
 
     Raises:
         RefusedError: If a method or line is unknown, or a method needs a fuser and there is none.
@@ -54,9 +55,11 @@ class PairRun:
     alignment: str = ""
     seed: int | None = None
     accept_difference: Sequence[str] = ()
+    prompts: str = "plain"
 
     def __post_init__(self) -> None:
         check_lines(self.accept_difference)
+        check_choice("--prompts", self.prompts, schema.PROMPTS)
         for method in self.methods:
             check_choice("--methods", method, self.known_methods)
             if method in WITH_FUSER and not self.fuser:
@@ -72,6 +75,7 @@ class PairRun:
             "sharer": pair.sharer.name,
             "recipe": self.recipe if fused else "",
             "alignment": self.alignment if fused else "",
+            "prompts": self.prompts,
             "method": method,
             "seed": self.seed if fused else None,
         }

@@ -1,4 +1,4 @@
-"""What each method lets the answering model read before it answers (design §4)."""
+"""What the answering model reads before it answers: a prompt, or a message and a prompt (design §4)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from jinja2 import Environment, StrictUndefined
 from torch import Tensor
 
-from c2c import kv_cache
-from c2c.alignment.tokens import AlignedPrompt, SharerInput, TokenAligner, batch_readings, left_pad, match_length
+from c2c.alignment.tokens import left_pad
 from c2c.errors import RefusedError
+from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question, Reading, write
-from c2c.evaluation.controls import derange
 from c2c.pair import LoadedModel, Pair
-from c2c.response import ResponseFusion
-from c2c.rosetta import RosettaModel
-from c2c.sections import generate_kv_cache_index, read_sections
 
-TEMPLATES = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
 MESSAGE_TOKENS = 256
 
 
 class Reader(ABC):
     """Turns questions into what the answering model has read of them."""
 
-    def prepare(self, questions: Sequence[Question]) -> None:  # noqa: B027  (most methods need no preparation)
-        """See all questions of a benchmark before the first batch; only the deranged control needs to."""
+    def prepare(self, questions: Sequence[Question], token_budget: int) -> None:  # noqa: B027  (most need no such)
+        """See all questions of a benchmark before the first batch; fused methods need to."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that read the prompts."""
 
     @abstractmethod
     def read(self, questions: Sequence[Question]) -> Reading:
@@ -38,7 +36,7 @@ class Reader(ABC):
 
     @abstractmethod
     def length(self, question: Question) -> int:
-        """Tokens of the prompt, to sort questions by."""
+        """Tokens that the answering model reads, or the Sharer if those are more; batches are formed by it."""
 
 
 def positions(loaded: LoadedModel) -> int:
@@ -64,169 +62,87 @@ def check_room(loaded: LoadedModel, tokens: int, new_tokens: int) -> None:
         )
 
 
-def tokenise(loaded: LoadedModel, prompts: Sequence[str]) -> tuple[Tensor, Tensor, list[int]]:
-    """Left-padded ids and mask, each ``(B, N)`` on the model's device, and the tokens of each prompt."""
-    rows = [loaded.tokenizer(prompt)["input_ids"] for prompt in prompts]
+def tokenise(loaded: LoadedModel, texts: Sequence[str], *, chat: bool = False) -> tuple[Tensor, Tensor, list[int]]:
+    """Left-padded ids and mask, each ``(B, N)`` on the model's device, and the tokens of each text."""
+    rows = [prompting.tokens_for(loaded, text, chat=chat) for text in texts]
     ids, mask = left_pad(rows, loaded.pad)
     return ids.to(loaded.model.device), mask.to(loaded.model.device), [len(row) for row in rows]
 
 
 @dataclass
 class Alone(Reader):
-    """One model reads the prompt (methods `receiver` and `sharer`)."""
+    """One model reads the prompt (methods `receiver` and `sharer`).
+
+    Args:
+        loaded: The model.
+        private: Whether it reads what only the Sharer may.
+    """
 
     loaded: LoadedModel
+    private: bool = False
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The one model."""
+        return (self.loaded,)
+
+    def text(self, question: Question) -> str:
+        """What it reads."""
+        return prompting.text_for(self.loaded, question, private=self.private)
 
     def read(self, questions: Sequence[Question]) -> Reading:
         """The prompts as they are."""
-        ids, mask, lengths = tokenise(self.loaded, [question.prompt for question in questions])
+        chat = bool(questions[0].messages)
+        texts = [self.text(question) for question in questions]
+        ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)
         check_room(self.loaded, ids.shape[1], max(question.max_new_tokens for question in questions))
-        answers = [Answer(prompt_read=q.prompt, tokens_in=n) for q, n in zip(questions, lengths, strict=True)]
-        return Reading(self.loaded.model, self.loaded.tokenizer, ids, mask, None, answers)
+        answers = [Answer(prompt_read=text, tokens_in=n) for text, n in zip(texts, lengths, strict=True)]
+        return Reading(self.loaded.model, self.loaded.tokenizer, ids, mask, None, answers, special=not chat)
 
     def length(self, question: Question) -> int:
         """Tokens of the prompt."""
-        return len(self.loaded.tokenizer(question.prompt)["input_ids"])
+        return len(prompting.tokens_for(self.loaded, self.text(question), chat=bool(question.messages)))
 
 
 @dataclass
 class TextToText(Reader):
-    """The Sharer writes one message about the question; the Receiver reads it with the prompt (method `t2t`)."""
+    """The Sharer writes one message about the question; the Receiver reads it with the prompt (method `t2t`).
+
+    What only the Sharer may read reaches it through the task's ``t2t_question`` alone.
+    """
 
     pair: Pair
 
+    def __post_init__(self) -> None:
+        self._receiver, self._sharer = Alone(self.pair.receiver), Alone(self.pair.sharer)
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """Receiver and Sharer."""
+        return self.pair.receiver, self.pair.sharer
+
     def messages(self, questions: Sequence[Question]) -> list[Answer]:
         """What the Sharer writes about each question, which it is shown without options."""
-        asked = [
-            replace(question, prompt=self.request(question), stops=(), options=(), max_new_tokens=1)
-            for question in questions
-        ]
-        reading = Alone(self.pair.sharer).read(asked)
+        asked = [prompting.asked_for_message(question) for question in questions]
+        reading = self._sharer.read(asked)
         limit = message_limit(self.pair.sharer, reading.input_ids.shape[1])
         return write(reading, [replace(question, max_new_tokens=limit) for question in asked])
-
-    @staticmethod
-    def request(question: Question) -> str:
-        """What the Sharer is asked for.
-
-        Raises:
-            RefusedError: If the task file has no wording for it.
-        """
-        if not question.message_prompt:
-            raise RefusedError(
-                "T2T needs the prompts t2t_question and t2t_prompt of a task file",
-                question.benchmark,
-                "Run the benchmark with c2c generate, which reads them from the task's metadata",
-            )
-        return TEMPLATES.from_string(question.message_prompt).render(question.doc)
-
-    def told(self, question: Question, message: str) -> Question:
-        """The question as the Receiver reads it after the message."""
-        template = TEMPLATES.from_string(question.told_prompt)
-        return replace(question, prompt=template.render(question.doc, message=message, prompt=question.prompt))
 
     def read(self, questions: Sequence[Question]) -> Reading:
         """Write the messages, then read them with the prompts."""
         sent = self.messages(questions)
-        told = [self.told(q, (m.output_text or "").strip()) for q, m in zip(questions, sent, strict=True)]
-        reading = Alone(self.pair.receiver).read(told)
+        told = [prompting.told(q, (m.output_text or "").strip()) for q, m in zip(questions, sent, strict=True)]
+        reading = self._receiver.read(told)
         for answer, message in zip(reading.answers, sent, strict=True):
             answer.message = (message.output_text or "").strip()
             answer.sharer_tokens_in, answer.sharer_tokens_out = message.tokens_in, message.tokens_out
         return reading
 
     def length(self, question: Question) -> int:
-        """Tokens of the prompt, for the Receiver."""
-        return Alone(self.pair.receiver).length(question)
-
-
-@dataclass
-class Fused(Reader):
-    """The prefix is fused with the Sharer's cache (methods `c2c`, `c2c_deranged`, `c2c_zeroed`).
-
-    Args:
-        pair: The models.
-        model: The Receiver, the Sharer and the Fusers.
-        aligner: Token alignment that the Fusers were trained with.
-        sharer_reads: ``matched`` (this question), ``deranged`` (another one) or ``zeroed`` (nothing).
-        seed: Of the derangement.
-    """
-
-    pair: Pair
-    model: RosettaModel
-    aligner: TokenAligner
-    sharer_reads: str = "matched"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self._other: dict[tuple[str, int], Question] = {}
-        self._aligned: dict[str, AlignedPrompt] = {}
-
-    def align(self, question: Question) -> AlignedPrompt:
-        """The prompt as both models read it; remembered, since a control reads it again."""
-        if question.prompt not in self._aligned:
-            self._aligned[question.prompt] = self.aligner.align(question.prompt)
-        return self._aligned[question.prompt]
-
-    def length(self, question: Question) -> int:
-        """Receiver tokens of the prompt."""
-        return len(self.align(question).receiver_ids)
-
-    def prepare(self, questions: Sequence[Question]) -> None:
-        """Choose whose question the Sharer reads."""
-        if self.sharer_reads == "deranged":
-            swapped = derange([self.length(q) for q in questions], [q.gold for q in questions], self.seed)
-            for question, other in zip(questions, swapped, strict=True):
-                self._other[question.benchmark, question.number] = questions[other]
-
-    def sharer_reads_of(self, question: Question) -> tuple[AlignedPrompt, str | None]:
-        """What the Sharer reads beside this question's prompt, and whose question that is."""
-        own = self.align(question)
-        if self.sharer_reads == "zeroed":
-            return own, None
-        if self.sharer_reads == "matched":
-            return own, str(question.doc["id"])
-        other = self._other[question.benchmark, question.number]
-        read = self.align(other)
-        token_map = match_length(read.token_map, len(own.token_map))
-        return AlignedPrompt(own.receiver_ids, read.sharer_ids, token_map), str(other.doc["id"])
-
-    def inputs(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor, SharerInput, list[str | None]]:
-        """Receiver ids and mask, each ``(B, N)``; what the Sharer reads; whose questions those are."""
-        read = [self.sharer_reads_of(question) for question in questions]
-        device = self.pair.receiver.model.device
-        ids, mask = left_pad([aligned.receiver_ids for aligned, _ in read], self.pair.receiver.pad)
-        check_room(self.pair.receiver, ids.shape[1], max(question.max_new_tokens for question in questions))
-        sharer_input = batch_readings(
-            [aligned for aligned, _ in read],
-            self.pair.sharer.pad,
-            zeroed=self.sharer_reads == "zeroed",
-            reencode=self.aligner.reencode,
-        )
-        return ids.to(device), mask.to(device), sharer_input.to(device), [whose for _, whose in read]
-
-    @torch.no_grad()
-    def read(self, questions: Sequence[Question]) -> Reading:
-        """Prefill both models, and fuse."""
-        ids, mask, sharer_input, whose = self.inputs(questions)
-        fused_response = self.model.include_response
-        sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1, include_response=fused_response)
-        read = self.model.read_prompt(
-            sections, ids, mask, kv_cache.positions_of(mask), [sharer_input], keep_unfused=fused_response
-        )
-        ran = self.sharer_reads != "zeroed"
-        answers = [
-            Answer(
-                prompt_read=question.prompt,
-                tokens_in=int(row.sum()),
-                sharer_question_id=name,
-                sharer_tokens_in=int(given.sum()) if ran else 0,
-            )
-            for question, row, given, name in zip(questions, mask, sharer_input.attention_mask, whose, strict=True)
-        ]
-        response = ResponseFusion(self.model, read, sections[-1].sharers) if fused_response else None
-        receiver = self.pair.receiver
-        return Reading(receiver.model, receiver.tokenizer, ids, mask, read.cache, answers, response)
+        """Tokens of request or prompt, whichever are more, and the longest message."""
+        request = self._sharer.length(prompting.asked_for_message(question))
+        empty = self._receiver.length(prompting.told(question, ""))
+        return max(request, empty) + MESSAGE_TOKENS
 
 
 def text_hash(text: str) -> str:

@@ -12,11 +12,17 @@ from typing import Any
 import pandas as pd
 from lm_eval.evaluator import evaluate
 
-from c2c.evaluation import schema
+from c2c.errors import RefusedError
+from c2c.evaluation import prompting, schema
 from c2c.evaluation.answering import Answer, Question
-from c2c.evaluation.methods import METHODS, Method, OneModel, Routing
+from c2c.evaluation.batches import check_budget
+from c2c.evaluation.method import TOKEN_BUDGET, Method
+from c2c.evaluation.methods import METHODS, OneModel
 from c2c.evaluation.pair_run import PairRun, note_contract
 from c2c.evaluation.reading import text_hash
+from c2c.evaluation.router import Router
+from c2c.evaluation.routing import HalfRouting, Routing, TrainedRouting
+from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.store import AnswerStore
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.pair import Pair, load_pair
@@ -28,26 +34,38 @@ class GenerationRun(PairRun):
     """What one call of ``c2c generate`` answers.
 
     Args:
-        batch_size: Questions a batch.
+        token_budget: Tokens of a batch: rows times the longest, pads and answers included.
         limit: Only the first questions of each benchmark; 0 for all.
+        router: Folder of a trained router, for the method routing_trained.
+
+    Raises:
+        RefusedError: If the budget is too small, the router is missing, or `PairRun` is refused.
     """
 
-    batch_size: int = 16
+    token_budget: int = TOKEN_BUDGET
     limit: int = 0
+    router: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_budget(self.token_budget)
+        if "routing_trained" in self.methods and not self.router:
+            raise RefusedError("routing_trained needs a router", "no --router", "Pass the folder of c2c train-router")
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
         files = [*self.benchmarks.values(), *(self.tasks / f"{name}.yaml" for name in self.benchmarks)]
-        files += [Path(self.receiver), Path(self.sharer), *([Path(self.fuser)] if self.fuser else [])]
+        files += [Path(self.receiver), Path(self.sharer), *(Path(each) for each in (self.fuser, self.router) if each)]
         hashes = [file_hash(path) if path.exists() else str(path) for path in files]
-        arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.batch_size, self.limit]
-        arguments += [*self.accept_difference]
+        arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.token_budget]
+        arguments += [self.limit, self.prompts, *self.accept_difference]
         return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]
 
 
 def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> dict[str, Method]:
     """The methods of a run, in order; the router uses the answers of the single models where those run too."""
-    options: dict[str, Any] = {"batch_size": run.batch_size, "store": store}
+    options: dict[str, Any] = {"token_budget": run.token_budget, "store": store}
+    memory = SharerMemory(pair.sharer)
     single = {
         "receiver": OneModel(pair.receiver, "receiver", **options),
         "sharer": OneModel(pair.sharer, "sharer", **options),
@@ -58,8 +76,11 @@ def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> 
             built[name] = single[name]
         elif name == "routing":
             built[name] = Routing(single["receiver"], single["sharer"])
+        elif name == "routing_trained":
+            built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
         else:
-            built[name] = METHODS[name](pair, fuser=run.fuser, accept=run.accept_difference, **options)
+            fused: dict[str, Any] = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
+            built[name] = METHODS[name](pair, **fused, **options)
     return built
 
 
@@ -78,10 +99,11 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     """
     tasks = load_tasks(run.tasks, run.benchmarks)
     pair = load_pair(run.receiver, run.sharer)
+    prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     store = AnswerStore(run.output.with_name(f".{run.output.stem}.{run.fingerprint()}"))
     rows: list[dict[str, Any]] = []
     for name, method in build_methods(run, pair, store).items():
-        asked = _ask(method, tasks, run.limit)
+        asked = _ask(method, tasks, run)
         note_contract(method.reader, notes)
         rows += [_row(run, pair, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
@@ -95,22 +117,23 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     return frame
 
 
-def _ask(method: Method, tasks: dict[str, Any], limit: int) -> dict[tuple[str, int], Question]:
+def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
     """Run one method through lm-eval; returns the questions it was asked."""
     asked: dict[tuple[str, int], Question] = {}
 
     def remember(request: Any) -> Question:
         key = (request.task_name, int(request.doc_id))
         if key not in asked:
-            asked[key] = describe(tasks["tasks"][request.task_name], request)
+            asked[key] = describe(tasks["tasks"][request.task_name], request, run.prompts)
         return asked[key]
 
     method.describe = remember
-    if isinstance(method, Routing):
+    if isinstance(method, HalfRouting):
         method.receiver.describe = method.sharer.describe = remember
     for task in tasks["tasks"].values():
         task.override_metric(metric_name="bypass")
-    evaluate(method, tasks, limit=limit or None, bootstrap_iters=0)
+    chat = run.prompts == "chat"
+    evaluate(method, tasks, limit=run.limit or None, bootstrap_iters=0, apply_chat_template=chat)
     return asked
 
 
@@ -120,7 +143,7 @@ def _row(
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
     answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
-    if method != "routing":
+    if not method.startswith("routing"):
         answered["confidence"] = None
     return {
         **answered,

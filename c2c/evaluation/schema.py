@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
 
-METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged", "c2c_zeroed")
+METHODS = ("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed")
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 SCORINGS = ("exact", "likelihood", "letter")
+PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 
 Columns = dict[str, tuple[pa.DataType, str]]
@@ -29,6 +30,7 @@ _RUN: Columns = {
     "sharer": (pa.string(), "id of the Sharer; always filled"),
     "recipe": (pa.string(), "how the fuser was trained; empty for a method without a fuser"),
     "alignment": (pa.string(), "token alignment of the fuser; empty for a method without a fuser"),
+    "prompts": (pa.string(), "plain text, or chat: messages in each model's own template; one of PROMPTS"),
     "method": (pa.string(), "what answered: one of METHODS"),
     "seed": (pa.int64(), "training seed of the fuser; null for a method without a fuser"),
     "benchmark": (pa.string(), "id of the benchmark"),
@@ -49,8 +51,8 @@ RECORD_COLUMNS: Columns = {
     "output_ids": (pa.list_(pa.int64()), "generated token ids; null where nothing was generated"),
     "message": (pa.string(), "what the Sharer wrote to the Receiver; method t2t only"),
     "sharer_question_id": (pa.string(), "whose question the Sharer read; null where it read none"),
-    "routed_to": (pa.string(), "receiver or sharer; method routing only"),
-    "confidence": (pa.float64(), "the Receiver's confidence that the router used; method routing only"),
+    "routed_to": (pa.string(), "receiver or sharer; methods routing and routing_trained only"),
+    "confidence": (pa.float64(), "the Receiver's confidence; in routing_trained the Sharer's chance; routing only"),
     "tokens_in": (pa.int64(), "tokens that the answering model read"),
     "tokens_out": (pa.int64(), "tokens that the answering model wrote"),
     "sharer_tokens_in": (pa.int64(), "tokens that the Sharer read beside that"),
@@ -79,6 +81,9 @@ LATENCY_COLUMNS: Columns = {
 def _schema(columns: Columns) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()])
 
+
+ADDED = {"prompts": "plain"}
+"""What columns mean in records that were written before there were such columns."""
 
 RECORD_SCHEMA = _schema(RECORD_COLUMNS)
 LATENCY_SCHEMA = _schema(LATENCY_COLUMNS)
@@ -146,5 +151,7 @@ def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     table = pq.read_table(path)
+    for name in ADDED.keys() & set(schema.names) - set(table.column_names):
+        table = table.append_column(schema.field(name), pa.array([ADDED[name]] * len(table), schema.field(name).type))
     check_columns(table.column_names, schema, where=f"Records in {path}")
     return table.select(schema.names).cast(schema)

@@ -14,6 +14,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from c2c.errors import RefusedError, check_choice
+from c2c.evaluation import prompting
 from c2c.evaluation.answering import Question
 from c2c.evaluation.schema import SCORINGS
 
@@ -66,8 +67,35 @@ def gold_of(task: Task, doc: dict[str, Any]) -> str:
     return str(task.doc_to_choice(doc)[target]) if isinstance(target, int) else str(target)
 
 
-def describe(task: Task, request: Instance) -> Question:
-    """The question behind one of lm-eval's requests, with the T2T prompts of its task file."""
+def questions_of(task: Task, prompts: str = "plain", limit: int | None = None) -> list[Question]:
+    """The questions of a task without its options, the first `limit` of them.
+
+    Args:
+        task: Of `load_tasks`.
+        prompts: ``plain`` or ``chat``.
+        limit: All if None.
+    """
+    chat = prompts == "chat"
+    render = _as_text if chat else None
+    task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=render)
+    asked: dict[int, Question] = {}
+    for request in task.instances:
+        asked.setdefault(int(request.doc_id or 0), describe(task, request, prompts))
+    return list(asked.values())
+
+
+def _as_text(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    return prompting.as_text(messages)
+
+
+def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
+    """The question behind one of lm-eval's requests, with the T2T prompts of its task file.
+
+    Args:
+        task: The request's.
+        request: In chats its text is that of `prompting.as_text`.
+        prompts: ``plain`` or ``chat``.
+    """
     doc, metadata = dict(request.doc), task.config.metadata
     question = Question(
         benchmark=task.config.task,
@@ -83,4 +111,4 @@ def describe(task: Task, request: Instance) -> Question:
         stops = settings.get("until") or []
         question.stops = tuple([stops] if isinstance(stops, str) else stops)
         question.max_new_tokens = int(settings.get("max_gen_toks", question.max_new_tokens))
-    return question
+    return prompting.in_chat(question, question.prompt) if prompts == "chat" else question

@@ -96,9 +96,9 @@ def questions(benchmark_files) -> dict[str, list[Question]]:
     return found
 
 
-def ask(method: Method, questions: list[Question], batch_size: int) -> list[Answer]:
+def ask(method: Method, questions: list[Question], token_budget: int) -> list[Answer]:
     """A method's answers to questions that it has not seen, none of which fails."""
-    method.batch_size, method.answers = batch_size, {}
+    method.token_budget, method.answers = token_budget, {}
     answers = method.answer(questions)
     assert all(answer.error is None for answer in answers), answers[0].error
     return answers

@@ -33,14 +33,14 @@ def short_messages(monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_of_free_answers_equals_one_by_one_token_for_token(methods, questions, name) -> None:
-    batched, single = (ask(methods[name], questions["free"], size) for size in (8, 1))
+    batched, single = (ask(methods[name], questions["free"], size) for size in (10_000, 1))
     assert [answer.output_ids for answer in batched] == [answer.output_ids for answer in single]
     assert [answer.message for answer in batched] == [answer.message for answer in single]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_of_likelihoods_equals_one_by_one(methods, questions, name) -> None:
-    batched, single = (ask(methods[name], questions["choice"], size) for size in (8, 1))
+    batched, single = (ask(methods[name], questions["choice"], size) for size in (10_000, 1))
     for one, other in zip(batched, single, strict=True):
         assert one.choice_scores == pytest.approx(other.choice_scores, abs=1e-4)
 
@@ -58,7 +58,7 @@ def test_a_likelihood_is_the_models_own_log_probability(pair, methods, questions
 
 def test_the_fused_answer_depends_on_what_the_sharer_reads(methods, questions) -> None:
     scores = {
-        name: [score for answer in ask(methods[name], questions["choice"], 8) for score in answer.choice_scores]
+        name: [score for answer in ask(methods[name], questions["choice"], 10_000) for score in answer.choice_scores]
         for name in ("receiver", "c2c", "c2c_deranged", "c2c_zeroed")
     }
     for one in scores:
@@ -68,11 +68,11 @@ def test_the_fused_answer_depends_on_what_the_sharer_reads(methods, questions) -
 
 def test_records_say_whose_question_the_sharer_read(methods, questions) -> None:
     own = [question.doc["id"] for question in questions["free"]]
-    assert [answer.sharer_question_id for answer in ask(methods["c2c"], questions["free"], 4)] == own
-    deranged = [answer.sharer_question_id for answer in ask(methods["c2c_deranged"], questions["free"], 4)]
+    assert [answer.sharer_question_id for answer in ask(methods["c2c"], questions["free"], 10_000)] == own
+    deranged = [answer.sharer_question_id for answer in ask(methods["c2c_deranged"], questions["free"], 10_000)]
     assert sorted(deranged) == sorted(own)
     assert all(here != there for here, there in zip(own, deranged, strict=True))
-    assert all(a.sharer_question_id is None for a in ask(methods["c2c_zeroed"], questions["free"], 4))
+    assert all(a.sharer_question_id is None for a in ask(methods["c2c_zeroed"], questions["free"], 10_000))
 
 
 def test_the_zeroed_control_does_not_run_the_sharer(pair, methods, questions, monkeypatch) -> None:
@@ -81,14 +81,14 @@ def test_the_zeroed_control_does_not_run_the_sharer(pair, methods, questions, mo
 
     monkeypatch.setattr(pair.sharer.model, "forward", refuse)
     monkeypatch.setattr(pair.sharer.model.base_model, "forward", refuse)
-    ask(methods["c2c_zeroed"], questions["free"], 4)
+    ask(methods["c2c_zeroed"], questions["free"], 10_000)
     with pytest.raises(AssertionError):
-        ask(methods["c2c"], questions["free"], 4)
+        ask(methods["c2c"], questions["free"], 10_000)
 
 
 def test_the_router_sends_the_half_of_which_the_receiver_is_least_sure(methods, questions) -> None:
     receiver, sharer = methods["receiver"], methods["sharer"]
-    routed = ask(Routing(receiver, sharer), questions["free"], 4)
+    routed = ask(Routing(receiver, sharer), questions["free"], 10_000)
     sent = [answer.confidence for answer in routed if answer.routed_to == "sharer"]
     kept = [answer.confidence for answer in routed if answer.routed_to == "receiver"]
     assert len(sent) == len(kept) == 4
@@ -99,7 +99,7 @@ def test_the_router_sends_the_half_of_which_the_receiver_is_least_sure(methods, 
 
 
 def test_the_receiver_reads_the_sharers_message_before_the_prompt(methods, questions) -> None:
-    for question, answer in zip(questions["free"], ask(methods["t2t"], questions["free"], 4), strict=True):
+    for question, answer in zip(questions["free"], ask(methods["t2t"], questions["free"], 10_000), strict=True):
         assert answer.prompt_read == f"{answer.message} {question.prompt}"
         assert answer.sharer_tokens_out > 0
 
@@ -121,6 +121,16 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(methods, questions) -
     assert len(stopped.output_ids) < len(plain[0].output_ids)
 
 
+def test_rows_that_stop_early_have_no_more_tokens_in_a_batch_than_alone(methods, questions) -> None:
+    text = ask(methods["receiver"], questions["free"], 1)[0].output_text
+    asked = [replace(question, stops=(text.split()[1],)) for question in questions["free"]]
+    batched, single = (ask(methods["receiver"], asked, budget) for budget in (10_000, 1))
+    assert len(batched[0].output_ids) < asked[0].max_new_tokens
+    for one, other in zip(batched, single, strict=True):
+        assert (one.output_ids, one.tokens_out) == (other.output_ids, other.tokens_out)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
 def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmark_files, tmp_path) -> None:
     for loaded in (pair.receiver, pair.sharer):
         loaded.model.save_pretrained(tmp_path / loaded.name)
@@ -133,7 +143,7 @@ def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmar
     }  # fmt: skip
     for name, given in arguments.items():
         loaded = load_tasks(tasks, {"choice": files["choice"]})
-        method = get_model(name).create_from_arg_obj(given, {"batch_size": 4, "device": None})
+        method = get_model(name).create_from_arg_obj(given, {"token_budget": 400, "device": None})
         results = evaluate(method, loaded, bootstrap_iters=0)
         assert results["n-samples"]["choice"]["effective"] == 8
         assert 0 <= results["results"]["choice"]["acc,none"] <= 1

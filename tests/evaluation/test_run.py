@@ -14,6 +14,8 @@ from c2c.evaluation.run import GenerationRun, generate
 from c2c.evaluation.schema import METHODS, read_records
 from c2c.evaluation.scoring import score_records
 
+UNTRAINED = [name for name in METHODS if name != "routing_trained"]
+
 
 @pytest.fixture
 def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
@@ -23,8 +25,8 @@ def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     return GenerationRun(
         scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
-        methods=METHODS, tasks=tasks, benchmarks=files, output=tmp_path / "records.parquet", fuser=fuser,
-        recipe="c2c", alignment="span", seed=0, batch_size=3,
+        methods=UNTRAINED, tasks=tasks, benchmarks=files, output=tmp_path / "records.parquet", fuser=fuser,
+        recipe="c2c", alignment="span", seed=0, token_budget=100,
     )  # fmt: skip
 
 
@@ -90,6 +92,26 @@ def test_a_limit_takes_the_first_questions(run) -> None:
     assert sorted(records.question_id.unique()) == ["q0", "q1"]
 
 
+def test_chats_are_refused_before_any_question_where_a_model_has_no_template(run) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(RefusedError, match="--prompts plain"):
+        generate(replace(run, prompts="chat"))
+    assert not run.output.exists()
+
+
+def test_records_of_before_there_were_chats_are_read_as_plain_ones(run, tmp_path) -> None:
+    from dataclasses import replace
+
+    import pyarrow.parquet as pq
+
+    records = generate(replace(run, limit=1, methods=("receiver",)))
+    assert set(records.prompts) == {"plain"}
+    table = pq.read_table(run.output)
+    pq.write_table(table.drop_columns(["prompts"]), tmp_path / "old.parquet")
+    assert same_but_for_times(read_records([tmp_path / "old.parquet"]), records)
+
+
 def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> None:
     from dataclasses import replace
 
@@ -105,6 +127,9 @@ def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> Non
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
+        ({"prompts": "chats"}, "Did you mean 'chat'"),
+        ({"token_budget": 0}, "token budget must be at least 1"),
+        ({"methods": ("routing_trained",)}, "needs a router"),
         ({"methods": ("c2cc",)}, "Did you mean 'c2c'"),
         ({"fuser": ""}, "needs a trained fuser"),
         ({"accept_difference": ["receiver.ropes"]}, "Did you mean 'receiver.rope'"),

@@ -63,6 +63,34 @@ def recipe_of(wildcards):
     return settings.recipes[wildcards.recipe]
 
 
+def prompts_of(wildcards):
+    """Whether a pair is asked in plain text or in chats."""
+    return settings.pairs[wildcards.pair]["prompts"]
+
+
+def router_files(wildcards):
+    """The trained router of a pair, where routing_trained is among the baselines."""
+    if "routing_trained" not in config["baselines"]:
+        return []
+    return [f"<results>/routers/{wildcards.pair}/{name}" for name in ("router.safetensors", "router.json")]
+
+
+def router_flag(wildcards, input):
+    """The folder of the trained router as a flag, where there is one."""
+    return f"--router {os.path.dirname(input.router[0])}" if input.router else ""
+
+
+def router_questions(wildcards):
+    """Training questions that a router learns from."""
+    return collect("<results>/data/router/{benchmark}.jsonl", benchmark=config["router"]["benchmarks"])
+
+
+def router_benchmark_flags(wildcards, input):
+    """Those questions as the command line takes them: ID=FILE."""
+    named = zip(config["router"]["benchmarks"], input.questions, strict=True)
+    return " ".join(f"{benchmark}={path}" for benchmark, path in named)
+
+
 def answering_memory(wildcards):
     """Memory of a job that runs both models, in MB."""
     return settings.memory_mb(wildcards.pair)

@@ -7,6 +7,7 @@ rule generate_baselines:
         sharer=sharer_manifest,
         questions=benchmark_files,
         tasks=task_files,
+        router=router_files,
     output:
         records="<results>/records/{pair}/baselines.parquet",
         provenance="<results>/records/{pair}/baselines.parquet.provenance.json",
@@ -26,13 +27,15 @@ rule generate_baselines:
         scale=config["scale"],
         methods=" ".join(config["baselines"]),
         benchmarks=benchmark_flags,
+        prompts=prompts_of,
+        router=router_flag,
         settings=flags(settings.generation),
     message:
         "Answering with the single models of {wildcards.pair}, text to text, and routing; progress: tail -f {log}"
     shell:
         "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --methods {params.methods} --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings}"
-        " --output {output.records} >> {log} 2>&1"
+        " --methods {params.methods} --prompts {params.prompts} {params.router} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
 
 
 rule generate_fused:
@@ -64,6 +67,7 @@ rule generate_fused:
         folder=subpath(input.fuser, parent=True),
         methods=lambda wildcards: recipe_of(wildcards)["methods"],
         benchmarks=benchmark_flags,
+        prompts=prompts_of,
         settings=flags(settings.generation),
     message:
         "Answering with the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
@@ -71,5 +75,5 @@ rule generate_fused:
     shell:
         "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
         " --fuser {params.folder} --recipe {wildcards.recipe} --alignment {wildcards.alignment} --seed {wildcards.seed}"
-        " --methods {params.methods} --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings}"
-        " --output {output.records} >> {log} 2>&1"
+        " --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"

@@ -29,12 +29,13 @@ rule measure_latency:
         fuser=lambda wildcards: settings.latency_flags(wildcards.pair),
         methods=" ".join(config["latency"]["methods"]),
         benchmark=config["latency"]["benchmark"],
+        prompts=prompts_of,
         settings=flags({key: config["latency"][key] for key in ("questions", "repeats", "threads")}),
     message:
         "Timing {wildcards.pair} with nothing beside it: {params.methods}"
     shell:
         "c2c latency --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {params.folder} {params.fuser} --methods {params.methods} --tasks benchmarks/tasks"
+        " --fuser {params.folder} {params.fuser} --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
         " --benchmarks {params.benchmark}={input.questions} {params.settings} --output {output.records} > {log} 2>&1"
 
 

@@ -1,0 +1,124 @@
+"""How much faster batches are than one question at a time, on a real pair, with the same answers.
+
+    python -m benchmarks.speed.batches --receiver MODEL --sharer MODEL --tasks benchmarks/tasks --benchmarks ID=FILE
+
+The Fusers are untrained with open gates: the time does not depend on what they have learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from c2c.alignment.chat import ChatAligner
+from c2c.evaluation.answering import Answer, Question
+from c2c.evaluation.fused import Fused
+from c2c.evaluation.method import Method
+from c2c.evaluation.reading import Alone, Reader, TextToText
+from c2c.evaluation.schema import PROMPTS
+from c2c.evaluation.tasks import load_tasks, questions_of
+from c2c.fuser.stack import FuserStack
+from c2c.pair import Pair, load_pair
+from c2c.provenance import stamp, write_atomically
+from c2c.rosetta import RosettaModel
+
+METHODS = ("receiver", "sharer", "t2t", "c2c")
+WARM_UP = 2
+
+
+def reader_of(name: str, pair: Pair, hidden_dim: int) -> Reader:
+    """What a method reads, with untrained Fusers whose gates are open."""
+    if name == "t2t":
+        return TextToText(pair)
+    if name != "c2c":
+        return Alone(getattr(pair, name), private=name == "sharer")
+    torch.manual_seed(0)
+    sizes = {"hidden_dim": hidden_dim, "intermediate_dim": hidden_dim}
+    stack = FuserStack.between(pair.sharer.model.config, pair.receiver.model.config, **sizes)
+    stack.force_gates(True)
+    model = RosettaModel.of_stacks(pair.receiver.model, [pair.sharer.model], [stack])
+    return Fused(pair, model.eval(), ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer))
+
+
+def measure(name: str, reader: Reader, questions: Sequence[Question], token_budget: int) -> dict[str, Any]:
+    """Seconds of all questions in batches and one by one, and whether the answers are the same."""
+    seconds, answers = {}, {}
+    for how, budget in (("batched", token_budget), ("single", 1)):
+        Method(name, reader, budget).answer(questions[:WARM_UP])
+        method, started = Method(name, reader, budget), time.perf_counter()
+        answers[how] = method.answer(questions)
+        seconds[how] = time.perf_counter() - started
+    alike = sum(same(one, other) for one, other in zip(answers["batched"], answers["single"], strict=True))
+    return {
+        "questions": len(questions),
+        "same_answers": alike,
+        "tokens_out": sum(answer.tokens_out for answer in answers["single"]),
+        "batched_s": round(seconds["batched"], 2),
+        "single_s": round(seconds["single"], 2),
+        "ratio": round(seconds["single"] / seconds["batched"], 2),
+    }
+
+
+def same(one: Answer, other: Answer, tolerance: float = 1e-3) -> bool:
+    """The same tokens and message, or the same likelihoods within a tolerance in nats."""
+    if one.error or other.error:
+        return False
+    if one.choice_scores is None or other.choice_scores is None:
+        return (one.output_ids, one.message) == (other.output_ids, other.message)
+    return all(abs(a - b) <= tolerance for a, b in zip(one.choice_scores, other.choice_scores, strict=True))
+
+
+def asked(task: Any, prompts: str, limit: int) -> list[Question]:
+    """The first questions of a task, with their options where it gives some."""
+    questions = questions_of(task, prompts, limit or None)
+    if task.OUTPUT_TYPE == "multiple_choice":
+        for question in questions:
+            delimiter = task.config.target_delimiter
+            question.options = tuple(f"{delimiter}{option}" for option in task.doc_to_choice(question.doc))
+    return questions
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and write a JSON file if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--receiver", required=True)
+    parser.add_argument("--sharer", required=True)
+    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files")
+    parser.add_argument("--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions")
+    parser.add_argument("--methods", nargs="+", default=["receiver", "c2c"], choices=METHODS)
+    parser.add_argument("--prompts", choices=PROMPTS, default="plain")
+    parser.add_argument("--limit", type=int, default=32, help="first questions of each benchmark")
+    parser.add_argument("--max-new-tokens", type=int, default=0, help="of a free answer; 0 leaves it to the task")
+    parser.add_argument("--token-budget", type=int, default=4096)
+    parser.add_argument("--hidden-dim", type=int, default=256, help="of the Fusers")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves it to torch")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    given = parser.parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    files = {name: Path(path) for name, _, path in (each.partition("=") for each in given.benchmarks)}
+    tasks: Mapping[str, Any] = load_tasks(given.tasks, files)["tasks"]
+    pair = load_pair(given.receiver, given.sharer)
+    found: dict[str, dict[str, Any]] = {}
+    for name in given.methods:
+        reader = reader_of(name, pair, given.hidden_dim)
+        for benchmark, task in tasks.items():
+            questions = asked(task, given.prompts, given.limit)
+            for question in questions:
+                question.max_new_tokens = given.max_new_tokens or question.max_new_tokens
+            found.setdefault(benchmark, {})[name] = measure(name, reader, questions, given.token_budget)
+            print(benchmark, name, json.dumps(found[benchmark][name]), flush=True)
+    if given.output:
+        settings = {name: value for name, value in vars(given).items() if name not in ("tasks", "output")}
+        with stamp(given.output, inputs=list(files.values()), settings=settings):
+            write_atomically(given.output, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Batches of questions: sorted by length, and no larger than a budget of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from c2c.errors import RefusedError
+
+Item = TypeVar("Item")
+
+
+def check_budget(token_budget: int) -> int:
+    """Return the budget if it is one.
+
+    Raises:
+        RefusedError: If it is below 1.
+    """
+    if token_budget < 1:
+        raise RefusedError("A token budget must be at least 1", token_budget, "Give a batch some 4096 tokens")
+    return token_budget
+
+
+def batches_of(
+    items: Sequence[Item], lengths: Sequence[int], token_budget: int, rows: Sequence[int] | None = None
+) -> list[list[Item]]:
+    """Batches, the longest items first, in which rows times the longest row stay within the budget.
+
+    An item beyond the budget is a batch of its own. Batches depend on nothing but the arguments, and those that remain
+    of a longer list of batches are the same.
+
+    Args:
+        items: What is batched.
+        lengths: Tokens of each.
+        token_budget: Tokens of a batch, pads included.
+        rows: Rows that each item takes; one if None.
+    """
+    check_budget(token_budget)
+    taken = [1] * len(items) if rows is None else rows
+    batches: list[list[Item]] = []
+    width = filled = 0
+    for place in sorted(range(len(items)), key=lambda place: (-lengths[place], place)):
+        if batches and (filled + taken[place]) * width <= token_budget:
+            batches[-1].append(items[place])
+            filled += taken[place]
+        else:
+            batches.append([items[place]])
+            width, filled = lengths[place], taken[place]
+    return batches

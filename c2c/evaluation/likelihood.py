@@ -1,0 +1,138 @@
+"""The likelihood of given options after what a model has read, with as little work as they need.
+
+The prompt is read once a question. Its last position gives the first token of every option, so options of one token
+need no more than that; of longer ones only the tokens after the first are run, on rows that repeat the cache. The
+vocabulary's logits are computed at the positions that are looked at, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+
+from c2c import kv_cache
+
+if TYPE_CHECKING:
+    from c2c.evaluation.answering import Answer, Question, Reading
+
+AT_ONCE = 64
+"""Positions whose logits are turned into probabilities at a time: a vocabulary may have 150,000 tokens."""
+
+
+def option_tokens(
+    tokenizer: PreTrainedTokenizerBase, text: str, options: Sequence[str], *, special: bool
+) -> list[list[int]]:
+    """Tokens of each option after `text`: what the whole has beyond the text's own, as lm-eval counts them.
+
+    Args:
+        tokenizer: Of the answering model.
+        text: What it has read.
+        options: Continuations.
+        special: Whether `text` was tokenised with special tokens.
+    """
+    read = len(tokenizer(text, add_special_tokens=special)["input_ids"])
+    wholes = tokenizer([text + option for option in options], add_special_tokens=special)["input_ids"]
+    alone = [tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
+    return [whole[read:] or own for whole, own in zip(wholes, alone, strict=True)]
+
+
+@torch.no_grad()
+def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
+    """Score each option of each question: the sum of its tokens' log-probabilities after the prompt, in nats."""
+    options = [
+        option_tokens(reading.tokenizer, answer.prompt_read, question.options, special=reading.special)
+        for answer, question in zip(reading.answers, questions, strict=True)
+    ]
+    device = reading.input_ids.device
+    rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
+    flat = [ids for each in options for ids in each]
+    state = _State(reading)
+    logits = state.read_on(reading.input_ids if state.unread else reading.input_ids[:, -1:], reading.attention_mask)
+    sums = log_probability(logits, rows, torch.tensor([ids[0] for ids in flat], device=device)).double()
+    longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
+    if longer:
+        sums[longer] += _rest(state.of_rows(rows[longer]), [flat[number] for number in longer]).double()
+    scores = iter(sums.tolist())
+    for answer, each in zip(reading.answers, options, strict=True):
+        answer.choice_scores, answer.choice_tokens = [next(scores) for _ in each], [len(ids) for ids in each]
+        answer.tokens_out = sum(answer.choice_tokens)
+        answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
+    return reading.answers
+
+
+def _rest(state: _State, options: Sequence[Sequence[int]]) -> Tensor:
+    """Sum of the log-probabilities of each option's tokens after the first, ``(rows,)``."""
+    width = max(len(ids) for ids in options) - 1
+    device = state.mask.device
+
+    def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device)
+
+    written = padded([[1] * (len(ids) - 1) for ids in options])
+    targets, places = padded([ids[1:] for ids in options]), written.bool()
+    logits = state.read_on(padded([ids[:-1] for ids in options]), torch.cat([state.mask, written], dim=1), places)
+    scores = torch.zeros(targets.shape, device=device)
+    scores[places] = log_probability(logits, torch.arange(len(logits), device=device), targets[places])
+    return scores.sum(-1)
+
+
+def log_probability(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probability of a token each, ``(n,)`` float32, in the `rows` ``(n,)`` of logits ``(K, V)``."""
+    sizes = torch.cat([part.float().logsumexp(-1) for part in logits.split(AT_ONCE)])
+    return logits[rows, tokens].float() - sizes[rows]
+
+
+class _State:
+    """What a model has read of a batch, and what reads on: a cache, or one whose new tokens are fused too."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.model, self.mask, self.response = reading.model, reading.attention_mask, reading.response
+        self.unread = reading.cache is None and reading.response is None
+        self.cache: Cache | None = kv_cache.empty_cache(self.model.config) if self.unread else reading.cache
+
+    def read_on(self, ids: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
+        """Read new tokens; logits ``(K, V)`` at `places` ``(B, n)`` of them, in the last column if None."""
+        if places is None:
+            places = torch.zeros_like(ids, dtype=torch.bool)
+            places[:, -1] = True
+        positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
+        if self.response is not None:
+            self.response.lay_down(ids, mask, positions)
+            self.cache = self.response.cache
+        with logits_only_at(self.model, places):
+            output = self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, cache=self.cache, use_cache=True
+            )
+        self.mask = mask
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def of_rows(self, rows: Tensor) -> _State:
+        """The same state for rows ``(B',)`` of its batch."""
+        other: _State = _State.__new__(_State)
+        other.model, other.mask, other.unread, other.cache = self.model, self.mask[rows], False, None
+        other.response = None if self.response is None else self.response.of_rows(rows)
+        if self.response is None:
+            assert self.cache is not None
+            other.cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
+        return other
+
+
+@contextmanager
+def logits_only_at(model: PreTrainedModel, places: Tensor) -> Iterator[None]:
+    """Inside, the model's head sees hidden states ``(1, K, hidden)`` at the K `places` of ``(B, n)``, row by row."""
+
+    def before(module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (arguments[0][places.to(arguments[0].device)][None],)
+
+    head: Any = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(before)
+    try:
+        yield
+    finally:
+        handle.remove()

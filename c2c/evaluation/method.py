@@ -1,0 +1,180 @@
+"""A method as a model that lm-eval knows: it answers questions in length-sorted, left-padded batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from tqdm import tqdm
+
+from c2c.errors import RefusedError
+from c2c.evaluation import prompting
+from c2c.evaluation.answering import Answer, Question, Reading, write
+from c2c.evaluation.batches import batches_of, check_budget
+from c2c.evaluation.likelihood import option_tokens, weigh
+from c2c.evaluation.reading import Reader
+from c2c.evaluation.store import AnswerStore
+
+TOKEN_BUDGET = 4096
+
+
+class Method(LM):
+    """Answers lm-eval's requests question by question, in length-sorted left-padded batches.
+
+    Args:
+        name: Of the method, as records carry it.
+        reader: What the answering model reads.
+        token_budget: Tokens of a batch: rows times the longest, pads and answers included. Answers do not depend on it.
+        store: Keeps each answer, so that an interrupted run goes on where it stopped; None keeps nothing.
+    """
+
+    def __init__(
+        self, name: str, reader: Reader, token_budget: int | str = TOKEN_BUDGET, store: AnswerStore | None = None
+    ) -> None:
+        super().__init__()
+        self.name, self.reader, self.store = name, reader, store
+        self.token_budget = check_budget(int(token_budget))
+        self.answers: dict[tuple[str, int], Answer] = {}
+        self.describe: Callable[[Instance], Question] = self._describe
+        self._chats: set[str] = set()
+        self._asked: dict[tuple[str, int], Question] = {}
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Names the models whose chat templates are used; lm-eval asks for it."""
+        return "__".join(loaded.name.replace("/", "__") for loaded in self.reader.models)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The messages as JSON: each model that reads them renders its own template, with thinking off.
+
+        Raises:
+            RefusedError: If a model has no chat template.
+        """
+        prompting.check_prompts("chat", self.reader.models)
+        text = prompting.as_text(chat_history)
+        self._chats.add(text)
+        return text
+
+    def _describe(self, request: Instance) -> Question:
+        question = describe_plainly(request)
+        return prompting.in_chat(question, question.prompt) if question.prompt in self._chats else question
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Free answers, greedy, in the order of the requests."""
+        questions = [self.describe(request) for request in requests]
+        return [answer.output_text or "" for answer in self.answer(questions)]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of each request's continuation; whether it is the greedy one is not computed: False."""
+        grouped: dict[tuple[str, int], Question] = {}
+        places: list[tuple[tuple[str, int], int]] = []
+        for request in requests:
+            question = self.describe(request)
+            key = (question.benchmark, question.number)
+            known = grouped.setdefault(key, replace(question, options=()))
+            places.append((key, len(known.options)))
+            known.options += (request.args[1],)
+        answers = dict(zip(grouped, self.answer(list(grouped.values())), strict=True))
+        return [(_score(answers[key], at), False) for key, at in places]
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Not offered: fusing needs a prompt, and a rolling likelihood has none.
+
+        Raises:
+            RefusedError: Always.
+        """
+        raise RefusedError("A task must give a prompt", "loglikelihood_rolling", "Use a task that asks questions")
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions of any number of benchmarks, in their order; a question that fails has an error instead."""
+        for benchmark in dict.fromkeys(question.benchmark for question in questions):
+            self._answer_benchmark([question for question in questions if question.benchmark == benchmark])
+        return [self.answers[question.benchmark, question.number] for question in questions]
+
+    def _answer_benchmark(self, questions: Sequence[Question]) -> None:
+        open_questions = []
+        for question in questions:
+            known = self._known(question)
+            if known is None:
+                open_questions.append(question)
+            else:
+                self._note(question, known)
+        if not open_questions:
+            return
+        self.reader.prepare(questions, self.token_budget)
+        with tqdm(total=len(open_questions), desc=f"{questions[0].benchmark} {self.name}", unit="question") as bar:
+            for batch in self._batches(open_questions):
+                self._keep(batch, self._answer_batch(batch))
+                bar.update(len(batch))
+
+    def _known(self, question: Question) -> Answer | None:
+        """The answer to the same question, from this run or from one that was cut off."""
+        key = (question.benchmark, question.number)
+        if key in self.answers and self._asked.get(key) == question:
+            return self.answers[key]
+        return self.store.get(self.name, question) if self.store else None
+
+    def _note(self, question: Question, answer: Answer) -> None:
+        key = (question.benchmark, question.number)
+        self.answers[key], self._asked[key] = answer, question
+
+    def _batches(self, questions: Sequence[Question]) -> list[list[Question]]:
+        """Within the budget; an option of several tokens is a row of its own."""
+        sizes = [self._size(question) for question in questions]
+        return batches_of(questions, [n for n, _ in sizes], self.token_budget, [rows for _, rows in sizes])
+
+    def _size(self, question: Question) -> tuple[int, int]:
+        """Tokens of the longest row, and rows."""
+        try:
+            length = self.reader.length(question)
+        except RefusedError:
+            return 0, 1
+        if not question.options:
+            return length + question.max_new_tokens, 1
+        tokenizer = self.reader.models[0].tokenizer
+        longest = max(map(len, option_tokens(tokenizer, "", question.options, special=False)))
+        return length + longest, len(question.options) if longest > 1 else 1
+
+    def _keep(self, batch: Sequence[Question], answers: Sequence[Answer]) -> None:
+        for question, answer in zip(batch, answers, strict=True):
+            self._note(question, answer)
+        if self.store:
+            self.store.put(self.name, batch, answers)
+
+    def _answer_batch(self, batch: Sequence[Question]) -> list[Answer]:
+        started = time.perf_counter()
+        try:
+            answers = self._respond(self.reader.read(batch), batch)
+        except Exception as error:
+            if len(batch) > 1:
+                return [self._answer_batch([question])[0] for question in batch]
+            return [Answer(error=f"{type(error).__name__}: {error}", prompt_read=batch[0].prompt)]
+        for answer in answers:
+            answer.time_s = (time.perf_counter() - started) / len(batch)
+        return answers
+
+    @staticmethod
+    def _respond(reading: Reading, batch: Sequence[Question]) -> list[Answer]:
+        return weigh(reading, batch) if batch[0].options else write(reading, batch)
+
+
+def _score(answer: Answer, option: int) -> float:
+    return float("-inf") if answer.choice_scores is None else answer.choice_scores[option]
+
+
+def describe_plainly(request: Instance) -> Question:
+    """A question from a request alone, for use through lm-eval's own evaluator."""
+    settings = request.args[1] if request.request_type == "generate_until" else {}
+    stops = settings.get("until", [])
+    return Question(
+        benchmark=request.task_name or "",
+        number=request.doc_id or 0,
+        doc={"id": str(request.doc_id), **(request.doc or {})},
+        prompt=request.args[0],
+        gold=str((request.doc or {}).get("answer", request.doc_id)),
+        stops=tuple([stops] if isinstance(stops, str) else stops),
+        max_new_tokens=int(settings.get("max_gen_toks", 64)),
+    )

@@ -1,0 +1,199 @@
+"""Chats: each model reads its own template, the user's words alone are fused; private text is the Sharer's alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from c2c.checkpoint import save_stack
+from c2c.errors import RefusedError
+from c2c.evaluation import prompting
+from c2c.evaluation.answering import Question
+from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.reading import Alone
+from c2c.fuser.stack import FuserStack
+from c2c.pair import LoadedModel, Pair
+from tests.evaluation.conftest import ask
+
+OPENING = "the answer is"
+PRIVATE = "zorvex likes mubilo"
+
+
+@pytest.fixture
+def chat_pair(tiny_model, chat_receiver, chat_sharer) -> Pair:
+    receiver = tiny_model("qwen3", vocab=len(chat_receiver))
+    sharer = tiny_model("llama", vocab=len(chat_sharer), layers=4, seed=1)
+    for model in (receiver, sharer):
+        model.config.max_position_embeddings = 512
+    return Pair(LoadedModel("receiver", receiver, chat_receiver), LoadedModel("sharer", sharer, chat_sharer))
+
+
+@pytest.fixture
+def chat_fuser(chat_pair, tmp_path) -> str:
+    torch.manual_seed(0)
+    configs = (chat_pair.sharer.model.config, chat_pair.receiver.model.config)
+    stack = FuserStack.between(*configs, hidden_dim=16, intermediate_dim=16)
+    for layer in stack.links:
+        for half in ("key", "value"):
+            stack.fuser_of(layer).gate_logit(half).data.fill_(1.0)
+            stack.fuser_of(layer).get_submodule(f"{half}_proj_out").weight.data.mul_(8)
+    lines = {"receiver": chat_pair.receiver.description, "sharer": chat_pair.sharer.description}
+    save_stack(stack, tmp_path / "fuser", **lines, about={"alignment": "span", "sharer_cache": "own"})
+    return str(tmp_path / "fuser")
+
+
+@pytest.fixture
+def chat_methods(chat_pair, chat_fuser) -> dict[str, Method]:
+    built = [
+        OneModel(chat_pair.receiver, "receiver"), OneModel(chat_pair.sharer, "sharer"), T2T(chat_pair),
+        C2C(chat_pair, fuser=chat_fuser), C2CDeranged(chat_pair, fuser=chat_fuser),
+        C2CZeroed(chat_pair, fuser=chat_fuser),
+    ]  # fmt: skip
+    return {method.name: method for method in built}
+
+
+@pytest.fixture(autouse=True)
+def short_messages(monkeypatch) -> None:
+    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+
+
+def chats(kind: str, private: str = "", opening: str = OPENING) -> list[Question]:
+    """Six questions of different lengths, with an opening of the answer if there is one."""
+    words = ["what", "is", "the", "color", "of", "home", "oslo", "athens", "red"]
+    found = []
+    for number in range(6):
+        asked = " ".join(words[(number + k) % len(words)] for k in range(3 + 2 * number)) + " ?"
+        messages = [{"role": "user", "content": asked}]
+        messages += [{"role": "assistant", "content": opening}] if opening else []
+        found.append(
+            Question(
+                benchmark=kind, number=number, doc={"id": f"q{number}", "question": asked, "private": private},
+                prompt=asked, gold=words[number], options=(" red", " blue athens", " the") if kind == "choice" else (),
+                max_new_tokens=6, message_prompt="say something about {{question}}", told_prompt="{{prompt}}",
+                messages=tuple(messages),
+            )
+        )  # fmt: skip
+    return found
+
+
+NAMES = ("receiver", "sharer", "t2t", "c2c", "c2c_deranged", "c2c_zeroed")
+
+
+@pytest.mark.parametrize("kind", ["free", "choice"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_of_chats_is_answered_as_one_by_one(chat_methods, name, kind) -> None:
+    batched, single = (ask(chat_methods[name], chats(kind), budget) for budget in (10_000, 1))
+    for one, other in zip(batched, single, strict=True):
+        assert (one.output_ids, one.message, one.sharer_question_id) == (
+            other.output_ids, other.message, other.sharer_question_id
+        )  # fmt: skip
+        if kind == "choice":
+            assert one.choice_scores == pytest.approx(other.choice_scores, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["free", "choice"])
+def test_routing_in_batches_is_routing_one_by_one(chat_methods, kind) -> None:
+    def routed(budget: int) -> list[tuple]:
+        for name in ("receiver", "sharer"):
+            chat_methods[name].token_budget, chat_methods[name].answers = budget, {}
+        answers = ask(Routing(chat_methods["receiver"], chat_methods["sharer"]), chats(kind), budget)
+        return [(answer.routed_to, answer.output_ids) for answer in answers]
+
+    assert routed(10_000) == routed(1)
+    assert [where for where, _ in routed(1)].count("sharer") == 3
+
+
+def test_each_model_reads_its_own_template_with_the_answer_opened(chat_methods, chat_pair) -> None:
+    question = chats("free")[0]
+    for name, start in (("receiver", "<|open|>user\n"), ("sharer", "[system] the user is home [/system][user] ")):
+        (answer,) = ask(chat_methods[name], [question], 1)
+        assert answer.prompt_read.startswith(start + question.prompt)
+        assert answer.prompt_read.endswith(f"{OPENING}")
+    (plain,) = ask(chat_methods["receiver"], [chats("free", opening="")[0]], 1)
+    assert plain.prompt_read.endswith("<|open|>assistant\n")
+
+
+@pytest.mark.parametrize("opening", ["", OPENING])
+def test_only_the_users_words_are_fused(chat_methods, chat_pair, opening) -> None:
+    for name in ("c2c", "c2c_deranged"):
+        reader, questions = chat_methods[name].reader, chats("free", opening=opening)
+        reader.prepare(questions, 1000)
+        for question in questions:
+            aligned, _ = reader.sharer_reads_of(question)
+            fused = [token for token, at in zip(aligned.receiver_ids, aligned.token_map, strict=False) if at >= 0]
+            assert chat_pair.receiver.tokenizer.decode(fused) == question.prompt
+
+
+def test_the_receiver_of_t2t_reads_request_message_and_question_as_a_conversation(chat_methods) -> None:
+    for question, answer in zip(chats("free"), ask(chat_methods["t2t"], chats("free"), 10_000), strict=True):
+        asked = f"say something about {question.prompt}"
+        turns = [("user", asked), ("assistant", answer.message), ("user", question.prompt)]
+        before = "".join(f"<|open|>{role}\n{content}<|close|>\n" for role, content in turns)
+        assert answer.prompt_read == f"{before}<|open|>assistant\n{OPENING}"
+        assert answer.sharer_tokens_out > 0
+
+
+def test_a_message_in_plain_prompts_ends_at_the_first_blank_line_and_in_chats_at_the_models_end() -> None:
+    question = chats("free")[0]
+    assert prompting.asked_for_message(replace(question, messages=())).stops == ("\n\n",)
+    assert prompting.asked_for_message(question).stops == ()
+
+
+def test_a_likelihood_in_a_chat_is_the_models_own_log_probability(chat_methods, chat_pair) -> None:
+    question = chats("choice")[3]
+    (answer,) = ask(chat_methods["receiver"], [question], 1)
+    tokenizer = chat_pair.receiver.tokenizer
+    read = tokenizer(answer.prompt_read, add_special_tokens=False)["input_ids"]
+    for option, score in zip(question.options, answer.choice_scores, strict=True):
+        whole = tokenizer(answer.prompt_read + option, add_special_tokens=False)["input_ids"]
+        logits = chat_pair.receiver.model(torch.tensor([whole])).logits[0].log_softmax(-1)
+        expected = sum(logits[place - 1, whole[place]].item() for place in range(len(read), len(whole)))
+        assert score == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_without_a_chat_template_is_refused_in_chats_with_the_remedy(pair) -> None:
+    with pytest.raises(RefusedError, match="--prompts plain"):
+        prompting.check_prompts("chat", [pair.receiver])
+    with pytest.raises(RefusedError, match="chat template"):
+        OneModel(pair.receiver).apply_chat_template([{"role": "user", "content": "what"}])
+    prompting.check_prompts("plain", [pair.receiver])
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_private_text_is_read_by_the_sharer_alone(chat_methods, chat, monkeypatch) -> None:
+    def of(private: str) -> list[Question]:
+        return [each if chat else replace(each, messages=()) for each in chats("choice", private)]
+
+    scores = {}
+    for private in ("", PRIVATE):
+        for name in ("receiver", "sharer", "c2c", "c2c_deranged", "c2c_zeroed"):
+            answers = ask(chat_methods[name], of(private), 10_000)
+            scores[name, private] = torch.tensor([answer.choice_scores for answer in answers])
+            if private:
+                assert all((PRIVATE in answer.prompt_read) == (name == "sharer") for answer in answers)
+    for name in ("receiver", "c2c_zeroed"):
+        torch.testing.assert_close(scores[name, ""], scores[name, PRIVATE])
+    for name in ("sharer", "c2c", "c2c_deranged"):
+        assert not torch.allclose(scores[name, ""], scores[name, PRIVATE], atol=1e-4)
+
+
+def test_the_deranged_sharer_reads_the_other_question_with_its_own_private_text(chat_methods) -> None:
+    reader = chat_methods["c2c_deranged"].reader
+    questions = [replace(each, doc={**each.doc, "private": f"{PRIVATE} {each.number}"}) for each in chats("free")]
+    reader.prepare(questions, 1000)
+    for question in questions:
+        aligned, other = reader.sharer_reads_of(question)
+        assert other is not None and other.number != question.number
+        assert aligned.sharer_ids == reader.align(other).sharer_ids
+        assert f"{PRIVATE} {other.number}" in reader.pair.sharer.tokenizer.decode(aligned.sharer_ids)
+
+
+def test_t2t_gives_private_text_only_through_the_request(chat_methods, chat_pair) -> None:
+    question = chats("free", PRIVATE)[0]
+    told = replace(question, message_prompt="{{private}} and {{question}}")
+    for each, shown in ((question, False), (told, True)):
+        assert (PRIVATE in Alone(chat_pair.sharer).text(prompting.asked_for_message(each))) == shown
+    (answer,) = ask(chat_methods["t2t"], [replace(question, messages=())], 1)
+    assert PRIVATE not in answer.prompt_read
