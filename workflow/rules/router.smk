@@ -1,41 +1,15 @@
 # The trained router: both models answer questions of training splits, and it learns who is right where the other is not.
 
 
-rule prepare_router_questions:
-    input:
-        task="benchmarks/tasks/{benchmark}.yaml",
-    output:
-        questions="<results>/data/router/{benchmark}.jsonl",
-        provenance="<results>/data/router/{benchmark}.jsonl.provenance.json",
-    log:
-        "<results>/logs/prepare_router_questions/{benchmark}.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    params:
-        source=lambda wildcards: flags(
-            {
-                **settings.dataset("benchmarks", wildcards.benchmark),
-                "split": "train",
-                "limit": config["router"]["questions"],
-            }
-        ),
-    message:
-        "Preparing training questions of {wildcards.benchmark} for routers: {params.source}"
-    shell:
-        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark --template {input.task} {params.source}"
-        " --output {output.questions} > {log} 2>&1"
-
-
 rule answer_router_questions:
     input:
         receiver=receiver_manifest,
         sharer=sharer_manifest,
         questions=router_questions,
-        tasks=task_files,
+        tasks=router_task_files,
     output:
-        records="<results>/records/{pair}/router_training.parquet",
-        provenance="<results>/records/{pair}/router_training.parquet.provenance.json",
+        records="<results>/routers/{pair}/answers.parquet",
+        provenance="<results>/routers/{pair}/answers.parquet.provenance.json",
     log:
         "<results>/logs/answer_router_questions/{pair}.log",
     benchmark:
@@ -52,7 +26,7 @@ rule answer_router_questions:
         scale=config["scale"],
         benchmarks=router_benchmark_flags,
         prompts=prompts_of,
-        settings=flags({"token_budget": config["generation"]["token_budget"]}),
+        settings=flags(settings.generation),
     message:
         "Answering training questions with the single models of {wildcards.pair}, for its router; progress: tail -f {log}"
     shell:
@@ -64,9 +38,9 @@ rule answer_router_questions:
 rule train_router:
     input:
         receiver=receiver_manifest,
-        records="<results>/records/{pair}/router_training.parquet",
+        records="<results>/routers/{pair}/answers.parquet",
         questions=router_questions,
-        tasks=task_files,
+        tasks=router_task_files,
     output:
         weights="<results>/routers/{pair}/router.safetensors",
         about="<results>/routers/{pair}/router.json",
@@ -87,7 +61,7 @@ rule train_router:
         folder=subpath(output.about, parent=True),
         benchmarks=router_benchmark_flags,
         prompts=prompts_of,
-        settings=flags({"token_budget": config["generation"]["token_budget"]}),
+        settings=flags(settings.generation),
     message:
         "Training the router of {wildcards.pair}"
     shell:
