@@ -17,7 +17,7 @@ from c2c.errors import RefusedError
 
 METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged", "c2c_zeroed")
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
-SCORINGS = ("exact", "likelihood", "letter")
+SCORINGS = ("exact", "likelihood", "letter", "logits", "text", "math", "longbench")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 
 Columns = dict[str, tuple[pa.DataType, str]]
@@ -41,10 +41,13 @@ RECORD_COLUMNS: Columns = {
     "question_id": (pa.string(), "id of the question within its benchmark"),
     "question_hash": (pa.string(), "hash of the prepared question"),
     "prompt_hash": (pa.string(), "hash of the prompt as the answering model read it"),
-    "gold": (pa.string(), "the gold answer; its letter where scoring is letter"),
+    "gold": (pa.string(), "the gold answer; its letter where scoring is letter, JSON where it is longbench"),
     "choices": (pa.list_(pa.string()), "answer options in order; null for a free answer"),
-    "choice_scores": (pa.list_(pa.float64()), "log-likelihood sum of each option; scoring likelihood only"),
-    "choice_tokens": (pa.list_(pa.int64()), "tokens of each option; scoring likelihood only"),
+    "choice_scores": (
+        pa.list_(pa.float64()),
+        "log-likelihood sum of each option; only where options are weighed",
+    ),
+    "choice_tokens": (pa.list_(pa.int64()), "tokens of each option; only where options are weighed"),
     "output_text": (pa.string(), "generated text; null where nothing was generated"),
     "output_ids": (pa.list_(pa.int64()), "generated token ids; null where nothing was generated"),
     "message": (pa.string(), "what the Sharer wrote to the Receiver; method t2t only"),
