@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import check_records, failed, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
@@ -47,15 +48,17 @@ def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimat
 class Answers:
     """Checked and marked records of one scale."""
 
-    def __init__(self, records: pd.DataFrame) -> None:
-        """Check and mark `records`.
+    def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED) -> None:
+        """Check and mark `records`; with `protocol: paper` as the reference does.
+
+        Comparisons are paired, so that a failed question counts as wrong here in either protocol.
 
         Raises:
             RefusedError: The records are refused by `check_records`.
         """
         check_records(records)
         arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
-        self.marked = records.assign(arm=arms, correct=mark(records).astype(int), failed=failed(records))
+        self.marked = records.assign(arm=arms, correct=mark(records, protocol), failed=failed(records))
         self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
         keys = ["pair", "benchmark", "arm", "alignment"]
         self._groups = {key: group for key, group in self.marked.groupby(keys)}
@@ -67,12 +70,12 @@ class Answers:
         self.scale = ", ".join(sorted(self.marked["scale"].unique()))
 
     @classmethod
-    def read(cls, paths: list[Path]) -> Answers:
+    def read(cls, paths: list[Path], protocol: str = CORRECTED) -> Answers:
         """Answers from parquet files of records."""
-        return cls(read_records(paths))
+        return cls(read_records(paths), protocol)
 
     def get(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
-        """Zeros and ones, questions as rows in sorted order, seeds as columns; None where the arm was never run."""
+        """Credits from 0 to 1, questions as rows in sorted order, seeds as columns; None where the arm was never run."""
         group = self._group(pair, benchmark, arm, alignment)
         if group is None:
             return None

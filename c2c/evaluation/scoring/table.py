@@ -41,7 +41,7 @@ def score_records(records: pd.DataFrame, protocol: str = CORRECTED) -> pd.DataFr
     groups = long.groupby([*RUN_KEY, "subset", "metric"], dropna=False)["value"]
     scores = groups.agg(["mean", "count"]).reset_index()
     scores = scores.assign(value=100 * scores["mean"], n=scores["count"])
-    bounds = [_interval(str(key[-1]), values.to_numpy()) for key, values in groups]  # type: ignore[index]
+    bounds = [_interval(str(key[-1]), values.to_numpy()) for key, values in groups]
     scores[["low", "high"]] = 100 * np.array(bounds)
     return scores[SCORE_COLUMNS].sort_values(SCORE_COLUMNS[:11], na_position="first", ignore_index=True)
 
