@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--partial",
         action="store_true",
-        help="take the records that a scale has so far, and compute all else from them",
+        help="take the records that there are so far; compute all else from them",
     )
     arguments = parser.parse_args()
     collect(arguments.results, arguments.output, arguments.protocol, arguments.partial)

@@ -60,8 +60,8 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
     Args:
         description: Of the table.
         write: Takes what the readers return, in their order, and `--output-stem`.
-        readers: By flag: `records` gets a list of files and the protocol, any other flag one file; `latency` may be left
-            out, and its reader gets None.
+        readers: By flag: `records` gets a list of files and the protocol, any other flag one file;
+            `latency` may be left out, and its reader gets None.
     """
     arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
     given = {flag: getattr(arguments, flag) for flag in readers}
@@ -125,6 +125,15 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     titled = [
         [names.title(KINDS[column], name) if column in KINDS else name for name in gaps[column]] for column in what
     ]
+    if "benchmark" in what:
+        others = [column for column in what if column != "benchmark"]
+        asked = frame.groupby(others)["benchmark"].transform("nunique").loc[gaps.index]
+        missing = gaps.groupby([*others, "reason"])["benchmark"].transform("nunique")
+        everywhere = (asked == missing) & (asked > 2)
+        titles = titled[what.index("benchmark")]
+        titled[what.index("benchmark")] = [
+            "all benchmarks" if whole else title for whole, title in zip(everywhere, titles, strict=True)
+        ]
     labels = pd.Series([" / ".join(parts) for parts in zip(*titled, strict=True)], index=gaps.index)
     return [
         f"Not run: {'; '.join(dict.fromkeys(group))}. Reason: {why}." for why, group in labels.groupby(gaps["reason"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import json
 import sys
 import tempfile
@@ -30,6 +31,8 @@ from paper.reference import Reference
 
 COMMITTED = Path(__file__).with_name("records")
 COLLECT = "Restore it, or run the workflow and python -m paper.collect"
+PICTURES = COMMITTED.parents[1] / "docs/figures"
+REDRAW = ": draw it from the new table with python -m paper.figures.gains"
 SHOWN_LINES = 6
 
 
@@ -61,7 +64,8 @@ def verify(folder: Path) -> bool:
         print()
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         expected -= {RECORDS, TIMES, PROTOCOL} | {name for name in expected if name.endswith(SUFFIX)}
-        return all([compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))])
+        same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
+        return all([*same, compare_picture(PICTURES / f"gains_{folder.name}.png", fresh / "tables/gains.csv")])
 
 
 def print_main(frame: pd.DataFrame, reference: Reference) -> None:
@@ -106,6 +110,15 @@ def compare_file(committed: Path, fresh: Path, name: str) -> bool:
     for line in [line for line in difference if not line.startswith("@@")][:SHOWN_LINES]:
         print(f"           {line}")
     return False
+
+
+def compare_picture(picture: Path, table: Path) -> bool:
+    """Print whether a committed figure was drawn from this table, whose hash it holds."""
+    if not picture.is_file():
+        return True
+    drawn = hashlib.sha256(table.read_bytes()).hexdigest().encode() in picture.read_bytes()
+    print(f"{'same   ' if drawn else 'CHANGED'}  {picture.parent.name}/{picture.name}{'' if drawn else REDRAW}")
+    return drawn
 
 
 def main() -> int:

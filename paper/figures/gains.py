@@ -1,4 +1,4 @@
-"""The four gains with 95 % intervals: a panel a pair, a group a benchmark; marks tell the gains apart without colour."""
+"""The four gains with 95 % intervals: a panel a pair, a group a benchmark; marks differ in shape and filling."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ HASH = "Table-SHA256"
 def draw(table: Path) -> Figure:
     """Draw a written gains.csv."""
     frame = pd.read_csv(table, keep_default_na=False, na_values=[""])
+    measured = frame.groupby("pair", sort=False)["value"].transform("count") > 0
+    frame = frame[measured] if measured.any() else frame
     pairs, benchmarks = (list(frame[column].unique()) for column in ("pair", "benchmark"))
     columns = min(COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)

@@ -26,7 +26,7 @@ DOUBTS = {
     (
         "system",
         COVERED,
-    ): "C2C does not beat the Receiver, as far as can be told (the system gain's interval covers zero)",
+    ): "C2C does not beat the Receiver (the system gain's interval covers zero)",
     ("system", BELOW): "C2C is worse than the Receiver",
     ("pairing", COVERED): "Nothing shows that the right message matters (the pairing gain's interval covers zero)",
     ("pairing", BELOW): "The wrong message served better than the right one",
@@ -76,8 +76,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "Paired differences in percentage points; 95 % percentile interval of a bootstrap over questions and seeds. "
         "The counts of questions that only one of the two answered rightly are sums over seeds; p is the largest of "
         "the seeds' exact McNemar tests (none where a scoring gives parts of a point).",
-        "Detectable is the smallest true difference that n questions with the observed discordance find: two-sided 5 %, "
-        "power 80 %, one seed (Connor 1987).",
+        "Detectable is the smallest true difference that n questions with the observed discordance find: two-sided "
+        "5 %, power 80 %, one seed (Connor 1987).",
         *doubts(frame),
         *notes_on_gaps(frame, ["pair", "benchmark", "gain"]),
     ]
@@ -92,14 +92,18 @@ def doubts(frame: pd.DataFrame) -> list[str]:
     for (gain, finding), words in DOUBTS.items():
         rows = frame[(frame["gain"] == gain) & (frame["finding"] == finding)]
         if len(rows):
-            said.append(f"{words}: {'; '.join(_cell(row) for row in rows.itertuples())}.")
+            places = [
+                f"{names.title('pairs', str(pair))}: {'; '.join(_cell(row) for row in group.itertuples())}"
+                for pair, group in rows.groupby("pair", sort=False)
+            ]
+            said.append(f"{words}. {'. '.join(places)}.")
     whole = "Wherever it was measured, C2C beats the Receiver, and its pairing and communication gain are above zero."
     return said or [whole]
 
 
 def _cell(row: Any) -> str:
-    place = f"{names.title('pairs', row.pair)} / {names.title('benchmarks', row.benchmark)}"
-    return f"{place} ({show(row.value, row.low, row.high, sign=True)}; detectable from {row.detectable:.1f})"
+    points = show(row.value, row.low, row.high, sign=True)
+    return f"{names.title('benchmarks', row.benchmark)} {points}, detectable from {row.detectable:.1f}"
 
 
 def _p(p_value: str) -> str:
@@ -108,8 +112,16 @@ def _p(p_value: str) -> str:
     return p_value if float(p_value) >= 0.001 else "< 0.001"
 
 
-def _row(answers: Answers, pair: Pair, benchmark: str, gain: str) -> dict[str, object]:
+def _arms(answers: Answers, pair: Pair, gain: str) -> tuple[str, str]:
+    """The two arms of a gain; a pair that was run with recipe `identical` alone has that in the place of C2C."""
     of, against = GAINS[gain]
+    if "c2c" in answers.arms_of(pair.name) or "identical" not in answers.arms_of(pair.name):
+        return of, against
+    return of.replace("c2c", "identical"), against.replace("c2c", "identical")
+
+
+def _row(answers: Answers, pair: Pair, benchmark: str, gain: str) -> dict[str, object]:
+    of, against = _arms(answers, pair, gain)
     left, right = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
     head = dict(zip(HEAD, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
     if left is None or right is None or not comparable(left, right):
