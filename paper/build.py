@@ -115,10 +115,8 @@ def _copy(source: Path, target: Path) -> None:
 def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Titles of the ids in the main table, as the text cannot make them up itself."""
     kinds = {"benchmarks": "benchmark", "pairs": "pair", "arms": "arm"}
-    return {
-        kind: {str(name): names.title(kind, str(name)) for name in main[column].unique()}
-        for kind, column in kinds.items()
-    }
+    used = {kind: [str(name) for name in main[column].unique()] for kind, column in kinds.items()}
+    return {kind: {name: names.title(kind, name) for name in ids} for kind, ids in used.items()}
 
 
 def _model(name: str) -> str:

@@ -41,7 +41,7 @@ def draw(table: Path) -> Figure:
     figure, axes = style.panels(rows, columns, height)
     for place, pair in enumerate(pairs):
         _panel(axes[place], frame[frame["pair"] == pair], benchmarks)
-        axes[place].set_title(_title(pair), loc="left")
+        axes[place].set_title(style.wrapped(names.title("pairs", pair)), loc="left")
         axes[place].set_xlabel("Percentage points")
     style.hide_unused(axes, len(pairs), columns)
     handles, labels = _legend(axes[0])
@@ -98,12 +98,6 @@ def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str]) -> None:
     axis.set_yticklabels([names.title("benchmarks", benchmark) for benchmark in benchmarks])
     axis.set_ylim(len(benchmarks) * step - (1 + GROUP_GAP) / 2, -(1 + GROUP_GAP) / 2)
     axis.tick_params(axis="y", length=0)
-
-
-def _title(pair: str) -> str:
-    """The pair's title, the Sharer on a line of its own where it is long."""
-    title = names.title("pairs", pair)
-    return title.replace(" from ", "\nfrom ") if len(title) > 20 else title
 
 
 def _legend(axis: Axes) -> tuple[list[object], list[str]]:
