@@ -66,7 +66,7 @@ docs: $(STAMP)
 docs-serve: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs serve
 
-# The full environment is used where it exists; otherwise four packages at their locked versions are enough.
+# The full environment is used where it exists; otherwise these packages at their locked versions are enough.
 verify:
 	@if test -e $(STAMP); then $(BIN)/python -m paper.verify; \
 	else $(MAKE) --no-print-directory $(SMALL_STAMP) && $(SMALL_VENV)/bin/python -m paper.verify; fi
@@ -74,14 +74,15 @@ verify:
 $(SMALL_STAMP): requirements.lock
 	$(need_python)
 	test -x $(SMALL_VENV)/bin/python || $(PYTHON) -m venv $(SMALL_VENV)
-	$(SMALL_VENV)/bin/python -m pip install --quiet --only-binary :all: --constraint requirements.lock pandas pyarrow scipy pyyaml
+	$(SMALL_VENV)/bin/python -m pip install --quiet --only-binary :all: --constraint requirements.lock pandas pyarrow scipy pyyaml \
+		'math-verify[antlr4_13_2]==0.9.0' rouge==1.0.1
 	touch $@
 
 # New exact versions from the ranges in pyproject.toml.
 lock:
 	$(need_python)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --editable '.[quantised,workflow,dev,docs]'
+	.venv-lock/bin/python -m pip install --quiet --editable '.[graders,quantised,workflow,dev,docs]'
 	{ sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --all --exclude-editable \
 		| grep -v '^pip==' | sed 's/+cpu$$//'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock

@@ -40,7 +40,14 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/router.smk"
 include: "workflow/rules/generate.smk"
 include: "workflow/rules/score.smk"
-include: "workflow/rules/latency.smk"
+
+
+
+if config["latency"]:
+
+    include: "workflow/rules/latency.smk"
+
+
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"

@@ -216,16 +216,21 @@ def _train_router(options: argparse.Namespace) -> None:
 
 
 def _add_score(commands: Any) -> None:
+    from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
+
     parser = commands.add_parser("score", help="score records")
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
     parser.add_argument("--output", type=Path, required=True, help="scores (.csv)")
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default=CORRECTED, help="paper: with the quirks of the reference evaluation"
+    )
     parser.set_defaults(command=_score)
 
 
 def _score(options: argparse.Namespace) -> None:
     from c2c.evaluation.scoring import score_files
 
-    score_files(options.records, options.output)
+    score_files(options.records, options.output, options.protocol)
 
 
 def _add_latency(commands: Any) -> None:

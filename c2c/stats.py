@@ -1,7 +1,8 @@
 """Intervals and paired tests over questions and seeds (design §4). Imports no torch.
 
 Answers of one method on one benchmark are a frame of zeros and ones, questions as rows (`Q`), training seeds as
-columns (`S`). A method without training has the single column `NO_SEED`. Values are fractions, not percent.
+columns (`S`). A method without training has the single column `NO_SEED`. Values are fractions, not percent. Where a
+scoring gives parts of a point, answers are *graded*: numbers between 0 and 1, to which tests of counts do not apply.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, bootstrap
+from scipy.optimize import brentq
+from scipy.stats import binomtest, bootstrap, norm
 
 from c2c.errors import RefusedError
 
 CONFIDENCE = 0.95
+POWER = 0.8
 RESAMPLES = 10_000
 NO_SEED = -1
 GAINS = {
@@ -107,12 +110,68 @@ def comparable(left: pd.DataFrame | None, right: pd.DataFrame | None) -> bool:
     return bool(seeds & others) or {NO_SEED} in (seeds, others)
 
 
+def is_graded(*answers: pd.DataFrame) -> bool:
+    """Whether any answer got a part of a point."""
+    return any(not frame.isin([0, 1]).to_numpy().all() for frame in answers)
+
+
 def exact_mcnemar(left: pd.DataFrame, right: pd.DataFrame) -> McNemar:
-    """Exact McNemar test of two methods' answers (0 or 1), seed by seed."""
+    """Exact McNemar test of two methods' answers (0 or 1), seed by seed.
+
+    Raises:
+        RefusedError: Answers are graded.
+    """
+    if is_graded(left, right):
+        remedy = "Look at the interval of the paired difference"
+        raise RefusedError("McNemar's test counts right and wrong answers", "parts of a point", remedy)
     difference = paired_difference(left, right)
     wins, losses = (difference > 0).sum(), (difference < 0).sum()
     worst = max(_binomial_p(int(win), int(loss)) for win, loss in zip(wins, losses, strict=True))
     return McNemar(int(wins.sum()), int(losses.sum()), worst)
+
+
+def detectable_difference(left: pd.DataFrame, right: pd.DataFrame) -> float:
+    """The smallest true difference that a comparison like this one finds: two-sided 5 %, power 80 %, for one seed.
+
+    With the discordance (or, for graded answers, the spread of the differences) that was observed, averaged over seeds.
+
+    Raises:
+        RefusedError: As `paired_difference`.
+    """
+    difference = paired_difference(left, right)
+    if is_graded(left, right):
+        return sum(_quantiles()) * float(difference.std(ddof=1).mean()) / len(difference) ** 0.5
+    return minimal_detectable_difference(len(difference), float((difference != 0).to_numpy().mean()))
+
+
+def minimal_detectable_difference(n: int, discordance: float, power: float = POWER) -> float:
+    """The difference of two paired proportions that a two-sided 5 % test of `n` questions finds with `power`.
+
+    Solves ``n δ² = (z₁ √ψ + z₂ √(ψ − δ²))²`` for the difference δ, where ψ is the share of questions that only one of
+    the two answers rightly, z₁ and z₂ the normal quantiles of the level and the power (Miettinen 1968; Connor 1987,
+    Biometrics 43, 207-211). No difference is greater than ψ; where the solution would be, ψ = δ is what is solved.
+
+    Args:
+        n: Questions.
+        discordance: ψ, 0 to 1.
+        power: Of the test.
+
+    Returns:
+        δ as a fraction, at most 1.
+
+    Raises:
+        RefusedError: `n` is not positive, or the discordance no fraction.
+    """
+    if not (n > 0 and 0 <= discordance <= 1):
+        raise RefusedError("A discordance is a fraction of n > 0 questions", (n, discordance), "Count again")
+    level, wanted = _quantiles(power)
+
+    def excess(delta: float, spread: float) -> float:
+        return n**0.5 * delta - level * spread**0.5 - wanted * max(spread - delta**2, 0.0) ** 0.5
+
+    if excess(discordance, discordance) >= 0 and discordance > 0:
+        return float(brentq(lambda delta: excess(delta, discordance), 0, discordance))
+    return float(brentq(lambda delta: excess(delta, delta), 1e-12, 1)) if excess(1, 1) > 0 else 1.0
 
 
 def crossed_bootstrap(cells: Sequence[Cell], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -157,9 +216,10 @@ def accuracy_with_interval(answers: pd.DataFrame) -> Estimate:
     """Share of right answers in `(Q, S)`: Wilson's interval for one seed, the crossed bootstrap for several.
 
     Where all answers are right, or all wrong, a bootstrap would claim certainty: Wilson's over the questions is given.
+    Graded answers get the bootstrap also for one seed.
     """
     values = answers.to_numpy(float)
-    if values.shape[1] > 1 and values.min() != values.max():
+    if is_graded(answers) or (values.shape[1] > 1 and values.min() != values.max()):
         return mean_with_interval(answers)
     low, high = wilson_interval(int(values[:, 0].sum()), len(values))
     return Estimate(float(values.mean()), low, high, len(values), values.shape[1])
@@ -224,6 +284,10 @@ def _draw(rng: np.random.Generator, counts: np.ndarray, resamples: int) -> np.nd
 
 def _bounds() -> list[float]:
     return [100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2]
+
+
+def _quantiles(power: float = POWER) -> tuple[float, float]:
+    return float(norm.ppf((1 + CONFIDENCE) / 2)), float(norm.ppf(power))
 
 
 def _binomial_p(wins: int, losses: int) -> float:

@@ -5,11 +5,13 @@ An *arm* is a method together with the recipe of its fuser: `c2c`, `c2c_deranged
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import check_records, failed, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
@@ -20,6 +22,8 @@ MAIN_ALIGNMENT = "span"
 BASELINE = ""
 """The recipe and the alignment of a method without a fuser."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
+KEPT = ["scale", "pair", "receiver", "sharer", "alignment", "seed", "benchmark", "subset", "question_id", "gold"]
+"""Columns of records that answers keep."""
 
 
 class Pair(NamedTuple):
@@ -47,18 +51,24 @@ def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimat
 class Answers:
     """Checked and marked records of one scale."""
 
-    def __init__(self, records: pd.DataFrame) -> None:
-        """Check and mark `records`.
+    def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED) -> None:
+        """Check and mark `records`; with `protocol: paper` as the reference does.
+
+        Comparisons are paired, so that a failed question counts as wrong here in either protocol.
 
         Raises:
             RefusedError: The records are refused by `check_records`.
         """
         check_records(records)
         arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
-        self.marked = records.assign(arm=arms, correct=mark(records).astype(int), failed=failed(records))
+        options = [None if choices is None else len(choices) for choices in records["choices"]]
+        self.marked = records[KEPT].assign(
+            arm=arms, options=options, correct=mark(records, protocol), failed=failed(records)
+        )
         self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
         keys = ["pair", "benchmark", "arm", "alignment"]
         self._groups = {key: group for key, group in self.marked.groupby(keys)}
+        self._frames: dict[tuple[str, ...], pd.DataFrame] = {}
         found = self.marked[["pair", "receiver", "sharer"]].drop_duplicates().itertuples(index=False)
         pairs = {row.pair: Pair(*row) for row in found}
         self.pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
@@ -67,21 +77,28 @@ class Answers:
         self.scale = ", ".join(sorted(self.marked["scale"].unique()))
 
     @classmethod
-    def read(cls, paths: list[Path]) -> Answers:
+    def read(cls, paths: list[Path], protocol: str = CORRECTED) -> Answers:
         """Answers from parquet files of records."""
-        return cls(read_records(paths))
+        return cls(read_records(paths), protocol)
 
     def get(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
-        """Zeros and ones, questions as rows in sorted order, seeds as columns; None where the arm was never run."""
+        """Credits from 0 to 1, questions as rows in order, seeds as columns; None where the arm was never run."""
         group = self._group(pair, benchmark, arm, alignment)
         if group is None:
             return None
-        return group.pivot(index="question_id", columns="seed", values="correct").sort_index()
+        key = (pair, benchmark, arm, str(group["alignment"].iloc[0]))
+        if key not in self._frames:
+            self._frames[key] = group.pivot(index="question_id", columns="seed", values="correct").sort_index()
+        return self._frames[key]
 
     def failures(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> int:
         """How many answers of the arm failed."""
         group = self._group(pair, benchmark, arm, alignment)
         return 0 if group is None else int(group["failed"].sum())
+
+    def arms_of(self, pair: str) -> set[str]:
+        """Arms that were run for a pair."""
+        return {key[2] for key in self._groups if key[0] == pair}
 
     def alignments(self, pair: str) -> list[str]:
         """Token alignments of the pair's fusers, the main one first."""
@@ -90,12 +107,14 @@ class Answers:
 
     def chance(self, benchmark: str) -> float:
         """Accuracy of a guess among the options, or, for a free answer, among the gold answers of the subset."""
-        rows = self.marked[self.marked["benchmark"] == benchmark].drop_duplicates("question_id")
-        different = rows.groupby(rows["subset"].fillna(""))["gold"].transform("nunique")
-        options = [
-            n if choices is None else len(choices) for n, choices in zip(different, rows["choices"], strict=True)
-        ]
-        return float((1 / pd.Series(options)).mean())
+        return self._chances[benchmark]
+
+    @cached_property
+    def _chances(self) -> dict[str, float]:
+        questions = self.marked.drop_duplicates(["benchmark", "question_id"]).fillna({"subset": ""})
+        different = questions.groupby(["benchmark", "subset"])["gold"].transform("nunique")
+        guess = 1 / questions["options"].astype(float).fillna(different)
+        return {str(name): float(mean) for name, mean in guess.groupby(questions["benchmark"]).mean().items()}
 
     def _group(self, pair: str, benchmark: str, arm: str, alignment: str) -> pd.DataFrame | None:
         found = self._groups.get((pair, benchmark, arm, alignment))

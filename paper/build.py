@@ -34,10 +34,13 @@ SOURCES = (
 )
 NEEDED = (
     *("claims.json", "claims_time.json"),
-    *(f"tables/{name}.csv" for name in ("main", "gains", "latency")),
-    *(f"figures/{name}.pdf" for name in ("accuracy", "accuracy_latency", "training")),
+    *(f"tables/{name}.csv" for name in ("main", "gains")),
+    *(f"figures/{name}.pdf" for name in ("gains", "accuracy", "training")),
 )
-OPTIONAL = ("tables/ablation.csv", "tables/alignment.csv", "figures/gates.pdf")
+OPTIONAL = (
+    *(f"tables/{name}.csv" for name in ("latency", "ablation", "alignment")),
+    *(f"figures/{name}.pdf" for name in ("accuracy_latency", "gates")),
+)
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 
@@ -79,6 +82,7 @@ def describe(results: Path) -> dict[str, Any]:
         "pairs": {
             row.pair: {"receiver": _model(row.receiver), "sharer": _model(row.sharer)} for row in main.itertuples()
         },
+        "titles": _titles(main),
         "timed-benchmark": timed.iloc[0] if len(timed) else "no benchmark",
         "temperature": {"first": reference.evaluate(start), "last": reference.evaluate(end)},
         "printed": reference.printed(),
@@ -106,6 +110,13 @@ def main() -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
+
+
+def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Titles of the ids in the main table, as the text cannot make them up itself."""
+    kinds = {"benchmarks": "benchmark", "pairs": "pair", "arms": "arm"}
+    used = {kind: [str(name) for name in main[column].unique()] for kind, column in kinds.items()}
+    return {kind: {name: names.title(kind, name) for name in ids} for kind, ids in used.items()}
 
 
 def _model(name: str) -> str:

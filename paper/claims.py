@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.provenance import write_atomically
 from paper.answers import Answers
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=REFERENCE, help="the CSV of the paper's values")
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="parquet files of answer records")
     parser.add_argument("--latency-records", type=Path, nargs="*", default=[], help="parquet files of latency records")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
     parser.add_argument("--output", type=Path, required=True, help="claims.json")
     parser.add_argument("--output-time", type=Path, required=True, help="claims_time.json")
     arguments = parser.parse_args()
@@ -114,7 +116,13 @@ def main() -> None:
     with stamped(outputs, inputs):
         times = arguments.latency_records
         latency = read_records(times, LATENCY_SCHEMA) if times else LATENCY_SCHEMA.empty_table().to_pandas()
-        write(arguments.claims, Answers.read(arguments.records), latency, Reference(arguments.reference), outputs)
+        write(
+            arguments.claims,
+            Answers.read(arguments.records, arguments.protocol),
+            latency,
+            Reference(arguments.reference),
+            outputs,
+        )
 
 
 def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame) -> Evidence:

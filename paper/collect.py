@@ -1,13 +1,15 @@
 """Compact records of a results folder and what was computed from them, for ``paper/records/<scale>``.
 
-All answer records become one parquet file, all latency records another; scores, latency summary, tables and claims are
-copied as they are. ``python -m paper.verify`` recomputes the latter from the former.
+All answer records become one parquet file, all latency records (where anything was timed) another; scores, latency
+summary, tables and claims are copied as they are. ``python -m paper.verify`` recomputes the latter from the former.
+With ``--partial`` a scale is collected stage by stage, as its pairs and seeds end.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -15,38 +17,49 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
+from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table
 from c2c.evaluation.scoring import ANSWER_KEY
+from c2c.provenance import write_atomically
 from paper.output import stamped
-from paper.recompute import RECORDS, TIMES
+from paper.recompute import PROTOCOL, RECORDS, TIMES, recompute
 from paper.summarise_latency import MEASUREMENT
 
-COPIED = ("scores.csv", "latency.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md", "tables/*.tex")
+COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md", "tables/*.tex")
+TIMED = ("latency.csv",)
 
 
-def collect(results: Path, output: Path) -> None:
+def collect(results: Path, output: Path, protocol: str = CORRECTED, partial: bool = False) -> None:
     """Fill `output` from a results folder; what it held before is removed.
 
+    Args:
+        results: Folder of one scale's results.
+        output: Folder of committed records.
+        protocol: By which the results were scored.
+        partial: Take the records that exist, and compute from them what a finished scale has already computed. A pair
+            whose baselines are missing is left out with a line that says so.
+
     Raises:
-        RefusedError: The results folder lacks records, or something that is computed from them.
+        RefusedError: The results folder lacks records, or, unless `partial`, something that is computed from them.
     """
-    copied = [path for pattern in COPIED for path in sorted(results.glob(pattern))]
-    missing = [pattern for pattern in COPIED if not list(results.glob(pattern))]
     answers, times = (sorted(results.glob(f"{folder}/**/*.parquet")) for folder in ("records", "latency"))
-    if missing or not answers or not times:
+    answers = [path for path in answers if not path.name.startswith(".")]
+    if partial:
+        answers, times = _finished(results, answers, times)
+    wanted = [*COPIED, *(TIMED if times else ())]
+    missing = [] if partial else [pattern for pattern in wanted if not list(results.glob(pattern))]
+    if missing or not answers:
         raise RefusedError(
             "Results are complete before they are collected", str(results), f"Make {missing or 'records'}"
         )
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    with stamped([output / RECORDS], answers):
-        _write(read_records(answers), RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
-    with stamped([output / TIMES], times):
-        _write(read_records(times, LATENCY_SCHEMA), LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
-    for path in copied:
-        target = output / path.relative_to(results)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, target)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary) if partial else results
+        if partial:
+            frames = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
+            recompute(*frames, source, protocol)
+        _fill(output, answers, times, [path for pattern in wanted for path in sorted(source.glob(pattern))], source)
+    if protocol != CORRECTED:
+        write_atomically(output / PROTOCOL, f"{protocol}\n")
 
 
 def main() -> None:
@@ -54,10 +67,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
     parser.add_argument("--output", type=Path, required=True, help="folder of committed records, replaced")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which the results were scored")
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="take the records that there are so far; compute all else from them",
+    )
     arguments = parser.parse_args()
-    collect(arguments.results, arguments.output)
+    collect(arguments.results, arguments.output, arguments.protocol, arguments.partial)
     size = sum(path.stat().st_size for path in arguments.output.rglob("*") if path.is_file())
     print(f"{arguments.output}: {size / 1024:.0f} KiB")
+
+
+def _finished(results: Path, answers: list[Path], times: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The files of pairs whose baselines are there: without them a fuser's answers have nothing to stand beside."""
+    done = {path.parent.name for path in answers if path.name == "baselines.parquet"}
+    pairs = {path: path.relative_to(results / "records").parts[0] for path in answers}
+    for pair in sorted(set(pairs.values()) - done):
+        print(f"{pair} is left out: it has no baselines yet")
+    return [path for path in answers if pairs[path] in done], [path for path in times if path.stem in done]
+
+
+def _fill(output: Path, answers: list[Path], times: list[Path], copied: list[Path], source: Path) -> None:
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    with stamped([output / RECORDS], answers):
+        _write(read_records(answers), RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
+    if times:
+        with stamped([output / TIMES], times):
+            _write(read_records(times, LATENCY_SCHEMA), LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
+    for path in copied:
+        target = output / path.relative_to(source)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _write(frame: pd.DataFrame, schema: pa.Schema, key: list[str], path: Path) -> None:

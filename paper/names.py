@@ -19,8 +19,22 @@ def _names() -> dict[str, Any]:
 
 
 def title(kind: str, name: str) -> str:
-    """How the id `name` of `kind` (arms, benchmarks, pairs, ...) is written; the id itself where nothing is listed."""
-    return str(_names()[kind].get(name, {}).get("title", name))
+    """How the id `name` of `kind` (arms, benchmarks, pairs, ...) is written; the id itself where nothing is listed.
+
+    A task of a benchmark with several scorings (`arc_easy_text`) is written with both.
+    """
+    found = _names()[kind].get(name, {}).get("title")
+    base, scoring = _task(kind, name)
+    if found is None and scoring:
+        return f"{title(kind, base)} ({_names()['scorings'][scoring]['title']})"
+    return str(found or name)
+
+
+def _task(kind: str, name: str) -> tuple[str, str]:
+    """The benchmark and the scoring that a task id is made of; the id and nothing where it is not."""
+    base, _, scoring = name.rpartition("_")
+    split = kind == "benchmarks" and name not in _names()[kind] and scoring in _names()["scorings"]
+    return (base, scoring) if split and base in _names()[kind] else (name, "")
 
 
 def paper_name(kind: str, name: str) -> str | None:
@@ -32,7 +46,12 @@ def paper_name(kind: str, name: str) -> str | None:
 def in_order(kind: str, names: object) -> list[str]:
     """`names` in the order of the list, unlisted ones behind in alphabetical order."""
     listed = list(_names()[kind])
-    return sorted(set(names), key=lambda name: (listed.index(name) if name in listed else len(listed), name))  # type: ignore[call-overload]
+
+    def rank(name: str) -> tuple[int, str]:
+        base, _ = _task(kind, name)
+        return (listed.index(base) if base in listed else len(listed), name)
+
+    return sorted(set(names), key=rank)  # type: ignore[call-overload]
 
 
 def reason_not_compared(missing: str | None, **cell: str) -> str:

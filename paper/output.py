@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.provenance import stamp, write_atomically
 from c2c.stats import Estimate
 from paper import names
@@ -59,13 +60,15 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
     Args:
         description: Of the table.
         write: Takes what the readers return, in their order, and `--output-stem`.
-        readers: By flag: `records` gets a list of files, any other flag one file.
+        readers: By flag: `records` gets a list of files and the protocol, any other flag one file;
+            `latency` may be left out, and its reader gets None.
     """
     arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
-    given = [getattr(arguments, flag) for flag in readers]
-    inputs = [path for paths in given for path in (paths if isinstance(paths, list) else [paths])]
+    given = {flag: getattr(arguments, flag) for flag in readers}
+    inputs = [path for paths in given.values() for path in (paths if isinstance(paths, list) else [paths]) if path]
     with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
-        write(*(read(paths) for read, paths in zip(readers.values(), given, strict=True)), arguments.output_stem)
+        more = {flag: [arguments.protocol] if flag == "records" else [] for flag in readers}
+        write(*(readers[flag](paths, *more[flag]) for flag, paths in given.items()), arguments.output_stem)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -73,12 +76,20 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False)
 
 
+def read_if_given(path: Path | None) -> pd.DataFrame | None:
+    """`read_table`, or None for no path."""
+    return None if path is None else read_table(path)
+
+
 def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
-    """A parser with `--output-stem` and the given flags of input files; `--records` takes several."""
+    """A parser with `--output-stem` and the given flags of input files; `--records` takes several, and a protocol."""
     parser = argparse.ArgumentParser(description=description)
     for flag in flags:
         several = {"nargs": "+"} if flag in ("--records", "--fusers") else {}
-        parser.add_argument(flag, type=Path, required=True, **several)  # type: ignore[arg-type]
+        needed = not (flag == "--latency" and "--records" in flags)
+        parser.add_argument(flag, type=Path, required=needed, **several)  # type: ignore[arg-type]
+    if "--records" in flags:
+        parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
     parser.add_argument("--output-stem", type=Path, required=True, help="path of the outputs without suffix")
     return parser
 
@@ -114,6 +125,15 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     titled = [
         [names.title(KINDS[column], name) if column in KINDS else name for name in gaps[column]] for column in what
     ]
+    if "benchmark" in what:
+        others = [column for column in what if column != "benchmark"]
+        asked = frame.groupby(others)["benchmark"].transform("nunique").loc[gaps.index]
+        missing = gaps.groupby([*others, "reason"])["benchmark"].transform("nunique")
+        everywhere = (asked == missing) & (asked > 2)
+        titles = titled[what.index("benchmark")]
+        titled[what.index("benchmark")] = [
+            "all benchmarks" if whole else title for whole, title in zip(everywhere, titles, strict=True)
+        ]
     labels = pd.Series([" / ".join(parts) for parts in zip(*titled, strict=True)], index=gaps.index)
     return [
         f"Not run: {'; '.join(dict.fromkeys(group))}. Reason: {why}." for why, group in labels.groupby(gaps["reason"])

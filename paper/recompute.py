@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.evaluation.protocol import CORRECTED
+from c2c.evaluation.schema import LATENCY_SCHEMA
 from c2c.evaluation.scoring import score_records, scores_text
 from c2c.provenance import write_atomically
 from paper import claims, summarise_latency
@@ -16,17 +18,25 @@ from paper.tables import ablation, alignment, gains, latency, main
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
+PROTOCOL = "protocol.txt"
+"""Names the protocol of a folder of committed records, where it is not `corrected`."""
 
 
-def recompute(records: pd.DataFrame, times: pd.DataFrame, folder: Path) -> list[str]:
-    """Write every file that follows from the records into `folder` and return their names."""
-    answers = Answers(records)
-    write_atomically(folder / "scores.csv", scores_text(score_records(records)))
-    summarise_latency.write(times, folder / "latency.csv")
-    summary = read_table(folder / "latency.csv")
-    tables = folder / "tables"
+def recompute(records: pd.DataFrame, times: pd.DataFrame | None, folder: Path, protocol: str = CORRECTED) -> list[str]:
+    """Write every file that follows from the records into `folder` and return their names.
+
+    Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
+    """
+    answers = Answers(records, protocol)
+    write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
+    tables, summary = folder / "tables", None
+    if times is None:
+        times = LATENCY_SCHEMA.empty_table().to_pandas()
+    else:
+        summarise_latency.write(times, folder / "latency.csv")
+        summary = read_table(folder / "latency.csv")
+        latency.write(summary, tables / "latency")
     main.write(answers, summary, tables / "main")
-    latency.write(summary, tables / "latency")
     for module, name in ((gains, "gains"), (ablation, "ablation"), (alignment, "alignment")):
         module.write(answers, tables / name)
     claims.write(claims.PATH, answers, times, Reference(), (folder / "claims.json", folder / "claims_time.json"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import json
 import sys
 import tempfile
@@ -20,15 +21,18 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError
+from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.provenance import SUFFIX
 from paper import names
 from paper.output import NOTHING, show
-from paper.recompute import RECORDS, TIMES, recompute
+from paper.recompute import PROTOCOL, RECORDS, TIMES, recompute
 from paper.reference import Reference
 
 COMMITTED = Path(__file__).with_name("records")
 COLLECT = "Restore it, or run the workflow and python -m paper.collect"
+PICTURES = COMMITTED.parents[1] / "docs/figures"
+REDRAW = ": draw it from the new table with python -m paper.figures.gains"
 SHOWN_LINES = 6
 
 
@@ -36,15 +40,21 @@ def verify(folder: Path) -> bool:
     """Recompute one scale's folder, print what was found, and return whether nothing changed.
 
     Raises:
-        RefusedError: The folder lacks one of the two files of records.
+        RefusedError: The folder lacks its records, or its latency records although it holds what follows from them.
     """
-    for file in (RECORDS, TIMES):
-        if not (folder / file).is_file():
-            raise RefusedError("A folder of committed records holds each of its files", str(folder / file), COLLECT)
-    print(f"\n=== {folder.name}: recomputed from {folder / RECORDS}\n")
+    if not (folder / RECORDS).is_file():
+        raise RefusedError("A folder of committed records holds its records", str(folder / RECORDS), COLLECT)
+    timed = (folder / TIMES).is_file()
+    if not timed and (folder / "latency.csv").is_file():
+        raise RefusedError("Times follow from latency records", str(folder / TIMES), COLLECT)
+    protocol = (folder / PROTOCOL).read_text(encoding="utf-8").strip() if (folder / PROTOCOL).is_file() else CORRECTED
+    print(f"\n=== {folder.name}: recomputed from {folder / RECORDS} (protocol {protocol})\n")
+    if not timed:
+        print(f"No {TIMES}: nothing was timed at this scale.\n")
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
-        files = recompute(read_records([folder / RECORDS]), read_records([folder / TIMES], LATENCY_SCHEMA), fresh)
+        times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
+        files = recompute(read_records([folder / RECORDS]), times, fresh, protocol)
         reference = Reference()
         print_main(pd.read_csv(fresh / "tables/main.csv", keep_default_na=False, na_values=[""]), reference)
         for table, entries in reference.printed().items():
@@ -53,8 +63,9 @@ def verify(folder: Path) -> bool:
             print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
         print()
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES} | {name for name in expected if name.endswith(SUFFIX)}
-        return all([compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))])
+        expected -= {RECORDS, TIMES, PROTOCOL} | {name for name in expected if name.endswith(SUFFIX)}
+        same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
+        return all([*same, compare_picture(PICTURES / f"gains_{folder.name}.png", fresh / "tables/gains.csv")])
 
 
 def print_main(frame: pd.DataFrame, reference: Reference) -> None:
@@ -99,6 +110,15 @@ def compare_file(committed: Path, fresh: Path, name: str) -> bool:
     for line in [line for line in difference if not line.startswith("@@")][:SHOWN_LINES]:
         print(f"           {line}")
     return False
+
+
+def compare_picture(picture: Path, table: Path) -> bool:
+    """Print whether a committed figure was drawn from this table, whose hash it holds."""
+    if not picture.is_file():
+        return True
+    drawn = hashlib.sha256(table.read_bytes()).hexdigest().encode() in picture.read_bytes()
+    print(f"{'same   ' if drawn else 'CHANGED'}  {picture.parent.name}/{picture.name}{'' if drawn else REDRAW}")
+    return drawn
 
 
 def main() -> int:

@@ -158,3 +158,52 @@ def test_ratio_of_proportional_times_is_exact():
 def test_ratio_of_unpaired_times_is_refused():
     with pytest.raises(RefusedError, match="same two or more questions"):
         stats.bootstrap_ratio([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(("n", "discordance"), [(500, 0.2), (500, 0.1), (200, 0.4), (1500, 0.1)])
+def test_a_detectable_difference_is_found_by_a_test_of_simulated_answers_in_four_of_five_cases(n, discordance):
+    delta = stats.minimal_detectable_difference(n, discordance)
+    share = (discordance + delta) / 2
+    wins, losses, _ = np.random.default_rng(0).multinomial(n, [share, discordance - share, 1 - discordance], 20_000).T
+    found = np.abs(wins - losses) / np.sqrt(np.maximum(wins + losses, 1)) > 1.96
+    assert found.mean() == pytest.approx(0.8, abs=0.025)
+    exact = [stats._binomial_p(int(win), int(loss)) < 0.05 for win, loss in zip(wins[:500], losses[:500], strict=True)]
+    assert np.mean(exact) == pytest.approx(0.8, abs=0.1)
+
+
+def test_a_detectable_difference_falls_with_questions_and_rises_with_discordance():
+    by_questions = [stats.minimal_detectable_difference(n, 0.2) for n in (100, 400, 1600)]
+    assert by_questions == sorted(by_questions, reverse=True)
+    assert by_questions[0] / by_questions[2] == pytest.approx(4, rel=0.05)
+    by_discordance = [stats.minimal_detectable_difference(400, share) for share in (0, 0.05, 0.2, 0.8)]
+    assert by_discordance == sorted(by_discordance)
+
+
+def test_where_answers_never_differ_some_difference_is_detectable_all_the_same():
+    share = stats.minimal_detectable_difference(500, 0.0)
+    wins = np.random.default_rng(0).binomial(500, share, 20_000)
+    exact = np.array([stats._binomial_p(number, 0) < 0.05 for number in range(500)])
+    assert exact[wins].mean() == pytest.approx(0.8, abs=0.03)
+    assert stats.minimal_detectable_difference(3, 0.0) == 1.0
+
+
+@pytest.mark.parametrize(("n", "discordance"), [(0, 0.1), (10, 1.1), (10, -0.1)])
+def test_a_discordance_that_is_none_is_refused(n, discordance):
+    with pytest.raises(RefusedError, match="discordance"):
+        stats.minimal_detectable_difference(n, discordance)
+
+
+def graded(draw: np.random.Generator, mean: float) -> pd.DataFrame:
+    return pd.DataFrame({0: draw.beta(2 * mean, 2 * (1 - mean), 400), 1: draw.beta(2 * mean, 2 * (1 - mean), 400)})
+
+
+def test_graded_answers_have_intervals_and_a_detectable_difference_but_no_mcnemar():
+    draw = np.random.default_rng(0)
+    left, right = graded(draw, 0.6), graded(draw, 0.4)
+    found = stats.accuracy_with_interval(left[[0]])
+    assert found.low < found.value < found.high and found.value == pytest.approx(left[0].mean())
+    assert stats.mean_with_interval(stats.paired_difference(left, right)).low > 0.1
+    spread = (left - right).std().mean() / 20
+    assert stats.detectable_difference(left, right) == pytest.approx(2.8 * spread, rel=0.01)
+    with pytest.raises(RefusedError, match="McNemar"):
+        stats.exact_mcnemar(left, right)

@@ -197,6 +197,16 @@ def _check_training(settings: Settings, root: Path) -> None:
 
 def _check_latency(settings: Settings) -> None:
     latency = settings.config["latency"]
+    if latency is None:
+        asked = {"latency", "accuracy_latency"} & {
+            *settings.config["artefacts"]["tables"],
+            *settings.config["artefacts"]["figures"],
+        }
+        if asked:
+            raise RefusedError(
+                "Artefacts of times need latency", sorted(asked), "Drop them from artefacts, or fill latency"
+            )
+        return
     measured = settings.config["benchmarks"]
     check_known("latency.benchmark", latency["benchmark"], measured, f"Choose one of benchmarks: {', '.join(measured)}")
     for pair in settings.used_pairs:

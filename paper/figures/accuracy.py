@@ -15,14 +15,19 @@ ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
-    """Draw the main table's `frame`."""
-    pairs, benchmarks, arms = (list(frame[column].unique()) for column in ("pair", "benchmark", "arm"))
-    height = len(pairs) * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15
-    figure, axes = style.panels(len(pairs), len(benchmarks), height)
-    for axis, (pair, benchmark) in zip(axes, [(p, b) for p in pairs for b in benchmarks], strict=True):
-        rows = frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").loc[arms]
-        _panel(axis, rows, f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}")
-    for axis in axes[-len(benchmarks) :]:
+    """Draw the main table's `frame`: a row of panels a pair; of more than two benchmarks, a row a benchmark instead."""
+    pairs, benchmarks = (list(frame[column].unique()) for column in ("pair", "benchmark"))
+    turned = len(benchmarks) > 2
+    arms = [arm for arm in frame["arm"].unique() if not turned or frame.loc[frame["arm"] == arm, "value"].notna().any()]
+    rows, columns = (benchmarks, pairs) if turned else (pairs, benchmarks)
+    height = len(rows) * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15
+    figure, axes = style.panels(len(rows), len(columns), height)
+    places = [(column, row) if turned else (row, column) for row in rows for column in columns]
+    for axis, (pair, benchmark) in zip(axes, places, strict=True):
+        found = frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").loc[arms]
+        separator = "\n" if turned else ", "
+        _panel(axis, found, f"{names.title('pairs', pair)}{separator}{names.title('benchmarks', benchmark)}")
+    for axis in axes[-len(columns) :]:
         axis.set_xlabel("Accuracy, %")
     style.save(figure, stem)
 

@@ -56,10 +56,17 @@ def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH) ->
 def save(figure: Figure, stem: Path) -> None:
     """Write the figure as .pdf and .png; the same data give the same bytes."""
     sns.despine(figure)
+    for axis in figure.axes:
+        axis.set_title(wrapped(axis.get_title(loc="left")), loc="left")
     stem.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(beside(stem, ".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(beside(stem, ".png"), dpi=RESOLUTION, metadata={"Software": None})
     plt.close(figure)
+
+
+def wrapped(title: str) -> str:
+    """A title that is too long for a panel, with its Sharer on a line of its own."""
+    return title.replace(" from ", "\nfrom ", 1) if len(title) > 30 and "\n" not in title else title
 
 
 def outputs(stem: Path) -> list[Path]:

@@ -9,14 +9,17 @@ import pandas as pd
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import names
 from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, arm_name
-from paper.output import NOTHING, count, notes_on_gaps, percent, read_table, run_table, show, write_table
+from paper.output import NOTHING, count, notes_on_gaps, percent, read_if_given, run_table, show, write_table
 
 TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
 HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
 
 
-def build(answers: Answers, latency: pd.DataFrame) -> pd.DataFrame:
-    """One row a pair, benchmark and arm; never-run cells are rows without numbers and with a reason."""
+def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
+    """One row a pair, benchmark and arm; never-run cells are rows without numbers and with a reason.
+
+    Without a latency summary the columns of times are empty.
+    """
     arms = names.in_order("arms", {*MAIN_ARMS, *answers.arms})
     rows = [
         _row(answers, pair, arm, benchmark)
@@ -26,33 +29,48 @@ def build(answers: Answers, latency: pd.DataFrame) -> pd.DataFrame:
         for benchmark in answers.benchmarks
     ]
     frame = pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64", "failed": "Int64"})
+    if latency is None:
+        return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
     return frame.merge(_times(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: methods as rows; accuracy, questions and time of each benchmark as columns."""
-    cells = []
-    for (pair, arm), group in frame.groupby(["pair", "arm"], sort=False):
-        cell = {"Pair": names.title("pairs", str(pair)), "Method": names.title("arms", str(arm))}
-        for row in group.itertuples():
-            benchmark = names.title("benchmarks", row.benchmark)
-            cell[f"{benchmark}: accuracy, % [95 %]"] = show(row.value, row.low, row.high)
-            cell[f"{benchmark}: n"] = count(row.n)
-            cell[f"{benchmark}: time, ms"] = NOTHING if pd.isna(row.time_ms) else f"{row.time_ms:.2f}"
-        cells.append(cell | {"Seeds": count(group["seeds"].max())})
-    return pd.DataFrame(cells)
+    """What a person reads: one row a pair, benchmark and method; times only where any method was timed."""
+    ordered = frame.sort_values(["pair", "benchmark"], key=_appearance(frame), kind="stable")
+    table = pd.DataFrame(
+        {
+            "Pair": names.title("pairs", row.pair),
+            "Benchmark": names.title("benchmarks", row.benchmark),
+            "Method": names.title("arms", row.arm),
+            "Accuracy, % [95 %]": show(row.value, row.low, row.high),
+            "n": count(row.n),
+            "Time, ms": NOTHING if pd.isna(row.time_ms) else f"{row.time_ms:.2f}",
+            "Seeds": count(row.seeds),
+        }
+        for row in ordered.itertuples()
+    )
+    return table if frame["time_ms"].notna().any() else table.drop(columns="Time, ms")
 
 
-def write(answers: Answers, latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
+def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers, latency)
     notes = [
-        "Accuracy is the mean over training seeds; its 95 % interval is Wilson's for one seed (and where all answers "
-        "agree), else a bootstrap over questions and seeds. Time is the mean per question of the latency run, in "
-        "batches of one. A dash: no training, or not timed.",
+        "Accuracy is the mean over training seeds (for scorings that give parts of a point, the mean credit); its 95 % "
+        "interval is Wilson's for one seed (and where all answers agree), else a bootstrap over questions and seeds.",
+        "Time is the mean per question of the latency run, in batches of one."
+        if frame["time_ms"].notna().any()
+        else "Nothing was timed.",
+        "A dash: no training, or not timed.",
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes)
+
+
+def _appearance(frame: pd.DataFrame):  # type: ignore[no-untyped-def]
+    """Sort key: the order in which values first appear."""
+    orders = {name: list(frame[name].unique()) for name in ("pair", "benchmark")}
+    return lambda column: column.map(orders[column.name].index)
 
 
 def _row(answers: Answers, pair: Pair, arm: str, benchmark: str) -> dict[str, object]:
@@ -75,4 +93,4 @@ def _times(latency: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read, latency=read_table)
+    run_table(__doc__, write, records=Answers.read, latency=read_if_given)

@@ -1,7 +1,11 @@
 """Properties of scoring: what is correct, what is refused, what a score row says."""
 
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
+from lm_eval.api.task import ConfigurableTask, TaskConfig
 
 from c2c.errors import RefusedError
 from c2c.evaluation import scoring
@@ -176,3 +180,51 @@ def test_every_column_says_what_it_means():
 def test_scores_have_their_provenance(records, tmp_path):
     scoring.score_files([write(records, tmp_path / "records.parquet")], tmp_path / "scores.csv")
     assert (tmp_path / "scores.csv.provenance.json").is_file()
+
+
+def weighed(scoring_name: str, choices: list[str], scores: list[float], gold: str) -> pd.DataFrame:
+    one = make_records((Run("gap_a"),), Bench(["knowledge_gap_choice"], questions=1))
+    columns = {"scoring": scoring_name, "gold": gold, "choices": [choices] * len(one)}
+    return one.assign(**columns, choice_scores=[scores] * len(one))
+
+
+def test_text_is_the_length_normalised_accuracy_of_lm_eval():
+    draw = np.random.default_rng(0)
+    words = ["a", "longer", "the longest of them", "naïve", "答案", "two words"]
+    task = object.__new__(ConfigurableTask)
+    task._config = TaskConfig(task="t", doc_to_choice=lambda doc: doc["choices"], doc_to_target=lambda doc: doc["gold"])
+    task.OUTPUT_TYPE, task.multiple_input, task.multiple_target = "multiple_choice", 0, 0
+    task.prompt, task._metric_fn_list, task.features = None, {"acc": None, "acc_norm": None}, []
+    found = set()
+    for _ in range(50):
+        choices = [str(each) for each in draw.permutation(words)[:4]]
+        scores, gold = draw.uniform(-20, -1, 4), int(draw.integers(4))
+        theirs = task.process_results({"choices": choices, "gold": gold}, [(score, False) for score in scores])
+        ours = {
+            metric: scoring.mark(weighed(name, choices, list(scores), choices[gold])).iloc[0]
+            for metric, name in (("acc_norm", "text"), ("acc", "likelihood"), ("acc", "logits"))
+        }
+        assert ours == theirs
+        found.add(theirs["acc"] == theirs["acc_norm"])
+    assert found == {True, False}
+
+
+def test_an_option_that_reads_like_the_gold_answer_is_the_gold_answer():
+    assert scoring.mark(weighed("likelihood", ["no", "yes", "yes"], [-3.0, -1.0, -1.0], "yes")).all()
+
+
+def test_parts_of_a_point_are_a_score_with_a_bootstrap_interval(records):
+    gold = json.dumps({"metric": "qa_f1", "answers": ["red house"], "classes": None})
+    texts = ["red house", "red", "blue", "a red house"]
+    longbench = records[records.benchmark == "knowledge_gap_free"].copy()
+    number = longbench["question_id"].str[1:].astype(int) % 4
+    longbench = longbench.assign(scoring="longbench", gold=gold, output_text=[texts[place] for place in number])
+    scores = scoring.score_records(longbench).query("metric != 'failed' and subset == 'all'")
+    assert set(scores["metric"]) == {"score"}
+    row = scores.iloc[0]
+    assert row["value"] == pytest.approx(100 * (1 + 2 / 3 + 0 + 1) / 4) and 50 < row["low"] < row["value"] < row["high"]
+
+
+def test_a_gold_answer_that_longbench_cannot_read_is_refused(records):
+    with pytest.raises(RefusedError, match="JSON with metric"):
+        scoring.check_records(records[records.benchmark == "knowledge_gap_free"].assign(scoring="longbench"))

@@ -17,11 +17,13 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, RECORD_SCHEMA, conform
 VALUES = {"color": ["amber", "black", "green", "white"], "home": ["athens", "cairo", "lima", "rome"]}
 MODELS = {"gap_a": ("gap_receiver_a", "gap_sharer"), "gap_b": ("gap_receiver_b", "gap_sharer")}
 SCORING = {"knowledge_gap_free": "exact", "knowledge_gap_choice": "likelihood", "openbookqa": "letter"}
+"""By benchmark; another task id ends in its scoring."""
 BASELINES = ("receiver", "sharer", "t2t", "routing")
 FUSED = ("c2c", "c2c_deranged", "c2c_zeroed")
 RATES = {
     "receiver": 0.25, "sharer": 1.0, "t2t": 0.97, "routing": 0.6, "c2c": 0.95, "c2c_deranged": 0.2, "c2c_zeroed": 0.22,
     "adapter": 0.28, "project": 0.8, "fuse": 0.9, "longest": 0.5,
+    "identical": 0.26,
 }  # fmt: skip
 SECONDS = {"receiver": 0.010, "sharer": 0.012, "t2t": 0.060, "c2c": 0.020}
 
@@ -110,7 +112,8 @@ def _record(run: Run, method: str, benchmark: str, number: int, bench: Bench) ->
     rate = bench.rates["longest" if run.alignment == "longest" else method if run.recipe in ("", "c2c") else run.recipe]
     rng = _chance(run.path, method, benchmark, number)
     chosen = gold if rng.random() < rate else (gold + 1) % 4
-    scoring = SCORING[benchmark]
+    scoring = SCORING.get(benchmark) or benchmark.rpartition("_")[2]
+    kind = "likelihood" if scoring in ("text", "logits") else scoring
     answer = {
         "exact": {"gold": options[gold], "output_text": f" {options[chosen]} ."},
         "letter": {"gold": "ABCD"[gold], "output_text": f"The answer is {'ABCD'[chosen]}.", "choices": options},
@@ -120,7 +123,7 @@ def _record(run: Run, method: str, benchmark: str, number: int, bench: Bench) ->
             "choice_scores": [-1.0 if index == chosen else -3.0 for index in range(4)],
             "choice_tokens": [1, 1, 1, 1],
         },
-    }[scoring]
+    }[kind]
     return {
         **_run(run, method),
         "benchmark": benchmark,

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from c2c.errors import RefusedError
-from paper.figures import accuracy, accuracy_latency, gates, style, training
+from paper.figures import accuracy, accuracy_latency, gains, gates, style, training
 from paper.fusers import FuserRun, read_tables
 from tests.paper.builder import SMOKE
 
@@ -21,16 +21,17 @@ def fusers(made_results):
 
 
 @pytest.fixture
-def draw(table, fusers):
+def draw(table, fusers, made_results):
     return {
         "accuracy": lambda stem: accuracy.draw(table, stem),
         "accuracy_latency": lambda stem: accuracy_latency.draw(table, stem),
+        "gains": lambda stem: style.save(gains.draw(made_results / "tables/gains.csv"), stem),
         "gates": lambda stem: gates.draw(read_tables(fusers, gates.FILE), stem),
         "training": lambda stem: training.draw(read_tables(fusers, training.FILE), stem),
     }
 
 
-@pytest.mark.parametrize("name", ["accuracy", "accuracy_latency", "gates", "training"])
+@pytest.mark.parametrize("name", ["gains", "accuracy", "accuracy_latency", "gates", "training"])
 def test_the_same_data_give_the_same_bytes(draw, name, tmp_path):
     draw[name](tmp_path / "one")
     draw[name](tmp_path / "two")
@@ -73,3 +74,26 @@ def test_a_fuser_is_named_by_its_folder(tmp_path):
 def test_a_folder_without_its_table_is_refused(tmp_path):
     with pytest.raises(RefusedError, match="history"):
         read_tables([tmp_path / "pair/c2c/span/seed0"], training.FILE)
+
+
+def test_the_picture_of_the_gains_holds_the_hash_of_its_table(made_results, tmp_path):
+    table = made_results / "tables/gains.csv"
+    for name in ("one", "two"):
+        gains.save_picture(table, tmp_path / f"{name}.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with Image.open(tmp_path / "one.png") as picture:
+        assert picture.info[gains.HASH] == gains.table_hash(table)
+
+
+def test_each_gain_has_a_shape_and_filling_of_its_own():
+    assert len({(shape, filling == "white") for shape, _, filling in gains.MARKS.values()}) == len(gains.MARKS)
+
+
+def test_pairs_without_a_gain_and_single_missing_gains_can_be_drawn(made_results, tmp_path):
+    frame = pd.read_csv(made_results / "tables/gains.csv")
+    lost = (frame["pair"] == "gap_b") | (frame["gain"] == "adaptation")
+    frame.loc[lost, ["value", "low", "high"]] = None
+    frame.to_csv(tmp_path / "gains.csv", index=False)
+    figure = gains.draw(tmp_path / "gains.csv")
+    titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
+    assert titles == ["Pair A"] and "not run" in {text.get_text().strip() for text in figure.axes[0].texts}

@@ -13,7 +13,7 @@ from docutils.core import publish_parts
 
 from c2c.errors import RefusedError
 from paper import build
-from paper.figures import accuracy, accuracy_latency, gates, training
+from paper.figures import accuracy, accuracy_latency, gains, gates, style, training
 from paper.fusers import read_tables
 from paper.recompute import recompute
 from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
@@ -26,7 +26,9 @@ def add_figures(folder: Path, runs: list[Run]) -> None:
     table = pd.read_csv(folder / "tables/main.csv", keep_default_na=False, na_values=[""])
     fusers = [write_fuser(run, folder / "fusers") for run in runs if run.recipe]
     accuracy.draw(table, folder / "figures/accuracy")
-    accuracy_latency.draw(table, folder / "figures/accuracy_latency")
+    style.save(gains.draw(folder / "tables/gains.csv"), folder / "figures/gains")
+    if table["time_ms"].notna().any():
+        accuracy_latency.draw(table, folder / "figures/accuracy_latency")
     gates.draw(read_tables(fusers, gates.FILE), folder / "figures/gates")
     training.draw(read_tables(fusers, training.FILE), folder / "figures/training")
 
@@ -55,6 +57,18 @@ def test_a_scale_without_a_world_and_with_one_pair_has_a_paper(tmp_path):
     add_figures(tmp_path, runs)
     build.build(tmp_path, tmp_path / "paper.pdf")
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_scale_with_many_benchmarks_and_no_times_has_a_paper(tmp_path):
+    runs = [Run("gap_a"), Run("gap_a", "c2c", "span", 0), Run("gap_a", "fuse", "span", 0), Run("gap_b")]
+    runs += [Run("gap_b", "identical", "span", 0)]
+    bench = Bench(
+        [f"{name}_{scoring}" for name in ("arc_easy", "openbookqa") for scoring in ("letter", "text", "logits")]
+    )
+    recompute(make_records(runs, bench).assign(scale="laptop"), None, tmp_path)
+    add_figures(tmp_path, runs)
+    build.build(tmp_path, tmp_path / "paper.pdf")
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF") and not (tmp_path / "latency.csv").exists()
 
 
 def test_a_paper_without_its_tables_is_refused(results):

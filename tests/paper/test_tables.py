@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 
-from paper import summarise_latency
+from c2c.stats import detectable_difference
+from paper import names, summarise_latency
 from paper.answers import Answers, arm_name
-from paper.output import NOT_RUN, show, write_table
+from paper.output import NOT_RUN, notes_on_gaps, show, write_table
 from paper.tables import ablation, alignment, gains, latency, main
-from tests.paper.builder import Run, make_latency, make_records
+from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_times_stand_in_columns_of_their_own(answers, times):
     steady = [column for column in frame if not column.startswith("time_")]
     pd.testing.assert_frame_equal(frame[steady], other[steady])
     printed, changed = main.printed(frame), main.printed(other)
-    assert {column for column in printed if not printed[column].equals(changed[column])} == {"free answer: time, ms"}
+    assert {column for column in printed if not printed[column].equals(changed[column])} == {"Time, ms"}
 
 
 def test_chance_of_four_options_is_a_quarter(answers, times):
@@ -161,3 +162,64 @@ def test_latex_escapes_what_it_must(tmp_path):
 )
 def test_numbers_are_shown_with_their_interval(numbers, text):
     assert show(*numbers) == text
+
+
+def test_the_gains_say_in_words_where_c2c_does_not_beat_the_receiver(answers):
+    rates = RATES | {"c2c": 0.3, "c2c_deranged": 0.3, "adapter": 0.3, "receiver": 0.3}
+    runs = [Run("gap_a"), Run("gap_a", "c2c", "span", 0), Run("gap_a", "adapter", "span", 0)]
+    (chance,) = gains.doubts(gains.build(answers))
+    assert "C2C beats the Receiver" in chance
+    same = gains.build(Answers(make_records(runs, Bench(["knowledge_gap_free"], 200, rates))))
+    said = gains.doubts(same)
+    assert [words.split(" (")[0] for words in said] == [
+        "C2C does not beat the Receiver", "Nothing shows that the right message matters",
+        "Nothing shows more than adaptation",
+    ]  # fmt: skip
+    assert all("Pair A: free answer" in words and "detectable from" in words for words in said)
+    worse = gains.doubts(same.assign(finding=gains.BELOW))
+    assert "C2C is worse than the Receiver" in worse[0] and "wrong message" in worse[1]
+
+
+def test_the_detectable_difference_stands_beside_n(answers):
+    frame = gains.build(answers)
+    found = row(frame, **CELL, gain="pairing")
+    left, right = (answers.get(CELL["pair"], CELL["benchmark"], arm) for arm in ("c2c", "c2c_deranged"))
+    assert found.detectable == pytest.approx(100 * detectable_difference(left, right))
+    assert list(gains.printed(frame).columns).index("Detectable, points") == list(gains.printed(frame)).index("n") + 1
+
+
+def test_parts_of_a_point_have_gains_but_no_mcnemar(answers):
+    half = Answers(make_records())
+    half.marked["correct"] /= 2
+    half._groups = {key: group.assign(correct=group["correct"] / 2) for key, group in half._groups.items()}
+    whole, found = (row(gains.build(each), **CELL, gain="pairing") for each in (answers, half))
+    assert found.value == pytest.approx(whole.value / 2) and found.p_value == "" and pd.isna(found.of_only)
+    assert found.detectable > 0 and row(main.build(half, None), **CELL, arm="c2c").value > 0
+
+
+def test_a_pair_with_identical_models_has_that_recipe_in_the_place_of_c2c():
+    frame = gains.build(Answers(make_records([Run("gap_a"), Run("gap_a", "identical", "span", 0)])))
+    found = row(frame, **CELL, gain="pairing")
+    assert (found.of, found.against) == ("identical", "identical_deranged") and not pd.isna(found.value)
+
+
+def test_without_times_the_main_table_has_no_column_for_them(answers):
+    frame = main.build(answers, None)
+    assert "Time, ms" not in main.printed(frame).columns and len(main.printed(frame)) == len(frame)
+
+
+def test_a_task_of_several_scorings_is_titled_by_both_and_stands_beside_its_benchmark():
+    assert names.title("benchmarks", "arc_easy_text") == "ARC-Easy (text)"
+    assert (
+        names.title("benchmarks", "knowledge_gap_free") == "free answer" and names.title("benchmarks", "x_y") == "x_y"
+    )
+    order = names.in_order("benchmarks", ["ceval_text", "zzz", "arc_easy_text", "arc_easy_letter"])
+    assert order == ["arc_easy_letter", "arc_easy_text", "ceval_text", "zzz"]
+
+
+def test_what_was_run_on_no_benchmark_is_said_once():
+    runs = [Run("gap_a"), Run("gap_a", "c2c", "span", 0)]
+    bench = Bench(["arc_easy_text", "arc_easy_letter", "openbookqa"])
+    frame = gains.build(Answers(make_records(runs, bench)))
+    (note,) = notes_on_gaps(frame, ["pair", "benchmark", "gain"])
+    assert "Pair A / all benchmarks / Communication" in note and "OpenBookQA" not in note

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from paper import collect, compare, verify
+from paper.figures import gains
 from paper.recompute import RECORDS
 
 ROOT = Path(verify.__file__).parent.parent
@@ -154,7 +156,7 @@ def test_numbers_and_tables_need_no_torch_and_no_plotting():
 def test_figures_and_paper_need_no_torch():
     drawn = [
         "paper.build",
-        *(f"paper.figures.{name}" for name in ("accuracy", "accuracy_latency", "gates", "training")),
+        *(f"paper.figures.{name}" for name in ("gains", "accuracy", "accuracy_latency", "gates", "training")),
     ]
     done = run_without(MODELS, f"import importlib; [importlib.import_module(name) for name in {drawn!r}]")
     assert done.returncode == 0, done.stderr
@@ -182,3 +184,45 @@ def test_verify_without_records_is_refused_in_one_line(tmp_path, monkeypatch, ca
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in verify.COMMITTED.glob(f"*/{RECORDS}")))
 def test_what_is_committed_verifies(folder):
     assert verify.verify(verify.COMMITTED / folder)
+
+
+def test_a_scale_is_collected_as_far_as_it_has_come_and_verifies(results, tmp_path, capsys):
+    for path in (
+        "records/gap_b/baselines.parquet",
+        "records/gap_a/c2c/span/seed2.parquet",
+        "scores.csv",
+        "claims.json",
+    ):
+        (results / path).unlink()
+    shutil.rmtree(results / "latency")
+    with pytest.raises(RefusedError, match="complete"):
+        collect.collect(results, tmp_path / "partial")
+    collect.collect(results, tmp_path / "partial", partial=True)
+    assert "gap_b is left out" in capsys.readouterr().out
+    found = pd.read_parquet(tmp_path / "partial" / RECORDS)
+    assert set(found["pair"]) == {"gap_a"} and set(found["seed"].dropna()) == {0, 1, 2}
+    assert verify.verify(tmp_path / "partial")
+    assert "nothing was timed" in capsys.readouterr().out and not (tmp_path / "partial/latency.csv").exists()
+    found.loc[0, "output_text"] = "nowhere at all"
+    found.loc[found["method"] == "sharer", "output_text"] = "nowhere"
+    found.to_parquet(tmp_path / "partial" / RECORDS)
+    assert not verify.verify(tmp_path / "partial")
+
+
+def test_the_protocol_of_committed_records_is_kept_and_used(results, tmp_path, capsys):
+    collect.collect(results, tmp_path / "records", protocol="paper", partial=True)
+    assert verify.verify(tmp_path / "records") and "protocol paper" in capsys.readouterr().out
+
+
+def test_lost_latency_records_are_noticed(committed):
+    (committed / "latency.parquet").unlink()
+    with pytest.raises(RefusedError, match="Times follow"):
+        verify.verify(committed)
+
+
+def test_a_figure_of_another_table_is_noticed(committed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verify, "PICTURES", tmp_path)
+    gains.save_picture(committed / "tables/gains.csv", tmp_path / "gains_smoke.png")
+    assert verify.verify(committed)
+    assert not verify.compare_picture(tmp_path / "gains_smoke.png", committed / "tables/main.csv")
+    assert "python -m paper.figures.gains" in capsys.readouterr().out

@@ -119,6 +119,15 @@ def training_memory(wildcards):
     return settings.memory_mb(wildcards.pair, training=True)
 
 
+def optional_flag(flag, name):
+    """A function that gives a flag with the input `name`, or nothing where this scale has no such input."""
+
+    def given(wildcards, input):
+        return f"{flag} {input[name]}" if input[name] else ""
+
+    return given
+
+
 def fuser_folders(wildcards, input):
     """The folders of the fusers whose files are the input."""
     return " ".join(os.path.dirname(path) for path in input)

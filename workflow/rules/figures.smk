@@ -1,6 +1,32 @@
 # Figures: each as .pdf for the paper and as .png.
 
 
+rule draw_gains:
+    input:
+        table="<results>/tables/gains.csv",
+        names="paper/names.yaml",
+    output:
+        pdf="<results>/figures/gains.pdf",
+        png=report(
+            "<results>/figures/gains.png",
+            caption="../report/gains_figure.rst",
+            category="Figures",
+            labels={"figure": "the four gains"},
+        ),
+        provenance=collect("<results>/figures/gains.{kind}.provenance.json", kind=["pdf", "png"]),
+    log:
+        "<results>/logs/draw_gains.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+    message:
+        "Figure: the four gains"
+    shell:
+        "python -m paper.figures.gains --table {input.table} --output-stem {params.stem} > {log} 2>&1"
+
+
 rule draw_accuracy:
     input:
         table="<results>/tables/main.csv",

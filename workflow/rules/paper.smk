@@ -4,7 +4,7 @@
 rule build_paper:
     input:
         scores="<results>/scores.csv",
-        latency="<results>/latency.csv",
+        latency=["<results>/latency.csv"] if config["latency"] else [],
         claims="<results>/claims.json",
         claims_time="<results>/claims_time.json",
         tables=collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),
@@ -40,7 +40,7 @@ rule build_paper:
 rule results:
     input:
         "<results>/scores.csv",
-        "<results>/latency.csv",
+        ["<results>/latency.csv"] if config["latency"] else [],
         "<results>/claims.json",
         "<results>/claims_time.json",
         collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),

@@ -19,10 +19,12 @@ rule score_records:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        protocol=config["protocol"],
     message:
         "Scoring every answer"
     shell:
-        "c2c score --records {input.records} --output {output.scores} > {log} 2>&1"
+        "c2c score --records {input.records} --protocol {params.protocol} --output {output.scores} > {log} 2>&1"
 
 
 rule judge_claims:
@@ -30,7 +32,7 @@ rule judge_claims:
         claims="paper/claims.yaml",
         reference="paper/reference_values.csv",
         records=all_records,
-        latency=collect("<results>/latency/{pair}.parquet", pair=settings.used_pairs),
+        latency=collect("<results>/latency/{pair}.parquet", pair=settings.used_pairs if config["latency"] else []),
     output:
         claims=report(
             "<results>/claims.json",
@@ -51,8 +53,11 @@ rule judge_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        latency=optional_flag("--latency-records", "latency"),
+        protocol=config["protocol"],
     message:
         "Holding the paper's claims against the records"
     shell:
         "python -m paper.claims --claims {input.claims} --reference {input.reference} --records {input.records}"
-        " --latency-records {input.latency} --output {output.claims} --output-time {output.claims_time} > {log} 2>&1"
+        " --protocol {params.protocol} {params.latency} --output {output.claims} --output-time {output.claims_time} > {log} 2>&1"

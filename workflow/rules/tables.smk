@@ -4,7 +4,7 @@
 rule tabulate_main:
     input:
         records=all_records,
-        latency="<results>/latency.csv",
+        latency=["<results>/latency.csv"] if config["latency"] else [],
         names="paper/names.yaml",
     output:
         csv=report(
@@ -22,11 +22,14 @@ rule tabulate_main:
     conda:
         "../../environment.yml"
     params:
+        latency=optional_flag("--latency", "latency"),
+        protocol=config["protocol"],
         stem=subpath(output.csv, strip_suffix=".csv"),
     message:
         "Table: accuracy and time of every method"
     shell:
-        "python -m paper.tables.main --records {input.records} --latency {input.latency} --output-stem {params.stem} > {log} 2>&1"
+        "python -m paper.tables.main --records {input.records} --protocol {params.protocol} {params.latency}"
+        " --output-stem {params.stem} > {log} 2>&1"
 
 
 rule tabulate_gains:
@@ -49,11 +52,12 @@ rule tabulate_gains:
     conda:
         "../../environment.yml"
     params:
+        protocol=config["protocol"],
         stem=subpath(output.csv, strip_suffix=".csv"),
     message:
         "Table: gains: system, pairing, communication, adaptation"
     shell:
-        "python -m paper.tables.gains --records {input.records} --output-stem {params.stem} > {log} 2>&1"
+        "python -m paper.tables.gains --records {input.records} --protocol {params.protocol} --output-stem {params.stem} > {log} 2>&1"
 
 
 rule tabulate_latency:
@@ -103,11 +107,12 @@ rule tabulate_ablation:
     conda:
         "../../environment.yml"
     params:
+        protocol=config["protocol"],
         stem=subpath(output.csv, strip_suffix=".csv"),
     message:
         "Table: ablation: what each part of the Fuser adds"
     shell:
-        "python -m paper.tables.ablation --records {input.records} --output-stem {params.stem} > {log} 2>&1"
+        "python -m paper.tables.ablation --records {input.records} --protocol {params.protocol} --output-stem {params.stem} > {log} 2>&1"
 
 
 rule tabulate_alignment:
@@ -130,8 +135,9 @@ rule tabulate_alignment:
     conda:
         "../../environment.yml"
     params:
+        protocol=config["protocol"],
         stem=subpath(output.csv, strip_suffix=".csv"),
     message:
         "Table: comparison of token alignments"
     shell:
-        "python -m paper.tables.alignment --records {input.records} --output-stem {params.stem} > {log} 2>&1"
+        "python -m paper.tables.alignment --records {input.records} --protocol {params.protocol} --output-stem {params.stem} > {log} 2>&1"

@@ -1,0 +1,68 @@
+"""Which records are refused, because they would give a wrong score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.schema import METHODS, RECORD_SCHEMA, SCORINGS, check_columns
+from c2c.evaluation.scoring.longbench import read_gold
+from c2c.evaluation.scoring.rules import BY_LIKELIHOOD, failed
+
+QUESTION_KEY = ["scale", "pair", "benchmark", "question_id"]
+ANSWER_KEY = [*QUESTION_KEY, "recipe", "alignment", "method", "seed"]
+
+
+def check_records(records: pd.DataFrame) -> None:
+    """Refuse records that would give a wrong score.
+
+    Raises:
+        RefusedError: A column is missing or unknown; a method or scoring is unknown; an answer stands twice; two
+            methods of a benchmark answered different questions or knew different gold answers; an answered
+            question lacks what its scoring looks at.
+    """
+    check_columns(list(records.columns), RECORD_SCHEMA)
+    for column, known in (("method", METHODS), ("scoring", SCORINGS)):
+        for name in records[column].unique():
+            check_choice(f"The {column} of a record", name, known)
+    if (twice := records.duplicated(ANSWER_KEY)).any():
+        found = records.loc[twice, ["question_id", "method", "seed"]].iloc[0].to_dict()
+        raise RefusedError("Each question is answered once by each method and seed", found, "Drop the duplicates")
+    _check_same_questions(records)
+    _check_answerable(records[~failed(records)])
+
+
+def _check_same_questions(records: pd.DataFrame) -> None:
+    """Every method of a pair answers the same questions of a benchmark, with the same gold answers."""
+    for (_, pair, benchmark), group in records.groupby(QUESTION_KEY[:3], dropna=False):
+        answers = group.groupby(ANSWER_KEY[4:], dropna=False).size()
+        if len(group) != len(answers) * group["question_id"].nunique():
+            counts = dict(zip(map(str, answers.index), answers.tolist(), strict=True))
+            raise RefusedError(
+                f"All methods of {pair} answer the same questions of {benchmark}",
+                counts,
+                "Generate the missing answers first: a failed question is a record, too",
+            )
+    per_question = records.groupby(QUESTION_KEY, dropna=False)
+    kinds = per_question[["gold", "question_hash", "scoring"]].nunique(dropna=False)
+    if (unequal := kinds[(kinds > 1).any(axis=1)]).size:
+        remedy = "Generate all answers from the same prepared benchmark"
+        raise RefusedError("A question is the same question for all methods", unequal.index[0], remedy)
+
+
+def _check_answerable(answered: pd.DataFrame) -> None:
+    weighed = answered["scoring"].isin(BY_LIKELIHOOD)
+    if (silent := answered.loc[~weighed, "output_text"].isna()).any():
+        question = answered.loc[~weighed, "question_id"][silent].iloc[0]
+        raise RefusedError("An answered question has its output_text", question, "Set its error instead")
+    columns = ["question_id", "gold", "choices", "choice_scores"]
+    for question, gold, choices, scores in answered.loc[weighed, columns].itertuples(index=False):
+        if choices is None or scores is None or len(choices) != len(scores) or gold not in list(choices):
+            raise RefusedError(
+                "A question scored by likelihood has one score a choice, and its gold answer among the choices",
+                {"question_id": question},
+                "Set its error instead",
+            )
+    for gold in np.unique(answered.loc[answered["scoring"] == "longbench", "gold"].to_numpy(str)):
+        read_gold(gold)

@@ -1,0 +1,65 @@
+"""A process that reads gold and answer as JSON, one pair a line, and writes whether math-verify calls them equal.
+
+The system ends it if one pair takes more processor time than its argument says, or more memory than `MEMORY_BYTES`:
+sympy can hang in places that no exception reaches.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import resource
+import signal
+import sys
+
+MEMORY_BYTES = 4 << 30
+PLAIN = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+
+def equal(gold: str, answer: str) -> bool:
+    """Whether the answer equals the gold answer, a plain number or LaTeX.
+
+    The answer is taken whole. Where the gold answer is a number, and the answer holds one number among words, or a
+    chain of equations, that number or the last side counts.
+    """
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    both = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    number = PLAIN.fullmatch(gold) is not None
+    wanted = parse(gold if number else f"${gold}$", both, parsing_timeout=None, raise_on_error=True)
+    given = reduce_to_number(answer) if number else answer.strip("$ ").removeprefix("\\(").removesuffix("\\)")
+    found = parse(f"\\boxed{{{given}}}", both, parsing_timeout=None, raise_on_error=True)
+    if not found and not number:
+        found = parse(answer, both, parsing_timeout=None, raise_on_error=True)
+    return bool(found) and bool(verify(wanted, found, timeout_seconds=None, raise_on_error=True))
+
+
+def reduce_to_number(answer: str) -> str:
+    """The last side of a chain of equations, and of words around one number that number."""
+    side = answer.rpartition("=")[2].strip() or answer
+    plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", side.replace("\\$", "").replace("$", ""))
+    numbers = re.findall(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w/^]|\.\d)", plain)
+    words = re.search(r"[A-Za-z]{2,}", re.sub(r"\\[a-zA-Z]+", "", plain))
+    return numbers[0] if len(set(numbers)) == 1 and (words or numbers[0] == plain) else plain
+
+
+def main() -> None:
+    """Answer until the standard input ends."""
+    limit = float(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    logging.disable(logging.CRITICAL)
+    import math_verify  # noqa: F401  (before the clock of the first answer starts)
+
+    for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        try:
+            verdict = equal(*json.loads(line))
+        except Exception:
+            verdict = False
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(verdict), flush=True)
+
+
+if __name__ == "__main__":
+    main()

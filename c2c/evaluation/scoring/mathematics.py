@@ -1,0 +1,172 @@
+r"""Whether a generated answer to a mathematical question equals the gold answer (math-verify).
+
+Plain numbers are compared as numbers; everything else goes to processes of their own (`math_worker`). There an answer
+that takes too much processor time or memory, or that raises, is wrong, whatever thread asks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal, InvalidOperation
+from queue import SimpleQueue
+
+from c2c.errors import RefusedError
+
+CPU_SECONDS = 5.0
+"""Processor time that one answer may take: the same on a busy machine, as time on the clock would not be."""
+WALL_SECONDS = 120.0
+WORKERS = 2
+
+PACKAGE = "math_verify"
+NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
+PUBLISHED_GOLD = re.compile(r"[-+]?\d+(?:\.\d+)?")
+STATED = re.compile(r"(?i:answers?\s*(?:is|are|:)+|####)[ \t]*:?[ \t]*([^\n]*)|答案(?:是|为|[:：])[ \t]*([^\n]*)")
+BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
+EMPHASIS = re.compile(r"\*\*|__|`|\\\$|(?<!\\)\\(?=\s)")
+
+
+def grade(questions: Iterable[tuple[str, str]], cpu_seconds: float = CPU_SECONDS) -> dict[tuple[str, str], bool]:
+    """Whether each pair of gold answer and generated text agrees.
+
+    Args:
+        questions: Gold answer (a number, LaTeX, or a solution that ends in ``#### number``), and generated text.
+        cpu_seconds: Processor time after which an answer is wrong.
+
+    Raises:
+        RefusedError: math-verify is not installed.
+    """
+    if importlib.util.find_spec(PACKAGE) is None:
+        raise RefusedError("The scoring math needs the package math-verify", "not installed",
+                           "pip install 'cache-to-cache[graders]'")  # fmt: skip
+    asked = dict.fromkeys(questions)
+    stated = {question: (gold_of(question[0]), stated_answer(question[1])) for question in asked}
+    known = {question: compare_plainly(*pair) for question, pair in stated.items()}
+    hard = [question for question, right in known.items() if right is None]
+    verdicts = _ask_workers([stated[question] for question in hard], cpu_seconds)
+    return {question: bool(right) for question, right in {**known, **dict(zip(hard, verdicts, strict=True))}.items()}
+
+
+def gold_of(gold: str) -> str:
+    """The gold answer itself: what follows ``####``, if there is that mark; a plain number without its commas."""
+    answer = gold.rpartition("####")[2].strip()
+    return answer.replace(",", "") if NUMBER.fullmatch(answer) else answer
+
+
+def gold_at_comma(gold: str) -> str:
+    """The gold answer as the reference reads it: the first number, which ends at a thousands comma."""
+    found = PUBLISHED_GOLD.search(gold.rpartition("####")[2])
+    return found.group() if found else gold
+
+
+def stated_answer(text: str) -> str:
+    r"""What the text states as its answer: the last ``\boxed{}``, else what follows the last "answer:", "answer is" or
+    ``####`` on its line, else all of it.
+    """
+    if boxed := BOXED.findall(text):
+        return _tidy(boxed[-1])
+    stated = [next(part for part in found if part or part is found[-1]) for found in STATED.findall(text)]
+    return _tidy(next((line for line in reversed(stated) if line.strip()), text))
+
+
+def compare_plainly(gold: str, answer: str) -> bool | None:
+    """Whether two plain answers agree: the same text, or two numbers; None where that cannot be seen plainly."""
+    if not answer:
+        return False
+    if _bare(gold) == _bare(answer):
+        return True
+    numbers = _number(gold), _number(answer)
+    if None in numbers:
+        return None
+    return numbers[0] == numbers[1]
+
+
+def _tidy(answer: str) -> str:
+    """Without emphasis, blanks around it and a full stop at its end."""
+    return EMPHASIS.sub("", answer).strip().removesuffix(".").strip()
+
+
+def _bare(answer: str) -> str:
+    """The answer without marks that say nothing: dollars around it, LaTeX's text, blanks, letter case."""
+    inside = re.sub(r"\\(?:text|mathrm|textbf)\s*\{([^{}]*)\}", r"\1", answer.strip().strip("$"))
+    return re.sub(r"\s+|\\left|\\right|\\[,!;]", "", inside).casefold()
+
+
+def _number(answer: str) -> Decimal | None:
+    """The one plain number that the answer consists of, money or not."""
+    text = re.sub(r"^([-+]?)\$\s*|\$$", r"\1", answer.strip()).strip()
+    if not NUMBER.fullmatch(text):
+        return None
+    try:
+        return Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
+
+
+def _ask_workers(pairs: Sequence[tuple[str, str]], cpu_seconds: float) -> list[bool]:
+    """The workers' verdicts in the order of `pairs`."""
+    if not pairs:
+        return []
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    crew = [_Worker(cpu_seconds) for _ in range(min(WORKERS, os.cpu_count() or 1, len(pairs)))]
+    for worker in crew:
+        idle.put(worker)
+
+    def ask(pair: tuple[str, str]) -> bool:
+        worker = idle.get()
+        try:
+            return worker.ask(pair)
+        finally:
+            idle.put(worker)
+
+    try:
+        with ThreadPoolExecutor(len(crew)) as threads:
+            return list(threads.map(ask, pairs))
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+class _Worker:
+    """A process that grades one answer after another; one that dies or hangs is replaced."""
+
+    def __init__(self, cpu_seconds: float) -> None:
+        self.cpu_seconds = cpu_seconds
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, pair: tuple[str, str]) -> bool:
+        """The verdict on gold and answer; False where the process died over it or did not answer."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = self._start()
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None and stdout is not None
+        try:
+            stdin.write(json.dumps(pair) + "\n")
+            stdin.flush()
+            line = stdout.readline() if select.select([stdout], [], [], WALL_SECONDS)[0] else ""
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self.stop()
+        return line.strip() == "true"
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "c2c.evaluation.scoring.math_worker", str(self.cpu_seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip

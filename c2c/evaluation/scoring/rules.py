@@ -1,0 +1,118 @@
+"""One rule for each scoring: the credit that an answered question gets, from 0 (wrong) to 1 (right)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from c2c.evaluation.protocol import CORRECTED, active
+from c2c.evaluation.scoring import letters, longbench, mathematics
+
+BY_LIKELIHOOD = ("likelihood", "logits", "text")
+"""Scorings that compare the log-likelihoods of the options."""
+GRADED = ("longbench",)
+"""Scorings whose credit may lie between 0 and 1."""
+Rule = Callable[[pd.DataFrame, str], np.ndarray]
+
+
+def mark(records: pd.DataFrame, protocol: str = CORRECTED) -> pd.Series:
+    """The credit of each record, 0 to 1, as floats on the records' index; a failed question gets none.
+
+    All scorings but those of `GRADED` give 0 or 1.
+
+    Raises:
+        RefusedError: A scoring needs a package that is not installed.
+    """
+    credit = pd.Series(0.0, index=records.index)
+    answered = ~failed(records)
+    for scoring in records["scoring"].unique():
+        place = (answered & (records["scoring"] == scoring)).to_numpy()
+        if place.any():
+            credit[place] = RULES[scoring](records[place], protocol)
+    return credit
+
+
+def failed(records: pd.DataFrame) -> pd.Series:
+    """Whether each record stands for a question that failed."""
+    return records["error"].fillna("") != ""
+
+
+def normalise(text: str) -> str:
+    """What `exact` compares: without surrounding blanks, letter case and a full stop at the end."""
+    return text.strip().removesuffix(".").rstrip().casefold()
+
+
+def _exact(records: pd.DataFrame, protocol: str) -> np.ndarray:
+    return _each(records, lambda text, gold: normalise(text) == normalise(gold))
+
+
+def _letter(records: pd.DataFrame, protocol: str) -> np.ndarray:
+    options = [len(letters.LETTERS) if choices is None else len(choices) for choices in records["choices"]]
+
+    def right(text: str, gold: str, options: int) -> bool:
+        return _named(text, options, protocol) == gold.strip().upper()
+
+    return _each(records.assign(options=options), right, "options")
+
+
+def _named(text: str, options: int, protocol: str) -> str | None:
+    if active(protocol, "letter_extraction"):
+        return letters.extract_as_published(text, 4 if active(protocol, "four_letters_only") else options)
+    return letters.extract_letter(text, options)
+
+
+def _math(records: pd.DataFrame, protocol: str) -> np.ndarray:
+    stops = active(protocol, "gsm8k_gold_stops_at_comma")
+    questions = [
+        (mathematics.gold_at_comma(gold) if stops and benchmark.startswith("gsm8k") else gold, text)
+        for gold, text, benchmark in records[["gold", "output_text", "benchmark"]].itertuples(index=False)
+    ]
+    graded = mathematics.grade(questions)
+    return np.array([graded[question] for question in questions], dtype=float)
+
+
+def _longbench(records: pd.DataFrame, protocol: str) -> np.ndarray:
+    return _each(records, longbench.score)
+
+
+def _likelihood(records: pd.DataFrame, protocol: str) -> np.ndarray:
+    return _by_choice(records, lambda scores, choices: scores)
+
+
+def _text(records: pd.DataFrame, protocol: str) -> np.ndarray:
+    """Exactly lm-eval's ``acc_norm``: the sum of log-probabilities over the option's length in characters."""
+    return _by_choice(records, lambda scores, choices: scores / np.array([float(len(each)) for each in choices]))
+
+
+def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], np.ndarray]) -> np.ndarray:
+    """Whether the option with the greatest weight, the first of equals, is the gold answer; without numbers it is not.
+
+    Options that read alike are the same answer.
+    """
+    right = np.zeros(len(records))
+    columns = ["gold", "choices", "choice_scores"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for place, (gold, choices, scores) in enumerate(records[columns].itertuples(index=False)):
+            weights = weigh(np.asarray(scores, dtype=float), list(choices))
+            right[place] = not np.isnan(weights).any() and choices[int(weights.argmax())] == gold
+    return right
+
+
+def _each(records: pd.DataFrame, rule: Callable[..., float], *columns: str) -> np.ndarray:
+    """The rule's credit of each output text, gold answer and further column; equal ones are looked at once."""
+    questions = list(records[["output_text", "gold", *columns]].itertuples(index=False, name=None))
+    known = {question: float(rule(*question)) for question in dict.fromkeys(questions)}
+    return np.array([known[question] for question in questions], dtype=float)
+
+
+RULES: dict[str, Rule] = {
+    "exact": _exact,
+    "letter": _letter,
+    "likelihood": _likelihood,
+    "logits": _likelihood,
+    "text": _text,
+    "math": _math,
+    "longbench": _longbench,
+}

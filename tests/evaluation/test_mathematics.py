@@ -1,0 +1,129 @@
+"""Which mathematical answers are right, on a table of tricky ones; and that no answer stops the grading."""
+
+import threading
+import time
+
+import pytest
+
+from c2c.errors import RefusedError
+from c2c.evaluation.scoring import mathematics
+
+MATRIX = r"\begin{pmatrix} -1/3 \\ 2/3 \\ 5/3 \end{pmatrix}"
+# Gold answer (a number, a solution of GSM8K, or LaTeX), generated text, whether it is right.
+ANSWERS = [
+    ("18", "She makes $18 per day.", True),
+    ("18", "It costs $5 and she gets $13. So 5+13=18. Answer: 18", True),
+    ("70000", "The answer is $70,000.", True),
+    ("70,000", "Answer: 70,000", True),
+    ("-3", "Answer: -3", True),
+    ("18", "**18**", True),
+    ("18", "18 eggs", True),
+    ("12", "Answer: 12 apples", True),
+    ("0.5", "Answer: 1/2", True),
+    ("5", "#### 5", True),
+    ("50", "Answer: 50%", True),
+    ("18", "Answer: $18.00", True),
+    ("18", "The answer is 18. Question: how many 7 balls? Answer: 7", False),
+    ("10", "The final answer is \\boxed{10}", True),
+    ("10", "so \\boxed{9} no \\boxed{10}", True),
+    ("10", "", False),
+    ("1234567", "1,234,567", True),
+    ("3", "three", False),
+    ("18", "x = 18", True),
+    ("5", "Answer: 5 or 6", False),
+    ("18", "Answer: 16 - 3 - 4 = 9, 9 * 2 = $18", True),
+    ("Janet sells...\n#### 1,200", "Answer: 1200.", True),
+    ("5", "Answer: 15", False),
+    ("3", "Answer: -3", False),
+    ("2", "Answer: 2.5", False),
+    ("2", "Answer: 2 hours 30 minutes", False),
+    ("18", "**Answer:** 18", True),
+    ("18", "Answer: **$18**", True),
+    ("18", "Answer: \\$18", True),
+    ("18", "Answer:\n18", True),
+    ("9", "Answer: 3^2", True),
+    ("7", "Answer: 3, 5, 7", False),
+    ("25", "The answer is: 25 km/h.", True),
+    ("\\frac{1}{2}", "Answer: 1/2", True),
+    ("\\frac{1}{2}", "\\boxed{0.5}", True),
+    ("\\left( 3, \\frac{\\pi}{2} \\right)", "Answer: $(3, \\pi/2)$", True),
+    ("\\text{Evelyn}", "Answer: Evelyn", True),
+    ("\\text{Evelyn}", "\\boxed{\\text{Evelyn}}", True),
+    ("14", "\\boxed{14}", True),
+    ("x^2+1", "\\boxed{1+x^2}", True),
+    ("\\text{(A)}", "\\boxed{A}", True),
+    ("90^\\circ", "Answer: $90$ degrees", True),
+    ("10\\%", "Answer: 10", True),
+    ("3,5,7", "Answer: 3, 5, 7", True),
+    ("3,5,7", "\\boxed{7,5,3}", True),
+    ("6 - 5i", "Answer: $6-5i$", True),
+    ("6 - 5i", "$-5i+6$", True),
+    ("\\pi", "Answer: \\pi", True),
+    ("2k+2", "Answer: 2k+2", True),
+    ("2k+2", "Answer: 2(k+1)", True),
+    ("11\\sqrt2", "Answer: $11\\sqrt{2}$", True),
+    ("5.4 \\text{ cents}", "\\boxed{5.4}", True),
+    ("p - q", "Answer: p - q", True),
+    ("p - q", "Answer: q - p", False),
+    ("(3,4]", "Answer: (3, 4]", True),
+    ("(3,4]", "Answer: [3, 4]", False),
+    ("(3,4)", "Answer: (4,3)", False),
+    ("x=5", "Answer: 5", True),
+    ("52_8", "\\boxed{52_8}", True),
+    ("\\frac{14}{3}", "\\[\\boxed{\\dfrac{14}{3}}\\]", True),
+    ("1,-2", "Answer: 1 and -2", True),
+    (
+        "\\begin{pmatrix} -1/3 \\\\ 2/3 \\\\ 5/3 \\end{pmatrix}",
+        "\\boxed{\\begin{pmatrix} -1/3 \\\\ 2/3 \\\\ 5/3 \\end{pmatrix}}",
+        True,
+    ),
+    ("2000", "Answer: 2,000", True),
+    ("\\pi", "Answer: \\( \\pi \\)", True),
+    ("\\text{east}", "Answer: West", False),
+    ("4", "Answer: $x=4$", True),
+    ("\\sqrt{51}", "Answer: \\sqrt{51} units", True),
+    ("145^\\circ", "答案是$145^\\circ$", True),
+]
+HANGS = ("5", r"Answer: $9^{9^{9^{9}}}$")
+RAISES = ("\\frac{1}{2}", r"\boxed{\frac{1}{}}")
+
+
+@pytest.fixture(scope="module")
+def graded() -> dict[tuple[str, str], bool]:
+    return mathematics.grade((gold, text) for gold, text, _ in ANSWERS)
+
+
+@pytest.mark.parametrize(("gold", "text", "right"), ANSWERS)
+def test_an_answer_is_right_if_it_equals_the_gold_answer(graded, gold, text, right):
+    assert graded[gold, text] == right
+
+
+def test_an_answer_that_hangs_or_raises_is_wrong_and_the_next_one_is_graded_in_a_thread_too():
+    after = ("x+1", "Answer: 1+x")
+    found = {}
+    thread = threading.Thread(target=lambda: found.update(mathematics.grade([HANGS, RAISES, after], cpu_seconds=2)))
+    started = time.perf_counter()
+    thread.start()
+    thread.join()
+    assert found == {HANGS: False, RAISES: False, after: True}
+    assert time.perf_counter() - started < 60
+
+
+def test_plain_numbers_need_no_process(monkeypatch):
+    monkeypatch.setattr(mathematics._Worker, "_start", lambda worker: pytest.fail("a process was started"))
+    found = mathematics.grade([("70000", "Answer: $70,000.00"), ("18", "so it is 18. Answer: 19"), ("3", "")])
+    assert list(found.values()) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "published"),
+    [("... #### 70,000", "70000", "70"), ("#### -3", "-3", "-3"), ("1,234.5", "1234.5", "1"), ("1/2", "1/2", "1")],
+)
+def test_the_gold_answer_is_what_follows_the_mark_and_the_reference_stops_at_its_comma(gold, answer, published):
+    assert (mathematics.gold_of(gold), mathematics.gold_at_comma(gold)) == (answer, published)
+
+
+def test_without_the_grader_nothing_is_scored(monkeypatch):
+    monkeypatch.setattr(mathematics, "PACKAGE", "no_such_package")
+    with pytest.raises(RefusedError, match="math-verify"):
+        mathematics.grade([("1", "1")])
