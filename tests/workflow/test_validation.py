@@ -165,7 +165,11 @@ def test_a_hub_row_without_reader_is_refused(root: Path, config_of: Merged) -> N
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("arc_easy_train arc_challenge_train", "arc_easy_trian arc_challenge_train", r"Did you mean 'arc_easy_train'\?"),
+        (
+            "arc_easy_train arc_challenge_train",
+            "arc_easy_trian arc_challenge_train",
+            r"Did you mean 'arc_easy_train'\?",
+        ),
         ("arc_easy_train arc_challenge_train", "choice_mix_letter", r"A part of 'choice_mix' comes from the hub"),
         ("choice_mix\tmix", "choice_mix\thub", r"with source mix names its parts, and no other does"),
         ("text\t\t256", "text\t\t", r"source mix fills 'validation'; received 'choice_mix: empty'"),
