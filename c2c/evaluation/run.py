@@ -24,6 +24,7 @@ from c2c.evaluation.router import Router
 from c2c.evaluation.routing import HalfRouting, Routing, TrainedRouting
 from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash
@@ -54,7 +55,7 @@ class GenerationRun(PairRun):
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
-        files = [*self.benchmarks.values(), *(self.tasks / f"{name}.yaml" for name in self.benchmarks)]
+        files = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
         files += [Path(self.receiver), Path(self.sharer), *(Path(each) for each in (self.fuser, self.router) if each)]
         hashes = [file_hash(path) if path.exists() else str(path) for path in files]
         arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.token_budget]

@@ -41,11 +41,9 @@ def test_a_scale_without_it_plans_no_router(run_snakemake: Callable[..., Any]) -
     assert "--prompts plain" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("learned", "rule"), [([], "router.benchmarks is empty"), (["openbook"], "A benchmark of router.benchmarks")]
-)
-def test_a_router_without_questions_is_refused(config_of: Merged, learned: list[str], rule: str) -> None:
+def test_a_router_without_training_questions_is_refused(config_of: Merged) -> None:
     config = config_of("laptop")
-    config["baselines"], config["router"]["benchmarks"] = ["receiver", "routing_trained"], learned
-    with pytest.raises(RefusedError, match=rule):
+    config["baselines"], config["benchmarks"] = ["receiver", "routing_trained"], ["mmlu_redux_text"]
+    config["latency"]["benchmark"] = "mmlu_redux_text"
+    with pytest.raises(RefusedError, match="whose data set has a training split"):
         load_settings(config, ROOT)

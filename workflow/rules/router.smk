@@ -2,29 +2,27 @@
 
 
 rule prepare_router_questions:
-    input:
-        task="benchmarks/tasks/{benchmark}.yaml",
     output:
         questions="<results>/data/router/{benchmark}.jsonl",
         provenance="<results>/data/router/{benchmark}.jsonl.provenance.json",
     log:
         "<results>/logs/prepare_router_questions/{benchmark}.log",
+    wildcard_constraints:
+        benchmark=one_of(settings.data.with_training_questions),
     localrule: True
     conda:
         "../../environment.yml"
     params:
         source=lambda wildcards: flags(
             {
-                **settings.dataset("benchmarks", wildcards.benchmark),
-                "split": "train",
-                "limit": config["router"]["questions"],
+                **settings.data.training_questions(wildcards.benchmark),
+                "sample": config["router"]["questions"],
             }
         ),
     message:
         "Preparing training questions of {wildcards.benchmark} for routers: {params.source}"
     shell:
-        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark --template {input.task} {params.source}"
-        " --output {output.questions} > {log} 2>&1"
+        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source} --output {output.questions} > {log} 2>&1"
 
 
 rule answer_router_questions:
