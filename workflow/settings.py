@@ -91,6 +91,12 @@ class Settings:
         """Settings of generation."""
         return self.config["generation"]
 
+    @property
+    def router_tasks(self) -> list[str]:
+        """Tasks of this scale from whose training questions a router learns; it routes the others too."""
+        known = self.data.with_training_questions
+        return [task for task in self.config["benchmarks"] if self.data.benchmark_of[task] in known]
+
     def pretraining(self, model: str) -> Mapping[str, Any]:
         """Settings with which a model of the knowledge-gap world is made."""
         return {**self.config["world"]["pretraining"], **self.config["world"]["models"][model]}
@@ -216,14 +222,10 @@ def _check_latency(settings: Settings) -> None:
 
 
 def _check_router(settings: Settings) -> None:
-    learned = settings.config["router"]["benchmarks"]
-    with_questions = settings.data.with_training_questions
-    known = [task for task, benchmark in settings.data.benchmark_of.items() if benchmark in with_questions]
-    for task in learned:
-        check_known("A task of router.benchmarks", task, known, "Choose tasks of benchmarks with a training split")
-    if "routing_trained" in settings.config["baselines"] and not learned:
-        rule = "routing_trained learns from the training questions of a benchmark"
-        raise RefusedError(rule, "router.benchmarks is empty", "Name benchmarks that have a training split there")
+    if "routing_trained" in settings.config["baselines"] and not settings.router_tasks:
+        rule = "routing_trained learns from a benchmark whose data set has a training split"
+        known = ", ".join(settings.data.with_training_questions)
+        raise RefusedError(rule, settings.config["benchmarks"], f"Add one of {known}, or drop routing_trained")
 
 
 def _check_source(settings: Settings, table: str, name: str, *needed: str) -> None:

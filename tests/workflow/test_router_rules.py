@@ -27,7 +27,7 @@ def test_a_scale_with_the_trained_router_trains_it_before_the_baselines(
         "--cores", "1", "--configfile", str(tmp_path / "with_router.yaml"), "--dry-run", "--nolock", "--forceall", "-p"
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    for rule in ("prepare_router_questions", "answer_router_questions", "train_router"):
+    for rule in ("prepare_training_questions", "answer_router_questions", "train_router"):
         assert re.search(rf"{rule} +[1-9]", done.stdout), done.stdout
     command = next(line for line in done.stdout.splitlines() if "--methods receiver sharer routing" in line)
     assert "--router results/trial/routers/smollm2_from_coder" in command
@@ -41,11 +41,9 @@ def test_a_scale_without_it_plans_no_router(run_snakemake: Callable[..., Any]) -
     assert "--prompts plain" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("learned", "rule"), [([], "router.benchmarks is empty"), (["openbook"], "A benchmark of router.benchmarks")]
-)
-def test_a_router_without_questions_is_refused(config_of: Merged, learned: list[str], rule: str) -> None:
+def test_a_router_without_training_questions_is_refused(config_of: Merged) -> None:
     config = config_of("laptop")
-    config["baselines"], config["router"]["benchmarks"] = ["receiver", "routing_trained"], learned
-    with pytest.raises(RefusedError, match=rule):
+    config["baselines"], config["benchmarks"] = ["receiver", "routing_trained"], ["mmlu_redux_text"]
+    config["latency"]["benchmark"] = "mmlu_redux_text"
+    with pytest.raises(RefusedError, match="whose data set has a training split"):
         load_settings(config, ROOT)

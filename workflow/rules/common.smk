@@ -92,21 +92,13 @@ def router_flag(wildcards, input):
 
 
 def router_questions(wildcards):
-    """Training questions that a router learns from, of each of its tasks."""
-    benchmarks = [settings.data.benchmark_of[task] for task in config["router"]["benchmarks"]]
-    return collect("<results>/data/training_questions/{benchmark}.jsonl", benchmark=benchmarks)
-
-
-def router_task_files(wildcards):
-    """The prompts of the tasks that a router learns from."""
-    files = [path for task in config["router"]["benchmarks"] for path in settings.data.task_files(task)]
-    return list(dict.fromkeys(files))
+    """Training questions that a router learns from, a file a task; those of one benchmark are the same."""
+    return [f"<results>/data/training_questions/{settings.data.benchmark_of[task]}.jsonl" for task in settings.router_tasks]
 
 
 def router_benchmark_flags(wildcards, input):
     """Those questions as the command line takes them: ID=FILE."""
-    named = zip(config["router"]["benchmarks"], input.questions, strict=True)
-    return " ".join(f"{task}={path}" for task, path in named)
+    return " ".join(f"{task}={path}" for task, path in zip(settings.router_tasks, input.questions, strict=True))
 
 
 def answering_memory(wildcards):

@@ -6,7 +6,7 @@ rule answer_router_questions:
         receiver=receiver_manifest,
         sharer=sharer_manifest,
         questions=router_questions,
-        tasks=router_task_files,
+        tasks=task_files,
     output:
         records="<results>/routers/{pair}/answers.parquet",
         provenance="<results>/routers/{pair}/answers.parquet.provenance.json",
@@ -40,7 +40,7 @@ rule train_router:
         receiver=receiver_manifest,
         records="<results>/routers/{pair}/answers.parquet",
         questions=router_questions,
-        tasks=router_task_files,
+        tasks=task_files,
     output:
         weights="<results>/routers/{pair}/router.safetensors",
         about="<results>/routers/{pair}/router.json",
