@@ -92,8 +92,10 @@ def _rounded(fused: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
 
 
 def _add_changes(fused: Sequence[KeyValue], own: KeyValue) -> KeyValue:
-    """One layer's own states plus the sum of what each Sharer's Fuser changed, in the precision of the Fusers (spec
-    §1.3): the sum is rounded once, where the cache takes it."""
+    """One layer's own states plus the sum of what each Sharer's Fuser changed, in the precision of the Fusers.
+
+    The sum is rounded once, where the cache takes it (reference spec §1.3).
+    """
     changed = [each for each in fused if each is not own]
     if not changed:
         return own

@@ -13,6 +13,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
+from c2c.contract import Contract, ContractCheck, check_cache
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion import Aligned, align, fuse_tokens, join_tokens
@@ -57,6 +58,12 @@ class FusedPrefill(nn.Module):
         fusion: With several Sharers: ``sequential`` (each fuses what the one before left) or ``parallel`` (each reads
             the Receiver's own cache; their changes are added up).
 
+    Attributes:
+        contracts: Of each Sharer's Fusers what they were saved for; empty unless they were loaded. A cache that is
+            given in place of a Sharer is compared with it.
+        override: Lines of the contracts that may differ, by name; those that loading was told.
+        contract_check: Differences from the contracts that were accepted or noted; None if there is no contract.
+
     Raises:
         RefusedError: If there is no model, the fusion is unknown, or a model's cache is not keys and values.
     """
@@ -68,6 +75,9 @@ class FusedPrefill(nn.Module):
         self.fusion = check_choice("The fusion of several Sharers", fusion, FUSIONS)
         models = [AbsentSharer(each) if isinstance(each, PreTrainedConfig) else each for each in model_list]
         shapes = [cache_shape(model.config) for model in models]
+        self.contracts: Sequence[Contract] = ()
+        self.override: Sequence[str] = ()
+        self.contract_check: ContractCheck | None = None
         self.model_list = nn.ModuleList(models)
         self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
         self.eval()
@@ -268,7 +278,15 @@ class FusedPrefill(nn.Module):
         configs = [sharer.config for sharer in self.sharers]
         shapes = [self.stack(number).sharer for number in range(len(self.stacks))]
         check_readings(selected, given, configs, shapes, len(input_ids), fused, own_tokens=sharer_inputs is None)
+        self._check_caches(given)
         return given
+
+    def _check_caches(self, given: Mapping[int, SharerInput]) -> None:
+        """Refuse a cache of another model than the Sharer of the contract; what may differ is noted."""
+        for sharer, each in given.items():
+            if self.contracts and each.layers is not None and each.sharer is not None:
+                check = check_cache(self.contracts, sharer, dict(each.sharer), self.override)
+                self.contract_check = check if self.contract_check is None else self.contract_check.joined(check)
 
     def _check_response(self, last: Section, given: Mapping[int, SharerInput]) -> None:
         """Refuse a response that is to be fused if one of its Sharers cannot read what the Receiver may write."""

@@ -13,7 +13,6 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
-from c2c.contract import ContractCheck
 from c2c.decoding import check_options, continue_text
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
@@ -50,7 +49,8 @@ class RosettaModel(FusedPrefill):
         include_response: Fuse the last section and each new token too; see `c2c.response`.
 
     Attributes:
-        contract_check: Differences from the checkpoint's contract that loading accepted or noted; None if not loaded.
+        contract_check: Differences from the checkpoint's contract that were accepted or noted, by loading or of a cache
+            that was given; None if not loaded.
         released_settings: Of each published fuser that was loaded, what its recipe says of its use.
 
     Raises:
@@ -68,7 +68,6 @@ class RosettaModel(FusedPrefill):
         super().__init__(model_list, fusion=fusion)
         self.projector_list = list(projector_list)
         self.include_response = include_response
-        self.contract_check: ContractCheck | None = None
         self.released_settings: list[dict[str, Any]] = []
 
     @classmethod

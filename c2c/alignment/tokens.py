@@ -8,8 +8,9 @@ text, and each Receiver token takes the Sharer's cache at the Sharer token that 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class SharerInput:
             positions whose cache is fused there, or -1 where nothing is fused. Positions from n on are not fused.
         zeroed: The Sharer does not run; its cache is zeros (the control `c2c_zeroed` and the recipe `adapter`).
         layers: The Sharer does not run; this is its cache of `input_ids`: S layers ``(B, Hs, M, Ds)``, on any device.
+        sharer: Of the model that `layers` are of, the lines of a contract: loaded Fusers compare them with the Sharer
+            that they were trained for. None if nothing says it.
         reencode: Turns Receiver ids ``(B, n)`` of a response that is fused too into as many Sharer ids; None where the
             two vocabularies agree.
     """
@@ -42,6 +45,7 @@ class SharerInput:
     zeroed: bool = False
     layers: Sequence[KeyValue] | None = None
     reencode: Callable[[Tensor], Tensor] | None = None
+    sharer: Mapping[str, Any] | None = None
 
     @classmethod
     def of_receiver(cls, input_ids: Tensor, attention_mask: Tensor) -> SharerInput:
