@@ -122,7 +122,10 @@ class TokenAligner:
         ours = self.receiver(prompt, return_offsets_mapping=True)
         theirs = self.sharer(prompt, return_offsets_mapping=True)
         prefix = list(zip(ours["input_ids"], ours["offset_mapping"], strict=True))[:-1]
-        prefix_end = max(end for _, (_, end) in prefix)
+        # Of a character that the last token shares with the prefix, the prefix holds some bytes alone.
+        last_start, last_end = ours["offset_mapping"][-1]
+        whole = last_start if last_end > last_start else len(prompt)
+        prefix_end = min(whole, max(end for _, (_, end) in prefix))
         usable = [end <= prefix_end for _, end in theirs["offset_mapping"]]
         limit = usable.index(False) if False in usable else len(usable)
         sharer_ids, offsets = theirs["input_ids"][:limit], theirs["offset_mapping"][:limit]

@@ -123,6 +123,8 @@ class FuserConfig:
             RefusedError: If the variant is unknown or a size is out of range.
         """
         check_choice("A Fuser variant", variant, VARIANTS)
+        for name in sizes:
+            check_choice("A size or part of a Fuser", name, [field.name for field in fields(cls)])
         parts: dict[str, Any] = {**VARIANTS[variant], **sizes}
         return cls(
             sharer_heads=sharer.heads,
