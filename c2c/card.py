@@ -65,7 +65,7 @@ differs; `override=["receiver.weights_sha256"]` accepts one by name, and `model.
 
 {contract}
 
-## What this does not show
+{accepted}## What this does not show
 
 A Fuser is also a set of new parameters, trained on a task. That the fused Receiver does better than the Receiver alone
 does not show that it was told anything. Before you say so, run the controls on your own questions: a Sharer that reads
@@ -74,7 +74,14 @@ message (recipe `adapter`). No result of them is part of this card.
 """
 
 
-def model_card(repo_id: str, contracts: Sequence[Contract], about: Sequence[Mapping[str, Any]], license: str) -> str:
+def model_card(
+    repo_id: str,
+    contracts: Sequence[Contract],
+    about: Sequence[Mapping[str, Any]],
+    license: str,
+    *,
+    accepted: Sequence[str] = (),
+) -> str:
     """The card of one model's Fusers, as Markdown with the hub's metadata in front.
 
     Args:
@@ -82,6 +89,7 @@ def model_card(repo_id: str, contracts: Sequence[Contract], about: Sequence[Mapp
         contracts: The contract of each Sharer's Fusers.
         about: What `save_stack` was told about each.
         license: Of the Fusers, as the hub names it.
+        accepted: Lines of an earlier contract that differed, and were accepted by name when the Fusers were loaded.
     """
     models = [("Receiver", contracts[0]["receiver"]), *_sharers(contracts)]
     unpublished = [f"`{lines['id']}`" for _, lines in models if not is_hub_id(lines["id"])]
@@ -99,6 +107,7 @@ def model_card(repo_id: str, contracts: Sequence[Contract], about: Sequence[Mapp
         training=_training(about[0]),
         program=_program(repo_id, contracts, about[0]),
         contract=_contract(models, contracts),
+        accepted=_accepted(accepted),
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
@@ -118,6 +127,16 @@ def _warning(unpublished: Sequence[str]) -> str:
     if not unpublished:
         return ""
     return f"Not on the hub under that name: {', '.join(unpublished)}. You need these very models as folders.\n\n"
+
+
+def _accepted(lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    listed = "\n".join(f"* `{line}`" for line in lines)
+    return (
+        "These Fusers were trained for other models than this contract names. Who loaded them accepted, by name:\n\n"
+        f"{listed}\n\n"
+    )
 
 
 def _training(about: Mapping[str, Any]) -> str:

@@ -6,18 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import hub
-from c2c.contract import PARTS, Contract, Lines, check_contract, describe_fusers, describe_model
+from c2c.contract import PARTS, Contract, ContractCheck, Lines, check_contract, describe_fusers, describe_model
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
 from c2c.loading import Device, Dtype, as_list, load_described
+from c2c.manifests import COUNT, check_counts, check_keys, read_object
 from c2c.provenance import file_hash, write_atomically
 from c2c.types import CacheShape
 
@@ -26,6 +28,18 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
+CONFIG_KEYS = {
+    "format": int,
+    "sharer": dict,
+    "receiver": dict,
+    "links": list,
+    "fusers": list,
+    "about": dict,
+    "contract_check": dict,
+}
+LINK_KEYS = {"receiver_layer": int, "sharer_layer": int, "fuser": int}
+CHECK_KEYS = {"accepted": list, "noted": list}
+MANIFEST_KEYS = {"format": int, "contract": dict, "sha256": dict}
 
 
 def save_stack(
@@ -35,6 +49,7 @@ def save_stack(
     receiver: Lines,
     sharer: Lines,
     about: Mapping[str, Any] | None = None,
+    check: ContractCheck | None = None,
 ) -> None:
     """Save one pair's Fusers; the manifest comes last, so a folder without one is unfinished.
 
@@ -44,6 +59,7 @@ def save_stack(
         receiver: Lines of the Receiver, as `c2c.contract.describe_model` gives them.
         sharer: Lines of the Sharer.
         about: What else a reader must know: recipe, alignment, training settings, seed.
+        check: What an earlier contract of these Fusers let pass, if they were loaded and are saved again.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +71,7 @@ def save_stack(
         "links": [asdict(link) for _, link in sorted(stack.links.items())],
         "fusers": [fuser.config.to_dict() for fuser in stack.fusers],  # type: ignore[union-attr,operator]
         "about": dict(about or {}),
+        "contract_check": (check or ContractCheck()).to_dict(),
     }
     write_atomically(folder / CONFIG, json.dumps(config, indent=1) + "\n")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in stack.state_dict().items()}
@@ -77,10 +94,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     for name in (MANIFEST, CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise RefusedError(f"A fuser folder must hold {name}", str(folder), "Train it to the end, or copy it whole")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RefusedError(f"{MANIFEST} must be JSON", str(error), "Copy the folder again") from error
+    manifest = read_object(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise RefusedError(
             f"A fuser folder must have format {FORMAT}",
@@ -89,6 +103,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             if manifest.get("format") == 1
             else "Use a matching version of this package",
         )
+    # What is missing of these is refused below, by what it was to vouch for.
+    check_keys(MANIFEST, manifest, MANIFEST_KEYS, optional=("contract", "sha256"))
     for name in (CONFIG, WEIGHTS):
         found = file_hash(folder / name)
         if found != manifest.get("sha256", {}).get(name):
@@ -98,6 +114,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def _check_whole(contract: Contract) -> None:
+    check_keys(f"The contract in {MANIFEST}", contract, dict.fromkeys(PARTS, dict), optional=tuple(PARTS))
     missing = [
         f"{part}.{line}" for part, lines in PARTS.items() for line in lines if line not in contract.get(part, {})
     ]
@@ -111,10 +128,26 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """The config.json of a checkpoint, after its files have been checked against the manifest.
 
     Raises:
-        RefusedError: As `read_manifest`.
+        RefusedError: As `read_manifest`, or if a key of it is missing, unknown or of another kind.
     """
     read_manifest(folder)
-    return json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    config = read_object(Path(folder) / CONFIG)
+    check_keys(CONFIG, config, CONFIG_KEYS, optional=("contract_check",))
+    for part in ("sharer", "receiver"):
+        check_keys(f"{part} in {CONFIG}", config[part], COUNT)
+        check_counts(f"{part} in {CONFIG}", config[part])
+    for link in config["links"]:
+        check_keys(f"A link in {CONFIG}", link, LINK_KEYS)
+        if not 0 <= link["fuser"] < len(config["fusers"]):
+            raise RefusedError(
+                f"A link in {CONFIG} must name one of the {len(config['fusers'])} fusers",
+                link["fuser"],
+                "Copy the folder again",
+            )
+    check_keys(
+        f"contract_check in {CONFIG}", config.setdefault("contract_check", ContractCheck().to_dict()), CHECK_KEYS
+    )
+    return config
 
 
 def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
@@ -123,24 +156,36 @@ def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
     Raises:
         RefusedError: If a file is missing or changed.
     """
-    stack, about, _ = _load(Path(folder))
-    return stack, about
+    saved = _load(Path(folder))
+    return saved.stack, saved.about
 
 
-def _load(folder: Path) -> tuple[FuserStack, dict[str, Any], Contract]:
+class _Saved(NamedTuple):
+    """What a checkpoint holds."""
+
+    stack: FuserStack
+    about: dict[str, Any]
+    contract: Contract
+    check: ContractCheck
+
+
+def _load(folder: Path) -> _Saved:
     from c2c.released import check_names
 
-    contract = read_manifest(folder)["contract"]
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config, contract = read_config(folder), read_manifest(folder)["contract"]
     stack = FuserStack(CacheShape(**config["sharer"]), CacheShape(**config["receiver"]))
     fusers = [create_fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
     stack.fusers.extend(fusers)  # before any link: their numbers name the tensors in the file
     for link in config["links"]:
         stack.link(link["receiver_layer"], link["sharer_layer"], fusers[link["fuser"]])
-    state = load_file(folder / WEIGHTS)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise RefusedError(f"{WEIGHTS} must be a safetensors file", str(error), "Copy the folder again") from error
     check_names(stack.state_dict(), state, WEIGHTS)
     stack.load_state_dict(state)
-    return stack.eval(), config["about"], contract
+    passed = ContractCheck(**{name: tuple(lines) for name, lines in config["contract_check"].items()})
+    return _Saved(stack.eval(), config["about"], contract, passed)
 
 
 def save_model(
@@ -152,6 +197,9 @@ def save_model(
 ) -> None:
     """Save a RosettaModel's Fusers (its language models are not copied): one Sharer in `folder`, several in
     ``sharer_1/``, ``sharer_2/`` … of it.
+
+    The contract names the models that the Fusers are used with now. Where an earlier contract named others, the lines
+    that were accepted are saved too (``contract_check``), and loading shows them again.
 
     Args:
         model: The model.
@@ -176,7 +224,7 @@ def save_model(
     for where, stack, sharer in zip(folders, model.stacks, lines[1:], strict=True):
         used = {"fusion": model.fusion, "include_response": model.include_response}
         told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
-        save_stack(stack, where, receiver=lines[0], sharer=sharer, about=told)  # type: ignore[arg-type]
+        save_stack(stack, where, receiver=lines[0], sharer=sharer, about=told, check=model.contract_check)  # type: ignore[arg-type]
 
 
 def stack_folders(folder: Path, sharers: int) -> list[Path]:
@@ -213,7 +261,8 @@ def load_model(
         override: Lines of the contract that may differ, by name; see `c2c.contract.check_contract`.
 
     Returns:
-        The model in eval mode. Its `contract_check` says which differences were accepted or noted.
+        The model in eval mode. Its `contract_check` says which differences were accepted or noted, now and before the
+        Fusers were saved. Its `contracts` also hold for caches that are given in place of a Sharer.
 
     Raises:
         RefusedError: If a file is missing or changed, or the models are not those of the contract, line by line.
@@ -227,7 +276,7 @@ def load_model(
             "Each Sharer needs one FuserStack", f"{len(named)} and {len(folders)}", "Pass one folder a Sharer"
         )
     for folder in folders:
-        read_manifest(folder)  # before any language model is loaded
+        read_config(folder)  # before any language model is loaded
     described = [load_described(each, dtype, device) for each in (receiver, *named)]
     options = {"fusion": fusion, "include_response": include_response}
     return assemble(folders, described, override=override, **options)[0]  # type: ignore[arg-type]
@@ -257,17 +306,18 @@ def assemble(
 
     (receiver, lines), sharers = described[0], described[1:]
     loaded = [_load(folder) for folder in folders]
-    for stack, _, _ in loaded:
-        stack.to(receiver.device, receiver.dtype)
+    for saved in loaded:
+        saved.stack.to(receiver.device, receiver.dtype)
     found = [
-        {"receiver": lines, "sharer": sharer, "fuser": describe_fusers(stack)}
-        for (_, sharer), (stack, _, _) in zip(sharers, loaded, strict=True)
+        {"receiver": lines, "sharer": sharer, "fuser": describe_fusers(saved.stack)}
+        for (_, sharer), saved in zip(sharers, loaded, strict=True)
     ]
-    check = check_contract([contract for _, _, contract in loaded], found, override)
-    said = loaded[0][1]
+    contracts = [saved.contract for saved in loaded]
+    check = ContractCheck().joined(*(saved.check for saved in loaded), check_contract(contracts, found, override))
+    said = loaded[0].about
     fusion = fusion or said.get("fusion", "sequential")
     response = bool(said.get("include_response")) if include_response is None else include_response
-    stacks, models = [stack for stack, _, _ in loaded], [model for model, _ in sharers]
+    stacks, models = [saved.stack for saved in loaded], [model for model, _ in sharers]
     model = RosettaModel.of_stacks(receiver, models, stacks, fusion=fusion, include_response=response).eval()
-    model.contract_check = check
-    return model, [about for _, about, _ in loaded]
+    model.contract_check, model.contracts, model.override = check, contracts, as_list(override)
+    return model, [saved.about for saved in loaded]

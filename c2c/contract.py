@@ -81,6 +81,12 @@ class ContractCheck:
     accepted: tuple[str, ...] = ()
     noted: tuple[str, ...] = ()
 
+    def joined(self, *others: ContractCheck) -> ContractCheck:
+        """What this check and others let pass, each line once."""
+        checks = (self, *others)
+        accepted, noted = ([line for each in checks for line in getattr(each, name)] for name in ("accepted", "noted"))
+        return ContractCheck(tuple(dict.fromkeys(accepted)), tuple(dict.fromkeys(noted)))
+
     def to_dict(self) -> dict[str, list[str]]:
         """Both, as provenance has them."""
         return {"accepted": list(self.accepted), "noted": list(self.noted)}
@@ -211,7 +217,29 @@ def check_contract(
         wanted, used = ({_part(part, suffix): each[part] for part in each} for each in (wanted, used))
         lines |= {f"{part}.{line}": None for each in (used, wanted) for part in each for line in each[part]}
         differences |= {str(each): each for each in compare(wanted, used)}
-    accepted = check_lines(override, lines)
+    return _let_pass(differences, check_lines(override, lines))
+
+
+def check_cache(
+    contracts: Sequence[Mapping[str, Lines]], sharer: int, found: Lines, override: Sequence[str] = ()
+) -> ContractCheck:
+    """Refuse a cache of another model than the Sharer that Fusers were trained for.
+
+    Args:
+        contracts: The contract of each Sharer's Fusers.
+        sharer: Number of the Sharer, from 0.
+        found: Lines of the model that the cache is of.
+        override: As `check_contract` takes it; lines of other parts have no effect here.
+
+    Raises:
+        RefusedError: With each line that differs and is not in `override`.
+    """
+    part = _part("sharer", f"_{sharer + 1}" if len(contracts) > 1 else "")
+    differences = compare({part: contracts[sharer].get("sharer", {})}, {part: dict(found)})
+    return _let_pass({str(each): each for each in differences}, override)
+
+
+def _let_pass(differences: Mapping[str, Difference], accepted: Sequence[str]) -> ContractCheck:
     refused = [text for text, each in differences.items() if each.refuses and each.line not in accepted]
     if refused:
         names = sorted({differences[text].line for text in refused})

@@ -97,7 +97,9 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
 """Of each option that is a number, what it must be, in code and in words, and a remedy."""
 
 
-def check_options(rows: int, max_new_tokens: int, do_sample: bool, options: Mapping[str, Any]) -> None:
+def check_options(
+    rows: int, max_new_tokens: int, do_sample: bool, options: Mapping[str, Any], vocabulary: int | None = None
+) -> None:
     """Refuse options of generation that are unknown, out of range, or would have no effect.
 
     Args:
@@ -105,12 +107,15 @@ def check_options(rows: int, max_new_tokens: int, do_sample: bool, options: Mapp
         max_new_tokens: At least 1.
         do_sample: Whether tokens are sampled.
         options: As `continue_text` takes them.
+        vocabulary: How many tokens the model knows, which ids in the options must be below; not checked if None.
 
     Raises:
         RefusedError: With the option.
     """
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+    if not _is_whole(max_new_tokens) or max_new_tokens < 1:
         raise RefusedError("max_new_tokens must be at least 1", max_new_tokens, "Ask for one token or more")
+    if not isinstance(do_sample, bool):
+        raise RefusedError("do_sample must be True or False", do_sample, "Choose one of them")
     if options.get("streamer") is not None and rows > 1:
         raise RefusedError("A streamer follows one row", f"a batch of {rows}", "Stream rows one by one")
     if isinstance(options.get("stop_strings"), str):
@@ -128,6 +133,33 @@ def check_options(rows: int, max_new_tokens: int, do_sample: bool, options: Mapp
         number = options[name]
         if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number) or not fits(number):
             raise RefusedError(f"{name} must be {rule}", number, remedy)
+    if options.get("min_new_tokens", 0) > max_new_tokens:
+        raise RefusedError(
+            f"min_new_tokens must be at most max_new_tokens = {max_new_tokens}",
+            options["min_new_tokens"],
+            "Raise max_new_tokens",
+        )
+    for name in ("eos_token_id", "pad_token_id", "bad_words_ids"):
+        _check_tokens(name, options.get(name), vocabulary)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_tokens(name: str, given: Any, vocabulary: int | None) -> None:
+    """Refuse ids that no token has: one id, a list of them, or for bad words a list of lists."""
+    if given is None:
+        return
+    ids = list(given) if isinstance(given, (list, tuple)) and name != "pad_token_id" else [given]
+    if name == "bad_words_ids":
+        if not ids or not all(isinstance(each, (list, tuple)) and each for each in ids):
+            raise RefusedError("bad_words_ids must be a list of lists of token ids", given, "Pass [[id], [id, id]]")
+        ids = [token for each in ids for token in each]
+    wrong = [each for each in ids if not _is_whole(each) or each < 0 or each >= (vocabulary or each + 1)]
+    if wrong:
+        known = "" if vocabulary is None else f" from 0 to {vocabulary - 1}"
+        raise RefusedError(f"{name} must hold ids of tokens{known}", wrong[0], "Pass ids of the Receiver's tokenizer")
 
 
 def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **options: Any) -> GenerationConfig:
@@ -203,7 +235,8 @@ def continue_text(
         RefusedError: If an option is unknown or would have no effect, or a streamer is given a larger batch.
     """
     parts = {"stop_strings": stop_strings, "tokenizer": tokenizer, "streamer": streamer}
-    check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options})
+    known = model.config.get_text_config().vocab_size
+    check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options}, known)
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
     split = splits_windows(model.config, attention_mask, attention_mask.shape[1] + max_new_tokens)

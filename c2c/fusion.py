@@ -59,14 +59,15 @@ def fuse_tokens(
     Returns:
         T layers ``(B, Ht, n, Dt)``; layers that nothing was fused with are the tensors of `own`.
     """
-    fused = own
-    for sharer, aligned in theirs.items():
-        if fusion == "sequential":
+    if fusion == "sequential":
+        fused = own
+        for sharer, aligned in theirs.items():
             fused = _rounded(_fuse_one(stacks[sharer], aligned, fused), own)
-        else:
-            changed = _fuse_one(stacks[sharer], aligned, own)
-            fused = changed if fused is own else _add_change(fused, changed, own)
-    return fused
+        return fused
+    fused_alone = [_fuse_one(stacks[sharer], aligned, own) for sharer, aligned in theirs.items()]
+    if len(fused_alone) == 1:
+        return fused_alone[0]
+    return [_add_changes(of_layer, old) for *of_layer, old in zip(*fused_alone, own, strict=True)]
 
 
 def _fuse_one(stack: FuserStack, theirs: Aligned, receiver: list[KeyValue]) -> list[KeyValue]:
@@ -90,12 +91,18 @@ def _rounded(fused: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
     ]
 
 
-def _add_change(fused: list[KeyValue], changed: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
-    """`fused` plus what another Sharer's Fusers changed, in the precision of the Fusers."""
-    return [
-        f if c is o else (f[0] + (c[0] - o[0]), f[1] + (c[1] - o[1]))
-        for f, c, o in zip(fused, changed, own, strict=True)
-    ]
+def _add_changes(fused: Sequence[KeyValue], own: KeyValue) -> KeyValue:
+    """One layer's own states plus the sum of what each Sharer's Fuser changed, in the precision of the Fusers.
+
+    The sum is rounded once, where the cache takes it (reference spec §1.3).
+    """
+    changed = [each for each in fused if each is not own]
+    if not changed:
+        return own
+    keys, values = (
+        old + sum(new - old for new in half) for half, old in zip(zip(*changed, strict=True), own, strict=True)
+    )
+    return keys, values
 
 
 def join_tokens(earlier: KeyValue, later: KeyValue) -> KeyValue:

@@ -14,7 +14,11 @@ from c2c.provenance import file_hash
 
 MIRRORS = "C2C_HUB_MIRROR"
 KINDS = ("model", "dataset")
+NEWEST = "main"
+"""The revision of whatever is newest; a folder without history has only that one."""
+SHORTEST_COMMIT = 7
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+DOWNLOADS = Path(".cache", "huggingface", "download")
 CACHED = re.compile(r"(?:models|datasets)--(?P<owner>.+?)--(?P<name>.+)")
 
 
@@ -41,7 +45,8 @@ def resolve(
 
     Args:
         source: A folder, a model manifest (``.json``, see `describe`), or a hub id ``owner/name``.
-        revision: Commit, tag or branch on the hub; mirrors and folders have only one.
+        revision: Commit, tag or branch on the hub. A folder, in a mirror or not, has only one: it is taken for
+            ``main``, and for the commit that it says it is of (`revision_of`).
         kind: ``model`` or ``dataset``.
         subfolder: A folder inside it; only its files are downloaded.
 
@@ -52,8 +57,19 @@ def resolve(
     path = Path(source)
     if path.suffix == ".json" and path.is_file():
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        return resolve(manifest["path"] or manifest["id"], manifest.get("revision"), kind, subfolder=subfolder)
+        fetched = (manifest.get("revision"), manifest.get("resolved"))
+        if revision not in (None, *fetched):
+            raise RefusedError(
+                f"{path.name} must be the manifest of the revision that is asked for",
+                f"{revision}, where it has {fetched[1] or fetched[0]}",
+                "Leave the revision out, or fetch that revision (c2c fetch)",
+            )
+        named = manifest["path"] or manifest["id"]
+        # What was fetched into a folder is that revision: the manifest says so.
+        return resolve(named, None if manifest["path"] else fetched[0], kind, subfolder=subfolder)
     here = path if path.is_dir() else mirrored(str(source))
+    if here:
+        _check_revision(here, str(source), revision)
     folder = here or _download(str(source), revision, kind, subfolder)
     if subfolder is None:
         return folder
@@ -65,6 +81,32 @@ def resolve(
             f"It has: {', '.join(there) or 'no folder that can be listed'}",
         )
     return folder / subfolder
+
+
+def revision_of(folder: Path) -> str | None:
+    """The commit that a folder says it is of; None if nothing in it does.
+
+    It does so as a snapshot in the hub's cache, by its name, or by the notes that a download into a folder leaves.
+    """
+    folder = folder.absolute()
+    if folder.parent.name == "snapshots" and CACHED.fullmatch(folder.parent.parent.name):
+        return folder.name
+    notes = sorted((folder / DOWNLOADS).rglob("*.metadata"))
+    commits = {lines[0].strip() for note in notes if (lines := note.read_text(encoding="utf-8").splitlines())}
+    return commits.pop() if len(commits) == 1 else None
+
+
+def _check_revision(folder: Path, source: str, revision: str | None) -> None:
+    has = revision_of(folder)
+    same = has is not None and revision is not None and len(revision) >= SHORTEST_COMMIT and has.startswith(revision)
+    if revision in (None, NEWEST) or same:
+        return
+    raise RefusedError(
+        f"A folder must vouch for the revision that is asked of it, and {source} is "
+        + (f"of commit {has}" if has else "a folder that says none"),
+        revision,
+        "Leave the revision out to take what is there, or download that revision (hf download --revision)",
+    )
 
 
 def _folders(folder: Path) -> list[str]:
@@ -135,8 +177,8 @@ def identify(source: str | Path) -> Identity:
     # A mirror, and what is in it, may be a link to where the files are.
     for place in (folder, path.resolve()):
         if place.parent.parent in [root for mirror in _mirrors() for root in (mirror.absolute(), mirror.resolve())]:
-            return Identity(f"{place.parent.name}/{place.name}", None)
-    return Identity(path.resolve().name, None)
+            return Identity(f"{place.parent.name}/{place.name}", revision_of(place))
+    return Identity(path.resolve().name, revision_of(path.resolve()))
 
 
 def describe(hub_id: str, revision: str | None) -> dict[str, Any]:
@@ -151,6 +193,6 @@ def describe(hub_id: str, revision: str | None) -> dict[str, Any]:
         "revision": revision,
         "path": None if source == "mirror" else str(folder),
         "source": source,
-        "resolved": folder.name if source == "hub" else None,
+        "resolved": folder.name if source == "hub" else revision_of(folder),
         "config_sha256": file_hash(folder / "config.json"),
     }

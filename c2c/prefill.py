@@ -13,10 +13,11 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
+from c2c.contract import Contract, ContractCheck, check_cache
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion import Aligned, align, fuse_tokens, join_tokens
-from c2c.reading_checks import check_prompt, check_readings
+from c2c.reading_checks import check_inputs, check_prompt, check_readings, check_room
 from c2c.sections import Section
 from c2c.types import FUSIONS, KeyValue
 
@@ -57,17 +58,35 @@ class FusedPrefill(nn.Module):
         fusion: With several Sharers: ``sequential`` (each fuses what the one before left) or ``parallel`` (each reads
             the Receiver's own cache; their changes are added up).
 
+    Attributes:
+        contracts: Of each Sharer's Fusers what they were saved for; empty unless they were loaded. A cache that is
+            given in place of a Sharer is compared with it.
+        override: Lines of the contracts that may differ, by name; those that loading was told.
+        contract_check: Differences from the contracts that were accepted or noted; None if there is no contract.
+
     Raises:
         RefusedError: If there is no model, the fusion is unknown, or a model's cache is not keys and values.
     """
 
     def __init__(self, model_list: Sequence[PreTrainedModel | PreTrainedConfig], *, fusion: str = "sequential") -> None:
         super().__init__()
-        if not model_list or isinstance(model_list[0], PreTrainedConfig):
-            raise RefusedError("A RosettaModel needs a Receiver", list(model_list), "Pass [receiver, sharer, ...]")
+        if not isinstance(model_list, Sequence):
+            raise RefusedError(
+                "A RosettaModel needs a list of models", type(model_list).__name__, "Pass [receiver, sharer, ...]"
+            )
+        if not model_list or not isinstance(model_list[0], PreTrainedModel):
+            given = [type(each).__name__ for each in model_list]
+            raise RefusedError("A RosettaModel needs a Receiver", given, "Pass [receiver, sharer, ...]")
+        if odd := [each for each in model_list if not isinstance(each, PreTrainedModel | PreTrainedConfig)]:
+            raise RefusedError(
+                "A RosettaModel connects loaded models", odd, "Load them first, or use from_pretrained with their names"
+            )
         self.fusion = check_choice("The fusion of several Sharers", fusion, FUSIONS)
         models = [AbsentSharer(each) if isinstance(each, PreTrainedConfig) else each for each in model_list]
         shapes = [cache_shape(model.config) for model in models]
+        self.contracts: Sequence[Contract] = ()
+        self.override: Sequence[str] = ()
+        self.contract_check: ContractCheck | None = None
         self.model_list = nn.ModuleList(models)
         self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
         self.eval()
@@ -189,6 +208,7 @@ class FusedPrefill(nn.Module):
         sharer_inputs: Sequence[SharerInput] | None = None,
         *,
         keep_unfused: bool = False,
+        new_tokens: int = 0,
     ) -> ReadPrompt:
         """Read and fuse all sections but the last one.
 
@@ -202,7 +222,8 @@ class FusedPrefill(nn.Module):
             attention_mask: ``(B, N)``.
             position_ids: ``(B, N)`` int64.
             sharer_inputs: One a Sharer.
-            keep_unfused: Also keep what the Receiver's cache holds without any fusion.
+            keep_unfused: Also keep what the Receiver's cache holds without any fusion: the last section is to be fused.
+            new_tokens: How many tokens at most the Receiver will write after the prompt.
 
         Raises:
             RefusedError: If what the models are to read does not fit the prompt or their vocabularies, or a Sharer of
@@ -211,7 +232,9 @@ class FusedPrefill(nn.Module):
         check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
         given = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
         if keep_unfused:
-            self._check_response(sections[-1], given)
+            self._check_response(
+                sections[-1], given, attention_mask, None if sharer_inputs else position_ids, new_tokens
+            )
         readings = {
             sharer: self.read_sharer(
                 sharer, each, None if sharer_inputs else position_ids[:, : each.input_ids.shape[1]]
@@ -257,26 +280,58 @@ class FusedPrefill(nn.Module):
         if sharer_inputs is None:
             own = SharerInput.of_receiver(input_ids[:, :fused], attention_mask[:, :fused])
             given = dict.fromkeys(selected, own)
-        elif len(sharer_inputs) != len(self.stacks):
+        elif isinstance(sharer_inputs, SharerInput) or len(sharer_inputs) != len(self.stacks):
             raise RefusedError(
                 f"sharer_inputs must say what each of the {len(self.stacks)} Sharers reads",
-                f"{len(sharer_inputs)} inputs",
+                "one SharerInput" if isinstance(sharer_inputs, SharerInput) else f"{len(sharer_inputs)} inputs",
                 "Pass one SharerInput a Sharer, in their order",
             )
         else:
             given = {sharer: sharer_inputs[sharer] for sharer in selected}
+            check_inputs(given)
         configs = [sharer.config for sharer in self.sharers]
         shapes = [self.stack(number).sharer for number in range(len(self.stacks))]
-        check_readings(selected, given, configs, shapes, len(input_ids), fused, own_tokens=sharer_inputs is None)
+        prefix = attention_mask[:, :fused]
+        check_readings(selected, given, configs, shapes, prefix, own_tokens=sharer_inputs is None)
+        self._check_caches(given)
         return given
 
-    def _check_response(self, last: Section, given: Mapping[int, SharerInput]) -> None:
-        """Refuse a response that is to be fused if one of its Sharers cannot read what the Receiver may write."""
+    def _check_caches(self, given: Mapping[int, SharerInput]) -> None:
+        """Refuse a cache of another model than the Sharer of the contract; what may differ is noted."""
+        for sharer, each in given.items():
+            if self.contracts and each.layers is not None and each.sharer is not None:
+                check = check_cache(self.contracts, sharer, dict(each.sharer), self.override)
+                self.contract_check = check if self.contract_check is None else self.contract_check.joined(check)
+
+    def _check_response(
+        self,
+        last: Section,
+        given: Mapping[int, SharerInput],
+        attention_mask: Tensor,
+        position_ids: Tensor | None,
+        new_tokens: int,
+    ) -> None:
+        """Refuse a response that is to be fused if one of its Sharers cannot read what the Receiver may write.
+
+        Args:
+            last: Its section.
+            given: What each Sharer reads before it.
+            attention_mask: ``(B, N)`` of the Receiver.
+            position_ids: ``(B, N)`` of the Receiver, where the Sharers read at those; None if they count their own.
+            new_tokens: How many tokens may come after the prompt.
+        """
         needed = self.receiver.config.get_text_config().vocab_size
         for sharer in last.sharers:
             if given[sharer].zeroed:
                 continue
-            own = self.running(sharer).config.get_text_config().vocab_size
+            config = self.running(sharer).config
+            if position_ids is None:
+                before = given[sharer].attention_mask.sum(-1).to(attention_mask.device)
+                read = int((before + attention_mask[:, last.start : last.end].sum(-1)).max())
+            else:
+                read = int(position_ids.max()) + 1
+            check_room(f"Sharer {sharer + 1}", read + new_tokens, config, "with the response ")
+            own = config.get_text_config().vocab_size
             if given[sharer].reencode is None and own < needed:
                 raise RefusedError(
                     f"Sharer {sharer + 1} must know all {needed} tokens that the Receiver may write",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from c2c import hub
 from c2c.card import model_card
-from c2c.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_manifest, save_model, stack_folders
+from c2c.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_config, read_manifest, save_model, stack_folders
 from c2c.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -93,14 +92,16 @@ def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> N
     manifests, configs = [], []
     for part in stack_folders(folder, max(sharers, 1)):
         manifests.append(read_manifest(part))
-        configs.append(json.loads((part / CONFIG).read_text(encoding="utf-8")))
+        configs.append(read_config(part))
         target = staged / part.relative_to(folder)
         target.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG, WEIGHTS, MANIFEST, *ALONGSIDE):
             if (part / name).is_file():
                 shutil.copyfile(part / name, target / name)
     contracts, about = [each["contract"] for each in manifests], [each["about"] for each in configs]
-    (staged / CARD).write_text(model_card(repo_id, contracts, about, license), encoding="utf-8")
+    accepted = list(dict.fromkeys(line for each in configs for line in each["contract_check"]["accepted"]))
+    card = model_card(repo_id, contracts, about, license, accepted=accepted)
+    (staged / CARD).write_text(card, encoding="utf-8")
 
 
 def _upload(staged: Path, repo_id: str, private: bool, revision: str | None, token: str | None) -> str:

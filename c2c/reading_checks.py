@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
         RefusedError: If a shape, dtype or value is wrong.
     """
     _check_whole(input_ids, "input_ids", "Pass the tokenizer's input_ids")
+    check_tensors(attention_mask=attention_mask, position_ids=position_ids)
     for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
         if tensor.shape != input_ids.shape:
             raise RefusedError(
@@ -33,19 +35,60 @@ def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
                 tuple(tensor.shape),
                 "Pass one value a token of the whole prompt",
             )
+    _check_whole(position_ids, "position_ids", "Count tokens from 0, or leave them out")
     check_mask(attention_mask, "attention_mask")
     check_rows(attention_mask, "attention_mask")
     _check_ids(input_ids, config.get_text_config().vocab_size, "The Receiver", "Use the Receiver's own tokenizer")
     if int(position_ids.min()) < 0:
         raise RefusedError("position_ids must be at least 0", int(position_ids.min()), "Count tokens from 0")
-    _check_room("the Receiver", int(position_ids.max()) + 1, config)
+    check_room("the Receiver", int(position_ids.max()) + 1, config)
 
 
-def _check_room(name: str, needed: int, config: PreTrainedConfig) -> None:
-    """Refuse a text that is longer than what a model has positions for."""
+def check_room(name: str, needed: int, config: PreTrainedConfig, what: str = "") -> None:
+    """Refuse a text that is longer than what a model has positions for.
+
+    Args:
+        name: Of the model.
+        needed: Positions.
+        config: Of the model.
+        what: Said of the text.
+
+    Raises:
+        RefusedError: With the positions that are needed.
+    """
     room = getattr(config.get_text_config(), "max_position_embeddings", None)
     if room and needed > room:
-        raise RefusedError(f"What {name} reads must fit into its {room} positions", needed, "Shorten the prompt")
+        raise RefusedError(f"What {name} reads {what}must fit into its {room} positions", needed, "Shorten the prompt")
+
+
+def check_tensors(**given: Any) -> None:
+    """Refuse what is given in place of a tensor; None stands for an argument that is left out.
+
+    Raises:
+        RefusedError: With the argument's name.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise RefusedError(f"{name} must be a tensor", type(value).__name__, f"Pass torch.tensor({name})")
+
+
+def check_inputs(given: Mapping[int, Any]) -> None:
+    """Refuse what is given to a selected Sharer in place of a `SharerInput` of tensors.
+
+    Raises:
+        RefusedError: With the Sharer's number.
+    """
+    for sharer, each in given.items():
+        if not isinstance(each, SharerInput):
+            raise RefusedError(
+                f"What Sharer {sharer + 1} reads must be a SharerInput",
+                type(each).__name__,
+                "Build it with c2c.alignment.tokens.batch_readings, or SharerInput.of_receiver",
+            )
+        name = f"input_ids, attention_mask and token_map of Sharer {sharer + 1}"
+        for value in (each.input_ids, each.attention_mask, each.token_map):
+            if not isinstance(value, Tensor):
+                raise RefusedError(f"{name} must be tensors", type(value).__name__, "Pass torch.tensor(...)")
 
 
 def check_mask(mask: Tensor, name: str) -> None:
@@ -86,8 +129,7 @@ def check_readings(
     inputs: Mapping[int, SharerInput],
     configs: Sequence[PreTrainedConfig],
     shapes: Sequence[CacheShape],
-    rows: int,
-    fused: int,
+    prefix: Tensor,
     *,
     own_tokens: bool = False,
 ) -> None:
@@ -98,8 +140,7 @@ def check_readings(
         inputs: What each of them reads.
         configs: Of each Sharer, whose vocabulary and positions limit what it reads.
         shapes: Cache sizes of each Sharer.
-        rows: B of the prompt.
-        fused: Tokens up to the end of the last fused section of the prefix.
+        prefix: The Receiver's mask ``(B, n)`` up to the end of the last fused section of the prefix.
         own_tokens: They read the Receiver's tokens up to there, of which a row may have none yet.
 
     Raises:
@@ -107,16 +148,17 @@ def check_readings(
     """
     for sharer in selected:
         given, name = inputs[sharer], f"Sharer {sharer + 1}"
-        _check_map(given, name, rows, fused)
+        _check_map(given, name, *prefix.shape)
         if given.zeroed:
             continue
         check_mask(given.attention_mask, f"{name}'s attention_mask")
         if not own_tokens:
             check_rows(given.attention_mask, f"{name}'s attention_mask")
+        _check_matches(given, name, prefix)
         if given.layers is None:
             remedy = "Give it its own tokens: align them with sharer_inputs"
             _check_ids(given.input_ids, configs[sharer].get_text_config().vocab_size, name, remedy)
-            _check_room(name, int(given.attention_mask.sum(-1).max()), configs[sharer])
+            check_room(name, int(given.attention_mask.sum(-1).max()), configs[sharer])
         else:
             _check_layers(given, name, shapes[sharer])
 
@@ -150,6 +192,20 @@ def _check_map(given: SharerInput, name: str, rows: int, fused: int) -> None:
             f"{name}'s token map must point at its {tokens} tokens, or be -1",
             highest if highest >= tokens else lowest,
             "Align the prompt that it reads (c2c.alignment.tokens.batch_readings)",
+        )
+
+
+def _check_matches(given: SharerInput, name: str, prefix: Tensor) -> None:
+    """Refuse a map from a token of the Receiver to a pad of the Sharer."""
+    here = given.token_map[:, : prefix.shape[1]]
+    read = given.attention_mask.to(here.device).gather(1, here.clamp(min=0).long())
+    pads = (prefix.to(here.device) != 0) & (here >= 0) & (read == 0)
+    if bool(pads.any()):
+        row, token = pads.nonzero()[0].tolist()
+        raise RefusedError(
+            f"{name}'s token map must point at tokens, not at pads",
+            f"token {token} of row {row} is mapped to pad {int(here[row, token])}",
+            "Build it with c2c.alignment.tokens.batch_readings, or map such tokens to -1",
         )
 
 

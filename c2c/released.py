@@ -99,6 +99,7 @@ def load_released(
     said = bool(recipes[0].settings.get("include_response"))
     model.include_response = said if include_response is None else include_response
     model.contract_check = check
+    model.contracts, model.override = [recipe.contract(several=False) for recipe in recipes], as_list(override)
     model.released_settings = [recipe.settings for recipe in recipes]
     return model
 

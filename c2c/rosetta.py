@@ -13,7 +13,6 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
-from c2c.contract import ContractCheck
 from c2c.decoding import check_options, continue_text
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
@@ -21,6 +20,7 @@ from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
 from c2c.prefill import FusedPrefill
+from c2c.reading_checks import check_tensors
 from c2c.response import ResponseFusion
 from c2c.sections import Section, read_sections
 from c2c.windows import masks_in_tokens, splits_windows
@@ -50,7 +50,8 @@ class RosettaModel(FusedPrefill):
         include_response: Fuse the last section and each new token too; see `c2c.response`.
 
     Attributes:
-        contract_check: Differences from the checkpoint's contract that loading accepted or noted; None if not loaded.
+        contract_check: Differences from the checkpoint's contract that were accepted or noted, by loading or of a cache
+            that was given; None if not loaded.
         released_settings: Of each published fuser that was loaded, what its recipe says of its use.
 
     Raises:
@@ -68,7 +69,6 @@ class RosettaModel(FusedPrefill):
         super().__init__(model_list, fusion=fusion)
         self.projector_list = list(projector_list)
         self.include_response = include_response
-        self.contract_check: ContractCheck | None = None
         self.released_settings: list[dict[str, Any]] = []
 
     @classmethod
@@ -84,8 +84,11 @@ class RosettaModel(FusedPrefill):
         """A RosettaModel with one ready FuserStack a Sharer.
 
         Raises:
-            RefusedError: If their numbers differ, or a stack was made for caches of other sizes.
+            RefusedError: If their numbers differ, a stack is for caches of other sizes, or weights are not finite.
         """
+        for name, each in (("sharers", sharers), ("stacks", stacks)):
+            if not isinstance(each, Sequence | nn.ModuleList):
+                raise RefusedError(f"{name} must be a list, one a Sharer", type(each).__name__, f"Pass {name}=[...]")
         if len(sharers) != len(stacks):
             raise RefusedError(
                 "Each Sharer needs one FuserStack", f"{len(sharers)} and {len(stacks)}", "Pass one stack a Sharer"
@@ -99,6 +102,7 @@ class RosettaModel(FusedPrefill):
                         tuple(getattr(made, name)),
                         "Use the models that the Fusers were trained for",
                     )
+            _check_finite(made, number)
         model.stacks = nn.ModuleList(stacks).train(model.training)
         return model
 
@@ -183,6 +187,7 @@ class RosettaModel(FusedPrefill):
             RefusedError: If sections, shapes or token ids do not fit.
         """
         sections = self._sections(kv_cache_index, input_ids)
+        check_tensors(attention_mask=attention_mask, position_ids=position_ids, labels=labels)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = kv_cache.positions_of(mask) if position_ids is None else position_ids
         _check_labels(labels, input_ids, sections[-1], self.receiver.config.get_text_config().vocab_size)
@@ -245,12 +250,20 @@ class RosettaModel(FusedPrefill):
             RefusedError: If sections, shapes, token ids, room or options do not fit.
         """
         sections = self._sections(kv_cache_index, input_ids)
+        check_tensors(attention_mask=attention_mask)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        known = self.receiver.config.get_text_config().vocab_size
+        check_options(len(input_ids), max_new_tokens, do_sample, options, known)
         self._check_generation(sections, input_ids, mask, max_new_tokens, cache)
-        check_options(len(input_ids), max_new_tokens, do_sample, options)
         fused_response = bool(sections[-1].sharers)
         read = self.read_prompt(
-            sections, input_ids, mask, kv_cache.positions_of(mask), sharer_inputs, keep_unfused=fused_response
+            sections,
+            input_ids,
+            mask,
+            kv_cache.positions_of(mask),
+            sharer_inputs,
+            keep_unfused=fused_response,
+            new_tokens=max_new_tokens,
         )
         written: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, **options}
         if fused_response:
@@ -290,6 +303,16 @@ class RosettaModel(FusedPrefill):
                 needed,
                 "Shorten the prompt, or lower max_new_tokens",
             )
+
+
+def _check_finite(stack: FuserStack, number: int) -> None:
+    wrong = [name for name, each in stack.named_parameters() if not each.is_meta and not each.isfinite().all()]
+    if wrong:
+        raise RefusedError(
+            f"The weights of Sharer {number}'s Fusers must be finite",
+            f"NaN or infinity in {wrong[0]}",
+            "Load them from a checkpoint again, or train them with a lower learning rate",
+        )
 
 
 def _check_labels(labels: Tensor | None, input_ids: Tensor, last: Section, vocabulary: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,6 +73,7 @@ def read_sections(
         RefusedError: If shapes are wrong, rows or tokens of a section disagree, a bit names no Sharer, the sections
             do not add up to N, or the last section selects a Sharer though the response is not fused.
     """
+    _check_kinds(kv_cache_index, input_ids)
     if input_ids.dim() != 2 or not len(input_ids):
         raise RefusedError(
             "input_ids must be (B, N) with at least one row", tuple(input_ids.shape), "Pass a batch of prompts"
@@ -104,6 +105,23 @@ def read_sections(
             "End with a section of [-1, 0] that holds at least the last prompt token",
         )
     return sections
+
+
+def _check_kinds(kv_cache_index: Any, input_ids: Any) -> None:
+    if not isinstance(input_ids, Tensor):
+        raise RefusedError(
+            "input_ids must be one tensor (B, N), of the Receiver's tokens",
+            type(input_ids).__name__,
+            "Pass the tokenizer's tensor (return_tensors='pt'); what a Sharer reads goes into sharer_inputs",
+        )
+    several = isinstance(kv_cache_index, Sequence) and not isinstance(kv_cache_index, str)
+    odd = [type(each).__name__ for each in kv_cache_index if not isinstance(each, Tensor)] if several else []
+    if not several or odd:
+        raise RefusedError(
+            "kv_cache_index must be a list of tensors, one a section",
+            odd[0] if odd else type(kv_cache_index).__name__,
+            "Build it with generate_kv_cache_index",
+        )
 
 
 def _mask_of(index: Tensor, number: int, batch: int, sharers: int) -> int:

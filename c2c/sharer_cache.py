@@ -31,11 +31,23 @@ from c2c.alignment.tokens import SharerInput
 from c2c.checkpoint import read_manifest
 from c2c.contract import ContractCheck, check_contract, describe_model
 from c2c.errors import RefusedError
+from c2c.manifests import COUNT, check_counts, check_keys, read_object
 from c2c.provenance import file_hash, write_atomically
 from c2c.types import CacheShape, KeyValue
 
 FORMAT, VERSION = "c2c-sharer-cache", 1
 STATES, MANIFEST = "cache.safetensors", "manifest.json"
+MANIFEST_KEYS = {
+    "format": str,
+    "version": int,
+    "sharer": dict,
+    "shape": dict,
+    "rows": int,
+    "tokens": int,
+    "dtype": str,
+    "sha256": dict,
+}
+WRITE_AGAIN = "Write the cache again"
 
 
 @dataclass(frozen=True)
@@ -88,8 +100,10 @@ class SharerCache:
         return check_contract([{"sharer": expected}], [{"sharer": dict(self.sharer)}], override)
 
     def as_input(self) -> SharerInput:
-        """What `RosettaModel` takes in place of running the Sharer."""
-        return SharerInput(self.input_ids, self.attention_mask, self.token_map, layers=self.layers)
+        """What `RosettaModel` takes in place of running the Sharer; it says of which model the cache is."""
+        return SharerInput(
+            self.input_ids, self.attention_mask, self.token_map, layers=self.layers, sharer=dict(self.sharer)
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write the two files; an earlier cache in `folder` is replaced."""
@@ -139,7 +153,7 @@ class SharerCache:
             f"{half}.{layer}": states for layer in range(shape.layers) for half in ("key", "value")
         }
         expected |= dict.fromkeys(("input_ids", "attention_mask"), (manifest["rows"], manifest["tokens"]))
-        _check_tensors(tensors, expected)
+        _check_tensors(tensors, expected, manifest["dtype"])
         layers = [(tensors[f"key.{number}"], tensors[f"value.{number}"]) for number in range(shape.layers)]
         ids, mask, token_map = (tensors[name].cpu() for name in ("input_ids", "attention_mask", "token_map"))
         return cls(layers, ids, mask, token_map, manifest["sharer"])
@@ -153,12 +167,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 f"no {name} in {folder.name}/",
                 "Wait until it is written, or write it again",
             )
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_object(folder / MANIFEST, WRITE_AGAIN)
     found = (manifest.get("format"), manifest.get("version"))
     if found != (FORMAT, VERSION):
         raise RefusedError(
             f"A Sharer's cache must be {FORMAT}, version {VERSION}", found, "Write it with the same version of c2c"
         )
+    check_keys(MANIFEST, manifest, MANIFEST_KEYS, remedy=WRITE_AGAIN)
+    check_keys(f"shape in {MANIFEST}", manifest["shape"], COUNT, remedy=WRITE_AGAIN)
+    check_keys(f"sha256 in {MANIFEST}", manifest["sha256"], {STATES: str}, remedy=WRITE_AGAIN)
+    check_counts(MANIFEST, manifest, remedy=WRITE_AGAIN)
+    check_counts(f"shape in {MANIFEST}", manifest["shape"], remedy=WRITE_AGAIN)
     if file_hash(folder / STATES) != manifest["sha256"][STATES]:
         raise RefusedError(
             f"{STATES} must be the file that the manifest names", "another hash", "Copy the folder again"
@@ -166,12 +185,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], dtype: str) -> None:
     wrong = sorted({*expected, "token_map"} ^ tensors.keys())
     wrong += [
         f"{name} is {tuple(tensors[name].shape)}, expected {shape}"
         for name, shape in expected.items()
         if name in tensors and tuple(tensors[name].shape) != shape
+    ]
+    wrong += [
+        f"{name} is {tensor.dtype}, expected {dtype}"
+        for name, tensor in tensors.items()
+        if name.startswith(("key.", "value.")) and str(tensor.dtype) != f"torch.{dtype}"
     ]
     if wrong:
         raise RefusedError(f"{STATES} must hold what the manifest says", wrong, "Write the cache again")

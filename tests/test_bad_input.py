@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from c2c import FuserConfig, FuserStack, RefusedError, RosettaModel, SharerInput, generate_kv_cache_index
+from c2c import (
+    FuserConfig,
+    FuserStack,
+    RefusedError,
+    RosettaModel,
+    SharerInput,
+    create_c2c_projector,
+    generate_kv_cache_index,
+)
 from c2c.alignment.layers import align_layers
 from c2c.training.config import TrainingConfig
 from tests.conftest import SMALL, VOCABULARY, build_model, sections
@@ -193,6 +201,36 @@ PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
         ),
         "of one precision.*float16, torch.float32",
     ),
+    "no index": (lambda c: replace(c, index=None), "kv_cache_index must be a list of tensors.*NoneType"),
+    "an index of nested lists": (
+        lambda c: replace(c, index=[each.tolist() for each in c.index]),
+        "kv_cache_index must be a list of tensors.*list",
+    ),
+    "an index that is one tensor": (lambda c: replace(c, index=c.index[0]), "must be a list of tensors.*Tensor"),
+    "ids as a list": (lambda c: replace(c, ids=c.ids.tolist()), "input_ids must be one tensor.*list"),
+    "ids as an array": (lambda c: replace(c, ids=c.ids.numpy()), "input_ids must be one tensor.*ndarray"),
+    "ids of each model": (lambda c: replace(c, ids=[c.ids, c.ids]), "input_ids must be one tensor.*sharer_inputs"),
+    "a mask as a list": (lambda c: replace(c, mask=c.mask.tolist()), "attention_mask must be a tensor.*list"),
+    "labels as a list": (lambda c: replace(c, labels=c.ids.tolist()), "labels must be a tensor.*list"),
+    "positions as a list": (lambda c: replace(c, positions=[0]), "position_ids must be a tensor.*list"),
+    "positions of fractions": (
+        lambda c: replace(c, positions=torch.arange(N).expand(2, -1).float()),
+        "position_ids must be whole numbers.*float32",
+    ),
+    "positions that are a mask": (
+        lambda c: replace(c, positions=torch.ones(2, N, dtype=torch.bool)),
+        "position_ids must be whole numbers.*bool",
+    ),
+    "a reading that is not in a list": (lambda c: replace(c, given=reading(c)[0]), "received 'one SharerInput'"),
+    "a reading of nothing": (lambda c: replace(c, given=[None]), "Sharer 1 reads must be a SharerInput.*NoneType"),
+    "a reading of lists": (
+        lambda c: replace(c, given=reading(c, token_map=[[0] * 10] * 2)),
+        "token_map of Sharer 1 must be tensors.*list",
+    ),
+    "a map to a pad": (
+        lambda c: replace(c, given=reading(c, attention_mask=at(c.mask[:, :-1], (1, slice(0, 3)), 0))),
+        "must point at tokens, not at pads.*token 0 of row 1 is mapped to pad 0",
+    ),
     "a cache with NaN": (
         lambda c: replace(c, given=reading(c, layers=[(torch.full((2, 1, 10, 12), torch.nan),) * 2] * 4)),
         "must be finite",
@@ -230,6 +268,27 @@ GENERATION: dict[str, tuple[Callable[[Call, RosettaModel], Any], str]] = {
         "frequency_penalty must be a number.*nan",
     ),
     "a cutoff above 1": (lambda c, m: c.generate(m, do_sample=True, epsilon_cutoff=2.0), r"in \[0, 1\).*2.0"),
+    "no number of new tokens": (lambda c, m: c.generate(m, max_new_tokens=None), "max_new_tokens must be.*None"),
+    "new tokens that are a truth": (lambda c, m: c.generate(m, max_new_tokens=True), "max_new_tokens must be.*True"),
+    "sampling that is a word": (lambda c, m: c.generate(m, do_sample="yes"), "do_sample must be True or False.*yes"),
+    "an end that is a word": (lambda c, m: c.generate(m, eos_token_id="x"), "eos_token_id must hold ids.*'x'"),
+    "an end beyond the vocabulary": (
+        lambda c, m: c.generate(m, eos_token_id=[1, 1000]),
+        "eos_token_id must hold ids of tokens from 0 to 96.*1000",
+    ),
+    "a negative end": (lambda c, m: c.generate(m, eos_token_id=-5), "eos_token_id must hold.*-5"),
+    "a negative pad": (lambda c, m: c.generate(m, pad_token_id=-3), "pad_token_id must hold.*-3"),
+    "a bad word beyond the vocabulary": (
+        lambda c, m: c.generate(m, bad_words_ids=[[1000]]),
+        "bad_words_ids must hold ids of tokens from 0 to 96.*1000",
+    ),
+    "bad words that are no lists": (lambda c, m: c.generate(m, bad_words_ids=[5]), "must be a list of lists.*5"),
+    "more tokens than the most": (
+        lambda c, m: c.generate(m, min_new_tokens=3),
+        "min_new_tokens must be at most max_new_tokens = 2.*3",
+    ),
+    "no index to go on from": (lambda c, m: replace(c, index=None).generate(m), "kv_cache_index must be a list"),
+    "a mask that is a list": (lambda c, m: replace(c, mask=[[1] * N] * 2).generate(m), "attention_mask must be a tens"),
     "an unknown form of cache": (lambda c, m: c.generate(m, cache="int2"), "'int2'.*Choose one of|'int2'.*int4"),
 }
 
@@ -242,6 +301,15 @@ def test_an_answer_that_cannot_be_is_refused_before_any_model_runs(name, good, w
 
 
 SIZES = {"sharer_heads": 1, "sharer_head_dim": 8, "receiver_heads": 2, "receiver_head_dim": 8}
+
+
+def stack_with_nan() -> RosettaModel:
+    receiver, sharer = build_model("qwen3"), build_model("llama")
+    stack = FuserStack.between(sharer.config, receiver.config, **SMALL)
+    stack.fuser_of(0).key_in.weight.data[0, 0] = torch.nan
+    return RosettaModel.of_stacks(receiver, [sharer], [stack])
+
+
 SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "a Fuser of two layers": (lambda: FuserConfig(**SIZES, num_layers=2), "num_layers.*at least 3.*2"),
     "a width of nothing": (lambda: FuserConfig(**SIZES, hidden_dim=0), "hidden_dim.*at least 1"),
@@ -262,6 +330,27 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "no steps": (lambda: TrainingConfig(steps=0), "steps must be at least 1"),
     "a model without attention": (lambda: RosettaModel([]), "needs a Receiver"),
     "a Receiver that runs elsewhere": (lambda: RosettaModel([build_model("llama").config]), "needs a Receiver"),
+    "a model that is in no list": (lambda: RosettaModel(build_model("llama")), "needs a list of models.*LlamaFor"),
+    "a Sharer that is a name": (lambda: RosettaModel([build_model("llama"), "owner/model"]), "connects loaded models"),
+    "a Sharer that is in no list": (
+        lambda: RosettaModel.of_stacks(build_model("llama"), build_model("qwen2"), []),
+        "sharers must be a list.*Qwen2For",
+    ),
+    "Fusers with NaN": (lambda: stack_with_nan(), "Sharer 1's Fusers must be finite.*key_in.weight"),
+    "layers that are one number": (
+        lambda: RosettaModel([build_model("llama")] * 2).restricted(layers=1).__enter__(),
+        "Layers must be a list.*1",
+    ),
+    "an unknown size of a Fuser": (
+        lambda: create_c2c_projector(build_model("llama").config, build_model("llama").config, hidden=3),
+        "Did you mean 'hidden_dim'",
+    ),
+    "a dropout that is a word": (lambda: FuserConfig(**SIZES, dropout="x"), "dropout must be a number.*'x'"),
+    "a part that is a word": (lambda: FuserConfig(**SIZES, gated="no"), "gated must be True or False.*'no'"),
+    "a config without heads": (
+        lambda: FuserConfig.from_dict({name: SIZES[name] for name in SIZES if name != "receiver_heads"}),
+        "must hold the heads of both caches.*no receiver_heads",
+    ),
     "an unknown fusion": (lambda: RosettaModel([build_model("llama")], fusion="both"), "'both'.*sequential, parallel"),
 }
 

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from c2c import FuserStack, RefusedError, RosettaModel, create_c2c_projector
-from c2c.checkpoint import load_stack, read_manifest, save_stack
+from c2c.checkpoint import load_stack, read_config, read_manifest, save_stack
 from c2c.contract import describe_model
 from c2c.loading import LoadedModel
+from c2c.provenance import file_hash
 
 SMALL = {"hidden_dim": 8, "intermediate_dim": 8, "layer_alignment": "nearest"}
 
@@ -173,6 +174,72 @@ def test_a_manifest_that_says_less_is_refused(folder, change, rule) -> None:
         load_stack(folder[1])
 
 
+def reseal(folder) -> None:
+    """Make the manifest vouch for the files as they are now."""
+    files = ("config.json", "model.safetensors")
+    edit_manifest(folder, lambda manifest: manifest.update(sha256={name: file_hash(folder / name) for name in files}))
+
+
+CONFIGS = {
+    "without links": (lambda c: c.pop("links"), "config.json must hold.*no links"),
+    "without fusers": (lambda c: c.pop("fusers"), "no fusers"),
+    "without what was said": (lambda c: c.pop("about"), "no about"),
+    "an unknown key": (lambda c: c.update(abuot={}), "unknown abuot"),
+    "links of a number": (lambda c: c.update(links=3), "links is 3, not a list"),
+    "a link without a layer": (lambda c: c["links"][0].pop("sharer_layer"), "A link in config.json.*no sharer_layer"),
+    "a link that is a list": (lambda c: c["links"].append([0, 1, 2]), "A link in config.json must be an object"),
+    "a link to no fuser": (lambda c: c["links"][0].update(fuser=9), "one of the 3 fusers; received '?9"),
+    "a link to a layer too many": (lambda c: c["links"][0].update(receiver_layer=3), "Receiver has layers 0 to 2"),
+    "a sharer without heads": (lambda c: c["sharer"].pop("heads"), "sharer in config.json must hold.*no heads"),
+    "a receiver of no layers": (lambda c: c["receiver"].update(layers=0), "at least 1; received .*layers is 0"),
+    "a fuser without heads": (lambda c: c["fusers"][0].pop("receiver_heads"), "no receiver_heads"),
+    "a fuser that is text": (lambda c: c["fusers"].__setitem__(0, "full"), "A Fuser's config must be an object"),
+    "a fuser of text sizes": (lambda c: c["fusers"][0].update(hidden_dim="8"), "hidden_dim must be a whole number"),
+    "a check without a list": (lambda c: c["contract_check"].pop("noted"), "contract_check in config.json.*no noted"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_that_does_not_say_what_it_must_is_refused_though_its_hash_is_right(folder, name) -> None:
+    change, rule = CONFIGS[name]
+    config = json.loads((folder[1] / "config.json").read_text())
+    change(config)
+    (folder[1] / "config.json").write_text(json.dumps(config))
+    reseal(folder[1])
+    with pytest.raises(RefusedError, match=rule):
+        load_stack(folder[1])
+
+
+def test_weights_that_are_no_safetensors_are_refused_though_their_hash_is_right(folder) -> None:
+    whole = (folder[1] / "model.safetensors").read_bytes()
+    (folder[1] / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    reseal(folder[1])
+    with pytest.raises(RefusedError, match=r"model.safetensors must be a safetensors file"):
+        load_stack(folder[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (b"[1, 2]", "hold an object; received 'list'"),
+        (b"\xff\xfe{}", "manifest.json must be JSON.*utf-8"),
+        (b'{"format": 2, "contract": [], "sha256": {}}', "contract is .*, not an object"),
+        (b'{"format": 2, "contract": {}, "sha256": []}', "sha256 is .*, not an object"),
+        (b'{"format": 2, "contract": {}, "sha256": {}, "by": 1}', "unknown by"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(folder, content, rule) -> None:
+    (folder[1] / "manifest.json").write_bytes(content)
+    with pytest.raises(RefusedError, match=rule):
+        load_stack(folder[1])
+
+
+def test_a_part_of_a_contract_that_is_no_object_is_refused(folder) -> None:
+    edit_manifest(folder[1], lambda manifest: manifest["contract"].update(sharer=["weights"]))
+    with pytest.raises(RefusedError, match=r"sharer is .*, not an object"):
+        load_stack(folder[1])
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "config.json", "model.safetensors"])
 def test_a_truncated_file_is_refused(folder, name) -> None:
     whole = (folder[1] / name).read_bytes()
@@ -229,6 +296,23 @@ def test_another_training_of_a_model_is_refused_unless_that_line_is_accepted(fol
     (accepted,) = loaded.contract_check.accepted
     assert accepted.startswith("receiver.weights_sha256: expected")
     assert RosettaModel.from_pretrained(folder[1], receiver=receiver, sharers=sharer).contract_check.accepted == ()
+
+
+def test_what_was_accepted_is_saved_with_the_fusers_and_shown_when_they_are_loaded_again(
+    folder, models, tiny_model, tmp_path
+) -> None:
+    receiver, sharer, _ = models
+    other = tiny_model("qwen2", layers=4, seed=7)
+    given = {"receiver": receiver, "sharers": other}
+    loaded = RosettaModel.from_pretrained(folder[1], **given, override=["sharer.weights_sha256"])
+    loaded.save_pretrained(tmp_path / "again")
+    again = RosettaModel.from_pretrained(tmp_path / "again", **given)
+    assert again.contract_check == loaded.contract_check
+    assert [each.split(":")[0] for each in again.contract_check.accepted] == ["sharer.weights_sha256"]
+    again.save_pretrained(tmp_path / "third")
+    assert read_config(tmp_path / "third")["contract_check"] == loaded.contract_check.to_dict()
+    RosettaModel.from_pretrained(folder[1], receiver=receiver, sharers=sharer).save_pretrained(tmp_path / "own")
+    assert read_config(tmp_path / "own")["contract_check"] == {"accepted": [], "noted": []}
 
 
 def test_with_several_sharers_a_line_is_accepted_for_the_one_that_is_named(models, tiny_model, tmp_path) -> None:

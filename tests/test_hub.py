@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,59 @@ def test_an_unknown_revision_is_refused_as_such(monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     with pytest.raises(RefusedError, match=r"commit, tag or branch of owner/model; received 'v9'\. Leave the revision"):
         hub.resolve("owner/model", "v9")
+
+
+def downloaded(folder: Path, commit: str) -> Path:
+    """`folder` with the note that a download into it leaves."""
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    (notes / "config.json.metadata").write_text(f"{commit}\netag\n1700000000.0\n")
+    return folder
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("named", ["owner/model", "folder"])
+def test_a_revision_that_a_folder_cannot_vouch_for_is_refused(mirrors, named) -> None:
+    folder = mirrors / "one" / "owner" / "model"
+    source = str(folder) if named == "folder" else named
+    assert hub.resolve(source) == hub.resolve(source, "main") == folder
+    for revision in ("no-such-revision", COMMIT):
+        with pytest.raises(RefusedError, match=f"a folder that says none; received '{revision}'.*Leave the revision"):
+            hub.resolve(source, revision)
+    downloaded(folder, COMMIT)
+    for revision in (None, "main", COMMIT, COMMIT[:7]):
+        assert hub.resolve(source, revision) == folder
+    for revision in ("v2", "f" * 40, COMMIT[:3], COMMIT[1:]):
+        with pytest.raises(RefusedError, match=f"is of commit {COMMIT}; received '{revision}'"):
+            hub.resolve(source, revision)
+
+
+def test_the_commit_that_a_folder_is_of_is_what_it_resolved_to(mirrors) -> None:
+    folder = mirrors / "one" / "owner" / "model"
+    assert hub.describe("owner/model", "main")["resolved"] is None
+    downloaded(folder, COMMIT)
+    assert hub.describe("owner/model", "main")["resolved"] == COMMIT
+    assert hub.identify(folder) == ("owner/model", COMMIT)
+
+
+def test_a_snapshot_vouches_for_its_commit_alone(tmp_path) -> None:
+    snapshot = tmp_path / "models--owner--model" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    assert hub.resolve(snapshot, COMMIT) == snapshot
+    with pytest.raises(RefusedError, match=f"is of commit {COMMIT}"):
+        hub.resolve(snapshot, "v2")
+
+
+def test_a_manifest_vouches_for_the_revision_that_it_was_fetched_at(mirrors, tmp_path) -> None:
+    folder = mirrors / "two" / "owner" / "model"
+    manifest = {"id": "owner/model", "revision": "v1", "resolved": COMMIT, "path": str(folder)}
+    (tmp_path / "model.json").write_text(json.dumps(manifest))
+    for revision in (None, "v1", COMMIT):
+        assert hub.resolve(tmp_path / "model.json", revision) == folder
+    with pytest.raises(RefusedError, match="the manifest of the revision that is asked for; received 'v2, where"):
+        hub.resolve(tmp_path / "model.json", "v2")
 
 
 def test_a_source_is_called_what_others_know_it_by(mirrors, tmp_path) -> None:

@@ -79,6 +79,18 @@ def test_a_pushed_model_comes_back_by_its_id_and_writes_the_same(fake, sections,
     assert not torch.equal(loaded(index, ids).logits, model.receiver(input_ids=ids).logits[:, -1:])
 
 
+def test_what_was_accepted_when_the_fusers_were_loaded_stands_on_the_card(fake, tiny_model, tmp_path) -> None:
+    model, _ = build("first")
+    model.push_to_hub("owner/fusers")
+    assert "trained for other models" not in (fake.mirror / "owner" / "fusers" / "README.md").read_text()
+    other = tiny_model("qwen2", vocab=model.receiver.config.vocab_size, layers=4, seed=9)
+    given = {"receiver": model.receiver, "sharers": other, "override": ["sharer.weights_sha256", "sharer.id"]}
+    RosettaModel.from_pretrained("owner/fusers", **given).push_to_hub("owner/other")
+    card = (fake.mirror / "owner" / "other" / "README.md").read_text()
+    assert "trained for other models" in card
+    assert "* `sharer.weights_sha256: expected" in card
+
+
 @pytest.mark.parametrize("names", [("first",), ("first", "second")])
 def test_the_program_that_the_card_prints_runs(fake, names) -> None:
     model, tokenizers = build(*names)

@@ -242,6 +242,11 @@ def test_published_fusers_are_loaded_by_id_and_subfolder_from_a_mirror(mirror) -
         from_mirror(subfolder="qwen3_0.6b+qwen2.5_Fuser")
 
 
+def test_another_revision_than_the_mirrors_is_refused_before_any_model_is_loaded(mirror) -> None:
+    with pytest.raises(RefusedError, match=r"must vouch for the revision.*received 'no-such-revision'"):
+        from_mirror(revision="no-such-revision", receiver="not loaded", sharers="not loaded")
+
+
 def test_fusers_published_for_another_model_are_refused_before_any_is_loaded(mirror) -> None:
     with pytest.raises(RefusedError, match=r"receiver\.id: expected 'Qwen/Qwen3-0\.6B', found 'Qwen/Qwen3-8B'"):
         from_mirror(receiver="Qwen/Qwen3-8B")

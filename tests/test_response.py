@@ -167,6 +167,26 @@ def test_a_sharer_that_cannot_read_what_the_receiver_may_write_is_refused(prompt
     assert written.shape[1] > TOTAL
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_response_that_does_not_fit_into_a_sharers_positions_is_refused_before_any_model_runs(
+    fusing, prompt_ids, monkeypatch, given
+) -> None:
+    room = TOTAL + 1
+    monkeypatch.setattr(fusing.sharers[0].config, "max_position_embeddings", room)
+    prefix = prompt_ids[:, :-1]
+    read = [SharerInput.of_receiver(prefix, torch.ones_like(prefix))] if given else None
+    index = generate_kv_cache_index(TOTAL - 1, 1)
+    assert fusing.generate(index, prompt_ids, max_new_tokens=1, sharer_inputs=read).shape[1] == room
+    monkeypatch.setattr(fusing.sharers[0].config, "max_position_embeddings", TOTAL - 1)
+    for each in fusing.model_list:
+        monkeypatch.setattr(each.base_model, "forward", lambda **_: pytest.fail("a model ran"))
+    rule = f"What Sharer 1 reads with the response must fit into its {TOTAL - 1} positions; received "
+    with pytest.raises(RefusedError, match=f"{rule}{TOTAL + 20}"):
+        fusing.generate(index, prompt_ids, max_new_tokens=20, sharer_inputs=read)
+    with pytest.raises(RefusedError, match=f"{rule}{TOTAL}"):
+        fusing(index, prompt_ids, sharer_inputs=read)
+
+
 def test_a_response_without_a_prefix_and_another_form_of_cache_are_refused(fusing, prompt_ids, sections) -> None:
     with pytest.raises(RefusedError, match="A response is fused after a prefix"):
         fusing(sections((1, TOTAL)), prompt_ids)

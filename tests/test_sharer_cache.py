@@ -84,9 +84,66 @@ def test_a_cache_of_another_model_is_refused_line_by_line(open_model, given, tmp
     assert cache.check_fusers(tmp_path / "fusers", override=["sharer.weights_sha256"]).accepted
 
 
+def test_a_cache_of_another_model_is_refused_by_loaded_fusers_before_the_receiver_runs(
+    open_model, given, prompt_ids, tmp_path, monkeypatch
+) -> None:
+    save_model(open_model, tmp_path / "fusers")
+    models = {"receiver": open_model.receiver, "sharers": open_model.sharers}
+    index = generate_kv_cache_index(TOTAL - 1, 1)
+    other = build_model("llama", layers=4, kv_heads=1, head_dim=12, seed=7)
+    for model, name in ((open_model.sharers[0], "right"), (other, "wrong")):
+        SharerCache.read(model, given).save(tmp_path / name)
+    right, wrong = ([SharerCache.load(tmp_path / name).as_input()] for name in ("right", "wrong"))
+    strict = RosettaModel.from_pretrained(tmp_path / "fusers", **models)
+    lenient = RosettaModel.from_pretrained(tmp_path / "fusers", **models, override=["sharer.weights_sha256"])
+    assert torch.equal(strict(index, prompt_ids, sharer_inputs=right).logits, open_model(index, prompt_ids).logits)
+    assert strict.contract_check.accepted == ()
+    assert not torch.equal(lenient(index, prompt_ids, sharer_inputs=wrong).logits, open_model(index, prompt_ids).logits)
+    (accepted,) = lenient.contract_check.accepted
+    assert accepted.startswith("sharer.weights_sha256: expected")
+    monkeypatch.setattr(open_model.receiver.base_model, "forward", lambda **_: pytest.fail("the Receiver ran"))
+    for run in (strict, lambda *a, **k: strict.generate(*a, **k, max_new_tokens=1)):
+        with pytest.raises(RefusedError, match=r"sharer\.weights_sha256: expected .*override="):
+            run(index, prompt_ids, sharer_inputs=wrong)
+
+
+def test_a_cache_that_does_not_say_of_which_model_it_is_is_refused_by_loaded_fusers(
+    open_model, given, prompt_ids, tmp_path
+) -> None:
+    save_model(open_model, tmp_path / "fusers")
+    model = RosettaModel.from_pretrained(
+        tmp_path / "fusers", receiver=open_model.receiver, sharers=open_model.sharers[0]
+    )
+    SharerCache.read(open_model.sharers[0], given).save(tmp_path / "cache")
+    rewrite(tmp_path / "cache", sharer={})
+    with pytest.raises(RefusedError, match=r"sharer\.architecture: expected 'llama', found None"):
+        model(generate_kv_cache_index(TOTAL - 1, 1), prompt_ids,
+              sharer_inputs=[SharerCache.load(tmp_path / "cache").as_input()])  # fmt: skip
+
+
+def test_with_several_sharers_each_cache_is_compared_with_its_own(two_sharers, given, prompt_ids, tmp_path) -> None:
+    save_model(two_sharers, tmp_path / "fusers")
+    model = RosettaModel.from_pretrained(
+        tmp_path / "fusers", receiver=two_sharers.receiver, sharers=two_sharers.sharers
+    )
+    other = build_model("llama", layers=4, seed=7)
+    index = generate_kv_cache_index(TOTAL - 1, 1)
+    index[0][..., 0] = 3
+    read = [SharerCache.read(each, given).as_input() for each in (*two_sharers.sharers, other)]
+    assert torch.equal(model(index, prompt_ids, sharer_inputs=read[:2]).logits, model(index, prompt_ids).logits)
+    with pytest.raises(RefusedError, match=r"received \[.sharer_2\.weights_sha256: expected"):
+        model(index, prompt_ids, sharer_inputs=[read[0], read[2]])
+
+
 def rewrite(folder: Path, **changes: object) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))
+
+
+def drop(folder: Path, key: str) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest[key]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def drop_a_tensor(folder: Path) -> None:
@@ -116,6 +173,22 @@ def not_safetensors(folder: Path) -> None:
         (lambda folder: rewrite(folder, version=2), "version 1; received .*2"),
         (lambda folder: rewrite(folder, format="other"), "must be c2c-sharer-cache"),
         (lambda folder: rewrite(folder, rows=3), r"expected \(3, 1, 10, 12\)"),
+        (lambda folder: rewrite(folder, dtype="bfloat16"), r"key.0 is torch.float32, expected bfloat16"),
+        (
+            lambda folder: rewrite(folder, shape={"layers": 4, "heads": 1}),
+            "shape in manifest.json must hold.*no head_dim",
+        ),
+        (lambda folder: rewrite(folder, shape=[4, 1, 12]), "shape is .*not an object"),
+        (lambda folder: rewrite(folder, tokens="ten"), "tokens is 'ten', not a whole number"),
+        (lambda folder: rewrite(folder, rows=-1), r"must be at least 1; received .*rows is -1"),
+        (lambda folder: rewrite(folder, sha256={}), "sha256 in manifest.json must hold cache.safetensors"),
+        (lambda folder: rewrite(folder, written_by="me"), "unknown written_by"),
+        (lambda folder: rewrite(folder, sharer=None), "sharer is None, not an object"),
+        (lambda folder: drop(folder, "dtype"), "manifest.json must hold.*no dtype"),
+        (lambda folder: drop(folder, "rows"), "no rows"),
+        (lambda folder: (folder / MANIFEST).write_text('{"format": "c2c-sha'), "manifest.json must be JSON"),
+        (lambda folder: (folder / MANIFEST).write_text("[1, 2]"), "hold an object; received 'list'"),
+        (lambda folder: (folder / MANIFEST).write_bytes(b"\xff\xfe{}"), "manifest.json must be JSON.*utf-8"),
     ],
 )
 def test_a_spoilt_cache_is_refused(saved, spoil, rule) -> None:

@@ -303,7 +303,8 @@ def _prefix_end(ours: _Tokens, theirs: _Tokens) -> int:
     """How much of its rendering the Sharer may read so that it sees no more of the last message than the prefix."""
     span = ours.spans[-1]
     place = next(each for each in theirs.spans if each.message == span.message)
-    seen = ours.last[-2] + 1 - span.start + span.trimmed if len(ours.ids) > 1 else 0
+    # Of a character that the last token shares with the one before, the prefix holds some bytes alone.
+    seen = min(ours.last[-2] + 1, ours.first[-1]) - span.start + span.trimmed if len(ours.ids) > 1 else 0
     return max(place.start, seen - place.trimmed + place.start)
 
 

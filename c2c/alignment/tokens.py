@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class SharerInput:
             positions whose cache is fused there, or -1 where nothing is fused. Positions from n on are not fused.
         zeroed: The Sharer does not run; its cache is zeros (the control `c2c_zeroed` and the recipe `adapter`).
         layers: The Sharer does not run; this is its cache of `input_ids`: S layers ``(B, Hs, M, Ds)``, on any device.
+        sharer: Of the model that `layers` are of, the lines of a contract: loaded Fusers compare them with the Sharer
+            that they were trained for. None if nothing says it.
         reencode: Turns Receiver ids ``(B, n)`` of a response that is fused too into as many Sharer ids; None where the
             two vocabularies agree.
     """
@@ -42,6 +45,7 @@ class SharerInput:
     zeroed: bool = False
     layers: Sequence[KeyValue] | None = None
     reencode: Callable[[Tensor], Tensor] | None = None
+    sharer: Mapping[str, Any] | None = None
 
     @classmethod
     def of_receiver(cls, input_ids: Tensor, attention_mask: Tensor) -> SharerInput:
@@ -137,7 +141,10 @@ class TokenAligner:
         ours = self.receiver(prompt, return_offsets_mapping=True)
         theirs = self.sharer(before + prompt, return_offsets_mapping=True)
         prefix = list(zip(ours["input_ids"], ours["offset_mapping"], strict=True))[:-1]
-        prefix_end = len(before) + max(end for _, (_, end) in prefix)
+        # Of a character that the last token shares with the prefix, the prefix holds some bytes alone.
+        last_start, last_end = ours["offset_mapping"][-1]
+        whole = last_start if last_end > last_start else len(prompt)
+        prefix_end = len(before) + min(whole, max(end for _, (_, end) in prefix))
         usable = [end <= prefix_end for _, end in theirs["offset_mapping"]]
         limit = usable.index(False) if False in usable else len(usable)
         sharer_ids, offsets = theirs["input_ids"][:limit], theirs["offset_mapping"][:limit]

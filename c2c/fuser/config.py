@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 from c2c.errors import RefusedError, check_choice
@@ -76,6 +78,11 @@ class FuserConfig:
         for name in ("hidden_dim", "intermediate_dim", "anneal_steps", "rank"):
             _at_least(name, getattr(self, name), 1)
         _at_least("num_layers", self.num_layers, 3)
+        for name in ("dropout", "initial_temperature", "final_temperature"):
+            _number(name, getattr(self, name))
+        for name in ("weighted", "gated", "reads_receiver", "projects_sharer", "joint"):
+            if not isinstance(getattr(self, name), bool):
+                raise RefusedError(f"{name} must be True or False", getattr(self, name), "Choose one of them")
         if not 0 <= self.dropout < 1:
             raise RefusedError("dropout must be in [0, 1)", self.dropout, "Choose a probability, such as 0.1")
         if not 0 < self.final_temperature <= self.initial_temperature:
@@ -116,6 +123,8 @@ class FuserConfig:
             RefusedError: If the variant is unknown or a size is out of range.
         """
         check_choice("A Fuser variant", variant, VARIANTS)
+        for name in sizes:
+            check_choice("A size or part of a Fuser", name, [field.name for field in fields(cls)])
         parts: dict[str, Any] = {**VARIANTS[variant], **sizes}
         return cls(
             sharer_heads=sharer.heads,
@@ -130,19 +139,31 @@ class FuserConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FuserConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> FuserConfig:
         """The config that `to_dict` wrote.
 
         Raises:
-            RefusedError: If a key is unknown.
+            RefusedError: If it is no object, a key is unknown or missing, or a value is out of range.
         """
+        if not isinstance(values, Mapping):
+            raise RefusedError("A Fuser's config must be an object", values, "Pass what FuserConfig.to_dict gives")
         for name in values:
             check_choice("A key of a Fuser's config", name, [field.name for field in fields(cls)])
+        missing = [f"no {field.name}" for field in fields(cls) if field.default is MISSING and field.name not in values]
+        if missing:
+            raise RefusedError(
+                "A Fuser's config must hold the heads of both caches", missing, "Pass what FuserConfig.to_dict gives"
+            )
         return cls(**values)
 
 
+def _number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise RefusedError(f"{name} must be a number", value, f"Set {name} to a number, such as 0.1")
+
+
 def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise RefusedError(
             f"{name} must be a whole number of at least {least}", value, f"Set {name} to {least} or more"
         )

@@ -115,6 +115,8 @@ class FuserStack(nn.Module):
         Raises:
             RefusedError: If the Receiver has no such layer.
         """
+        if layers is not None and (isinstance(layers, str) or not isinstance(layers, Iterable)):
+            raise RefusedError("Layers must be a list of numbers", layers, "Put the number into a list")
         chosen = None if layers is None else frozenset(layers)
         unknown = sorted((chosen or frozenset()) - set(range(self.receiver.layers)))
         if unknown:

@@ -53,6 +53,36 @@ def test_a_sharer_token_that_reaches_past_the_prefix_is_not_used_but_the_one_bef
     assert set(aligned.token_map[-2:]) == {1}
 
 
+@pytest.mark.parametrize("text", ["the color 😀", "the color 😀 is 😀"])
+def test_of_a_character_whose_bytes_the_last_token_ends_the_sharer_reads_no_more_than_the_prefix_holds(
+    chat_receiver, chat_sharer, text
+) -> None:
+    assert len(chat_receiver("😀")["input_ids"]) > 1
+    aligned = TokenAligner(chat_receiver, chat_sharer).align(text)
+    assert chat_receiver.decode(aligned.receiver_ids[:-1]).endswith("\ufffd")
+    assert chat_sharer.decode(aligned.sharer_ids) == text[:-1]
+    pieces = len(chat_receiver("😀")["input_ids"]) - 1
+    assert set(aligned.token_map[-pieces:]) == {len(aligned.sharer_ids) - 1}
+    back = TokenAligner(chat_sharer, chat_receiver).align(text)
+    assert len(chat_sharer(" 😀", add_special_tokens=False)["input_ids"]) < pieces + 1
+    assert chat_receiver.decode(back.sharer_ids) == chat_sharer.decode(back.receiver_ids[:-1])
+
+
+def test_fragments_of_a_character_inside_the_prefix_take_the_sharers_token_of_the_character(
+    chat_receiver, chat_sharer
+) -> None:
+    text = "😀 is the color"
+    aligned = TokenAligner(chat_receiver, chat_sharer).align(text)
+    pieces = chat_receiver("😀")["input_ids"]
+    (whole,) = chat_sharer("😀")["input_ids"]
+    assert len(pieces) > 1
+    assert aligned.receiver_ids[: len(pieces)] == pieces
+    assert [aligned.sharer_ids[place] for place in aligned.token_map[: len(pieces)]] == [whole] * len(pieces)
+    back = TokenAligner(chat_sharer, chat_receiver).align(text)
+    assert back.sharer_ids[: len(pieces)] == pieces
+    assert back.token_map[0] == len(pieces) - 1
+
+
 def with_start_token(tokenizer, name: str):
     """A copy that opens every text with a token of its own, which covers no character."""
     made = copy.deepcopy(tokenizer)
