@@ -7,8 +7,8 @@ in any way: other words, a system prompt of their own, blanks that one of them t
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from c2c.alignment.template import ChatTemplate, Message, Rendering, Span
-from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, TokenAligner
+from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, TokenAligner, private_lines
 from c2c.errors import RefusedError
 
 SectionKind = Literal["template", "message"]
@@ -44,12 +44,16 @@ class AlignedChat(AlignedPrompt):
 
 @dataclass(frozen=True)
 class _Tokens:
-    """A rendering's tokens: ids, first and last character of each (`last` never falls), and the contents' places."""
+    """A rendering's tokens: ids, first and last character of each (`last` never falls), and places of characters.
+
+    Those are the contents', and of what the Sharer alone reads before one of them.
+    """
 
     ids: list[int]
     first: list[int]
     last: list[int]
     spans: tuple[Span, ...]
+    private: range = range(0)
 
     def of(self, span: Span) -> range:
         """The tokens whose last character is one of the content."""
@@ -58,6 +62,10 @@ class _Tokens:
     def ending_at(self, character: int) -> range:
         """The tokens that end with a character; several if it is split into bytes."""
         return range(bisect_left(self.last, character), bisect_right(self.last, character))
+
+    def is_private(self, token: int) -> bool:
+        """Whether a token has a character that the Sharer alone reads."""
+        return self.first[token] < self.private.stop and self.last[token] >= self.private.start
 
     def read_at(self, character: int, span: Span) -> range:
         """The tokens that end with a character of a content, else the one over it, else the content's one before."""
@@ -82,14 +90,22 @@ class UnalignedChats:
     def __init__(self, receiver: PreTrainedTokenizerBase) -> None:
         self.receiver = receiver
 
-    def align(self, messages: Sequence[Message], **options: Any) -> AlignedPrompt:
+    def align(self, messages: Sequence[Message], *, private: str = "", **options: Any) -> AlignedPrompt:
         """Render and tokenise a conversation by the Receiver's template; options as `ChatAligner.align` takes them."""
-        text = ChatTemplate(self.receiver).render(messages, **options).text
-        return self._read(self.receiver(text, add_special_tokens=False)["input_ids"], text)
+        rendering = ChatTemplate(self.receiver).render(messages, **options)
+        ids = self.receiver(rendering.text, add_special_tokens=False)["input_ids"]
+        read = self._read(ids, rendering.text)
+        if not private:
+            return read
+        last = _last_of_user(messages)
+        tokens = _tokenise(self.receiver, rendering)
+        place = next((tokens.of(span).start for span in tokens.spans if span.message == last), len(ids) - 1)
+        return _insert(read, place, self.receiver(private_lines(private), add_special_tokens=False)["input_ids"])
 
-    def align_text(self, text: str) -> AlignedPrompt:
+    def align_text(self, text: str, private: str = "") -> AlignedPrompt:
         """Tokenise plain text, special tokens as the Receiver's tokenizer adds them."""
-        return self._read(self.receiver(text)["input_ids"], text)
+        self._read(self.receiver(text)["input_ids"], text)
+        return TokenAligner(self.receiver, self.receiver).align(text, private)
 
     @staticmethod
     def _read(ids: list[int], text: str) -> AlignedPrompt:
@@ -117,9 +133,9 @@ class ChatAligner:
         self.tokens = TokenAligner(receiver, sharer, alignment)
         self.receiver, self.sharer = ChatTemplate(receiver), ChatTemplate(sharer)
 
-    def align_text(self, text: str) -> AlignedPrompt:
+    def align_text(self, text: str, private: str = "") -> AlignedPrompt:
         """Tokenise and map plain text; see `TokenAligner.align`."""
-        return self.tokens.align(text)
+        return self.tokens.align(text, private)
 
     def reencode(self, receiver_ids: Tensor) -> Tensor:
         """See `TokenAligner.reencode`."""
@@ -131,34 +147,60 @@ class ChatAligner:
         return self.tokens.identical and self.receiver.source == self.sharer.source
 
     def align(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, continue_final_message: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        private: str = "",
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> AlignedChat:
         """Render and tokenise a conversation for both models, and map the Receiver's message tokens.
 
         Args:
             messages: Turns with ``role`` and ``content``; a content may be empty.
+            private: What the Sharer alone reads, on lines of its own, before the last content of a user. Nothing of it
+                is fused: the map points at tokens behind it.
             add_generation_prompt: End with what opens an assistant's turn.
             continue_final_message: End with the last content instead, so that the Receiver continues it.
 
         Raises:
             RefusedError: If a tokenizer has no chat template or gives no character offsets, there is no message, a
-                template refuses the conversation, or a content is not found in a rendering.
+                template refuses the conversation, a content is not found in a rendering, or there is a private text
+                but no message of a user.
         """
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
         ours = _tokenise(self.receiver.tokenizer, self.receiver.render(messages, **options))
         if not ours.ids:
             raise RefusedError("A conversation must have at least one token", list(messages), "Write a message")
-        identical = self.identical
-        theirs = ours if identical else _tokenise(self.sharer.tokenizer, self.sharer.render(messages, **options))
+        last = _last_of_user(messages) if private else None
+        by_characters = self.identical or self.tokens.alignment == "span"
+        theirs = ours
+        if not self.identical or (private and by_characters):
+            theirs = self._sharers(messages, last, private if by_characters else "", options)
         if continue_final_message:
             theirs = _cut(theirs, _prefix_end(ours, theirs))
-        if identical or self.tokens.alignment == "span":
+        if by_characters:
             sharer_ids, token_map = theirs.ids, _map_characters(ours, theirs)
         else:
-            sharer_ids, token_map = self._reencoded(ours, theirs)
+            sharer_ids, token_map = self._reencoded(ours, theirs, last, private)
         return AlignedChat(ours.ids, sharer_ids, token_map[: len(ours.ids) - 1], _sections(ours))
 
-    def _reencoded(self, ours: _Tokens, theirs: _Tokens) -> tuple[list[int], list[int]]:
+    def _sharers(
+        self, messages: Sequence[Message], last: int | None, private: str, options: Mapping[str, bool]
+    ) -> _Tokens:
+        """What the Sharer reads; the place of a content does not include the private lines before it."""
+        before = private_lines(private)
+        read = [
+            dict(each) | {"content": before + each["content"]} if number == last else each
+            for number, each in enumerate(messages)
+        ]
+        rendering = self.sharer.render(read, **options)
+        spans = tuple(_behind(span, len(before)) if span.message == last else span for span in rendering.spans)
+        places = [each for each in rendering.spans if each.message == last]
+        hidden = range(places[0].start, places[0].start + len(private) - places[0].trimmed) if places else range(0)
+        return replace(_tokenise(self.sharer.tokenizer, Rendering(rendering.text, spans)), private=hidden)
+
+    def _reencoded(self, ours: _Tokens, theirs: _Tokens, last: int | None, private: str) -> tuple[list[int], list[int]]:
         """The Sharer's template tokens with the Receiver's tokens between them, one for one (spec §4)."""
         read = {span.message: ours.of(span) for span in ours.spans}
         ids: list[int] = []
@@ -168,11 +210,41 @@ class ChatAligner:
             own = theirs.of(span)
             ids += theirs.ids[done : own.start]
             done = own.stop
+            if span.message == last:
+                ids += self.sharer.tokenizer(private_lines(private), add_special_tokens=False)["input_ids"]
             for token in read.get(span.message, range(0)):
                 if token < len(ours.ids) - 1:
                     token_map[token] = len(ids)
                     ids.append(self.tokens.reencode_token(ours.ids[token]))
         return ids + theirs.ids[done:], token_map
+
+
+def _last_of_user(messages: Sequence[Message]) -> int:
+    """The number of the message before whose content a private text stands."""
+    users = [number for number, each in enumerate(messages) if each.get("role") == "user"]
+    if not users or not messages[users[-1]]["content"].strip():
+        raise RefusedError(
+            "A private text stands before the last content of a user, which must have characters",
+            list(messages),
+            "Add a user's message, or leave the private text out",
+        )
+    return users[-1]
+
+
+def _behind(span: Span, before: int) -> Span:
+    """The place of a content without the `before` characters that were put before it."""
+    return replace(
+        span,
+        start=min(span.start + max(before - span.trimmed, 0), span.end),
+        trimmed=max(span.trimmed - before, 0),
+    )
+
+
+def _insert(prompt: AlignedPrompt, place: int, private: Sequence[int]) -> AlignedPrompt:
+    """The Sharer reads `private` before the token at `place` of a map that is one for one."""
+    ids = [*prompt.sharer_ids[:place], *private, *prompt.sharer_ids[place:]]
+    token_map = [at if at < place else at + len(private) for at in prompt.token_map]
+    return AlignedPrompt(prompt.receiver_ids, ids, token_map)
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _Tokens:
@@ -217,7 +289,7 @@ def _map_characters(ours: _Tokens, theirs: _Tokens) -> list[int]:
             character = ours.last[token]
             there = character - span.start + span.trimmed - place.trimmed + place.start
             fragments, same = ours.ending_at(character), theirs.read_at(there, place)
-            if place.start <= there < place.end and same:
+            if place.start <= there < place.end and same and not theirs.is_private(same.start):
                 rank = token - fragments.start + 1
                 token_map[token] = same.start + -(-rank * len(same) // len(fragments)) - 1
     return token_map
@@ -234,4 +306,4 @@ def _prefix_end(ours: _Tokens, theirs: _Tokens) -> int:
 def _cut(tokens: _Tokens, end: int) -> _Tokens:
     """The tokens that do not reach past a character."""
     kept = bisect_left(tokens.last, end)
-    return _Tokens(tokens.ids[:kept], tokens.first[:kept], tokens.last[:kept], tokens.spans)
+    return replace(tokens, ids=tokens.ids[:kept], first=tokens.first[:kept], last=tokens.last[:kept])

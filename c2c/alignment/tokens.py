@@ -8,7 +8,7 @@ text, and each Receiver token takes the Sharer's cache at the Sharer token that 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -98,8 +98,13 @@ class TokenAligner:
                         "Load the fast tokenizer, or choose the alignment longest",
                     )
 
-    def align(self, prompt: str) -> AlignedPrompt:
+    def align(self, prompt: str, private: str = "") -> AlignedPrompt:
         """Tokenise `prompt` for both models, special tokens as each tokenizer adds them, and map its prefix.
+
+        Args:
+            prompt: What both models read.
+            private: What the Sharer alone reads before it, on lines of its own. Nothing of it is fused: the map points
+                at tokens behind it, or at one that opens the Sharer's text.
 
         Raises:
             RefusedError: If the prompt has fewer than two Receiver tokens, or none of its prefix has a Sharer token:
@@ -109,20 +114,34 @@ class TokenAligner:
         if len(ids) < 2:
             raise RefusedError("A prompt must have at least two tokens", prompt, "Write a longer prompt")
         if self.alignment == "span" and not self.identical:
-            return self._align_spans(prompt)
+            return self._align_spans(prompt, private)
+        if private:
+            return self._align_behind(prompt, private)
         prefix = ids[:-1]
         theirs = [self.reencode_token(token) for token in prefix]
         return AlignedPrompt(ids, theirs, list(range(len(prefix))))
 
-    def _align_spans(self, prompt: str) -> AlignedPrompt:
+    def _align_behind(self, prompt: str, private: str) -> AlignedPrompt:
+        """The Sharer's own tokens of the private lines, and behind them the Receiver's of the prompt, one for one."""
+        ours = self.receiver(prompt, return_special_tokens_mask=True)
+        opening = _without_closing(self.sharer(private_lines(private), return_special_tokens_mask=True))
+        ids: list[int] = ours["input_ids"]
+        words = ours["special_tokens_mask"].index(0)
+        read = [self.reencode_token(token) for token in ids[words:-1]]
+        token_map = [self._same_role(token, opening) for token in ids[:words]]
+        token_map += range(len(opening), len(opening) + len(read))
+        return AlignedPrompt(ids, opening + read, token_map[: len(ids) - 1])
+
+    def _align_spans(self, prompt: str, private: str) -> AlignedPrompt:
+        before = private_lines(private)
         ours = self.receiver(prompt, return_offsets_mapping=True)
-        theirs = self.sharer(prompt, return_offsets_mapping=True)
+        theirs = self.sharer(before + prompt, return_offsets_mapping=True)
         prefix = list(zip(ours["input_ids"], ours["offset_mapping"], strict=True))[:-1]
-        prefix_end = max(end for _, (_, end) in prefix)
+        prefix_end = len(before) + max(end for _, (_, end) in prefix)
         usable = [end <= prefix_end for _, end in theirs["offset_mapping"]]
         limit = usable.index(False) if False in usable else len(usable)
         sharer_ids, offsets = theirs["input_ids"][:limit], theirs["offset_mapping"][:limit]
-        covering = _covering(offsets, [end - 1 for _, (_, end) in prefix])
+        covering = _covering(_behind(offsets, before), [len(before) + end - 1 for _, (_, end) in prefix])
         token_map = [
             place if end > start else self._same_role(token, sharer_ids)
             for place, (token, (start, end)) in zip(covering, prefix, strict=True)
@@ -186,6 +205,23 @@ def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -
     if not (one.is_fast and other.is_fast) or one.get_vocab() != other.get_vocab():
         return False
     return bool(one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str())
+
+
+def private_lines(private: str) -> str:
+    """What the Sharer reads before a text that the Receiver reads without it."""
+    return f"{private}\n" if private else ""
+
+
+def _without_closing(encoded: Mapping[str, list[int]]) -> list[int]:
+    """Token ids up to the last one that is of the text itself."""
+    added = encoded["special_tokens_mask"]
+    return encoded["input_ids"][: len(added) - added[::-1].index(0)]
+
+
+def _behind(offsets: Sequence[tuple[int, int]], before: str) -> list[tuple[int, int]]:
+    """Offsets, empty for tokens that hold private text, or only the line break after it."""
+    private = max(len(before) - 1, 0)
+    return [(start, end) if start >= private and end > len(before) else (0, 0) for start, end in offsets]
 
 
 def _covering(offsets: Sequence[tuple[int, int]], characters: Sequence[int]) -> list[int]:
