@@ -19,6 +19,8 @@ MAIN_ALIGNMENT = "span"
 """The token alignment of every table and claim that names no other."""
 BASELINE = ""
 """The recipe and the alignment of a method without a fuser."""
+IDENTICAL = "identical"
+"""The recipe whose Sharer is the Receiver itself."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
 
 
@@ -59,8 +61,10 @@ class Answers:
         self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
         keys = ["pair", "benchmark", "arm", "alignment"]
         self._groups = {key: group for key, group in self.marked.groupby(keys)}
-        found = self.marked[["pair", "receiver", "sharer"]].drop_duplicates().itertuples(index=False)
-        pairs = {row.pair: Pair(*row) for row in found}
+        # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
+        found = self.marked.sort_values("recipe", key=lambda column: column != IDENTICAL, kind="stable")
+        rows = found[["pair", "receiver", "sharer"]].drop_duplicates().itertuples(index=False)
+        pairs = {row.pair: Pair(*row) for row in rows}
         self.pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
         self.benchmarks = names.in_order("benchmarks", self.marked["benchmark"])
         self.arms = names.in_order("arms", self.marked["arm"])

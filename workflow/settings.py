@@ -15,6 +15,9 @@ from workflow.validation import Row, Table, check_config, check_known, read_tabl
 
 TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets")
 
+OWN_TOKENS = ".receiver"
+"""Behind a pair's id where its Receiver is the Sharer too."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -95,6 +98,18 @@ class Settings:
         row = getattr(self, table)[name]
         columns = {"hub_id": "dataset"} | {c: c for c in ("revision", "subset", "split", "limit", "validation")}
         return {flag: row[column] for column, flag in columns.items() if row.get(column) is not None}
+
+    def prompts(self, pair: str) -> str:
+        """How a pair is asked and trained: in ``plain`` text, or in ``chat`` templates."""
+        return str(self.pairs[pair].get("prompts") or "plain")
+
+    def sharer_role(self, recipe: str) -> str:
+        """Which model of a pair is the Sharer of a recipe: the pair's ``sharer``, or its ``receiver``."""
+        return "receiver" if self.recipes[recipe]["sharer"] == "receiver" else "sharer"
+
+    def tokenised(self, pair: str, recipe: str, alignment: str) -> str:
+        """The folder of a training set's tokens, below ``data/tokenised``: the same for all recipes with a Sharer."""
+        return f"{pair}{OWN_TOKENS if self.sharer_role(recipe) == 'receiver' else ''}/{alignment}"
 
     def latency_run(self, pair: str) -> Run:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""

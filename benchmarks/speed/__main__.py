@@ -22,7 +22,7 @@ from c2c.decoding import continue_text
 from c2c.pair import LoadedModel, Pair
 from c2c.provenance import stamp, write_atomically
 from c2c.training.config import TrainingConfig
-from c2c.training.data import Example
+from c2c.training.examples import Example
 from c2c.training.loop import Trainer
 
 PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 12, 2, 700
