@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,14 @@ def _check_runs(settings: Settings) -> None:
         if run.recipe == "adapter" and Run(run.pair, "c2c", run.alignment, run.seed) not in seen:
             rule = "Each adapter control has a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Give both recipes the same seeds in runs")
+    own: set[tuple[str, Run]] = set()
+    for run in settings.runs:
+        if settings.sharer_role(run.recipe) == "receiver" and run.pair in settings.pairs:
+            key = (settings.pairs[run.pair]["receiver"], replace(run, pair=""))
+            if key in own:
+                rule = "A Receiver that is its own Sharer is trained in one of its pairs"
+                raise RefusedError(rule, run.path, "Drop the run of the other pair, or this one")
+            own.add(key)
 
 
 def _check_pairs(settings: Settings) -> None:
