@@ -113,19 +113,19 @@ def test_the_order_that_is_saved_is_what_was_trained_on_resumed_or_not(trainer, 
     monkeypatch.setattr(Trainer, "collate", watch)
     resumed = trainer("resumed")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "validation_loss", _interrupted_after(5, resumed))
+        patch.setattr(Trainer, "validation_loss", _interrupted_at(6, resumed))
         resumed.run()
-    assert len(seen) == 5
+    assert len(seen) == 6
     again = trainer("resumed")
     again.run()
     assert whole.trained().equals(again.trained())
     ids = [sorted(each) for each in again.trained()["ids"]]
-    assert seen == [*ids[:5], *ids[4:]]  # step 5 came after the last checkpoint, so it was done again
+    assert seen == [*ids, *ids[4:]]  # steps 5 and 6 came after the last checkpoint, so they were done again
     flat = [name for each in again.trained()["ids"] for name in each]
     assert sorted(flat[:10]) == sorted(flat[10:20]) == sorted(example.id for example in again.training)
 
 
-def _interrupted_after(step: int, built: Trainer) -> Callable[[Trainer], float]:
+def _interrupted_at(step: int, built: Trainer) -> Callable[[Trainer], float]:
     def validation_loss(self: Trainer) -> float:
         if built.progress.steps >= step:
             raise KeyboardInterrupt

@@ -80,8 +80,8 @@ def test_the_receiver_is_the_sharer_of_identical_and_its_tokens_are_its_own(conf
 
 def test_a_receiver_is_its_own_sharer_in_one_pair_alone(config_of: Merged, root: Path) -> None:
     config = config_of("trial")
-    edit(root / "config" / "pairs.tsv", "smollm2_from_coder", "smollm2_again\tsmollm2_135m\tqwen3_06b\topenbookqa_train\tthe "
-         "same Receiver\nsmollm2_from_coder")  # fmt: skip
+    again = "smollm2_again\tsmollm2_135m\tqwen3_06b\topenbookqa_train\tthe same Receiver\n"
+    edit(root / "config" / "pairs.tsv", "smollm2_from_coder", again + "smollm2_from_coder")
     config["latency"]["methods"] = ["receiver"]
     for pair in ("smollm2_from_coder", "smollm2_again"):
         config["runs"].append({"pair": pair, "recipe": "identical", "alignment": "span", "seeds": [0]})
