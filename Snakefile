@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
 from workflow.cost import read_timings, statement
-from workflow.settings import flags, load_settings
+from workflow.settings import OWN_TOKENS, flags, load_settings
 
 min_version("9.27")
 

@@ -28,7 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
     commands = parser.add_subparsers(dest="name", required=True)
-    for build in (_add_fetch, _add_train, _add_chat, _add_generate, _add_train_router, _add_score, _add_latency):
+    builders = (
+        _add_fetch,
+        _add_tokenise,
+        _add_train,
+        _add_chat,
+        _add_generate,
+        _add_train_router,
+        _add_score,
+        _add_latency,
+    )
+    for build in builders:
         build(commands)
     return parser
 
@@ -55,16 +65,48 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
 
 
+LINES = "training set (JSON lines: id, prompt and response, or messages; optionally private and opening)"
+
+
+def _add_tokenise(commands: Any) -> None:
+    from c2c.training.examples import PROMPTS
+    from c2c.types import TOKEN_ALIGNMENTS
+
+    parser = commands.add_parser("tokenise", help="align and tokenise a training set once for a pair")
+    _add_pair(parser)
+    parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
+    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
+    parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
+    parser.add_argument("--data", type=Path, required=True, help=LINES)
+    parser.add_argument("--output", type=Path, required=True, help="tokenised set (.parquet)")
+    parser.set_defaults(command=_tokenise)
+
+
+def _tokenise(options: argparse.Namespace) -> None:
+    from c2c.training.tokenise import TokeniseRun, tokenise_file
+
+    run = TokeniseRun(**{field.name: getattr(options, field.name) for field in fields(TokeniseRun)})
+    models = [path for path in map(Path, (run.receiver, run.sharer)) if path.exists()]
+    with stamp(run.output, inputs=[*models, run.data], settings=run.settings()) as notes:
+        notes["tokenised"] = tokenise_file(run)
+
+
 def _add_train(commands: Any) -> None:
     from c2c.training.config import TrainingConfig
 
     parser = commands.add_parser("train", help="train the Fusers of one pair")
     _add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
+    parser.add_argument("--data", type=Path, help=LINES)
+    parser.add_argument("--validation", type=Path, help="validation set, same format")
     parser.add_argument(
-        "--data", type=Path, required=True, help="training set (JSON lines: id, prompt and response, or messages)"
+        "--tokenised",
+        type=Path,
+        nargs=2,
+        default=(),
+        metavar=("TRAIN", "VALIDATION"),
+        help="instead of the two: both sets as c2c tokenise wrote them (.parquet)",
     )
-    parser.add_argument("--validation", type=Path, required=True, help="validation set, same format")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
     for setting in fields(TrainingConfig):

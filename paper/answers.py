@@ -21,6 +21,8 @@ MAIN_ALIGNMENT = "span"
 """The token alignment of every table and claim that names no other."""
 BASELINE = ""
 """The recipe and the alignment of a method without a fuser."""
+IDENTICAL = "identical"
+"""The recipe whose Sharer is the Receiver itself."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
 KEPT = ["scale", "pair", "receiver", "sharer", "alignment", "seed", "benchmark", "subset", "question_id", "gold"]
 """Columns of records that answers keep."""
@@ -69,8 +71,10 @@ class Answers:
         keys = ["pair", "benchmark", "arm", "alignment"]
         self._groups = {key: group for key, group in self.marked.groupby(keys)}
         self._frames: dict[tuple[str, ...], pd.DataFrame] = {}
-        found = self.marked[["pair", "receiver", "sharer"]].drop_duplicates().itertuples(index=False)
-        pairs = {row.pair: Pair(*row) for row in found}
+        # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
+        own = self.marked["arm"].str.startswith(IDENTICAL)
+        found = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
+        pairs = {row.pair: Pair(*row) for row in found.itertuples(index=False)}
         self.pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
         self.benchmarks = names.in_order("benchmarks", self.marked["benchmark"])
         self.arms = names.in_order("arms", self.marked["arm"])

@@ -25,7 +25,7 @@ WRITTEN = {
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
-    "tokenise_training_set": "data/tokenised/{job}/*.parquet",
+    "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
 }
 """Where a rule's jobs write, below the results folder; rules that are not listed write next to nothing."""
@@ -125,6 +125,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
     runs, pairs = settings.runs, settings.used_pairs
     counts = {
         "pretrain_model": sum(not _fetched(settings, name) for name in settings.used_models),
+        "tokenise_training_set": 2 * len({settings.tokenised(run.pair, run.recipe, run.alignment) for run in runs}),
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),

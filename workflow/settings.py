@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from workflow.data import Data, check_benchmarks, check_training_set
 from workflow.validation import Table, check_config, check_known, read_table
 
 TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets")
+
+OWN_TOKENS = ".receiver"
+"""Behind a pair's id where its Receiver is the Sharer too."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,18 @@ class Settings:
         """Settings with which a model of the knowledge-gap world is made."""
         return {**self.config["world"]["pretraining"], **self.config["world"]["models"][model]}
 
+    def prompts(self, pair: str) -> str:
+        """How a pair is asked and trained: in ``plain`` text, or in ``chat`` templates."""
+        return str(self.pairs[pair]["prompts"])
+
+    def sharer_role(self, recipe: str) -> str:
+        """Which model of a pair is the Sharer of a recipe: the pair's ``sharer``, or its ``receiver``."""
+        return "receiver" if self.recipes[recipe]["sharer"] == "receiver" else "sharer"
+
+    def tokenised(self, pair: str, recipe: str, alignment: str) -> str:
+        """The folder of a training set's tokens, below ``data/tokenised``: the same for all recipes with a Sharer."""
+        return f"{pair}{OWN_TOKENS if self.sharer_role(recipe) == 'receiver' else ''}/{alignment}"
+
     def latency_run(self, pair: str) -> Run:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""
         return next(run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c"))
@@ -160,6 +175,14 @@ def _check_runs(settings: Settings) -> None:
         if run.recipe == "adapter" and Run(run.pair, "c2c", run.alignment, run.seed) not in seen:
             rule = "Each adapter control has a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Give both recipes the same seeds in runs")
+    own: set[tuple[str, Run]] = set()
+    for run in settings.runs:
+        if settings.sharer_role(run.recipe) == "receiver" and run.pair in settings.pairs:
+            key = (settings.pairs[run.pair]["receiver"], replace(run, pair=""))
+            if key in own:
+                rule = "A Receiver that is its own Sharer is trained in one of its pairs"
+                raise RefusedError(rule, run.path, "Drop the run of the other pair, or this one")
+            own.add(key)
 
 
 def _check_pairs(settings: Settings) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,8 +24,9 @@ from c2c.decoding import continue_text
 from c2c.pair import LoadedModel, Pair
 from c2c.provenance import stamp, write_atomically
 from c2c.training.config import TrainingConfig
-from c2c.training.data import Example
+from c2c.training.examples import Example
 from c2c.training.loop import Trainer
+from c2c.training.order import WINDOW, order, padding
 
 PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 12, 2, 700
 ROUNDS = 5
@@ -93,13 +96,36 @@ def measure(batch_size: int, repeats: int) -> dict[str, float]:
         prompt, mask = batch.input_ids[:, :width], batch.attention_mask[:, :width]
         return continue_text(model.receiver, prompt, mask, max_new_tokens=8)
 
+    def whole_logits() -> object:
+        model.train()
+        given = (batch.kv_cache_index, batch.input_ids, batch.attention_mask, None, batch.labels)
+        return model(*given, sharer_inputs=[batch.sharer_input]).loss.backward()
+
+    def response_logits() -> object:
+        model.train()
+        return trainer._loss(batch).backward()
+
     indices = list(range(batch_size))
     return {
         "train_step_ms": median_ms(lambda: trainer._step(1, indices), repeats),
+        "loss_whole_ms": median_ms(whole_logits, repeats),
+        "loss_response_ms": median_ms(response_logits, repeats),
         "collate_ms": median_ms(lambda: trainer.collate(trainer.training[:batch_size]), repeats),
         "sharer_prefill_ms": median_ms(lambda: model.read_sharer(0, batch.sharer_input), repeats),
         "fused_forward_ms": median_ms(fused_prefill, repeats),
         "decode_8_tokens_ms": median_ms(decode, max(repeats // 4, 1)),
+    }
+
+
+def pads(batch_size: int) -> dict[str, float]:
+    """Share of pads of an epoch whose prompts have 20 to 120 tokens and whose responses 1 to 40, as many are short."""
+    draw = random.Random(0)
+    lengths = [(draw.randint(20, 120), round(40 ** draw.random())) for _ in range(4096)]
+    steps = len(lengths) // batch_size
+    epochs = {"shuffled": 1, "similar_length": WINDOW}
+    return {
+        f"pads_{name}": round(padding(list(islice(order(lengths, batch_size, 0, window=window), steps)), lengths), 4)
+        for name, window in epochs.items()
     }
 
 
@@ -113,7 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings = {"batch_size": options.batch_size, "repeats": options.repeats, "threads": options.threads}
-    result = {**settings, **measure(options.batch_size, options.repeats)}
+    result = {**settings, **pads(options.batch_size), **measure(options.batch_size, options.repeats)}
     text = json.dumps(result, indent=1)
     print(text)
     if options.output:

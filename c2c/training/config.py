@@ -7,10 +7,12 @@ from typing import Any
 
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.config import GATE_NOISES, VARIANTS
+from c2c.training.examples import PROMPTS
 from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")
+KEPT = ("last", "best")
 OUTPUT_INITS = ("default", "zero")
 
 
@@ -30,6 +32,7 @@ class TrainingConfig:
     sharer_cache: str = _flag("own", "own, or zeroed (the control recipe adapter)")
     response: str = _flag("plain", "plain, or fused: the response's tokens are fused too, in use as in training")
     alignment: str = _flag("span", "token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
+    prompts: str = _flag("plain", "prompts: " + ", ".join(PROMPTS) + " (messages in each model's own template)")
     layer_alignment: str = _flag("terminal", "layer alignment: " + ", ".join(LAYER_ALIGNMENTS))
     hidden_dim: int = _flag(1024, "width of the Fuser's hidden states")
     intermediate_dim: int = _flag(1024, "inner width of its residual blocks")
@@ -51,6 +54,7 @@ class TrainingConfig:
     evaluate_every: int = _flag(100, "steps between two evaluations on the validation set")
     validation_limit: int = _flag(0, "only the first examples of the validation set; 0 for all")
     checkpoint_every: int = _flag(100, "steps between two checkpoints")
+    keep: str = _flag("last", "weights that are kept: of the last step, or of the step with the best validation loss")
     seed: int = _flag(42, "fixes initial weights, order, dropout and gate noise")
 
     def __post_init__(self) -> None:
@@ -58,6 +62,8 @@ class TrainingConfig:
         check_choice("--sharer-cache", self.sharer_cache, SHARER_CACHES)
         check_choice("--output-init", self.output_init, OUTPUT_INITS)
         check_choice("--response", self.response, RESPONSES)
+        check_choice("--prompts", self.prompts, PROMPTS)
+        check_choice("--keep", self.keep, KEPT)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
         for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):

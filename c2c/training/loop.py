@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
-from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
 from c2c.fuser.stack import FuserStack
@@ -21,7 +21,11 @@ from c2c.pair import Pair
 from c2c.rosetta import RosettaModel
 from c2c.training import state
 from c2c.training.config import TrainingConfig
-from c2c.training.data import Batch, Example, collate, order
+from c2c.training.data import Batch, collate
+from c2c.training.examples import Example
+from c2c.training.loss import response_loss
+from c2c.training.order import by_length, lengths_of, order
+from c2c.training.progress_bar import ProgressBar
 
 
 @dataclass
@@ -61,41 +65,64 @@ class Trainer:
         optimizer = torch.optim.AdamW(stack.parameters(), lr=rate, weight_decay=decay, fused=True)
         warmup = int(self.config.warmup_ratio * self.config.steps)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
+        self.progress = state.Progress()
+        self.lengths = lengths_of(self.training)
         self.stack, self.optimizer, self.schedule = self.accelerator.prepare(stack, optimizer, schedule)
 
     def run(self) -> tuple[FuserStack, pd.DataFrame]:
         """Train to the end, from the last checkpoint if there is one.
 
         Returns:
-            The FuserStack in eval mode, and one row a step: step, loss, learning_rate, temperature, gradient_norm,
-            validation_loss (where evaluated), open_gates.
+            The FuserStack in eval mode, with the weights that the config keeps, and one row a step: COLUMNS, of which
+            `validation_loss` is there where it was evaluated, and `padding` is the share of pads in the batch.
         """
-        done, history = state.resume(self.accelerator, self.checkpoints)
-        batches = order(len(self.training), self.config.batch_size, self.config.seed, start=done)
-        bar = tqdm(total=self.config.steps, initial=done, desc="train fuser", unit="step", mininterval=1.0)
-        for step in range(done + 1, self.config.steps + 1):
-            history.append({"step": step, **self._step(step, next(batches))})
-            if step % self.config.evaluate_every == 0 or step == self.config.steps:
-                history[-1]["validation_loss"] = self.validation_loss()
-            if step % self.config.checkpoint_every == 0 and step < self.config.steps:
-                state.save(self.accelerator, self.checkpoints, step, history)
-            bar.update()
-            bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", refresh=False)
-        bar.close()
-        stack = self.accelerator.unwrap_model(self.stack).eval()
-        return stack, pd.DataFrame(history).reindex(columns=list(COLUMNS))
+        self.progress = progress = state.resume(self.accelerator, self.checkpoints)
+        config = self.config
+        batches = order(self.lengths, config.batch_size, config.seed, start=progress.steps)
+        with ProgressBar(config.steps, progress.steps) as bar:
+            for step in range(progress.steps + 1, config.steps + 1):
+                indices = next(batches)
+                row, tokens = self._step(step, indices)
+                progress.history.append({"step": step, **row})
+                progress.trained.append(indices)
+                if step % config.evaluate_every == 0 or step == config.steps:
+                    self._validate(progress)
+                    bar.validated(progress.history[-1])
+                if step % config.checkpoint_every == 0 and step < config.steps:
+                    state.save(self.accelerator, self.checkpoints, progress)
+                bar.advance(progress.history[-1], tokens)
+        stack: FuserStack = self.accelerator.unwrap_model(self.stack).eval()
+        if progress.best:
+            stack.load_state_dict(progress.best)
+        return stack, pd.DataFrame(progress.history).reindex(columns=list(COLUMNS))
+
+    def trained(self) -> pd.DataFrame:
+        """The ids of the examples of each step that was trained: columns step and ids."""
+        ids = [[self.training[index].id for index in batch] for batch in self.progress.trained]
+        return pd.DataFrame({"step": range(1, len(ids) + 1), "ids": ids})
+
+    def _validate(self, progress: state.Progress) -> None:
+        """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
+        losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
+        row = progress.history[-1]
+        row["validation_loss"] = self.validation_loss()
+        if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
+            stack = self.accelerator.unwrap_model(self.stack)
+            progress.best_step = row["step"]
+            progress.best = {name: tensor.detach().clone() for name, tensor in stack.state_dict().items()}
 
     def forget_checkpoints(self) -> None:
         """Remove the resumable states; call it when the results are safe."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def _step(self, step: int, indices: Sequence[int]) -> dict[str, Any]:
+    def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
+        """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
         self.model.train()
         temperature = self._temperature()
         size = self.config.micro_batch_size or len(indices)
-        parts = [
-            self.collate([self.training[i] for i in indices[at : at + size]]) for at in range(0, len(indices), size)
-        ]
+        # Micro-batches of examples that are alike have fewer pads than the batch in the order of the file.
+        rows = by_length(indices, self.lengths, size)
+        parts = [self.collate([self.training[i] for i in rows[at : at + size]]) for at in range(0, len(rows), size)]
         supervised = sum(part.supervised for part in parts)
         total = 0.0
         for part in parts:
@@ -109,13 +136,16 @@ class Trainer:
         self.optimizer.zero_grad()
         stack = self.accelerator.unwrap_model(self.stack)
         stack.anneal(step)
-        return {
+        tokens, columns = (sum(counts) for counts in ((b.tokens for b in parts), (b.input_ids.numel() for b in parts)))
+        row = {
             "loss": total,
             "learning_rate": rate,
             "temperature": temperature,
             "gradient_norm": float(norm),
             "open_gates": stack.open_share(),
+            "padding": 1 - tokens / columns,
         }
+        return row, tokens
 
     def _temperature(self) -> float | None:
         temperatures = [float(buffer) for name, buffer in self.stack.named_buffers() if name.endswith("temperature")]
@@ -127,24 +157,22 @@ class Trainer:
         return collate(examples, self.pair, zeroed=zeroed, reencode=self.reencode)
 
     def _loss(self, batch: Batch) -> Tensor:
-        device = self.accelerator.device
-        output = self.model(
-            batch.kv_cache_index,
-            batch.input_ids.to(device),
-            batch.attention_mask.to(device),
-            labels=batch.labels.to(device),
-            sharer_inputs=[batch.sharer_input.to(device)],
-        )
-        return output.loss
+        return response_loss(self.model, batch, self.accelerator.device)
 
     @torch.no_grad()
     def validation_loss(self) -> float:
         """Mean loss per supervised token with hard gates and no dropout, in nats."""
         self.model.eval()
         size = self.config.micro_batch_size or self.config.batch_size
-        batches = [self.collate(self.validation[at : at + size]) for at in range(0, len(self.validation), size)]
-        losses = [float(self._loss(batch)) * batch.supervised for batch in batches]
-        return sum(losses) / sum(batch.supervised for batch in batches)
+        indices = by_length(range(len(self.validation)), lengths_of(self.validation), size)
+        total = supervised = 0.0
+        for at in range(0, len(indices), size):
+            batch = self.collate([self.validation[index] for index in indices[at : at + size]])
+            total += float(self._loss(batch)) * batch.supervised
+            supervised += batch.supervised
+        return total / supervised
 
 
-COLUMNS = ("step", "loss", "learning_rate", "temperature", "gradient_norm", "validation_loss", "open_gates")
+COLUMNS = (
+    "step", "loss", "learning_rate", "temperature", "gradient_norm", "validation_loss", "open_gates", "padding"
+)  # fmt: skip

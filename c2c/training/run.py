@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from c2c.analysis.gates import gate_table
 from c2c.checkpoint import MANIFEST, save_stack
+from c2c.errors import RefusedError
 from c2c.fuser.stack import FuserStack
-from c2c.pair import load_pair
+from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash, settings_hash, write_atomically
 from c2c.training.config import TrainingConfig
-from c2c.training.data import read_lines, tokenise
+from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.loop import Trainer
+from c2c.training.tokenised import TokenisedSet, identity
 
 GATE_EXAMPLES = 128
+ORDER = pa.schema([("step", pa.int32()), ("ids", pa.list_(pa.string()))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,25 +35,41 @@ class TrainingRun:
         sharer: Where the Sharer is.
         recipe: Name that the checkpoint carries.
         config: All settings.
-        data: Training set.
-        validation: Validation set.
+        data: Training set, JSON lines; it is tokenised before the training.
+        validation: Validation set, the same format.
+        tokenised: Instead of the two: training and validation set as ``c2c tokenise`` wrote them.
         checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
-        output: Folder for ``config.json``, ``model.safetensors``, ``manifest.json``, ``history.csv``, ``gates.csv``.
+        output: Folder for ``config.json``, ``model.safetensors``, ``manifest.json``, ``history.csv``, ``gates.csv`` and
+            ``order.parquet``, the ids of the examples of each step.
+
+    Raises:
+        RefusedError: If there are no training and validation set, or two of them.
     """
 
     receiver: str
     sharer: str
     recipe: str
     config: TrainingConfig
-    data: Path
-    validation: Path
+    data: Path | None = None
+    validation: Path | None = None
+    tokenised: Sequence[Path] = ()
     checkpoints: Path
     output: Path
+
+    def __post_init__(self) -> None:
+        lines = [path for path in (self.data, self.validation) if path is not None]
+        if sorted((len(lines), len(self.tokenised))) != [0, 2]:
+            raise RefusedError(
+                "Training takes a training and a validation set",
+                f"{len(lines)} of JSON lines, {len(self.tokenised)} tokenised",
+                "Pass --data and --validation, or both files to --tokenised",
+            )
 
     def files(self) -> list[Path]:
         """The inputs that are files or folders here."""
         models = [path for path in map(Path, (self.receiver, self.sharer)) if path.exists()]
-        return [*models, self.data, self.validation]
+        sets = [path for path in (self.data, self.validation, *self.tokenised) if path is not None]
+        return [*models, *sets]
 
     def settings(self) -> dict[str, Any]:
         """Recipe, models and all settings, as JSON has them."""
@@ -67,23 +89,46 @@ def train(run: TrainingRun) -> dict[str, Any]:
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    rows, validation_rows = read_lines(run.data), read_lines(run.validation)[: run.config.validation_limit or None]
+    sets = [] if run.tokenised else [read_lines(path) for path in (run.data, run.validation) if path is not None]
     pair = load_pair(run.receiver, run.sharer)
-    examples = tokenise(rows, pair, run.config.alignment, run.config.max_length)
-    watched = tokenise(validation_rows, pair, run.config.alignment, run.config.max_length)
+    (examples, left_out), (watched, left_out_watched) = (
+        _stored(run, pair) if run.tokenised else [_tokenise(rows, pair, run.config) for rows in sets]
+    )
+    watched = watched[: run.config.validation_limit or None]
     trainer = Trainer(pair, run.config, examples, watched, run.checkpoints / run.key())
     stack, history = trainer.run()
     _write(run, trainer, stack, history)
     trainer.forget_checkpoints()
     last = history.iloc[-1]
+    kept = {"kept_step": trainer.progress.best_step} if run.config.keep == "best" else {}
     return {
         "examples": {"training": len(examples), "validation": len(watched)},
-        "left_out_as_too_long": {
-            "training": len(rows) - len(examples),
-            "validation": len(validation_rows) - len(watched),
-        },
+        "left_out": {"training": left_out, "validation": left_out_watched},
+        "padding": float(history["padding"].mean()),
         "final": {"loss": float(last["loss"]), "validation_loss": float(last["validation_loss"])},
+        **kept,
     }
+
+
+def _tokenise(
+    rows: list[dict[str, Any]], pair: Pair, config: TrainingConfig
+) -> tuple[Sequence[Example], dict[str, int]]:
+    """Examples of JSON lines, and how many lines were left out and why."""
+    tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
+    examples = Examples(*tokenizers, config.alignment, config.prompts, config.max_length)
+    kept = list(examples.of(rows))
+    return kept, dict(examples.left_out)
+
+
+def _stored(run: TrainingRun, pair: Pair) -> list[tuple[Sequence[Example], dict[str, int]]]:
+    """The tokenised sets of a run, and what was left out when they were made; refused if they are of another pair."""
+    config = run.config
+    tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
+    made_for = identity(*tokenizers, config.alignment, config.prompts, config.max_length)
+    stored = [TokenisedSet(path) for path in run.tokenised]
+    for each in stored:
+        each.check(made_for)
+    return [(each, each.about["left_out"]) for each in stored]
 
 
 def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.DataFrame) -> None:
@@ -91,6 +136,7 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
     pair, config = trainer.pair, run.config
     (run.output / MANIFEST).unlink(missing_ok=True)
     write_atomically(run.output / "history.csv", history.to_csv(index=False))
+    pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), run.output / "order.parquet")
     shown = trainer.validation[:GATE_EXAMPLES]
     size = config.micro_batch_size or config.batch_size
     batches = [trainer.collate(shown[at : at + size]) for at in range(0, len(shown), size)]

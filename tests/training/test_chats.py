@@ -13,7 +13,8 @@ from c2c.analysis.gates import gate_table
 from c2c.errors import RefusedError
 from c2c.pair import LoadedModel, Pair
 from c2c.training.config import TrainingConfig
-from c2c.training.data import IGNORED, collate, read_lines, tokenise
+from c2c.training.data import IGNORED, collate
+from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.loop import Trainer
 from c2c.types import HALVES
 
@@ -30,6 +31,13 @@ ROWS = [
     chat(2, "is", "red", "is the", "blue", "你好 what is the color?", "oslo"),
     {"id": "3", "prompt": "what is the color", "response": "red"},
 ]
+
+
+def tokenise(rows, pair, alignment, max_length=128) -> list[Example]:
+    """Conversations as chats, and what is plain as plain text, so that batches mix the two."""
+    tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
+    kinds = {kind: Examples(*tokenizers, alignment, kind, max_length) for kind in ("plain", "chat")}
+    return [kinds["chat" if "messages" in row else "plain"].example(row) for row in rows]
 
 
 @pytest.fixture(scope="module")

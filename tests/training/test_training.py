@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,14 @@ import pytest
 import torch
 
 from c2c import RosettaModel
+from c2c.cli import main
 from c2c.contract import ContractCheck
 from c2c.errors import RefusedError
 from c2c.pair import LoadedModel, Pair
 from c2c.training import state
 from c2c.training.config import TrainingConfig
-from c2c.training.data import IGNORED, Example, collate, order, read_lines, tokenise
+from c2c.training.data import IGNORED, collate
+from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.loop import Trainer
 from c2c.training.run import TrainingRun, train
 
@@ -33,6 +36,11 @@ SMALL = {
     "evaluate_every": 3,
     "checkpoint_every": 2,
 }
+
+
+def tokenise(rows, pair, alignment, max_length) -> list[Example]:
+    tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
+    return list(Examples(*tokenizers, alignment, "plain", max_length).of(rows))
 
 
 @pytest.fixture
@@ -75,9 +83,9 @@ def test_a_run_cut_off_and_resumed_ends_with_the_same_bits_and_the_same_history(
     cut = trainer("cut")
     save = state.save
 
-    def save_then_die(accelerator, folder, step, history) -> None:
-        save(accelerator, folder, step, history)
-        if step == 4:
+    def save_then_die(accelerator, folder, progress) -> None:
+        save(accelerator, folder, progress)
+        if progress.steps == 4:
             raise CutOffError
 
     monkeypatch.setattr(state, "save", save_then_die)
@@ -89,6 +97,68 @@ def test_a_run_cut_off_and_resumed_ends_with_the_same_bits_and_the_same_history(
         torch.equal(a, b) for a, b in zip(stack.state_dict().values(), resumed.state_dict().values(), strict=True)
     )
     assert history.to_csv() == history_resumed.to_csv()
+
+
+def test_the_order_that_is_saved_is_what_was_trained_on_resumed_or_not(trainer, monkeypatch) -> None:
+    whole = trainer("whole")
+    whole.run()
+    seen: list[list[str]] = []
+    collate_ = Trainer.collate
+
+    def watch(self: Trainer, examples) -> object:
+        if self.model.training:
+            seen.append(sorted(example.id for example in examples))
+        return collate_(self, examples)
+
+    monkeypatch.setattr(Trainer, "collate", watch)
+    resumed = trainer("resumed")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "validation_loss", _interrupted_at(6, resumed))
+        resumed.run()
+    assert len(seen) == 6
+    again = trainer("resumed")
+    again.run()
+    assert whole.trained().equals(again.trained())
+    ids = [sorted(each) for each in again.trained()["ids"]]
+    assert seen == [*ids, *ids[4:]]  # steps 5 and 6 came after the last checkpoint, so they were done again
+    flat = [name for each in again.trained()["ids"] for name in each]
+    assert sorted(flat[:10]) == sorted(flat[10:20]) == sorted(example.id for example in again.training)
+
+
+def _interrupted_at(step: int, built: Trainer) -> Callable[[Trainer], float]:
+    def validation_loss(self: Trainer) -> float:
+        if built.progress.steps >= step:
+            raise KeyboardInterrupt
+        return 1.0
+
+    return validation_loss
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_best_weights_on_the_validation_set_are_kept_if_asked_for_and_survive_an_interruption(
+    trainer, monkeypatch, cut
+) -> None:
+    losses, snapshots = {1: 3.0, 2: 1.0, 3: 2.0, 4: 1.0, 5: 4.0, 6: 5.0}, {}
+
+    def validation_loss(self: Trainer) -> float:
+        step = self.progress.steps
+        if cut and step == 5 and 5 not in snapshots:
+            snapshots[5] = {}
+            raise KeyboardInterrupt
+        snapshots[step] = weights(self)
+        return losses[step]
+
+    monkeypatch.setattr(Trainer, "validation_loss", validation_loss)
+    settings = {"keep": "best", "evaluate_every": 1}
+    built = trainer(**settings)
+    if cut:
+        with pytest.raises(KeyboardInterrupt):
+            built.run()
+        built = trainer(**settings)
+    stack, _ = built.run()
+    assert built.progress.best_step == 2
+    assert all(torch.equal(tensor, snapshots[2][name]) for name, tensor in stack.state_dict().items())
+    assert any(not torch.equal(tensor, snapshots[6][name]) for name, tensor in stack.state_dict().items())
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trainer) -> None:
@@ -155,21 +225,27 @@ def test_a_batch_shares_one_boundary_and_supervises_exactly_the_responses(pair, 
         assert kept == example.prompt.receiver_ids + example.response_ids
 
 
+def test_the_history_says_how_much_of_each_batch_was_pads(trainer) -> None:
+    built = trainer()
+    _, history = built.run()
+    for share, indices in zip(history["padding"], built.progress.trained, strict=True):
+        batch = built.collate([built.training[index] for index in indices])
+        assert share == pytest.approx(float((batch.attention_mask == 0).float().mean()))
+
+
+def test_a_person_sees_loss_speed_gates_and_each_validation(trainer, capsys) -> None:
+    trainer(steps=3).run()
+    shown = capsys.readouterr().err
+    assert re.search(r"loss \d+\.\d+, \d+ tokens/s, gates open \d+%, temperature \d\.\d+", shown)
+    assert re.search(r"step 3: validation loss \d+\.\d{4}, training loss", shown)
+
+
 def test_examples_that_are_too_long_are_left_out_and_none_fitting_is_refused(pair, rows) -> None:
     lengths = [len(e.prompt.receiver_ids) + len(e.response_ids) for e in tokenise(rows, pair, "span", 64)]
     kept = tokenise(rows, pair, "span", min(lengths))
     assert len(kept) == lengths.count(min(lengths))
     with pytest.raises(RefusedError, match="must fit into max_length"):
         tokenise(rows, pair, "span", 2)
-
-
-def test_the_order_is_a_permutation_each_epoch_and_can_be_entered_anywhere() -> None:
-    batches = order(10, 4, seed=3)
-    seen = [next(batches) for _ in range(5)]
-    flat = [index for batch in seen for index in batch]
-    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
-    assert flat[:10] != flat[10:]
-    assert next(order(10, 4, seed=3, start=3)) == seen[3]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +268,8 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"validation_limit": -1}, "validation_limit"),
         ({"sharer_cache": "empty"}, "--sharer-cache"),
+        ({"prompts": "chats"}, "--prompts"),
+        ({"keep": "first"}, "--keep"),
     ],
 )
 def test_impossible_settings_are_refused(changes, rule) -> None:
@@ -210,27 +288,37 @@ def test_a_validation_limit_watches_the_first_examples_only(pair, rows, tmp_path
     assert done["examples"] == {"training": 10, "validation": watched}
 
 
-def _command(folder: Path, output: str) -> list[str]:
+def _command(folder: Path, output: str, sets: Mapping[str, Path]) -> list[str]:
     arguments = {
-        "receiver": folder / "receiver", "sharer": folder / "sharer", "data": folder / "set.jsonl",
-        "validation": folder / "set.jsonl", "checkpoints": folder / f"checkpoints-{output}", "output": folder / output,
+        "receiver": folder / "receiver", "sharer": folder / "sharer",
+        "checkpoints": folder / f"checkpoints-{output}", "output": folder / output,
         "steps": 60, "batch-size": 4, "hidden-dim": 16, "intermediate-dim": 16, "checkpoint-every": 5,
         "evaluate-every": 30, "max-length": 64,
     }  # fmt: skip
     flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "c2c.cli", "train", *flags]
+    given = [part for name, path in sets.items() for part in (f"--{name}", str(path))]
+    if "tokenised" in sets:
+        given.append(str(sets["tokenised"]))
+    return [sys.executable, "-m", "c2c.cli", "train", *flags, *given]
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_the_system_and_started_again_ends_with_the_same_bytes(pair, rows, tmp_path) -> None:
+def test_a_run_killed_by_the_system_and_started_again_ends_with_the_bytes_of_a_whole_one_that_tokenised_by_itself(
+    pair, rows, tmp_path
+) -> None:
     for loaded in (pair.receiver, pair.sharer):
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(_command(tmp_path, "whole"), check=True, env=environment)
+    lines, stored = tmp_path / "set.jsonl", tmp_path / "set.parquet"
+    models = ("--receiver", str(tmp_path / "receiver"), "--sharer", str(tmp_path / "sharer"))
+    assert main(["tokenise", *models, "--max-length", "64", "--data", str(lines), "--output", str(stored)]) == 0
+    subprocess.run(_command(tmp_path, "whole", {"data": lines, "validation": lines}), check=True, env=environment)
 
-    killed = subprocess.Popen(_command(tmp_path, "killed"), env=environment, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        _command(tmp_path, "killed", {"tokenised": stored}), env=environment, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "checkpoints-killed").glob("*/step-*")):
         assert killed.poll() is None, "the run ended before it could be killed"
@@ -240,12 +328,15 @@ def test_a_run_killed_by_the_system_and_started_again_ends_with_the_same_bytes(p
     killed.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()
 
-    subprocess.run(_command(tmp_path, "killed"), check=True, env=environment, capture_output=True)
-    for name in ("model.safetensors", "config.json", "manifest.json", "history.csv", "gates.csv"):
+    subprocess.run(
+        _command(tmp_path, "killed", {"tokenised": stored}), check=True, env=environment, capture_output=True
+    )
+    for name in ("model.safetensors", "config.json", "manifest.json", "history.csv", "gates.csv", "order.parquet"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
     assert not list((tmp_path / "checkpoints-killed").iterdir())
-    models = {"receiver": tmp_path / "receiver", "sharers": tmp_path / "sharer"}
-    check = RosettaModel.from_pretrained(tmp_path / "whole", **models).contract_check
+    check = RosettaModel.from_pretrained(
+        tmp_path / "whole", receiver=tmp_path / "receiver", sharers=tmp_path / "sharer"
+    ).contract_check
     assert check == ContractCheck()
 
 

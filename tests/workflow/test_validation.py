@@ -73,6 +73,26 @@ REFUSED = {
 }
 
 
+def test_the_receiver_is_the_sharer_of_identical_and_its_tokens_are_its_own(config_of: Merged) -> None:
+    config = config_of("smoke")
+    config["runs"].append({"pair": "gap_a", "recipe": "identical", "alignment": "span", "seeds": [0]})
+    settings = load_settings(config, ROOT)
+    assert (settings.sharer_role("identical"), settings.sharer_role("c2c")) == ("receiver", "sharer")
+    folders = {recipe: settings.tokenised("gap_a", recipe, "span") for recipe in ("c2c", "adapter", "identical")}
+    assert folders == {"c2c": "gap_a/span", "adapter": "gap_a/span", "identical": "gap_a.receiver/span"}
+
+
+def test_a_receiver_is_its_own_sharer_in_one_pair_alone(config_of: Merged, root: Path) -> None:
+    config = config_of("trial")
+    again = "smollm2_again\tsmollm2_135m\tqwen3_06b\topenbookqa_train\tthe same Receiver\n"
+    edit(root / "config" / "pairs.tsv", "smollm2_from_coder", again + "smollm2_from_coder")
+    config["latency"]["methods"] = ["receiver"]
+    for pair in ("smollm2_from_coder", "smollm2_again"):
+        config["runs"].append({"pair": pair, "recipe": "identical", "alignment": "span", "seeds": [0]})
+    with pytest.raises(RefusedError, match=r"in one of its pairs; received 'smollm2_again/identical/span/seed0'"):
+        load_settings(config, root)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_that_is_committed_is_accepted(scale: str, config_of: Merged) -> None:
     settings = load_settings(config_of(scale), ROOT)

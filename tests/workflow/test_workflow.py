@@ -33,9 +33,30 @@ def test_each_profile_is_found_from_the_root(name: str) -> None:
 def test_a_dry_run_of_every_scale_plans_all_stages(scale: str, run_snakemake: Runner) -> None:
     done = run_snakemake(*SCALES[scale], "--dry-run", "--nolock", "--forceall", "--quiet", "rules")
     assert done.returncode == 0, done.stdout
-    for rule in ("train_fuser", "generate_baselines", "generate_fused", "score_records", "measure_latency"):
+    for rule in (
+        "tokenise_training_set",
+        "train_fuser",
+        "generate_baselines",
+        "generate_fused",
+        "score_records",
+        "measure_latency",
+    ):
         assert re.search(rf"{rule} +[1-9]", done.stdout), done.stdout
     assert re.search(r"write_report +1", done.stdout)
+
+
+def test_identical_is_trained_and_asked_with_the_receiver_as_the_sharer(tmp_path: Path, run_snakemake: Runner) -> None:
+    config = tmp_path / "identical.yaml"
+    runs = [{"pair": "gap_a", "recipe": recipe, "alignment": "span", "seeds": [0]} for recipe in ("c2c", "identical")]
+    config.write_text(yaml.safe_dump({"runs": runs}))
+    planned = ["--cores", "1", "--configfile", "config/smoke.yaml", str(config), "--dry-run", "--nolock", "--forceall"]
+    done = run_snakemake(*planned, "--printshellcmds", "results/smoke/records/gap_a/identical/span/seed0.parquet")
+    assert done.returncode == 0, done.stdout
+    itself = "--receiver results/smoke/models/gap_receiver_a.json --sharer results/smoke/models/gap_receiver_a.json"
+    commands = re.findall(r"c2c (\w+) .*" + itself, done.stdout)
+    assert sorted(commands) == ["generate", "tokenise", "tokenise", "train"]
+    assert "data/tokenised/gap_a.receiver/span/train.parquet" in done.stdout
+    assert "gap_sharer" not in done.stdout
 
 
 def test_the_smoke_scale_trains_every_fuser_of_its_config_and_fetches_nothing(run_snakemake: Runner) -> None:

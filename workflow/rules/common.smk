@@ -9,6 +9,8 @@ wildcard_constraints:
     model="[a-z0-9_]+",
     benchmark="[a-z0-9_]+",
     training_set="[a-z0-9_]+",
+    tokens="[a-z0-9_]+([.]receiver)?",
+    part="train|validation",
 
 
 # Minutes that a job may take; profiles override them with set-resources. Training goes on from its last checkpoint.
@@ -67,6 +69,35 @@ def receiver_manifest(wildcards):
 def sharer_manifest(wildcards):
     """The manifest of a pair's Sharer."""
     return f"<results>/models/{settings.pairs[wildcards.pair]['sharer']}.json"
+
+
+def sharer_of_recipe(wildcards):
+    """The manifest of the Sharer of a recipe: the pair's, or its Receiver's (recipe identical)."""
+    return f"<results>/models/{settings.pairs[wildcards.pair][settings.sharer_role(wildcards.recipe)]}.json"
+
+
+def pair_of_tokens(wildcards):
+    """The row of config/pairs.tsv that a tokenised training set is of."""
+    return settings.pairs[wildcards.tokens.removesuffix(OWN_TOKENS)]
+
+
+def sharer_of_tokens(wildcards):
+    """The manifest of the model that reads a tokenised training set as the Sharer."""
+    role = "receiver" if wildcards.tokens.endswith(OWN_TOKENS) else "sharer"
+    return f"<results>/models/{pair_of_tokens(wildcards)[role]}.json"
+
+
+def training_lines(part):
+    """The lines, train or validation, of the training set of a pair."""
+    return lambda wildcards: f"<results>/data/training/{pair_of_tokens(wildcards)['training_set']}/{part}.jsonl"
+
+
+def tokenised_set(part):
+    """The tokenised set, train or validation, of a fuser."""
+    return lambda wildcards: (
+        f"<results>/data/tokenised/{settings.tokenised(wildcards.pair, wildcards.recipe, wildcards.alignment)}"
+        f"/{part}.parquet"
+    )
 
 
 def recipe_of(wildcards):

@@ -41,7 +41,7 @@ rule generate_baselines:
 rule generate_fused:
     input:
         receiver=receiver_manifest,
-        sharer=sharer_manifest,
+        sharer=sharer_of_recipe,
         fuser="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/manifest.json",
         weights="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/model.safetensors",
         config="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/config.json",

@@ -1,21 +1,50 @@
-# One fuser a job. Its checkpoints are no declared output, since those are deleted when a job fails: a job that was
-# cut off goes on from the last of them, and the trainer keeps those of different settings apart.
+# A training set is tokenised once for a pair and alignment, and one fuser is trained a job. The checkpoints of a training
+# are no declared output, since those are deleted when a job fails: a job that was cut off goes on from the last of
+# them, and the trainer keeps those of different settings apart.
+
+
+rule tokenise_training_set:
+    input:
+        receiver=lambda wildcards: f"<results>/models/{pair_of_tokens(wildcards)['receiver']}.json",
+        sharer=sharer_of_tokens,
+        lines=lambda wildcards: training_lines(wildcards.part)(wildcards),
+    output:
+        tokenised="<results>/data/tokenised/{tokens}/{alignment}/{part}.parquet",
+        provenance="<results>/data/tokenised/{tokens}/{alignment}/{part}.parquet.provenance.json",
+    log:
+        "<results>/logs/tokenise_training_set/{tokens}/{alignment}/{part}.log",
+    benchmark:
+        "<results>/benchmarks/tokenise_training_set/{tokens}/{alignment}/{part}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=ANSWER_MINUTES,
+    params:
+        prompts=lambda wildcards: settings.prompts(wildcards.tokens.removesuffix(OWN_TOKENS)),
+        max_length=config["training"]["max_length"],
+    message:
+        "Tokenising the {wildcards.part} set of {wildcards.tokens}, alignment {wildcards.alignment}; progress: tail -f {log}"
+    shell:
+        "c2c tokenise --receiver {input.receiver} --sharer {input.sharer} --alignment {wildcards.alignment}"
+        " --prompts {params.prompts} --max-length {params.max_length} --data {input.lines}"
+        " --output {output.tokenised} > {log} 2>&1"
 
 
 rule train_fuser:
     input:
         receiver=receiver_manifest,
-        sharer=sharer_manifest,
-        train=lambda wildcards: f"<results>/data/training/{settings.pairs[wildcards.pair]['training_set']}/train.jsonl",
-        validation=lambda wildcards: (
-            f"<results>/data/training/{settings.pairs[wildcards.pair]['training_set']}/validation.jsonl"
-        ),
+        sharer=sharer_of_recipe,
+        train=tokenised_set("train"),
+        validation=tokenised_set("validation"),
     output:
         config="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/config.json",
         weights="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/model.safetensors",
         manifest="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/manifest.json",
         history="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/history.csv",
         gates="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/gates.csv",
+        order="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/order.parquet",
         provenance="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}.provenance.json",
     log:
         "<results>/logs/train_fuser/{pair}/{recipe}/{alignment}/seed{seed}.log",
@@ -34,12 +63,13 @@ rule train_fuser:
         folder=subpath(output.config, parent=True),
         checkpoints=f"checkpoints/{config['scale']}",
         recipe=lambda wildcards: flags({k: recipe_of(wildcards)[k] for k in ("recipe", "variant", "sharer_cache")}),
+        prompts=lambda wildcards: settings.prompts(wildcards.pair),
         settings=flags(settings.training),
     message:
         "Training the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}; progress: tail -f {log}"
     shell:
         "c2c train --receiver {input.receiver} --sharer {input.sharer} {params.recipe}"
-        " --alignment {wildcards.alignment} --seed {wildcards.seed} {params.settings}"
-        " --data {input.train} --validation {input.validation}"
+        " --alignment {wildcards.alignment} --prompts {params.prompts} --seed {wildcards.seed} {params.settings}"
+        " --tokenised {input.train} {input.validation}"
         " --checkpoints {params.checkpoints} --output {params.folder} >> {log} 2>&1"

@@ -1,0 +1,205 @@
+"""From the lines of a training set to examples: a prompt that is fused, plain or a conversation, and its response.
+
+In plain prompts both models read a text. In chats each reads a conversation in its own template; a line with
+``prompt`` and ``response`` is then a user's message and the assistant's answer to it. The answer's `opening`
+(``Answer:``), with which a prompt may end, begins the assistant's turn there. It is neither fused nor learned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from c2c.alignment.chat import AlignedChat, ChatAligner
+from c2c.alignment.template import Message
+from c2c.alignment.tokens import UNMATCHED, AlignedPrompt
+from c2c.errors import RefusedError, check_choice
+
+PROMPTS = ("plain", "chat")
+DELIMITER = " "
+"""Stands between prompt and response, as lm-eval's ``target_delimiter`` does."""
+
+TOO_LONG = "longer than max_length"
+
+
+class Example(NamedTuple):
+    """An aligned prompt, the Receiver's tokens of the response, end token included, and the line's id."""
+
+    prompt: AlignedPrompt
+    response_ids: list[int]
+    id: str = ""
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a training set: a JSON object each.
+
+    A line has ``id``, and either ``prompt`` and ``response``, or ``messages`` of which the last, an assistant's, is
+    the response. It may have ``private``, a text that the Sharer alone reads, and, with a prompt, ``opening``: how
+    the prompt ends, and the answer begins.
+
+    Raises:
+        RefusedError: If the file is missing or empty, or a line lacks a key or ends with another's turn.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RefusedError("A training set must be a file of JSON lines", str(path), "Prepare it first")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [_checked(json.loads(line), number) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise RefusedError("A training set must have at least one example", str(path), "Prepare it again")
+    return rows
+
+
+def _checked(row: dict[str, Any], number: int) -> dict[str, Any]:
+    if not any({"id", *keys} <= row.keys() for keys in (("prompt", "response"), ("messages",))):
+        raise RefusedError(
+            "Each line must have id, prompt and response, or id and messages",
+            f"line {number}: {sorted(row)}",
+            "Prepare it again",
+        )
+    if "messages" in row and (len(row["messages"]) < 2 or row["messages"][-1].get("role") != "assistant"):
+        raise RefusedError(
+            "A conversation to learn from must end with an assistant's turn that answers another",
+            f"line {number}: {[message.get('role') for message in row['messages']]}",
+            "Leave the line out, or cut it after an assistant's turn",
+        )
+    if not str(row.get("prompt", "")).endswith(row.get("opening") or ""):
+        raise RefusedError(
+            "A prompt must end with the opening of its answer",
+            f"line {number}: {row['opening']!r} after {row.get('prompt')!r}",
+            "Append the opening to the prompt, or leave it out",
+        )
+    return row
+
+
+@dataclass
+class Examples:
+    """Aligns and tokenises lines for one pair, and counts what it leaves out.
+
+    Args:
+        receiver: The Receiver's tokenizer.
+        sharer: The Sharer's tokenizer.
+        alignment: ``span``, ``first`` or ``longest``.
+        prompts: ``plain`` or ``chat``.
+        max_length: Most tokens of the Receiver, response included; longer examples are left out.
+
+    Attributes:
+        left_out: How many lines were left out, by reason.
+
+    Raises:
+        RefusedError: If a name is unknown, or chats are asked for of a tokenizer without a chat template.
+    """
+
+    receiver: PreTrainedTokenizerBase
+    sharer: PreTrainedTokenizerBase
+    alignment: str
+    prompts: str
+    max_length: int
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        check_choice("--prompts", self.prompts, PROMPTS)
+        self.aligner = ChatAligner(self.receiver, self.sharer, self.alignment)
+        for template in (self.aligner.receiver, self.aligner.sharer) if self.prompts == "chat" else ():
+            if not template.source:
+                raise RefusedError(
+                    "Chat prompts need models with a chat template",
+                    getattr(template.tokenizer, "name_or_path", "") or type(template.tokenizer).__name__,
+                    "Train this pair on plain prompts: --prompts plain",
+                )
+
+    def of(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Example]:
+        """The examples of `rows` that fit, in their order.
+
+        A line that cannot be aligned (a template refuses the roles, nothing of the prompt can be fused) is left out.
+
+        Raises:
+            RefusedError: If a conversation is to be plain; when all rows are done, if none of them could be used.
+        """
+        kept, refusal = 0, None
+        for row in rows:
+            if "messages" in row and self.prompts == "plain":
+                raise RefusedError(
+                    "Plain prompts need lines with prompt and response",
+                    f"messages in line {row['id']!r}",
+                    "Pass --prompts chat, for models with chat templates",
+                )
+            try:
+                example = self.example(row)
+            except RefusedError as refused:
+                refusal = refused
+                self.left_out[refused.rule] += 1
+                continue
+            if len(example.prompt.receiver_ids) + len(example.response_ids) > self.max_length:
+                self.left_out[TOO_LONG] += 1
+                continue
+            kept += 1
+            yield example
+        if not kept:
+            raise refusal or RefusedError(
+                "At least one example must fit into max_length tokens", self.max_length, "Raise --max-length"
+            )
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """One line, however long it is.
+
+        Raises:
+            RefusedError: If it does not fit the templates, or nothing of it can be fused.
+        """
+        private = row.get("private") or ""
+        if self.prompts == "plain":
+            end = [self.receiver.eos_token_id] if self.receiver.eos_token_id is not None else []
+            prompt: AlignedPrompt = self.aligner.tokens.align(row["prompt"], private)
+            return Example(prompt, self._ids(DELIMITER + row["response"]) + end, str(row["id"]))
+        messages, opening = _conversation(row)
+        prompt = self.aligner.align(messages[:-1], private=private)
+        response = self.aligner.receiver.response(messages)
+        if opening:
+            prompt = self._opened(prompt, messages[:-1], opening)
+            response = _without(response, opening)
+        return Example(prompt, self._ids(response), str(row["id"]))
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.receiver(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _opened(self, chat: AlignedChat, messages: Sequence[Message], opening: str) -> AlignedChat:
+        """The same conversation, whose last section goes on with the opening of the answer."""
+        begun = [*messages, {"role": "assistant", "content": opening}]
+        ids = self._ids(self.aligner.receiver.render(begun, continue_final_message=True).text)
+        last = chat.sections[-1]
+        if ids[: last.start] != chat.receiver_ids[: last.start]:
+            raise RefusedError(
+                "The opening of an answer must not change how the messages before it are read",
+                opening,
+                "Use a chat template that writes the turns before an answer as it does without it",
+            )
+        token_map = chat.token_map[: last.start] + [UNMATCHED] * (len(ids) - 1 - last.start)
+        sections = (*chat.sections[:-1], last._replace(end=len(ids)))
+        return replace(chat, receiver_ids=ids, token_map=token_map, sections=sections)
+
+
+def _conversation(row: Mapping[str, Any]) -> tuple[list[Message], str]:
+    """The turns of a line, and the opening of the last one."""
+    if "messages" in row:
+        return list(row["messages"]), ""
+    opening = row.get("opening") or ""
+    answer = opening + DELIMITER + row["response"] if opening else row["response"]
+    asked = row["prompt"].removesuffix(opening)
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}], opening
+
+
+def _without(response: str, opening: str) -> str:
+    if not response.startswith(opening):
+        raise RefusedError(
+            "An answer must be shown as it is, its opening first",
+            response,
+            "Use a chat template that does not change an assistant's turn",
+        )
+    return response.removeprefix(opening)
