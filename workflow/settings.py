@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from c2c.errors import RefusedError
-from workflow.validation import Row, Table, check_config, check_known, read_table
+from workflow.data import Data, check_benchmarks, check_training_set
+from workflow.validation import Table, check_config, check_known, read_table
 
 TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets")
 
@@ -66,9 +66,14 @@ class Settings:
         """Models of those pairs, each once, in order."""
         return list(dict.fromkeys(self.pairs[p][role] for p, role in product(self.used_pairs, ("receiver", "sharer"))))
 
-    def from_source(self, table: str, source: str) -> list[str]:
-        """Ids in a table whose ``source`` is ``world`` or ``hub``."""
-        return [name for name, row in getattr(self, table).items() if row["source"] == source]
+    @property
+    def data(self) -> Data:
+        """Benchmarks and training sets of this scale."""
+        return Data(self.config, self.benchmarks, self.training_sets)
+
+    def from_source(self, table: str, *sources: str) -> list[str]:
+        """Ids in a table whose ``source`` is one of `sources`: ``world``, ``hub`` or ``mix``."""
+        return [name for name, row in getattr(self, table).items() if row["source"] in sources]
 
     @property
     def world(self) -> Mapping[str, Any]:
@@ -83,18 +88,12 @@ class Settings:
 
     @property
     def generation(self) -> Mapping[str, Any]:
-        """Settings of generation; a limit of 0 is none."""
-        return {**self.config["generation"], "limit": self.config["generation"]["limit"] or 0}
+        """Settings of generation."""
+        return self.config["generation"]
 
     def pretraining(self, model: str) -> Mapping[str, Any]:
         """Settings with which a model of the knowledge-gap world is made."""
         return {**self.config["world"]["pretraining"], **self.config["world"]["models"][model]}
-
-    def dataset(self, table: str, name: str) -> Mapping[str, Any]:
-        """Where a benchmark or training set comes from: id, revision, subset, split, and limits where it has them."""
-        row = getattr(self, table)[name]
-        columns = {"hub_id": "dataset"} | {c: c for c in ("revision", "subset", "split", "limit", "validation")}
-        return {flag: row[column] for column, flag in columns.items() if row.get(column) is not None}
 
     def latency_run(self, pair: str) -> Run:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""
@@ -134,8 +133,8 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
 
 
 def flags(values: Mapping[str, Any]) -> str:
-    """Command-line flags with one value each, in the mapping's order: ``--learning-rate 0.002``."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+    """Command-line flags with one value each, quoted, in the mapping's order: ``--learning-rate 0.002``."""
+    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())
 
 
 def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -173,10 +172,8 @@ def _check_pairs(settings: Settings) -> None:
 
 
 def _check_benchmarks(settings: Settings, root: Path) -> None:
-    for benchmark in settings.config["benchmarks"]:
-        check_known("A benchmark", benchmark, settings.benchmarks, "Add it to config/benchmarks.tsv")
-        _check_source(settings, "benchmarks", benchmark, "split")
-        _check_template(root / "benchmarks" / "tasks" / f"{benchmark}.yaml", f"Benchmark {benchmark!r}")
+    for task in check_benchmarks(settings.data, root):
+        _check_source(settings, "benchmarks", settings.data.benchmark_of[task], "split", "reader")
 
 
 def _check_training(settings: Settings, root: Path) -> None:
@@ -193,13 +190,8 @@ def _check_training(settings: Settings, root: Path) -> None:
         rule = f"fuser.final_temperature is at most fuser.initial_temperature ({fuser['initial_temperature']})"
         raise RefusedError(rule, fuser["final_temperature"], "Lower it; the gate's temperature falls in training")
     for name in settings.used_training_sets:
-        _check_source(settings, "training_sets", name, "split", "template", "validation")
-        row: Row = settings.training_sets[name]
-        if row["source"] == "hub":
-            _check_template(root / row["template"], f"Training set {name!r}")
-            if row["limit"] is not None and row["limit"] <= row["validation"]:
-                rule = f"Training set {name!r} keeps examples beside its {row['validation']} for validation"
-                raise RefusedError(rule, row["limit"], "Raise limit or lower validation in config/training_sets.tsv")
+        for part in check_training_set(settings.data, name, root):
+            _check_source(settings, "training_sets", part, "split", "reader")
 
 
 def _check_latency(settings: Settings) -> None:
@@ -221,10 +213,3 @@ def _check_source(settings: Settings, table: str, name: str, *needed: str) -> No
         if row["source"] == "hub" and row[column] is None:
             rule = f"A row of config/{table}.tsv with source hub fills {column!r}"
             raise RefusedError(rule, f"{name}: empty", "Fill the cell")
-
-
-def _check_template(path: Path, owner: str) -> None:
-    if not path.is_file():
-        raise RefusedError(f"{owner} has its prompts in a file", str(path), "Write it, or correct the table")
-    if missing := {"doc_to_text", "doc_to_target"} - set(yaml.safe_load(path.read_text()) or {}):
-        raise RefusedError(f"{path} names doc_to_text and doc_to_target", f"without {sorted(missing)}", "Add them")

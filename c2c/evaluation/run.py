@@ -18,6 +18,7 @@ from c2c.evaluation.methods import METHODS, Method, OneModel, Routing
 from c2c.evaluation.pair_run import PairRun, note_contract
 from c2c.evaluation.reading import text_hash
 from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash
@@ -37,7 +38,7 @@ class GenerationRun(PairRun):
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
-        files = [*self.benchmarks.values(), *(self.tasks / f"{name}.yaml" for name in self.benchmarks)]
+        files = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
         files += [Path(self.receiver), Path(self.sharer), *([Path(self.fuser)] if self.fuser else [])]
         hashes = [file_hash(path) if path.exists() else str(path) for path in files]
         arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.batch_size, self.limit]

@@ -17,7 +17,7 @@ from c2c.errors import RefusedError
 
 METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged", "c2c_zeroed")
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
-SCORINGS = ("exact", "likelihood", "letter")
+SCORINGS = ("exact", "likelihood", "letter", "logits", "text", "math", "longbench")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 
 Columns = dict[str, tuple[pa.DataType, str]]

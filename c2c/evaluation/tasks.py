@@ -7,45 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import RefusedError
 from c2c.evaluation.answering import Question
-from c2c.evaluation.schema import SCORINGS
+from c2c.evaluation.task_files import read_task_file
 
 # lm-eval compiles a task's jinja templates anew for every question and option: most of the time of a fast model.
 utils.env.from_string = functools.cache(utils.env.from_string)
-
-NEEDED = ("scoring", "t2t_question", "t2t_prompt")
-
-
-def read_task_file(tasks: Path, benchmark: str) -> dict[str, Any]:
-    """The YAML of one benchmark.
-
-    Raises:
-        RefusedError: If there is none, or its metadata lacks the scoring or the T2T prompts.
-    """
-    path = tasks / f"{benchmark}.yaml"
-    if not path.is_file():
-        known = sorted(each.stem for each in tasks.glob("*.yaml"))
-        check_choice("A benchmark", benchmark, known)
-    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    missing = [key for key in NEEDED if not config.get("metadata", {}).get(key)]
-    if missing:
-        raise RefusedError(f"{path.name} must have the metadata {', '.join(NEEDED)}", f"missing {missing}", "Add them")
-    check_choice(f"metadata.scoring of {path.name}", config["metadata"]["scoring"], SCORINGS)
-    return config
 
 
 def load_tasks(tasks: Path, questions: Mapping[str, Path]) -> dict[str, Any]:
     """lm-eval's task dictionary for benchmarks whose questions are prepared files of JSON lines.
 
     Args:
-        tasks: Folder of task files.
+        tasks: Folder of task files, ``<tasks>/<any>/<benchmark>.yaml``.
         questions: Prepared file of each benchmark.
 
     Raises:
@@ -66,6 +45,11 @@ def gold_of(task: Task, doc: dict[str, Any]) -> str:
     return str(task.doc_to_choice(doc)[target]) if isinstance(target, int) else str(target)
 
 
+def answer_tokens(metadata: Mapping[str, Any], doc: Mapping[str, Any], limit: int) -> int:
+    """How many tokens an answer may have: that of the question's set (``metadata.answer_tokens``), or the task's."""
+    return min(int(metadata.get("answer_tokens", {}).get(doc.get("dataset"), limit)), int(limit))
+
+
 def describe(task: Task, request: Instance) -> Question:
     """The question behind one of lm-eval's requests, with the T2T prompts of its task file."""
     doc, metadata = dict(request.doc), task.config.metadata
@@ -82,5 +66,5 @@ def describe(task: Task, request: Instance) -> Question:
         settings = request.args[1]
         stops = settings.get("until") or []
         question.stops = tuple([stops] if isinstance(stops, str) else stops)
-        question.max_new_tokens = int(settings.get("max_gen_toks", question.max_new_tokens))
+        question.max_new_tokens = answer_tokens(metadata, doc, settings.get("max_gen_toks", question.max_new_tokens))
     return question

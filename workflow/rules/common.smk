@@ -32,20 +32,31 @@ def all_records(wildcards):
     return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs())]
 
 
+def questions_of(task):
+    """The prepared questions of a task; those of one benchmark are the same under every scoring."""
+    return f"<results>/data/benchmarks/{settings.data.benchmark_of[task]}.jsonl"
+
+
 def benchmark_files(wildcards):
-    """The prepared questions of every benchmark of this scale."""
-    return collect("<results>/data/benchmarks/{benchmark}.jsonl", benchmark=config["benchmarks"])
+    """The prepared questions of every task of this scale, in the config's order."""
+    return [questions_of(task) for task in config["benchmarks"]]
+
+
+def prepared_benchmarks(wildcards):
+    """The prepared questions of this scale, each file once."""
+    return list(dict.fromkeys(benchmark_files(wildcards)))
 
 
 def task_files(wildcards):
-    """The prompts of every benchmark of this scale."""
-    return collect("benchmarks/tasks/{benchmark}.yaml", benchmark=config["benchmarks"])
+    """The prompts of every task of this scale, with the files that they include, each once."""
+    files = [path for task in config["benchmarks"] for path in settings.data.task_files(task)]
+    return list(dict.fromkeys(files))
 
 
 def benchmark_flags(wildcards, input):
     """The prepared questions as the command line takes them: ID=FILE."""
     named = zip(config["benchmarks"], input.questions, strict=True)
-    return " ".join(f"{benchmark}={path}" for benchmark, path in named)
+    return " ".join(f"{task}={path}" for task, path in named)
 
 
 def receiver_manifest(wildcards):

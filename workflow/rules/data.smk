@@ -2,8 +2,6 @@
 
 
 rule prepare_benchmark:
-    input:
-        task="benchmarks/tasks/{benchmark}.yaml",
     output:
         questions="<results>/data/benchmarks/{benchmark}.jsonl",
         provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
@@ -15,17 +13,36 @@ rule prepare_benchmark:
     conda:
         "../../environment.yml"
     params:
-        source=lambda wildcards: flags(settings.dataset("benchmarks", wildcards.benchmark)),
+        source=lambda wildcards: flags(settings.data.preparation(wildcards.benchmark)),
     message:
         "Preparing the questions of {wildcards.benchmark}: {params.source}"
     shell:
-        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark --template {input.task} {params.source}"
-        " --output {output.questions} > {log} 2>&1"
+        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source} --output {output.questions} > {log} 2>&1"
+
+
+rule prepare_training_questions:
+    output:
+        questions="<results>/data/training_questions/{benchmark}.jsonl",
+        provenance="<results>/data/training_questions/{benchmark}.jsonl.provenance.json",
+    log:
+        "<results>/logs/prepare_training_questions/{benchmark}.log",
+    wildcard_constraints:
+        benchmark=one_of(settings.data.with_training_questions),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        source=lambda wildcards: flags(settings.data.training_questions(wildcards.benchmark)),
+    message:
+        "Preparing the questions of the training split of {wildcards.benchmark}: {params.source}"
+    shell:
+        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source} --output {output.questions} > {log} 2>&1"
 
 
 rule prepare_training_set:
     input:
-        template=lambda wildcards: settings.training_sets[wildcards.training_set]["template"],
+        prompts=lambda wildcards: settings.data.prompt_files(wildcards.training_set),
+        benchmarks=prepared_benchmarks,
     output:
         train="<results>/data/training/{training_set}/train.jsonl",
         validation="<results>/data/training/{training_set}/validation.jsonl",
@@ -34,14 +51,16 @@ rule prepare_training_set:
     log:
         "<results>/logs/prepare_training_set/{training_set}.log",
     wildcard_constraints:
-        training_set=one_of(settings.from_source("training_sets", "hub")),
+        training_set=one_of(settings.from_source("training_sets", "hub", "mix")),
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        source=lambda wildcards: flags(settings.dataset("training_sets", wildcards.training_set)),
+        sources=lambda wildcards: settings.data.sources(wildcards.training_set),
+        asking=lambda wildcards: flags(settings.data.asking(wildcards.training_set)),
     message:
-        "Preparing the training set {wildcards.training_set}: {params.source}"
+        "Preparing the training set {wildcards.training_set}: {params.sources} {params.asking}"
     shell:
-        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare training-set --template {input.template} {params.source}"
+        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare training-set --source {params.sources} {params.asking}"
+        " --tasks benchmarks/tasks --without {input.benchmarks}"
         " --train-output {output.train} --validation-output {output.validation} > {log} 2>&1"

@@ -6,8 +6,8 @@ rule measure_latency:
         receiver=receiver_manifest,
         sharer=sharer_manifest,
         fuser=lambda wildcards: f"<results>/fusers/{settings.latency_run(wildcards.pair).path}/manifest.json",
-        questions=f"<results>/data/benchmarks/{config['latency']['benchmark']}.jsonl",
-        task=f"benchmarks/tasks/{config['latency']['benchmark']}.yaml",
+        questions=questions_of(config["latency"]["benchmark"]),
+        tasks=settings.data.task_files(config["latency"]["benchmark"]),
     output:
         records="<results>/latency/{pair}.parquet",
         provenance="<results>/latency/{pair}.parquet.provenance.json",

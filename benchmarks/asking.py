@@ -1,0 +1,73 @@
+"""Training examples in the words of the tasks: what a task file asks, and the answer that its scoring calls right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, UndefinedError
+
+from benchmarks.readers.base import LETTERS, Row
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.task_files import SHARED, resolve
+
+JINJA = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+FILES = {"letter": "choice_letter", "text": "choice_text", "math": "math"}
+"""File with the prompts of a way to ask, below the shared folder of the tasks."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A way to ask.
+
+    Args:
+        name: ``letter``, ``text`` or ``math``, as the scorings are called.
+        config: The task file that it is taken from.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, tasks: Path, name: str) -> Asked:
+        """The prompts of `name` from a folder of tasks.
+
+        Raises:
+            RefusedError: There is no such way to ask, or its file is missing.
+        """
+        check_choice("A way to ask", name, FILES)
+        return cls(name, resolve(prompts_file(tasks, name)))
+
+    def example(self, question: Row) -> Row:
+        """A question as a training example: ``id``, ``prompt``, ``response``, ``opening``.
+
+        The prompt is that of lm-eval in plain text and ends with the `opening` of the answer (``Answer:``); in a chat
+        the part before it is the user's turn, and the opening begins the assistant's.
+
+        Raises:
+            RefusedError: The prompt names a column that the question lacks.
+        """
+        opening = str(self.config.get("gen_prefix") or "")
+        try:
+            block = JINJA.from_string(self.config["doc_to_text"]).render(question)
+        except UndefinedError as error:
+            rule = f"Questions that are asked as {self.name} have what the prompt names"
+            raise RefusedError(
+                rule, str(error), f"They have: {', '.join(question)}; choose another asked_as"
+            ) from error
+        response = self._response(question)
+        return {"id": question["id"], "prompt": block + opening, "response": response, "opening": opening}
+
+    def _response(self, question: Row) -> str:
+        if self.name == "text":
+            return str(question["options"][LETTERS.index(question["answer"])])
+        if self.name == "math":
+            return f"{question['solution']}\nAnswer: {question['answer']}".strip()
+        return str(question["answer"])
+
+
+def prompts_file(tasks: Path, name: str) -> Path:
+    """The file with the prompts of a way to ask."""
+    return tasks / SHARED / f"{FILES[name]}.yaml"

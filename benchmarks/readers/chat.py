@@ -1,0 +1,66 @@
+"""Sets of conversations to learn from: OpenHermes, GPTeacher, LIMA, and any other with one of these columns."""
+
+from __future__ import annotations
+
+from benchmarks.readers.base import KEPT, Place, Read, Row, left_out, numbered
+from c2c.errors import RefusedError
+
+ROLES = {
+    "human": "user",
+    "user": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "system": "system",
+}
+
+
+def chat(row: Row, place: Place, protocol: str) -> Read:
+    """`conversations` or `messages` with from/value, role/content or bare texts by turns; or instruction and answer.
+
+    System turns are dropped; what a human says is stripped, an answer is kept as it is. Turns must go to and fro, from
+    a human's to an assistant's, the last of which is learned.
+
+    Raises:
+        RefusedError: The row has none of these columns.
+    """
+    messages = []
+    for at, turn in enumerate(_turns(row)):
+        who, text = _said(turn, at)
+        role = ROLES.get(who.lower())
+        if role is None:
+            return left_out(f"a turn is by {who!r}")
+        if role != "system":
+            messages.append({"role": role, "content": text.strip() if role == "user" else text})
+    if not messages or messages[-1]["role"] != "assistant":
+        return left_out("the last turn is not an assistant's")
+    if any(message["role"] != ("user", "assistant")[at % 2] for at, message in enumerate(messages)):
+        return left_out("turns do not go to and fro, from a human's on")
+    if not all(message["content"].strip() for message in messages):
+        return left_out("a turn is empty")
+    identity = row.get("id") or numbered(place)
+    return Read(KEPT, {"id": str(identity), "messages": messages}, group=str(row.get("source") or ""))
+
+
+def _turns(row: Row) -> list[object]:
+    for column in ("conversations", "messages", "conversation"):
+        if row.get(column):
+            return list(row[column])
+    answer = next((row[each] for each in ("response", "output") if row.get(each) is not None), None)
+    if row.get("instruction") is not None and answer is not None:
+        asked = "\n".join(str(row[each]) for each in ("instruction", "input") if row.get(each))
+        return [asked, str(answer)]
+    if any(column in row for column in ("conversations", "messages", "conversation")):
+        return []
+    rule = "A set of conversations has the column conversations or messages, or instruction and response"
+    raise RefusedError(rule, sorted(row), "Choose another reader, or another data set")
+
+
+def _said(turn: object, at: int) -> tuple[str, str]:
+    if not isinstance(turn, dict):
+        return ("human", "gpt")[at % 2], str(turn)
+    who = turn.get("from") or turn.get("role") or ""
+    text = turn["value"] if turn.get("value") is not None else turn.get("content")
+    return str(who), str(text if text is not None else "")

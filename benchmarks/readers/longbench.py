@@ -1,0 +1,90 @@
+"""LongBench-E: questions on long texts, 13 sets, by length of the text in words."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from benchmarks.readers.base import KEPT, Place, Read, Row, left_out, numbered
+from c2c.evaluation.protocol import active
+
+
+class Set(NamedTuple):
+    """How the answers of one set are graded; its prompt and answer length are in the task file.
+
+    Args:
+        metric: As `c2c.evaluation.scoring` names it.
+        first_line: Only the first line of an answer counts, as in LongBench's own scorer.
+    """
+
+    metric: str
+    first_line: bool = False
+
+
+SETS = {
+    "qasper": Set("qa_f1"),
+    "multifieldqa_en": Set("qa_f1"),
+    "hotpotqa": Set("qa_f1"),
+    "2wikimqa": Set("qa_f1"),
+    "gov_report": Set("rouge_l"),
+    "multi_news": Set("rouge_l"),
+    "trec": Set("classification", first_line=True),
+    "triviaqa": Set("qa_f1", first_line=True),
+    "samsum": Set("rouge_l", first_line=True),
+    "passage_count": Set("count"),
+    "passage_retrieval_en": Set("retrieval"),
+    "lcc": Set("code_similarity"),
+    "repobench-p": Set("code_similarity"),
+}
+
+BUCKETS = ((4000, "0-4k"), (8000, "4-8k"))
+LAST_BUCKET = "8k+"
+CUT = "\n[...]\n"
+
+
+def longbench(row: Row, place: Place, protocol: str) -> Read:
+    """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`.
+
+    The subset is the bucket of lengths; `dataset` names the set, by which task file and scorer go.
+    """
+    name, identity = place.subset.removesuffix("_e"), str(row.get("_id") or numbered(place))
+    if name not in SETS:
+        return left_out("its set is not one of LongBench-E")
+    if active(protocol, "longbench_quarter") and int(hashlib.sha256(identity.encode()).hexdigest(), 16) % 4 != 1:
+        return left_out("its id is not in the quarter that the reference asks")
+    answers = [str(answer) for answer in row["answers"] if str(answer).strip()]
+    if not answers or not str(row["context"]).strip():
+        return left_out("there is no answer" if not answers else "the text is empty")
+    return Read(
+        KEPT,
+        {
+            "id": f"{name}-{identity}",
+            "subset": bucket(int(row["length"])),
+            "dataset": name,
+            "context": str(row["context"]),
+            "question": str(row["input"]),
+            "answers": answers,
+            "classes": list(row["all_classes"]) if row.get("all_classes") else None,
+            "metric": SETS[name].metric,
+            "first_line": SETS[name].first_line,
+            "length": int(row["length"]),
+            "bucket": bucket(int(row["length"])),
+        },
+        group=name,
+    )
+
+
+def bucket(words: int) -> str:
+    """The bucket of a text of so many words."""
+    return next((name for below, name in BUCKETS if words < below), LAST_BUCKET)
+
+
+def cut_middle(question: Row, characters: int) -> Row:
+    """The question with a context of at most `characters`: its middle makes room, and `cut` says how much is gone."""
+    context = question["context"]
+    room = max(characters - len(CUT), 0)
+    if len(context) <= characters:
+        return {**question, "cut": 0}
+    head = room - room // 2
+    tail = context[len(context) - room // 2 :] if room // 2 else ""
+    return {**question, "context": context[:head] + CUT + tail, "cut": len(context) - room}

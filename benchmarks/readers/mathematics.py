@@ -1,0 +1,25 @@
+"""Mathematical problems with an answer in free text, one function a data set."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.readers.base import Place, Read, Row, free, left_out, numbered
+from c2c.evaluation.protocol import active
+
+
+def gsm8k(row: Row, place: Place, protocol: str) -> Read:
+    """openai/gsm8k: the answer is the number behind ``####``; notes of a calculator (``<<…>>``) are taken out."""
+    solution, mark, answer = str(row["answer"]).rpartition("####")
+    if not mark:
+        return left_out("the answer has no line with ####")
+    if active(protocol, "gsm8k_gold_stops_at_comma"):
+        number = re.search(r"[-+]?\d+(?:\.\d+)?", answer)
+        answer = number.group() if number else ""
+    return free(numbered(place), "", row["question"], answer.replace(",", ""), re.sub(r"<<.*?>>", "", solution))
+
+
+def math500(row: Row, place: Place, protocol: str) -> Read:
+    """HuggingFaceH4/MATH-500: the answer is LaTeX without dollar signs."""
+    identity = row.get("unique_id") or numbered(place)
+    return free(identity, str(row.get("subject") or ""), row["problem"], row["answer"], str(row.get("solution") or ""))

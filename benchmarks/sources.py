@@ -1,0 +1,153 @@
+"""Rows of a data set by hub id: from the folders of C2C_HUB_MIRROR or the hub, one subset (config) or several."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import disable_progress_bars, get_dataset_config_names, load_dataset
+
+from benchmarks.readers import Place, Row
+from c2c import hub
+from c2c.errors import RefusedError
+
+
+class Archive(NamedTuple):
+    """A data set that its hub keeps as an archive, for which a script was written that is not run any more.
+
+    Args:
+        file: The archive in the data set's folder.
+        member: A file of it, with ``{subset}`` and ``{split}``.
+    """
+
+    file: str
+    member: str
+
+
+ARCHIVES = {
+    "THUDM/LongBench": Archive("data.zip", "data/{subset}.jsonl"),
+    "ceval/ceval-exam": Archive("ceval-exam.zip", "{split}/{subset}_{split}.csv"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from, and who reads them.
+
+    Args:
+        reader: Name of a reader (`benchmarks.readers.READERS`).
+        dataset: Hub id.
+        revision: Commit, tag or branch.
+        split: Split of the data set.
+        subset: Config of the data set; with ``*`` all configs that fit; None for the only one.
+        limit: Only the first rows; None for all.
+    """
+
+    reader: str
+    dataset: str
+    revision: str
+    split: str
+    subset: str | None = None
+    limit: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """``reader=arc,dataset=allenai/ai2_arc,subset=ARC-Easy,split=train,revision=main``.
+
+        Raises:
+            RefusedError: A part is missing, unknown or no number where one is wanted.
+        """
+        given = dict(part.partition("=")[::2] for part in text.split(","))
+        needed = {"reader", "dataset", "revision", "split"}
+        if not needed <= given.keys() <= needed | {"subset", "limit"}:
+            rule = "A source is reader=…,dataset=…,revision=…,split=…, with subset=… and limit=… where wanted"
+            raise RefusedError(rule, text, "Name each part once")
+        limit = given.pop("limit", None)
+        if limit is not None and not limit.isdigit():
+            raise RefusedError("The limit of a source is a number", limit, "Correct it, or leave it out")
+        return cls(**given, limit=None if limit is None else int(limit))
+
+    def rows(self) -> Iterator[tuple[Place, Row]]:
+        """Each row with its place, subsets in alphabetical order; at most `limit` of them.
+
+        Raises:
+            RefusedError: The data set, a subset or the split does not exist.
+        """
+        folder, left = hub.resolve(self.dataset, self.revision, "dataset"), self.limit
+        for subset in self.subsets():
+            for number, row in enumerate(self._load(folder, subset)):
+                if left is not None:
+                    if left == 0:
+                        return
+                    left -= 1
+                yield Place(subset or "", number), row
+
+    def subsets(self) -> list[str | None]:
+        """The subset, or all that fit the pattern.
+
+        Raises:
+            RefusedError: None fits.
+        """
+        if self.subset is None or "*" not in self.subset:
+            return [self.subset]
+        folder = hub.resolve(self.dataset, self.revision, "dataset")
+        archive = self._archive(folder)
+        known = _archived(archive, self.split) if archive else get_dataset_config_names(str(folder))
+        fitting = sorted(name for name in known if fnmatchcase(name, self.subset))
+        if not fitting:
+            rule = f"A subset of {self.dataset} fits the pattern"
+            raise RefusedError(rule, self.subset, f"It has: {', '.join(sorted(known)[:20]) or 'none'}")
+        return list(fitting)
+
+    def _archive(self, folder: Path) -> tuple[Path, str] | None:
+        archive = ARCHIVES.get(self.dataset)
+        return (folder / archive.file, archive.member) if archive and (folder / archive.file).is_file() else None
+
+    def _load(self, folder: Path, subset: str | None) -> Iterable[Row]:
+        if archive := self._archive(folder):
+            return _read_member(archive[0], archive[1].format(subset=subset, split=self.split))
+        disable_progress_bars()
+        try:
+            loaded: Iterable[Row] = load_dataset(str(folder), subset, split=self.split)
+        except ValueError as error:
+            wanted = f"{self.dataset}, subset {subset}, split {self.split}"
+            reason = str(error).splitlines()[0]
+            raise RefusedError("The data set has the subset and the split", wanted, reason.rstrip(".")) from error
+        return loaded
+
+    def note(self) -> dict[str, Any]:
+        """What provenance should know: id and revision asked for, and what it resolved to."""
+        folder = hub.resolve(self.dataset, self.revision, "dataset")
+        mirrored = hub.mirrored(self.dataset) is not None
+        resolved = {"source": "mirror"} if mirrored else {"source": "hub", "resolved": folder.name}
+        about = {"id": self.dataset, "revision": self.revision, "split": self.split, "subset": self.subset}
+        return {**about, **resolved}
+
+    def of_split(self, split: str) -> Source:
+        """The same with another split."""
+        return replace(self, split=split)
+
+
+def _archived(archive: tuple[Path, str], split: str) -> list[str]:
+    """Subsets of which an archive has a file of the split."""
+    before, after = archive[1].replace("{split}", split).split("{subset}")
+    with zipfile.ZipFile(archive[0]) as opened:
+        names = opened.namelist()
+    return [name[len(before) : -len(after)] for name in names if name.startswith(before) and name.endswith(after)]
+
+
+def _read_member(path: Path, member: str) -> list[Row]:
+    with zipfile.ZipFile(path) as opened:
+        if member not in opened.namelist():
+            raise RefusedError(f"{path.name} has the subset and the split", member, "Correct subset or split")
+        text = opened.read(member).decode("utf-8")
+    if member.endswith(".csv"):
+        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]

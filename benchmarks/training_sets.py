@@ -1,0 +1,108 @@
+"""Training sets: what is learned of each question or conversation, what is held out, and what a benchmark asks too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.asking import Asked
+from benchmarks.lines import write_lines
+from benchmarks.outcomes import Outcomes, read_rows
+from benchmarks.overlap import asked_in
+from benchmarks.readers import CHATS
+from benchmarks.readers.base import Row
+from benchmarks.sources import Source
+from c2c.errors import RefusedError
+from c2c.evaluation.protocol import CORRECTED
+from c2c.provenance import stamp
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a training set is made of.
+
+    Args:
+        sources: Where its rows come from, in this order.
+        validation: How many examples are held out.
+        asked_as: ``letter``, ``text`` or ``math`` for questions; empty for conversations.
+        tasks: Folder of task files, whose wordings questions are asked in.
+        without: Prepared benchmarks; what they ask is left out.
+    """
+
+    sources: tuple[Source, ...]
+    validation: int
+    asked_as: str = ""
+    tasks: Path = Path("benchmarks/tasks")
+    without: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        chats = [source.reader in CHATS for source in self.sources]
+        if not chats or any(chats) != all(chats) or all(chats) == bool(self.asked_as):
+            rule = "A training set is made of questions, with asked_as, or of conversations, without"
+            received = f"readers {', '.join(source.reader for source in self.sources)}, asked_as {self.asked_as!r}"
+            raise RefusedError(rule, received, "Correct its row in config/training_sets.tsv")
+
+    def examples(self) -> tuple[list[Row], Outcomes]:
+        """All examples, with ids that differ, and what became of the rows.
+
+        Raises:
+            RefusedError: A source does not exist or gives nothing that can be asked.
+        """
+        outcomes, tested = Outcomes(), asked_in(self.without)
+        asked = Asked.read(self.tasks, self.asked_as) if self.asked_as else None
+        rows: list[Row] = []
+        for source in self.sources:
+            found = Outcomes()
+            for row in read_rows(source, CORRECTED, found, without=tested):
+                identity = f"{source.dataset}/{source.subset or 'default'}/{row['id']}"
+                rows.append({**(asked.example(row) if asked else row), "id": identity})
+            print(found.table(f"{source.dataset}, {source.subset or 'default'}, {source.split}"))
+            outcomes.rows.update(found.rows)
+        return rows, outcomes
+
+
+def prompt_of(row: Row) -> str:
+    """What an example asks, as text: its prompt, or its messages but the last."""
+    return row["prompt"] if "prompt" in row else json.dumps(row["messages"][:-1], ensure_ascii=False)
+
+
+def hold_out(rows: list[Row], count: int) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows: the `count` rows with the lowest hash of their prompt are held out.
+
+    The choice depends on nothing but the rows themselves. Rows with the same prompt stay on one side.
+
+    Raises:
+        RefusedError: No training row would be left.
+    """
+    if count >= len(rows):
+        raise RefusedError(f"Of {len(rows)} examples some are left for training", count, "Lower --validation")
+    ranks = [hashlib.sha256(prompt_of(row).encode()).hexdigest() for row in rows]
+    bound = sorted(ranks)[count]
+    training = [row for row, rank in zip(rows, ranks, strict=True) if rank >= bound]
+    return training, [row for row, rank in zip(rows, ranks, strict=True) if rank < bound]
+
+
+def prepare_training_set(wanted: TrainingSet, train: Path, validation: Path) -> None:
+    """Write a training set and what is held out of it.
+
+    Raises:
+        RefusedError: See `TrainingSet.examples` and `hold_out`.
+    """
+    settings = {
+        "sources": [asdict(source) for source in wanted.sources],
+        "validation": wanted.validation,
+        "asked_as": wanted.asked_as,
+    }
+    outputs: Sequence[Path] = (train, validation)
+    with ExitStack() as stack:
+        notes = [stack.enter_context(stamp(path, inputs=wanted.without, settings=settings)) for path in outputs]
+        examples, outcomes = wanted.examples()
+        parts = hold_out(examples, wanted.validation)
+        for rows, path, note in zip(parts, outputs, notes, strict=True):
+            write_lines(rows, path)
+            note.update(data=[source.note() for source in wanted.sources], examples=len(rows), **outcomes.note())
+        print(f"{len(parts[0])} examples to train on, {len(parts[1])} held out")

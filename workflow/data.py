@@ -1,0 +1,144 @@
+"""Benchmarks and training sets as the workflow sees them: task ids, task files, and what their commands take."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.asking import prompts_file
+from c2c.errors import RefusedError
+from c2c.evaluation.task_files import included, read_task_file, task_path
+from workflow.validation import Row, Table, check_known
+
+TASKS = Path("benchmarks/tasks")
+
+TRAINING_SPLITS = {"arc": "train", "openbookqa": "train", "gsm8k": "train", "mmlu": "auxiliary_train"}
+"""Split with questions to train on, of the data sets that have one, by reader."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows of config/benchmarks.tsv and config/training_sets.tsv, and the config that uses them.
+
+    A *task* is a benchmark under one scoring: ``<benchmark>_<scoring>``, or ``<benchmark>`` where there is one only.
+    """
+
+    config: Mapping[str, Any]
+    benchmarks: Table
+    training_sets: Table
+
+    @property
+    def benchmark_of(self) -> dict[str, str]:
+        """The benchmark of every task that the table has."""
+        return {task: name for name in self.benchmarks for task in self.tasks_of(name)}
+
+    def tasks_of(self, benchmark: str) -> list[str]:
+        """The tasks of a benchmark, one a scoring."""
+        scorings = self.benchmarks[benchmark]["scorings"].split()
+        return [benchmark] if len(scorings) == 1 else [f"{benchmark}_{scoring}" for scoring in scorings]
+
+    def task_files(self, task: str) -> list[str]:
+        """The file of a task and those that it includes, relative to the root."""
+        return [str(path) for path in included(TASKS / self.benchmark_of[task] / f"{task}.yaml")]
+
+    def preparation(self, benchmark: str) -> dict[str, Any]:
+        """Settings with which the questions of a benchmark are prepared."""
+        limits = {key: self.config[key] for key in ("sample", "context_limit") if self.config[key] is not None}
+        return {**self._dataset(self.benchmarks[benchmark]), "protocol": self.config["protocol"], **limits}
+
+    def training_questions(self, benchmark: str) -> dict[str, Any]:
+        """The same for the questions of its training split, all of them.
+
+        Raises:
+            KeyError: Its data set has no training split.
+        """
+        row = self.benchmarks[benchmark]
+        return self._dataset({**row, "split": TRAINING_SPLITS[row["reader"]]})
+
+    @property
+    def with_training_questions(self) -> list[str]:
+        """Benchmarks whose data set has a training split."""
+        return [name for name, row in self.benchmarks.items() if row["reader"] in TRAINING_SPLITS]
+
+    def parts(self, training_set: str) -> list[str]:
+        """The training sets that a mix consists of; any other is its only part."""
+        return (self.training_sets[training_set]["parts"] or training_set).split()
+
+    def sources(self, training_set: str) -> str:
+        """Where the examples of a training set come from, as the command line takes it."""
+        limit = self.training_sets[training_set]["limit"]
+        rows = [self._dataset(self.training_sets[part]) for part in self.parts(training_set)]
+        rows = [{**row, **({"limit": limit} if limit is not None else {})} for row in rows]
+        return " ".join(shlex.quote(",".join(f"{key}={value}" for key, value in row.items())) for row in rows)
+
+    def asking(self, training_set: str) -> dict[str, Any]:
+        """How its questions are asked, and how many examples are held out."""
+        row = self.training_sets[training_set]
+        asked = {} if row["asked_as"] is None else {"asked_as": row["asked_as"]}
+        return {**asked, "validation": row["validation"]}
+
+    def prompt_files(self, training_set: str) -> list[str]:
+        """The files with the words that its questions are asked in; none for conversations."""
+        asked_as = self.training_sets[training_set]["asked_as"]
+        return [] if asked_as is None else [str(path) for path in included(prompts_file(TASKS, asked_as))]
+
+    @staticmethod
+    def _dataset(row: Row) -> dict[str, Any]:
+        columns = {"reader": "reader", "hub_id": "dataset"} | {c: c for c in ("subset", "split", "revision")}
+        return {flag: row[column] for column, flag in columns.items() if row[column] is not None}
+
+
+def check_benchmarks(data: Data, root: Path) -> list[str]:
+    """Hold the tasks of the config against tables and task files; returns their ids.
+
+    Raises:
+        RefusedError: A task is unknown, or its file is missing, elsewhere, or of another scoring.
+    """
+    for task in data.config["benchmarks"]:
+        benchmark_of = data.benchmark_of
+        check_known("A benchmark", task, benchmark_of, "Name a benchmark of config/benchmarks.tsv with its scoring")
+        wanted = root / TASKS / benchmark_of[task] / f"{task}.yaml"
+        if not wanted.is_file():
+            rule = f"Benchmark {task!r} has its prompts in a file"
+            raise RefusedError(rule, str(wanted), "Write it, or correct the table")
+        task_path(root / TASKS, task)
+        content = read_task_file(root / TASKS, task)
+        if missing := {"doc_to_text", "doc_to_target"} - set(content):
+            rule = f"{wanted} names doc_to_text and doc_to_target"
+            raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
+        scorings = data.benchmarks[benchmark_of[task]]["scorings"].split()
+        named = content["metadata"]["scoring"]
+        if named != (scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark_of[task]}_")):
+            rule = f"metadata.scoring of {wanted} is that of the task"
+            raise RefusedError(rule, named, "Correct it, or the column scorings")
+    return list(data.config["benchmarks"])
+
+
+def check_training_set(data: Data, name: str, root: Path) -> list[str]:
+    """Hold a training set against the table and the files with its prompts; returns its parts.
+
+    Raises:
+        RefusedError: A part is unknown or a mix itself, a cell is empty, or a validation part leaves nothing.
+    """
+    row = data.training_sets[name]
+    if (row["source"] == "mix") != (row["parts"] is not None):
+        rule = "A training set with source mix names its parts, and no other does"
+        raise RefusedError(rule, f"{name}: source {row['source']}, parts {row['parts']}", "Correct its row")
+    for part in data.parts(name):
+        check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
+        if part != name and data.training_sets[part]["source"] != "hub":
+            raise RefusedError(f"A part of {name!r} comes from the hub", part, "Name its own parts instead")
+    if row["source"] != "world":
+        if row["validation"] is None:
+            rule = f"A row of config/training_sets.tsv with source {row['source']} fills 'validation'"
+            raise RefusedError(rule, f"{name}: empty", "Fill the cell")
+        if row["limit"] is not None and row["limit"] <= row["validation"]:
+            rule = f"Training set {name!r} keeps examples beside its {row['validation']} for validation"
+            raise RefusedError(rule, row["limit"], "Raise limit or lower validation in config/training_sets.tsv")
+        for path in data.prompt_files(name):
+            if not (root / path).is_file():
+                raise RefusedError(f"Training set {name!r} has its prompts in a file", path, "Restore it")
+    return data.parts(name)
