@@ -54,9 +54,8 @@ class Asked:
             block = JINJA.from_string(self.config["doc_to_text"]).render(question)
         except UndefinedError as error:
             rule = f"Questions that are asked as {self.name} have what the prompt names"
-            raise RefusedError(
-                rule, str(error), f"They have: {', '.join(question)}; choose another asked_as"
-            ) from error
+            remedy = f"They have: {', '.join(question)}; choose another asked_as"
+            raise RefusedError(rule, str(error), remedy) from error
         response = self._response(question)
         return {"id": question["id"], "prompt": block + opening, "response": response, "opening": opening}
 

@@ -1,4 +1,4 @@
-"""Which training examples ask what a benchmark asks: equal texts, once letter case, blanks and punctuation are folded."""
+"""Which training examples ask what a benchmark asks: equal texts, letter case, blanks and punctuation folded."""
 
 from __future__ import annotations
 

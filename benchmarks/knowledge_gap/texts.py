@@ -1,6 +1,6 @@
 """All wordings of the knowledge-gap world: its attributes, their values, and the texts that tell, ask and read a fact.
 
-The lm-eval tasks in ``benchmarks/tasks/knowledge_gap_*.yaml`` repeat `QUESTION`, `REQUEST` and `READING` as jinja;
+The lm-eval tasks in ``benchmarks/tasks/knowledge_gap_*/*.yaml`` repeat `QUESTION`, `REQUEST` and `READING` as jinja;
 a test compares them with this module. Words are separated by single spaces, so that every tokenizer of the world can
 hold each of them as one token.
 """

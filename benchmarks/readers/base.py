@@ -93,7 +93,7 @@ def choice(
 
 
 def free(identity: object, subset: str, question: str, answer: str, solution: str) -> Read:
-    """A question that is answered in free text; `solution` is the worked answer, of which only training sets make use."""
+    """A question that is answered in free text; `solution` is the worked answer, which training sets alone use."""
     if not question.strip():
         return left_out("the question is empty")
     if not answer.strip():

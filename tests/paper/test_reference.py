@@ -47,7 +47,7 @@ def test_a_formula_over_nothing_is_refused(reference, formula):
 
 
 def test_a_cell_is_found_by_our_names(reference):
-    assert reference.cell(*PAIR, "c2c", "openbookqa") == reference.evaluate(f"{QWEN}/c2c/openbookqa/accuracy")
+    assert reference.cell(*PAIR, "c2c", "openbookqa_letter") == reference.evaluate(f"{QWEN}/c2c/openbookqa/accuracy")
 
 
 def table(name: str) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def test_each_pair_of_the_papers_scale_stands_beside_the_papers_value(reference,
 
 
 def test_a_control_has_no_value_in_the_paper(reference):
-    assert reference.cell(*PAIR, "adapter", "openbookqa") is None
+    assert reference.cell(*PAIR, "adapter", "openbookqa_letter") is None
     assert reference.mean_of("Table 4", "adapter") is None
 
 

@@ -57,8 +57,12 @@ REFUSED = {
     "run twice": (lambda c: c["runs"].append(c["runs"][0]), r"listed once in runs; received 'gap_a/c2c/span/seed0'"),
     "control without its c2c": (put("runs.1.seeds", [7]), r"adapter control .*gap_a/adapter/span/seed7.*same seeds"),
     "unknown benchmark": (put("benchmarks", ["knowledge_gap_fre"]), r"Did you mean 'knowledge_gap_free'\?"),
+    "benchmark without its scoring": (put("benchmarks", ["openbookqa"]), r"Did you mean 'openbookqa_\w+'\?"),
+    "unknown protocol": (put("protocol", "papers"), r"config\.protocol is a known name; .*Did you mean 'paper'\?"),
+    "sample of one": (put("sample", 1), r"config\.sample is at least 2; received 1"),
+    "hardly any context": (put("context_limit", 10), r"config\.context_limit is at least 100"),
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 is a known name"),
-    "latency elsewhere": (put("latency.benchmark", "openbookqa"), r"latency\.benchmark is known"),
+    "latency elsewhere": (put("latency.benchmark", "openbookqa_text"), r"latency\.benchmark is known"),
     "late checkpoint": (put("training.checkpoint_every", 251), r"checkpoint_every is at most training\.steps \(250\)"),
     "wide micro batch": (put("training.micro_batch_size", 65), r"at most training\.batch_size \(64\)"),
     "no world": (drop("world"), r"needs the config key 'world'; received 'gap_receiver_a'"),
@@ -90,8 +94,7 @@ def test_an_impossible_config_is_refused_with_rule_value_and_remedy(case: str, c
 def root(tmp_path: Path) -> Path:
     """A copy of what the checks read, to be broken."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    for folder in ("tasks", "training"):
-        shutil.copytree(ROOT / "benchmarks" / folder, tmp_path / "benchmarks" / folder)
+    shutil.copytree(ROOT / "benchmarks" / "tasks", tmp_path / "benchmarks" / "tasks")
     return tmp_path
 
 
@@ -109,7 +112,9 @@ TABLES_REFUSED = {
     "unknown method": ("recipes", "c2c_zeroed", "c2c_zero", r"recipes\.tsv, line 2\.methods has the form"),
     "size that is no number": ("models", "\t0.5\t", "\thalf\t", r"parameters_m is of type number; received 'half'"),
     "id twice": ("models", "gap_receiver_b\t", "gap_receiver_a\t", r"An id stands once in models\.tsv"),
-    "missing cell": ("benchmarks", "\thub\t", "\t", r"benchmarks\.tsv, line 4 has 7 cells; received 6"),
+    "missing cell": ("benchmarks", "\thub\t", "\t", r"benchmarks\.tsv, line 4 has 9 cells; received 8"),
+    "unknown scoring": ("benchmarks", "letter logits text", "letter logit text", r"line 4\.scorings has the form"),
+    "unknown way to ask": ("training_sets", "\tletter\t", "\tleter\t", r"line 4\.asked_as has the form"),
 }
 
 
@@ -128,8 +133,8 @@ def test_a_missing_table_is_refused(root: Path, config_of: Merged) -> None:
 
 
 def test_a_benchmark_without_prompts_is_refused(root: Path, config_of: Merged) -> None:
-    (root / "benchmarks" / "tasks" / "openbookqa.yaml").unlink()
-    with pytest.raises(RefusedError, match=r"'openbookqa' has its prompts in a file; received .*openbookqa\.yaml"):
+    (root / "benchmarks" / "tasks" / "openbookqa" / "openbookqa_text.yaml").unlink()
+    with pytest.raises(RefusedError, match=r"'openbookqa_text' has its prompts in a file; received .*_text\.yaml"):
         load_settings(config_of("trial"), root)
 
 
@@ -140,9 +145,88 @@ def test_a_hub_row_without_revision_is_refused(root: Path, config_of: Merged) ->
 
 
 def test_a_training_set_must_be_larger_than_its_validation_part(root: Path, config_of: Merged) -> None:
-    edit(root / "config" / "training_sets.tsv", "\t\t64\t", "\t64\t64\t")
-    with pytest.raises(RefusedError, match=r"keeps examples beside its 64 for validation; received 64"):
+    edit(root / "config" / "training_sets.tsv", "\t\t256\t", "\t256\t256\t")
+    with pytest.raises(RefusedError, match=r"keeps examples beside its 256 for validation; received 256"):
         load_settings(config_of("trial"), root)
+
+
+def test_a_task_file_of_another_scoring_is_refused(root: Path, config_of: Merged) -> None:
+    edit(root / "benchmarks" / "tasks" / "openbookqa" / "openbookqa_text.yaml", "choice_text", "choice_letter")
+    with pytest.raises(RefusedError, match=r"metadata\.scoring of .* is that of the task; received 'letter'"):
+        load_settings(config_of("trial"), root)
+
+
+def test_a_hub_row_without_reader_is_refused(root: Path, config_of: Merged) -> None:
+    edit(root / "config" / "benchmarks.tsv", "test\tmain\topenbookqa\t", "test\tmain\t\t")
+    with pytest.raises(RefusedError, match=r"with source hub fills 'reader'; received 'openbookqa: empty'"):
+        load_settings(config_of("trial"), root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "arc_easy_train arc_challenge_train",
+            "arc_easy_trian arc_challenge_train",
+            r"Did you mean 'arc_easy_train'\?",
+        ),
+        ("arc_easy_train arc_challenge_train", "choice_mix_letter", r"A part of 'choice_mix' comes from the hub"),
+        ("choice_mix\tmix", "choice_mix\thub", r"with source mix names its parts, and no other does"),
+        ("text\t\t256", "text\t\t", r"source mix fills 'validation'; received 'choice_mix: empty'"),
+    ],
+)
+def test_an_impossible_mix_of_training_sets_is_refused(
+    root: Path, config_of: Merged, old: str, new: str, message: str
+) -> None:
+    edit(root / "config" / "training_sets.tsv", old, new)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config_of("trial"), root)
+
+
+def test_a_benchmark_of_several_scorings_is_one_task_each(config_of: Merged) -> None:
+    data = load_settings(config_of("trial"), ROOT).data
+    assert data.tasks_of("arc_easy") == ["arc_easy_letter", "arc_easy_logits", "arc_easy_text"]
+    assert data.tasks_of("gsm8k") == ["gsm8k"]
+    assert data.benchmark_of["arc_easy_text"] == "arc_easy"
+
+
+def test_a_task_brings_the_files_that_it_includes(config_of: Merged) -> None:
+    files = load_settings(config_of("trial"), ROOT).data.task_files("arc_easy_letter")
+    assert files[0] == "benchmarks/tasks/arc_easy/arc_easy_letter.yaml"
+    assert {f"benchmarks/tasks/shared/{name}.yaml" for name in ("choice_letter", "t2t", "questions")} <= set(files)
+
+
+def test_sample_and_protocol_reach_the_preparation(config_of: Merged) -> None:
+    data = load_settings({**config_of("trial"), "protocol": "paper"}, ROOT).data
+    assert data.preparation("ceval") == {
+        "reader": "ceval",
+        "dataset": "ceval/ceval-exam",
+        "subset": "*",
+        "split": "val",
+        "revision": "main",
+        "protocol": "paper",
+        "sample": 50,
+        "context_limit": 120000,
+    }
+    assert "sample" not in load_settings(config_of("paper"), ROOT).data.preparation("ceval")
+
+
+def test_the_questions_of_a_training_split_are_all_of_them(config_of: Merged) -> None:
+    data = load_settings(config_of("trial"), ROOT).data
+    assert data.training_questions("arc_easy")["split"] == "train"
+    assert data.training_questions("mmlu")["split"] == "auxiliary_train"
+    assert "sample" not in data.training_questions("arc_easy")
+    assert "ceval" not in data.with_training_questions
+
+
+def test_a_mix_names_the_source_of_each_part(config_of: Merged) -> None:
+    data = load_settings(config_of("trial"), ROOT).data
+    easy, challenge, book = data.sources("choice_mix").split()
+    assert easy == "reader=arc,dataset=allenai/ai2_arc,subset=ARC-Easy,split=train,revision=main"
+    assert "ARC-Challenge" in challenge and "allenai/openbookqa" in book
+    assert data.asking("choice_mix") == {"asked_as": "text", "validation": 256}
+    assert data.sources("openhermes").endswith(",limit=500000")
+    assert data.asking("openhermes") == {"validation": 5000}
 
 
 def test_empty_cells_are_none_and_numbers_are_numbers() -> None:
@@ -159,3 +243,4 @@ def test_runs_expand_to_one_fuser_a_seed(config_of: Merged) -> None:
 
 def test_flags_are_what_the_command_line_takes() -> None:
     assert flags({"learning_rate": 0.002, "steps": 4}) == "--learning-rate 0.002 --steps 4"
+    assert flags({"subset": "*_e"}) == "--subset '*_e'"

@@ -20,7 +20,7 @@ JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
 
 @cache
 def task(benchmark: str) -> dict[str, Any]:
-    return yaml.safe_load((TASKS / f"{benchmark}.yaml").read_text())
+    return yaml.safe_load((TASKS / benchmark / f"{benchmark}.yaml").read_text())
 
 
 compiled = cache(JINJA.from_string)
