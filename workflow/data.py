@@ -88,6 +88,17 @@ class Data:
         asked_as = self.training_sets[training_set]["asked_as"]
         return [] if asked_as is None else [str(path) for path in included(prompts_file(TASKS, asked_as))]
 
+    def gap(self, name: str) -> dict[str, Any]:
+        """Settings with which a gap benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
+        task = name.removeprefix("gap_").removesuffix("_unseen")
+        values = {"validation_values": "unseen"} if name.endswith("_unseen") else {}
+        return {"task": task, "seed": self.config["gap"]["seed"], **self.config["gap"][task], **values}
+
+    @staticmethod
+    def gap_prompts() -> list[str]:
+        """The files with the words in which the gap benchmarks ask."""
+        return [str(path) for path in included(prompts_file(TASKS, "text"))]
+
     @staticmethod
     def _dataset(row: Row) -> dict[str, Any]:
         columns = {"reader": "reader", "hub_id": "dataset"} | {c: c for c in ("subset", "split", "revision")}
@@ -134,7 +145,7 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
         check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
         if part != name and data.training_sets[part]["source"] != "hub":
             raise RefusedError(f"A part of {name!r} comes from the hub", part, "Name its own parts instead")
-    if row["source"] != "world":
+    if row["source"] not in ("world", "gap"):
         if row["validation"] is None:
             rule = f"A row of config/training_sets.tsv with source {row['source']} fills 'validation'"
             raise RefusedError(rule, f"{name}: empty", "Fill the cell")

@@ -75,7 +75,7 @@ class Settings:
         return Data(self.config, self.benchmarks, self.training_sets)
 
     def from_source(self, table: str, *sources: str) -> list[str]:
-        """Ids in a table whose ``source`` is one of `sources`: ``world``, ``hub`` or ``mix``."""
+        """Ids in a table whose ``source`` is one of `sources`: ``world``, ``hub``, ``mix`` or ``gap``."""
         return [name for name, row in getattr(self, table).items() if row["source"] in sources]
 
     @property
