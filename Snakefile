@@ -43,7 +43,6 @@ include: "workflow/rules/generate.smk"
 include: "workflow/rules/score.smk"
 
 
-
 if config["latency"]:
 
     include: "workflow/rules/latency.smk"
