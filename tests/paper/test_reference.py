@@ -59,9 +59,14 @@ def test_each_model_from_the_hub_has_a_title_by_the_id_that_records_carry():
     assert len(ids) and all(names.title("models", hub_id) != hub_id for hub_id in ids)
 
 
-@pytest.mark.parametrize("benchmark", yaml.safe_load((CONFIG / "config.yaml").read_text())["benchmarks"])
+IN_TABLE_4 = ("mmlu_redux_letter", "openbookqa_letter", "arc_challenge_letter", "ceval_letter")
+
+
+@pytest.mark.parametrize("benchmark", IN_TABLE_4)
 def test_each_pair_of_the_papers_scale_stands_beside_the_papers_value(reference, benchmark):
-    runs = yaml.safe_load((CONFIG / "config.yaml").read_text())["runs"]
+    config = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    assert benchmark in config["benchmarks"]
+    runs = config["runs"]
     pairs, models = table("pairs").loc[[run["pair"] for run in runs]], table("models")["hub_id"]
     for pair in pairs.itertuples():
         assert reference.cell(models[pair.receiver], models[pair.sharer], "c2c", benchmark) is not None, pair.Index
