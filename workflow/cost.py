@@ -126,10 +126,11 @@ def job_counts(settings: Settings) -> dict[str, int]:
     counts = {
         "pretrain_model": sum(not _fetched(settings, name) for name in settings.used_models),
         "tokenise_training_set": 2 * len({settings.tokenised(run.pair, run.recipe, run.alignment) for run in runs}),
+        "answer_router_questions": sum("routing_trained" in settings.baselines(pair) for pair in pairs),
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
-        "measure_latency": len(pairs),
+        "measure_latency": len(settings.timed_pairs),
     }
     return {rule: count for rule, count in counts.items() if count}
 

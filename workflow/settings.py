@@ -86,19 +86,40 @@ class Settings:
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """Settings of the fuser and its training."""
+        """Settings of the fuser and its training, where a run has none of its own."""
         return {**self.config["fuser"], **_without(self.config["training"], "retries")}
+
+    def training_of(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
+        """Settings of one fuser and its training: the scale's, with those of its entry in ``runs`` over them."""
+        key = (pair, recipe, alignment)
+        entries = [each for each in self.config["runs"] if (each["pair"], each["recipe"], each["alignment"]) == key]
+        return {**self.training, **(entries[0].get("training", {}) if entries else {})}
+
+    def tasks(self, pair: str) -> list[str]:
+        """What a pair is asked: the config's tasks of its benchmarks, or all of them if it names none."""
+        listed = (self.pairs[pair]["benchmarks"] or "").split()
+        return [task for task in self.config["benchmarks"] if not listed or self.data.benchmark_of[task] in listed]
+
+    def baselines(self, pair: str) -> list[str]:
+        """Methods without a fuser; a pair that is asked nothing with training questions has no trained router."""
+        methods = self.config["baselines"]
+        return [name for name in methods if name != "routing_trained" or self.router_tasks(pair)]
+
+    @property
+    def timed_pairs(self) -> list[str]:
+        """Pairs that are asked the benchmark of the latency run."""
+        latency = self.config["latency"]
+        return [pair for pair in self.used_pairs if latency and latency["benchmark"] in self.tasks(pair)]
 
     @property
     def generation(self) -> Mapping[str, Any]:
         """Settings of generation."""
         return self.config["generation"]
 
-    @property
-    def router_tasks(self) -> list[str]:
-        """Tasks of this scale from whose training questions a router learns; it routes the others too."""
+    def router_tasks(self, pair: str) -> list[str]:
+        """Tasks of a pair from whose training questions its router learns; it routes the others too."""
         known = self.data.with_training_questions
-        return [task for task in self.config["benchmarks"] if self.data.benchmark_of[task] in known]
+        return [task for task in self.tasks(pair) if self.data.benchmark_of[task] in known]
 
     def pretraining(self, model: str) -> Mapping[str, Any]:
         """Settings with which a model of the knowledge-gap world is made."""
@@ -204,17 +225,27 @@ def _check_pairs(settings: Settings) -> None:
 def _check_benchmarks(settings: Settings, root: Path) -> None:
     for task in check_benchmarks(settings.data, root):
         _check_source(settings, "benchmarks", settings.data.benchmark_of[task], "split", "reader")
+    for pair in settings.used_pairs:
+        for name in (settings.pairs[pair]["benchmarks"] or "").split():
+            check_known(f"A benchmark of pair {pair!r}", name, settings.benchmarks, "Correct config/pairs.tsv")
+        if not settings.tasks(pair):
+            rule = f"Pair {pair!r} is asked at least one of the config's benchmarks"
+            raise RefusedError(rule, settings.pairs[pair]["benchmarks"], "Add a task of theirs to benchmarks")
 
 
 def _check_training(settings: Settings, root: Path) -> None:
-    training = settings.config["training"]
-    for key in ("checkpoint_every", "evaluate_every"):
-        if training[key] > training["steps"]:
-            rule = f"training.{key} is at most training.steps ({training['steps']})"
-            raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
-    if training["micro_batch_size"] > training["batch_size"]:
-        rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
-        raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+    for run in settings.runs:
+        training = settings.training_of(run.pair, run.recipe, run.alignment)
+        for key in ("checkpoint_every", "evaluate_every"):
+            if training[key] > training["steps"]:
+                rule = f"training.{key} is at most training.steps ({training['steps']})"
+                raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
+        if training["micro_batch_size"] > training["batch_size"]:
+            rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
+            raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+        if run.recipe == "adapter" and training != settings.training_of(run.pair, "c2c", run.alignment):
+            rule = "An adapter is trained as the c2c that it is the control of"
+            raise RefusedError(rule, run.path, "Give both entries of runs the same training")
     fuser = settings.config["fuser"]
     if fuser["final_temperature"] > fuser["initial_temperature"]:
         rule = f"fuser.final_temperature is at most fuser.initial_temperature ({fuser['initial_temperature']})"
@@ -238,14 +269,15 @@ def _check_latency(settings: Settings) -> None:
         return
     measured = settings.config["benchmarks"]
     check_known("latency.benchmark", latency["benchmark"], measured, f"Choose one of benchmarks: {', '.join(measured)}")
-    for pair in settings.used_pairs:
+    for pair in settings.timed_pairs:
         if "c2c" in latency["methods"] and not any((r.pair, r.recipe) == (pair, "c2c") for r in settings.runs):
             rule = "Latency of c2c is measured with a fuser of recipe c2c of each pair"
             raise RefusedError(rule, pair, "Add a c2c run of this pair, or drop c2c from latency.methods")
 
 
 def _check_router(settings: Settings) -> None:
-    if "routing_trained" in settings.config["baselines"] and not settings.router_tasks:
+    learned = [task for pair in settings.used_pairs for task in settings.router_tasks(pair)]
+    if "routing_trained" in settings.config["baselines"] and not learned:
         rule = "routing_trained learns from a benchmark whose data set has a training split"
         known = ", ".join(settings.data.with_training_questions)
         raise RefusedError(rule, settings.config["benchmarks"], f"Add one of {known}, or drop routing_trained")

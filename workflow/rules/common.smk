@@ -40,24 +40,24 @@ def questions_of(task):
 
 
 def benchmark_files(wildcards):
-    """The prepared questions of every task of this scale, in the config's order."""
-    return [questions_of(task) for task in config["benchmarks"]]
+    """The prepared questions of every task of a pair, in the config's order."""
+    return [questions_of(task) for task in settings.tasks(wildcards.pair)]
 
 
 def prepared_benchmarks(wildcards):
     """The prepared questions of this scale, each file once."""
-    return list(dict.fromkeys(benchmark_files(wildcards)))
+    return list(dict.fromkeys(questions_of(task) for task in config["benchmarks"]))
 
 
 def task_files(wildcards):
-    """The prompts of every task of this scale, with the files that they include, each once."""
-    files = [path for task in config["benchmarks"] for path in settings.data.task_files(task)]
+    """The prompts of every task of a pair, with the files that they include, each once."""
+    files = [path for task in settings.tasks(wildcards.pair) for path in settings.data.task_files(task)]
     return list(dict.fromkeys(files))
 
 
 def benchmark_flags(wildcards, input):
     """The prepared questions as the command line takes them: ID=FILE."""
-    named = zip(config["benchmarks"], input.questions, strict=True)
+    named = zip(settings.tasks(wildcards.pair), input.questions, strict=True)
     return " ".join(f"{task}={path}" for task, path in named)
 
 
@@ -112,7 +112,7 @@ def prompts_of(wildcards):
 
 def router_files(wildcards):
     """The trained router of a pair, where routing_trained is among the baselines."""
-    if "routing_trained" not in config["baselines"]:
+    if "routing_trained" not in settings.baselines(wildcards.pair):
         return []
     return [f"<results>/routers/{wildcards.pair}/{name}" for name in ("router.safetensors", "router.json")]
 
@@ -124,12 +124,14 @@ def router_flag(wildcards, input):
 
 def router_questions(wildcards):
     """Training questions that a router learns from, a file a task; those of one benchmark are the same."""
-    return [f"<results>/data/training_questions/{settings.data.benchmark_of[task]}.jsonl" for task in settings.router_tasks]
+    benchmarks = [settings.data.benchmark_of[task] for task in settings.router_tasks(wildcards.pair)]
+    return collect("<results>/data/training_questions/{benchmark}.jsonl", benchmark=benchmarks)
 
 
 def router_benchmark_flags(wildcards, input):
     """Those questions as the command line takes them: ID=FILE."""
-    return " ".join(f"{task}={path}" for task, path in zip(settings.router_tasks, input.questions, strict=True))
+    named = zip(settings.router_tasks(wildcards.pair), input.questions, strict=True)
+    return " ".join(f"{task}={path}" for task, path in named)
 
 
 def answering_memory(wildcards):

@@ -25,7 +25,7 @@ rule generate_baselines:
         tasks=1,
     params:
         scale=config["scale"],
-        methods=" ".join(config["baselines"]),
+        methods=lambda wildcards: " ".join(settings.baselines(wildcards.pair)),
         benchmarks=benchmark_flags,
         prompts=prompts_of,
         router=router_flag,

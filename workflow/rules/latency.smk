@@ -41,7 +41,7 @@ rule measure_latency:
 
 rule summarise_latency:
     input:
-        records=collect("<results>/latency/{pair}.parquet", pair=settings.used_pairs),
+        records=collect("<results>/latency/{pair}.parquet", pair=settings.timed_pairs),
     output:
         latency=report(
             "<results>/latency.csv",

@@ -32,7 +32,7 @@ rule judge_claims:
         claims="paper/claims.yaml",
         reference="paper/reference_values.csv",
         records=all_records,
-        latency=collect("<results>/latency/{pair}.parquet", pair=settings.used_pairs if config["latency"] else []),
+        latency=collect("<results>/latency/{pair}.parquet", pair=settings.timed_pairs),
     output:
         claims=report(
             "<results>/claims.json",

@@ -64,7 +64,7 @@ rule train_fuser:
         checkpoints=f"checkpoints/{config['scale']}",
         recipe=lambda wildcards: flags({k: recipe_of(wildcards)[k] for k in ("recipe", "variant", "sharer_cache")}),
         prompts=lambda wildcards: settings.prompts(wildcards.pair),
-        settings=flags(settings.training),
+        settings=lambda wildcards: flags(settings.training_of(wildcards.pair, wildcards.recipe, wildcards.alignment)),
     message:
         "Training the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}; progress: tail -f {log}"
