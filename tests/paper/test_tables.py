@@ -39,6 +39,20 @@ def test_a_recipe_other_than_c2c_names_the_arm(recipe, method, arm):
     assert arm_name(recipe, method) == arm
 
 
+def test_identical_stands_in_the_block_of_its_pair_though_its_sharer_is_the_receiver(times):
+    frame = make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 0), Run("gap_a", "project", "span", 0)])
+    own = frame["recipe"] == "project"
+    frame.loc[own, "recipe"] = "identical"
+    frame.loc[own, "sharer"] = frame.loc[own, "receiver"]
+    for records in (frame, frame.iloc[::-1].reset_index(drop=True)):
+        found = Answers(records)
+        assert found.pairs == [("gap_a", "gap_receiver_a", "gap_sharer")]
+        table = main.build(found, times)
+        cell = row(table, **CELL, arm="identical")
+        assert cell.n == 40 and cell.sharer == "gap_sharer" and not cell.reason
+        assert set(table["arm"]) >= {"identical_deranged", "identical_zeroed"}
+
+
 def test_accuracy_is_the_mean_over_seeds(answers, times):
     found = row(main.build(answers, times), **CELL, arm="c2c")
     marked = answers.marked.query("arm == 'c2c' and alignment == 'span' and pair == 'gap_a'")
