@@ -69,6 +69,13 @@ def test_a_bad_config_stops_before_any_planning_with_one_refusal_and_no_tracebac
     assert "Building DAG" not in done.stdout
 
 
+def test_a_mirror_that_is_not_there_stops_a_dry_run(run_snakemake: Runner) -> None:
+    done = run_snakemake(*SCALES["trial"], "--dry-run", "--nolock", C2C_HUB_MIRROR="/nonexistent")
+    assert done.returncode != 0
+    assert "Each folder of C2C_HUB_MIRROR exists; received '/nonexistent'" in done.stdout
+    assert "Building DAG" not in done.stdout
+
+
 def rules() -> dict[str, str]:
     """Text of each rule that runs a command, by name."""
     text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
@@ -77,9 +84,9 @@ def rules() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", rules())
-def test_every_rule_has_a_log_a_message_and_one_command(name: str) -> None:
+def test_every_rule_has_a_log_a_benchmark_a_message_and_one_command(name: str) -> None:
     body = rules()[name]
-    for directive in ("log:", "message:", "conda:", "output:"):
+    for directive in ("log:", "benchmark:", "message:", "conda:", "output:"):
         assert directive in body, f"{name} lacks {directive}"
     command = body.split("shell:")[1]
     assert len(re.findall(r"\bc2c \w|\bpython -m ", command)) == 1

@@ -9,6 +9,8 @@ rule prepare_benchmark:
         provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
     log:
         "<results>/logs/prepare_benchmark/{benchmark}.log",
+    benchmark:
+        "<results>/benchmarks/prepare_benchmark/{benchmark}.tsv"
     wildcard_constraints:
         benchmark=one_of(settings.from_source("benchmarks", "hub")),
     localrule: True
@@ -33,6 +35,8 @@ rule prepare_training_set:
         validation_provenance="<results>/data/training/{training_set}/validation.jsonl.provenance.json",
     log:
         "<results>/logs/prepare_training_set/{training_set}.log",
+    benchmark:
+        "<results>/benchmarks/prepare_training_set/{training_set}.tsv"
     wildcard_constraints:
         training_set=one_of(settings.from_source("training_sets", "hub")),
     localrule: True

@@ -26,6 +26,8 @@ rule build_paper:
         provenance="<results>/paper/paper.pdf.provenance.json",
     log:
         "<results>/logs/build_paper.log",
+    benchmark:
+        "<results>/benchmarks/build_paper.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -59,6 +61,8 @@ rule write_report:
         report="<results>/report.html",
     log:
         "<results>/logs/write_report.log",
+    benchmark:
+        "<results>/benchmarks/write_report.tsv"
     localrule: True
     conda:
         "../../environment.yml"
