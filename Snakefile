@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
+from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
 from workflow.settings import flags, load_settings
 
@@ -18,6 +19,8 @@ configfile: "config/config.yaml"
 
 try:
     settings = load_settings(config)
+    if workflow.is_main_process:
+        check_mirrors()
 except RefusedError as refusal:
     raise WorkflowError(f"The config is refused before any job starts.\n{refusal}") from None
 

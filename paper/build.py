@@ -19,6 +19,7 @@ import yaml
 from c2c.errors import RefusedError
 from paper import claims, names
 from paper.fusers import FuserRun
+from paper.needed import NEEDED, OPTIONAL
 from paper.output import stamped
 from paper.reference import Reference
 
@@ -32,12 +33,6 @@ SOURCES = (
     "deviations.md",
     "names.yaml",
 )
-NEEDED = (
-    *("claims.json", "claims_time.json"),
-    *(f"tables/{name}.csv" for name in ("main", "gains", "latency")),
-    *(f"figures/{name}.pdf" for name in ("accuracy", "accuracy_latency", "training")),
-)
-OPTIONAL = ("tables/ablation.csv", "tables/alignment.csv", "figures/gates.pdf")
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 

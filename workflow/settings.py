@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from c2c.errors import RefusedError
+from workflow.checks import check_artefacts, check_world
 from workflow.validation import Row, Table, check_config, check_known, read_table
 
 TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets")
@@ -121,6 +122,8 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
         RefusedError: At the first rule that does not hold.
     """
     check_config(config)
+    check_world(config)
+    check_artefacts(config)
     settings = Settings(config, *(read_table(root / "config" / f"{name}.tsv") for name in TABLES))
     for run in config["runs"]:
         check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
