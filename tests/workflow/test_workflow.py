@@ -137,3 +137,30 @@ def test_the_lock_pins_every_dependency_and_every_pin_fits_its_range() -> None:
     for requirement in map(Requirement, ranges):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
     assert pins["torch"] == "2.13.0"
+
+
+def test_the_lock_pins_what_the_dependencies_depend_on_in_their_turn() -> None:
+    import importlib.metadata
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lock = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lock)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    waiting = [Requirement(each) for each in (*project["dependencies"], *extras)]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{name} is not pinned"
+        assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement}, but {pins[name]} is pinned"
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            needed = map(Requirement, importlib.metadata.requires(name) or [])
+            waiting += [each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})]
+    assert len({name for name, _ in seen}) > len(project["dependencies"]) + len(extras)
