@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
+from c2c.provenance import CONFIG_HASH, settings_hash
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
 from workflow.settings import flags, load_settings
@@ -26,6 +27,7 @@ except RefusedError as refusal:
 
 # Every job parses this file on the machine it runs on, so these hold in all of them.
 os.environ.update(HF_HUB_OFFLINE="1", PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
+os.environ[CONFIG_HASH] = settings_hash(config)
 os.environ.setdefault("HF_HOME", os.path.abspath("resources/hf"))
 
 

@@ -7,7 +7,10 @@ copied as they are. ``python -m paper.verify`` recomputes the latter from the fo
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +20,8 @@ import pyarrow.parquet as pq
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table
 from c2c.evaluation.scoring import ANSWER_KEY
-from paper.output import stamped
+from c2c.provenance import SUFFIX, stamp
+from paper import names
 from paper.recompute import RECORDS, TIMES
 from paper.summarise_latency import MEASUREMENT
 
@@ -39,9 +43,9 @@ def collect(results: Path, output: Path) -> None:
         )
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    with stamped([output / RECORDS], answers):
+    with _stamp(output / RECORDS, answers):
         _write(read_records(answers), RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
-    with stamped([output / TIMES], times):
+    with _stamp(output / TIMES, times):
         _write(read_records(times, LATENCY_SCHEMA), LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
     for path in copied:
         target = output / path.relative_to(results)
@@ -58,6 +62,20 @@ def main() -> None:
     collect(arguments.results, arguments.output)
     size = sum(path.stat().st_size for path in arguments.output.rglob("*") if path.is_file())
     print(f"{arguments.output}: {size / 1024:.0f} KiB")
+
+
+@contextmanager
+def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
+    """`stamp` whose code is that of the runs that made the sources."""
+    stamps = [path for source in sources if (path := source.with_name(source.name + SUFFIX)).is_file()]
+    told = [json.loads(path.read_text(encoding="utf-8")) for path in stamps]
+    with stamp(target, inputs=[*sources, names.PATH]) as notes:
+        yield
+        if told:
+            codes = {json.dumps(each["code"], sort_keys=True) for each in told}
+            notes["code"] = [json.loads(code) for code in sorted(codes)]
+            notes["config_sha256"] = sorted({str(each["config_sha256"]) for each in told if each.get("config_sha256")})
+            notes["hardware"] = told[0]["hardware"]
 
 
 def _write(frame: pd.DataFrame, schema: pa.Schema, key: list[str], path: Path) -> None:

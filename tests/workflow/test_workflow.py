@@ -156,7 +156,7 @@ def test_the_lock_pins_what_the_dependencies_depend_on_in_their_turn() -> None:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{name} is not pinned"
-        assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement}, but {pins[name]} is pinned"
+        assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement}, not {pins[name]}"
         for extra in ("", *requirement.extras):
             if (name, extra) in seen:
                 continue
