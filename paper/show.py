@@ -135,7 +135,7 @@ def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:
     if not committed:
         files = f"--records $(find {answers} -name '*.parquet') --latency-records {times}/*.parquet"
     yield f"  records    {times if timed else answers}"
-    yield f"  recompute  python -m paper.claims {files} --output /tmp/claims.json --output-time /tmp/claims_time.json"
+    yield f"  recompute  python -m paper.claims {files} --output fresh/claims.json --output-time fresh/claims_time.json"
     yield f"  replicate  {_snakemake(folder.name)} results/{folder.name}/{file}"
 
 
