@@ -7,6 +7,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
+from c2c.provenance import CONFIG_HASH, settings_hash
+from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
@@ -18,11 +20,14 @@ configfile: "config/config.yaml"
 
 try:
     settings = load_settings(config)
+    if workflow.is_main_process:
+        check_mirrors()
 except RefusedError as refusal:
     raise WorkflowError(f"The config is refused before any job starts.\n{refusal}") from None
 
 # Every job parses this file on the machine it runs on, so these hold in all of them.
 os.environ.update(HF_HUB_OFFLINE="1", PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
+os.environ[CONFIG_HASH] = settings_hash(config)
 os.environ.setdefault("HF_HOME", os.path.abspath("resources/hf"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_train_router,
         _add_score,
         _add_latency,
+        _add_claims,
     )
     for build in builders:
         build(commands)
@@ -89,6 +91,7 @@ def _tokenise(options: argparse.Namespace) -> None:
     models = [path for path in map(Path, (run.receiver, run.sharer)) if path.exists()]
     with stamp(run.output, inputs=[*models, run.data], settings=run.settings()) as notes:
         notes["tokenised"] = tokenise_file(run)
+        notes["models"] = _revisions(run)
 
 
 def _add_train(commands: Any) -> None:
@@ -126,6 +129,14 @@ def _train(options: argparse.Namespace) -> None:
     run = TrainingRun(**given, config=config)
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
         notes["training"] = train(run)
+        notes["models"] = _revisions(run)
+
+
+def _revisions(run: Any) -> dict[str, Any]:
+    """Id and revision of the models of a run, as provenance states them."""
+    from c2c.hub import identify
+
+    return {role: identify(getattr(run, role))._asdict() for role in ("receiver", "sharer")}
 
 
 def _add_chat(commands: Any) -> None:
@@ -232,6 +243,7 @@ def _generate(options: argparse.Namespace) -> None:
     inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
         records = generate(run, notes)
+        notes["models"] = _revisions(run)
         notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
 
 
@@ -292,6 +304,24 @@ def _latency(options: argparse.Namespace) -> None:
     run, settings = _asked(LatencyRun, options)
     with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings) as notes:
         measure_pair(run, notes)
+        notes["models"] = _revisions(run)
+
+
+def _add_claims(commands: Any) -> None:
+    parser = commands.add_parser("claims", help="the paper's claims and tables: its values, ours, verdicts, commands")
+    parser.add_argument("action", choices=["list", "show"], help="all claims, or one claim or table")
+    parser.add_argument("item", nargs="?", default="", help="id of a claim, or a table or figure: table4")
+    parser.set_defaults(command=_claims)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    """Claims belong to the replication, which the library knows nothing of; it is a program of the repository."""
+    if not Path("paper/show.py").is_file():
+        remedy = "Clone the repository, and run this in its root"
+        raise RefusedError("Claims are shown in the repository of the replication", str(Path.cwd()), remedy)
+    asked = [options.action, *filter(None, [options.item])]
+    if code := subprocess.run([sys.executable, "-m", "paper.show", *asked], check=False).returncode:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ PACKAGES = (
     "pyarrow",
 )
 SUFFIX = ".provenance.json"
+CONFIG_HASH = "C2C_CONFIG_SHA256"
+"""Environment variable in which the workflow tells its jobs the hash of the whole config that they belong to."""
 
 
 def file_hash(path: Path) -> str:
@@ -75,7 +77,8 @@ def stamp(
         "artefact": Path(artefact).name,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "settings": dict(settings or {}),
-        "settings_sha256": settings_hash(settings or {}),
+        "settings_sha256": settings_hash(settings) if settings else None,
+        "config_sha256": os.environ.get(CONFIG_HASH),
         "inputs": hashes,
         "code": _code(),
         "packages": _packages(),
@@ -120,8 +123,23 @@ def _packages() -> dict[str, str]:
 
 
 def _hardware() -> dict[str, Any]:
-    described: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count()}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    described: dict[str, Any] = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+    }
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        described["gpu"] = torch.cuda.get_device_name(0)
+        described["gpus"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return described
+
+
+def _cpu() -> str | None:
+    """Name of the processor's model, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or None)

@@ -19,6 +19,7 @@ import yaml
 from c2c.errors import RefusedError
 from paper import claims, names
 from paper.fusers import FuserRun
+from paper.needed import NEEDED, OPTIONAL
 from paper.output import stamped
 from paper.reference import Reference
 
@@ -31,15 +32,6 @@ SOURCES = (
     "text/claims.typ",
     "deviations.md",
     "names.yaml",
-)
-NEEDED = (
-    *("claims.json", "claims_time.json"),
-    *(f"tables/{name}.csv" for name in ("main", "gains")),
-    *(f"figures/{name}.pdf" for name in ("gains", "accuracy", "training")),
-)
-OPTIONAL = (
-    *(f"tables/{name}.csv" for name in ("latency", "ablation", "alignment")),
-    *(f"figures/{name}.pdf" for name in ("accuracy_latency", "gates")),
 )
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 

@@ -8,8 +8,11 @@ With ``--partial`` a scale is collected stage by stage, as its pairs and seeds e
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -20,8 +23,8 @@ from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table
 from c2c.evaluation.scoring import ANSWER_KEY
-from c2c.provenance import write_atomically
-from paper.output import stamped
+from c2c.provenance import SUFFIX, stamp, write_atomically
+from paper import names
 from paper.recompute import PROTOCOL, RECORDS, TIMES, recompute
 from paper.summarise_latency import MEASUREMENT
 
@@ -91,15 +94,29 @@ def _finished(results: Path, answers: list[Path], times: list[Path]) -> tuple[li
 def _fill(output: Path, answers: list[Path], times: list[Path], copied: list[Path], source: Path) -> None:
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    with stamped([output / RECORDS], answers):
+    with _stamp(output / RECORDS, answers):
         _write(read_records(answers), RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
     if times:
-        with stamped([output / TIMES], times):
+        with _stamp(output / TIMES, times):
             _write(read_records(times, LATENCY_SCHEMA), LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
     for path in copied:
         target = output / path.relative_to(source)
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, target)
+
+
+@contextmanager
+def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
+    """`stamp` whose code is that of the runs that made the sources."""
+    stamps = [path for source in sources if (path := source.with_name(source.name + SUFFIX)).is_file()]
+    told = [json.loads(path.read_text(encoding="utf-8")) for path in stamps]
+    with stamp(target, inputs=[*sources, names.PATH]) as notes:
+        yield
+        if told:
+            codes = {json.dumps(each["code"], sort_keys=True) for each in told}
+            notes["code"] = [json.loads(code) for code in sorted(codes)]
+            notes["config_sha256"] = sorted({str(each["config_sha256"]) for each in told if each.get("config_sha256")})
+            notes["hardware"] = told[0]["hardware"]
 
 
 def _write(frame: pd.DataFrame, schema: pa.Schema, key: list[str], path: Path) -> None:

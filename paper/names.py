@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 PATH = Path(__file__).with_name("names.yaml")
+PRINTED_SCORING = "letter"
 
 
 @cache
@@ -38,8 +39,9 @@ def _task(kind: str, name: str) -> tuple[str, str]:
 
 
 def paper_name(kind: str, name: str) -> str | None:
-    """What the paper calls `name`, or None."""
-    found = _names()[kind].get(name, {}).get("paper")
+    """What the paper calls `name`, or None; of a benchmark's scorings the paper's is that of the generated letter."""
+    base, scoring = _task(kind, name)
+    found = _names()[kind].get(base if scoring == PRINTED_SCORING else name, {}).get("paper")
     return None if found is None else str(found)
 
 

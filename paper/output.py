@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gai
 TEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {NOTHING: "--", MINUS: "$-$", "<": "$<$", ">": "$>$"}
 """How signs are written in LaTeX."""
 SUFFIXES = (".csv", ".tex", ".md")
+KEPT = 4
+"""Decimals of every number in a .csv."""
 
 
 @contextmanager
@@ -47,7 +50,7 @@ def write_table(frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: S
     Returns:
         `frame`.
     """
-    text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    text = frame.to_csv(index=False, float_format=f"%.{KEPT}f", lineterminator="\n")
     write_atomically(beside(stem, ".csv"), text)
     write_atomically(beside(stem, ".md"), _markdown(printed, notes))
     write_atomically(beside(stem, ".tex"), _tex(printed, notes))
@@ -112,6 +115,12 @@ def show(value: float, low: float, high: float, digits: int = 1, sign: bool = Fa
     return number if pd.isna(low) else f"{number} [{_signed(low, digits)}, {_signed(high, digits)}]"
 
 
+def fixed(value: float, digits: int) -> str:
+    """The number with so many decimals: what the .csv holds of it, halves away from zero, as the PDF rounds it too."""
+    rounded = Decimal(f"{value:.{KEPT}f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return str(rounded if rounded else abs(rounded))
+
+
 def count(value: float | int | None) -> str:
     """A whole number, or a dash."""
     return NOTHING if value is None or pd.isna(value) else f"{int(value)}"
@@ -141,9 +150,9 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
 
 
 def _signed(value: float, digits: int, plus: str = "") -> str:
-    """The number with a true minus sign, and none before a zero."""
-    text = f"{value:{plus}.{digits}f}"
-    return text.replace("-", "" if float(text) == 0 else MINUS)
+    """The number with a true minus sign, and no sign before a zero."""
+    text = fixed(value, digits)
+    return (plus if float(text) > 0 else "") + text.replace("-", MINUS)
 
 
 def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:

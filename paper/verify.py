@@ -25,7 +25,7 @@ from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.provenance import SUFFIX
 from paper import names
-from paper.output import NOTHING, show
+from paper.output import NOTHING, fixed, show
 from paper.recompute import PROTOCOL, RECORDS, TIMES, recompute
 from paper.reference import Reference
 
@@ -142,7 +142,7 @@ def main() -> int:
 
 
 def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}"
+    return NOTHING if value is None else fixed(value, 2)
 
 
 if __name__ == "__main__":

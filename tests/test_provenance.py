@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from c2c.provenance import file_hash, settings_hash, stamp, write_atomically
+from c2c.provenance import CONFIG_HASH, file_hash, settings_hash, stamp, write_atomically
 
 
 def test_a_stamp_names_command_settings_and_the_hashes_of_its_inputs(tmp_path) -> None:
@@ -23,7 +23,19 @@ def test_a_stamp_names_command_settings_and_the_hashes_of_its_inputs(tmp_path) -
     assert record["settings"] == {"seed": 1}
     assert record["settings_sha256"] == settings_hash({"seed": 1})
     assert record["rows"] == 3
+    assert record["hardware"]["memory_gb"] > 0 and record["hardware"]["cpus"] > 0 and "cpu" in record["hardware"]
     assert {"code", "packages", "hardware", "wall_time_s", "peak_memory_mb", "command"} <= record.keys()
+
+
+def test_a_stamp_without_settings_names_the_config_of_its_run(tmp_path, monkeypatch) -> None:
+    found = []
+    for value in (None, "abc"):
+        monkeypatch.setenv(CONFIG_HASH, value) if value else monkeypatch.delenv(CONFIG_HASH, raising=False)
+        with stamp(tmp_path / "out.txt"):
+            pass
+        found.append(json.loads((tmp_path / "out.txt.provenance.json").read_text()))
+    assert [record["config_sha256"] for record in found] == [None, "abc"]
+    assert found[0]["settings_sha256"] is None
 
 
 def test_the_hashes_are_those_of_the_inputs_as_they_were_before_the_work(tmp_path) -> None:

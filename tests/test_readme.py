@@ -39,3 +39,11 @@ def test_the_library_program_runs_as_printed(tiny_model) -> None:
         names["input_ids"], attention_mask=torch.ones(1, 11, dtype=torch.long), max_new_tokens=50, do_sample=False
     )
     assert torch.equal(names["output"], alone)
+    # A fresh Fuser is closed, so that no fusion at all would pass the line above.
+    torch.manual_seed(0)
+    for projector in names["projectors"]:
+        for half in ("key", "value"):
+            projector.gate_logit(half).data.fill_(1.0)
+            projector.get_submodule(f"{half}_proj_out").weight.data.mul_(8)
+    opened = names["rosetta"].generate(names["generate_kv_cache_index"](10, 1), names["input_ids"], max_new_tokens=50)
+    assert not torch.equal(opened, alone)

@@ -27,8 +27,10 @@ WRITTEN = {
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
+    "answer_router_questions": "routers/{job}/answers.parquet",
+    "train_router": "routers/{job}/router.*",
 }
-"""Where a rule's jobs write, below the results folder; rules that are not listed write next to nothing."""
+"""Rules that take time, and where their jobs write, below the results folder. Other rules are over in seconds."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def read_timings(path: Path = PATH) -> list[Timing]:
 
 
 def measure(results: Path) -> list[Timing]:
-    """Timings of a results folder, by rule.
+    """Timings of a results folder, by rule that takes time.
 
     Raises:
         RefusedError: No job was timed there.
@@ -79,10 +81,12 @@ def measure(results: Path) -> list[Timing]:
     found: dict[str, list[tuple[float, float, float]]] = {}
     for path in sorted((results / "benchmarks").rglob("*.tsv")):
         rule, *job = path.relative_to(results / "benchmarks").with_suffix("").parts
+        if rule not in WRITTEN:
+            continue
         with path.open(newline="", encoding="utf-8") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
         memory = 0.0 if row["max_rss"] == "NA" else float(row["max_rss"])
-        size = _size(results, WRITTEN.get(rule, ""), "/".join(job))
+        size = _size(results, WRITTEN[rule], "/".join(job))
         found.setdefault(rule, []).append((float(row["s"]) / 60, memory, size))
     if not found:
         raise RefusedError("A results folder has timed jobs", str(results), "Run the scale first")
@@ -157,7 +161,7 @@ def _fetched(settings: Settings, model: str) -> bool:
 
 
 def _size(results: Path, pattern: str, job: str) -> float:
-    files = results.glob(pattern.format(job=job)) if pattern else ()
+    files = results.glob(pattern.format(job=job))
     return sum(path.stat().st_size for path in files if path.is_file()) / 1e6
 
 

@@ -12,7 +12,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from c2c.errors import RefusedError, check_choice
+from benchmarks.knowledge_gap.sizes import check_heads
+from c2c.errors import check_choice
 
 ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
@@ -20,18 +21,6 @@ ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] =
 }
 
 POSITIONS = 512
-
-
-def check_heads(hidden: int, heads: int, key_value_heads: int) -> None:
-    """Check that the hidden width falls into heads of even width, and the heads into groups.
-
-    Raises:
-        RefusedError: Otherwise.
-    """
-    if hidden % (2 * heads):
-        raise RefusedError(f"hidden must be a multiple of {2 * heads} with {heads} heads", hidden, "Change hidden")
-    if heads % key_value_heads:
-        raise RefusedError(f"key_value_heads must divide the {heads} heads", key_value_heads, "Change key_value_heads")
 
 
 def build(

@@ -26,20 +26,21 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from benchmarks.knowledge_gap import corpus, models, vocabulary
 from benchmarks.knowledge_gap.corpus import Corpus
+from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
 from c2c.errors import RefusedError, check_choice
 from c2c.provenance import file_hash, stamp, write_atomically
 
-EMBEDDING_RATE = 8
-"""Embeddings learn so many times faster than the rest: most are names, and a batch holds few of them."""
-
-WARMUP, WEIGHT_DECAY, BETAS, GRADIENT_NORM = 0.05, 1.0, (0.9, 0.95), 1.0
-"""The decay is strong, so that facts are held in a form that all names share: a Fuser must read new names' facts."""
+BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
+"""Of AdamW, and the norm above which gradients are cut; not of the config, since no result hangs on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What fixes a pretrained model, beside its world; the command's flags are its fields.
+
+    The decay is strong, so that facts are held in a form that all names share: a Fuser must read new names' facts.
+    Embeddings learn `embedding_rate` times faster than the rest: most are names, and a batch holds few of them.
 
     Raises:
         RefusedError: If a name is unknown or a number is out of range.
@@ -50,20 +51,36 @@ class Settings:
     knows: str = "all"
     hidden: int = 96
     layers: int = 3
-    heads: int = 4
-    key_value_heads: int = 4
+    heads: int = HEADS
+    key_value_heads: int = HEADS
     steps: int = 300
     batch_size: int = 128
     learning_rate: float = 1.5e-3
+    embedding_rate: float = 8.0
+    warmup_ratio: float = 0.05
+    weight_decay: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_choice("--architecture", self.architecture, models.ARCHITECTURES)
         check_choice("--tokenizer", self.tokenizer, vocabulary.TOKENIZERS)
         check_choice("--knows", self.knows, corpus.KNOWLEDGE)
-        for name in ("hidden", "layers", "heads", "key_value_heads", "steps", "batch_size", "learning_rate"):
+        for name in (
+            "hidden",
+            "layers",
+            "heads",
+            "key_value_heads",
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "embedding_rate",
+        ):
             if not 0 < getattr(self, name) < math.inf:
                 raise RefusedError(f"{name} must be positive and finite", getattr(self, name), f"Change {name}")
+        if not 0 <= self.warmup_ratio < 1:
+            raise RefusedError("warmup_ratio is at least 0 and less than 1", self.warmup_ratio, "Change warmup_ratio")
+        if not 0 <= self.weight_decay < math.inf:
+            raise RefusedError("weight_decay is at least 0 and finite", self.weight_decay, "Change weight_decay")
         models.check_heads(self.hidden, self.heads, self.key_value_heads)
 
 
@@ -94,8 +111,8 @@ def pretrain(world: World, settings: Settings) -> tuple[PreTrainedModel, PreTrai
 
 
 def _steps(model: PreTrainedModel, rows: Corpus, settings: Settings) -> Iterator[float]:
-    optimizer = _optimizer(model, settings.learning_rate)
-    schedule = LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
+    optimizer = _optimizer(model, settings)
+    schedule = LambdaLR(optimizer, lambda step: _rate(step, settings.steps, settings.warmup_ratio))
     model.train()
     progress = tqdm(rows, total=settings.steps, unit="step", mininterval=1.0)
     for ids, labels in progress:
@@ -117,7 +134,7 @@ def _loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> to
     return functional.cross_entropy(model.get_output_embeddings()(states[told]), labels[told])
 
 
-def _optimizer(model: PreTrainedModel, rate: float) -> AdamW:
+def _optimizer(model: PreTrainedModel, settings: Settings) -> AdamW:
     embeddings = list(
         {
             id(module.weight): module.weight for module in (model.get_input_embeddings(), model.get_output_embeddings())
@@ -126,16 +143,16 @@ def _optimizer(model: PreTrainedModel, rate: float) -> AdamW:
     known = {id(each) for each in embeddings}
     rest = [each for each in model.parameters() if id(each) not in known]
     groups: list[dict[str, Any]] = [
-        {"params": embeddings, "lr": rate * EMBEDDING_RATE},
+        {"params": embeddings, "lr": settings.learning_rate * settings.embedding_rate},
         {"params": [each for each in rest if each.dim() > 1]},
         {"params": [each for each in rest if each.dim() < 2], "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+    return AdamW(groups, lr=settings.learning_rate, betas=BETAS, weight_decay=settings.weight_decay, fused=True)
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, steps: int, warmup_ratio: float) -> float:
     """Share of the learning rate: a linear rise, then a linear fall to zero."""
-    warmup = max(1, int(steps * WARMUP))
+    warmup = max(1, int(steps * warmup_ratio))
     return min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.knowledge_gap import texts
+from benchmarks.knowledge_gap.sizes import check_world
 from benchmarks.knowledge_gap.texts import Fact
 from c2c.errors import RefusedError, check_choice
 from c2c.provenance import write_atomically
@@ -94,7 +95,7 @@ def generate(*, entities: int = 512, attributes: int = 4, values: int = 16, seed
     Raises:
         RefusedError: If the entities cannot be split into sixteenths, or the bank has too few words.
     """
-    _check(entities, attributes, values)
+    check_world(entities, attributes, values)
     chance = random.Random(f"world {seed}")
     bank = {attribute: possible.split()[:values] for attribute, possible in list(texts.BANK.items())[:attributes]}
     splits = [split for split, share in SHARES.items() for _ in range(entities * share // 16)]
@@ -104,16 +105,6 @@ def generate(*, entities: int = 512, attributes: int = 4, values: int = 16, seed
         for name, split in zip(_names(entities, chance), splits, strict=True)
     ]
     return World(seed, bank, people)
-
-
-def _check(entities: int, attributes: int, values: int) -> None:
-    if entities < 16 or entities % 16:
-        raise RefusedError("The entities are split into sixteenths", entities, "Take a positive multiple of 16")
-    if not 1 <= attributes <= len(texts.BANK):
-        raise RefusedError("Attributes come from the bank of words", attributes, f"Take 1 to {len(texts.BANK)}")
-    most = min(len(possible.split()) for possible in texts.BANK.values())
-    if not 4 <= values <= most:
-        raise RefusedError("Values come from the bank, and a question has four options", values, f"Take 4 to {most}")
 
 
 def _names(number: int, chance: random.Random) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -12,12 +13,19 @@ from paper import names
 from paper.figures import style
 from paper.output import stamped, table_parser
 
+Box = tuple[float, float, float, float]
+PANEL, LETTER = (170.0, 90.0), 5.0
+"""About the size of a panel, and the width of a letter, in points."""
+MARGIN, DECADE = 0.35, 8
+SUBS = {False: (1, 1.5, 2, 3, 4, 5, 7), True: (1, 2, 5)}
+"""Labelled ticks of a decade, where the times span less than a decade and where they span more."""
+
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the timed rows of the main table's `frame`."""
     timed = frame.dropna(subset=["time_ms", "value"])
     groups = list(timed.groupby(["pair", "benchmark"], sort=False))
-    figure, axes = style.panels(1, max(len(groups), 1), 2.25, width=min(style.TEXT_WIDTH, 3.2 * max(len(groups), 1)))
+    figure, axes = style.panels(1, max(len(groups), 1), 2.0, width=min(style.TEXT_WIDTH, 3.2 * max(len(groups), 1)))
     for axis, ((pair, benchmark), rows) in zip(axes, groups, strict=False):
         title = f"{names.title('pairs', str(pair))}, {names.title('benchmarks', str(benchmark))}"
         _panel(axis, rows, f"{title} (n = {int(rows['n'].max())})")
@@ -36,21 +44,19 @@ def main() -> None:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
-    for rank, row in enumerate(rows.sort_values("time_ms").itertuples()):
+    for row in rows.itertuples():
         xerr, yerr = ([[mean - low], [high - mean]] for mean, low, high in _reach(row))
         colour = style.colour(row.arm)
         axis.errorbar(row.time_ms, row.value, xerr=xerr, yerr=yerr, fmt="o", ms=4.5, lw=1, color=colour, clip_on=False)
-        # Points that lie side by side get their names at different heights.
-        below = (-14, -26, -38)[rank % 3] if row.value > 50 else 14
+    for row, (right, up) in zip(rows.itertuples(), label_offsets(rows), strict=True):
         axis.annotate(
             names.title("arms", row.arm),
             (row.time_ms, row.value),
-            xytext=(0, below),
+            xytext=(right, up),
             textcoords="offset points",
-            ha="center",
+            ha={-1: "right", 0: "center", 1: "left"}[(right > 0) - (right < 0)],
             va="center",
-            color=colour,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 3},
+            color=style.colour(row.arm),
         )
     axis.axhline(rows["chance"].iloc[0], ls=(0, (3, 2)), lw=0.8, color=style.GREY, zorder=0)
     axis.annotate(
@@ -64,12 +70,38 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
         fontsize=6.5,
         color=style.GREY,
     )
-    axis.set(xscale="log", ylim=(0, 103), xlabel="Mean time per question, ms")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set(xscale="log", ylim=(0, 106), xlabel="Mean time per question, ms")
+    times = rows[["time_low_ms", "time_high_ms"]].to_numpy()
+    axis.set_xlim(times.min() / (1 + MARGIN), times.max() * (1 + MARGIN))
+    axis.xaxis.set_major_locator(LogLocator(subs=SUBS[times.max() / times.min() > DECADE]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.margins(x=0.15)
     axis.set_title(title, loc="left")
+
+
+def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
+    """Where each point's name stands, in points from it: beside it, or above or below where it covers nothing."""
+    span = np.log(rows["time_ms"].max() / rows["time_ms"].min()) or 1.0
+    across = np.log(rows["time_ms"] / rows["time_ms"].min()) / span * 0.75 * PANEL[0]
+    points = np.column_stack([across, rows["value"] / 100 * PANEL[1]])
+    chance = rows["chance"].iloc[0] / 100 * PANEL[1]
+    boxes = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    boxes += [(-PANEL[0], low, 2 * PANEL[0], high) for low, high in ((chance - 1, chance + 1), (-PANEL[1], 0))]
+    chosen = []
+    for (x, y), arm in zip(points, rows["arm"], strict=True):
+        width = LETTER * len(names.title("arms", arm))
+        tried = [
+            (place, (left + x, y + place[1] - 5, left + x + width, y + place[1] + 5))
+            for place, left in (((7, 0), 7), ((-7, 0), -7 - width), ((0, -11), -width / 2), ((0, 11), -width / 2))
+        ]
+        place, box = next((each for each in tried if not any(_overlap(each[1], other) for other in boxes)), tried[0])
+        boxes.append(box)
+        chosen.append(place)
+    return chosen
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _reach(row: object) -> list[tuple[float, float, float]]:

@@ -43,7 +43,9 @@ def draw(table: Path) -> Figure:
         _panel(axes[place], frame[frame["pair"] == pair], benchmarks)
         axes[place].set_title(style.wrapped(names.title("pairs", pair)), loc="left")
         axes[place].set_xlabel("Percentage points")
-    style.hide_unused(axes, len(pairs), columns)
+    style.hide_unused(axes, len(pairs))
+    for axis in axes:
+        axis.tick_params(labelbottom=True)
     handles, labels = _legend(axes[0])
     figure.legend(handles, labels, loc="outside lower center", ncols=2 if columns == 1 else 4, frameon=False)
     return figure

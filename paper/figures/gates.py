@@ -25,11 +25,13 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     weighted = frame.dropna(subset=["weight_mean"])
     groups = list(weighted.groupby(["pair", "recipe", "alignment"], sort=False))
     rows = max(math.ceil(len(groups) / COLUMNS), 1)
-    figure, axes = style.panels(rows, min(max(len(groups), 1), COLUMNS), 1.45 * rows + 0.45)
+    figure, axes = style.panels(rows, min(max(len(groups), 1), COLUMNS), 1.2 * rows + 0.45)
     for axis, ((pair, recipe, alignment), group) in zip(axes, groups, strict=False):
         several = frame.loc[frame["pair"] == pair, "alignment"].nunique() > 1
         _panel(axis, group, f"{names.title('pairs', pair)}: {label(recipe, alignment, several)}")
-    style.hide_unused(axes, len(groups), COLUMNS)
+    style.hide_unused(axes, len(groups))
+    for axis in axes:
+        axis.tick_params(labelbottom=True)
     for axis in axes[:: min(max(len(groups), 1), COLUMNS)]:
         axis.set_ylabel("Dynamic weight")
     figure.supxlabel("Receiver layer", fontsize=8)

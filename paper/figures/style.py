@@ -74,12 +74,10 @@ def outputs(stem: Path) -> list[Path]:
     return [beside(stem, suffix) for suffix in SUFFIXES]
 
 
-def hide_unused(axes: Sequence[Axes], used: int, columns: int) -> None:
-    """Remove the panels behind the first `used`; the panels above them get the labels of the horizontal axis."""
-    for place in range(used, len(axes)):
-        axes[place].set_visible(False)
-        if place >= columns:
-            axes[place - columns].tick_params(labelbottom=True)
+def hide_unused(axes: Sequence[Axes], used: int) -> None:
+    """Remove the panels behind the first `used`."""
+    for axis in axes[used:]:
+        axis.set_visible(False)
 
 
 RC = {

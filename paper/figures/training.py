@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -17,12 +18,16 @@ from paper.output import stamped, table_parser
 FILE = "history.csv"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
+LEGEND_LINE, LEGEND_COLUMNS = 0.16, 2
+"""Inches, and columns."""
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the rows of all ``history.csv``."""
     groups = list(frame.groupby("pair", sort=False))
-    figure, axes = style.panels(1, len(groups), 2.35, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
+    lines = max(len(group.groupby(["recipe", "alignment"])) for _, group in groups)
+    height = 2.35 + LEGEND_LINE * (1 + math.ceil(lines / LEGEND_COLUMNS))
+    figure, axes = style.panels(1, len(groups), height, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
     for axis, (pair, group) in zip(axes, groups, strict=True):
         _panel(axis, group, names.title("pairs", str(pair)))
     axes[0].set_ylabel("Cross-entropy of the answer, nats")
@@ -67,7 +72,9 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_title(title, loc="left")
-    axis.legend(frameon=False, title="Validation (seeds)", title_fontsize=7.5, alignment="left")
+    # Curves fill a panel of any scale, so that its legend stands below it.
+    place = {"loc": "upper left", "bbox_to_anchor": (0, -0.24), "borderaxespad": 0, "ncols": LEGEND_COLUMNS}
+    axis.legend(frameon=False, title="Validation (training seeds)", title_fontsize=7.5, alignment="left", **place)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from c2c.stats import (
 )
 from paper import names
 from paper.answers import Answers, Pair
-from paper.output import MINUS, NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
+from paper.output import MINUS, NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
@@ -59,7 +59,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             "Difference": f"{names.title('arms', row.of)} {MINUS} {names.title('arms', row.against)}",
             "Points [95 %]": show(row.value, row.low, row.high, sign=True),
             "n": count(row.n),
-            "Detectable, points": NOTHING if pd.isna(row.detectable) else f"{row.detectable:.1f}",
+            "Detectable, points": NOTHING if pd.isna(row.detectable) else fixed(row.detectable, 1),
             "Seeds": count(row.seeds),
             "Only first right": count(row.of_only),
             "Only second right": count(row.against_only),
@@ -103,7 +103,7 @@ def doubts(frame: pd.DataFrame) -> list[str]:
 
 def _cell(row: Any) -> str:
     points = show(row.value, row.low, row.high, sign=True)
-    return f"{names.title('benchmarks', row.benchmark)} {points}, detectable from {row.detectable:.1f}"
+    return f"{names.title('benchmarks', row.benchmark)} {points}, detectable from {fixed(row.detectable, 1)}"
 
 
 def _p(p_value: str) -> str:

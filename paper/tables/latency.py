@@ -9,7 +9,7 @@ import pandas as pd
 from c2c.evaluation.schema import PHASES
 from paper import names
 from paper.answers import arm_name
-from paper.output import count, read_table, run_table, show, write_table
+from paper.output import count, fixed, read_table, run_table, show, write_table
 
 HEAD = ["scale", "receiver", "sharer", "alignment", "benchmark", "arm"]
 
@@ -34,7 +34,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             "Receiver": names.title("models", str(row["receiver"])),
             "Benchmark": names.title("benchmarks", str(row["benchmark"])),
             "Method": names.title("arms", str(row["arm"])),
-            **{f"{names.title('phases', phase)}, ms": f"{row[f'{phase}_ms']:.2f}" for phase in PHASES[:-1]},
+            **{f"{names.title('phases', phase)}, ms": fixed(row[f"{phase}_ms"], 2) for phase in PHASES[:-1]},
             "Total, ms [95 %]": show(row["total_ms"], row["total_low_ms"], row["total_high_ms"], digits=2),
             "n": count(row["n"]),
         }

@@ -9,7 +9,7 @@ import pandas as pd
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import names
 from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, arm_name
-from paper.output import NOTHING, count, notes_on_gaps, percent, read_if_given, run_table, show, write_table
+from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
 
 TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
 HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
@@ -44,7 +44,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             "Method": names.title("arms", row.arm),
             "Accuracy, % [95 %]": show(row.value, row.low, row.high),
             "n": count(row.n),
-            "Time, ms": NOTHING if pd.isna(row.time_ms) else f"{row.time_ms:.2f}",
+            "Time, ms": NOTHING if pd.isna(row.time_ms) else fixed(row.time_ms, 2),
             "Seeds": count(row.seeds),
         }
         for row in ordered.itertuples()

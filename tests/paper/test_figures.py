@@ -59,6 +59,15 @@ def test_what_was_never_run_and_never_timed_can_be_drawn(table, tmp_path):
     assert (tmp_path / "accuracy.pdf").is_file() and (tmp_path / "latency.pdf").is_file()
 
 
+def test_names_of_points_that_lie_side_by_side_stand_apart():
+    rows = pd.DataFrame({"arm": ["receiver", "sharer", "t2t"], "time_ms": [10.0, 10.5, 40.0], "value": [50.0, 50, 90]})
+    rows["chance"] = 25.0
+    places = accuracy_latency.label_offsets(rows)
+    assert places[0] != places[1] and places[2] == (7, 0)
+    assert accuracy_latency.label_offsets(rows[2:]) == [(7, 0)]
+    assert accuracy_latency.label_offsets(rows[2:].assign(chance=90.0)) == [(0, -11)]
+
+
 def test_fusers_without_weights_and_gates_are_left_out(fusers, tmp_path):
     plain = [folder for folder in fusers if FuserRun.of(folder).recipe == "project"]
     gates.draw(read_tables(plain, gates.FILE), tmp_path / "gates")

@@ -20,9 +20,10 @@ Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 def run_snakemake() -> Runner:
     """Runs snakemake at the repository's root as a person does; stdout and stderr come back as one text."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "snakemake", *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("C2C_")}
+        environment |= variables
         return subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )

@@ -29,6 +29,14 @@ def test_timings_are_means_over_the_jobs_of_a_rule_with_what_they_wrote(tmp_path
     assert measure(results) == [Timing("laptop", "train_fuser", 2, 2.0, 500.0, 1.0)]
 
 
+def test_rules_that_are_over_in_seconds_are_not_among_the_timings(tmp_path: Path) -> None:
+    results = tmp_path / "laptop"
+    timed_job(results, "measure_latency/a", 60)
+    timed_job(results, "tabulate_main", 1)
+    timed_job(results, "draw_gates", 2)
+    assert [timing.rule for timing in measure(results)] == ["measure_latency"]
+
+
 def test_a_folder_without_timed_jobs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="timed jobs"):
         measure(tmp_path)

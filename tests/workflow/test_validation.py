@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from c2c.errors import RefusedError
+from workflow.checks import check_mirrors
 from workflow.settings import Run, flags, load_settings
 from workflow.validation import read_table
 
@@ -69,6 +72,20 @@ REFUSED = {
     "model not made": (lambda c: c["world"]["models"].pop("gap_sharer"), r"'gap_sharer'.*Add it to world\.models"),
     "unknown architecture": (put("world.models.gap_sharer.architecture", "qwen"), r"Did you mean 'qwen3'\?"),
     "scale with a slash": (put("scale", "../x"), r"config\.scale has the form"),
+    "entities that do not split": (
+        put("world.entities", 500),
+        r"config\.world: .*sixteenths; received 500\..*multiple of 16",
+    ),
+    "too many attributes": (put("world.attributes", 99), r"config\.world: Attributes .*received 99\. Take 1 to 6"),
+    "too many values": (put("world.values", 99), r"config\.world: Values .*received 99\. Take 4 to 16"),
+    "odd width": (put("world.pretraining.hidden", 90), r"config\.world\.pretraining: hidden .*multiple of 8"),
+    "odd width of one model": (put("world.models.gap_sharer.hidden", 90), r"models\.gap_sharer: hidden .*received 90"),
+    "warm-up without end": (put("world.pretraining.warmup_ratio", 1.0), r"warmup_ratio is less than 1"),
+    "a paper without its figures": (
+        put("artefacts.figures", ["gates"]),
+        r"A paper has the figures .*without gains, accuracy, training.*artefacts\.paper to false",
+    ),
+    "a paper without its tables": (put("artefacts.tables", ["main"]), r"artefacts\.tables without gains"),
     "too many GPUs": (put("gpus_per_job", 9), r"gpus_per_job is at most 8"),
 }
 
@@ -108,6 +125,25 @@ def test_an_impossible_config_is_refused_with_rule_value_and_remedy(case: str, c
     with pytest.raises(RefusedError, match=message) as refusal:
         load_settings(config, ROOT)
     assert refusal.value.rule and refusal.value.remedy
+
+
+def test_without_a_paper_any_figure_may_be_left_out(config_of: Merged) -> None:
+    config = config_of("smoke")
+    config["artefacts"] |= {"figures": ["gates"], "tables": [], "paper": False}
+    assert load_settings(config, ROOT).config["artefacts"]["figures"] == ["gates"]
+
+
+def test_a_mirror_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    check_mirrors({})
+    check_mirrors({"C2C_HUB_MIRROR": f"{tmp_path}:"})
+    with pytest.raises(RefusedError, match=r"Each folder of C2C_HUB_MIRROR exists; received .*nowhere.*unset"):
+        check_mirrors({"C2C_HUB_MIRROR": f"{tmp_path}:{tmp_path / 'nowhere'}"})
+
+
+def test_checking_a_config_imports_neither_torch_nor_pandas() -> None:
+    program = "import sys, workflow.settings; print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.fixture

@@ -90,6 +90,13 @@ def test_a_bad_config_stops_before_any_planning_with_one_refusal_and_no_tracebac
     assert "Building DAG" not in done.stdout
 
 
+def test_a_mirror_that_is_not_there_stops_a_dry_run(run_snakemake: Runner) -> None:
+    done = run_snakemake(*SCALES["trial"], "--dry-run", "--nolock", C2C_HUB_MIRROR="/nonexistent")
+    assert done.returncode != 0
+    assert "Each folder of C2C_HUB_MIRROR exists; received '/nonexistent'" in done.stdout
+    assert "Building DAG" not in done.stdout
+
+
 def rules() -> dict[str, str]:
     """Text of each rule that runs a command, by name."""
     text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
@@ -98,9 +105,9 @@ def rules() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", rules())
-def test_every_rule_has_a_log_a_message_and_one_command(name: str) -> None:
+def test_every_rule_has_a_log_a_benchmark_a_message_and_one_command(name: str) -> None:
     body = rules()[name]
-    for directive in ("log:", "message:", "conda:", "output:"):
+    for directive in ("log:", "benchmark:", "message:", "conda:", "output:"):
         assert directive in body, f"{name} lacks {directive}"
     command = body.split("shell:")[1]
     assert len(re.findall(r"\bc2c \w|\bpython -m ", command)) == 1
@@ -151,3 +158,30 @@ def test_the_lock_pins_every_dependency_and_every_pin_fits_its_range() -> None:
     for requirement in map(Requirement, ranges):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
     assert pins["torch"] == "2.13.0"
+
+
+def test_the_lock_pins_what_the_dependencies_depend_on_in_their_turn() -> None:
+    import importlib.metadata
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lock = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lock)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    waiting = [Requirement(each) for each in (*project["dependencies"], *extras)]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{name} is not pinned"
+        assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement}, not {pins[name]}"
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            needed = map(Requirement, importlib.metadata.requires(name) or [])
+            waiting += [each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})]
+    assert len({name for name, _ in seen}) > len(project["dependencies"]) + len(extras)

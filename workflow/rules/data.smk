@@ -7,6 +7,8 @@ rule prepare_benchmark:
         provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
     log:
         "<results>/logs/prepare_benchmark/{benchmark}.log",
+    benchmark:
+        "<results>/benchmarks/prepare_benchmark/{benchmark}.tsv"
     wildcard_constraints:
         benchmark=one_of(settings.from_source("benchmarks", "hub")),
     localrule: True
@@ -26,6 +28,8 @@ rule prepare_training_questions:
         provenance="<results>/data/training_questions/{benchmark}.jsonl.provenance.json",
     log:
         "<results>/logs/prepare_training_questions/{benchmark}.log",
+    benchmark:
+        "<results>/benchmarks/prepare_training_questions/{benchmark}.tsv"
     wildcard_constraints:
         benchmark=one_of(settings.data.with_training_questions),
     localrule: True
@@ -50,6 +54,8 @@ rule prepare_training_set:
         validation_provenance="<results>/data/training/{training_set}/validation.jsonl.provenance.json",
     log:
         "<results>/logs/prepare_training_set/{training_set}.log",
+    benchmark:
+        "<results>/benchmarks/prepare_training_set/{training_set}.tsv"
     wildcard_constraints:
         training_set=one_of(settings.from_source("training_sets", "hub", "mix")),
     localrule: True

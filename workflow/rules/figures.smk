@@ -16,6 +16,8 @@ rule draw_gains:
         provenance=collect("<results>/figures/gains.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_gains.log",
+    benchmark:
+        "<results>/benchmarks/draw_gains.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -42,6 +44,8 @@ rule draw_accuracy:
         provenance=collect("<results>/figures/accuracy.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_accuracy.log",
+    benchmark:
+        "<results>/benchmarks/draw_accuracy.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -68,6 +72,8 @@ rule draw_accuracy_latency:
         provenance=collect("<results>/figures/accuracy_latency.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_accuracy_latency.log",
+    benchmark:
+        "<results>/benchmarks/draw_accuracy_latency.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -93,6 +99,8 @@ rule draw_gates:
         provenance=collect("<results>/figures/gates.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_gates.log",
+    benchmark:
+        "<results>/benchmarks/draw_gates.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -119,6 +127,8 @@ rule draw_training:
         provenance=collect("<results>/figures/training.{kind}.provenance.json", kind=["pdf", "png"]),
     log:
         "<results>/logs/draw_training.log",
+    benchmark:
+        "<results>/benchmarks/draw_training.tsv"
     localrule: True
     conda:
         "../../environment.yml"

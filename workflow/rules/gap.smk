@@ -10,6 +10,8 @@ rule make_gap_benchmark:
         provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
     log:
         "<results>/logs/make_gap_benchmark/{benchmark}.log",
+    benchmark:
+        "<results>/benchmarks/make_gap_benchmark/{benchmark}.tsv"
     wildcard_constraints:
         benchmark=one_of(settings.from_source("benchmarks", "gap")),
     localrule: True
@@ -35,6 +37,8 @@ rule make_gap_training_set:
         validation_provenance="<results>/data/training/{training_set}/validation.jsonl.provenance.json",
     log:
         "<results>/logs/make_gap_training_set/{training_set}.log",
+    benchmark:
+        "<results>/benchmarks/make_gap_training_set/{training_set}.tsv"
     wildcard_constraints:
         training_set=one_of(settings.from_source("training_sets", "gap")),
     localrule: True

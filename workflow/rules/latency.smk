@@ -52,6 +52,8 @@ rule summarise_latency:
         provenance="<results>/latency.csv.provenance.json",
     log:
         "<results>/logs/summarise_latency.log",
+    benchmark:
+        "<results>/benchmarks/summarise_latency.tsv"
     localrule: True
     conda:
         "../../environment.yml"

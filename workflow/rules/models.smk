@@ -68,6 +68,8 @@ rule fetch_model:
         provenance="<results>/models/{model}.json.provenance.json",
     log:
         "<results>/logs/fetch_model/{model}.log",
+    benchmark:
+        "<results>/benchmarks/fetch_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(settings.from_source("models", "hub")),
     localrule: True

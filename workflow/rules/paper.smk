@@ -26,6 +26,8 @@ rule build_paper:
         provenance="<results>/paper/paper.pdf.provenance.json",
     log:
         "<results>/logs/build_paper.log",
+    benchmark:
+        "<results>/benchmarks/build_paper.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -53,12 +55,15 @@ rule results:
 
 rule write_report:
     input:
-        rules.results.input,
+        results=rules.results.input,
         captions=report_captions(),
     output:
         report="<results>/report.html",
+        provenance="<results>/report.html.provenance.json",
     log:
         "<results>/logs/write_report.log",
+    benchmark:
+        "<results>/benchmarks/write_report.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -67,4 +72,5 @@ rule write_report:
     message:
         "Report: {output.report}"
     shell:
-        "python -m snakemake results --cores 1 --nolock --configfile {params.config} --report {output.report} > {log} 2>&1"
+        "python -m workflow.write_report --configfile {params.config} --inputs {input.results} {input.captions}"
+        " --output {output.report} > {log} 2>&1"

@@ -50,6 +50,8 @@ rule judge_claims:
         provenance_time="<results>/claims_time.json.provenance.json",
     log:
         "<results>/logs/judge_claims.log",
+    benchmark:
+        "<results>/benchmarks/judge_claims.tsv"
     localrule: True
     conda:
         "../../environment.yml"

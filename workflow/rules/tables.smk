@@ -18,6 +18,8 @@ rule tabulate_main:
         provenance=collect("<results>/tables/main.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_main.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_main.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -48,6 +50,8 @@ rule tabulate_gains:
         provenance=collect("<results>/tables/gains.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_gains.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_gains.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -76,6 +80,8 @@ rule tabulate_latency:
         provenance=collect("<results>/tables/latency.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_latency.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_latency.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -103,6 +109,8 @@ rule tabulate_ablation:
         provenance=collect("<results>/tables/ablation.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_ablation.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_ablation.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -131,6 +139,8 @@ rule tabulate_alignment:
         provenance=collect("<results>/tables/alignment.{kind}.provenance.json", kind=["csv", "tex", "md"]),
     log:
         "<results>/logs/tabulate_alignment.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_alignment.tsv"
     localrule: True
     conda:
         "../../environment.yml"

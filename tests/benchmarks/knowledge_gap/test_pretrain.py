@@ -115,7 +115,7 @@ def test_padding_at_the_right_changes_no_prediction(
 
 def test_the_learning_rate_rises_then_falls_and_never_leaves_zero_to_one() -> None:
     for steps in (1, 2, 19, 300):
-        rates = [pretrain._rate(step, steps) for step in range(steps)]
+        rates = [pretrain._rate(step, steps, 0.05) for step in range(steps)]
         peak = rates.index(max(rates))
         assert all(0 < rate <= 1 for rate in rates)
         assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
@@ -123,7 +123,7 @@ def test_the_learning_rate_rises_then_falls_and_never_leaves_zero_to_one() -> No
 
 def test_every_parameter_is_optimised_exactly_once(tokenizers: dict[str, PreTrainedTokenizerFast]) -> None:
     model = models.build("qwen3", tokenizers["word"], hidden=16, layers=2, heads=4, key_value_heads=2)
-    optimizer = pretrain._optimizer(model, 1e-3)
+    optimizer = pretrain._optimizer(model, Settings())
     optimised = [id(each) for group in optimizer.param_groups for each in group["params"]]
     assert sorted(optimised) == sorted(id(each) for each in model.parameters())
 
@@ -143,6 +143,9 @@ def test_every_parameter_is_optimised_exactly_once(tokenizers: dict[str, PreTrai
         ({"learning_rate": 0.0}, r"learning_rate must be positive and finite; received 0\.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive and finite; received nan"),
         ({"learning_rate": float("inf")}, "learning_rate must be positive and finite; received inf"),
+        ({"embedding_rate": 0.0}, r"embedding_rate must be positive and finite; received 0\.0"),
+        ({"warmup_ratio": 1.0}, r"warmup_ratio is at least 0 and less than 1; received 1\.0"),
+        ({"weight_decay": -1.0}, r"weight_decay is at least 0 and finite; received -1\.0"),
         ({"hidden": 60}, "hidden must be a multiple of 8 with 4 heads; received 60"),
         ({"key_value_heads": 3}, "key_value_heads must divide the 4 heads; received 3"),
     ],

@@ -1,0 +1,196 @@
+"""One claim, or one table of the paper: the paper's value, ours, its interval, the verdict, the records, the commands.
+
+    c2c claims list                        (the same: python -m paper.show list)
+    c2c claims show c2c_above_receiver
+    c2c claims show table4
+
+reads ``results/<scale>`` where a scale was run here, else the committed ``paper/records/<scale>``. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.protocol import CORRECTED
+from c2c.provenance import SUFFIX
+from paper import names
+from paper.output import NOTHING, fixed, read_table, show
+from paper.recompute import PROTOCOL, RECORDS, TIMES
+from paper.reference import Reference
+
+CLAIMS = ("claims.json", "claims_time.json")
+PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}
+OURS = {"table3": "latency", "table4": "main", "table8": "ablation"}
+"""Our table of the same form as a table of the paper."""
+BOUNDS = ("value", "low", "high")
+KEYS = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
+"""Columns of the main table whose names the paper has too, with the kind of name."""
+
+
+def scales(root: Path = Path()) -> list[Path]:
+    """The folder of each scale that has verdicts: this machine's results where it has them, else committed records."""
+    found = {}
+    for pattern in ("paper/records/*", "results/*"):
+        found |= {path.parent.name: path.parent for path in sorted(root.glob(f"{pattern}/{CLAIMS[0]}"))}
+    if not found:
+        raise RefusedError("There are verdicts to show", str(root.resolve()), "Run this in the repository's root")
+    return list(found.values())
+
+
+def read_verdicts(folder: Path) -> dict[str, dict[str, Any]]:
+    """The claims of a scale by id."""
+    files = [folder / name for name in CLAIMS if (folder / name).is_file()]
+    return {claim["id"]: claim for file in files for claim in json.loads(file.read_text(encoding="utf-8"))}
+
+
+def listing(folders: list[Path], reference: Reference) -> Iterator[str]:
+    """Each claim with its verdict at each scale, then the tables and figures that can be shown."""
+    verdicts = {folder.name: read_verdicts(folder) for folder in folders}
+    for name, claim in {name: claim for each in verdicts.values() for name, claim in each.items()}.items():
+        told = "; ".join(f"{scale}: {each[name]['verdict']}" for scale, each in verdicts.items() if name in each)
+        yield f"{name:30} {told:45} {claim['where'] or 'ours'}: {claim['sentence']}"
+    yield ""
+    yield f"Of the paper: {', '.join(map(_key, reference.frame['artefact'].unique()))}"
+
+
+def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
+    """A claim at every scale that has it."""
+    found = [(folder, verdicts[name]) for folder in folders if name in (verdicts := read_verdicts(folder))]
+    first = found[0][1]
+    yield first["sentence"]
+    yield f"  paper      {_number(first['paper_value'])} {first['unit']} ({first['where'] or 'ours'})"
+    for folder, claim in found:
+        yield ""
+        yield f"Scale {folder.name}: {claim['verdict']}{' (' + claim['reason'] + ')' if claim['reason'] else ''}"
+        yield f"  {_found(claim)}, n = {claim['n'] or 0}"
+        for cell in claim["evidence"].get("cells", []):
+            place = ", ".join(str(cell[key]) for key in ("pair", "receiver", "sharer", "benchmark") if key in cell)
+            yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}"
+        timed = claim["evidence"]["kind"] == "time_ratio"
+        yield from _origin(folder, CLAIMS[timed], timed)
+
+
+def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[str]:
+    """The paper's printed values of one table or figure, ours of the same cell where a scale has it, and its claims."""
+    printed = reference.frame[reference.frame["artefact"].map(_key) == key]
+    artefact = printed["artefact"].iloc[0]
+    yield f"{artefact}: {len(printed)} printed values"
+    cells = {folder.name: _cells(folder) for folder in folders}
+    for row in printed.itertuples():
+        place = ", ".join(filter(None, (row.panel, row.receiver, row.sharer, row.method, row.benchmark, row.metric)))
+        where = (row.receiver, row.sharer, row.method, row.benchmark)
+        measured = key == "table4" and row.metric == "accuracy"
+        ours = [f"{scale} {each[where]}" for scale, each in cells.items() if measured and where in each]
+        yield f"  {place:90} {row.value:>8} {row.unit:4} ours: {', '.join(ours) or NOTHING}"
+    for folder in folders:
+        found = [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
+        yield ""
+        yield f"Scale {folder.name}, claims on {artefact}:"
+        for claim in found:
+            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_found(claim)}"
+        yield from _origin(folder, CLAIMS[0], timed=False)
+        if name := OURS.get(key):
+            yield f"Our table of the same form: {folder / 'tables' / name}.md"
+            yield f"  replicate  {_snakemake(folder.name)} results/{folder.name}/tables/{name}.csv"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; a refusal is printed as one line."""
+    parser = argparse.ArgumentParser(prog="c2c claims", description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["list", "show"])
+    parser.add_argument("name", nargs="?", help="id of a claim, or a table or figure of the paper: table4")
+    options = parser.parse_args(arguments)
+    try:
+        print("\n".join(_lines(options.action, options.name)))
+    except RefusedError as refusal:
+        print(f"c2c claims: {refusal}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _lines(action: str, name: str | None) -> list[str]:
+    folders, reference = scales(), Reference()
+    if action == "list":
+        return list(listing(folders, reference))
+    tables = [_key(artefact) for artefact in reference.frame["artefact"].unique()]
+    known = list(dict.fromkeys(each for folder in folders for each in read_verdicts(folder)))
+    if _key(name or "") in tables:
+        return list(show_table(_key(name or ""), folders, reference))
+    check_choice("What is shown", name or "", [*known, *tables])
+    return list(show_claim(name or "", folders))
+
+
+def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:
+    """Where the records lie, and the commands that make the number of them, and them from nothing."""
+    committed = (folder / RECORDS).is_file()
+    answers, times = (folder / RECORDS, folder / TIMES) if committed else (folder / "records", folder / "latency")
+    given = [f"--records {answers}" if committed else f"--records $(find {answers} -name '*.parquet')"]
+    if times.exists():
+        given.append(f"--latency-records {times}" if committed else f"--latency-records {times}/*.parquet")
+    if (protocol := _protocol(folder)) != CORRECTED:
+        given.append(f"--protocol {protocol}")
+    outputs = "--output fresh/claims.json --output-time fresh/claims_time.json"
+    yield f"  records    {times if timed and times.exists() else answers}"
+    yield f"  recompute  python -m paper.claims {' '.join(given)} {outputs}"
+    yield f"  replicate  {_snakemake(folder.name)} results/{folder.name}/{file}"
+
+
+def _protocol(folder: Path) -> str:
+    """By which the folder's answers were marked: committed records name it, and so does the command of a run."""
+    if (folder / PROTOCOL).is_file():
+        return (folder / PROTOCOL).read_text(encoding="utf-8").strip()
+    stamp = folder / f"{CLAIMS[0]}{SUFFIX}"
+    command = json.loads(stamp.read_text(encoding="utf-8"))["command"] if stamp.is_file() else []
+    return str(command[command.index("--protocol") + 1]) if "--protocol" in command else CORRECTED
+
+
+def _snakemake(scale: str) -> str:
+    return f"snakemake {PROFILES.get(scale, f'--cores all --configfile config/{scale}.yaml')}"
+
+
+def _found(claim: dict[str, Any]) -> str:
+    """Our value, or for a contradiction the other printed value."""
+    if claim["evidence"]["kind"] == "check":
+        return f"printed elsewhere {_number(claim['evidence']['recomputed'])} {claim['unit']}"
+    return f"ours {_estimate(claim, 2)} {claim['unit']}"
+
+
+def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
+    """Our accuracy, with its interval, by what the paper calls Receiver, Sharer, method and benchmark."""
+    frame = read_table(folder / "tables/main.csv")
+    rows = frame[frame["value"] != ""].to_dict("records")
+    return {
+        tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): _estimate(row, 1)
+        for row in rows
+    }
+
+
+def _estimate(row: dict[Any, Any], digits: int) -> str:
+    value, low, high = (pd.to_numeric(row[name]) if row[name] is not None else float("nan") for name in BOUNDS)
+    return show(value, low, high, digits=digits)
+
+
+def _key(artefact: str) -> str:
+    """`Table 4` and `table-4` as `table4`."""
+    return re.sub(r"[^a-z0-9.]", "", artefact.lower())
+
+
+def _mentions(where: str, key: str) -> bool:
+    return key in {_key(found) for found in re.findall(r"(?:Table|Figure) \d+", where)}
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else fixed(value, 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""One claim or one table: the paper's value, ours, the verdict, the records and the commands that make the number."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paper import show
+
+ROOT = Path(show.__file__).parent.parent
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """The current folder is a repository in which nothing was run: it holds committed records alone."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    (folder / "paper").symlink_to(ROOT / "paper")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return folder
+
+
+@pytest.fixture
+def shown(root, capsys):
+    """What the command prints there."""
+
+    def run(*arguments: str) -> str:
+        assert show.main(list(arguments)) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_claim_is_shown_with_the_papers_value_ours_its_interval_and_its_verdict(shown):
+    claim = show.read_verdicts(ROOT / "paper/records/smoke")["c2c_above_receiver"]
+    text = shown("show", "c2c_above_receiver")
+    assert f"paper      {claim['paper_value']:.2f} points (Table 4)" in text
+    assert f"Scale smoke: {claim['verdict']}" in text
+    assert re.search(rf"ours {claim['value']:.2f} \[{claim['low']:.2f}, {claim['high']:.2f}\] points", text)
+
+
+def test_every_claim_that_is_listed_can_be_shown(shown):
+    names = [line.split()[0] for line in shown("list").split("\n\n")[0].splitlines()]
+    assert len(names) > 20
+    assert all("replicate  snakemake" in shown("show", name) for name in names)
+
+
+def test_a_table_is_shown_with_every_printed_value_and_its_claims(shown):
+    text = shown("show", "table4")
+    assert text == shown("show", "Table 4")
+    assert "120 printed values" in text and "Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, MMLU-Redux, accuracy" in text
+    assert "c2c_above_t2t" in text and "two_sharers" not in text
+    assert "snakemake --profile smoke results/smoke/tables/main.csv" in text
+
+
+def test_our_value_of_a_cell_stands_beside_the_papers(results, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "root/results/laptop"
+    shutil.copytree(results, folder)
+    table = folder / "tables/main.csv"
+    text = table.read_text().replace("gap_receiver_a", "Qwen/Qwen3-0.6B").replace("knowledge_gap_free", "openbookqa")
+    table.write_text(text.replace("gap_sharer", "Qwen/Qwen2.5-0.5B-Instruct"))
+    monkeypatch.chdir(tmp_path / "root")
+    assert show.main(["show", "table4"]) == 0
+    (line,) = re.findall(r".*Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, OpenBookQA, accuracy .*", capsys.readouterr().out)
+    assert re.search(r"ours: laptop \d+\.\d \[", line)
+
+
+def test_the_command_that_is_printed_makes_the_number(shown, tmp_path):
+    found = re.search(r"recompute  python (.*)", shown("show", "pairing_gain"))
+    command = found[1].replace("fresh/", f"{tmp_path}/")
+    subprocess.run([sys.executable, *command.split()], check=True)
+    fresh = {claim["id"]: claim for claim in json.loads((tmp_path / "claims.json").read_text())}
+    assert fresh["pairing_gain"] == show.read_verdicts(ROOT / "paper/records/smoke")["pairing_gain"]
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(root, capsys):
+    assert show.main(["show", "tabel4"]) == 2
+    assert "Did you mean 'table4'?" in capsys.readouterr().err
+
+
+def test_c2c_claims_shows_the_same_and_refuses_outside_the_repository(root, tmp_path):
+    command = [sys.executable, "-m", "c2c.cli", "claims", "show", "pairing_gain"]
+    inside = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert "Scale smoke" in inside.stdout
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    outside = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert outside.returncode == 2 and "Clone the repository" in outside.stderr

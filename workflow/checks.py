@@ -1,0 +1,202 @@
+"""Checks of the config: against its tables, and against what other parts say is possible. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.knowledge_gap.sizes import check_heads
+from benchmarks.knowledge_gap.sizes import check_world as check_sizes
+from c2c.errors import RefusedError
+from c2c.hub import MIRRORS
+from paper.needed import NEEDED
+from workflow.data import check_benchmarks, check_training_set
+from workflow.validation import check_known
+
+if TYPE_CHECKING:
+    from workflow.settings import Run, Settings
+
+
+def check_world(config: Mapping[str, Any]) -> None:
+    """Sizes of the knowledge-gap world and of its models, where the scale has one.
+
+    Raises:
+        RefusedError: No such world or model can be made.
+    """
+    if "world" not in config:
+        return
+    world = config["world"]
+    _at("world", check_sizes, world["entities"], world["attributes"], world["values"])
+    _at("world.pretraining", check_heads, world["pretraining"]["hidden"])
+    for name, model in world["models"].items():
+        if "hidden" in model:
+            _at(f"world.models.{name}", check_heads, model["hidden"])
+
+
+def check_artefacts(config: Mapping[str, Any]) -> None:
+    """The paper's tables and figures are among those that are made.
+
+    Raises:
+        RefusedError: The paper is wanted without one of them.
+    """
+    artefacts = config["artefacts"]
+    if not artefacts["paper"]:
+        return
+    for kind in ("tables", "figures"):
+        needed = [Path(name).stem for name in NEEDED if name.startswith(f"{kind}/")]
+        if missing := [name for name in needed if name not in artefacts[kind]]:
+            rule = f"A paper has the {kind} {', '.join(needed)}"
+            raise RefusedError(
+                rule, f"artefacts.{kind} without {', '.join(missing)}", "Add them, or set artefacts.paper to false"
+            )
+
+
+def check_mirrors(environment: Mapping[str, str] = os.environ) -> None:
+    """Each folder of C2C_HUB_MIRROR exists on the machine that plans the run.
+
+    Raises:
+        RefusedError: One does not.
+    """
+    for folder in filter(None, environment.get(MIRRORS, "").split(os.pathsep)):
+        if not Path(folder).is_dir():
+            raise RefusedError(
+                f"Each folder of {MIRRORS} exists", folder, f"Correct the path, or unset {MIRRORS} to use the hub"
+            )
+
+
+def check_settings(settings: Settings, root: Path) -> None:
+    """The config against the tables, and those against the files below `root`.
+
+    Raises:
+        RefusedError: At the first rule that does not hold.
+    """
+    for run in settings.config["runs"]:
+        check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
+        check_known("The recipe of a run", run["recipe"], settings.recipes, "Add it to config/recipes.tsv")
+    _check_runs(settings)
+    _check_pairs(settings)
+    _check_benchmarks(settings, root)
+    _check_training(settings, root)
+    _check_latency(settings)
+    _check_router(settings)
+
+
+def _at(place: str, check: Any, *values: int) -> None:
+    """Run a check of another part, and say where in the config the value stands."""
+    try:
+        check(*values)
+    except RefusedError as refusal:
+        raise RefusedError(f"config.{place}: {refusal.rule}", refusal.received, refusal.remedy) from None
+
+
+def _check_runs(settings: Settings) -> None:
+    seen: set[Run] = set()
+    for run in settings.runs:
+        if run in seen:
+            raise RefusedError(
+                "Each fuser is listed once in runs", run.path, "Drop the second entry or change its seed"
+            )
+        seen.add(run)
+    for run in settings.runs:
+        if run.recipe == "adapter" and replace(run, recipe="c2c") not in seen:
+            rule = "Each adapter control has a c2c run of the same pair, alignment and seed to be compared with"
+            raise RefusedError(rule, run.path, "Give both recipes the same seeds in runs")
+    own: set[tuple[str, Run]] = set()
+    for run in settings.runs:
+        if settings.sharer_role(run.recipe) == "receiver" and run.pair in settings.pairs:
+            key = (settings.pairs[run.pair]["receiver"], replace(run, pair=""))
+            if key in own:
+                rule = "A Receiver that is its own Sharer is trained in one of its pairs"
+                raise RefusedError(rule, run.path, "Drop the run of the other pair, or this one")
+            own.add(key)
+
+
+def _check_pairs(settings: Settings) -> None:
+    for pair in settings.used_pairs:
+        row = settings.pairs[pair]
+        for role in ("receiver", "sharer"):
+            check_known(f"The {role} of pair {pair!r}", row[role], settings.models, "Add it to config/models.tsv")
+        known = settings.training_sets
+        check_known(
+            f"The training set of pair {pair!r}", row["training_set"], known, "Add it to config/training_sets.tsv"
+        )
+    for model in settings.used_models:
+        _check_source(settings, "models", model)
+        if settings.models[model]["source"] == "world":
+            made = settings.config["world"]["models"]
+            check_known("A model of the knowledge-gap world", model, made, "Add it to world.models")
+
+
+def _check_benchmarks(settings: Settings, root: Path) -> None:
+    for task in check_benchmarks(settings.data, root):
+        _check_source(settings, "benchmarks", settings.data.benchmark_of[task], "split", "reader")
+    for pair in settings.used_pairs:
+        for name in (settings.pairs[pair]["benchmarks"] or "").split():
+            check_known(f"A benchmark of pair {pair!r}", name, settings.benchmarks, "Correct config/pairs.tsv")
+        if not settings.tasks(pair):
+            rule = f"Pair {pair!r} is asked at least one of the config's benchmarks"
+            raise RefusedError(rule, settings.pairs[pair]["benchmarks"], "Add a task of theirs to benchmarks")
+
+
+def _check_training(settings: Settings, root: Path) -> None:
+    for run in settings.runs:
+        training = settings.training_of(run.pair, run.recipe, run.alignment)
+        for key in ("checkpoint_every", "evaluate_every"):
+            if training[key] > training["steps"]:
+                rule = f"training.{key} is at most training.steps ({training['steps']})"
+                raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
+        if training["micro_batch_size"] > training["batch_size"]:
+            rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
+            raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+        if run.recipe == "adapter" and training != settings.training_of(run.pair, "c2c", run.alignment):
+            rule = "An adapter is trained as the c2c that it is the control of"
+            raise RefusedError(rule, run.path, "Give both entries of runs the same training")
+    fuser = settings.config["fuser"]
+    if fuser["final_temperature"] > fuser["initial_temperature"]:
+        rule = f"fuser.final_temperature is at most fuser.initial_temperature ({fuser['initial_temperature']})"
+        raise RefusedError(rule, fuser["final_temperature"], "Lower it; the gate's temperature falls in training")
+    for name in settings.used_training_sets:
+        for part in check_training_set(settings.data, name, root):
+            _check_source(settings, "training_sets", part, "split", "reader")
+
+
+def _check_latency(settings: Settings) -> None:
+    latency = settings.config["latency"]
+    if latency is None:
+        asked = {"latency", "accuracy_latency"} & {
+            *settings.config["artefacts"]["tables"],
+            *settings.config["artefacts"]["figures"],
+        }
+        if asked:
+            raise RefusedError(
+                "Artefacts of times need latency", sorted(asked), "Drop them from artefacts, or fill latency"
+            )
+        return
+    measured = settings.config["benchmarks"]
+    check_known("latency.benchmark", latency["benchmark"], measured, f"Choose one of benchmarks: {', '.join(measured)}")
+    for pair in settings.timed_pairs:
+        if "c2c" in latency["methods"] and not any((r.pair, r.recipe) == (pair, "c2c") for r in settings.runs):
+            rule = "Latency of c2c is measured with a fuser of recipe c2c of each pair"
+            raise RefusedError(rule, pair, "Add a c2c run of this pair, or drop c2c from latency.methods")
+
+
+def _check_router(settings: Settings) -> None:
+    learned = [task for pair in settings.used_pairs for task in settings.router_tasks(pair)]
+    if "routing_trained" in settings.config["baselines"] and not learned:
+        rule = "routing_trained learns from a benchmark whose data set has a training split"
+        known = ", ".join(settings.data.with_training_questions)
+        raise RefusedError(rule, settings.config["benchmarks"], f"Add one of {known}, or drop routing_trained")
+
+
+def _check_source(settings: Settings, table: str, name: str, *needed: str) -> None:
+    row = getattr(settings, table)[name]
+    if row["source"] == "world" and "world" not in settings.config:
+        rule = "What comes from the knowledge-gap world needs the config key 'world'"
+        raise RefusedError(rule, name, "Use --profile smoke, or add the key as config/smoke.yaml has it")
+    for column in ("hub_id", "revision", *needed):
+        if row["source"] == "hub" and row[column] is None:
+            rule = f"A row of config/{table}.tsv with source hub fills {column!r}"
+            raise RefusedError(rule, f"{name}: empty", "Fill the cell")

@@ -1,0 +1,31 @@
+"""Snakemake's report of all results, with its provenance beside it; takes the config files of the run, in order."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from c2c.provenance import stamp
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; the exit code is that of snakemake."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configfile", type=Path, nargs="+", required=True, help="config files of the run, in order")
+    parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="what the report is made of")
+    parser.add_argument("--output", type=Path, required=True, help="the report (.html)")
+    options = parser.parse_args(arguments)
+    command = [sys.executable, "-m", "snakemake", "results", "--cores", "1", "--nolock"]
+    command += ["--configfile", *map(str, options.configfile), "--report", str(options.output)]
+    try:
+        with stamp(options.output, inputs=[*options.configfile, *options.inputs]):
+            subprocess.run(command, check=True)
+    except subprocess.CalledProcessError as failure:
+        return failure.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
