@@ -15,7 +15,7 @@ from benchmarks.gap import arithmetic, make, people, words
 from benchmarks.gap.splits import LETTERS, OPTIONS, Row
 from c2c.errors import RefusedError
 from c2c.evaluation.task_files import read_task_file
-from c2c.training.data import read_lines
+from c2c.training.examples import read_lines
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES: dict[str, dict[str, int]] = {
