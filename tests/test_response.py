@@ -236,3 +236,11 @@ def test_a_response_that_a_sharer_cannot_read_is_refused_before_any_model_runs(p
         monkeypatch.setattr(each.base_model, "forward", lambda **_: pytest.fail("a model ran"))
     with pytest.raises(RefusedError, match="must know all 97 tokens"):
         model.generate(generate_kv_cache_index(TOTAL - 1, 1), prompt_ids.clamp(max=49), max_new_tokens=1)
+
+
+def test_whether_the_response_is_fused_is_kept_and_can_be_said_anew(fusing, tmp_path) -> None:
+    fusing.save_pretrained(tmp_path)
+    receiver, sharer = fusing.model_list
+    given = {"receiver": receiver, "sharers": sharer}
+    assert RosettaModel.from_pretrained(tmp_path, **given).include_response
+    assert not RosettaModel.from_pretrained(tmp_path, **given, include_response=False).include_response

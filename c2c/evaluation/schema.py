@@ -17,7 +17,6 @@ from c2c.errors import RefusedError
 
 METHODS = ("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed")
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
-SCORINGS = ("exact", "likelihood", "letter", "logits", "text", "math", "longbench")
 PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 

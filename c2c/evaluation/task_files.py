@@ -1,4 +1,4 @@
-"""Task files of lm-eval: where they are, and what they say with the files that they include. Imports no lm-eval.
+"""Task files of lm-eval: where they are, and what they say with what they include. Imports neither lm-eval nor pandas.
 
 A folder of tasks holds ``<benchmark>/<task>.yaml``. A task file takes shared wordings by lm-eval's ``include``; a key
 of its own replaces an included one. Under ``metadata`` the single keys do, so that the wording of text to text can
@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.schema import SCORINGS
 
+SCORINGS = ("exact", "likelihood", "letter", "logits", "text", "math", "longbench")
 NEEDED = ("scoring", "t2t_question", "t2t_prompt")
 SHARED = "shared"
 """The folder of included files; what is in it is no task."""

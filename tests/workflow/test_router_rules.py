@@ -22,6 +22,7 @@ def test_a_scale_with_the_trained_router_trains_it_before_the_baselines(
 ) -> None:
     config = yaml.safe_load((ROOT / "config" / "trial.yaml").read_text())
     config["baselines"] = ["receiver", "sharer", "routing", "routing_trained"]
+    config["runs"] = [run | {"pair": "qwen3_from_qwen25"} for run in config["runs"]]
     (tmp_path / "with_router.yaml").write_text(yaml.safe_dump(config))
     done = run_snakemake(
         "--cores", "1", "--configfile", str(tmp_path / "with_router.yaml"), "--dry-run", "--nolock", "--forceall", "-p"
@@ -30,7 +31,7 @@ def test_a_scale_with_the_trained_router_trains_it_before_the_baselines(
     for rule in ("prepare_training_questions", "answer_router_questions", "train_router"):
         assert re.search(rf"{rule} +[1-9]", done.stdout), done.stdout
     command = next(line for line in done.stdout.splitlines() if "--methods receiver sharer routing" in line)
-    assert "--router results/trial/routers/smollm2_from_coder" in command
+    assert "--router results/trial/routers/qwen3_from_qwen25" in command
     assert "--prompts chat" in command and "--token-budget" in command
 
 
@@ -42,7 +43,7 @@ def test_a_scale_without_it_plans_no_router(run_snakemake: Callable[..., Any]) -
 
 
 def test_a_router_without_training_questions_is_refused(config_of: Merged) -> None:
-    config = config_of("laptop")
+    config = config_of("trial")
     config["baselines"], config["benchmarks"] = ["receiver", "routing_trained"], ["mmlu_redux_text"]
     config["latency"]["benchmark"] = "mmlu_redux_text"
     with pytest.raises(RefusedError, match="whose data set has a training split"):
