@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+PAPER_SCORING = "letter"
+
 PATH = Path(__file__).with_name("names.yaml")
 
 
@@ -38,8 +40,9 @@ def _task(kind: str, name: str) -> tuple[str, str]:
 
 
 def paper_name(kind: str, name: str) -> str | None:
-    """What the paper calls `name`, or None."""
-    found = _names()[kind].get(name, {}).get("paper")
+    """What the paper calls `name`, or None; of a benchmark's tasks the one in which letters are written is the paper's."""
+    base, scoring = _task(kind, name)
+    found = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
     return None if found is None else str(found)
 
 

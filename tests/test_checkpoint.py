@@ -397,12 +397,3 @@ def test_a_sharer_that_runs_elsewhere_is_named_by_its_config(models, tmp_path) -
     assert [each.split(":")[0] for each in loaded.contract_check.noted] == ["sharer.weights_sha256"]
     loaded.save_pretrained(tmp_path / "again")
     assert read_manifest(tmp_path / "again")["contract"]["sharer"]["weights_sha256"] is None
-
-
-def test_whether_the_response_is_fused_is_kept_and_can_be_said_anew(models, tmp_path) -> None:
-    receiver, sharer, _ = models
-    stacks = [FuserStack.between(sharer.config, receiver.config, **SMALL)]
-    RosettaModel.of_stacks(receiver, [sharer], stacks, include_response=True).save_pretrained(tmp_path)
-    given = {"receiver": receiver, "sharers": sharer}
-    assert RosettaModel.from_pretrained(tmp_path, **given).include_response
-    assert not RosettaModel.from_pretrained(tmp_path, **given, include_response=False).include_response
