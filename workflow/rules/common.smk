@@ -94,10 +94,12 @@ def training_lines(part):
 
 def tokenised_set(part):
     """The tokenised set, train or validation, of a fuser."""
-    return lambda wildcards: (
-        f"<results>/data/tokenised/{settings.tokenised(wildcards.pair, wildcards.recipe, wildcards.alignment)}"
-        f"/{part}.parquet"
-    )
+
+    def path(wildcards):
+        folder = settings.tokenised(wildcards.pair, wildcards.recipe, wildcards.alignment)
+        return f"<results>/data/tokenised/{folder}/{part}.parquet"
+
+    return path
 
 
 def recipe_of(wildcards):
