@@ -30,6 +30,11 @@ class AbsentSharer(nn.Module):
         self.config = config
 
 
+def _is_model(given: object) -> bool:
+    """Whether it is a module with a config; wrappers such as adapters are no PreTrainedModel."""
+    return isinstance(given, nn.Module) and isinstance(getattr(given, "config", None), PreTrainedConfig)
+
+
 class ReadPrompt(NamedTuple):
     """What the models hold of a prompt's sections but the last.
 
@@ -74,10 +79,10 @@ class FusedPrefill(nn.Module):
             raise RefusedError(
                 "A RosettaModel needs a list of models", type(model_list).__name__, "Pass [receiver, sharer, ...]"
             )
-        if not model_list or not isinstance(model_list[0], PreTrainedModel):
+        if not model_list or not _is_model(model_list[0]):
             given = [type(each).__name__ for each in model_list]
             raise RefusedError("A RosettaModel needs a Receiver", given, "Pass [receiver, sharer, ...]")
-        if odd := [each for each in model_list if not isinstance(each, PreTrainedModel | PreTrainedConfig)]:
+        if odd := [each for each in model_list if not (_is_model(each) or isinstance(each, PreTrainedConfig))]:
             raise RefusedError(
                 "A RosettaModel connects loaded models", odd, "Load them first, or use from_pretrained with their names"
             )

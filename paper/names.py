@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 PATH = Path(__file__).with_name("names.yaml")
-PRINTED_SCORING = "letter"
+PAPER_SCORING = "letter"
 
 
 @cache
@@ -39,9 +39,9 @@ def _task(kind: str, name: str) -> tuple[str, str]:
 
 
 def paper_name(kind: str, name: str) -> str | None:
-    """What the paper calls `name`, or None; of a benchmark's scorings the paper's is that of the generated letter."""
+    """What the paper calls `name`, or None; of a benchmark's tasks the one in which letters are written is the paper's."""
     base, scoring = _task(kind, name)
-    found = _names()[kind].get(base if scoring == PRINTED_SCORING else name, {}).get("paper")
+    found = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
     return None if found is None else str(found)
 
 

@@ -238,9 +238,11 @@ def test_a_response_that_a_sharer_cannot_read_is_refused_before_any_model_runs(p
         model.generate(generate_kv_cache_index(TOTAL - 1, 1), prompt_ids.clamp(max=49), max_new_tokens=1)
 
 
-def test_whether_the_response_is_fused_is_kept_and_can_be_said_anew(fusing, tmp_path) -> None:
-    fusing.save_pretrained(tmp_path)
-    receiver, sharer = fusing.model_list
+def test_whether_the_response_is_fused_is_kept_and_can_be_said_anew(tiny_model, tmp_path) -> None:
+    receiver, sharer = tiny_model("qwen3"), tiny_model("qwen2", layers=4, seed=1)
+    small = {"hidden_dim": 8, "intermediate_dim": 8, "layer_alignment": "nearest"}
+    stacks = [FuserStack.between(sharer.config, receiver.config, **small)]
+    RosettaModel.of_stacks(receiver, [sharer], stacks, include_response=True).save_pretrained(tmp_path)
     given = {"receiver": receiver, "sharers": sharer}
     assert RosettaModel.from_pretrained(tmp_path, **given).include_response
     assert not RosettaModel.from_pretrained(tmp_path, **given, include_response=False).include_response

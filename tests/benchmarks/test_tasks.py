@@ -144,7 +144,7 @@ def test_where_logits_are_weighed_there_is_one_letter_an_option(name: str, ours:
 GOLD = {"letter": ["C", "J"], "logits": ["C", "J"], "text": ["[OPTC]", "OPTJ"], "math": ["18", "[0, 1)", "[0,1]"]}
 
 
-@pytest.mark.parametrize("name", [name for name in REAL if name != "longbench"])
+@pytest.mark.parametrize("name", [name for name in REAL if name != "longbench" and not name.startswith("gap_")])
 def test_the_gold_answer_is_what_the_scoring_compares(name: str, ours: dict[str, Any]) -> None:
     asked = {request.doc["id"]: describe(ours[name], request).gold for request in ours[name].instances}
     assert list(asked.values()) == GOLD[ours[name].config.metadata["scoring"]]
@@ -161,7 +161,7 @@ def test_the_sharer_of_t2t_reads_the_question_without_options(name: str, prepare
         assert "MESSAGE" in told and told.endswith("PROMPT")
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", [name for name in REAL if not name.startswith("gap_")])
 def test_the_sharer_of_t2t_is_told_not_to_answer_in_one_wording(name: str) -> None:
     shared = resolve(TASKS / SHARED / "t2t.yaml")["metadata"]
     metadata = read_task_file(TASKS, name)["metadata"]

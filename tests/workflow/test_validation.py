@@ -101,7 +101,7 @@ def test_the_receiver_is_the_sharer_of_identical_and_its_tokens_are_its_own(conf
 
 def test_a_receiver_is_its_own_sharer_in_one_pair_alone(config_of: Merged, root: Path) -> None:
     config = config_of("trial")
-    again = "smollm2_again\tsmollm2_135m\tqwen3_06b\topenbookqa_train\tplain\t\tthe same Receiver\n"
+    again = "smollm2_again\tsmollm2_135m\tqwen3_06b\tchoice_mix\tplain\t\tthe same Receiver\n"
     edit(root / "config" / "pairs.tsv", "smollm2_from_coder", again + "smollm2_from_coder")
     config["latency"]["methods"] = ["receiver"]
     for pair in ("smollm2_from_coder", "smollm2_again"):
@@ -267,13 +267,11 @@ def test_sample_and_protocol_reach_the_preparation(config_of: Merged) -> None:
     assert "sample" not in load_settings(config_of("paper"), ROOT).data.preparation("ceval")
 
 
-def test_a_router_learns_from_questions_of_the_training_split(config_of: Merged) -> None:
-    config = config_of("trial")
-    config["router"]["questions"] = 123
-    data = load_settings(config, ROOT).data
+def test_the_questions_of_a_training_split_are_as_many_as_a_router_learns_from(config_of: Merged) -> None:
+    data = load_settings(config_of("trial"), ROOT).data
     assert data.training_questions("arc_easy")["split"] == "train"
     assert data.training_questions("mmlu")["split"] == "auxiliary_train"
-    assert data.training_questions("arc_easy")["sample"] == 123
+    assert data.training_questions("arc_easy")["sample"] == data.config["router"]["questions"]
     assert "ceval" not in data.with_training_questions
 
 
