@@ -104,6 +104,11 @@ class Answers:
         """Arms that were run for a pair."""
         return {key[2] for key in self._groups if key[0] == pair}
 
+    def asked(self, pair: str) -> list[str]:
+        """Benchmarks that the pair was asked, in the order of `benchmarks`."""
+        found = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
+        return [name for name in self.benchmarks if name in found]
+
     def alignments(self, pair: str) -> list[str]:
         """Token alignments of the pair's fusers, the main one first."""
         found = set(self.marked.loc[self.marked["pair"] == pair, "alignment"]) - {BASELINE}

@@ -32,35 +32,51 @@ COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tabl
 TIMED = ("latency.csv",)
 
 
+STAGE = ["pair", "recipe", "alignment", "seed"]
+"""Columns that name a stage: one run of the answers, or (without a recipe) a pair's baselines."""
+
+
 def collect(results: Path, output: Path, protocol: str = CORRECTED, partial: bool = False) -> None:
-    """Fill `output` from a results folder; what it held before is removed.
+    """Fill `output` from a results folder; what it held before is removed, or kept where `partial` says so.
 
     Args:
         results: Folder of one scale's results.
         output: Folder of committed records.
         protocol: By which the results were scored.
-        partial: Take the records that exist, and compute from them what a finished scale has already computed. A pair
-            whose baselines are missing is left out with a line that says so.
+        partial: Take the records that exist beside those of other stages in `output`, and compute from them what a
+            finished scale has already computed. A pair whose baselines are missing is left out with a line that
+            says so.
 
     Raises:
         RefusedError: The results folder lacks records, or, unless `partial`, something that is computed from them.
     """
     answers, times = (sorted(results.glob(f"{folder}/**/*.parquet")) for folder in ("records", "latency"))
     answers = [path for path in answers if not path.name.startswith(".")]
-    if partial:
-        answers, times = _finished(results, answers, times)
     wanted = [*COPIED, *(TIMED if times else ())]
     missing = [] if partial else [pattern for pattern in wanted if not list(results.glob(pattern))]
     if missing or not answers:
         raise RefusedError(
             "Results are complete before they are collected", str(results), f"Make {missing or 'records'}"
         )
+    records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
     with tempfile.TemporaryDirectory() as temporary:
-        source = Path(temporary) if partial else results
+        source = results
         if partial:
-            frames = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
-            recompute(*frames, source, protocol)
-        _fill(output, answers, times, [path for pattern in wanted for path in sorted(source.glob(pattern))], source)
+            source = Path(temporary)
+            records, timed = _with_earlier(records, timed, output)
+            recompute(records, timed, source, protocol)
+        copied = {str(path.relative_to(source)): path for each in [*COPIED, *TIMED] for path in source.glob(each)}
+        texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    with _stamp(output / RECORDS, answers):
+        _write(records, RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
+    if timed is not None:
+        with _stamp(output / TIMES, times):
+            _write(timed, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
+    for name, content in texts.items():
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_bytes(content)
     if protocol != CORRECTED:
         write_atomically(output / PROTOCOL, f"{protocol}\n")
 
@@ -82,27 +98,27 @@ def main() -> None:
     print(f"{arguments.output}: {size / 1024:.0f} KiB")
 
 
-def _finished(results: Path, answers: list[Path], times: list[Path]) -> tuple[list[Path], list[Path]]:
-    """The files of pairs whose baselines are there: without them a fuser's answers have nothing to stand beside."""
-    done = {path.parent.name for path in answers if path.name == "baselines.parquet"}
-    pairs = {path: path.relative_to(results / "records").parts[0] for path in answers}
-    for pair in sorted(set(pairs.values()) - done):
+def _with_earlier(
+    records: pd.DataFrame, times: pd.DataFrame | None, output: Path
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The records with those of stages that `output` holds from before; only pairs that have their baselines."""
+    if (output / RECORDS).is_file():
+        records = _join(read_records([output / RECORDS]), records, STAGE)
+    if (output / TIMES).is_file():
+        earlier = read_records([output / TIMES], LATENCY_SCHEMA)
+        times = earlier if times is None else _join(earlier, times, ["pair"])
+    done = set(records.loc[records["recipe"] == "", "pair"])
+    for pair in sorted(set(records["pair"]) - done):
         print(f"{pair} is left out: it has no baselines yet")
-    return [path for path in answers if pairs[path] in done], [path for path in times if path.stem in done]
+    records = records[records["pair"].isin(done)]
+    return records, None if times is None else times[times["pair"].isin(done)]
 
 
-def _fill(output: Path, answers: list[Path], times: list[Path], copied: list[Path], source: Path) -> None:
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    with _stamp(output / RECORDS, answers):
-        _write(read_records(answers), RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
-    if times:
-        with _stamp(output / TIMES, times):
-            _write(read_records(times, LATENCY_SCHEMA), LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
-    for path in copied:
-        target = output / path.relative_to(source)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, target)
+def _join(earlier: pd.DataFrame, fresh: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """`fresh`, and of `earlier` the stages that it does not have."""
+    made = set(fresh[key].astype(str).itertuples(index=False, name=None))
+    kept = [each not in made for each in earlier[key].astype(str).itertuples(index=False, name=None)]
+    return pd.concat([earlier[kept], fresh], ignore_index=True)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from c2c.stats import Cell, Estimate, bootstrap_ratio, comparable, mean_with_interval, paired_difference
+from paper import names
 from paper.answers import BASELINE, MAIN_ALIGNMENT, Answers, arm_name
 from paper.reference import Reference
 from paper.summarise_latency import per_question
@@ -25,11 +26,15 @@ class Evidence:
 
 
 def paired(answers: Answers, of: str, against: str) -> Evidence:
-    """Mean paired difference in percentage points over every pair and benchmark that has both arms."""
+    """Mean paired difference in percentage points over every pair and benchmark that has both arms.
+
+    Benchmarks that `paper/names.yaml` keeps out of claims do not count.
+    """
     cells = [
         Cell(paired_difference(left, right), pair.name, benchmark)
         for pair in answers.pairs
-        for benchmark in answers.benchmarks
+        for benchmark in answers.asked(pair.name)
+        if names.of_claims(benchmark)
         for left, right in [[_answers(answers, pair.name, benchmark, arm) for arm in (of, against)]]
         if left is not None and right is not None and comparable(left, right)
     ]

@@ -39,10 +39,15 @@ def _task(kind: str, name: str) -> tuple[str, str]:
 
 
 def paper_name(kind: str, name: str) -> str | None:
-    """What the paper calls `name`, or None; of a benchmark's tasks the one in which letters are written is the paper's."""
+    """What the paper calls `name`, or None; of a benchmark's tasks it has the one in which letters are written."""
     base, scoring = _task(kind, name)
     found = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
     return None if found is None else str(found)
+
+
+def of_claims(benchmark: str) -> bool:
+    """Whether claims rest on the benchmark: those made to show communication are no evidence for the paper's."""
+    return bool(_names()["benchmarks"].get(benchmark, {}).get("claims", True))
 
 
 def in_order(kind: str, names: object) -> list[str]:

@@ -20,7 +20,10 @@ HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
 def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark and level; `difference` is the paired one to the full fuser, in percentage points."""
     rows = [
-        row for pair in answers.pairs for benchmark in answers.benchmarks for row in _levels(answers, pair, benchmark)
+        row
+        for pair in answers.pairs
+        for benchmark in answers.asked(pair.name)
+        for row in _levels(answers, pair, benchmark)
     ]
     return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})
 

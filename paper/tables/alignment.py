@@ -25,7 +25,7 @@ def build(answers: Answers) -> pd.DataFrame:
     rows = []
     for pair in answers.pairs:
         alignments = list(dict.fromkeys([*COMPARED, *answers.alignments(pair.name)]))
-        rows += [_row(answers, pair, benchmark, kind) for benchmark in answers.benchmarks for kind in alignments]
+        rows += [_row(answers, pair, benchmark, kind) for benchmark in answers.asked(pair.name) for kind in alignments]
     numbers = [f"{part}_{number}" for part in PARTS for number in ("value", "low", "high")]
     return pd.DataFrame(rows, columns=[*HEAD, *numbers, "n", "seeds", "reason"]).astype(
         {"n": "Int64", "seeds": "Int64"}

@@ -26,7 +26,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
         for pair in answers.pairs
         for arm in arms
         if not arm.startswith(("project", "fuse"))
-        for benchmark in answers.benchmarks
+        for benchmark in answers.asked(pair.name)
     ]
     frame = pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64", "failed": "Int64"})
     if latency is None:

@@ -11,7 +11,7 @@ from paper import claims
 from paper.answers import Answers
 from paper.evidence import Evidence, paired, time_ratio
 from paper.reference import PATH, Reference
-from tests.paper.builder import Run, make_records
+from tests.paper.builder import Bench, Run, make_records
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +123,12 @@ def test_a_claim_that_cannot_be_judged_is_refused(tmp_path, harm, message):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [changed]}), encoding="utf-8")
     with pytest.raises(RefusedError, match=message):
         claims.read_claims(tmp_path / "claims.yaml")
+
+
+def test_no_claim_of_the_paper_rests_on_a_benchmark_that_was_made_to_show_communication() -> None:
+    runs = [Run("gap_a"), Run("gap_a", "c2c", "span", 0)]
+    made, real = (
+        Answers(make_records(runs, Bench(benchmarks=(name,)))) for name in ("gap_words_text", "arc_easy_text")
+    )
+    assert paired(made, "c2c", "receiver").overall is None
+    assert paired(real, "c2c", "receiver").overall is not None

@@ -237,3 +237,13 @@ def test_what_was_run_on_no_benchmark_is_said_once():
     frame = gains.build(Answers(make_records(runs, bench)))
     (note,) = notes_on_gaps(frame, ["pair", "benchmark", "gain"])
     assert "Pair A / all benchmarks / Communication" in note and "OpenBookQA" not in note
+
+
+def test_a_pair_has_no_rows_for_benchmarks_that_only_another_pair_was_asked(times):
+    bench = {"gap_a": ("knowledge_gap_free",), "gap_b": ("gap_words_text",)}
+    frames = [
+        make_records([Run(pair), Run(pair, "c2c", "span", 0)], Bench(benchmarks=asked)) for pair, asked in bench.items()
+    ]
+    answers = Answers(pd.concat(frames, ignore_index=True))
+    for frame in (gains.build(answers), main.build(answers, times), ablation.build(answers), alignment.build(answers)):
+        assert {pair: tuple(group["benchmark"].unique()) for pair, group in frame.groupby("pair")} == bench

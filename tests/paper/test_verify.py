@@ -209,6 +209,18 @@ def test_a_scale_is_collected_as_far_as_it_has_come_and_verifies(results, tmp_pa
     assert not verify.verify(tmp_path / "partial")
 
 
+def test_a_later_stage_stands_beside_what_was_collected_before_it_and_replaces_its_own(results, tmp_path):
+    collect.collect(results, tmp_path / "whole", partial=True)
+    shutil.copytree(tmp_path / "whole", tmp_path / "stages")
+    for path in (results / "records").rglob("*.parquet"):
+        if path.name != "seed1.parquet":
+            path.unlink()
+    shutil.rmtree(results / "latency")
+    collect.collect(results, tmp_path / "stages", partial=True)
+    for name in (RECORDS, "latency.parquet", "tables/gains.csv", "claims.json"):
+        assert (tmp_path / "stages" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_the_protocol_of_committed_records_is_kept_and_used(results, tmp_path, capsys):
     collect.collect(results, tmp_path / "records", protocol="paper", partial=True)
     assert verify.verify(tmp_path / "records") and "protocol paper" in capsys.readouterr().out
