@@ -39,7 +39,7 @@ def _task(kind: str, name: str) -> tuple[str, str]:
 
 
 def paper_name(kind: str, name: str) -> str | None:
-    """What the paper calls `name`, or None; of a benchmark's tasks the one in which letters are written is the paper's."""
+    """What the paper calls `name`, or None; of a benchmark's tasks the paper's is the one with written letters."""
     base, scoring = _task(kind, name)
     found = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
     return None if found is None else str(found)
