@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from c2c.alignment.chat import AlignedChat, ChatAligner
+from c2c.alignment.chat import AlignedChat, ChatAligner, UnalignedChats
 from c2c.alignment.template import ChatTemplate
 from c2c.alignment.tokens import UNMATCHED
 from c2c.errors import RefusedError
@@ -109,6 +109,22 @@ def test_every_fused_token_takes_a_sharer_token_of_its_message_over_its_last_cha
                 assert ours.text[end - 1] == theirs.text[where]
                 fused += 1
         assert fused == sum(place >= 0 for place in chat.token_map)
+
+
+@pytest.mark.parametrize("alignment", ["span", "longest"])
+def test_thinking_is_off_in_the_templates_of_both_models(chat_receiver, chat_sharer, alignment) -> None:
+    """A template of this kind thinks unless it is told not to, as Qwen3's does."""
+    receiver, sharer = copy.deepcopy(chat_receiver), copy.deepcopy(chat_sharer)
+    for tokenizer, opening in ((receiver, "<|open|>assistant\n"), (sharer, "[assistant] ")):
+        asked = f"{{% if add_generation_prompt %}}{opening}"
+        assert asked in tokenizer.chat_template
+        choice = "{% if enable_thinking is defined and not enable_thinking %}no plan{% else %}plan{% endif %}"
+        tokenizer.chat_template = tokenizer.chat_template.replace(asked, asked + choice)
+    chat = ChatAligner(receiver, sharer, alignment).align(turns("what is home?"))
+    assert receiver.decode(chat.receiver_ids).endswith("<|open|>assistant\nno plan")
+    assert sharer.decode(chat.sharer_ids).endswith("[assistant] no plan")
+    unaligned = UnalignedChats(receiver).align(turns("what is home?"))
+    assert receiver.decode(unaligned.receiver_ids).endswith("<|open|>assistant\nno plan")
 
 
 @pytest.mark.parametrize("alignment", ["span", "first", "longest"])
