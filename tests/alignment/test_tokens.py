@@ -21,6 +21,29 @@ def test_identical_tokenizers_give_the_identity_whatever_the_alignment(word_toke
         assert aligned.token_map == list(range(len(aligned.receiver_ids) - 1))
 
 
+@pytest.mark.parametrize("alignment", ["span", "first", "longest"])
+def test_an_equal_tokenizer_is_found_to_be_the_same_and_the_sharers_is_never_called(
+    split_tokenizer, monkeypatch, alignment
+) -> None:
+    copied = copy.deepcopy(split_tokenizer)
+    aligner = TokenAligner(split_tokenizer, copied, alignment)
+
+    def called(*args, **options):
+        raise AssertionError("the Sharer's tokenizer was called")
+
+    for name in ("__call__", "encode", "decode", "_encode_plus", "_decode", "get_vocab", "convert_ids_to_tokens"):
+        own = getattr(type(copied), name)
+        monkeypatch.setattr(
+            type(copied), name, lambda self, *a, own=own, **k: called() if self is copied else own(self, *a, **k)
+        )
+    with pytest.raises(AssertionError, match="was called"):
+        copied(TEXT)
+    aligned = aligner.align(TEXT)
+    ids = split_tokenizer(TEXT)["input_ids"]
+    assert aligned == AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
+    assert aligner.reencode(torch.tensor([ids])).tolist() == [ids]
+
+
 def test_span_maps_every_piece_of_a_split_name_to_the_sharers_whole_name(word_tokenizer, split_tokenizer) -> None:
     aligned = TokenAligner(split_tokenizer, word_tokenizer, "span").align(TEXT)
     whole = word_tokenizer(TEXT)["input_ids"]
