@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from transformers.models.auto import configuration_auto, modeling_auto
+
 from c2c import kv_cache
 from c2c.errors import RefusedError
 from c2c.types import CacheShape
 
 REMEDY = "Use a decoder-only model with attention in every layer, such as Llama, Qwen3 or Gemma-3"
+
+WRITING = {
+    *modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    *modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    *modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+}
+"""Model types that transformers can let write."""
+
+OTHER_MEMORIES = {
+    "xlnet": "it keeps the hidden states of a text and reads in permuted orders",
+    "reformer": "it keeps hidden states and buckets of them",
+    "openai-gpt": "it keeps nothing of a text",
+}
+"""Model types with attention and a language head, but without a cache of keys and values."""
 
 
 def cache_shape(config: Any) -> CacheShape:
@@ -18,12 +34,13 @@ def cache_shape(config: Any) -> CacheShape:
         config: A Hugging Face config; of a multimodal model the part that writes text counts.
 
     Raises:
-        RefusedError: If the model is an encoder with a decoder; its cache is recurrent states, a latent vector or
-            shared between layers; keys and values differ in size; or layers do. The message names the model's type.
+        RefusedError: If the model is an encoder, or one with a decoder; its cache is recurrent states, a latent vector
+            or shared between layers; keys and values differ in size; or layers do. The message names the model's type.
     """
     decoder = config.get_text_config(decoder=True)
     if getattr(config, "is_encoder_decoder", False):
         raise _refused("A model must read and write with one and the same decoder", config, "it has an encoder")
+    _check_writes(config)
     if not getattr(decoder, "num_hidden_layers", None):
         raise _refused("A model's cache must be a list of layers", config, "its config names no number of layers")
     for layer in decoder.per_layer_config:
@@ -34,6 +51,22 @@ def cache_shape(config: Any) -> CacheShape:
         found = " and ".join(f"{shape.heads} heads of {shape.head_dim}" for shape in shapes)
         raise _refused("All layers of a cache must have the same number and size of heads", config, found)
     return shapes[0]
+
+
+def _check_writes(config: Any) -> None:
+    """Refuse a model that transformers knows, and that is no decoder with a cache of keys and values."""
+    kind = getattr(config, "model_type", "")
+    if kind in OTHER_MEMORIES:
+        raise _refused("Each cache layer must hold keys and values", config, OTHER_MEMORIES[kind])
+    both = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    whole = kind.removesuffix("_model").removesuffix("_text")
+    writes = not WRITING.isdisjoint((kind, whole, whole.replace("_", "-")))
+    if both or (kind in configuration_auto.CONFIG_MAPPING_NAMES and not writes):
+        raise _refused(
+            "A model must be a decoder, whose tokens read those before them alone",
+            config,
+            "it is an encoder, whose tokens read those after them too" if both else "it has no head that writes",
+        )
 
 
 def _check_layer(layer: Any) -> None:

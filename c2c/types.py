@@ -24,6 +24,9 @@ FUSIONS = ("sequential", "parallel")
 LAYER_ALIGNMENTS = ("terminal", "nearest")
 TOKEN_ALIGNMENTS = ("span", "first", "longest")
 
+RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
+"""Model types whose layers have no attention."""
+
 
 class CacheShape(NamedTuple):
     """Sizes of a model's KV-cache: ``layers`` (T or S), ``heads`` (Ht or Hs), ``head_dim`` (Dt or Ds)."""
@@ -43,8 +46,24 @@ class CacheShape(NamedTuple):
         if not heads:
             raise RefusedError(
                 "A model's cache must hold keys and values per attention head",
-                getattr(config, "model_type", type(config).__name__),
+                f"{getattr(config, 'model_type', type(config).__name__)}: {_instead(config)}",
                 "Use a decoder model with attention in every layer",
             )
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return cls(config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, head_dim)
+        return cls(config.num_hidden_layers, _cached_heads(config, heads), head_dim)
+
+
+def _cached_heads(config: Any, heads: int) -> int:
+    """KV heads, by their name; Falcon says in two switches whether all its heads share one."""
+    named = getattr(config, "num_key_value_heads", None)
+    if named:
+        return int(named)
+    shared = getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False)
+    return 1 if shared else heads
+
+
+def _instead(config: Any) -> str:
+    """What a model without attention heads keeps of a text."""
+    if getattr(config, "model_type", "") in RECURRENT or getattr(config, "state_size", None):
+        return "it keeps a recurrent state instead of keys and values"
+    return "its config names no attention heads"

@@ -165,5 +165,5 @@ def test_a_model_whose_cache_is_not_keys_and_values_is_refused() -> None:
     class Model(torch.nn.Module):
         config = MambaConfig()
 
-    with pytest.raises(RefusedError, match="keys and values per attention head; received 'mamba'"):
+    with pytest.raises(RefusedError, match="keys and values per attention head; received 'mamba: it keeps a recurrent"):
         RosettaModel([Model()])
