@@ -33,6 +33,7 @@ SET_HERE = {
 }
 """Options of generation that `ChatPipeline` does not take, and what to do instead."""
 
+SEVERAL = "Build a RosettaModel of several Sharers, and its batches with c2c.alignment.batch.collate_chats"
 UNALIGNED = "none"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -48,10 +49,13 @@ class ChatPipeline:
         zeroed: The Sharer does not run; its cache is zeros, as the recipe `adapter` was trained.
 
     Raises:
-        RefusedError: If the alignment is unknown, or the tokenizers do not give what it needs.
+        RefusedError: If the model has several Sharers, the alignment is unknown, or the tokenizers do not give what it
+            needs.
     """
 
     def __init__(self, pair: Pair, model: RosettaModel, *, alignment: str = "span", zeroed: bool = False) -> None:
+        if len(model.sharers) != 1:
+            raise RefusedError("A chat pipeline has one Sharer", f"{len(model.sharers)} Sharers", SEVERAL)
         self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
         check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
         receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
@@ -125,7 +129,7 @@ class ChatPipeline:
             batch.attention_mask.to(device),
             max_new_tokens=max_new_tokens,
             do_sample=do_sample,
-            sharer_inputs=[batch.sharer_input],
+            sharer_inputs=batch.sharer_inputs,
             eos_token_id=ends or None,
             stop_strings=stops,
             tokenizer=receiver.tokenizer,
@@ -168,9 +172,12 @@ def pipeline(
         override: Lines of the Fusers' contract that may differ, by name; see `c2c.contract.check_contract`.
 
     Raises:
-        RefusedError: If something is not found, or the Fusers were made for other models.
+        RefusedError: If something is not found, the Fusers were made for other models, or there are several Sharers.
     """
     check_choice("The precision of models", dtype, DTYPES)
+    for what, given in (("Sharer", sharer), ("folder of Fusers", fuser)):
+        if isinstance(given, (list, tuple)):
+            raise RefusedError(f"A chat pipeline has one {what}", f"a list of {len(given)}", SEVERAL)
     same = not isinstance(sharer, LoadedModel) and str(sharer) == str(receiver)
     answering = _loaded(receiver, dtype, device)
     pair = Pair(answering, answering if same else _loaded(sharer, dtype, device))

@@ -163,6 +163,17 @@ def test_options_that_the_pipeline_sets_itself_are_refused(pipe, option) -> None
         pipe("red", **option)
 
 
+def test_several_sharers_are_refused_by_the_pipeline_with_what_takes_them(pair, stack) -> None:
+    receiver, sharer = pair.receiver, pair.sharer
+    with pytest.raises(RefusedError, match=r"one Sharer; received 'a list of 2'.*collate_chats"):
+        c2c.pipeline(receiver, [sharer, sharer], stack)
+    with pytest.raises(RefusedError, match=r"one folder of Fusers; received 'a list of 2'.*collate_chats"):
+        c2c.pipeline(receiver, sharer, [stack, stack])
+    model = c2c.RosettaModel.of_stacks(receiver.model, [sharer.model] * 2, [stack, stack])
+    with pytest.raises(RefusedError, match=r"one Sharer; received '2 Sharers'.*collate_chats"):
+        ChatPipeline(pair, model)
+
+
 def test_fusers_of_other_models_are_refused(pair, tiny_model) -> None:
     other = FuserStack.between(tiny_model("qwen2", layers=2).config, pair.receiver.model.config, hidden_dim=8)
     with pytest.raises(RefusedError, match="must fit the sharer"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,23 +12,33 @@ from c2c.alignment.chat import AlignedChat, ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, SharerInput, batch_readings
 from c2c.errors import RefusedError
 
-FUSED, NOT_FUSED = 1, -1
+NOT_FUSED = -1
+
+Reencode = Callable[[Tensor], Tensor] | None
+Row = AlignedPrompt | Sequence[AlignedPrompt]
+"""One conversation or plain prompt, aligned with one Sharer, or with each of several."""
 
 
 class ChatBatch(NamedTuple):
-    """Arguments of `RosettaModel.forward` and `generate` for one Sharer.
+    """Arguments of `RosettaModel.forward` and `generate`.
 
     Args:
         kv_cache_index: One ``(1, n, 2)`` int64 tensor a section.
         input_ids: ``(B, N)`` int64 with pads at the left of each section.
         attention_mask: ``(B, N)`` int64, 0 for pads; positions are counted from it, so that pads take none.
-        sharer_input: What the Sharer reads; its token map covers all columns but the last section's.
+        sharer_inputs: What each Sharer reads; its token map covers all columns but the last section's.
     """
 
     kv_cache_index: list[Tensor]
     input_ids: Tensor
     attention_mask: Tensor
-    sharer_input: SharerInput
+    sharer_inputs: list[SharerInput]
+
+    @property
+    def sharer_input(self) -> SharerInput:
+        """What the only Sharer reads."""
+        (only,) = self.sharer_inputs
+        return only
 
 
 def sections_of(prompt: AlignedPrompt) -> tuple[ChatSection, ...]:
@@ -40,11 +50,13 @@ def sections_of(prompt: AlignedPrompt) -> tuple[ChatSection, ...]:
 
 
 def collate_chats(
-    chats: Sequence[AlignedPrompt],
+    chats: Sequence[Row],
     receiver_pad: int,
-    sharer_pad: int,
+    sharer_pad: int | Sequence[int],
     zeroed: bool = False,
-    reencode: Callable[[Tensor], Tensor] | None = None,
+    reencode: Reencode | Sequence[Reencode] = None,
+    *,
+    mask: int | None = None,
 ) -> ChatBatch:
     """Lay out rows section by section, from the right: each section is as wide as the widest row's.
 
@@ -52,37 +64,91 @@ def collate_chats(
     the end are of one kind; a row with fewer turns has sections of pads alone at its left.
 
     Args:
-        chats: B conversations or plain prompts.
+        chats: B conversations or plain prompts; with S Sharers each of them is a list of S, one alignment a Sharer.
         receiver_pad: The Receiver's pad id.
-        sharer_pad: The Sharer's pad id.
-        zeroed: See `SharerInput`.
-        reencode: See `SharerInput`.
+        sharer_pad: The Sharer's pad id, or that of each Sharer.
+        zeroed: See `SharerInput`; holds for every Sharer.
+        reencode: See `SharerInput`; for several Sharers one each.
+        mask: Which Sharers are fused into the messages: a sum of ``1 << number``, 0 for none; all of them if None.
 
     Raises:
-        RefusedError: If there is no row.
+        RefusedError: If there is no row, rows are not aligned with the same number of Sharers, the alignments of a row
+            are not of one and the same prompt, or the mask names a Sharer that is not there.
     """
-    if not chats:
-        raise RefusedError("A batch must have at least one conversation", list(chats), "Pass one")
-    rows = [sections_of(chat) for chat in chats]
+    aligned = [[chat] if isinstance(chat, AlignedPrompt) else list(chat) for chat in chats]
+    sharers = _sharers(aligned)
+    rows = [sections_of(row[0]) for row in aligned]
     count = max(len(row) for row in rows)
     filled = [(ChatSection(0, 0, "template"),) * (count - len(row)) + row for row in rows]
     widths = [max(section.end - section.start for section in column) for column in zip(*filled, strict=True)]
-    masks = [FUSED if (count - 1 - number) % 2 else NOT_FUSED for number in range(count)]
+    fused = _checked_mask(mask, sharers)
+    masks = [fused if (count - 1 - number) % 2 else NOT_FUSED for number in range(count)]
     columns = sum(widths[:-1])
 
     def laid(row: int, values: Sequence[int], pad: int) -> list[int]:
         return _lay_out(values, filled[row], widths, pad)
 
-    readings = [
-        AlignedPrompt(chat.receiver_ids, chat.sharer_ids, laid(row, [*chat.token_map, UNMATCHED], UNMATCHED)[:columns])
-        for row, chat in enumerate(chats)
-    ]
+    def reading(row: int, chat: AlignedPrompt) -> AlignedPrompt:
+        token_map = laid(row, [*chat.token_map, UNMATCHED], UNMATCHED)[:columns]
+        return AlignedPrompt(chat.receiver_ids, chat.sharer_ids, token_map)
+
+    pads = _one_each("pad id", sharer_pad, sharers)
+    encoders = _one_each("reencode", reencode, sharers)
     return ChatBatch(
-        [torch.tensor([mask, 0]).expand(1, width, 2).clone() for mask, width in zip(masks, widths, strict=True)],
-        torch.tensor([laid(row, chat.receiver_ids, receiver_pad) for row, chat in enumerate(chats)]),
-        torch.tensor([laid(row, [1] * len(chat.receiver_ids), 0) for row, chat in enumerate(chats)]),
-        batch_readings(readings, sharer_pad, zeroed=zeroed, reencode=reencode),
+        [torch.tensor([bits, 0]).expand(1, width, 2).clone() for bits, width in zip(masks, widths, strict=True)],
+        torch.tensor([laid(row, each[0].receiver_ids, receiver_pad) for row, each in enumerate(aligned)]),
+        torch.tensor([laid(row, [1] * len(each[0].receiver_ids), 0) for row, each in enumerate(aligned)]),
+        [
+            batch_readings(
+                [reading(row, each[sharer]) for row, each in enumerate(aligned)],
+                pads[sharer],
+                zeroed=zeroed,
+                reencode=encoders[sharer],
+            )
+            for sharer in range(sharers)
+        ],
     )
+
+
+def _sharers(aligned: Sequence[Sequence[AlignedPrompt]]) -> int:
+    """How many Sharers all rows are aligned with."""
+    if not aligned:
+        raise RefusedError("A batch must have at least one conversation", list(aligned), "Pass one")
+    counts = sorted({len(row) for row in aligned})
+    if len(counts) > 1 or not counts[0]:
+        raise RefusedError(
+            "Each conversation must be aligned with the same number of Sharers, at least one",
+            counts,
+            "Align each conversation with every Sharer",
+        )
+    for number, row in enumerate(aligned):
+        ours = (row[0].receiver_ids, sections_of(row[0]))
+        if any((each.receiver_ids, sections_of(each)) != ours for each in row[1:]):
+            raise RefusedError(
+                "The alignments of a conversation must have the Receiver's tokens and sections in common",
+                f"conversation {number}",
+                "Align the same messages, with the same options, with every Sharer",
+            )
+    return counts[0]
+
+
+def _checked_mask(mask: int | None, sharers: int) -> int:
+    everyone = (1 << sharers) - 1
+    if mask is None:
+        return everyone
+    if not isinstance(mask, int) or isinstance(mask, bool) or not 0 <= mask <= everyone:
+        raise RefusedError(
+            f"The mask of the messages must be a bit mask of the {sharers} Sharer(s)", mask, f"Use 0 to {everyone}"
+        )
+    return mask
+
+
+def _one_each(name: str, given: Any, sharers: int) -> list[Any]:
+    """One value a Sharer; a value that is no sequence is the only Sharer's, and None is everyone's."""
+    values = list(given) if isinstance(given, Sequence) else [given] * (sharers if given is None else 1)
+    if len(values) != sharers:
+        raise RefusedError(f"There must be one {name} for each of the {sharers} Sharer(s)", len(values), "Pass a list")
+    return values
 
 
 def _lay_out(values: Sequence[int], sections: Sequence[ChatSection], widths: Sequence[int], pad: int) -> list[int]:

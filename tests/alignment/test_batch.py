@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import combinations
+
 import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -64,7 +67,7 @@ def write(model: RosettaModel, batch: ChatBatch) -> tuple[torch.Tensor, torch.Te
     recorder = Recorder()
     written = model.generate(
         batch.kv_cache_index, batch.input_ids, batch.attention_mask, max_new_tokens=10,
-        sharer_inputs=[batch.sharer_input], processors=LogitsProcessorList([recorder]), min_new_tokens=10,
+        sharer_inputs=batch.sharer_inputs, processors=LogitsProcessorList([recorder]), min_new_tokens=10,
     )  # fmt: skip
     return written[:, batch.input_ids.shape[1] :], torch.stack(recorder.logits, dim=1)
 
@@ -179,6 +182,99 @@ def test_a_sharer_whose_vocabulary_is_too_small_for_unaligned_tokens_is_refused(
     batch = collate_chats(chats["span"][:1], 0, 0)
     with pytest.raises(RefusedError, match="knows tokens 0 to 39"):
         RosettaModel.of_stacks(receiver, [sharer], [stack]).generate(batch.kv_cache_index, batch.input_ids)
+
+
+def with_third_template(chat_sharer):
+    """A second Sharer's tokenizer: other words around the same messages, and no pads before them."""
+    other = copy.deepcopy(chat_sharer)
+    other.chat_template = (
+        "{% for turn in messages %}({{ turn.role }}: {{ turn.content }}){% endfor %}"
+        "{% if add_generation_prompt %}(assistant: {% endif %}"
+    )
+    return other
+
+
+@pytest.fixture
+def two_sharers(tiny_model, chat_receiver, chat_sharer, models, open_gates) -> RosettaModel:
+    """The models, and a second Sharer of another family and size."""
+    receiver, first = models.receiver, models.sharers[0]
+    second = tiny_model("qwen2", layers=2, kv_heads=2, head_dim=8, vocab=len(chat_sharer), seed=2)
+    stacks = [
+        FuserStack.between(each.config, receiver.config, hidden_dim=16, intermediate_dim=16) for each in (first, second)
+    ]
+    for each in (receiver, second):
+        each.config.max_position_embeddings = 256
+    return open_gates(RosettaModel.of_stacks(receiver, [first, second], stacks)).double()
+
+
+@pytest.fixture(scope="module")
+def rows_of_two(chat_receiver, chat_sharer) -> list[list[AlignedPrompt]]:
+    """Each conversation aligned with two Sharers, whose templates differ from the Receiver's and from each other."""
+    aligners = [
+        ChatAligner(chat_receiver, chat_sharer, "span"),
+        ChatAligner(chat_receiver, with_third_template(chat_sharer), "longest"),
+    ]
+    roles = ["user", "assistant"] * 3
+    conversations = [
+        [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+        for contents in CONVERSATIONS[:4]
+    ]
+    return [[aligner.align(each) for aligner in aligners] for each in conversations]
+
+
+@pytest.mark.parametrize("mask", [None, 1, 2, 0])
+def test_conversations_with_two_sharers_of_other_templates_are_written_in_a_batch_as_one_by_one(
+    two_sharers, rows_of_two, mask
+) -> None:
+    assert all(first.sharer_ids != second.sharer_ids for first, second in rows_of_two)
+    batch = collate_chats(rows_of_two, 0, [0, 0], mask=mask)
+    masks = [int(index[0, 0, 0]) for index in batch.kv_cache_index]
+    assert masks == [-1, 3 if mask is None else mask] * (len(masks) // 2) + [-1]
+    tokens, logits = write(two_sharers, batch)
+    for number, row in enumerate(rows_of_two):
+        alone, alone_logits = write(two_sharers, collate_chats([row], 0, [0, 0], mask=mask))
+        assert torch.equal(tokens[number], alone[0])
+        torch.testing.assert_close(logits[number], alone_logits[0], atol=1e-5, rtol=0)
+
+
+def test_each_sharer_of_a_conversation_changes_what_is_written_and_the_mask_says_which_does(
+    two_sharers, rows_of_two
+) -> None:
+    logits = [write(two_sharers, collate_chats(rows_of_two, 0, [0, 0], mask=mask))[1] for mask in (0, 1, 2, 3)]
+    for one, other in combinations(logits, 2):
+        assert ((one - other)[:, 0, 2:].abs().amax(-1) > 1e-3).all()
+
+
+def test_a_batch_of_a_mask_with_one_sharer_equals_the_batch_with_that_sharer_alone(rows_of_two) -> None:
+    both = collate_chats(rows_of_two, 0, [0, 0], mask=1)
+    only = collate_chats([first for first, _ in rows_of_two], 0, 0)
+    assert torch.equal(both.sharer_inputs[0].token_map, only.sharer_input.token_map)
+    assert all(torch.equal(*each) for each in zip(both.kv_cache_index, only.kv_cache_index, strict=True))
+
+
+def test_several_sharers_pad_and_reencode_each_in_their_own_way(rows_of_two) -> None:
+    encoders = [lambda ids: ids, lambda ids: ids + 1]
+    batch = collate_chats(rows_of_two, 0, [5, 6], reencode=encoders)
+    for given, pad, reencode in zip(batch.sharer_inputs, (5, 6), encoders, strict=True):
+        assert (given.input_ids[given.attention_mask == 0] == pad).all() and (given.attention_mask == 0).any()
+        assert given.reencode is reencode
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda rows: [rows[0], rows[1][:1]], {}, "the same number of Sharers"),
+        (lambda rows: [[]], {}, "the same number of Sharers"),
+        (lambda rows: [[rows[0][0], rows[1][1]]], {}, "tokens and sections in common; received 'conversation 0'"),
+        (lambda rows: rows, {"mask": 4}, "a bit mask of the 2"),
+        (lambda rows: rows, {"mask": -1}, "a bit mask of the 2"),
+        (lambda rows: rows, {"sharer_pad": 0}, "one pad id for each of the 2"),
+        (lambda rows: rows, {"reencode": [None]}, "one reencode for each of the 2"),
+    ],
+)
+def test_a_batch_that_does_not_fit_its_sharers_is_refused(rows_of_two, change, options, message) -> None:
+    with pytest.raises(RefusedError, match=message):
+        collate_chats(change(rows_of_two), 0, **{"sharer_pad": [0, 0]} | options)
 
 
 def test_an_empty_batch_is_refused() -> None:
