@@ -168,7 +168,9 @@ def test_plain_prompts_are_laid_out_as_left_padded_rows() -> None:
     batch = collate_chats(prompts, 0, 0)
     ids, mask = left_pad([prompt.receiver_ids for prompt in prompts], 0)
     assert torch.equal(batch.input_ids, ids) and torch.equal(batch.attention_mask, mask)
-    assert torch.equal(batch.sharer_input.token_map, batch_readings([up_to_fused(each) for each in prompts], 0).token_map)
+    assert torch.equal(
+        batch.sharer_input.token_map, batch_readings([up_to_fused(each) for each in prompts], 0).token_map
+    )
     for one, other in zip(batch.kv_cache_index, generate_kv_cache_index(3, 1), strict=True):
         assert torch.equal(one, other)
 
