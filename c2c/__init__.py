@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from c2c.fuser.config import FuserConfig
     from c2c.fuser.layer import Fuser
     from c2c.fuser.stack import FuserStack
+    from c2c.loading import LoadedModel
     from c2c.rosetta import RosettaModel, create_c2c_projector
     from c2c.sections import generate_kv_cache_index
     from c2c.sharer_cache import SharerCache
@@ -24,6 +25,7 @@ _HOMES = {
     "Fuser": "c2c.fuser.layer",
     "FuserConfig": "c2c.fuser.config",
     "FuserStack": "c2c.fuser.stack",
+    "LoadedModel": "c2c.loading",
     "RefusedError": "c2c.errors",
     "RosettaModel": "c2c.rosetta",
     "SharerCache": "c2c.sharer_cache",
@@ -39,6 +41,7 @@ __all__ = [
     "Fuser",
     "FuserConfig",
     "FuserStack",
+    "LoadedModel",
     "RefusedError",
     "RosettaModel",
     "SharerCache",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import hub
 from c2c.alignment.batch import collate_chats
@@ -100,9 +101,9 @@ class ChatPipeline:
             What follows the text, or each of them.
 
         Raises:
-            RefusedError: If a text has fewer than two tokens, or nothing that can be fused.
+            RefusedError: If a text has fewer than two tokens, or nothing that can be fused, or is no text.
         """
-        given = [text] if isinstance(text, str) else text
+        given = texts_of("A text to continue", text)
         texts = self._write([self.aligner.align_text(each) for each in given], **options)
         return texts[0] if isinstance(text, str) else texts
 
@@ -118,10 +119,10 @@ class ChatPipeline:
     ) -> list[str]:
         for name in sampling.keys() & SET_HERE:
             raise RefusedError("The pipeline sets what follows from its models itself", name, SET_HERE[name])
+        stops = [each for each in texts_of("stop", stop) if each]
         receiver, device = self.pair.receiver, self.model.receiver.device
         batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
         width = batch.input_ids.shape[1]
-        stops = [each for each in ([stop] if isinstance(stop, str) else stop) if each]
         ends = self._ends()
         written = self.model.generate(
             batch.kv_cache_index,
@@ -149,9 +150,24 @@ class ChatPipeline:
         return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
 
+def texts_of(what: str, given: Any) -> list[str]:
+    """`given` as a list of texts.
+
+    Raises:
+        RefusedError: If it is neither a text nor a list of them.
+    """
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence) or not all(isinstance(each, str) for each in texts):
+        raise RefusedError(f"{what} must be a text or a list of texts", given, "Pass a string, or several in a list")
+    return list(texts)
+
+
+Model = LoadedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase] | str | Path
+
+
 def pipeline(
-    receiver: LoadedModel | str | Path,
-    sharer: LoadedModel | str | Path,
+    receiver: Model,
+    sharer: Model,
     fuser: FuserStack | str | Path,
     *,
     alignment: str | None = None,
@@ -162,7 +178,8 @@ def pipeline(
     """Load a pair and its Fusers; what comes back is called with messages and returns text.
 
     Args:
-        receiver: The model that answers: a folder, model manifest or hub id, or a model with its tokenizer.
+        receiver: The model that answers: a folder, model manifest or hub id, or a model with its tokenizer, as a
+            `LoadedModel` or as ``(model, tokenizer)``.
         sharer: The model whose cache is fused, likewise.
         fuser: A folder or hub id with the pair's Fusers, in the own or the published layout, or the Fusers themselves.
         alignment: Token alignment; if None, what the Fusers were trained with, or ``span`` where nothing says it.
@@ -172,6 +189,7 @@ def pipeline(
         override: Lines of the Fusers' contract that may differ, by name; see `c2c.contract.check_contract`.
 
     Raises:
+<<<<<<< HEAD
         RefusedError: If something is not found, the Fusers were made for other models, or there are several Sharers.
     """
     check_choice("The precision of models", dtype, DTYPES)
@@ -179,14 +197,43 @@ def pipeline(
         if isinstance(given, (list, tuple)):
             raise RefusedError(f"A chat pipeline has one {what}", f"a list of {len(given)}", SEVERAL)
     same = not isinstance(sharer, LoadedModel) and str(sharer) == str(receiver)
+=======
+        RefusedError: If something is not found, is of another kind, or the Fusers were made for other models.
+    """
+    check_choice("The precision of models", dtype, DTYPES)
+    for role, source in (("receiver", receiver), ("sharer", sharer)):
+        _check_model(role, source)
+    if not isinstance(fuser, (FuserStack, str, Path)):
+        raise RefusedError(
+            "fuser must be a folder, a hub id or a FuserStack, with Fusers for all layers",
+            type(fuser).__name__,
+            "Load them by name, or build them with FuserStack.between and link a Fuser to each layer",
+        )
+    same = sharer is receiver or (isinstance(sharer, (str, Path)) and str(sharer) == str(receiver))
+>>>>>>> h/mend4
     answering = _loaded(receiver, dtype, device)
     pair = Pair(answering, answering if same else _loaded(sharer, dtype, device))
     model, trained_with, zeroed = _model(fuser, pair, override)
     return ChatPipeline(pair, model, alignment=alignment or trained_with, zeroed=zeroed)
 
 
-def _loaded(source: LoadedModel | str | Path, dtype: str, device: str | torch.device | None) -> LoadedModel:
-    loaded = source if isinstance(source, LoadedModel) else load_model(source, dtype)
+def _check_model(role: str, source: Any) -> None:
+    parts = source if isinstance(source, tuple) and len(source) == 2 else ()
+    kinds = zip(parts, (PreTrainedModel, PreTrainedTokenizerBase), strict=False)
+    if isinstance(source, (LoadedModel, str, Path)) or (parts and all(isinstance(*each) for each in kinds)):
+        return
+    raise RefusedError(
+        f"The {role} must be a folder, a manifest, a hub id, or a model with its tokenizer",
+        type(source).__name__,
+        "Pass LoadedModel(name, model, tokenizer) or (model, tokenizer)",
+    )
+
+
+def _loaded(source: Model, dtype: str, device: str | torch.device | None) -> LoadedModel:
+    if isinstance(source, tuple):
+        loaded = LoadedModel(str(source[0].name_or_path or type(source[0]).__name__), *source)
+    else:
+        loaded = source if isinstance(source, LoadedModel) else load_model(source, dtype)
     if device is not None:
         loaded.model.to(device)  # type: ignore[arg-type]
     return loaded

@@ -220,6 +220,45 @@ def test_an_answer_streams_as_it_is_written(pipe, pair) -> None:
     assert "".join(streamer) == answer
 
 
+def test_models_in_memory_are_given_with_their_tokenizers(pair, stack, pipe) -> None:
+    given = [(loaded.model, loaded.tokenizer) for loaded in (pair.receiver, pair.sharer)]
+    assert c2c.pipeline(*given, stack)(TURNS, max_new_tokens=6) == pipe(TURNS, max_new_tokens=6)
+    twice = c2c.pipeline(given[0], given[0], c2c.FuserStack.between(*[pair.receiver.model.config] * 2, hidden_dim=8))
+    assert twice.pair.receiver is twice.pair.sharer
+
+
+@pytest.mark.parametrize("place", ["receiver", "sharer"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda loaded: loaded.model,
+        lambda loaded: (loaded.tokenizer, loaded.model),
+        lambda loaded: (loaded.model,),
+        lambda loaded: None,
+        lambda loaded: (),
+    ],
+    ids=["bare", "swapped", "one", "none", "empty"],
+)
+def test_a_model_without_its_tokenizer_is_refused(place, made, pair, stack) -> None:
+    given = {"receiver": pair.receiver, "sharer": pair.sharer}
+    with pytest.raises(RefusedError, match=rf"The {place} must be .* Pass LoadedModel\(name, model, tokenizer\)"):
+        c2c.pipeline(**{**given, place: made(given[place])}, fuser=stack)
+
+
+def test_fusers_of_another_kind_are_refused(pair, stack) -> None:
+    for fuser in (None, stack.fuser_of(0), [stack]):
+        with pytest.raises(RefusedError, match=rf"fuser must be .*{type(fuser).__name__}.*FuserStack.between"):
+            c2c.pipeline(pair.receiver, pair.sharer, fuser)
+
+
+@pytest.mark.parametrize("wrong", [5, None, ["red", 5], b"red"])
+def test_what_is_no_text_is_refused_as_a_stop_string_and_as_a_prompt(wrong, pipe) -> None:
+    with pytest.raises(RefusedError, match="stop must be a text or a list of texts"):
+        pipe("what is home?", stop=wrong)
+    with pytest.raises(RefusedError, match="A text to continue must be a text or a list of texts"):
+        pipe.complete(wrong)
+
+
 def test_an_unknown_precision_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(RefusedError, match="Did you mean 'float32'"):
         c2c.pipeline("nobody/nothing", "nobody/nothing", "nowhere", dtype="float23")

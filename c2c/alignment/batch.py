@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +41,11 @@ class ChatBatch(NamedTuple):
         (only,) = self.sharer_inputs
         return only
 
+    def to(self, device: torch.device) -> ChatBatch:
+        """The same batch there; of the sections, only the shape and one number each are read."""
+        ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
+        return ChatBatch(self.kv_cache_index, ids, mask, [each.to(device) for each in self.sharer_inputs])
+
 
 def sections_of(prompt: AlignedPrompt) -> tuple[ChatSection, ...]:
     """A conversation's sections; of plain text the prefix is one message, and its last token what is continued."""
@@ -47,6 +53,28 @@ def sections_of(prompt: AlignedPrompt) -> tuple[ChatSection, ...]:
         return prompt.sections
     tokens = len(prompt.receiver_ids)
     return ChatSection(0, tokens - 1, "message"), ChatSection(tokens - 1, tokens, "template")
+
+
+def up_to_fused(prompt: AlignedPrompt) -> AlignedPrompt:
+    """The same prompt, of which the Sharer reads no further than the last token that is fused, or its first.
+
+    Nothing attends to more of it. Where the response is fused, the Sharer then reads the Receiver's last section, with
+    the opening of the answer: after its own it would read two.
+    """
+    return replace(prompt, sharer_ids=prompt.sharer_ids[: max([0, *prompt.token_map]) + 1])
+
+
+def in_two_sections(prompt: AlignedPrompt) -> AlignedChat:
+    """The same prompt as one section up to the last token that is fused, and the rest as the one that is continued.
+
+    Args:
+        prompt: Of N >= 2 tokens. Where none is fused, the first is a section of its own.
+    """
+    tokens = len(prompt.receiver_ids)
+    fused = [place for place, at in enumerate(prompt.token_map) if at != UNMATCHED]
+    end = fused[-1] + 1 if fused else 1
+    sections = (ChatSection(0, end, "message"), ChatSection(end, tokens, "template"))
+    return AlignedChat(prompt.receiver_ids, prompt.sharer_ids, prompt.token_map, sections)
 
 
 def collate_chats(
@@ -61,7 +89,8 @@ def collate_chats(
     """Lay out rows section by section, from the right: each section is as wide as the widest row's.
 
     The kinds of sections alternate up to the last one, which is never fused, so sections that stand equally far from
-    the end are of one kind; a row with fewer turns has sections of pads alone at its left.
+    the end are of one kind; a row with fewer turns has sections of pads alone at its left. The Sharer reads each row
+    as `up_to_fused` leaves it.
 
     Args:
         chats: B conversations or plain prompts; with S Sharers each of them is a list of S, one alignment a Sharer.
@@ -90,7 +119,7 @@ def collate_chats(
 
     def reading(row: int, chat: AlignedPrompt) -> AlignedPrompt:
         token_map = laid(row, [*chat.token_map, UNMATCHED], UNMATCHED)[:columns]
-        return AlignedPrompt(chat.receiver_ids, chat.sharer_ids, token_map)
+        return AlignedPrompt(chat.receiver_ids, up_to_fused(chat).sharer_ids, token_map)
 
     pads = _one_each("pad id", sharer_pad, sharers)
     encoders = _one_each("reencode", reencode, sharers)

@@ -86,7 +86,8 @@ class Reading:
         tokenizer: Its tokenizer.
         input_ids: ``(B, N)`` int64, left-padded prompts.
         attention_mask: ``(B, N)``.
-        cache: Keys and values of the first N - 1 columns, or None if nothing has been read yet.
+        cache: Keys and values of the first N - 1 columns, of fewer where `response` reads the rest, or None if nothing
+            has been read yet.
         answers: One a row, with what is known before the model answers.
         response: Fuses what the model writes, too (a RosettaModel with `include_response`); `cache` is its own then.
         special: Whether the tokenizer added special tokens to the prompts; those of a chat stand in its text.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from c2c import kv_cache
+from c2c.alignment.batch import ChatBatch, collate_chats, in_two_sections, up_to_fused
 from c2c.alignment.chat import ChatAligner
 from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad, match_length
 from c2c.evaluation import prompting
@@ -68,7 +69,8 @@ class Fused(Reader):
                     "roles": FUSED_ROLES,
                     **prompting.opening(question),
                 }
-                self._aligned[key] = self.aligner.align(question.messages, **options)
+                aligned: AlignedPrompt = self.aligner.align(question.messages, **options)
+                self._aligned[key] = up_to_fused(aligned) if self.model.include_response else aligned
             else:
                 self._aligned[key] = self.aligner.align_text(question.prompt, question.private)
         return self._aligned[key]
@@ -128,15 +130,28 @@ class Fused(Reader):
         )
         return ids.to(device), mask.to(device), sharer_input.to(device), [whose for _, whose in read]
 
+    def _laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
+        """What is read of a batch, and whose questions the Sharer reads.
+
+        Of a chat whose answer is fused too, the template's words after the last message belong to the answer: they
+        are all that the Sharer reads of them, as in training.
+        """
+        ids, mask, sharer_input, whose = self.inputs(questions)
+        if not (self.model.include_response and questions[0].messages):
+            return ChatBatch(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, mask, sharer_input), whose
+        rows = [in_two_sections(self.sharer_reads_of(question)[0]) for question in questions]
+        pads, zeroed = (self.pair.receiver.pad, self.pair.sharer.pad), self.sharer_reads == "zeroed"
+        return collate_chats(rows, *pads, zeroed, self.aligner.reencode).to(ids.device), whose
+
     @torch.no_grad()
     def read(self, questions: Sequence[Question]) -> Reading:
         """Prefill both models, and fuse."""
-        ids, mask, sharer_input, whose = self.inputs(questions)
+        (index, ids, mask, sharer_input), whose = self._laid_out(questions)
         if self.memory is not None and self.sharer_reads != "zeroed":
             keys = [_key(each) for each in whose if each is not None]
             sharer_input = replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
         fused_response = self.model.include_response
-        sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1, include_response=fused_response)
+        sections = read_sections(index, ids, 1, include_response=fused_response)
         read = self.model.read_prompt(
             sections, ids, mask, kv_cache.positions_of(mask), [sharer_input], keep_unfused=fused_response
         )

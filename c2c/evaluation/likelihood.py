@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import kv_cache
+from c2c.windows import masks_in_tokens, splits_windows
 
 if TYPE_CHECKING:
     from c2c.evaluation.answering import Answer, Question, Reading
@@ -52,7 +53,7 @@ def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
     flat = [ids for each in options for ids in each]
     state = _State(reading)
-    logits = state.read_on(reading.input_ids if state.unread else reading.input_ids[:, -1:], reading.attention_mask)
+    logits = state.read_on(reading.input_ids[:, state.columns_read :], reading.attention_mask)
     sums = log_probability(logits, rows, torch.tensor([ids[0] for ids in flat], device=device)).double()
     longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
     if longer:
@@ -92,8 +93,11 @@ class _State:
 
     def __init__(self, reading: Reading) -> None:
         self.model, self.mask, self.response = reading.model, reading.attention_mask, reading.response
-        self.unread = reading.cache is None and reading.response is None
-        self.cache: Cache | None = kv_cache.empty_cache(self.model.config) if self.unread else reading.cache
+        unread = reading.cache is None and reading.response is None
+        self.cache: Cache | None = kv_cache.empty_cache(self.model.config) if unread else reading.cache
+        self.columns_read = 0 if unread else reading.input_ids.shape[1] - 1
+        if self.response is not None:
+            self.columns_read = self.response.cache.get_seq_length()
 
     def read_on(self, ids: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
         """Read new tokens; logits ``(K, V)`` at `places` ``(B, n)`` of them, in the last column if None."""
@@ -104,9 +108,12 @@ class _State:
         if self.response is not None:
             self.response.lay_down(ids, mask, positions)
             self.cache = self.response.cache
+        masks: Any = mask
+        if self.response is not None and splits_windows(self.model.config, mask, mask.shape[1]):
+            masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
         with logits_only_at(self.model, places):
             output = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, cache=self.cache, use_cache=True
+                input_ids=ids, attention_mask=masks, position_ids=positions, cache=self.cache, use_cache=True
             )
         self.mask = mask
         logits: Tensor = output.logits[0]
@@ -115,7 +122,7 @@ class _State:
     def of_rows(self, rows: Tensor) -> _State:
         """The same state for rows ``(B',)`` of its batch."""
         other: _State = _State.__new__(_State)
-        other.model, other.mask, other.unread, other.cache = self.model, self.mask[rows], False, None
+        other.model, other.mask, other.columns_read, other.cache = self.model, self.mask[rows], self.columns_read, None
         other.response = None if self.response is None else self.response.of_rows(rows)
         if self.response is None:
             assert self.cache is not None

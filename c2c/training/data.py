@@ -7,7 +7,7 @@ before the response, and masks and positions are right for each of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -58,9 +58,6 @@ def collate(
         reencode: How the Sharer reads a response that is fused; see `SharerInput`.
     """
     read = [example.prompt for example in examples]
-    if reencode is None:
-        # Nothing attends to what the Sharer reads after the last token that is fused.
-        read = [replace(prompt, sharer_ids=prompt.sharer_ids[: max(prompt.token_map) + 1]) for prompt in read]
     prompts = collate_chats(read, pair.receiver.pad, pair.sharer.pad, zeroed, reencode)
     responses, response_mask = _right_pad([example.response_ids for example in examples], pair.receiver.pad)
     ignored = torch.full_like(prompts.input_ids, IGNORED)

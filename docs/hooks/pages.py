@@ -20,6 +20,7 @@ BESIDE = {
     "ChatAligner": ["c2c.alignment.chat.AlignedChat", "c2c.alignment.chat.ChatSection"],
     "FuserConfig": ["c2c.fuser.config.VARIANTS"],
     "FuserStack": ["c2c.fuser.stack.Link", "c2c.alignment.layers.terminal", "c2c.alignment.layers.nearest"],
+    "LoadedModel": ["c2c.loading.load_model"],
     "RosettaModel": [
         "c2c.checkpoint.load_model",
         "c2c.checkpoint.save_model",

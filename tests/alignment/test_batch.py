@@ -10,7 +10,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from c2c import FuserStack, RosettaModel, kv_cache
-from c2c.alignment.batch import ChatBatch, collate_chats
+from c2c.alignment.batch import ChatBatch, collate_chats, up_to_fused
 from c2c.alignment.chat import ChatAligner, ChatSection
 from c2c.alignment.tokens import AlignedPrompt, TokenAligner, batch_readings, left_pad
 from c2c.errors import RefusedError
@@ -151,7 +151,7 @@ def test_sections_stand_at_the_right_and_kinds_agree_over_all_rows(chats) -> Non
         assert batch.input_ids[row][kept].tolist() == chat.receiver_ids
         assert (batch.input_ids[row][~kept] == 7).all()
         read = batch.sharer_input.attention_mask[row].bool()
-        assert batch.sharer_input.input_ids[row][read].tolist() == chat.sharer_ids
+        assert batch.sharer_input.input_ids[row][read].tolist() == up_to_fused(chat).sharer_ids
         columns = batch.sharer_input.token_map.shape[1]
         places = batch.sharer_input.token_map[row]
         assert (places[~kept[:columns]] == -1).all()
@@ -171,7 +171,9 @@ def test_plain_prompts_are_laid_out_as_left_padded_rows() -> None:
     batch = collate_chats(prompts, 0, 0)
     ids, mask = left_pad([prompt.receiver_ids for prompt in prompts], 0)
     assert torch.equal(batch.input_ids, ids) and torch.equal(batch.attention_mask, mask)
-    assert torch.equal(batch.sharer_input.token_map, batch_readings(prompts, 0).token_map)
+    assert torch.equal(
+        batch.sharer_input.token_map, batch_readings([up_to_fused(each) for each in prompts], 0).token_map
+    )
     for one, other in zip(batch.kv_cache_index, generate_kv_cache_index(3, 1), strict=True):
         assert torch.equal(one, other)
 

@@ -7,41 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from c2c.checkpoint import save_stack
 from c2c.errors import RefusedError
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Question
 from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
 from c2c.evaluation.reading import Alone
-from c2c.fuser.stack import FuserStack
-from c2c.pair import LoadedModel, Pair
 from tests.evaluation.conftest import ask
 
 OPENING = "the answer is"
 PRIVATE = "zorvex likes mubilo"
-
-
-@pytest.fixture
-def chat_pair(tiny_model, chat_receiver, chat_sharer) -> Pair:
-    receiver = tiny_model("qwen3", vocab=len(chat_receiver))
-    sharer = tiny_model("llama", vocab=len(chat_sharer), layers=4, seed=1)
-    for model in (receiver, sharer):
-        model.config.max_position_embeddings = 512
-    return Pair(LoadedModel("receiver", receiver, chat_receiver), LoadedModel("sharer", sharer, chat_sharer))
-
-
-@pytest.fixture
-def chat_fuser(chat_pair, tmp_path) -> str:
-    torch.manual_seed(0)
-    configs = (chat_pair.sharer.model.config, chat_pair.receiver.model.config)
-    stack = FuserStack.between(*configs, hidden_dim=16, intermediate_dim=16)
-    for layer in stack.links:
-        for half in ("key", "value"):
-            stack.fuser_of(layer).gate_logit(half).data.fill_(1.0)
-            stack.fuser_of(layer).get_submodule(f"{half}_proj_out").weight.data.mul_(8)
-    lines = {"receiver": chat_pair.receiver.description, "sharer": chat_pair.sharer.description}
-    save_stack(stack, tmp_path / "fuser", **lines, about={"alignment": "span", "sharer_cache": "own"})
-    return str(tmp_path / "fuser")
 
 
 @pytest.fixture
