@@ -189,18 +189,13 @@ def pipeline(
         override: Lines of the Fusers' contract that may differ, by name; see `c2c.contract.check_contract`.
 
     Raises:
-<<<<<<< HEAD
-        RefusedError: If something is not found, the Fusers were made for other models, or there are several Sharers.
+        RefusedError: If something is not found, is of another kind, the Fusers were made for other models, or there
+            are several Sharers.
     """
     check_choice("The precision of models", dtype, DTYPES)
     for what, given in (("Sharer", sharer), ("folder of Fusers", fuser)):
-        if isinstance(given, (list, tuple)):
+        if isinstance(given, list):
             raise RefusedError(f"A chat pipeline has one {what}", f"a list of {len(given)}", SEVERAL)
-    same = not isinstance(sharer, LoadedModel) and str(sharer) == str(receiver)
-=======
-        RefusedError: If something is not found, is of another kind, or the Fusers were made for other models.
-    """
-    check_choice("The precision of models", dtype, DTYPES)
     for role, source in (("receiver", receiver), ("sharer", sharer)):
         _check_model(role, source)
     if not isinstance(fuser, (FuserStack, str, Path)):
@@ -210,7 +205,6 @@ def pipeline(
             "Load them by name, or build them with FuserStack.between and link a Fuser to each layer",
         )
     same = sharer is receiver or (isinstance(sharer, (str, Path)) and str(sharer) == str(receiver))
->>>>>>> h/mend4
     answering = _loaded(receiver, dtype, device)
     pair = Pair(answering, answering if same else _loaded(sharer, dtype, device))
     model, trained_with, zeroed = _model(fuser, pair, override)

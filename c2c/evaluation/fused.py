@@ -138,7 +138,7 @@ class Fused(Reader):
         """
         ids, mask, sharer_input, whose = self.inputs(questions)
         if not (self.model.include_response and questions[0].messages):
-            return ChatBatch(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, mask, sharer_input), whose
+            return ChatBatch(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, mask, [sharer_input]), whose
         rows = [in_two_sections(self.sharer_reads_of(question)[0]) for question in questions]
         pads, zeroed = (self.pair.receiver.pad, self.pair.sharer.pad), self.sharer_reads == "zeroed"
         return collate_chats(rows, *pads, zeroed, self.aligner.reencode).to(ids.device), whose
@@ -146,7 +146,7 @@ class Fused(Reader):
     @torch.no_grad()
     def read(self, questions: Sequence[Question]) -> Reading:
         """Prefill both models, and fuse."""
-        (index, ids, mask, sharer_input), whose = self._laid_out(questions)
+        (index, ids, mask, [sharer_input]), whose = self._laid_out(questions)
         if self.memory is not None and self.sharer_reads != "zeroed":
             keys = [_key(each) for each in whose if each is not None]
             sharer_input = replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
