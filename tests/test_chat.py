@@ -246,7 +246,7 @@ def test_a_model_without_its_tokenizer_is_refused(place, made, pair, stack) -> N
 
 
 def test_fusers_of_another_kind_are_refused(pair, stack) -> None:
-    for fuser in (None, stack.fuser_of(0), [stack]):
+    for fuser in (None, stack.fuser_of(0)):
         with pytest.raises(RefusedError, match=rf"fuser must be .*{type(fuser).__name__}.*FuserStack.between"):
             c2c.pipeline(pair.receiver, pair.sharer, fuser)
 
