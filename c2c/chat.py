@@ -60,6 +60,8 @@ class ChatPipeline:
         self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
         check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
         receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
+        if alignment == UNALIGNED:
+            _check_vocabulary(pair)
         self.aligner = UnalignedChats(receiver) if alignment == UNALIGNED else ChatAligner(receiver, sharer, alignment)
 
     def __call__(
@@ -287,3 +289,14 @@ def converse(pipe: ChatPipeline, lines: Iterable[str], **options: Any) -> list[d
             messages.append({"role": "user", "content": line.strip()})
             messages.append({"role": "assistant", "content": str(pipe(messages, **options))})
     return messages
+
+
+def _check_vocabulary(pair: Pair) -> None:
+    """Refuse to let a Sharer read the Receiver's tokens if it lacks some; padded rows of embeddings count as known."""
+    needed, own = len(pair.receiver.tokenizer), pair.sharer.model.config.get_text_config().vocab_size
+    if own < needed:
+        raise RefusedError(
+            f"Without alignment the Sharer must know all {needed} tokens of the Receiver",
+            f"{own} tokens",
+            "Choose the alignment span, first or longest",
+        )

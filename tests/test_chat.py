@@ -201,6 +201,7 @@ def test_published_fusers_are_used_as_their_recipe_says(recipe, alignment, chat_
     shutil.copytree(CASE / "released_1", tmp_path / "released")
     (tmp_path / "released" / "config.json").write_text(json.dumps({"model": recipe}))
     models = [AutoModelForCausalLM.from_pretrained(CASE / name).eval() for name in ("receiver", "sharer_1")]
+    models[1].config.vocab_size = len(chat_receiver)  # nothing is read here, so that the golden models' few rows serve
     loaded = [LoadedModel(name, model, chat_receiver) for name, model in zip("ab", models, strict=True)]
     pipe = c2c.pipeline(*loaded, tmp_path / "released")
     assert isinstance(pipe.aligner, UnalignedChats if alignment == "none" else ChatAligner)
@@ -212,6 +213,18 @@ def test_unaligned_the_sharer_reads_all_tokens_of_the_receivers_rendering_but_th
     assert aligned.receiver_ids == pair.receiver.tokenizer(rendered, add_special_tokens=False)["input_ids"]
     assert aligned.sharer_ids == aligned.receiver_ids[:-1]
     assert aligned.token_map == list(range(len(aligned.sharer_ids)))
+
+
+def test_unaligned_a_sharer_that_lacks_tokens_of_the_receiver_is_refused_before_any_prompt(pair, tiny_model) -> None:
+    tokens = len(pair.receiver.tokenizer)
+    for vocabulary in (tokens - 1, tokens + 3):
+        small = LoadedModel("small", tiny_model("qwen2", layers=4, vocab=vocabulary, seed=5), pair.sharer.tokenizer)
+        stack = c2c.FuserStack.between(small.model.config, pair.receiver.model.config, hidden_dim=8)
+        if vocabulary > tokens:
+            c2c.pipeline(pair.receiver, small, stack, alignment="none")
+        else:
+            with pytest.raises(RefusedError, match=rf"must know all {tokens} tokens.*{vocabulary} tokens.*span"):
+                c2c.pipeline(pair.receiver, small, stack, alignment="none")
 
 
 def test_an_answer_streams_as_it_is_written(pipe, pair) -> None:
