@@ -73,7 +73,8 @@ def test_our_value_of_a_cell_stands_beside_the_papers(results, tmp_path, monkeyp
 
 
 def test_the_command_that_is_printed_makes_the_number(shown, tmp_path):
-    found = re.search(r"recompute  python (.*)", shown("show", "pairing_gain"))
+    of_smoke = shown("show", "pairing_gain").split("Scale smoke", 1)[1]
+    found = re.search(r"recompute  python (.*)", of_smoke)
     command = found[1].replace("fresh/", f"{tmp_path}/")
     subprocess.run([sys.executable, *command.split()], check=True)
     fresh = {claim["id"]: claim for claim in json.loads((tmp_path / "claims.json").read_text())}
