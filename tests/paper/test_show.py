@@ -96,14 +96,14 @@ def test_c2c_claims_shows_the_same_and_refuses_outside_the_repository(root, tmp_
 
 
 def test_the_printed_command_marks_by_the_protocol_and_names_no_times_where_nothing_was_timed(shown, root):
-    folder = root / "results/laptop"
+    folder = root / "results/trial"
     folder.mkdir(parents=True)
     committed = ROOT / "paper/records/smoke"
     for name in ("claims.json", "claims_time.json"):
         shutil.copy(committed / name, folder)
     (folder / "claims.json.provenance.json").write_text(json.dumps({"command": ["claims.py", "--protocol", "paper"]}))
-    of_run = shown("show", "pairing_gain").split("Scale laptop:")[1]
+    of_run = shown("show", "pairing_gain").split("Scale trial:")[1]
     assert "--protocol paper" in of_run and "--latency-records" not in of_run
     (folder / "latency").mkdir()
-    assert "--latency-records results/laptop/latency/*.parquet" in shown("show", "pairing_gain")
-    assert "--protocol" not in shown("show", "pairing_gain").split("Scale laptop:")[0]
+    assert "--latency-records results/trial/latency/*.parquet" in shown("show", "pairing_gain")
+    assert "--protocol" not in shown("show", "pairing_gain").split("Scale trial:")[0]
