@@ -69,11 +69,12 @@ def test_the_head_reads_supervised_tokens_alone_and_is_as_before_afterwards(
     assert not head._forward_pre_hooks
 
 
-def test_the_sharer_reads_nothing_after_the_last_token_that_is_fused(tiny_model, word_tokenizer, tmp_path) -> None:
+@pytest.mark.parametrize("reencode", [None, lambda ids: ids], ids=["plain", "fused"])
+def test_the_sharer_reads_nothing_after_the_last_token_that_is_fused(
+    tiny_model, word_tokenizer, tmp_path, reencode
+) -> None:
     trainer, (example, *_) = build(tiny_model, word_tokenizer, "qwen3", tmp_path)
     prompt = example.prompt
     longer = example._replace(prompt=replace(prompt, sharer_ids=[*prompt.sharer_ids, 4, 5]))
-    batches = [collate([each], trainer.pair) for each in (example, longer)]
+    batches = [collate([each], trainer.pair, reencode=reencode) for each in (example, longer)]
     assert batches[1].sharer_input.input_ids.tolist() == batches[0].sharer_input.input_ids.tolist()
-    kept = collate([longer], trainer.pair, reencode=lambda ids: ids)
-    assert kept.sharer_input.input_ids.shape[1] == len(longer.prompt.sharer_ids)
