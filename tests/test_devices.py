@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from c2c import FuserStack, RosettaModel, SharerInput
+from c2c import FuserStack, RosettaModel, SharerInput, generate_kv_cache_index
 from c2c.kv_cache import layers_of
 from c2c.sections import Section
 from tests.conftest import SMALL, build_model
@@ -81,3 +81,21 @@ def test_a_mixture_of_devices_is_seen_by_these_tests() -> None:
         torch.cat([torch.zeros(2, 3), torch.zeros(2, 3, device="meta")], dim=1).sum() + torch.mm(
             torch.zeros(2, 2), torch.zeros(2, 2, device="meta")
         )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("response", [False, True], ids=["prefix", "response"])
+@pytest.mark.parametrize("devices", [("cuda", "cpu"), ("cpu", "cuda"), ("cuda", "cuda")], ids="-".join)
+def test_on_cuda_the_models_write_what_they_write_on_the_cpu(prompt_ids, devices, response) -> None:
+    def written(receiver_device: str, sharer_device: str) -> list[list[int]]:
+        torch.manual_seed(0)
+        receiver, sharer = build_model("llama"), build_model("qwen2", layers=4)
+        stack = FuserStack.between(sharer.config, receiver.config, **SMALL)
+        stack.force_gates(True)
+        models = receiver.double().to(receiver_device), [sharer.double().to(sharer_device)]
+        model = RosettaModel.of_stacks(*models, [stack.double().to(receiver_device)], include_response=response)
+        ids = prompt_ids.to(receiver_device)
+        index = generate_kv_cache_index(ids.shape[1] - 1, 1)
+        return model.generate(index, ids, torch.ones_like(ids), max_new_tokens=8).tolist()
+
+    assert written(*devices) == written("cpu", "cpu")

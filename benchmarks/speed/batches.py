@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from c2c.alignment.chat import ChatAligner
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.fused import Fused
 from c2c.evaluation.method import Method
-from c2c.evaluation.reading import Alone, Reader, TextToText
+from c2c.evaluation.reading import Alone
 from c2c.evaluation.schema import PROMPTS
 from c2c.evaluation.tasks import load_tasks, questions_of
+from c2c.evaluation.text_to_text import TextToText
 from c2c.fuser.stack import FuserStack
 from c2c.pair import Pair, load_pair
 from c2c.provenance import stamp, write_atomically
@@ -32,26 +34,33 @@ METHODS = ("receiver", "sharer", "t2t", "c2c")
 WARM_UP = 2
 
 
-def reader_of(name: str, pair: Pair, hidden_dim: int) -> Reader:
-    """What a method reads, with untrained Fusers whose gates are open."""
+def method_of(name: str, pair: Pair, hidden_dim: int, token_budget: int) -> Method:
+    """A method as it stands before its first question; the Fusers are untrained, with open gates."""
     if name == "t2t":
-        return TextToText(pair)
+        return TextToText(pair, token_budget)
     if name != "c2c":
-        return Alone(getattr(pair, name), private=name == "sharer")
+        return Method(name, Alone(getattr(pair, name), private=name == "sharer"), token_budget)
     torch.manual_seed(0)
     sizes = {"hidden_dim": hidden_dim, "intermediate_dim": hidden_dim}
     stack = FuserStack.between(pair.sharer.model.config, pair.receiver.model.config, **sizes)
     stack.force_gates(True)
     model = RosettaModel.of_stacks(pair.receiver.model, [pair.sharer.model], [stack])
-    return Fused(pair, model.eval(), ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer))
+    aligner = ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer)
+    return Method(name, Fused(pair, model.eval(), aligner), token_budget)
 
 
-def measure(name: str, reader: Reader, questions: Sequence[Question], token_budget: int) -> dict[str, Any]:
-    """Seconds of all questions in batches and one by one, and whether the answers are the same."""
+def measure(build: Callable[[int], Method], questions: Sequence[Question], token_budget: int) -> dict[str, Any]:
+    """Seconds of all questions in batches and one by one, and whether the answers are the same.
+
+    Args:
+        build: A new method with a token budget.
+        questions: What is asked.
+        token_budget: Of the batches.
+    """
     seconds, answers = {}, {}
     for how, budget in (("batched", token_budget), ("single", 1)):
-        Method(name, reader, budget).answer(questions[:WARM_UP])
-        method, started = Method(name, reader, budget), time.perf_counter()
+        build(budget).answer(questions[:WARM_UP])
+        method, started = build(budget), time.perf_counter()
         answers[how] = method.answer(questions)
         seconds[how] = time.perf_counter() - started
     alike = sum(same(one, other) for one, other in zip(answers["batched"], answers["single"], strict=True))
@@ -107,12 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pair = load_pair(given.receiver, given.sharer)
     found: dict[str, dict[str, Any]] = {}
     for name in given.methods:
-        reader = reader_of(name, pair, given.hidden_dim)
+        build = partial(method_of, name, pair, given.hidden_dim)
         for benchmark, task in tasks.items():
             questions = asked(task, given.prompts, given.limit)
             for question in questions:
                 question.max_new_tokens = given.max_new_tokens or question.max_new_tokens
-            found.setdefault(benchmark, {})[name] = measure(name, reader, questions, given.token_budget)
+            found.setdefault(benchmark, {})[name] = measure(build, questions, given.token_budget)
             print(benchmark, name, json.dumps(found[benchmark][name]), flush=True)
     if given.output:
         settings = {name: value for name, value in vars(given).items() if name not in ("tasks", "output")}

@@ -130,8 +130,8 @@ class Fused(Reader):
         )
         return ids.to(device), mask.to(device), sharer_input.to(device), [whose for _, whose in read]
 
-    def _laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
-        """What is read of a batch, and whose questions the Sharer reads.
+    def laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
+        """What is read of a batch, section by section, and whose questions the Sharer reads.
 
         Of a chat whose answer is fused too, the template's words after the last message belong to the answer: they
         are all that the Sharer reads of them, as in training.
@@ -146,7 +146,7 @@ class Fused(Reader):
     @torch.no_grad()
     def read(self, questions: Sequence[Question]) -> Reading:
         """Prefill both models, and fuse."""
-        (index, ids, mask, [sharer_input]), whose = self._laid_out(questions)
+        (index, ids, mask, [sharer_input]), whose = self.laid_out(questions)
         if self.memory is not None and self.sharer_reads != "zeroed":
             keys = [_key(each) for each in whose if each is not None]
             sharer_input = replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))

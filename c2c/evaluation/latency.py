@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,11 +21,14 @@ from c2c.evaluation.answering import Question
 from c2c.evaluation.fused import Fused
 from c2c.evaluation.methods import fused_reader
 from c2c.evaluation.pair_run import PairRun, note_contract
-from c2c.evaluation.reading import Alone, TextToText, check_room, message_limit, tokenise
+from c2c.evaluation.reading import Alone, check_room, tokenise
 from c2c.evaluation.tasks import load_tasks, questions_of
+from c2c.evaluation.text_to_text import TextToText
 from c2c.fusion import align
 from c2c.pair import LoadedModel, load_pair
-from c2c.sections import generate_kv_cache_index, read_sections
+from c2c.prefill import ReadPrompt
+from c2c.response import ResponseFusion
+from c2c.sections import read_sections
 
 
 @dataclass
@@ -88,13 +92,12 @@ def time_alone(reader: Alone, question: Question, role: str) -> Phases:
     return phases
 
 
-def time_t2t(reader: TextToText, question: Question) -> Phases:
+def time_t2t(method: TextToText, question: Question) -> Phases:
     """The Sharer's message, then the Receiver's answer."""
-    watch = Stopwatch(reader.pair.receiver.model.device)
-    asked, sharer, receiver = prompting.asked_for_message(question), reader.pair.sharer, reader.pair.receiver
-    text = prompting.text_for(sharer, asked)
-    limit = message_limit(sharer, len(prompting.tokens_for(sharer, text, chat=bool(asked.messages))))
-    message, prefill, decode, read, written = _speak(sharer, replace(asked, max_new_tokens=limit), text)
+    receiver, sharer = method.models
+    watch = Stopwatch(receiver.model.device)
+    asked = method.request(question)
+    message, prefill, decode, read, written = _speak(sharer, asked, prompting.text_for(sharer, asked))
     for stop in asked.stops:
         message = message.split(stop)[0]
     told = prompting.told(question, message.strip())
@@ -107,24 +110,29 @@ def time_c2c(reader: Fused, question: Question) -> Phases:
     """Sharer prefill, Receiver prefill, fusion, then the Receiver's answer.
 
     The Receiver's prefill is its prefix and the step that gives the first token, so that it means the same as for a
-    model alone.
+    model alone. Where the response is fused too, what the Sharer reads and the Fusers do in a step is part of it.
     """
     loaded, model = reader.pair.receiver, reader.model
     start = Stopwatch(loaded.model.device)
     watch = Stopwatch(loaded.model.device)
-    ids, mask, given, _ = reader.inputs([question])
-    sections = read_sections(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, 1)
+    (index, ids, mask, [given]), _ = reader.laid_out([question])
+    prefix, last = read_sections(index, ids, 1, include_response=model.include_response)
     watch.lap()
     reading = model.read_sharer(0, given)
     sharer_prefill = watch.lap()
-    cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, sections[0])
+    cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix)
+    unfused = kv_cache.layers_of(cache)
     receiver_prefill = watch.lap()
-    model.fuse_section(cache, sections[0], {0: align(reading, given.token_map)})
+    model.fuse_section(cache, prefix, {0: align(reading, given.token_map)})
     fusion = watch.lap()
+    read = ReadPrompt(cache, unfused, {0: given}, {0: reading}, own_tokens=False)
+    response = ResponseFusion(model, read, last.sharers) if model.include_response else None
     clock, width = TokenClock(), ids.shape[1]
     criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
     before = watch.at
-    sequences = continue_text(loaded.model, ids, mask, cache, max_new_tokens=question.max_new_tokens, criteria=criteria)
+    with nullcontext(cache) if response is None else response.in_generation() as held:
+        new = question.max_new_tokens
+        sequences = continue_text(loaded.model, ids, mask, held, max_new_tokens=new, criteria=criteria)
     loaded.tokenizer.decode(sequences[0, width:], skip_special_tokens=True)
     whole = watch.lap()
     first = clock.ticks[0] - before
@@ -211,11 +219,10 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
     pair = load_pair(run.receiver, run.sharer)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
-    t2t = TextToText(pair)
     timers: dict[str, Callable[[Question], Phases]] = {
         "receiver": partial(time_alone, Alone(pair.receiver), role="receiver"),
         "sharer": partial(time_alone, Alone(pair.sharer, private=True), role="sharer"),
-        "t2t": partial(time_t2t, t2t),
+        "t2t": partial(time_t2t, TextToText(pair)),
     }
     if run.fuser:
         reader = fused_reader(pair, run.fuser, "matched", run.accept_difference)

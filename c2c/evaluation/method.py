@@ -17,6 +17,7 @@ from c2c.evaluation.batches import batches_of, check_budget
 from c2c.evaluation.likelihood import option_tokens, weigh
 from c2c.evaluation.reading import Reader
 from c2c.evaluation.store import AnswerStore
+from c2c.loading import LoadedModel
 
 TOKEN_BUDGET = 4096
 
@@ -43,9 +44,14 @@ class Method(LM):
         self._asked: dict[tuple[str, int], Question] = {}
 
     @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that read prompts, the one that answers first."""
+        return self.reader.models
+
+    @property
     def tokenizer_name(self) -> str:
         """Names the models whose chat templates are used; lm-eval asks for it."""
-        return "__".join(loaded.name.replace("/", "__") for loaded in self.reader.models)
+        return "__".join(loaded.name.replace("/", "__") for loaded in self.models)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The messages as JSON: each model that reads them renders its own template, with thinking off.
@@ -53,7 +59,7 @@ class Method(LM):
         Raises:
             RefusedError: If a model has no chat template.
         """
-        prompting.check_prompts("chat", self.reader.models)
+        prompting.check_prompts("chat", self.models)
         text = prompting.as_text(chat_history)
         self._chats.add(text)
         return text
@@ -134,7 +140,7 @@ class Method(LM):
             return 0, 1
         if not question.options:
             return length + question.max_new_tokens, 1
-        tokenizer = self.reader.models[0].tokenizer
+        tokenizer = self.models[0].tokenizer
         longest = max(map(len, option_tokens(tokenizer, "", question.options, special=False)))
         return length + longest, len(question.options) if longest > 1 else 1
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lm_eval.api.registry import register_model
 
@@ -15,13 +15,14 @@ from c2c.alignment.chat import ChatAligner
 from c2c.checkpoint import assemble
 from c2c.evaluation.fused import Fused
 from c2c.evaluation.method import Method
-from c2c.evaluation.reading import Alone, TextToText
+from c2c.evaluation.reading import Alone
 from c2c.evaluation.router import Router
 from c2c.evaluation.routing import Routing, TrainedRouting
 from c2c.evaluation.sharer_memory import SharerMemory
+from c2c.evaluation.text_to_text import TextToText
 from c2c.pair import LoadedModel, Pair, load_model, load_pair
 
-__all__ = ["C2C", "METHODS", "T2T", "C2CDeranged", "C2CZeroed", "Method", "OneModel", "Routing", "TrainedRouting"]
+__all__ = ["C2C", "FUSED_METHODS", "T2T", "C2CDeranged", "C2CZeroed", "Method", "OneModel", "Routing", "TrainedRouting"]
 
 
 def fused_reader(
@@ -56,10 +57,19 @@ class OneModel(Method):
         super().__init__(name, Alone(loaded, private=name == "sharer"), **_known(options))
 
 
-class _Paired(Method):
-    """A method of two models."""
+@register_model("t2t")
+class T2T(TextToText):
+    """Text to text. ``model_args``: ``receiver``, ``sharer``."""
 
-    sharer_reads = ""
+    def __init__(self, receiver: str | Pair, sharer: str = "", **options: Any) -> None:
+        super().__init__(_pair(receiver, sharer), **_known(options))
+
+
+class _FusedMethod(Method):
+    """A method of a fuser."""
+
+    method: ClassVar[str]
+    sharer_reads: ClassVar[str]
 
     def __init__(
         self,
@@ -70,35 +80,26 @@ class _Paired(Method):
         memory: SharerMemory | None = None,
         **options: Any,
     ) -> None:
-        pair = load_pair(receiver, sharer) if isinstance(receiver, str) else receiver
-        fused = self.sharer_reads
-        reader = fused_reader(pair, fuser, fused, accept, memory) if fused else TextToText(pair)
+        reader = fused_reader(_pair(receiver, sharer), fuser, self.sharer_reads, accept, memory)
         super().__init__(self.method, reader, **_known(options))
 
 
-@register_model("t2t")
-class T2T(_Paired):
-    """Text to text. ``model_args``: ``receiver``, ``sharer``."""
-
-    method = "t2t"
-
-
 @register_model("c2c")
-class C2C(_Paired):
+class C2C(_FusedMethod):
     """Fused prefix. ``model_args``: ``receiver``, ``sharer``, ``fuser``."""
 
     method, sharer_reads = "c2c", "matched"
 
 
 @register_model("c2c_deranged")
-class C2CDeranged(_Paired):
+class C2CDeranged(_FusedMethod):
     """The Sharer reads another question. ``model_args`` as for `c2c`."""
 
     method, sharer_reads = "c2c_deranged", "deranged"
 
 
 @register_model("c2c_zeroed")
-class C2CZeroed(_Paired):
+class C2CZeroed(_FusedMethod):
     """The Sharer's cache is zeros. ``model_args`` as for `c2c`."""
 
     method, sharer_reads = "c2c_zeroed", "zeroed"
@@ -128,7 +129,11 @@ def _both(receiver: str | Method, sharer: str | Method, options: dict[str, Any])
     return first, second
 
 
-METHODS = {"t2t": T2T, "c2c": C2C, "c2c_deranged": C2CDeranged, "c2c_zeroed": C2CZeroed}
+FUSED_METHODS = {"c2c": C2C, "c2c_deranged": C2CDeranged, "c2c_zeroed": C2CZeroed}
+
+
+def _pair(receiver: str | Pair, sharer: str) -> Pair:
+    return load_pair(receiver, sharer) if isinstance(receiver, str) else receiver
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:

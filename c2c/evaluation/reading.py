@@ -1,4 +1,4 @@
-"""What the answering model reads before it answers: a prompt, or a message and a prompt (design §4)."""
+"""What the answering model reads before it answers (design §4)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import hashlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from c2c.alignment.tokens import left_pad
 from c2c.errors import RefusedError
 from c2c.evaluation import prompting
-from c2c.evaluation.answering import Answer, Question, Reading, write
-from c2c.pair import LoadedModel, Pair
-
-MESSAGE_TOKENS = 256
+from c2c.evaluation.answering import Answer, Question, Reading
+from c2c.pair import LoadedModel
 
 
 class Reader(ABC):
@@ -42,11 +40,6 @@ class Reader(ABC):
 def positions(loaded: LoadedModel) -> int:
     """How many tokens the model can hold, as its config says; without limit if it does not say."""
     return getattr(loaded.model.config, "max_position_embeddings", None) or sys.maxsize
-
-
-def message_limit(loaded: LoadedModel, tokens: int) -> int:
-    """How long a message may be after a prompt of `tokens` tokens: `MESSAGE_TOKENS`, or what the model can hold."""
-    return max(1, min(MESSAGE_TOKENS, positions(loaded) - tokens))
 
 
 def check_room(loaded: LoadedModel, tokens: int, new_tokens: int) -> None:
@@ -102,47 +95,6 @@ class Alone(Reader):
     def length(self, question: Question) -> int:
         """Tokens of the prompt."""
         return len(prompting.tokens_for(self.loaded, self.text(question), chat=bool(question.messages)))
-
-
-@dataclass
-class TextToText(Reader):
-    """The Sharer writes one message about the question; the Receiver reads it with the prompt (method `t2t`).
-
-    What only the Sharer may read reaches it through the task's ``t2t_question`` alone.
-    """
-
-    pair: Pair
-
-    def __post_init__(self) -> None:
-        self._receiver, self._sharer = Alone(self.pair.receiver), Alone(self.pair.sharer)
-
-    @property
-    def models(self) -> tuple[LoadedModel, ...]:
-        """Receiver and Sharer."""
-        return self.pair.receiver, self.pair.sharer
-
-    def messages(self, questions: Sequence[Question]) -> list[Answer]:
-        """What the Sharer writes about each question, which it is shown without options."""
-        asked = [prompting.asked_for_message(question) for question in questions]
-        reading = self._sharer.read(asked)
-        limit = message_limit(self.pair.sharer, reading.input_ids.shape[1])
-        return write(reading, [replace(question, max_new_tokens=limit) for question in asked])
-
-    def read(self, questions: Sequence[Question]) -> Reading:
-        """Write the messages, then read them with the prompts."""
-        sent = self.messages(questions)
-        told = [prompting.told(q, (m.output_text or "").strip()) for q, m in zip(questions, sent, strict=True)]
-        reading = self._receiver.read(told)
-        for answer, message in zip(reading.answers, sent, strict=True):
-            answer.message = (message.output_text or "").strip()
-            answer.sharer_tokens_in, answer.sharer_tokens_out = message.tokens_in, message.tokens_out
-        return reading
-
-    def length(self, question: Question) -> int:
-        """Tokens of request or prompt, whichever are more, and the longest message."""
-        request = self._sharer.length(prompting.asked_for_message(question))
-        empty = self._receiver.length(prompting.told(question, ""))
-        return max(request, empty) + MESSAGE_TOKENS
 
 
 def text_hash(text: str) -> str:

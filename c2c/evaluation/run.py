@@ -17,7 +17,7 @@ from c2c.evaluation import prompting, schema
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.batches import check_budget
 from c2c.evaluation.method import TOKEN_BUDGET, Method
-from c2c.evaluation.methods import METHODS, OneModel
+from c2c.evaluation.methods import FUSED_METHODS, OneModel
 from c2c.evaluation.pair_run import PairRun, note_contract
 from c2c.evaluation.reading import text_hash
 from c2c.evaluation.router import Router
@@ -26,6 +26,7 @@ from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.store import AnswerStore
 from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import describe, load_tasks
+from c2c.evaluation.text_to_text import TextToText
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash
 
@@ -79,9 +80,11 @@ def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> 
             built[name] = Routing(single["receiver"], single["sharer"])
         elif name == "routing_trained":
             built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
+        elif name == "t2t":
+            built[name] = TextToText(pair, **options)
         else:
             fused: dict[str, Any] = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
-            built[name] = METHODS[name](pair, **fused, **options)
+            built[name] = FUSED_METHODS[name](pair, **fused, **options)
     return built
 
 

@@ -15,6 +15,7 @@ from c2c.alignment.chat import ChatAligner, ChatSection
 from c2c.alignment.tokens import AlignedPrompt, TokenAligner, batch_readings, left_pad
 from c2c.errors import RefusedError
 from c2c.sections import generate_kv_cache_index, read_sections
+from tests.conftest import FAMILIES
 
 CONVERSATIONS = [
     ["what is home?"],
@@ -92,6 +93,28 @@ def test_rows_with_other_numbers_of_turns_and_pads_in_the_middle_equal_each_row_
     tokens, logits = write(models, batch)
     for number, row in enumerate(rows):
         alone, alone_logits = write(models, collate_chats([row], 0, 0, zeroed))
+        assert torch.equal(tokens[number], alone[0])
+        torch.testing.assert_close(logits[number], alone_logits[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("response", ["plain", "fused"])
+@pytest.mark.parametrize("role", ["receiver", "sharer"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_reads_past_pads_in_the_middle_at_every_step(
+    tiny_model, chat_receiver, chat_sharer, open_gates, chats, family, role, response
+) -> None:
+    torch.manual_seed(3)
+    families = {"receiver": "qwen3", "sharer": "llama", role: family}
+    receiver = tiny_model(families["receiver"], vocab=len(chat_receiver))
+    sharer = tiny_model(families["sharer"], layers=4, vocab=len(chat_sharer), seed=1)
+    sharer.config.max_position_embeddings = 256
+    stack = FuserStack.between(sharer.config, receiver.config, hidden_dim=16, intermediate_dim=16)
+    model = open_gates(RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=response == "fused"))
+    reencode = TokenAligner(chat_receiver, chat_sharer).reencode
+    rows = chats["span"][:3]
+    tokens, logits = write(model.double(), collate_chats(rows, 0, 0, reencode=reencode))
+    for number, row in enumerate(rows):
+        alone, alone_logits = write(model, collate_chats([row], 0, 0, reencode=reencode))
         assert torch.equal(tokens[number], alone[0])
         torch.testing.assert_close(logits[number], alone_logits[0], atol=1e-5, rtol=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,10 +107,10 @@ def test_the_command_writes_a_row_a_question_and_says_by_its_exit_code_whether_a
 
 @pytest.mark.parametrize("method", batches.METHODS)
 def test_the_timings_of_batches_hold_the_answers_against_each_other(pair, files, method, monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
     tasks, questions = files
-    reader = batches.reader_of(method, pair, 16)
+    build = partial(batches.method_of, method, pair, 16)
     for task in load_tasks(tasks, questions)["tasks"].values():
-        found = batches.measure(method, reader, batches.asked(task, "chat", 4), 2000)
+        found = batches.measure(build, batches.asked(task, "chat", 4), 2000)
         assert (found["questions"], found["same_answers"]) == (4, 4)
         assert found["ratio"] > 0

@@ -121,7 +121,8 @@ def questions(benchmark_files) -> dict[str, list[Question]]:
 
 def ask(method: Method, questions: list[Question], token_budget: int) -> list[Answer]:
     """A method's answers to questions that it has not seen, none of which fails."""
-    method.token_budget, method.answers = token_budget, {}
+    for each in (method, *(part for part in vars(method).values() if isinstance(part, Method))):
+        each.token_budget, each.answers = token_budget, {}
     answers = method.answer(questions)
     assert all(answer.error is None for answer in answers), answers[0].error
     return answers

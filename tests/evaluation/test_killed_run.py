@@ -17,7 +17,7 @@ from c2c.evaluation.schema import read_records
 
 METHODS = ("receiver", "routing", "t2t", "c2c", "c2c_deranged")
 MOMENTS = (1, 25, 50)
-"""Batches that are kept when the process is killed; there are seventy-two."""
+"""Batches that are kept when the process is killed; there are eighty-eight."""
 
 # The command, with a pause before each batch is kept, so that a kill finds it at work.
 SLOWLY = """
@@ -25,8 +25,8 @@ import sys, time
 from c2c.evaluation.store import AnswerStore
 put = AnswerStore.put
 AnswerStore.put = lambda *given: (time.sleep(0.02), put(*given))[1]
-import c2c.evaluation.reading
-c2c.evaluation.reading.MESSAGE_TOKENS = 6
+import c2c.evaluation.text_to_text
+c2c.evaluation.text_to_text.MESSAGE_TOKENS = 6
 from c2c.cli import main
 sys.exit(main(sys.argv[1:]))
 """

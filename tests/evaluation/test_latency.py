@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from c2c.evaluation.latency import LatencyRun, measure_pair
+from c2c.evaluation.latency import LatencyRun, measure_pair, time_c2c
+from c2c.evaluation.methods import C2C
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
+from c2c.response import ResponseFusion
+from tests.evaluation.conftest import ask
 
 
 @pytest.fixture
 def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
-    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
     tasks, files = benchmark_files
     for loaded in (pair.receiver, pair.sharer):
         loaded.model.save_pretrained(tmp_path / loaded.name)
@@ -56,3 +59,17 @@ def test_c2c_writes_no_message_and_t2t_reads_one(records) -> None:
     assert (fused["sharer_tokens_out"] == 0).all()
     assert (told["sharer_tokens_out"] > 0).all()
     assert (told["receiver_tokens_in"].to_numpy() > fused["receiver_tokens_in"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("response", ["plain", "fused"])
+def test_the_answer_that_is_timed_is_the_methods_own(pair, fuser, questions, response, monkeypatch) -> None:
+    method = C2C(pair, fuser=fuser)
+    method.reader.model.include_response = response == "fused"
+    question = questions["free"][0]
+    (answer,) = ask(method, [question], 1)
+    steps = []
+    real = ResponseFusion.lay_down
+    monkeypatch.setattr(ResponseFusion, "lay_down", lambda self, *given: (steps.append(1), real(self, *given)))
+    phases = time_c2c(method.reader, question)
+    assert phases.receiver_tokens_out == answer.tokens_out
+    assert len(steps) == (phases.receiver_tokens_out if response == "fused" else 0)

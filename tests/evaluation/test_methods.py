@@ -28,7 +28,7 @@ NAMES = ("receiver", "sharer", "t2t", "c2c", "c2c_deranged", "c2c_zeroed")
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,6 +102,23 @@ def test_the_receiver_reads_the_sharers_message_before_the_prompt(methods, quest
     for question, answer in zip(questions["free"], ask(methods["t2t"], questions["free"], 10_000), strict=True):
         assert answer.prompt_read == f"{answer.message} {question.prompt}"
         assert answer.sharer_tokens_out > 0
+
+
+@pytest.mark.parametrize("kind", ["free", "choice"])
+def test_messages_and_answers_of_t2t_each_fill_batches_of_their_own(methods, questions, kind, monkeypatch) -> None:
+    budget, read = 64, {"t2t message": [], "t2t": []}
+    respond = Method._answer_batch
+
+    def noted(method: Method, batch: list) -> list:
+        read[method.name].append((len(batch), *map(max, zip(*map(method._size, batch), strict=True))))
+        return respond(method, batch)
+
+    monkeypatch.setattr(Method, "_answer_batch", noted)
+    answers = ask(methods["t2t"], questions[kind], budget)
+    assert all(answer.message and answer.tokens_in > len(answer.message.split()) for answer in answers)
+    for batches in read.values():
+        assert sum(rows for rows, *_ in batches) == len(questions[kind])
+        assert all(rows == 1 or rows * width * options <= budget for rows, width, options in batches)
 
 
 def test_a_question_that_fails_is_an_answer_with_its_error_and_spares_its_batch(methods, questions) -> None:

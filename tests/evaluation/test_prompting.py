@@ -30,7 +30,7 @@ def chat_methods(chat_pair, chat_fuser) -> dict[str, Method]:
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
 
 
 def chats(kind: str, private: str = "", opening: str = OPENING) -> list[Question]:

@@ -32,7 +32,7 @@ def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.reading.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
 
 
 def same_but_for_times(one: pd.DataFrame, other: pd.DataFrame) -> bool:
