@@ -56,7 +56,7 @@ TORCH_FREE = ["c2c", "c2c.stats", "c2c.provenance", "c2c.errors", "c2c.evaluatio
 
 WITHOUT_TORCH = """
 import importlib, sys
-MISSING = "torch transformers lm_eval datasets seaborn matplotlib statsmodels typst jinja2 jsonschema".split()
+MISSING = "torch transformers lm_eval datasets seaborn matplotlib typst jinja2 jsonschema".split()
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in MISSING:
