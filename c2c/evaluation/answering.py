@@ -1,21 +1,18 @@
-"""Let a model answer a batch of questions by writing; `c2c.evaluation.likelihood` weighs given options instead.
+"""What is asked, what has been read of it, and what is answered.
 
 Methods differ only in what the answering model has read before it goes on: that is a `Reading`. Everything after it is
-the same code for all of them.
+the same code for all of them: `c2c.evaluation.writing` and `c2c.evaluation.likelihood`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import Cache, LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c.decoding import StopAtText, continue_text, end_tokens
+from c2c import kv_cache
 from c2c.response import ResponseFusion
 
 
@@ -102,56 +99,11 @@ class Reading:
     response: ResponseFusion | None = None
     special: bool = True
 
-
-class ConfidenceMeter(LogitsProcessor):
-    """Notes the probability of each greedy token; changes nothing."""
-
-    def __init__(self) -> None:
-        self.log_probabilities: list[Tensor] = []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """`scores` ``(B, V)`` as they came."""
-        scores_now = scores.float()
-        self.log_probabilities.append(scores_now.max(-1).values - scores_now.logsumexp(-1))
-        return scores
-
-    def mean_probability(self, lengths: Sequence[int]) -> list[float]:
-        """Geometric mean of the probabilities of each row's first `lengths` tokens, in (0, 1]."""
-        steps = torch.stack(self.log_probabilities, dim=1)
-        return [float(steps[row, : max(length, 1)].mean().exp()) for row, length in enumerate(lengths)]
-
-
-def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
-    """Answer greedily in free text, each row up to its stop string, an end token or the token limit."""
-    width, meter = reading.input_ids.shape[1], ConfidenceMeter()
-    stops = StopAtText(reading.tokenizer, sorted({stop for each in questions for stop in each.stops}), width)
-    with nullcontext(reading.cache) if reading.response is None else reading.response.in_generation() as cache:
-        sequences = continue_text(
-            reading.model,
-            reading.input_ids,
-            reading.attention_mask,
-            cache,
-            max_new_tokens=max(question.max_new_tokens for question in questions),
-            criteria=[stops] if stops.stops else [],
-            processors=[meter],
-        )
-    ends = end_tokens(reading.model)
-    new_ids = [
-        _until_end(row[: stops.lengths.get(number)], ends) for number, row in enumerate(sequences[:, width:].tolist())
-    ]
-    confidence = meter.mean_probability([len(ids) for ids in new_ids])
-    for answer, ids, question, sure in zip(reading.answers, new_ids, questions, confidence, strict=True):
-        kept = ids[: question.max_new_tokens]
-        text = str(reading.tokenizer.decode(kept, skip_special_tokens=True))
-        for stop in question.stops:
-            text = text.split(stop)[0]
-        answer.output_text, answer.output_ids, answer.tokens_out, answer.confidence = text, kept, len(kept), sure
-    return reading.answers
-
-
-def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
-    """The tokens up to and with the first end token."""
-    for place, token in enumerate(ids):
-        if token in ends:
-            return ids[: place + 1]
-    return ids
+    def of_rows(self, rows: Tensor) -> Reading:
+        """The same state for rows ``(B',)`` of its batch; `answers` stay those of all."""
+        ids, mask = self.input_ids[rows], self.attention_mask[rows]
+        if self.response is not None:
+            response = self.response.of_rows(rows)
+            return replace(self, input_ids=ids, attention_mask=mask, cache=response.cache, response=response)
+        cache = None if self.cache is None else kv_cache.repeat_rows(self.cache, rows, self.model.config)
+        return replace(self, input_ids=ids, attention_mask=mask, cache=cache)

@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from c2c.errors import RefusedError
 from c2c.evaluation import prompting
-from c2c.evaluation.answering import Answer, Question, Reading, write
+from c2c.evaluation.answering import Answer, Question, Reading
 from c2c.evaluation.batches import batches_of, check_budget
 from c2c.evaluation.likelihood import option_tokens, weigh
 from c2c.evaluation.reading import Reader
 from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.writing import write
 from c2c.loading import LoadedModel
 
 TOKEN_BUDGET = 4096

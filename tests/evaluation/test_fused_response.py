@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,13 @@ def test_a_batch_equals_one_by_one_and_the_answer_is_not_the_plain_ones(method, 
         scores = [[answer.choice_scores for answer in answers] for answers in (batched, single, plain)]
         torch.testing.assert_close(torch.tensor(scores[0]), torch.tensor(scores[1]), atol=1e-4, rtol=1e-4)
         assert not torch.allclose(torch.tensor(scores[0]), torch.tensor(scores[2]), atol=1e-3)
+
+
+def test_rows_that_have_ended_leave_the_batch_and_the_fused_response_goes_on(method, questions, monkeypatch) -> None:
+    asked = [replace(each, max_new_tokens=3 + 4 * (place % 2)) for place, each in enumerate(questions["free"])]
+    at_once = ask(method, asked, 10_000)
+    monkeypatch.setattr("c2c.evaluation.writing.STRETCH", 2)
+    assert [each.output_ids for each in ask(method, asked, 10_000)] == [each.output_ids for each in at_once]
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
+from c2c.evaluation.answering import Reading
 from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
 from c2c.evaluation.tasks import load_tasks
 from tests.evaluation.conftest import ask
@@ -36,6 +37,28 @@ def test_a_batch_of_free_answers_equals_one_by_one_token_for_token(methods, ques
     batched, single = (ask(methods[name], questions["free"], size) for size in (10_000, 1))
     assert [answer.output_ids for answer in batched] == [answer.output_ids for answer in single]
     assert [answer.message for answer in batched] == [answer.message for answer in single]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_that_have_ended_leave_the_batch_and_the_others_write_on_as_before(
+    methods, questions, name, monkeypatch
+) -> None:
+    whole = ask(methods[name], questions["free"], 10_000)
+    ends = [[*answer.output_text.split(), "never"][: 2 + place % 3][-1] for place, answer in enumerate(whole)]
+    asked = [
+        replace(question, stops=(end,), max_new_tokens=5 + 3 * (place % 2))
+        for place, (question, end) in enumerate(zip(questions["free"], ends, strict=True))
+    ]
+    at_once = ask(methods[name], asked, 10_000)
+    monkeypatch.setattr("c2c.evaluation.writing.STRETCH", 2)
+    rows = []
+    forward = Reading.of_rows
+    monkeypatch.setattr(Reading, "of_rows", lambda self, kept: (rows.append(len(kept)), forward(self, kept))[1])
+    in_stretches = ask(methods[name], asked, 10_000)
+    assert rows and all(0 < kept < len(asked) for kept in rows)
+    for one, other in zip(at_once, in_stretches, strict=True):
+        assert (one.output_ids, one.output_text, one.message) == (other.output_ids, other.output_text, other.message)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
