@@ -5,6 +5,7 @@ An *arm* is a method together with the recipe of its fuser: `c2c`, `c2c_deranged
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -53,15 +54,21 @@ def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimat
 class Answers:
     """Checked and marked records of one scale."""
 
-    def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED) -> None:
+    def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED, remarks: Sequence[str] = ()) -> None:
         """Check and mark `records`; with `protocol: paper` as the reference does.
 
         Comparisons are paired, so that a failed question counts as wrong here in either protocol.
+
+        Args:
+            records: Of one scale.
+            protocol: By which answers are marked.
+            remarks: What a reader of any number of these must know and the records do not hold.
 
         Raises:
             RefusedError: The records are refused by `check_records`.
         """
         check_records(records)
+        self.remarks = list(remarks)
         arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
         options = [None if choices is None else len(choices) for choices in records["choices"]]
         self.marked = records[KEPT].assign(

@@ -11,7 +11,7 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, t
 from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.provenance import SUFFIX, stamp, write_atomically
 from paper import names
-from paper.recompute import PROTOCOL, RECORDS, TIMES, recompute
+from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, recompute, remarks_of
 from paper.summarise_latency import MEASUREMENT
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md", "tables/*.tex")
@@ -36,7 +36,13 @@ STAGE = ["pair", "recipe", "alignment", "seed"]
 """Columns that name a stage: one run of the answers, or (without a recipe) a pair's baselines."""
 
 
-def collect(results: Path, output: Path, protocol: str = CORRECTED, partial: bool = False) -> None:
+def collect(
+    results: Path,
+    output: Path,
+    protocol: str = CORRECTED,
+    partial: bool = False,
+    remarks: Sequence[str] = (),
+) -> None:
     """Fill `output` from a results folder; what it held before is removed, or kept where `partial` says so.
 
     Args:
@@ -46,6 +52,8 @@ def collect(results: Path, output: Path, protocol: str = CORRECTED, partial: boo
         partial: Take the records that exist beside those of other stages in `output`, and compute from them what a
             finished scale has already computed. A pair whose baselines are missing is left out with a line that
             says so.
+        remarks: What a reader must know and the records do not hold, such as where the weights came from; printed
+            below every table. With `partial`, those of `output` stay.
 
     Raises:
         RefusedError: The results folder lacks records, or, unless `partial`, something that is computed from them.
@@ -59,12 +67,14 @@ def collect(results: Path, output: Path, protocol: str = CORRECTED, partial: boo
             "Results are complete before they are collected", str(results), f"Make {missing or 'records'}"
         )
     records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
+    said = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
     with tempfile.TemporaryDirectory() as temporary:
         source = results
         if partial:
-            source = Path(temporary)
             records, timed = _with_earlier(records, timed, output)
-            recompute(records, timed, source, protocol)
+        if partial or said:
+            source = Path(temporary)
+            recompute(records, timed, source, protocol, said)
         copied = {str(path.relative_to(source)): path for each in [*COPIED, *TIMED] for path in source.glob(each)}
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
     shutil.rmtree(output, ignore_errors=True)
@@ -79,6 +89,8 @@ def collect(results: Path, output: Path, protocol: str = CORRECTED, partial: boo
         (output / name).write_bytes(content)
     if protocol != CORRECTED:
         write_atomically(output / PROTOCOL, f"{protocol}\n")
+    if said:
+        write_atomically(output / REMARKS, "\n".join(said) + "\n")
 
 
 def main() -> None:
@@ -92,10 +104,11 @@ def main() -> None:
         action="store_true",
         help="take the records that there are so far; compute all else from them",
     )
-    arguments = parser.parse_args()
-    collect(arguments.results, arguments.output, arguments.protocol, arguments.partial)
-    size = sum(path.stat().st_size for path in arguments.output.rglob("*") if path.is_file())
-    print(f"{arguments.output}: {size / 1024:.0f} KiB")
+    parser.add_argument("--remark", action="append", default=[], help="a line to be printed below every table")
+    given = parser.parse_args()
+    collect(given.results, given.output, given.protocol, given.partial, given.remark)
+    size = sum(path.stat().st_size for path in given.output.rglob("*") if path.is_file())
+    print(f"{given.output}: {size / 1024:.0f} KiB")
 
 
 def _with_earlier(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,12 +23,32 @@ PROTOCOL = "protocol.txt"
 """Names the protocol of a folder of committed records, where it is not `corrected`."""
 
 
-def recompute(records: pd.DataFrame, times: pd.DataFrame | None, folder: Path, protocol: str = CORRECTED) -> list[str]:
-    """Write every file that follows from the records into `folder` and return their names.
+REMARKS = "remarks.txt"
+"""Says, a line each, what a reader of the committed numbers must know and the records do not hold."""
+
+
+def protocol_of(folder: Path) -> str:
+    """By which the answers in a folder of committed records were marked."""
+    return (folder / PROTOCOL).read_text(encoding="utf-8").strip() if (folder / PROTOCOL).is_file() else CORRECTED
+
+
+def remarks_of(folder: Path) -> list[str]:
+    """What `REMARKS` of a folder of committed records says; nothing where there is no such file."""
+    return (folder / REMARKS).read_text(encoding="utf-8").splitlines() if (folder / REMARKS).is_file() else []
+
+
+def recompute(
+    records: pd.DataFrame,
+    times: pd.DataFrame | None,
+    folder: Path,
+    protocol: str = CORRECTED,
+    remarks: Sequence[str] = (),
+) -> list[str]:
+    """Write every file that follows from the records into `folder` and return their names; `remarks` go below tables.
 
     Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
     """
-    answers = Answers(records, protocol)
+    answers = Answers(records, protocol, remarks)
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
     tables, summary = folder / "tables", None
     if times is None:

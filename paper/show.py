@@ -24,7 +24,7 @@ from c2c.evaluation.protocol import CORRECTED
 from c2c.provenance import SUFFIX
 from paper import names
 from paper.output import NOTHING, fixed, read_table, show
-from paper.recompute import PROTOCOL, RECORDS, TIMES
+from paper.recompute import PROTOCOL, RECORDS, TIMES, protocol_of
 from paper.reference import Reference
 
 CLAIMS = ("claims.json", "claims_time.json")
@@ -147,7 +147,7 @@ def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:
 def _protocol(folder: Path) -> str:
     """By which the folder's answers were marked: committed records name it, and so does the command of a run."""
     if (folder / PROTOCOL).is_file():
-        return (folder / PROTOCOL).read_text(encoding="utf-8").strip()
+        return protocol_of(folder)
     stamp = folder / f"{CLAIMS[0]}{SUFFIX}"
     command = json.loads(stamp.read_text(encoding="utf-8"))["command"] if stamp.is_file() else []
     return str(command[command.index("--protocol") + 1]) if "--protocol" in command else CORRECTED

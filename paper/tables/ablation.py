@@ -51,6 +51,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "Within a pair all levels are compared on the training seeds that they share. The adapter is the full fuser, "
         "trained and used with a Sharer cache of zeros.",
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
+        *answers.remarks,
     ]
     return write_table(frame, printed(frame), stem, notes)
 

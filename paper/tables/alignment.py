@@ -57,6 +57,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     notes = [
         "Accuracies in percent and paired differences in percentage points, with 95 % intervals.",
         *notes_on_gaps(frame, ["pair", "benchmark", "alignment"]),
+        *answers.remarks,
     ]
     return write_table(frame, printed(frame), stem, notes)
 

@@ -63,6 +63,7 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         else "Nothing was timed.",
         "A dash: no training, or not timed.",
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
+        *answers.remarks,
     ]
     return write_table(frame, printed(frame), stem, notes)
 

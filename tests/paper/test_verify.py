@@ -226,6 +226,23 @@ def test_the_protocol_of_committed_records_is_kept_and_used(results, tmp_path, c
     assert verify.verify(tmp_path / "records") and "protocol paper" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_remark_stands_below_every_table_and_one_that_is_changed_is_noticed(results, tmp_path, partial):
+    folder = tmp_path / "records"
+    collect.collect(results, folder, partial=partial, remarks=["The weights were read from 4-bit files."])
+    assert verify.verify(folder)
+    for name in ("main", "gains", "ablation", "alignment"):
+        assert "* The weights were read from 4-bit files." in (folder / f"tables/{name}.md").read_text()
+    (folder / "remarks.txt").write_text("The weights are the published ones.\n")
+    assert not verify.verify(folder)
+
+
+def test_remarks_stay_when_a_later_stage_is_collected(results, tmp_path):
+    collect.collect(results, tmp_path / "records", remarks=["one"])
+    collect.collect(results, tmp_path / "records", partial=True, remarks=["two", "one"])
+    assert (tmp_path / "records/remarks.txt").read_text() == "one\ntwo\n"
+
+
 def test_lost_latency_records_are_noticed(committed):
     (committed / "latency.parquet").unlink()
     with pytest.raises(RefusedError, match="Times follow"):
