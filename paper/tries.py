@@ -1,0 +1,64 @@
+"""Changes of a training that were tried on its validation set, side by side: ``paper/tries.csv``.
+
+    python -m paper.tries --fusers results/laptop/fusers/<pair>/c2c/span/seed0 results/try_*/fusers/*/*/*/seed0
+
+Nothing here was asked a question of a benchmark: a change is chosen by its validation loss, and then run as a scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.errors import RefusedError
+from c2c.provenance import SUFFIX, stamp, write_atomically
+from paper.fusers import FuserRun
+from paper.output import KEPT
+
+SETTINGS = ("variant", "sharer_cache", "layer_alignment", "hidden_dim", "steps", "batch_size", "learning_rate")
+"""Flags of ``c2c train`` in which tries differ; what else differs is seen in the fuser's provenance."""
+
+
+def row(folder: Path) -> dict[str, Any]:
+    """One try: its scale, its run, its settings, and the validation loss at its best and at its last step.
+
+    Raises:
+        RefusedError: The folder is no trained fuser's, its provenance is missing, or it was never validated.
+    """
+    run, stamped = FuserRun.of(folder), folder.with_name(folder.name + SUFFIX)
+    if not (folder / "history.csv").is_file() or not stamped.is_file():
+        raise RefusedError("A try is a trained fuser with its provenance beside it", str(folder), "Train it first")
+    command = json.loads(stamped.read_text(encoding="utf-8"))["command"]
+    losses = pd.read_csv(folder / "history.csv", index_col="step")["validation_loss"].dropna()
+    if losses.empty:
+        raise RefusedError("A try is validated", str(folder), "Lower training.evaluate_every")
+    settings = {name: command[command.index("--" + name.replace("_", "-")) + 1] for name in SETTINGS}
+    best = {"best_step": int(losses.idxmin()), "best_validation_loss": losses.min()}
+    return {
+        "scale": folder.resolve().parts[-6],
+        **run._asdict(),
+        **settings,
+        **best,
+        "validation_loss": losses.iloc[-1],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fusers", nargs="+", type=Path, required=True, help="folders of trained fusers")
+    parser.add_argument("--output", type=Path, default=Path("paper/tries.csv"))
+    given = parser.parse_args(arguments)
+    frame = pd.DataFrame([row(folder) for folder in given.fusers]).sort_values(["pair", "best_validation_loss"])
+    with stamp(given.output, inputs=[folder / "history.csv" for folder in given.fusers]):
+        write_atomically(given.output, frame.to_csv(index=False, float_format=f"%.{KEPT}f", lineterminator="\n"))
+    print(frame.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
