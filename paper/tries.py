@@ -25,7 +25,8 @@ SETTINGS = ("variant", "sharer_cache", "layer_alignment", "hidden_dim", "steps",
 
 
 def row(folder: Path) -> dict[str, Any]:
-    """One try: its scale, its run, its settings, and the validation loss at its best and at its last step.
+    """One try: its scale, its run, its settings, and its validation loss: at its best, at its last
+    step, and there where the Sharer reads another prompt.
 
     Raises:
         RefusedError: The folder is no trained fuser's, its provenance is missing, or it was never validated.
@@ -34,7 +35,8 @@ def row(folder: Path) -> dict[str, Any]:
     if not (folder / "history.csv").is_file() or not stamped.is_file():
         raise RefusedError("A try is a trained fuser with its provenance beside it", str(folder), "Train it first")
     command = json.loads(stamped.read_text(encoding="utf-8"))["command"]
-    losses = pd.read_csv(folder / "history.csv", index_col="step")["validation_loss"].dropna()
+    history = pd.read_csv(folder / "history.csv", index_col="step")
+    losses = history["validation_loss"].dropna()
     if losses.empty:
         raise RefusedError("A try is validated", str(folder), "Lower training.evaluate_every")
     settings = {name: command[command.index("--" + name.replace("_", "-")) + 1] for name in SETTINGS}
@@ -45,6 +47,7 @@ def row(folder: Path) -> dict[str, Any]:
         **settings,
         **best,
         "validation_loss": losses.iloc[-1],
+        "validation_deranged_loss": history["validation_deranged_loss"].iloc[-1],
     }
 
 

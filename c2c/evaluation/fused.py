@@ -12,10 +12,10 @@ from torch import Tensor
 from c2c import kv_cache
 from c2c.alignment.batch import ChatBatch, collate_chats, in_two_sections, up_to_fused
 from c2c.alignment.chat import ChatAligner
-from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad, match_length
+from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad
+from c2c.controls import derange, with_reading_of
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question, Reading
-from c2c.evaluation.controls import derange
 from c2c.evaluation.reading import Reader, check_room
 from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.pair import LoadedModel, Pair
@@ -101,20 +101,14 @@ class Fused(Reader):
             return False
 
     def sharer_reads_of(self, question: Question) -> tuple[AlignedPrompt, Question | None]:
-        """What the Sharer reads beside this question's prompt, and whose question that is.
-
-        The deranged control fuses exactly the tokens that the matched method fuses.
-        """
+        """What the Sharer reads beside this question's prompt, and whose question that is."""
         own = self.align(question)
         if self.sharer_reads == "zeroed":
             return own, None
         if self.sharer_reads == "matched":
             return own, question
         other = self._other[_key(question)]
-        read = self.align(other)
-        theirs = iter(match_length([at for at in read.token_map if at >= 0], sum(at >= 0 for at in own.token_map)))
-        token_map = [next(theirs) if at >= 0 else at for at in own.token_map]
-        return AlignedPrompt(own.receiver_ids, read.sharer_ids, token_map), other
+        return with_reading_of(own, self.align(other)), other
 
     def inputs(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor, SharerInput, list[Question | None]]:
         """Receiver ids and mask, each ``(B, N)``; what the Sharer reads; whose questions those are."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from transformers import get_linear_schedule_with_warmup
 
+from c2c.controls import derange, with_reading_of
+from c2c.errors import RefusedError
 from c2c.fuser.stack import FuserStack
 from c2c.pair import Pair
 from c2c.rosetta import RosettaModel
@@ -74,7 +78,8 @@ class Trainer:
 
         Returns:
             The FuserStack in eval mode, with the weights that the config keeps, and one row a step: COLUMNS, of which
-            `validation_loss` is there where it was evaluated, and `padding` is the share of pads in the batch.
+            `validation_loss` is there where it was evaluated (and `validation_deranged_loss`, with the Sharer's
+            readings swapped, where it has any), and `padding` is the share of pads in the batch.
         """
         self.progress = progress = state.resume(self.accelerator, self.checkpoints)
         config = self.config
@@ -102,10 +107,12 @@ class Trainer:
         return pd.DataFrame({"step": range(1, len(ids) + 1), "ids": ids})
 
     def _validate(self, progress: state.Progress) -> None:
-        """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
+        """Note the validation losses of the last step, and keep its weights if they are the best and are asked for."""
         losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
         row = progress.history[-1]
-        row["validation_loss"] = self.validation_loss()
+        row["validation_loss"] = self.loss_on(self.validation)
+        if self.deranged:
+            row["validation_deranged_loss"] = self.loss_on(self.deranged)
         if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
             stack = self.accelerator.unwrap_model(self.stack)
             progress.best_step = row["step"]
@@ -159,20 +166,38 @@ class Trainer:
     def _loss(self, batch: Batch) -> Tensor:
         return response_loss(self.model, batch, self.accelerator.device)
 
+    @cached_property
+    def deranged(self) -> list[Example]:
+        """The validation set with the Sharer's readings swapped; empty where it has none, or too few responses."""
+        if self.config.sharer_cache == "zeroed":
+            return []
+        sizes = [len(example.prompt.receiver_ids) for example in self.validation]
+        golds = [str(example.response_ids) for example in self.validation]
+        try:
+            others = derange(sizes, golds, self.config.seed)
+        except RefusedError as error:
+            print(f"no validation loss with the Sharer's readings swapped: {error}", file=sys.stderr)
+            return []
+        return [
+            own._replace(prompt=with_reading_of(own.prompt, self.validation[other].prompt))
+            for own, other in zip(self.validation, others, strict=True)
+        ]
+
     @torch.no_grad()
-    def validation_loss(self) -> float:
+    def loss_on(self, examples: Sequence[Example]) -> float:
         """Mean loss per supervised token with hard gates and no dropout, in nats."""
         self.model.eval()
         size = self.config.micro_batch_size or self.config.batch_size
-        indices = by_length(range(len(self.validation)), lengths_of(self.validation), size)
+        indices = by_length(range(len(examples)), lengths_of(examples), size)
         total = supervised = 0.0
         for at in range(0, len(indices), size):
-            batch = self.collate([self.validation[index] for index in indices[at : at + size]])
+            batch = self.collate([examples[index] for index in indices[at : at + size]])
             total += float(self._loss(batch)) * batch.supervised
             supervised += batch.supervised
         return total / supervised
 
 
 COLUMNS = (
-    "step", "loss", "learning_rate", "temperature", "gradient_norm", "validation_loss", "open_gates", "padding"
+    "step", "loss", "learning_rate", "temperature", "gradient_norm", "validation_loss", "validation_deranged_loss",
+    "open_gates", "padding",
 )  # fmt: skip

@@ -38,8 +38,11 @@ class ProgressBar:
 
     def validated(self, row: dict[str, Any]) -> None:
         """A line of its own for a validation."""
+        deranged = row.get("validation_deranged_loss")
+        swapped = "" if deranged is None else f" ({deranged:.4f} where the Sharer reads another prompt)"
         self._bar.write(
-            f"step {row['step']}: validation loss {row['validation_loss']:.4f}, training loss {row['loss']:.4f}, "
+            f"step {row['step']}: validation loss {row['validation_loss']:.4f}{swapped}, "
+            f"training loss {row['loss']:.4f}, "
             f"gates open {row['open_gates']:.0%}",
             file=self._bar.fp,
         )

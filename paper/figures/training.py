@@ -1,4 +1,7 @@
-"""Training curves: training loss (thin, averaged) and validation loss (dots) by recipe, one panel a pair."""
+"""Training curves by recipe, one panel a pair: training loss (thin, averaged) and validation loss (marks).
+
+Dotted: the validation loss where the Sharer reads another prompt. What lies between the two depends on the message.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from paper.fusers import label, read_tables
 from paper.output import stamped, table_parser
 
 FILE = "history.csv"
+SWAPPED = "validation_deranged_loss"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
 LEGEND_LINE, LEGEND_COLUMNS = 0.16, 2
@@ -25,7 +29,7 @@ LEGEND_LINE, LEGEND_COLUMNS = 0.16, 2
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the rows of all ``history.csv``."""
     groups = list(frame.groupby("pair", sort=False))
-    lines = max(len(group.groupby(["recipe", "alignment"])) for _, group in groups)
+    lines = max(len(group.groupby(["recipe", "alignment"])) + bool(group[SWAPPED].notna().any()) for _, group in groups)
     height = 2.35 + LEGEND_LINE * (1 + math.ceil(lines / LEGEND_COLUMNS))
     figure, axes = style.panels(1, len(groups), height, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
     for axis, (pair, group) in zip(axes, groups, strict=True):
@@ -67,6 +71,10 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
             color=colour,
             label=name,
         )
+        swapped = runs.dropna(subset=[SWAPPED]).groupby("step")[SWAPPED].mean()
+        axis.plot(swapped.index, swapped, lw=1, ls=":", color=colour)
+    if group[SWAPPED].notna().any():
+        axis.plot([], [], lw=1, ls=":", color=style.GREY, label="Sharer reads another prompt")
     axis.set(yscale="log", xlabel="Optimiser step")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -28,6 +28,7 @@ FLOORS = {
     "c2c.alignment": 2,
     "c2c.fuser": 2,
     "c2c.contract": 3,
+    "c2c.controls": 3,
     "c2c.loading": 3,
     "c2c.released_recipe": 3,
     "c2c.reading_checks": 3,

@@ -192,6 +192,7 @@ def make_history(run: Run, steps: int = 400) -> pd.DataFrame:
             "temperature": 0.001 ** (step / steps),
             "gradient_norm": rng.uniform(0.1, 1.0, steps),
             "validation_loss": np.where(step % 50 == 0, loss * 1.05, np.nan),
+            "validation_deranged_loss": np.where((step % 50 == 0) & (run.recipe != "adapter"), loss * 1.5, np.nan),
             "open_gates": 1.0,
         }
     )

@@ -19,6 +19,7 @@ def train(folder: Path, losses: list[float | None], **settings: str) -> Path:
     """What a training leaves: a history with a validation loss at some steps, and its provenance."""
     folder.mkdir(parents=True)
     steps = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": 1.0, "validation_loss": losses})
+    steps["validation_deranged_loss"] = steps["validation_loss"] + 0.5
     steps.to_csv(folder / "history.csv", index=False)
     given = dict.fromkeys(SETTINGS, "1") | settings
     flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
@@ -43,6 +44,7 @@ def test_tries_are_ordered_by_their_best_validation_loss_and_keep_their_last(tmp
     assert list(frame["scale"]) == ["try_longer", "laptop"]
     assert list(frame["best_validation_loss"]) == [1.0, 1.5] and list(frame["best_step"]) == [1, 4]
     assert list(frame["validation_loss"]) == [3.0, 1.5]
+    assert list(frame["validation_deranged_loss"]) == [3.5, 2.0]
     assert list(frame["learning_rate"]) == [0.1, 1.0]
     assert (tmp_path / "tries.csv.provenance.json").is_file()
 

@@ -20,58 +20,13 @@ from c2c import RosettaModel
 from c2c.cli import main
 from c2c.contract import ContractCheck
 from c2c.errors import RefusedError
-from c2c.pair import LoadedModel, Pair
 from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.data import IGNORED, collate
-from c2c.training.examples import Example, Examples, read_lines
+from c2c.training.examples import Example, read_lines
 from c2c.training.loop import Trainer
 from c2c.training.run import TrainingRun, train
-
-SMALL = {
-    "steps": 6,
-    "batch_size": 4,
-    "hidden_dim": 8,
-    "intermediate_dim": 8,
-    "evaluate_every": 3,
-    "checkpoint_every": 2,
-}
-
-
-def tokenise(rows, pair, alignment, max_length) -> list[Example]:
-    tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
-    return list(Examples(*tokenizers, alignment, "plain", max_length).of(rows))
-
-
-@pytest.fixture
-def pair(tiny_model, word_tokenizer) -> Pair:
-    vocab = len(word_tokenizer)
-    receiver = tiny_model("qwen3", vocab=vocab)
-    sharer = tiny_model("qwen2", vocab=vocab, layers=4, seed=1)
-    return Pair(LoadedModel("receiver", receiver, word_tokenizer), LoadedModel("sharer", sharer, word_tokenizer))
-
-
-@pytest.fixture
-def rows(word_tokenizer) -> list[dict[str, str]]:
-    words = [word for word in word_tokenizer.get_vocab() if word.isalpha()][:6]
-    return [
-        {"id": str(n), "prompt": " ".join(words[n % 3 :] + words[: n % 4]), "response": words[n % len(words)]}
-        for n in range(10)
-    ]
-
-
-@pytest.fixture
-def trainer(pair, rows, tmp_path) -> Callable[..., Trainer]:
-    examples = tokenise(rows, pair, "span", 64)
-
-    def build(folder: str = "checkpoints", **changes) -> Trainer:
-        return Trainer(pair, TrainingConfig(**{**SMALL, **changes}), examples, examples[:3], tmp_path / folder)
-
-    return build
-
-
-def weights(trainer_: Trainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer_.stack.state_dict().items()}
+from tests.training.conftest import SMALL, tokenise, weights
 
 
 def test_a_run_cut_off_and_resumed_ends_with_the_same_bits_and_the_same_history(trainer, monkeypatch) -> None:
@@ -113,7 +68,7 @@ def test_the_order_that_is_saved_is_what_was_trained_on_resumed_or_not(trainer, 
     monkeypatch.setattr(Trainer, "collate", watch)
     resumed = trainer("resumed")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "validation_loss", _interrupted_at(6, resumed))
+        patch.setattr(Trainer, "loss_on", _interrupted_at(6, resumed))
         resumed.run()
     assert len(seen) == 6
     again = trainer("resumed")
@@ -125,40 +80,13 @@ def test_the_order_that_is_saved_is_what_was_trained_on_resumed_or_not(trainer, 
     assert sorted(flat[:10]) == sorted(flat[10:20]) == sorted(example.id for example in again.training)
 
 
-def _interrupted_at(step: int, built: Trainer) -> Callable[[Trainer], float]:
-    def validation_loss(self: Trainer) -> float:
+def _interrupted_at(step: int, built: Trainer) -> Callable[[Trainer, object], float]:
+    def loss_on(self: Trainer, examples: object) -> float:
         if built.progress.steps >= step:
             raise KeyboardInterrupt
         return 1.0
 
-    return validation_loss
-
-
-@pytest.mark.parametrize("cut", [False, True])
-def test_the_best_weights_on_the_validation_set_are_kept_if_asked_for_and_survive_an_interruption(
-    trainer, monkeypatch, cut
-) -> None:
-    losses, snapshots = {1: 3.0, 2: 1.0, 3: 2.0, 4: 1.0, 5: 4.0, 6: 5.0}, {}
-
-    def validation_loss(self: Trainer) -> float:
-        step = self.progress.steps
-        if cut and step == 5 and 5 not in snapshots:
-            snapshots[5] = {}
-            raise KeyboardInterrupt
-        snapshots[step] = weights(self)
-        return losses[step]
-
-    monkeypatch.setattr(Trainer, "validation_loss", validation_loss)
-    settings = {"keep": "best", "evaluate_every": 1}
-    built = trainer(**settings)
-    if cut:
-        with pytest.raises(KeyboardInterrupt):
-            built.run()
-        built = trainer(**settings)
-    stack, _ = built.run()
-    assert built.progress.best_step == 2
-    assert all(torch.equal(tensor, snapshots[2][name]) for name, tensor in stack.state_dict().items())
-    assert any(not torch.equal(tensor, snapshots[6][name]) for name, tensor in stack.state_dict().items())
+    return loss_on
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trainer) -> None:
@@ -237,7 +165,9 @@ def test_a_person_sees_loss_speed_gates_and_each_validation(trainer, capsys) -> 
     trainer(steps=3).run()
     shown = capsys.readouterr().err
     assert re.search(r"loss \d+\.\d+, \d+ tokens/s, gates open \d+%, temperature \d\.\d+", shown)
-    assert re.search(r"step 3: validation loss \d+\.\d{4}, training loss", shown)
+    assert re.search(
+        r"step 3: validation loss \d+\.\d{4} \(\d+\.\d{4} where the Sharer reads another prompt\), training loss", shown
+    )
 
 
 def test_examples_that_are_too_long_are_left_out_and_none_fitting_is_refused(pair, rows) -> None:
@@ -275,17 +205,6 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
 def test_impossible_settings_are_refused(changes, rule) -> None:
     with pytest.raises(RefusedError, match=rule):
         TrainingConfig(**changes)
-
-
-@pytest.mark.parametrize(("limit", "watched"), [(0, 10), (3, 3)])
-def test_a_validation_limit_watches_the_first_examples_only(pair, rows, tmp_path, monkeypatch, limit, watched) -> None:
-    (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    monkeypatch.setattr("c2c.training.run.load_pair", lambda *_: pair)
-    files = {name: tmp_path / "set.jsonl" for name in ("data", "validation")}
-    folders = {name: tmp_path / name for name in ("checkpoints", "output")}
-    config = TrainingConfig(**{**SMALL, "steps": 1, "validation_limit": limit, "max_length": 64})
-    done = train(TrainingRun(receiver="", sharer="", recipe="c2c", config=config, **files, **folders))
-    assert done["examples"] == {"training": 10, "validation": watched}
 
 
 def _command(folder: Path, output: str, sets: Mapping[str, Path]) -> list[str]:

@@ -1,12 +1,14 @@
-"""The control that swaps messages: which other question the Sharer reads (design §4, method `c2c_deranged`)."""
+"""The control that swaps messages: the Sharer reads another question (design §4, method `c2c_deranged`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from c2c.alignment.tokens import AlignedPrompt, match_length
 from c2c.errors import RefusedError
 
 
@@ -42,3 +44,14 @@ def derange(lengths: Sequence[int], golds: Sequence[str], seed: int) -> list[int
             "Take more questions, so that no gold answer is that of more than half of them",
         )
     return [int(column) for column in columns]
+
+
+def with_reading_of(own: AlignedPrompt, other: AlignedPrompt) -> AlignedPrompt:
+    """A prompt for which the Sharer reads another one's text.
+
+    Exactly the tokens that are fused of `own` are fused; they take the cache of the other's, cut at the left or
+    repeated at the left.
+    """
+    theirs = iter(match_length([at for at in other.token_map if at >= 0], sum(at >= 0 for at in own.token_map)))
+    token_map = [next(theirs) if at >= 0 else at for at in own.token_map]
+    return replace(own, sharer_ids=other.sharer_ids, token_map=token_map)

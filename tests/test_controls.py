@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from c2c.controls import derange
 from c2c.errors import RefusedError
-from c2c.evaluation.controls import derange
 
 GENERATOR = np.random.default_rng(0)
 LENGTHS = GENERATOR.integers(5, 40, 120).tolist()
