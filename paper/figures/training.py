@@ -74,7 +74,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
         swapped = runs.dropna(subset=[SWAPPED]).groupby("step")[SWAPPED].mean()
         axis.plot(swapped.index, swapped, lw=1, ls=":", color=colour)
     if group[SWAPPED].notna().any():
-        axis.plot([], [], lw=1, ls=":", color=style.GREY, label="Sharer reads another prompt")
+        axis.plot([], [], lw=1, ls=":", color=style.GREY, label="Deranged")
     axis.set(yscale="log", xlabel="Optimiser step")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
