@@ -25,8 +25,9 @@ SETTINGS = ("variant", "sharer_cache", "layer_alignment", "hidden_dim", "steps",
 
 
 def row(folder: Path) -> dict[str, Any]:
-    """One try: its scale, its run, its settings, and its validation loss: at its best, at its last
-    step, and there where the Sharer reads another prompt.
+    """One try: its scale, run and settings, and its validation losses.
+
+    Those are the loss at its best, at the last step, and at the last step where the Sharer reads another prompt.
 
     Raises:
         RefusedError: The folder is no trained fuser's, its provenance is missing, or it was never validated.
@@ -36,6 +37,8 @@ def row(folder: Path) -> dict[str, Any]:
         raise RefusedError("A try is a trained fuser with its provenance beside it", str(folder), "Train it first")
     command = json.loads(stamped.read_text(encoding="utf-8"))["command"]
     history = pd.read_csv(folder / "history.csv", index_col="step")
+    if missing := {"validation_loss", "validation_deranged_loss"} - set(history):
+        raise RefusedError("A try is validated, also with swapped readings", sorted(missing), f"Train {folder} anew")
     losses = history["validation_loss"].dropna()
     if losses.empty:
         raise RefusedError("A try is validated", str(folder), "Lower training.evaluate_every")

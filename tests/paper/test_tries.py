@@ -49,12 +49,15 @@ def test_tries_are_ordered_by_their_best_validation_loss_and_keep_their_last(tmp
     assert (tmp_path / "tries.csv.provenance.json").is_file()
 
 
-@pytest.mark.parametrize("lost", ["history.csv", "provenance", "validation"])
+@pytest.mark.parametrize("lost", ["history.csv", "provenance", "validation", "swapped"])
 def test_a_folder_that_is_no_validated_training_is_refused(tmp_path: Path, lost: str) -> None:
     folder = train(tmp_path / "try_x/fusers/p/c2c/span/seed0", [None if lost == "validation" else 1.0])
     if lost == "history.csv":
         (folder / "history.csv").unlink()
     elif lost == "provenance":
         folder.with_name("seed0.provenance.json").unlink()
+    elif lost == "swapped":
+        history = pd.read_csv(folder / "history.csv").drop(columns="validation_deranged_loss")
+        history.to_csv(folder / "history.csv", index=False)
     with pytest.raises(RefusedError, match="A try is"):
         main(["--fusers", str(folder), "--output", str(tmp_path / "tries.csv")])
