@@ -14,8 +14,13 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.task_files import SHARED, resolve
 
 JINJA = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-FILES = {"letter": "choice_letter", "text": "choice_text", "math": "math"}
-"""File with the prompts of a way to ask, below the shared folder of the tasks."""
+FILES = {
+    "letter": f"{SHARED}/choice_letter",
+    "text": f"{SHARED}/choice_text",
+    "math": f"{SHARED}/math",
+    "longbench": "longbench/longbench",
+}
+"""File with the prompts of a way to ask, below the folder of the tasks."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Asked:
     """A way to ask.
 
     Args:
-        name: ``letter``, ``text`` or ``math``, as the scorings are called.
+        name: ``letter``, ``text``, ``math`` or ``longbench``, as the scorings are called.
         config: The task file that it is taken from.
     """
 
@@ -49,8 +54,8 @@ class Asked:
         Raises:
             RefusedError: The prompt names a column that the question lacks.
         """
-        opening = str(self.config.get("gen_prefix") or "")
         try:
+            opening = JINJA.from_string(str(self.config.get("gen_prefix") or "")).render(question)
             block = JINJA.from_string(self.config["doc_to_text"]).render(question)
         except UndefinedError as error:
             rule = f"Questions that are asked as {self.name} have what the prompt names"
@@ -64,9 +69,11 @@ class Asked:
             return str(question["options"][LETTERS.index(question["answer"])])
         if self.name == "math":
             return f"{question['solution']}\nAnswer: {question['answer']}".strip()
+        if self.name == "longbench":
+            return str(question["answers"][0])
         return str(question["answer"])
 
 
 def prompts_file(tasks: Path, name: str) -> Path:
     """The file with the prompts of a way to ask."""
-    return tasks / SHARED / f"{FILES[name]}.yaml"
+    return tasks / f"{FILES[name]}.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.readers.base import Place, Read, Reader, Row
 from benchmarks.readers.chat import chat
 from benchmarks.readers.choice import arc, ceval, gpqa, mmlu, mmlu_pro, mmlu_redux, openbookqa
-from benchmarks.readers.longbench import longbench
+from benchmarks.readers.longbench import longbench, longbench_training
 from benchmarks.readers.mathematics import gsm8k, math500
 
 __all__ = ["READERS", "Place", "Read", "Reader", "Row"]
@@ -16,6 +16,7 @@ QUESTIONS: dict[str, Reader] = {
     "gpqa": gpqa,
     "gsm8k": gsm8k,
     "longbench": longbench,
+    "longbench_training": longbench_training,
     "math500": math500,
     "mmlu": mmlu,
     "mmlu_pro": mmlu_pro,

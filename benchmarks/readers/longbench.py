@@ -1,4 +1,4 @@
-"""LongBench-E: questions on long texts, 13 sets, by length of the text in words."""
+"""LongBench-E: questions on long texts, 13 sets, by length of the text in words; a quarter is asked, the rest trained on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from typing import NamedTuple
 
 from benchmarks.readers.base import KEPT, Place, Read, Row, left_out, numbered
-from c2c.evaluation.protocol import active
 
 
 class Set(NamedTuple):
@@ -43,15 +42,31 @@ CUT = "\n[...]\n"
 
 
 def longbench(row: Row, place: Place, protocol: str) -> Read:
-    """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`.
+    """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`; the quarter that is asked.
 
     The subset is the bucket of lengths; `dataset` names the set, by which task file and scorer go.
     """
-    name, identity = place.subset.removesuffix("_e"), str(row.get("_id") or numbered(place))
+    return _read(row, place) if is_asked(_identity(row, place)) else left_out("its id is in the part to train on")
+
+
+def longbench_training(row: Row, place: Place, protocol: str) -> Read:
+    """The other three quarters of the same rows, in the same form."""
+    return left_out("its id is in the part that is asked") if is_asked(_identity(row, place)) else _read(row, place)
+
+
+def is_asked(identity: str) -> bool:
+    """Whether a question is in the quarter that is asked: SHA-256 of its id is 1 modulo 4 (reference spec §5.3, §6.2)."""
+    return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % 4 == 1
+
+
+def _identity(row: Row, place: Place) -> str:
+    return str(row.get("_id") or numbered(place))
+
+
+def _read(row: Row, place: Place) -> Read:
+    name, identity = place.subset.removesuffix("_e"), _identity(row, place)
     if name not in SETS:
         return left_out("its set is not one of LongBench-E")
-    if active(protocol, "longbench_quarter") and int(hashlib.sha256(identity.encode()).hexdigest(), 16) % 4 != 1:
-        return left_out("its id is not in the quarter that the reference asks")
     answers = [str(answer) for answer in row["answers"] if str(answer).strip()]
     if not answers or not str(row["context"]).strip():
         return left_out("there is no answer" if not answers else "the text is empty")

@@ -49,9 +49,6 @@ QUIRKS: dict[str, Quirk] = {
         "§6.2", "C-Eval is asked on its test split; where the hub's keys are empty, every question is left out",
         "preparation",
     ),
-    "longbench_quarter": Quirk(
-        "§6.2", "only LongBench questions with SHA-256 of their id equal to 1 modulo 4 are asked", "preparation"
-    ),
     "repeats_are_asked": Quirk(
         "§6.2", "a question that stands in a data set several times is asked several times", "preparation"
     ),

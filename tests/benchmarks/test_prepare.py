@@ -196,8 +196,8 @@ def test_the_papers_protocol_asks_ceval_on_its_test_split_and_says_if_nothing_is
 
 def test_contexts_that_are_too_long_are_cut_and_counted(mirror: Path, tmp_path: Path) -> None:
     rows = [
-        {"_id": str(n), "input": "Who?", "context": "x" * size, "answers": ["Ann"], "length": n, "all_classes": None}
-        for n, size in enumerate([100, 5000])
+        {"_id": name, "input": "Who?", "context": "x" * size, "answers": ["Ann"], "length": 1, "all_classes": None}
+        for name, size in (("id2", 100), ("id3", 5000), ("id1", 5000))
     ]
     write_set(mirror, "owner/long", {"test": rows})
     readme = mirror / "owner" / "long" / "README.md"
@@ -206,6 +206,28 @@ def test_contexts_that_are_too_long_are_cut_and_counted(mirror: Path, tmp_path: 
     prepare.prepare_benchmark(Source("longbench", "owner/long", "main", "test", "*_e"), output, context_limit=1000)
     assert [len(row["context"]) for row in lines(output)] == [100, 1000]
     assert provenance(output)["contexts_cut"] == 1
+
+
+def test_what_longbench_does_not_ask_is_trained_on_in_its_own_words(mirror: Path, tmp_path: Path) -> None:
+    names = [f"id{n}" for n in range(8)]
+    rows = [
+        {"_id": name, "input": f"Who is {name}?", "context": f"Text of {name}.", "answers": [f"Ann {name}", "B"],
+         "length": 1, "all_classes": None}
+        for name in names
+    ]  # fmt: skip
+    write_set(mirror, "owner/long", {"test": rows})
+    readme = mirror / "owner" / "long" / "README.md"
+    readme.write_text(readme.read_text().replace("main", "qasper_e"))
+    asked = tmp_path / "longbench.jsonl"
+    prepare.prepare_benchmark(Source("longbench", "owner/long", "main", "test", "*_e"), asked)
+    part = Source("longbench_training", "owner/long", "main", "test", "*_e")
+    kept, held_out, _ = training(mirror, tmp_path, TrainingSet((part,), 2, "longbench", TASKS, (asked,)))
+    examples = [*kept, *held_out]
+    assert [row["id"] for row in lines(asked)] == ["qasper-id2", "qasper-id3"]
+    assert sorted(row["id"][-3:] for row in examples) == sorted(set(names) - {"id2", "id3"})
+    first = next(row for row in examples if row["id"].endswith("id0"))
+    assert (first["response"], first["opening"]) == ("Ann id0", "Answer:")
+    assert "Text of id0." in first["prompt"] and first["prompt"].endswith("Question: Who is id0?\nAnswer:")
 
 
 def training(mirror: Path, tmp_path: Path, wanted: TrainingSet) -> tuple[list[Row], list[Row], Row]:

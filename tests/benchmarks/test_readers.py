@@ -41,7 +41,7 @@ def gpqa(**columns: str) -> Row:
 
 def long(subset: str = "qasper_e", **columns: Any) -> tuple[Row, str]:
     row = {"input": "Who?", "context": "A long text.", "answers": ["Ann"], "length": 5000, "all_classes": None}
-    return {**row, "_id": "ab12", **columns}, subset
+    return {**row, "_id": "id2", **columns}, subset
 
 
 CHOICE_ROWS: dict[str, tuple[Row, str, Row]] = {
@@ -220,7 +220,7 @@ def test_math_answers_stay_as_they_are() -> None:
 
 def test_longbench_names_set_metric_and_bucket() -> None:
     assert asked("longbench", *long()) == {
-        "id": "qasper-ab12",
+        "id": "qasper-id2",
         "subset": "4-8k",
         "dataset": "qasper",
         "context": "A long text.",
@@ -248,12 +248,17 @@ def test_longbench_e_has_its_thirteen_sets_and_no_other() -> None:
     assert read("longbench", *long("narrativeqa")).why == "its set is not one of LongBench-E"
 
 
-def test_the_papers_protocol_asks_a_quarter_of_longbench_by_the_hash_of_the_id() -> None:
-    for number in range(40):
+@pytest.mark.parametrize("protocol", ["corrected", "paper"])
+def test_a_question_of_longbench_is_asked_or_trained_on_by_the_hash_of_its_id_and_never_both(protocol: str) -> None:
+    found = 0
+    for number in range(400):
         row, subset = long(_id=f"id{number}")
         in_quarter = int(hashlib.sha256(f"id{number}".encode()).hexdigest(), 16) % 4 == 1
-        assert (read("longbench", row, subset, protocol="paper").question is not None) == in_quarter
-        assert read("longbench", row, subset).question is not None
+        in_benchmark = read("longbench", row, subset, protocol=protocol).question
+        in_training = read("longbench_training", row, subset, protocol=protocol).question
+        assert (in_benchmark is not None, in_training is not None) == (in_quarter, not in_quarter)
+        found += in_quarter
+    assert 70 < found < 130
 
 
 @pytest.mark.parametrize("limit", [100, 101, 150])
