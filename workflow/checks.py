@@ -101,7 +101,7 @@ def _check_runs(settings: Settings) -> None:
             )
         seen.add(run)
     for run in settings.runs:
-        if run.recipe == "adapter" and replace(run, recipe="c2c") not in seen:
+        if (controlled := controlled_by(run.recipe)) and replace(run, recipe=controlled) not in seen:
             rule = "Each adapter control has a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Give both recipes the same seeds in runs")
     own: set[tuple[str, Run]] = set()
@@ -114,6 +114,11 @@ def _check_runs(settings: Settings) -> None:
             own.add(key)
 
 
+def controlled_by(recipe: str) -> str:
+    """The recipe that an adapter is the control of: c2c, or c2c_300 of adapter_300; nothing for any other recipe."""
+    return f"c2c{recipe.removeprefix('adapter')}" if recipe.startswith("adapter") else ""
+
+
 def _check_pairs(settings: Settings) -> None:
     for pair in settings.used_pairs:
         row = settings.pairs[pair]
@@ -123,6 +128,8 @@ def _check_pairs(settings: Settings) -> None:
         check_known(
             f"The training set of pair {pair!r}", row["training_set"], known, "Add it to config/training_sets.tsv"
         )
+    for name, model in settings.teachers.items():
+        check_known(f"The teacher of {name!r}", model, settings.models, "Add it to config/models.tsv")
     for model in settings.used_models:
         _check_source(settings, "models", model)
         if settings.models[model]["source"] == "world":
@@ -151,7 +158,8 @@ def _check_training(settings: Settings, root: Path) -> None:
         if training["micro_batch_size"] > training["batch_size"]:
             rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
             raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
-        if run.recipe == "adapter" and training != settings.training_of(run.pair, "c2c", run.alignment):
+        controlled = controlled_by(run.recipe)
+        if controlled and training != settings.training_of(run.pair, controlled, run.alignment):
             rule = "An adapter is trained as the c2c that it is the control of"
             raise RefusedError(rule, run.path, "Give both entries of runs the same training")
     fuser = settings.config["fuser"]

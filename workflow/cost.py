@@ -27,6 +27,7 @@ WRITTEN = {
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
+    "write_teacher_answers": "data/training/{job}.jsonl",
     "answer_router_questions": "routers/{job}/answers.parquet",
     "train_router": "routers/{job}/router.*",
 }
@@ -131,6 +132,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "pretrain_model": sum(not _fetched(settings, name) for name in settings.used_models),
         "tokenise_training_set": 2 * len({settings.tokenised(run.pair, run.recipe, run.alignment) for run in runs}),
         "answer_router_questions": sum("routing_trained" in settings.baselines(pair) for pair in pairs),
+        "write_teacher_answers": 2 * len(settings.teachers),
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),

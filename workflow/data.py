@@ -67,7 +67,7 @@ class Data:
         return [name for name, row in self.benchmarks.items() if row["reader"] in TRAINING_SPLITS]
 
     def parts(self, training_set: str) -> list[str]:
-        """The training sets that a mix consists of; any other is its only part."""
+        """The training sets that a mix consists of, or whose questions a teacher answers; any other is its only part."""
         return (self.training_sets[training_set]["parts"] or training_set).split()
 
     def sources(self, training_set: str) -> str:
@@ -131,6 +131,15 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
     return list(data.config["benchmarks"])
 
 
+def _check_answered(data: Data, name: str, root: Path) -> list[str]:
+    """A teacher answers the questions of one other training set, which is sound itself."""
+    parts = data.parts(name)
+    if len(parts) != 1 or data.training_sets.get(parts[0], {}).get("asked_as") is None:
+        rule = f"The teacher of {name!r} answers one training set of questions"
+        raise RefusedError(rule, ", ".join(parts), "Name one that has asked_as in config/training_sets.tsv")
+    return check_training_set(data, parts[0], root)
+
+
 def check_training_set(data: Data, name: str, root: Path) -> list[str]:
     """Hold a training set against the table and the files with its prompts; returns its parts.
 
@@ -138,9 +147,14 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
         RefusedError: A part is unknown or a mix itself, a cell is empty, or a validation part leaves nothing.
     """
     row = data.training_sets[name]
-    if (row["source"] == "mix") != (row["parts"] is not None):
-        rule = "A training set with source mix names its parts, and no other does"
+    if (row["source"] in ("mix", "teacher")) != (row["parts"] is not None):
+        rule = "A training set with source mix or teacher names its parts, and no other does"
         raise RefusedError(rule, f"{name}: source {row['source']}, parts {row['parts']}", "Correct its row")
+    if (row["source"] == "teacher") != (row["teacher"] is not None):
+        rule = "A training set with source teacher names the model that writes its answers, and no other does"
+        raise RefusedError(rule, f"{name}: source {row['source']}, teacher {row['teacher']}", "Correct its row")
+    if row["source"] == "teacher":
+        return _check_answered(data, name, root)
     for part in data.parts(name):
         check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
         if part != name and data.training_sets[part]["source"] != "hub":

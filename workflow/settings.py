@@ -65,9 +65,16 @@ class Settings:
         return list(dict.fromkeys(self.pairs[pair]["training_set"] for pair in self.used_pairs))
 
     @property
+    def teachers(self) -> dict[str, str]:
+        """Of those training sets whose answers a model writes, that model."""
+        rows = {name: self.training_sets[name] for name in self.used_training_sets}
+        return {name: row["teacher"] for name, row in rows.items() if row["source"] == "teacher"}
+
+    @property
     def used_models(self) -> list[str]:
-        """Models of those pairs, each once, in order."""
-        return list(dict.fromkeys(self.pairs[p][role] for p, role in product(self.used_pairs, ("receiver", "sharer"))))
+        """Models of those pairs, and what writes answers for them to learn from, each once, in order."""
+        paired = [self.pairs[pair][role] for pair, role in product(self.used_pairs, ("receiver", "sharer"))]
+        return list(dict.fromkeys([*paired, *self.teachers.values()]))
 
     @property
     def data(self) -> Data:
@@ -75,7 +82,7 @@ class Settings:
         return Data(self.config, self.benchmarks, self.training_sets)
 
     def from_source(self, table: str, *sources: str) -> list[str]:
-        """Ids in a table whose ``source`` is one of `sources`: ``world``, ``hub``, ``mix`` or ``gap``."""
+        """Ids in a table whose ``source`` is one of `sources`: ``world``, ``hub``, ``mix``, ``gap`` or ``teacher``."""
         return [name for name, row in getattr(self, table).items() if row["source"] in sources]
 
     @property
@@ -134,8 +141,12 @@ class Settings:
         return "receiver" if self.recipes[recipe]["sharer"] == "receiver" else "sharer"
 
     def tokenised(self, pair: str, recipe: str, alignment: str) -> str:
-        """The folder of a training set's tokens, below ``data/tokenised``: the same for all recipes with a Sharer."""
-        return f"{pair}{OWN_TOKENS if self.sharer_role(recipe) == 'receiver' else ''}/{alignment}"
+        """The folder of a training set's tokens, below ``data/tokenised``: the same for all recipes with a Sharer.
+
+        Its last part is the greatest length of an example, which a run may have for itself.
+        """
+        length = self.training_of(pair, recipe, alignment)["max_length"]
+        return f"{pair}{OWN_TOKENS if self.sharer_role(recipe) == 'receiver' else ''}/{alignment}/{length}"
 
     def latency_run(self, pair: str) -> Run:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""
@@ -153,6 +164,10 @@ class Settings:
         """
         receiver, sharer = (self.models[self.pairs[pair][role]]["parameters_m"] for role in ("receiver", "sharer"))
         return int(2000 + 6 * (receiver + sharer) + (24 * receiver if training else 0))
+
+    def teacher_memory_mb(self, training_set: str) -> int:
+        """The same for a job in which a teacher answers questions."""
+        return int(2000 + 6 * self.models[self.teachers[training_set]]["parameters_m"])
 
 
 def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:

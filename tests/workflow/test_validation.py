@@ -96,7 +96,9 @@ def test_the_receiver_is_the_sharer_of_identical_and_its_tokens_are_its_own(conf
     settings = load_settings(config, ROOT)
     assert (settings.sharer_role("identical"), settings.sharer_role("c2c")) == ("receiver", "sharer")
     folders = {recipe: settings.tokenised("gap_a", recipe, "span") for recipe in ("c2c", "adapter", "identical")}
-    assert folders == {"c2c": "gap_a/span", "adapter": "gap_a/span", "identical": "gap_a.receiver/span"}
+    assert folders == {
+        "c2c": "gap_a/span/256", "adapter": "gap_a/span/256", "identical": "gap_a.receiver/span/256"
+    }
 
 
 def test_a_receiver_is_its_own_sharer_in_one_pair_alone(config_of: Merged, root: Path) -> None:
@@ -227,7 +229,7 @@ def test_a_hub_row_without_reader_is_refused(root: Path, config_of: Merged) -> N
             r"Did you mean 'arc_easy_train'\?",
         ),
         ("arc_easy_train arc_challenge_train", "choice_mix_letter", r"A part of 'choice_mix' comes from the hub"),
-        ("choice_mix\tmix", "choice_mix\thub", r"with source mix names its parts, and no other does"),
+        ("choice_mix\tmix", "choice_mix\thub", r"with source mix or teacher names its parts, and no other does"),
         ("text\t\t256", "text\t\t", r"source mix fills 'validation'; received 'choice_mix: empty'"),
     ],
 )

@@ -55,7 +55,7 @@ def test_identical_is_trained_and_asked_with_the_receiver_as_the_sharer(tmp_path
     itself = "--receiver results/smoke/models/gap_receiver_a.json --sharer results/smoke/models/gap_receiver_a.json"
     commands = re.findall(r"c2c (\w+) .*" + itself, done.stdout)
     assert sorted(commands) == ["generate", "tokenise", "tokenise", "train"]
-    assert "data/tokenised/gap_a.receiver/span/train.parquet" in done.stdout
+    assert "data/tokenised/gap_a.receiver/span/256/train.parquet" in done.stdout
     assert "gap_sharer" not in done.stdout
 
 

@@ -11,6 +11,7 @@ wildcard_constraints:
     training_set="[a-z0-9_]+",
     tokens="[a-z0-9_]+([.]receiver)?",
     part="train|validation",
+    length="[0-9]+",
 
 
 # Minutes that a job may take; profiles override them with set-resources. Training goes on from its last checkpoint.

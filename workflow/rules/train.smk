@@ -1,4 +1,4 @@
-# A training set is tokenised once for a pair and alignment, and one fuser is trained a job. The checkpoints of a training
+# A training set is tokenised once for a pair, alignment and length, and one fuser is trained a job. The checkpoints of a training
 # are no declared output, since those are deleted when a job fails: a job that was cut off goes on from the last of
 # them, and the trainer keeps those of different settings apart.
 
@@ -9,12 +9,12 @@ rule tokenise_training_set:
         sharer=sharer_of_tokens,
         lines=lambda wildcards: training_lines(wildcards.part)(wildcards),
     output:
-        tokenised="<results>/data/tokenised/{tokens}/{alignment}/{part}.parquet",
-        provenance="<results>/data/tokenised/{tokens}/{alignment}/{part}.parquet.provenance.json",
+        tokenised="<results>/data/tokenised/{tokens}/{alignment}/{length}/{part}.parquet",
+        provenance="<results>/data/tokenised/{tokens}/{alignment}/{length}/{part}.parquet.provenance.json",
     log:
-        "<results>/logs/tokenise_training_set/{tokens}/{alignment}/{part}.log",
+        "<results>/logs/tokenise_training_set/{tokens}/{alignment}/{length}/{part}.log",
     benchmark:
-        "<results>/benchmarks/tokenise_training_set/{tokens}/{alignment}/{part}.tsv"
+        "<results>/benchmarks/tokenise_training_set/{tokens}/{alignment}/{length}/{part}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -23,12 +23,12 @@ rule tokenise_training_set:
         runtime=ANSWER_MINUTES,
     params:
         prompts=lambda wildcards: settings.prompts(wildcards.tokens.removesuffix(OWN_TOKENS)),
-        max_length=config["training"]["max_length"],
     message:
-        "Tokenising the {wildcards.part} set of {wildcards.tokens}, alignment {wildcards.alignment}; progress: tail -f {log}"
+        "Tokenising the {wildcards.part} set of {wildcards.tokens}, alignment {wildcards.alignment}, up to {wildcards.length}"
+        " tokens; progress: tail -f {log}"
     shell:
         "c2c tokenise --receiver {input.receiver} --sharer {input.sharer} --alignment {wildcards.alignment}"
-        " --prompts {params.prompts} --max-length {params.max_length} --data {input.lines}"
+        " --prompts {params.prompts} --max-length {wildcards.length} --data {input.lines}"
         " --output {output.tokenised} > {log} 2>&1"
 
 

@@ -1,0 +1,186 @@
+"""A training set whose answers a model wrote: the questions of another one, answered by the teacher in its own chats.
+
+    python -m benchmarks.teacher --model results/paper/models/qwen3_4b.json --lines gsm8k_train/train.jsonl \
+        --max-new-tokens 1024 --temperature 0.7 --top-p 0.8 --top-k 20 --seed 42 --output gsm8k_teacher/train.jsonl
+
+Answers are sampled, each row by a generator of its own, so that neither the other rows of a batch nor an interruption
+change what is drawn. An answer that does not end within its tokens is left out and counted. What was answered before
+an interruption is not asked again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from benchmarks.lines import write_lines
+from c2c.decoding import continue_text, end_tokens
+from c2c.errors import RefusedError
+from c2c.evaluation import prompting
+from c2c.evaluation.answering import Answer, Question
+from c2c.evaluation.batches import batches_of, check_budget
+from c2c.evaluation.reading import Alone
+from c2c.evaluation.store import AnswerStore
+from c2c.hub import identify
+from c2c.loading import LoadedModel, load_model
+from c2c.provenance import settings_hash, stamp
+from c2c.training.examples import read_lines
+
+METHOD = "teacher"
+UNFINISHED, EMPTY = "the answer did not end within its tokens", "the answer is empty"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the teacher writes; the defaults are those of the paper's GSM8K data (issues 13 and 15 of its repository).
+
+    Args:
+        max_new_tokens: Upper bound of an answer.
+        temperature: Divides the logits.
+        top_p: Only the likeliest tokens whose probabilities sum to this are drawn.
+        top_k: Only so many likeliest tokens are drawn.
+        seed: Fixes all draws.
+
+    Raises:
+        RefusedError: A number is out of range.
+    """
+
+    max_new_tokens: int = 1024
+    temperature: float = 0.7
+    top_p: float = 0.8
+    top_k: int = 20
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.top_k < 1 or self.temperature <= 0 or not 0 < self.top_p <= 1:
+            rule = "A teacher samples with max_new_tokens and top_k from 1, a temperature above 0 and top_p in (0, 1]"
+            raise RefusedError(rule, asdict(self), "Correct the key teacher of the config")
+
+    def processors(self, questions: Sequence[Question], device: torch.device) -> list[LogitsProcessor]:
+        """What makes greedy decoding of a batch a draw, in the order in which it applies."""
+        seeds = [int(hashlib.sha256(f"{self.seed}/{each.doc['id']}".encode()).hexdigest()[:15], 16) for each in questions]
+        warpers = [TemperatureLogitsWarper(self.temperature), TopKLogitsWarper(self.top_k)]
+        return [*warpers, TopPLogitsWarper(self.top_p), RowDraws(seeds, device)]
+
+
+class RowDraws(LogitsProcessor):
+    """Adds Gumbel noise, of which the greatest sum is a draw from the softmax; each row has a generator of its own."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """`scores` ``(B, V)``; minus infinity stays what it is."""
+        draws = [torch.rand(scores.shape[1], generator=each, device=scores.device) for each in self.generators]
+        return scores.float() - torch.log(-torch.log(torch.stack(draws)))
+
+
+def question_of(row: dict[str, Any], number: int, sampling: Sampling) -> Question:
+    """A line of a training set as a question in a chat, whose answer goes on from the line's opening."""
+    opening = row.get("opening") or ""
+    messages: list[dict[str, str]] = [{"role": "user", "content": row["prompt"].removesuffix(opening)}]
+    messages += [{"role": "assistant", "content": opening}] if opening else []
+    conversation = prompting.as_text(messages)
+    question = Question(METHOD, number, {"id": row["id"]}, "", row["response"], max_new_tokens=sampling.max_new_tokens)
+    return prompting.in_chat(question, conversation)
+
+
+def answer_batch(teacher: Alone, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:
+    """Sampled answers of one batch; ``error`` says why one is of no use."""
+    reading = teacher.read(questions)
+    width, ends = reading.input_ids.shape[1], set(end_tokens(reading.model))
+    written = continue_text(
+        reading.model,
+        reading.input_ids,
+        reading.attention_mask,
+        max_new_tokens=sampling.max_new_tokens,
+        processors=sampling.processors(questions, reading.input_ids.device),
+    )
+    for answer, ids in zip(reading.answers, written[:, width:].tolist(), strict=True):
+        end = next((place for place, token in enumerate(ids) if token in ends), None)
+        answer.output_text = str(reading.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+        answer.error = UNFINISHED if end is None else "" if answer.output_text else EMPTY
+    return reading.answers
+
+
+def answer_all(
+    loaded: LoadedModel, rows: Sequence[dict[str, Any]], sampling: Sampling, token_budget: int, store: AnswerStore
+) -> list[Answer]:
+    """The teacher's answer to each line, in the order of the lines.
+
+    Raises:
+        RefusedError: The teacher has no chat template.
+    """
+    prompting.check_prompts("chat", [loaded])
+    check_budget(token_budget)
+    teacher = Alone(loaded)
+    questions = [question_of(row, number, sampling) for number, row in enumerate(rows)]
+    lengths = [teacher.length(question) + sampling.max_new_tokens for question in questions]
+    with tqdm(total=len(questions), desc=loaded.name, unit="answer", mininterval=1.0) as bar:
+        for batch in batches_of(questions, lengths, token_budget):
+            if any(store.get(METHOD, question) is None for question in batch):
+                store.put(METHOD, batch, answer_batch(teacher, batch, sampling))
+            bar.update(len(batch))
+    found = [store.get(METHOD, question) for question in questions]
+    return [answer for answer in found if answer is not None]
+
+
+def write_answers(model: str, lines: Path, output: Path, sampling: Sampling, token_budget: int) -> dict[str, Any]:
+    """Write the lines with the teacher's answers for their responses; returns what provenance should know.
+
+    Raises:
+        RefusedError: There are no lines, conversations instead of questions, or no answer that can be used.
+    """
+    rows = read_lines(lines)
+    if chats := sum("prompt" not in row for row in rows):
+        raise RefusedError("A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions")
+    made_for = {"model": identify(model)._asdict(), "sampling": asdict(sampling), "lines": rows}
+    store = AnswerStore(output.with_name(f".{output.stem}.{settings_hash(made_for)[:16]}"))
+    answers = answer_all(load_model(model), rows, sampling, token_budget, store)
+    left_out = Counter(answer.error for answer in answers if answer.error)
+    kept = [
+        {**row, "response": answer.output_text} for row, answer in zip(rows, answers, strict=True) if not answer.error
+    ]
+    if not kept:
+        raise RefusedError("A teacher ends at least one answer", dict(left_out), "Raise max_new_tokens")
+    write_lines(kept, output)
+    store.forget()
+    return {"questions": len(rows), "kept": len(kept), "left_out": dict(left_out), "model": made_for["model"]}
+
+
+def main() -> int:
+    """Command line; a refusal is printed as one line and ends with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="the teacher: folder, model manifest or hub id")
+    parser.add_argument("--lines", type=Path, required=True, help="training set of questions (JSON lines)")
+    parser.add_argument("--output", type=Path, required=True, help="the same lines with the teacher's answers")
+    parser.add_argument("--token-budget", type=int, default=16384, help="tokens of a batch, answers included")
+    for setting in fields(Sampling):
+        flag, kind = "--" + setting.name.replace("_", "-"), type(setting.default)
+        parser.add_argument(flag, type=kind, default=setting.default, help="default: %(default)s")
+    given = parser.parse_args()
+    try:
+        sampling = Sampling(**{setting.name: getattr(given, setting.name) for setting in fields(Sampling)})
+        inputs = [given.lines, *([Path(given.model)] if Path(given.model).exists() else [])]
+        with stamp(given.output, inputs=inputs, settings={"model": given.model, **asdict(sampling)}) as notes:
+            notes.update(write_answers(given.model, given.lines, given.output, sampling, given.token_budget))
+            print(f"{notes['kept']} of {notes['questions']} answers are kept; left out: {notes['left_out'] or 'none'}")
+    except RefusedError as refusal:
+        print(f"benchmarks.teacher: {refusal}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
