@@ -69,7 +69,9 @@ class Sampling:
 
     def processors(self, questions: Sequence[Question], device: torch.device) -> list[LogitsProcessor]:
         """What makes greedy decoding of a batch a draw, in the order in which it applies."""
-        seeds = [int(hashlib.sha256(f"{self.seed}/{each.doc['id']}".encode()).hexdigest()[:15], 16) for each in questions]
+        seeds = [
+            int(hashlib.sha256(f"{self.seed}/{each.doc['id']}".encode()).hexdigest()[:15], 16) for each in questions
+        ]
         warpers = [TemperatureLogitsWarper(self.temperature), TopKLogitsWarper(self.top_k)]
         return [*warpers, TopPLogitsWarper(self.top_p), RowDraws(seeds, device)]
 
@@ -144,7 +146,9 @@ def write_answers(model: str, lines: Path, output: Path, sampling: Sampling, tok
     """
     rows = read_lines(lines)
     if chats := sum("prompt" not in row for row in rows):
-        raise RefusedError("A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions")
+        raise RefusedError(
+            "A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions"
+        )
     made_for = {"model": identify(model)._asdict(), "sampling": asdict(sampling), "lines": rows}
     store = AnswerStore(output.with_name(f".{output.stem}.{settings_hash(made_for)[:16]}"))
     answers = answer_all(load_model(model), rows, sampling, token_budget, store)

@@ -67,7 +67,7 @@ class Data:
         return [name for name, row in self.benchmarks.items() if row["reader"] in TRAINING_SPLITS]
 
     def parts(self, training_set: str) -> list[str]:
-        """The training sets that a mix consists of, or whose questions a teacher answers; any other is its only part."""
+        """The training sets that a mix consists of, or whose questions are answered; any other is its only part."""
         return (self.training_sets[training_set]["parts"] or training_set).split()
 
     def sources(self, training_set: str) -> str:
@@ -150,8 +150,8 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
     if (row["source"] in ("mix", "teacher")) != (row["parts"] is not None):
         rule = "A training set with source mix or teacher names its parts, and no other does"
         raise RefusedError(rule, f"{name}: source {row['source']}, parts {row['parts']}", "Correct its row")
-    if (row["source"] == "teacher") != (row["teacher"] is not None):
-        rule = "A training set with source teacher names the model that writes its answers, and no other does"
+    if row["source"] != "teacher" and row["teacher"] is not None:
+        rule = "Only a training set with source teacher names a model that writes its answers"
         raise RefusedError(rule, f"{name}: source {row['source']}, teacher {row['teacher']}", "Correct its row")
     if row["source"] == "teacher":
         return _check_answered(data, name, root)

@@ -1,4 +1,4 @@
-"""LongBench-E: questions on long texts, 13 sets, by length of the text in words; a quarter is asked, the rest trained on."""
+"""LongBench-E: questions on long texts, 13 sets, a quarter of them asked, the others to train on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CUT = "\n[...]\n"
 
 
 def longbench(row: Row, place: Place, protocol: str) -> Read:
-    """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`; the quarter that is asked.
+    """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`; a quarter is asked.
 
     The subset is the bucket of lengths; `dataset` names the set, by which task file and scorer go.
     """
@@ -55,7 +55,7 @@ def longbench_training(row: Row, place: Place, protocol: str) -> Read:
 
 
 def is_asked(identity: str) -> bool:
-    """Whether a question is in the quarter that is asked: SHA-256 of its id is 1 modulo 4 (reference spec §5.3, §6.2)."""
+    """Whether a question is in the asked quarter: SHA-256 of its id is 1 modulo 4 (reference spec §5.3, §6.2)."""
     return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % 4 == 1
 
 

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,63 @@ def test_the_receiver_is_the_sharer_of_identical_and_its_tokens_are_its_own(conf
     settings = load_settings(config, ROOT)
     assert (settings.sharer_role("identical"), settings.sharer_role("c2c")) == ("receiver", "sharer")
     folders = {recipe: settings.tokenised("gap_a", recipe, "span") for recipe in ("c2c", "adapter", "identical")}
-    assert folders == {
-        "c2c": "gap_a/span/256", "adapter": "gap_a/span/256", "identical": "gap_a.receiver/span/256"
+    assert folders == {"c2c": "gap_a/span/256", "adapter": "gap_a/span/256", "identical": "gap_a.receiver/span/256"}
+
+
+def test_every_c2c_of_the_papers_scale_has_a_control_with_the_same_training_and_seeds(config_of: Merged) -> None:
+    settings = load_settings(config_of("paper"), ROOT)
+    controls = {run for run in settings.runs if run.recipe.startswith("adapter")}
+    for run in settings.runs:
+        if run.recipe.startswith("c2c") and run.alignment == "span":
+            assert replace(run, recipe=run.recipe.replace("c2c", "adapter")) in controls
+
+
+def test_runs_have_the_papers_steps_batches_and_lengths(config_of: Merged) -> None:
+    settings = load_settings(config_of("paper"), ROOT)
+    found = {}
+    for run in settings.runs:
+        training = settings.training_of(run.pair, run.recipe, run.alignment)
+        key = (settings.pairs[run.pair]["training_set"], "300" in run.recipe)
+        found.setdefault(key, set()).add(tuple(training[name] for name in ("steps", "batch_size", "max_length")))
+    assert found == {
+        ("openhermes", False): {(1929, 256, 2048)},
+        ("openhermes", True): {(300, 256, 2048)},
+        ("mmlu_aux", False): {(116, 128, 1024)},
+        ("longbench_train", False): {(118, 16, 12000)},
+        ("gsm8k_teacher", False): {(116, 64, 2048)},
     }
+
+
+def test_runs_of_another_length_have_tokens_of_their_own(config_of: Merged) -> None:
+    config = config_of("smoke")
+    config["runs"][2]["training"] = {"max_length": 128}
+    settings = load_settings(config, ROOT)
+    folders = [settings.tokenised("gap_a", recipe, "span") for recipe in ("c2c", "project", "fuse")]
+    assert folders == ["gap_a/span/256", "gap_a/span/128", "gap_a/span/256"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "gsm8k_train\tqwen3_4b",
+            "gsm8k_train\tqwen3_5b",
+            r"teacher of 'gsm8k_teacher' is known; received 'qwen3_5b'. Did you mean",
+        ),
+        ("gsm8k_train\tqwen3_4b", "gsm8k_train\t", r"The teacher of 'gsm8k_teacher' is known; received None"),
+        (
+            "\t\tletter\t15000",
+            "\tqwen3_4b\tletter\t15000",
+            r"Only a training set with source teacher names a model.*mmlu_aux",
+        ),
+        ("gsm8k_train\tqwen3_4b", "openhermes\tqwen3_4b", r"answers one training set of questions.*'openhermes'"),
+        ("gsm8k_train\tqwen3_4b", "\tqwen3_4b", r"mix or teacher names its parts"),
+    ],
+)
+def test_an_impossible_teacher_is_refused(root: Path, config_of: Merged, old: str, new: str, message: str) -> None:
+    edit(root / "config" / "training_sets.tsv", old, new)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config_of("paper"), root)
 
 
 def test_a_receiver_is_its_own_sharer_in_one_pair_alone(config_of: Merged, root: Path) -> None:

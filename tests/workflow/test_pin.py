@@ -1,0 +1,129 @@
+"""Pinning revisions: commits of a hub that answers over HTTP, of mirrored folders, and nothing where one is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from c2c import hub
+from c2c.errors import RefusedError
+from workflow.pin import commit_of, pin
+from workflow.validation import read_table
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = ("models", "benchmarks", "training_sets")
+
+
+def commit(hub_id: str, revision: str = "main", kind: str = "model") -> str:
+    """A commit that differs by id, revision and kind."""
+    return f"{hub_id}/{revision}/{kind}".encode().hex()[-40:].rjust(40, "0")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "config").mkdir()
+    for table in TABLES:
+        shutil.copy(ROOT / "config" / f"{table}.tsv", tmp_path / "config")
+    return tmp_path / "config"
+
+
+class FakeHub(BaseHTTPRequestHandler):
+    """Answers /api/<models|datasets>/<owner>/<name>/revision/<revision> like the hub; knows no owner `gone`."""
+
+    def do_GET(self) -> None:
+        parts = self.path.split("?")[0].split("/")
+        if len(parts) != 7 or parts[3] == "gone":
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+            return
+        _, _, kind, owner, name, _, revision = parts
+        sha = commit(f"{owner}/{name}", revision, kind.removesuffix("s"))
+        body = json.dumps({"id": f"{owner}/{name}", "sha": sha, "siblings": []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def fake_hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(config: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "C2C_HUB_MIRROR": "", "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "-m", "workflow.pin", "--config", str(config), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_every_row_with_a_hub_id_gets_the_commit_that_the_hub_names(config: Path, fake_hub: str) -> None:
+    done = run(config, fake_hub)
+    assert done.returncode == 0, done.stderr
+    models = read_table(config / "models.tsv")
+    assert models["qwen3_06b"]["revision"] == commit("Qwen/Qwen3-0.6B", kind="model")
+    assert read_table(config / "benchmarks.tsv")["gsm8k"]["revision"] == commit("openai/gsm8k", kind="dataset")
+    for table in TABLES:
+        rows, before = read_table(config / f"{table}.tsv"), read_table(ROOT / "config" / f"{table}.tsv")
+        assert [{**row, "revision": None} for row in rows.values()] == [
+            {**row, "revision": None} for row in before.values()
+        ]
+        assert all((row["hub_id"] is None) == (row["revision"] is None) for row in rows.values())
+    assert "Every revision is a commit already" in run(config, "http://127.0.0.1:9").stdout
+
+
+def test_one_row_that_the_hub_does_not_know_leaves_every_table_as_it_was(config: Path, fake_hub: str) -> None:
+    path = config / "training_sets.tsv"
+    path.write_text(path.read_text().replace("GAIR/lima", "gone/lima"))
+    before = {table: (config / f"{table}.tsv").read_bytes() for table in TABLES}
+    done = run(config, fake_hub)
+    assert done.returncode == 2 and "received 'gone/lima, revision main: RepositoryNotFoundError'" in done.stderr
+    assert {table: (config / f"{table}.tsv").read_bytes() for table in TABLES} == before
+
+
+def test_only_the_rows_that_are_named_are_pinned_and_commits_stay(config: Path) -> None:
+    asked = []
+
+    def resolve(hub_id: str, revision: str, kind: str) -> str:
+        asked.append(hub_id)
+        return "a" * 40
+
+    assert len(pin(config, resolve, ["qwen3_06b", "gsm8k"])) == 2
+    assert asked == ["Qwen/Qwen3-0.6B", "openai/gsm8k"]
+    pin(config, resolve)
+    assert "Qwen/Qwen3-0.6B" not in asked[2:] and "openai/gsm8k" in asked[2:]
+    with pytest.raises(RefusedError, match=r"row of a table with hub ids; received 'qwen3_6b'"):
+        pin(config, resolve, ["qwen3_6b"])
+
+
+def test_a_mirrored_folder_is_pinned_to_the_commit_that_it_says_it_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "owner/model" / hub.DOWNLOADS
+    notes.mkdir(parents=True)
+    (tmp_path / "owner/other").mkdir()
+    (notes / "config.json.metadata").write_text("b" * 40 + "\netag\n1.0\n")
+    monkeypatch.setenv(hub.MIRRORS, str(tmp_path))
+    assert commit_of("owner/model", "main", "model") == "b" * 40
+    with pytest.raises(RefusedError, match="says of which commit it is"):
+        commit_of("owner/other", "main", "model")
