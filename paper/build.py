@@ -17,7 +17,7 @@ import typst
 import yaml
 
 from c2c.errors import RefusedError
-from paper import claims, names
+from paper import citing, claims, names
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
 from paper.output import stamped
@@ -50,7 +50,8 @@ def build(results: Path, output: Path) -> None:
             _copy(TEXT / name, stage / name)
         for name in inputs(results):
             _copy(results / name, stage / "results" / name)
-        (stage / "context.json").write_text(json.dumps(describe(results)), encoding="utf-8")
+        context = {**describe(results), "cite": cite(results, output)}
+        (stage / "context.json").write_text(json.dumps(context), encoding="utf-8")
         pdf = typst.compile(stage / "main.typ", root=stage, ignore_system_fonts=True, timestamp=0)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
@@ -61,6 +62,22 @@ def build(results: Path, output: Path) -> None:
 def inputs(results: Path) -> list[str]:
     """Names of the files of a results folder that the text reads."""
     return [name for name in (*NEEDED, *OPTIONAL) if (results / name).is_file()]
+
+
+def cite(results: Path, output: Path) -> dict[str, Any]:
+    """How the paper and each of its tables and figures is cited, and by whom they are.
+
+    A results folder has the name of its scale.
+    """
+    scale = str(pd.read_csv(results / "tables/main.csv", keep_default_na=False)["scale"].iloc[0])
+    found = {kind: {} for kind in citing.KINDS.values()}  # type: dict[str, dict[str, Any]]
+    for name in inputs(results):
+        kind = citing.KINDS.get(Path(name).parent.name, "")
+        if kind and (cited := citing.citation(kind, Path(name).stem, scale)):
+            found[kind][cited.name] = {**cited.described(), "explanation": cited.explanation}
+    whole = citing.citation("paper", "paper", scale)
+    described = whole.described() if whole else {}
+    return {**found, **described, "authors": citing.authors(), "version": str(citing.software()["version"])}
 
 
 def describe(results: Path) -> dict[str, Any]:

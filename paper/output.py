@@ -14,7 +14,7 @@ import pandas as pd
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.provenance import stamp, write_atomically
 from c2c.stats import Estimate
-from paper import names
+from paper import citing, names
 
 NOT_RUN = "not run"
 NOTHING, MINUS = "–", "−"
@@ -31,11 +31,14 @@ KEPT = 4
 def stamped(
     outputs: Iterable[Path], inputs: Iterable[Path], settings: Mapping[str, Any] | None = None
 ) -> Iterator[None]:
-    """`stamp` for several files that one block makes."""
+    """`stamp` for several files that one block makes, with how each is cited; inside, `citing` knows the inputs."""
     sources = [*inputs, names.PATH]
     with ExitStack() as stack:
+        stack.enter_context(citing.made_from(sources))
         for output in outputs:
-            stack.enter_context(stamp(output, inputs=sources, settings=settings))
+            notes = stack.enter_context(stamp(output, inputs=[*sources, citing.CFF], settings=settings))
+            if cited := citing.of_file(output.absolute()):
+                notes["citation"] = cited.described()
         yield
 
 
@@ -47,13 +50,18 @@ def beside(stem: Path, suffix: str) -> Path:
 def write_table(frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = ()) -> pd.DataFrame:
     """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below.
 
+    Both carry how the table is cited as a comment, where it has a caption.
+
     Returns:
         `frame`.
     """
     text = frame.to_csv(index=False, float_format=f"%.{KEPT}f", lineterminator="\n")
     write_atomically(beside(stem, ".csv"), text)
-    write_atomically(beside(stem, ".md"), _markdown(printed, notes))
-    write_atomically(beside(stem, ".tex"), _tex(printed, notes))
+    scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
+    cited = citing.citation("table", stem.name, scales)
+    entry = cited.bibtex() if cited else ""
+    write_atomically(beside(stem, ".md"), _markdown(printed, notes) + _remarked(entry))
+    write_atomically(beside(stem, ".tex"), _commented(entry) + _tex(printed, notes))
     return frame
 
 
@@ -158,6 +166,14 @@ def _signed(value: float, digits: int, plus: str = "") -> str:
 def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:
     rows = [list(printed.columns), ["---"] * printed.shape[1], *printed.astype(str).to_numpy().tolist()]
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *(f"* {note}" for note in notes), ""])
+
+
+def _remarked(entry: str) -> str:
+    return f"\n<!-- Cite as:\n{entry}\n-->\n" if entry else ""
+
+
+def _commented(entry: str) -> str:
+    return "".join(f"% {line}\n" for line in ["Cite as:", *entry.splitlines()]) if entry else ""
 
 
 def _tex(printed: pd.DataFrame, notes: Sequence[str]) -> str:

@@ -86,7 +86,8 @@ def print_main(frame: pd.DataFrame, reference: Reference) -> None:
 def print_table(name: str, path: Path, printed: list[dict[str, Any]]) -> None:
     """A table as it was recomputed, and the paper's values that stand beside it."""
     if path.is_file():
-        print(f"\n{name}\n\n{path.read_text(encoding='utf-8').strip()}\n")
+        text = path.read_text(encoding="utf-8").partition("<!--")[0].strip()
+        print(f"\n{name}\n\n{text}\n")
         for entry in printed:
             print(f"  paper: {entry['label']}: {_number(entry['value'])} {entry['unit']}")
 

@@ -1,4 +1,4 @@
-"""The look of every figure, and the one way in which figures are saved: embedded fonts, metadata without dates."""
+"""The look of every figure, and the one way in which figures are saved: embedded fonts, and how they are cited."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper import citing
 from paper.output import beside
 
 SUFFIXES = (".pdf", ".png")
 TEXT_WIDTH = 6.3
 """Inches; the text block of the paper."""
 RESOLUTION = 200
+INPUTS = "Inputs-SHA256"
+"""Key of a PNG for the start of the hash of what it was drawn from (`paper.citing.steady_hash`)."""
 
 # Okabe and Ito's colours, told apart by all common kinds of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -59,9 +62,29 @@ def save(figure: Figure, stem: Path) -> None:
     for axis in figure.axes:
         axis.set_title(wrapped(axis.get_title(loc="left")), loc="left")
     stem.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(beside(stem, ".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.savefig(beside(stem, ".png"), dpi=RESOLUTION, metadata={"Software": None})
+    figure.savefig(beside(stem, ".pdf"), metadata=pdf_metadata(stem))
+    figure.savefig(beside(stem, ".png"), dpi=RESOLUTION, metadata=png_metadata(stem))
     plt.close(figure)
+
+
+def pdf_metadata(stem: Path) -> dict[str, str | None]:
+    """Entries of the PDF's information dictionary, without dates: how the figure is cited, where it has a caption."""
+    bare: dict[str, str | None] = {"CreationDate": None, "Creator": None, "Producer": None}
+    cited = citing.of_file(beside(stem, ".pdf").absolute())
+    if cited is None:
+        return bare
+    told = {"Title": cited.caption, "Author": citing.authors(), "Subject": f"Cite as: {cited.sentence}"}
+    return {**bare, **told, "Keywords": " ".join(cited.bibtex().split()), "Creator": cited.id}
+
+
+def png_metadata(stem: Path) -> dict[str, str | None]:
+    """The text chunks of the PNG: the same under the names that PNG has, and the inputs' hash."""
+    bare: dict[str, str | None] = {"Software": None}
+    cited = citing.of_file(beside(stem, ".png").absolute())
+    if cited is None:
+        return bare
+    told = {"Title": cited.caption, "Author": citing.authors(), "Description": cited.explanation, "Source": cited.id}
+    return {**bare, **told, "Comment": f"Cite as: {cited.sentence}", "BibTeX": cited.bibtex(), INPUTS: cited.inputs}
 
 
 def wrapped(title: str) -> str:

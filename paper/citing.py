@@ -1,0 +1,200 @@
+"""How a table, a figure or the paper is cited: its id, its caption, and a BibTeX entry that names data and version.
+
+    python -m paper.citing results/smoke/tables/main.csv results/smoke/figures/gains.pdf      prints their entries
+    python -m paper.citing results/smoke                                                      those of all artefacts
+
+Captions stand in ``workflow/report``, authors and version in ``CITATION.cff``, and nowhere else. An entry has neither
+date nor commit, so that the same data give the same bytes; both stand in the provenance file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from c2c.errors import RefusedError
+from paper.compare import read_rules
+
+ROOT = Path(__file__).resolve().parents[1]
+CFF = ROOT / "CITATION.cff"
+CAPTIONS = ROOT / "workflow/report"
+KINDS = {"tables": "table", "figures": "figure", "paper": "paper"}
+"""Folders of a scale's results whose files are cited, and what is in them."""
+BOLD = re.compile(r"\*\*(.+?)\*\*\s*(.*?)\n\s*\n", re.DOTALL)
+HASH_LENGTH = 16
+
+_inputs: ContextVar[tuple[Path, ...]] = ContextVar("inputs of the artefact that is being made", default=())
+
+
+@dataclass(frozen=True)
+class Citation:
+    """What a reader needs to cite one artefact.
+
+    Args:
+        kind: ``table``, ``figure`` or ``paper``.
+        name: Its id: the name of its files, without suffix.
+        scale: The scale of the replication that it is of.
+        caption: What it shows, in one sentence.
+        explanation: How it is to be read.
+        inputs: Start of the SHA-256 of what it was made from (`steady_hash`); empty where that is not known.
+    """
+
+    kind: str
+    name: str
+    scale: str
+    caption: str
+    explanation: str
+    inputs: str = ""
+
+    @property
+    def id(self) -> str:
+        """``c2c-smoke-table-main``: the key of the BibTeX entry."""
+        return "-".join(["c2c", self.scale, self.kind, *([self.name] if self.kind != self.name else [])])
+
+    @property
+    def place(self) -> str:
+        """``table main of the smoke scale``."""
+        named = self.kind if self.kind == self.name else f"{self.kind} {self.name}"
+        return f"{named} of the {self.scale} scale"
+
+    @property
+    def sentence(self) -> str:
+        """The citation in words."""
+        about = software()
+        made_from = f", inputs {self.inputs}" if self.inputs else ""
+        told = f"{self.caption.rstrip('.')} ({self.place}{made_from})"
+        return f"{authors()}: {told}. {about['title']}, version {about['version']}."
+
+    def bibtex(self) -> str:
+        """A BibTeX entry."""
+        about = software()
+        made_from = f", inputs SHA-256 {self.inputs}" if self.inputs else ""
+        fields = {
+            "author": " and ".join(_entity(each) or _person(each) for each in about["authors"]),
+            "title": f"{{{self.caption.rstrip('.')}}}",
+            "howpublished": f"{about['title']}, version {about['version']}",
+            "note": f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}",
+        }
+        lines = [f"  {name:12} = {{{value}}}," for name, value in fields.items()]
+        return "\n".join([f"@misc{{{self.id},", *lines, "}"])
+
+    def described(self) -> dict[str, str]:
+        """The same as JSON has it, for provenance."""
+        return {"id": self.id, "caption": self.caption, "cite": self.sentence, "bibtex": self.bibtex()}
+
+
+def citation(kind: str, name: str, scale: str, inputs: Iterable[Path] = ()) -> Citation | None:
+    """The citation of an artefact; None for one that has no caption."""
+    files = [CAPTIONS / f"{name}_{kind}.rst", CAPTIONS / f"{name}.rst"]
+    found = next((path for path in files if path.is_file()), None)
+    if found is None or not scale:
+        return None
+    text = BOLD.search(found.read_text(encoding="utf-8"))
+    if text is None:
+        raise RefusedError("A caption opens with a sentence in bold and a paragraph", str(found), "Write it so")
+    caption, explanation = (" ".join(part.split()) for part in text.groups())
+    paths = list(inputs)
+    return Citation(kind, name, scale, caption, explanation, steady_hash(paths)[:HASH_LENGTH] if paths else "")
+
+
+def of_file(path: Path) -> Citation | None:
+    """The citation of a file in the layout of results, ``<scale>/<folder>/<name>``; None for one that is not cited."""
+    kind = KINDS.get(path.parent.name)
+    # What is cited is the artefact, in whichever of its files; a name may have a dot.
+    return citation(kind, path.stem, path.parent.parent.name, _inputs.get()) if kind else None
+
+
+@contextmanager
+def made_from(inputs: Iterable[Path]) -> Iterator[None]:
+    """Inside, citations of files name these inputs."""
+    token = _inputs.set(tuple(inputs))
+    try:
+        yield
+    finally:
+        _inputs.reset(token)
+
+
+@cache
+def software() -> dict[str, Any]:
+    """The content of CITATION.cff."""
+    content: dict[str, Any] = yaml.safe_load(CFF.read_text(encoding="utf-8"))
+    return content
+
+
+def authors() -> str:
+    """Names of the authors of this software."""
+    return ", ".join(str(each.get("name") or _person(each)) for each in software()["authors"])
+
+
+def arxiv_number() -> str:
+    """Of the paper that is replicated."""
+    return str(software()["references"][0]["identifiers"][0]["value"]).removeprefix("arXiv:")
+
+
+def steady_hash(paths: Iterable[Path]) -> str:
+    """SHA-256 of files without what differs between two runs of one scale (``volatile.yaml``), in whichever order."""
+    parts = sorted(hashlib.sha256(_steady(path)).hexdigest() for path in paths)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _steady(path: Path) -> bytes:
+    """The content of a file; of a table, without its volatile columns."""
+    tails = ["/".join(path.parts[at:]) for at in range(len(path.parts))]
+    rules: dict[str, list[str]] = read_rules()["columns"]
+    fitting = [names for pattern, names in rules.items() if any(fnmatch(tail, pattern) for tail in tails)]
+    volatile = [name for names in fitting for name in names]
+    if not volatile or path.suffix not in (".csv", ".parquet"):
+        return path.read_bytes()
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+    kept = [column for column in frame if not any(fnmatch(str(column), pattern) for pattern in volatile)]
+    return frame[kept].to_csv(index=False).encode()
+
+
+def _person(author: dict[str, str]) -> str:
+    return f"{author['given-names']} {author['family-names']}"
+
+
+def _entity(author: dict[str, str]) -> str:
+    """A group, in braces, so that BibTeX takes its name for one."""
+    return f"{{{author['name']}}}" if "name" in author else ""
+
+
+def artefacts(folder: Path) -> list[Citation]:
+    """Citations of all tables, figures and the paper of one scale's results, each once."""
+    files = [path for name in KINDS for path in sorted((folder / name).glob("*")) if path.suffix in (".csv", ".pdf")]
+    return [found for path in files if (found := of_file(path))]
+
+
+def main() -> int:
+    """Command line; a refusal is printed as one line and ends with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", type=Path, nargs="+", help="files of tables or figures, or the results of a scale")
+    try:
+        for path in parser.parse_args().paths:
+            folder = path.resolve()
+            found = artefacts(folder) if folder.is_dir() else [each for each in [of_file(folder)] if each]
+            if not found or not folder.exists():
+                remedy = "Name a file in tables or figures of a scale's results, or the folder of a scale"
+                raise RefusedError("What is cited is a table, a figure or the paper of a scale", str(path), remedy)
+            print("\n\n".join(each.bibtex() for each in found))
+    except RefusedError as refusal:
+        print(f"paper.citing: {refusal}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""How artefacts are cited: ids and captions of every one, entries in the files, and nothing that a second run changes."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from c2c.errors import RefusedError
+from paper import citing
+from paper.compare import compare, read_rules
+from paper.figures import accuracy, style
+from paper.output import SUFFIXES, stamped, write_table
+from tests.paper.builder import make_latency
+
+ROOT = Path(citing.__file__).parents[1]
+RULES = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+
+
+def listed() -> list[tuple[str, str]]:
+    """Every table and figure that a config may name."""
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    kinds = schema["properties"]["artefacts"]["properties"]
+    return [(kind, name) for kind in ("tables", "figures") for name in kinds[kind]["items"]["enum"]]
+
+
+@pytest.mark.parametrize(("kind", "name"), [*listed(), ("paper", "paper")])
+def test_every_artefact_that_a_config_may_name_has_an_id_a_caption_and_an_entry(kind, name):
+    cited = citing.citation(citing.KINDS[kind], name, "smoke")
+    assert cited is not None, f"{kind}/{name} has no caption in workflow/report"
+    assert cited.caption.endswith(".") and len(cited.explanation) > 40
+    assert re.fullmatch(r"@misc\{c2c-smoke-[a-z0-9_-]+,\n(  [a-z]+ += \{.+\},\n)+\}", cited.bibtex())
+    assert cited.bibtex().count("{") == cited.bibtex().count("}")
+
+
+def test_ids_differ_between_artefacts_and_scales():
+    names = [(citing.KINDS[kind], name) for kind, name in listed()]
+    found = [citing.citation(kind, name, scale) for kind, name in names for scale in ("smoke", "paper")]
+    assert len({each.id for each in found if each}) == len(names) * 2
+
+
+def test_the_report_shows_the_caption_that_an_artefact_is_cited_by():
+    shown = re.findall(r'"<results>/(tables|figures)/(\w+)\.(?:csv|png)",\s+caption="\.\./report/(\w+)\.rst"', RULES)
+    for kind, name, caption in shown:
+        text = " ".join((ROOT / f"workflow/report/{caption}.rst").read_text().split())
+        cited = citing.citation(citing.KINDS[kind], name, "smoke")
+        assert cited is not None and f"**{cited.caption}** {cited.explanation}" in text
+
+
+@pytest.fixture
+def figures(results):
+    """Draws the figure of accuracies as its command does."""
+
+    def draw() -> Path:
+        table = results / "tables/main.csv"
+        stem = results / "figures/accuracy"
+        with stamped(style.outputs(stem), [table]):
+            accuracy.draw(pd.read_csv(table, keep_default_na=False, na_values=[""]), stem)
+        return stem
+
+    return draw
+
+
+def test_a_figure_says_in_both_forms_what_it_is_and_how_to_cite_it(figures):
+    stem = figures()
+    cited = json.loads(Path(f"{stem}.png.provenance.json").read_text())["citation"]
+    with Image.open(f"{stem}.png") as picture:
+        told = picture.info
+    assert (told["Source"], told["Title"], told["BibTeX"]) == (cited["id"], cited["caption"], cited["bibtex"])
+    assert cited["id"] == "c2c-smoke-figure-accuracy" and told[style.INPUTS] in cited["bibtex"]
+    content = Path(f"{stem}.pdf").read_bytes()
+    for text in (f"/Title ({cited['caption']})", f"/Creator ({cited['id']})", told[style.INPUTS]):
+        assert text.encode() in content
+    assert b"CreationDate" not in content and b"ModDate" not in content
+
+
+def test_other_times_leave_a_figure_s_bytes_and_another_value_changes_its_inputs(figures, results):
+    stem, table = figures(), results / "tables/main.csv"
+    before = [Path(f"{stem}{suffix}").read_bytes() for suffix in style.SUFFIXES]
+    frame = pd.read_csv(table, keep_default_na=False, na_values=[""])
+    frame.assign(time_ms=frame["time_ms"] * 2).to_csv(table, index=False)
+    figures()
+    assert [Path(f"{stem}{suffix}").read_bytes() for suffix in style.SUFFIXES] == before
+    frame.loc[0, "value"] += 1
+    frame.to_csv(table, index=False)
+    figures()
+    with Image.open(f"{stem}.png") as picture:
+        assert picture.info[style.INPUTS].encode() not in before[1]
+
+
+def test_two_runs_with_other_times_have_the_same_notes(results, tmp_path, records):
+    from paper.recompute import recompute
+
+    other = tmp_path / "again" / "smoke"
+    slower = make_latency()
+    slower["total_s"] *= 2
+    recompute(records, slower, other)
+    verdicts = {name: verdict for name, verdict, _ in compare(results, other, read_rules()) if "tables/main" in name}
+    assert set(verdicts.values()) == {"volatile"}
+
+
+def test_a_table_carries_its_entry_as_a_comment_and_the_rest_stays_what_it_was(results):
+    cited = citing.citation("table", "gains", "smoke")
+    markdown, tex = ((results / f"tables/gains{suffix}").read_text() for suffix in (".md", ".tex"))
+    assert markdown.endswith(f"<!-- Cite as:\n{cited.bibtex()}\n-->\n")
+    comments = [line for line in tex.splitlines() if line.startswith("%")]
+    assert "\n".join(line[2:] for line in comments[1:]) == cited.bibtex()
+    assert tex.splitlines()[len(comments)].startswith(r"\begin{tabular}")
+
+
+def test_a_table_without_a_caption_has_no_entry(tmp_path):
+    frame = pd.DataFrame({"scale": ["smoke"], "value": [1.0]})
+    write_table(frame, frame, tmp_path / "nothing")
+    assert all("Cite" not in (tmp_path / f"nothing{suffix}").read_text() for suffix in SUFFIXES)
+
+
+def test_a_caption_without_its_sentence_in_bold_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "main.rst").write_text("Main table.\n\nText.\n")
+    monkeypatch.setattr(citing, "CAPTIONS", tmp_path)
+    with pytest.raises(RefusedError, match="opens with a sentence in bold"):
+        citing.citation("table", "main", "smoke")
+
+
+def test_several_authors_are_joined_as_bibtex_wants_them(monkeypatch):
+    people = [{"given-names": "Ada", "family-names": "Byron"}, {"name": "The others"}]
+    monkeypatch.setattr(citing, "software", lambda: {**yaml.safe_load(citing.CFF.read_text()), "authors": people})
+    assert "= {Ada Byron and {The others}}," in citing.citation("table", "main", "smoke").bibtex()
+    assert citing.authors() == "Ada Byron, The others"
+
+
+def test_the_command_prints_the_entries_of_a_file_or_of_a_whole_scale(results):
+    def run(*paths: Path) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "paper.citing", *map(str, paths)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run(results / "tables/main.csv").stdout.strip() == citing.citation("table", "main", "smoke").bibtex()
+    assert run(results).stdout.count("@misc{") == len(list((results / "tables").glob("*.csv")))
+    wrong = run(results / "scores.csv")
+    assert wrong.returncode == 2 and "What is cited is a table, a figure or the paper" in wrong.stderr
