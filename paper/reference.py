@@ -19,6 +19,8 @@ from paper import names
 
 PATH = Path(__file__).with_name("reference_values.csv")
 PRINTED = Path(__file__).with_name("printed.yaml")
+MAIN = "Table 4"
+"""The artefact of the paper with its main results."""
 FORMULAS = ("mean", "difference", "ratio", "sum")
 
 
@@ -63,11 +65,16 @@ class Reference:
             for table, entries in listed.items()
         }
 
-    def cell(self, receiver: str, sharer: str, arm: str, benchmark: str) -> float | None:
-        """The accuracy of the main table for the same pair, method and benchmark; None where the paper has none."""
+    def cell(self, receiver: str, sharer: str, arm: str, benchmark: str, pair: str = "") -> float | None:
+        """The accuracy that the paper has for the same pair, method and benchmark; None where it has none.
+
+        It stands in Table 4, or where ``names.yaml`` says of `pair`: the same models, trained on something else, stand
+        elsewhere.
+        """
+        artefact = names.paper_name("pairs", pair) or MAIN
         keys = {"receiver": ("models", receiver), "sharer": ("models", sharer), "method": ("arms", arm)}
         wanted = {column: names.paper_name(*key) for column, key in keys.items()}
-        wanted |= {"benchmark": names.paper_name("benchmarks", benchmark), "artefact": "Table 4", "metric": "accuracy"}
+        wanted |= {"benchmark": names.paper_name("benchmarks", benchmark), "artefact": artefact, "metric": "accuracy"}
         rows = self.frame
         for column, value in wanted.items():
             rows = rows[rows[column] == value]

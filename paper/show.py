@@ -25,7 +25,7 @@ from c2c.provenance import SUFFIX
 from paper import names
 from paper.output import NOTHING, fixed, read_table, show
 from paper.recompute import PROTOCOL, RECORDS, TIMES, protocol_of
-from paper.reference import Reference
+from paper.reference import MAIN, Reference
 
 CLAIMS = ("claims.json", "claims_time.json")
 PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}
@@ -167,7 +167,8 @@ def _found(claim: dict[str, Any]) -> str:
 def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
     """Our accuracy, with its interval, by what the paper calls Receiver, Sharer, method and benchmark."""
     frame = read_table(folder / "tables/main.csv")
-    rows = frame[frame["value"] != ""].to_dict("records")
+    of_main = [names.paper_name("pairs", pair) in (None, MAIN) for pair in frame["pair"]]
+    rows = frame[pd.Series(of_main, frame.index, dtype=bool) & (frame["value"] != "")].to_dict("records")
     return {
         tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): _estimate(row, 1)
         for row in rows
