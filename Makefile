@@ -2,6 +2,7 @@
 # make test    set-up and the test suite
 # make verify  every committed number recomputed from its per-question records; needs no torch
 # make lint    ruff, mypy, snakefmt, snakemake --lint
+# make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
 # make docs    the documentation, as site/index.html; make docs-serve shows it while it is written
 # make setup   the environment alone; make lock, make clean: see below
 
@@ -17,10 +18,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke test lint format docs docs-serve verify lock clean
+PROFILE ?= smoke
+.PHONY: help setup smoke crate test lint format docs docs-serve verify lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
@@ -43,6 +45,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 smoke: $(STAMP)
 	snakemake --profile smoke
+
+crate: $(STAMP)
+	snakemake --profile $(PROFILE) crate
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal

@@ -57,6 +57,7 @@ if config["latency"]:
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/crate.smk"
 
 
 rule all:

@@ -1,0 +1,253 @@
+"""A finished run as an RO-Crate: one archive with tables, figures, records, verdicts, config and workflow, described.
+
+    python -m workflow.crate --results results/smoke --configfile config/config.yaml config/smoke.yaml \
+        --output results/smoke/crate.zip
+
+Files lie in it as in the repository. The workflow is the main entity; an action says what it was run on and what came
+of it; each artefact has its caption, how it is cited, and what it is based on, as its provenance file says. Weights and
+prepared data are left out: the workflow makes them anew, and their hashes stand in the provenance files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rocrate.model.contextentity import ContextEntity
+from rocrate.model.entity import Entity
+from rocrate.rocrate import ROCrate
+
+from c2c.errors import RefusedError
+from c2c.provenance import SUFFIX, file_hash, stamp
+from paper import citing
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOW = "Snakefile"
+RESULTS = (
+    *("scores.csv", "latency.csv", "claims.json", "claims_time.json", "report.html", "paper/paper.pdf"),
+    *("tables/*", "figures/*", "records/**/*.parquet", "latency/*.parquet", "world/world.json"),
+    *("fusers/**/*.csv", "fusers/**/*.json", "fusers/**/*.parquet"),
+)
+"""What of a results folder is packed, where it is there."""
+NEEDED = ("scores.csv", "claims.json", "claims_time.json", "report.html")
+"""What a run has when it is finished."""
+SOURCES = (
+    *(
+        "LICENSE",
+        "CITATION.cff",
+        "README.md",
+        "environment.yml",
+        "requirements.lock",
+        "config/*.tsv",
+        "config/README.md",
+    ),
+    *("workflow/rules/*.smk", "workflow/schemas/*.yaml", "workflow/report/*.rst", "paper/claims.yaml"),
+    *("paper/reference_values.csv", "paper/deviations.md", "benchmarks/tasks/**/*.yaml"),
+)
+"""What of the repository is packed beside the workflow and the config of the run."""
+FORMATS = {
+    **{".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".md": "text/markdown"},
+    **{".tex": "application/x-tex", ".pdf": "application/pdf", ".png": "image/png", ".html": "text/html"},
+    **{".parquet": "application/vnd.apache.parquet", ".yaml": "application/yaml", ".yml": "application/yaml"},
+}
+LICENCES = "https://spdx.org/licenses/{}"
+SPEC = "1.1"
+
+
+class RunCrate:
+    """The crate of one scale's results, while it is filled.
+
+    Args:
+        results: Folder of one scale's results; its name is that of the scale.
+        configs: Config files of the run, in order.
+
+    Raises:
+        RefusedError: The run is not finished.
+    """
+
+    def __init__(self, results: Path, configs: Sequence[Path]) -> None:
+        if missing := [name for name in NEEDED if not (results / name).is_file()]:
+            remedy = "Run the workflow to its end first"
+            raise RefusedError("A crate is made of a finished run", f"{results} without {', '.join(missing)}", remedy)
+        self.results, self.configs = results.resolve(), [path.resolve() for path in configs]
+        self.crate = ROCrate(version=SPEC)
+        self.entities: dict[str, Entity] = {}
+
+    def fill(self) -> ROCrate:
+        """Add everything."""
+        self._describe()
+        workflow = self._add_workflow()
+        self._add_sources()
+        made = [self._add(path, self.place(path)) for path in self._results()]
+        self._relate()
+        self.crate.add_action(
+            workflow,
+            identifier="#run",
+            object=[self.entities[place] for place in self._configs()],
+            result=made,
+            properties={
+                "name": f"Run of the {self.results.name} scale",
+                "actionStatus": "http://schema.org/CompletedActionStatus",
+                "endTime": self.finished().isoformat(),
+            },
+        )
+        return self.crate
+
+    def place(self, path: Path) -> str:
+        """Where a file of the results lies in the crate: as in the repository."""
+        return f"results/{self.results.name}/{path.relative_to(self.results)}"
+
+    def finished(self) -> datetime:
+        """When the run ended: the time of its verdicts."""
+        return datetime.fromtimestamp(int((self.results / NEEDED[1]).stat().st_mtime), UTC)
+
+    def _describe(self) -> None:
+        about = citing.software()
+        cited = citing.citation("paper", "paper", self.results.name)
+        root = self.crate.root_dataset
+        root["name"] = f"{about['title']}: run of the {self.results.name} scale"
+        root["description"] = (
+            f"Records, tables, figures, verdicts and paper of the {self.results.name} scale of a replication of "
+            f"arXiv:{citing.arxiv_number()}, with the workflow and the config that made them."
+        )
+        root["datePublished"] = self.finished().isoformat()
+        root["version"] = str(about["version"])
+        root["keywords"] = ", ".join(about["keywords"])
+        root["license"] = self._context(
+            LICENCES.format(about["license"]), "CreativeWork", name=about["license"], identifier=about["license"]
+        )
+        authors = [self._author(number, author) for number, author in enumerate(about["authors"])]
+        root["author"] = root["publisher"] = authors
+        root["citation"] = self._replicated(about["references"][0])
+        if cited:
+            root["creditText"] = cited.sentence
+
+    def _author(self, number: int, author: dict[str, str]) -> Entity:
+        identifier = author.get("orcid") or author.get("website") or f"#author-{number + 1}"
+        if "name" in author:
+            return self._context(identifier, "Organization", name=author["name"])
+        name = f"{author['given-names']} {author['family-names']}"
+        return self._context(identifier, "Person", name=name, familyName=author["family-names"])
+
+    def _replicated(self, paper: dict[str, Any]) -> Entity:
+        address = f"https://arxiv.org/abs/{citing.arxiv_number()}"
+        names = ", ".join(f"{each['given-names']} {each['family-names']}" for each in paper["authors"])
+        return self._context(
+            address, "ScholarlyArticle", name=paper["title"], creditText=names, datePublished=str(paper["year"])
+        )
+
+    def _context(self, address: str, kind: str, /, **properties: Any) -> Entity:
+        entity: Entity = self.crate.add(ContextEntity(self.crate, address, {"@type": kind, **properties}))
+        return entity
+
+    def _add_workflow(self) -> Entity:
+        version = importlib.metadata.version("snakemake")
+        workflow: Entity = self.crate.add_workflow(
+            ROOT / WORKFLOW, WORKFLOW, main=True, lang="snakemake", lang_version=version, record_size=True
+        )
+        workflow["name"] = "From models and data to the paper"
+        workflow["license"] = self.crate.root_dataset["license"]
+        workflow["softwareRequirements"] = {"@id": "requirements.lock"}
+        return workflow
+
+    def _add_sources(self) -> None:
+        files = {str(path.relative_to(ROOT)): path for pattern in SOURCES for path in ROOT.glob(pattern)}
+        for place, path in sorted((files | self._configs()).items()):
+            self._add(path, place)
+
+    def _configs(self) -> dict[str, Path]:
+        """Config files of the run by their place in the crate; one from outside the repository lies beside its own."""
+        inside = {path: path.is_relative_to(ROOT) for path in self.configs}
+        return {str(path.relative_to(ROOT)) if inside[path] else f"config/{path.name}": path for path in self.configs}
+
+    def _results(self) -> list[Path]:
+        found = {path for pattern in RESULTS for path in self.results.glob(pattern) if path.is_file()}
+        stamps = {path.with_name(path.name + SUFFIX) for path in found}
+        stamps |= set(self.results.glob(f"fusers/**/*{SUFFIX}"))
+        return sorted(path for path in found | stamps if path.is_file() and not path.name.startswith("."))
+
+    def _add(self, path: Path, place: str) -> Entity:
+        properties: dict[str, Any] = {"name": place, "sha256": file_hash(path)}
+        if path.suffix in FORMATS:
+            properties["encodingFormat"] = FORMATS[path.suffix]
+        entity: Entity = self.crate.add_file(path, place, properties=properties, record_size=True)
+        self.entities[place] = entity
+        return entity
+
+    def _relate(self) -> None:
+        """Say of each artefact what it shows, how it is cited and what it is based on, from its provenance file."""
+        for place, entity in self.entities.items():
+            if place.endswith(SUFFIX) and (artefact := self.entities.get(place.removesuffix(SUFFIX))):
+                entity["about"] = artefact
+                record = json.loads(self._file(place).read_text(encoding="utf-8"))
+                artefact["isBasedOn"] = [self.entities[name] for name in self._inputs(record)]
+                if cited := record.get("citation") or self._cited(place.removesuffix(SUFFIX)):
+                    artefact["name"], artefact["identifier"] = cited["caption"], cited["id"]
+                    artefact["creditText"], artefact["description"] = cited["cite"], cited["bibtex"]
+
+    def _cited(self, place: str) -> dict[str, str] | None:
+        found = citing.of_file(self._file(place))
+        return found and found.described()
+
+    def _file(self, place: str) -> Path:
+        return self.results / place.removeprefix(f"results/{self.results.name}/")
+
+    def _inputs(self, record: dict[str, Any]) -> Iterator[str]:
+        """Inputs that are in the crate; the record names them from the repository's root, or where they lie."""
+        for name in record["inputs"]:
+            path = Path(name)
+            inside = path.is_absolute() and path.is_relative_to(self.results)
+            place = self.place(path) if inside else name
+            if place in self.entities:
+                yield place
+
+
+def pack(results: Path, configs: Sequence[Path], output: Path) -> None:
+    """Write the crate of a finished run as an archive.
+
+    Args:
+        results: Folder of one scale's results.
+        configs: Config files of the run, in order.
+        output: The archive (.zip); it is there when it is complete.
+
+    Raises:
+        RefusedError: The run is not finished, or the output is no .zip.
+    """
+    if output.suffix != ".zip":
+        raise RefusedError("A crate is written as an archive", str(output), "Name a file that ends in .zip")
+    crate = RunCrate(results, configs).fill()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as temporary:
+        unfinished = Path(temporary) / output.name
+        crate.write_zip(unfinished)
+        unfinished.replace(output)
+
+
+def main() -> int:
+    """Command line; a refusal is printed as one line and ends with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
+    parser.add_argument("--configfile", type=Path, nargs="+", required=True, help="config files of the run, in order")
+    parser.add_argument("--output", type=Path, required=True, help="the archive (.zip)")
+    given = parser.parse_args()
+    try:
+        with stamp(given.output, inputs=[*given.configfile, given.results / NEEDED[-1]]):
+            pack(given.results, given.configfile, given.output)
+    except RefusedError as refusal:
+        print(f"workflow.crate: {refusal}", file=sys.stderr)
+        return 2
+    except FileNotFoundError as missing:
+        print(f"workflow.crate: A crate is made of a finished run; received {missing.filename}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

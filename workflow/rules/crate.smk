@@ -1,0 +1,34 @@
+# A finished run as an RO-Crate, to be deposited and cited: asked for alone, as `crate`.
+
+
+rule pack_crate:
+    input:
+        report="<results>/report.html",
+        results=rules.results.input,
+        records=all_records,
+        citation="CITATION.cff",
+    output:
+        crate="<results>/crate.zip",
+        provenance="<results>/crate.zip.provenance.json",
+    log:
+        "<results>/logs/pack_crate.log",
+    benchmark:
+        "<results>/benchmarks/pack_crate.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        config=config_files(),
+        results=subpath(input.report, parent=True),
+    message:
+        "RO-Crate of the run: {output.crate}"
+    shell:
+        "python -m workflow.crate --results {params.results} --configfile {params.config} --output {output.crate} > {log} 2>&1"
+
+
+rule crate:
+    input:
+        "<results>/crate.zip",
+    localrule: True
+    message:
+        "The run of scale {config[scale]} is packed"
