@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,31 @@ from paper.output import stamped
 from paper.reference import Reference
 
 TEXT = Path(__file__).parent
+KINDS = ("tables", "figures")
 SOURCES = (
     "main.typ",
     "text/lib.typ",
     "text/data.typ",
-    "text/results.typ",
+    "text/setup.typ",
+    "text/accuracy.typ",
+    "text/communication.typ",
+    "text/ablations.typ",
+    "text/latency.typ",
+    "text/analyses.typ",
     "text/claims.typ",
+    "text/closing.typ",
     "deviations.md",
     "names.yaml",
 )
+WRITTEN = tuple(
+    f"{kind}/{name}"
+    for kind, names_of_kind in {
+        "tables": ("main", "gains", "latency", "ablation", "alignment"),
+        "figures": ("gains", "accuracy", "training", "accuracy_latency", "gates"),
+    }.items()
+    for name in names_of_kind
+)
+"""Tables and figures that the text says something about; any other is shown with its caption."""
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 
@@ -60,8 +76,27 @@ def build(results: Path, output: Path) -> None:
 
 
 def inputs(results: Path) -> list[str]:
-    """Names of the files of a results folder that the text reads."""
-    return [name for name in (*NEEDED, *OPTIONAL) if (results / name).is_file()]
+    """Names of the files of a results folder that the text reads: what it is about, and every further artefact."""
+    known = [name for name in (*NEEDED, *OPTIONAL) if (results / name).is_file()]
+    return [*known, *further(results, known)]
+
+
+def further(results: Path, known: Collection[str]) -> list[str]:
+    """Tables (as they are printed) and figures of the results that the text has no words of its own for.
+
+    They need a caption in ``workflow/report``, and stand among the analyses.
+    """
+    found = [*sorted(results.glob("tables/*.md")), *sorted(results.glob("figures/*.pdf"))]
+    kinds = {path: citing.KINDS[path.parent.name] for path in found}
+    scale = results.resolve().name
+    written = {(Path(name).parent.name, Path(name).stem) for name in WRITTEN}
+    return [
+        name
+        for path, kind in kinds.items()
+        if (path.parent.name, path.stem) not in written
+        and (name := str(path.relative_to(results))) not in known
+        and citing.citation(kind, path.stem, scale)
+    ]
 
 
 def cite(results: Path, output: Path) -> dict[str, Any]:
@@ -95,14 +130,30 @@ def describe(results: Path) -> dict[str, Any]:
         "timed-benchmark": timed.iloc[0] if len(timed) else "no benchmark",
         "temperature": {"first": reference.evaluate(start), "last": reference.evaluate(end)},
         "printed": reference.printed(),
-        "in-words": yaml.safe_load(claims.PATH.read_text(encoding="utf-8"))["in_words"],
-        "tables": [Path(name).stem for name in inputs(results) if name.startswith("tables/")],
-        "figures": [Path(name).stem for name in inputs(results) if name.startswith("figures/")],
+        "in-words": in_words(reference),
+        "tables": _stems(results, "tables"),
+        "figures": _stems(results, "figures"),
+        "further": {
+            kind: [name for name in _stems(results, kind) if f"{kind}/{name}" not in WRITTEN] for kind in KINDS
+        },
+        "fusers": _fusers(results.glob("fusers/*/*/*/*/config.json")),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
         "world": _world(results / "world/world.json"),
         "training": _training(results.glob("fusers/*/c2c/*/seed*/config.json")),
     }
+
+
+def in_words(reference: Reference) -> list[dict[str, Any]]:
+    """Contradictions of the paper that no single comparison decides, with the printed values that belong to them."""
+    entries = yaml.safe_load(claims.PATH.read_text(encoding="utf-8"))["in_words"]
+    return [
+        {
+            **entry,
+            "numbers": [{**each, "value": reference.evaluate(each["value"])} for each in entry.get("numbers", [])],
+        }
+        for entry in entries
+    ]
 
 
 def main() -> None:
@@ -126,6 +177,25 @@ def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:
     kinds = {"benchmarks": "benchmark", "pairs": "pair", "arms": "arm"}
     used = {kind: [str(name) for name in main[column].unique()] for kind, column in kinds.items()}
     return {kind: {name: names.title(kind, name) for name in ids} for kind, ids in used.items()}
+
+
+def _stems(results: Path, kind: str) -> list[str]:
+    return list(dict.fromkeys(Path(name).stem for name in inputs(results) if name.startswith(f"{kind}/")))
+
+
+def _fusers(configs: Iterable[Path]) -> list[dict[str, Any]]:
+    """What was trained: pair, recipe, alignment, seeds, and the settings in which trainings of a scale may differ."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for run, path in sorted((FuserRun.of(path.parent), path) for path in configs):
+        training = json.loads(path.read_text(encoding="utf-8"))["about"]["training"]
+        told = {name: training[name] for name in ("steps", "batch_size", "max_length", "hidden_dim")}
+        key = (run.pair, run.recipe, run.alignment)
+        row = rows.setdefault(
+            key, {"pair": run.pair, "recipe": run.recipe, "alignment": run.alignment, "seeds": [], **told}
+        )
+        row["seeds"].append(run.seed)
+    order = names.in_order("arms", {row["recipe"] for row in rows.values()})
+    return sorted(rows.values(), key=lambda row: (row["pair"], order.index(row["recipe"]), row["alignment"] != "span"))
 
 
 def _model(name: str) -> str:

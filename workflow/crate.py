@@ -56,7 +56,10 @@ FORMATS = {
     **{".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".md": "text/markdown"},
     **{".tex": "application/x-tex", ".pdf": "application/pdf", ".png": "image/png", ".html": "text/html"},
     **{".parquet": "application/vnd.apache.parquet", ".yaml": "application/yaml", ".yml": "application/yaml"},
+    **{".cff": "application/yaml", ".rst": "text/x-rst"},
 }
+PLAIN = "text/plain"
+BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 LICENCES = "https://spdx.org/licenses/{}"
 SPEC = "1.1"
 
@@ -124,7 +127,7 @@ class RunCrate:
             LICENCES.format(about["license"]), "CreativeWork", name=about["license"], identifier=about["license"]
         )
         authors = [self._author(number, author) for number, author in enumerate(about["authors"])]
-        root["author"] = root["publisher"] = authors
+        root["author"] = root["publisher"] = _single(authors)
         root["citation"] = self._replicated(about["references"][0])
         if cited:
             root["creditText"] = cited.sentence
@@ -153,6 +156,7 @@ class RunCrate:
             ROOT / WORKFLOW, WORKFLOW, main=True, lang="snakemake", lang_version=version, record_size=True
         )
         workflow["name"] = "From models and data to the paper"
+        workflow["encodingFormat"], workflow["conformsTo"] = PLAIN, {"@id": BIOSCHEMAS}
         workflow["license"] = self.crate.root_dataset["license"]
         workflow["softwareRequirements"] = {"@id": "requirements.lock"}
         return workflow
@@ -161,6 +165,7 @@ class RunCrate:
         files = {str(path.relative_to(ROOT)): path for pattern in SOURCES for path in ROOT.glob(pattern)}
         for place, path in sorted((files | self._configs()).items()):
             self._add(path, place)
+        self.entities["README.md"]["about"] = self.crate.root_dataset
 
     def _configs(self) -> dict[str, Path]:
         """Config files of the run by their place in the crate; one from outside the repository lies beside its own."""
@@ -174,9 +179,8 @@ class RunCrate:
         return sorted(path for path in found | stamps if path.is_file() and not path.name.startswith("."))
 
     def _add(self, path: Path, place: str) -> Entity:
-        properties: dict[str, Any] = {"name": place, "sha256": file_hash(path)}
-        if path.suffix in FORMATS:
-            properties["encodingFormat"] = FORMATS[path.suffix]
+        kind = FORMATS.get(path.suffix, PLAIN)
+        properties = {"name": place, "sha256": file_hash(path), "encodingFormat": kind}
         entity: Entity = self.crate.add_file(path, place, properties=properties, record_size=True)
         self.entities[place] = entity
         return entity
@@ -187,7 +191,8 @@ class RunCrate:
             if place.endswith(SUFFIX) and (artefact := self.entities.get(place.removesuffix(SUFFIX))):
                 entity["about"] = artefact
                 record = json.loads(self._file(place).read_text(encoding="utf-8"))
-                artefact["isBasedOn"] = [self.entities[name] for name in self._inputs(record)]
+                if inputs := [self.entities[name] for name in self._inputs(record)]:
+                    artefact["isBasedOn"] = _single(inputs)
                 if cited := record.get("citation") or self._cited(place.removesuffix(SUFFIX)):
                     artefact["name"], artefact["identifier"] = cited["caption"], cited["id"]
                     artefact["creditText"], artefact["description"] = cited["cite"], cited["bibtex"]
@@ -207,6 +212,11 @@ class RunCrate:
             place = self.place(path) if inside else name
             if place in self.entities:
                 yield place
+
+
+def _single(values: list[Entity]) -> Entity | list[Entity]:
+    """A list of one is written as its only value, as the specification recommends."""
+    return values[0] if len(values) == 1 else values
 
 
 def pack(results: Path, configs: Sequence[Path], output: Path) -> None:

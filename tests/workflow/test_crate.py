@@ -21,7 +21,7 @@ from paper.figures import gains, style
 from paper.output import beside, stamped
 from paper.recompute import recompute
 from tests.paper.builder import SMOKE, make_latency, make_records, write, write_fuser
-from workflow.crate import pack
+from workflow.crate import BIOSCHEMAS, pack
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [ROOT / "config/config.yaml", ROOT / "config/smoke.yaml"]
@@ -86,13 +86,14 @@ def test_every_reference_is_described_and_every_file_is_there_with_its_size_and_
             return [value["@id"]] if set(value) == {"@id"} else [x for each in value.values() for x in references(each)]
         return [x for each in value for x in references(each)] if isinstance(value, list) else []
 
-    outside = {"https://w3id.org/ro/crate/1.1", "https://w3id.org/workflowhub/workflow-ro-crate/1.0"}
+    outside = {"https://w3id.org/ro/crate/1.1", "https://w3id.org/workflowhub/workflow-ro-crate/1.0", BIOSCHEMAS}
     for entity in entities.values():
         for name in references({key: value for key, value in entity.items() if key not in ("identifier", "url")}):
             assert name in entities or name in outside, f"{entity['@id']} refers to {name}"
     files = {name for name, entity in entities.items() if "File" in listed(entity["@type"])}
     assert {each["@id"] for each in entities["./"]["hasPart"]} == files
     assert files == {str(path.relative_to(crate)) for path in crate.rglob("*") if path.is_file()} - {METADATA}
+    assert all(entities[name]["encodingFormat"] for name in files)
     for name in files - {"Snakefile"}:
         content = (crate / name).read_bytes()
         assert entities[name]["sha256"] == hashlib.sha256(content).hexdigest()
@@ -109,7 +110,9 @@ def test_the_workflow_is_the_main_entity_in_its_language(entities: Entities) -> 
 
 def test_authors_and_licence_are_those_of_the_citation_file(entities: Entities) -> None:
     about, root = citing.software(), entities["./"]
-    assert [entities[each["@id"]]["name"] for each in root["author"]] == [each["name"] for each in about["authors"]]
+    assert [entities[each["@id"]]["name"] for each in listed(root["author"])] == [
+        each["name"] for each in about["authors"]
+    ]
     assert entities[root["license"]["@id"]]["name"] == about["license"] == "Apache-2.0"
     assert entities[root["citation"]["@id"]]["name"] == about["references"][0]["title"]
 
