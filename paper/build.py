@@ -66,7 +66,7 @@ def build(results: Path, output: Path) -> None:
             _copy(TEXT / name, stage / name)
         for name in inputs(results):
             _copy(results / name, stage / "results" / name)
-        context = {**describe(results), "cite": cite(results, output)}
+        context = {**describe(results), "cite": cite(results)}
         (stage / "context.json").write_text(json.dumps(context), encoding="utf-8")
         pdf = typst.compile(stage / "main.typ", root=stage, ignore_system_fonts=True, timestamp=0)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -99,13 +99,10 @@ def further(results: Path, known: Collection[str]) -> list[str]:
     ]
 
 
-def cite(results: Path, output: Path) -> dict[str, Any]:
-    """How the paper and each of its tables and figures is cited, and by whom they are.
-
-    A results folder has the name of its scale.
-    """
+def cite(results: Path) -> dict[str, Any]:
+    """How the paper and each of its tables and figures is cited, and by whom they are."""
     scale = str(pd.read_csv(results / "tables/main.csv", keep_default_na=False)["scale"].iloc[0])
-    found = {kind: {} for kind in citing.KINDS.values()}  # type: dict[str, dict[str, Any]]
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in citing.KINDS.values()}
     for name in inputs(results):
         kind = citing.KINDS.get(Path(name).parent.name, "")
         if kind and (cited := citing.citation(kind, Path(name).stem, scale)):

@@ -1,6 +1,7 @@
 """Properties of the PDF and of the report's captions."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from paper import build
 from paper.figures import accuracy, accuracy_latency, gains, gates, style, training
 from paper.fusers import read_tables
 from paper.recompute import recompute
+from paper.reference import Reference
 from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
 
 ROOT = Path(build.__file__).parent.parent
@@ -69,6 +71,49 @@ def test_a_scale_with_many_benchmarks_and_no_times_has_a_paper(tmp_path):
     add_figures(tmp_path, runs)
     build.build(tmp_path, tmp_path / "paper.pdf")
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF") and not (tmp_path / "latency.csv").exists()
+
+
+def test_every_further_table_and_figure_with_a_caption_is_in_the_paper_and_no_other(results):
+    add_figures(results, list(SMOKE))
+    before = build.inputs(results)
+    build.build(results, results / "plain.pdf")
+    for suffix in (".csv", ".md"):
+        shutil.copy(
+            results / f"tables/gains{suffix}", results / f"tables/scores{suffix}"
+        )  # a caption that no table has
+        shutil.copy(results / f"tables/gains{suffix}", results / f"tables/nameless{suffix}")
+    shutil.copy(results / "figures/gates.pdf", results / "figures/claims.pdf")
+    assert sorted(set(build.inputs(results)) - set(before)) == ["figures/claims.pdf", "tables/scores.md"]
+    assert build.describe(results)["further"] == {"tables": ["scores"], "figures": ["claims"]}
+    build.build(results, results / "more.pdf")
+    assert (results / "more.pdf").stat().st_size > (results / "plain.pdf").stat().st_size + 5000
+
+
+def test_every_table_and_figure_of_the_text_is_one_that_a_config_may_name():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    listed = schema["properties"]["artefacts"]["properties"]
+    for name in build.WRITTEN:
+        kind, stem = name.split("/")
+        assert stem in listed[kind]["items"]["enum"]
+
+
+def test_the_paper_says_in_its_metadata_how_it_is_cited(results):
+    add_figures(results, list(SMOKE))
+    found = build.cite(results)
+    assert found["id"] == "c2c-smoke-paper" and found["table"]["main"]["id"] == "c2c-smoke-table-main"
+    assert set(found["figure"]) == {Path(name).stem for name in build.inputs(results) if name.startswith("figures/")}
+    build.build(results, results / "paper.pdf")
+    content = (results / "paper.pdf").read_bytes()
+    assert b"c2c-smoke-paper" in content and b"/CreationDate" not in content
+
+
+def test_contradictions_in_words_have_the_papers_numbers():
+    reference = Reference()
+    entries = {entry["where"]: entry["numbers"] for entry in build.in_words(reference)}
+    assert [round(each["value"], 2) for each in entries["Table 9, Figures 7 and 11"]] == [62.78, 61.86, 57.60]
+    assert [each["value"] for each in entries["Tables 4 and 7 and Figure 6"]] == [42.92, 46.50, 47.19]
+    routing, receivers, sharers = (each["value"] for each in entries["Section 4.2"])
+    assert abs(routing - (receivers + sharers) / 2) < 1.5
 
 
 def test_a_paper_without_its_tables_is_refused(results):

@@ -168,10 +168,11 @@ def config_files():
 
 
 def paper_sources():
-    """The text of the paper, and what it takes names and published values from."""
+    """The text of the paper, and what it takes names, published values, captions and citations from."""
     folder = Path("paper")
     sources = [*folder.glob("*.typ"), *folder.glob("text/*.typ"), *folder.glob("*.yaml"), folder / "deviations.md"]
-    return sorted(str(path) for path in [*sources, folder / "reference_values.csv"])
+    written = [*sources, folder / "reference_values.csv", "CITATION.cff"]
+    return sorted([*map(str, written), *report_captions()])
 
 
 def report_captions():
