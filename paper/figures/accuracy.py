@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -12,23 +13,33 @@ from paper.figures import style
 from paper.output import fixed, stamped, table_parser
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
+COLUMNS = 2
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
-    """Draw the main table's `frame`: a row of panels a pair; of more than two benchmarks, a row a benchmark instead."""
+    """Draw the main table's `frame`: a panel for each benchmark that a pair was asked.
+
+    A row holds a pair; of more than two benchmarks, a row holds a benchmark instead. Where pairs were asked different
+    benchmarks, panels follow each other, `COLUMNS` in a row.
+    """
     pairs, benchmarks = (list(frame[column].unique()) for column in ("pair", "benchmark"))
     turned = len(benchmarks) > 2
     arms = [arm for arm in frame["arm"].unique() if not turned or frame.loc[frame["arm"] == arm, "value"].notna().any()]
-    rows, columns = (benchmarks, pairs) if turned else (pairs, benchmarks)
-    height = len(rows) * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15
-    figure, axes = style.panels(len(rows), len(columns), height)
-    places = [(column, row) if turned else (row, column) for row in rows for column in columns]
-    for axis, (pair, benchmark) in zip(axes, places, strict=True):
-        found = frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").loc[arms]
-        separator = "\n" if turned else ", "
+    order = [(pair, name) for name in benchmarks for pair in pairs] if turned else list(product(pairs, benchmarks))
+    asked = set(zip(frame["pair"], frame["benchmark"], strict=True))
+    columns = len(pairs if turned else benchmarks)
+    if len(asked) < len(order):
+        order, columns = [place for place in product(pairs, benchmarks) if place in asked], min(COLUMNS, len(asked))
+    rows = -(-len(order) // columns)
+    figure, axes = style.panels(rows, columns, rows * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15)
+    separator = "\n" if turned or len(asked) < len(pairs) * len(benchmarks) else ", "
+    for axis, (pair, benchmark) in zip(axes, order, strict=False):
+        found = frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").reindex(arms)
         _panel(axis, found, f"{names.title('pairs', pair)}{separator}{names.title('benchmarks', benchmark)}")
-    for axis in axes[-len(columns) :]:
+    style.hide_unused(axes, len(order))
+    for axis in axes[max(len(order) - columns, 0) : len(order)]:
         axis.set_xlabel("Accuracy, %")
+        axis.tick_params(labelbottom=True)
     style.save(figure, stem)
 
 
@@ -50,7 +61,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
             row["value"], place, xerr=reach, fmt="o", ms=4, lw=1.2, color=style.colour(str(arm)), clip_on=False
         )
         axis.text(1.035, place, fixed(row["value"], 1), va="center", fontsize=7, transform=axis.get_yaxis_transform())
-    chance = rows["chance"].iloc[0]
+    chance = rows["chance"].dropna().iloc[0]
     axis.axvline(chance, ls=(0, (3, 2)), lw=0.8, color=style.GREY, zorder=0)
     axis.text(chance + 1.5, -0.72, "chance", fontsize=6.5, color=style.GREY, va="center")
     axis.set(xlim=(0, 100), ylim=(len(rows) - 0.5, -1.1), yticks=range(len(rows)))

@@ -59,6 +59,15 @@ def test_what_was_never_run_and_never_timed_can_be_drawn(table, tmp_path):
     assert (tmp_path / "accuracy.pdf").is_file() and (tmp_path / "latency.pdf").is_file()
 
 
+def test_pairs_that_were_asked_different_benchmarks_have_panels_for_those_alone(table, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(style, "save", lambda figure, stem: drawn.append(figure))
+    kept = table[(table["pair"] == "gap_a") | (table["benchmark"] == "knowledge_gap_free")]
+    accuracy.draw(kept, tmp_path / "accuracy")
+    titles = [axis.get_title(loc="left").splitlines()[0] for axis in drawn[0].axes if axis.get_visible()]
+    assert titles == ["Pair A", "Pair A", "Pair B"]
+
+
 def test_names_of_points_that_lie_side_by_side_stand_apart():
     rows = pd.DataFrame({"arm": ["receiver", "sharer", "t2t"], "time_ms": [10.0, 10.5, 40.0], "value": [50.0, 50, 90]})
     rows["chance"] = 25.0

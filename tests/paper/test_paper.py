@@ -116,6 +116,20 @@ def test_contradictions_in_words_have_the_papers_numbers():
     assert abs(routing - (receivers + sharers) / 2) < 1.5
 
 
+def test_a_scale_whose_pairs_are_asked_different_benchmarks_has_a_paper(tmp_path):
+    folder = tmp_path / "laptop"
+    runs = [Run("gap_a"), Run("gap_a", "c2c", "span", 0), Run("gap_a", "adapter", "span", 0)]
+    others = [Run("gap_b"), Run("gap_b", "c2c", "span", 0)]
+    records = [
+        make_records(runs, Bench(["arc_easy_text", "openbookqa_text"])),
+        make_records(others, Bench(["mmlu_redux_letter", "openbookqa_text"])),
+    ]
+    recompute(pd.concat(records, ignore_index=True).assign(scale="laptop"), None, folder)
+    add_figures(folder, [*runs, *others])
+    build.build(folder, folder / "paper.pdf")
+    assert (folder / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_a_paper_without_its_tables_is_refused(results):
     with pytest.raises(RefusedError, match="figures"):
         build.build(results, results / "paper.pdf")
