@@ -131,7 +131,7 @@ def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame) -
         return Evidence(reason=evidence["reason"])
     if evidence["kind"] == "time_ratio":
         return time_ratio(latency, evidence["of"], evidence["against"])
-    return paired(answers, evidence["of"], evidence["against"])
+    return paired(answers, evidence["of"], evidence["against"], claim["where"])
 
 
 def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, Any] | None:

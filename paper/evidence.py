@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,14 +26,16 @@ class Evidence:
     reason: str = ""
 
 
-def paired(answers: Answers, of: str, against: str) -> Evidence:
+def paired(answers: Answers, of: str, against: str, where: str = "") -> Evidence:
     """Mean paired difference in percentage points over every pair and benchmark that has both arms.
 
-    Benchmarks that `paper/names.yaml` keeps out of claims do not count.
+    Benchmarks that `paper/names.yaml` keeps out of claims do not count, nor do pairs that the paper has elsewhere than
+    the claim (`where`; a claim of ours stands nowhere, and rests on all).
     """
     cells = [
         Cell(paired_difference(left, right), pair.name, benchmark)
         for pair in answers.pairs
+        if _of_claim(pair.name, where)
         for benchmark in answers.asked(pair.name)
         if names.of_claims(benchmark)
         for left, right in [[_answers(answers, pair.name, benchmark, arm) for arm in (of, against)]]
@@ -78,6 +81,11 @@ def contradiction(reference: Reference, check: Mapping[str, Any]) -> dict[str, A
         "agrees": agrees,
         "note": check["note"],
     }
+
+
+def _of_claim(pair: str, where: str) -> bool:
+    place = names.paper_name("pairs", pair)
+    return not where or place is None or place in re.findall(r"(?:Table|Figure) \d+", where)
 
 
 def _answers(answers: Answers, pair: str, benchmark: str, arm: str) -> pd.DataFrame | None:

@@ -114,9 +114,11 @@ class Settings:
 
     @property
     def timed_pairs(self) -> list[str]:
-        """Pairs that are asked the benchmark of the latency run."""
+        """Pairs that are asked the benchmark of the latency run; of those with the same models the first alone."""
         latency = self.config["latency"]
-        return [pair for pair in self.used_pairs if latency and latency["benchmark"] in self.tasks(pair)]
+        asked = [pair for pair in self.used_pairs if latency and latency["benchmark"] in self.tasks(pair)]
+        models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in asked}
+        return [pair for pair in asked if next(each for each in asked if models[each] == models[pair]) == pair]
 
     @property
     def generation(self) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -132,3 +133,15 @@ def test_no_claim_of_the_paper_rests_on_a_benchmark_that_was_made_to_show_commun
     )
     assert paired(made, "c2c", "receiver").overall is None
     assert paired(real, "c2c", "receiver").overall is not None
+
+
+def test_a_claim_rests_on_the_pairs_of_its_place_and_one_of_ours_on_all():
+    elsewhere = make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 0)]).assign(pair="qwen3_from_gemma3_mmlu")
+    main = make_records([Run("gap_b"), Run("gap_b", "c2c", "span", 0)])
+    answers = Answers(pd.concat([elsewhere, main], ignore_index=True))
+
+    def rests_on(where: str) -> set[str]:
+        return {cell["pair"] for cell in paired(answers, "c2c", "receiver", where).cells}
+
+    assert rests_on("Table 4") == {"gap_b"}
+    assert rests_on("text beside Table 7") == rests_on("") == {"gap_b", "qwen3_from_gemma3_mmlu"}

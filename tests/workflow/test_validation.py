@@ -124,6 +124,13 @@ def test_runs_have_the_papers_steps_batches_and_lengths(config_of: Merged) -> No
     }
 
 
+def test_pairs_of_the_same_models_are_timed_once(config_of: Merged) -> None:
+    settings = load_settings(config_of("paper"), ROOT)
+    models = [(settings.pairs[pair]["receiver"], settings.pairs[pair]["sharer"]) for pair in settings.timed_pairs]
+    assert len(models) == len(set(models)) and "qwen3_from_qwen25" in settings.timed_pairs
+    assert "qwen3_from_qwen25_mmlu" not in settings.timed_pairs
+
+
 def test_runs_of_another_length_have_tokens_of_their_own(config_of: Merged) -> None:
     config = config_of("smoke")
     config["runs"][2]["training"] = {"max_length": 128}
