@@ -146,7 +146,7 @@ def _add_chat(commands: Any) -> None:
     parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
     parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
     parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens")
-    parser.add_argument("--dtype", default="float32", help="precision of the models")
+    _add_dtype(parser)
     parser.add_argument("--device", default=None, help="where the models run, such as cuda")
     parser.set_defaults(command=_chat)
 
@@ -178,6 +178,13 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
 
 
+def _add_dtype(parser: argparse.ArgumentParser) -> None:
+    from c2c.loading import DTYPES
+
+    told = "precision of the models (default: %(default)s)"
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=told)
+
+
 def _add_budget(parser: argparse.ArgumentParser) -> None:
     told = "tokens of a batch, pads and answers included (default: %(default)s)"
     parser.add_argument("--token-budget", type=int, default=4096, help=told)
@@ -198,6 +205,7 @@ def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> N
     parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
     parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
     _add_prompts(parser)
+    _add_dtype(parser)
     parser.add_argument(
         "--accept-difference",
         nargs="+",
@@ -256,6 +264,7 @@ def _add_train_router(commands: Any) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the router")
     parser.add_argument("--seed", type=int, default=0, help="of the router's training")
     _add_prompts(parser)
+    _add_dtype(parser)
     _add_budget(parser)
     parser.set_defaults(command=_train_router)
 

@@ -87,7 +87,7 @@ class Settings:
     @property
     def training(self) -> Mapping[str, Any]:
         """Settings of the fuser and its training, where a run has none of its own."""
-        return {**self.config["fuser"], **_without(self.config["training"], "retries")}
+        return {**self.config["fuser"], **_without(self.config["training"], "retries"), "dtype": self.config["dtype"]}
 
     def training_of(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
         """Settings of one fuser and its training: the scale's, with those of its entry in ``runs`` over them."""
@@ -114,7 +114,15 @@ class Settings:
     @property
     def generation(self) -> Mapping[str, Any]:
         """Settings of generation."""
-        return self.config["generation"]
+        return {**self.config["generation"], "dtype": self.config["dtype"]}
+
+    @property
+    def latency(self) -> Mapping[str, Any]:
+        """Settings of the latency run, where there is one."""
+        return {
+            **{key: self.config["latency"][key] for key in ("questions", "repeats", "threads")},
+            "dtype": self.config["dtype"],
+        }
 
     def router_tasks(self, pair: str) -> list[str]:
         """Tasks of a pair from whose training questions its router learns; it routes the others too."""

@@ -217,7 +217,7 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     if run.threads:
         torch.set_num_threads(run.threads)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
-    pair = load_pair(run.receiver, run.sharer)
+    pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     timers: dict[str, Callable[[Question], Phases]] = {
         "receiver": partial(time_alone, Alone(pair.receiver), role="receiver"),

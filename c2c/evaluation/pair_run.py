@@ -11,6 +11,7 @@ from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.fused import Fused
+from c2c.loading import DTYPES
 from c2c.pair import Pair
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
@@ -35,9 +36,10 @@ class PairRun:
         seed: Its training seed.
         accept_difference: Lines of the fuser's contract that may differ, by name.
         prompts: ``plain``, or ``chat``: messages in each model's own chat template.
+        dtype: Precision of the models.
 
     Raises:
-        RefusedError: If a method or line is unknown, or a method needs a fuser and there is none.
+        RefusedError: If a method, line or dtype is unknown, or a method needs a fuser and there is none.
     """
 
     known_methods: ClassVar[Sequence[str]] = schema.METHODS
@@ -56,10 +58,12 @@ class PairRun:
     seed: int | None = None
     accept_difference: Sequence[str] = ()
     prompts: str = "plain"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         check_lines(self.accept_difference)
         check_choice("--prompts", self.prompts, schema.PROMPTS)
+        check_choice("--dtype", self.dtype, DTYPES)
         for method in self.methods:
             check_choice("--methods", method, self.known_methods)
             if method in WITH_FUSER and not self.fuser:

@@ -60,7 +60,7 @@ class GenerationRun(PairRun):
         files += [Path(self.receiver), Path(self.sharer), *(Path(each) for each in (self.fuser, self.router) if each)]
         hashes = [file_hash(path) if path.exists() else str(path) for path in files]
         arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.token_budget]
-        arguments += [self.limit, self.prompts, *self.accept_difference]
+        arguments += [self.limit, self.prompts, self.dtype, *self.accept_difference]
         return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]
 
 
@@ -102,7 +102,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
         RefusedError: If an input is missing or does not fit.
     """
     tasks = load_tasks(run.tasks, run.benchmarks)
-    pair = load_pair(run.receiver, run.sharer)
+    pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     store = AnswerStore(run.output.with_name(f".{run.output.stem}.{run.fingerprint()}"))
     rows: list[dict[str, Any]] = []

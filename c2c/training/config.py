@@ -7,6 +7,7 @@ from typing import Any
 
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.config import GATE_NOISES, VARIANTS
+from c2c.loading import DTYPES
 from c2c.training.examples import PROMPTS
 from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
 
@@ -22,7 +23,7 @@ def _flag(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a FuserStack is trained; defaults are the paper's (reference spec §5.2) but for fp32 throughout.
+    """How a FuserStack is trained; defaults are the paper's (reference spec §5.2) but for models in fp32.
 
     Raises:
         RefusedError: If a name is unknown or a number is out of range.
@@ -31,6 +32,7 @@ class TrainingConfig:
     variant: str = _flag("full", "parts of the Fuser: " + ", ".join(VARIANTS))
     sharer_cache: str = _flag("own", "own, or zeroed (the control recipe adapter)")
     response: str = _flag("plain", "plain, or fused: the response's tokens are fused too, in use as in training")
+    dtype: str = _flag("float32", "precision of the two frozen models: " + ", ".join(DTYPES))
     alignment: str = _flag("span", "token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     prompts: str = _flag("plain", "prompts: " + ", ".join(PROMPTS) + " (messages in each model's own template)")
     layer_alignment: str = _flag("terminal", "layer alignment: " + ", ".join(LAYER_ALIGNMENTS))
@@ -63,6 +65,7 @@ class TrainingConfig:
         check_choice("--output-init", self.output_init, OUTPUT_INITS)
         check_choice("--response", self.response, RESPONSES)
         check_choice("--prompts", self.prompts, PROMPTS)
+        check_choice("--dtype", self.dtype, DTYPES)
         check_choice("--keep", self.keep, KEPT)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)

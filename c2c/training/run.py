@@ -90,7 +90,7 @@ def train(run: TrainingRun) -> dict[str, Any]:
         RefusedError: If an input is missing or does not fit.
     """
     sets = [] if run.tokenised else [read_lines(path) for path in (run.data, run.validation) if path is not None]
-    pair = load_pair(run.receiver, run.sharer)
+    pair = load_pair(run.receiver, run.sharer, run.config.dtype)
     (examples, left_out), (watched, left_out_watched) = (
         _stored(run, pair) if run.tokenised else [_tokenise(rows, pair, run.config) for rows in sets]
     )
