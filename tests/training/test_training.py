@@ -110,6 +110,17 @@ def test_only_the_fusers_learn(trainer) -> None:
     assert any(not torch.equal(first[name], tensor) for name, tensor in weights(built).items())
 
 
+def test_models_in_half_precision_train_fusers_of_single_precision(trainer, pair) -> None:
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.to(torch.bfloat16)
+    built = trainer(dtype="bfloat16")
+    first = weights(built)
+    built.run()
+    assert {tensor.dtype for tensor in weights(built).values()} == {torch.float32}
+    assert {p.dtype for model in built.model.model_list for p in model.parameters()} == {torch.bfloat16}
+    assert any(not torch.equal(first[name], tensor) for name, tensor in weights(built).items())
+
+
 def test_micro_batches_give_the_gradient_of_the_whole_batch(trainer) -> None:
     plain = {"dropout": 0.0, "variant": "fuse", "steps": 1}
     whole, parts = trainer("whole", **plain), trainer("parts", **plain, micro_batch_size=1)
@@ -200,6 +211,7 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
         ({"sharer_cache": "empty"}, "--sharer-cache"),
         ({"prompts": "chats"}, "--prompts"),
         ({"keep": "first"}, "--keep"),
+        ({"dtype": "bfloat32"}, "--dtype"),
     ],
 )
 def test_impossible_settings_are_refused(changes, rule) -> None:
