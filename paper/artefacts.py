@@ -18,9 +18,9 @@ KINDS = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
 """Kinds of artefact, and the files of each."""
 RECORDS, LATENCY = "records", "latency.csv"
 """Sources in `Artefact.reads` that are no plain path: all answer records, and the times, which a scale may lack."""
-NEEDED, OWN, GENERIC = "needed", "own", "generic"
-TEXTS = (NEEDED, OWN, GENERIC)
-KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "module"}
+NEEDED, OWN, GENERIC, ASIDE = "needed", "own", "generic", "aside"
+TEXTS = (NEEDED, OWN, GENERIC, ASIDE)
+KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "beside", "module"}
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class Artefact:
             ``{run}`` stands for every fuser and ``{pair}`` for every pair. The flag ``fusers`` is given their folders.
         places: Of the paper, as in ``Table 4``; targets of the workflow too (``table4``).
         text: `NEEDED`: the PDF cannot do without it; `OWN`: the text has a passage for it; `GENERIC`: it is printed
-            under `section`.
+            under `section`; `ASIDE`: it is made, but the PDF shows the figure that is drawn from it.
         section: Heading in the PDF of a `GENERIC` one; neighbours with the same heading share it.
         timed: Whether there is nothing to show where nothing was timed.
+        beside: Whether the PDF prints it only where it has a cell of the paper beside ours (column ``paper``).
         module: That makes it.
     """
 
@@ -51,6 +52,7 @@ class Artefact:
     text: str = GENERIC
     section: str = ""
     timed: bool = False
+    beside: bool = False
     module: str = field(default="")
 
     @property

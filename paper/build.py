@@ -109,7 +109,9 @@ def _copy(source: Path, target: Path) -> None:
 
 def _is_printed(artefact: Artefact, results: Path) -> bool:
     """Whether the text prints the artefact by itself, under its section."""
-    return artefact.text == GENERIC and any((results / file).is_file() for file in artefact.files)
+    if artefact.text != GENERIC or not (results / artefact.files[0]).is_file():
+        return False
+    return not artefact.beside or bool(pd.read_csv(results / artefact.files[0])["paper"].notna().any())
 
 
 def _described(artefact: Artefact) -> dict[str, Any]:

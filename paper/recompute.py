@@ -1,7 +1,13 @@
-"""Everything that follows from records alone: scores, latency summary, tables, claims; in a results folder's layout."""
+"""Everything that follows from records alone: scores, latency summary, tables, claims; in a results folder's layout.
+
+    python -m paper.recompute --records paper/records/smoke
+
+writes it anew into a folder of committed records, as is due when a table was added or changed on purpose.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from c2c.evaluation.protocol import CORRECTED
-from c2c.evaluation.schema import LATENCY_SCHEMA
+from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.evaluation.scoring import score_records, scores_text
 from c2c.provenance import write_atomically
 from paper import claims, summarise_latency
@@ -79,3 +85,23 @@ def _tabulate(artefact: Artefact, answers: Answers, folder: Path) -> None:
         return read_table(folder / source) if (folder / source).is_file() else None
 
     import_module(artefact.module).write(*map(read, artefact.reads.values()), folder / artefact.stem)
+
+
+def recompute_committed(folder: Path, output: Path) -> list[str]:
+    """`recompute` from a folder of committed records, with its protocol and its remarks, into `output`."""
+    timed = (folder / TIMES).is_file()
+    times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
+    return recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, nargs="+", required=True, help="folders of committed records")
+    for folder in parser.parse_args().records:
+        recompute_committed(folder, folder)
+        print(f"{folder}: written anew; look at the difference before you commit it")
+
+
+if __name__ == "__main__":
+    main()

@@ -21,11 +21,10 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError
-from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.provenance import SUFFIX
 from paper import names
 from paper.output import NOTHING, fixed, show
-from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute, remarks_of
+from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute_committed
 from paper.reference import Reference
 
 COMMITTED = Path(__file__).with_name("records")
