@@ -51,8 +51,7 @@ def verify(folder: Path) -> bool:
         print(f"No {TIMES}: nothing was timed at this scale.\n")
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
-        times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
-        files = recompute(read_records([folder / RECORDS]), times, fresh, protocol, remarks_of(folder))
+        files = recompute_committed(folder, fresh)
         reference = Reference()
         print_main(pd.read_csv(fresh / "tables/main.csv", keep_default_na=False, na_values=[""]), reference)
         for table, entries in reference.printed().items():

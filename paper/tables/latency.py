@@ -60,9 +60,10 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
     ]
     if not frame["paper_total_ms"].notna().any():
         said = [
-            f"{each['label']} {fixed(each['value'], 0)} {each['unit']}" for each in Reference().printed()["latency"]
+            f"{each['label'].removesuffix(f', {PLACE}')} {fixed(each['value'], 0)} {each['unit']}"
+            for each in Reference().printed()["latency"]
         ]
-        notes.append(f"The paper, with other models on other hardware: {'; '.join(said)}.")
+        notes.append(f"{PLACE} prints, for other models on other hardware: {'; '.join(said)}.")
     return write_table(frame, printed(frame), stem, notes)
 
 
