@@ -53,8 +53,7 @@ if config["latency"]:
     include: "workflow/rules/latency.smk"
 
 
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/figures.smk"
+include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/paper.smk"
 
 

@@ -25,7 +25,10 @@ BASELINE = ""
 IDENTICAL = "identical"
 """The recipe whose Sharer is the Receiver itself."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
-KEPT = ["scale", "pair", "receiver", "sharer", "alignment", "seed", "benchmark", "subset", "question_id", "gold"]
+KEPT = [
+    *("scale", "pair", "receiver", "sharer", "alignment", "seed"),
+    *("benchmark", "subset", "question_id", "gold", "tokens_in"),
+]
 """Columns of records that answers keep."""
 
 
@@ -38,10 +41,10 @@ class Pair(NamedTuple):
 
 
 def arm_name(recipe: str, method: str) -> str:
-    """The arm of a record: a recipe other than `c2c` lends its name to the method."""
+    """The arm of a record: a recipe other than `c2c` lends its name to the method, also to a trained Receiver alone."""
     if recipe in (BASELINE, "c2c"):
         return method
-    return recipe if method == "c2c" else f"{recipe}_{method.removeprefix('c2c_')}"
+    return recipe if method in ("c2c", "receiver") else f"{recipe}_{method.removeprefix('c2c_')}"
 
 
 def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:
@@ -101,6 +104,12 @@ class Answers:
         if key not in self._frames:
             self._frames[key] = group.pivot(index="question_id", columns="seed", values="correct").sort_index()
         return self._frames[key]
+
+    def about(self, benchmark: str, column: str, pair: str | None = None) -> pd.Series:
+        """`subset` or `tokens_in` of each question of a benchmark, as the Receiver alone reads it, by question id."""
+        rows = self.marked[(self.marked["benchmark"] == benchmark) & (self.marked["arm"] == "receiver")]
+        rows = rows if pair is None else rows[rows["pair"] == pair]
+        return rows.drop_duplicates("question_id").set_index("question_id")[column].sort_index()
 
     def failures(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> int:
         """How many answers of the arm failed."""

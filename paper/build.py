@@ -18,6 +18,7 @@ import yaml
 
 from c2c.errors import RefusedError
 from paper import claims, names
+from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
 from paper.output import stamped
@@ -29,6 +30,7 @@ SOURCES = (
     "text/lib.typ",
     "text/data.typ",
     "text/results.typ",
+    "text/artefacts.typ",
     "text/claims.typ",
     "deviations.md",
     "names.yaml",
@@ -81,6 +83,7 @@ def describe(results: Path) -> dict[str, Any]:
         "in-words": yaml.safe_load(claims.PATH.read_text(encoding="utf-8"))["in_words"],
         "tables": [Path(name).stem for name in inputs(results) if name.startswith("tables/")],
         "figures": [Path(name).stem for name in inputs(results) if name.startswith("figures/")],
+        "artefacts": [_described(each) for each in read_artefacts() if _is_printed(each, results)],
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
         "world": _world(results / "world/world.json"),
@@ -102,6 +105,19 @@ def main() -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
+
+
+def _is_printed(artefact: Artefact, results: Path) -> bool:
+    """Whether the text prints the artefact by itself, under its section."""
+    if artefact.text != GENERIC or not (results / artefact.files[0]).is_file():
+        return False
+    return not artefact.beside or bool(pd.read_csv(results / artefact.files[0])["paper"].notna().any())
+
+
+def _described(artefact: Artefact) -> dict[str, Any]:
+    """What the text says of it."""
+    said = {each: getattr(artefact, each) for each in ("kind", "name", "title", "caption", "section", "stem")}
+    return said | {"places": list(artefact.places)}
 
 
 def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:

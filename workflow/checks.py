@@ -12,6 +12,7 @@ from benchmarks.knowledge_gap.sizes import check_heads
 from benchmarks.knowledge_gap.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.hub import MIRRORS
+from paper.artefacts import of_kind, read_artefacts
 from paper.needed import NEEDED
 from workflow.data import check_benchmarks, check_training_set
 from workflow.validation import check_known
@@ -37,12 +38,16 @@ def check_world(config: Mapping[str, Any]) -> None:
 
 
 def check_artefacts(config: Mapping[str, Any]) -> None:
-    """The paper's tables and figures are among those that are made.
+    """The tables and figures of the config are known, and the paper's are among them.
 
     Raises:
-        RefusedError: The paper is wanted without one of them.
+        RefusedError: One is not in ``paper/artefacts.yaml``, or the paper is wanted without one that it needs.
     """
     artefacts = config["artefacts"]
+    for kind in ("table", "figure"):
+        for name in artefacts[f"{kind}s"]:
+            known = of_kind(kind)
+            check_known(f"A {kind} of artefacts", name, known, f"Choose among: {', '.join(known)}")
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):
@@ -166,10 +171,8 @@ def _check_training(settings: Settings, root: Path) -> None:
 def _check_latency(settings: Settings) -> None:
     latency = settings.config["latency"]
     if latency is None:
-        asked = {"latency", "accuracy_latency"} & {
-            *settings.config["artefacts"]["tables"],
-            *settings.config["artefacts"]["figures"],
-        }
+        artefacts = settings.config["artefacts"]
+        asked = [each.stem for each in read_artefacts() if each.timed and each.name in artefacts[f"{each.kind}s"]]
         if asked:
             raise RefusedError(
                 "Artefacts of times need latency", sorted(asked), "Drop them from artefacts, or fill latency"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -33,6 +34,7 @@ ARM_COLOURS = {
     "c2c_deranged": SKY,
     "c2c_zeroed": SKY,
     "adapter": GREEN,
+    "projected": ORANGE,
     "project": ORANGE,
     "fuse": PURPLE,
 }
@@ -44,12 +46,14 @@ def colour(arm: str) -> str:
     return ARM_COLOURS.get(arm, GREY)
 
 
-def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH) -> tuple[Figure, list[Axes]]:
-    """A figure of `rows` x `columns` panels, `height` inches high, that share both axes; the panels row by row."""
+def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH, **more: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `rows` x `columns` panels, `height` inches high, that share both axes; the panels row by row.
+
+    What `more` names goes to ``plt.subplots`` over that: ``sharey=False``, say.
+    """
     sns.set_theme(context="paper", style="ticks", rc=RC)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width, height), sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    shared = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"} | more
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **shared)
     return figure, list(axes.flat)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from paper.artefacts import by_target, of_kind, read_artefacts
+
 ROOT = Path(__file__).resolve().parents[2]
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -65,6 +67,21 @@ def test_the_smoke_scale_trains_every_fuser_of_its_config_and_fetches_nothing(ru
     done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet", "rules")
     assert re.search(rf"train_fuser +{fusers}\n", done.stdout), done.stdout
     assert "fetch_model" not in done.stdout and "prepare_" not in done.stdout
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_each_artefact_is_a_target_by_its_name_and_its_place_in_the_paper(scale: str, run_snakemake: Runner) -> None:
+    targets = [target for target in by_target(read_artefacts())]
+    planned = run_snakemake(*SCALES[scale], "--dry-run", "--nolock", "--forceall", "--quiet", "rules", "--", *targets)
+    assert planned.returncode == 0, planned.stdout
+    assert re.search(rf"tabulate +{len(of_kind('table'))}\n", planned.stdout), planned.stdout
+    assert re.search(rf"draw +{len(of_kind('figure'))}\n", planned.stdout), planned.stdout
+
+
+def test_a_target_plans_only_what_its_artefact_needs(run_snakemake: Runner) -> None:
+    done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet", "rules", "--", "table3")
+    assert re.search(r"measure_latency +[1-9]", done.stdout) and re.search(r"tabulate +1\n", done.stdout), done.stdout
+    assert not re.search(r"^(generate_|score_|judge_|draw)", done.stdout, flags=re.MULTILINE), done.stdout
 
 
 def test_lint_finds_nothing(run_snakemake: Runner) -> None:

@@ -1,5 +1,7 @@
 # What the other files of this folder share (ids, paths, and how much a job asks for).
 
+from paper.artefacts import LATENCY, RECORDS, by_target, of_kind, read_artefacts
+
 
 wildcard_constraints:
     pair="[a-z0-9_]+",
@@ -11,6 +13,8 @@ wildcard_constraints:
     training_set="[a-z0-9_]+",
     tokens="[a-z0-9_]+([.]receiver)?",
     part="train|validation",
+    table="|".join(of_kind("table")),
+    figure="|".join(of_kind("figure")),
 
 
 # Minutes that a job may take; profiles override them with set-resources. Training goes on from its last checkpoint.
@@ -155,9 +159,59 @@ def optional_flag(flag, name):
     return given
 
 
-def fuser_folders(wildcards, input):
-    """The folders of the fusers whose files are the input."""
-    return " ".join(os.path.dirname(path) for path in input)
+def artefacts_of_scale():
+    """Every table and figure that this scale can make; without times there is nothing to show of some."""
+    return [each for each in read_artefacts() if config["latency"] or not each.timed]
+
+
+def source_files(source):
+    """The files of one source in paper/artefacts.yaml."""
+    if source == RECORDS:
+        return all_records(None)
+    if source == LATENCY and not config["latency"]:
+        return []
+    if "{run}" in source:
+        return collect(f"<results>/{source}", run=fuser_runs())
+    if "{pair}" in source:
+        return collect(f"<results>/{source}", pair=settings.used_pairs)
+    return [f"<results>/{source}"]
+
+
+def sources_of(kind):
+    """A function that gives the files that a table or figure reads, by flag."""
+
+    def files(wildcards):
+        return {flag: source_files(source) for flag, source in of_kind(kind)[wildcards[kind]].reads.items()}
+
+    return files
+
+
+def flags_of(kind):
+    """A function that gives those files as the command line takes them."""
+
+    def given(wildcards, input):
+        reads = of_kind(kind)[wildcards[kind]].reads
+        files = {flag: input[flag] if isinstance(input[flag], list) else [input[flag]] for flag in reads}
+        folders = {"fusers": [os.path.dirname(path) for path in files.get("fusers", [])]}
+        told = [f"--{flag} {' '.join({**files, **folders}[flag])}" for flag in reads if files[flag]]
+        return " ".join([*told, *([f"--protocol {config['protocol']}"] if RECORDS in reads else [])])
+
+    return given
+
+
+def entry_of(kind, key):
+    """A function that gives what paper/artefacts.yaml says of a table or figure under `key`."""
+
+    def said(wildcards):
+        value = getattr(of_kind(kind)[wildcards[kind]], key)
+        return value if isinstance(value, str) else ", ".join(value)
+
+    return said
+
+
+def command_of(kind):
+    """A function that gives the command of a table or figure with patterns in the place of many files."""
+    return lambda wildcards: of_kind(kind)[wildcards[kind]].command(f"results/{config['scale']}")
 
 
 def config_files():
