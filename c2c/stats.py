@@ -216,7 +216,8 @@ def crossed_ratio(top: pd.DataFrame, bottom: pd.DataFrame, resamples: int = RESA
     """mean(top) / mean(bottom) of values `(Q, S)` on the same questions, with a 95 % percentile interval.
 
     The bootstrap is that of `crossed_bootstrap`; both means of a replicate are over the questions that it drew, and
-    over the seeds that it drew of each. Where both have the same seeds these are drawn once.
+    over the seeds that it drew of each. Where both have the same seeds these are drawn once. A replicate whose
+    mean of `bottom` is zero is no ratio and is left out.
 
     Raises:
         RefusedError: The questions differ, there are none, or the mean of `bottom` is zero.
@@ -233,7 +234,8 @@ def crossed_ratio(top: pd.DataFrame, bottom: pd.DataFrame, resamples: int = RESA
     below = above if list(top.columns) == list(bottom.columns) else _draw(rng, np.ones(bottom.shape[1]), resamples)
     parts = zip(np.split(drawn, [top.shape[1]], axis=1), (above, below), strict=True)
     upper, lower = ((part * seeds).sum(axis=1) / seeds.sum(axis=1) for part, seeds in parts)
-    low, high = np.percentile(upper / lower, _bounds())
+    known = lower != 0
+    low, high = np.percentile(upper[known] / lower[known], _bounds())
     value = float(top.to_numpy(float).mean() / bottom.to_numpy(float).mean())
     return Estimate(value, float(low), float(high), len(top), top.shape[1])
 

@@ -34,8 +34,8 @@ def regions(answers: Mapping[str, pd.DataFrame]) -> dict[tuple[str, ...], pd.Dat
         raise RefusedError("The regions are of the same questions", list(answers), "Generate the missing answers first")
     if is_graded(*frames):
         raise RefusedError("A region counts right and wrong answers", "parts of a point", "Look at the gains instead")
-    seeded = [set(frame.columns) for frame in frames if list(frame.columns) != [NO_SEED]]
-    seeds = sorted(set.intersection(*seeded)) if seeded else [NO_SEED]
+    seeded = [{int(seed) for seed in frame.columns} for frame in frames if list(frame.columns) != [NO_SEED]]
+    seeds: list[int] = sorted(set.intersection(*seeded)) if seeded else [NO_SEED]
     if not seeds:
         raise RefusedError("The methods share training seeds", list(answers), "Train both with the same seeds")
     right = {name: _on_seeds(frame.loc[index], seeds) for name, frame in answers.items()}

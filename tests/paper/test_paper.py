@@ -15,7 +15,18 @@ from docutils.core import publish_parts
 from c2c.errors import RefusedError
 from paper import build
 from paper.artefacts import read_artefacts
-from paper.figures import accuracy, accuracy_latency, gains, gates, style, training
+from paper.figures import (
+    accuracy,
+    accuracy_latency,
+    gains,
+    gates,
+    scaling,
+    style,
+    subject_gains,
+    subjects,
+    training,
+    venn,
+)
 from paper.fusers import read_tables
 from paper.recompute import recompute
 from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
@@ -34,6 +45,9 @@ def add_figures(folder: Path, runs: list[Run]) -> None:
         accuracy_latency.draw(table, folder / "figures/accuracy_latency")
     gates.draw(read_tables(fusers, gates.FILE), folder / "figures/gates")
     training.draw(read_tables(fusers, training.FILE), folder / "figures/training")
+    for module, name in ((scaling, "scaling"), (venn, "venn"), (subjects, "subjects"), (subject_gains, "subjects")):
+        frame = pd.read_csv(folder / f"tables/{name}.csv", keep_default_na=False, na_values=[""])
+        module.draw(frame, folder / "figures" / module.__name__.rpartition(".")[2])
 
 
 def add_world(folder: Path) -> None:
