@@ -10,6 +10,7 @@ from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
+from workflow.resources import grown
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
 min_version("9.27")
