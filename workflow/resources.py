@@ -61,18 +61,18 @@ def set_threads(table: Table, rules: Path = RULES) -> dict[str, int]:
     return {rule: int(row["cpus"] or table[DEFAULT]["cpus"]) for rule, row in rows.items()}
 
 
-def set_resources(table: Table) -> dict[str, dict[str, str]]:
+def set_resources(table: Table) -> dict[str, dict[str, str | int]]:
     """The profile's `set-resources`: what the jobs of each rule ask for, as expressions of Snakemake."""
     asked = {rule: _expressions(row) for rule, row in table.items() if rule != DEFAULT}
     return {rule: row for rule, row in asked.items() if row}
 
 
-def default_resources(table: Table) -> dict[str, str]:
+def default_resources(table: Table) -> dict[str, str | int]:
     """The profile's `default-resources`: what a rule without a row, or with an empty cell, asks for."""
     return _expressions(table[DEFAULT])
 
 
-def _expressions(row: Row) -> dict[str, str]:
+def _expressions(row: Row) -> dict[str, str | int]:
     """The filled cells of a row; names are quoted, or Snakemake would compute ``a100-80gb``."""
     grows = (row["grows"] or "").split()
     found = {
@@ -83,8 +83,8 @@ def _expressions(row: Row) -> dict[str, str]:
     return {resource: value for resource, value in found.items() if value is not None}
 
 
-def _growing(amount: int | None, grows: bool) -> str | None:
+def _growing(amount: int | None, grows: bool) -> str | int | None:
     """`grown` as an expression of Snakemake, which knows the attempt when it submits a job."""
     if amount is None or not grows:
-        return None if amount is None else str(amount)
+        return amount
     return f"int({amount} * (1 + {GROWTH} * (attempt - 1)))"
