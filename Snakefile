@@ -36,6 +36,12 @@ pathvars:
     results=f"results/{config['scale']}",
 
 
+if os.environ.get("C2C_CONTAINER"):
+
+    # Used with --software-deployment-method apptainer.
+    container: os.environ["C2C_CONTAINER"]
+
+
 report: "workflow/report/workflow.rst"
 
 
