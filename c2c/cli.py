@@ -320,7 +320,7 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _add_plan(commands: Any) -> None:
-    parser = commands.add_parser("plan", help="what a run of the replication would do and cost: jobs, hours, memory, disk")
+    parser = commands.add_parser("plan", help="what a run of the replication would do and cost")
     parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
     parser.set_defaults(command=_plan)

@@ -1,4 +1,4 @@
-"""A copy of the repository in which a test runs the workflow, so that it meets no other run's results, locks and checkpoints."""
+"""A copy of the repository in which a test runs the workflow: it meets no other results, locks and checkpoints."""
 
 from __future__ import annotations
 

@@ -125,7 +125,8 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
 
 def downloads_gb(settings: Settings) -> float:
     """Size of the models of a scale that are fetched, at 2 bytes a parameter."""
-    return 2 * sum(settings.models[name]["parameters_m"] for name in settings.used_models if _fetched(settings, name)) / 1000
+    fetched = [name for name in settings.used_models if _fetched(settings, name)]
+    return float(sum(2 * settings.models[name]["parameters_m"] for name in fetched) / 1000)
 
 
 def job_counts(settings: Settings) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What jobs would take that were never timed at a scale: an estimate from model sizes and counts of tokens.
 
-A token costs 2 operations a weight that reads it, 2 more where a gradient passes through, and 6 where weights are trained
+A token costs 2 operations a weight that reads it, 4 where a gradient passes through, and 6 where weights are trained
 (Kaplan et al., arXiv 2001.08361, section 2.1). How fast a GPU does them is taken from what the paper paid for its first
 pair (Table 12): it holds for training as the paper trained. Imports no torch.
 """
@@ -106,7 +106,7 @@ class Estimator:
         return records * self.assumptions.kilobytes_per_record / 1e6
 
     def checkpoint_gb(self) -> float:
-        """Room for resumable states while all trainings run: weights and both moments of AdamW, twice while one is written."""
+        """Room for the states of all trainings: weights and both moments of AdamW, twice while one is written."""
         return sum(2 * 12 * self._weights(run.pair)[0] for run in self.settings.runs) / 1e9
 
     def downloads_gb(self) -> float:

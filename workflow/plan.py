@@ -115,7 +115,8 @@ def _totals(settings: Settings, found: list[Stage], estimator: Estimator) -> Ite
             yield f"{name + ':':26}{sum(hours):>15.1f}"
     paper, known = paper_total(settings, estimator)
     if known:
-        yield f"{'the paper (Table 12):':26}{paper:>15.1f} GPU hours for {known} of the {len(settings.runs)} trainings, or for others of their pair and steps"
+        about = f"GPU hours for {known} of the {len(settings.runs)} trainings, or for others of their pair and steps"
+        yield f"{'the paper (Table 12):':26}{paper:>15.1f} {about}"
     yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in found):>15.1f} GB"
     if any(stage.rule == "train_fuser" and stage.basis != TIMED for stage in found):
         yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
@@ -135,8 +136,9 @@ def read_config(scale: str, files: Sequence[Path] = (), folder: Path = CONFIG) -
         if path.is_file():
             update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
     if not files and config.get("scale") != scale and (folder / BASE).is_file():
-        known = [yaml.safe_load(path.read_text(encoding="utf-8")).get("scale") for path in sorted(folder.glob("*.yaml"))]
-        raise RefusedError("A scale has a file in config/", scale, f"Choose one of {', '.join(filter(None, known))}")
+        configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))]
+        known = [each["scale"] for each in configs if "scale" in each]
+        raise RefusedError("A scale has a file in config/", scale, f"Choose one of {', '.join(known)}")
     return config
 
 

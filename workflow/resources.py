@@ -1,4 +1,4 @@
-"""What each job asks of a cluster, from `config/resources.tsv`, in the form that the profile `slurm` hands to Snakemake.
+"""What each job asks of a cluster: `config/resources.tsv` in the form that the profile `slurm` hands to Snakemake.
 
 `C2C_RESOURCES` names another table of the same form, such as a site's own. Imports no torch.
 """
@@ -35,7 +35,9 @@ def read_requests(environment: Mapping[str, str] = os.environ, rules: Path = RUL
         check_known("A rule that asks for resources", rule, known, "Correct the table; local rules ask for none")
     if DEFAULT not in table:
         raise RefusedError(
-            "The table of resources has a row for all other rules", f"no row {DEFAULT!r}", "Add one, with memory and time"
+            "The table of resources has a row for all other rules",
+            f"no row {DEFAULT!r}",
+            "Add one, with memory and time",
         )
     for column in ("cpus", "mem_mb", "runtime_min"):
         if table[DEFAULT][column] is None:

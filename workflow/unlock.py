@@ -56,9 +56,9 @@ def _running_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
     """Number and command line of each other Snakemake, and of each job, that runs in a folder."""
     for process in psutil.process_iter(["cwd", "cmdline"]):
         command = process.info["cmdline"] or []
-        if process.pid != os.getpid() and process.info["cwd"] == str(folder.resolve()):
-            if _is_snakemake(command) or _is_job(command):
-                yield process.pid, command
+        here = process.pid != os.getpid() and process.info["cwd"] == str(folder.resolve())
+        if here and (_is_snakemake(command) or _is_job(command)):
+            yield process.pid, command
 
 
 def _is_snakemake(command: list[str]) -> bool:

@@ -11,7 +11,8 @@ import pytest
 from tests.checkout import REDUCED
 from tests.faults.kill_runs import kill_all, killed_run, moments
 
-TREE = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
+SLEEP = "import time; time.sleep(60)"
+TREE = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); {SLEEP}"
 
 
 @pytest.mark.faults
@@ -34,4 +35,4 @@ def test_a_kill_reaches_what_the_process_started() -> None:
 def test_the_moments_are_those_of_the_seed_and_lie_within_the_run() -> None:
     drawn = moments(10, 3, 60)
     assert drawn == moments(10, 3, 60) != moments(10, 4, 60)
-    assert drawn == sorted(drawn) and 0 < drawn[0] and drawn[-1] < 60
+    assert drawn == sorted(drawn) and drawn[0] > 0 and drawn[-1] < 48

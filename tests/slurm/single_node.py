@@ -3,9 +3,9 @@
     python tests/slurm/single_node.py sinfo
     python tests/slurm/single_node.py snakemake --profile slurm ...
 
-starts it, runs the command with it, and stops it. Configuration, key, state and logs lie in a temporary folder; while it
-runs, /etc/slurm/slurm.conf is a link into it. (SLURM_CONF alone is not enough: Snakemake's jobs drop it.) A machine that
-has a Slurm of its own is left alone.
+starts it, runs the command with it, and stops it. Configuration, key, state and logs lie in a temporary folder; while
+it runs, /etc/slurm/slurm.conf is a link into it. (SLURM_CONF alone is not enough: Snakemake's jobs drop it.) A machine
+that has a Slurm of its own is left alone.
 """
 
 from __future__ import annotations
@@ -185,7 +185,12 @@ class SingleNode:
         log = self.base / f"{command[0]}.out.log"
         with log.open("wb") as file:
             started = subprocess.Popen(
-                command, env=self.environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         self.daemons.append(started)
 

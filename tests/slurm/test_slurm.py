@@ -1,4 +1,4 @@
-"""The reduced smoke scale through `snakemake --profile slurm` on a real Slurm, disturbed, against the same run at home."""
+"""The reduced smoke scale on a real Slurm, by `snakemake --profile slurm`, disturbed; held against a run at home."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     checkout = copy_checkout(tmp_path_factory.mktemp("checkout"))
     local = ["snakemake", "--profile", "smoke", "--configfile", *REDUCED]
-    done = subprocess.run(local, cwd=checkout, env=environment_of(checkout), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        local, cwd=checkout, env=environment_of(checkout), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     at_home = checkout / "at_home"
     (checkout / RESULTS).rename(at_home)
@@ -56,7 +58,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
 
 def disturbed_run(node: SingleNode, checkout: Path, at_home: Path) -> Runs:
-    """Run the workflow on the cluster; requeue one training in its midst, then let a job of another partition preempt one."""
+    """Run the workflow on the cluster; requeue one training in its midst, then have one preempted by a partition."""
     resources = {"C2C_RESOURCES": str(checkout / "tests/slurm/resources.tsv")}
     log = checkout / "cluster.log"
     environment = {**node.environment, **environment_of(checkout), **resources}
@@ -79,9 +81,7 @@ def disturbed_run(node: SingleNode, checkout: Path, at_home: Path) -> Runs:
     return Runs(checkout, at_home, checkout / RESULTS, output, jobs, requeued, preempted)
 
 
-def wait_for_training(
-    node: SingleNode, checkout: Path, run: subprocess.Popen[bytes], other_than: str = ""
-) -> str:
+def wait_for_training(node: SingleNode, checkout: Path, run: subprocess.Popen[bytes], other_than: str = "") -> str:
     """The number of a training job that runs and has written a checkpoint in this life of the workflow."""
     end = time.monotonic() + LIMIT
     while time.monotonic() < end and run.poll() is None:

@@ -19,7 +19,7 @@ from workflow.resources import (
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "workflow" / "rules"
-COLUMNS = "rule partition account gpu_model cpus mem_mb runtime_min grows description".split()
+COLUMNS = ["rule", "partition", "account", "gpu_model", "cpus", "mem_mb", "runtime_min", "grows", "description"]
 
 
 def table_of(tmp_path: Path, *rows: str) -> dict[str, str]:
