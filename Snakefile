@@ -10,6 +10,7 @@ from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
+from workflow.resources import grown
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
 min_version("9.27")
@@ -33,6 +34,12 @@ os.environ.setdefault("HF_HOME", os.path.abspath("resources/hf"))
 
 pathvars:
     results=f"results/{config['scale']}",
+
+
+if os.environ.get("C2C_CONTAINER"):
+
+    # Used with --software-deployment-method apptainer.
+    container: os.environ["C2C_CONTAINER"]
 
 
 report: "workflow/report/workflow.rst"

@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_score,
         _add_latency,
         _add_claims,
+        _add_plan,
     )
     for build in builders:
         build(commands)
@@ -324,12 +325,27 @@ def _add_claims(commands: Any) -> None:
 
 
 def _claims(options: argparse.Namespace) -> None:
-    """Claims belong to the replication, which the library knows nothing of; it is a program of the repository."""
-    if not Path("paper/show.py").is_file():
+    _of_the_repository("Claims are shown", "paper.show", options.action, *filter(None, [options.item]))
+
+
+def _add_plan(commands: Any) -> None:
+    parser = commands.add_parser("plan", help="what a run of the replication would do and cost")
+    parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
+    parser.set_defaults(command=_plan)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
+    _of_the_repository("A run is planned", "workflow.plan", "--scale", options.scale, *files)
+
+
+def _of_the_repository(what: str, module: str, *arguments: str) -> None:
+    """Run a program of the replication's repository, which the library knows nothing of."""
+    if not Path(*module.split(".")).with_suffix(".py").is_file():
         remedy = "Clone the repository, and run this in its root"
-        raise RefusedError("Claims are shown in the repository of the replication", str(Path.cwd()), remedy)
-    asked = [options.action, *filter(None, [options.item])]
-    if code := subprocess.run([sys.executable, "-m", "paper.show", *asked], check=False).returncode:
+        raise RefusedError(f"{what} in the repository of the replication", str(Path.cwd()), remedy)
+    if code := subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
         sys.exit(code)
 
 

@@ -118,10 +118,15 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
         lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {sizes}.")
     if untimed:
         lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
-    download = sum(settings.models[name]["parameters_m"] for name in settings.used_models if _fetched(settings, name))
-    if download:
-        lines.append(f"Models to be fetched once: about {2 * download / 1000:.1f} GB (2 bytes a parameter).")
-    return "\n".join(lines)
+    if download := downloads_gb(settings):
+        lines.append(f"Models to be fetched once: about {download:.1f} GB (2 bytes a parameter).")
+    return "\n".join([*lines, f"By stage, with estimates and the paper's own hours: c2c plan --scale {scale}"])
+
+
+def downloads_gb(settings: Settings) -> float:
+    """Size of the models of a scale that are fetched, at 2 bytes a parameter."""
+    fetched = [name for name in settings.used_models if _fetched(settings, name)]
+    return float(sum(2 * settings.models[name]["parameters_m"] for name in fetched) / 1000)
 
 
 def job_counts(settings: Settings) -> dict[str, int]:

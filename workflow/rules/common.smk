@@ -17,7 +17,7 @@ wildcard_constraints:
     figure="|".join(of_kind("figure")),
 
 
-# Minutes that a job may take; profiles override them with set-resources. Training goes on from its last checkpoint.
+# Minutes that a job may take; on a cluster config/resources.tsv says so instead. Training goes on from its last checkpoint.
 TRAIN_MINUTES = 1440 if config["gpus_per_job"] else 480
 ANSWER_MINUTES = 240
 
@@ -140,14 +140,14 @@ def router_benchmark_flags(wildcards, input):
     return " ".join(f"{task}={path}" for task, path in named)
 
 
-def answering_memory(wildcards):
-    """Memory of a job that runs both models, in MB."""
-    return settings.memory_mb(wildcards.pair)
+def answering_memory(wildcards, attempt):
+    """Memory of a job that runs both models, in MB; more at each further attempt."""
+    return grown(settings.memory_mb(wildcards.pair), attempt)
 
 
-def training_memory(wildcards):
-    """Memory of a job that trains a fuser, in MB."""
-    return settings.memory_mb(wildcards.pair, training=True)
+def training_memory(wildcards, attempt):
+    """Memory of a job that trains a fuser, in MB; more at each further attempt."""
+    return grown(settings.memory_mb(wildcards.pair, training=True), attempt)
 
 
 def optional_flag(flag, name):
