@@ -10,6 +10,7 @@ from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
+from workflow.methods import GroupRun, group_methods, group_runs, member_runs, members
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
 min_version("9.27")
@@ -45,6 +46,7 @@ include: "workflow/rules/gap.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/router.smk"
 include: "workflow/rules/generate.smk"
+include: "workflow/rules/groups.smk"
 include: "workflow/rules/score.smk"
 
 
@@ -54,6 +56,7 @@ if config["latency"]:
 
 
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/method_tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"
 

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
     commands = parser.add_subparsers(dest="name", required=True)
+    from c2c.cli_methods import BUILDERS
+
     builders = (
         _add_fetch,
         _add_tokenise,
@@ -39,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_score,
         _add_latency,
         _add_claims,
+        *BUILDERS,
     )
     for build in builders:
         build(commands)
@@ -171,33 +174,40 @@ def _chat(options: argparse.Namespace) -> None:
     converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
 
 
-def _add_prompts(parser: argparse.ArgumentParser) -> None:
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """The flag that says how questions are put."""
     from c2c.evaluation.schema import PROMPTS
 
     told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
 
 
-def _add_budget(parser: argparse.ArgumentParser) -> None:
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """The flag of the size of a batch."""
     told = "tokens of a batch, pads and answers included (default: %(default)s)"
     parser.add_argument("--token-budget", type=int, default=4096, help=told)
 
 
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    _add_pair(parser)
+    add_asked(parser, methods)
+    parser.add_argument("--fuser", default="", help="folder of trained Fusers, for the methods that need them")
+    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
+    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
+    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
+
+
+def add_asked(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    """The flags that say what is asked, by which methods, and where the records go."""
     parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
     parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
-    _add_pair(parser)
     parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
     parser.add_argument(
         "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
     )
     parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD", help=", ".join(methods))
     parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
-    parser.add_argument("--fuser", default="", help="folder of trained Fusers, for the methods that need them")
-    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
-    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
-    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
-    _add_prompts(parser)
+    add_prompts(parser)
     parser.add_argument(
         "--accept-difference",
         nargs="+",
@@ -207,7 +217,8 @@ def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> N
     )
 
 
-def _benchmarks(given: Sequence[str]) -> dict[str, Path]:
+def benchmarks(given: Sequence[str]) -> dict[str, Path]:
+    """The prepared file of each benchmark."""
     found = {}
     for each in given:
         name, separator, path = each.partition("=")
@@ -217,19 +228,19 @@ def _benchmarks(given: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+def asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
     given = {field.name: getattr(options, field.name) for field in fields(kind)}
     settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
-    return kind(**given | {"benchmarks": _benchmarks(options.benchmarks)}), settings
+    return kind(**given | {"benchmarks": benchmarks(options.benchmarks)}), settings
 
 
 def _add_generate(commands: Any) -> None:
-    from c2c.evaluation.schema import METHODS
+    from c2c.evaluation.schema import PAIR_METHODS
 
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
-    _add_questions(parser, METHODS)
-    _add_budget(parser)
+    _add_questions(parser, PAIR_METHODS)
+    add_budget(parser)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
     parser.set_defaults(command=_generate)
@@ -238,7 +249,7 @@ def _add_generate(commands: Any) -> None:
 def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
-    run, settings = _asked(GenerationRun, options)
+    run, settings = asked(GenerationRun, options)
     given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
     inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
@@ -255,15 +266,15 @@ def _add_train_router(commands: Any) -> None:
     parser.add_argument("--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="the questions answered")
     parser.add_argument("--output", type=Path, required=True, help="folder of the router")
     parser.add_argument("--seed", type=int, default=0, help="of the router's training")
-    _add_prompts(parser)
-    _add_budget(parser)
+    add_prompts(parser)
+    add_budget(parser)
     parser.set_defaults(command=_train_router)
 
 
 def _train_router(options: argparse.Namespace) -> None:
     from c2c.evaluation.router_training import RouterRun, train_router
 
-    run, settings = _asked(RouterRun, options)
+    run, settings = asked(RouterRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
     with stamp(run.output, inputs=inputs, settings=settings) as notes:
         notes["router"] = train_router(run)
@@ -301,7 +312,7 @@ def _add_latency(commands: Any) -> None:
 def _latency(options: argparse.Namespace) -> None:
     from c2c.evaluation.latency import LatencyRun, measure_pair
 
-    run, settings = _asked(LatencyRun, options)
+    run, settings = asked(LatencyRun, options)
     with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings) as notes:
         measure_pair(run, notes)
         notes["models"] = _revisions(run)

@@ -15,7 +15,7 @@ from paper import claims, summarise_latency
 from paper.answers import Answers
 from paper.output import read_table
 from paper.reference import Reference
-from paper.tables import ablation, alignment, gains, latency, main
+from paper.tables import ablation, alignment, gains, latency, main, table13
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
@@ -60,5 +60,7 @@ def recompute(
     main.write(answers, summary, tables / "main")
     for module, name in ((gains, "gains"), (ablation, "ablation"), (alignment, "alignment")):
         module.write(answers, tables / name)
+    if answers.groups:
+        table13.write(answers, tables / "table13")
     claims.write(claims.PATH, answers, times, Reference(), (folder / "claims.json", folder / "claims_time.json"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

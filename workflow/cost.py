@@ -17,6 +17,7 @@ from statistics import mean
 
 from c2c.errors import RefusedError
 from c2c.provenance import write_atomically
+from workflow.methods import group_runs
 from workflow.settings import Settings
 
 PATH = Path("config/timings.csv")
@@ -24,6 +25,7 @@ WRITTEN = {
     "train_fuser": "fusers/{job}/*",
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
+    "generate_group": "records/groups/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
@@ -134,6 +136,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
+        "generate_group": len(group_runs(settings)),
         "measure_latency": len(settings.timed_pairs),
     }
     return {rule: count for rule, count in counts.items() if count}

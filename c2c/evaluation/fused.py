@@ -137,13 +137,18 @@ class Fused(Reader):
         pads, zeroed = (self.pair.receiver.pad, self.pair.sharer.pad), self.sharer_reads == "zeroed"
         return collate_chats(rows, *pads, zeroed, self.aligner.reencode).to(ids.device), whose
 
+    def remembered(self, sharer_input: SharerInput, whose: Sequence[Question | None]) -> SharerInput:
+        """With what the Sharer has read before of these questions, where there is a memory and it reads at all."""
+        if self.memory is None or self.sharer_reads == "zeroed":
+            return sharer_input
+        keys = [_key(each) for each in whose if each is not None]
+        return replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
+
     @torch.no_grad()
     def read(self, questions: Sequence[Question]) -> Reading:
         """Prefill both models, and fuse."""
         (index, ids, mask, [sharer_input]), whose = self.laid_out(questions)
-        if self.memory is not None and self.sharer_reads != "zeroed":
-            keys = [_key(each) for each in whose if each is not None]
-            sharer_input = replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
+        sharer_input = self.remembered(sharer_input, whose)
         fused_response = self.model.include_response
         sections = read_sections(index, ids, 1, include_response=fused_response)
         read = self.model.read_prompt(

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.fused import Fused
+from c2c.evaluation.several import FusedBySeveral
 from c2c.pair import Pair
+from c2c.rosetta import RosettaModel
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
 
@@ -40,7 +41,7 @@ class PairRun:
         RefusedError: If a method or line is unknown, or a method needs a fuser and there is none.
     """
 
-    known_methods: ClassVar[Sequence[str]] = schema.METHODS
+    known_methods: ClassVar[Sequence[str]] = schema.PAIR_METHODS
 
     scale: str
     pair: str
@@ -83,5 +84,6 @@ class PairRun:
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
     """Put into `notes` what the fuser's contract was held against, if `reader` uses a fuser that has one."""
-    if notes is not None and isinstance(reader, Fused) and reader.model.contract_check:
-        notes["contract"] = reader.model.contract_check.to_dict()
+    model = getattr(reader.parts[0] if isinstance(reader, FusedBySeveral) else reader, "model", None)
+    if notes is not None and isinstance(model, RosettaModel) and model.contract_check:
+        notes["contract"] = model.contract_check.to_dict()

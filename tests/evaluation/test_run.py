@@ -11,10 +11,10 @@ from c2c.cli import main
 from c2c.errors import RefusedError
 from c2c.evaluation.methods import Method
 from c2c.evaluation.run import GenerationRun, generate
-from c2c.evaluation.schema import METHODS, read_records
+from c2c.evaluation.schema import PAIR_METHODS, read_records
 from c2c.evaluation.scoring import score_records
 
-UNTRAINED = [name for name in METHODS if name != "routing_trained"]
+UNTRAINED = [name for name in PAIR_METHODS if name != "routing_trained"]
 
 
 @pytest.fixture

@@ -300,3 +300,50 @@ def test_runs_expand_to_one_fuser_a_seed(config_of: Merged) -> None:
 def test_flags_are_what_the_command_line_takes() -> None:
     assert flags({"learning_rate": 0.002, "steps": 4}) == "--learning-rate 0.002 --steps 4"
     assert flags({"subset": "*_e"}) == "--subset '*_e'"
+
+
+GROUPS_REFUSED = {
+    "unknown group": (put("groups.0.group", "gap_halfs"), r"A group is known; .*Did you mean 'gap_halves'\?"),
+    "seed without Fusers": (
+        put("groups.0.seeds", [7]),
+        r"has a c2c run of alignment span, seed 7; received 'gap_first'",
+    ),
+    "alignment without Fusers": (put("groups.0.alignment", "longest"), r"a c2c run of alignment longest, seed 0"),
+}
+
+
+@pytest.mark.parametrize("case", GROUPS_REFUSED)
+def test_an_impossible_group_is_refused(case: str, config_of: Merged) -> None:
+    change, message = GROUPS_REFUSED[case]
+    config = config_of("smoke")
+    change(config)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("gap_first gap_b", r"have the same receiver; received 'gap_first gap_b'"),
+        ("gap_first", r"has 2 to 4 pairs; received 'gap_first'"),
+        ("gap_first gap_scnd", r"Did you mean 'gap_second'\?"),
+    ],
+)
+def test_pairs_that_are_no_group_are_refused(pairs: str, message: str, root: Path, config_of: Merged) -> None:
+    edit(root / "config" / "groups.tsv", "gap_first gap_second", pairs)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config_of("smoke"), root)
+
+
+def test_most_sharers_of_a_group_is_what_records_can_name() -> None:
+    from c2c.evaluation.schema import MOST_SHARERS
+    from workflow import methods
+
+    assert methods.MOST_SHARERS == MOST_SHARERS
+
+
+def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -> None:
+    settings = load_settings(config_of("smoke"), ROOT)
+    assert "gap_first" in settings.used_pairs
+    assert settings.timed_pairs == ["gap_a", "gap_b"]
+    assert {run.pair for run in settings.main_runs} == {"gap_a", "gap_b"}

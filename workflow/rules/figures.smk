@@ -87,7 +87,7 @@ rule draw_accuracy_latency:
 
 rule draw_gates:
     input:
-        gates=collect("<results>/fusers/{run}/gates.csv", run=fuser_runs()),
+        gates=collect("<results>/fusers/{run}/gates.csv", run=fuser_runs(aside=False)),
     output:
         pdf="<results>/figures/gates.pdf",
         png=report(
@@ -115,7 +115,7 @@ rule draw_gates:
 
 rule draw_training:
     input:
-        histories=collect("<results>/fusers/{run}/history.csv", run=fuser_runs()),
+        histories=collect("<results>/fusers/{run}/history.csv", run=fuser_runs(aside=False)),
     output:
         pdf="<results>/figures/training.pdf",
         png=report(

@@ -1,0 +1,98 @@
+"""Tables of what is asked beyond one trained pair: known answers in, known numbers out."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
+from paper.answers import Answers
+from paper.tables import main, table13
+from tests.paper.builder import Run, make_records
+
+QUESTIONS = 40
+
+
+def rows(
+    pair: str, arm: tuple[str, str], right: set[int], sharer: str, receiver: str = "gap_receiver_a"
+) -> pd.DataFrame:
+    """Records of one arm, (recipe, method), of a pair: the questions in `right` are answered rightly."""
+    recipe, method = arm
+    frame = make_records([Run("gap_a")])
+    frame = frame[(frame["method"] == "receiver") & (frame["benchmark"] == "knowledge_gap_free")].reset_index(drop=True)
+    numbers = frame["question_id"].str[1:].astype(int)
+    text = frame["gold"].where(numbers.isin(right), "nothing")
+    fused = {"alignment": "span" if recipe else "", "seed": 0 if recipe else None}
+    ids = {"pair": pair, "receiver": receiver, "sharer": sharer, "recipe": recipe, "method": method}
+    return conform(frame.assign(output_text=text, **ids, **fused), RECORD_SCHEMA)
+
+
+FIRST, SECOND = set(range(20)), set(range(20, QUESTIONS))
+NAMES = ("gap_sharer_first", "gap_sharer_second")
+
+
+@pytest.fixture
+def together() -> pd.DataFrame:
+    both, group = TOGETHER.join(NAMES), "gap_halves"
+    return pd.concat(
+        [
+            *(
+                rows(pair, ("", "receiver"), {0}, sharer)
+                for pair, sharer in zip(("gap_first", "gap_second"), NAMES, strict=True)
+            ),
+            rows("gap_first", ("", "sharer"), FIRST, NAMES[0]),
+            rows("gap_second", ("", "sharer"), SECOND, NAMES[1]),
+            rows("gap_first", ("c2c", "c2c"), FIRST - {0, 1}, NAMES[0]),
+            rows("gap_second", ("c2c", "c2c"), SECOND - {20}, NAMES[1]),
+            rows(group, ("sequential", "c2c"), FIRST | SECOND, both),
+            rows(group, ("sequential", "c2c_deranged"), {3}, both),
+            rows(group, ("sequential", "c2c_zeroed"), set(), both),
+            rows(group, ("sequential", "c2c_zeroed_1"), SECOND, both),
+            rows(group, ("sequential", "c2c_zeroed_2"), FIRST, both),
+        ],
+        ignore_index=True,
+    )
+
+
+def test_two_sharers_stand_beside_each_alone_and_their_controls(together) -> None:
+    frame = table13.build(Answers(together)).set_index("arm")
+    assert frame["value"].to_dict() == pytest.approx(
+        {"receiver": 2.5, "sharer_1": 50, "sharer_2": 50, "c2c_1": 45, "c2c_2": 47.5, "sequential": 100,
+         "sequential_deranged": 2.5, "sequential_zeroed": 0, "sequential_zeroed_1": 50, "sequential_zeroed_2": 50}
+    )  # fmt: skip
+    assert frame.loc["sequential", "difference_value"] == pytest.approx(52.5)
+    assert frame["difference_value"].notna().sum() == 1
+
+
+def test_a_single_c2c_that_is_missing_is_a_row_with_its_reason_and_no_number(together) -> None:
+    without = together[~((together["pair"] == "gap_second") & (together["recipe"] == "c2c"))]
+    frame = table13.build(Answers(without)).set_index("arm")
+    assert pd.isna(frame.loc["c2c_2", "value"]) and frame.loc["c2c_2", "reason"]
+    assert frame.loc["sequential", "difference_value"] == pytest.approx(55)
+
+
+def test_another_answer_of_the_two_changes_the_table(together) -> None:
+    changed = together.copy()
+    place = changed.index[(changed["recipe"] == "sequential") & (changed["method"] == "c2c")][0]
+    changed.loc[place, "output_text"] = "nothing"
+    frame = table13.build(Answers(changed)).set_index("arm")
+    assert frame.loc["sequential", "value"] == pytest.approx(97.5)
+
+
+def test_groups_and_pairs_that_stand_aside_are_in_no_other_table(together) -> None:
+    answers = Answers(pd.concat([together, make_records()], ignore_index=True))
+    frame = main.build(answers, None)
+    assert set(frame["pair"]) == {"gap_a", "gap_b"}
+    assert not any(arm.startswith(("sequential", "c2c_zeroed_")) for arm in frame["arm"])
+    assert len(answers.groups) == 1
+
+
+def test_the_table_of_two_sharers_is_written_and_names_the_models(together, tmp_path) -> None:
+    table13.write(Answers(together), tmp_path / "table13")
+    text = (tmp_path / "table13.md").read_text()
+    assert "Sharer 2: knowledge-gap Sharer of the second half" in text
+    assert "100.0 [91.2, 100.0] | +52.5" in text
+
+
+def test_without_a_group_the_table_is_empty() -> None:
+    assert table13.build(Answers(make_records([Run("gap_a")]))).empty

@@ -1,0 +1,83 @@
+"""What is asked beyond one trained pair: groups of Sharers whose Fusers were trained alone. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from c2c.errors import RefusedError
+from workflow.validation import check_known
+
+if TYPE_CHECKING:
+    from workflow.settings import Run, Settings
+
+MOST_SHARERS = 4
+"""Most Sharers of a group, as `c2c.evaluation.schema` has it."""
+
+
+@dataclass(frozen=True)
+class GroupRun:
+    """One group, asked with one fusion: its path, with ``.parquet``, below ``records/groups/``."""
+
+    group: str
+    fusion: str
+    alignment: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """``<group>/<fusion>/<alignment>/seed<seed>``."""
+        return f"{self.group}/{self.fusion}/{self.alignment}/seed{self.seed}"
+
+
+def group_runs(settings: Settings) -> list[GroupRun]:
+    """What is asked of groups at this scale, in the config's order."""
+    return [
+        GroupRun(entry["group"], fusion, entry["alignment"], seed)
+        for entry in settings.config.get("groups", [])
+        for fusion in settings.groups[entry["group"]]["fusions"].split()
+        for seed in entry["seeds"]
+    ]
+
+
+def members(settings: Settings, group: str) -> list[str]:
+    """The pairs of a group, in the order in which their Sharers are fused."""
+    return str(settings.groups[group]["pairs"]).split()
+
+
+def member_runs(settings: Settings, run: GroupRun) -> list[Run]:
+    """The Fusers of recipe c2c that a group is asked with, one a pair."""
+    from workflow.settings import Run
+
+    return [Run(pair, "c2c", run.alignment, run.seed) for pair in members(settings, run.group)]
+
+
+def group_methods(settings: Settings, group: str) -> str:
+    """All Sharers together with the controls, and each Sharer with a cache of zeros in turn."""
+    alone = [f"c2c_zeroed_{number}" for number in range(1, len(members(settings, group)) + 1)]
+    return " ".join(["c2c", "c2c_deranged", "c2c_zeroed", *alone])
+
+
+def check_groups(settings: Settings) -> None:
+    """Each group of the config is one Receiver with Sharers that have their own Fusers at this scale.
+
+    Raises:
+        RefusedError: A group or pair is unknown, its pairs do not fit together, or a Fuser is not trained.
+    """
+    for entry in settings.config.get("groups", []):
+        check_known("A group", entry["group"], settings.groups, "Add it to config/groups.tsv")
+        pairs = members(settings, entry["group"])
+        for pair in pairs:
+            check_known(f"A pair of group {entry['group']!r}", pair, settings.pairs, "Add it to config/pairs.tsv")
+        if not 2 <= len(pairs) <= MOST_SHARERS:
+            rule = f"Group {entry['group']!r} has 2 to {MOST_SHARERS} pairs"
+            raise RefusedError(rule, " ".join(pairs), "Correct config/groups.tsv")
+        for column in ("receiver", "prompts", "benchmarks"):
+            if len({settings.pairs[pair][column] for pair in pairs}) > 1:
+                rule = f"The pairs of group {entry['group']!r} have the same {column}"
+                raise RefusedError(rule, " ".join(pairs), "Name pairs of one Receiver that are asked alike")
+    for run in group_runs(settings):
+        for needed in member_runs(settings, run):
+            if needed not in settings.runs:
+                rule = f"Each pair of group {run.group!r} has a c2c run of alignment {run.alignment}, seed {run.seed}"
+                raise RefusedError(rule, needed.pair, "Add it to runs, or drop the seed from groups")
