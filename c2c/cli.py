@@ -11,6 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from c2c.cli_flags import add_asked, add_budget, add_pair, add_prompts, asked
+from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError
 from c2c.provenance import stamp, write_atomically
 
@@ -29,8 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
     commands = parser.add_subparsers(dest="name", required=True)
-    from c2c.cli_methods import BUILDERS
-
     builders = (
         _add_fetch,
         _add_tokenise,
@@ -65,11 +65,6 @@ def _fetch(options: argparse.Namespace) -> None:
         notes["model"] = manifest
 
 
-def _add_pair(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
-    parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
-
-
 LINES = "training set (JSON lines: id, prompt and response, or messages; optionally private and opening)"
 
 
@@ -78,7 +73,7 @@ def _add_tokenise(commands: Any) -> None:
     from c2c.types import TOKEN_ALIGNMENTS
 
     parser = commands.add_parser("tokenise", help="align and tokenise a training set once for a pair")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
     parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
@@ -101,7 +96,7 @@ def _add_train(commands: Any) -> None:
     from c2c.training.config import TrainingConfig
 
     parser = commands.add_parser("train", help="train the Fusers of one pair")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
     parser.add_argument("--data", type=Path, help=LINES)
     parser.add_argument("--validation", type=Path, help="validation set, same format")
@@ -144,7 +139,7 @@ def _revisions(run: Any) -> dict[str, Any]:
 
 def _add_chat(commands: Any) -> None:
     parser = commands.add_parser("chat", help="talk with a Receiver that reads along with a Sharer")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
     parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
     parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
@@ -174,65 +169,13 @@ def _chat(options: argparse.Namespace) -> None:
     converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
 
 
-def add_prompts(parser: argparse.ArgumentParser) -> None:
-    """The flag that says how questions are put."""
-    from c2c.evaluation.schema import PROMPTS
-
-    told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
-    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
-
-
-def add_budget(parser: argparse.ArgumentParser) -> None:
-    """The flag of the size of a batch."""
-    told = "tokens of a batch, pads and answers included (default: %(default)s)"
-    parser.add_argument("--token-budget", type=int, default=4096, help=told)
-
-
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
-    _add_pair(parser)
+    add_pair(parser)
     add_asked(parser, methods)
     parser.add_argument("--fuser", default="", help="folder of trained Fusers, for the methods that need them")
     parser.add_argument("--recipe", default="", help="recipe of the Fusers")
     parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
     parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
-
-
-def add_asked(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
-    """The flags that say what is asked, by which methods, and where the records go."""
-    parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
-    parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
-    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
-    parser.add_argument(
-        "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
-    )
-    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD", help=", ".join(methods))
-    parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
-    add_prompts(parser)
-    parser.add_argument(
-        "--accept-difference",
-        nargs="+",
-        default=[],
-        metavar="LINE",
-        help="lines of the fuser's contract in which these models may differ from those it was trained for",
-    )
-
-
-def benchmarks(given: Sequence[str]) -> dict[str, Path]:
-    """The prepared file of each benchmark."""
-    found = {}
-    for each in given:
-        name, separator, path = each.partition("=")
-        if not separator:
-            raise RefusedError("--benchmarks takes ID=FILE", each, "Write the benchmark's id, =, and its prepared file")
-        found[name] = Path(path)
-    return found
-
-
-def asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
-    given = {field.name: getattr(options, field.name) for field in fields(kind)}
-    settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
-    return kind(**given | {"benchmarks": benchmarks(options.benchmarks)}), settings
 
 
 def _add_generate(commands: Any) -> None:

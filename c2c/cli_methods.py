@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
-from c2c.cli import add_asked, add_budget, asked
-from c2c.provenance import stamp
+from c2c.cli_flags import add_asked, add_budget, asked
+from c2c.provenance import stamp, write_atomically
 
 
 def _add_generate_group(commands: Any) -> None:
@@ -38,4 +40,23 @@ def _generate_group(options: argparse.Namespace) -> None:
         notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
 
 
-BUILDERS = (_add_generate_group,)
+def _add_fetch_fuser(commands: Any) -> None:
+    parser = commands.add_parser("fetch-fuser", help="fetch published fusers and write their manifest")
+    parser.add_argument("--fuser", required=True, help="hub id, owner/name")
+    parser.add_argument("--subfolder", default="", help="folder of one pair inside it")
+    parser.add_argument("--revision", default=None, help="commit, tag or branch")
+    parser.add_argument("--output", type=Path, required=True, help="manifest of the fusers (.json)")
+    parser.set_defaults(command=_fetch_fuser)
+
+
+def _fetch_fuser(options: argparse.Namespace) -> None:
+    from c2c.published import describe
+
+    settings = {name: getattr(options, name) for name in ("fuser", "subfolder", "revision")}
+    with stamp(options.output, settings=settings) as notes:
+        manifest = describe(options.fuser, options.subfolder, options.revision)
+        write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")
+        notes["fuser"] = manifest
+
+
+BUILDERS = (_add_generate_group, _add_fetch_fuser)

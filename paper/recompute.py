@@ -15,7 +15,7 @@ from paper import claims, summarise_latency
 from paper.answers import Answers
 from paper.output import read_table
 from paper.reference import Reference
-from paper.tables import ablation, alignment, gains, latency, main, table13
+from paper.tables import ablation, alignment, gains, latency, main, released, table13
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
@@ -62,5 +62,7 @@ def recompute(
         module.write(answers, tables / name)
     if answers.groups:
         table13.write(answers, tables / "table13")
+    if any("released" in answers.arms_of(pair.name) for pair in answers.all_pairs):
+        released.write(answers, tables / "released")
     claims.write(claims.PATH, answers, times, Reference(), (folder / "claims.json", folder / "claims_time.json"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 from c2c.hub import MIRRORS
 from paper.needed import NEEDED
 from workflow.data import check_benchmarks, check_training_set
-from workflow.methods import check_groups
+from workflow.methods import check_groups, check_released
 from workflow.validation import check_known
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     for run in settings.config["runs"]:
         check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
         check_known("The recipe of a run", run["recipe"], settings.recipes, "Add it to config/recipes.tsv")
+    check_released(settings)
     _check_runs(settings)
     _check_pairs(settings)
     _check_benchmarks(settings, root)

@@ -26,6 +26,7 @@ WRITTEN = {
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
     "generate_group": "records/groups/{job}.parquet",
+    "generate_released": "records/released/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
@@ -137,6 +138,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
         "generate_group": len(group_runs(settings)),
+        "generate_released": len(settings.config.get("released", [])),
         "measure_latency": len(settings.timed_pairs),
     }
     return {rule: count for rule, count in counts.items() if count}

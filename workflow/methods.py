@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,24 @@ def group_methods(settings: Settings, group: str) -> str:
     """All Sharers together with the controls, and each Sharer with a cache of zeros in turn."""
     alone = [f"c2c_zeroed_{number}" for number in range(1, len(members(settings, group)) + 1)]
     return " ".join(["c2c", "c2c_deranged", "c2c_zeroed", *alone])
+
+
+def fetched_fuser(settings: Settings, name: str) -> Mapping[str, str]:
+    """Where published fusers are, as the command line takes it."""
+    row = settings.released[name]
+    return {"fuser": row["hub_id"], "subfolder": row["subfolder"], "revision": row["revision"]}
+
+
+def check_released(settings: Settings) -> None:
+    """Published fusers are known, and so are their pairs.
+
+    Raises:
+        RefusedError: Otherwise.
+    """
+    for name in settings.config.get("released", []):
+        check_known("Published fusers", name, settings.released, "Add them to config/released.tsv")
+        pair = settings.released[name]["pair"]
+        check_known(f"The pair of published fusers {name!r}", pair, settings.pairs, "Add it to config/pairs.tsv")
 
 
 def check_groups(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import Data
 from workflow.validation import Table, check_config, read_table
 
-TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups")
+TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
 
 OWN_TOKENS = ".receiver"
 """Behind a pair's id where its Receiver is the Sharer too."""
@@ -45,6 +45,7 @@ class Settings:
     benchmarks: Table
     training_sets: Table
     groups: Table
+    released: Table
 
     @property
     def runs(self) -> list[Run]:
@@ -63,13 +64,14 @@ class Settings:
 
     @property
     def used_pairs(self) -> list[str]:
-        """Pairs that have a run, each once, in order."""
-        return list(dict.fromkeys(run.pair for run in self.runs))
+        """Pairs that have a run or published fusers, each once, in order."""
+        published = (self.released[name]["pair"] for name in self.config.get("released", []))
+        return list(dict.fromkeys([*(run.pair for run in self.runs), *published]))
 
     @property
     def used_training_sets(self) -> list[str]:
-        """Training sets of those pairs, each once, in order."""
-        return list(dict.fromkeys(self.pairs[pair]["training_set"] for pair in self.used_pairs))
+        """Training sets of the pairs that have a run, each once, in order."""
+        return list(dict.fromkeys(self.pairs[run.pair]["training_set"] for run in self.runs))
 
     @property
     def used_models(self) -> list[str]:

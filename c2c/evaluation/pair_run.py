@@ -12,6 +12,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.several import FusedBySeveral
 from c2c.pair import Pair
+from c2c.published import alignment_of, is_published
 from c2c.rosetta import RosettaModel
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
@@ -69,13 +70,16 @@ class PairRun:
     def columns(self, pair: Pair, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
         fused = method in WITH_FUSER
+        alignment = self.alignment
+        if fused and is_published(self.fuser):
+            alignment = alignment_of(self.fuser)
         return {
             "scale": self.scale,
             "pair": self.pair,
             "receiver": pair.receiver.name,
             "sharer": pair.sharer.name,
             "recipe": self.recipe if fused else "",
-            "alignment": self.alignment if fused else "",
+            "alignment": alignment if fused else "",
             "prompts": self.prompts,
             "method": method,
             "seed": self.seed if fused else None,

@@ -137,9 +137,9 @@ def answer_all(
     for name, method in build(store).items():
         asked = _ask(method, tasks, run)
         note_contract(method.reader, notes)
+        who = columns(name)
         rows += [
-            {**_answered(name, question, method.answers[key], tasks), **columns(name)}
-            for key, question in sorted(asked.items())
+            {**_answered(name, question, method.answers[key], tasks), **who} for key, question in sorted(asked.items())
         ]
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
     schema.write_records(frame, run.output)

@@ -7,7 +7,7 @@ import pytest
 
 from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
 from paper.answers import Answers
-from paper.tables import main, table13
+from paper.tables import main, released, table13
 from tests.paper.builder import Run, make_records
 
 QUESTIONS = 40
@@ -96,3 +96,23 @@ def test_the_table_of_two_sharers_is_written_and_names_the_models(together, tmp_
 
 def test_without_a_group_the_table_is_empty() -> None:
     assert table13.build(Answers(make_records([Run("gap_a")]))).empty
+
+
+QWEN3, QWEN25 = "Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-0.5B-Instruct"
+
+
+def published(method: str, right: set[int]) -> pd.DataFrame:
+    frame = rows("qwen3_from_qwen25", ("released" if method.startswith("c2c") else "", method), right, QWEN25, QWEN3)
+    fused = {"alignment": "none", "seed": None} if method.startswith("c2c") else {}
+    return conform(frame.assign(benchmark="openbookqa", **fused), RECORD_SCHEMA)
+
+
+def test_published_fusers_have_their_gains_their_controls_and_the_papers_value_beside_them() -> None:
+    right = {"receiver": 10, "sharer": 20, "c2c": 30, "c2c_deranged": 28, "c2c_zeroed": 4}
+    frame = pd.concat([published(method, set(range(number))) for method, number in right.items()], ignore_index=True)
+    table = released.build(Answers(frame)).set_index("arm")
+    assert table.loc["released", ["value", "system_value", "pairing_value"]].tolist() == pytest.approx([75, 50, 5])
+    assert table.loc["released_zeroed", "value"] == pytest.approx(10)
+    assert table.loc["released", "paper"] == pytest.approx(52.6)
+    assert table.loc["receiver", "alignment"] == "none" and pd.isna(table.loc["t2t", "value"])
+    assert "released" not in set(main.build(Answers(frame), None)["arm"])

@@ -33,7 +33,8 @@ def all_records(wildcards):
     """Every file of records of this scale."""
     baselines = collect("<results>/records/{pair}/baselines.parquet", pair=settings.used_pairs)
     groups = collect("<results>/records/groups/{run.path}.parquet", run=group_runs(settings))
-    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs()), *groups]
+    released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
+    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs()), *groups, *released]
 
 
 def questions_of(task):
