@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from c2c.cli_flags import add_asked, add_budget, add_pair, add_prompts, asked
+from c2c.cli_flags import add_asked, add_budget, add_pair, add_prompts, add_training, asked
 from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError
 from c2c.provenance import stamp, write_atomically
@@ -93,8 +93,6 @@ def _tokenise(options: argparse.Namespace) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    from c2c.training.config import TrainingConfig
-
     parser = commands.add_parser("train", help="train the Fusers of one pair")
     add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
@@ -110,11 +108,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
-    for setting in fields(TrainingConfig):
-        flag = "--" + setting.name.replace("_", "-")
-        kind = type(setting.default)
-        told = setting.metadata["help"] + " (default: %(default)s)"
-        parser.add_argument(flag, type=kind, default=setting.default, help=told)
+    add_training(parser)
     parser.set_defaults(command=_train)
 
 

@@ -67,3 +67,14 @@ def asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     given = {field.name: getattr(options, field.name) for field in fields(kind)}
     settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
     return kind(**given | {"benchmarks": benchmarks(options.benchmarks)}), settings
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """The settings of a training, a flag each."""
+    from c2c.training.config import TrainingConfig
+
+    for setting in fields(TrainingConfig):
+        flag = "--" + setting.name.replace("_", "-")
+        kind = type(setting.default)
+        told = setting.metadata["help"] + " (default: %(default)s)"
+        parser.add_argument(flag, type=kind, default=setting.default, help=told)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from c2c.cli_flags import add_asked, add_budget, asked
+from c2c.cli_flags import add_asked, add_budget, add_pair, add_training, asked
 from c2c.provenance import stamp, write_atomically
 
 
@@ -59,4 +60,26 @@ def _fetch_fuser(options: argparse.Namespace) -> None:
         notes["fuser"] = manifest
 
 
-BUILDERS = (_add_generate_group, _add_fetch_fuser)
+def _add_train_single(commands: Any) -> None:
+    parser = commands.add_parser("train-single", help="fine-tune the Receiver itself on a Fuser's training set")
+    add_pair(parser)
+    told = "training and validation set as c2c tokenise wrote them (.parquet)"
+    parser.add_argument("--tokenised", type=Path, nargs=2, required=True, metavar=("TRAIN", "VALIDATION"), help=told)
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
+    parser.add_argument("--output", type=Path, required=True, help="manifest of the trained model (.json)")
+    add_training(parser)
+    parser.set_defaults(command=_train_single)
+
+
+def _train_single(options: argparse.Namespace) -> None:
+    from c2c.training.config import TrainingConfig
+    from c2c.training.single import SingleRun, train_single
+
+    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
+    names = [field.name for field in fields(SingleRun) if field.name != "config"]
+    run = SingleRun(**{name: getattr(options, name) for name in names}, config=config)
+    with stamp(run.output, inputs=run.files(), settings=config.to_dict()) as notes:
+        notes["training"] = train_single(run)
+
+
+BUILDERS = (_add_generate_group, _add_fetch_fuser, _add_train_single)

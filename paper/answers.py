@@ -24,6 +24,8 @@ BASELINE = ""
 """The recipe and the alignment of a method without a fuser."""
 IDENTICAL = "identical"
 """The recipe whose Sharer is the Receiver itself."""
+SINGLE_METHOD = "receiver"
+"""What a Receiver that was itself trained is asked as; its recipe names the arm."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
 KEPT = ["scale", "pair", "receiver", "sharer", "alignment", "seed", "benchmark", "subset", "question_id", "gold"]
 """Columns of records that answers keep."""
@@ -51,7 +53,7 @@ def arm_name(recipe: str, method: str) -> str:
     """The arm of a record: a recipe other than `c2c` lends its name to the method."""
     if recipe in (BASELINE, "c2c"):
         return method
-    return recipe if method == "c2c" else f"{recipe}_{method.removeprefix('c2c_')}"
+    return recipe if method in ("c2c", SINGLE_METHOD) else f"{recipe}_{method.removeprefix('c2c_')}"
 
 
 def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:

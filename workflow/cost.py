@@ -17,7 +17,7 @@ from statistics import mean
 
 from c2c.errors import RefusedError
 from c2c.provenance import write_atomically
-from workflow.methods import group_runs
+from workflow.methods import group_runs, single_runs
 from workflow.settings import Settings
 
 PATH = Path("config/timings.csv")
@@ -26,6 +26,8 @@ WRITTEN = {
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
     "generate_group": "records/groups/{job}.parquet",
+    "train_single": "single/{job}/*",
+    "generate_single": "records/single/{job}.parquet",
     "generate_released": "records/released/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
@@ -138,6 +140,8 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
         "generate_group": len(group_runs(settings)),
+        "train_single": len(single_runs(settings)),
+        "generate_single": len(single_runs(settings)),
         "generate_released": len(settings.config.get("released", [])),
         "measure_latency": len(settings.timed_pairs),
     }

@@ -31,6 +31,44 @@ class GroupRun:
         return f"{self.group}/{self.fusion}/{self.alignment}/seed{self.seed}"
 
 
+@dataclass(frozen=True)
+class SingleRun:
+    """A Receiver that is itself fine-tuned: its path below ``single/`` and, with ``.parquet``, ``records/single/``."""
+
+    pair: str
+    alignment: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """``<pair>/<alignment>/seed<seed>``."""
+        return f"{self.pair}/{self.alignment}/seed{self.seed}"
+
+
+def single_runs(settings: Settings) -> list[SingleRun]:
+    """The Receivers that are fine-tuned at this scale, in the config's order."""
+    return [
+        SingleRun(entry["pair"], entry["alignment"], seed)
+        for entry in settings.config.get("single", [])
+        for seed in entry["seeds"]
+    ]
+
+
+def check_single(settings: Settings) -> None:
+    """A Receiver is fine-tuned beside a C2C that it is compared with, so its pair is asked and its sets are tokenised.
+
+    Raises:
+        RefusedError: There is no such C2C.
+    """
+    from workflow.settings import Run
+
+    for run in single_runs(settings):
+        check_known("The pair of a fine-tuned Receiver", run.pair, settings.pairs, "Add it to config/pairs.tsv")
+        if Run(run.pair, "c2c", run.alignment, run.seed) not in settings.runs:
+            rule = "A fine-tuned Receiver has a c2c run of the same pair, alignment and seed to be compared with"
+            raise RefusedError(rule, run.path, "Add it to runs, or drop the seed from single")
+
+
 def group_runs(settings: Settings) -> list[GroupRun]:
     """What is asked of groups at this scale, in the config's order."""
     return [

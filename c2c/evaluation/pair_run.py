@@ -70,6 +70,7 @@ class PairRun:
     def columns(self, pair: Pair, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
         fused = method in WITH_FUSER
+        trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
         alignment = self.alignment
         if fused and is_published(self.fuser):
             alignment = alignment_of(self.fuser)
@@ -78,11 +79,11 @@ class PairRun:
             "pair": self.pair,
             "receiver": pair.receiver.name,
             "sharer": pair.sharer.name,
-            "recipe": self.recipe if fused else "",
+            "recipe": self.recipe if trained else "",
             "alignment": alignment if fused else "",
             "prompts": self.prompts,
             "method": method,
-            "seed": self.seed if fused else None,
+            "seed": self.seed if trained else None,
         }
 
 

@@ -26,6 +26,8 @@ GROUP_METHODS = ("c2c", "c2c_deranged", "c2c_zeroed", *ZEROED_ONE)
 METHODS = (*PAIR_METHODS, *ZEROED_ONE)
 TOGETHER = " + "
 """Joins the ids of Sharers that are asked together."""
+SINGLE = "single"
+"""The recipe of a Receiver that was itself fine-tuned on a Fuser's training set; its method is `receiver`."""
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")

@@ -99,14 +99,9 @@ def _rows(answers: Answers, reference: Reference, pair: Pair, benchmark: str) ->
 def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str) -> float | None:
     """What Table 4 of the paper has for a cell."""
     receiver, sharer = (names.paper_name("models", name) for name in pair[1:])
-    method, asked = (
-        names.paper_name("arms", "c2c" if arm == "released" else arm),
-        names.paper_name("benchmarks", benchmark),
-    )
-    frame = reference.frame
-    wanted = {"artefact": "Table 4", "receiver": receiver, "sharer": sharer, "method": method, "benchmark": asked}
-    found = frame[(frame["metric"] == "accuracy") & (frame[list(wanted)] == pd.Series(wanted)).all(axis=1)]
-    return float(found["value"].iloc[0]) if len(found) == 1 else None
+    method = names.paper_name("arms", "c2c" if arm == "released" else arm)
+    asked = names.paper_name("benchmarks", benchmark)
+    return reference.accuracy("Table 4", receiver=receiver, sharer=sharer, method=method, benchmark=asked)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,15 @@ def test_a_limit_takes_the_first_questions(run) -> None:
     assert sorted(records.question_id.unique()) == ["q0", "q1"]
 
 
+def test_a_receiver_that_was_itself_trained_has_the_recipe_and_the_seed_of_its_training(run) -> None:
+    from dataclasses import replace
+
+    records = generate(replace(run, limit=1, methods=("receiver", "sharer"), recipe="single", seed=3))
+    said = records.drop_duplicates("method").set_index("method")
+    assert said.loc["receiver", ["recipe", "alignment", "seed"]].tolist() == ["single", "", 3]
+    assert said.loc["sharer", "recipe"] == "" and pd.isna(said.loc["sharer", "seed"])
+
+
 def test_chats_are_refused_before_any_question_where_a_model_has_no_template(run) -> None:
     from dataclasses import replace
 

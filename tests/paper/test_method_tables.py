@@ -7,7 +7,7 @@ import pytest
 
 from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
 from paper.answers import Answers
-from paper.tables import main, released, table13
+from paper.tables import main, released, table6, table13
 from tests.paper.builder import Run, make_records
 
 QUESTIONS = 40
@@ -116,3 +116,19 @@ def test_published_fusers_have_their_gains_their_controls_and_the_papers_value_b
     assert table.loc["released", "paper"] == pytest.approx(52.6)
     assert table.loc["receiver", "alignment"] == "none" and pd.isna(table.loc["t2t", "value"])
     assert "released" not in set(main.build(Answers(frame), None)["arm"])
+
+
+def test_the_fine_tuned_receiver_stands_beside_identical_adapter_and_c2c() -> None:
+    right = {("", "receiver"): 4, ("single", "receiver"): 6, ("adapter", "c2c"): 8, ("c2c", "c2c"): 30}
+    frame = pd.concat([rows("gap_a", arm, set(range(n)), "gap_sharer") for arm, n in right.items()], ignore_index=True)
+    table = table6.build(Answers(frame)).set_index("arm")
+    assert table["value"].dropna().to_dict() == pytest.approx({"receiver": 10, "single": 15, "adapter": 20, "c2c": 75})
+    assert table.loc["single", "difference_value"] == pytest.approx(60)
+    assert table.loc["identical", "reason"]
+
+
+def test_the_papers_values_of_table_6_stand_with_their_own_sharer() -> None:
+    arms = [("single", "receiver"), ("identical", "c2c"), ("c2c", "c2c")]
+    frames = [rows("qwen3_from_qwen25", arm, {0}, QWEN25, QWEN3).assign(benchmark="openbookqa") for arm in arms]
+    table = table6.build(Answers(conform(pd.concat(frames, ignore_index=True), RECORD_SCHEMA))).set_index("arm")
+    assert table["paper"].dropna().to_dict() == {"single": 45.8, "identical": 50.6, "c2c": 52.6}

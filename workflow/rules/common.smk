@@ -33,8 +33,9 @@ def all_records(wildcards):
     """Every file of records of this scale."""
     baselines = collect("<results>/records/{pair}/baselines.parquet", pair=settings.used_pairs)
     groups = collect("<results>/records/groups/{run.path}.parquet", run=group_runs(settings))
+    single = collect("<results>/records/single/{run.path}.parquet", run=single_runs(settings))
     released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
-    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs()), *groups, *released]
+    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs()), *groups, *released, *single]
 
 
 def questions_of(task):

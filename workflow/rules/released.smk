@@ -27,6 +27,9 @@ def pair_of_released(wildcards):
     return SimpleNamespace(pair=settings.released[wildcards.released]["pair"])
 
 
+RELEASED_METHODS = "c2c c2c_deranged c2c_zeroed"
+
+
 rule generate_released:
     input:
         receiver=lambda wildcards: receiver_manifest(pair_of_released(wildcards)),
@@ -54,6 +57,7 @@ rule generate_released:
     params:
         scale=config["scale"],
         pair=lambda wildcards: pair_of_released(wildcards).pair,
+        methods=RELEASED_METHODS,
         benchmarks=lambda wildcards, input: benchmark_flags(pair_of_released(wildcards), input),
         prompts=lambda wildcards: prompts_of(pair_of_released(wildcards)),
         settings=flags(settings.generation),
@@ -61,7 +65,7 @@ rule generate_released:
         "Answering with the published fusers {wildcards.released}; progress: tail -f {log}"
     shell:
         "c2c generate --scale {params.scale} --pair {params.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {input.fuser} --recipe released --methods c2c c2c_deranged c2c_zeroed --prompts {params.prompts}"
+        " --fuser {input.fuser} --recipe released --methods {params.methods} --prompts {params.prompts}"
         " --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings} --output {output.records}"
         " >> {log} 2>&1"
 
