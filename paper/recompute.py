@@ -15,7 +15,7 @@ from paper import claims, summarise_latency
 from paper.answers import Answers
 from paper.output import read_table
 from paper.reference import Reference
-from paper.tables import ablation, alignment, gains, latency, main, released, table6, table13
+from paper.tables import ablation, alignment, gains, latency, main, released, table6, table13, table15
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
@@ -62,6 +62,8 @@ def recompute(
         module.write(answers, tables / name)
     if "single" in answers.arms:
         table6.write(answers, tables / "table6")
+    if "t2t_agents" in answers.arms:
+        table15.write(answers, tables / "table15")
     if answers.groups:
         table13.write(answers, tables / "table13")
     if any("released" in answers.arms_of(pair.name) for pair in answers.all_pairs):

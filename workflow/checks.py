@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 from c2c.hub import MIRRORS
 from paper.needed import NEEDED
 from workflow.data import check_benchmarks, check_training_set
-from workflow.methods import check_groups, check_released, check_single
+from workflow.methods import check_agents, check_groups, check_released, check_single
 from workflow.validation import check_known
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     _check_router(settings)
     check_groups(settings)
     check_single(settings)
+    check_agents(settings, root)
 
 
 def _at(place: str, check: Any, *values: int) -> None:

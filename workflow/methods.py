@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c2c.errors import RefusedError
+from c2c.evaluation.task_files import read_task_file
+from workflow.data import TASKS
 from workflow.validation import check_known
 
 if TYPE_CHECKING:
@@ -67,6 +70,42 @@ def check_single(settings: Settings) -> None:
         if Run(run.pair, "c2c", run.alignment, run.seed) not in settings.runs:
             rule = "A fine-tuned Receiver has a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Add it to runs, or drop the seed from single")
+
+
+def agent_run(settings: Settings, pair: str) -> Run:
+    """The Fuser that the agents of a pair are asked with."""
+    from workflow.settings import Run
+
+    entry = next(each for each in settings.config["agents"] if each["pair"] == pair)
+    return Run(pair, "c2c", entry["alignment"], entry["seed"])
+
+
+def agent_pairs(settings: Settings) -> list[str]:
+    """Pairs that are asked as two agents, in the config's order."""
+    return [entry["pair"] for entry in settings.config.get("agents", [])]
+
+
+def agent_tasks(settings: Settings, pair: str, tasks: Path = TASKS) -> list[str]:
+    """The tasks of a pair that say what interpreter and solver read."""
+    return [task for task in settings.tasks(pair) if "agents_prompt" in read_task_file(tasks, task)["metadata"]]
+
+
+def check_agents(settings: Settings, root: Path) -> None:
+    """Two agents are asked with a C2C of their pair, something that says what they read.
+
+    Raises:
+        RefusedError: Otherwise, or if a pair stands twice.
+    """
+    pairs = agent_pairs(settings)
+    for pair in pairs:
+        check_known("The pair of two agents", pair, settings.pairs, "Add it to config/pairs.tsv")
+        run = agent_run(settings, pair)
+        if run not in settings.runs or pairs.count(pair) > 1:
+            rule = "Two agents are asked once a pair, with a c2c run of their alignment and seed"
+            raise RefusedError(rule, run.path, "Add it to runs, or correct the entry of agents")
+        if not agent_tasks(settings, pair, root / TASKS):
+            rule = f"Pair {pair!r} is asked a task with agents_question and agents_prompt"
+            raise RefusedError(rule, " ".join(settings.tasks(pair)), "Add such a task, as gsm8k, or drop the entry")
 
 
 def group_runs(settings: Settings) -> list[GroupRun]:

@@ -15,7 +15,7 @@ from c2c.pair import Pair
 from c2c.published import alignment_of, is_published
 from c2c.rosetta import RosettaModel
 
-WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
+WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", "t_c2c", "t_c2c_deranged")
 
 
 @dataclass(frozen=True, kw_only=True)

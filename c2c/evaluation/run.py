@@ -16,6 +16,7 @@ from lm_eval.evaluator import evaluate
 
 from c2c.errors import RefusedError
 from c2c.evaluation import prompting, schema
+from c2c.evaluation.agents import Agents, check_agents
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.batches import check_budget
 from c2c.evaluation.method import TOKEN_BUDGET, Method
@@ -85,6 +86,8 @@ def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> 
             built[name] = Routing(single["receiver"], single["sharer"])
         elif name == "routing_trained":
             built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
+        elif name in schema.AGENT_METHODS:
+            built[name] = Agents(name, pair, run.fuser, run.accept_difference, **options)
         elif name == "t2t":
             built[name] = TextToText(pair, **options)
         else:
@@ -106,6 +109,8 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    if set(run.methods) & set(schema.AGENT_METHODS):
+        check_agents(run.tasks, run.benchmarks)
     pair = load_pair(run.receiver, run.sharer)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     return answer_all(run, partial(build_methods, run, pair), partial(run.columns, pair), notes)

@@ -17,7 +17,12 @@ from c2c.errors import RefusedError
 
 MOST_SHARERS = 4
 """Most Sharers that are asked together."""
-PAIR_METHODS = ("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed")
+AGENT_METHODS = ("t2t_agents", "t_c2c", "t_c2c_deranged")
+"""Methods of two agents, an interpreter and a solver."""
+PAIR_METHODS = (
+    *("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed"),
+    *AGENT_METHODS,
+)
 """Methods of one Receiver and one Sharer."""
 ZEROED_ONE = tuple(f"c2c_zeroed_{number}" for number in range(1, MOST_SHARERS + 1))
 """Of several Sharers the one with this number has a cache of zeros."""
@@ -63,7 +68,7 @@ RECORD_COLUMNS: Columns = {
     "choice_tokens": (pa.list_(pa.int64()), "tokens of each option; only where options are weighed"),
     "output_text": (pa.string(), "generated text; null where nothing was generated"),
     "output_ids": (pa.list_(pa.int64()), "generated token ids; null where nothing was generated"),
-    "message": (pa.string(), "what the Sharer wrote to the Receiver; method t2t only"),
+    "message": (pa.string(), "what the Sharer wrote to the Receiver; methods t2t and of two agents only"),
     "sharer_question_id": (pa.string(), "whose question the Sharer read; null where it read none"),
     "routed_to": (pa.string(), "receiver or sharer; methods routing and routing_trained only"),
     "confidence": (pa.float64(), "the Receiver's confidence; in routing_trained the Sharer's chance; routing only"),

@@ -7,7 +7,7 @@ import pytest
 
 from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
 from paper.answers import Answers
-from paper.tables import main, released, table6, table13
+from paper.tables import main, released, table6, table13, table15
 from tests.paper.builder import Run, make_records
 
 QUESTIONS = 40
@@ -132,3 +132,20 @@ def test_the_papers_values_of_table_6_stand_with_their_own_sharer() -> None:
     frames = [rows("qwen3_from_qwen25", arm, {0}, QWEN25, QWEN3).assign(benchmark="openbookqa") for arm in arms]
     table = table6.build(Answers(conform(pd.concat(frames, ignore_index=True), RECORD_SCHEMA))).set_index("arm")
     assert table["paper"].dropna().to_dict() == {"single": 45.8, "identical": 50.6, "c2c": 52.6}
+
+
+def test_two_agents_stand_beside_one_model_and_c2c() -> None:
+    right = {("", "receiver"): 4, ("", "t2t_agents"): 20, ("c2c", "c2c"): 24, ("c2c", "t_c2c"): 32,
+             ("c2c", "t_c2c_deranged"): 18}  # fmt: skip
+    frames = [rows("qwen3_from_qwen25", arm, set(range(number)), QWEN25, QWEN3) for arm, number in right.items()]
+    frame = pd.concat(frames, ignore_index=True).assign(benchmark="gsm8k", scoring="exact")
+    table = table15.build(Answers(conform(frame, RECORD_SCHEMA))).set_index("arm")
+    values = {"receiver": 10, "t2t_agents": 50, "c2c": 60, "t_c2c": 80, "t_c2c_deranged": 45}
+    assert table["value"].dropna().to_dict() == pytest.approx(values)
+    assert table.loc["t2t_agents", "difference_value"] == pytest.approx(30)
+    printed = {"receiver": 41.17, "t2t_agents": 61.18, "c2c": 62.55, "t_c2c": 78.01}
+    assert table["paper"].dropna().to_dict() == printed
+
+
+def test_a_pair_that_was_not_asked_as_two_agents_is_not_in_their_table() -> None:
+    assert table15.build(Answers(make_records([Run("gap_a")]))).empty

@@ -347,3 +347,24 @@ def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -
     assert "gap_first" in settings.used_pairs
     assert settings.timed_pairs == ["gap_a", "gap_b"]
     assert {run.pair for run in settings.main_runs} == {"gap_a", "gap_b"}
+
+
+METHODS_REFUSED = {
+    "unknown published fusers": (put("released", ["qwen25_05"]), r"Published fusers is known; .*'qwen25_05b'\?"),
+    "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"has a c2c run .*received 'gap_a/span/seed7'"),
+    "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver is known"),
+    "agents without a c2c": (put("agents.0.seed", 7), r"with a c2c run .*received 'gap_a/c2c/span/seed7'"),
+    "agents twice": (lambda c: c["agents"].append(c["agents"][0]), r"Two agents are asked once a pair"),
+    "agents without their words": (put("benchmarks", ["knowledge_gap_choice"]), r"asked a task with agents_question"),
+}
+
+
+@pytest.mark.parametrize("case", METHODS_REFUSED)
+def test_what_cannot_be_asked_beyond_a_pair_is_refused(case: str, config_of: Merged) -> None:
+    change, message = METHODS_REFUSED[case]
+    config = config_of("smoke")
+    config["latency"] = None
+    config["artefacts"] |= {"tables": [], "figures": [], "paper": False}
+    change(config)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config, ROOT)

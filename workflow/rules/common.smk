@@ -33,9 +33,17 @@ def all_records(wildcards):
     """Every file of records of this scale."""
     baselines = collect("<results>/records/{pair}/baselines.parquet", pair=settings.used_pairs)
     groups = collect("<results>/records/groups/{run.path}.parquet", run=group_runs(settings))
+    agents = collect("<results>/records/agents/{pair}.parquet", pair=agent_pairs(settings))
     single = collect("<results>/records/single/{run.path}.parquet", run=single_runs(settings))
     released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
-    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs()), *groups, *released, *single]
+    return [
+        *baselines,
+        *collect("<results>/records/{run}.parquet", run=fuser_runs()),
+        *groups,
+        *released,
+        *single,
+        *agents,
+    ]
 
 
 def questions_of(task):

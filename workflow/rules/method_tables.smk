@@ -20,7 +20,7 @@ rule tabulate_methods:
     benchmark:
         "<results>/benchmarks/tabulate_methods/{table}.tsv"
     wildcard_constraints:
-        table="table6|table13",
+        table="table6|table13|table15",
     localrule: True
     conda:
         "../../environment.yml"
