@@ -10,6 +10,18 @@ from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
+from workflow.methods import (
+    GroupRun,
+    agent_pairs,
+    agent_run,
+    agent_tasks,
+    fetched_fuser,
+    group_methods,
+    group_runs,
+    member_runs,
+    members,
+    single_runs,
+)
 from workflow.resources import grown
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
@@ -52,6 +64,10 @@ include: "workflow/rules/gap.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/router.smk"
 include: "workflow/rules/generate.smk"
+include: "workflow/rules/groups.smk"
+include: "workflow/rules/released.smk"
+include: "workflow/rules/single.smk"
+include: "workflow/rules/agents.smk"
 include: "workflow/rules/score.smk"
 
 

@@ -11,6 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked
+from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError
 from c2c.provenance import stamp, write_atomically
 
@@ -40,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_latency,
         _add_claims,
         _add_plan,
+        *BUILDERS,
     )
     for build in builders:
         build(commands)
@@ -63,11 +66,6 @@ def _fetch(options: argparse.Namespace) -> None:
         notes["model"] = manifest
 
 
-def _add_pair(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
-    parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
-
-
 LINES = "training set (JSON lines: id, prompt and response, or messages; optionally private and opening)"
 
 
@@ -76,7 +74,7 @@ def _add_tokenise(commands: Any) -> None:
     from c2c.types import TOKEN_ALIGNMENTS
 
     parser = commands.add_parser("tokenise", help="align and tokenise a training set once for a pair")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
     parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
@@ -96,10 +94,8 @@ def _tokenise(options: argparse.Namespace) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    from c2c.training.config import TrainingConfig
-
     parser = commands.add_parser("train", help="train the Fusers of one pair")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
     parser.add_argument("--data", type=Path, help=LINES)
     parser.add_argument("--validation", type=Path, help="validation set, same format")
@@ -113,11 +109,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
-    for setting in fields(TrainingConfig):
-        flag = "--" + setting.name.replace("_", "-")
-        kind = type(setting.default)
-        told = setting.metadata["help"] + " (default: %(default)s)"
-        parser.add_argument(flag, type=kind, default=setting.default, help=told)
+    add_training(parser)
     parser.set_defaults(command=_train)
 
 
@@ -142,12 +134,12 @@ def _revisions(run: Any) -> dict[str, Any]:
 
 def _add_chat(commands: Any) -> None:
     parser = commands.add_parser("chat", help="talk with a Receiver that reads along with a Sharer")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
     parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
     parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
     parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens")
-    _add_dtype(parser)
+    add_dtype(parser)
     parser.add_argument("--device", default=None, help="where the models run, such as cuda")
     parser.set_defaults(command=_chat)
 
@@ -172,73 +164,21 @@ def _chat(options: argparse.Namespace) -> None:
     converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
 
 
-def _add_prompts(parser: argparse.ArgumentParser) -> None:
-    from c2c.evaluation.schema import PROMPTS
-
-    told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
-    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
-
-
-def _add_dtype(parser: argparse.ArgumentParser) -> None:
-    from c2c.loading import DTYPES
-
-    told = "precision of the models (default: %(default)s)"
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=told)
-
-
-def _add_budget(parser: argparse.ArgumentParser) -> None:
-    told = "tokens of a batch, pads and answers included (default: %(default)s)"
-    parser.add_argument("--token-budget", type=int, default=4096, help=told)
-
-
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
-    parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
-    parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
-    _add_pair(parser)
-    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
-    parser.add_argument(
-        "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
-    )
-    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD", help=", ".join(methods))
-    parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
+    add_pair(parser)
+    add_asked(parser, methods)
     parser.add_argument("--fuser", default="", help="folder of trained Fusers, for the methods that need them")
     parser.add_argument("--recipe", default="", help="recipe of the Fusers")
     parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
     parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
-    _add_prompts(parser)
-    _add_dtype(parser)
-    parser.add_argument(
-        "--accept-difference",
-        nargs="+",
-        default=[],
-        metavar="LINE",
-        help="lines of the fuser's contract in which these models may differ from those it was trained for",
-    )
-
-
-def _benchmarks(given: Sequence[str]) -> dict[str, Path]:
-    found = {}
-    for each in given:
-        name, separator, path = each.partition("=")
-        if not separator:
-            raise RefusedError("--benchmarks takes ID=FILE", each, "Write the benchmark's id, =, and its prepared file")
-        found[name] = Path(path)
-    return found
-
-
-def _asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
-    given = {field.name: getattr(options, field.name) for field in fields(kind)}
-    settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
-    return kind(**given | {"benchmarks": _benchmarks(options.benchmarks)}), settings
 
 
 def _add_generate(commands: Any) -> None:
-    from c2c.evaluation.schema import METHODS
+    from c2c.evaluation.schema import PAIR_METHODS
 
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
-    _add_questions(parser, METHODS)
-    _add_budget(parser)
+    _add_questions(parser, PAIR_METHODS)
+    add_budget(parser)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
     parser.set_defaults(command=_generate)
@@ -247,7 +187,7 @@ def _add_generate(commands: Any) -> None:
 def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
-    run, settings = _asked(GenerationRun, options)
+    run, settings = asked(GenerationRun, options)
     given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
     inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
@@ -264,16 +204,16 @@ def _add_train_router(commands: Any) -> None:
     parser.add_argument("--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="the questions answered")
     parser.add_argument("--output", type=Path, required=True, help="folder of the router")
     parser.add_argument("--seed", type=int, default=0, help="of the router's training")
-    _add_prompts(parser)
-    _add_dtype(parser)
-    _add_budget(parser)
+    add_prompts(parser)
+    add_dtype(parser)
+    add_budget(parser)
     parser.set_defaults(command=_train_router)
 
 
 def _train_router(options: argparse.Namespace) -> None:
     from c2c.evaluation.router_training import RouterRun, train_router
 
-    run, settings = _asked(RouterRun, options)
+    run, settings = asked(RouterRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
     with stamp(run.output, inputs=inputs, settings=settings) as notes:
         notes["router"] = train_router(run)
@@ -311,7 +251,7 @@ def _add_latency(commands: Any) -> None:
 def _latency(options: argparse.Namespace) -> None:
     from c2c.evaluation.latency import LatencyRun, measure_pair
 
-    run, settings = _asked(LatencyRun, options)
+    run, settings = asked(LatencyRun, options)
     with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings) as notes:
         measure_pair(run, notes)
         notes["models"] = _revisions(run)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from c2c.evaluation.protocol import CORRECTED
-from c2c.evaluation.schema import read_records
+from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.evaluation.scoring import check_records, failed, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
 from paper import names
@@ -24,6 +24,8 @@ BASELINE = ""
 """The recipe and the alignment of a method without a fuser."""
 IDENTICAL = "identical"
 """The recipe whose Sharer is the Receiver itself."""
+SINGLE_METHOD = "receiver"
+"""What a Receiver that was itself trained is asked as; its recipe names the arm."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
 KEPT = [
     *("scale", "pair", "receiver", "sharer", "alignment", "seed"),
@@ -33,18 +35,28 @@ KEPT = [
 
 
 class Pair(NamedTuple):
-    """Id of a pair and of its two models."""
+    """Id of a pair, or of a group of Sharers, and of its models."""
 
     name: str
     receiver: str
     sharer: str
+
+    @property
+    def is_group(self) -> bool:
+        """Whether there are several Sharers, of which each has a pair of its own too."""
+        return TOGETHER in self.sharer
+
+    @property
+    def sharers(self) -> list[str]:
+        """The Sharers of a group, in the order in which they are fused."""
+        return self.sharer.split(TOGETHER)
 
 
 def arm_name(recipe: str, method: str) -> str:
     """The arm of a record: a recipe other than `c2c` lends its name to the method, also to a trained Receiver alone."""
     if recipe in (BASELINE, "c2c"):
         return method
-    return recipe if method in ("c2c", "receiver") else f"{recipe}_{method.removeprefix('c2c_')}"
+    return recipe if method in ("c2c", SINGLE_METHOD) else f"{recipe}_{method.removeprefix('c2c_')}"
 
 
 def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:
@@ -55,7 +67,16 @@ def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimat
 
 
 class Answers:
-    """Checked and marked records of one scale."""
+    """Checked and marked records of one scale.
+
+    Attributes:
+        all_pairs: Everything that was asked under an id of its own.
+        groups: Those with several Sharers.
+        pairs: Those with one Sharer that stand in the tables of all pairs.
+        benchmarks: What was asked.
+        arms: What was run for `pairs`.
+        remarks: What a reader must know and the records do not hold.
+    """
 
     def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED, remarks: Sequence[str] = ()) -> None:
         """Check and mark `records`; with `protocol: paper` as the reference does.
@@ -85,9 +106,12 @@ class Answers:
         own = self.marked["arm"].str.startswith(IDENTICAL)
         found = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
         pairs = {row.pair: Pair(*row) for row in found.itertuples(index=False)}
-        self.pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
+        self.all_pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
+        self.groups = [pair for pair in self.all_pairs if pair.is_group]
+        self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.aside(pair.name))]
         self.benchmarks = names.in_order("benchmarks", self.marked["benchmark"])
-        self.arms = names.in_order("arms", self.marked["arm"])
+        main = self.marked["pair"].isin([pair.name for pair in self.pairs])
+        self.arms = names.in_order("arms", self.marked.loc[main, "arm"])
         self.scale = ", ".join(sorted(self.marked["scale"].unique()))
 
     @classmethod

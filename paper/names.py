@@ -55,6 +55,11 @@ def of_claims(benchmark: str) -> bool:
     return bool(_names()["benchmarks"].get(benchmark, {}).get("claims", True))
 
 
+def aside(pair: str) -> bool:
+    """Whether a pair stands in tables of its own alone, and no claim rests on it."""
+    return bool(_names()["pairs"].get(pair, {}).get("aside", False))
+
+
 def in_order(kind: str, names: object) -> list[str]:
     """`names` in the order of the list, unlisted ones behind in alphabetical order."""
     listed = list(_names()[kind])

@@ -38,6 +38,18 @@ class Reference:
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self.numbers = pd.to_numeric(self.frame.set_index("id")["value"], errors="coerce")
 
+    def accuracy(self, artefact: str, **cell: str | None) -> float | None:
+        """The accuracy that a table prints in one cell, or None.
+
+        Args:
+            artefact: Such as ``Table 4``.
+            **cell: The paper's names in the columns of that name, such as `receiver` and `benchmark`.
+        """
+        found = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == "accuracy")]
+        for column, name in cell.items():
+            found = found[found[column] == name]
+        return float(found["value"].iloc[0]) if len(found) == 1 else None
+
     def evaluate(self, formula: Any) -> float:
         """The value of a formula.
 

@@ -15,6 +15,7 @@ from c2c.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts
 from paper.needed import NEEDED
 from workflow.data import check_benchmarks, check_training_set
+from workflow.methods import check_agents, check_groups, check_released, check_single
 from workflow.validation import check_known
 
 if TYPE_CHECKING:
@@ -81,12 +82,16 @@ def check_settings(settings: Settings, root: Path) -> None:
     for run in settings.config["runs"]:
         check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
         check_known("The recipe of a run", run["recipe"], settings.recipes, "Add it to config/recipes.tsv")
+    check_released(settings)
     _check_runs(settings)
     _check_pairs(settings)
     _check_benchmarks(settings, root)
     _check_training(settings, root)
     _check_latency(settings)
     _check_router(settings)
+    check_groups(settings)
+    check_single(settings)
+    check_agents(settings, root)
 
 
 def _at(place: str, check: Any, *values: int) -> None:

@@ -17,6 +17,7 @@ from statistics import mean
 
 from c2c.errors import RefusedError
 from c2c.provenance import write_atomically
+from workflow.methods import agent_pairs, group_runs, single_runs
 from workflow.settings import Settings
 
 PATH = Path("config/timings.csv")
@@ -24,6 +25,11 @@ WRITTEN = {
     "train_fuser": "fusers/{job}/*",
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
+    "generate_group": "records/groups/{job}.parquet",
+    "train_single": "single/{job}/*",
+    "generate_single": "records/single/{job}.parquet",
+    "generate_agents": "records/agents/{job}.parquet",
+    "generate_released": "records/released/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
@@ -139,6 +145,11 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
+        "generate_group": len(group_runs(settings)),
+        "train_single": len(single_runs(settings)),
+        "generate_single": len(single_runs(settings)),
+        "generate_agents": len(agent_pairs(settings)),
+        "generate_released": len(settings.config.get("released", [])),
         "measure_latency": len(settings.timed_pairs),
     }
     return {rule: count for rule, count in counts.items() if count}

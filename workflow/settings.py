@@ -13,7 +13,7 @@ from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import Data
 from workflow.validation import Table, check_config, read_table
 
-TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets")
+TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
 
 OWN_TOKENS = ".receiver"
 """Behind a pair's id where its Receiver is the Sharer too."""
@@ -44,6 +44,8 @@ class Settings:
     recipes: Table
     benchmarks: Table
     training_sets: Table
+    groups: Table
+    released: Table
 
     @property
     def runs(self) -> list[Run]:
@@ -55,14 +57,21 @@ class Settings:
         ]
 
     @property
+    def main_runs(self) -> list[Run]:
+        """Those that are not aside: only they are timed, and drawn in the figures of training and gates."""
+        aside = {(each["pair"], each["recipe"], each["alignment"]) for each in self.config["runs"] if each.get("aside")}
+        return [run for run in self.runs if (run.pair, run.recipe, run.alignment) not in aside]
+
+    @property
     def used_pairs(self) -> list[str]:
-        """Pairs that have a run, each once, in order."""
-        return list(dict.fromkeys(run.pair for run in self.runs))
+        """Pairs that have a run or published fusers, each once, in order."""
+        published = (self.released[name]["pair"] for name in self.config.get("released", []))
+        return list(dict.fromkeys([*(run.pair for run in self.runs), *published]))
 
     @property
     def used_training_sets(self) -> list[str]:
-        """Training sets of those pairs, each once, in order."""
-        return list(dict.fromkeys(self.pairs[pair]["training_set"] for pair in self.used_pairs))
+        """Training sets of the pairs that have a run, each once, in order."""
+        return list(dict.fromkeys(self.pairs[run.pair]["training_set"] for run in self.runs))
 
     @property
     def used_models(self) -> list[str]:
@@ -108,8 +117,10 @@ class Settings:
     @property
     def timed_pairs(self) -> list[str]:
         """Pairs that are asked the benchmark of the latency run."""
-        latency = self.config["latency"]
-        return [pair for pair in self.used_pairs if latency and latency["benchmark"] in self.tasks(pair)]
+        latency, main = self.config["latency"], {run.pair for run in self.main_runs}
+        return [
+            pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)
+        ]
 
     @property
     def generation(self) -> Mapping[str, Any]:

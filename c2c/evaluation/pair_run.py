@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.fused import Fused
+from c2c.evaluation.several import FusedBySeveral
 from c2c.loading import DTYPES
 from c2c.pair import Pair
+from c2c.published import alignment_of, is_published
+from c2c.rosetta import RosettaModel
 
-WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
+WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", "t_c2c", "t_c2c_deranged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class PairRun:
         RefusedError: If a method, line or dtype is unknown, or a method needs a fuser and there is none.
     """
 
-    known_methods: ClassVar[Sequence[str]] = schema.METHODS
+    known_methods: ClassVar[Sequence[str]] = schema.PAIR_METHODS
 
     scale: str
     pair: str
@@ -72,20 +74,25 @@ class PairRun:
     def columns(self, pair: Pair, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
         fused = method in WITH_FUSER
+        trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
+        alignment = self.alignment
+        if fused and is_published(self.fuser):
+            alignment = alignment_of(self.fuser)
         return {
             "scale": self.scale,
             "pair": self.pair,
             "receiver": pair.receiver.name,
             "sharer": pair.sharer.name,
-            "recipe": self.recipe if fused else "",
-            "alignment": self.alignment if fused else "",
+            "recipe": self.recipe if trained else "",
+            "alignment": alignment if fused else "",
             "prompts": self.prompts,
             "method": method,
-            "seed": self.seed if fused else None,
+            "seed": self.seed if trained else None,
         }
 
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
     """Put into `notes` what the fuser's contract was held against, if `reader` uses a fuser that has one."""
-    if notes is not None and isinstance(reader, Fused) and reader.model.contract_check:
-        notes["contract"] = reader.model.contract_check.to_dict()
+    model = getattr(reader.parts[0] if isinstance(reader, FusedBySeveral) else reader, "model", None)
+    if notes is not None and isinstance(model, RosettaModel) and model.contract_check:
+        notes["contract"] = model.contract_check.to_dict()

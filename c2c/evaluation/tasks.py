@@ -89,6 +89,8 @@ def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
         gold=gold_of(task, doc),
         message_prompt=metadata["t2t_question"],
         told_prompt=metadata["t2t_prompt"],
+        agents_question=metadata.get("agents_question", ""),
+        agents_prompt=metadata.get("agents_prompt", ""),
     )
     if request.request_type == "generate_until":
         settings = request.args[1]

@@ -12,8 +12,8 @@ from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, ar
 from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
 
 TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
-ABLATED = ("project", "fuse")
-"""Recipes that have a table of their own."""
+ELSEWHERE = ("project", "fuse", "released", "single", "t2t_agents", "t_c2c")
+"""Arms that have a table of their own."""
 HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
 
 
@@ -27,7 +27,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
         _row(answers, pair, arm, benchmark)
         for pair in answers.pairs
         for arm in arms
-        if arm.partition("_")[0] not in ABLATED
+        if not arm.startswith(ELSEWHERE)
         for benchmark in answers.asked(pair.name)
     ]
     frame = pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64", "failed": "Int64"})

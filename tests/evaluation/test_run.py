@@ -13,11 +13,11 @@ from c2c.cli import main
 from c2c.errors import RefusedError
 from c2c.evaluation.methods import Method
 from c2c.evaluation.run import GenerationRun, generate
-from c2c.evaluation.schema import METHODS, read_records
+from c2c.evaluation.schema import PAIR_METHODS, read_records
 from c2c.evaluation.scoring import score_records
 from c2c.pair import load_pair
 
-UNTRAINED = [name for name in METHODS if name != "routing_trained"]
+UNTRAINED = [name for name in PAIR_METHODS if name != "routing_trained"]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def same_but_for_times(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 def test_every_method_answers_every_question_of_every_benchmark_once(run) -> None:
     records = generate(run)
     counts = records.groupby(["method", "benchmark"]).question_id.nunique()
-    assert len(records) == 7 * 2 * 8
+    assert len(records) == len(UNTRAINED) * 2 * 8
     assert set(counts) == {8}
     assert same_but_for_times(records, read_records([run.output]))
     assert set(score_records(records)["n"]) == {8, 4}
@@ -105,6 +105,15 @@ def test_the_gold_answer_of_a_choice_is_the_options_text(run, benchmark_files) -
 def test_a_limit_takes_the_first_questions(run) -> None:
     records = generate(replace(run, limit=2, methods=("receiver",)))
     assert sorted(records.question_id.unique()) == ["q0", "q1"]
+
+
+def test_a_receiver_that_was_itself_trained_has_the_recipe_and_the_seed_of_its_training(run) -> None:
+    from dataclasses import replace
+
+    records = generate(replace(run, limit=1, methods=("receiver", "sharer"), recipe="single", seed=3))
+    said = records.drop_duplicates("method").set_index("method")
+    assert said.loc["receiver", ["recipe", "alignment", "seed"]].tolist() == ["single", "", 3]
+    assert said.loc["sharer", "recipe"] == "" and pd.isna(said.loc["sharer", "seed"])
 
 
 def test_chats_are_refused_before_any_question_where_a_model_has_no_template(run) -> None:

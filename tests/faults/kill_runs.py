@@ -3,9 +3,9 @@
     python tests/faults/kill_runs.py                              ten moments of the whole smoke scale: about 40 minutes
     python tests/faults/kill_runs.py --moments 3 --reduced        three moments of a few cells (smoke_reduced.yaml)
 
-works in copies of the repository. The moments are drawn from the first four fifths of one run without a fault: the first
-kill comes after the first of them, the second after what lies between the first and the second, and so on. What was lost
-makes the run longer, so that each kill meets a workflow at work, also where the machine has become quicker.
+works in copies of the repository. The moments are drawn from the first four fifths of one run without a fault: the
+first kill comes after the first of them, the second after what lies between the first and the second, and so on. What
+was lost makes the run longer, so that each kill meets a workflow at work, also where the machine has become quicker.
 """
 
 from __future__ import annotations

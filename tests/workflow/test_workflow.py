@@ -202,3 +202,13 @@ def test_the_lock_pins_what_the_dependencies_depend_on_in_their_turn() -> None:
             needed = map(Requirement, importlib.metadata.requires(name) or [])
             waiting += [each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})]
     assert len({name for name, _ in seen}) > len(project["dependencies"]) + len(extras)
+
+
+def test_published_fusers_are_asked_without_any_training(run_snakemake: Runner) -> None:
+    done = run_snakemake("--profile", "slurm", "--dry-run", "--nolock", "--forceall", "released")
+    assert done.returncode == 0, done.stdout
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.MULTILINE))
+    fusers = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["released"]
+    assert int(jobs["fetch_fuser"]) == int(jobs["generate_released"]) == len(fusers)
+    assert not [rule for rule in jobs if rule.startswith(("train", "tokenise", "prepare_training"))]
+    assert "--fuser nics-efc/C2C_Fuser --subfolder qwen3_0.6b+qwen2.5_0.5b_Fuser" in done.stdout

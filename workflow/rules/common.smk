@@ -27,15 +27,27 @@ def one_of(ids):
     return "|".join(ids) or "(?!)"
 
 
-def fuser_runs(pair=None, recipe=None):
+def fuser_runs(pair=None, recipe=None, aside=True):
     """Paths of the fusers of this scale below fusers/ and records/, of one pair or recipe where given."""
-    return [run.path for run in settings.runs if pair in (None, run.pair) and recipe in (None, run.recipe)]
+    runs = settings.runs if aside else settings.main_runs
+    return [run.path for run in runs if pair in (None, run.pair) and recipe in (None, run.recipe)]
 
 
 def all_records(wildcards):
     """Every file of records of this scale."""
     baselines = collect("<results>/records/{pair}/baselines.parquet", pair=settings.used_pairs)
-    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs())]
+    groups = collect("<results>/records/groups/{run.path}.parquet", run=group_runs(settings))
+    agents = collect("<results>/records/agents/{pair}.parquet", pair=agent_pairs(settings))
+    single = collect("<results>/records/single/{run.path}.parquet", run=single_runs(settings))
+    released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
+    return [
+        *baselines,
+        *collect("<results>/records/{run}.parquet", run=fuser_runs()),
+        *groups,
+        *released,
+        *single,
+        *agents,
+    ]
 
 
 def questions_of(task):
