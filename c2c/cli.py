@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from c2c.analysis.commands import add_analyse
 from c2c.errors import RefusedError
 from c2c.provenance import stamp, write_atomically
 
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_train_router,
         _add_score,
         _add_latency,
+        add_analyse,
         _add_claims,
     )
     for build in builders:

@@ -11,7 +11,7 @@ from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.fused import Fused
-from c2c.pair import Pair
+from c2c.loading import model_name
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
 
@@ -65,14 +65,14 @@ class PairRun:
             if method in WITH_FUSER and not self.fuser:
                 raise RefusedError("This method needs a trained fuser", method, "Pass --fuser with its folder")
 
-    def columns(self, pair: Pair, method: str) -> dict[str, Any]:
+    def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
         fused = method in WITH_FUSER
         return {
             "scale": self.scale,
             "pair": self.pair,
-            "receiver": pair.receiver.name,
-            "sharer": pair.sharer.name,
+            "receiver": model_name(self.receiver),
+            "sharer": model_name(self.sharer),
             "recipe": self.recipe if fused else "",
             "alignment": self.alignment if fused else "",
             "prompts": self.prompts,

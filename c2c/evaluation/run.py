@@ -109,7 +109,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     for name, method in build_methods(run, pair, store).items():
         asked = _ask(method, tasks, run)
         note_contract(method.reader, notes)
-        rows += [_row(run, pair, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
+        rows += [record(run, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
     schema.write_records(frame, run.output)
     store.forget()
@@ -141,9 +141,10 @@ def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tupl
     return asked
 
 
-def _row(
-    run: GenerationRun, pair: Pair, method: str, question: Question, answer: Answer, tasks: dict[str, Any]
+def record(
+    run: PairRun, method: str, question: Question, answer: Answer, tasks: dict[str, Any], setting: str = ""
 ) -> dict[str, Any]:
+    """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`."""
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
     answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
@@ -151,8 +152,9 @@ def _row(
         answered["confidence"] = None
     return {
         **answered,
-        **run.columns(pair, method),
+        **run.columns(method),
         "benchmark": question.benchmark,
+        "setting": setting,
         "subset": str(question.doc.get("subset") or ""),
         "scoring": task.config.metadata["scoring"],
         "question_id": str(question.doc["id"]),
