@@ -69,14 +69,17 @@ class AnalysisRun(PairRun):
         return AnswerStore(self.output.with_name(f".{self.output.stem}.{self.fingerprint()}"))
 
 
-def asked(run: AnalysisRun, tasks: dict[str, Any], models: Sequence[LoadedModel], skip: int = 0) -> list[Question]:
+def asked(
+    run: AnalysisRun, tasks: dict[str, Any], models: Sequence[LoadedModel], *, skip: int = 0, count: int | None = None
+) -> list[Question]:
     """The questions of a run, with their options, in the order of the file.
 
     Args:
-        run: Names the benchmark and how many are asked.
+        run: Names the benchmark.
         tasks: Of `c2c.evaluation.tasks.load_tasks`.
         models: Those that read them; for chats each needs a template.
         skip: Leave out so many that come first in the order of the sample: other questions than an earlier call's.
+        count: How many; the run's number if None.
 
     Raises:
         RefusedError: If the benchmark has fewer questions, or a model no chat template.
@@ -84,7 +87,7 @@ def asked(run: AnalysisRun, tasks: dict[str, Any], models: Sequence[LoadedModel]
     prompting.check_prompts(run.prompts, models)
     (benchmark,) = run.benchmarks
     everything = questions_of(tasks["tasks"][benchmark], run.prompts, options=True)
-    wanted = skip + run.questions
+    wanted = skip + (run.questions if count is None else count)
     if len(everything) < wanted:
         rule = f"{benchmark} has as many questions as the analysis takes ({wanted})"
         raise RefusedError(rule, len(everything), "Lower the number of questions")

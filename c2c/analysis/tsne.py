@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +79,7 @@ def place_caches(run: TsneRun) -> tuple[pd.DataFrame, pd.DataFrame]:
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer)
     reader, models = fused(run, pair), [pair.receiver, pair.sharer]
     shown = asked(run, tasks, models)
-    others = _others(run, tasks, models, shown)
+    others = asked(run, tasks, models, skip=len(shown), count=run.training_questions)
     learned = _states(reader, others, run.token_budget)
     transform = train_transformation(
         torch.cat([each["sharer"] for each in learned]), torch.cat([each["receiver"] for each in learned]), run.training
@@ -96,15 +95,6 @@ def place_caches(run: TsneRun) -> tuple[pd.DataFrame, pd.DataFrame]:
     for frame, path in ((points, run.output), (clouds, run.clouds)):
         write_atomically(path, frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     return points, clouds
-
-
-def _others(run: TsneRun, tasks: dict[str, Any], models: Any, shown: Sequence[Question]) -> list[Question]:
-    """The questions that come next in the order of the sample: none of them is shown."""
-    wanted = AnalysisRun(
-        **{name: getattr(run, name) for name in AnalysisRun.__dataclass_fields__ if name != "questions"},
-        questions=run.training_questions,
-    )
-    return asked(wanted, tasks, models, skip=len(shown))
 
 
 def _states(reader: Fused, questions: Sequence[Question], token_budget: int) -> list[dict[str, Tensor]]:
