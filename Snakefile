@@ -8,6 +8,7 @@ from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
+from workflow import analysis
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
 from workflow.settings import OWN_TOKENS, flags, load_settings
@@ -55,6 +56,7 @@ if config["latency"]:
 
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/analyse.smk"
 include: "workflow/rules/paper.smk"
 
 

@@ -13,6 +13,7 @@ from benchmarks.knowledge_gap.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.hub import MIRRORS
 from paper.needed import NEEDED
+from workflow.analysis import check_analysis
 from workflow.data import check_benchmarks, check_training_set
 from workflow.validation import check_known
 
@@ -82,6 +83,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     _check_training(settings, root)
     _check_latency(settings)
     _check_router(settings)
+    check_analysis(settings)
 
 
 def _at(place: str, check: Any, *values: int) -> None:

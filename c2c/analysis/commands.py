@@ -37,7 +37,7 @@ def _add_questions(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument(
         "--benchmark", required=True, metavar="ID=FILE", help="the benchmark and its prepared questions"
     )
-    parser.add_argument("--questions", type=int, required=True, help="how many of them, chosen by the hash of their id")
+    parser.add_argument("--questions", type=int, required=True, help="how many, by the hash of their id; 0: all")
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
     parser.add_argument("--token-budget", type=int, default=4096, help="tokens of a batch, pads and answers included")
     parser.add_argument("--output", type=Path, required=True, help=output)

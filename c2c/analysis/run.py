@@ -32,7 +32,7 @@ class AnalysisRun(PairRun):
 
     Args:
         questions: How many questions of the benchmark are asked: those with the lowest SHA-256 of
-            ``<benchmark>/<id>``, in the order of the file.
+            ``<benchmark>/<id>``, in the order of the file; 0 for all.
         token_budget: Tokens of a batch: rows times the longest, pads and answers included.
 
     Raises:
@@ -40,7 +40,7 @@ class AnalysisRun(PairRun):
     """
 
     methods: Sequence[str] = ()
-    questions: int
+    questions: int = 0
     token_budget: int = TOKEN_BUDGET
 
     def __post_init__(self) -> None:
@@ -48,8 +48,8 @@ class AnalysisRun(PairRun):
         check_budget(self.token_budget)
         if len(self.benchmarks) != 1:
             raise RefusedError("An analysis asks one benchmark", sorted(self.benchmarks), "Run it once for each")
-        if self.questions < 2:
-            raise RefusedError("An analysis asks at least 2 questions", self.questions, "Raise --questions")
+        if self.questions < 0 or self.questions == 1:
+            raise RefusedError("An analysis asks at least 2 questions", self.questions, "Raise --questions; 0 asks all")
 
     @property
     def inputs(self) -> list[Path]:
@@ -87,7 +87,7 @@ def asked(
     prompting.check_prompts(run.prompts, models)
     (benchmark,) = run.benchmarks
     everything = questions_of(tasks["tasks"][benchmark], run.prompts, options=True)
-    wanted = skip + (run.questions if count is None else count)
+    wanted = skip + (run.questions or len(everything) if count is None else count)
     if len(everything) < wanted:
         rule = f"{benchmark} has as many questions as the analysis takes ({wanted})"
         raise RefusedError(rule, len(everything), "Lower the number of questions")

@@ -61,7 +61,7 @@ class TsneRun(AnalysisRun):
     def __post_init__(self) -> None:
         super().__post_init__()
         points = self.questions * len(CACHES)
-        if not 0 < self.perplexity < points / 3:
+        if self.questions and not 0 < self.perplexity < points / 3:
             rule = f"The perplexity of t-SNE is below a third of its {points} points"
             raise RefusedError(rule, self.perplexity, "Lower it, or ask more questions")
         if self.training_questions < 2:

@@ -47,6 +47,8 @@ rule results:
         "<results>/claims_time.json",
         collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),
         collect("<results>/figures/{figure}.png", figure=config["artefacts"]["figures"]),
+        collect("<results>/{artefact}", artefact=analysis.artefacts(config)),
+        "<results>/tables/gates.csv",
         ["<results>/paper/paper.pdf"] if config["artefacts"]["paper"] else [],
     localrule: True
     message:
