@@ -44,11 +44,13 @@ def colour(arm: str) -> str:
     return ARM_COLOURS.get(arm, GREY)
 
 
-def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH) -> tuple[Figure, list[Axes]]:
-    """A figure of `rows` x `columns` panels, `height` inches high, that share both axes; the panels row by row."""
+def panels(
+    rows: int, columns: int, height: float, width: float = TEXT_WIDTH, *, share_x: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `rows` x `columns` panels, `height` inches high, that share their axes; the panels row by row."""
     sns.set_theme(context="paper", style="ticks", rc=RC)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width, height), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        rows, columns, figsize=(width, height), sharex=share_x, sharey=True, squeeze=False, layout="constrained"
     )
     return figure, list(axes.flat)
 
