@@ -34,7 +34,7 @@ from c2c.provenance import write_atomically
 
 CACHES = ("receiver", "sharer", "transformed", "fused")
 POINT_COLUMNS = ("cache", "question_id", "subset", "x", "y")
-CLOUD_COLUMNS = ("cache", "points", "spread", "nearest_receiver", "explained")
+CLOUD_COLUMNS = ("cache", "points", "spread", "distance", "explained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,24 +138,30 @@ def point_table(
 def cloud_table(means: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Two numbers of each cloud, in the space of the caches, with columns CLOUD_COLUMNS (`explained` left empty).
 
-    `spread` is its variance over that of the Receiver's cloud; `nearest_receiver` the share of its points whose nearest
-    point, among all others of its own cloud and of the Receiver's, is one of the Receiver's: 0 if the clouds lie apart.
-    For the Receiver's own cloud the latter has no meaning and is empty.
+    `spread` is its variance over that of the Receiver's cloud; `distance` the median distance of its points to the
+    nearest of the Receiver's, over the median distance of the Receiver's points to the nearest other one among them:
+    1 for a cloud that lies among the Receiver's points as these among each other.
+
+    Args:
+        means: By cache, ``(questions, width)``, among them ``receiver``.
     """
     wide = dict(zip(means, _equally_wide(means), strict=True))
+    receiver = wide["receiver"]
     rows = []
     for cache, points in wide.items():
-        spread = points.var(axis=0).sum() / wide["receiver"].var(axis=0).sum()
-        nearest = None if cache == "receiver" else _nearer(points, wide["receiver"])
-        rows.append((cache, len(points), float(spread), nearest, None))
-    return pd.DataFrame(rows, columns=list(CLOUD_COLUMNS)).astype({"nearest_receiver": float, "explained": float})
+        spread = points.var(axis=0).sum() / receiver.var(axis=0).sum()
+        rows.append(
+            (cache, len(points), float(spread), _nearest(points, receiver) / _nearest(receiver, receiver), None)
+        )
+    return pd.DataFrame(rows, columns=list(CLOUD_COLUMNS)).astype({"explained": float})
 
 
-def _nearer(points: np.ndarray, others: np.ndarray) -> float:
-    """Share of `points` that are nearer to one of `others` than to any other of themselves."""
-    within, across = pairwise_distances(points), pairwise_distances(points, others)
-    np.fill_diagonal(within, np.inf)
-    return float((across.min(axis=1) < within.min(axis=1)).mean())
+def _nearest(points: np.ndarray, others: np.ndarray) -> float:
+    """Median distance of `points` to the nearest of `others`, which is not itself where both are the same."""
+    distances = pairwise_distances(points, others)
+    if points is others:
+        np.fill_diagonal(distances, np.inf)
+    return float(np.median(distances.min(axis=1)))
 
 
 def _equally_wide(means: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from paper.figures import style
-from paper.output import NOTHING, fixed, read_table, stamped, table_parser
+from paper.output import fixed, read_table, stamped, table_parser
 
 CLOUDS = {
     "receiver": (style.GREY, "o", "Receiver"),
@@ -23,7 +23,7 @@ def draw(points: pd.DataFrame, clouds: pd.DataFrame, stem: Path) -> None:
     for cache, (colour, marker, title) in CLOUDS.items():
         rows = points[points["cache"] == cache]
         about = clouds[clouds["cache"] == cache].iloc[0]
-        label = f"{title}\nspread {_number(about['spread'])}, beside a Receiver's {_number(about['nearest_receiver'])}"
+        label = f"{title}\nspread {fixed(about['spread'], 2)}, distance {fixed(about['distance'], 2)}"
         axis.scatter(rows["x"], rows["y"], s=7, c=colour, marker=marker, alpha=0.6, lw=0, label=label)
     axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
     figure.legend(loc="outside right center", frameon=False, markerscale=1.8, labelspacing=1.1)
@@ -35,10 +35,6 @@ def main() -> None:
     arguments = table_parser(__doc__, "--points", "--clouds").parse_args()
     with stamped(style.outputs(arguments.output_stem), [arguments.points, arguments.clouds]):
         draw(read_table(arguments.points), read_table(arguments.clouds), arguments.output_stem)
-
-
-def _number(value: object) -> str:
-    return NOTHING if value == "" else fixed(float(str(value)), 2)
 
 
 if __name__ == "__main__":
