@@ -34,12 +34,12 @@ def analysed(kind):
 
 def artefact_files(listed):
     """The files that the table or figure of an analysis is made of."""
-    return lambda wildcards: [f"<results>/{path}" for path in listed[wildcards.name].values()]
+    return [f"<results>/{path}" for path in listed.values()]
 
 
 def artefact_flags(listed):
-    """The same files as flags."""
-    return lambda wildcards, input: flags(dict(zip(listed[wildcards.name], input.files, strict=True)))
+    """A function that gives the same files as flags."""
+    return lambda wildcards, input: flags(dict(zip(listed, input.files, strict=True)))
 
 
 if "effective_rank" in analyses:
@@ -277,66 +277,72 @@ rule tabulate_gates:
         "python -m paper.tables.gates --fusers {params.folders} --output-stem {params.stem} > {log} 2>&1"
 
 
-rule tabulate_analysis:
-    input:
-        files=artefact_files(analysis.TABLES),
-        names="paper/names.yaml",
-        reference="paper/reference_values.csv",
-    output:
-        csv=report(
-            "<results>/tables/{name}.csv",
-            caption="../report/analysis.rst",
-            category="Tables",
-            labels={"table": "{name}"},
-        ),
-        tex="<results>/tables/{name}.tex",
-        md="<results>/tables/{name}.md",
-        provenance=collect("<results>/tables/{{name}}.{kind}.provenance.json", kind=["csv", "tex", "md"]),
-    log:
-        "<results>/logs/tabulate_analysis/{name}.log",
-    benchmark:
-        "<results>/benchmarks/tabulate_analysis/{name}.tsv"
-    wildcard_constraints:
-        name=one_of(analysis.TABLES),
-    localrule: True
-    conda:
-        "../../environment.yml"
-    params:
-        files=artefact_flags(analysis.TABLES),
-        stem=subpath(output.csv, strip_suffix=".csv"),
-    message:
-        "Table: the analysis {wildcards.name}"
-    shell:
-        "python -m paper.tables.{wildcards.name} {params.files} --output-stem {params.stem} > {log} 2>&1"
+for name, files in analysis.TABLES.items():
+
+    rule:
+        name:
+            f"tabulate_{name}"
+        input:
+            files=artefact_files(files),
+            names="paper/names.yaml",
+            reference="paper/reference_values.csv",
+        output:
+            csv=report(
+                f"<results>/tables/{name}.csv",
+                caption=f"../report/{name}_table.rst",
+                category="Tables",
+                labels={"table": name.replace("_", " ")},
+            ),
+            tex=f"<results>/tables/{name}.tex",
+            md=f"<results>/tables/{name}.md",
+            provenance=[f"<results>/tables/{name}.{kind}.provenance.json" for kind in ("csv", "tex", "md")],
+        log:
+            f"<results>/logs/tabulate_{name}.log",
+        benchmark:
+            f"<results>/benchmarks/tabulate_{name}.tsv"
+        localrule: True
+        conda:
+            "../../environment.yml"
+        params:
+            name=name,
+            files=artefact_flags(files),
+            stem=subpath(output.csv, strip_suffix=".csv"),
+        message:
+            "Table: {params.name}"
+        shell:
+            "python -m paper.tables.{params.name} {params.files} --output-stem {params.stem} > {log} 2>&1"
 
 
-rule draw_analysis:
-    input:
-        files=artefact_files(analysis.FIGURES),
-        names="paper/names.yaml",
-        reference="paper/reference_values.csv",
-    output:
-        pdf="<results>/figures/{name}.pdf",
-        png=report(
-            "<results>/figures/{name}.png",
-            caption="../report/analysis.rst",
-            category="Figures",
-            labels={"figure": "{name}"},
-        ),
-        provenance=collect("<results>/figures/{{name}}.{kind}.provenance.json", kind=["pdf", "png"]),
-    log:
-        "<results>/logs/draw_analysis/{name}.log",
-    benchmark:
-        "<results>/benchmarks/draw_analysis/{name}.tsv"
-    wildcard_constraints:
-        name=one_of(analysis.FIGURES),
-    localrule: True
-    conda:
-        "../../environment.yml"
-    params:
-        files=artefact_flags(analysis.FIGURES),
-        stem=subpath(output.pdf, strip_suffix=".pdf"),
-    message:
-        "Figure: the analysis {wildcards.name}"
-    shell:
-        "python -m paper.figures.{wildcards.name} {params.files} --output-stem {params.stem} > {log} 2>&1"
+for name, files in analysis.FIGURES.items():
+
+    rule:
+        name:
+            f"draw_{name}"
+        input:
+            files=artefact_files(files),
+            names="paper/names.yaml",
+            reference="paper/reference_values.csv",
+        output:
+            pdf=f"<results>/figures/{name}.pdf",
+            png=report(
+                f"<results>/figures/{name}.png",
+                caption=f"../report/{name}.rst",
+                category="Figures",
+                labels={"figure": name.replace("_", " ")},
+            ),
+            provenance=[f"<results>/figures/{name}.{kind}.provenance.json" for kind in ("pdf", "png")],
+        log:
+            f"<results>/logs/draw_{name}.log",
+        benchmark:
+            f"<results>/benchmarks/draw_{name}.tsv"
+        localrule: True
+        conda:
+            "../../environment.yml"
+        params:
+            name=name,
+            files=artefact_flags(files),
+            stem=subpath(output.pdf, strip_suffix=".pdf"),
+        message:
+            "Figure: {params.name}"
+        shell:
+            "python -m paper.figures.{params.name} {params.files} --output-stem {params.stem} > {log} 2>&1"
