@@ -8,6 +8,7 @@ from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
+from workflow import analysis
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
 from workflow.methods import (
@@ -76,6 +77,7 @@ if config["latency"]:
     include: "workflow/rules/latency.smk"
 
 
+include: "workflow/rules/analyse.smk"
 include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/paper.smk"
 

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from c2c.analysis.commands import add_analyse
 from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked
 from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_train_router,
         _add_score,
         _add_latency,
+        add_analyse,
         _add_claims,
         _add_plan,
         *BUILDERS,

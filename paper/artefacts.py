@@ -20,7 +20,7 @@ RECORDS, LATENCY = "records", "latency.csv"
 """Sources in `Artefact.reads` that are no plain path: all answer records, and the times, which a scale may lack."""
 NEEDED, OWN, GENERIC, ASIDE = "needed", "own", "generic", "aside"
 TEXTS = (NEEDED, OWN, GENERIC, ASIDE)
-KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "beside", "module"}
+KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "beside", "module", "analysis"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Artefact:
         timed: Whether there is nothing to show where nothing was timed.
         beside: Whether the PDF prints it only where it has a cell of the paper beside ours (column ``paper``).
         module: That makes it.
+        analysis: Kind of analysis (`analysis` of the config) without which there is nothing to show; empty for none.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Artefact:
     timed: bool = False
     beside: bool = False
     module: str = field(default="")
+    analysis: str = ""
 
     @property
     def stem(self) -> str:

@@ -25,7 +25,7 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, t
 from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.provenance import SUFFIX, stamp, write_atomically
 from paper import names
-from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, recompute, remarks_of
+from paper.recompute import PROTOCOL, RECORDS, REMARKS, TABLES, TIMES, recompute, remarks_of
 from paper.summarise_latency import MEASUREMENT
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md", "tables/*.tex")
@@ -76,6 +76,7 @@ def collect(
             source = Path(temporary)
             recompute(records, timed, source, protocol, said)
         copied = {str(path.relative_to(source)): path for each in [*COPIED, *TIMED] for path in source.glob(each)}
+        copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in TABLES}
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)

@@ -28,6 +28,8 @@ from paper.reference import Reference
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
+TABLES = ("main", "gains", "latency", "ablation", "alignment")
+"""Tables that follow from those; others are made of the tidy files of analyses."""
 PROTOCOL = "protocol.txt"
 """Names the protocol of a folder of committed records, where it is not `corrected`."""
 

@@ -14,6 +14,7 @@ from c2c.errors import RefusedError
 from c2c.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts
 from paper.needed import NEEDED
+from workflow.analysis import check_analysis
 from workflow.data import check_benchmarks, check_training_set
 from workflow.methods import check_agents, check_groups, check_released, check_single
 from workflow.validation import check_known
@@ -92,6 +93,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     check_groups(settings)
     check_single(settings)
     check_agents(settings, root)
+    check_analysis(settings)
 
 
 def _at(place: str, check: Any, *values: int) -> None:

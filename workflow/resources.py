@@ -48,8 +48,8 @@ def read_requests(environment: Mapping[str, str] = os.environ, rules: Path = RUL
 def submitted_rules(rules: Path = RULES) -> list[str]:
     """Rules whose jobs are handed to a cluster: those that are not local."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(rules.glob("*.smk")))
-    bodies = re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, flags=re.MULTILINE)
-    return [name for name, body in bodies if "localrule: True" not in body]
+    bodies = re.findall(r"^( *)rule (\w+):\n((?:\1    .*\n|\n)+)", text, flags=re.MULTILINE)
+    return [name for _, name, body in bodies if "localrule: True" not in body]
 
 
 def grown(amount: int, attempt: int) -> int:

@@ -11,8 +11,7 @@ from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.several import FusedBySeveral
-from c2c.loading import DTYPES
-from c2c.pair import Pair
+from c2c.loading import DTYPES, model_name
 from c2c.published import alignment_of, is_published
 from c2c.rosetta import RosettaModel
 
@@ -71,7 +70,7 @@ class PairRun:
             if method in WITH_FUSER and not self.fuser:
                 raise RefusedError("This method needs a trained fuser", method, "Pass --fuser with its folder")
 
-    def columns(self, pair: Pair, method: str) -> dict[str, Any]:
+    def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
         fused = method in WITH_FUSER
         trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
@@ -81,8 +80,8 @@ class PairRun:
         return {
             "scale": self.scale,
             "pair": self.pair,
-            "receiver": pair.receiver.name,
-            "sharer": pair.sharer.name,
+            "receiver": model_name(self.receiver),
+            "sharer": model_name(self.sharer),
             "recipe": self.recipe if trained else "",
             "alignment": alignment if fused else "",
             "prompts": self.prompts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,7 +113,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
         check_agents(run.tasks, run.benchmarks)
     pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
-    return answer_all(run, partial(build_methods, run, pair), partial(run.columns, pair), notes)
+    return answer_all(run, partial(build_methods, run, pair), run.columns, notes)
 
 
 def answer_all(
@@ -143,9 +143,7 @@ def answer_all(
         asked = _ask(method, tasks, run)
         note_contract(method.reader, notes)
         who = columns(name)
-        rows += [
-            {**_answered(name, question, method.answers[key], tasks), **who} for key, question in sorted(asked.items())
-        ]
+        rows += [record(who, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
     schema.write_records(frame, run.output)
     store.forget()
@@ -177,8 +175,10 @@ def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun | GroupRun) -
     return asked
 
 
-def _answered(method: str, question: Question, answer: Answer, tasks: dict[str, Any]) -> dict[str, Any]:
-    """The columns of a record that say what was asked and answered."""
+def record(
+    who: Mapping[str, Any], method: str, question: Question, answer: Answer, tasks: dict[str, Any], setting: str = ""
+) -> dict[str, Any]:
+    """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
     answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
@@ -186,7 +186,9 @@ def _answered(method: str, question: Question, answer: Answer, tasks: dict[str, 
         answered["confidence"] = None
     return {
         **answered,
+        **who,
         "benchmark": question.benchmark,
+        "setting": setting,
         "subset": str(question.doc.get("subset") or ""),
         "scoring": task.config.metadata["scoring"],
         "question_id": str(question.doc["id"]),

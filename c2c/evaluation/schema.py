@@ -33,6 +33,8 @@ TOGETHER = " + "
 """Joins the ids of Sharers that are asked together."""
 SINGLE = "single"
 """The recipe of a Receiver that was itself fine-tuned on a Fuser's training set; its method is `receiver`."""
+ANALYSIS_METHODS = ("few_shot", "oracle", "oracle_layers")
+"""Methods of the enrichment oracle (`c2c.analysis.enrichment`), beside which stand those above."""
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
@@ -47,13 +49,14 @@ _RUN: Columns = {
     "recipe": (pa.string(), "how the fuser was trained, or several were joined; empty for a method without a fuser"),
     "alignment": (pa.string(), "token alignment of the fuser; empty for a method without a fuser"),
     "prompts": (pa.string(), "plain text, or chat: messages in each model's own template; one of PROMPTS"),
-    "method": (pa.string(), "what answered: one of METHODS"),
+    "method": (pa.string(), "what answered: one of METHODS or ANALYSIS_METHODS"),
     "seed": (pa.int64(), "training seed of the fuser; null for a method without a fuser"),
     "benchmark": (pa.string(), "id of the benchmark"),
 }
 
 RECORD_COLUMNS: Columns = {
     **_RUN,
+    "setting": (pa.string(), "what an analysis varies of the method: its layers, its share; empty outside of analyses"),
     "subset": (pa.string(), "part of the benchmark that the question belongs to; may be empty"),
     "scoring": (pa.string(), "rule that decides what is correct: one of SCORINGS"),
     "question_id": (pa.string(), "id of the question within its benchmark"),
@@ -101,7 +104,7 @@ def _schema(columns: Columns) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()])
 
 
-ADDED = {"prompts": "plain"}
+ADDED = {"prompts": "plain", "setting": ""}
 """What columns mean in records that were written before there were such columns."""
 
 RECORD_SCHEMA = _schema(RECORD_COLUMNS)

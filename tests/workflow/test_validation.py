@@ -86,6 +86,20 @@ REFUSED = {
         r"A paper has the figures .*without gains, accuracy, training.*artefacts\.paper to false",
     ),
     "a paper without its tables": (put("artefacts.tables", ["main"]), r"artefacts\.tables without gains"),
+    "analysis of a pair that is not run": (put("analysis.tsne.pair", "words"), r"analysis\.tsne\.pair is known"),
+    "analysis of a fuser that is not trained": (
+        put("analysis.partial.seed", 7),
+        r"The fuser of analysis\.partial is one of runs; received 'gap_b/c2c/span/seed7'.*analysis\.partial to null",
+    ),
+    "analysis of a benchmark that is not asked": (
+        put("analysis.effective_rank.benchmark", "openbookqa_text"),
+        r"analysis\.effective_rank\.benchmark is known",
+    ),
+    "examples that are asked themselves": (
+        put("analysis.enrichment.examples", "gap_words"),
+        r"Examples .*a split that nobody is asked; received 'gap_words'",
+    ),
+    "a share above one": (put("analysis.partial.shares", [0, 1.5]), r"shares\.1 is at most 1"),
     "too many GPUs": (put("gpus_per_job", 9), r"gpus_per_job is at most 8"),
 }
 

@@ -4,8 +4,8 @@ from paper.artefacts import LATENCY, RECORDS, by_target, of_kind, read_artefacts
 
 
 wildcard_constraints:
-    pair="[a-z0-9_]+",
-    recipe="[a-z0-9_]+",
+    pair="|".join(settings.pairs),
+    recipe="|".join(settings.recipes),
     alignment="[a-z]+",
     seed="[0-9]+",
     model="[a-z0-9_]+",
@@ -172,8 +172,10 @@ def optional_flag(flag, name):
 
 
 def artefacts_of_scale():
-    """Every table and figure that this scale can make; without times there is nothing to show of some."""
-    return [each for each in read_artefacts() if config["latency"] or not each.timed]
+    """Every table and figure that this scale can make; without times or an analysis there is nothing to show of some."""
+    made = analysis.kinds(config)
+    timed = [each for each in read_artefacts() if config["latency"] or not each.timed]
+    return [each for each in timed if not each.analysis or each.analysis in made]
 
 
 def source_files(source):

@@ -50,7 +50,7 @@ rule generate_released:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: answering_memory(pair_of_released(wildcards)),
+        mem_mb=lambda wildcards, attempt: answering_memory(pair_of_released(wildcards), attempt),
         runtime=ANSWER_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,
