@@ -55,6 +55,7 @@ if config["latency"]:
 
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/steps.smk"
 include: "workflow/rules/paper.smk"
 
 

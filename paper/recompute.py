@@ -15,10 +15,12 @@ from paper import claims, summarise_latency
 from paper.answers import Answers
 from paper.output import read_table
 from paper.reference import Reference
-from paper.tables import ablation, alignment, gains, latency, main
+from paper.tables import ablation, alignment, gains, latency, main, table12
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
+COST = "training_cost.csv"
+"""What training cost, in a folder of committed records where it was measured; Table 12 is made from it."""
 PROTOCOL = "protocol.txt"
 """Names the protocol of a folder of committed records, where it is not `corrected`."""
 
@@ -43,10 +45,12 @@ def recompute(
     folder: Path,
     protocol: str = CORRECTED,
     remarks: Sequence[str] = (),
+    cost: pd.DataFrame | None = None,
 ) -> list[str]:
     """Write every file that follows from the records into `folder` and return their names; `remarks` go below tables.
 
     Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
+    Without the cost of training there is no Table 12.
     """
     answers = Answers(records, protocol, remarks)
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
@@ -60,5 +64,7 @@ def recompute(
     main.write(answers, summary, tables / "main")
     for module, name in ((gains, "gains"), (ablation, "ablation"), (alignment, "alignment")):
         module.write(answers, tables / name)
+    if cost is not None:
+        table12.write(answers, cost, Reference(), tables / "table12")
     claims.write(claims.PATH, answers, times, Reference(), (folder / "claims.json", folder / "claims_time.json"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -24,8 +24,8 @@ from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.provenance import SUFFIX
 from paper import names
-from paper.output import NOTHING, fixed, show
-from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute, remarks_of
+from paper.output import NOTHING, fixed, read_table, show
+from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute, remarks_of
 from paper.reference import Reference
 
 COMMITTED = Path(__file__).with_name("records")
@@ -53,7 +53,8 @@ def verify(folder: Path) -> bool:
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
         times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
-        files = recompute(read_records([folder / RECORDS]), times, fresh, protocol, remarks_of(folder))
+        cost = read_table(folder / COST) if (folder / COST).is_file() else None
+        files = recompute(read_records([folder / RECORDS]), times, fresh, protocol, remarks_of(folder), cost)
         reference = Reference()
         print_main(pd.read_csv(fresh / "tables/main.csv", keep_default_na=False, na_values=[""]), reference)
         for table, entries in reference.printed().items():
@@ -62,7 +63,7 @@ def verify(folder: Path) -> bool:
             print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
         print()
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES, PROTOCOL, REMARKS} | {name for name in expected if name.endswith(SUFFIX)}
+        expected -= {RECORDS, TIMES, COST, PROTOCOL, REMARKS} | {name for name in expected if name.endswith(SUFFIX)}
         same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
         if folder.resolve().parent != COMMITTED.resolve():
             return all(same)

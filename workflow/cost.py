@@ -24,6 +24,7 @@ WRITTEN = {
     "train_fuser": "fusers/{job}/*",
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
+    "generate_kept": "records/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
@@ -134,6 +135,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
+        "generate_kept": len(settings.kept_steps),
         "measure_latency": len(settings.timed_pairs),
     }
     return {rule: count for rule, count in counts.items() if count}

@@ -6,6 +6,7 @@ wildcard_constraints:
     recipe="[a-z0-9_]+",
     alignment="[a-z]+",
     seed="[0-9]+",
+    step="[0-9]+",
     model="[a-z0-9_]+",
     benchmark="[a-z0-9_]+",
     training_set="[a-z0-9_]+",
@@ -31,7 +32,8 @@ def fuser_runs(pair=None, recipe=None):
 def all_records(wildcards):
     """Every file of records of this scale."""
     baselines = collect("<results>/records/{pair}/baselines.parquet", pair=settings.used_pairs)
-    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs())]
+    paths = [*fuser_runs(), *settings.kept_steps]
+    return [*baselines, *collect("<results>/records/{run}.parquet", run=paths)]
 
 
 def questions_of(task):

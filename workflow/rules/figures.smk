@@ -116,6 +116,8 @@ rule draw_gates:
 rule draw_training:
     input:
         histories=collect("<results>/fusers/{run}/history.csv", run=fuser_runs()),
+        configs=collect("<results>/fusers/{run}/config.json", run=fuser_runs()),
+        reference="paper/reference_values.csv",
     output:
         pdf="<results>/figures/training.pdf",
         png=report(
@@ -133,9 +135,10 @@ rule draw_training:
     conda:
         "../../environment.yml"
     params:
-        folders=fuser_folders,
+        folders=lambda wildcards, input: fuser_folders(wildcards, input.histories),
         stem=subpath(output.pdf, strip_suffix=".pdf"),
     message:
         "Figure: training curves"
     shell:
-        "python -m paper.figures.training --fusers {params.folders} --output-stem {params.stem} > {log} 2>&1"
+        "python -m paper.figures.training --fusers {params.folders} --reference {input.reference}"
+        " --output-stem {params.stem} > {log} 2>&1"
