@@ -189,10 +189,11 @@ def flags(values: Mapping[str, Any]) -> str:
 
     A list is one value, with commas between: ``--keep-steps 50,100``.
     """
-    texts = {
-        name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in values.items()
-    }
-    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(text)}" for name, text in texts.items())
+    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(_text(value))}" for name, value in values.items())
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:

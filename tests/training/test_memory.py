@@ -57,7 +57,7 @@ def test_with_autocast_the_fusers_alone_compute_in_bfloat16_and_only_while_they_
             if isinstance(each, nn.Linear):
                 each.register_forward_hook(watch(part))
     built.stack.force_gates(True)
-    _, history = built.run()
+    built.run()
     assert seen[("fusers", True)] == {torch.bfloat16}
     assert {dtype for key, found in seen.items() if key != ("fusers", True) for dtype in found} == {torch.float32}
     states = [tensor for state in built.optimizer.state.values() for tensor in state.values()]
