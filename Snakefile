@@ -79,6 +79,7 @@ if config["latency"]:
 
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/artefacts.smk"
+include: "workflow/rules/steps.smk"
 include: "workflow/rules/paper.smk"
 
 

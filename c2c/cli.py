@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,10 +22,13 @@ from c2c.provenance import stamp, write_atomically
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; a refusal is printed as one line and ends with exit code 2."""
     options = _parser().parse_args(arguments)
+    options.given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options.command(options)
     except RefusedError as refusal:
-        print(f"c2c {options.name}: {refusal}", file=sys.stderr)
+        # Of several processes that refuse the same, one says so.
+        if os.environ.get("RANK", "0") == "0":
+            print(f"c2c {options.name}: {refusal}", file=sys.stderr)
         return 2
     return 0
 
@@ -116,12 +120,26 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from c2c.training import launch
     from c2c.training.config import TrainingConfig
     from c2c.training.run import TrainingRun, train
 
     config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
     given = {field.name: getattr(options, field.name) for field in fields(TrainingRun) if field.name != "config"}
     run = TrainingRun(**given, config=config)
+    if options.processes < 1:
+        raise RefusedError("--processes is at least 1", options.processes, "Pass 1, or a process for each GPU")
+    if options.processes > config.batch_size:
+        rule = f"A batch has an example for each of the {options.processes} processes"
+        raise RefusedError(rule, f"batch_size {config.batch_size}", "Raise --batch-size, or lower --processes")
+    if options.processes > 1 and not launch.is_started():
+        if code := launch.start(options.processes, options.given):
+            sys.exit(code)
+        return
+    launch.end_with_launcher()
+    if not launch.is_first():
+        train(run)
+        return
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
         notes["training"] = train(run)
         notes["models"] = _revisions(run)

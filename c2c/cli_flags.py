@@ -84,6 +84,6 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
     for setting in fields(TrainingConfig):
         flag = "--" + setting.name.replace("_", "-")
-        kind = type(setting.default)
+        kind = setting.metadata.get("parse", type(setting.default))
         told = setting.metadata["help"] + " (default: %(default)s)"
         parser.add_argument(flag, type=kind, default=setting.default, help=told)

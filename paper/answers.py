@@ -22,6 +22,11 @@ MAIN_ALIGNMENT = "span"
 """The token alignment of every table and claim that names no other."""
 BASELINE = ""
 """The recipe and the alignment of a method without a fuser."""
+AT_STEP = "@"
+"""Between a recipe and the step of the training at which its fuser was kept, before the last: ``c2c@50``.
+
+So a fuser on its way is an arm of its own in every record and comparison, and records need no other column.
+"""
 IDENTICAL = "identical"
 """The recipe whose Sharer is the Receiver itself."""
 SINGLE_METHOD = "receiver"
@@ -53,10 +58,11 @@ class Pair(NamedTuple):
 
 
 def arm_name(recipe: str, method: str) -> str:
-    """The arm of a record: a recipe other than `c2c` lends its name to the method, also to a trained Receiver alone."""
-    if recipe in (BASELINE, "c2c"):
-        return method
-    return recipe if method in ("c2c", SINGLE_METHOD) else f"{recipe}_{method.removeprefix('c2c_')}"
+    """The arm of a record: a recipe other than `c2c` lends its name to the method, and each its step if it has one."""
+    recipe, mark, step = recipe.partition(AT_STEP)
+    if recipe not in (BASELINE, "c2c"):
+        method = recipe if method in ("c2c", SINGLE_METHOD) else f"{recipe}_{method.removeprefix('c2c_')}"
+    return f"{method}{mark}{step}"
 
 
 def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:
@@ -111,7 +117,7 @@ class Answers:
         self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.aside(pair.name))]
         self.benchmarks = names.in_order("benchmarks", self.marked["benchmark"])
         main = self.marked["pair"].isin([pair.name for pair in self.pairs])
-        self.arms = names.in_order("arms", self.marked.loc[main, "arm"])
+        self.arms = names.in_order("arms", {arm for arm in self.marked.loc[main, "arm"] if AT_STEP not in arm})
         self.scale = ", ".join(sorted(self.marked["scale"].unique()))
 
     @classmethod

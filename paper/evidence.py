@@ -82,6 +82,8 @@ def contradiction(reference: Reference, check: Mapping[str, Any]) -> dict[str, A
 
 def _answers(answers: Answers, pair: str, benchmark: str, arm: str) -> pd.DataFrame | None:
     name, _, alignment = arm.partition("@")
+    if alignment.isdigit():
+        return answers.get(pair, benchmark, arm)
     return answers.get(pair, benchmark, name, alignment or MAIN_ALIGNMENT)
 
 

@@ -8,7 +8,7 @@ writes it anew into a folder of committed records, as is due when a table was ad
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from paper.reference import Reference
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
-TABLES = ("main", "gains", "latency", "ablation", "alignment")
-"""Tables that follow from those; others are made of the tidy files of analyses."""
+COST = "training_cost.csv"
+"""What training cost, in a folder of committed records where it was measured; Table 12 is made from it."""
 PROTOCOL = "protocol.txt"
 """Names the protocol of a folder of committed records, where it is not `corrected`."""
 
@@ -54,36 +54,44 @@ def recompute(
     folder: Path,
     protocol: str = CORRECTED,
     remarks: Sequence[str] = (),
+    cost: pd.DataFrame | None = None,
 ) -> list[str]:
     """Write every file that follows from the records into `folder` and return their names; `remarks` go below tables.
 
     Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
+    Without the cost of training there is no Table 12.
     """
     answers = Answers(records, protocol, remarks)
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
     if times is not None:
         summarise_latency.write(times, folder / LATENCY)
-    for artefact in of_kind("table").values():
-        if follows_from_records(artefact) and (times is not None or not artefact.timed):
-            _tabulate(artefact, answers, folder)
+    for artefact in recomputed_tables(times is not None, cost is not None).values():
+        _tabulate(artefact, {ANSWERED: answers, COST: cost}, folder)
     judged = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
     claims.write(claims.PATH, answers, judged, Reference(), (folder / "claims.json", folder / "claims_time.json"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def recomputed_tables(timed: bool, priced: bool) -> dict[str, Artefact]:
+    """Tables that follow from records, by name; some need times, or the cost of training."""
+    tables = of_kind("table").values()
+    made = [each for each in tables if follows_from_records(each) and (timed or not each.timed)]
+    return {each.name: each for each in made if priced or COST not in each.reads.values()}
+
+
 def follows_from_records(artefact: Artefact) -> bool:
-    """Whether a table needs records alone, or tables that do."""
+    """Whether a table needs nothing but what a folder of committed records holds, or tables that do."""
     tables = {f"{each.stem}.csv": each for each in of_kind("table").values()}
     return all(
-        source in (ANSWERED, LATENCY) or (source in tables and follows_from_records(tables[source]))
+        source in (ANSWERED, LATENCY, COST) or (source in tables and follows_from_records(tables[source]))
         for source in artefact.reads.values()
     )
 
 
-def _tabulate(artefact: Artefact, answers: Answers, folder: Path) -> None:
+def _tabulate(artefact: Artefact, known: Mapping[str, Any], folder: Path) -> None:
     def read(source: str) -> Any:
-        if source == ANSWERED:
-            return answers
+        if source in known:
+            return known[source]
         return read_table(folder / source) if (folder / source).is_file() else None
 
     import_module(artefact.module).write(*map(read, artefact.reads.values()), folder / artefact.stem)
@@ -93,7 +101,8 @@ def recompute_committed(folder: Path, output: Path) -> list[str]:
     """`recompute` from a folder of committed records, with its protocol and its remarks, into `output`."""
     timed = (folder / TIMES).is_file()
     times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
-    return recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder))
+    cost = read_table(folder / COST) if (folder / COST).is_file() else None
+    return recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder), cost)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from c2c.errors import RefusedError
 from c2c.provenance import SUFFIX
 from paper import names
 from paper.output import NOTHING, fixed, show
-from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute_committed
+from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute_committed
 from paper.reference import Reference
 
 COMMITTED = Path(__file__).with_name("records")
@@ -60,7 +60,7 @@ def verify(folder: Path) -> bool:
             print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
         print()
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES, PROTOCOL, REMARKS} | {name for name in expected if name.endswith(SUFFIX)}
+        expected -= {RECORDS, TIMES, COST, PROTOCOL, REMARKS} | {name for name in expected if name.endswith(SUFFIX)}
         same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
         if folder.resolve().parent != COMMITTED.resolve():
             return all(same)

@@ -160,6 +160,12 @@ def _check_training(settings: Settings, root: Path) -> None:
             if training[key] > training["steps"]:
                 rule = f"training.{key} is at most training.steps ({training['steps']})"
                 raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
+        if (processes := settings.processes.get("processes", 1)) > training["batch_size"]:
+            rule = f"training.batch_size has an example for each of the {processes} processes of a job"
+            raise RefusedError(rule, training["batch_size"], "Raise it, or lower gpus_per_job")
+        if late := [step for step in training.get("keep_steps", []) if step >= training["steps"]]:
+            rule = f"training.keep_steps lie before the last step ({training['steps']}), which is kept anyway"
+            raise RefusedError(rule, late[0], "Drop it, or raise training.steps")
         if training["micro_batch_size"] > training["batch_size"]:
             rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
             raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")

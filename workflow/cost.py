@@ -30,6 +30,7 @@ WRITTEN = {
     "generate_single": "records/single/{job}.parquet",
     "generate_agents": "records/agents/{job}.parquet",
     "generate_released": "records/released/{job}.parquet",
+    "generate_kept": "records/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
@@ -150,6 +151,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "generate_single": len(single_runs(settings)),
         "generate_agents": len(agent_pairs(settings)),
         "generate_released": len(settings.config.get("released", [])),
+        "generate_kept": len(settings.kept_steps),
         "measure_latency": len(settings.timed_pairs),
     }
     return {rule: count for rule, count in counts.items() if count}

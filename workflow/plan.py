@@ -32,6 +32,12 @@ GPU_RULES = (
     "train_fuser",
     "generate_baselines",
     "generate_fused",
+    "generate_kept",
+    "generate_group",
+    "generate_agents",
+    "generate_released",
+    "train_single",
+    "generate_single",
     "measure_latency",
 )
 TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"

@@ -104,6 +104,21 @@ class Settings:
         entries = [each for each in self.config["runs"] if (each["pair"], each["recipe"], each["alignment"]) == key]
         return {**self.training, **(entries[0].get("training", {}) if entries else {})}
 
+    @property
+    def kept_steps(self) -> list[str]:
+        """Paths below ``records/`` of the fusers that are kept before their last step, ``<run>.step<step>``."""
+        return [
+            f"{run.path}.step{step}"
+            for run in self.runs
+            for step in self.training_of(run.pair, run.recipe, run.alignment).get("keep_steps", [])
+        ]
+
+    @property
+    def processes(self) -> Mapping[str, Any]:
+        """The flag of a training on several GPUs: a process for each; empty for one process."""
+        gpus = self.config["gpus_per_job"]
+        return {"processes": gpus} if gpus > 1 else {}
+
     def tasks(self, pair: str) -> list[str]:
         """What a pair is asked: the config's tasks of its benchmarks, or all of them if it names none."""
         listed = (self.pairs[pair]["benchmarks"] or "").split()
@@ -189,8 +204,15 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
 
 
 def flags(values: Mapping[str, Any]) -> str:
-    """Command-line flags with one value each, quoted, in the mapping's order: ``--learning-rate 0.002``."""
-    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())
+    """Command-line flags with one value each, quoted, in the mapping's order: ``--learning-rate 0.002``.
+
+    A list is one value, with commas between: ``--keep-steps 50,100``.
+    """
+    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(_text(value))}" for name, value in values.items())
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -175,7 +175,10 @@ def test_the_history_says_how_much_of_each_batch_was_pads(trainer) -> None:
 def test_a_person_sees_loss_speed_gates_and_each_validation(trainer, capsys) -> None:
     trainer(steps=3).run()
     shown = capsys.readouterr().err
-    assert re.search(r"loss \d+\.\d+, \d+ tokens/s, gates open \d+%, temperature \d\.\d+", shown)
+    told = r"loss \d+\.\d+, \d+ tokens/s, gates open \d+%, temperature \d\.\d+, memory \d+\.\d GB"
+    for step in (1, 2, 3):
+        assert re.search(rf"^step {step} of 3: {told}, \d\d:\d\d left$", shown, re.MULTILINE)
+    assert "\r" not in shown
     assert re.search(
         r"step 3: validation loss \d+\.\d{4} \(\d+\.\d{4} where the Sharer reads another prompt\), training loss", shown
     )

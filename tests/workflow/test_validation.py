@@ -67,6 +67,9 @@ REFUSED = {
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 is a known name"),
     "latency elsewhere": (put("latency.benchmark", "openbookqa_text"), r"latency\.benchmark is known"),
     "late checkpoint": (put("training.checkpoint_every", 251), r"checkpoint_every is at most training\.steps \(250\)"),
+    "late kept step": (put("training.keep_steps", [50, 250]), r"lie before the last step \(250\).*received 250"),
+    "kept step before the first": (put("training.keep_steps", [0]), r"keep_steps\.0 is at least 1"),
+    "unknown precision": (put("training.autocast", "bf16"), r"autocast is a known name"),
     "wide micro batch": (put("training.micro_batch_size", 65), r"at most training\.batch_size \(64\)"),
     "no world": (drop("world"), r"needs the config key 'world'; received 'gap_receiver_a'"),
     "model not made": (lambda c: c["world"]["models"].pop("gap_sharer"), r"'gap_sharer'.*Add it to world\.models"),
@@ -314,6 +317,29 @@ def test_runs_expand_to_one_fuser_a_seed(config_of: Merged) -> None:
 def test_flags_are_what_the_command_line_takes() -> None:
     assert flags({"learning_rate": 0.002, "steps": 4}) == "--learning-rate 0.002 --steps 4"
     assert flags({"subset": "*_e"}) == "--subset '*_e'"
+    assert flags({"keep_steps": [50, 100], "steps": 4}) == "--keep-steps 50,100 --steps 4"
+
+
+def test_a_training_has_a_process_for_each_gpu_and_an_example_for_each_process(config_of: Merged) -> None:
+    config = config_of("smoke")
+    for gpus, flag in ((0, {}), (1, {}), (8, {"processes": 8})):
+        assert load_settings({**config, "gpus_per_job": gpus}, ROOT).processes == flag
+    few = {**config, "gpus_per_job": 8, "training": {**config["training"], "batch_size": 4}}
+    with pytest.raises(RefusedError, match="an example for each of the 8 processes"):
+        load_settings(few, ROOT)
+
+
+def test_each_kept_step_of_each_run_is_asked_and_no_other(config_of: Merged) -> None:
+    config = config_of("smoke")
+    run = {"pair": "gap_a", "alignment": "span", "seeds": [0, 1]}
+    kept = {"training": {"keep_steps": [10, 20]}}
+    config["runs"] = [{**run, "recipe": "c2c", **kept}, {**run, "recipe": "project"}]
+    assert load_settings(config, ROOT).kept_steps == [
+        f"gap_a/c2c/span/seed{seed}.step{step}" for seed in (0, 1) for step in (10, 20)
+    ]
+    config["runs"].append({**run, "recipe": "adapter"})
+    with pytest.raises(RefusedError, match="An adapter is trained as the c2c"):
+        load_settings(config, ROOT)
 
 
 GROUPS_REFUSED = {

@@ -8,6 +8,7 @@ wildcard_constraints:
     recipe="|".join(settings.recipes),
     alignment="[a-z]+",
     seed="[0-9]+",
+    step="[0-9]+",
     model="[a-z0-9_]+",
     benchmark="[a-z0-9_]+",
     training_set="[a-z0-9_]+",
@@ -42,7 +43,7 @@ def all_records(wildcards):
     released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
     return [
         *baselines,
-        *collect("<results>/records/{run}.parquet", run=fuser_runs()),
+        *collect("<results>/records/{run}.parquet", run=[*fuser_runs(), *settings.kept_steps]),
         *groups,
         *released,
         *single,

@@ -47,7 +47,6 @@ rule results:
         "<results>/claims_time.json",
         collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),
         collect("<results>/figures/{figure}.png", figure=config["artefacts"]["figures"]),
-        "<results>/tables/gates.csv",
         ["<results>/paper/paper.pdf"] if config["artefacts"]["paper"] else [],
     localrule: True
     message:
