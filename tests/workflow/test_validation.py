@@ -108,9 +108,7 @@ REFUSED = {
 
 
 def test_the_receiver_is_the_sharer_of_identical_and_its_tokens_are_its_own(config_of: Merged) -> None:
-    config = config_of("smoke")
-    config["runs"].append({"pair": "gap_a", "recipe": "identical", "alignment": "span", "seeds": [0]})
-    settings = load_settings(config, ROOT)
+    settings = load_settings(config_of("smoke"), ROOT)
     assert (settings.sharer_role("identical"), settings.sharer_role("c2c")) == ("receiver", "sharer")
     folders = {recipe: settings.tokenised("gap_a", recipe, "span") for recipe in ("c2c", "adapter", "identical")}
     assert folders == {"c2c": "gap_a/span", "adapter": "gap_a/span", "identical": "gap_a.receiver/span"}
