@@ -8,7 +8,8 @@ from PIL import Image
 from c2c.errors import RefusedError
 from paper.answers import Answers, arm_name
 from paper.evidence import paired
-from paper.figures import accuracy_by_steps, style, training
+from paper.figures import accuracy_by_steps as by_steps_figure
+from paper.figures import style, training
 from paper.fusers import read_tables
 from paper.output import read_table
 from paper.recompute import COST, recompute
@@ -141,7 +142,7 @@ def test_accuracy_by_steps_is_drawn_with_the_same_bytes_also_with_gaps_and_the_p
     frame.loc[frame["arm"] == "c2c", "paper_value"] = 50.0
     frame.loc[(frame["arm"] == "adapter") & (frame["step"] == 50), ["value", "low", "high"]] = None
     for name in ("one", "two"):
-        accuracy_by_steps.draw(frame, tmp_path / name)
+        by_steps_figure.draw(frame, tmp_path / name)
     for suffix in style.SUFFIXES:
         assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
     with Image.open(tmp_path / "one.png") as picture:

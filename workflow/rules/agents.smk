@@ -1,25 +1,6 @@
 # Two agents (Table 15): the Sharer analyses the problem, the Receiver solves it; by text, and by text and cache.
 
 
-def agent_questions(wildcards):
-    """The prepared questions of the tasks that say what two agents read."""
-    return [questions_of(task) for task in agent_tasks(settings, wildcards.pair)]
-
-
-def agent_flags(wildcards, input):
-    """Those questions as the command line takes them: ID=FILE."""
-    named = zip(agent_tasks(settings, wildcards.pair), input.questions, strict=True)
-    return " ".join(f"{task}={path}" for task, path in named)
-
-
-def agent_fuser(file):
-    """A file of the Fuser that the agents of a pair are asked with."""
-    return lambda wildcards: f"<results>/fusers/{agent_run(settings, wildcards.pair).path}/{file}"
-
-
-AGENT_METHODS = "t2t_agents t_c2c t_c2c_deranged"
-
-
 rule generate_agents:
     input:
         receiver=receiver_manifest,

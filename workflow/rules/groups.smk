@@ -1,22 +1,4 @@
 # Several Sharers at once, whose Fusers were trained alone: no further training (Table 13).
-from types import SimpleNamespace
-
-
-def group_of(wildcards):
-    """The run of a group that the wildcards name."""
-    return GroupRun(wildcards.group, wildcards.fusion, wildcards.alignment, int(wildcards.seed))
-
-
-def fusers_of_group(file):
-    """A file of the Fusers of each pair of a group, in their order."""
-    return lambda wildcards: [
-        f"<results>/fusers/{run.path}/{file}" for run in member_runs(settings, group_of(wildcards))
-    ]
-
-
-def first_pair(wildcards):
-    """What functions of wildcards need of a pair that is asked as the group is."""
-    return SimpleNamespace(pair=members(settings, wildcards.group)[0])
 
 
 rule generate_group:

@@ -22,14 +22,6 @@ rule fetch_fuser:
         "HF_HUB_OFFLINE=0 c2c fetch-fuser {params.source} --output {output.manifest} > {log} 2>&1"
 
 
-def pair_of_released(wildcards):
-    """What functions of wildcards need of the pair that published fusers are for."""
-    return SimpleNamespace(pair=settings.released[wildcards.released]["pair"])
-
-
-RELEASED_METHODS = "c2c c2c_deranged c2c_zeroed"
-
-
 rule generate_released:
     input:
         receiver=lambda wildcards: receiver_manifest(pair_of_released(wildcards)),
@@ -68,15 +60,6 @@ rule generate_released:
         " --fuser {input.fuser} --recipe released --methods {params.methods} --prompts {params.prompts}"
         " --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings} --output {output.records}"
         " >> {log} 2>&1"
-
-
-def records_of_released(wildcards):
-    """Records of the published fusers of this scale, and of their models alone."""
-    pairs = dict.fromkeys(settings.released[name]["pair"] for name in config["released"])
-    return [
-        *collect("<results>/records/{pair}/baselines.parquet", pair=pairs),
-        *collect("<results>/records/released/{fuser}.parquet", fuser=config["released"]),
-    ]
 
 
 rule tabulate_released:
