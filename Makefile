@@ -19,7 +19,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 PROFILE ?= smoke
-.PHONY: help setup smoke crate test lint format docs docs-serve verify lock clean
+.PHONY: help setup smoke crate test slurm-test faults-test lint format docs docs-serve verify lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -7
@@ -43,14 +43,23 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Given again after a power cut or a kill, it goes on: locks of a workflow that is gone are removed first.
 smoke: $(STAMP)
-	snakemake --profile smoke
+	@python -m workflow.unlock
+	snakemake --profile smoke $(FLAGS)
 
 crate: $(STAMP)
 	snakemake --profile $(PROFILE) crate
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal
+
+# A real Slurm of one node (root and apt-get; see tests/slurm), and a workflow that is killed again and again.
+slurm-test: $(STAMP)
+	python -m pytest -m slurm tests/slurm
+
+faults-test: $(STAMP)
+	python -m pytest -m faults tests/faults
 
 lint: $(STAMP)
 	ruff check .

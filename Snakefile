@@ -8,8 +8,22 @@ from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
+from workflow import analysis
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
+from workflow.methods import (
+    GroupRun,
+    agent_pairs,
+    agent_run,
+    agent_tasks,
+    fetched_fuser,
+    group_methods,
+    group_runs,
+    member_runs,
+    members,
+    single_runs,
+)
+from workflow.resources import grown
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
 min_version("9.27")
@@ -35,6 +49,12 @@ pathvars:
     results=f"results/{config['scale']}",
 
 
+if os.environ.get("C2C_CONTAINER"):
+
+    # Used with --software-deployment-method apptainer.
+    container: os.environ["C2C_CONTAINER"]
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -46,6 +66,11 @@ include: "workflow/rules/teacher.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/router.smk"
 include: "workflow/rules/generate.smk"
+include: "workflow/rules/methods_common.smk"
+include: "workflow/rules/groups.smk"
+include: "workflow/rules/released.smk"
+include: "workflow/rules/single.smk"
+include: "workflow/rules/agents.smk"
 include: "workflow/rules/score.smk"
 
 
@@ -54,8 +79,9 @@ if config["latency"]:
     include: "workflow/rules/latency.smk"
 
 
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/figures.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/artefacts.smk"
+include: "workflow/rules/steps.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/crate.smk"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from c2c.analysis.commands import add_analyse
+from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked
+from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError
 from c2c.provenance import stamp, write_atomically
 
@@ -18,10 +22,13 @@ from c2c.provenance import stamp, write_atomically
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; a refusal is printed as one line and ends with exit code 2."""
     options = _parser().parse_args(arguments)
+    options.given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options.command(options)
     except RefusedError as refusal:
-        print(f"c2c {options.name}: {refusal}", file=sys.stderr)
+        # Of several processes that refuse the same, one says so.
+        if os.environ.get("RANK", "0") == "0":
+            print(f"c2c {options.name}: {refusal}", file=sys.stderr)
         return 2
     return 0
 
@@ -38,7 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         _add_train_router,
         _add_score,
         _add_latency,
+        add_analyse,
         _add_claims,
+        _add_plan,
+        *BUILDERS,
     )
     for build in builders:
         build(commands)
@@ -62,11 +72,6 @@ def _fetch(options: argparse.Namespace) -> None:
         notes["model"] = manifest
 
 
-def _add_pair(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
-    parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
-
-
 LINES = "training set (JSON lines: id, prompt and response, or messages; optionally private and opening)"
 
 
@@ -75,7 +80,7 @@ def _add_tokenise(commands: Any) -> None:
     from c2c.types import TOKEN_ALIGNMENTS
 
     parser = commands.add_parser("tokenise", help="align and tokenise a training set once for a pair")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
     parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
@@ -95,10 +100,8 @@ def _tokenise(options: argparse.Namespace) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    from c2c.training.config import TrainingConfig
-
     parser = commands.add_parser("train", help="train the Fusers of one pair")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
     parser.add_argument("--data", type=Path, help=LINES)
     parser.add_argument("--validation", type=Path, help="validation set, same format")
@@ -112,21 +115,31 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
-    for setting in fields(TrainingConfig):
-        flag = "--" + setting.name.replace("_", "-")
-        kind = type(setting.default)
-        told = setting.metadata["help"] + " (default: %(default)s)"
-        parser.add_argument(flag, type=kind, default=setting.default, help=told)
+    add_training(parser)
     parser.set_defaults(command=_train)
 
 
 def _train(options: argparse.Namespace) -> None:
+    from c2c.training import launch
     from c2c.training.config import TrainingConfig
     from c2c.training.run import TrainingRun, train
 
     config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
     given = {field.name: getattr(options, field.name) for field in fields(TrainingRun) if field.name != "config"}
     run = TrainingRun(**given, config=config)
+    if options.processes < 1:
+        raise RefusedError("--processes is at least 1", options.processes, "Pass 1, or a process for each GPU")
+    if options.processes > config.batch_size:
+        rule = f"A batch has an example for each of the {options.processes} processes"
+        raise RefusedError(rule, f"batch_size {config.batch_size}", "Raise --batch-size, or lower --processes")
+    if options.processes > 1 and not launch.is_started():
+        if code := launch.start(options.processes, options.given):
+            sys.exit(code)
+        return
+    launch.end_with_launcher()
+    if not launch.is_first():
+        train(run)
+        return
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
         notes["training"] = train(run)
         notes["models"] = _revisions(run)
@@ -141,12 +154,12 @@ def _revisions(run: Any) -> dict[str, Any]:
 
 def _add_chat(commands: Any) -> None:
     parser = commands.add_parser("chat", help="talk with a Receiver that reads along with a Sharer")
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
     parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
     parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
     parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens")
-    parser.add_argument("--dtype", default="float32", help="precision of the models")
+    add_dtype(parser)
     parser.add_argument("--device", default=None, help="where the models run, such as cuda")
     parser.set_defaults(command=_chat)
 
@@ -171,65 +184,21 @@ def _chat(options: argparse.Namespace) -> None:
     converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
 
 
-def _add_prompts(parser: argparse.ArgumentParser) -> None:
-    from c2c.evaluation.schema import PROMPTS
-
-    told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
-    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
-
-
-def _add_budget(parser: argparse.ArgumentParser) -> None:
-    told = "tokens of a batch, pads and answers included (default: %(default)s)"
-    parser.add_argument("--token-budget", type=int, default=4096, help=told)
-
-
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
-    parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
-    parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
-    _add_pair(parser)
-    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
-    parser.add_argument(
-        "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
-    )
-    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD", help=", ".join(methods))
-    parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
+    add_pair(parser)
+    add_asked(parser, methods)
     parser.add_argument("--fuser", default="", help="folder of trained Fusers, for the methods that need them")
     parser.add_argument("--recipe", default="", help="recipe of the Fusers")
     parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
     parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
-    _add_prompts(parser)
-    parser.add_argument(
-        "--accept-difference",
-        nargs="+",
-        default=[],
-        metavar="LINE",
-        help="lines of the fuser's contract in which these models may differ from those it was trained for",
-    )
-
-
-def _benchmarks(given: Sequence[str]) -> dict[str, Path]:
-    found = {}
-    for each in given:
-        name, separator, path = each.partition("=")
-        if not separator:
-            raise RefusedError("--benchmarks takes ID=FILE", each, "Write the benchmark's id, =, and its prepared file")
-        found[name] = Path(path)
-    return found
-
-
-def _asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
-    given = {field.name: getattr(options, field.name) for field in fields(kind)}
-    settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
-    return kind(**given | {"benchmarks": _benchmarks(options.benchmarks)}), settings
 
 
 def _add_generate(commands: Any) -> None:
-    from c2c.evaluation.schema import METHODS
+    from c2c.evaluation.schema import PAIR_METHODS
 
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
-    _add_questions(parser, METHODS)
-    _add_budget(parser)
+    _add_questions(parser, PAIR_METHODS)
+    add_budget(parser)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
     parser.set_defaults(command=_generate)
@@ -238,7 +207,7 @@ def _add_generate(commands: Any) -> None:
 def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
-    run, settings = _asked(GenerationRun, options)
+    run, settings = asked(GenerationRun, options)
     given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
     inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
@@ -255,15 +224,16 @@ def _add_train_router(commands: Any) -> None:
     parser.add_argument("--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="the questions answered")
     parser.add_argument("--output", type=Path, required=True, help="folder of the router")
     parser.add_argument("--seed", type=int, default=0, help="of the router's training")
-    _add_prompts(parser)
-    _add_budget(parser)
+    add_prompts(parser)
+    add_dtype(parser)
+    add_budget(parser)
     parser.set_defaults(command=_train_router)
 
 
 def _train_router(options: argparse.Namespace) -> None:
     from c2c.evaluation.router_training import RouterRun, train_router
 
-    run, settings = _asked(RouterRun, options)
+    run, settings = asked(RouterRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
     with stamp(run.output, inputs=inputs, settings=settings) as notes:
         notes["router"] = train_router(run)
@@ -301,7 +271,7 @@ def _add_latency(commands: Any) -> None:
 def _latency(options: argparse.Namespace) -> None:
     from c2c.evaluation.latency import LatencyRun, measure_pair
 
-    run, settings = _asked(LatencyRun, options)
+    run, settings = asked(LatencyRun, options)
     with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings) as notes:
         measure_pair(run, notes)
         notes["models"] = _revisions(run)
@@ -315,12 +285,27 @@ def _add_claims(commands: Any) -> None:
 
 
 def _claims(options: argparse.Namespace) -> None:
-    """Claims belong to the replication, which the library knows nothing of; it is a program of the repository."""
-    if not Path("paper/show.py").is_file():
+    _of_the_repository("Claims are shown", "paper.show", options.action, *filter(None, [options.item]))
+
+
+def _add_plan(commands: Any) -> None:
+    parser = commands.add_parser("plan", help="what a run of the replication would do and cost")
+    parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
+    parser.set_defaults(command=_plan)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
+    _of_the_repository("A run is planned", "workflow.plan", "--scale", options.scale, *files)
+
+
+def _of_the_repository(what: str, module: str, *arguments: str) -> None:
+    """Run a program of the replication's repository, which the library knows nothing of."""
+    if not Path(*module.split(".")).with_suffix(".py").is_file():
         remedy = "Clone the repository, and run this in its root"
-        raise RefusedError("Claims are shown in the repository of the replication", str(Path.cwd()), remedy)
-    asked = [options.action, *filter(None, [options.item])]
-    if code := subprocess.run([sys.executable, "-m", "paper.show", *asked], check=False).returncode:
+        raise RefusedError(f"{what} in the repository of the replication", str(Path.cwd()), remedy)
+    if code := subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
         sys.exit(code)
 
 

@@ -50,11 +50,12 @@ def generate_kv_cache_index(
     parts = [(1, fused), (-1, instruction_length - fused)]
     if side == "back":
         parts.reverse()
-    return [
-        torch.tensor([mask, 0]).expand(1, length, 2).clone()
-        for mask, length in (*parts, (-1, response_length))
-        if length
-    ]
+    return [section_index(mask, length) for mask, length in (*parts, (-1, response_length)) if length]
+
+
+def section_index(mask: int, length: int) -> Tensor:
+    """One section, ``(1, length, 2)`` int64 of ``[mask, 0]``; the mask is a sum of ``1 << Sharer``, or -1 for none."""
+    return torch.tensor([mask, 0]).expand(1, length, 2).clone()
 
 
 def read_sections(

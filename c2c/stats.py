@@ -212,6 +212,34 @@ def mean_with_interval(cells: Sequence[Cell] | pd.DataFrame, seed: int = 0) -> E
     return Estimate(value, float(low), float(high), sum(questions.values()), min(shape[1] for shape in shapes))
 
 
+def crossed_ratio(top: pd.DataFrame, bottom: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """mean(top) / mean(bottom) of values `(Q, S)` on the same questions, with a 95 % percentile interval.
+
+    The bootstrap is that of `crossed_bootstrap`; both means of a replicate are over the questions that it drew, and
+    over the seeds that it drew of each. Where both have the same seeds these are drawn once. A replicate whose
+    mean of `bottom` is zero is no ratio and is left out.
+
+    Raises:
+        RefusedError: The questions differ, there are none, or the mean of `bottom` is zero.
+    """
+    if set(top.index) != set(bottom.index) or top.empty or not bottom.to_numpy(float).mean():
+        remedy = "Pair the questions, and look whether the gap is there at all"
+        raise RefusedError("A ratio has the same questions above and below, and is not by zero", len(top), remedy)
+    bottom = bottom.loc[top.index]
+    rng = np.random.default_rng(seed)
+    rows = np.hstack([top.to_numpy(float), bottom.to_numpy(float)])
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    drawn = _draw(rng, counts, resamples) @ kinds
+    above = _draw(rng, np.ones(top.shape[1]), resamples)
+    below = above if list(top.columns) == list(bottom.columns) else _draw(rng, np.ones(bottom.shape[1]), resamples)
+    parts = zip(np.split(drawn, [top.shape[1]], axis=1), (above, below), strict=True)
+    upper, lower = ((part * seeds).sum(axis=1) / seeds.sum(axis=1) for part, seeds in parts)
+    known = lower != 0
+    low, high = np.percentile(upper[known] / lower[known], _bounds())
+    value = float(top.to_numpy(float).mean() / bottom.to_numpy(float).mean())
+    return Estimate(value, float(low), float(high), len(top), top.shape[1])
+
+
 def accuracy_with_interval(answers: pd.DataFrame) -> Estimate:
     """Share of right answers in `(Q, S)`: Wilson's interval for one seed, the crossed bootstrap for several.
 

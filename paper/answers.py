@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from c2c.evaluation.protocol import CORRECTED
-from c2c.evaluation.schema import read_records
+from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.evaluation.scoring import check_records, failed, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
 from paper import names
@@ -22,26 +22,47 @@ MAIN_ALIGNMENT = "span"
 """The token alignment of every table and claim that names no other."""
 BASELINE = ""
 """The recipe and the alignment of a method without a fuser."""
+AT_STEP = "@"
+"""Between a recipe and the step of the training at which its fuser was kept, before the last: ``c2c@50``.
+
+So a fuser on its way is an arm of its own in every record and comparison, and records need no other column.
+"""
 IDENTICAL = "identical"
 """The recipe whose Sharer is the Receiver itself."""
+SINGLE_METHOD = "receiver"
+"""What a Receiver that was itself trained is asked as; its recipe names the arm."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
-KEPT = ["scale", "pair", "receiver", "sharer", "alignment", "seed", "benchmark", "subset", "question_id", "gold"]
+KEPT = [
+    *("scale", "pair", "receiver", "sharer", "alignment", "seed"),
+    *("benchmark", "subset", "question_id", "gold", "tokens_in"),
+]
 """Columns of records that answers keep."""
 
 
 class Pair(NamedTuple):
-    """Id of a pair and of its two models."""
+    """Id of a pair, or of a group of Sharers, and of its models."""
 
     name: str
     receiver: str
     sharer: str
 
+    @property
+    def is_group(self) -> bool:
+        """Whether there are several Sharers, of which each has a pair of its own too."""
+        return TOGETHER in self.sharer
+
+    @property
+    def sharers(self) -> list[str]:
+        """The Sharers of a group, in the order in which they are fused."""
+        return self.sharer.split(TOGETHER)
+
 
 def arm_name(recipe: str, method: str) -> str:
-    """The arm of a record: a recipe other than `c2c` lends its name to the method."""
-    if recipe in (BASELINE, "c2c"):
-        return method
-    return recipe if method == "c2c" else f"{recipe}_{method.removeprefix('c2c_')}"
+    """The arm of a record: a recipe other than `c2c` lends its name to the method, and each its step if it has one."""
+    recipe, mark, step = recipe.partition(AT_STEP)
+    if recipe not in (BASELINE, "c2c"):
+        method = recipe if method in ("c2c", SINGLE_METHOD) else f"{recipe}_{method.removeprefix('c2c_')}"
+    return f"{method}{mark}{step}"
 
 
 def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:
@@ -52,7 +73,16 @@ def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimat
 
 
 class Answers:
-    """Checked and marked records of one scale."""
+    """Checked and marked records of one scale.
+
+    Attributes:
+        all_pairs: Everything that was asked under an id of its own.
+        groups: Those with several Sharers.
+        pairs: Those with one Sharer that stand in the tables of all pairs.
+        benchmarks: What was asked.
+        arms: What was run for `pairs`.
+        remarks: What a reader must know and the records do not hold.
+    """
 
     def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED, remarks: Sequence[str] = ()) -> None:
         """Check and mark `records`; with `protocol: paper` as the reference does.
@@ -82,9 +112,12 @@ class Answers:
         own = self.marked["arm"].str.startswith(IDENTICAL)
         found = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
         pairs = {row.pair: Pair(*row) for row in found.itertuples(index=False)}
-        self.pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
+        self.all_pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
+        self.groups = [pair for pair in self.all_pairs if pair.is_group]
+        self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.aside(pair.name))]
         self.benchmarks = names.in_order("benchmarks", self.marked["benchmark"])
-        self.arms = names.in_order("arms", self.marked["arm"])
+        main = self.marked["pair"].isin([pair.name for pair in self.pairs])
+        self.arms = names.in_order("arms", {arm for arm in self.marked.loc[main, "arm"] if AT_STEP not in arm})
         self.scale = ", ".join(sorted(self.marked["scale"].unique()))
 
     @classmethod
@@ -101,6 +134,12 @@ class Answers:
         if key not in self._frames:
             self._frames[key] = group.pivot(index="question_id", columns="seed", values="correct").sort_index()
         return self._frames[key]
+
+    def about(self, benchmark: str, column: str, pair: str | None = None) -> pd.Series:
+        """`subset` or `tokens_in` of each question of a benchmark, as the Receiver alone reads it, by question id."""
+        rows = self.marked[(self.marked["benchmark"] == benchmark) & (self.marked["arm"] == "receiver")]
+        rows = rows if pair is None else rows[rows["pair"] == pair]
+        return rows.drop_duplicates("question_id").set_index("question_id")[column].sort_index()
 
     def failures(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> int:
         """How many answers of the arm failed."""

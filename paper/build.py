@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ import yaml
 
 from c2c.errors import RefusedError
 from paper import citing, claims, names
+from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
 from paper.output import stamped
 from paper.reference import Reference
 
 TEXT = Path(__file__).parent
-KINDS = ("tables", "figures")
 SOURCES = (
     "main.typ",
     "text/lib.typ",
@@ -35,20 +35,12 @@ SOURCES = (
     "text/ablations.typ",
     "text/latency.typ",
     "text/analyses.typ",
+    "text/artefacts.typ",
     "text/claims.typ",
     "text/closing.typ",
     "deviations.md",
     "names.yaml",
 )
-WRITTEN = tuple(
-    f"{kind}/{name}"
-    for kind, names_of_kind in {
-        "tables": ("main", "gains", "latency", "ablation", "alignment"),
-        "figures": ("gains", "accuracy", "training", "accuracy_latency", "gates"),
-    }.items()
-    for name in names_of_kind
-)
-"""Tables and figures that the text says something about; any other is shown with its caption."""
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 
@@ -76,27 +68,8 @@ def build(results: Path, output: Path) -> None:
 
 
 def inputs(results: Path) -> list[str]:
-    """Names of the files of a results folder that the text reads: what it is about, and every further artefact."""
-    known = [name for name in (*NEEDED, *OPTIONAL) if (results / name).is_file()]
-    return [*known, *further(results, known)]
-
-
-def further(results: Path, known: Collection[str]) -> list[str]:
-    """Tables (as they are printed) and figures of the results that the text has no words of its own for.
-
-    They need a caption in ``workflow/report``, and stand among the analyses.
-    """
-    found = [*sorted(results.glob("tables/*.md")), *sorted(results.glob("figures/*.pdf"))]
-    kinds = {path: citing.KINDS[path.parent.name] for path in found}
-    scale = results.resolve().name
-    written = {(Path(name).parent.name, Path(name).stem) for name in WRITTEN}
-    return [
-        name
-        for path, kind in kinds.items()
-        if (path.parent.name, path.stem) not in written
-        and (name := str(path.relative_to(results))) not in known
-        and citing.citation(kind, path.stem, scale)
-    ]
+    """Names of the files of a results folder that the text reads."""
+    return [name for name in (*NEEDED, *OPTIONAL) if (results / name).is_file()]
 
 
 def cite(results: Path) -> dict[str, Any]:
@@ -106,7 +79,7 @@ def cite(results: Path) -> dict[str, Any]:
     for name in inputs(results):
         kind = citing.KINDS.get(Path(name).parent.name, "")
         if kind and (cited := citing.citation(kind, Path(name).stem, scale)):
-            found[kind][cited.name] = {**cited.described(), "explanation": cited.explanation}
+            found[kind][cited.name] = cited.described()
     whole = citing.citation("paper", "paper", scale)
     described = whole.described() if whole else {}
     return {**found, **described, "authors": citing.authors(), "version": str(citing.software()["version"])}
@@ -130,9 +103,7 @@ def describe(results: Path) -> dict[str, Any]:
         "in-words": in_words(reference),
         "tables": _stems(results, "tables"),
         "figures": _stems(results, "figures"),
-        "further": {
-            kind: [name for name in _stems(results, kind) if f"{kind}/{name}" not in WRITTEN] for kind in KINDS
-        },
+        "artefacts": [_described(each) for each in read_artefacts() if _is_printed(each, results)],
         "fusers": _fusers(results.glob("fusers/*/*/*/*/config.json")),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
@@ -167,6 +138,19 @@ def main() -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
+
+
+def _is_printed(artefact: Artefact, results: Path) -> bool:
+    """Whether the text prints the artefact by itself, under its section."""
+    if artefact.text != GENERIC or not (results / artefact.files[0]).is_file():
+        return False
+    return not artefact.beside or bool(pd.read_csv(results / artefact.files[0])["paper"].notna().any())
+
+
+def _described(artefact: Artefact) -> dict[str, Any]:
+    """What the text says of it."""
+    said = {each: getattr(artefact, each) for each in ("kind", "name", "title", "caption", "section", "stem")}
+    return said | {"places": list(artefact.places)}
 
 
 def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:

@@ -3,8 +3,9 @@
     python -m paper.citing results/smoke/tables/main.csv results/smoke/figures/gains.pdf      prints their entries
     python -m paper.citing results/smoke                                                      those of all artefacts
 
-Captions stand in ``workflow/report``, authors and version in ``CITATION.cff``, and nowhere else. An entry has neither
-date nor commit, so that the same data give the same bytes; both stand in the provenance file.
+Titles and captions stand in ``artefacts.yaml`` (that of the paper in ``workflow/report``), authors and version in
+``CITATION.cff``, and nowhere else. An entry has neither date nor commit, so that the same data give the same
+bytes; both stand in the provenance file.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ import pandas as pd
 import yaml
 
 from c2c.errors import RefusedError
+from paper.artefacts import of_kind
 from paper.compare import read_rules
 
 ROOT = Path(__file__).resolve().parents[1]
 CFF = ROOT / "CITATION.cff"
-CAPTIONS = ROOT / "workflow/report"
+PAPER = ROOT / "workflow/report/paper.rst"
+"""The caption of the paper: a sentence in bold, and a paragraph."""
 KINDS = {"tables": "table", "figures": "figure", "paper": "paper"}
 """Folders of a scale's results whose files are cited, and what is in them."""
 BOLD = re.compile(r"\*\*(.+?)\*\*\s*(.*?)\n\s*\n", re.DOTALL)
@@ -47,16 +50,16 @@ class Citation:
         kind: ``table``, ``figure`` or ``paper``.
         name: Its id: the name of its files, without suffix.
         scale: The scale of the replication that it is of.
-        caption: What it shows, in one sentence.
-        explanation: How it is to be read.
+        title: What it shows, without a full stop.
+        caption: How it is to be read.
         inputs: Start of the SHA-256 of what it was made from (`steady_hash`); empty where that is not known.
     """
 
     kind: str
     name: str
     scale: str
+    title: str
     caption: str
-    explanation: str
     inputs: str = ""
 
     @property
@@ -75,7 +78,7 @@ class Citation:
         """The citation in words."""
         about = software()
         made_from = f", inputs {self.inputs}" if self.inputs else ""
-        told = f"{self.caption.rstrip('.')} ({self.place}{made_from})"
+        told = f"{self.title} ({self.place}{made_from})"
         return f"{authors()}: {told}. {about['title']}, version {about['version']}."
 
     def bibtex(self) -> str:
@@ -84,7 +87,7 @@ class Citation:
         made_from = f", inputs SHA-256 {self.inputs}" if self.inputs else ""
         fields = {
             "author": " and ".join(_entity(each) or _person(each) for each in about["authors"]),
-            "title": f"{{{self.caption.rstrip('.')}}}",
+            "title": f"{{{self.title}}}",
             "howpublished": f"{about['title']}, version {about['version']}",
             "note": f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}",
         }
@@ -93,21 +96,17 @@ class Citation:
 
     def described(self) -> dict[str, str]:
         """The same as JSON has it, for provenance."""
-        return {"id": self.id, "caption": self.caption, "cite": self.sentence, "bibtex": self.bibtex()}
+        return {"id": self.id, "title": self.title, "caption": self.caption, "cite": self.sentence, "bibtex": self.bibtex()}
 
 
 def citation(kind: str, name: str, scale: str, inputs: Iterable[Path] = ()) -> Citation | None:
-    """The citation of an artefact; None for one that has no caption."""
-    files = [CAPTIONS / f"{name}_{kind}.rst", CAPTIONS / f"{name}.rst"]
-    found = next((path for path in files if path.is_file()), None)
-    if found is None or not scale:
+    """The citation of the paper, or of an artefact of the registry; None for any other, and without a scale."""
+    if not scale or (kind != "paper" and name not in of_kind(kind)):
         return None
-    text = BOLD.search(found.read_text(encoding="utf-8"))
-    if text is None:
-        raise RefusedError("A caption opens with a sentence in bold and a paragraph", str(found), "Write it so")
-    caption, explanation = (" ".join(part.split()) for part in text.groups())
+    artefact = None if kind == "paper" else of_kind(kind)[name]
+    title, caption = (artefact.title, artefact.caption) if artefact else _of_paper()
     paths = list(inputs)
-    return Citation(kind, name, scale, caption, explanation, steady_hash(paths)[:HASH_LENGTH] if paths else "")
+    return Citation(kind, name, scale, title, caption, steady_hash(paths)[:HASH_LENGTH] if paths else "")
 
 
 def of_file(path: Path) -> Citation | None:
@@ -161,6 +160,19 @@ def _steady(path: Path) -> bytes:
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
     kept = [column for column in frame if not any(fnmatch(str(column), pattern) for pattern in volatile)]
     return frame[kept].to_csv(index=False).encode()
+
+
+def _of_paper() -> tuple[str, str]:
+    """Title and caption of the paper.
+
+    Raises:
+        RefusedError: The text of the report does not open with them.
+    """
+    text = BOLD.search(PAPER.read_text(encoding="utf-8"))
+    if text is None:
+        raise RefusedError("A caption opens with a sentence in bold and a paragraph", str(PAPER), "Write it so")
+    title, caption = (" ".join(part.split()) for part in text.groups())
+    return title.rstrip("."), caption
 
 
 def _person(author: dict[str, str]) -> str:

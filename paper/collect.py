@@ -25,7 +25,8 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, t
 from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.provenance import SUFFIX, stamp, write_atomically
 from paper import names
-from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, recompute, remarks_of
+from paper.output import read_table
+from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, recompute, recomputed_tables, remarks_of
 from paper.summarise_latency import MEASUREMENT
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md", "tables/*.tex")
@@ -67,6 +68,8 @@ def collect(
             "Results are complete before they are collected", str(results), f"Make {missing or 'records'}"
         )
     records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
+    priced = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
+    price = None if priced is None else priced.read_bytes()
     said = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
     with tempfile.TemporaryDirectory() as temporary:
         source = results
@@ -74,8 +77,10 @@ def collect(
             records, timed = _with_earlier(records, timed, output)
         if partial or said:
             source = Path(temporary)
-            recompute(records, timed, source, protocol, said)
+            recompute(records, timed, source, protocol, said, None if priced is None else read_table(priced))
         copied = {str(path.relative_to(source)): path for each in [*COPIED, *TIMED] for path in source.glob(each)}
+        followed = recomputed_tables(timed is not None, price is not None)
+        copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
@@ -84,6 +89,8 @@ def collect(
     if timed is not None:
         with _stamp(output / TIMES, times):
             _write(timed, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
+    if price is not None:
+        (output / COST).write_bytes(price)
     for name, content in texts.items():
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_bytes(content)

@@ -90,6 +90,8 @@ def _of_claim(pair: str, where: str) -> bool:
 
 def _answers(answers: Answers, pair: str, benchmark: str, arm: str) -> pd.DataFrame | None:
     name, _, alignment = arm.partition("@")
+    if alignment.isdigit():
+        return answers.get(pair, benchmark, arm)
     return answers.get(pair, benchmark, name, alignment or MAIN_ALIGNMENT)
 
 

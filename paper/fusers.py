@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,6 +54,12 @@ def read_tables(folders: Iterable[Path], file: str) -> pd.DataFrame:
         key=lambda column: column.map(rank[str(column.name)]) if column.name in rank else column,
         ignore_index=True,
     )
+
+
+def models_of(config: Path) -> dict[str, str]:
+    """Receiver and Sharer of a fuser, as its ``config.json`` names them: by hub id, or by their name in the world."""
+    about = json.loads(config.read_text(encoding="utf-8"))["about"]
+    return {role: str(about[role]) for role in ("receiver", "sharer")}
 
 
 def _ranks(kind: str, found: pd.Series) -> dict[str, int]:

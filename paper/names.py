@@ -45,9 +45,19 @@ def paper_name(kind: str, name: str) -> str | None:
     return None if found is None else str(found)
 
 
+def ours(kind: str, printed: str) -> str:
+    """Our id for what the paper calls `printed`; the paper's name itself where there is none."""
+    return next((name for name, entry in _names()[kind].items() if entry.get("paper") == printed), printed)
+
+
 def of_claims(benchmark: str) -> bool:
     """Whether claims rest on the benchmark: those made to show communication are no evidence for the paper's."""
     return bool(_names()["benchmarks"].get(benchmark, {}).get("claims", True))
+
+
+def aside(pair: str) -> bool:
+    """Whether a pair stands in tables of its own alone, and no claim rests on it."""
+    return bool(_names()["pairs"].get(pair, {}).get("aside", False))
 
 
 def in_order(kind: str, names: object) -> list[str]:

@@ -1,24 +1,35 @@
-"""Everything that follows from records alone: scores, latency summary, tables, claims; in a results folder's layout."""
+"""Everything that follows from records alone: scores, latency summary, tables, claims; in a results folder's layout.
+
+    python -m paper.recompute --records paper/records/smoke
+
+writes it anew into a folder of committed records, as is due when a table was added or changed on purpose.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from c2c.evaluation.protocol import CORRECTED
-from c2c.evaluation.schema import LATENCY_SCHEMA
+from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.evaluation.scoring import score_records, scores_text
 from c2c.provenance import write_atomically
 from paper import claims, summarise_latency
 from paper.answers import Answers
+from paper.artefacts import LATENCY, Artefact, of_kind
+from paper.artefacts import RECORDS as ANSWERED
 from paper.output import read_table
 from paper.reference import Reference
-from paper.tables import ablation, alignment, gains, latency, main
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
+COST = "training_cost.csv"
+"""What training cost, in a folder of committed records where it was measured; Table 12 is made from it."""
 PROTOCOL = "protocol.txt"
 """Names the protocol of a folder of committed records, where it is not `corrected`."""
 
@@ -43,22 +54,65 @@ def recompute(
     folder: Path,
     protocol: str = CORRECTED,
     remarks: Sequence[str] = (),
+    cost: pd.DataFrame | None = None,
 ) -> list[str]:
     """Write every file that follows from the records into `folder` and return their names; `remarks` go below tables.
 
     Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
+    Without the cost of training there is no Table 12.
     """
     answers = Answers(records, protocol, remarks)
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
-    tables, summary = folder / "tables", None
-    if times is None:
-        times = LATENCY_SCHEMA.empty_table().to_pandas()
-    else:
-        summarise_latency.write(times, folder / "latency.csv")
-        summary = read_table(folder / "latency.csv")
-        latency.write(summary, tables / "latency")
-    main.write(answers, summary, tables / "main")
-    for module, name in ((gains, "gains"), (ablation, "ablation"), (alignment, "alignment")):
-        module.write(answers, tables / name)
-    claims.write(claims.PATH, answers, times, Reference(), (folder / "claims.json", folder / "claims_time.json"))
+    if times is not None:
+        summarise_latency.write(times, folder / LATENCY)
+    for artefact in recomputed_tables(times is not None, cost is not None).values():
+        _tabulate(artefact, {ANSWERED: answers, COST: cost}, folder)
+    judged = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
+    claims.write(claims.PATH, answers, judged, Reference(), (folder / "claims.json", folder / "claims_time.json"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def recomputed_tables(timed: bool, priced: bool) -> dict[str, Artefact]:
+    """Tables that follow from records, by name; some need times, or the cost of training."""
+    tables = of_kind("table").values()
+    made = [each for each in tables if follows_from_records(each) and (timed or not each.timed)]
+    return {each.name: each for each in made if priced or COST not in each.reads.values()}
+
+
+def follows_from_records(artefact: Artefact) -> bool:
+    """Whether a table needs nothing but what a folder of committed records holds, or tables that do."""
+    tables = {f"{each.stem}.csv": each for each in of_kind("table").values()}
+    return all(
+        source in (ANSWERED, LATENCY, COST) or (source in tables and follows_from_records(tables[source]))
+        for source in artefact.reads.values()
+    )
+
+
+def _tabulate(artefact: Artefact, known: Mapping[str, Any], folder: Path) -> None:
+    def read(source: str) -> Any:
+        if source in known:
+            return known[source]
+        return read_table(folder / source) if (folder / source).is_file() else None
+
+    import_module(artefact.module).write(*map(read, artefact.reads.values()), folder / artefact.stem)
+
+
+def recompute_committed(folder: Path, output: Path) -> list[str]:
+    """`recompute` from a folder of committed records, with its protocol and its remarks, into `output`."""
+    timed = (folder / TIMES).is_file()
+    times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
+    cost = read_table(folder / COST) if (folder / COST).is_file() else None
+    return recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder), cost)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, nargs="+", required=True, help="folders of committed records")
+    for folder in parser.parse_args().records:
+        recompute_committed(folder, folder)
+        print(f"{folder}: written anew; look at the difference before you commit it")
+
+
+if __name__ == "__main__":
+    main()

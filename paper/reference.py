@@ -7,6 +7,7 @@ A formula is an id, a number, or a mapping with one of `FORMULAS` as its only ke
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,20 @@ class Reference:
         self.frame = pd.read_csv(path, keep_default_na=False, dtype=str)
         if (twice := self.frame["id"].duplicated()).any():
             raise RefusedError("Ids of printed values are unique", self.frame.loc[twice, "id"].iloc[0], "Rename one")
+        self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self.numbers = pd.to_numeric(self.frame.set_index("id")["value"], errors="coerce")
+
+    def accuracy(self, artefact: str, **cell: str | None) -> float | None:
+        """The accuracy that a table prints in one cell, or None.
+
+        Args:
+            artefact: Such as ``Table 4``.
+            **cell: The paper's names in the columns of that name, such as `receiver` and `benchmark`.
+        """
+        found = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == "accuracy")]
+        for column, name in cell.items():
+            found = found[found[column] == name]
+        return float(found["value"].iloc[0]) if len(found) == 1 else None
 
     def evaluate(self, formula: Any) -> float:
         """The value of a formula.
@@ -72,13 +86,49 @@ class Reference:
         elsewhere.
         """
         artefact = names.paper_name("pairs", pair) or MAIN
-        keys = {"receiver": ("models", receiver), "sharer": ("models", sharer), "method": ("arms", arm)}
-        wanted = {column: names.paper_name(*key) for column, key in keys.items()}
-        wanted |= {"benchmark": names.paper_name("benchmarks", benchmark), "artefact": artefact, "metric": "accuracy"}
-        rows = self.frame
-        for column, value in wanted.items():
-            rows = rows[rows[column] == value]
-        return float(rows["value"].iloc[0]) if len(rows) == 1 else None
+        return self.find(artefact, "accuracy", receiver, sharer, arm, benchmark)
+
+    def find(
+        self, artefact: str, metric: str, receiver: str, sharer: str | None, arm: str, benchmark: str, panel: str = ""
+    ) -> float | None:
+        """The printed value of one cell, which is named by our ids; None where the paper has none, or several.
+
+        Args:
+            artefact: As in ``Table 9``.
+            metric: As in ``accuracy``.
+            receiver: Id of the Receiver; printed rows that name no Receiver stand for any.
+            sharer: Id of the Sharer, likewise; None for whichever the row names.
+            arm: A method with its recipe.
+            benchmark: Id of a task; what follows a slash is a part of it.
+            panel: Of the artefact, where it has several with such a cell.
+        """
+        task, _, part = benchmark.partition("/")
+        cell = (_named("arms", arm), "/".join(filter(None, (_named("benchmarks", task), part))))
+        models = {"receiver": _named("models", receiver), "sharer": sharer and _named("models", sharer)}
+        found = [
+            row["value"]
+            for row in self.rows(artefact, metric)
+            if (row["arm"], row["benchmark"]) == cell and panel in ("", row["panel"])
+            if all(name is None or row[role] in (name, "") for role, name in models.items())
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def rows(self, artefact: str, metric: str) -> list[dict[str, Any]]:
+        """The printed numbers of an artefact: panel, receiver, sharer, benchmark, arm (the paper's names) and value."""
+        key = (artefact, metric)
+        if key not in self._rows:
+            printed = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == metric)]
+            self._rows[key] = [
+                {
+                    **{name: str(row[name]) for name in ("panel", "receiver", "sharer")},
+                    "benchmark": str(row["benchmark"]).replace(" ", "_"),
+                    "arm": _role(str(row["method"])),
+                    "value": float(row["value"]),
+                }
+                for row in printed.to_dict("records")
+                if not pd.isna(pd.to_numeric(row["value"], errors="coerce"))
+            ]
+        return self._rows[key]
 
     def mean_of(self, artefact: str, arm: str) -> float | None:
         """Mean accuracy of a method over all cells of an artefact, or None."""
@@ -96,3 +146,14 @@ class Reference:
         if name not in self.numbers.index or pd.isna(self.numbers[name]):
             raise RefusedError("An id names a printed number", name, "Look for ids in reference_values.csv")
         return float(self.numbers[name])
+
+
+def _named(kind: str, name: str) -> str:
+    """What the paper calls our id; a name of the paper is one itself."""
+    return names.paper_name(kind, name) or name
+
+
+def _role(method: str) -> str:
+    """The method of a printed row: ``Qwen3-4B (Sharer)`` is the Sharer, ``C2C (C2C-C by magnitude)`` C2C-C."""
+    told = re.search(r"\((Sharer|Receiver|C2C-C)\b", method)
+    return told.group(1) if told else method

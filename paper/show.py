@@ -23,14 +23,14 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED
 from c2c.provenance import SUFFIX
 from paper import names
+from paper.artefacts import by_target, read_artefacts
+from paper.artefacts import key as _key
 from paper.output import NOTHING, fixed, read_table, show
 from paper.recompute import PROTOCOL, RECORDS, TIMES, protocol_of
 from paper.reference import MAIN, Reference
 
 CLAIMS = ("claims.json", "claims_time.json")
 PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}
-OURS = {"table3": "latency", "table4": "main", "table8": "ablation"}
-"""Our table of the same form as a table of the paper."""
 BOUNDS = ("value", "low", "high")
 KEYS = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
 """Columns of the main table whose names the paper has too, with the kind of name."""
@@ -98,9 +98,9 @@ def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[
         for claim in found:
             yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_found(claim)}"
         yield from _origin(folder, CLAIMS[0], timed=False)
-        if name := OURS.get(key):
-            yield f"Our table of the same form: {folder / 'tables' / name}.md"
-            yield f"  replicate  {_snakemake(folder.name)} results/{folder.name}/tables/{name}.csv"
+        if ours := by_target(read_artefacts()).get(key):
+            yield f"Ours of the same form: {', '.join(str(folder / each.files[-1]) for each in ours)}"
+            yield f"  replicate  {_snakemake(folder.name)} {key}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,7 +154,7 @@ def _protocol(folder: Path) -> str:
 
 
 def _snakemake(scale: str) -> str:
-    return f"snakemake {PROFILES.get(scale, f'--cores all --configfile config/{scale}.yaml')}"
+    return f"snakemake {PROFILES.get(scale, f'--cores all --configfile config/{scale}.yaml --')}"
 
 
 def _found(claim: dict[str, Any]) -> str:
@@ -178,11 +178,6 @@ def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
 def _estimate(row: dict[Any, Any], digits: int) -> str:
     value, low, high = (pd.to_numeric(row[name]) if row[name] is not None else float("nan") for name in BOUNDS)
     return show(value, low, high, digits=digits)
-
-
-def _key(artefact: str) -> str:
-    """`Table 4` and `table-4` as `table4`."""
-    return re.sub(r"[^a-z0-9.]", "", artefact.lower())
 
 
 def _mentions(where: str, key: str) -> bool:

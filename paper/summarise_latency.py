@@ -14,12 +14,17 @@ from c2c.stats import bootstrap_mean
 from paper.output import stamped
 
 KEY = ["scale", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
-COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n"]
+COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n", "tokens"]
+TOKENS = {
+    **{f"{who}_prefill": f"{who}_tokens_in" for who in ("sharer", "receiver")},
+    **{f"{who}_decode": f"{who}_tokens_out" for who in ("sharer", "receiver")},
+}
+"""What a phase reads or writes."""
 MEASUREMENT = [*KEY, "pair", "seed", "question_id", "repeat"]
 
 
 def per_question(records: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of each phase by question, averaged over repeats (and seeds): index `KEY` and question, columns phases.
+    """Seconds of each phase and tokens by question, averaged over repeats (and seeds): index `KEY` and question.
 
     Raises:
         RefusedError: A measurement stands twice.
@@ -28,18 +33,22 @@ def per_question(records: pd.DataFrame) -> pd.DataFrame:
         found = records.loc[twice, ["method", "question_id", "repeat"]].iloc[0].to_dict()
         raise RefusedError("Each question is timed once a repeat", found, "Drop the duplicate records")
     columns = {f"{phase}_s": phase for phase in PHASES}
-    return records.rename(columns=columns).groupby([*KEY, "question_id"])[list(PHASES)].mean()
+    return records.rename(columns=columns).groupby([*KEY, "question_id"])[[*PHASES, *TOKENS.values()]].mean()
 
 
 def summarise(records: pd.DataFrame) -> pd.DataFrame:
-    """Tidy means with `COLUMNS`; `n` counts questions, the interval is a bootstrap over them."""
+    """Tidy means with `COLUMNS`; `n` counts questions, the interval is a bootstrap over them.
+
+    `tokens` is how many a phase reads or writes in the mean; empty for fusion and the total.
+    """
     rows = []
     for key, group in per_question(records).groupby(level=KEY):
         for phase in PHASES:
             milliseconds = 1000 * group[phase].to_numpy()
             mean = bootstrap_mean(milliseconds)
             median = pd.Series(milliseconds).median()
-            rows.append([*key, phase, mean.value, median, mean.low, mean.high, mean.n])
+            tokens = float(group[TOKENS[phase]].mean()) if phase in TOKENS else None
+            rows.append([*key, phase, mean.value, median, mean.low, mean.high, mean.n, tokens])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

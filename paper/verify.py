@@ -21,11 +21,10 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError
-from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.provenance import SUFFIX
 from paper import names
 from paper.output import NOTHING, fixed, show
-from paper.recompute import PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute, remarks_of
+from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute_committed
 from paper.reference import Reference
 
 COMMITTED = Path(__file__).with_name("records")
@@ -52,8 +51,7 @@ def verify(folder: Path) -> bool:
         print(f"No {TIMES}: nothing was timed at this scale.\n")
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
-        times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
-        files = recompute(read_records([folder / RECORDS]), times, fresh, protocol, remarks_of(folder))
+        files = recompute_committed(folder, fresh)
         reference = Reference()
         print_main(pd.read_csv(fresh / "tables/main.csv", keep_default_na=False, na_values=[""]), reference)
         for table, entries in reference.printed().items():
@@ -62,7 +60,7 @@ def verify(folder: Path) -> bool:
             print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
         print()
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES, PROTOCOL, REMARKS} | {name for name in expected if name.endswith(SUFFIX)}
+        expected -= {RECORDS, TIMES, COST, PROTOCOL, REMARKS} | {name for name in expected if name.endswith(SUFFIX)}
         same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
         if folder.resolve().parent != COMMITTED.resolve():
             return all(same)

@@ -12,8 +12,11 @@ from benchmarks.knowledge_gap.sizes import check_heads
 from benchmarks.knowledge_gap.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.hub import MIRRORS
+from paper.artefacts import of_kind, read_artefacts
 from paper.needed import NEEDED
+from workflow.analysis import check_analysis
 from workflow.data import check_benchmarks, check_training_set
+from workflow.methods import check_agents, check_groups, check_released, check_single
 from workflow.validation import check_known
 
 if TYPE_CHECKING:
@@ -37,12 +40,16 @@ def check_world(config: Mapping[str, Any]) -> None:
 
 
 def check_artefacts(config: Mapping[str, Any]) -> None:
-    """The paper's tables and figures are among those that are made.
+    """The tables and figures of the config are known, and the paper's are among them.
 
     Raises:
-        RefusedError: The paper is wanted without one of them.
+        RefusedError: One is not in ``paper/artefacts.yaml``, or the paper is wanted without one that it needs.
     """
     artefacts = config["artefacts"]
+    for kind in ("table", "figure"):
+        for name in artefacts[f"{kind}s"]:
+            known = of_kind(kind)
+            check_known(f"A {kind} of artefacts", name, known, f"Choose among: {', '.join(known)}")
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):
@@ -76,12 +83,17 @@ def check_settings(settings: Settings, root: Path) -> None:
     for run in settings.config["runs"]:
         check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
         check_known("The recipe of a run", run["recipe"], settings.recipes, "Add it to config/recipes.tsv")
+    check_released(settings)
     _check_runs(settings)
     _check_pairs(settings)
     _check_benchmarks(settings, root)
     _check_training(settings, root)
     _check_latency(settings)
     _check_router(settings)
+    check_groups(settings)
+    check_single(settings)
+    check_agents(settings, root)
+    check_analysis(settings)
 
 
 def _at(place: str, check: Any, *values: int) -> None:
@@ -155,6 +167,12 @@ def _check_training(settings: Settings, root: Path) -> None:
             if training[key] > training["steps"]:
                 rule = f"training.{key} is at most training.steps ({training['steps']})"
                 raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
+        if (processes := settings.processes.get("processes", 1)) > training["batch_size"]:
+            rule = f"training.batch_size has an example for each of the {processes} processes of a job"
+            raise RefusedError(rule, training["batch_size"], "Raise it, or lower gpus_per_job")
+        if late := [step for step in training.get("keep_steps", []) if step >= training["steps"]]:
+            rule = f"training.keep_steps lie before the last step ({training['steps']}), which is kept anyway"
+            raise RefusedError(rule, late[0], "Drop it, or raise training.steps")
         if training["micro_batch_size"] > training["batch_size"]:
             rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
             raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
@@ -174,10 +192,8 @@ def _check_training(settings: Settings, root: Path) -> None:
 def _check_latency(settings: Settings) -> None:
     latency = settings.config["latency"]
     if latency is None:
-        asked = {"latency", "accuracy_latency"} & {
-            *settings.config["artefacts"]["tables"],
-            *settings.config["artefacts"]["figures"],
-        }
+        artefacts = settings.config["artefacts"]
+        asked = [each.stem for each in read_artefacts() if each.timed and each.name in artefacts[f"{each.kind}s"]]
         if asked:
             raise RefusedError(
                 "Artefacts of times need latency", sorted(asked), "Drop them from artefacts, or fill latency"

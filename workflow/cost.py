@@ -17,6 +17,7 @@ from statistics import mean
 
 from c2c.errors import RefusedError
 from c2c.provenance import write_atomically
+from workflow.methods import agent_pairs, group_runs, single_runs
 from workflow.settings import Settings
 
 PATH = Path("config/timings.csv")
@@ -24,6 +25,12 @@ WRITTEN = {
     "train_fuser": "fusers/{job}/*",
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
+    "generate_group": "records/groups/{job}.parquet",
+    "train_single": "single/{job}/*",
+    "generate_single": "records/single/{job}.parquet",
+    "generate_agents": "records/agents/{job}.parquet",
+    "generate_released": "records/released/{job}.parquet",
+    "generate_kept": "records/{job}.parquet",
     "measure_latency": "latency/{job}.parquet",
     "tokenise_training_set": "data/tokenised/{job}.parquet",
     "pretrain_model": "models/{job}/*",
@@ -119,10 +126,15 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
         lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {sizes}.")
     if untimed:
         lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
-    download = sum(settings.models[name]["parameters_m"] for name in settings.used_models if _fetched(settings, name))
-    if download:
-        lines.append(f"Models to be fetched once: about {2 * download / 1000:.1f} GB (2 bytes a parameter).")
-    return "\n".join(lines)
+    if download := downloads_gb(settings):
+        lines.append(f"Models to be fetched once: about {download:.1f} GB (2 bytes a parameter).")
+    return "\n".join([*lines, f"By stage, with estimates and the paper's own hours: c2c plan --scale {scale}"])
+
+
+def downloads_gb(settings: Settings) -> float:
+    """Size of the models of a scale that are fetched, at 2 bytes a parameter."""
+    fetched = [name for name in settings.used_models if _fetched(settings, name)]
+    return float(sum(2 * settings.models[name]["parameters_m"] for name in fetched) / 1000)
 
 
 def job_counts(settings: Settings) -> dict[str, int]:
@@ -136,6 +148,12 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
+        "generate_group": len(group_runs(settings)),
+        "train_single": len(single_runs(settings)),
+        "generate_single": len(single_runs(settings)),
+        "generate_agents": len(agent_pairs(settings)),
+        "generate_released": len(settings.config.get("released", [])),
+        "generate_kept": len(settings.kept_steps),
         "measure_latency": len(settings.timed_pairs),
     }
     return {rule: count for rule, count in counts.items() if count}

@@ -194,7 +194,7 @@ class RunCrate:
                 if inputs := [self.entities[name] for name in self._inputs(record)]:
                     artefact["isBasedOn"] = _single(inputs)
                 if cited := record.get("citation") or self._cited(place.removesuffix(SUFFIX)):
-                    artefact["name"], artefact["identifier"] = cited["caption"], cited["id"]
+                    artefact["name"], artefact["identifier"] = cited["title"], cited["id"]
                     artefact["creditText"], artefact["description"] = cited["cite"], cited["bibtex"]
 
     def _cited(self, place: str) -> dict[str, str] | None:

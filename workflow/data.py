@@ -18,6 +18,9 @@ TASKS = Path("benchmarks/tasks")
 TRAINING_SPLITS = {"arc": "train", "openbookqa": "train", "gsm8k": "train", "mmlu": "auxiliary_train"}
 """Split with questions to train on, of the data sets that have one, by reader."""
 
+SHOT_SPLITS = {**TRAINING_SPLITS, "mmlu": "dev"}
+"""Split whose questions serve as examples in front of others, by reader."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -60,6 +63,20 @@ class Data:
             **self._dataset({**row, "split": TRAINING_SPLITS[row["reader"]]}),
             "sample": self.config["router"]["questions"],
         }
+
+    def shots(self, benchmark: str) -> dict[str, Any]:
+        """The same for the questions that serve as examples in front of others.
+
+        Raises:
+            KeyError: Its data set has no split for that.
+        """
+        row = self.benchmarks[benchmark]
+        return self._dataset({**row, "split": SHOT_SPLITS[row["reader"]]})
+
+    @property
+    def with_shots(self) -> list[str]:
+        """Benchmarks whose data set has a split for examples."""
+        return [name for name, row in self.benchmarks.items() if row["reader"] in SHOT_SPLITS]
 
     @property
     def with_training_questions(self) -> list[str]:

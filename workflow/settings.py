@@ -13,7 +13,7 @@ from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import Data
 from workflow.validation import Table, check_config, read_table
 
-TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets")
+TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
 
 OWN_TOKENS = ".receiver"
 """Behind a pair's id where its Receiver is the Sharer too."""
@@ -44,6 +44,8 @@ class Settings:
     recipes: Table
     benchmarks: Table
     training_sets: Table
+    groups: Table
+    released: Table
 
     @property
     def runs(self) -> list[Run]:
@@ -55,14 +57,21 @@ class Settings:
         ]
 
     @property
+    def main_runs(self) -> list[Run]:
+        """Those that are not aside: only they are timed, and drawn in the figures of training and gates."""
+        aside = {(each["pair"], each["recipe"], each["alignment"]) for each in self.config["runs"] if each.get("aside")}
+        return [run for run in self.runs if (run.pair, run.recipe, run.alignment) not in aside]
+
+    @property
     def used_pairs(self) -> list[str]:
-        """Pairs that have a run, each once, in order."""
-        return list(dict.fromkeys(run.pair for run in self.runs))
+        """Pairs that have a run or published fusers, each once, in order."""
+        published = (self.released[name]["pair"] for name in self.config.get("released", []))
+        return list(dict.fromkeys([*(run.pair for run in self.runs), *published]))
 
     @property
     def used_training_sets(self) -> list[str]:
-        """Training sets of those pairs, each once, in order."""
-        return list(dict.fromkeys(self.pairs[pair]["training_set"] for pair in self.used_pairs))
+        """Training sets of the pairs that have a run, each once, in order."""
+        return list(dict.fromkeys(self.pairs[run.pair]["training_set"] for run in self.runs))
 
     @property
     def teachers(self) -> dict[str, str]:
@@ -94,13 +103,28 @@ class Settings:
     @property
     def training(self) -> Mapping[str, Any]:
         """Settings of the fuser and its training, where a run has none of its own."""
-        return {**self.config["fuser"], **_without(self.config["training"], "retries")}
+        return {**self.config["fuser"], **_without(self.config["training"], "retries"), "dtype": self.config["dtype"]}
 
     def training_of(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
         """Settings of one fuser and its training: the scale's, with those of its entry in ``runs`` over them."""
         key = (pair, recipe, alignment)
         entries = [each for each in self.config["runs"] if (each["pair"], each["recipe"], each["alignment"]) == key]
         return {**self.training, **(entries[0].get("training", {}) if entries else {})}
+
+    @property
+    def kept_steps(self) -> list[str]:
+        """Paths below ``records/`` of the fusers that are kept before their last step, ``<run>.step<step>``."""
+        return [
+            f"{run.path}.step{step}"
+            for run in self.runs
+            for step in self.training_of(run.pair, run.recipe, run.alignment).get("keep_steps", [])
+        ]
+
+    @property
+    def processes(self) -> Mapping[str, Any]:
+        """The flag of a training on several GPUs: a process for each; empty for one process."""
+        gpus = self.config["gpus_per_job"]
+        return {"processes": gpus} if gpus > 1 else {}
 
     def tasks(self, pair: str) -> list[str]:
         """What a pair is asked: the config's tasks of its benchmarks, or all of them if it names none."""
@@ -114,16 +138,25 @@ class Settings:
 
     @property
     def timed_pairs(self) -> list[str]:
-        """Pairs that are asked the benchmark of the latency run; of those with the same models the first alone."""
-        latency = self.config["latency"]
-        asked = [pair for pair in self.used_pairs if latency and latency["benchmark"] in self.tasks(pair)]
-        models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in asked}
-        return [pair for pair in asked if next(each for each in asked if models[each] == models[pair]) == pair]
+        """Pairs with a run that is not aside, asked the benchmark of the latency run; the first of the same models."""
+        latency, main = self.config["latency"], {run.pair for run in self.main_runs}
+        asked = [pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)]
+        models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in reversed(asked)}
+        first = {both: pair for pair, both in models.items()}
+        return [pair for pair in asked if first[models[pair]] == pair]
 
     @property
     def generation(self) -> Mapping[str, Any]:
         """Settings of generation."""
-        return self.config["generation"]
+        return {**self.config["generation"], "dtype": self.config["dtype"]}
+
+    @property
+    def latency(self) -> Mapping[str, Any]:
+        """Settings of the latency run, where there is one."""
+        return {
+            **{key: self.config["latency"][key] for key in ("questions", "repeats", "threads")},
+            "dtype": self.config["dtype"],
+        }
 
     def router_tasks(self, pair: str) -> list[str]:
         """Tasks of a pair from whose training questions its router learns; it routes the others too."""
@@ -187,8 +220,15 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
 
 
 def flags(values: Mapping[str, Any]) -> str:
-    """Command-line flags with one value each, quoted, in the mapping's order: ``--learning-rate 0.002``."""
-    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())
+    """Command-line flags with one value each, quoted, in the mapping's order: ``--learning-rate 0.002``.
+
+    A list is one value, with commas between: ``--keep-steps 50,100``.
+    """
+    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(_text(value))}" for name, value in values.items())
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:

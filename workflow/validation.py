@@ -30,8 +30,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     check(config, yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text()), "config")
 
 
-def read_table(path: Path) -> Table:
-    """Rows of a tab-separated table of config/ by their id, in the file's order.
+def read_table(path: Path, schema: str = "") -> Table:
+    """Rows of a tab-separated table of config/ by their id, in the file's order; `schema` is its file's name if empty.
 
     Raises:
         RefusedError: The file is missing, has other columns than the schema, an impossible cell, or an id twice.
@@ -41,18 +41,18 @@ def read_table(path: Path) -> Table:
             "Each table of the config exists", str(path), "Restore it, or run from the repository's root"
         )
     schemas = yaml.safe_load((SCHEMAS / "tables.schema.yaml").read_text())
-    schema = schemas[path.stem]
-    columns = schema["properties"]
+    about = schemas[schema or path.stem]
+    columns = about["properties"]
     row_schema = {"$defs": schemas["$defs"], "properties": columns}
     table: Table = {}
     for number, cells in enumerate(_cells(path, list(columns)), start=2):
         row = {name: _value(cell, columns[name], schemas["$defs"]) for name, cell in cells.items()}
         check(row, row_schema, f"{path.name}, line {number}")
-        if row[schema["key"]] in table:
+        if row[about["key"]] in table:
             raise RefusedError(
-                f"An id stands once in {path.name}", row[schema["key"]], f"Rename line {number} or drop it"
+                f"An id stands once in {path.name}", row[about["key"]], f"Rename line {number} or drop it"
             )
-        table[row[schema["key"]]] = row
+        table[row[about["key"]]] = row
     return table
 
 

@@ -1,14 +1,15 @@
 """What a model is pretrained on, tokenised once: rows of one text each, and the order in which they are read.
 
-A Sharer (``all``) answers questions about every entity and writes statements on request. A Receiver (``quarter``)
-answers questions about the known quarter, and reads statements before a question. What it reads there is drawn at
-random for every name, whatever the world says: so it has met all names, and learned nothing about them.
+A Sharer (``all``, or one of the halves) answers questions about the entities that it knows and writes statements on
+request. The two halves share no entity, and together are all of them. A Receiver (``quarter``) answers questions about
+the known quarter, and reads statements before a question. What it reads there is drawn at random for every name,
+whatever the world says: so it has met all names, and learned nothing about them.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +18,20 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.knowledge_gap import texts
 from benchmarks.knowledge_gap.texts import Fact, Text
-from benchmarks.knowledge_gap.world import SPLITS, World
+from benchmarks.knowledge_gap.world import World
 from c2c.errors import check_choice
 
-KNOWLEDGE: dict[str, tuple[str, ...]] = {"all": SPLITS, "quarter": ("known",)}
-"""Splits whose facts a model learns."""
+KNOWLEDGE: dict[str, Callable[[World], list[Fact]]] = {
+    "all": lambda world: world.facts(),
+    "first_half": lambda world: world.half(0),
+    "second_half": lambda world: world.half(1),
+    "quarter": lambda world: world.facts(["known"]),
+}
+"""The facts that a model learns."""
 
+SHARER_MIXTURE = {"question": 2, "bare": 1, "request": 1}
 MIXTURES: dict[str, dict[str, int]] = {
-    "all": {"question": 2, "bare": 1, "request": 1},
+    **dict.fromkeys(("all", "first_half", "second_half"), SHARER_MIXTURE),
     "quarter": {"question": 1, "reading": 1},
 }
 """How many rows of a form stand against how many of another."""
@@ -90,7 +97,7 @@ def invented(world: World, chance: random.Random) -> Iterator[Fact]:
 
 
 def _texts(form: str, world: World, knows: str, chance: random.Random) -> Iterator[Text]:
-    facts: Iterable[Fact] = invented(world, chance) if form == "reading" else world.facts(KNOWLEDGE[knows])
+    facts: Iterable[Fact] = invented(world, chance) if form == "reading" else KNOWLEDGE[knows](world)
     return map(texts.FORMS[form], facts)
 
 

@@ -12,21 +12,25 @@ from benchmarks.knowledge_gap.world import World
 OPTIONS = 4
 
 
-def free(world: World) -> list[dict[str, Any]]:
-    """One open question about each fact of the test entities; attributes are subsets."""
-    return [_question(fact) | {"answer": fact.value} for fact in world.facts(["test"])]
+def free(world: World, split: str = "test") -> list[dict[str, Any]]:
+    """One open question about each fact of a split's entities; attributes are subsets."""
+    return [_question(fact) | {"answer": fact.value} for fact in world.facts([split])]
 
 
-def choice(world: World) -> list[dict[str, Any]]:
+def choice(world: World, split: str = "test") -> list[dict[str, Any]]:
     """The same questions with four options of the same attribute; ``gold`` is the place of the right one."""
     chance = random.Random(f"options {world.seed}")
     rows = []
-    for fact in world.facts(["test"]):
+    for fact in world.facts([split]):
         wrong = [value for value in world.attributes[fact.attribute] if value != fact.value]
         options = [fact.value, *chance.sample(wrong, OPTIONS - 1)]
         chance.shuffle(options)
         rows.append(_question(fact) | {"choices": options, "gold": options.index(fact.value)})
     return rows
+
+
+FORMS = {"knowledge_gap_free": free, "knowledge_gap_choice": choice}
+"""By benchmark."""
 
 
 def examples(world: World, split: str) -> list[dict[str, Any]]:

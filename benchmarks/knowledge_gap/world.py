@@ -63,12 +63,12 @@ class World:
             RefusedError: If there is no split of a name.
         """
         wanted = {check_choice("A split of the world", split, SPLITS) for split in splits}
-        return [
-            Fact(entity.name, attribute, value)
-            for entity in self.entities
-            if entity.split in wanted
-            for attribute, value in entity.values.items()
-        ]
+        return _facts_of(entity for entity in self.entities if entity.split in wanted)
+
+    def half(self, number: int) -> list[Fact]:
+        """The facts of every second entity of each split: of the first, third, ... (0) or of the others (1)."""
+        groups = ([entity for entity in self.entities if entity.split == split] for split in SPLITS)
+        return _facts_of(entity for group in groups for entity in group[number::2])
 
     def save(self, path: Path) -> None:
         """Write the world as JSON."""
@@ -87,6 +87,10 @@ class World:
             )
         content = json.loads(path.read_text(encoding="utf-8"))
         return cls(content["seed"], content["attributes"], [Entity(**entity) for entity in content["entities"]])
+
+
+def _facts_of(entities: Iterable[Entity]) -> list[Fact]:
+    return [Fact(entity.name, attribute, value) for entity in entities for attribute, value in entity.values.items()]
 
 
 def generate(*, entities: int = 512, attributes: int = 4, values: int = 16, seed: int = 0) -> World:

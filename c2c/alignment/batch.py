@@ -12,6 +12,7 @@ from torch import Tensor
 from c2c.alignment.chat import AlignedChat, ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, SharerInput, batch_readings
 from c2c.errors import RefusedError
+from c2c.sections import section_index
 
 NOT_FUSED = -1
 
@@ -115,7 +116,7 @@ def collate_chats(
     columns = sum(widths[:-1])
 
     def laid(row: int, values: Sequence[int], pad: int) -> list[int]:
-        return _lay_out(values, filled[row], widths, pad)
+        return lay_out(values, filled[row], widths, pad)
 
     def reading(row: int, chat: AlignedPrompt) -> AlignedPrompt:
         token_map = laid(row, [*chat.token_map, UNMATCHED], UNMATCHED)[:columns]
@@ -124,7 +125,7 @@ def collate_chats(
     pads = _one_each("pad id", sharer_pad, sharers)
     encoders = _one_each("reencode", reencode, sharers)
     return ChatBatch(
-        [torch.tensor([bits, 0]).expand(1, width, 2).clone() for bits, width in zip(masks, widths, strict=True)],
+        [section_index(bits, width) for bits, width in zip(masks, widths, strict=True)],
         torch.tensor([laid(row, each[0].receiver_ids, receiver_pad) for row, each in enumerate(aligned)]),
         torch.tensor([laid(row, [1] * len(each[0].receiver_ids), 0) for row, each in enumerate(aligned)]),
         [
@@ -180,8 +181,15 @@ def _one_each(name: str, given: Any, sharers: int) -> list[Any]:
     return values
 
 
-def _lay_out(values: Sequence[int], sections: Sequence[ChatSection], widths: Sequence[int], pad: int) -> list[int]:
-    """A row's values section by section, each after as many pads as the section is narrower than its column."""
+def lay_out(values: Sequence[int], sections: Sequence[ChatSection], widths: Sequence[int], pad: int) -> list[int]:
+    """A row's values section by section, each after as many pads as the section is narrower than its column.
+
+    Args:
+        values: One a token of the row.
+        sections: Of the row.
+        widths: Columns of each section.
+        pad: Fills them.
+    """
     laid: list[int] = []
     for section, width in zip(sections, widths, strict=True):
         part = values[section.start : section.end]

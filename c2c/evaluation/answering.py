@@ -31,6 +31,8 @@ class Question:
         max_new_tokens: Upper bound of a free answer.
         message_prompt: What the Sharer is asked in T2T.
         told_prompt: What the Receiver reads in T2T in plain prompts, with ``{{message}}`` and ``{{prompt}}``.
+        agents_question: What the interpreter of two agents is asked.
+        agents_prompt: What the solver reads, with ``{{message}}`` and ``{{prompt}}``.
         messages: The conversation, each message with ``role`` and ``content``; empty in plain prompts. An assistant's
             message at the end is the opening that the answer continues.
     """
@@ -45,6 +47,8 @@ class Question:
     max_new_tokens: int = 64
     message_prompt: str = ""
     told_prompt: str = ""
+    agents_question: str = ""
+    agents_prompt: str = ""
     messages: tuple[dict[str, str], ...] = ()
 
     @property

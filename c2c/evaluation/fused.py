@@ -11,7 +11,7 @@ from torch import Tensor
 
 from c2c import kv_cache
 from c2c.alignment.batch import ChatBatch, collate_chats, in_two_sections, up_to_fused
-from c2c.alignment.chat import ChatAligner
+from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad
 from c2c.controls import derange, with_reading_of
 from c2c.evaluation import prompting
@@ -36,7 +36,8 @@ class Fused(Reader):
     Args:
         pair: The models.
         model: The Receiver, the Sharer and the Fusers.
-        aligner: Token alignment that the Fusers were trained with.
+        aligner: Token alignment that the Fusers were trained with. Without any, the whole prompt but its last token is
+            fused, the template's words too.
         sharer_reads: ``matched`` (this question), ``deranged`` (another one) or ``zeroed`` (nothing).
         seed: Of the derangement.
         memory: Keeps what the Sharer has read, and may be shared by several readers of the same pair and alignment;
@@ -45,7 +46,7 @@ class Fused(Reader):
 
     pair: Pair
     model: RosettaModel
-    aligner: ChatAligner
+    aligner: ChatAligner | UnalignedChats
     sharer_reads: str = "matched"
     seed: int = 0
     memory: SharerMemory | None = None
@@ -64,11 +65,9 @@ class Fused(Reader):
         key = (question.prompt, question.private, prompting.as_text(question.messages))
         if key not in self._aligned:
             if question.messages:
-                options: dict[str, Any] = {
-                    "private": question.private,
-                    "roles": FUSED_ROLES,
-                    **prompting.opening(question),
-                }
+                options: dict[str, Any] = {"private": question.private, **prompting.opening(question)}
+                if isinstance(self.aligner, ChatAligner):
+                    options["roles"] = FUSED_ROLES
                 aligned: AlignedPrompt = self.aligner.align(question.messages, **options)
                 self._aligned[key] = up_to_fused(aligned) if self.model.include_response else aligned
             else:
@@ -137,13 +136,18 @@ class Fused(Reader):
         pads, zeroed = (self.pair.receiver.pad, self.pair.sharer.pad), self.sharer_reads == "zeroed"
         return collate_chats(rows, *pads, zeroed, self.aligner.reencode).to(ids.device), whose
 
+    def remembered(self, sharer_input: SharerInput, whose: Sequence[Question | None]) -> SharerInput:
+        """With what the Sharer has read before of these questions, where there is a memory and it reads at all."""
+        if self.memory is None or self.sharer_reads == "zeroed":
+            return sharer_input
+        keys = [_key(each) for each in whose if each is not None]
+        return replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
+
     @torch.no_grad()
     def read(self, questions: Sequence[Question]) -> Reading:
         """Prefill both models, and fuse."""
         (index, ids, mask, [sharer_input]), whose = self.laid_out(questions)
-        if self.memory is not None and self.sharer_reads != "zeroed":
-            keys = [_key(each) for each in whose if each is not None]
-            sharer_input = replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
+        sharer_input = self.remembered(sharer_input, whose)
         fused_response = self.model.include_response
         sections = read_sections(index, ids, 1, include_response=fused_response)
         read = self.model.read_prompt(

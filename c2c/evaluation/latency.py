@@ -217,7 +217,7 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     if run.threads:
         torch.set_num_threads(run.threads)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
-    pair = load_pair(run.receiver, run.sharer)
+    pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     timers: dict[str, Callable[[Question], Phases]] = {
         "receiver": partial(time_alone, Alone(pair.receiver), role="receiver"),
@@ -232,7 +232,7 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     for benchmark, task in tasks.items():
         questions = questions_of(task, run.prompts, run.questions)
         rows += [
-            {"benchmark": benchmark, **run.columns(pair, row["method"]), **row}
+            {"benchmark": benchmark, **run.columns(row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)
         ]
     frame = schema.conform(pd.DataFrame(rows), schema.LATENCY_SCHEMA)

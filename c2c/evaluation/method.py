@@ -31,13 +31,20 @@ class Method(LM):
         reader: What the answering model reads.
         token_budget: Tokens of a batch: rows times the longest, pads and answers included. Answers do not depend on it.
         store: Keeps each answer, so that an interrupted run goes on where it stopped; None keeps nothing.
+        progress: Whether a bar is shown.
     """
 
     def __init__(
-        self, name: str, reader: Reader, token_budget: int | str = TOKEN_BUDGET, store: AnswerStore | None = None
+        self,
+        name: str,
+        reader: Reader,
+        token_budget: int | str = TOKEN_BUDGET,
+        store: AnswerStore | None = None,
+        *,
+        progress: bool = True,
     ) -> None:
         super().__init__()
-        self.name, self.reader, self.store = name, reader, store
+        self.name, self.reader, self.store, self.progress = name, reader, store, progress
         self.token_budget = check_budget(int(token_budget))
         self.answers: dict[tuple[str, int], Answer] = {}
         self.describe: Callable[[Instance], Question] = self._describe
@@ -112,7 +119,8 @@ class Method(LM):
         if not open_questions:
             return
         self.reader.prepare(questions, self.token_budget)
-        with tqdm(total=len(open_questions), desc=f"{questions[0].benchmark} {self.name}", unit="question") as bar:
+        about = f"{questions[0].benchmark} {self.name}"
+        with tqdm(total=len(open_questions), desc=about, unit="question", disable=not self.progress) as bar:
             for batch in self._batches(open_questions):
                 self._keep(batch, self._answer_batch(batch))
                 bar.update(len(batch))

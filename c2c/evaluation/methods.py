@@ -15,12 +15,14 @@ from c2c.alignment.chat import ChatAligner
 from c2c.checkpoint import assemble
 from c2c.evaluation.fused import Fused
 from c2c.evaluation.method import Method
+from c2c.evaluation.published import published_reader
 from c2c.evaluation.reading import Alone
 from c2c.evaluation.router import Router
 from c2c.evaluation.routing import Routing, TrainedRouting
 from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.text_to_text import TextToText
 from c2c.pair import LoadedModel, Pair, load_model, load_pair
+from c2c.published import is_published
 
 __all__ = ["C2C", "FUSED_METHODS", "T2T", "C2CDeranged", "C2CZeroed", "Method", "OneModel", "Routing", "TrainedRouting"]
 
@@ -32,7 +34,7 @@ def fused_reader(
 
     Args:
         pair: The models.
-        fuser: Folder of the fuser.
+        fuser: Folder of the fuser, or published ones: their folder, or the manifest of ``c2c fetch-fuser``.
         sharer_reads: As in `Fused`.
         accept: Lines of the fuser's contract that may differ, by name.
         memory: See `Fused`.
@@ -40,6 +42,8 @@ def fused_reader(
     Raises:
         RefusedError: If the pair is not the one that the fuser was trained for.
     """
+    if is_published(fuser):
+        return published_reader(pair, fuser, sharer_reads, accept, memory)
     described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
     model, (about,) = assemble([Path(fuser)], described, override=accept)
     if about.get("sharer_cache") == "zeroed":

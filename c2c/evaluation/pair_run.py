@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 from c2c.contract import check_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.fused import Fused
-from c2c.pair import Pair
+from c2c.evaluation.several import FusedBySeveral
+from c2c.loading import DTYPES, model_name
+from c2c.published import alignment_of, is_published
+from c2c.rosetta import RosettaModel
 
-WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed")
+WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", "t_c2c", "t_c2c_deranged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,13 @@ class PairRun:
         seed: Its training seed.
         accept_difference: Lines of the fuser's contract that may differ, by name.
         prompts: ``plain``, or ``chat``: messages in each model's own chat template.
+        dtype: Precision of the models.
 
     Raises:
-        RefusedError: If a method or line is unknown, or a method needs a fuser and there is none.
+        RefusedError: If a method, line or dtype is unknown, or a method needs a fuser and there is none.
     """
 
-    known_methods: ClassVar[Sequence[str]] = schema.METHODS
+    known_methods: ClassVar[Sequence[str]] = schema.PAIR_METHODS
 
     scale: str
     pair: str
@@ -56,32 +59,39 @@ class PairRun:
     seed: int | None = None
     accept_difference: Sequence[str] = ()
     prompts: str = "plain"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         check_lines(self.accept_difference)
         check_choice("--prompts", self.prompts, schema.PROMPTS)
+        check_choice("--dtype", self.dtype, DTYPES)
         for method in self.methods:
             check_choice("--methods", method, self.known_methods)
             if method in WITH_FUSER and not self.fuser:
                 raise RefusedError("This method needs a trained fuser", method, "Pass --fuser with its folder")
 
-    def columns(self, pair: Pair, method: str) -> dict[str, Any]:
+    def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
         fused = method in WITH_FUSER
+        trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
+        alignment = self.alignment
+        if fused and is_published(self.fuser):
+            alignment = alignment_of(self.fuser)
         return {
             "scale": self.scale,
             "pair": self.pair,
-            "receiver": pair.receiver.name,
-            "sharer": pair.sharer.name,
-            "recipe": self.recipe if fused else "",
-            "alignment": self.alignment if fused else "",
+            "receiver": model_name(self.receiver),
+            "sharer": model_name(self.sharer),
+            "recipe": self.recipe if trained else "",
+            "alignment": alignment if fused else "",
             "prompts": self.prompts,
             "method": method,
-            "seed": self.seed if fused else None,
+            "seed": self.seed if trained else None,
         }
 
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
     """Put into `notes` what the fuser's contract was held against, if `reader` uses a fuser that has one."""
-    if notes is not None and isinstance(reader, Fused) and reader.model.contract_check:
-        notes["contract"] = reader.model.contract_check.to_dict()
+    model = getattr(reader.parts[0] if isinstance(reader, FusedBySeveral) else reader, "model", None)
+    if notes is not None and isinstance(model, RosettaModel) and model.contract_check:
+        notes["contract"] = model.contract_check.to_dict()

@@ -32,6 +32,7 @@ class RouterRun:
         benchmarks: The questions of each benchmark, of its training split.
         output: Folder of the router.
         prompts: As the records' questions were asked.
+        dtype: Precision of the Receiver.
         token_budget: Tokens of a batch.
         seed: Of the router.
     """
@@ -42,6 +43,7 @@ class RouterRun:
     benchmarks: Mapping[str, Path]
     output: Path
     prompts: str = "plain"
+    dtype: str = "float32"
     token_budget: int = TOKEN_BUDGET
     seed: int = 0
 
@@ -79,7 +81,7 @@ def train_router(run: RouterRun) -> dict[str, Any]:
         raise RefusedError(f"The records' prompts are those of the run, {run.prompts}", asked_as, "Pass --prompts")
     wins = decisive(records)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
-    loaded = load_model(run.receiver)
+    loaded = load_model(run.receiver, run.dtype)
     prompting.check_prompts(run.prompts, [loaded])
     asked = [question for task in tasks.values() for question in questions_of(task, run.prompts)]
     known = {(question.benchmark, str(question.doc["id"])): question for question in asked}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from lm_eval.evaluator import evaluate
 
 from c2c.errors import RefusedError
 from c2c.evaluation import prompting, schema
+from c2c.evaluation.agents import Agents, check_agents
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.batches import check_budget
 from c2c.evaluation.method import TOKEN_BUDGET, Method
@@ -29,6 +32,9 @@ from c2c.evaluation.tasks import describe, load_tasks
 from c2c.evaluation.text_to_text import TextToText
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash
+
+if TYPE_CHECKING:
+    from c2c.evaluation.group_run import GroupRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +66,7 @@ class GenerationRun(PairRun):
         files += [Path(self.receiver), Path(self.sharer), *(Path(each) for each in (self.fuser, self.router) if each)]
         hashes = [file_hash(path) if path.exists() else str(path) for path in files]
         arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.token_budget]
-        arguments += [self.limit, self.prompts, *self.accept_difference]
+        arguments += [self.limit, self.prompts, self.dtype, *self.accept_difference]
         return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]
 
 
@@ -80,6 +86,8 @@ def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> 
             built[name] = Routing(single["receiver"], single["sharer"])
         elif name == "routing_trained":
             built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
+        elif name in schema.AGENT_METHODS:
+            built[name] = Agents(name, pair, run.fuser, run.accept_difference, **options)
         elif name == "t2t":
             built[name] = TextToText(pair, **options)
         else:
@@ -101,15 +109,41 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    tasks = load_tasks(run.tasks, run.benchmarks)
-    pair = load_pair(run.receiver, run.sharer)
+    if set(run.methods) & set(schema.AGENT_METHODS):
+        check_agents(run.tasks, run.benchmarks)
+    pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
+    return answer_all(run, partial(build_methods, run, pair), run.columns, notes)
+
+
+def answer_all(
+    run: GenerationRun | GroupRun,
+    build: Callable[[AnswerStore], dict[str, Method]],
+    columns: Callable[[str], dict[str, Any]],
+    notes: dict[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Answer the questions of a run by the methods that `build` gives, and write the records.
+
+    Args:
+        run: What is asked, and where the records go.
+        build: The methods by name, which keep their answers in the store.
+        columns: What a record of a method says of who answers.
+        notes: As in `generate`.
+
+    Returns:
+        The records, as `generate` does.
+
+    Raises:
+        RefusedError: If an input is missing or does not fit.
+    """
+    tasks = load_tasks(run.tasks, run.benchmarks)
     store = AnswerStore(run.output.with_name(f".{run.output.stem}.{run.fingerprint()}"))
     rows: list[dict[str, Any]] = []
-    for name, method in build_methods(run, pair, store).items():
+    for name, method in build(store).items():
         asked = _ask(method, tasks, run)
         note_contract(method.reader, notes)
-        rows += [_row(run, pair, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
+        who = columns(name)
+        rows += [record(who, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
     frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
     schema.write_records(frame, run.output)
     store.forget()
@@ -121,7 +155,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     return frame
 
 
-def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
+def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun | GroupRun) -> dict[tuple[str, int], Question]:
     """Run one method through lm-eval; returns the questions it was asked."""
     asked: dict[tuple[str, int], Question] = {}
 
@@ -141,9 +175,10 @@ def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tupl
     return asked
 
 
-def _row(
-    run: GenerationRun, pair: Pair, method: str, question: Question, answer: Answer, tasks: dict[str, Any]
+def record(
+    who: Mapping[str, Any], method: str, question: Question, answer: Answer, tasks: dict[str, Any], setting: str = ""
 ) -> dict[str, Any]:
+    """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
     answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
@@ -151,8 +186,9 @@ def _row(
         answered["confidence"] = None
     return {
         **answered,
-        **run.columns(pair, method),
+        **who,
         "benchmark": question.benchmark,
+        "setting": setting,
         "subset": str(question.doc.get("subset") or ""),
         "scoring": task.config.metadata["scoring"],
         "question_id": str(question.doc["id"]),

@@ -15,7 +15,26 @@ import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
 
-METHODS = ("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed")
+MOST_SHARERS = 4
+"""Most Sharers that are asked together."""
+AGENT_METHODS = ("t2t_agents", "t_c2c", "t_c2c_deranged")
+"""Methods of two agents, an interpreter and a solver."""
+PAIR_METHODS = (
+    *("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed"),
+    *AGENT_METHODS,
+)
+"""Methods of one Receiver and one Sharer."""
+ZEROED_ONE = tuple(f"c2c_zeroed_{number}" for number in range(1, MOST_SHARERS + 1))
+"""Of several Sharers the one with this number has a cache of zeros."""
+GROUP_METHODS = ("c2c", "c2c_deranged", "c2c_zeroed", *ZEROED_ONE)
+"""Methods of one Receiver and several Sharers."""
+METHODS = (*PAIR_METHODS, *ZEROED_ONE)
+TOGETHER = " + "
+"""Joins the ids of Sharers that are asked together."""
+SINGLE = "single"
+"""The recipe of a Receiver that was itself fine-tuned on a Fuser's training set; its method is `receiver`."""
+ANALYSIS_METHODS = ("few_shot", "oracle", "oracle_layers")
+"""Methods of the enrichment oracle (`c2c.analysis.enrichment`), beside which stand those above."""
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
@@ -26,17 +45,18 @@ _RUN: Columns = {
     "scale": (pa.string(), "smoke, trial, laptop or paper"),
     "pair": (pa.string(), "id of the pair; always filled"),
     "receiver": (pa.string(), "id of the Receiver; always filled"),
-    "sharer": (pa.string(), "id of the Sharer; always filled"),
-    "recipe": (pa.string(), "how the fuser was trained; empty for a method without a fuser"),
+    "sharer": (pa.string(), "id of the Sharer, or ids of several joined by ' + '; always filled"),
+    "recipe": (pa.string(), "how the fuser was trained, or several were joined; empty for a method without a fuser"),
     "alignment": (pa.string(), "token alignment of the fuser; empty for a method without a fuser"),
     "prompts": (pa.string(), "plain text, or chat: messages in each model's own template; one of PROMPTS"),
-    "method": (pa.string(), "what answered: one of METHODS"),
+    "method": (pa.string(), "what answered: one of METHODS or ANALYSIS_METHODS"),
     "seed": (pa.int64(), "training seed of the fuser; null for a method without a fuser"),
     "benchmark": (pa.string(), "id of the benchmark"),
 }
 
 RECORD_COLUMNS: Columns = {
     **_RUN,
+    "setting": (pa.string(), "what an analysis varies of the method: its layers, its share; empty outside of analyses"),
     "subset": (pa.string(), "part of the benchmark that the question belongs to; may be empty"),
     "scoring": (pa.string(), "rule that decides what is correct: one of SCORINGS"),
     "question_id": (pa.string(), "id of the question within its benchmark"),
@@ -51,7 +71,7 @@ RECORD_COLUMNS: Columns = {
     "choice_tokens": (pa.list_(pa.int64()), "tokens of each option; only where options are weighed"),
     "output_text": (pa.string(), "generated text; null where nothing was generated"),
     "output_ids": (pa.list_(pa.int64()), "generated token ids; null where nothing was generated"),
-    "message": (pa.string(), "what the Sharer wrote to the Receiver; method t2t only"),
+    "message": (pa.string(), "what the Sharer wrote to the Receiver; methods t2t and of two agents only"),
     "sharer_question_id": (pa.string(), "whose question the Sharer read; null where it read none"),
     "routed_to": (pa.string(), "receiver or sharer; methods routing and routing_trained only"),
     "confidence": (pa.float64(), "the Receiver's confidence; in routing_trained the Sharer's chance; routing only"),
@@ -84,7 +104,7 @@ def _schema(columns: Columns) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()])
 
 
-ADDED = {"prompts": "plain"}
+ADDED = {"prompts": "plain", "setting": ""}
 """What columns mean in records that were written before there were such columns."""
 
 RECORD_SCHEMA = _schema(RECORD_COLUMNS)

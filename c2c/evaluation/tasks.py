@@ -51,20 +51,25 @@ def answer_tokens(metadata: Mapping[str, Any], doc: Mapping[str, Any], limit: in
     return min(int(metadata.get("answer_tokens", {}).get(doc.get("dataset"), limit)), int(limit))
 
 
-def questions_of(task: Task, prompts: str = "plain", limit: int | None = None) -> list[Question]:
-    """The questions of a task without its options, the first `limit` of them.
+def questions_of(
+    task: Task, prompts: str = "plain", limit: int | None = None, *, options: bool = False
+) -> list[Question]:
+    """The questions of a task, the first `limit` of them.
 
     Args:
         task: Of `load_tasks`.
         prompts: ``plain`` or ``chat``.
         limit: All if None.
+        options: With the options that are weighed, where there are such; else each question is one to be read alone.
     """
     chat = prompts == "chat"
     render = _as_text if chat else None
     task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=render)
     asked: dict[int, Question] = {}
     for request in task.instances:
-        asked.setdefault(int(request.doc_id or 0), describe(task, request, prompts))
+        question = asked.setdefault(int(request.doc_id or 0), describe(task, request, prompts))
+        if options and request.request_type == "loglikelihood":
+            question.options += (request.args[1],)
     return list(asked.values())
 
 
@@ -89,6 +94,8 @@ def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
         gold=gold_of(task, doc),
         message_prompt=metadata["t2t_question"],
         told_prompt=metadata["t2t_prompt"],
+        agents_question=metadata.get("agents_question", ""),
+        agents_prompt=metadata.get("agents_prompt", ""),
     )
     if request.request_type == "generate_until":
         settings = request.args[1]

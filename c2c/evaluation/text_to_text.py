@@ -44,13 +44,21 @@ class TextToText(Method):
 
     def request(self, question: Question) -> Question:
         """What the Sharer is asked: the question without options, for a message as long as it can be."""
-        asked = prompting.asked_for_message(question)
+        asked = self.wanted(question)
         return replace(asked, max_new_tokens=message_limit(self.sharer.models[0], self.sharer.reader.length(asked)))
+
+    def wanted(self, question: Question) -> Question:
+        """What the Sharer reads."""
+        return prompting.asked_for_message(question)
+
+    def told(self, question: Question, message: str) -> Question:
+        """What the Receiver reads after the message."""
+        return prompting.told(question, message)
 
     def _answer_benchmark(self, questions: Sequence[Question]) -> None:
         sent = self._messages(questions)
         heard = [place for place, message in enumerate(sent) if not message.error]
-        told = [prompting.told(questions[place], _text(sent[place])) for place in heard]
+        told = [self.told(questions[place], _text(sent[place])) for place in heard]
         replies = dict(zip(heard, self.receiver.answer(told), strict=True))
         for place, (question, message) in enumerate(zip(questions, sent, strict=True)):
             self.answers[question.benchmark, question.number] = _with_message(replies.get(place), message)

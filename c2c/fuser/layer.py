@@ -209,15 +209,15 @@ class Fuser(nn.Module):
             return torch.ones((1, 1, 1, 1), dtype=torch.float32, device=logit.device)
         if self.gate_override is not None:
             return projected.new_ones((1, 1, 1, 1))
-        noise = self._gumbel(projected)
+        noise = self._gumbel(projected, logit.dtype)
         if self.config.gate_noise == "logistic":
-            noise = noise - self._gumbel(projected)
+            noise = noise - self._gumbel(projected, logit.dtype)
         return torch.sigmoid((logit + noise) / self.gate_temperature)
 
     @staticmethod
-    def _gumbel(like: Tensor) -> Tensor:
+    def _gumbel(like: Tensor, dtype: torch.dtype) -> Tensor:
         # Not rand_like: `like` is transposed, and would be filled in the order of its memory, not of its axes.
-        uniform = torch.rand((*like.shape[:-1], 1), dtype=like.dtype, device=like.device)
+        uniform = torch.rand((*like.shape[:-1], 1), dtype=dtype, device=like.device)
         return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
 
     def _check(self, sharer: KeyValue, receiver: KeyValue) -> None:

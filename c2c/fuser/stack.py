@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from c2c.alignment.layers import align_layers
 from c2c.cache_shape import cache_shape
@@ -32,11 +33,18 @@ class FuserStack(nn.Module):
 
     Attributes:
         active_layers: Receiver layers that are fused if they are linked, None for all of them; see `only_layers`.
+        autocast: Precision in which the Fusers compute in training, their weights staying as they are; None for that
+            of the weights. It is not saved.
+        recompute: Whether training keeps none of the Fusers' activations, and computes them again in the backward
+            pass. It is not saved.
 
     Args:
         sharer: Cache sizes of the Sharer.
         receiver: Cache sizes of the Receiver.
     """
+
+    autocast: torch.dtype | None = None
+    recompute: bool = False
 
     def __init__(self, sharer: CacheShape, receiver: CacheShape) -> None:
         super().__init__()
@@ -157,8 +165,20 @@ class FuserStack(nn.Module):
         open_halves = {} if self.training else self.open_halves()
         for layer, link in sorted(self.links.items()):
             if self.is_active(layer):
-                fuser = self.fuser_of(layer)
-                fused[layer] = fuser(sharer[link.sharer_layer], receiver[layer], open_halves.get(layer))
+                theirs, own = sharer[link.sharer_layer], receiver[layer]
+                if self.training:
+                    fused[layer] = self._trained(self.fuser_of(layer), theirs, own)
+                else:
+                    fused[layer] = self.fuser_of(layer)(theirs, own, open_halves.get(layer))
+        return fused
+
+    def _trained(self, fuser: Fuser, sharer: KeyValue, receiver: KeyValue) -> KeyValue:
+        """One layer fused as `autocast` and `recompute` say; noise is the same when it is computed again."""
+        with torch.autocast(receiver[0].device.type, self.autocast, enabled=self.autocast is not None):
+            if self.recompute and torch.is_grad_enabled():
+                fused: KeyValue = checkpoint(fuser, sharer, receiver, use_reentrant=False)
+            else:
+                fused = fuser(sharer, receiver)
         return fused
 
     def open_halves(self) -> dict[int, list[Half]]:

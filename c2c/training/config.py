@@ -7,6 +7,7 @@ from typing import Any
 
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.config import GATE_NOISES, VARIANTS
+from c2c.loading import DTYPES
 from c2c.training.examples import PROMPTS
 from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
 
@@ -14,15 +15,29 @@ SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")
 KEPT = ("last", "best")
 OUTPUT_INITS = ("default", "zero")
+AUTOCASTS = ("none", "bfloat16")
+RECOMPUTED = ("none", "fusers")
 
 
-def _flag(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _flag(default: Any, text: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text, **more})
+
+
+def read_steps(text: str) -> tuple[int, ...]:
+    """Steps as a flag gives them, ``50,100``; none for an empty text.
+
+    Raises:
+        RefusedError: If a part of it is no whole number.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if wrong := [part for part in parts if not part.isdigit()]:
+        raise RefusedError("--keep-steps takes whole numbers with commas between", wrong[0], "Write 50,100")
+    return tuple(int(part) for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a FuserStack is trained; defaults are the paper's (reference spec §5.2) but for fp32 throughout.
+    """How a FuserStack is trained; defaults are the paper's (reference spec §5.2) but for models in fp32.
 
     Raises:
         RefusedError: If a name is unknown or a number is out of range.
@@ -31,6 +46,7 @@ class TrainingConfig:
     variant: str = _flag("full", "parts of the Fuser: " + ", ".join(VARIANTS))
     sharer_cache: str = _flag("own", "own, or zeroed (the control recipe adapter)")
     response: str = _flag("plain", "plain, or fused: the response's tokens are fused too, in use as in training")
+    dtype: str = _flag("float32", "precision of the two frozen models: " + ", ".join(DTYPES))
     alignment: str = _flag("span", "token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     prompts: str = _flag("plain", "prompts: " + ", ".join(PROMPTS) + " (messages in each model's own template)")
     layer_alignment: str = _flag("terminal", "layer alignment: " + ", ".join(LAYER_ALIGNMENTS))
@@ -55,6 +71,9 @@ class TrainingConfig:
     validation_limit: int = _flag(0, "only the first examples of the validation set; 0 for all")
     checkpoint_every: int = _flag(100, "steps between two checkpoints")
     keep: str = _flag("last", "weights that are kept: of the last step, or of the step with the best validation loss")
+    keep_steps: tuple[int, ...] = _flag((), "earlier steps whose Fusers are kept too, as in 50,100", parse=read_steps)
+    autocast: str = _flag("none", "precision in which the Fusers compute while they learn: " + ", ".join(AUTOCASTS))
+    recompute: str = _flag("none", "activations to compute twice, to save memory: " + ", ".join(RECOMPUTED))
     seed: int = _flag(42, "fixes initial weights, order, dropout and gate noise")
 
     def __post_init__(self) -> None:
@@ -63,12 +82,18 @@ class TrainingConfig:
         check_choice("--output-init", self.output_init, OUTPUT_INITS)
         check_choice("--response", self.response, RESPONSES)
         check_choice("--prompts", self.prompts, PROMPTS)
+        check_choice("--dtype", self.dtype, DTYPES)
         check_choice("--keep", self.keep, KEPT)
+        check_choice("--autocast", self.autocast, AUTOCASTS)
+        check_choice("--recompute", self.recompute, RECOMPUTED)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
         for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise RefusedError(f"{name} must be at least 1", getattr(self, name), f"Raise {name}")
+        if wrong := [step for step in self.keep_steps if not 1 <= step < self.steps]:
+            rule = f"keep_steps lie between 1 and {self.steps - 1}, before the last step, which is kept anyway"
+            raise RefusedError(rule, wrong[0], "Drop it, or train for more steps")
         if self.validation_limit < 0:
             raise RefusedError("validation_limit must be at least 0", self.validation_limit, "Choose 0 for all")
         if self.learning_rate <= 0 or self.max_gradient_norm <= 0:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 from transformers import get_linear_schedule_with_warmup
@@ -28,13 +29,14 @@ from c2c.training.config import TrainingConfig
 from c2c.training.data import Batch, collate
 from c2c.training.examples import Example
 from c2c.training.loss import response_loss
-from c2c.training.order import by_length, lengths_of, order
+from c2c.training.order import Lengths, by_length, lengths_of, order
+from c2c.training.processes import Processes
 from c2c.training.progress_bar import ProgressBar
 
 
 @dataclass
 class Trainer:
-    """One training run between two frozen models.
+    """One training run between two frozen models, or what one of several processes does of it.
 
     Args:
         pair: The Receiver and the Sharer.
@@ -42,6 +44,9 @@ class Trainer:
         training: Examples to learn from.
         validation: Examples to watch the loss on; nothing is chosen on any others.
         checkpoints: Folder for resumable states of exactly this run; removed when the run ends.
+
+    Raises:
+        RefusedError: If a batch has fewer examples than there are processes.
     """
 
     pair: Pair
@@ -59,7 +64,11 @@ class Trainer:
         if self.config.output_init == "zero":
             for layer in stack.links:
                 stack.fuser_of(layer).zero_output()
-        self.accelerator = Accelerator()
+        stack.autocast = None if self.config.autocast == "none" else getattr(torch, self.config.autocast)
+        stack.recompute = self.config.recompute == "fusers"
+        self.processes = Processes.of_this_run()
+        self.processes.check_batch(self.config.batch_size)
+        self.accelerator = self.processes.accelerator
         for model in (receiver, sharer):
             model.to(self.accelerator.device)
         fused = self.config.response == "fused"
@@ -71,7 +80,10 @@ class Trainer:
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
         self.progress = state.Progress()
         self.lengths = lengths_of(self.training)
-        self.stack, self.optimizer, self.schedule = self.accelerator.prepare(stack, optimizer, schedule)
+        # As if for evaluation: not wrapped, since `Processes` exchanges the gradients.
+        self.stack: FuserStack = self.accelerator.prepare_model(stack, evaluation_mode=True)
+        self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        self.processes.seed_noise(self.config.seed)
 
     def run(self) -> tuple[FuserStack, pd.DataFrame]:
         """Train to the end, from the last checkpoint if there is one.
@@ -81,10 +93,10 @@ class Trainer:
             `validation_loss` is there where it was evaluated (and `validation_deranged_loss`, with the Sharer's
             readings swapped, where it has any), and `padding` is the share of pads in the batch.
         """
-        self.progress = progress = state.resume(self.accelerator, self.checkpoints)
-        config = self.config
+        self.progress = progress = state.resume(self.processes, self.checkpoints)
+        config, begun = self.config, time.perf_counter() - self.progress.seconds
         batches = order(self.lengths, config.batch_size, config.seed, start=progress.steps)
-        with ProgressBar(config.steps, progress.steps) as bar:
+        with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 indices = next(batches)
                 row, tokens = self._step(step, indices)
@@ -93,10 +105,13 @@ class Trainer:
                 if step % config.evaluate_every == 0 or step == config.steps:
                     self._validate(progress)
                     bar.validated(progress.history[-1])
+                progress.seconds = time.perf_counter() - begun
+                if step in config.keep_steps:
+                    self._keep(step)
                 if step % config.checkpoint_every == 0 and step < config.steps:
-                    state.save(self.accelerator, self.checkpoints, progress)
+                    state.save(self.processes, self.checkpoints, progress)
                 bar.advance(progress.history[-1], tokens)
-        stack: FuserStack = self.accelerator.unwrap_model(self.stack).eval()
+        stack = self.stack.eval()
         if progress.best:
             stack.load_state_dict(progress.best)
         return stack, pd.DataFrame(progress.history).reindex(columns=list(COLUMNS))
@@ -114,9 +129,19 @@ class Trainer:
         if self.deranged:
             row["validation_deranged_loss"] = self.loss_on(self.deranged)
         if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
-            stack = self.accelerator.unwrap_model(self.stack)
             progress.best_step = row["step"]
-            progress.best = {name: tensor.detach().clone() for name, tensor in stack.state_dict().items()}
+            progress.best = {name: tensor.detach().clone() for name, tensor in self.stack.state_dict().items()}
+
+    def _keep(self, step: int) -> None:
+        self.progress.seconds_at[str(step)] = self.progress.seconds
+        if self.processes.is_first:
+            state.keep(self.checkpoints, step, self.stack.state_dict())
+
+    def kept(self, step: int) -> FuserStack:
+        """The Fusers after one of `keep_steps`, in eval mode; a stack of their own."""
+        stack = copy.deepcopy(self.stack).eval()
+        stack.load_state_dict(state.kept(self.checkpoints, step))
+        return stack
 
     def forget_checkpoints(self) -> None:
         """Remove the resumable states; call it when the results are safe."""
@@ -126,33 +151,43 @@ class Trainer:
         """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
         self.model.train()
         temperature = self._temperature()
-        size = self.config.micro_batch_size or len(indices)
-        # Micro-batches of examples that are alike have fewer pads than the batch in the order of the file.
-        rows = by_length(indices, self.lengths, size)
-        parts = [self.collate([self.training[i] for i in rows[at : at + size]]) for at in range(0, len(rows), size)]
-        supervised = sum(part.supervised for part in parts)
+        own = [self.collate([self.training[index] for index in part]) for part in self._parts(indices, self.lengths)]
+        supervised, tokens, columns = self.processes.sum(
+            sum(part.supervised for part in own),
+            sum(part.tokens for part in own),
+            sum(part.input_ids.numel() for part in own),
+        )
         total = 0.0
-        for part in parts:
+        for part in own:
             loss = self._loss(part) * (part.supervised / supervised)
             self.accelerator.backward(loss)
             total += float(loss.detach())
+        self.processes.sum_gradients(list(self.stack.parameters()))
         norm = self.accelerator.clip_grad_norm_(self.stack.parameters(), self.config.max_gradient_norm)
         rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        stack = self.accelerator.unwrap_model(self.stack)
-        stack.anneal(step)
-        tokens, columns = (sum(counts) for counts in ((b.tokens for b in parts), (b.input_ids.numel() for b in parts)))
+        self.stack.anneal(step)
         row = {
-            "loss": total,
+            "loss": self.processes.sum(total)[0],
             "learning_rate": rate,
             "temperature": temperature,
             "gradient_norm": float(norm),
-            "open_gates": stack.open_share(),
+            "open_gates": self.stack.open_share(),
             "padding": 1 - tokens / columns,
         }
-        return row, tokens
+        return row, int(tokens)
+
+    def _parts(self, indices: Sequence[int], lengths: Lengths) -> Sequence[list[int]]:
+        """Which of some examples this process runs together; perhaps none.
+
+        Those that are alike lie together: they have fewer pads than in the order of the file.
+        """
+        most = math.ceil(len(indices) / self.processes.count)
+        size = min(self.config.micro_batch_size or self.config.batch_size, most)
+        rows = by_length(indices, lengths, size)
+        return self.processes.share([rows[at : at + size] for at in range(0, len(rows), size)])
 
     def _temperature(self) -> float | None:
         temperatures = [float(buffer) for name, buffer in self.stack.named_buffers() if name.endswith("temperature")]
@@ -176,7 +211,8 @@ class Trainer:
         try:
             others = derange(sizes, golds, self.config.seed)
         except RefusedError as error:
-            print(f"no validation loss with the Sharer's readings swapped: {error}", file=sys.stderr)
+            if self.processes.is_first:
+                print(f"no validation loss with the Sharer's readings swapped: {error}", file=sys.stderr)
             return []
         return [
             own._replace(prompt=with_reading_of(own.prompt, self.validation[other].prompt))
@@ -187,13 +223,12 @@ class Trainer:
     def loss_on(self, examples: Sequence[Example]) -> float:
         """Mean loss per supervised token with hard gates and no dropout, in nats."""
         self.model.eval()
-        size = self.config.micro_batch_size or self.config.batch_size
-        indices = by_length(range(len(examples)), lengths_of(examples), size)
         total = supervised = 0.0
-        for at in range(0, len(indices), size):
-            batch = self.collate([examples[index] for index in indices[at : at + size]])
+        for part in self._parts(range(len(examples)), lengths_of(examples)):
+            batch = self.collate([examples[index] for index in part])
             total += float(self._loss(batch)) * batch.supervised
             supervised += batch.supervised
+        total, supervised = self.processes.sum(total, supervised)
         return total / supervised
 
 

@@ -1,24 +1,40 @@
-"""What a person sees while a fuser is trained: loss, gates, speed, time left, and a line for each validation."""
+"""What a person sees while a fuser is trained: loss, gates, speed, memory, time left, and a line a validation."""
 
 from __future__ import annotations
 
+import math
+import resource
+import sys
 import time
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from tqdm import tqdm
+
+LINES = 100
+"""Lines about the steps of a run, where there is no terminal."""
 
 
 class ProgressBar:
-    """A bar of optimiser steps; nothing that it shows is kept, so that histories do not depend on the machine.
+    """A bar of optimiser steps, or lines where there is no terminal, as in the log of a job.
+
+    Nothing that it shows is kept, so that histories do not depend on the machine.
 
     Args:
         steps: Of the whole run.
         done: Of them, before this start.
+        shown: Whether anything is said; of several processes one says it.
+        device: Where the Fusers learn, whose memory is shown.
     """
 
-    def __init__(self, steps: int, done: int) -> None:
-        self._bar = tqdm(total=steps, initial=done, desc="train fuser", unit="step", mininterval=1.0)
+    def __init__(self, steps: int, done: int, shown: bool = True, device: torch.device | None = None) -> None:
+        self._steps, self._done, self._begun_at = steps, done, done
+        self._device = device or torch.device("cpu")
+        self._lines = shown and not sys.stderr.isatty()
+        hidden = not shown or self._lines
+        self._bar = tqdm(total=steps, initial=done, desc="train fuser", unit="step", mininterval=1.0, disable=hidden)
+        self._shown = shown
         self._tokens, self._started = 0, time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -28,21 +44,44 @@ class ProgressBar:
         self._bar.close()
 
     def advance(self, row: dict[str, Any], tokens: int) -> None:
-        """Show one step more: its row of the history, and how many tokens the Receiver read in it."""
+        """Show one step more: its row of the history, and how many tokens the Receivers read in it."""
+        self._done += 1
         self._tokens += tokens
-        speed = self._tokens / max(time.perf_counter() - self._started, 1e-9)
-        gates = "" if row["temperature"] is None else f", temperature {row['temperature']:.3f}"
-        shown = f"loss {row['loss']:.3f}, {speed:.0f} tokens/s, gates open {row['open_gates']:.0%}{gates}"
-        self._bar.set_postfix_str(shown, refresh=False)
-        self._bar.update()
+        due = self._done % math.ceil(self._steps / LINES) == 0 or self._done in (self._begun_at + 1, self._steps)
+        if self._lines and due:
+            left = tqdm.format_interval(self._seconds() / (self._done - self._begun_at) * (self._steps - self._done))
+            print(f"step {self._done} of {self._steps}: {self._told(row)}, {left} left", file=sys.stderr, flush=True)
+        elif not self._bar.disable:
+            self._bar.set_postfix_str(self._told(row), refresh=False)
+            self._bar.update()
 
     def validated(self, row: dict[str, Any]) -> None:
         """A line of its own for a validation."""
+        if not self._shown:
+            return
         deranged = row.get("validation_deranged_loss")
         swapped = "" if deranged is None else f" ({deranged:.4f} where the Sharer reads another prompt)"
-        self._bar.write(
+        tqdm.write(
             f"step {row['step']}: validation loss {row['validation_loss']:.4f}{swapped}, "
             f"training loss {row['loss']:.4f}, "
             f"gates open {row['open_gates']:.0%}",
-            file=self._bar.fp,
+            file=sys.stderr,
         )
+
+    def _told(self, row: dict[str, Any]) -> str:
+        gates = "" if row["temperature"] is None else f", temperature {row['temperature']:.3f}"
+        speed = self._tokens / self._seconds()
+        return (
+            f"loss {row['loss']:.3f}, {speed:.0f} tokens/s, gates open {row['open_gates']:.0%}{gates}, "
+            f"memory {_memory(self._device):.1f} GB"
+        )
+
+    def _seconds(self) -> float:
+        return max(time.perf_counter() - self._started, 1e-9)
+
+
+def _memory(device: torch.device) -> float:
+    """Most memory that this process has held, in GB: on its GPU if it has one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class TrainingRun:
         validation: Validation set, the same format.
         tokenised: Instead of the two: training and validation set as ``c2c tokenise`` wrote them.
         checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
+        kept: Folder for the Fusers of the steps that the config keeps, a checkpoint each, ``step<step>``; that of the
+            output with ``.steps`` behind its name if None.
         output: Folder for ``config.json``, ``model.safetensors``, ``manifest.json``, ``history.csv``, ``gates.csv`` and
             ``order.parquet``, the ids of the examples of each step.
 
@@ -54,6 +57,7 @@ class TrainingRun:
     validation: Path | None = None
     tokenised: Sequence[Path] = ()
     checkpoints: Path
+    kept: Path | None = None
     output: Path
 
     def __post_init__(self) -> None:
@@ -90,22 +94,29 @@ def train(run: TrainingRun) -> dict[str, Any]:
         RefusedError: If an input is missing or does not fit.
     """
     sets = [] if run.tokenised else [read_lines(path) for path in (run.data, run.validation) if path is not None]
-    pair = load_pair(run.receiver, run.sharer)
+    pair = load_pair(run.receiver, run.sharer, run.config.dtype)
     (examples, left_out), (watched, left_out_watched) = (
         _stored(run, pair) if run.tokenised else [_tokenise(rows, pair, run.config) for rows in sets]
     )
     watched = watched[: run.config.validation_limit or None]
     trainer = Trainer(pair, run.config, examples, watched, run.checkpoints / run.key())
     stack, history = trainer.run()
-    _write(run, trainer, stack, history)
-    trainer.forget_checkpoints()
-    last = history.iloc[-1]
-    kept = {"kept_step": trainer.progress.best_step} if run.config.keep == "best" else {}
+    if trainer.processes.is_first:
+        _write(run, trainer, stack, history)
+        trainer.forget_checkpoints()
+    trainer.processes.end()
+    last, progress = history.iloc[-1], trainer.progress
+    kept = {"kept_step": progress.best_step} if run.config.keep == "best" else {}
     return {
         "examples": {"training": len(examples), "validation": len(watched)},
         "left_out": {"training": left_out, "validation": left_out_watched},
         "padding": float(history["padding"].mean()),
         "final": {"loss": float(last["loss"]), "validation_loss": float(last["validation_loss"])},
+        "cost": {
+            "processes": progress.processes,
+            "gpus": progress.processes if trainer.processes.device.type == "cuda" else 0,
+            "seconds": {**progress.seconds_at, str(progress.steps): progress.seconds},
+        },
         **kept,
     }
 
@@ -141,6 +152,7 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
     size = config.micro_batch_size or config.batch_size
     batches = [trainer.collate(shown[at : at + size]) for at in range(0, len(shown), size)]
     write_atomically(run.output / "gates.csv", gate_table(trainer.model, batches).to_csv(index=False))
+    models: dict[str, Any] = {"receiver": pair.receiver.description, "sharer": pair.sharer.description}
     about = {
         "receiver": pair.receiver.name,
         "sharer": pair.sharer.name,
@@ -149,6 +161,20 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
         "sharer_cache": config.sharer_cache,
         "include_response": config.response == "fused",
         "seed": config.seed,
+        "processes": trainer.processes.count,
         "training": config.to_dict(),
     }
-    save_stack(stack, run.output, receiver=pair.receiver.description, sharer=pair.sharer.description, about=about)
+    _write_kept(run, trainer, {**models, "about": about})
+    save_stack(stack, run.output, **models, about=about)
+
+
+def _write_kept(run: TrainingRun, trainer: Trainer, told: dict[str, Any]) -> None:
+    """A checkpoint for each step that is kept, and no other; the folder is there if the run names it."""
+    folder = run.kept or run.output.with_name(run.output.name + ".steps")
+    for older in folder.glob("step*"):
+        shutil.rmtree(older)
+    if run.kept:
+        folder.mkdir(parents=True, exist_ok=True)
+    for step in run.config.keep_steps:
+        about = {**told["about"], "step": step}
+        save_stack(trainer.kept(step), folder / f"step{step}", **{**told, "about": about})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -36,6 +37,7 @@ ARM_COLOURS = {
     "c2c_deranged": SKY,
     "c2c_zeroed": SKY,
     "adapter": GREEN,
+    "projected": ORANGE,
     "project": ORANGE,
     "fuse": PURPLE,
 }
@@ -47,12 +49,14 @@ def colour(arm: str) -> str:
     return ARM_COLOURS.get(arm, GREY)
 
 
-def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH) -> tuple[Figure, list[Axes]]:
-    """A figure of `rows` x `columns` panels, `height` inches high, that share both axes; the panels row by row."""
+def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH, **more: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `rows` x `columns` panels, `height` inches high, that share both axes; the panels row by row.
+
+    What `more` names goes to ``plt.subplots`` over that: ``sharey=False``, say.
+    """
     sns.set_theme(context="paper", style="ticks", rc=RC)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width, height), sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    shared = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"} | more
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **shared)
     return figure, list(axes.flat)
 
 
@@ -73,7 +77,7 @@ def pdf_metadata(stem: Path) -> dict[str, str | None]:
     cited = citing.of_file(beside(stem, ".pdf").absolute())
     if cited is None:
         return bare
-    told = {"Title": cited.caption, "Author": citing.authors(), "Subject": f"Cite as: {cited.sentence}"}
+    told = {"Title": cited.title, "Author": citing.authors(), "Subject": f"Cite as: {cited.sentence}"}
     return {**bare, **told, "Keywords": " ".join(cited.bibtex().split()), "Creator": cited.id}
 
 
@@ -83,7 +87,7 @@ def png_metadata(stem: Path) -> dict[str, str | None]:
     cited = citing.of_file(beside(stem, ".png").absolute())
     if cited is None:
         return bare
-    told = {"Title": cited.caption, "Author": citing.authors(), "Description": cited.explanation, "Source": cited.id}
+    told = {"Title": cited.title, "Author": citing.authors(), "Description": cited.caption, "Source": cited.id}
     return {**bare, **told, "Comment": f"Cite as: {cited.sentence}", "BibTeX": cited.bibtex(), INPUTS: cited.inputs}
 
 

@@ -1,11 +1,13 @@
 """Training curves by recipe, one panel a pair: training loss (thin, averaged) and validation loss (marks).
 
 Dotted: the validation loss where the Sharer reads another prompt. What lies between the two depends on the message.
+Where the paper trained the same pair, stars are the validation loss of its Figure 13b.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +17,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from paper import names
 from paper.answers import MAIN_ALIGNMENT
 from paper.figures import style
-from paper.fusers import label, read_tables
+from paper.fusers import FuserRun, label, models_of, read_tables
 from paper.output import stamped, table_parser
+from paper.reference import PATH as REFERENCE
+from paper.reference import Reference
 
-FILE = "history.csv"
+FILE, CONFIG = "history.csv", "config.json"
+PAPER, METRIC = "Figure 13", "validation-cross-entropy"
 SWAPPED = "validation_deranged_loss"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
@@ -26,14 +31,18 @@ LEGEND_LINE, LEGEND_COLUMNS = 0.16, 2
 """Inches, and columns."""
 
 
-def draw(frame: pd.DataFrame, stem: Path) -> None:
-    """Draw the rows of all ``history.csv``."""
+def draw(frame: pd.DataFrame, stem: Path, paper: Mapping[str, pd.Series] | None = None) -> None:
+    """Draw the rows of all ``history.csv``, and the paper's validation losses by step of the pairs in `paper`."""
+    paper = paper or {}
     groups = list(frame.groupby("pair", sort=False))
-    lines = max(len(group.groupby(["recipe", "alignment"])) + bool(group[SWAPPED].notna().any()) for _, group in groups)
+    lines = max(
+        len(group.groupby(["recipe", "alignment"])) + bool(group[SWAPPED].notna().any()) + (pair in paper)
+        for pair, group in groups
+    )
     height = 2.35 + LEGEND_LINE * (1 + math.ceil(lines / LEGEND_COLUMNS))
     figure, axes = style.panels(1, len(groups), height, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
     for axis, (pair, group) in zip(axes, groups, strict=True):
-        _panel(axis, group, names.title("pairs", str(pair)))
+        _panel(axis, group, names.title("pairs", str(pair)), paper.get(str(pair)))
     axes[0].set_ylabel("Cross-entropy of the answer, nats")
     style.save(figure, stem)
 
@@ -41,11 +50,28 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--fusers").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [folder / FILE for folder in arguments.fusers]):
-        draw(read_tables(arguments.fusers, FILE), arguments.output_stem)
+    inputs = [*(folder / file for folder in arguments.fusers for file in (FILE, CONFIG)), REFERENCE]
+    with stamped(style.outputs(arguments.output_stem), inputs):
+        paper = paper_losses(arguments.fusers, Reference())
+        draw(read_tables(arguments.fusers, FILE), arguments.output_stem, paper)
 
 
-def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
+def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.Series]:
+    """The paper's validation losses in nats by step (Figure 13b), of each pair that both have."""
+    found: dict[str, pd.Series] = {}
+    for folder in folders:
+        run, models = FuserRun.of(folder), models_of(folder / CONFIG)
+        receiver, sharer = (names.paper_name("models", models[role]) for role in ("receiver", "sharer"))
+        rows = reference.frame[reference.frame["artefact"] == PAPER]
+        rows = rows[(rows["receiver"] == receiver) & (rows["sharer"] == sharer)]
+        rows = rows[rows["id"].str.endswith(METRIC)]
+        if run.recipe == "c2c" and len(rows):
+            steps = rows["id"].str.extract(r"/step-(\d+)/")[0].astype(int)
+            found[run.pair] = pd.Series(rows["value"].astype(float).to_numpy(), index=steps).sort_index()
+    return found
+
+
+def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None) -> None:
     several = group["alignment"].nunique() > 1
     for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
         main = alignment == MAIN_ALIGNMENT
@@ -75,6 +101,8 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
         axis.plot(swapped.index, swapped, lw=1, ls=":", color=colour)
     if group[SWAPPED].notna().any():
         axis.plot([], [], lw=1, ls=":", color=style.GREY, label="Deranged")
+    if paper is not None:
+        axis.plot(paper.index, paper, ls="", marker="*", ms=4, color=style.BLACK, label="C2C in the paper")
     axis.set(yscale="log", xlabel="Optimiser step")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -12,6 +12,8 @@ from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, ar
 from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
 
 TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
+ELSEWHERE = ("project", "fuse", "released", "single", "t2t_agents", "t_c2c")
+"""Arms that have a table of their own."""
 HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
 
 
@@ -25,13 +27,13 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
         _row(answers, pair, arm, benchmark)
         for pair in answers.pairs
         for arm in arms
-        if not arm.startswith(("project", "fuse"))
+        if not arm.startswith(ELSEWHERE)
         for benchmark in answers.asked(pair.name)
     ]
     frame = pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64", "failed": "Int64"})
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
-    return frame.merge(_times(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
+    return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +88,8 @@ def _row(answers: Answers, pair: Pair, arm: str, benchmark: str) -> dict[str, ob
     return head | cells | {"chance": 100 * answers.chance(benchmark), "reason": reason}
 
 
-def _times(latency: pd.DataFrame) -> pd.DataFrame:
+def times_of(latency: pd.DataFrame) -> pd.DataFrame:
+    """Mean time of a question with its interval, in milliseconds, by Receiver, Sharer, arm and benchmark."""
     shown = (latency["phase"] == "total") & latency["alignment"].isin([BASELINE, MAIN_ALIGNMENT])
     total = latency[shown].rename(columns=TIMES)
     arms = [arm_name(*key) for key in zip(total["recipe"], total["method"], strict=True)]

@@ -39,6 +39,7 @@ FLOORS = {
     "c2c.checkpoint": 4,
     "c2c.sharer_cache": 4,
     "c2c.released": 4,
+    "c2c.published": 4,
     "c2c.pair": 4,
     "c2c.card": 4,
     "c2c.publish": 4,
@@ -48,6 +49,8 @@ FLOORS = {
     "c2c.evaluation": 6,
     "c2c.training.run": 7,  # a whole training as one call, with the analysis of its gates
     "c2c.cli": 8,
+    "c2c.cli_flags": 8,
+    "c2c.cli_methods": 8,
 }
 
 FACTORIES = {("c2c.rosetta", each) for each in ("c2c.checkpoint", "c2c.released", "c2c.publish")}

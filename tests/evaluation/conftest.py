@@ -27,6 +27,8 @@ TASK = {
         "scoring": "exact",
         "t2t_question": "{{question}}",
         "t2t_prompt": "{{message}} {{prompt}}",
+        "agents_question": "what {{question}}",
+        "agents_prompt": "{{message}} the {{prompt}}",
     },
 }
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 from c2c.cli import main
 from c2c.errors import RefusedError
 from c2c.evaluation.methods import Method
 from c2c.evaluation.run import GenerationRun, generate
-from c2c.evaluation.schema import METHODS, read_records
+from c2c.evaluation.schema import PAIR_METHODS, read_records
 from c2c.evaluation.scoring import score_records
+from c2c.pair import load_pair
 
-UNTRAINED = [name for name in METHODS if name != "routing_trained"]
+UNTRAINED = [name for name in PAIR_METHODS if name != "routing_trained"]
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def same_but_for_times(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 def test_every_method_answers_every_question_of_every_benchmark_once(run) -> None:
     records = generate(run)
     counts = records.groupby(["method", "benchmark"]).question_id.nunique()
-    assert len(records) == 7 * 2 * 8
+    assert len(records) == len(UNTRAINED) * 2 * 8
     assert set(counts) == {8}
     assert same_but_for_times(records, read_records([run.output]))
     assert set(score_records(records)["n"]) == {8, 4}
@@ -77,6 +80,20 @@ def test_answers_of_other_settings_are_not_taken_for_these(run, benchmark_files)
     assert run.fingerprint() != before
 
 
+def test_models_run_in_the_precision_asked_for_and_answers_in_another_are_not_taken(run, monkeypatch) -> None:
+    loaded = []
+
+    def remember(*args, **options):
+        loaded.append(load_pair(*args, **options))
+        return loaded[-1]
+
+    monkeypatch.setattr("c2c.evaluation.run.load_pair", remember)
+    half = replace(run, dtype="bfloat16", methods=("receiver", "c2c"), limit=2)
+    assert not generate(half)["error"].fillna("").any()
+    assert {loaded[-1].receiver.model.dtype, loaded[-1].sharer.model.dtype} == {torch.bfloat16}
+    assert half.fingerprint() != replace(half, dtype="float32").fingerprint()
+
+
 def test_the_gold_answer_of_a_choice_is_the_options_text(run, benchmark_files) -> None:
     records = generate(run)
     docs = {doc["id"]: doc for doc in map(json.loads, benchmark_files[1]["choice"].read_text().splitlines())}
@@ -86,23 +103,26 @@ def test_the_gold_answer_of_a_choice_is_the_options_text(run, benchmark_files) -
 
 
 def test_a_limit_takes_the_first_questions(run) -> None:
-    from dataclasses import replace
-
     records = generate(replace(run, limit=2, methods=("receiver",)))
     assert sorted(records.question_id.unique()) == ["q0", "q1"]
 
 
-def test_chats_are_refused_before_any_question_where_a_model_has_no_template(run) -> None:
+def test_a_receiver_that_was_itself_trained_has_the_recipe_and_the_seed_of_its_training(run) -> None:
     from dataclasses import replace
 
+    records = generate(replace(run, limit=1, methods=("receiver", "sharer"), recipe="single", seed=3))
+    said = records.drop_duplicates("method").set_index("method")
+    assert said.loc["receiver", ["recipe", "alignment", "seed"]].tolist() == ["single", "", 3]
+    assert said.loc["sharer", "recipe"] == "" and pd.isna(said.loc["sharer", "seed"])
+
+
+def test_chats_are_refused_before_any_question_where_a_model_has_no_template(run) -> None:
     with pytest.raises(RefusedError, match="--prompts plain"):
         generate(replace(run, prompts="chat"))
     assert not run.output.exists()
 
 
 def test_records_of_before_there_were_chats_are_read_as_plain_ones(run, tmp_path) -> None:
-    from dataclasses import replace
-
     import pyarrow.parquet as pq
 
     records = generate(replace(run, limit=1, methods=("receiver",)))
@@ -113,8 +133,6 @@ def test_records_of_before_there_were_chats_are_read_as_plain_ones(run, tmp_path
 
 
 def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> None:
-    from dataclasses import replace
-
     manifests = {}
     for role in ("receiver", "sharer"):
         manifests[role] = str(tmp_path / f"{role}.json")
@@ -132,19 +150,16 @@ def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> Non
         ({"methods": ("routing_trained",)}, "needs a router"),
         ({"methods": ("c2cc",)}, "Did you mean 'c2c'"),
         ({"fuser": ""}, "needs a trained fuser"),
+        ({"dtype": "half"}, "--dtype"),
         ({"accept_difference": ["receiver.ropes"]}, "Did you mean 'receiver.rope'"),
     ],
 )
 def test_impossible_runs_are_refused(run, changes, rule) -> None:
-    from dataclasses import replace
-
     with pytest.raises(RefusedError, match=rule):
         replace(run, **changes)
 
 
 def test_a_missing_benchmark_file_and_an_unknown_benchmark_are_refused(run, tmp_path) -> None:
-    from dataclasses import replace
-
     with pytest.raises(RefusedError, match="must be a file"):
         generate(replace(run, benchmarks={"free": tmp_path / "none.jsonl"}))
     (tmp_path / "some.jsonl").write_text("{}")
@@ -183,6 +198,4 @@ def test_another_receiver_is_refused_and_its_acceptance_is_in_the_provenance(ret
 
 
 def test_a_line_that_is_accepted_makes_other_answers_than_one_that_is_not(run) -> None:
-    from dataclasses import replace
-
     assert replace(run, accept_difference=["receiver.rope"]).fingerprint() != run.fingerprint()

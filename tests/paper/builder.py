@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Run:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        return {"": BASELINES, "adapter": ("c2c",)}.get(self.recipe, FUSED)
+        return {"": BASELINES, "adapter": ("c2c",)}.get(self.recipe.partition("@")[0], FUSED)
 
     @property
     def path(self) -> str:
@@ -109,7 +110,8 @@ def _record(run: Run, method: str, benchmark: str, number: int, bench: Bench) ->
     subset = list(VALUES)[number % 2]
     options = VALUES[subset]
     gold = number // 2 % 4
-    rate = bench.rates["longest" if run.alignment == "longest" else method if run.recipe in ("", "c2c") else run.recipe]
+    recipe = run.recipe.partition("@")[0]
+    rate = bench.rates["longest" if run.alignment == "longest" else method if recipe in ("", "c2c") else recipe]
     rng = _chance(run.path, method, benchmark, number)
     chosen = gold if rng.random() < rate else (gold + 1) % 4
     scoring = SCORING.get(benchmark) or benchmark.rpartition("_")[2]
@@ -204,4 +206,16 @@ def write_fuser(run: Run, folder: Path) -> Path:
     fuser.mkdir(parents=True, exist_ok=True)
     make_gates(run).to_csv(fuser / "gates.csv", index=False)
     make_history(run).to_csv(fuser / "history.csv", index=False)
+    receiver, sharer = MODELS[run.pair]
+    about = {"about": {"receiver": receiver, "sharer": sharer, "training": {}}}
+    (fuser / "config.json").write_text(json.dumps(about), encoding="utf-8")
     return fuser
+
+
+def write_stamp(run: Run, folder: Path, seconds: Mapping[str, float], gpus: int = 0) -> Path:
+    """The provenance file beside a fuser's folder, as far as it says what the training cost."""
+    stamp = folder / f"{run.path}.provenance.json"
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    cost = {"processes": max(gpus, 1), "gpus": gpus, "seconds": dict(seconds)}
+    stamp.write_text(json.dumps({"training": {"cost": cost}}), encoding="utf-8")
+    return stamp

@@ -5,7 +5,19 @@ import pytest
 from PIL import Image
 
 from c2c.errors import RefusedError
-from paper.figures import accuracy, accuracy_latency, gains, gates, style, training
+from paper.artefacts import of_kind
+from paper.figures import (
+    accuracy,
+    accuracy_latency,
+    gains,
+    gates,
+    scaling,
+    style,
+    subject_gains,
+    subjects,
+    training,
+    venn,
+)
 from paper.fusers import FuserRun, read_tables
 from tests.paper.builder import SMOKE
 
@@ -28,10 +40,24 @@ def draw(table, fusers, made_results):
         "gains": lambda stem: style.save(gains.draw(made_results / "tables/gains.csv"), stem),
         "gates": lambda stem: gates.draw(read_tables(fusers, gates.FILE), stem),
         "training": lambda stem: training.draw(read_tables(fusers, training.FILE), stem),
+        "scaling": lambda stem: scaling.draw(read(made_results, "scaling"), stem),
+        "venn": lambda stem: venn.draw(read(made_results, "venn"), stem),
+        "subjects": lambda stem: subjects.draw(read(made_results, "subjects"), stem),
+        "subject_gains": lambda stem: subject_gains.draw(read(made_results, "subjects"), stem),
     }
 
 
-@pytest.mark.parametrize("name", ["gains", "accuracy", "accuracy_latency", "gates", "training"])
+def read(results, table):
+    return pd.read_csv(results / f"tables/{table}.csv", keep_default_na=False, na_values=[""])
+
+
+def test_tables_without_a_row_to_draw_give_a_picture_that_says_so(made_results, tmp_path):
+    for module, table in ((venn, "venn"), (subjects, "subjects"), (subject_gains, "subjects"), (scaling, "scaling")):
+        module.draw(read(made_results, table).iloc[:0], tmp_path / module.__name__)
+        assert (tmp_path / f"{module.__name__}.png").is_file()
+
+
+@pytest.mark.parametrize("name", of_kind("figure"))
 def test_the_same_data_give_the_same_bytes(draw, name, tmp_path):
     draw[name](tmp_path / "one")
     draw[name](tmp_path / "two")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jinja2
 import pandas as pd
@@ -14,14 +15,27 @@ from docutils.core import publish_parts
 
 from c2c.errors import RefusedError
 from paper import build
-from paper.figures import accuracy, accuracy_latency, gains, gates, style, training
+from paper.artefacts import read_artefacts
+from paper.figures import (
+    accuracy,
+    accuracy_latency,
+    gains,
+    gates,
+    scaling,
+    style,
+    subject_gains,
+    subjects,
+    training,
+    venn,
+)
 from paper.fusers import read_tables
 from paper.recompute import recompute
 from paper.reference import Reference
 from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
 
 ROOT = Path(build.__file__).parent.parent
-CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
+OF_ARTEFACTS = ROOT / "workflow/report/artefact.rst"
+CAPTIONS = sorted(set((ROOT / "workflow/report").glob("*.rst")) - {OF_ARTEFACTS})
 
 
 def add_figures(folder: Path, runs: list[Run]) -> None:
@@ -33,6 +47,9 @@ def add_figures(folder: Path, runs: list[Run]) -> None:
         accuracy_latency.draw(table, folder / "figures/accuracy_latency")
     gates.draw(read_tables(fusers, gates.FILE), folder / "figures/gates")
     training.draw(read_tables(fusers, training.FILE), folder / "figures/training")
+    for module, name in ((scaling, "scaling"), (venn, "venn"), (subjects, "subjects"), (subject_gains, "subjects")):
+        frame = pd.read_csv(folder / f"tables/{name}.csv", keep_default_na=False, na_values=[""])
+        module.draw(frame, folder / "figures" / module.__name__.rpartition(".")[2])
 
 
 def add_world(folder: Path) -> None:
@@ -160,13 +177,29 @@ def test_commands_write_their_artefact_and_its_provenance(made_results, tmp_path
 class Job:
     config = yaml.safe_load("{scale: smoke, runs: [{pair: gap_a, recipe: c2c, alignment: span, seeds: [0, 1]}]}")
     input = ("a", "b")
+    params: SimpleNamespace
+
+
+def rendered(caption: Path, job: Job) -> str:
+    return jinja2.Template(caption.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(snakemake=job)
 
 
 @pytest.mark.parametrize("caption", CAPTIONS, ids=lambda path: path.stem)
 def test_a_caption_is_sound_and_says_from_what_and_by_which_command(caption):
-    text = jinja2.Template(caption.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined).render(snakemake=Job)
+    text = rendered(caption, Job())
     publish_parts(text, writer="html", settings_overrides={"halt_level": 2})
     if caption.stem == "workflow":
         assert "This is the smoke scale" in text and "recipe c2c" in text
     else:
         assert "*From:*" in text and "*By:*" in text and "results/smoke" in text
+
+
+@pytest.mark.parametrize("artefact", read_artefacts(), ids=lambda artefact: artefact.stem)
+def test_the_caption_of_each_artefact_is_sound_and_says_by_which_command(artefact):
+    job = Job()
+    said = {"title": artefact.title, "caption": artefact.caption, "places": ", ".join(artefact.places)}
+    job.params = SimpleNamespace(**said, shown=artefact.command("results/smoke"))
+    text = rendered(OF_ARTEFACTS, job)
+    publish_parts(text, writer="html", settings_overrides={"halt_level": 2})
+    assert artefact.title in text and artefact.caption in text
+    assert f"python -m {artefact.module} --" in text and f"results/smoke/{artefact.stem}" in text

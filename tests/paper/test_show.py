@@ -57,7 +57,7 @@ def test_a_table_is_shown_with_every_printed_value_and_its_claims(shown):
     assert text == shown("show", "Table 4")
     assert "120 printed values" in text and "Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, MMLU-Redux, accuracy" in text
     assert "c2c_above_t2t" in text and "two_sharers" not in text
-    assert "snakemake --profile smoke results/smoke/tables/main.csv" in text
+    assert "snakemake --profile smoke table4" in text
 
 
 def test_our_value_of_a_cell_stands_beside_the_papers(results, tmp_path, monkeypatch, capsys):

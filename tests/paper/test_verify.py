@@ -12,6 +12,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from paper import collect, compare, verify
+from paper.artefacts import of_kind
 from paper.figures import gains
 from paper.recompute import RECORDS
 
@@ -133,9 +134,9 @@ class Blocked:
             raise ImportError(f'{{name}} is blocked')
 sys.meta_path.insert(0, Blocked())
 """
-TABLES = ("main", "gains", "latency", "ablation", "alignment")
-COMMANDS = ("verify", "collect", "compare", "claims", "summarise_latency", *(f"tables.{name}" for name in TABLES))
-MODULES = ("c2c.stats", "c2c.evaluation.scoring", *(f"paper.{name}" for name in COMMANDS))
+COMMANDS = ("verify", "collect", "compare", "claims", "summarise_latency")
+TABLES = [each.module for each in of_kind("table").values()]
+MODULES = ("c2c.stats", "c2c.evaluation.scoring", *(f"paper.{name}" for name in COMMANDS), *TABLES)
 
 
 def run_without(names: list[str], code: str) -> subprocess.CompletedProcess[str]:
@@ -153,10 +154,7 @@ def test_numbers_and_tables_need_no_torch_and_no_plotting():
 
 
 def test_figures_and_paper_need_no_torch():
-    drawn = [
-        "paper.build",
-        *(f"paper.figures.{name}" for name in ("gains", "accuracy", "accuracy_latency", "gates", "training")),
-    ]
+    drawn = ["paper.build", *(each.module for each in of_kind("figure").values())]
     done = run_without(MODELS, f"import importlib; [importlib.import_module(name) for name in {drawn!r}]")
     assert done.returncode == 0, done.stderr
 

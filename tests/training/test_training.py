@@ -110,6 +110,17 @@ def test_only_the_fusers_learn(trainer) -> None:
     assert any(not torch.equal(first[name], tensor) for name, tensor in weights(built).items())
 
 
+def test_models_in_half_precision_train_fusers_of_single_precision(trainer, pair) -> None:
+    for loaded in (pair.receiver, pair.sharer):
+        loaded.model.to(torch.bfloat16)
+    built = trainer(dtype="bfloat16")
+    first = weights(built)
+    built.run()
+    assert {tensor.dtype for tensor in weights(built).values()} == {torch.float32}
+    assert {p.dtype for model in built.model.model_list for p in model.parameters()} == {torch.bfloat16}
+    assert any(not torch.equal(first[name], tensor) for name, tensor in weights(built).items())
+
+
 def test_micro_batches_give_the_gradient_of_the_whole_batch(trainer) -> None:
     plain = {"dropout": 0.0, "variant": "fuse", "steps": 1}
     whole, parts = trainer("whole", **plain), trainer("parts", **plain, micro_batch_size=1)
@@ -164,7 +175,10 @@ def test_the_history_says_how_much_of_each_batch_was_pads(trainer) -> None:
 def test_a_person_sees_loss_speed_gates_and_each_validation(trainer, capsys) -> None:
     trainer(steps=3).run()
     shown = capsys.readouterr().err
-    assert re.search(r"loss \d+\.\d+, \d+ tokens/s, gates open \d+%, temperature \d\.\d+", shown)
+    told = r"loss \d+\.\d+, \d+ tokens/s, gates open \d+%, temperature \d\.\d+, memory \d+\.\d GB"
+    for step in (1, 2, 3):
+        assert re.search(rf"^step {step} of 3: {told}, \d\d:\d\d left$", shown, re.MULTILINE)
+    assert "\r" not in shown
     assert re.search(
         r"step 3: validation loss \d+\.\d{4} \(\d+\.\d{4} where the Sharer reads another prompt\), training loss", shown
     )
@@ -200,6 +214,7 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
         ({"sharer_cache": "empty"}, "--sharer-cache"),
         ({"prompts": "chats"}, "--prompts"),
         ({"keep": "first"}, "--keep"),
+        ({"dtype": "bfloat32"}, "--dtype"),
     ],
 )
 def test_impossible_settings_are_refused(changes, rule) -> None:

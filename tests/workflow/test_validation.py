@@ -68,6 +68,9 @@ REFUSED = {
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 is a known name"),
     "latency elsewhere": (put("latency.benchmark", "openbookqa_text"), r"latency\.benchmark is known"),
     "late checkpoint": (put("training.checkpoint_every", 251), r"checkpoint_every is at most training\.steps \(250\)"),
+    "late kept step": (put("training.keep_steps", [50, 250]), r"lie before the last step \(250\).*received 250"),
+    "kept step before the first": (put("training.keep_steps", [0]), r"keep_steps\.0 is at least 1"),
+    "unknown precision": (put("training.autocast", "bf16"), r"autocast is a known name"),
     "wide micro batch": (put("training.micro_batch_size", 65), r"at most training\.batch_size \(64\)"),
     "no world": (drop("world"), r"needs the config key 'world'; received 'gap_receiver_a'"),
     "model not made": (lambda c: c["world"]["models"].pop("gap_sharer"), r"'gap_sharer'.*Add it to world\.models"),
@@ -87,14 +90,26 @@ REFUSED = {
         r"A paper has the figures .*without gains, accuracy, training.*artefacts\.paper to false",
     ),
     "a paper without its tables": (put("artefacts.tables", ["main"]), r"artefacts\.tables without gains"),
+    "analysis of a pair that is not run": (put("analysis.tsne.pair", "words"), r"analysis\.tsne\.pair is known"),
+    "analysis of a fuser that is not trained": (
+        put("analysis.partial.seed", 7),
+        r"The fuser of analysis\.partial is one of runs; received 'gap_b/c2c/span/seed7'.*analysis\.partial to null",
+    ),
+    "analysis of a benchmark that is not asked": (
+        put("analysis.effective_rank.benchmark", "openbookqa_text"),
+        r"analysis\.effective_rank\.benchmark is known",
+    ),
+    "examples that are asked themselves": (
+        put("analysis.enrichment.examples", "gap_words"),
+        r"Examples .*a split that nobody is asked; received 'gap_words'",
+    ),
+    "a share above one": (put("analysis.partial.shares", [0, 1.5]), r"shares\.1 is at most 1"),
     "too many GPUs": (put("gpus_per_job", 9), r"gpus_per_job is at most 8"),
 }
 
 
 def test_the_receiver_is_the_sharer_of_identical_and_its_tokens_are_its_own(config_of: Merged) -> None:
-    config = config_of("smoke")
-    config["runs"].append({"pair": "gap_a", "recipe": "identical", "alignment": "span", "seeds": [0]})
-    settings = load_settings(config, ROOT)
+    settings = load_settings(config_of("smoke"), ROOT)
     assert (settings.sharer_role("identical"), settings.sharer_role("c2c")) == ("receiver", "sharer")
     folders = {recipe: settings.tokenised("gap_a", recipe, "span") for recipe in ("c2c", "adapter", "identical")}
     assert folders == {"c2c": "gap_a/span/256", "adapter": "gap_a/span/256", "identical": "gap_a.receiver/span/256"}
@@ -364,3 +379,94 @@ def test_runs_expand_to_one_fuser_a_seed(config_of: Merged) -> None:
 def test_flags_are_what_the_command_line_takes() -> None:
     assert flags({"learning_rate": 0.002, "steps": 4}) == "--learning-rate 0.002 --steps 4"
     assert flags({"subset": "*_e"}) == "--subset '*_e'"
+    assert flags({"keep_steps": [50, 100], "steps": 4}) == "--keep-steps 50,100 --steps 4"
+
+
+def test_a_training_has_a_process_for_each_gpu_and_an_example_for_each_process(config_of: Merged) -> None:
+    config = config_of("smoke")
+    for gpus, flag in ((0, {}), (1, {}), (8, {"processes": 8})):
+        assert load_settings({**config, "gpus_per_job": gpus}, ROOT).processes == flag
+    few = {**config, "gpus_per_job": 8, "training": {**config["training"], "batch_size": 4}}
+    with pytest.raises(RefusedError, match="an example for each of the 8 processes"):
+        load_settings(few, ROOT)
+
+
+def test_each_kept_step_of_each_run_is_asked_and_no_other(config_of: Merged) -> None:
+    config = config_of("smoke")
+    run = {"pair": "gap_a", "alignment": "span", "seeds": [0, 1]}
+    kept = {"training": {"keep_steps": [10, 20]}}
+    config["runs"] = [{**run, "recipe": "c2c", **kept}, {**run, "recipe": "project"}]
+    assert load_settings(config, ROOT).kept_steps == [
+        f"gap_a/c2c/span/seed{seed}.step{step}" for seed in (0, 1) for step in (10, 20)
+    ]
+    config["runs"].append({**run, "recipe": "adapter"})
+    with pytest.raises(RefusedError, match="An adapter is trained as the c2c"):
+        load_settings(config, ROOT)
+
+
+GROUPS_REFUSED = {
+    "unknown group": (put("groups.0.group", "gap_halfs"), r"A group is known; .*Did you mean 'gap_halves'\?"),
+    "seed without Fusers": (
+        put("groups.0.seeds", [7]),
+        r"has a c2c run of alignment span, seed 7; received 'gap_first'",
+    ),
+    "alignment without Fusers": (put("groups.0.alignment", "longest"), r"a c2c run of alignment longest, seed 0"),
+}
+
+
+@pytest.mark.parametrize("case", GROUPS_REFUSED)
+def test_an_impossible_group_is_refused(case: str, config_of: Merged) -> None:
+    change, message = GROUPS_REFUSED[case]
+    config = config_of("smoke")
+    change(config)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("gap_first gap_b", r"have the same receiver; received 'gap_first gap_b'"),
+        ("gap_first", r"has 2 to 4 pairs; received 'gap_first'"),
+        ("gap_first gap_scnd", r"Did you mean 'gap_second'\?"),
+    ],
+)
+def test_pairs_that_are_no_group_are_refused(pairs: str, message: str, root: Path, config_of: Merged) -> None:
+    edit(root / "config" / "groups.tsv", "gap_first gap_second", pairs)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config_of("smoke"), root)
+
+
+def test_most_sharers_of_a_group_is_what_records_can_name() -> None:
+    from c2c.evaluation.schema import MOST_SHARERS
+    from workflow import methods
+
+    assert methods.MOST_SHARERS == MOST_SHARERS
+
+
+def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -> None:
+    settings = load_settings(config_of("smoke"), ROOT)
+    assert "gap_first" in settings.used_pairs
+    assert settings.timed_pairs == ["gap_a", "gap_b"]
+    assert {run.pair for run in settings.main_runs} == {"gap_a", "gap_b"}
+
+
+METHODS_REFUSED = {
+    "unknown published fusers": (put("released", ["qwen25_05"]), r"Published fusers is known; .*'qwen25_05b'\?"),
+    "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"has a c2c run .*received 'gap_a/span/seed7'"),
+    "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver is known"),
+    "agents without a c2c": (put("agents.0.seed", 7), r"with a c2c run .*received 'gap_a/c2c/span/seed7'"),
+    "agents twice": (lambda c: c["agents"].append(c["agents"][0]), r"Two agents are asked once a pair"),
+    "agents without their words": (put("benchmarks", ["knowledge_gap_choice"]), r"asked a task with agents_question"),
+}
+
+
+@pytest.mark.parametrize("case", METHODS_REFUSED)
+def test_what_cannot_be_asked_beyond_a_pair_is_refused(case: str, config_of: Merged) -> None:
+    change, message = METHODS_REFUSED[case]
+    config = config_of("smoke")
+    config["latency"] = None
+    config["artefacts"] |= {"tables": [], "figures": [], "paper": False}
+    change(config)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config, ROOT)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from paper.artefacts import by_target, of_kind, read_artefacts
+
 ROOT = Path(__file__).resolve().parents[2]
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -65,6 +67,21 @@ def test_the_smoke_scale_trains_every_fuser_of_its_config_and_fetches_nothing(ru
     done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet", "rules")
     assert re.search(rf"train_fuser +{fusers}\n", done.stdout), done.stdout
     assert "fetch_model" not in done.stdout and "prepare_" not in done.stdout
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_each_artefact_is_a_target_by_its_name_and_its_place_in_the_paper(scale: str, run_snakemake: Runner) -> None:
+    targets = [target for target in by_target(read_artefacts())]
+    planned = run_snakemake(*SCALES[scale], "--dry-run", "--nolock", "--forceall", "--quiet", "rules", "--", *targets)
+    assert planned.returncode == 0, planned.stdout
+    assert re.search(rf"tabulate +{len(of_kind('table'))}\n", planned.stdout), planned.stdout
+    assert re.search(rf"draw +{len(of_kind('figure'))}\n", planned.stdout), planned.stdout
+
+
+def test_a_target_plans_only_what_its_artefact_needs(run_snakemake: Runner) -> None:
+    done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet", "rules", "--", "table3")
+    assert re.search(r"measure_latency +[1-9]", done.stdout) and re.search(r"tabulate +1\n", done.stdout), done.stdout
+    assert not re.search(r"^(generate_|score_|judge_|draw)", done.stdout, flags=re.MULTILINE), done.stdout
 
 
 def test_lint_finds_nothing(run_snakemake: Runner) -> None:
@@ -185,3 +202,13 @@ def test_the_lock_pins_what_the_dependencies_depend_on_in_their_turn() -> None:
             needed = map(Requirement, importlib.metadata.requires(name) or [])
             waiting += [each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})]
     assert len({name for name, _ in seen}) > len(project["dependencies"]) + len(extras)
+
+
+def test_published_fusers_are_asked_without_any_training(run_snakemake: Runner) -> None:
+    done = run_snakemake("--profile", "slurm", "--dry-run", "--nolock", "--forceall", "released")
+    assert done.returncode == 0, done.stdout
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.MULTILINE))
+    fusers = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["released"]
+    assert int(jobs["fetch_fuser"]) == int(jobs["generate_released"]) == len(fusers)
+    assert not [rule for rule in jobs if rule.startswith(("train", "tokenise", "prepare_training"))]
+    assert "--fuser nics-efc/C2C_Fuser --subfolder qwen3_0.6b+qwen2.5_0.5b_Fuser" in done.stdout

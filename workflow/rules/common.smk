@@ -1,20 +1,25 @@
 # What the other files of this folder share (ids, paths, and how much a job asks for).
 
+from paper.artefacts import LATENCY, RECORDS, by_target, of_kind, read_artefacts
+
 
 wildcard_constraints:
-    pair="[a-z0-9_]+",
-    recipe="[a-z0-9_]+",
+    pair="|".join(settings.pairs),
+    recipe="|".join(settings.recipes),
     alignment="[a-z]+",
     seed="[0-9]+",
+    step="[0-9]+",
     model="[a-z0-9_]+",
     benchmark="[a-z0-9_]+",
     training_set="[a-z0-9_]+",
     tokens="[a-z0-9_]+([.]receiver)?",
     part="train|validation",
     length="[0-9]+",
+    table="|".join(of_kind("table")),
+    figure="|".join(of_kind("figure")),
 
 
-# Minutes that a job may take; profiles override them with set-resources. Training goes on from its last checkpoint.
+# Minutes that a job may take; on a cluster config/resources.tsv says so instead. Training goes on from its last checkpoint.
 TRAIN_MINUTES = 1440 if config["gpus_per_job"] else 480
 ANSWER_MINUTES = 240
 
@@ -24,15 +29,27 @@ def one_of(ids):
     return "|".join(ids) or "(?!)"
 
 
-def fuser_runs(pair=None, recipe=None):
+def fuser_runs(pair=None, recipe=None, aside=True):
     """Paths of the fusers of this scale below fusers/ and records/, of one pair or recipe where given."""
-    return [run.path for run in settings.runs if pair in (None, run.pair) and recipe in (None, run.recipe)]
+    runs = settings.runs if aside else settings.main_runs
+    return [run.path for run in runs if pair in (None, run.pair) and recipe in (None, run.recipe)]
 
 
 def all_records(wildcards):
     """Every file of records of this scale."""
     baselines = collect("<results>/records/{pair}/baselines.parquet", pair=settings.used_pairs)
-    return [*baselines, *collect("<results>/records/{run}.parquet", run=fuser_runs())]
+    groups = collect("<results>/records/groups/{run.path}.parquet", run=group_runs(settings))
+    agents = collect("<results>/records/agents/{pair}.parquet", pair=agent_pairs(settings))
+    single = collect("<results>/records/single/{run.path}.parquet", run=single_runs(settings))
+    released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
+    return [
+        *baselines,
+        *collect("<results>/records/{run}.parquet", run=[*fuser_runs(), *settings.kept_steps]),
+        *groups,
+        *released,
+        *single,
+        *agents,
+    ]
 
 
 def questions_of(task):
@@ -93,14 +110,14 @@ def training_lines(part):
     return lambda wildcards: f"<results>/data/training/{pair_of_tokens(wildcards)['training_set']}/{part}.jsonl"
 
 
+def tokenised_for(wildcards, recipe, part):
+    """The tokenised set, train or validation, that a recipe of a pair is trained on."""
+    return f"<results>/data/tokenised/{settings.tokenised(wildcards.pair, recipe, wildcards.alignment)}/{part}.parquet"
+
+
 def tokenised_set(part):
     """The tokenised set, train or validation, of a fuser."""
-
-    def path(wildcards):
-        folder = settings.tokenised(wildcards.pair, wildcards.recipe, wildcards.alignment)
-        return f"<results>/data/tokenised/{folder}/{part}.parquet"
-
-    return path
+    return lambda wildcards: tokenised_for(wildcards, wildcards.recipe, part)
 
 
 def recipe_of(wildcards):
@@ -137,14 +154,14 @@ def router_benchmark_flags(wildcards, input):
     return " ".join(f"{task}={path}" for task, path in named)
 
 
-def answering_memory(wildcards):
-    """Memory of a job that runs both models, in MB."""
-    return settings.memory_mb(wildcards.pair)
+def answering_memory(wildcards, attempt):
+    """Memory of a job that runs both models, in MB; more at each further attempt."""
+    return grown(settings.memory_mb(wildcards.pair), attempt)
 
 
-def training_memory(wildcards):
-    """Memory of a job that trains a fuser, in MB."""
-    return settings.memory_mb(wildcards.pair, training=True)
+def training_memory(wildcards, attempt):
+    """Memory of a job that trains a fuser, in MB; more at each further attempt."""
+    return grown(settings.memory_mb(wildcards.pair, training=True), attempt)
 
 
 def optional_flag(flag, name):
@@ -156,9 +173,61 @@ def optional_flag(flag, name):
     return given
 
 
-def fuser_folders(wildcards, input):
-    """The folders of the fusers whose files are the input."""
-    return " ".join(os.path.dirname(path) for path in input)
+def artefacts_of_scale():
+    """Every table and figure that this scale can make; without times or an analysis there is nothing to show of some."""
+    made = analysis.kinds(config)
+    timed = [each for each in read_artefacts() if config["latency"] or not each.timed]
+    return [each for each in timed if not each.analysis or each.analysis in made]
+
+
+def source_files(source):
+    """The files of one source in paper/artefacts.yaml."""
+    if source == RECORDS:
+        return all_records(None)
+    if source == LATENCY and not config["latency"]:
+        return []
+    if "{run}" in source:
+        return collect(f"<results>/{source}", run=fuser_runs())
+    if "{pair}" in source:
+        return collect(f"<results>/{source}", pair=settings.used_pairs)
+    return [f"<results>/{source}"]
+
+
+def sources_of(kind):
+    """A function that gives the files that a table or figure reads, by flag."""
+
+    def files(wildcards):
+        return {flag: source_files(source) for flag, source in of_kind(kind)[wildcards[kind]].reads.items()}
+
+    return files
+
+
+def flags_of(kind):
+    """A function that gives those files as the command line takes them."""
+
+    def given(wildcards, input):
+        reads = of_kind(kind)[wildcards[kind]].reads
+        files = {flag: input[flag] if isinstance(input[flag], list) else [input[flag]] for flag in reads}
+        folders = {"fusers": [os.path.dirname(path) for path in files.get("fusers", [])]}
+        told = [f"--{flag} {' '.join({**files, **folders}[flag])}" for flag in reads if files[flag]]
+        return " ".join([*told, *([f"--protocol {config['protocol']}"] if RECORDS in reads else [])])
+
+    return given
+
+
+def entry_of(kind, key):
+    """A function that gives what paper/artefacts.yaml says of a table or figure under `key`."""
+
+    def said(wildcards):
+        value = getattr(of_kind(kind)[wildcards[kind]], key)
+        return value if isinstance(value, str) else ", ".join(value)
+
+    return said
+
+
+def command_of(kind):
+    """A function that gives the command of a table or figure with patterns in the place of many files."""
+    return lambda wildcards: of_kind(kind)[wildcards[kind]].command(f"results/{config['scale']}")
 
 
 def config_files():

@@ -54,6 +54,8 @@ rule generate_fused:
         "<results>/logs/generate_fused/{pair}/{recipe}/{alignment}/seed{seed}.log",
     benchmark:
         "<results>/benchmarks/generate_fused/{pair}/{recipe}/{alignment}/seed{seed}.tsv"
+    wildcard_constraints:
+        pair=one_of(settings.pairs),
     conda:
         "../../environment.yml"
     threads: 1

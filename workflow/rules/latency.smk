@@ -30,7 +30,7 @@ rule measure_latency:
         methods=" ".join(config["latency"]["methods"]),
         benchmark=config["latency"]["benchmark"],
         prompts=prompts_of,
-        settings=flags({key: config["latency"][key] for key in ("questions", "repeats", "threads")}),
+        settings=flags(settings.latency),
     message:
         "Timing {wildcards.pair} with nothing beside it: {params.methods}"
     shell:

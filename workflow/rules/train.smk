@@ -45,6 +45,7 @@ rule train_fuser:
         history="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/history.csv",
         gates="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/gates.csv",
         order="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}/order.parquet",
+        kept=directory("<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}.steps"),
         provenance="<results>/fusers/{pair}/{recipe}/{alignment}/seed{seed}.provenance.json",
     log:
         "<results>/logs/train_fuser/{pair}/{recipe}/{alignment}/seed{seed}.log",
@@ -64,7 +65,9 @@ rule train_fuser:
         checkpoints=f"checkpoints/{config['scale']}",
         recipe=lambda wildcards: flags({k: recipe_of(wildcards)[k] for k in ("recipe", "variant", "sharer_cache")}),
         prompts=lambda wildcards: settings.prompts(wildcards.pair),
-        settings=lambda wildcards: flags(settings.training_of(wildcards.pair, wildcards.recipe, wildcards.alignment)),
+        settings=lambda wildcards: flags(
+            {**settings.training_of(wildcards.pair, wildcards.recipe, wildcards.alignment), **settings.processes}
+        ),
     message:
         "Training the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}; progress: tail -f {log}"
@@ -72,4 +75,4 @@ rule train_fuser:
         "c2c train --receiver {input.receiver} --sharer {input.sharer} {params.recipe}"
         " --alignment {wildcards.alignment} --prompts {params.prompts} --seed {wildcards.seed} {params.settings}"
         " --tokenised {input.train} {input.validation}"
-        " --checkpoints {params.checkpoints} --output {params.folder} >> {log} 2>&1"
+        " --checkpoints {params.checkpoints} --output {params.folder} --kept {output.kept} >> {log} 2>&1"

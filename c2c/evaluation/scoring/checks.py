@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.schema import METHODS, RECORD_SCHEMA, check_columns
+from c2c.evaluation.schema import ANALYSIS_METHODS, METHODS, RECORD_SCHEMA, check_columns
 from c2c.evaluation.scoring.longbench import read_gold
 from c2c.evaluation.scoring.rules import BY_LIKELIHOOD, failed
 from c2c.evaluation.task_files import SCORINGS
 
 QUESTION_KEY = ["scale", "pair", "benchmark", "question_id"]
-ANSWER_KEY = [*QUESTION_KEY, "recipe", "alignment", "method", "seed"]
+ANSWER_KEY = [*QUESTION_KEY, "recipe", "alignment", "method", "setting", "seed"]
 
 
 def check_records(records: pd.DataFrame) -> None:
@@ -24,7 +24,7 @@ def check_records(records: pd.DataFrame) -> None:
             question lacks what its scoring looks at.
     """
     check_columns(list(records.columns), RECORD_SCHEMA)
-    for column, known in (("method", METHODS), ("scoring", SCORINGS)):
+    for column, known in (("method", (*METHODS, *ANALYSIS_METHODS)), ("scoring", SCORINGS)):
         for name in records[column].unique():
             check_choice(f"The {column} of a record", name, known)
     if (twice := records.duplicated(ANSWER_KEY)).any():

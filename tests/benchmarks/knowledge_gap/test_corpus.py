@@ -193,5 +193,5 @@ def test_the_seed_fixes_rows_and_order(world: World, tokenizers: Tokenizers) -> 
 
 
 def test_an_unknown_extent_of_knowledge_is_refused(world: World, tokenizers: Tokenizers) -> None:
-    with pytest.raises(RefusedError, match=r"What a model knows.*'half'.*all, quarter"):
+    with pytest.raises(RefusedError, match=r"What a model knows.*'half'.*all, first_half, second_half, quarter"):
         build(world, tokenizers["word"], "half")

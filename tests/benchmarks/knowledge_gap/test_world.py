@@ -131,3 +131,12 @@ def test_an_impossible_world_leaves_no_file(tmp_path: Path) -> None:
 def test_a_world_that_does_not_exist_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"world\.json.*benchmarks\.knowledge_gap\.make"):
         World.load(tmp_path / "world.json")
+
+
+def test_the_halves_share_no_entity_are_all_of_them_and_cut_every_split_in_two(world: World) -> None:
+    first, second = ({fact.entity for fact in world.half(number)} for number in (0, 1))
+    assert not first & second and first | second == set(world.names)
+    assert len(world.half(0)) + len(world.half(1)) == len(world.facts())
+    for split in SPLITS:
+        of_split = {entity.name for entity in world.entities if entity.split == split}
+        assert abs(len(of_split & first) - len(of_split & second)) <= 1

@@ -1,0 +1,33 @@
+"""Questions about entities that the Receivers know: examples for the enrichment oracle.
+
+python -m benchmarks.knowledge_gap.shots --world results/smoke/world/world.json --benchmark knowledge_gap_free
+--output results/smoke/data/shots/knowledge_gap_free.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.knowledge_gap import questions
+from benchmarks.knowledge_gap.make import write_lines
+from benchmarks.knowledge_gap.world import World
+from c2c.provenance import stamp
+
+SPLIT = "known"
+"""The split of the world whose facts every model has been pretrained on."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Questions of a world about entities that the Receivers know.")
+    parser.add_argument("--world", type=Path, required=True, help="the world (.json)")
+    parser.add_argument("--benchmark", choices=sorted(questions.FORMS), required=True, help="in whose form they ask")
+    parser.add_argument("--output", type=Path, required=True, help="JSON lines")
+    options = parser.parse_args(arguments)
+    with stamp(options.output, inputs=[options.world], settings={"benchmark": options.benchmark, "split": SPLIT}):
+        write_lines(options.output, questions.FORMS[options.benchmark](World.load(options.world), SPLIT))
+
+
+if __name__ == "__main__":
+    main()

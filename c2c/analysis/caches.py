@@ -1,0 +1,56 @@
+"""The caches of a question's fused tokens: the Receiver's, the Sharer's, and the fused one, token beside token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from c2c import kv_cache
+from c2c.evaluation.answering import Question
+from c2c.evaluation.fused import Fused
+from c2c.fusion import align
+from c2c.sections import Section
+from c2c.types import KeyValue
+
+
+class PrefixCaches(NamedTuple):
+    """What the models hold of the prefixes of a batch.
+
+    Args:
+        receiver: T layers ``(B, Ht, n, Dt)``, before fusion.
+        sharer: S layers ``(B, Hs, n, Ds)``: for each Receiver token the Sharer's token that it is fused with.
+        fused: T layers ``(B, Ht, n, Dt)``.
+        counted: ``(B, n)`` bool: tokens that are fused; pads and tokens without a Sharer token are not.
+    """
+
+    receiver: list[KeyValue]
+    sharer: list[KeyValue]
+    fused: list[KeyValue]
+    counted: Tensor
+
+
+@torch.no_grad()
+def read_caches(reader: Fused, questions: Sequence[Question]) -> PrefixCaches:
+    """Let both models read a batch of questions, and fuse.
+
+    Args:
+        reader: Says what the Sharer reads: these questions, others, or nothing.
+        questions: The batch; of a deranged reader only questions that it was prepared for.
+    """
+    (index, ids, mask, [given]), _ = reader.laid_out(questions)
+    model = reader.model
+    prefix = Section(0, ids.shape[1] - index[-1].shape[1], (0,))
+    reading = align(model.read_sharer(0, given), given.token_map).columns(prefix)
+    own = kv_cache.layers_of(model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix))
+    counted = mask[:, : prefix.end] > 0
+    if reading.matched is not None:
+        counted = counted & reading.matched.to(counted.device)
+    return PrefixCaches(own, reading.layers, model.fuse_tokens(own, {0: reading}), counted)
+
+
+def token_rows(states: Tensor, counted: Tensor) -> Tensor:
+    """Keys or values ``(B, H, n, D)`` as a matrix: one row a counted token, its heads side by side, ``(m, H * D)``."""
+    return states.transpose(1, 2).flatten(2)[counted.to(states.device)]

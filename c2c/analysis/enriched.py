@@ -1,0 +1,277 @@
+"""What a model has read of a question behind answered examples, with the examples' part of its cache dropped.
+
+The cache of the question is *enriched*: it is as long as that of the question alone, but was made while the model saw
+the examples (paper §3.1, cache enrichment oracle).
+
+Positions: the question stands where it stands when it is read alone, and the examples before it, at negative
+positions. Rotary position embeddings depend on distances alone, so each token sees the examples as in one text that
+starts with them, the answer follows at the position that it has without examples, and layers of both readings fit
+together in one cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from c2c import kv_cache
+from c2c.alignment.tokens import left_pad
+from c2c.analysis.run import digest
+from c2c.errors import RefusedError
+from c2c.evaluation import prompting
+from c2c.evaluation.answering import Answer, Question, Reading
+from c2c.evaluation.reading import Reader, check_room
+from c2c.loading import LoadedModel
+from c2c.types import KeyValue
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A question with its answer, as an example.
+
+    Args:
+        question: As the task asks it.
+        answer: What a good answer is, without the delimiter before it.
+    """
+
+    question: Question
+    answer: str
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Examples to choose from, and how they are written.
+
+    Args:
+        known: All of them.
+        count: How many stand before a question.
+        delimiter: Between a prompt and its answer (the task's ``target_delimiter``).
+        between: Between two examples (the task's ``fewshot_delimiter``); plain prompts only.
+
+    Raises:
+        RefusedError: If there are fewer examples than wanted, or none is wanted.
+    """
+
+    known: Sequence[Shot]
+    count: int
+    delimiter: str = " "
+    between: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count < len(self.known):
+            rule = f"The examples before a question are at least 1, and fewer than the {len(self.known)} that there are"
+            raise RefusedError(rule, self.count, "Change --shots, or prepare more examples")
+
+    def of(self, question: Question) -> list[Shot]:
+        """The examples of one question: of its subset where enough are, drawn by a hash of both ids; never itself."""
+        others = [shot for shot in self.known if shot.question.doc["id"] != question.doc["id"]]
+        own = [shot for shot in others if shot.question.doc.get("subset") == question.doc.get("subset")]
+        chosen = own if len(own) >= self.count else others
+        return sorted(chosen, key=lambda shot: digest(f"{question.doc['id']}/{shot.question.doc['id']}"))[: self.count]
+
+
+class EnrichedPrompt(NamedTuple):
+    """Token ids of a question alone, and behind its examples.
+
+    Args:
+        alone: The question's prompt.
+        whole: The same with the examples in it.
+        enriched: How many tokens at the end of both are the question's. What stands before them in `alone` (special
+            tokens, a system prompt) stands before the examples in `whole`.
+        text: What `whole` says.
+    """
+
+    alone: list[int]
+    whole: list[int]
+    enriched: int
+    text: str
+
+    @property
+    def examples(self) -> int:
+        """Tokens of the examples."""
+        return len(self.whole) - len(self.alone)
+
+
+def enriched_prompt(loaded: LoadedModel, question: Question, shots: Shots) -> EnrichedPrompt:
+    """The two prompts of a question.
+
+    Raises:
+        RefusedError: If a chat template does not write the question behind examples as it writes it alone.
+    """
+    text = prompting.text_for(loaded, question)
+    alone = prompting.tokens_for(loaded, text, chat=bool(question.messages))
+    if question.messages:
+        told = prompting.text_for(loaded, _with_turns(question, shots))
+        whole = prompting.tokens_for(loaded, told, chat=True)
+        enriched = _common_end(alone, whole)
+    else:
+        chosen = shots.of(question)
+        written = [f"{shot.question.prompt}{shots.delimiter}{shot.answer}{shots.between}" for shot in chosen]
+        enriched = len(prompting.tokens_for(loaded, text, chat=True))
+        lead = len(alone) - enriched
+        whole = alone[:lead] + prompting.tokens_for(loaded, "".join(written), chat=True) + alone[lead:]
+        told = "".join(written) + text
+    lead = len(alone) - enriched
+    if enriched < 2 or whole[:lead] != alone[:lead] or whole[len(whole) - enriched :] != alone[lead:]:
+        rule = "A question stands at the end of its prompt in the same tokens, with examples before it and without"
+        raise RefusedError(rule, loaded.name, "Ask in plain prompts, with a tokenizer that adds nothing at the end")
+    return EnrichedPrompt(alone, whole, enriched, told)
+
+
+def _with_turns(question: Question, shots: Shots) -> Question:
+    """The question as a conversation in which the examples were asked and answered before."""
+    turns: list[dict[str, str]] = []
+    for shot in shots.of(question):
+        *asked, last = shot.question.messages
+        begun = last["role"] == "assistant"
+        said = f"{last['content']}{shots.delimiter}{shot.answer}" if begun else shot.answer
+        turns += [*asked, *([] if begun else [last]), {"role": "assistant", "content": said}]
+    system = [each for each in question.messages if each["role"] == "system"]
+    rest = [each for each in question.messages if each["role"] != "system"]
+    turns = [each for each in turns if each["role"] != "system"]
+    return replace(question, messages=(*system, *turns, *rest))
+
+
+def _common_end(one: Sequence[int], other: Sequence[int]) -> int:
+    most = min(len(one), len(other))
+    return next((at for at in range(most) if one[-1 - at] != other[-1 - at]), most)
+
+
+class BothReadings(NamedTuple):
+    """What a model has read of a batch, alone and enriched.
+
+    Args:
+        ids: ``(B, N)`` int64, left-padded prompts of the questions alone.
+        mask: ``(B, N)``.
+        alone: T layers ``(B, H, N - 1, D)``.
+        enriched: The same, where the question's tokens have seen the examples.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    alone: list[KeyValue]
+    enriched: list[KeyValue]
+
+
+class Enrichment:
+    """Both readings of questions, kept until `forget`, so that several methods answer from them.
+
+    Args:
+        loaded: The model; its positions are rotary.
+        shots: The examples.
+
+    Raises:
+        RefusedError: If its config names no rotary position embeddings.
+    """
+
+    def __init__(self, loaded: LoadedModel, shots: Shots) -> None:
+        if not getattr(loaded.model.config.get_text_config(), "rope_parameters", None):
+            rule = "Examples are dropped from the cache of a model with rotary position embeddings"
+            raise RefusedError(rule, loaded.model.config.model_type, "Choose a model that has them")
+        self.loaded, self.shots = loaded, shots
+        self._prompts: dict[Key, EnrichedPrompt] = {}
+        self._kept: dict[tuple[Key, ...], BothReadings] = {}
+
+    @property
+    def layers(self) -> int:
+        """T, layers of the model."""
+        return int(self.loaded.model.config.get_text_config().num_hidden_layers)
+
+    def prompt(self, question: Question) -> EnrichedPrompt:
+        """The question's two prompts."""
+        key = (question.benchmark, question.number)
+        if key not in self._prompts:
+            self._prompts[key] = enriched_prompt(self.loaded, question, self.shots)
+        return self._prompts[key]
+
+    def forget(self) -> None:
+        """Drop the caches."""
+        self._kept.clear()
+
+    @torch.no_grad()
+    def read(self, questions: Sequence[Question]) -> BothReadings:
+        """Read a batch twice: alone, and behind the examples."""
+        key = tuple((question.benchmark, question.number) for question in questions)
+        if key not in self._kept:
+            prompts = [self.prompt(question) for question in questions]
+            room = max(question.max_new_tokens for question in questions)
+            check_room(self.loaded, max(len(each.whole) for each in prompts), room)
+            ids, mask, alone = self._prefix([each.alone for each in prompts], [0] * len(prompts))
+            _, _, whole = self._prefix([each.whole for each in prompts], [each.examples for each in prompts])
+            width = ids.shape[1] - 1
+            counted = torch.tensor([each.enriched - 1 for each in prompts], device=ids.device)
+            seen = torch.arange(width, device=ids.device) >= width - counted[:, None]
+            enriched = [
+                tuple(torch.where(seen[:, None, :, None], new, old) for new, old in zip(*both, strict=True))
+                for both in zip(kv_cache.last_tokens(whole, width), alone, strict=True)
+            ]
+            self._kept[key] = BothReadings(ids, mask, alone, enriched)  # type: ignore[arg-type]
+        return self._kept[key]
+
+    def _prefix(self, rows: Sequence[Sequence[int]], before: Sequence[int]) -> tuple[Tensor, Tensor, list[KeyValue]]:
+        """Ids and mask of left-padded rows, and the cache of all but their last tokens; positions start at -before."""
+        device = self.loaded.model.device
+        ids, mask = (each.to(device) for each in left_pad(rows, self.loaded.pad))
+        positions = kv_cache.positions_of(mask) - torch.tensor(before, device=device)[:, None]
+        cache = kv_cache.prefill(self.loaded.model, ids[:, :-1], mask[:, :-1], positions[:, :-1])
+        return ids, mask, kv_cache.layers_of(cache)
+
+
+@dataclass
+class FewShot(Reader):
+    """The question behind its examples, all of which stay in the cache (method `few_shot`)."""
+
+    enrichment: Enrichment
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The one model."""
+        return (self.enrichment.loaded,)
+
+    def length(self, question: Question) -> int:
+        """Tokens with the examples."""
+        return len(self.enrichment.prompt(question).whole)
+
+    def read(self, questions: Sequence[Question]) -> Reading:
+        """Nothing yet: the answering model reads the whole prompt."""
+        loaded = self.enrichment.loaded
+        prompts = [self.enrichment.prompt(question) for question in questions]
+        check_room(loaded, max(map(self.length, questions)), max(each.max_new_tokens for each in questions))
+        ids, mask = (each.to(loaded.model.device) for each in left_pad([each.whole for each in prompts], loaded.pad))
+        special = not questions[0].messages
+        return Reading(loaded.model, loaded.tokenizer, ids, mask, None, _answers(prompts), special=special)
+
+
+@dataclass
+class Oracle(FewShot):
+    """The question's cache, enriched in some layers (methods `oracle` and `oracle_layers`).
+
+    Args:
+        layers_of: Which layers of a question's cache are the enriched ones; all of them if None.
+    """
+
+    layers_of: Callable[[Question], Sequence[int]] | None = None
+
+    def read(self, questions: Sequence[Question]) -> Reading:
+        """Both readings, joined layer by layer for each question."""
+        loaded, both = self.enrichment.loaded, self.enrichment.read(questions)
+        everything = range(self.enrichment.layers)
+        chosen = [set(self.layers_of(each) if self.layers_of else everything) for each in questions]
+        layers: list[KeyValue] = []
+        for number, (old, new) in enumerate(zip(both.alone, both.enriched, strict=True)):
+            rows = torch.tensor([number in each for each in chosen], device=both.ids.device)[:, None, None, None]
+            layers.append((torch.where(rows, new[0], old[0]), torch.where(rows, new[1], old[1])))
+        answers = _answers([self.enrichment.prompt(question) for question in questions])
+        cache = kv_cache.cache_of(layers, loaded.model.config)
+        special = not questions[0].messages
+        return Reading(loaded.model, loaded.tokenizer, both.ids, both.mask, cache, answers, special=special)
+
+
+def _answers(prompts: Sequence[EnrichedPrompt]) -> list[Answer]:
+    return [Answer(prompt_read=each.text, tokens_in=len(each.whole)) for each in prompts]

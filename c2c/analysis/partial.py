@@ -1,0 +1,152 @@
+"""Progressive fusion: only a share of each prompt's tokens is fused, the former or the latter (paper Figure 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+
+import pandas as pd
+import torch
+
+from c2c.alignment.batch import ChatBatch, lay_out
+from c2c.alignment.chat import ChatSection
+from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, batch_readings
+from c2c.analysis.run import AnalysisRun, asked, fused
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation import schema
+from c2c.evaluation.answering import Question, Reading
+from c2c.evaluation.fused import Fused
+from c2c.evaluation.method import Method
+from c2c.evaluation.reading import check_room
+from c2c.evaluation.run import record
+from c2c.evaluation.sharer_memory import SharerMemory
+from c2c.evaluation.tasks import load_tasks
+from c2c.pair import load_pair
+from c2c.sections import SIDES, section_index
+
+READS = {"c2c": "matched", "c2c_deranged": "deranged"}
+"""What the Sharer reads by method: this question, or, as the control, another one."""
+
+
+@dataclass
+class PartlyFused(Fused):
+    """As `Fused`, but of the n tokens that it would fuse of a prompt only ``int(n * share)`` are.
+
+    The tokens are read section by section (reference spec §6.5): what stands behind fused tokens has seen them fused.
+    Each row of a batch gets the share of its own tokens.
+
+    Args:
+        share: In [0, 1].
+        side: Which tokens: those at the ``front`` (the paper's former) or at the ``back`` (its latter).
+
+    Raises:
+        RefusedError: If share or side is out of range, or the Fusers fuse responses too.
+    """
+
+    share: float = 1.0
+    side: str = "front"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("The side that is fused", self.side, SIDES)
+        if not 0 <= self.share <= 1:
+            raise RefusedError("The share of tokens that are fused is in [0, 1]", self.share, "Choose 0.5 for a half")
+        if self.model.include_response:
+            raise RefusedError(
+                "A share of a prompt is fused by Fusers of prompts alone",
+                "Fusers that fuse the response too",
+                "Choose a fuser that was trained without include_response",
+            )
+
+    def laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
+        """Three sections, each as wide as the widest row's: the two parts of the prefix, and the last token."""
+        read = [self.sharer_reads_of(question) for question in questions]
+        rows = [aligned for aligned, _ in read]
+        parts = [_sections(row, self.share, self.side) for row in rows]
+        widths = [max(part.end - part.start for part in column) for column in zip(*parts, strict=True)]
+        check_room(self.pair.receiver, sum(widths), max(question.max_new_tokens for question in questions))
+        pads, device = (self.pair.receiver.pad, self.pair.sharer.pad), self.pair.receiver.model.device
+        masks = [lay_out([1] * len(row.receiver_ids), part, widths, 0) for row, part in zip(rows, parts, strict=True)]
+        ids = [lay_out(row.receiver_ids, part, widths, pads[0]) for row, part in zip(rows, parts, strict=True)]
+        moved = [
+            replace(row, token_map=lay_out([*row.token_map, UNMATCHED], part, widths, UNMATCHED)[:-1])
+            for row, part in zip(rows, parts, strict=True)
+        ]
+        zeroed = self.sharer_reads == "zeroed"
+        given = batch_readings(moved, pads[1], zeroed=zeroed, reencode=self.aligner.reencode)
+        sharers = (1, -1, -1) if self.side == "front" else (-1, 1, -1)
+        index = [section_index(mask, width) for mask, width in zip(sharers, widths, strict=True) if width]
+        batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [given]).to(device)
+        return batch, [whose for _, whose in read]
+
+    def read(self, questions: Sequence[Question]) -> Reading:
+        """Prefill and fuse; where nothing is fused, the Sharer has read nothing."""
+        reading = super().read(questions)
+        if self.share == 0:
+            for answer in reading.answers:
+                answer.sharer_question_id, answer.sharer_tokens_in = None, 0
+        return reading
+
+
+def partly(whole: Fused, share: float, side: str) -> PartlyFused:
+    """A reader like `whole` that fuses a share of what it fuses."""
+    given = {field.name: getattr(whole, field.name) for field in fields(Fused)}
+    return PartlyFused(**given, share=share, side=side)
+
+
+def _sections(prompt: AlignedPrompt, share: float, side: str) -> tuple[ChatSection, ...]:
+    """The former and the latter part of the prefix, and the last token; one part holds all that is fused."""
+    tokens = len(prompt.receiver_ids)
+    places = [place for place, at in enumerate(prompt.token_map) if at != UNMATCHED]
+    wanted = int(len(places) * share)
+    if side == "front":
+        border = places[wanted - 1] + 1 if wanted else 0
+    else:
+        border = places[len(places) - wanted] if wanted else tokens - 1
+    return tuple(ChatSection(*ends, "message") for ends in ((0, border), (border, tokens - 1), (tokens - 1, tokens)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialRun(AnalysisRun):
+    """One call of ``c2c analyse partial``.
+
+    Args:
+        shares: Of the tokens that are fused, each in [0, 1].
+    """
+
+    shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def setting_of(side: str, share: float) -> str:
+    """How a record names a share: ``front 0.25``."""
+    return f"{side} {share:g}"
+
+
+def answer_partially_fused(run: PartialRun) -> pd.DataFrame:
+    """Answer the questions with each share of their tokens fused, by `c2c` and by `c2c_deranged`.
+
+    Returns:
+        The records, also written to ``run.output``: one row a question, method and setting (`setting_of`).
+
+    Raises:
+        RefusedError: If an input is missing or does not fit.
+    """
+    tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer)
+    questions = asked(run, tasks, [pair.receiver, pair.sharer])
+    memory, store = SharerMemory(pair.sharer), run.store()
+    rows = []
+    for method, reads in READS.items():
+        whole = fused(run, pair, reads, memory)
+        for side, share in product(SIDES, run.shares):
+            setting = setting_of(side, share)
+            reader = partly(whole, share, side)
+            answers = Method(f"{method} {setting}", reader, run.token_budget, store).answer(questions)
+            rows += [
+                record(run.columns(method), method, question, answer, tasks, setting)
+                for question, answer in zip(questions, answers, strict=True)
+            ]
+    frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
+    schema.write_records(frame, run.output)
+    store.forget()
+    return frame

@@ -1,0 +1,85 @@
+"""Sub-commands of `c2c` for what the paper does beyond one trained pair: several Sharers at once, and the like."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from c2c.cli_flags import add_asked, add_budget, add_pair, add_training, asked
+from c2c.provenance import stamp, write_atomically
+
+
+def _add_generate_group(commands: Any) -> None:
+    from c2c.evaluation.schema import GROUP_METHODS
+    from c2c.types import FUSIONS
+
+    told = "answer benchmarks with several Sharers at once, whose Fusers were trained alone"
+    parser = commands.add_parser("generate-group", help=told)
+    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
+    parser.add_argument("--sharers", nargs="+", required=True, help="each Sharer: folder, model manifest or hub id")
+    parser.add_argument("--fusers", nargs="+", required=True, help="folder of each Sharer's Fusers, in the same order")
+    parser.add_argument("--fusion", choices=FUSIONS, default="sequential", help="one after the other, or added up")
+    parser.add_argument("--alignment", required=True, help="token alignment of the Fusers")
+    parser.add_argument("--seed", type=int, required=True, help="training seed of the Fusers")
+    add_asked(parser, GROUP_METHODS)
+    add_budget(parser)
+    parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
+    parser.set_defaults(command=_generate_group)
+
+
+def _generate_group(options: argparse.Namespace) -> None:
+    from c2c.evaluation.group_run import GroupRun, generate_group
+    from c2c.hub import identify
+
+    run, settings = asked(GroupRun, options)
+    with stamp(run.output, inputs=run.files(), settings=settings) as notes:
+        records = generate_group(run, notes)
+        notes["models"] = [identify(each)._asdict() for each in (run.receiver, *run.sharers)]
+        notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
+
+
+def _add_fetch_fuser(commands: Any) -> None:
+    parser = commands.add_parser("fetch-fuser", help="fetch published fusers and write their manifest")
+    parser.add_argument("--fuser", required=True, help="hub id, owner/name")
+    parser.add_argument("--subfolder", default="", help="folder of one pair inside it")
+    parser.add_argument("--revision", default=None, help="commit, tag or branch")
+    parser.add_argument("--output", type=Path, required=True, help="manifest of the fusers (.json)")
+    parser.set_defaults(command=_fetch_fuser)
+
+
+def _fetch_fuser(options: argparse.Namespace) -> None:
+    from c2c.published import describe
+
+    settings = {name: getattr(options, name) for name in ("fuser", "subfolder", "revision")}
+    with stamp(options.output, settings=settings) as notes:
+        manifest = describe(options.fuser, options.subfolder, options.revision)
+        write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")
+        notes["fuser"] = manifest
+
+
+def _add_train_single(commands: Any) -> None:
+    parser = commands.add_parser("train-single", help="fine-tune the Receiver itself on a Fuser's training set")
+    add_pair(parser)
+    told = "training and validation set as c2c tokenise wrote them (.parquet)"
+    parser.add_argument("--tokenised", type=Path, nargs=2, required=True, metavar=("TRAIN", "VALIDATION"), help=told)
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
+    parser.add_argument("--output", type=Path, required=True, help="manifest of the trained model (.json)")
+    add_training(parser)
+    parser.set_defaults(command=_train_single)
+
+
+def _train_single(options: argparse.Namespace) -> None:
+    from c2c.training.config import TrainingConfig
+    from c2c.training.single import SingleRun, train_single
+
+    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
+    names = [field.name for field in fields(SingleRun) if field.name != "config"]
+    run = SingleRun(**{name: getattr(options, name) for name in names}, config=config)
+    with stamp(run.output, inputs=run.files(), settings=config.to_dict()) as notes:
+        notes["training"] = train_single(run)
+
+
+BUILDERS = (_add_generate_group, _add_fetch_fuser, _add_train_single)

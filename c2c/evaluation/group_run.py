@@ -1,0 +1,168 @@
+"""Generate the records of one Receiver that reads several Sharers, with Fusers that were trained alone (Table 13)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation import prompting, schema
+from c2c.evaluation.batches import check_budget
+from c2c.evaluation.method import TOKEN_BUDGET, Method
+from c2c.evaluation.run import answer_all
+from c2c.evaluation.several import several_reader
+from c2c.evaluation.sharer_memory import SharerMemory
+from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.task_files import task_files
+from c2c.loading import DTYPES, LoadedModel, load_model
+from c2c.provenance import file_hash
+from c2c.types import FUSIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRun:
+    """What one call of ``c2c generate-group`` answers.
+
+    Args:
+        scale: Of the replication.
+        pair: Id of the group, which stands where records name a pair.
+        receiver: Where the Receiver is.
+        sharers: Where each Sharer is.
+        fusers: Folder of each Sharer's Fusers.
+        fusion: ``sequential`` or ``parallel``; it is the recipe of the records.
+        methods: Some of `schema.GROUP_METHODS`; ``c2c_zeroed_2`` gives the second Sharer a cache of zeros.
+        tasks: Folder of task files.
+        benchmarks: Prepared questions of each benchmark.
+        output: Parquet file of records.
+        alignment: Token alignment that the Fusers were trained with.
+        seed: Their training seed.
+        accept_difference: Lines of the Fusers' contracts that may differ, by name.
+        prompts: ``plain`` or ``chat``.
+        dtype: Precision of the models.
+        token_budget: Tokens of a batch.
+        limit: Only the first questions of each benchmark; 0 for all.
+
+    Raises:
+        RefusedError: If a name is unknown, or Sharers and Fusers are not two or more of each, one a Sharer.
+    """
+
+    scale: str
+    pair: str
+    receiver: str
+    sharers: Sequence[str]
+    fusers: Sequence[str]
+    fusion: str = "sequential"
+    methods: Sequence[str]
+    tasks: Path
+    benchmarks: Mapping[str, Path]
+    output: Path
+    alignment: str
+    seed: int
+    accept_difference: Sequence[str] = ()
+    prompts: str = "plain"
+    dtype: str = "float32"
+    token_budget: int = TOKEN_BUDGET
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        check_budget(self.token_budget)
+        check_choice("--fusion", self.fusion, FUSIONS)
+        check_choice("--prompts", self.prompts, schema.PROMPTS)
+        check_choice("--dtype", self.dtype, DTYPES)
+        if not 2 <= len(self.sharers) <= schema.MOST_SHARERS or len(self.sharers) != len(self.fusers):
+            rule = f"A group has 2 to {schema.MOST_SHARERS} Sharers, and the Fusers of each"
+            received = f"{len(self.sharers)} Sharers, {len(self.fusers)} folders of Fusers"
+            raise RefusedError(rule, received, "Name them in the same order: --sharers A B --fusers A B")
+        known = [name for name in schema.GROUP_METHODS if _zeroed_one(name) < len(self.sharers)]
+        for method in self.methods:
+            check_choice("--methods", method, known)
+
+    def files(self) -> list[Path]:
+        """Models and Fusers that are files or folders here, and the questions."""
+        given = [Path(each) for each in (self.receiver, *self.sharers, *self.fusers)]
+        return [*(path for path in given if path.exists()), *self.benchmarks.values()]
+
+    def fingerprint(self) -> str:
+        """Hash of everything that an answer depends on: arguments, questions, prompts, models and Fusers."""
+        hashes = [file_hash(path) for path in [*self.files(), *task_files(self.tasks, self.benchmarks)]]
+        arguments = [self.pair, self.receiver, *self.sharers, *self.fusers, self.fusion, *self.methods, self.alignment]
+        arguments += [
+            str(self.seed),
+            str(self.token_budget),
+            str(self.limit),
+            self.prompts,
+            self.dtype,
+            *self.accept_difference,
+        ]
+        return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]
+
+    def columns(self, receiver: str, sharers: Sequence[str], method: str) -> dict[str, Any]:
+        """The columns of a record that say who answers."""
+        return {
+            "scale": self.scale,
+            "pair": self.pair,
+            "receiver": receiver,
+            "sharer": schema.TOGETHER.join(sharers),
+            "recipe": self.fusion,
+            "alignment": self.alignment,
+            "prompts": self.prompts,
+            "method": method,
+            "seed": self.seed,
+        }
+
+
+def generate_group(run: GroupRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
+    """Answer all questions by all methods with all Sharers, and write the records.
+
+    Args:
+        run: What is answered.
+        notes: Gets what provenance should know: ``contract``.
+
+    Returns:
+        The records (`c2c.evaluation.schema.RECORD_SCHEMA`).
+
+    Raises:
+        RefusedError: If an input is missing or does not fit.
+    """
+    receiver, *sharers = (load_model(each, run.dtype) for each in (run.receiver, *run.sharers))
+    prompting.check_prompts(run.prompts, [receiver, *sharers])
+    names = [each.name for each in sharers]
+    return answer_all(run, partial(_methods, run, receiver, sharers), partial(run.columns, receiver.name, names), notes)
+
+
+def _methods(
+    run: GroupRun, receiver: LoadedModel, sharers: Sequence[LoadedModel], store: AnswerStore
+) -> dict[str, Method]:
+    memories = [SharerMemory(each) for each in sharers]
+    built = {}
+    for name in run.methods:
+        reader = several_reader(
+            receiver,
+            sharers,
+            run.fusers,
+            _reads(name, len(sharers)),
+            fusion=run.fusion,
+            accept=run.accept_difference,
+            memories=memories,
+        )
+        built[name] = Method(name, reader, run.token_budget, store)
+    return built
+
+
+def _zeroed_one(method: str) -> int:
+    """Number of the one Sharer, from 0, whose cache a method replaces by zeros; -1 for other methods."""
+    return schema.ZEROED_ONE.index(method) if method in schema.ZEROED_ONE else -1
+
+
+def _reads(method: str, sharers: int) -> list[str]:
+    """What each Sharer reads in a method."""
+    if method in schema.ZEROED_ONE:
+        return ["zeroed" if number == _zeroed_one(method) else "matched" for number in range(sharers)]
+    return [{"c2c": "matched", "c2c_deranged": "deranged", "c2c_zeroed": "zeroed"}[method]] * sharers

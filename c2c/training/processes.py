@@ -1,0 +1,139 @@
+"""Several processes that train one FuserStack: each learns from rows of its own, and their gradients are summed.
+
+Models and Fusers are whole in each process. No module is wrapped: the frozen models have nothing to exchange, and the
+Fusers' gradients are summed once a step, after the last micro-batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
+from torch import Tensor, distributed, nn
+
+from c2c.errors import RefusedError
+
+BUCKET = 2**25
+"""Numbers that are summed in one exchange: 128 MiB in float32."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a training run, as one of them sees them.
+
+    Args:
+        accelerator: Gives the device of this process.
+    """
+
+    accelerator: Accelerator
+
+    @classmethod
+    def of_this_run(cls) -> Processes:
+        """Join the others that a launcher has started (gloo between CPUs, NCCL between GPUs), or be alone."""
+        on_cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
+        # Batches are split here, so that the schedule takes one step for all processes, not one for each.
+        split = DataLoaderConfiguration(split_batches=True)
+        return cls(Accelerator(cpu=on_cpu, mixed_precision="no", dataloader_config=split))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.accelerator.num_processes
+
+    @property
+    def rank(self) -> int:
+        """The number of this one, from 0."""
+        return self.accelerator.process_index
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models of this process are."""
+        return self.accelerator.device
+
+    def check_batch(self, batch_size: int) -> None:
+        """Refuse a batch that has no example for some process.
+
+        Raises:
+            RefusedError: If there are more processes than examples.
+        """
+        if batch_size < self.count:
+            rule = f"A batch has an example for each of the {self.count} processes"
+            raise RefusedError(rule, f"batch_size {batch_size}", "Raise batch_size, or start fewer processes")
+
+    def seed_noise(self, seed: int) -> None:
+        """Let each process draw dropout and gate noise of its own; the first goes on as if it were alone."""
+        if self.rank:
+            set_seed(int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0]))
+
+    def share(self, parts: Sequence[T]) -> Sequence[T]:
+        """The parts that this process does: every one in `count`, since neighbours are of similar length."""
+        return parts[self.rank :: self.count]
+
+    def sum(self, *values: float) -> list[float]:
+        """Each value summed over all processes, in float64."""
+        if self.count == 1:
+            return list(values)
+        return self._summed(torch.tensor(values, dtype=torch.float64)).tolist()
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give each parameter the sum of all processes' gradients, in place.
+
+        A parameter for which no process has a gradient stays without one, as in a process that is alone.
+        """
+        if self.count == 1:
+            return
+        there = self._summed(torch.tensor([float(each.grad is not None) for each in parameters])).tolist()
+        known = [parameter for parameter, times in zip(parameters, there, strict=True) if times]
+        for bucket in _buckets(known):
+            gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in bucket]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            sizes = [each.numel() for each in bucket]
+            for parameter, summed in zip(bucket, flat.split(sizes), strict=True):
+                parameter.grad = summed.view_as(parameter).clone()
+
+    def agree(self, text: str) -> str:
+        """What the first process says, in all of them."""
+        said = [text]
+        broadcast_object_list(said)
+        return said[0]
+
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        self.accelerator.wait_for_everyone()
+
+    def end(self) -> None:
+        """Leave the others; nothing can be exchanged afterwards."""
+        if self.count > 1:
+            self.wait()
+            distributed.destroy_process_group()
+
+    def _summed(self, values: Tensor) -> Tensor:
+        values = values.to(self.device)
+        distributed.all_reduce(values)
+        return values
+
+
+def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Neighbours of at most `BUCKET` numbers together, or one that is larger."""
+    bucket: list[nn.Parameter] = []
+    for parameter in parameters:
+        if bucket and sum(each.numel() for each in [*bucket, parameter]) > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket

@@ -1,0 +1,146 @@
+"""The Receiver itself, fine-tuned as a whole on a Fuser's training set: what the data alone does (paper, Table 6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from c2c import kv_cache
+from c2c.contract import weights_fingerprint
+from c2c.hub import resolve
+from c2c.loading import LoadedModel, load_model, load_tokenizer
+from c2c.pair import Pair
+from c2c.provenance import file_hash, settings_hash, write_atomically
+from c2c.training.config import TrainingConfig
+from c2c.training.data import IGNORED, collate
+from c2c.training.examples import Example
+from c2c.training.learner import Learner
+from c2c.training.loss import head_at
+from c2c.training.tokenised import TokenisedSet, identity
+from c2c.windows import masks_in_tokens, splits_windows
+
+SET = "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleRun:
+    """What one call of ``c2c train-single`` trains.
+
+    Args:
+        receiver: Where the Receiver is.
+        sharer: Where the Sharer is that the sets were tokenised with; only its tokenizer is read, to compare.
+        config: Settings of the training; those of Fusers have no effect.
+        tokenised: Training and validation set of a pair, as ``c2c tokenise`` wrote them.
+        checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
+        output: Manifest of the trained model (.json); its folder, without the suffix, stands beside it.
+    """
+
+    receiver: str
+    sharer: str
+    config: TrainingConfig
+    tokenised: Sequence[Path]
+    checkpoints: Path
+    output: Path
+
+    def files(self) -> list[Path]:
+        """The inputs that are files or folders here."""
+        return [*(path for path in map(Path, (self.receiver, self.sharer)) if path.exists()), *self.tokenised]
+
+    def key(self) -> str:
+        """Name of the folder for resumable states: a hash of all that the weights depend on."""
+        return settings_hash({"single": self.config.to_dict(), "files": [file_hash(path) for path in self.files()]})[
+            :16
+        ]
+
+
+class SingleLearner(Learner):
+    """Trains the Receiver on the responses, from the prompts that it reads beside a Sharer.
+
+    Args:
+        receiver: All of its weights learn.
+        config: As `Learner` takes it.
+        training: Examples to learn from.
+        validation: Examples to watch the loss on.
+        checkpoints: As `Learner` takes it.
+    """
+
+    def __init__(
+        self,
+        receiver: LoadedModel,
+        config: TrainingConfig,
+        training: Sequence[Example],
+        validation: Sequence[Example],
+        checkpoints: Path,
+    ) -> None:
+        self.receiver = receiver
+        module = receiver.model.requires_grad_(True)
+        super().__init__(module, config, {SET: training}, {SET: validation}, checkpoints)
+
+    def loss(self, name: str, examples: Sequence[Example]) -> tuple[Tensor, int]:
+        """As a Fuser's training computes it, but for the fusion."""
+        model, device = self.receiver.model, self.receiver.model.device
+        batch = collate(examples, Pair(self.receiver, self.receiver), zeroed=True)
+        ids, mask, labels = batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device)
+        supervised = labels[:, 1:] != IGNORED
+        masks: Any = mask
+        if splits_windows(model.config, mask, mask.shape[1]):
+            masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
+        with head_at(model, functional.pad(supervised, (0, 1))):
+            positions = kv_cache.positions_of(mask)
+            output = model(input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False)
+        return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised]), batch.supervised
+
+
+def train_single(run: SingleRun) -> dict[str, Any]:
+    """Fine-tune the Receiver, or go on where an interrupted run of the same settings stopped.
+
+    The manifest names the Receiver, so that records of the trained model stand among those of its pair.
+
+    Returns:
+        What provenance should know: examples, trained parameters, and the final losses.
+
+    Raises:
+        RefusedError: If an input is missing, or the sets were tokenised for other models or settings.
+    """
+    receiver, config = load_model(run.receiver), run.config
+    sharer = load_tokenizer(resolve(run.sharer))
+    made_for = identity(receiver.tokenizer, sharer, config.alignment, config.prompts, config.max_length)
+    training, validation = (TokenisedSet(path) for path in run.tokenised)
+    for each in (training, validation):
+        each.check(made_for)
+    if torch.cuda.is_available():
+        model: Any = receiver.model
+        model.to("cuda")
+    watched = validation[: config.validation_limit or None]
+    learner = SingleLearner(receiver, config, training, watched, run.checkpoints / run.key())
+    history = learner.run()
+    _write(run, receiver)
+    write_atomically(run.output.with_suffix("") / "history.csv", history.to_csv(index=False))
+    learner.forget_checkpoints()
+    last = history.iloc[-1]
+    return {
+        "examples": {"training": len(training), "validation": len(watched)},
+        "parameters": sum(each.numel() for each in receiver.model.parameters()),
+        "final": {name: float(last[name]) for name in ("loss", "validation_loss")},
+    }
+
+
+def _write(run: SingleRun, receiver: LoadedModel) -> None:
+    folder = run.output.with_suffix("")
+    model: Any = receiver.model
+    model.cpu().save_pretrained(folder)
+    receiver.tokenizer.save_pretrained(folder)
+    manifest = {
+        "id": receiver.name,
+        "revision": weights_fingerprint(receiver.model),
+        "path": str(folder),
+        "source": "single",
+    }
+    write_atomically(run.output, json.dumps(manifest, indent=1) + "\n")

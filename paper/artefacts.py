@@ -1,0 +1,128 @@
+"""The registry of tables and figures (``artefacts.yaml``): what each reads and says, and its place in the paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from c2c.errors import RefusedError, check_choice
+
+PATH = Path(__file__).with_name("artefacts.yaml")
+KINDS = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
+"""Kinds of artefact, and the files of each."""
+RECORDS, LATENCY = "records", "latency.csv"
+"""Sources in `Artefact.reads` that are no plain path: all answer records, and the times, which a scale may lack."""
+NEEDED, OWN, GENERIC, ASIDE = "needed", "own", "generic", "aside"
+TEXTS = (NEEDED, OWN, GENERIC, ASIDE)
+KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "beside", "module", "analysis"}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One table or figure.
+
+    Args:
+        kind: ``table`` or ``figure``.
+        name: Stem of its files; a target of the workflow.
+        title: Short, without a full stop.
+        caption: What is seen; the report and the PDF print it.
+        reads: By flag of its command, what it reads: `RECORDS`, `LATENCY`, or a path in the results folder, in which
+            ``{run}`` stands for every fuser and ``{pair}`` for every pair. The flag ``fusers`` is given their folders.
+        places: Of the paper, as in ``Table 4``; targets of the workflow too (``table4``).
+        text: `NEEDED`: the PDF cannot do without it; `OWN`: the text has a passage for it; `GENERIC`: it is printed
+            under `section`; `ASIDE`: it is made, but the PDF shows the figure that is drawn from it.
+        section: Heading in the PDF of a `GENERIC` one; neighbours with the same heading share it.
+        timed: Whether there is nothing to show where nothing was timed.
+        beside: Whether the PDF prints it only where it has a cell of the paper beside ours (column ``paper``).
+        module: That makes it.
+        analysis: Kind of analysis (`analysis` of the config) without which there is nothing to show; empty for none.
+    """
+
+    kind: str
+    name: str
+    title: str
+    caption: str
+    reads: Mapping[str, str]
+    places: tuple[str, ...] = ()
+    text: str = GENERIC
+    section: str = ""
+    timed: bool = False
+    beside: bool = False
+    module: str = field(default="")
+    analysis: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Path below a results folder, without suffix."""
+        return f"{self.kind}s/{self.name}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its files below a results folder."""
+        return tuple(f"{self.stem}{suffix}" for suffix in KINDS[self.kind])
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What makes it by name: its own name, and each of its places of the paper."""
+        return (self.name, *map(key, self.places))
+
+    def command(self, results: str) -> str:
+        """The command that makes it, with patterns in the place of many files."""
+        flags = [f"--{flag} {results}/{_shown(flag, source)}" for flag, source in self.reads.items()]
+        return " ".join([f"python -m {self.module}", *flags, f"--output-stem {results}/{self.stem}"])
+
+
+@cache
+def read_artefacts(path: Path = PATH) -> tuple[Artefact, ...]:
+    """All artefacts, tables first, in the file's order.
+
+    Raises:
+        RefusedError: An entry has an unknown key, lacks one, or is generic without a section.
+    """
+    content: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return tuple(_artefact(kind, name, row) for kind in KINDS for name, row in content[f"{kind}s"].items())
+
+
+def of_kind(kind: str) -> dict[str, Artefact]:
+    """The tables, or the figures, by name."""
+    return {each.name: each for each in read_artefacts() if each.kind == kind}
+
+
+def by_target(artefacts: Iterable[Artefact]) -> dict[str, list[Artefact]]:
+    """Which artefacts each target makes: ``gains`` is a table and a figure, ``table4`` whatever has that place."""
+    found: dict[str, list[Artefact]] = {}
+    for artefact in artefacts:
+        for target in dict.fromkeys(artefact.targets):
+            found.setdefault(target, []).append(artefact)
+    return found
+
+
+def key(place: str) -> str:
+    """`Table 4` and `table-4` as `table4`."""
+    return re.sub(r"[^a-z0-9.]", "", place.lower())
+
+
+def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
+    for each in row:
+        check_choice(f"A key of the {kind} {name} in artefacts.yaml", each, sorted(KEYS))
+    if missing := {"title", "caption", "reads"} - set(row):
+        raise RefusedError(f"The {kind} {name} has title, caption and reads", f"without {sorted(missing)}", "Add them")
+    made = {"module": f"paper.{kind}s.{name}", "text": GENERIC} | row
+    made |= {"places": tuple(made.get("places", ())), "caption": " ".join(made["caption"].split())}
+    check_choice(f"The text of the {kind} {name}", made["text"], TEXTS)
+    if made["text"] == GENERIC and not made.get("section"):
+        raise RefusedError("What the PDF prints by itself has a section", f"the {kind} {name}", "Add its heading")
+    return Artefact(kind=kind, name=name, **made)
+
+
+def _shown(flag: str, source: str) -> str:
+    if source == RECORDS:
+        return "records/..."
+    pattern = source.replace("{run}", "*/*/*/seed*").replace("{pair}", "*")
+    return str(Path(pattern).parent) if flag == "fusers" else pattern

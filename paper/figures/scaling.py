@@ -1,0 +1,82 @@
+"""Accuracy against the Sharer's size, one panel a Receiver and benchmark (the paper's Figure 6)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from paper import names
+from paper.figures import style
+from paper.output import stamped, table_parser
+
+COLUMNS = 2
+MARKS = {"sharer": "D", "t2t": "^", "c2c": "o"}
+
+
+def draw(frame: pd.DataFrame, stem: Path) -> None:
+    """Draw scaling.csv: C2C, T2T and the Sharer alone by its size; the Receiver alone as a line across."""
+    frame = frame.dropna(subset=["sharer_m"])
+    groups = list(frame.groupby(["receiver", "benchmark"], sort=False))
+    columns = min(COLUMNS, max(len(groups), 1))
+    rows = max(math.ceil(len(groups) / columns), 1)
+    figure, axes = style.panels(rows, columns, 1.75 * rows + 0.55)
+    for axis, ((receiver, benchmark), group) in zip(axes, groups, strict=False):
+        _panel(axis, group)
+        size = group["receiver_m"].iloc[0]
+        told = "" if pd.isna(size) else f" ({size:g} M)"
+        axis.set_title(f"{names.title('models', receiver)}{told}\n{names.title('benchmarks', benchmark)}", loc="left")
+        axis.tick_params(labelbottom=True)
+    style.hide_unused(axes, len(groups))
+    for axis in axes[::columns]:
+        axis.set_ylabel("Accuracy, %")
+    figure.supxlabel("Parameters of the Sharer, millions", fontsize=8)
+    figure.legend(handles=_legend(frame), loc="outside upper center", ncols=5, frameon=False)
+    style.save(figure, stem)
+
+
+def main() -> None:
+    """Command line."""
+    arguments = table_parser(__doc__, "--table").parse_args()
+    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
+        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
+        draw(frame, arguments.output_stem)
+
+
+def _panel(axis: Axes, group: pd.DataFrame) -> None:
+    for place, (arm, marker) in enumerate(MARKS.items()):
+        rows = group[group["arm"] == arm].dropna(subset=["value"]).sort_values("sharer_m")
+        # Methods of one Sharer stand side by side, in its order of size.
+        across = rows["sharer_m"] * 1.12 ** (place - 1)
+        reach = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+        axis.errorbar(across, rows["value"], yerr=reach, fmt=f"{marker}-", ms=4, lw=1, color=style.colour(arm))
+        printed = group[group["arm"] == arm].dropna(subset=["paper"])
+        axis.plot(
+            printed["sharer_m"], printed["paper"], ls="", marker=marker, ms=4, mfc="white", color=style.colour(arm)
+        )
+    alone = group.loc[group["arm"] == "receiver", "value"].dropna()
+    if len(alone):
+        axis.axhline(alone.iloc[0], lw=1, ls=(0, (3, 2)), color=style.colour("receiver"))
+    sizes = sorted(group["sharer_m"].unique())
+    axis.set(xscale="log", ylim=(0, 105), xlim=(sizes[0] / 1.6, sizes[-1] * 1.6), xticks=sizes)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _legend(frame: pd.DataFrame) -> list[Line2D]:
+    lines = [
+        Line2D([], [], ls="-", marker=marker, ms=4, color=style.colour(arm), label=names.title("arms", arm))
+        for arm, marker in MARKS.items()
+    ]
+    lines.append(Line2D([], [], ls=(0, (3, 2)), color=style.colour("receiver"), label="Receiver"))
+    if frame["paper"].notna().any():
+        lines.append(Line2D([], [], ls="", marker="o", ms=4, mfc="white", color=style.BLACK, label="the paper"))
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Gain over the Receiver by subject, of C2C and T2T, one panel a pair and benchmark (the paper's Figures 9 and 10)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from paper.figures import style
+from paper.figures.subjects import MARKS, draw_panels
+from paper.output import stamped, table_parser
+
+ARMS = ("t2t", "c2c", "projected")
+
+
+def draw(frame: pd.DataFrame, stem: Path) -> None:
+    """Draw the paired gains of subjects.csv."""
+    marks = {arm: MARKS[arm] for arm in ARMS}
+    columns = ("gain_value", "gain_low", "gain_high", "paper_gain")
+    draw_panels(frame, stem, columns, marks, "Gain over the Receiver, points")
+
+
+def main() -> None:
+    """Command line."""
+    arguments = table_parser(__doc__, "--table").parse_args()
+    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
+        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
+        draw(frame, arguments.output_stem)
+
+
+if __name__ == "__main__":
+    main()

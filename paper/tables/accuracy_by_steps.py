@@ -1,0 +1,137 @@
+"""Training cost and accuracy by step, with every control at each step; the paper's Table 12 beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from c2c.stats import accuracy_with_interval
+from paper import names
+from paper.answers import AT_STEP, MAIN_ALIGNMENT, Answers, Pair
+from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, read_table, run_table, show, write_table
+from paper.reference import Reference
+
+RECIPES = {"c2c": "c2c", "c2c_deranged": "c2c", "c2c_zeroed": "c2c", "adapter": "adapter"}
+"""By arm the recipe whose fuser it is asked with."""
+BEFORE = "receiver"
+"""What answers before the first step: a fresh Fuser has its gates closed."""
+HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "step", "arm"]
+PRINTED = {"value": "accuracy", "hours": "wall-clock", "gpu_hours": "GPU hours"}
+"""Columns of ours, and the metrics of the paper's table."""
+
+
+def build(answers: Answers, cost: pd.DataFrame, reference: Reference) -> pd.DataFrame:
+    """One row a pair, benchmark, step and arm; times are means over the training seeds.
+
+    Args:
+        answers: Records, in which the recipe of a fuser that was kept before its last step names the step.
+        cost: As `paper.training_cost.cost` gives it.
+        reference: The paper's values.
+    """
+    cost = cost[cost["alignment"] == MAIN_ALIGNMENT]
+    rows = [
+        row
+        for pair in answers.pairs
+        if (cost["pair"] == pair.name).any()
+        for benchmark in answers.asked(pair.name)
+        for row in _rows(answers, cost[cost["pair"] == pair.name], reference, pair, benchmark)
+    ]
+    return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads; columns of the paper, and GPU hours, only where there are any."""
+    table = pd.DataFrame(
+        {
+            "Pair": names.title("pairs", row.pair),
+            "Benchmark": names.title("benchmarks", row.benchmark),
+            "Step": str(row.step),
+            "Method": names.title("arms", row.arm),
+            "Accuracy, % [95 %]": show(row.value, row.low, row.high),
+            "Paper, %": _number(row.paper_value),
+            "n": count(row.n),
+            "Seeds": count(row.seeds),
+            "Hours": _number(row.hours, 4),
+            "GPU hours": _number(row.gpu_hours, 4),
+            "Paper, hours": _number(row.paper_hours),
+            "Paper, GPU hours": _number(row.paper_gpu_hours),
+        }
+        for row in frame.itertuples()
+    )
+    maybe = {"Paper, %": "paper_value", "GPU hours": "gpu_hours", "Paper, hours": "paper_hours"}
+    maybe["Paper, GPU hours"] = "paper_gpu_hours"
+    return table.drop(columns=[title for title, column in maybe.items() if not frame[column].fillna(0).any()])
+
+
+def write(answers: Answers, cost: pd.DataFrame, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(answers, cost, Reference())
+    notes = [
+        "Before the first step the Receiver answers alone. Hours are those of the training up to the step, with "
+        "validation and checkpoints, as a mean over training seeds; a deranged or zeroed Sharer is asked of the same "
+        "fuser. GPU hours are hours times GPUs.",
+        *notes_on_gaps(frame.assign(step=frame["step"].astype(str)), ["pair", "benchmark", "arm", "step"]),
+        *answers.remarks,
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+def _rows(
+    answers: Answers, cost: pd.DataFrame, reference: Reference, pair: Pair, benchmark: str
+) -> list[dict[str, object]]:
+    rows = [_row(answers, reference, pair, benchmark, 0, BEFORE, BEFORE, None)]
+    for arm, recipe in RECIPES.items():
+        for step, group in cost[cost["recipe"] == recipe].groupby("step"):
+            asked = arm if group["last"].all() else f"{arm}{AT_STEP}{step}"
+            rows.append(_row(answers, reference, pair, benchmark, int(str(step)), arm, asked, group))
+    return sorted(rows, key=lambda row: int(str(row["step"])))
+
+
+def _row(
+    answers: Answers,
+    reference: Reference,
+    pair: Pair,
+    benchmark: str,
+    step: int,
+    arm: str,
+    asked: str,
+    cost: pd.DataFrame | None,
+) -> dict[str, object]:
+    found = answers.get(pair.name, benchmark, asked)
+    head = dict(zip(HEAD, [answers.scale, *pair, benchmark, step, arm], strict=True))
+    hours = {name: None if cost is None else float(cost[name].mean()) for name in ("hours", "gpu_hours")}
+    cells = percent(None if found is None else accuracy_with_interval(found))
+    cells["seeds"] = None if arm == BEFORE else cells["seeds"]
+    paper = {f"paper_{name}": _paper(reference, pair, arm, benchmark, step, name) for name in PRINTED}
+    reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if found is None else ""
+    return head | cells | hours | paper | {"reason": reason}
+
+
+def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str, step: int, column: str) -> float | None:
+    """The paper's value for the same pair, benchmark and step; None where it has none, as for every control."""
+    if arm not in ("c2c", BEFORE):
+        return None
+    if column != "value" and names.paper_name("benchmarks", benchmark) is None:
+        return None
+    wanted = {
+        "artefact": "Table 12",
+        "panel": f"step {step}",
+        "receiver": names.paper_name("models", pair.receiver),
+        "sharer": names.paper_name("models", pair.sharer),
+        "metric": PRINTED[column],
+    }
+    if column == "value":
+        wanted["benchmark"] = names.paper_name("benchmarks", benchmark)
+    rows = reference.frame
+    for name, value in wanted.items():
+        rows = rows[rows[name] == value]
+    return float(rows["value"].iloc[0]) if len(rows) == 1 else None
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return NOTHING if value is None or pd.isna(value) else fixed(value, digits)
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, records=Answers.read, cost=read_table)

@@ -1,0 +1,90 @@
+"""Effective rank of the Sharer's, the Receiver's and the fused cache, mean over layers (the paper's Table 2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from paper import names
+from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
+from paper.reference import Reference
+
+CACHES = {"sharer": "Sharer", "receiver": "Receiver", "fused": "C2C", "fused_deranged": "C2C deranged"}
+HALVES = {"key": "keys", "value": "values"}
+HEAD = ["scale", "pair", "recipe", "alignment", "seed", "benchmark", "half", "cache"]
+PRINTED = "table-2/{half}-cache/qwen3-0.6b/qwen3-4b/{cache}/-/average-effective-rank"
+SHORT = {"key": "k", "value": "v", "fused": "c2c"}
+
+
+def build(ranks: pd.DataFrame) -> pd.DataFrame:
+    """One row a half and cache: the mean over layers, its difference to the Receiver's, and the paper's value."""
+    reference = Reference()
+    rows = []
+    wide = ranks.pivot(index=["half", "layer"], columns="cache", values="effective_rank")
+    for (half, cache), group in ranks.groupby(["half", "cache"], sort=False):
+        above = wide.loc[half, cache] - wide.loc[half, "receiver"]
+        name = PRINTED.format(half=SHORT[str(half)], cache=SHORT.get(str(cache), cache))
+        rows.append(
+            {column: group[column].iloc[0] for column in HEAD}
+            | {"value": group["effective_rank"].mean(), "above_receiver": above.mean()}
+            | {"layers_above": int((above > 0).sum()), "layers": len(group)}
+            | {"tokens": group["tokens"].iloc[0], "width": group["width"].iloc[0]}
+            | {"paper": reference.numbers.get(name)}
+        )
+    frame = pd.DataFrame(rows)
+    ranked = {name: place for place, name in enumerate(CACHES)}
+    return frame.sort_values(["half", "cache"], key=lambda column: column.replace(ranked), ignore_index=True)
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads."""
+    return pd.DataFrame(
+        {
+            "Half": HALVES[str(row.half)],
+            "Cache": CACHES[str(row.cache)],
+            "Effective rank, mean over layers": fixed(row.value, 1),
+            "Above the Receiver's": NOTHING if row.cache == "receiver" else _signed(row.above_receiver),
+            "In so many layers": NOTHING if row.cache == "receiver" else f"{row.layers_above} of {row.layers}",
+            "Width": count(row.width),
+            "Paper": NOTHING if pd.isna(row.paper) else fixed(row.paper, 0),
+        }
+        for row in frame.itertuples()
+    )
+
+
+def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(ranks)
+    first = frame.iloc[0]
+    pair, recipe = names.title("pairs", str(first["pair"])), names.title("arms", str(first["recipe"]))
+    notes = [
+        f"{pair}, {recipe}, seed {first['seed']}, on {names.title('benchmarks', str(first['benchmark']))}. A matrix "
+        f"holds one layer's keys or values as the cache has them: {first['tokens']} fused tokens of many questions as "
+        "rows, all heads side by side. The rank cannot exceed the width.",
+        "C2C deranged is the control: the same Fusers, but the Sharer read another question.",
+        *_findings(frame),
+        "The paper's values are of Qwen3-0.6B and Qwen3-4B; how it formed its matrices is not said there.",
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+def _signed(value: float) -> str:
+    return show(value, float("nan"), float("nan"), sign=True)
+
+
+def _findings(frame: pd.DataFrame) -> list[str]:
+    """In words, computed: whether the rank that fusion adds is that of the right message."""
+    wide = frame.pivot(index="half", columns="cache", values="above_receiver")
+    said = []
+    for half, row in wide.iterrows():
+        if row["fused"] > 0:
+            share = f"against the {fixed(row['fused'], 1)} that fusion adds to the rank of {HALVES[str(half)]}"
+            said.append(f"With another question's cache {fixed(row['fused_deranged'], 1)} is added, {share}.")
+        else:
+            said.append(f"Fusion does not raise the mean rank of {HALVES[str(half)]}.")
+    return [" ".join(said)]
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, ranks=read_table)

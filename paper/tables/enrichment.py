@@ -1,0 +1,132 @@
+"""The cache enrichment oracle: all layers (the paper's Table 1), one layer (Table 10), the best K (Figure 4)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from paper import names
+from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
+from paper.reference import Reference
+
+DIRECT = {"receiver": "Direct", "sharer": "Direct"}
+TITLES = {**DIRECT, "few_shot": "Few-shot", "oracle": "Oracle, all layers"}
+SETTING = re.compile(r"(layer|best|worst) (\d+)(, same questions)?")
+MODEL = "/qwen3-1.7b/-/"
+PRINTED = {
+    **dict.fromkeys(DIRECT, f"table-1/cache-enrichment{MODEL}direct/mmlu-redux/accuracy"),
+    "few_shot": f"table-1/cache-enrichment{MODEL}few-shot/mmlu-redux/accuracy",
+    "oracle": f"table-1/cache-enrichment{MODEL}oracle/mmlu-redux/accuracy",
+    "layer": "table-10/layer-{number}" + MODEL + "single-layer-enrichment/mmlu-redux/accuracy",
+    "best": "figure-4/{number}-layers" + MODEL + "top-k-enrichment/mmlu-redux/accuracy",
+    "worst": "figure-4/{number}-layers" + MODEL + "last-k-enrichment/mmlu-redux/accuracy",
+}
+"""Ids in reference_values.csv, by method or kind of setting."""
+KEPT = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
+NUMBERS = ["value", "low", "high", "n", "tokens_in", "difference_value", "difference_low", "difference_high"]
+
+
+def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
+    """One row a method and setting: what is enriched, which questions chose it, accuracy, and the paper's value.
+
+    Args:
+        accuracy: Columns of `c2c.analysis.accuracy.COLUMNS`.
+        orders: Columns of `c2c.analysis.enrichment.ORDER_COLUMNS`; says which layers were meant.
+    """
+    reference = Reference()
+    rows = []
+    for row in accuracy.to_dict("records"):
+        found = SETTING.fullmatch(str(row["setting"]))
+        kind, number = (found[1], int(found[2])) if found else (str(row["method"]), None)
+        same = bool(found and found[3])
+        chosen = {"chosen_on": ("same" if same else "other half") if kind in ("best", "worst") else ""}
+        printed = reference.numbers.get(PRINTED[kind].format(number=number))
+        about = {"kind": kind, "number": number, **chosen, "layers": _layers(orders, kind, number, same)}
+        found_numbers = {name: row[name] for name in NUMBERS} | {"paper": printed}
+        rows.append({name: row[name] for name in KEPT} | about | found_numbers)
+    frame = pd.DataFrame(rows).astype({"number": "Int64", "n": "Int64"})
+    numbers = [name for name in NUMBERS if name != "n"]
+    frame[numbers] = frame[numbers].apply(pd.to_numeric)
+    return frame
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads."""
+    return pd.DataFrame(
+        {
+            "Enriched": _title(row),
+            "Layers": row["layers"] or NOTHING,
+            "Layers chosen on": row["chosen_on"] or NOTHING,
+            "Tokens read": fixed(row["tokens_in"], 0),
+            "Accuracy, % [95 %]": show(row["value"], row["low"], row["high"]),
+            "Difference to direct, points [95 %]": NOTHING
+            if pd.isna(row["difference_value"])
+            else show(row["difference_value"], row["difference_low"], row["difference_high"], sign=True),
+            "n": count(row["n"]),
+            "Paper, %": NOTHING if pd.isna(row["paper"]) else fixed(row["paper"], 2),
+        }
+        for row in frame.to_dict("records")
+    )
+
+
+def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(accuracy, orders)
+    first = frame.iloc[0]
+    model = names.title("models", str(first["receiver"] if first["method"] == "receiver" else first["sharer"]))
+    reference = Reference()
+    direct, layer = (reference.evaluate(PRINTED[name].format(number=0)) for name in ("receiver", "layer"))
+    notes = [
+        f"{model} on {names.title('benchmarks', str(first['benchmark']))}. Few-shot reads answered examples and the "
+        "question; the oracle reads them too, and then answers from the question's part of the cache alone, which is "
+        "as long as that of the direct answer.",
+        "The best and worst layers are chosen by single-layer accuracy. Chosen on the other half: each half of the "
+        "questions (split by a hash) is judged with the order that the other half gave. Chosen on the same: one order "
+        "from all questions, judged on all of them, as in the paper; that choice profits from chance.",
+        "Keys and values of the first layer do not depend on what stood before, but for their position, which is kept: "
+        f"enriching layer 0 alone changes nothing here. The paper prints {fixed(layer, 2)} for it, and "
+        f"{fixed(direct, 2)} direct.",
+        "The paper's values are of another model (Qwen3-1.7B) and of MMLU-Redux, unless this is that scale.",
+        _optimism(frame),
+    ]
+    return write_table(frame, printed(frame), stem, [note for note in notes if note])
+
+
+def _layers(orders: pd.DataFrame, kind: str, number: int | None, same: bool) -> str:
+    """The layers that were enriched; with an order a half, those of both."""
+    if kind == "layer":
+        return str(number)
+    if kind not in ("best", "worst") or number is None:
+        return ""
+    chosen = ["all"] if same else sorted(set(orders["chosen_on"]) - {"all"})
+    lists = []
+    for name in chosen:
+        order = orders[orders["chosen_on"] == name].sort_values("rank")["layer"].astype(int).tolist()
+        picked = order[:number] if kind == "best" else order[::-1][:number]
+        lists.append(" ".join(map(str, sorted(picked))))
+    return " / ".join(dict.fromkeys(lists))
+
+
+def _title(row: dict[str, Any]) -> str:
+    if row["kind"] == "layer":
+        return "one layer"
+    if row["kind"] in ("best", "worst"):
+        return f"{row['kind']} {row['number']}"
+    return TITLES[row["kind"]]
+
+
+def _optimism(frame: pd.DataFrame) -> str:
+    """How much better the best layers look on the questions that chose them, in words, where both were run."""
+    best = frame[frame["kind"] == "best"].pivot(index="number", columns="chosen_on", values="value")
+    if not {"same", "other half"} <= set(best.columns):
+        return ""
+    gap = (best["same"] - best["other half"]).mean()
+    apart = show(gap, float("nan"), float("nan"), sign=True)
+    return f"Judged where they were chosen, the best K layers are {apart} points from where others chose (mean over K)."
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, accuracy=read_table, orders=read_table)

@@ -1,0 +1,106 @@
+"""Gates of trained fusers: how many are open, and the mean dynamic weights by layer (the paper's App. A.4.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from paper import names
+from paper.fusers import label, read_tables
+from paper.output import NOTHING, SUFFIXES, beside, count, fixed, stamped, table_parser, write_table
+from paper.reference import Reference
+
+FILE = "gates.csv"
+RUN = ["pair", "recipe", "alignment"]
+ALL = "all"
+SMALL, LARGE = (
+    "app.-a.4.2/dynamic-weights/qwen3-0.6b/-/c2c-trained-on-openhermes/-/average-key-weight-in-some-layers-upper-bound",
+    "app.-a.4.2/dynamic-weights/qwen3-0.6b/-/c2c-trained-on-mmlu-aux/-/average-weight-in-most-open-layers-lower-bound",
+)
+OPEN = {
+    "OpenHermes (more than)": "app.-a.4.2/gates/qwen3-0.6b/three-table-4-sharers/c2c-trained-on-openhermes/-/"
+    "average-gate-activation-ratio-text-exceeds",
+    "MMLU's auxiliary questions": "app.-a.4.2/gates/qwen3-0.6b/table-7-combos/c2c-trained-on-mmlu-aux/-/"
+    "average-gate-activation-ratio",
+}
+"""Ids of the paper's shares of open gates, by training set."""
+
+
+def build(gates: pd.DataFrame) -> pd.DataFrame:
+    """One row a fuser recipe, half and layer, and one for `all` layers, over the training seeds.
+
+    Args:
+        gates: The ``gates.csv`` of all fusers (`paper.fusers.read_tables`). Recipes without gates are left out.
+    """
+    gated = gates.dropna(subset=["gate_logit"])
+    rows = []
+    for (pair, recipe, alignment, half), group in gated.groupby([*RUN, "half"], sort=False):
+        head = {"pair": pair, "recipe": recipe, "alignment": alignment, "half": half}
+        parts = [(ALL, group), *((str(layer), part) for layer, part in group.groupby("layer"))]
+        means = group.groupby("layer")["weight_mean"].mean()
+        for layer, part in parts:
+            rows.append(
+                head
+                | {"layer": layer, "seeds": part["seed"].nunique(), "gates": len(part), "open": int(part["open"].sum())}
+                | {"open_share": 100 * part["open"].mean(), "weight_mean": part["weight_mean"].mean()}
+                | {"lowest": means.min() if layer == ALL else None, "highest": means.max() if layer == ALL else None}
+            )
+    columns = [*RUN, "half", "layer", "seeds", "gates", "open", "open_share", "weight_mean", "lowest", "highest"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads: the rows over all layers."""
+    return pd.DataFrame(
+        {
+            "Pair": names.title("pairs", row["pair"]),
+            "Recipe": label(row["recipe"], row["alignment"], _several(frame, row["pair"])),
+            "Half": f"{row['half']}s",
+            "Open gates": f"{row['open']} of {row['gates']}",
+            "Open, %": fixed(row["open_share"], 1),
+            "Mean weight": _number(row["weight_mean"]),
+            "Lowest and highest layer": f"{_number(row['lowest'])} to {_number(row['highest'])}",
+            "Seeds": count(row["seeds"]),
+        }
+        for row in frame[frame["layer"] == ALL].to_dict("records")
+    )
+
+
+def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame, reference = build(gates), Reference()
+    layers = frame[frame["layer"] != ALL]
+    small, large = (reference.evaluate(name) for name in (SMALL, LARGE))
+    keys, opened = layers[layers["half"] == "key"], layers[layers["open"] > 0]
+    shares = "; ".join(f"{fixed(reference.evaluate(name), 2)} % after {what}" for what, name in OPEN.items())
+    notes = [
+        "Weights are means over validation tokens and KV heads; lowest and highest are layers' means over seeds. "
+        "The .csv has every layer. Recipes without gates are left out.",
+        f"Open gates in the paper: {shares}.",
+        f"Layers with a mean key weight below {fixed(small, 1)}, of which the paper has some: "
+        f"{int((keys['weight_mean'] < small).sum())} of {len(keys)}. Layers and halves with an open gate and a mean "
+        f"weight above {fixed(large, 1)}, in the paper most after MMLU's: "
+        f"{int((opened['weight_mean'] > large).sum())} of {len(opened)}.",
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+def main() -> None:
+    """Command line."""
+    arguments = table_parser(__doc__, "--fusers").parse_args()
+    outputs = [beside(arguments.output_stem, suffix) for suffix in SUFFIXES]
+    with stamped(outputs, [folder / FILE for folder in arguments.fusers]):
+        write(read_tables(arguments.fusers, FILE), arguments.output_stem)
+
+
+def _several(frame: pd.DataFrame, pair: str) -> bool:
+    return frame.loc[frame["pair"] == pair, "alignment"].nunique() > 1
+
+
+def _number(value: float) -> str:
+    return NOTHING if pd.isna(value) else fixed(value, 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Progressive fusion: accuracy by the share of each prompt that is fused, at either end (the paper's Figure 11)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from paper import names
+from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
+from paper.reference import Reference
+
+SIDES = {"front": "former", "back": "latter"}
+KEPT = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
+NUMBERS = ["value", "low", "high"]
+PRINTED = "figure-11/{share}pct-fused/qwen3-0.6b/qwen3-4b/{side}/mmlu-redux/accuracy"
+
+
+def build(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """One row a side and share: C2C, the deranged control, their paired difference, and the paper's value.
+
+    Args:
+        accuracy: Columns of `c2c.analysis.accuracy.COLUMNS`, compared with c2c_deranged.
+    """
+    reference = Reference()
+    places = accuracy["setting"].str.split(" ", expand=True)
+    tidy = accuracy.assign(side=places[0], share=100 * places[1].astype(float))
+    swapped = tidy[tidy["method"] == "c2c_deranged"].set_index(["side", "share"])
+    rows = []
+    for row in tidy[tidy["method"] == "c2c"].to_dict("records"):
+        place = (row["side"], row["share"])
+        printed = reference.numbers.get(PRINTED.format(share=round(row["share"]), side=SIDES[row["side"]]))
+        rows.append(
+            {name: row[name] for name in KEPT}
+            | {"side": row["side"], "share": row["share"]}
+            | {name: row[name] for name in NUMBERS}
+            | {f"deranged_{name}": swapped.loc[place, name] for name in NUMBERS}
+            | {f"difference_{name}": row[f"difference_{name}"] for name in NUMBERS}
+            | {"n": row["n"], "paper": printed}
+        )
+    frame = pd.DataFrame(rows).astype({"n": "Int64"})
+    numbers = [f"{prefix}{name}" for prefix in ("", "deranged_", "difference_") for name in NUMBERS]
+    frame[numbers] = frame[numbers].apply(pd.to_numeric)
+    return frame
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads."""
+    return pd.DataFrame(
+        {
+            "Fused": f"{fixed(row.share, 0)} % at the {row.side}",
+            "C2C, % [95 %]": show(row.value, row.low, row.high),
+            "C2C deranged, % [95 %]": show(row.deranged_value, row.deranged_low, row.deranged_high),
+            "Difference, points [95 %]": show(row.difference_value, row.difference_low, row.difference_high, sign=True),
+            "n": count(row.n),
+            "Paper, %": NOTHING if pd.isna(row.paper) else fixed(row.paper, 2),
+        }
+        for row in frame.itertuples()
+    )
+
+
+def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(accuracy)
+    first = frame.iloc[0]
+    notes = [
+        f"{names.title('pairs', str(first['pair']))}, {names.title('arms', str(first['recipe']))}, on "
+        f"{names.title('benchmarks', str(first['benchmark']))}. The front is the paper's former part of a prompt, the "
+        "back its latter. With 0 % the Receiver answers alone, with 100 % it is C2C as everywhere else. Deranged: "
+        "the Sharer read another question. Each question counts in every row, so that differences are paired.",
+        "The paper's values are of Qwen3-0.6B with Qwen3-4B (variant C2C-C) on MMLU-Redux.",
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, accuracy=read_table)

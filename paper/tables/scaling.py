@@ -1,0 +1,45 @@
+"""Accuracy by the size of Sharer and Receiver: C2C and T2T beside either model alone (the paper's Figure 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from paper import beside
+from paper.answers import Answers
+from paper.output import NOTHING, fixed, notes_on_gaps, run_table, write_table
+from paper.sizes import parameters
+
+PLACE, ARMS = "Figure 6", ("receiver", "sharer", "t2t", "c2c")
+
+
+def build(answers: Answers) -> pd.DataFrame:
+    """One row a pair, benchmark and method, in percent, with both models' sizes in millions of parameters."""
+    frame = beside.cells(answers, None, PLACE, ARMS)
+    frame = frame[frame["receiver"] != frame["sharer"]].reset_index(drop=True)
+    sizes = {f"{role}_m": frame[role].map(parameters).astype(float) for role in ("receiver", "sharer")}
+    return frame.assign(**sizes)
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads."""
+    sizes = frame[["receiver_m", "sharer_m"]].to_numpy(float)
+    shown = [" / ".join(NOTHING if pd.isna(size) else f"{fixed(size, 1)}" for size in row) for row in sizes]
+    return beside.printed(frame, {"Receiver / Sharer, M": shown})
+
+
+def write(answers: Answers, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(answers)
+    notes = [
+        "M: millions of parameters of Receiver and Sharer. Pairs of one model with itself are left out.",
+        *beside.notes(frame, "scaling", PLACE),
+        *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
+        *answers.remarks,
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, records=Answers.read)

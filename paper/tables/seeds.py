@@ -1,0 +1,94 @@
+"""Every cell by training seed, with the spread between seeds: accuracy, its standard deviation and range."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.stats import NO_SEED, accuracy_with_interval
+from paper import names
+from paper.answers import Answers, Pair
+from paper.output import NOTHING, count, fixed, percent, run_table, write_table
+
+HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "alignment"]
+CELL = ["pair", "benchmark", "arm", "alignment"]
+
+
+def build(answers: Answers) -> pd.DataFrame:
+    """One row a cell and training seed, in percent; `mean`, `sd` and `range` are the cell's, over its seeds.
+
+    `sd` is the sample's standard deviation (one degree less than seeds); one seed has neither sd nor range.
+    """
+    rows = [
+        row
+        for pair in answers.pairs
+        for benchmark in answers.asked(pair.name)
+        for alignment in answers.alignments(pair.name)
+        for arm in names.in_order("arms", answers.arms_of(pair.name))
+        for row in _rows(answers, pair, benchmark, arm, alignment)
+    ]
+    return pd.DataFrame(rows).astype({"seed": "Int64", "n": "Int64", "seeds": "Int64", "sd": float, "range": float})
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads: one row a cell."""
+    rows = []
+    for (pair, benchmark, arm, alignment), cell in frame.groupby(CELL, sort=False):
+        first = cell.iloc[0]
+        rows.append(
+            {
+                "Pair": names.title("pairs", str(pair)),
+                "Benchmark": names.title("benchmarks", str(benchmark)),
+                "Method": names.title("arms", str(arm)),
+                "Alignment": str(alignment),
+                "Accuracy by seed, %": ", ".join(f"{row.seed}: {fixed(row.value, 1)}" for row in cell.itertuples()),
+                "Mean, %": fixed(first["mean"], 1),
+                "SD, points": _number(first["sd"]),
+                "Range, points": _number(first["range"]),
+                "n": count(first["n"]),
+                "Seeds": count(first["seeds"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def write(answers: Answers, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(answers)
+    widest = frame.loc[[frame["range"].idxmax()]] if frame["range"].notna().any() else frame.iloc[:0]
+    notes = [
+        "SD: standard deviation between training seeds (of the sample); a dash where there is one seed. All seeds "
+        "answer the same n questions.",
+        *(
+            f"The widest range, {fixed(row.range, 1)} points: {names.title('pairs', row.pair)}, "
+            f"{names.title('benchmarks', row.benchmark)}, {names.title('arms', row.arm)}."
+            for row in widest.itertuples()
+        ),
+        *answers.remarks,
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, alignment: str) -> list[dict[str, Any]]:
+    frame = answers.get(pair.name, benchmark, arm, alignment)
+    if frame is None or NO_SEED in frame.columns:
+        return []
+    head = dict(zip(HEAD, [answers.scale, *pair, benchmark, arm, alignment], strict=True))
+    by_seed = 100 * frame.mean()
+    spread = {"sd": by_seed.std(ddof=1), "range": by_seed.max() - by_seed.min()} if len(by_seed) > 1 else {}
+    cell = {"sd": None, "range": None, "mean": by_seed.mean(), "seeds": len(by_seed)} | spread
+    rows = []
+    for seed in sorted(frame.columns):
+        numbers = percent(accuracy_with_interval(frame[[seed]]))
+        rows.append(head | {"seed": seed} | numbers | cell)
+    return rows
+
+
+def _number(value: float) -> str:
+    return NOTHING if pd.isna(value) else fixed(value, 1)
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, records=Answers.read)

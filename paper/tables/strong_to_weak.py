@@ -1,0 +1,65 @@
+"""From strong to weak: how much of the gap between Receiver and Sharer each method recovers (the paper's Table 9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from c2c.analysis.recovered import gap_recovered
+from c2c.stats import Estimate
+from paper import beside
+from paper.answers import Answers
+from paper.output import NOTHING, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
+from paper.reference import Reference
+
+PLACE, ARMS = "Table 9", ("sharer", "receiver", "t2t", "c2c", "projected", "adapter")
+BOUNDS = ("pgr_value", "pgr_low", "pgr_high")
+ENDS = ("receiver", "sharer")
+
+
+def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
+    """One row a pair, benchmark and method, in percent; `pgr` is the performance gap recovered, in percent.
+
+    PGR = (method - Receiver) / (Sharer - Receiver), empty where the interval of the gap covers zero.
+    """
+    frame, reference = beside.cells(answers, latency, PLACE, ARMS), Reference()
+    keys = frame[["pair", "receiver", "sharer", "arm", "benchmark"]].itertuples(index=False, name=None)
+    rows = []
+    for pair, receiver, sharer, arm, benchmark in keys:
+        shares = percent(_recovered(answers, pair, benchmark, arm), "pgr_")
+        printed_share = reference.find(PLACE, "PGR", receiver, sharer, arm, benchmark)
+        rows.append({name: shares[name] for name in BOUNDS} | {"paper_pgr": printed_share})
+    return frame.join(pd.DataFrame(rows, index=frame.index).astype(float))
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads."""
+    shares = {"PGR, % [95 %]": [NOTHING if pd.isna(row[0]) else show(*row) for row in frame[list(BOUNDS)].to_numpy()]}
+    if frame["paper_pgr"].notna().any():
+        shares["Paper's PGR, %"] = [NOTHING if pd.isna(value) else fixed(value, 0) for value in frame["paper_pgr"]]
+    return beside.printed(frame, shares)
+
+
+def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(answers, latency)
+    notes = [
+        "PGR, the performance gap recovered: (method - Receiver) / (Sharer - Receiver), with the paired 95 % interval "
+        "of a bootstrap over questions and seeds. A dash: the gap's interval covers zero, or the row is one end.",
+        *beside.notes(frame, "strong_to_weak", PLACE),
+        *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
+        *answers.remarks,
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+def _recovered(answers: Answers, pair: str, benchmark: str, arm: str) -> Estimate | None:
+    method, receiver, sharer = (answers.get(pair, benchmark, name) for name in (arm, *ENDS))
+    if arm in ENDS or method is None or receiver is None or sharer is None:
+        return None
+    return gap_recovered(method, receiver, sharer)
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, records=Answers.read, latency=read_if_given)

@@ -1,0 +1,105 @@
+"""Which questions C2C, Receiver and Sharer answer rightly: seven regions, and what nobody does (paper's Figure 7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.analysis.venn import regions
+from c2c.stats import accuracy_with_interval, is_graded
+from paper import beside, names
+from paper.answers import Answers, Pair
+from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.reference import Reference
+
+PLACE, FUSED, ALONE = "Figure 7", ("c2c", "projected"), ("receiver", "sharer")
+HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "region"]
+NOBODY = "nobody"
+GRADED = "its scoring gives parts of a point"
+METRIC, SAMPLE = "correct questions in region", "sample-sizes/-/-/-/-/mmlu-redux/n-questions"
+PRINTED = {"fused": "C2C", "receiver": "Receiver", "sharer": "Sharer"}
+
+
+def build(answers: Answers) -> pd.DataFrame:
+    """One row a pair, benchmark, fused method and region: its share of all questions in percent, and how many.
+
+    A region is named by those who are right, joined by ``&`` (`fused`, `receiver`, `sharer`), or `NOBODY`.
+    """
+    reference = Reference()
+    rows = [
+        row
+        for pair in answers.pairs
+        for arm in FUSED
+        if arm == FUSED[0] or arm in answers.arms_of(pair.name)
+        for benchmark in answers.asked(pair.name)
+        for row in _rows(answers, pair, benchmark, arm, reference)
+    ]
+    frame = beside.add_difference(pd.DataFrame(rows))
+    return frame.astype({"n": "Int64", "seeds": "Int64", "paper": float, "questions": float})
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a person reads."""
+    rows = frame.to_dict("records")
+    table = {
+        "Pair": [names.title("pairs", row["pair"]) for row in rows],
+        "Benchmark": [names.title("benchmarks", row["benchmark"]) for row in rows],
+        "Answered rightly by": [title(row["region"], row["arm"]) for row in rows],
+        "Questions": [NOTHING if pd.isna(row["questions"]) else fixed(row["questions"], 1) for row in rows],
+        "Share, % [95 %]": [show(row["value"], row["low"], row["high"]) for row in rows],
+        "n": [count(row["n"]) for row in rows],
+        "Seeds": [count(row["seeds"]) for row in rows],
+        **beside.paper_columns(frame),
+    }
+    return pd.DataFrame(table)
+
+
+def title(region: str, arm: str) -> str:
+    """How a region is written."""
+    who = {"fused": arm, "receiver": "receiver", "sharer": "sharer", NOBODY: ""}
+    return " and ".join(names.title("arms", who[part]) or "none of the three" for part in region.split("&"))
+
+
+def write(answers: Answers, stem: Path) -> pd.DataFrame:
+    """Write the table's three files and return its frame."""
+    frame = build(answers)
+    notes = [
+        "A region holds the questions that these answer rightly and the others do not; of several training seeds it "
+        "is the mean. The paper's counts are shares of the number of questions that its accuracies fit; they are of "
+        "C2C-C, though it says C2C.",
+        *beside.notes(frame, "venn", PLACE),
+        *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
+        *answers.remarks,
+    ]
+    return write_table(frame, printed(frame), stem, notes)
+
+
+def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, reference: Reference) -> list[dict[str, Any]]:
+    head = dict(zip(HEAD[:-1], [answers.scale, *pair, benchmark, arm], strict=True))
+    found = {name: answers.get(pair.name, benchmark, name) for name in (arm, *ALONE)}
+    frames = {"fused" if name == arm else name: frame for name, frame in found.items() if frame is not None}
+    missing = next((name for name, frame in found.items() if frame is None), None)
+    if missing or is_graded(*frames.values()):
+        reason = names.reason_not_run(pair=pair.name, arm=missing, benchmark=benchmark) if missing else GRADED
+        return [head | {"region": NOBODY, "questions": None, "paper": None} | percent(None) | {"reason": reason}]
+    rows = []
+    for who, inside in regions(frames).items():
+        region = head | {"region": "&".join(who) or NOBODY}
+        number = {"questions": float(inside.to_numpy().mean() * len(inside))}
+        counted = reference.find(PLACE, METRIC, pair.receiver, pair.sharer, _printed(who), benchmark)
+        share = None if counted is None else 100 * counted / reference.evaluate(SAMPLE)
+        rows.append(region | number | percent(accuracy_with_interval(inside)) | {"paper": share, "reason": ""})
+    return rows
+
+
+def _printed(who: tuple[str, ...]) -> str:
+    """What the paper calls the region."""
+    if len(who) == len(PRINTED):
+        return "all three"
+    return "&".join(PRINTED[name] for name in who) + (" only" if len(who) == 1 else "")
+
+
+if __name__ == "__main__":
+    run_table(__doc__, write, records=Answers.read)

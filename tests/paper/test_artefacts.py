@@ -1,0 +1,76 @@
+"""The registry of artefacts: every entry has its module and its target, and a bad entry is refused."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from c2c.errors import RefusedError
+from paper import artefacts, needed
+from paper.artefacts import by_target, of_kind, read_artefacts
+from paper.recompute import follows_from_records
+
+ROOT = Path(artefacts.PATH).parent.parent
+
+
+@pytest.mark.parametrize("artefact", read_artefacts(), ids=lambda artefact: artefact.stem)
+def test_the_command_of_each_artefact_has_the_flags_of_its_sources(artefact):
+    source = Path(import_module(artefact.module).__file__).read_text(encoding="utf-8")
+    for flag in artefact.reads:
+        assert re.search(rf"--{flag}\b|\b{flag}=", source), f"{artefact.module} has no flag --{flag}"
+
+
+def test_every_module_of_a_table_or_figure_is_listed():
+    listed = {artefact.module for artefact in read_artefacts()}
+    for kind in artefacts.KINDS:
+        made = {path.stem for path in (ROOT / f"paper/{kind}s").glob("*.py")} - {"__init__", "style"}
+        assert {f"paper.{kind}s.{name}" for name in made} <= listed
+
+
+def test_a_place_of_the_paper_is_a_target_beside_the_name():
+    targets = by_target(read_artefacts())
+    assert [artefact.stem for artefact in targets["table8"]] == ["tables/ablation"]
+    assert {artefact.stem for artefact in targets["gains"]} == {"tables/gains", "figures/gains"}
+
+
+def test_places_are_written_as_the_printed_values_name_them():
+    printed = {line.split(",")[1] for line in (ROOT / "paper/reference_values.csv").read_text().splitlines()}
+    for artefact in read_artefacts():
+        assert set(artefact.places) <= printed | {"Figure 3"}, artefact.stem
+
+
+def test_what_the_text_needs_is_made_at_every_scale():
+    assert "tables/main.csv" in needed.NEEDED and "figures/gains.pdf" in needed.NEEDED
+    assert "tables/ablation.csv" in needed.OPTIONAL and not set(needed.NEEDED) & set(needed.OPTIONAL)
+
+
+def test_tables_that_need_only_records_are_recomputed():
+    tables = of_kind("table")
+    assert follows_from_records(tables["main"]) and follows_from_records(tables["latency"])
+    assert not follows_from_records(of_kind("figure")["gates"])
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"titel": "x"}, "key"),
+        ({"reads": None}, "title, caption and reads"),
+        ({"text": "generic"}, "section"),
+        ({"text": "somewhere"}, "text"),
+    ],
+)
+def test_a_bad_entry_is_refused(change, rule, tmp_path):
+    entry = {"title": "A", "caption": "B", "reads": {"records": "records"}, "text": "own"} | change
+    entry = {name: value for name, value in entry.items() if value is not None}
+    (tmp_path / "artefacts.yaml").write_text(yaml.safe_dump({"tables": {"x": entry}, "figures": {}}))
+    with pytest.raises(RefusedError, match=rule):
+        read_artefacts(tmp_path / "artefacts.yaml")
+
+
+def test_the_command_that_is_shown_has_patterns_in_the_place_of_many_files():
+    shown = of_kind("figure")["gates"].command("r")
+    assert shown == "python -m paper.figures.gates --fusers r/fusers/*/*/*/seed* --output-stem r/figures/gates"

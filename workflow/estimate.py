@@ -1,0 +1,211 @@
+"""What jobs would take that were never timed at a scale: an estimate from model sizes and counts of tokens.
+
+A token costs 2 operations a weight that reads it, 4 where a gradient passes through, and 6 where weights are trained
+(Kaplan et al., arXiv 2001.08361, section 2.1). How fast a GPU does them is taken from what the paper paid for its first
+pair (Table 12): it holds for training as the paper trained. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from c2c.errors import RefusedError
+from paper.names import paper_name
+from paper.reference import Reference
+from workflow.settings import Run, Settings
+from workflow.validation import Table, read_table
+
+SIZES = Path("config/sizes.tsv")
+PAPER_BATCH = 256
+"""Examples a step of the paper's training on OpenHermes."""
+PAPER_PAIR = ("qwen3_06b", "qwen25_05b")
+TRAINING_DATA = "openhermes"
+FORWARD, THROUGH, TRAINED = 2, 4, 6
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What an estimate takes for granted; printed with it.
+
+    Args:
+        message_tokens: Tokens of a T2T message (the paper's limit).
+        lines_per_second: Training examples that one core tokenises and aligns.
+        seconds_per_token: Time of one decoded token where one question is asked at a time.
+        kilobytes_per_record: Size of one record.
+    """
+
+    message_tokens: int = 256
+    lines_per_second: float = 200.0
+    seconds_per_token: float = 0.03
+    kilobytes_per_record: float = 0.5
+
+    def lines(self, operations_per_hour: float) -> list[str]:
+        """In words."""
+        return [
+            f"{operations_per_hour / 3600e12:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)",
+            "a Fuser as large as the Receiver, at most",
+            f"numbers and lengths of questions and examples as in {SIZES}",
+            f"messages of {self.message_tokens} tokens",
+            f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
+            f"{self.seconds_per_token} s a token where answers are timed one by one",
+        ]
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """Estimates for the jobs of a scale.
+
+    Args:
+        settings: The scale.
+        reference: What the paper says.
+        sizes: Rows of ``config/sizes.tsv``.
+    """
+
+    settings: Settings
+    reference: Reference
+    sizes: Table
+    assumptions: Assumptions = Assumptions()
+
+    @classmethod
+    def of(cls, settings: Settings, root: Path = Path()) -> Estimator:
+        """An estimator of a scale, with the sizes below `root`."""
+        return cls(settings, Reference(), read_table(root / SIZES))
+
+    def hours(self, rule: str) -> float | None:
+        """Hours of all jobs of a rule; None for a rule, or for data, that nothing is known of."""
+        try:
+            return self._hours(rule)
+        except KeyError:
+            return None
+
+    def _hours(self, rule: str) -> float:
+        settings = self.settings
+        by_rule = {
+            "tokenise_training_set": lambda: sum(map(self._tokenising, {(r.pair, r.alignment) for r in settings.runs})),
+            "train_fuser": lambda: sum(self.training(run) for run in settings.runs),
+            "generate_baselines": lambda: sum(map(self._baselines, settings.used_pairs)),
+            "generate_fused": lambda: sum(map(self._fused, settings.runs)),
+            "measure_latency": lambda: sum(map(self._latency, settings.timed_pairs)),
+        }
+        return by_rule[rule]()
+
+    def disk_gb(self, rule: str) -> float | None:
+        """What all jobs of a rule leave; None for a rule, or for data, that nothing is known of."""
+        settings = self.settings
+        if rule == "train_fuser":
+            return sum(4 * self._weights(run.pair)[0] for run in settings.runs) / 1e9
+        answers = {
+            "generate_baselines": [(pair, len(settings.baselines(pair))) for pair in settings.used_pairs],
+            "generate_fused": [(run.pair, len(self._methods(run))) for run in settings.runs],
+        }
+        try:
+            records = sum(methods * self._questions(pair) for pair, methods in answers[rule])
+        except KeyError:
+            return None
+        return records * self.assumptions.kilobytes_per_record / 1e6
+
+    def checkpoint_gb(self) -> float:
+        """Room for the states of all trainings: weights and both moments of AdamW, twice while one is written."""
+        return sum(2 * 12 * self._weights(run.pair)[0] for run in self.settings.runs) / 1e9
+
+    def downloads_gb(self) -> float:
+        """Size of the data that are fetched."""
+        settings = self.settings
+        sets = [part for name in settings.used_training_sets for part in _parts(settings, name)]
+        asked = [settings.data.benchmark_of[task] for task in settings.config["benchmarks"]]
+        fetched = {*settings.from_source("training_sets", "hub"), *settings.from_source("benchmarks", "hub")}
+        return sum(self.sizes[name]["download_mb"] for name in {*sets, *asked} & fetched if name in self.sizes) / 1000
+
+    def training(self, run: Run) -> float:
+        """GPU hours of one training."""
+        about = self.settings.training_of(run.pair, run.recipe, run.alignment)
+        receiver, sharer = self._weights(run.pair)
+        if self.settings.sharer_role(run.recipe) == "receiver":
+            sharer = receiver
+        data = self.sizes[self.settings.pairs[run.pair]["training_set"]]
+        tokens = about["steps"] * about["batch_size"] * (data["prompt_tokens"] + data["answer_tokens"])
+        return tokens * _training_operations(receiver, sharer) / self.operations_per_hour()
+
+    def operations_per_hour(self) -> float:
+        """Operations that a GPU did in an hour of the paper's training of its first pair, by the same count.
+
+        Raises:
+            RefusedError: Its hours are not among the paper's values.
+        """
+        receiver, sharer = (self.settings.models[name] for name in PAPER_PAIR)
+        steps, hours = max(paper_hours(self.reference, receiver["hub_id"], sharer["hub_id"]).items(), default=(0, 0.0))
+        if not steps:
+            raise RefusedError("Table 12 has the hours of the paper's first pair", "no row", "Restore its values")
+        data = self.sizes[TRAINING_DATA]
+        tokens = steps * PAPER_BATCH * (data["prompt_tokens"] + data["answer_tokens"])
+        weights = (receiver["parameters_m"] * 1e6, sharer["parameters_m"] * 1e6)
+        return tokens * _training_operations(*weights) / hours
+
+    def _tokenising(self, tokens: tuple[str, str]) -> float:
+        lines = self.sizes[self.settings.pairs[tokens[0]]["training_set"]]["lines"]
+        return float(lines / self.assumptions.lines_per_second / 3600)
+
+    def _baselines(self, pair: str) -> float:
+        receiver, sharer = self._weights(pair)
+        message = self.assumptions.message_tokens
+        operations = 0.0
+        for asked in self._asked(pair):
+            prompt, read = asked["prompt_tokens"], asked["prompt_tokens"] + asked["answer_tokens"]
+            costs = {
+                "receiver": receiver * read,
+                "sharer": sharer * read,
+                "t2t": sharer * (prompt + message) + receiver * (read + message),
+            }
+            operations += asked["lines"] * FORWARD * sum(costs.get(name, 0) for name in self.settings.baselines(pair))
+        return operations / self.operations_per_hour()
+
+    def _fused(self, run: Run) -> float:
+        receiver, sharer = self._weights(run.pair)
+        operations = 0.0
+        for asked in self._asked(run.pair):
+            read = asked["prompt_tokens"] * (2 * receiver + sharer) + asked["answer_tokens"] * receiver
+            operations += len(self._methods(run)) * asked["lines"] * FORWARD * read
+        return operations / self.operations_per_hour()
+
+    def _latency(self, pair: str) -> float:
+        latency = self.settings.config["latency"]
+        answer = self.sizes[self.settings.data.benchmark_of[latency["benchmark"]]]["answer_tokens"]
+        tokens = sum(answer + (name == "t2t") * self.assumptions.message_tokens for name in latency["methods"])
+        return float(latency["questions"] * latency["repeats"] * tokens * self.assumptions.seconds_per_token / 3600)
+
+    def _asked(self, pair: str) -> list[dict[str, int]]:
+        """Size of each task of a pair, at most `sample` questions of it."""
+        sample = self.settings.config["sample"]
+        rows = [self.sizes[self.settings.data.benchmark_of[task]] for task in self.settings.tasks(pair)]
+        return [{**row, "lines": min(row["lines"], sample or row["lines"])} for row in rows]
+
+    def _methods(self, run: Run) -> list[str]:
+        return str(self.settings.recipes[run.recipe]["methods"]).split()
+
+    def _questions(self, pair: str) -> int:
+        return sum(asked["lines"] for asked in self._asked(pair))
+
+    def _weights(self, pair: str) -> tuple[float, float]:
+        models = self.settings.models
+        receiver, sharer = (models[self.settings.pairs[pair][role]]["parameters_m"] for role in ("receiver", "sharer"))
+        return receiver * 1e6, sharer * 1e6
+
+
+def paper_hours(reference: Reference, receiver: str, sharer: str) -> dict[int, float]:
+    """GPU hours that the paper's training of a pair took up to some steps, by step; models are hub ids (Table 12)."""
+    rows = reference.frame
+    names = (paper_name("models", receiver), paper_name("models", sharer))
+    ours = (rows["artefact"] == "Table 12") & (rows["metric"] == "GPU hours")
+    ours &= (rows["receiver"] == names[0]) & (rows["sharer"] == names[1])
+    return {int(row.panel.removeprefix("step ")): float(row.value) for row in rows[ours].itertuples()}
+
+
+def _parts(settings: Settings, training_set: str) -> list[str]:
+    """A training set, or those that it is a mix of."""
+    return (settings.training_sets[training_set]["parts"] or training_set).split()
+
+
+def _training_operations(receiver: float, sharer: float) -> float:
+    """Operations a token: the Sharer reads, the gradient passes through the Receiver, the Fusers are trained."""
+    return FORWARD * sharer + THROUGH * receiver + TRAINED * receiver

@@ -1,0 +1,171 @@
+"""What a whole run of a scale would do and cost, from nothing, before anything is started.
+
+    c2c plan --scale paper                 (the same: python -m workflow.plan --scale paper)
+    c2c plan --configfile config/config.yaml config/mine.yaml
+
+Hours and disk are those of jobs that were timed at the scale (``config/timings.csv``), else estimates, marked as such,
+with what they take for granted. Beside them stand the paper's own hours. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from snakemake.utils import update_config
+
+from c2c.errors import RefusedError
+from workflow.cost import PATH, Timing, downloads_gb, job_counts, read_timings
+from workflow.estimate import Estimator, paper_hours
+from workflow.settings import Settings, load_settings
+
+CONFIG = Path("config")
+BASE = "config.yaml"
+GPU_RULES = (
+    "answer_router_questions",
+    "train_router",
+    "train_fuser",
+    "generate_baselines",
+    "generate_fused",
+    "generate_kept",
+    "generate_group",
+    "generate_agents",
+    "generate_released",
+    "train_single",
+    "generate_single",
+    "measure_latency",
+)
+TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All jobs of a rule.
+
+    Args:
+        rule: Name of the rule.
+        jobs: How many there are.
+        hours: Hours of all of them, one after the other; None if nothing is known.
+        gpus: GPUs of a job, 0 for a rule that runs without.
+        memory_gb: Memory of a job; that of its GPU where it has one.
+        disk_gb: What all of them leave.
+        basis: Where hours, memory and disk are from: `timed`, `estimate` or `not timed`.
+    """
+
+    rule: str
+    jobs: int
+    hours: float | None
+    gpus: int
+    memory_gb: float | None
+    disk_gb: float | None
+    basis: str
+
+
+def stages(settings: Settings, timings: Sequence[Timing], estimator: Estimator) -> list[Stage]:
+    """Every rule that takes time, in the order in which the jobs run."""
+    timed = {timing.rule: timing for timing in timings if timing.scale == settings.config["scale"]}
+    return [_stage(settings, rule, jobs, timed.get(rule), estimator) for rule, jobs in job_counts(settings).items()]
+
+
+def _stage(settings: Settings, rule: str, jobs: int, timing: Timing | None, estimator: Estimator) -> Stage:
+    gpus = settings.config["gpus_per_job"] if rule in GPU_RULES else 0
+    if timing is not None:
+        hours, disk = jobs * timing.minutes / 60, jobs * timing.output_mb / 1000
+        return Stage(rule, jobs, hours, gpus, timing.memory_mb / 1000, disk, TIMED)
+    # Without a GPU nothing is known of a machine's speed, so that only what needs none is estimated.
+    hours = estimator.hours(rule) if gpus or rule not in GPU_RULES else None
+    memory = max(settings.memory_mb(pair, training=rule == "train_fuser") for pair in settings.used_pairs) / 1000
+    basis = UNKNOWN if hours is None else ESTIMATED
+    return Stage(rule, jobs, hours, gpus, memory if rule in GPU_RULES else None, estimator.disk_gb(rule), basis)
+
+
+def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
+    """GPU hours that the paper spent on trainings of this scale, and how many of them it has hours of (Table 12)."""
+    found = []
+    for run in settings.runs:
+        models = [settings.pairs[run.pair][role] for role in ("receiver", settings.sharer_role(run.recipe))]
+        receiver, sharer = (str(settings.models[name]["hub_id"] or name) for name in models)
+        steps = settings.training_of(run.pair, run.recipe, run.alignment)["steps"]
+        found.append(paper_hours(estimator.reference, receiver, sharer).get(steps))
+    known = [hours for hours in found if hours is not None]
+    return sum(known), len(known)
+
+
+def written(settings: Settings, timings: Sequence[Timing], estimator: Estimator) -> Iterator[str]:
+    """The plan as lines of text."""
+    found = stages(settings, timings, estimator)
+    yield f"Scale {settings.config['scale']}, a whole run from nothing"
+    yield ""
+    yield f"{'stage':26}{'jobs':>6}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
+    for stage in found:
+        hours = "–" if stage.hours is None else f"{stage.hours:.1f}"
+        sizes = f"{_size(stage.memory_gb):>11}{_size(stage.disk_gb):>11}"
+        yield f"{stage.rule:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{sizes}  {stage.basis}"
+    yield ""
+    yield from _totals(settings, found, estimator)
+    if any(stage.basis == ESTIMATED for stage in found):
+        yield ""
+        yield f"Never timed at this scale ({PATH}), so these are estimates. They take for granted:"
+        yield from (f"  - {line}" for line in estimator.assumptions.lines(estimator.operations_per_hour()))
+
+
+def _totals(settings: Settings, found: list[Stage], estimator: Estimator) -> Iterator[str]:
+    for name, part in (("GPU hours", True), ("hours without a GPU", False)):
+        hours = [stage.hours * (stage.gpus or 1) for stage in found if bool(stage.gpus) is part and stage.hours]
+        if hours:
+            yield f"{name + ':':26}{sum(hours):>15.1f}"
+    paper, known = paper_total(settings, estimator)
+    if known:
+        about = f"GPU hours for {known} of the {len(settings.runs)} trainings, or for others of their pair and steps"
+        yield f"{'the paper (Table 12):':26}{paper:>15.1f} {about}"
+    yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in found):>15.1f} GB"
+    if any(stage.rule == "train_fuser" and stage.basis != TIMED for stage in found):
+        yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
+    models, data = downloads_gb(settings), estimator.downloads_gb()
+    yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
+
+
+def read_config(scale: str, files: Sequence[Path] = (), folder: Path = CONFIG) -> dict[str, Any]:
+    """The config of a scale, or of config files over the paper's, merged as Snakemake merges them.
+
+    Raises:
+        RefusedError: There is no such scale.
+    """
+    named = [folder / BASE, *files] if files else [folder / BASE, folder / f"{scale}.yaml"]
+    config: dict[str, Any] = {}
+    for path in named:
+        if path.is_file():
+            update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+    if not files and config.get("scale") != scale and (folder / BASE).is_file():
+        configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))]
+        known = [each["scale"] for each in configs if "scale" in each]
+        raise RefusedError("A scale has a file in config/", scale, f"Choose one of {', '.join(known)}")
+    return config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; a refusal ends with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load_settings(read_config(options.scale, options.configfile))
+        print("\n".join(written(settings, read_timings(), Estimator.of(settings))))
+    except RefusedError as refusal:
+        print(refusal, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _size(gigabytes: float | None) -> str:
+    return "–" if gigabytes is None else f"{gigabytes:.1f} GB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

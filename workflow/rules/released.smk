@@ -1,0 +1,96 @@
+# Published fusers: fetched, not trained, and asked as trained ones are. Target: snakemake --profile slurm released
+
+
+rule fetch_fuser:
+    output:
+        manifest="<results>/released/{released}.json",
+        provenance="<results>/released/{released}.json.provenance.json",
+    log:
+        "<results>/logs/fetch_fuser/{released}.log",
+    benchmark:
+        "<results>/benchmarks/fetch_fuser/{released}.tsv"
+    wildcard_constraints:
+        released=one_of(settings.released),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        source=lambda wildcards: flags(fetched_fuser(settings, wildcards.released)),
+    message:
+        "Fetching published fusers, from a mirror in C2C_HUB_MIRROR or the hub: {params.source}"
+    shell:
+        "HF_HUB_OFFLINE=0 c2c fetch-fuser {params.source} --output {output.manifest} > {log} 2>&1"
+
+
+rule generate_released:
+    input:
+        receiver=lambda wildcards: receiver_manifest(pair_of_released(wildcards)),
+        sharer=lambda wildcards: sharer_manifest(pair_of_released(wildcards)),
+        fuser="<results>/released/{released}.json",
+        questions=lambda wildcards: benchmark_files(pair_of_released(wildcards)),
+        tasks=lambda wildcards: task_files(pair_of_released(wildcards)),
+    output:
+        records="<results>/records/released/{released}.parquet",
+        provenance="<results>/records/released/{released}.parquet.provenance.json",
+    log:
+        "<results>/logs/generate_released/{released}.log",
+    benchmark:
+        "<results>/benchmarks/generate_released/{released}.tsv"
+    wildcard_constraints:
+        released=one_of(settings.released),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: answering_memory(pair_of_released(wildcards), attempt),
+        runtime=ANSWER_MINUTES,
+        gpu=config["gpus_per_job"],
+        tasks=1,
+    params:
+        scale=config["scale"],
+        pair=lambda wildcards: pair_of_released(wildcards).pair,
+        methods=RELEASED_METHODS,
+        benchmarks=lambda wildcards, input: benchmark_flags(pair_of_released(wildcards), input),
+        prompts=lambda wildcards: prompts_of(pair_of_released(wildcards)),
+        settings=flags(settings.generation),
+    message:
+        "Answering with the published fusers {wildcards.released}; progress: tail -f {log}"
+    shell:
+        "c2c generate --scale {params.scale} --pair {params.pair} --receiver {input.receiver} --sharer {input.sharer}"
+        " --fuser {input.fuser} --recipe released --methods {params.methods} --prompts {params.prompts}"
+        " --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings} --output {output.records}"
+        " >> {log} 2>&1"
+
+
+rule tabulate_released:
+    input:
+        records=records_of_released,
+        names="paper/names.yaml",
+    output:
+        csv="<results>/tables/released.csv",
+        tex="<results>/tables/released.tex",
+        md="<results>/tables/released.md",
+        provenance=collect("<results>/tables/released.{kind}.provenance.json", kind=["csv", "tex", "md"]),
+    log:
+        "<results>/logs/tabulate_released.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_released.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        protocol=config["protocol"],
+        stem=subpath(output.csv, strip_suffix=".csv"),
+    message:
+        "Table: published fusers with their controls"
+    shell:
+        "python -m paper.tables.released --records {input.records} --protocol {params.protocol}"
+        " --output-stem {params.stem} > {log} 2>&1"
+
+
+rule released:
+    input:
+        "<results>/tables/released.csv",
+    localrule: True
+    message:
+        "All published fusers of scale {config[scale]} are asked, and nothing was trained"
