@@ -25,6 +25,7 @@ from tqdm import tqdm
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from benchmarks.lines import write_lines
+from c2c.cli_flags import add_budget, add_dtype
 from c2c.decoding import continue_text, end_tokens
 from c2c.errors import RefusedError
 from c2c.evaluation import prompting
@@ -33,7 +34,7 @@ from c2c.evaluation.batches import batches_of, check_budget
 from c2c.evaluation.reading import Alone
 from c2c.evaluation.store import AnswerStore
 from c2c.hub import identify
-from c2c.loading import LoadedModel, load_model
+from c2c.loading import Dtype, LoadedModel, load_model
 from c2c.provenance import settings_hash, stamp
 from c2c.training.examples import read_lines
 
@@ -138,7 +139,9 @@ def answer_all(
     return [answer for answer in found if answer is not None]
 
 
-def write_answers(model: str, lines: Path, output: Path, sampling: Sampling, token_budget: int) -> dict[str, Any]:
+def write_answers(
+    model: str, lines: Path, output: Path, sampling: Sampling, token_budget: int, dtype: Dtype = "float32"
+) -> dict[str, Any]:
     """Write the lines with the teacher's answers for their responses; returns what provenance should know.
 
     Raises:
@@ -149,9 +152,9 @@ def write_answers(model: str, lines: Path, output: Path, sampling: Sampling, tok
         raise RefusedError(
             "A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions"
         )
-    made_for = {"model": identify(model)._asdict(), "sampling": asdict(sampling), "lines": rows}
+    made_for = {"model": identify(model)._asdict(), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
     store = AnswerStore(output.with_name(f".{output.stem}.{settings_hash(made_for)[:16]}"))
-    answers = answer_all(load_model(model), rows, sampling, token_budget, store)
+    answers = answer_all(load_model(model, dtype=dtype), rows, sampling, token_budget, store)
     left_out = Counter(answer.error for answer in answers if answer.error)
     kept = [
         {**row, "response": answer.output_text} for row, answer in zip(rows, answers, strict=True) if not answer.error
@@ -169,7 +172,8 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="the teacher: folder, model manifest or hub id")
     parser.add_argument("--lines", type=Path, required=True, help="training set of questions (JSON lines)")
     parser.add_argument("--output", type=Path, required=True, help="the same lines with the teacher's answers")
-    parser.add_argument("--token-budget", type=int, default=16384, help="tokens of a batch, answers included")
+    add_budget(parser)
+    add_dtype(parser)
     for setting in fields(Sampling):
         flag, kind = "--" + setting.name.replace("_", "-"), type(setting.default)
         parser.add_argument(flag, type=kind, default=setting.default, help="default: %(default)s")
@@ -177,8 +181,10 @@ def main() -> int:
     try:
         sampling = Sampling(**{setting.name: getattr(given, setting.name) for setting in fields(Sampling)})
         inputs = [given.lines, *([Path(given.model)] if Path(given.model).exists() else [])]
-        with stamp(given.output, inputs=inputs, settings={"model": given.model, **asdict(sampling)}) as notes:
-            notes.update(write_answers(given.model, given.lines, given.output, sampling, given.token_budget))
+        settings = {"model": given.model, "dtype": given.dtype, **asdict(sampling)}
+        with stamp(given.output, inputs=inputs, settings=settings) as notes:
+            made = write_answers(given.model, given.lines, given.output, sampling, given.token_budget, given.dtype)
+            notes.update(made)
             print(f"{notes['kept']} of {notes['questions']} answers are kept; left out: {notes['left_out'] or 'none'}")
     except RefusedError as refusal:
         print(f"benchmarks.teacher: {refusal}", file=sys.stderr)

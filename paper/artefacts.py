@@ -16,8 +16,9 @@ from c2c.errors import RefusedError, check_choice
 PATH = Path(__file__).with_name("artefacts.yaml")
 KINDS = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
 """Kinds of artefact, and the files of each."""
-RECORDS, LATENCY = "records", "latency.csv"
-"""Sources in `Artefact.reads` that are no plain path: all answer records, and the times, which a scale may lack."""
+RECORDS, RELEASED, LATENCY = "records", "released", "latency.csv"
+"""Sources in `Artefact.reads` that are no plain path: all answer records, those of published fusers, which a scale may
+lack, and the times, likewise."""
 NEEDED, OWN, GENERIC, ASIDE = "needed", "own", "generic", "aside"
 TEXTS = (NEEDED, OWN, GENERIC, ASIDE)
 KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "beside", "module", "analysis"}
@@ -32,8 +33,9 @@ class Artefact:
         name: Stem of its files; a target of the workflow.
         title: Short, without a full stop.
         caption: What is seen; the report and the PDF print it.
-        reads: By flag of its command, what it reads: `RECORDS`, `LATENCY`, or a path in the results folder, in which
-            ``{run}`` stands for every fuser and ``{pair}`` for every pair. The flag ``fusers`` is given their folders.
+        reads: By flag of its command, what it reads: `RECORDS`, `RELEASED`, `LATENCY`, or a path in the results folder,
+            in which ``{run}`` stands for every fuser and ``{pair}`` for every pair. The flag ``fusers`` is given their
+            folders.
         places: Of the paper, as in ``Table 4``; targets of the workflow too (``table4``).
         text: `NEEDED`: the PDF cannot do without it; `OWN`: the text has a passage for it; `GENERIC`: it is printed
             under `section`; `ASIDE`: it is made, but the PDF shows the figure that is drawn from it.
@@ -122,7 +124,7 @@ def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
 
 
 def _shown(flag: str, source: str) -> str:
-    if source == RECORDS:
+    if source in (RECORDS, RELEASED):
         return "records/..."
     pattern = source.replace("{run}", "*/*/*/seed*").replace("{pair}", "*")
     return str(Path(pattern).parent) if flag == "fusers" else pattern

@@ -96,7 +96,13 @@ class Citation:
 
     def described(self) -> dict[str, str]:
         """The same as JSON has it, for provenance."""
-        return {"id": self.id, "title": self.title, "caption": self.caption, "cite": self.sentence, "bibtex": self.bibtex()}
+        return {
+            "id": self.id,
+            "title": self.title,
+            "caption": self.caption,
+            "cite": self.sentence,
+            "bibtex": self.bibtex(),
+        }
 
 
 def citation(kind: str, name: str, scale: str, inputs: Iterable[Path] = ()) -> Citation | None:

@@ -25,6 +25,7 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, t
 from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.provenance import SUFFIX, stamp, write_atomically
 from paper import names
+from paper.artefacts import RELEASED
 from paper.output import read_table
 from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, recompute, recomputed_tables, remarks_of
 from paper.summarise_latency import MEASUREMENT
@@ -79,7 +80,7 @@ def collect(
             source = Path(temporary)
             recompute(records, timed, source, protocol, said, None if priced is None else read_table(priced))
         copied = {str(path.relative_to(source)): path for each in [*COPIED, *TIMED] for path in source.glob(each)}
-        followed = recomputed_tables(timed is not None, price is not None)
+        followed = recomputed_tables(timed is not None, price is not None, RELEASED in set(records["recipe"]))
         copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
     shutil.rmtree(output, ignore_errors=True)

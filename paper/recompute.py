@@ -21,7 +21,7 @@ from c2c.evaluation.scoring import score_records, scores_text
 from c2c.provenance import write_atomically
 from paper import claims, summarise_latency
 from paper.answers import Answers
-from paper.artefacts import LATENCY, Artefact, of_kind
+from paper.artefacts import LATENCY, RELEASED, Artefact, of_kind
 from paper.artefacts import RECORDS as ANSWERED
 from paper.output import read_table
 from paper.reference import Reference
@@ -65,25 +65,26 @@ def recompute(
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
     if times is not None:
         summarise_latency.write(times, folder / LATENCY)
-    for artefact in recomputed_tables(times is not None, cost is not None).values():
-        _tabulate(artefact, {ANSWERED: answers, COST: cost}, folder)
+    for artefact in recomputed_tables(times is not None, cost is not None, RELEASED in set(records["recipe"])).values():
+        _tabulate(artefact, {ANSWERED: answers, RELEASED: answers, COST: cost}, folder)
     judged = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
     claims.write(claims.PATH, answers, judged, Reference(), (folder / "claims.json", folder / "claims_time.json"))
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def recomputed_tables(timed: bool, priced: bool) -> dict[str, Artefact]:
-    """Tables that follow from records, by name; some need times, or the cost of training."""
+def recomputed_tables(timed: bool, priced: bool, published: bool) -> dict[str, Artefact]:
+    """Tables that follow from records, by name; some need times, the cost of training, or published fusers."""
     tables = of_kind("table").values()
     made = [each for each in tables if follows_from_records(each) and (timed or not each.timed)]
-    return {each.name: each for each in made if priced or COST not in each.reads.values()}
+    lacking = {source for source, known in ((COST, priced), (RELEASED, published)) if not known}
+    return {each.name: each for each in made if not lacking & set(each.reads.values())}
 
 
 def follows_from_records(artefact: Artefact) -> bool:
     """Whether a table needs nothing but what a folder of committed records holds, or tables that do."""
     tables = {f"{each.stem}.csv": each for each in of_kind("table").values()}
     return all(
-        source in (ANSWERED, LATENCY, COST) or (source in tables and follows_from_records(tables[source]))
+        source in (ANSWERED, RELEASED, LATENCY, COST) or (source in tables and follows_from_records(tables[source]))
         for source in artefact.reads.values()
     )
 

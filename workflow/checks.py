@@ -113,7 +113,7 @@ def _check_runs(settings: Settings) -> None:
             )
         seen.add(run)
     for run in settings.runs:
-        if (controlled := controlled_by(run.recipe)) and replace(run, recipe=controlled) not in seen:
+        if run.recipe == "adapter" and replace(run, recipe="c2c") not in seen:
             rule = "Each adapter control has a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Give both recipes the same seeds in runs")
     own: set[tuple[str, Run]] = set()
@@ -124,11 +124,6 @@ def _check_runs(settings: Settings) -> None:
                 rule = "A Receiver that is its own Sharer is trained in one of its pairs"
                 raise RefusedError(rule, run.path, "Drop the run of the other pair, or this one")
             own.add(key)
-
-
-def controlled_by(recipe: str) -> str:
-    """The recipe that an adapter is the control of: c2c, or c2c_300 of adapter_300; nothing for any other recipe."""
-    return f"c2c{recipe.removeprefix('adapter')}" if recipe.startswith("adapter") else ""
 
 
 def _check_pairs(settings: Settings) -> None:
@@ -176,8 +171,7 @@ def _check_training(settings: Settings, root: Path) -> None:
         if training["micro_batch_size"] > training["batch_size"]:
             rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
             raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
-        controlled = controlled_by(run.recipe)
-        if controlled and training != settings.training_of(run.pair, controlled, run.alignment):
+        if run.recipe == "adapter" and training != settings.training_of(run.pair, "c2c", run.alignment):
             rule = "An adapter is trained as the c2c that it is the control of"
             raise RefusedError(rule, run.path, "Give both entries of runs the same training")
     fuser = settings.config["fuser"]

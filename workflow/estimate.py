@@ -82,10 +82,12 @@ class Estimator:
     def _hours(self, rule: str) -> float:
         settings = self.settings
         by_rule = {
-            "tokenise_training_set": lambda: sum(map(self._tokenising, {(r.pair, r.alignment) for r in settings.runs})),
+            "tokenise_training_set": lambda: sum(map(self._tokenising, self._tokenised())),
             "train_fuser": lambda: sum(self.training(run) for run in settings.runs),
             "generate_baselines": lambda: sum(map(self._baselines, settings.used_pairs)),
+            "write_teacher_answers": lambda: sum(map(self._teaching, settings.teachers)),
             "generate_fused": lambda: sum(map(self._fused, settings.runs)),
+            "generate_kept": lambda: sum(self._fused(run) * len(self._kept(run)) for run in settings.runs),
             "measure_latency": lambda: sum(map(self._latency, settings.timed_pairs)),
         }
         return by_rule[rule]()
@@ -142,9 +144,24 @@ class Estimator:
         weights = (receiver["parameters_m"] * 1e6, sharer["parameters_m"] * 1e6)
         return tokens * _training_operations(*weights) / hours
 
-    def _tokenising(self, tokens: tuple[str, str]) -> float:
-        lines = self.sizes[self.settings.pairs[tokens[0]]["training_set"]]["lines"]
-        return float(lines / self.assumptions.lines_per_second / 3600)
+    def _tokenised(self) -> list[str]:
+        """The training set of each set of tokens that is made."""
+        settings = self.settings
+        made = {settings.tokenised(run.pair, run.recipe, run.alignment): run.pair for run in settings.runs}
+        return [settings.pairs[pair]["training_set"] for pair in made.values()]
+
+    def _tokenising(self, training_set: str) -> float:
+        return float(self.sizes[training_set]["lines"] / self.assumptions.lines_per_second / 3600)
+
+    def _teaching(self, training_set: str) -> float:
+        data = self.sizes[training_set]
+        weights = 1e6 * self.settings.models[self.settings.teachers[training_set]]["parameters_m"]
+        tokens = data["lines"] * (data["prompt_tokens"] + data["answer_tokens"])
+        return float(tokens * FORWARD * weights / self.operations_per_hour())
+
+    def _kept(self, run: Run) -> list[int]:
+        kept: list[int] = self.settings.training_of(run.pair, run.recipe, run.alignment).get("keep_steps", [])
+        return kept
 
     def _baselines(self, pair: str) -> float:
         receiver, sharer = self._weights(pair)

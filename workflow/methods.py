@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from c2c.errors import RefusedError
 from c2c.evaluation.task_files import read_task_file
+from paper.artefacts import RELEASED, of_kind
 from workflow.data import TASKS
 from workflow.validation import check_known
 
@@ -143,12 +144,17 @@ def fetched_fuser(settings: Settings, name: str) -> Mapping[str, str]:
 
 
 def check_released(settings: Settings) -> None:
-    """Published fusers are known, and so are their pairs.
+    """Published fusers are known, and so are their pairs; their table needs some.
 
     Raises:
         RefusedError: Otherwise.
     """
-    for name in settings.config.get("released", []):
+    wanted = settings.config.get("released", [])
+    for each in of_kind("table").values():
+        if not wanted and RELEASED in each.reads.values() and each.name in settings.config["artefacts"]["tables"]:
+            rule = f"The table {each.name} of artefacts needs published fusers"
+            raise RefusedError(rule, "released: []", "Drop it from artefacts, or name fusers of config/released.tsv")
+    for name in wanted:
         check_known("Published fusers", name, settings.released, "Add them to config/released.tsv")
         pair = settings.released[name]["pair"]
         check_known(f"The pair of published fusers {name!r}", pair, settings.pairs, "Add it to config/pairs.tsv")

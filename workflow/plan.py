@@ -27,6 +27,7 @@ from workflow.settings import Settings, load_settings
 CONFIG = Path("config")
 BASE = "config.yaml"
 GPU_RULES = (
+    "write_teacher_answers",
     "answer_router_questions",
     "train_router",
     "train_fuser",

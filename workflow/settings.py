@@ -140,7 +140,9 @@ class Settings:
     def timed_pairs(self) -> list[str]:
         """Pairs with a run that is not aside, asked the benchmark of the latency run; the first of the same models."""
         latency, main = self.config["latency"], {run.pair for run in self.main_runs}
-        asked = [pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)]
+        asked = [
+            pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)
+        ]
         models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in reversed(asked)}
         first = {both: pair for pair, both in models.items()}
         return [pair for pair in asked if first[models[pair]] == pair]

@@ -100,11 +100,13 @@ def test_only_answers_that_end_are_kept_and_the_others_counted(loaded, rows, tmp
         return answers
 
     monkeypatch.setattr(teacher, "answer_batch", answered)
-    monkeypatch.setattr(teacher, "load_model", lambda source: loaded)
+    precisions: list[str] = []
+    monkeypatch.setattr(teacher, "load_model", lambda source, dtype: precisions.append(dtype) or loaded)
     lines, output = tmp_path / "lines.jsonl", tmp_path / "made" / "train.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output.parent.mkdir()
-    notes = write_answers("owner/teacher", lines, output, SHORT, BUDGET)
+    notes = write_answers("owner/teacher", lines, output, SHORT, BUDGET, "bfloat16")
+    assert precisions == ["bfloat16"]
     kept = [json.loads(line) for line in output.read_text().splitlines()]
     assert (notes["kept"], notes["left_out"]) == (4, {UNFINISHED: 1, EMPTY: 1})
     assert {row["response"] for row in kept} == {"red it is", "blue", "home", "oslo"}

@@ -13,43 +13,44 @@ from PIL import Image
 
 from c2c.errors import RefusedError
 from paper import citing
+from paper.artefacts import read_artefacts
 from paper.compare import compare, read_rules
 from paper.figures import accuracy, style
 from paper.output import SUFFIXES, stamped, write_table
 from tests.paper.builder import make_latency
 
 ROOT = Path(citing.__file__).parents[1]
-RULES = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
 
 
 def listed() -> list[tuple[str, str]]:
-    """Every table and figure that a config may name."""
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    kinds = schema["properties"]["artefacts"]["properties"]
-    return [(kind, name) for kind in ("tables", "figures") for name in kinds[kind]["items"]["enum"]]
+    """Every table and figure of the registry."""
+    return [(each.kind, each.name) for each in read_artefacts()]
 
 
 @pytest.mark.parametrize(("kind", "name"), [*listed(), ("paper", "paper")])
-def test_every_artefact_that_a_config_may_name_has_an_id_a_caption_and_an_entry(kind, name):
-    cited = citing.citation(citing.KINDS[kind], name, "smoke")
-    assert cited is not None, f"{kind}/{name} has no caption in workflow/report"
-    assert cited.caption.endswith(".") and len(cited.explanation) > 40
+def test_every_artefact_has_an_id_a_caption_and_an_entry(kind, name):
+    cited = citing.citation(kind, name, "smoke")
+    assert cited is not None and not cited.title.endswith(".")
+    assert cited.caption.endswith(".") and len(cited.caption) > 40
     assert re.fullmatch(r"@misc\{c2c-smoke-[a-z0-9_-]+,\n(  [a-z]+ += \{.+\},\n)+\}", cited.bibtex())
     assert cited.bibtex().count("{") == cited.bibtex().count("}")
 
 
 def test_ids_differ_between_artefacts_and_scales():
-    names = [(citing.KINDS[kind], name) for kind, name in listed()]
-    found = [citing.citation(kind, name, scale) for kind, name in names for scale in ("smoke", "paper")]
-    assert len({each.id for each in found if each}) == len(names) * 2
+    found = [citing.citation(kind, name, scale) for kind, name in listed() for scale in ("smoke", "paper")]
+    assert len({each.id for each in found if each}) == len(listed()) * 2
 
 
-def test_the_report_shows_the_caption_that_an_artefact_is_cited_by():
-    shown = re.findall(r'"<results>/(tables|figures)/(\w+)\.(?:csv|png)",\s+caption="\.\./report/(\w+)\.rst"', RULES)
-    for kind, name, caption in shown:
-        text = " ".join((ROOT / f"workflow/report/{caption}.rst").read_text().split())
-        cited = citing.citation(citing.KINDS[kind], name, "smoke")
-        assert cited is not None and f"**{cited.caption}** {cited.explanation}" in text
+def test_an_artefact_is_cited_by_the_title_and_caption_of_the_registry():
+    for each in read_artefacts():
+        cited = citing.citation(each.kind, each.name, "smoke")
+        assert cited is not None and (cited.title, cited.caption) == (each.title, each.caption)
+
+
+def test_the_paper_is_cited_by_the_caption_that_the_report_shows():
+    cited = citing.citation("paper", "paper", "smoke")
+    text = " ".join((ROOT / "workflow/report/paper.rst").read_text().split())
+    assert cited is not None and f"**{cited.title}.** {cited.caption}" in text
 
 
 @pytest.fixture
@@ -71,10 +72,10 @@ def test_a_figure_says_in_both_forms_what_it_is_and_how_to_cite_it(figures):
     cited = json.loads(Path(f"{stem}.png.provenance.json").read_text())["citation"]
     with Image.open(f"{stem}.png") as picture:
         told = picture.info
-    assert (told["Source"], told["Title"], told["BibTeX"]) == (cited["id"], cited["caption"], cited["bibtex"])
+    assert (told["Source"], told["Title"], told["BibTeX"]) == (cited["id"], cited["title"], cited["bibtex"])
     assert cited["id"] == "c2c-smoke-figure-accuracy" and told[style.INPUTS] in cited["bibtex"]
     content = Path(f"{stem}.pdf").read_bytes()
-    for text in (f"/Title ({cited['caption']})", f"/Creator ({cited['id']})", told[style.INPUTS]):
+    for text in (f"/Title ({cited['title']})", f"/Creator ({cited['id']})", told[style.INPUTS]):
         assert text.encode() in content
     assert b"CreationDate" not in content and b"ModDate" not in content
 
@@ -120,10 +121,10 @@ def test_a_table_without_a_caption_has_no_entry(tmp_path):
 
 
 def test_a_caption_without_its_sentence_in_bold_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "main.rst").write_text("Main table.\n\nText.\n")
-    monkeypatch.setattr(citing, "CAPTIONS", tmp_path)
+    (tmp_path / "paper.rst").write_text("The paper.\n\nText.\n")
+    monkeypatch.setattr(citing, "PAPER", tmp_path / "paper.rst")
     with pytest.raises(RefusedError, match="opens with a sentence in bold"):
-        citing.citation("table", "main", "smoke")
+        citing.citation("paper", "paper", "smoke")
 
 
 def test_several_authors_are_joined_as_bibtex_wants_them(monkeypatch):

@@ -137,8 +137,8 @@ def test_the_action_says_what_was_run_and_what_came_of_it(entities: Entities) ->
 
 def test_an_artefact_has_its_caption_how_it_is_cited_and_what_it_is_based_on(entities: Entities) -> None:
     figure, cited = entities["results/smoke/figures/gains.png"], citing.citation("figure", "gains", "smoke")
-    assert cited is not None and (figure["name"], figure["identifier"]) == (cited.caption, cited.id)
-    assert cited.caption.rstrip(".") in figure["creditText"]
+    assert cited is not None and (figure["name"], figure["identifier"]) == (cited.title, cited.id)
+    assert cited.title in figure["creditText"]
     assert {"@id": "results/smoke/tables/gains.csv"} in listed(figure["isBasedOn"])
     stamped_by = entities["results/smoke/figures/gains.png.provenance.json"]
     assert stamped_by["about"] == {"@id": "results/smoke/figures/gains.png"}

@@ -65,8 +65,38 @@ def test_twice_the_questions_take_twice_the_hours(estimator: Estimator) -> None:
 
 def test_hours_of_tokenising_are_lines_by_rate(estimator: Estimator) -> None:
     slow = replace(estimator, assumptions=Assumptions(lines_per_second=100.0))
-    sets = len({(run.pair, run.alignment) for run in estimator.settings.runs})
-    assert slow.hours("tokenise_training_set") == pytest.approx(sets * 500000 / 100 / 3600)
+    runs = {(run.pair, run.recipe == "identical", run.alignment) for run in estimator.settings.runs}
+    lines = sum(estimator.sizes[estimator.settings.pairs[pair]["training_set"]]["lines"] for pair, *_ in runs)
+    assert lines > 6 * 500000
+    assert slow.hours("tokenise_training_set") == pytest.approx(lines / 100 / 3600)
+
+
+def test_each_kept_step_is_asked_as_its_fuser_is(estimator: Estimator) -> None:
+    kept = [
+        run for run in estimator.settings.runs if any(f"{run.path}.step" in p for p in estimator.settings.kept_steps)
+    ]
+    few = replace(
+        estimator,
+        settings=replace(
+            estimator.settings,
+            config={
+                **estimator.settings.config,
+                "runs": [
+                    entry for entry in estimator.settings.config["runs"] if "keep_steps" in entry.get("training", {})
+                ],
+            },
+        ),
+    )
+    assert kept and few.settings.runs == kept
+    assert few.hours("generate_kept") == pytest.approx(4 * (few.hours("generate_fused") or 0))
+
+
+def test_a_teacher_writes_more_slowly_the_larger_it_is(estimator: Estimator) -> None:
+    models = {**estimator.settings.models}
+    models["qwen3_4b"] = {**models["qwen3_4b"], "parameters_m": 2 * models["qwen3_4b"]["parameters_m"]}
+    larger = replace(estimator, settings=replace(estimator.settings, models=models))
+    before = estimator.hours("write_teacher_answers") or 0
+    assert before > 0 and larger.hours("write_teacher_answers") == pytest.approx(2 * before)
 
 
 def test_a_rule_or_data_of_which_nothing_is_known_has_no_estimate(estimator: Estimator) -> None:

@@ -128,14 +128,13 @@ def test_runs_have_the_papers_steps_batches_and_lengths(config_of: Merged) -> No
     found = {}
     for run in settings.runs:
         training = settings.training_of(run.pair, run.recipe, run.alignment)
-        key = (settings.pairs[run.pair]["training_set"], "300" in run.recipe)
+        key = settings.pairs[run.pair]["training_set"]
         found.setdefault(key, set()).add(tuple(training[name] for name in ("steps", "batch_size", "max_length")))
     assert found == {
-        ("openhermes", False): {(1929, 256, 2048)},
-        ("openhermes", True): {(300, 256, 2048)},
-        ("mmlu_aux", False): {(116, 128, 1024)},
-        ("longbench_train", False): {(118, 16, 12000)},
-        ("gsm8k_teacher", False): {(116, 64, 2048)},
+        "openhermes": {(1929, 256, 2048)},
+        "mmlu_aux": {(116, 128, 1024)},
+        "longbench_train": {(118, 16, 12000)},
+        "gsm8k_teacher": {(116, 64, 2048)},
     }
 
 
@@ -452,6 +451,7 @@ def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -
 
 
 METHODS_REFUSED = {
+    "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "needs published fusers"),
     "unknown published fusers": (put("released", ["qwen25_05"]), r"Published fusers is known; .*'qwen25_05b'\?"),
     "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"has a c2c run .*received 'gap_a/span/seed7'"),
     "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver is known"),

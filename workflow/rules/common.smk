@@ -1,6 +1,6 @@
 # What the other files of this folder share (ids, paths, and how much a job asks for).
 
-from paper.artefacts import LATENCY, RECORDS, by_target, of_kind, read_artefacts
+from paper.artefacts import LATENCY, RECORDS, RELEASED, by_target, of_kind, read_artefacts
 
 
 wildcard_constraints:
@@ -174,16 +174,19 @@ def optional_flag(flag, name):
 
 
 def artefacts_of_scale():
-    """Every table and figure that this scale can make; without times or an analysis there is nothing to show of some."""
+    """Every table and figure that this scale can make; some show times, an analysis or published fusers."""
     made = analysis.kinds(config)
     timed = [each for each in read_artefacts() if config["latency"] or not each.timed]
-    return [each for each in timed if not each.analysis or each.analysis in made]
+    known = [each for each in timed if config.get("released") or RELEASED not in each.reads.values()]
+    return [each for each in known if not each.analysis or each.analysis in made]
 
 
 def source_files(source):
     """The files of one source in paper/artefacts.yaml."""
     if source == RECORDS:
         return all_records(None)
+    if source == RELEASED:
+        return records_of_released(None)
     if source == LATENCY and not config["latency"]:
         return []
     if "{run}" in source:

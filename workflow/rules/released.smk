@@ -60,37 +60,3 @@ rule generate_released:
         " --fuser {input.fuser} --recipe released --methods {params.methods} --prompts {params.prompts}"
         " --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings} --output {output.records}"
         " >> {log} 2>&1"
-
-
-rule tabulate_released:
-    input:
-        records=records_of_released,
-        names="paper/names.yaml",
-    output:
-        csv="<results>/tables/released.csv",
-        tex="<results>/tables/released.tex",
-        md="<results>/tables/released.md",
-        provenance=collect("<results>/tables/released.{kind}.provenance.json", kind=["csv", "tex", "md"]),
-    log:
-        "<results>/logs/tabulate_released.log",
-    benchmark:
-        "<results>/benchmarks/tabulate_released.tsv"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    params:
-        protocol=config["protocol"],
-        stem=subpath(output.csv, strip_suffix=".csv"),
-    message:
-        "Table: published fusers with their controls"
-    shell:
-        "python -m paper.tables.released --records {input.records} --protocol {params.protocol}"
-        " --output-stem {params.stem} > {log} 2>&1"
-
-
-rule released:
-    input:
-        "<results>/tables/released.csv",
-    localrule: True
-    message:
-        "All published fusers of scale {config[scale]} are asked, and nothing was trained"
