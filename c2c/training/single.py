@@ -1,9 +1,15 @@
-"""The Receiver itself, fine-tuned as a whole on a Fuser's training set: what the data alone does (paper, Table 6)."""
+"""The Receiver itself, fine-tuned as a whole on a Fuser's training set: what the data alone does (paper, Table 6).
+
+A step of full fine-tuning is often smaller than what half precision can tell apart, so weights, gradients and optimiser
+are float32 whatever the run's `dtype`, as a Fuser's are. `dtype` is what the Receiver computes in: bfloat16 is
+autocast, in training and in validation.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +20,7 @@ from torch.nn import functional
 
 from c2c import kv_cache
 from c2c.contract import weights_fingerprint
+from c2c.errors import RefusedError
 from c2c.hub import resolve
 from c2c.loading import LoadedModel, load_model, load_tokenizer
 from c2c.pair import Pair
@@ -27,6 +34,7 @@ from c2c.training.tokenised import TokenisedSet, identity
 from c2c.windows import masks_in_tokens, splits_windows
 
 SET = "train"
+COMPUTED_IN = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +44,14 @@ class SingleRun:
     Args:
         receiver: Where the Receiver is.
         sharer: Where the Sharer is that the sets were tokenised with; only its tokenizer is read, to compare.
-        config: Settings of the training; those of Fusers have no effect.
+        config: Settings of the training; those of Fusers have no effect. `dtype` is ``float32`` or ``bfloat16``: what
+            the Receiver computes in; its weights learn, and are written, in float32.
         tokenised: Training and validation set of a pair, as ``c2c tokenise`` wrote them.
         checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
         output: Manifest of the trained model (.json); its folder, without the suffix, stands beside it.
+
+    Raises:
+        RefusedError: If `dtype` is ``float16``, in which small gradients vanish.
     """
 
     receiver: str
@@ -48,6 +60,11 @@ class SingleRun:
     tokenised: Sequence[Path]
     checkpoints: Path
     output: Path
+
+    def __post_init__(self) -> None:
+        if self.config.dtype not in COMPUTED_IN:
+            rule = f"A Receiver is fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
+            raise RefusedError(rule, self.config.dtype, "Pass --dtype bfloat16, which has the range of float32")
 
     def files(self) -> list[Path]:
         """The inputs that are files or folders here."""
@@ -92,7 +109,9 @@ class SingleLearner(Learner):
         masks: Any = mask
         if splits_windows(model.config, mask, mask.shape[1]):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
-        with head_at(model, functional.pad(supervised, (0, 1))):
+        dtype = self.config.dtype
+        reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
+        with reduced, head_at(model, functional.pad(supervised, (0, 1))):
             positions = kv_cache.positions_of(mask)
             output = model(input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False)
         return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised]), batch.supervised
@@ -104,7 +123,7 @@ def train_single(run: SingleRun) -> dict[str, Any]:
     The manifest names the Receiver, so that records of the trained model stand among those of its pair.
 
     Returns:
-        What provenance should know: examples, trained parameters, and the final losses.
+        What provenance should know: examples, trained parameters, precision, and the final losses.
 
     Raises:
         RefusedError: If an input is missing, or the sets were tokenised for other models or settings.
@@ -128,6 +147,7 @@ def train_single(run: SingleRun) -> dict[str, Any]:
     return {
         "examples": {"training": len(training), "validation": len(watched)},
         "parameters": sum(each.numel() for each in receiver.model.parameters()),
+        "precision": {"weights": "float32", "computes": config.dtype},
         "final": {name: float(last[name]) for name in ("loss", "validation_loss")},
     }
 

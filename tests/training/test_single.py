@@ -59,6 +59,17 @@ def test_the_loss_is_that_of_the_responses_after_their_prompts(learner) -> None:
     assert float(loss) == pytest.approx(total / count, abs=1e-4)
 
 
+def test_bfloat16_is_what_it_computes_in_while_weights_and_moments_stay_float32(learner) -> None:
+    exact, reduced = learner("exact", steps=2), learner("reduced", steps=2, dtype="bfloat16")
+    examples = exact.training[SET][:4]
+    with torch.no_grad():
+        one, other = (float(built.loss(SET, examples)[0]) for built in (exact, reduced))
+    assert one != other and other == pytest.approx(one, rel=2e-2)
+    reduced.run()
+    moments = [each for state in reduced.optimizer.state.values() for each in state.values()]
+    assert {each.dtype for each in [*weights(reduced).values(), *moments]} == {torch.float32}
+
+
 def test_micro_batches_learn_what_the_whole_batch_does(learner) -> None:
     whole, parts = learner("whole", steps=2), learner("parts", steps=2, micro_batch_size=1)
     whole.run(), parts.run()
@@ -116,6 +127,19 @@ def test_the_trained_receiver_is_a_model_that_is_asked_under_its_own_recipe(file
     assert any(not torch.equal(own[name], tensor) for name, tensor in trained.model.state_dict().items())
     assert len(pd.read_csv(files["output"].with_suffix("") / "history.csv")) == 3
     assert not list((files["folder"] / "checkpoints").glob("*/step-*"))
+
+
+def test_what_was_trained_in_bfloat16_is_written_in_float32_and_its_provenance_says_both(files) -> None:
+    assert main(command(files, dtype="bfloat16")) == 0
+    folder, provenance = files["output"].with_suffix(""), files["output"].with_name("seed0.json.provenance.json")
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
+    told = json.loads(provenance.read_text())["training"]["precision"]
+    assert told == {"weights": "float32", "computes": "bfloat16"}
+
+
+def test_float16_is_refused_before_anything_is_read(files, capsys) -> None:
+    assert main(command(files, dtype="float16", receiver="nowhere")) == 2
+    assert "small gradients vanish in float16; received 'float16'" in capsys.readouterr().err
 
 
 def test_sets_that_were_tokenised_otherwise_are_refused(files, capsys) -> None:
