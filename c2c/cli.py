@@ -115,6 +115,8 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
+    parser.add_argument("--kept", type=Path, help="folder of the Fusers of --keep-steps (default: OUTPUT.steps)")
+    parser.add_argument("--processes", type=int, default=1, help="processes that train together, a GPU each")
     add_training(parser)
     parser.set_defaults(command=_train)
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c2c.cli_flags import add_budget, add_dtype, add_pair, add_prompts
 from c2c.errors import RefusedError
 from c2c.provenance import stamp, write_atomically
 
@@ -27,19 +28,17 @@ def add_analyse(commands: Any) -> None:
 
 def _add_questions(parser: argparse.ArgumentParser, output: str) -> None:
     """Flags of `c2c.analysis.run.AnalysisRun`."""
-    from c2c.evaluation.schema import PROMPTS
-
     parser.add_argument("--scale", required=True, help="scale of the replication")
     parser.add_argument("--pair", required=True, help="id of the pair")
-    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
-    parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
+    add_pair(parser)
     parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
     parser.add_argument(
         "--benchmark", required=True, metavar="ID=FILE", help="the benchmark and its prepared questions"
     )
     parser.add_argument("--questions", type=int, required=True, help="how many, by the hash of their id; 0: all")
-    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
-    parser.add_argument("--token-budget", type=int, default=4096, help="tokens of a batch, pads and answers included")
+    add_prompts(parser)
+    add_dtype(parser)
+    add_budget(parser)
     parser.add_argument("--output", type=Path, required=True, help=output)
 
 

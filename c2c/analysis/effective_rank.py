@@ -67,7 +67,7 @@ def measure_ranks(run: AnalysisRun) -> pd.DataFrame:
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer)
+    tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
     questions = asked(run, tasks, [pair.receiver, pair.sharer])
     matched, deranged = fused(run, pair), fused(run, pair, "deranged")
     deranged.prepare(questions, run.token_budget)

@@ -156,7 +156,7 @@ def enrich(run: EnrichmentRun) -> pd.DataFrame:
     Raises:
         RefusedError: If an input is missing or does not fit, or a half has no question.
     """
-    loaded = load_model(run.receiver if run.role == "receiver" else run.sharer)
+    loaded = load_model(run.receiver if run.role == "receiver" else run.sharer, run.dtype)
     answering = _Answering(run, loaded, load_tasks(run.tasks, run.benchmarks))
     check_halves(answering.questions)
     layers = range(answering.enrichment.layers)

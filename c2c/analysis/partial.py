@@ -132,7 +132,7 @@ def answer_partially_fused(run: PartialRun) -> pd.DataFrame:
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer)
+    tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
     questions = asked(run, tasks, [pair.receiver, pair.sharer])
     memory, store = SharerMemory(pair.sharer), run.store()
     rows = []

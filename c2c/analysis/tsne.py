@@ -76,7 +76,7 @@ def place_caches(run: TsneRun) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         RefusedError: If an input is missing or does not fit, or the benchmark has too few questions.
     """
-    tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer)
+    tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
     reader, models = fused(run, pair), [pair.receiver, pair.sharer]
     shown = asked(run, tasks, models)
     others = asked(run, tasks, models, skip=len(shown), count=run.training_questions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,7 +175,8 @@ class FuserStack(nn.Module):
 
     def _trained(self, fuser: Fuser, sharer: KeyValue, receiver: KeyValue) -> KeyValue:
         """One layer fused as `autocast` and `recompute` say; noise is the same when it is computed again."""
-        with torch.autocast(receiver[0].device.type, self.autocast, enabled=self.autocast is not None):
+        device, dtype = receiver[0].device.type, self.autocast
+        with nullcontext() if dtype is None else torch.autocast(device, dtype):
             if self.recompute and torch.is_grad_enabled():
                 fused: KeyValue = checkpoint(fuser, sharer, receiver, use_reentrant=False)
             else:

@@ -1,154 +1,176 @@
-"""A training loop for what is no single FuserStack: any module, one set of examples or several that take turns.
+"""Learning step by step: batches, optimiser, schedule, validation, checkpoints and exact resume (spec §5.4).
 
-Order, optimiser, schedule, accumulation over micro-batches, clipping and exact resume are those of a Fuser's training
-(`c2c.training.loop`), in one process.
+What learns, and from which loss, is for who inherits: the Fusers of a pair (`c2c.training.loop`), or the Receiver
+itself (`c2c.training.single`).
 """
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
+from c2c.training import state
 from c2c.training.config import TrainingConfig
+from c2c.training.data import Batch
 from c2c.training.examples import Example
-from c2c.training.order import by_length, lengths_of, order
+from c2c.training.order import Lengths, by_length, lengths_of, order
+from c2c.training.processes import Processes
+from c2c.training.progress_bar import ProgressBar
 
-COLUMNS = ("step", "set", "loss", "learning_rate", "gradient_norm", "validation_loss")
-STATE, PROGRESS = "state.pt", "progress.json"
+Learned = TypeVar("Learned", bound=nn.Module)
 
 
 class Learner(ABC):
-    """Trains a module on sets of examples that take turns, a step each.
+    """One training run, or what one of several processes does of it.
 
-    Args:
-        module: Learns in all of its parameters that require gradients.
-        config: Steps, batches, rates; what concerns Fusers is for who builds `module`.
-        training: Sets to learn from, by name, in the order of their turns.
-        validation: A set to watch the loss on, for each of them.
-        checkpoints: Folder for resumable states of exactly this run; removed when the run ends.
+    Who inherits sets `config`, `training`, `validation` and `checkpoints`, as `c2c.training.loop.Trainer` describes
+    them, and `processes` and `model`; then it calls `prepare`.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        config: TrainingConfig,
-        training: dict[str, Sequence[Example]],
-        validation: dict[str, Sequence[Example]],
-        checkpoints: Path,
-    ) -> None:
-        set_seed(config.seed)
-        self.module, self.config, self.checkpoints = module, config, checkpoints
-        self.training, self.validation = training, validation
-        self.names = list(training)
-        learned = [each for each in module.parameters() if each.requires_grad]
-        rate, decay = config.learning_rate, config.weight_decay
-        self.optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=decay, fused=True)
-        warmup = int(config.warmup_ratio * config.steps)
-        self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, config.steps)
-        self.learned = learned
-        self.history: list[dict[str, Any]] = []
+    columns: ClassVar[Sequence[str]]
+    """Of the history."""
+
+    config: TrainingConfig
+    training: Sequence[Example]
+    validation: Sequence[Example]
+    checkpoints: Path
+    processes: Processes
+    model: Any
+    """What runs: a module that is set to training and to evaluation."""
+
+    def prepare(self, learned: Learned) -> Learned:
+        """Make optimiser and schedule of the module that learns, and put it where this process computes."""
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        optimizer = torch.optim.AdamW(learned.parameters(), lr=rate, weight_decay=decay, fused=True)
+        warmup = int(self.config.warmup_ratio * self.config.steps)
+        schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
+        self.accelerator = self.processes.accelerator
+        self.progress = state.Progress()
+        self.lengths = lengths_of(self.training)
+        # As if for evaluation: not wrapped, since `Processes` exchanges the gradients.
+        prepared: Learned = self.accelerator.prepare_model(learned, evaluation_mode=True)
+        self.learned: nn.Module = prepared
+        self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        self.processes.seed_noise(self.config.seed)
+        return prepared
 
     @abstractmethod
-    def loss(self, name: str, examples: Sequence[Example]) -> tuple[Tensor, int]:
-        """Mean loss per supervised token of some examples of a set, ``()`` in nats, and how many tokens those are."""
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """One batch of this run."""
 
-    def after_step(self, step: int) -> None:  # noqa: B027  (most have nothing to do)
-        """Called when optimiser step `step` is done."""
+    @abstractmethod
+    def _loss(self, batch: Batch) -> Tensor:
+        """Mean loss per supervised token, ``()`` in nats."""
 
-    def run(self) -> pd.DataFrame:
-        """Train to the end, from the last checkpoint if there is one; returns one row a step: COLUMNS."""
-        self._resume()
-        done, turns = len(self.history), len(self.names)
-        # Of the steps that are done each set has had its turns; it goes on behind them.
-        starts = {name: (done - place + turns - 1) // turns for place, name in enumerate(self.names)}
-        size, seed = self.config.batch_size, self.config.seed
-        orders = {name: order(lengths_of(self.training[name]), size, seed, start=starts[name]) for name in self.names}
-        for step in tqdm(range(done + 1, self.config.steps + 1), initial=done, total=self.config.steps, unit="step"):
-            name = self.names[(step - 1) % turns]
-            self.history.append({"step": step, "set": name, **self._step(name, next(orders[name]))})
-            self.after_step(step)
-            if step % self.config.evaluate_every == 0 or step == self.config.steps:
-                self.history[-1]["validation_loss"] = self.validate()
-            if step % self.config.checkpoint_every == 0 and step < self.config.steps:
-                self._save()
-        self.module.eval()
-        return pd.DataFrame(self.history).reindex(columns=list(COLUMNS))
+    def learn(self) -> pd.DataFrame:
+        """Train to the end, from the last checkpoint if there is one; the module then has the weights that are kept.
 
-    @torch.no_grad()
-    def validate(self) -> float:
-        """Mean loss per supervised token over all validation sets, in eval mode, in nats."""
-        self.module.eval()
-        total = supervised = 0.0
-        for name, examples in self.validation.items():
-            for rows in self._parts(range(len(examples)), examples):
-                loss, tokens = self.loss(name, [examples[row] for row in rows])
-                total, supervised = total + float(loss) * tokens, supervised + tokens
-        return total / supervised
+        Returns:
+            One row a step: `columns`.
+        """
+        self.progress = progress = state.resume(self.processes, self.checkpoints)
+        config, begun = self.config, time.perf_counter() - self.progress.seconds
+        batches = order(self.lengths, config.batch_size, config.seed, start=progress.steps)
+        with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
+            for step in range(progress.steps + 1, config.steps + 1):
+                indices = next(batches)
+                row, tokens = self._step(step, indices)
+                progress.history.append({"step": step, **row})
+                progress.trained.append(indices)
+                if step % config.evaluate_every == 0 or step == config.steps:
+                    self._validate(progress)
+                    bar.validated(progress.history[-1])
+                progress.seconds = time.perf_counter() - begun
+                if step in config.keep_steps:
+                    self._keep(step)
+                if step % config.checkpoint_every == 0 and step < config.steps:
+                    state.save(self.processes, self.checkpoints, progress)
+                bar.advance(progress.history[-1], tokens)
+        self.learned.eval()
+        if progress.best:
+            self.learned.load_state_dict(progress.best)
+        return pd.DataFrame(progress.history).reindex(columns=list(self.columns))
+
+    def trained(self) -> pd.DataFrame:
+        """The ids of the examples of each step that was trained: columns step and ids."""
+        ids = [[self.training[index].id for index in batch] for batch in self.progress.trained]
+        return pd.DataFrame({"step": range(1, len(ids) + 1), "ids": ids})
 
     def forget_checkpoints(self) -> None:
         """Remove the resumable states; call it when the results are safe."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def _parts(self, indices: Sequence[int], examples: Sequence[Example]) -> list[list[int]]:
-        size = self.config.micro_batch_size or self.config.batch_size
-        rows = by_length(indices, lengths_of(examples), size)
-        return [rows[at : at + size] for at in range(0, len(rows), size)]
+    @torch.no_grad()
+    def loss_on(self, examples: Sequence[Example]) -> float:
+        """Mean loss per supervised token in evaluation mode (hard gates, no dropout), in nats."""
+        self.model.eval()
+        total = supervised = 0.0
+        for part in self._parts(range(len(examples)), lengths_of(examples)):
+            batch = self.collate([examples[index] for index in part])
+            total += float(self._loss(batch)) * batch.supervised
+            supervised += batch.supervised
+        total, supervised = self.processes.sum(total, supervised)
+        return total / supervised
 
-    def _step(self, name: str, indices: Sequence[int]) -> dict[str, Any]:
-        self.module.train()
-        examples, losses = self.training[name], []
-        for rows in self._parts(indices, examples):
-            loss, tokens = self.loss(name, [examples[row] for row in rows])
-            (loss * tokens).backward()
-            losses.append((float(loss.detach()), tokens))
-        supervised = sum(tokens for _, tokens in losses)
-        for parameter in self.learned:
-            if parameter.grad is not None:
-                parameter.grad /= supervised
-        norm = nn.utils.clip_grad_norm_(self.learned, self.config.max_gradient_norm)
+    def _validate(self, progress: state.Progress) -> None:
+        """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
+        losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
+        row = progress.history[-1]
+        row["validation_loss"] = self.loss_on(self.validation)
+        if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
+            progress.best_step = row["step"]
+            progress.best = {name: tensor.detach().clone() for name, tensor in self.learned.state_dict().items()}
+
+    def _keep(self, step: int) -> None:
+        self.progress.seconds_at[str(step)] = self.progress.seconds
+        if self.processes.is_first:
+            state.keep(self.checkpoints, step, self.learned.state_dict())
+
+    def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
+        """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
+        self.model.train()
+        own = [self.collate([self.training[index] for index in part]) for part in self._parts(indices, self.lengths)]
+        supervised, tokens, columns = self.processes.sum(
+            sum(part.supervised for part in own),
+            sum(part.tokens for part in own),
+            sum(part.input_ids.numel() for part in own),
+        )
+        total = 0.0
+        for part in own:
+            loss = self._loss(part) * (part.supervised / supervised)
+            self.accelerator.backward(loss)
+            total += float(loss.detach())
+        learned = list(self.learned.parameters())
+        self.processes.sum_gradients(learned)
+        norm = self.accelerator.clip_grad_norm_(learned, self.config.max_gradient_norm)
         rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        mean = sum(loss * tokens for loss, tokens in losses) / supervised
-        return {"loss": mean, "learning_rate": rate, "gradient_norm": float(norm)}
+        row = {
+            "loss": self.processes.sum(total)[0],
+            "learning_rate": rate,
+            "gradient_norm": float(norm),
+            "padding": 1 - tokens / columns,
+        }
+        return row, int(tokens)
 
-    def _save(self) -> None:
-        """Keep everything that the rest depends on; the folder gets its name only when it is complete."""
-        unfinished, finished = self.checkpoints / "unfinished", self.checkpoints / f"step-{len(self.history)}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        parts = {"module": self.module, "optimizer": self.optimizer, "schedule": self.schedule}
-        state = {name: part.state_dict() for name, part in parts.items()}
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        torch.save({**state, "random": torch.get_rng_state(), "random_cuda": cuda}, unfinished / STATE)
-        (unfinished / PROGRESS).write_text(json.dumps(self.history), encoding="utf-8")
-        shutil.rmtree(finished, ignore_errors=True)
-        unfinished.rename(finished)
-        for older in self.checkpoints.glob("step-*"):
-            if older != finished:
-                shutil.rmtree(older)
+    def _parts(self, indices: Sequence[int], lengths: Lengths) -> Sequence[list[int]]:
+        """Which of some examples this process runs together; perhaps none.
 
-    def _resume(self) -> None:
-        complete = sorted(self.checkpoints.glob(f"step-*/{PROGRESS}"), key=lambda path: int(path.parent.name[5:]))
-        if not complete:
-            return
-        state = torch.load(complete[-1].parent / STATE, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
-        self.history = json.loads(complete[-1].read_text(encoding="utf-8"))
+        Those that are alike lie together: they have fewer pads than in the order of the file.
+        """
+        most = math.ceil(len(indices) / self.processes.count)
+        size = min(self.config.micro_batch_size or self.config.batch_size, most)
+        rows = by_length(indices, lengths, size)
+        return self.processes.share([rows[at : at + size] for at in range(0, len(rows), size)])

@@ -25,7 +25,7 @@ class ProgressBar:
         steps: Of the whole run.
         done: Of them, before this start.
         shown: Whether anything is said; of several processes one says it.
-        device: Where the Fusers learn, whose memory is shown.
+        device: Where the module learns, whose memory is shown.
     """
 
     def __init__(self, steps: int, done: int, shown: bool = True, device: torch.device | None = None) -> None:
@@ -33,7 +33,7 @@ class ProgressBar:
         self._device = device or torch.device("cpu")
         self._lines = shown and not sys.stderr.isatty()
         hidden = not shown or self._lines
-        self._bar = tqdm(total=steps, initial=done, desc="train fuser", unit="step", mininterval=1.0, disable=hidden)
+        self._bar = tqdm(total=steps, initial=done, desc="train", unit="step", mininterval=1.0, disable=hidden)
         self._shown = shown
         self._tokens, self._started = 0, time.perf_counter()
 
@@ -63,21 +63,25 @@ class ProgressBar:
         swapped = "" if deranged is None else f" ({deranged:.4f} where the Sharer reads another prompt)"
         tqdm.write(
             f"step {row['step']}: validation loss {row['validation_loss']:.4f}{swapped}, "
-            f"training loss {row['loss']:.4f}, "
-            f"gates open {row['open_gates']:.0%}",
+            f"training loss {row['loss']:.4f}{_gates(row)}",
             file=sys.stderr,
         )
 
     def _told(self, row: dict[str, Any]) -> str:
-        gates = "" if row["temperature"] is None else f", temperature {row['temperature']:.3f}"
+        temperature = "" if row.get("temperature") is None else f", temperature {row['temperature']:.3f}"
         speed = self._tokens / self._seconds()
         return (
-            f"loss {row['loss']:.3f}, {speed:.0f} tokens/s, gates open {row['open_gates']:.0%}{gates}, "
+            f"loss {row['loss']:.3f}, {speed:.0f} tokens/s{_gates(row)}{temperature}, "
             f"memory {_memory(self._device):.1f} GB"
         )
 
     def _seconds(self) -> float:
         return max(time.perf_counter() - self._started, 1e-9)
+
+
+def _gates(row: dict[str, Any]) -> str:
+    """The share of open gates, where something with gates learns."""
+    return f", gates open {row['open_gates']:.0%}" if "open_gates" in row else ""
 
 
 def _memory(device: torch.device) -> float:

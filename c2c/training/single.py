@@ -1,32 +1,42 @@
-"""The Receiver itself, fine-tuned as a whole on a Fuser's training set: what the data alone does (paper, Table 6)."""
+"""The Receiver itself, fine-tuned as a whole on a Fuser's training set: what the data alone does (paper, Table 6).
+
+A step of full fine-tuning is often smaller than what half precision can tell apart, so weights, gradients and optimiser
+are float32 whatever the run's `dtype`, as a Fuser's are. `dtype` is what the Receiver computes in: bfloat16 is
+autocast, in training and in validation.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn import functional
 
 from c2c import kv_cache
 from c2c.contract import weights_fingerprint
+from c2c.errors import RefusedError
 from c2c.hub import resolve
 from c2c.loading import LoadedModel, load_model, load_tokenizer
 from c2c.pair import Pair
 from c2c.provenance import file_hash, settings_hash, write_atomically
 from c2c.training.config import TrainingConfig
-from c2c.training.data import IGNORED, collate
+from c2c.training.data import IGNORED, Batch, collate
 from c2c.training.examples import Example
 from c2c.training.learner import Learner
 from c2c.training.loss import head_at
+from c2c.training.processes import Processes
 from c2c.training.tokenised import TokenisedSet, identity
 from c2c.windows import masks_in_tokens, splits_windows
 
-SET = "train"
+COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation_loss", "padding")
+COMPUTED_IN = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +46,14 @@ class SingleRun:
     Args:
         receiver: Where the Receiver is.
         sharer: Where the Sharer is that the sets were tokenised with; only its tokenizer is read, to compare.
-        config: Settings of the training; those of Fusers have no effect.
+        config: Settings of the training; those of Fusers have no effect. `dtype` is ``float32`` or ``bfloat16``: what
+            the Receiver computes in; its weights learn, and are written, in float32.
         tokenised: Training and validation set of a pair, as ``c2c tokenise`` wrote them.
         checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
         output: Manifest of the trained model (.json); its folder, without the suffix, stands beside it.
+
+    Raises:
+        RefusedError: If `dtype` is ``float16``, in which small gradients vanish.
     """
 
     receiver: str
@@ -48,6 +62,11 @@ class SingleRun:
     tokenised: Sequence[Path]
     checkpoints: Path
     output: Path
+
+    def __post_init__(self) -> None:
+        if self.config.dtype not in COMPUTED_IN:
+            rule = f"A Receiver is fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
+            raise RefusedError(rule, self.config.dtype, "Pass --dtype bfloat16, which has the range of float32")
 
     def files(self) -> list[Path]:
         """The inputs that are files or folders here."""
@@ -65,11 +84,13 @@ class SingleLearner(Learner):
 
     Args:
         receiver: All of its weights learn.
-        config: As `Learner` takes it.
+        config: As `c2c.training.loop.Trainer` takes it; no earlier step is kept.
         training: Examples to learn from.
         validation: Examples to watch the loss on.
-        checkpoints: As `Learner` takes it.
+        checkpoints: Folder for resumable states of exactly this run; removed when the run ends.
     """
+
+    columns = COLUMNS
 
     def __init__(
         self,
@@ -79,23 +100,29 @@ class SingleLearner(Learner):
         validation: Sequence[Example],
         checkpoints: Path,
     ) -> None:
-        self.receiver = receiver
-        module = receiver.model.requires_grad_(True)
-        super().__init__(module, config, {SET: training}, {SET: validation}, checkpoints)
+        set_seed(config.seed)
+        self.receiver, self.config, self.checkpoints = receiver, replace(config, keep_steps=()), checkpoints
+        self.training, self.validation = training, validation
+        self.processes = Processes.of_this_run()
+        self.model = self.prepare(receiver.model.requires_grad_(True))
 
-    def loss(self, name: str, examples: Sequence[Example]) -> tuple[Tensor, int]:
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """As a Fuser's training does it; what a Sharer would read is left empty."""
+        return collate(examples, Pair(self.receiver, self.receiver), zeroed=True)
+
+    def _loss(self, batch: Batch) -> Tensor:
         """As a Fuser's training computes it, but for the fusion."""
-        model, device = self.receiver.model, self.receiver.model.device
-        batch = collate(examples, Pair(self.receiver, self.receiver), zeroed=True)
+        model, device, dtype = self.receiver.model, self.receiver.model.device, self.config.dtype
         ids, mask, labels = batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device)
         supervised = labels[:, 1:] != IGNORED
         masks: Any = mask
         if splits_windows(model.config, mask, mask.shape[1]):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
-        with head_at(model, functional.pad(supervised, (0, 1))):
+        reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
+        with reduced, head_at(model, functional.pad(supervised, (0, 1))):
             positions = kv_cache.positions_of(mask)
             output = model(input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False)
-        return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised]), batch.supervised
+        return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised])
 
 
 def train_single(run: SingleRun) -> dict[str, Any]:
@@ -104,7 +131,7 @@ def train_single(run: SingleRun) -> dict[str, Any]:
     The manifest names the Receiver, so that records of the trained model stand among those of its pair.
 
     Returns:
-        What provenance should know: examples, trained parameters, and the final losses.
+        What provenance should know: examples, trained parameters, precision, and the final losses.
 
     Raises:
         RefusedError: If an input is missing, or the sets were tokenised for other models or settings.
@@ -115,20 +142,20 @@ def train_single(run: SingleRun) -> dict[str, Any]:
     training, validation = (TokenisedSet(path) for path in run.tokenised)
     for each in (training, validation):
         each.check(made_for)
-    if torch.cuda.is_available():
-        model: Any = receiver.model
-        model.to("cuda")
     watched = validation[: config.validation_limit or None]
     learner = SingleLearner(receiver, config, training, watched, run.checkpoints / run.key())
-    history = learner.run()
+    history = learner.learn()
     _write(run, receiver)
     write_atomically(run.output.with_suffix("") / "history.csv", history.to_csv(index=False))
     learner.forget_checkpoints()
     last = history.iloc[-1]
+    kept = {"kept_step": learner.progress.best_step} if config.keep == "best" else {}
     return {
         "examples": {"training": len(training), "validation": len(watched)},
         "parameters": sum(each.numel() for each in receiver.model.parameters()),
+        "precision": {"weights": "float32", "computes": config.dtype},
         "final": {name: float(last[name]) for name in ("loss", "validation_loss")},
+        **kept,
     }
 
 

@@ -97,14 +97,23 @@ def first_sentence(name: str) -> str:
 
 
 def cli_page() -> str:
-    """What ``c2c --help`` and each sub-command's help print."""
+    """What ``c2c --help`` and the help of each sub-command and its kinds print."""
     whole = help_of()
     names = re.findall(r"[\w-]+", whole[whole.index("{") + 1 : whole.index("}")])
     refusal = "A refusal ends with exit code 2 and one line: the rule, the value received, the remedy."
     parts = ["# Command line", "", refusal, "", "```text", whole.strip(), "```"]
     for name in names:
-        parts += ["", f"## c2c {name}", "", "```text", help_of(name).strip(), "```"]
+        told = help_of(name)
+        parts += ["", f"## c2c {name}", "", "```text", told.strip(), "```"]
+        for kind in kinds_of(told):
+            parts += ["", f"### c2c {name} {kind}", "", "```text", help_of(name, kind).strip(), "```"]
     return "\n".join(parts) + "\n"
+
+
+def kinds_of(told: str) -> list[str]:
+    """The sub-commands that the help of a command lists, each with a help of its own."""
+    listed = re.search(r"^usage: [^{]*\{([\w,-]+)\}\s+\.\.\.", told)
+    return listed.group(1).split(",") if listed else []
 
 
 def help_of(*command: str) -> str:

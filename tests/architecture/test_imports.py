@@ -48,6 +48,7 @@ FLOORS = {
     "c2c.analysis": 6,
     "c2c.evaluation": 6,
     "c2c.training.run": 7,  # a whole training as one call, with the analysis of its gates
+    "c2c.analysis.commands": 8,  # a part of the command line
     "c2c.cli": 8,
     "c2c.cli_flags": 8,
     "c2c.cli_methods": 8,

@@ -113,6 +113,10 @@ def test_the_page_of_the_command_line_shows_each_command_with_its_help(pages, mo
     for command in ("fetch", "train", "generate", "score", "latency"):
         assert f"## c2c {command}\n" in page
     assert "--sharer-cache SHARER_CACHE" in page and "own, or zeroed" in page
+    for kind in ("effective-rank", "enrichment", "tsne", "partial", "accuracy"):
+        assert f"### c2c analyse {kind}\n" in page
+    assert "--perplexity PERPLEXITY" in page
+    assert len(re.findall("^### ", page, flags=re.MULTILINE)) == 5
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ import torch
 from c2c.cli import main
 from c2c.loading import load_model
 from c2c.pair import LoadedModel
+from c2c.training import state
 from c2c.training.config import TrainingConfig
-from c2c.training.learner import Learner
-from c2c.training.single import SET, SingleLearner
+from c2c.training.single import SingleLearner
 from paper.answers import arm_name
 from tests.training.conftest import SMALL, tokenise
 
@@ -31,14 +31,14 @@ def learner(tiny_model, word_tokenizer, pair, rows, tmp_path):
     return build
 
 
-def weights(built: Learner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in built.module.state_dict().items()}
+def weights(built: SingleLearner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in built.learned.state_dict().items()}
 
 
 def test_every_weight_learns_and_the_loss_falls(learner) -> None:
     built = learner(steps=30)
     before = weights(built)
-    history = built.run()
+    history = built.learn()
     after = weights(built)
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert history["loss"].iloc[-5:].mean() < 0.5 * history["loss"].iloc[:5].mean()
@@ -47,8 +47,9 @@ def test_every_weight_learns_and_the_loss_falls(learner) -> None:
 @torch.no_grad()
 def test_the_loss_is_that_of_the_responses_after_their_prompts(learner) -> None:
     built = learner()
-    examples = built.training[SET][:4]
-    loss, supervised = built.loss(SET, examples)
+    examples = built.training[:4]
+    batch = built.collate(examples)
+    loss, supervised = built._loss(batch), batch.supervised
     model, total, count = built.receiver.model.eval(), 0.0, 0
     for prompt, response, _ in examples:
         ids = torch.tensor([[*prompt.receiver_ids, *response]])
@@ -59,32 +60,57 @@ def test_the_loss_is_that_of_the_responses_after_their_prompts(learner) -> None:
     assert float(loss) == pytest.approx(total / count, abs=1e-4)
 
 
+def test_bfloat16_is_what_it_computes_in_while_weights_and_moments_stay_float32(learner) -> None:
+    exact, reduced = learner("exact", steps=2), learner("reduced", steps=2, dtype="bfloat16")
+    batch = exact.collate(exact.training[:4])
+    with torch.no_grad():
+        one, other = (float(built._loss(batch)) for built in (exact, reduced))
+    assert one != other and other == pytest.approx(one, rel=2e-2)
+    reduced.learn()
+    moments = [each for state in reduced.optimizer.state.values() for each in state.values()]
+    assert {each.dtype for each in [*weights(reduced).values(), *moments]} == {torch.float32}
+
+
 def test_micro_batches_learn_what_the_whole_batch_does(learner) -> None:
     whole, parts = learner("whole", steps=2), learner("parts", steps=2, micro_batch_size=1)
-    whole.run(), parts.run()
+    whole.learn(), parts.learn()
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(tensor, weights(parts)[name], atol=1e-4, rtol=1e-3)
 
 
 def test_a_run_cut_off_and_resumed_ends_with_the_same_bits(learner, monkeypatch) -> None:
     whole = learner("whole")
-    history = whole.run()
-    cut, save = learner("cut"), Learner._save
+    history = whole.learn()
+    cut, save = learner("cut"), state.save
 
-    def save_then_die(self: Learner) -> None:
-        save(self)
-        if len(self.history) == 4:
+    def save_then_die(processes, folder, progress) -> None:
+        save(processes, folder, progress)
+        if progress.steps == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Learner, "_save", save_then_die)
+    monkeypatch.setattr(state, "save", save_then_die)
     with pytest.raises(KeyboardInterrupt):
-        cut.run()
-    monkeypatch.setattr(Learner, "_save", save)
+        cut.learn()
+    monkeypatch.setattr(state, "save", save)
     resumed = learner("cut")
-    assert resumed.run().to_csv() == history.to_csv()
+    assert resumed.learn().to_csv() == history.to_csv()
     assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
     resumed.forget_checkpoints()
     assert not resumed.checkpoints.exists()
+
+
+def test_the_weights_that_are_best_on_the_validation_set_are_kept_if_asked_for(learner, monkeypatch) -> None:
+    losses, snapshots = {2: 1.0, 4: 3.0, 6: 2.0}, {}
+
+    def loss_on(self: SingleLearner, examples: object) -> float:
+        snapshots[self.progress.steps] = weights(self)
+        return losses[self.progress.steps]
+
+    monkeypatch.setattr(SingleLearner, "loss_on", loss_on)
+    built = learner(keep="best", evaluate_every=2, keep_steps=(1,))
+    built.learn()
+    assert built.progress.best_step == 2 and not list(built.checkpoints.glob("kept-*"))
+    assert all(torch.equal(tensor, snapshots[2][name]) for name, tensor in weights(built).items())
 
 
 @pytest.fixture
@@ -116,6 +142,19 @@ def test_the_trained_receiver_is_a_model_that_is_asked_under_its_own_recipe(file
     assert any(not torch.equal(own[name], tensor) for name, tensor in trained.model.state_dict().items())
     assert len(pd.read_csv(files["output"].with_suffix("") / "history.csv")) == 3
     assert not list((files["folder"] / "checkpoints").glob("*/step-*"))
+
+
+def test_what_was_trained_in_bfloat16_is_written_in_float32_and_its_provenance_says_both(files) -> None:
+    assert main(command(files, dtype="bfloat16")) == 0
+    folder, provenance = files["output"].with_suffix(""), files["output"].with_name("seed0.json.provenance.json")
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
+    told = json.loads(provenance.read_text())["training"]["precision"]
+    assert told == {"weights": "float32", "computes": "bfloat16"}
+
+
+def test_float16_is_refused_before_anything_is_read(files, capsys) -> None:
+    assert main(command(files, dtype="float16", receiver="nowhere")) == 2
+    assert "small gradients vanish in float16; received 'float16'" in capsys.readouterr().err
 
 
 def test_sets_that_were_tokenised_otherwise_are_refused(files, capsys) -> None:
