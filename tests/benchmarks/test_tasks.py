@@ -200,7 +200,7 @@ def test_the_models_of_lm_eval_have_room_for_the_longest_answer_of_a_task(ours: 
 
 def test_every_task_of_the_table_has_its_file_and_no_file_is_without_a_row() -> None:
     tables = {name: read_table(ROOT / "config" / f"{name}.tsv") for name in ("benchmarks", "training_sets")}
-    settings = Settings({}, models={}, pairs={}, recipes={}, **tables)
+    settings = Settings({}, models={}, pairs={}, recipes={}, groups={}, released={}, **tables)
     listed = settings.data.benchmark_of
     assert {path.stem: path.parent.name for path in FILES} == listed
     for task, benchmark in listed.items():

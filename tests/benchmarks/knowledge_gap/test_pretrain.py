@@ -133,7 +133,7 @@ def test_every_parameter_is_optimised_exactly_once(tokenizers: dict[str, PreTrai
     [
         ({"architecture": "qwen2"}, "--architecture.*'qwen2'.*Did you mean 'qwen3'"),
         ({"tokenizer": "char"}, "--tokenizer.*'char'.*word, split"),
-        ({"knows": "half"}, "--knows.*'half'.*all, quarter"),
+        ({"knows": "half"}, "--knows.*'half'.*all, first_half, second_half, quarter"),
         ({"hidden": 0}, "hidden must be positive and finite; received 0"),
         ({"layers": 0}, "layers must be positive and finite; received 0"),
         ({"heads": -1}, "heads must be positive and finite; received -1"),
