@@ -392,9 +392,10 @@ def test_a_training_has_a_process_for_each_gpu_and_an_example_for_each_process(c
 
 def test_each_kept_step_of_each_run_is_asked_and_no_other(config_of: Merged) -> None:
     config = config_of("smoke")
+    others = [entry for entry in config["runs"] if entry["pair"] != "gap_a"]
     run = {"pair": "gap_a", "alignment": "span", "seeds": [0, 1]}
     kept = {"training": {"keep_steps": [10, 20]}}
-    config["runs"] = [{**run, "recipe": "c2c", **kept}, {**run, "recipe": "project"}]
+    config["runs"] = [{**run, "recipe": "c2c", **kept}, {**run, "recipe": "project"}, *others]
     assert load_settings(config, ROOT).kept_steps == [
         f"gap_a/c2c/span/seed{seed}.step{step}" for seed in (0, 1) for step in (10, 20)
     ]
