@@ -60,10 +60,9 @@ def collect(
     Raises:
         RefusedError: The results folder lacks records, or, unless `partial`, something that is computed from them.
     """
-    answers, times = (sorted(results.glob(f"{folder}/**/*.parquet")) for folder in ("records", "latency"))
-    answers = [path for path in answers if not path.name.startswith(".")]
-    wanted = [*COPIED, *(TIMED if times else ())]
-    missing = [] if partial else [pattern for pattern in wanted if not list(results.glob(pattern))]
+    answers, times = (sorted(results.glob(f"{folder}/**/[!.]*.parquet")) for folder in ("records", "latency"))
+    wanted = [] if partial else [*COPIED, *(TIMED if times else ())]
+    missing = [pattern for pattern in wanted if not list(results.glob(pattern))]
     if missing or not answers:
         raise RefusedError(
             "Results are complete before they are collected", str(results), f"Make {missing or 'records'}"

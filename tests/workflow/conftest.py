@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,3 +43,11 @@ def config_of() -> Callable[[str], dict[str, Any]]:
         return config
 
     return merge
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A copy of what the checks read, to be broken."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copytree(ROOT / "benchmarks" / "tasks", tmp_path / "benchmarks" / "tasks")
+    return tmp_path
