@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -30,25 +31,32 @@ HASH = "Table-SHA256"
 
 
 def draw(table: Path) -> Figure:
-    """Draw a written gains.csv."""
+    """Draw a written gains.csv: panels side by side, or below each other where pairs are asked different benchmarks."""
     frame = pd.read_csv(table, keep_default_na=False, na_values=[""])
     measured = frame.groupby("pair", sort=False)["value"].transform("count") > 0
     frame = frame[measured] if measured.any() else frame
-    pairs, benchmarks = (list(frame[column].unique()) for column in ("pair", "benchmark"))
+    pairs = {str(pair): list(rows["benchmark"].unique()) for pair, rows in frame.groupby("pair", sort=False)}
+    figure, axes = _panels(pairs)
+    for axis, (pair, benchmarks) in zip(axes, pairs.items(), strict=False):
+        _panel(axis, frame[frame["pair"] == pair], benchmarks)
+        axis.set_title(style.wrapped(names.title("pairs", pair)), loc="left")
+        axis.set_xlabel("Percentage points")
+        axis.tick_params(labelbottom=True)
+    style.hide_unused(axes, len(pairs))
+    handles, labels = _legend(axes[0])
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(pairs) == 1 else 4, frameon=False)
+    return figure
+
+
+def _panels(pairs: Mapping[str, Sequence[str]]) -> tuple[Figure, list[Axes]]:
+    """A panel for each pair and what it is asked; all share the horizontal axis."""
+    heights = [ROW_HEIGHT * len(benchmarks) * (len(MARKS) + GROUP_GAP) for benchmarks in pairs.values()]
+    if len({tuple(benchmarks) for benchmarks in pairs.values()}) > 1:
+        whole = sum(heights) + FRAME_HEIGHT * len(pairs)
+        return style.panels(len(pairs), 1, whole, sharey=False, height_ratios=heights)
     columns = min(COLUMNS, len(pairs))
     rows = -(-len(pairs) // columns)
-    height = rows * (ROW_HEIGHT * len(benchmarks) * (len(MARKS) + GROUP_GAP) + FRAME_HEIGHT) + 0.3
-    figure, axes = style.panels(rows, columns, height)
-    for place, pair in enumerate(pairs):
-        _panel(axes[place], frame[frame["pair"] == pair], benchmarks)
-        axes[place].set_title(style.wrapped(names.title("pairs", pair)), loc="left")
-        axes[place].set_xlabel("Percentage points")
-    style.hide_unused(axes, len(pairs))
-    for axis in axes:
-        axis.tick_params(labelbottom=True)
-    handles, labels = _legend(axes[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 if columns == 1 else 4, frameon=False)
-    return figure
+    return style.panels(rows, columns, rows * (heights[0] + FRAME_HEIGHT) + 0.3)
 
 
 def save_picture(table: Path, output: Path) -> None:
