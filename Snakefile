@@ -23,7 +23,7 @@ from workflow.methods import (
     members,
     single_runs,
 )
-from workflow.resources import grown
+from workflow.resources import grown, own_container
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
 min_version("9.27")
@@ -49,10 +49,10 @@ pathvars:
     results=f"results/{config['scale']}",
 
 
-if os.environ.get("C2C_CONTAINER"):
+if own_container():
 
     # Used with --software-deployment-method apptainer.
-    container: os.environ["C2C_CONTAINER"]
+    container: own_container()
 
 
 report: "workflow/report/workflow.rst"
@@ -79,6 +79,7 @@ if config["latency"]:
     include: "workflow/rules/latency.smk"
 
 
+include: "workflow/rules/analyse_common.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/steps.smk"

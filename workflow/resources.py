@@ -15,6 +15,7 @@ from workflow.validation import Row, Table, check_known, read_table
 
 PATH = Path("config/resources.tsv")
 OWN_TABLE = "C2C_RESOURCES"
+CONTAINER = "C2C_CONTAINER"
 RULES = Path("workflow/rules")
 DEFAULT = "default"
 """The row of all rules that have none of their own, and of what another row leaves empty."""
@@ -50,6 +51,11 @@ def submitted_rules(rules: Path = RULES) -> list[str]:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(rules.glob("*.smk")))
     bodies = re.findall(r"^( *)rule (\w+):\n((?:\1    .*\n|\n)+)", text, flags=re.MULTILINE)
     return [name for _, name, body in bodies if "localrule: True" not in body]
+
+
+def own_container(environment: Mapping[str, str] = os.environ) -> str:
+    """The image that jobs run in, which `C2C_CONTAINER` names; empty for none."""
+    return environment.get(CONTAINER, "")
 
 
 def grown(amount: int, attempt: int) -> int:

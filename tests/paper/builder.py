@@ -200,6 +200,10 @@ def make_history(run: Run, steps: int = 400) -> pd.DataFrame:
     )
 
 
+TRAINING = {"steps": 40, "batch_size": 8, "max_length": 256, "hidden_dim": 16}
+"""What the text of the paper says of a training."""
+
+
 def write_fuser(run: Run, folder: Path) -> Path:
     """Write both tables of a fuser below `folder` and return the fuser's folder."""
     fuser = folder / run.path
@@ -207,7 +211,7 @@ def write_fuser(run: Run, folder: Path) -> Path:
     make_gates(run).to_csv(fuser / "gates.csv", index=False)
     make_history(run).to_csv(fuser / "history.csv", index=False)
     receiver, sharer = MODELS[run.pair]
-    about = {"about": {"receiver": receiver, "sharer": sharer, "training": {}}}
+    about = {"about": {"receiver": receiver, "sharer": sharer, "training": TRAINING}}
     (fuser / "config.json").write_text(json.dumps(about), encoding="utf-8")
     return fuser
 
