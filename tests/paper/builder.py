@@ -200,7 +200,10 @@ def make_history(run: Run, steps: int = 400) -> pd.DataFrame:
     )
 
 
-TRAINING = {"steps": 40, "batch_size": 8, "max_length": 256, "hidden_dim": 16}
+TRAINING = {
+    **{"steps": 40, "batch_size": 8, "max_length": 256, "hidden_dim": 16},
+    **{"learning_rate": 1e-3, "weight_decay": 0.01, "warmup_ratio": 0.1},
+}
 """What the text of the paper says of a training."""
 
 

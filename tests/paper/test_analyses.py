@@ -156,5 +156,5 @@ def test_tables_of_analyses_are_no_part_of_what_is_recomputed_from_records(resul
     (results / "tables/enrichment.csv").write_text("value\n1\n")
     collecting.collect(results, tmp_path / "kept")
     assert {path.stem for path in (tmp_path / "kept/tables").iterdir()} <= set(
-        recomputed_tables(timed=True, priced=True)
+        recomputed_tables(timed=True, priced=True, published=True)
     )
