@@ -80,7 +80,8 @@ def disturbed_run(node: SingleNode, checkout: Path, at_home: Path) -> Runs:
             os.killpg(run.pid, signal.SIGKILL)
     output = log.read_text() + (node.logs() if run.returncode else "")
     assert run.returncode == 0, output
-    jobs = {comment: node.about(job) for job, comment in node.jobs().items()}
+    # The job that preempts is none of the workflow's: it has no comment of Snakemake's.
+    jobs = {comment: node.about(job) for job, comment in node.jobs().items() if comment.startswith("rule_")}
     return Runs(checkout, at_home, checkout / RESULTS, output, jobs, requeued, preempted)
 
 
@@ -130,7 +131,7 @@ def test_jobs_get_what_the_table_says(runs: Runs) -> None:
 
 def test_small_cpu_jobs_share_a_job_and_local_rules_are_not_submitted(runs: Runs) -> None:
     names = [comment.split("_wildcards_")[0].removeprefix("rule_") for comment in runs.jobs]
-    assert names.count("tokenising") == 1
+    assert sum(name.startswith("tokenising") for name in names) == 1, "both sets are one job, named after their group"
     assert "train_fuser" in names and "tokenise_training_set" not in names
     assert not any(name.startswith(("tabulate", "draw", "score", "judge", "write")) for name in names)
 
