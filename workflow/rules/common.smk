@@ -190,7 +190,7 @@ def source_files(source):
     if source == LATENCY and not config["latency"]:
         return []
     if "{run}" in source:
-        return collect(f"<results>/{source}", run=fuser_runs())
+        return collect(f"<results>/{source}", run=fuser_runs(aside=False))
     if "{pair}" in source:
         return collect(f"<results>/{source}", pair=settings.used_pairs)
     return [f"<results>/{source}"]
