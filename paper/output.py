@@ -134,6 +134,24 @@ def count(value: float | int | None) -> str:
     return NOTHING if value is None or pd.isna(value) else f"{int(value)}"
 
 
+def arm_cells(frame: pd.DataFrame) -> list[list[str]]:
+    """What a person reads of each row of arms: pair, benchmark, arm, accuracy, `difference`, n and seeds."""
+    return [
+        [
+            names.title("pairs", row.pair),
+            names.title("benchmarks", row.benchmark),
+            names.title("arms", row.arm),
+            show(row.value, row.low, row.high),
+            NOTHING
+            if pd.isna(row.difference_value)
+            else show(row.difference_value, row.difference_low, row.difference_high, sign=True),
+            count(row.n),
+            count(row.seeds),
+        ]
+        for row in frame.itertuples()
+    ]
+
+
 def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     """One sentence for each reason for which rows of `frame` hold no number, naming the rows by the columns `what`."""
     gaps = frame[frame["reason"] != ""]

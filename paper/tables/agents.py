@@ -9,7 +9,7 @@ import pandas as pd
 from c2c.stats import accuracy_with_interval
 from paper import names
 from paper.answers import Answers, Pair, difference
-from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.output import NOTHING, arm_cells, fixed, notes_on_gaps, percent, run_table, write_table
 from paper.reference import Reference
 
 ARMS = ("receiver", "sharer", "t2t_agents", "c2c", "c2c_deranged", "t_c2c", "t_c2c_deranged")
@@ -39,21 +39,8 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads."""
     columns = ["Pair", "Benchmark", "Who answers", "Accuracy, % [95 %]", "T-C2C beyond it, points [95 %]"]
-    rows = [
-        [
-            names.title("pairs", row.pair),
-            names.title("benchmarks", row.benchmark),
-            names.title("arms", row.arm),
-            show(row.value, row.low, row.high),
-            NOTHING
-            if pd.isna(row.difference_value)
-            else show(row.difference_value, row.difference_low, row.difference_high, sign=True),
-            count(row.n),
-            count(row.seeds),
-            NOTHING if pd.isna(row.paper) else fixed(row.paper, 2),
-        ]
-        for row in frame.itertuples()
-    ]
+    paper = [NOTHING if pd.isna(value) else fixed(value, 2) for value in frame["paper"]]
+    rows = [[*cells, printed] for cells, printed in zip(arm_cells(frame), paper, strict=True)]
     return pd.DataFrame(rows, columns=[*columns, "n", "Seeds", "Paper, %"])
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from c2c.stats import accuracy_with_interval
 from paper import names
 from paper.answers import MAIN_ALIGNMENT, Answers, Pair, difference
-from paper.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
+from paper.output import arm_cells, notes_on_gaps, percent, run_table, write_table
 
 FUSIONS = ("sequential", "parallel")
 CONTROLS = ("deranged", "zeroed")
@@ -41,21 +41,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         "Accuracy, % [95 %]",
         "Beyond the better single C2C, points [95 %]",
     ]
-    rows = [
-        [
-            names.title("pairs", row.pair),
-            names.title("benchmarks", row.benchmark),
-            names.title("arms", row.arm),
-            show(row.value, row.low, row.high),
-            NOTHING
-            if pd.isna(row.difference_value)
-            else show(row.difference_value, row.difference_low, row.difference_high, sign=True),
-            count(row.n),
-            count(row.seeds),
-        ]
-        for row in frame.itertuples()
-    ]
-    return pd.DataFrame(rows, columns=[*columns, "n", "Seeds"])
+    return pd.DataFrame(arm_cells(frame), columns=[*columns, "n", "Seeds"])
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
