@@ -8,6 +8,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from c2c import RosettaModel, generate_kv_cache_index
 from c2c.alignment.tokens import AlignedPrompt, batch_readings, left_pad
+from c2c.decoding import continue_text
 
 SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.9}
 
@@ -146,3 +147,20 @@ def test_sampling_without_a_cut_reaches_every_token(open_model, rows) -> None:
 def test_a_penalty_that_is_asked_for_applies(open_model, rows) -> None:
     plain, penalised = (run(open_model, rows, True, repetition_penalty=value)[0] for value in (1.0, 5.0))
     assert not torch.equal(plain, penalised)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3"])
+def test_the_head_never_multiplies_a_slice_of_the_prompt(tiny_model, monkeypatch, family) -> None:
+    model = tiny_model(family)
+    handed: list[bool] = []
+    linear = torch.nn.functional.linear
+
+    def watched(hidden, weight, *bias):
+        if weight is model.get_output_embeddings().weight:
+            handed.append(hidden.is_contiguous())
+        return linear(hidden, weight, *bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    prompt = torch.arange(2, 14).reshape(2, 6)
+    continue_text(model, prompt, torch.ones_like(prompt), max_new_tokens=3)
+    assert handed == [True] * 3
