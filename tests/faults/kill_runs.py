@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,8 +132,10 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=10, help="how often it is killed (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: %(default)s)")
     parser.add_argument("--reduced", action="store_true", help="run config/smoke_reduced.yaml alone")
+    parser.add_argument("--folder", type=Path, help="work here and leave both copies, to be looked at")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    kept = nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory()
+    with kept as folder:
         done = killed_run(Path(folder), options.moments, options.seed, REDUCED if options.reduced else [])
     print(done.stdout)
     return done.returncode
