@@ -18,9 +18,9 @@ TREE = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!
 @pytest.mark.faults
 @pytest.mark.slow
 def test_a_run_that_is_killed_three_times_with_its_jobs_ends_with_the_bytes_of_one_that_is_not(tmp_path: Path) -> None:
-    done = killed_run(tmp_path, 3, seed=0, configfiles=REDUCED)
-    assert done.returncode == 0, done.stdout
-    assert int(done.stdout.split(" same")[0].split()[-1]) > 20, done.stdout
+    outcome = killed_run(tmp_path, 3, seed=0, configfiles=REDUCED)
+    assert outcome.is_same, (outcome.compared.stdout, outcome.broken)
+    assert outcome.same > 20, outcome.compared.stdout
 
 
 def test_a_kill_reaches_what_the_process_started() -> None:
