@@ -2,6 +2,7 @@
 
     python tests/faults/kill_runs.py                              ten moments of the whole smoke scale: about 45 minutes
     python tests/faults/kill_runs.py --moments 3 --reduced        three moments of a few cells (smoke_reduced.yaml)
+    python tests/faults/kill_runs.py --whole <results/smoke of a finished run without a fault>   the killed run alone
 
 works in copies of the repository. The moments are drawn from the first four fifths of one run without a fault: the
 first kill comes after the first of them, the second after what lies between the first and the second, and so on. What
@@ -30,6 +31,7 @@ if __name__ == "__main__":
 
 from tests.checkout import REDUCED, ROOT, compare, copy_checkout, environment_of
 from tests.faults.broken import broken_files
+from tests.faults.finished import check_made_by, seconds_of_jobs
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at how much processor time a run has used."""
@@ -170,11 +172,26 @@ def moments(number: int, seed: int, seconds: float) -> list[float]:
     return sorted(draw.uniform(0, 0.8 * seconds) for _ in range(number))
 
 
-def killed_run(folder: Path, number: int, seed: int, configfiles: list[str]) -> Outcome:
-    """One run without a fault and one that is killed at so many moments: how they compare."""
-    whole, killed = (Smoke(copy_checkout(folder / name), configfiles) for name in ("whole", "killed"))
-    begun = time.monotonic()
-    seconds = whole.finish()
+def killed_run(folder: Path, number: int, seed: int, configfiles: list[str], reference: Path | None = None) -> Outcome:
+    """One run without a fault and one that is killed at so many moments: how they compare.
+
+    Args:
+        folder: Where the copies go.
+        number: How often the one is killed.
+        seed: Of the moments.
+        configfiles: As `Smoke` takes them.
+        reference: Results of a finished run of the same code and config without a fault; None to make them.
+
+    Raises:
+        RefusedError: The reference was made by other code or config.
+    """
+    killed, begun = Smoke(copy_checkout(folder / "killed"), configfiles), time.monotonic()
+    if reference:
+        check_made_by(ROOT, reference)
+        results, seconds = reference, seconds_of_jobs(reference)
+    else:
+        whole = Smoke(copy_checkout(folder / "whole"), configfiles)
+        results, seconds = whole.results, whole.finish()
     _tell(f"a run without a fault takes {seconds:.0f} s of processor time", begun)
     planned = moments(number, seed, seconds)
     told = []
@@ -186,7 +203,7 @@ def killed_run(folder: Path, number: int, seed: int, configfiles: list[str]) -> 
         )
     rest = killed.finish()
     _tell(f"to the end: {rest:.0f} s", begun)
-    return Outcome(compare(ROOT, whole.results, killed.results), broken_files(killed.results), told)
+    return Outcome(compare(ROOT, results, killed.results), broken_files(killed.results), told)
 
 
 def _tell(what: str, begun: float) -> None:
@@ -199,11 +216,13 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=10, help="how often it is killed (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: %(default)s)")
     parser.add_argument("--reduced", action="store_true", help="run config/smoke_reduced.yaml alone")
+    parser.add_argument("--whole", type=Path, help="results of a finished run of the same code without a fault")
     parser.add_argument("--folder", type=Path, help="work in this new folder, and leave both copies to be looked at")
     options = parser.parse_args()
     kept = nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory()
     with kept as folder:
-        outcome = killed_run(Path(folder), options.moments, options.seed, REDUCED if options.reduced else [])
+        configfiles = REDUCED if options.reduced else []
+        outcome = killed_run(Path(folder), options.moments, options.seed, configfiles, options.whole)
     print(outcome.compared.stdout)
     for name in outcome.broken:
         print(f"not whole: {name}")
