@@ -1,5 +1,6 @@
 # make smoke   set-up and the whole workflow on tiny models that are trained on the spot
 # make test    set-up and the test suite
+# make faults-test, make slurm-test   a workflow that is killed three times, and one on a real Slurm; a few cells each
 # make verify  every committed number recomputed from its per-question records; needs no torch
 # make lint    ruff, mypy, snakefmt, snakemake --lint
 # make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
@@ -22,7 +23,7 @@ PROFILE ?= smoke
 .PHONY: help setup smoke crate test slurm-test faults-test lint format docs docs-serve verify lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -7
+	@sed -n 's/^# //p' Makefile | head -8
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \

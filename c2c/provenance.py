@@ -47,12 +47,25 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file to write in the block; at its end it becomes `path`, which until then is what it was.
+
+    A process that is killed in the block leaves ``.<name>.unfinished``, which the next one to write `path` takes over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that `path` either holds all of it or what it held before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 @contextmanager

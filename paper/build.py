@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -17,6 +16,7 @@ import typst
 import yaml
 
 from c2c.errors import RefusedError
+from c2c.provenance import written_whole
 from paper import citing, claims, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.fusers import FuserRun
@@ -61,10 +61,8 @@ def build(results: Path, output: Path) -> None:
         context = {**describe(results), "cite": cite(results)}
         (stage / "context.json").write_text(json.dumps(context), encoding="utf-8")
         pdf = typst.compile(stage / "main.typ", root=stage, ignore_system_fonts=True, timestamp=0)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
-    unfinished.write_bytes(pdf)
-    unfinished.replace(output)
+    with written_whole(output) as unfinished:
+        unfinished.write_bytes(pdf)
 
 
 def inputs(results: Path) -> list[str]:

@@ -14,7 +14,6 @@ import argparse
 import importlib.metadata
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 from c2c.errors import RefusedError
-from c2c.provenance import SUFFIX, file_hash, stamp
+from c2c.provenance import SUFFIX, file_hash, stamp, written_whole
 from paper import citing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -233,11 +232,8 @@ def pack(results: Path, configs: Sequence[Path], output: Path) -> None:
     if output.suffix != ".zip":
         raise RefusedError("A crate is written as an archive", str(output), "Name a file that ends in .zip")
     crate = RunCrate(results, configs).fill()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as temporary:
-        unfinished = Path(temporary) / output.name
+    with written_whole(output) as unfinished:
         crate.write_zip(unfinished)
-        unfinished.replace(output)
 
 
 def main() -> int:

@@ -62,12 +62,14 @@ def _running_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _is_snakemake(command: list[str]) -> bool:
-    return any(Path(word).name == "snakemake" for word in command[:2]) or command[1:3] == ["-m", "snakemake"]
+    """Whether it is one that holds the locks; the one that writes the report is a job, and takes none."""
+    named = any(Path(word).name == "snakemake" for word in command[:2]) or command[1:3] == ["-m", "snakemake"]
+    return named and "--nolock" not in command
 
 
 def _is_job(command: list[str]) -> bool:
     module = command[2] if command[1:2] == ["-m"] and len(command) > 2 else ""
-    return module.startswith(JOBS) or any(Path(word).name == "c2c" for word in command[:2])
+    return module.startswith((*JOBS, "snakemake")) or any(Path(word).name == "c2c" for word in command[:2])
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ def _rate(step: int, steps: int, warmup_ratio: float) -> float:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
-    """Write the Hugging Face folder `output` and the manifest ``<output>.json``."""
+    """Write the Hugging Face folder `output`, and then the manifest ``<output>.json``."""
+    Path(f"{output}.json").unlink(missing_ok=True)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )

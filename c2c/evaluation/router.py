@@ -101,8 +101,9 @@ class Router:
         return (scores[:, SHARER] - scores[:, RECEIVER]).sigmoid()
 
     def save(self, folder: Path) -> None:
-        """Write weights and description."""
+        """Write weights, then the description, without which a folder is no router."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ABOUT).unlink(missing_ok=True)
         save_file({name: each.contiguous() for name, each in self.network.state_dict().items()}, folder / WEIGHTS)
         write_atomically(folder / ABOUT, json.dumps(self.about, indent=1) + "\n")
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
+from c2c.provenance import written_whole
 
 MOST_SHARERS = 4
 """Most Sharers that are asked together."""
@@ -152,10 +153,8 @@ def write_records(frame: pd.DataFrame, path: Path, schema: pa.Schema = RECORD_SC
     Raises:
         RefusedError: As `to_table`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    pq.write_table(to_table(frame, schema), unfinished, compression="zstd")
-    unfinished.replace(path)
+    with written_whole(path) as unfinished:
+        pq.write_table(to_table(frame, schema), unfinished, compression="zstd")
 
 
 def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:

@@ -27,7 +27,8 @@ class AnswerStore:
             for line in shard.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
                 self._known[tuple(row["key"])] = Answer(**row["answer"])
-        self._next = len(shards)
+        # A run that was killed while it removed its shards may have left any of them.
+        self._next = 1 + max((int(shard.stem) for shard in shards), default=-1)
 
     @staticmethod
     def _key(method: str, question: Question) -> tuple[str, str, str, str]:

@@ -7,7 +7,6 @@ itself (`c2c.training.single`).
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -108,7 +107,7 @@ class Learner(ABC):
 
     def forget_checkpoints(self) -> None:
         """Remove the resumable states; call it when the results are safe."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        state.forget(self.checkpoints)
 
     @torch.no_grad()
     def loss_on(self, examples: Sequence[Example]) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -145,8 +146,7 @@ def train_single(run: SingleRun) -> dict[str, Any]:
     watched = validation[: config.validation_limit or None]
     learner = SingleLearner(receiver, config, training, watched, run.checkpoints / run.key())
     history = learner.learn()
-    _write(run, receiver)
-    write_atomically(run.output.with_suffix("") / "history.csv", history.to_csv(index=False))
+    _write(run, receiver, history)
     learner.forget_checkpoints()
     last = history.iloc[-1]
     kept = {"kept_step": learner.progress.best_step} if config.keep == "best" else {}
@@ -159,11 +159,14 @@ def train_single(run: SingleRun) -> dict[str, Any]:
     }
 
 
-def _write(run: SingleRun, receiver: LoadedModel) -> None:
+def _write(run: SingleRun, receiver: LoadedModel, history: pd.DataFrame) -> None:
+    """The folder of the model; its manifest, which says that it is complete, comes last."""
     folder = run.output.with_suffix("")
+    run.output.unlink(missing_ok=True)
     model: Any = receiver.model
     model.cpu().save_pretrained(folder)
     receiver.tokenizer.save_pretrained(folder)
+    write_atomically(folder / "history.csv", history.to_csv(index=False))
     manifest = {
         "id": receiver.name,
         "revision": weights_fingerprint(receiver.model),

@@ -68,12 +68,29 @@ def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
         save_file(progress.best, unfinished / BEST)
     told = {name: value for name, value in vars(progress).items() if name != "best"}
     (unfinished / PROGRESS).write_text(json.dumps(told), encoding="utf-8")
-    if finished.exists():
-        shutil.rmtree(finished)
+    _remove(finished)
     unfinished.rename(finished)
-    for older in finished.parent.glob("step-*"):
-        if older != finished:
-            shutil.rmtree(older)
+    for other in _steps(finished.parent):
+        if other != finished:
+            _remove(other)
+
+
+def forget(folder: Path) -> None:
+    """Remove all that `save` and `keep` wrote; a process that is killed in between leaves nothing that resumes."""
+    for step in _steps(folder):
+        _remove(step)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The folders of steps, the last one last."""
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def _remove(step: Path) -> None:
+    """First the file that says that the step is complete."""
+    (step / PROGRESS).unlink(missing_ok=True)
+    shutil.rmtree(step, ignore_errors=True)
 
 
 def resume(processes: Processes, folder: Path) -> Progress:
@@ -82,8 +99,8 @@ def resume(processes: Processes, folder: Path) -> Progress:
     Raises:
         RefusedError: If it was trained by another number of processes, whose noise and sums would be others.
     """
-    complete = sorted(folder.glob(f"step-*/{PROGRESS}"), key=lambda path: int(path.parent.name.split("-")[1]))
-    last = processes.agree(complete[-1].parent.name if complete else "")
+    complete = [step.name for step in _steps(folder) if (step / PROGRESS).is_file()]
+    last = processes.agree(complete[-1] if complete else "")
     if not last:
         return Progress(processes=processes.count)
     state = folder / last

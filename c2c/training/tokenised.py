@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from c2c.alignment.chat import AlignedChat, ChatSection
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.contract import tokenizer_fingerprint
 from c2c.errors import RefusedError
+from c2c.provenance import written_whole
 from c2c.training.examples import Example
 from c2c.training.order import Lengths
 
@@ -71,22 +71,16 @@ def write_tokenised(
         made_for: As `identity` gives it.
         notes: More for the metadata; read when all examples are written, so counts may still grow.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with pq.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer:
-            group: list[dict[str, Any]] = []
-            for example in examples:
-                group.append(_row(example))
-                if len(group) == ROW_GROUP:
-                    writer.write_table(pa.Table.from_pylist(group, SCHEMA))
-                    group = []
-            if group:
+    with written_whole(path) as unfinished, pq.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer:
+        group: list[dict[str, Any]] = []
+        for example in examples:
+            group.append(_row(example))
+            if len(group) == ROW_GROUP:
                 writer.write_table(pa.Table.from_pylist(group, SCHEMA))
-            writer.add_key_value_metadata({KEY: json.dumps({**made_for, **notes}, sort_keys=True)})
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+                group = []
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, SCHEMA))
+        writer.add_key_value_metadata({KEY: json.dumps({**made_for, **notes}, sort_keys=True)})
 
 
 def _row(example: Example) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from c2c.provenance import written_whole
 from paper import citing
 from paper.output import beside
 
@@ -65,9 +66,10 @@ def save(figure: Figure, stem: Path) -> None:
     sns.despine(figure)
     for axis in figure.axes:
         axis.set_title(wrapped(axis.get_title(loc="left")), loc="left")
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(beside(stem, ".pdf"), metadata=pdf_metadata(stem))
-    figure.savefig(beside(stem, ".png"), dpi=RESOLUTION, metadata=png_metadata(stem))
+    with written_whole(beside(stem, ".pdf")) as unfinished:
+        figure.savefig(unfinished, format="pdf", metadata=pdf_metadata(stem))
+    with written_whole(beside(stem, ".png")) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=RESOLUTION, metadata=png_metadata(stem))
     plt.close(figure)
 
 

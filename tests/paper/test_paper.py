@@ -90,6 +90,15 @@ def test_a_scale_with_many_benchmarks_and_no_times_has_a_paper(tmp_path):
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF") and not (tmp_path / "latency.csv").exists()
 
 
+def test_a_scale_that_makes_no_more_than_the_text_needs_has_a_paper(results):
+    add_figures(results, list(SMOKE))
+    for path in [*results.glob("tables/*"), *results.glob("figures/*")]:
+        if str(path.relative_to(results)) not in build.NEEDED:
+            path.unlink()
+    build.build(results, results / "paper.pdf")
+    assert (results / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_what_the_registry_gives_a_section_is_in_the_paper_and_nothing_else(results):
     add_figures(results, list(SMOKE))
     shutil.copy(results / "figures/gates.pdf", results / "figures/claims.pdf")

@@ -60,7 +60,7 @@ def test_a_workflow_in_another_folder_keeps_no_lock_here(
     assert unlock(locked)
 
 
-@pytest.mark.parametrize("arguments", [["c2c", "train"], ["-m", "paper.slow"]])
+@pytest.mark.parametrize("arguments", [["c2c", "train"], ["-m", "paper.slow"], ["-m", "snakemake", "--nolock"]])
 def test_a_job_that_outlived_its_workflow_is_refused_by_its_number(
     arguments: list[str], locked: Path, start: Callable[..., None]
 ) -> None:
@@ -68,6 +68,7 @@ def test_a_job_that_outlived_its_workflow_is_refused_by_its_number(
     (locked / "paper").mkdir()
     (locked / "paper" / "__init__.py").touch()
     (locked / "paper" / "slow.py").write_text(SLEEP)
+    (locked / "snakemake.py").write_text(SLEEP)
     start(locked, *arguments)
     with pytest.raises(RefusedError, match=r"no job of the last one runs; received 'process \d+"):
         unlock(locked)
