@@ -130,10 +130,8 @@ def printed_there(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     """What the paper prints at `place` (``printed.yaml``), as a note; none where a cell is one of the paper's."""
     if frame["paper"].notna().any():
         return []
-    said = [
-        f"{entry['label']} {fixed(entry['value'], 2)} {entry['unit']}".strip()
-        for entry in Reference().printed().get(table, [])
-    ]
+    entries = Reference().printed().get(table, [])
+    said = [f"{entry['label']} {fixed(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
     return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(said)}."] if said else []
 
 

@@ -82,7 +82,14 @@ class Reference:
     def find(
         self, artefact: str, metric: str, pair: str, models: Models, arm: str, benchmark: str, panel: str = ""
     ) -> float | None:
-        """The printed value of one cell, which is named by our ids; None where the paper has none, or several.
+        """The printed value of one cell, as `row` finds it."""
+        row = self.row(artefact, metric, pair, models, arm, benchmark, panel)
+        return None if row is None else float(row["value"])
+
+    def row(
+        self, artefact: str, metric: str, pair: str, models: Models, arm: str, benchmark: str, panel: str = ""
+    ) -> dict[str, Any] | None:
+        """The printed row of one cell, which is named by our ids; None where the paper has none, or several.
 
         Args:
             artefact: As in ``Table 9``.
@@ -96,7 +103,7 @@ class Reference:
         task, _, part = benchmark.partition("/")
         cell = (_named("arms", arm), "/".join(filter(None, (_named("benchmarks", task), part))))
         found = [
-            row["value"]
+            row
             for row in self.of_pair(artefact, metric, pair, models)
             if (row["arm"], row["benchmark"]) == cell and panel in ("", row["panel"])
         ]
@@ -118,7 +125,7 @@ class Reference:
         return [row for row in self.rows(artefact, metric) if all(row[role] in (name, "") for role, name in wanted)]
 
     def rows(self, artefact: str, metric: str) -> list[dict[str, Any]]:
-        """The printed numbers of an artefact: id, panel, receiver, sharer, benchmark, arm (the paper's names), value."""
+        """The printed numbers of an artefact, in the paper's words: id, panel, models, benchmark, arm, value."""
         key = (artefact, metric)
         if key not in self._rows:
             printed = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == metric)]
