@@ -14,7 +14,8 @@ from pathlib import Path
 from c2c.errors import RefusedError
 from paper.reference import Reference
 from workflow import estimate_methods
-from workflow.memory import fuser_parameters
+from workflow.memory import BYTES, fuser_parameters
+from workflow.methods import single_runs
 from workflow.settings import Run, Settings
 from workflow.validation import Table, read_table
 
@@ -103,10 +104,16 @@ class Estimator:
         """What all jobs of a rule leave; None for a rule, or for data, that nothing is known of."""
         settings = self.settings
         if rule == "train_fuser":
-            return sum(4 * self._fusers_of(run) for run in settings.runs) / 1e9
+            return sum(4 * (1 + len(self._kept(run))) * self._fusers_of(run) for run in settings.runs) / 1e9
+        if rule == "train_single":
+            return (
+                sum(BYTES[settings.config["dtype"]] * self.weights(run.pair)[0] for run in single_runs(settings)) / 1e9
+            )
         answers = {
             "generate_baselines": [(pair, len(settings.baselines(pair))) for pair in settings.used_pairs],
             "generate_fused": [(run.pair, len(self._methods(run))) for run in settings.runs],
+            "generate_kept": [(run.pair, len(self._kept(run)) * len(self._methods(run))) for run in settings.runs],
+            **estimate_methods.answers(settings),
         }
         try:
             records = sum(methods * self._questions(pair) for pair, methods in answers[rule])

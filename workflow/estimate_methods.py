@@ -11,6 +11,7 @@ from workflow.methods import agent_pairs, agent_run, agent_tasks, group_methods,
 
 if TYPE_CHECKING:
     from workflow.estimate import Estimator
+    from workflow.settings import Settings
 
 FORWARD, TRAINED = 2, 6
 """Operations a weight and token: read; and where it learns."""
@@ -91,6 +92,21 @@ def router_questions(estimator: Estimator) -> float:
                 tokens = each["lines"] * (each["prompt_tokens"] + each["answer_tokens"])
                 operations += FORWARD * tokens * sum(estimator.weights(pair))
     return operations
+
+
+def answers(settings: Settings) -> dict[str, list[tuple[str, int]]]:
+    """By rule, of each pair that is asked, how many methods answer all of its questions."""
+    groups_asked = {run.path: (members(settings, run.group)[0], run.group) for run in group_runs(settings)}
+    return {
+        "generate_released": [
+            (settings.released[name]["pair"], RELEASED_METHODS) for name in settings.config.get("released", [])
+        ],
+        "generate_single": [(run.pair, 1) for run in single_runs(settings)],
+        "generate_agents": [(pair, len(AGENT_METHODS)) for pair in agent_pairs(settings)],
+        "generate_group": [
+            (pair, len(group_methods(settings, group).split())) for pair, group in groups_asked.values()
+        ],
+    }
 
 
 def effective_rank(estimator: Estimator) -> float:

@@ -109,6 +109,7 @@ def pairs_of(settings: Settings, rule: str) -> list[str]:
         "generate_agents": agent_pairs(settings),
         "generate_single": [run.pair for run in single_runs(settings)],
         "generate_released": [settings.released[name]["pair"] for name in settings.config.get("released", [])],
+        "generate_kept": [path.partition("/")[0] for path in settings.kept_steps],
         "measure_latency": settings.timed_pairs,
     }
     return named.get(rule, settings.used_pairs)
@@ -132,15 +133,19 @@ def written(settings: Settings, timings: Sequence[Timing], estimator: Estimator)
     yield ""
     yield f"{'stage':26}{'jobs':>6}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
     for stage in found:
-        hours = "–" if stage.hours is None else f"{stage.hours:.1f}"
+        hours = _shown(stage.hours)
         sizes = f"{_size(stage.memory_gb):>11}{_size(stage.disk_gb):>11}"
         yield f"{stage.rule:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{sizes}  {stage.basis}"
+    yield ""
+    yield "hours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave"
     yield ""
     yield from _totals(settings, found, estimator)
     if any(stage.basis == ESTIMATED for stage in found):
         yield ""
         yield f"Never timed at this scale ({PATH}), so these are estimates. They take for granted:"
         yield from (f"  - {line}" for line in estimator.assumptions.lines(estimator.operations_per_hour()))
+        yield "  - memory at the longest example and the fullest batch (workflow/memory.py); a training holds less"
+        yield "    with a smaller micro_batch_size, or with recompute: fusers"
 
 
 def _totals(settings: Settings, found: list[Stage], estimator: Estimator) -> Iterator[str]:
@@ -148,6 +153,8 @@ def _totals(settings: Settings, found: list[Stage], estimator: Estimator) -> Ite
         hours = [stage.hours * (stage.gpus or 1) for stage in found if bool(stage.gpus) is part and stage.hours]
         if hours:
             yield f"{name + ':':26}{sum(hours):>15.1f}"
+    if unknown := [stage.rule for stage in found if stage.hours is None]:
+        yield f"{'not counted, never timed:':26}{'':>5}{', '.join(unknown)}"
     paper, known = paper_total(settings, estimator)
     if known:
         about = f"GPU hours for {known} of the {len(settings.runs)} trainings, or for others of their pair and steps"
@@ -193,7 +200,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _size(gigabytes: float | None) -> str:
-    return "–" if gigabytes is None else f"{gigabytes:.1f} GB"
+    return "–" if gigabytes is None else f"{_shown(gigabytes)} GB"
+
+
+def _shown(number: float | None) -> str:
+    if number is None:
+        return "–"
+    return "<0.1" if 0 < number < 0.05 else f"{number:.1f}"
 
 
 if __name__ == "__main__":
