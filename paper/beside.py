@@ -60,6 +60,7 @@ def cells(
     if frame["paper"].notna().any():
         frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms, more)], ignore_index=True)
     frame = frame.astype({"n": "Int64", "seeds": "Int64", **dict.fromkeys(metrics, float)})
+    frame = frame[[*(column for column in frame if column not in more), *more]]
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])

@@ -28,7 +28,8 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
     for row in frame.itertuples():
         shares = percent(_recovered(answers, row.pair, row.benchmark, row.arm), "pgr_")
         rows.append({name: shares[name] for name in BOUNDS})
-    return frame.join(pd.DataFrame(rows, index=frame.index).astype(float))
+    printed_shares = frame.pop("paper_pgr")
+    return frame.join(pd.DataFrame(rows, index=frame.index).astype(float)).assign(paper_pgr=printed_shares)
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
