@@ -26,7 +26,7 @@ from benchmarks.readers.base import Row
 from benchmarks.readers.longbench import cut_middle
 from benchmarks.sources import Source
 from benchmarks.training_sets import TrainingSet, prepare_training_set
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS, active
 from c2c.provenance import stamp
 
@@ -132,12 +132,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run one sub-command; a refusal is printed as one line and ends with exit code 2."""
-    try:
-        _run(_parser().parse_args())
-    except RefusedError as refusal:
-        print(f"benchmarks.prepare: {refusal}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("benchmarks.prepare", lambda: _run(_parser().parse_args()))
 
 
 if __name__ == "__main__":

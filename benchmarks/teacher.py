@@ -27,7 +27,7 @@ from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWar
 from benchmarks.lines import write_lines
 from c2c.cli_flags import add_budget, add_dtype
 from c2c.decoding import continue_text, end_tokens
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.batches import batches_of, check_budget
@@ -178,18 +178,17 @@ def main() -> int:
         flag, kind = "--" + setting.name.replace("_", "-"), type(setting.default)
         parser.add_argument(flag, type=kind, default=setting.default, help="default: %(default)s")
     given = parser.parse_args()
-    try:
-        sampling = Sampling(**{setting.name: getattr(given, setting.name) for setting in fields(Sampling)})
-        inputs = [given.lines, *([Path(given.model)] if Path(given.model).exists() else [])]
-        settings = {"model": given.model, "dtype": given.dtype, **asdict(sampling)}
-        with stamp(given.output, inputs=inputs, settings=settings) as notes:
-            made = write_answers(given.model, given.lines, given.output, sampling, given.token_budget, given.dtype)
-            notes.update(made)
-            print(f"{notes['kept']} of {notes['questions']} answers are kept; left out: {notes['left_out'] or 'none'}")
-    except RefusedError as refusal:
-        print(f"benchmarks.teacher: {refusal}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("benchmarks.teacher", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> None:
+    sampling = Sampling(**{setting.name: getattr(given, setting.name) for setting in fields(Sampling)})
+    inputs = [given.lines, *([Path(given.model)] if Path(given.model).exists() else [])]
+    settings = {"model": given.model, "dtype": given.dtype, **asdict(sampling)}
+    with stamp(given.output, inputs=inputs, settings=settings) as notes:
+        made = write_answers(given.model, given.lines, given.output, sampling, given.token_budget, given.dtype)
+        notes.update(made)
+        print(f"{notes['kept']} of {notes['questions']} answers are kept; left out: {notes['left_out'] or 'none'}")
 
 
 if __name__ == "__main__":

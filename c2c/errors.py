@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class RefusedError(ValueError):
@@ -32,3 +33,13 @@ def check_choice(what: str, received: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(received), choices, n=1)
     hint = f"Did you mean {near[0]!r}? Choose" if near else "Choose"
     raise RefusedError(f"{what} must be a known name", received, f"{hint} one of: {', '.join(choices)}")
+
+
+def exit_code(program: str, act: Callable[[], object]) -> int:
+    """Run a command: 0, or 2 where it is refused, which `program` says in one line on stderr."""
+    try:
+        act()
+    except RefusedError as refusal:
+        print(f"{program}: {refusal}", file=sys.stderr)
+        return 2
+    return 0

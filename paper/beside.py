@@ -6,7 +6,7 @@ the paper's other cells stand in it too, as never run; where it has none, notes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,13 +21,24 @@ from paper.tables.main import TIMES, times_of
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
 AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
 ELSEWHERE = "a pair or benchmark of the paper that this scale does not have"
+TIME_OF = {"paper_time_s": "inference time"}
+"""What a table of the paper says of a cell beside its accuracy: our column, and the paper's metric."""
+CELL = ("panel", "receiver", "sharer", "arm", "benchmark")
 DIFFERENCE = ("difference_value", "difference_low", "difference_high")
 
 
 def cells(
-    answers: Answers, latency: pd.DataFrame | None, artefact: str, arms: Sequence[str], free_sharer: Iterable[str] = ()
+    answers: Answers,
+    latency: pd.DataFrame | None,
+    artefact: str,
+    arms: Sequence[str],
+    free_sharer: Iterable[str] = (),
+    more: Mapping[str, str] = TIME_OF,
 ) -> pd.DataFrame:
-    """One row a pair, benchmark and arm, with the paper's accuracy and time of the same cell.
+    """One row a pair, benchmark and arm, with what the paper prints of the same cell.
+
+    A cell is the paper's where `artefact` is a place of the pair (`paper.names.places`): the same models after another
+    training are not.
 
     Args:
         answers: Of one scale.
@@ -35,23 +46,21 @@ def cells(
         artefact: Of the paper, as in ``Table 4``.
         arms: In this order.
         free_sharer: Arms that the paper lists under another Sharer than the pair's, or under none.
+        more: The paper's further metrics of a cell, by the column that they come into.
     """
-    reference, free = Reference(), set(free_sharer)
+    reference, free, metrics = Reference(), set(free_sharer), {"paper": "accuracy", **more}
     rows = []
     for pair in answers.pairs:
         for benchmark in answers.asked(pair.name):
             for arm in arms:
-                sharer = None if arm in free else pair.sharer
-                found = (artefact, "accuracy", pair.receiver, sharer, arm, benchmark)
-                rows.append(measured(answers, pair, benchmark, arm) | {"paper": reference.find(*found)})
+                of = (pair.name, (pair.receiver, None if arm in free else pair.sharer), arm, benchmark)
+                said = {column: reference.find(artefact, metric, *of) for column, metric in metrics.items()}
+                rows.append(measured(answers, pair, benchmark, arm) | said)
     frame = pd.DataFrame(_with_difference(rows))
     if frame["paper"].notna().any():
-        frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms)], ignore_index=True)
-    frame["paper_time_s"] = [
-        reference.find(artefact, "inference time", *key)
-        for key in frame[["receiver", "sharer", "arm", "benchmark"]].itertuples(index=False, name=None)
-    ]
-    frame = frame.astype({"n": "Int64", "seeds": "Int64", "paper": float, "paper_time_s": float})
+        frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms, more)], ignore_index=True)
+    frame = frame.astype({"n": "Int64", "seeds": "Int64", **dict.fromkeys(metrics, float)})
+    frame = frame[[*(column for column in frame if column not in more), *more]]
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
@@ -115,9 +124,15 @@ def notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:
             f"Paper: as printed in {place}. Verdict: it agrees where the paper's value lies within our 95 % interval. "
             "The paper states no interval of its own."
         ]
-    said = [
-        f"{entry['label']} {fixed(entry['value'], 2)} {entry['unit']}" for entry in Reference().printed().get(table, [])
-    ]
+    return printed_there(frame, table, place)
+
+
+def printed_there(frame: pd.DataFrame, table: str, place: str) -> list[str]:
+    """What the paper prints at `place` (``printed.yaml``), as a note; none where a cell is one of the paper's."""
+    if frame["paper"].notna().any():
+        return []
+    entries = Reference().printed().get(table, [])
+    said = [f"{entry['label']} {fixed(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
     return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(said)}."] if said else []
 
 
@@ -135,8 +150,11 @@ def _with_difference(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _of_paper_alone(frame: pd.DataFrame, reference: Reference, artefact: str, arms: Sequence[str]) -> pd.DataFrame:
-    """Rows for the paper's cells that `frame` does not have: empty, with the paper's value and a reason."""
+def _of_paper_alone(
+    frame: pd.DataFrame, reference: Reference, artefact: str, arms: Sequence[str], more: Mapping[str, str]
+) -> pd.DataFrame:
+    """Rows for the paper's cells that `frame` does not have: empty, with what the paper prints and a reason."""
+    said = {column: _by_cell(reference, artefact, metric) for column, metric in more.items()}
     kinds = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
     found = frame[frame["paper"].notna()].to_dict("records")
     ours = {tuple(names.paper_name(kind, str(row[name])) for name, kind in kinds.items()) for row in found}
@@ -149,8 +167,18 @@ def _of_paper_alone(frame: pd.DataFrame, reference: Reference, artefact: str, ar
             continue
         ids = [frame["scale"].iloc[0], f"{receiver} from {sharer}", receiver, sharer]
         ids += [names.ours("benchmarks", benchmark), names.ours("arms", arm)]
-        rows.append(dict(zip(HEAD, ids, strict=True)) | percent(None) | {"reason": ELSEWHERE, "paper": row["value"]})
+        printed_too = {column: values.get(_cell(row)) for column, values in said.items()}
+        about = {"reason": ELSEWHERE, "paper": row["value"], **printed_too}
+        rows.append(dict(zip(HEAD, ids, strict=True)) | percent(None) | about)
     return pd.DataFrame(_with_difference(rows), columns=frame.columns)
+
+
+def _by_cell(reference: Reference, artefact: str, metric: str) -> dict[tuple[str, ...], float]:
+    return {_cell(row): row["value"] for row in reference.rows(artefact, metric)}
+
+
+def _cell(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in CELL)
 
 
 def _number(value: float) -> str:

@@ -22,6 +22,7 @@ from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
 from paper.output import stamped
+from paper.precision import by_dtype
 from paper.reference import Reference
 
 TEXT = Path(__file__).parent
@@ -103,6 +104,7 @@ def describe(results: Path) -> dict[str, Any]:
         "figures": _stems(results, "figures"),
         "artefacts": [_described(each) for each in read_artefacts() if _is_printed(each, results)],
         "fusers": _fusers(results.glob("fusers/*/*/*/*/config.json")),
+        "precisions": by_dtype(results.glob("records/**/[!.]*.parquet"), results / "records"),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
         "world": _world(results / "world/world.json"),

@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from paper.artefacts import of_kind
 from paper.compare import read_rules
 
@@ -200,18 +200,18 @@ def main() -> int:
     """Command line; a refusal is printed as one line and ends with exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+", help="files of tables or figures, or the results of a scale")
-    try:
-        for path in parser.parse_args().paths:
-            folder = path.resolve()
-            found = artefacts(folder) if folder.is_dir() else [each for each in [of_file(folder)] if each]
-            if not found or not folder.exists():
-                remedy = "Name a file in tables or figures of a scale's results, or the folder of a scale"
-                raise RefusedError("What is cited is a table, a figure or the paper of a scale", str(path), remedy)
-            print("\n\n".join(each.bibtex() for each in found))
-    except RefusedError as refusal:
-        print(f"paper.citing: {refusal}", file=sys.stderr)
-        return 2
-    return 0
+    given = parser.parse_args()
+    return exit_code("paper.citing", lambda: _print(given.paths))
+
+
+def _print(paths: Iterable[Path]) -> None:
+    for path in paths:
+        folder = path.resolve()
+        found = artefacts(folder) if folder.is_dir() else [each for each in [of_file(folder)] if each]
+        if not found or not folder.exists():
+            remedy = "Name a file in tables or figures of a scale's results, or the folder of a scale"
+            raise RefusedError("What is cited is a table, a figure or the paper of a scale", str(path), remedy)
+        print("\n\n".join(each.bibtex() for each in found))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from c2c.provenance import SUFFIX, stamp, write_atomically
 from paper import names
 from paper.artefacts import RELEASED
 from paper.output import read_table
+from paper.precision import dtype_of
 from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, recompute, recomputed_tables, remarks_of
 from paper.summarise_latency import MEASUREMENT
 
@@ -153,6 +154,7 @@ def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
             notes["code"] = [json.loads(code) for code in sorted(codes)]
             notes["config_sha256"] = sorted({str(each["config_sha256"]) for each in told if each.get("config_sha256")})
             notes["hardware"] = told[0]["hardware"]
+            notes["dtype"] = {str(source): dtype_of(source) for source in sources}
 
 
 def _write(frame: pd.DataFrame, schema: pa.Schema, key: list[str], path: Path) -> None:

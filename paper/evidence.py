@@ -84,8 +84,8 @@ def contradiction(reference: Reference, check: Mapping[str, Any]) -> dict[str, A
 
 
 def _of_claim(pair: str, where: str) -> bool:
-    place = names.paper_name("pairs", pair)
-    return not where or place is None or place in re.findall(r"(?:Table|Figure) \d+", where)
+    places = names.places(pair)
+    return not where or not places or not set(places).isdisjoint(re.findall(r"(?:Table|Figure) \d+", where))
 
 
 def _answers(answers: Answers, pair: str, benchmark: str, arm: str) -> pd.DataFrame | None:

@@ -45,6 +45,14 @@ def paper_name(kind: str, name: str) -> str | None:
     return None if found is None else str(found)
 
 
+def places(pair: str) -> tuple[str, ...]:
+    """Tables and figures of the paper that are of these models after this training, as in ``Table 4``; main one first.
+
+    The paper has the same models after other trainings elsewhere; those are pairs of their own.
+    """
+    return tuple(_names()["pairs"].get(pair, {}).get("paper", ()))
+
+
 def ours(kind: str, printed: str) -> str:
     """Our id for what the paper calls `printed`; the paper's name itself where there is none."""
     return next((name for name, entry in _names()[kind].items() if entry.get("paper") == printed), printed)

@@ -23,6 +23,13 @@ PRINTED = Path(__file__).with_name("printed.yaml")
 MAIN = "Table 4"
 """The artefact of the paper with its main results."""
 FORMULAS = ("mean", "difference", "ratio", "sum")
+ROLES = ("receiver", "sharer")
+NOTE = re.compile(r" \(.*\)$")
+"""What a printed row remarks on the model that it names."""
+SYNONYMS = {"Single model": "Receiver", "+Gate (=C2C)": "C2C"}
+"""What single tables of the paper call an arm that has another name elsewhere."""
+
+Models = tuple[str | None, str | None]
 
 
 class Reference:
@@ -39,18 +46,6 @@ class Reference:
             raise RefusedError("Ids of printed values are unique", self.frame.loc[twice, "id"].iloc[0], "Rename one")
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self.numbers = pd.to_numeric(self.frame.set_index("id")["value"], errors="coerce")
-
-    def accuracy(self, artefact: str, **cell: str | None) -> float | None:
-        """The accuracy that a table prints in one cell, or None.
-
-        Args:
-            artefact: Such as ``Table 4``.
-            **cell: The paper's names in the columns of that name, such as `receiver` and `benchmark`.
-        """
-        found = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == "accuracy")]
-        for column, name in cell.items():
-            found = found[found[column] == name]
-        return float(found["value"].iloc[0]) if len(found) == 1 else None
 
     def evaluate(self, formula: Any) -> float:
         """The value of a formula.
@@ -79,48 +74,65 @@ class Reference:
             for table, entries in listed.items()
         }
 
-    def cell(self, receiver: str, sharer: str, arm: str, benchmark: str, pair: str = "") -> float | None:
-        """The accuracy that the paper has for the same pair, method and benchmark; None where it has none.
-
-        It stands in Table 4, or where ``names.yaml`` says of `pair`: the same models, trained on something else, stand
-        elsewhere.
-        """
-        artefact = names.paper_name("pairs", pair) or MAIN
-        return self.find(artefact, "accuracy", receiver, sharer, arm, benchmark)
+    def cell(self, pair: str, receiver: str, sharer: str, arm: str, benchmark: str) -> float | None:
+        """The accuracy that the paper has among the main results of the pair; None where it has none."""
+        main = names.places(pair)[:1]
+        return self.find(main[0], "accuracy", pair, (receiver, sharer), arm, benchmark) if main else None
 
     def find(
-        self, artefact: str, metric: str, receiver: str, sharer: str | None, arm: str, benchmark: str, panel: str = ""
+        self, artefact: str, metric: str, pair: str, models: Models, arm: str, benchmark: str, panel: str = ""
     ) -> float | None:
-        """The printed value of one cell, which is named by our ids; None where the paper has none, or several.
+        """The printed value of one cell, as `row` finds it."""
+        row = self.row(artefact, metric, pair, models, arm, benchmark, panel)
+        return None if row is None else float(row["value"])
+
+    def row(
+        self, artefact: str, metric: str, pair: str, models: Models, arm: str, benchmark: str, panel: str = ""
+    ) -> dict[str, Any] | None:
+        """The printed row of one cell, which is named by our ids; None where the paper has none, or several.
 
         Args:
             artefact: As in ``Table 9``.
             metric: As in ``accuracy``.
-            receiver: Id of the Receiver; printed rows that name no Receiver stand for any.
-            sharer: Id of the Sharer, likewise; None for whichever the row names.
-            arm: A method with its recipe.
+            pair: Id of the pair.
+            models: Ids of its Receiver and Sharer, as in `of_pair`.
+            arm: A method with its recipe, or what the paper calls it.
             benchmark: Id of a task; what follows a slash is a part of it.
             panel: Of the artefact, where it has several with such a cell.
         """
         task, _, part = benchmark.partition("/")
         cell = (_named("arms", arm), "/".join(filter(None, (_named("benchmarks", task), part))))
-        models = {"receiver": _named("models", receiver), "sharer": sharer and _named("models", sharer)}
         found = [
-            row["value"]
-            for row in self.rows(artefact, metric)
+            row
+            for row in self.of_pair(artefact, metric, pair, models)
             if (row["arm"], row["benchmark"]) == cell and panel in ("", row["panel"])
-            if all(name is None or row[role] in (name, "") for role, name in models.items())
         ]
         return found[0] if len(found) == 1 else None
 
+    def of_pair(self, artefact: str, metric: str, pair: str, models: Models) -> list[dict[str, Any]]:
+        """The `rows` of an artefact that are of a pair: of its training (`names.places`) and of its models.
+
+        Args:
+            artefact: As in ``Table 9``.
+            metric: As in ``accuracy``.
+            pair: Id of the pair. Where it has no place in the artefact, there are no such rows.
+            models: Ids of Receiver and Sharer. A printed row that names none of a role is of any; None is whichever the
+                row names.
+        """
+        if artefact not in names.places(pair):
+            return []
+        wanted = [(role, _named("models", name)) for role, name in zip(ROLES, models, strict=True) if name is not None]
+        return [row for row in self.rows(artefact, metric) if all(row[role] in (name, "") for role, name in wanted)]
+
     def rows(self, artefact: str, metric: str) -> list[dict[str, Any]]:
-        """The printed numbers of an artefact: panel, receiver, sharer, benchmark, arm (the paper's names) and value."""
+        """The printed numbers of an artefact, in the paper's words: id, panel, models, benchmark, arm, value."""
         key = (artefact, metric)
         if key not in self._rows:
             printed = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == metric)]
             self._rows[key] = [
                 {
-                    **{name: str(row[name]) for name in ("panel", "receiver", "sharer")},
+                    **{name: str(row[name]) for name in ("id", "panel")},
+                    **{role: NOTE.sub("", str(row[role])) for role in ROLES},
                     "benchmark": str(row["benchmark"]).replace(" ", "_"),
                     "arm": _role(str(row["method"])),
                     "value": float(row["value"]),
@@ -156,4 +168,4 @@ def _named(kind: str, name: str) -> str:
 def _role(method: str) -> str:
     """The method of a printed row: ``Qwen3-4B (Sharer)`` is the Sharer, ``C2C (C2C-C by magnitude)`` C2C-C."""
     told = re.search(r"\((Sharer|Receiver|C2C-C)\b", method)
-    return told.group(1) if told else method
+    return told.group(1) if told else SYNONYMS.get(method, method)

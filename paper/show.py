@@ -167,7 +167,7 @@ def _found(claim: dict[str, Any]) -> str:
 def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
     """Our accuracy, with its interval, by what the paper calls Receiver, Sharer, method and benchmark."""
     frame = read_table(folder / "tables/main.csv")
-    of_main = [names.paper_name("pairs", pair) in (None, MAIN) for pair in frame["pair"]]
+    of_main = [MAIN in names.places(pair) for pair in frame["pair"]]
     rows = frame[pd.Series(of_main, frame.index, dtype=bool) & (frame["value"] != "")].to_dict("records")
     return {
         tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): _estimate(row, 1)

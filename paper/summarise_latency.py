@@ -13,14 +13,14 @@ from c2c.provenance import write_atomically
 from c2c.stats import bootstrap_mean
 from paper.output import stamped
 
-KEY = ["scale", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
+KEY = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
 COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n", "tokens"]
 TOKENS = {
     **{f"{who}_prefill": f"{who}_tokens_in" for who in ("sharer", "receiver")},
     **{f"{who}_decode": f"{who}_tokens_out" for who in ("sharer", "receiver")},
 }
 """What a phase reads or writes."""
-MEASUREMENT = [*KEY, "pair", "seed", "question_id", "repeat"]
+MEASUREMENT = [*KEY, "seed", "question_id", "repeat"]
 
 
 def per_question(records: pd.DataFrame) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def print_main(frame: pd.DataFrame, reference: Reference) -> None:
     head = ("pair", "benchmark", "method", "accuracy, %", "n", "paper", "paper, mean of Table 4")
     print("{:28} {:18} {:14} {:>22} {:>5} {:>7} {:>23}".format(*head))
     for row in frame.itertuples():
-        cell = reference.cell(row.receiver, row.sharer, row.arm, row.benchmark, row.pair)
+        cell = reference.cell(row.pair, row.receiver, row.sharer, row.arm, row.benchmark)
         mean = reference.mean_of("Table 4", row.arm)
         print(
             f"{names.title('pairs', row.pair):28} {names.title('benchmarks', row.benchmark):18} "

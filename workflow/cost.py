@@ -17,6 +17,7 @@ from statistics import mean
 
 from c2c.errors import RefusedError
 from c2c.provenance import write_atomically
+from workflow import analysis
 from workflow.methods import agent_pairs, group_runs, single_runs
 from workflow.settings import Settings
 
@@ -37,8 +38,21 @@ WRITTEN = {
     "write_teacher_answers": "data/training/{job}.jsonl",
     "answer_router_questions": "routers/{job}/answers.parquet",
     "train_router": "routers/{job}/router.*",
+    "measure_effective_rank": "analysis/effective_rank/*",
+    "enrich_caches": "analysis/enrichment/*",
+    "place_caches": "analysis/tsne/*",
+    "fuse_partially": "analysis/partial/*",
 }
 """Rules that take time, and where their jobs write, below the results folder. Other rules are over in seconds."""
+
+
+ANALYSES = {
+    "measure_effective_rank": "effective_rank",
+    "enrich_caches": "enrichment",
+    "place_caches": "tsne",
+    "fuse_partially": "partial",
+}
+"""Rules of analyses, with their names in the config."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "pretrain_model": sum(not _fetched(settings, name) for name in settings.used_models),
         "tokenise_training_set": 2 * len({settings.tokenised(run.pair, run.recipe, run.alignment) for run in runs}),
         "answer_router_questions": sum("routing_trained" in settings.baselines(pair) for pair in pairs),
+        "train_router": sum("routing_trained" in settings.baselines(pair) for pair in pairs),
         "write_teacher_answers": 2 * len(settings.teachers),
         "train_fuser": len(runs),
         "generate_baselines": len(pairs),
@@ -155,6 +170,7 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "generate_released": len(settings.config.get("released", [])),
         "generate_kept": len(settings.kept_steps),
         "measure_latency": len(settings.timed_pairs),
+        **{rule: int(kind in analysis.kinds(settings.config)) for rule, kind in ANALYSES.items()},
     }
     return {rule: count for rule, count in counts.items() if count}
 

@@ -7,19 +7,23 @@ pair (Table 12): it holds for training as the paper trained. Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from c2c.errors import RefusedError
-from paper.names import paper_name
 from paper.reference import Reference
+from workflow import estimate_methods
+from workflow.memory import BYTES, fuser_parameters
+from workflow.methods import single_runs
 from workflow.settings import Run, Settings
 from workflow.validation import Table, read_table
 
 SIZES = Path("config/sizes.tsv")
 PAPER_BATCH = 256
 """Examples a step of the paper's training on OpenHermes."""
-PAPER_PAIR = ("qwen3_06b", "qwen25_05b")
+PAPER_PAIR = "qwen3_from_qwen25"
+"""The pair of ours whose training is the first of Table 12."""
 TRAINING_DATA = "openhermes"
 FORWARD, THROUGH, TRAINED = 2, 4, 6
 
@@ -44,7 +48,6 @@ class Assumptions:
         """In words."""
         return [
             f"{operations_per_hour / 3600e12:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)",
-            "a Fuser as large as the Receiver, at most",
             f"numbers and lengths of questions and examples as in {SIZES}",
             f"messages of {self.message_tokens} tokens",
             f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
@@ -60,17 +63,20 @@ class Estimator:
         settings: The scale.
         reference: What the paper says.
         sizes: Rows of ``config/sizes.tsv``.
+        assumptions: What is taken for granted.
+        root: Folder in which ``benchmarks/`` lies.
     """
 
     settings: Settings
     reference: Reference
     sizes: Table
     assumptions: Assumptions = Assumptions()
+    root: Path = Path()
 
     @classmethod
     def of(cls, settings: Settings, root: Path = Path()) -> Estimator:
         """An estimator of a scale, with the sizes below `root`."""
-        return cls(settings, Reference(), read_table(root / SIZES))
+        return cls(settings, Reference(), read_table(root / SIZES), root=root)
 
     def hours(self, rule: str) -> float | None:
         """Hours of all jobs of a rule; None for a rule, or for data, that nothing is known of."""
@@ -90,16 +96,24 @@ class Estimator:
             "generate_kept": lambda: sum(self._fused(run) * len(self._kept(run)) for run in settings.runs),
             "measure_latency": lambda: sum(map(self._latency, settings.timed_pairs)),
         }
+        if rule in estimate_methods.BY_RULE:
+            return estimate_methods.BY_RULE[rule](self) / self.operations_per_hour()
         return by_rule[rule]()
 
     def disk_gb(self, rule: str) -> float | None:
         """What all jobs of a rule leave; None for a rule, or for data, that nothing is known of."""
         settings = self.settings
         if rule == "train_fuser":
-            return sum(4 * self._weights(run.pair)[0] for run in settings.runs) / 1e9
+            return sum(4 * (1 + len(self._kept(run))) * self._fusers_of(run) for run in settings.runs) / 1e9
+        if rule == "train_single":
+            return (
+                sum(BYTES[settings.config["dtype"]] * self.weights(run.pair)[0] for run in single_runs(settings)) / 1e9
+            )
         answers = {
             "generate_baselines": [(pair, len(settings.baselines(pair))) for pair in settings.used_pairs],
             "generate_fused": [(run.pair, len(self._methods(run))) for run in settings.runs],
+            "generate_kept": [(run.pair, len(self._kept(run)) * len(self._methods(run))) for run in settings.runs],
+            **estimate_methods.answers(settings),
         }
         try:
             records = sum(methods * self._questions(pair) for pair, methods in answers[rule])
@@ -109,7 +123,7 @@ class Estimator:
 
     def checkpoint_gb(self) -> float:
         """Room for the states of all trainings: weights and both moments of AdamW, twice while one is written."""
-        return sum(2 * 12 * self._weights(run.pair)[0] for run in self.settings.runs) / 1e9
+        return sum(2 * 12 * self._fusers_of(run) for run in self.settings.runs) / 1e9
 
     def downloads_gb(self) -> float:
         """Size of the data that are fetched."""
@@ -121,13 +135,17 @@ class Estimator:
 
     def training(self, run: Run) -> float:
         """GPU hours of one training."""
-        about = self.settings.training_of(run.pair, run.recipe, run.alignment)
-        receiver, sharer = self._weights(run.pair)
+        receiver, sharer = self.weights(run.pair)
         if self.settings.sharer_role(run.recipe) == "receiver":
             sharer = receiver
-        data = self.sizes[self.settings.pairs[run.pair]["training_set"]]
-        tokens = about["steps"] * about["batch_size"] * (data["prompt_tokens"] + data["answer_tokens"])
-        return tokens * _training_operations(receiver, sharer) / self.operations_per_hour()
+        tokens = self.trained_tokens(run.pair, run.recipe, run.alignment)
+        return tokens * _training_operations(receiver, sharer, self._fusers_of(run)) / self.operations_per_hour()
+
+    def trained_tokens(self, pair: str, recipe: str, alignment: str) -> int:
+        """Tokens that a training reads, over all of its steps."""
+        about = self.settings.training_of(pair, recipe, alignment)
+        data = self.sizes[self.settings.pairs[pair]["training_set"]]
+        return int(about["steps"] * about["batch_size"] * (data["prompt_tokens"] + data["answer_tokens"]))
 
     def operations_per_hour(self) -> float:
         """Operations that a GPU did in an hour of the paper's training of its first pair, by the same count.
@@ -135,14 +153,12 @@ class Estimator:
         Raises:
             RefusedError: Its hours are not among the paper's values.
         """
-        receiver, sharer = (self.settings.models[name] for name in PAPER_PAIR)
-        steps, hours = max(paper_hours(self.reference, receiver["hub_id"], sharer["hub_id"]).items(), default=(0, 0.0))
+        steps, hours = max(paper_hours(self.reference, self.settings, PAPER_PAIR).items(), default=(0, 0.0))
         if not steps:
             raise RefusedError("Table 12 has the hours of the paper's first pair", "no row", "Restore its values")
         data = self.sizes[TRAINING_DATA]
         tokens = steps * PAPER_BATCH * (data["prompt_tokens"] + data["answer_tokens"])
-        weights = (receiver["parameters_m"] * 1e6, sharer["parameters_m"] * 1e6)
-        return tokens * _training_operations(*weights) / hours
+        return tokens * _training_operations(*self.weights(PAPER_PAIR), self.fusers(PAPER_PAIR)) / hours
 
     def _tokenised(self) -> list[str]:
         """The training set of each set of tokens that is made."""
@@ -164,10 +180,10 @@ class Estimator:
         return kept
 
     def _baselines(self, pair: str) -> float:
-        receiver, sharer = self._weights(pair)
+        receiver, sharer = self.weights(pair)
         message = self.assumptions.message_tokens
         operations = 0.0
-        for asked in self._asked(pair):
+        for asked in self.asked(pair):
             prompt, read = asked["prompt_tokens"], asked["prompt_tokens"] + asked["answer_tokens"]
             costs = {
                 "receiver": receiver * read,
@@ -178,12 +194,16 @@ class Estimator:
         return operations / self.operations_per_hour()
 
     def _fused(self, run: Run) -> float:
-        receiver, sharer = self._weights(run.pair)
+        return len(self._methods(run)) * self.fused_once(run.pair) / self.operations_per_hour()
+
+    def fused_once(self, pair: str) -> float:
+        """Operations of asking a pair everything by one method with Fusers: both models read, the Receiver answers."""
+        receiver, sharer = self.weights(pair)
         operations = 0.0
-        for asked in self._asked(run.pair):
-            read = asked["prompt_tokens"] * (2 * receiver + sharer) + asked["answer_tokens"] * receiver
-            operations += len(self._methods(run)) * asked["lines"] * FORWARD * read
-        return operations / self.operations_per_hour()
+        for asked in self.asked(pair):
+            read = asked["prompt_tokens"] * (receiver + self.fusers(pair) + sharer)
+            operations += asked["lines"] * FORWARD * (read + asked["answer_tokens"] * receiver)
+        return operations
 
     def _latency(self, pair: str) -> float:
         latency = self.settings.config["latency"]
@@ -191,31 +211,54 @@ class Estimator:
         tokens = sum(answer + (name == "t2t") * self.assumptions.message_tokens for name in latency["methods"])
         return float(latency["questions"] * latency["repeats"] * tokens * self.assumptions.seconds_per_token / 3600)
 
-    def _asked(self, pair: str) -> list[dict[str, int]]:
+    def asked(self, pair: str) -> list[dict[str, int]]:
         """Size of each task of a pair, at most `sample` questions of it."""
-        sample = self.settings.config["sample"]
-        rows = [self.sizes[self.settings.data.benchmark_of[task]] for task in self.settings.tasks(pair)]
-        return [{**row, "lines": min(row["lines"], sample or row["lines"])} for row in rows]
+        return self.sampled([self.settings.data.benchmark_of[task] for task in self.settings.tasks(pair)])
+
+    def sampled(self, benchmarks: Iterable[str], most: int | None = None) -> list[dict[str, int]]:
+        """Sizes of benchmarks, at most `sample`, and `most`, questions of each."""
+        limits = [limit for limit in (self.settings.config["sample"], most) if limit]
+        rows = [self.sizes[name] for name in benchmarks]
+        return [{**row, "lines": min([row["lines"], *limits])} for row in rows]
 
     def _methods(self, run: Run) -> list[str]:
         return str(self.settings.recipes[run.recipe]["methods"]).split()
 
     def _questions(self, pair: str) -> int:
-        return sum(asked["lines"] for asked in self._asked(pair))
+        return sum(asked["lines"] for asked in self.asked(pair))
 
-    def _weights(self, pair: str) -> tuple[float, float]:
+    def fusers(self, pair: str) -> int:
+        """Parameters of a pair's Fusers in the published form."""
+        sharer, receiver = (self.settings.sizes(self.settings.pairs[pair][role]) for role in ("sharer", "receiver"))
+        return fuser_parameters(sharer, receiver, self.settings.training)
+
+    def _fusers_of(self, run: Run) -> int:
+        """Parameters of the Fusers of a run."""
+        pair, recipe = self.settings.pairs[run.pair], self.settings.recipes[run.recipe]
+        sharer = self.settings.sizes(pair[self.settings.sharer_role(run.recipe)])
+        about = self.settings.training_of(run.pair, run.recipe, run.alignment)
+        projected = recipe["variant"] == "projected"
+        return fuser_parameters(sharer, self.settings.sizes(pair["receiver"]), about, projected=projected)
+
+    def weights(self, pair: str) -> tuple[float, float]:
+        """Parameters of Receiver and Sharer."""
         models = self.settings.models
         receiver, sharer = (models[self.settings.pairs[pair][role]]["parameters_m"] for role in ("receiver", "sharer"))
         return receiver * 1e6, sharer * 1e6
 
 
-def paper_hours(reference: Reference, receiver: str, sharer: str) -> dict[int, float]:
-    """GPU hours that the paper's training of a pair took up to some steps, by step; models are hub ids (Table 12)."""
-    rows = reference.frame
-    names = (paper_name("models", receiver), paper_name("models", sharer))
-    ours = (rows["artefact"] == "Table 12") & (rows["metric"] == "GPU hours")
-    ours &= (rows["receiver"] == names[0]) & (rows["sharer"] == names[1])
-    return {int(row.panel.removeprefix("step ")): float(row.value) for row in rows[ours].itertuples()}
+def paper_hours(reference: Reference, settings: Settings, pair: str, sharer: str = "sharer") -> dict[int, float]:
+    """GPU hours that the paper's training of a pair took up to some steps, by step (Table 12).
+
+    Args:
+        reference: What the paper says.
+        settings: Which models the pair has.
+        pair: Id of the pair.
+        sharer: Which of its models is the Sharer: ``sharer``, or ``receiver``.
+    """
+    models = [settings.models[settings.pairs[pair][role]]["hub_id"] or "" for role in ("receiver", sharer)]
+    rows = reference.of_pair("Table 12", "GPU hours", pair, (models[0], models[1]))
+    return {int(row["panel"].removeprefix("step ")): float(row["value"]) for row in rows}
 
 
 def _parts(settings: Settings, training_set: str) -> list[str]:
@@ -223,6 +266,6 @@ def _parts(settings: Settings, training_set: str) -> list[str]:
     return (settings.training_sets[training_set]["parts"] or training_set).split()
 
 
-def _training_operations(receiver: float, sharer: float) -> float:
+def _training_operations(receiver: float, sharer: float, fusers: float) -> float:
     """Operations a token: the Sharer reads, the gradient passes through the Receiver, the Fusers are trained."""
-    return FORWARD * sharer + THROUGH * receiver + TRAINED * receiver
+    return FORWARD * sharer + THROUGH * receiver + TRAINED * fusers

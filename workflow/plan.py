@@ -20,8 +20,10 @@ import yaml
 from snakemake.utils import update_config
 
 from c2c.errors import RefusedError
-from workflow.cost import PATH, Timing, downloads_gb, job_counts, read_timings
+from workflow import analysis
+from workflow.cost import ANALYSES, PATH, Timing, downloads_gb, job_counts, read_timings
 from workflow.estimate import Estimator, paper_hours
+from workflow.methods import agent_pairs, group_runs, members, single_runs
 from workflow.settings import Settings, load_settings
 
 CONFIG = Path("config")
@@ -40,6 +42,7 @@ GPU_RULES = (
     "train_single",
     "generate_single",
     "measure_latency",
+    *ANALYSES,
 )
 TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
 
@@ -80,19 +83,45 @@ def _stage(settings: Settings, rule: str, jobs: int, timing: Timing | None, esti
         return Stage(rule, jobs, hours, gpus, timing.memory_mb / 1000, disk, TIMED)
     # Without a GPU nothing is known of a machine's speed, so that only what needs none is estimated.
     hours = estimator.hours(rule) if gpus or rule not in GPU_RULES else None
-    memory = max(settings.memory_mb(pair, training=rule == "train_fuser") for pair in settings.used_pairs) / 1000
+    memory = memory_mb(settings, rule) / 1000 if rule in GPU_RULES else None
     basis = UNKNOWN if hours is None else ESTIMATED
-    return Stage(rule, jobs, hours, gpus, memory if rule in GPU_RULES else None, estimator.disk_gb(rule), basis)
+    return Stage(rule, jobs, hours, gpus, memory, estimator.disk_gb(rule), basis)
+
+
+def memory_mb(settings: Settings, rule: str) -> int:
+    """What the largest job of a rule with models holds, in MB (`workflow.memory`)."""
+    if rule == "train_fuser":
+        return max(settings.training_mb(run.pair, run.recipe, run.alignment) for run in settings.runs)
+    if rule == "train_single":
+        return max(settings.single_mb(run.pair, run.alignment) for run in single_runs(settings))
+    if rule == "write_teacher_answers":
+        return max(map(settings.teacher_mb, settings.teachers))
+    if rule == "generate_group":
+        return max(sum(map(settings.answering_mb, members(settings, run.group))) for run in group_runs(settings))
+    return max(map(settings.answering_mb, pairs_of(settings, rule)))
+
+
+def pairs_of(settings: Settings, rule: str) -> list[str]:
+    """The pairs whose models answer in the jobs of a rule."""
+    if rule in ANALYSES:
+        return [analysis.kinds(settings.config)[ANALYSES[rule]]["pair"]]
+    named = {
+        "generate_agents": agent_pairs(settings),
+        "generate_single": [run.pair for run in single_runs(settings)],
+        "generate_released": [settings.released[name]["pair"] for name in settings.config.get("released", [])],
+        "generate_kept": [path.partition("/")[0] for path in settings.kept_steps],
+        "measure_latency": settings.timed_pairs,
+    }
+    return named.get(rule, settings.used_pairs)
 
 
 def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
     """GPU hours that the paper spent on trainings of this scale, and how many of them it has hours of (Table 12)."""
     found = []
     for run in settings.runs:
-        models = [settings.pairs[run.pair][role] for role in ("receiver", settings.sharer_role(run.recipe))]
-        receiver, sharer = (str(settings.models[name]["hub_id"] or name) for name in models)
+        hours = paper_hours(estimator.reference, settings, run.pair, settings.sharer_role(run.recipe))
         steps = settings.training_of(run.pair, run.recipe, run.alignment)["steps"]
-        found.append(paper_hours(estimator.reference, receiver, sharer).get(steps))
+        found.append(hours.get(steps))
     known = [hours for hours in found if hours is not None]
     return sum(known), len(known)
 
@@ -104,15 +133,19 @@ def written(settings: Settings, timings: Sequence[Timing], estimator: Estimator)
     yield ""
     yield f"{'stage':26}{'jobs':>6}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
     for stage in found:
-        hours = "–" if stage.hours is None else f"{stage.hours:.1f}"
+        hours = _shown(stage.hours)
         sizes = f"{_size(stage.memory_gb):>11}{_size(stage.disk_gb):>11}"
         yield f"{stage.rule:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{sizes}  {stage.basis}"
+    yield ""
+    yield "hours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave"
     yield ""
     yield from _totals(settings, found, estimator)
     if any(stage.basis == ESTIMATED for stage in found):
         yield ""
         yield f"Never timed at this scale ({PATH}), so these are estimates. They take for granted:"
         yield from (f"  - {line}" for line in estimator.assumptions.lines(estimator.operations_per_hour()))
+        yield "  - memory at the longest example and the fullest batch (workflow/memory.py); a training holds less"
+        yield "    with a smaller micro_batch_size, or with recompute: fusers"
 
 
 def _totals(settings: Settings, found: list[Stage], estimator: Estimator) -> Iterator[str]:
@@ -120,6 +153,8 @@ def _totals(settings: Settings, found: list[Stage], estimator: Estimator) -> Ite
         hours = [stage.hours * (stage.gpus or 1) for stage in found if bool(stage.gpus) is part and stage.hours]
         if hours:
             yield f"{name + ':':26}{sum(hours):>15.1f}"
+    if unknown := [stage.rule for stage in found if stage.hours is None]:
+        yield f"{'not counted, never timed:':26}{'':>5}{', '.join(unknown)}"
     paper, known = paper_total(settings, estimator)
     if known:
         about = f"GPU hours for {known} of the {len(settings.runs)} trainings, or for others of their pair and steps"
@@ -165,7 +200,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _size(gigabytes: float | None) -> str:
-    return "–" if gigabytes is None else f"{gigabytes:.1f} GB"
+    return "–" if gigabytes is None else f"{_shown(gigabytes)} GB"
+
+
+def _shown(number: float | None) -> str:
+    if number is None:
+        return "–"
+    return "<0.1" if 0 < number < 0.05 else f"{number:.1f}"
 
 
 if __name__ == "__main__":

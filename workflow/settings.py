@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from workflow import memory
 from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import Data
 from workflow.validation import Table, check_config, read_table
@@ -194,17 +195,31 @@ class Settings:
         run = self.latency_run(pair)
         return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
 
-    def memory_mb(self, pair: str, *, training: bool = False) -> int:
-        """Memory that a job with both models of a pair asks for, in MB: fp32 weights and room to work.
+    def sizes(self, model: str) -> memory.Sizes:
+        """Sizes of a model."""
+        row = self.models[model]
+        return memory.sizes_of(row, self.pretraining(model) if row["source"] == "world" else {})
 
-        Training adds about 12 bytes a Fuser parameter, and the Fusers are about as large as the Receiver at most.
-        """
-        receiver, sharer = (self.models[self.pairs[pair][role]]["parameters_m"] for role in ("receiver", "sharer"))
-        return int(2000 + 6 * (receiver + sharer) + (24 * receiver if training else 0))
+    def answering_mb(self, pair: str) -> int:
+        """Memory that a job asks for in which both models of a pair answer, in MB."""
+        sharer, receiver = (self.sizes(self.pairs[pair][role]) for role in ("sharer", "receiver"))
+        budget = self.config["generation"]["token_budget"]
+        return memory.answering_mb(sharer, receiver, self.training, budget, self.config["gpus_per_job"])
 
-    def teacher_memory_mb(self, training_set: str) -> int:
-        """The same for a job in which a teacher answers questions."""
-        return int(2000 + 6 * self.models[self.teachers[training_set]]["parameters_m"])
+    def training_mb(self, pair: str, recipe: str, alignment: str) -> int:
+        """Memory that the training of a fuser asks for, in MB."""
+        sharer, receiver = (self.sizes(self.pairs[pair][role]) for role in (self.sharer_role(recipe), "receiver"))
+        about, projected = self.training_of(pair, recipe, alignment), self.recipes[recipe]["variant"] == "projected"
+        return memory.training_mb(sharer, receiver, about, projected=projected)
+
+    def single_mb(self, pair: str, alignment: str) -> int:
+        """Memory that the training of a Receiver itself asks for, in MB."""
+        return memory.single_mb(self.sizes(self.pairs[pair]["receiver"]), self.training_of(pair, "c2c", alignment))
+
+    def teacher_mb(self, training_set: str) -> int:
+        """Memory of a job in which a teacher answers questions, in MB."""
+        sizes, budget = self.sizes(self.teachers[training_set]), self.config["generation"]["token_budget"]
+        return memory.alone_mb(sizes, self.config["dtype"], budget)
 
 
 def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:

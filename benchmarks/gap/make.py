@@ -22,7 +22,7 @@ from benchmarks.gap.people import private_line
 from benchmarks.gap.splits import Row, Sizes
 from benchmarks.gap.words import words
 from benchmarks.lines import write_lines
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.provenance import stamp
 
 TASKS: dict[str, Callable[[Sizes, int], dict[str, list[Row]]]] = {
@@ -92,12 +92,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Write the files; a refusal is printed as one line and ends with exit code 2."""
-    try:
-        _run(_parser().parse_args())
-    except RefusedError as refusal:
-        print(f"benchmarks.gap.make: {refusal}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("benchmarks.gap.make", lambda: _run(_parser().parse_args()))
 
 
 if __name__ == "__main__":

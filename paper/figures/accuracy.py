@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from paper import names
 from paper.figures import style
-from paper.output import fixed, stamped, table_parser
+from paper.output import fixed
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
 COLUMNS = 2
@@ -43,14 +43,6 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     style.save(figure, stem)
 
 
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
-        draw(frame, arguments.output_stem)
-
-
 def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
     for place, (arm, row) in enumerate(rows.iterrows()):
         if pd.isna(row["value"]):
@@ -72,4 +64,4 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

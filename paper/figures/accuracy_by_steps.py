@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 
 from paper import names
 from paper.figures import style
-from paper.output import stamped, table_parser
 
 COLUMNS = 3
 """Panels side by side, at most."""
@@ -42,13 +41,6 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     known = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=6, frameon=False)
     style.save(figure, stem)
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        draw(pd.read_csv(arguments.table, keep_default_na=False, na_values=[""]), arguments.output_stem)
 
 
 def _panel(axis: Axes, group: pd.DataFrame) -> None:
@@ -82,4 +74,4 @@ MARKS = {"c2c": "o", "c2c_deranged": "v", "c2c_zeroed": "^", "adapter": "s"}
 
 
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

@@ -11,7 +11,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from paper import names
 from paper.figures import style
-from paper.output import stamped, table_parser
 
 Box = tuple[float, float, float, float]
 PANEL, LETTER = (170.0, 90.0), 5.0
@@ -33,14 +32,6 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     if not groups:
         axes[0].set_title("no method was timed", loc="left")
     style.save(figure, stem)
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
-        draw(frame, arguments.output_stem)
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
@@ -110,4 +101,4 @@ def _reach(row: object) -> list[tuple[float, float, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

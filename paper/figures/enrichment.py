@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from paper.figures import style
-from paper.output import stamped, table_parser
 
 ENDS = {"best": style.BLUE, "worst": style.VERMILION}
 CHOSEN = {"other half": ("-", "o", "chosen on the other half"), "same": ((0, (3, 2)), "x", "chosen on the same")}
@@ -34,13 +33,6 @@ def draw(table: pd.DataFrame, stem: Path) -> None:
     right.set_title("K best, K worst", loc="left")
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     style.save(figure, stem)
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        draw(pd.read_csv(arguments.table), arguments.output_stem)
 
 
 def _single(axis: Axes, rows: pd.DataFrame) -> None:
@@ -72,4 +64,4 @@ def _legend() -> list[Line2D]:
 
 
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

@@ -12,7 +12,6 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from paper import names
 from paper.figures import style
-from paper.output import stamped, table_parser
 
 COLUMNS = 2
 MARKS = {"sharer": "D", "t2t": "^", "c2c": "o"}
@@ -37,14 +36,6 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     figure.supxlabel("Parameters of the Sharer, millions", fontsize=8)
     figure.legend(handles=_legend(frame), loc="outside upper center", ncols=5, frameon=False)
     style.save(figure, stem)
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
-        draw(frame, arguments.output_stem)
 
 
 def _panel(axis: Axes, group: pd.DataFrame) -> None:
@@ -79,4 +70,4 @@ def _legend(frame: pd.DataFrame) -> list[Line2D]:
 
 
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from c2c.provenance import written_whole
 from paper import citing
-from paper.output import beside
+from paper.output import beside, stamped, table_parser
 
 SUFFIXES = (".pdf", ".png")
 TEXT_WIDTH = 6.3
@@ -59,6 +60,18 @@ def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH, **
     shared = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"} | more
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), **shared)
     return figure, list(axes.flat)
+
+
+def run_figure(description: str, *, table: Callable[[pd.DataFrame, Path], Any]) -> None:
+    """Command line of a figure that is drawn from one table: ``--table``, ``--output-stem``.
+
+    Args:
+        description: Its first line is the help.
+        table: Draws it; takes the table and the stem of the outputs.
+    """
+    arguments = table_parser(description.splitlines()[0], "--table").parse_args()
+    with stamped(outputs(arguments.output_stem), [arguments.table]):
+        table(pd.read_csv(arguments.table, keep_default_na=False, na_values=[""]), arguments.output_stem)
 
 
 def save(figure: Figure, stem: Path) -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from paper.figures import style
 from paper.figures.subjects import MARKS, draw_panels
-from paper.output import stamped, table_parser
 
 ARMS = ("t2t", "c2c", "projected")
 
@@ -20,13 +19,5 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     draw_panels(frame, stem, columns, marks, "Gain over the Receiver, points")
 
 
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
-        draw(frame, arguments.output_stem)
-
-
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

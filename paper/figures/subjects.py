@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 
 from paper import names
 from paper.figures import style
-from paper.output import stamped, table_parser
 
 MARKS = {"receiver": "o", "sharer": "D", "t2t": "^", "c2c": "s", "projected": "P"}
 COLUMNS = 2
@@ -63,14 +62,6 @@ def draw_panels(
 LEGEND = {"ncols": 6, "frameon": False, "handletextpad": 0.2}
 
 
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__, "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
-        draw(frame, arguments.output_stem)
-
-
 def _panel(axis: Axes, group: pd.DataFrame, columns: tuple[str, str, str, str], marks: Mapping[str, str]) -> None:
     value, low, high, paper = columns
     subjects = list(group["subject"].unique())
@@ -105,4 +96,4 @@ def _legend(arms: list[str], marks: Mapping[str, str], with_paper: bool) -> list
 
 
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

@@ -23,7 +23,7 @@ from paper.reference import PATH as REFERENCE
 from paper.reference import Reference
 
 FILE, CONFIG = "history.csv", "config.json"
-PAPER, METRIC = "Figure 13", "validation-cross-entropy"
+PAPER, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
 SWAPPED = "validation_deranged_loss"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
@@ -61,13 +61,10 @@ def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.
     found: dict[str, pd.Series] = {}
     for folder in folders:
         run, models = FuserRun.of(folder), models_of(folder / CONFIG)
-        receiver, sharer = (names.paper_name("models", models[role]) for role in ("receiver", "sharer"))
-        rows = reference.frame[reference.frame["artefact"] == PAPER]
-        rows = rows[(rows["receiver"] == receiver) & (rows["sharer"] == sharer)]
-        rows = rows[rows["id"].str.endswith(METRIC)]
-        if run.recipe == "c2c" and len(rows):
-            steps = rows["id"].str.extract(r"/step-(\d+)/")[0].astype(int)
-            found[run.pair] = pd.Series(rows["value"].astype(float).to_numpy(), index=steps).sort_index()
+        rows = reference.of_pair(PAPER, METRIC, run.pair, (models["receiver"], models["sharer"]))
+        if run.recipe == "c2c" and rows:
+            losses = {int(row["benchmark"].removeprefix(STEP)): row["value"] for row in rows}
+            found[run.pair] = pd.Series(losses).sort_index()
     return found
 
 

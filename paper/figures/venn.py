@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from paper import names
 from paper.figures import style
-from paper.output import fixed, stamped, table_parser
+from paper.output import fixed
 from paper.tables.venn import NOBODY
 
 ROLES = ("fused", "receiver", "sharer")
@@ -43,14 +43,6 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
         axes[0].set_title("no pair has answers of all three", loc="left")
     figure.legend(handles=_legend(frame), loc="outside upper center", ncols=3, frameon=False)
     style.save(figure, stem)
-
-
-def main() -> None:
-    """Command line."""
-    arguments = table_parser(__doc__.splitlines()[0], "--table").parse_args()
-    with stamped(style.outputs(arguments.output_stem), [arguments.table]):
-        frame = pd.read_csv(arguments.table, keep_default_na=False, na_values=[""])
-        draw(frame, arguments.output_stem)
 
 
 def _panel(axis: Axes, group: pd.DataFrame, arm: str) -> None:
@@ -87,4 +79,4 @@ def _legend(frame: pd.DataFrame) -> list[Line2D | Patch]:
 
 
 if __name__ == "__main__":
-    main()
+    style.run_figure(__doc__, table=draw)

@@ -17,8 +17,9 @@ RECIPES = {"c2c": "c2c", "c2c_deranged": "c2c", "c2c_zeroed": "c2c", "adapter": 
 BEFORE = "receiver"
 """What answers before the first step: a fresh Fuser has its gates closed."""
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "step", "arm"]
+PLACE, TRAINED_ON = "Table 12", "OpenHermes_training"
 PRINTED = {"value": "accuracy", "hours": "wall-clock", "gpu_hours": "GPU hours"}
-"""Columns of ours, and the metrics of the paper's table."""
+"""Columns of ours, and the metrics of the paper's table; its hours are of the training, its accuracy of a benchmark."""
 
 
 def build(answers: Answers, cost: pd.DataFrame, reference: Reference) -> pd.DataFrame:
@@ -114,19 +115,8 @@ def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str, step: int
         return None
     if column != "value" and names.paper_name("benchmarks", benchmark) is None:
         return None
-    wanted = {
-        "artefact": "Table 12",
-        "panel": f"step {step}",
-        "receiver": names.paper_name("models", pair.receiver),
-        "sharer": names.paper_name("models", pair.sharer),
-        "metric": PRINTED[column],
-    }
-    if column == "value":
-        wanted["benchmark"] = names.paper_name("benchmarks", benchmark)
-    rows = reference.frame
-    for name, value in wanted.items():
-        rows = rows[rows[name] == value]
-    return float(rows["value"].iloc[0]) if len(rows) == 1 else None
+    asked = benchmark if column == "value" else TRAINED_ON
+    return reference.find(PLACE, PRINTED[column], pair.name, pair[1:], "c2c", asked, f"step {step}")
 
 
 def _number(value: float | None, digits: int = 2) -> str:

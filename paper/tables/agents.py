@@ -13,8 +13,7 @@ from paper.output import NOTHING, arm_cells, fixed, notes_on_gaps, percent, run_
 from paper.reference import Reference
 
 ARMS = ("receiver", "sharer", "t2t_agents", "c2c", "c2c_deranged", "t_c2c", "t_c2c_deranged")
-PAPER = {"receiver": "Single model", "t2t_agents": "T2T multi-agent", "c2c": "C2C", "t_c2c": "T-C2C"}
-"""What Table 15 calls an arm."""
+PLACE = "Table 15"
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
 BOUNDS = ("value", "low", "high")
 COLUMNS = [*HEAD, *(f"difference_{bound}" for bound in BOUNDS), *BOUNDS, "n", "seeds", "paper", "reason"]
@@ -66,15 +65,9 @@ def _rows(answers: Answers, reference: Reference, pair: Pair, benchmark: str) ->
         beyond = None if arm == "t_c2c" else difference(both, frame)
         accuracy = None if frame is None else accuracy_with_interval(frame)
         reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if frame is None else ""
-        paper = _paper(reference, pair, arm, benchmark)
+        paper = reference.find(PLACE, "accuracy", pair.name, pair[1:], arm, benchmark)
         rows.append(head | percent(beyond, "difference_") | percent(accuracy) | {"paper": paper, "reason": reason})
     return rows
-
-
-def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str) -> float | None:
-    """What Table 15 of the paper has for a cell; it names the Receiver, and its Sharer is known from elsewhere."""
-    receiver, asked = names.paper_name("models", pair.receiver), names.paper_name("benchmarks", benchmark)
-    return reference.accuracy("Table 15", receiver=receiver, method=PAPER.get(arm, ""), benchmark=asked)
 
 
 if __name__ == "__main__":

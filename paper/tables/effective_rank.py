@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper import names
+from paper import beside, names
 from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
 from paper.reference import Reference
 
+FUSED = "fused"
 CACHES = {"sharer": "Sharer", "receiver": "Receiver", "fused": "C2C", "fused_deranged": "C2C deranged"}
 HALVES = {"key": "keys", "value": "values"}
 HEAD = ["scale", "pair", "recipe", "alignment", "seed", "benchmark", "half", "cache"]
-PRINTED = "table-2/{half}-cache/qwen3-0.6b/qwen3-4b/{cache}/-/average-effective-rank"
-SHORT = {"key": "k", "value": "v", "fused": "c2c"}
+PLACE, METRIC = "Table 2", "average effective rank"
+PANELS = {"key": "K cache", "value": "V cache"}
 
 
 def build(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -24,22 +25,23 @@ def build(ranks: pd.DataFrame) -> pd.DataFrame:
     wide = ranks.pivot(index=["half", "layer"], columns="cache", values="effective_rank")
     for (half, cache), group in ranks.groupby(["half", "cache"], sort=False):
         above = wide.loc[half, cache] - wide.loc[half, "receiver"]
-        name = PRINTED.format(half=SHORT[str(half)], cache=SHORT.get(str(cache), cache))
+        pair, recipe = str(group["pair"].iloc[0]), str(group["recipe"].iloc[0])
+        cell = (pair, (None, None), recipe if cache == FUSED else str(cache), "", PANELS[str(half)])
         rows.append(
             {column: group[column].iloc[0] for column in HEAD}
             | {"value": group["effective_rank"].mean(), "above_receiver": above.mean()}
             | {"layers_above": int((above > 0).sum()), "layers": len(group)}
             | {"tokens": group["tokens"].iloc[0], "width": group["width"].iloc[0]}
-            | {"paper": reference.numbers.get(name)}
+            | {"paper": reference.find(PLACE, METRIC, *cell)}
         )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).astype({"paper": float})
     ranked = {name: place for place, name in enumerate(CACHES)}
     return frame.sort_values(["half", "cache"], key=lambda column: column.replace(ranked), ignore_index=True)
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads."""
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "Half": HALVES[str(row.half)],
             "Cache": CACHES[str(row.cache)],
@@ -51,6 +53,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.itertuples()
     )
+    return table if frame["paper"].notna().any() else table.drop(columns="Paper")
 
 
 def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -64,7 +67,8 @@ def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "rows, all heads side by side. The rank cannot exceed the width.",
         "C2C deranged is the control: the same Fusers, but the Sharer read another question.",
         *_findings(frame),
-        "The paper's values are of Qwen3-0.6B and Qwen3-4B; how it formed its matrices is not said there.",
+        *beside.printed_there(frame, "effective_rank", PLACE),
+        "How the paper formed its matrices is not said there.",
     ]
     return write_table(frame, printed(frame), stem, notes)
 

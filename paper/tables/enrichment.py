@@ -8,23 +8,28 @@ from typing import Any
 
 import pandas as pd
 
-from paper import names
+from paper import beside, names
 from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
 from paper.reference import Reference
 
 DIRECT = {"receiver": "Direct", "sharer": "Direct"}
 TITLES = {**DIRECT, "few_shot": "Few-shot", "oracle": "Oracle, all layers"}
 SETTING = re.compile(r"(layer|best|worst) (\d+)(, same questions)?")
-MODEL = "/qwen3-1.7b/-/"
+PLACE = "Table 1"
 PRINTED = {
-    **dict.fromkeys(DIRECT, f"table-1/cache-enrichment{MODEL}direct/mmlu-redux/accuracy"),
-    "few_shot": f"table-1/cache-enrichment{MODEL}few-shot/mmlu-redux/accuracy",
-    "oracle": f"table-1/cache-enrichment{MODEL}oracle/mmlu-redux/accuracy",
-    "layer": "table-10/layer-{number}" + MODEL + "single-layer-enrichment/mmlu-redux/accuracy",
-    "best": "figure-4/{number}-layers" + MODEL + "top-k-enrichment/mmlu-redux/accuracy",
-    "worst": "figure-4/{number}-layers" + MODEL + "last-k-enrichment/mmlu-redux/accuracy",
+    **dict.fromkeys(DIRECT, (PLACE, "Direct", "")),
+    "few_shot": (PLACE, "Few-shot", ""),
+    "oracle": (PLACE, "Oracle", ""),
+    "layer": ("Table 10", "single-layer enrichment", "layer {number}"),
+    "best": ("Figure 4", "Top-K enrichment", "{number} layers"),
+    "worst": ("Figure 4", "Last-K enrichment", "{number} layers"),
 }
-"""Ids in reference_values.csv, by method or kind of setting."""
+"""Where the paper has a method or kind of setting: the artefact, what it calls the method there, and the panel."""
+LAYER_0, DIRECT_THERE = (
+    "table-10/layer-0/qwen3-1.7b/-/single-layer-enrichment/mmlu-redux/accuracy",
+    "table-1/cache-enrichment/qwen3-1.7b/-/direct/mmlu-redux/accuracy",
+)
+"""Ids of two printed values that a note quotes."""
 KEPT = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
 NUMBERS = ["value", "low", "high", "n", "tokens_in", "difference_value", "difference_low", "difference_high"]
 
@@ -43,11 +48,11 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
         kind, number = (found[1], int(found[2])) if found else (str(row["method"]), None)
         same = bool(found and found[3])
         chosen = {"chosen_on": ("same" if same else "other half") if kind in ("best", "worst") else ""}
-        printed = reference.numbers.get(PRINTED[kind].format(number=number))
+        printed = _printed(reference, row, kind, number)
         about = {"kind": kind, "number": number, **chosen, "layers": _layers(orders, kind, number, same)}
         found_numbers = {name: row[name] for name in NUMBERS} | {"paper": printed}
         rows.append({name: row[name] for name in KEPT} | about | found_numbers)
-    frame = pd.DataFrame(rows).astype({"number": "Int64", "n": "Int64"})
+    frame = pd.DataFrame(rows).astype({"number": "Int64", "n": "Int64", "paper": float})
     numbers = [name for name in NUMBERS if name != "n"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
     return frame
@@ -55,7 +60,7 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads."""
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "Enriched": _title(row),
             "Layers": row["layers"] or NOTHING,
@@ -70,6 +75,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.to_dict("records")
     )
+    return table if frame["paper"].notna().any() else table.drop(columns="Paper, %")
 
 
 def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -78,7 +84,7 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
     first = frame.iloc[0]
     model = names.title("models", str(first["receiver"] if first["method"] == "receiver" else first["sharer"]))
     reference = Reference()
-    direct, layer = (reference.evaluate(PRINTED[name].format(number=0)) for name in ("receiver", "layer"))
+    direct, layer = (reference.evaluate(name) for name in (DIRECT_THERE, LAYER_0))
     notes = [
         f"{model} on {names.title('benchmarks', str(first['benchmark']))}. Few-shot reads answered examples and the "
         "question; the oracle reads them too, and then answers from the question's part of the cache alone, which is "
@@ -89,10 +95,18 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
         "Keys and values of the first layer do not depend on what stood before, but for their position, which is kept: "
         f"enriching layer 0 alone changes nothing here. The paper prints {fixed(layer, 2)} for it, and "
         f"{fixed(direct, 2)} direct.",
-        "The paper's values are of another model (Qwen3-1.7B) and of MMLU-Redux, unless this is that scale.",
+        *beside.printed_there(frame, "enrichment", PLACE),
         _optimism(frame),
     ]
     return write_table(frame, printed(frame), stem, [note for note in notes if note])
+
+
+def _printed(reference: Reference, row: dict[Any, Any], kind: str, number: int | None) -> float | None:
+    """The paper's accuracy of the same method or setting, where its model is the one of the pair that was enriched."""
+    artefact, method, panel = PRINTED[kind]
+    models = (row["receiver"] if row["method"] != "sharer" else row["sharer"], None)
+    panel = panel.format(number=number)
+    return reference.find(artefact, "accuracy", row["pair"], models, method, row["benchmark"], panel)
 
 
 def _layers(orders: pd.DataFrame, kind: str, number: int | None, same: bool) -> str:

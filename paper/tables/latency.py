@@ -15,7 +15,7 @@ from paper.reference import Reference
 from paper.summarise_latency import TOKENS
 
 PLACE = "Table 3"
-HEAD = ["scale", "receiver", "sharer", "alignment", "benchmark", "arm"]
+HEAD = ["scale", "pair", "receiver", "sharer", "alignment", "benchmark", "arm"]
 ALONE = {"receiver": "Receiver-only", "sharer": "Sharer-only"}
 """What the paper calls a model that answers alone; otherwise it names the method and whose phase it is."""
 FUSION = "KV-cache fusion time (inside C2C sharer prefill cell)"
@@ -86,10 +86,10 @@ def _shown(row: dict[Any, Any], prefix: str, total: str) -> dict[str, str]:
 
 def _paper_of(reference: Reference, row: dict[Any, Any]) -> dict[str, float | None]:
     """The paper's milliseconds of each phase and of the total; empty where it has no such cell."""
-    key, method = (PLACE, row["receiver"], row["sharer"], row["benchmark"]), names.paper_name("arms", row["arm"])
+    models, method = (row["receiver"], row["sharer"]), names.paper_name("arms", row["arm"])
 
     def find(metric: str, who: str | None) -> float | None:
-        return reference.find(key[0], metric, key[1], key[2], str(who), key[3])
+        return reference.find(PLACE, metric, row["pair"], models, str(who), row["benchmark"])
 
     alone = ALONE.get(row["arm"])
     found = {"paper_total_ms": find("total time", alone or method), "paper_fusion_ms": find(FUSION, method)}

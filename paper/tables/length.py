@@ -17,7 +17,7 @@ from paper.reference import Reference
 LONG = "longbench"
 """The benchmark whose subsets are buckets of length, in words."""
 WHOLE = "all"
-PLACES = {"Table 5": "length {bucket}", "Table 11": "length {bucket}"}
+PLACES, PANEL = ("Table 5", "Table 11"), "length {bucket}"
 ARMS = ("receiver", "sharer", "t2t", "c2c", "adapter")
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "bucket", "arm"]
 
@@ -95,8 +95,8 @@ def _numbers(frame: pd.DataFrame | None, pair: Pair, benchmark: str, arm: str) -
 def _printed(reference: Reference, head: dict[str, str]) -> float | None:
     """The paper's score of the same bucket; its average stands under another name than ours."""
     bucket = "average" if head["bucket"] == WHOLE else head["bucket"]
-    cell = (head["receiver"], head["sharer"], head["arm"], head["benchmark"])
-    found = [reference.find(place, "score", *cell, panel.format(bucket=bucket)) for place, panel in PLACES.items()]
+    cell = (head["pair"], (head["receiver"], head["sharer"]), head["arm"], head["benchmark"])
+    found = [reference.find(place, "score", *cell, PANEL.format(bucket=bucket)) for place in PLACES]
     return next((value for value in found if value is not None), None)
 
 

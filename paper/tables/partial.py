@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from paper import names
+from paper import beside, names
 from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
 from paper.reference import Reference
 
-SIDES = {"front": "former", "back": "latter"}
+SIDES = {"front": "Former", "back": "Latter"}
 KEPT = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
 NUMBERS = ["value", "low", "high"]
-PRINTED = "figure-11/{share}pct-fused/qwen3-0.6b/qwen3-4b/{side}/mmlu-redux/accuracy"
+PLACE, PANEL = "Figure 11", "{share}% fused"
+PRINTED_RECIPE = "projected"
+"""Of which recipe the figure is: with the whole prompt fused it has about what C2C-C reaches elsewhere, not C2C."""
 
 
 def build(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -29,16 +32,15 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in tidy[tidy["method"] == "c2c"].to_dict("records"):
         place = (row["side"], row["share"])
-        printed = reference.numbers.get(PRINTED.format(share=round(row["share"]), side=SIDES[row["side"]]))
         rows.append(
             {name: row[name] for name in KEPT}
             | {"side": row["side"], "share": row["share"]}
             | {name: row[name] for name in NUMBERS}
             | {f"deranged_{name}": swapped.loc[place, name] for name in NUMBERS}
             | {f"difference_{name}": row[f"difference_{name}"] for name in NUMBERS}
-            | {"n": row["n"], "paper": printed}
+            | {"n": row["n"], "paper": _printed(reference, row)}
         )
-    frame = pd.DataFrame(rows).astype({"n": "Int64"})
+    frame = pd.DataFrame(rows).astype({"n": "Int64", "paper": float})
     numbers = [f"{prefix}{name}" for prefix in ("", "deranged_", "difference_") for name in NUMBERS]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
     return frame
@@ -46,7 +48,7 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads."""
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "Fused": f"{fixed(row.share, 0)} % at the {row.side}",
             "C2C, % [95 %]": show(row.value, row.low, row.high),
@@ -57,6 +59,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.itertuples()
     )
+    return table if frame["paper"].notna().any() else table.drop(columns="Paper, %")
 
 
 def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -68,9 +71,17 @@ def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
         f"{names.title('benchmarks', str(first['benchmark']))}. The front is the paper's former part of a prompt, the "
         "back its latter. With 0 % the Receiver answers alone, with 100 % it is C2C as everywhere else. Deranged: "
         "the Sharer read another question. Each question counts in every row, so that differences are paired.",
-        "The paper's values are of Qwen3-0.6B with Qwen3-4B (variant C2C-C) on MMLU-Redux.",
+        *beside.printed_there(frame, "partial", PLACE),
     ]
     return write_table(frame, printed(frame), stem, notes)
+
+
+def _printed(reference: Reference, row: dict[str, Any]) -> float | None:
+    """The paper's accuracy of the same side and share."""
+    if row["recipe"] != PRINTED_RECIPE:
+        return None
+    models, panel = (row["receiver"], row["sharer"]), PANEL.format(share=round(row["share"]))
+    return reference.find(PLACE, "accuracy", row["pair"], models, SIDES[row["side"]], row["benchmark"], panel)
 
 
 if __name__ == "__main__":

@@ -90,18 +90,9 @@ def _rows(answers: Answers, reference: Reference, pair: Pair, benchmark: str) ->
             gains |= percent(difference(frame, frames[other]) if arm == "released" else None, gain)
         accuracy = None if frame is None else accuracy_with_interval(frame)
         reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if frame is None else ""
-        rows.append(
-            head | gains | percent(accuracy) | {"paper": _paper(reference, pair, arm, benchmark), "reason": reason}
-        )
+        paper = reference.cell(*pair, "c2c" if arm == "released" else arm, benchmark)
+        rows.append(head | gains | percent(accuracy) | {"paper": paper, "reason": reason})
     return rows
-
-
-def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str) -> float | None:
-    """What Table 4 of the paper has for a cell."""
-    receiver, sharer = (names.paper_name("models", name) for name in pair[1:])
-    method = names.paper_name("arms", "c2c" if arm == "released" else arm)
-    asked = names.paper_name("benchmarks", benchmark)
-    return reference.accuracy("Table 4", receiver=receiver, sharer=sharer, method=method, benchmark=asked)
 
 
 if __name__ == "__main__":

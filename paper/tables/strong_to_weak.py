@@ -11,9 +11,9 @@ from c2c.stats import Estimate
 from paper import beside
 from paper.answers import Answers
 from paper.output import NOTHING, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
-from paper.reference import Reference
 
 PLACE, ARMS = "Table 9", ("sharer", "receiver", "t2t", "c2c", "projected", "adapter")
+MORE = {**beside.TIME_OF, "paper_pgr": "PGR"}
 BOUNDS = ("pgr_value", "pgr_low", "pgr_high")
 ENDS = ("receiver", "sharer")
 
@@ -23,14 +23,13 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
     PGR = (method - Receiver) / (Sharer - Receiver), empty where the interval of the gap covers zero.
     """
-    frame, reference = beside.cells(answers, latency, PLACE, ARMS), Reference()
-    keys = frame[["pair", "receiver", "sharer", "arm", "benchmark"]].itertuples(index=False, name=None)
+    frame = beside.cells(answers, latency, PLACE, ARMS, more=MORE)
     rows = []
-    for pair, receiver, sharer, arm, benchmark in keys:
-        shares = percent(_recovered(answers, pair, benchmark, arm), "pgr_")
-        printed_share = reference.find(PLACE, "PGR", receiver, sharer, arm, benchmark)
-        rows.append({name: shares[name] for name in BOUNDS} | {"paper_pgr": printed_share})
-    return frame.join(pd.DataFrame(rows, index=frame.index).astype(float))
+    for row in frame.itertuples():
+        shares = percent(_recovered(answers, row.pair, row.benchmark, row.arm), "pgr_")
+        rows.append({name: shares[name] for name in BOUNDS})
+    printed_shares = frame.pop("paper_pgr")
+    return frame.join(pd.DataFrame(rows, index=frame.index).astype(float)).assign(paper_pgr=printed_shares)
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:

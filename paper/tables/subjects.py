@@ -113,7 +113,8 @@ def _numbers(frame: pd.DataFrame | None, pair: Pair, benchmark: str, arm: str) -
 
 def _printed(reference: Reference, head: dict[str, str]) -> dict[str, float | None]:
     """The paper's accuracy and gain of the same subject."""
-    cell = (head["receiver"], head["sharer"], head["arm"], f"{head['benchmark']}/{head['subject']}")
+    models = (head["receiver"], head["sharer"])
+    cell = (head["pair"], models, head["arm"], f"{head['benchmark']}/{head['subject']}")
     found = [reference.find(place, "accuracy gain over Receiver", *cell) for place in GAINS]
     gain = next((value for value in found if value is not None), None)
     return {"paper": reference.find(ACCURACY, "accuracy", *cell), "paper_gain": gain}

@@ -19,6 +19,8 @@ HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "region"]
 NOBODY = "nobody"
 GRADED = "its scoring gives parts of a point"
 METRIC, SAMPLE = "correct questions in region", "sample-sizes/-/-/-/-/mmlu-redux/n-questions"
+PRINTED_ARM = "projected"
+"""Of whom the figure is, which calls it C2C: the share that its text states is said of C2C-C."""
 PRINTED = {"fused": "C2C", "receiver": "Receiver", "sharer": "Sharer"}
 
 
@@ -88,10 +90,15 @@ def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, reference: Ref
     for who, inside in regions(frames).items():
         region = head | {"region": "&".join(who) or NOBODY}
         number = {"questions": float(inside.to_numpy().mean() * len(inside))}
-        counted = reference.find(PLACE, METRIC, pair.receiver, pair.sharer, _printed(who), benchmark)
-        share = None if counted is None else 100 * counted / reference.evaluate(SAMPLE)
-        rows.append(region | number | percent(accuracy_with_interval(inside)) | {"paper": share, "reason": ""})
+        about = {"paper": _share(reference, pair, benchmark, who) if arm == PRINTED_ARM else None, "reason": ""}
+        rows.append(region | number | percent(accuracy_with_interval(inside)) | about)
     return rows
+
+
+def _share(reference: Reference, pair: Pair, benchmark: str, who: tuple[str, ...]) -> float | None:
+    """The paper's share of a region, in percent."""
+    counted = reference.find(PLACE, METRIC, pair.name, pair[1:], _printed(who), benchmark)
+    return None if counted is None else 100 * counted / reference.evaluate(SAMPLE)
 
 
 def _printed(who: tuple[str, ...]) -> str:

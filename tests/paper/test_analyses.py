@@ -20,6 +20,9 @@ from paper.tables import effective_rank, enrichment, gates, partial
 from tests.paper.builder import Run, make_gates, write_fuser
 
 RUN = {"scale": "smoke", "pair": "gap_a", "receiver": "gap_receiver_a", "sharer": "gap_sharer", "benchmark": "b"}
+ENRICHED = {"pair": "qwen3_17b_from_qwen25_15b_mmlu", "receiver": "Qwen/Qwen3-1.7B"}
+PARTIAL = {"pair": "qwen3_from_qwen3_4b_mmlu", "receiver": "Qwen/Qwen3-0.6B", "sharer": "Qwen/Qwen3-4B"}
+ASKED = {"benchmark": "mmlu_redux_letter"}
 
 
 def accuracies(values: dict[tuple[str, str], float], against: str) -> pd.DataFrame:
@@ -68,7 +71,10 @@ def test_the_enrichment_table_names_the_layers_that_each_half_was_given(enriched
 
 
 def test_the_enrichment_table_has_the_papers_values_beside_it(enriched):
-    frame = enrichment.build(*enriched)
+    assert enrichment.build(*enriched)["paper"].isna().all()
+    accuracy, orders = enriched
+    assert enrichment.build(accuracy.assign(**ENRICHED | {"receiver": "other"}, **ASKED), orders)["paper"].isna().all()
+    frame = enrichment.build(accuracy.assign(**ENRICHED, **ASKED), orders)
     paper = frame.set_index(["kind", frame["number"].fillna(-1), "chosen_on"])["paper"]
     assert (
         paper["receiver", -1, ""] == 58.42 and paper["oracle", -1, ""] == 62.34 and paper["few_shot", -1, ""] == 63.39
@@ -93,6 +99,7 @@ def ranks() -> pd.DataFrame:
 
 
 def test_the_rank_table_is_the_mean_over_layers_and_counts_those_in_which_fusion_adds(ranks, tmp_path):
+    ranks = ranks.assign(pair="qwen3_from_qwen3_4b_mmlu")
     frame = effective_rank.write(ranks, tmp_path / "t").set_index(["half", "cache"])
     assert frame.loc[("key", "fused"), ["value", "above_receiver", "layers_above"]].tolist() == [17, 6, 3]
     assert frame.loc[("value", "fused"), ["value", "above_receiver", "layers_above"]].tolist() == [14, 3, 2]
@@ -109,8 +116,21 @@ def shares() -> pd.DataFrame:
     return accuracies(values, "c2c_deranged")
 
 
+def test_a_fuser_that_is_not_the_papers_has_no_rank_of_it_beside_but_its_values_in_a_note(ranks, tmp_path):
+    for other in (ranks, ranks.assign(pair="qwen3_from_qwen3_4b_mmlu", recipe="projected")):
+        frame = effective_rank.write(other, tmp_path / "t")
+        assert frame[frame["cache"] == "fused"]["paper"].isna().all()
+    effective_rank.write(ranks, tmp_path / "t")
+    text = (tmp_path / "t.md").read_text()
+    assert "Table 2 prints: keys of the Sharer, Qwen3-4B 539" in text and "| Paper" not in text
+
+
 def test_the_partial_table_pairs_each_share_with_its_control_and_the_paper(shares, tmp_path):
-    frame = partial.write(shares, tmp_path / "t").set_index(["side", "share"])
+    of_paper = shares.assign(**PARTIAL, **ASKED)
+    for other in (shares.assign(recipe="projected"), of_paper):
+        assert partial.write(other, tmp_path / "t")["paper"].isna().all()
+    assert "Figure 11 prints" in (tmp_path / "t.md").read_text()
+    frame = partial.write(of_paper.assign(recipe="projected"), tmp_path / "t").set_index(["side", "share"])
     half = frame.loc[("back", 50.0)]
     assert (half["value"], half["deranged_value"], half["difference_value"]) == (50, 7.5, 42.5)
     assert (half["paper"], frame.loc[("front", 50.0), "paper"], frame.loc[("front", 0.0), "paper"]) == (

@@ -27,9 +27,17 @@ RUNS = [Run("gap_a"), *(Run("gap_a", "c2c", "span", seed) for seed in (0, 1)), R
 CELL = {"pair": "gap_a", "benchmark": "knowledge_gap_free"}
 
 
-def as_paper(sharer: str, benchmark: str = "openbookqa") -> Answers:
+FIRST, FIRST_MMLU, STRONG = "qwen3_from_qwen25", "qwen3_from_qwen25_mmlu", "qwen3_from_qwen3_4b"
+
+
+def named(frame: pd.DataFrame, pair: str, sharer: str) -> pd.DataFrame:
+    """The records as if a pair of the paper had answered."""
+    return frame.assign(pair=pair, receiver=QWEN3, sharer=sharer)
+
+
+def as_paper(pair: str, sharer: str, benchmark: str = "openbookqa") -> Answers:
     """Answers of a pair and on a benchmark of the paper."""
-    return Answers(make_records(RUNS, Bench([benchmark], 60)).assign(receiver=QWEN3, sharer=sharer))
+    return Answers(named(make_records(RUNS, Bench([benchmark], 60)), pair, sharer))
 
 
 def row(frame: pd.DataFrame, **wanted: str) -> pd.Series:
@@ -40,7 +48,7 @@ def row(frame: pd.DataFrame, **wanted: str) -> pd.Series:
 
 
 def test_the_papers_cell_stands_beside_ours_with_the_difference_and_a_verdict() -> None:
-    found = row(published.build(as_paper(QWEN25), None), pair="gap_a", arm="c2c", benchmark="openbookqa")
+    found = row(published.build(as_paper(FIRST, QWEN25), None), pair=FIRST, arm="c2c", benchmark="openbookqa")
     assert found.paper == 52.6 and found.paper_time_s == 0.3
     assert found.difference_value == pytest.approx(found.value - 52.6)
     assert found.difference_low == pytest.approx(found.low - 52.6)
@@ -48,7 +56,7 @@ def test_the_papers_cell_stands_beside_ours_with_the_difference_and_a_verdict() 
 
 
 def test_every_cell_of_the_papers_table_stands_in_ours_and_says_when_it_was_not_run() -> None:
-    frame = published.build(as_paper(QWEN25), None)
+    frame = published.build(as_paper(FIRST, QWEN25), None)
     assert len(frame) == 60 and frame["paper"].notna().all()
     missing = frame[frame["value"].isna()]
     assert len(missing) == 55 and set(missing["reason"]) == {beside.ELSEWHERE}
@@ -72,20 +80,34 @@ def test_the_verdict_says_on_which_side_of_our_interval_the_paper_lies(low, high
 
 
 def test_printed_cells_are_found_by_our_ids_and_never_by_another_scoring() -> None:
+    find, small, large = Reference().find, (QWEN3, QWEN25), (QWEN3, LARGE)
+    subject, gain = "mmlu_redux/computer_science", "accuracy gain over Receiver"
+    assert find("Table 9", "PGR", STRONG, large, "projected", "ceval_letter") == 79
+    assert find("Table 9", "accuracy", STRONG, large, "sharer", "mmlu_redux_letter") == 71.38
+    assert find("Table 9", "accuracy", STRONG, large, "sharer", "mmlu_redux_text") is None
+    assert find("Table 6", "accuracy", FIRST, (QWEN3, None), "single", "openbookqa") == 45.8
+    assert find("Table 5", "score", "qwen3_from_qwen25_longbench", small, "c2c", "longbench", "length 8k+") == 30.72
+    assert find("Figure 9", gain, FIRST_MMLU, small, "t2t", subject) == 1.76
+    assert find("Figure 8", "accuracy", FIRST_MMLU, small, "receiver", subject) is not None
+    assert find("Table 4", "accuracy", "gap_a", ("gap_receiver_a", "gap_sharer"), "c2c", "knowledge_gap_free") is None
+
+
+def test_a_pair_with_other_models_than_the_papers_has_none_of_its_values() -> None:
     find = Reference().find
-    assert find("Table 9", "PGR", QWEN3, LARGE, "projected", "ceval_letter") == 79
-    assert find("Table 9", "accuracy", QWEN3, LARGE, "sharer", "mmlu_redux_letter") == 71.38
-    assert find("Table 9", "accuracy", QWEN3, LARGE, "sharer", "mmlu_redux_text") is None
-    assert find("Table 6", "accuracy", QWEN3, None, "single", "openbookqa") == 45.8
-    assert find("Table 5", "score", QWEN3, QWEN25, "c2c", "longbench", "length 8k+") == 30.72
-    assert find("Figure 9", "accuracy gain over Receiver", QWEN3, QWEN25, "t2t", "mmlu_redux/computer_science") == 1.76
-    assert find("Figure 8", "accuracy", QWEN3, QWEN25, "receiver", "mmlu_redux/computer_science") is not None
-    assert find("Table 4", "accuracy", "gap_receiver_a", "gap_sharer", "c2c", "knowledge_gap_free") is None
+    assert find("Table 4", "accuracy", FIRST, (QWEN3, QWEN25), "c2c", "openbookqa") == 52.6
+    assert find("Table 4", "accuracy", FIRST, (QWEN3, LARGE), "c2c", "openbookqa") is None
+
+
+@pytest.mark.parametrize("pair", ["qwen3_from_qwen25_longbench", "own_pair"])
+def test_the_same_models_after_another_training_have_nothing_beside_them(pair) -> None:
+    answers = as_paper(pair, QWEN25, "mmlu_redux_letter")
+    tables = [published.build(answers, None), sources.build(answers), scaling.build(answers), venn.build(answers)]
+    assert all(frame["paper"].isna().all() for frame in tables)
 
 
 def test_the_recovered_gap_stands_beside_the_papers() -> None:
-    frame = strong_to_weak.build(as_paper(LARGE), None)
-    cell = {"pair": "gap_a", "benchmark": "openbookqa"}
+    frame = strong_to_weak.build(as_paper(STRONG, LARGE), None)
+    cell = {"pair": STRONG, "benchmark": "openbookqa"}
     parts = {arm: row(frame, **cell, arm=arm) for arm in ("sharer", "receiver", "c2c", "t2t")}
     whole = parts["sharer"].value - parts["receiver"].value
     assert parts["t2t"].pgr_value == pytest.approx(100 * (parts["t2t"].value - parts["receiver"].value) / whole)
@@ -105,12 +127,11 @@ def test_a_fine_tuned_receiver_is_an_arm_of_its_own_and_beside_the_papers_that_h
     frame = frame[own | (frame["recipe"] != "fuse")].reset_index(drop=True)
     frame.loc[frame["recipe"] == "fuse", "method"] = "receiver"
     frame.loc[frame["recipe"] == "fuse", "recipe"] = "single"
-    answers = Answers(frame.assign(receiver=QWEN3, sharer=QWEN25))
-    built = sources.build(answers)
-    found = row(built, pair="gap_a", arm="single", benchmark="openbookqa")
-    receiver = row(built, pair="gap_a", arm="receiver", benchmark="openbookqa")
+    built = sources.build(Answers(named(frame, FIRST, QWEN25)))
+    found = row(built, pair=FIRST, arm="single", benchmark="openbookqa")
+    receiver = row(built, pair=FIRST, arm="receiver", benchmark="openbookqa")
     assert found.paper == 45.8 and found.gain_value == pytest.approx(found.value - receiver.value)
-    assert row(built, pair="gap_a", arm="identical", benchmark="openbookqa").paper == 50.6
+    assert row(built, pair=FIRST, arm="identical", benchmark="openbookqa").paper == 50.6
     assert "Qwen3-0.6B from none" not in set(built.query("benchmark == 'openbookqa'")["pair"])
 
 
@@ -143,8 +164,7 @@ def test_where_all_prompts_are_equally_long_there_is_one_bucket(answers) -> None
 
 
 def test_longbench_stands_in_its_own_buckets_beside_the_papers() -> None:
-    frame = make_records(RUNS, Bench(["openbookqa"], 60)).assign(receiver=QWEN3, sharer=QWEN25)
-    answers = Answers(frame)
+    answers = as_paper("qwen3_from_qwen25_longbench", QWEN25)
     answers.marked["benchmark"] = "longbench"
     answers.marked["subset"] = answers.marked["subset"].map({"color": "0-4k", "home": "8k+"})
     keys = ["pair", "benchmark", "arm", "alignment"]
@@ -163,14 +183,17 @@ def test_regions_of_right_answers_add_up_to_all_questions(answers) -> None:
 
 
 def test_a_region_of_the_papers_venn_is_a_share_of_its_questions() -> None:
-    frame = venn.build(as_paper(LARGE, "mmlu_redux_letter"))
-    assert row(frame, region="fused&sharer").paper == pytest.approx(100 * 1569 / 5632)
-    assert row(frame, region="fused&receiver&sharer").paper == pytest.approx(100 * 1330 / 5632)
+    runs = [*RUNS, Run("gap_a", "projected", "span", 0)]
+    records = make_records(runs, Bench(["mmlu_redux_letter"], 60, RATES | {"projected": 0.9}))
+    frame = venn.build(Answers(named(records, "qwen3_from_qwen3_4b_mmlu", LARGE)))
+    assert row(frame, arm="projected", region="fused&sharer").paper == pytest.approx(100 * 1569 / 5632)
+    assert row(frame, arm="projected", region="fused&receiver&sharer").paper == pytest.approx(100 * 1330 / 5632)
+    assert frame[frame["arm"] == "c2c"]["paper"].isna().all()
 
 
 def test_subjects_of_mmlu_stand_in_seventeen_groups() -> None:
     assert len(subjects.groups()) == 57 and len(set(subjects.groups().values())) == 17
-    frame = make_records(RUNS, Bench(["mmlu_redux_letter"], 60)).assign(receiver=QWEN3, sharer=QWEN25)
+    frame = named(make_records(RUNS, Bench(["mmlu_redux_letter"], 60)), FIRST_MMLU, QWEN25)
     frame["subset"] = frame["subset"].map({"color": "machine_learning", "home": "computer_security"})
     assert subjects.build(Answers(frame)).empty
     frame.loc[frame["question_id"] < "q030", "subset"] = "virology"
@@ -198,8 +221,8 @@ def test_the_spread_between_seeds_is_that_of_their_accuracies(answers) -> None:
 
 
 def test_sizes_of_both_models_stand_beside_the_accuracy() -> None:
-    frame = scaling.build(as_paper(QWEN25, "mmlu_redux_letter"))
-    found = row(frame, pair="gap_a", arm="c2c")
+    frame = scaling.build(as_paper(FIRST_MMLU, QWEN25, "mmlu_redux_letter"))
+    found = row(frame, pair=FIRST_MMLU, arm="c2c")
     assert (found.receiver_m, found.sharer_m) == (596, 494) and found.paper == 47.19
 
 
@@ -211,7 +234,8 @@ def test_phases_hold_their_tokens_and_the_papers_times() -> None:
             "total": None,
         }.items()
     ]  # fmt: skip
-    run = {"scale": "x", "receiver": QWEN3, "sharer": QWEN25, "recipe": "c2c", "alignment": "span", "method": "c2c"}
+    run = {"scale": "x", "pair": FIRST, "receiver": QWEN3, "sharer": QWEN25}
+    run |= {"recipe": "c2c", "alignment": "span", "method": "c2c"}
     built = latency.build(pd.DataFrame(rows).assign(**run, benchmark="mmlu_redux_letter"))
     found = built.iloc[0]
     assert (found.paper_total_ms, found.paper_fusion_ms, found.paper_receiver_decode_ms) == (445, 90, 308)

@@ -138,7 +138,8 @@ def test_the_papers_values_of_table_6_stand_with_their_own_sharer() -> None:
 def test_two_agents_stand_beside_one_model_and_c2c() -> None:
     right = {("", "receiver"): 4, ("", "t2t_agents"): 20, ("c2c", "c2c"): 24, ("c2c", "t_c2c"): 32,
              ("c2c", "t_c2c_deranged"): 18}  # fmt: skip
-    frames = [rows("qwen3_from_qwen25", arm, set(range(number)), QWEN25, QWEN3) for arm, number in right.items()]
+    pair = ("qwen3_from_qwen3_4b_gsm8k", "Qwen/Qwen3-4B")
+    frames = [rows(pair[0], arm, set(range(number)), pair[1], QWEN3) for arm, number in right.items()]
     frame = pd.concat(frames, ignore_index=True).assign(benchmark="gsm8k", scoring="exact")
     table = agents.build(Answers(conform(frame, RECORD_SCHEMA))).set_index("arm")
     values = {"receiver": 10, "t2t_agents": 50, "c2c": 60, "t_c2c": 80, "t_c2c_deranged": 45}

@@ -1,5 +1,7 @@
 """Fusers that were kept before their last step: arms of their own, Table 12, the figure of accuracy by steps."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -106,12 +108,14 @@ def test_a_control_that_was_not_asked_at_a_step_is_a_row_with_a_reason(records, 
 def test_the_papers_values_stand_beside_the_same_pair_benchmark_and_step_and_nowhere_else(records, costs):
     renamed = records.replace(
         {
+            "pair": {"gap_a": "qwen3_from_qwen25"},
             "receiver": {"gap_receiver_a": "Qwen/Qwen3-0.6B"},
             "sharer": {"gap_sharer": "Qwen/Qwen2.5-0.5B-Instruct"},
             "benchmark": {"knowledge_gap_free": "mmlu_redux"},
         }
     )
-    frame = accuracy_by_steps.build(Answers(renamed), costs, Reference())
+    paid = costs.replace({"pair": {"gap_a": "qwen3_from_qwen25"}})
+    frame = accuracy_by_steps.build(Answers(renamed), paid, Reference())
     there = cell(frame, benchmark="mmlu_redux", arm="c2c", step=50)
     paper = Reference().numbers.filter(regex="^table-12/step-50/qwen3-0.6b/qwen2.5-0.5b")
     expected = [paper.filter(like=metric).item() for metric in ("accuracy", "wall-clock", "gpu-hours")]
@@ -150,15 +154,20 @@ def test_accuracy_by_steps_is_drawn_with_the_same_bytes_also_with_gaps_and_the_p
 
 
 def test_the_papers_validation_losses_are_drawn_for_the_same_pair_only(tmp_path):
-    folder = write_fuser(C2C[0], tmp_path)
-    assert training.paper_losses([folder], Reference()) == {}
+    gap = write_fuser(C2C[0], tmp_path)
+    assert training.paper_losses([gap], Reference()) == {}
+    folder = tmp_path / "qwen3_from_qwen25/c2c/span/seed0"
+    shutil.copytree(gap, folder)
     config = folder / "config.json"
     text = config.read_text().replace("gap_receiver_a", "Qwen/Qwen3-0.6B")
     config.write_text(text.replace("gap_sharer", "Qwen/Qwen2.5-0.5B-Instruct"))
+    other = tmp_path / "qwen3_from_qwen25_mmlu/c2c/span/seed0"
+    shutil.copytree(folder, other)
+    assert training.paper_losses([other], Reference()) == {}
     (losses,) = training.paper_losses([folder], Reference()).values()
     assert list(losses.index) == list(range(100, 2000, 100)) and losses[100] == pytest.approx(0.8867)
     frame = read_tables([folder], training.FILE)
     assert len(frame) == len(make_history(C2C[0]))
-    for name, paper in (("with", {"gap_a": losses}), ("without", {})):
+    for name, paper in (("with", {"qwen3_from_qwen25": losses}), ("without", {})):
         training.draw(frame, tmp_path / name, paper)
     assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from c2c.errors import RefusedError
 from paper.reference import Reference
 from workflow.cost import Timing, job_counts
 from workflow.estimate import Assumptions, Estimator, paper_hours
+from workflow.estimate_methods import BY_RULE
 from workflow.plan import ESTIMATED, TIMED, UNKNOWN, paper_total, read_config, stages, written
 from workflow.settings import Run, Settings, load_settings
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
-QWEN, LLAMA = "Qwen/Qwen3-0.6B", "meta-llama/Llama-3.2-1B-Instruct"
+
+RELEASED = "generate_released"
 
 ConfigOf = Callable[[str], dict[str, Any]]
 
@@ -29,17 +32,18 @@ def settings(config_of: ConfigOf) -> Settings:
 
 @pytest.fixture
 def estimator(settings: Settings) -> Estimator:
-    return Estimator(settings, Reference(), read_table(ROOT / "config" / "sizes.tsv"))
+    return Estimator(settings, Reference(), read_table(ROOT / "config" / "sizes.tsv"), root=ROOT)
 
 
 def with_config(settings: Settings, **changes: Any) -> Settings:
     return replace(settings, config={**settings.config, **changes})
 
 
-def test_hours_of_the_paper_are_those_that_table_12_prints() -> None:
-    hours = paper_hours(Reference(), QWEN, LLAMA)
+def test_hours_of_the_paper_are_those_that_table_12_prints(settings: Settings) -> None:
+    hours = paper_hours(Reference(), settings, "qwen3_from_llama32")
     assert hours[300] == 8.44 and hours[1929] == 54.24
-    assert paper_hours(Reference(), QWEN, QWEN) == {}
+    assert paper_hours(Reference(), settings, "qwen3_from_llama32", "receiver") == {}
+    assert paper_hours(Reference(), settings, "qwen3_from_qwen25_mmlu") == {}
 
 
 def test_the_first_pair_takes_what_it_took_the_paper_and_half_the_steps_take_half(estimator: Estimator) -> None:
@@ -113,6 +117,67 @@ def test_timed_jobs_replace_the_estimate(settings: Settings, estimator: Estimato
     assert (training.basis, training.hours) == (TIMED, jobs * 1.5)
     assert (training.memory_gb, training.disk_gb) == (50.0, jobs * 2.0)
     assert found["generate_fused"].basis == ESTIMATED and found["tokenise_training_set"].gpus == 0
+
+
+def test_each_stage_of_the_papers_scale_is_estimated_and_the_totals_are_their_sums(
+    settings: Settings, estimator: Estimator
+) -> None:
+    found = stages(settings, [], estimator)
+    assert {stage.rule for stage in found} == set(job_counts(settings)) >= set(BY_RULE) - {"answer_router_questions"}
+    assert all(stage.basis == ESTIMATED and stage.hours for stage in found)
+    lines = [line.split() for line in written(settings, [], estimator)]
+    hours = [stage.hours or 0 for stage in found]
+    (gpu,) = (float(line[2]) for line in lines if line[:2] == ["GPU", "hours:"])
+    (without,) = (float(line[4]) for line in lines if line[:2] == ["hours", "without"])
+    (disk,) = (float(line[1]) for line in lines if line[:1] == ["disk:"])
+    assert gpu + without == pytest.approx(sum(hours), abs=0.1)
+    assert disk == pytest.approx(sum(stage.disk_gb or 0 for stage in found), abs=0.1)
+    for stage in found:
+        (line,) = (line for line in lines if line[:1] == [stage.rule])
+        assert int(line[1]) == stage.jobs and line[-1] == ESTIMATED
+
+
+def test_fine_tuning_costs_three_times_a_reading_of_its_tokens(estimator: Estimator) -> None:
+    tokens = 1929 * 256 * 500
+    expected = 3 * 2 * 596e6 * tokens / estimator.operations_per_hour()
+    assert estimator.hours("train_single") == pytest.approx(expected)
+
+
+def test_published_fusers_are_asked_three_times_and_half_of_them_take_half(estimator: Estimator) -> None:
+    def hours(*names: str) -> float:
+        return replace(estimator, settings=with_config(estimator.settings, released=list(names))).hours(RELEASED) or 0
+
+    once = estimator.fused_once("qwen3_from_qwen25") / estimator.operations_per_hour()
+    assert hours("qwen25_05b") == pytest.approx(3 * once)
+    assert hours("qwen25_05b", "llama32_1b") == pytest.approx(hours("qwen25_05b") + hours("llama32_1b"))
+
+
+def test_the_oracle_reads_its_examples_once_for_each_layer_and_choice(estimator: Estimator) -> None:
+    asked = estimator.sizes["mmlu_redux"]
+    tokens = asked["lines"] * (6 * asked["prompt_tokens"] + asked["answer_tokens"])
+    expected = 2 * 1721e6 * tokens * (3 + 28 + 4 * 10) / estimator.operations_per_hour()
+    assert estimator.hours("enrich_caches") == pytest.approx(expected)
+
+
+def test_shares_of_a_prompt_are_fused_at_both_ends_each_with_its_control(estimator: Estimator) -> None:
+    kinds = estimator.settings.config["analysis"]
+    fewer = {**kinds, "partial": {**kinds["partial"], "shares": [1]}}
+    once = replace(estimator, settings=with_config(estimator.settings, analysis=fewer)).hours("fuse_partially") or 0
+    assert once == pytest.approx(4 * estimator.fused_once(kinds["partial"]["pair"]) / estimator.operations_per_hour())
+    assert estimator.hours("fuse_partially") == pytest.approx(5 * once)
+
+
+def test_a_group_costs_more_than_its_first_pair_and_less_than_both_alone(estimator: Estimator) -> None:
+    pairs = ("qwen3_from_qwen3_4b_base_mmlu", "qwen3_from_qwen25_math_mmlu")
+    alone = [5 * estimator.fused_once(pair) / estimator.operations_per_hour() for pair in pairs]
+    assert max(alone) < (estimator.hours("generate_group") or 0) < sum(alone)
+
+
+def test_a_scale_says_which_stages_its_total_leaves_out(config_of: ConfigOf) -> None:
+    laptop = load_settings(config_of("laptop"), ROOT)
+    timings = [Timing("laptop", rule, 1, 60.0, 1.0, 1.0) for rule in job_counts(laptop) if rule != "train_fuser"]
+    text = "\n".join(written(laptop, timings, Estimator.of(laptop, ROOT)))
+    assert re.search(r"not counted, never timed: +train_fuser$", text, flags=re.MULTILINE)
 
 
 def test_nothing_is_estimated_for_a_machine_without_a_gpu(config_of: ConfigOf) -> None:

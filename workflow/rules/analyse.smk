@@ -18,7 +18,7 @@ if "effective_rank" in analyses:
             "../../environment.yml"
         threads: 1
         resources:
-            mem_mb=settings.memory_mb(analyses["effective_rank"]["pair"]),
+            mem_mb=settings.answering_mb(analyses["effective_rank"]["pair"]),
             runtime=ANSWER_MINUTES,
             gpu=config["gpus_per_job"],
             tasks=1,
@@ -97,7 +97,7 @@ if "enrichment" in analyses:
             "../../environment.yml"
         threads: 1
         resources:
-            mem_mb=settings.memory_mb(analyses["enrichment"]["pair"]),
+            mem_mb=settings.answering_mb(analyses["enrichment"]["pair"]),
             runtime=ANSWER_MINUTES,
             gpu=config["gpus_per_job"],
             tasks=1,
@@ -132,7 +132,7 @@ if "tsne" in analyses:
             "../../environment.yml"
         threads: 1
         resources:
-            mem_mb=settings.memory_mb(analyses["tsne"]["pair"]),
+            mem_mb=settings.answering_mb(analyses["tsne"]["pair"]),
             runtime=ANSWER_MINUTES,
             gpu=config["gpus_per_job"],
             tasks=1,
@@ -164,7 +164,7 @@ if "partial" in analyses:
             "../../environment.yml"
         threads: 1
         resources:
-            mem_mb=settings.memory_mb(analyses["partial"]["pair"]),
+            mem_mb=settings.answering_mb(analyses["partial"]["pair"]),
             runtime=ANSWER_MINUTES,
             gpu=config["gpus_per_job"],
             tasks=1,

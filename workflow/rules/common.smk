@@ -156,12 +156,12 @@ def router_benchmark_flags(wildcards, input):
 
 def answering_memory(wildcards, attempt):
     """Memory of a job that runs both models, in MB; more at each further attempt."""
-    return grown(settings.memory_mb(wildcards.pair), attempt)
+    return grown(settings.answering_mb(wildcards.pair), attempt)
 
 
 def training_memory(wildcards, attempt):
     """Memory of a job that trains a fuser, in MB; more at each further attempt."""
-    return grown(settings.memory_mb(wildcards.pair, training=True), attempt)
+    return grown(settings.training_mb(wildcards.pair, wildcards.recipe, wildcards.alignment), attempt)
 
 
 def optional_flag(flag, name):

@@ -4,6 +4,7 @@
 rule build_paper:
     input:
         scores="<results>/scores.csv",
+        stamps=lambda wildcards: [f"{path}.provenance.json" for path in all_records(wildcards)],
         latency=["<results>/latency.csv"] if config["latency"] else [],
         claims="<results>/claims.json",
         claims_time="<results>/claims_time.json",

@@ -20,7 +20,7 @@ rule train_single:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=training_memory,
+        mem_mb=lambda wildcards, attempt: grown(settings.single_mb(wildcards.pair, wildcards.alignment), attempt),
         runtime=TRAIN_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,

@@ -19,7 +19,7 @@ rule write_teacher_answers:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: settings.teacher_memory_mb(wildcards.training_set),
+        mem_mb=lambda wildcards: settings.teacher_mb(wildcards.training_set),
         runtime=TRAIN_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,

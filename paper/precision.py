@@ -1,0 +1,27 @@
+"""In which precision the models ran that wrote a file of records, from the provenance beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from c2c.provenance import SUFFIX
+
+UNKNOWN = "not told"
+
+
+def dtype_of(records: Path) -> str:
+    """The `dtype` among the settings of the run that wrote `records`; `UNKNOWN` without a provenance that says so."""
+    stamp = records.with_name(records.name + SUFFIX)
+    if not stamp.is_file():
+        return UNKNOWN
+    return str(json.loads(stamp.read_text(encoding="utf-8"))["settings"].get("dtype", UNKNOWN))
+
+
+def by_dtype(files: Iterable[Path], root: Path) -> dict[str, list[str]]:
+    """Files of records by the precision of their models, each named below `root`; most files first."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(files):
+        found.setdefault(dtype_of(path), []).append(path.relative_to(root).with_suffix("").as_posix())
+    return dict(sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0])))

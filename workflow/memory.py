@@ -1,0 +1,162 @@
+"""How much memory a job of real models holds, from the sizes of its models and its settings. Imports no torch.
+
+Counted is what stands in memory at once, at the longest example or the fullest batch that the settings allow:
+
+* weights of the models, each parameter in the scale's `dtype`;
+* Fusers: in use a parameter is held in `dtype`; in training it is fp32, with two moments of AdamW and a gradient, all
+  fp32: 16 bytes;
+* caches of a batch in use: keys and values of both models for each of `token_budget` tokens;
+* activations that training keeps for its way back, for each of ``micro_batch_size * max_length`` tokens: of each
+  Receiver layer 34 bytes a hidden unit in 16 bits, twice that in fp32 (Korthikanti et al., arXiv 2205.05198, section
+  4.1, without the attention matrix, which is not kept); and what the Fusers keep (`fuser_activations`), which is
+  that of one alone with ``recompute: fusers``.
+
+`ROOM_MB` is for the process itself. Logits are left out: the head reads supervised tokens alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ROOM_MB = 2000
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+LEARNED = 16
+"""Bytes of a parameter that learns: weight, two moments of AdamW and gradient, in fp32."""
+KEPT_16_BIT = 34
+"""Bytes that a layer keeps of a token for each hidden unit, in 16 bits."""
+HALVES = 2
+WORLD_HEADS = 4
+"""Of the knowledge-gap world's models."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a model, as its ``config.json`` names them.
+
+    Args:
+        parameters: How many weights it has.
+        layers: ``num_hidden_layers``.
+        hidden: ``hidden_size``.
+        kv_heads: ``num_key_value_heads``.
+        head_dim: ``head_dim``.
+    """
+
+    parameters: float
+    layers: int
+    hidden: int
+    kv_heads: int
+    head_dim: int
+
+    @property
+    def kv_width(self) -> int:
+        """Width of one layer's keys, or values, of a token."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def cached(self) -> int:
+        """Numbers that the cache holds of a token."""
+        return HALVES * self.layers * self.kv_width
+
+
+def sizes_of(row: Mapping[str, Any], world: Mapping[str, Any]) -> Sizes:
+    """Sizes of a model of ``config/models.tsv``.
+
+    Args:
+        row: Its row.
+        world: Settings with which a model of the knowledge-gap world is made; it has no sizes in the table.
+    """
+    parameters = 1e6 * row["parameters_m"]
+    if row["source"] == "world":
+        hidden = world["hidden"]
+        return Sizes(parameters, world["layers"], hidden, WORLD_HEADS, hidden // WORLD_HEADS)
+    return Sizes(parameters, *(row[name] for name in ("layers", "hidden", "kv_heads", "head_dim")))
+
+
+def fuser_parameters(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
+    """Parameters of the Fusers of a pair, one for each Receiver layer, in the published form (reference spec §1.1).
+
+    No variant has more but C2C-C.
+
+    Args:
+        sharer: Of which keys and values are read.
+        receiver: Whose cache is fused.
+        settings: `hidden_dim`, `intermediate_dim` and `num_layers`.
+        projected: C2C-C, whose Sharer states pass an MLP of three layers to the Receiver's width first.
+    """
+    width, inner = settings["hidden_dim"], settings["intermediate_dim"]
+    read = receiver.kv_width + (receiver.kv_width if projected else sharer.kv_width)
+    half = _linear(read, width) + (settings["num_layers"] - 1) * _block(width, inner) + _block(width, width)
+    half += _linear(width, receiver.kv_heads) + _linear(width, receiver.kv_width) + 1
+    if projected:
+        mlp = _linear(sharer.kv_width, width) + _linear(width, width) + _linear(width, receiver.kv_width)
+        half += mlp + HALVES * width
+    return HALVES * receiver.layers * half
+
+
+def fuser_activations(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any]) -> int:
+    """Numbers that the Fusers keep of a token for the way back.
+
+    Each half keeps what it reads, of each residual block its input and norm and three inner states, and of the end the
+    projection, twice: with its weight, and with its gate.
+    """
+    width, inner = settings["hidden_dim"], settings["intermediate_dim"]
+    blocks = (settings["num_layers"] - 1) * (2 * width + 3 * inner) + 5 * width
+    half = sharer.kv_width + receiver.kv_width + blocks + 2 * receiver.kv_width
+    fusers = 1 if settings.get("recompute") == "fusers" else receiver.layers
+    return HALVES * fusers * half
+
+
+def answering_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], token_budget: int, gpus: int = 1) -> int:
+    """Memory of a job in which both models answer, in MB.
+
+    Args:
+        sharer: One of the two models.
+        receiver: The other.
+        settings: Of the Fuser, and `dtype`.
+        token_budget: Most tokens of a batch.
+        gpus: GPUs of the job; without one, what is read of the files of weights stands beside the weights.
+    """
+    numbers = (0 if gpus else 1) * (sharer.parameters + receiver.parameters)
+    numbers += sharer.parameters + receiver.parameters + fuser_parameters(sharer, receiver, settings, projected=True)
+    numbers += token_budget * (sharer.cached + receiver.cached)
+    return ROOM_MB + int(BYTES[settings["dtype"]] * numbers / 1e6)
+
+
+def training_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
+    """Memory of a job that trains the Fusers of a pair, in MB.
+
+    Args:
+        sharer: The Sharer.
+        receiver: The Receiver.
+        settings: Of the Fuser and its training.
+        projected: As in `fuser_parameters`.
+    """
+    wide = BYTES[settings["dtype"]]
+    tokens = (settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"]
+    kept = receiver.layers * receiver.hidden * KEPT_16_BIT * wide / 2 + wide * (sharer.cached + receiver.cached)
+    kept += fuser_activations(sharer, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
+    held = wide * (sharer.parameters + receiver.parameters) + tokens * kept
+    held += LEARNED * fuser_parameters(sharer, receiver, settings, projected=projected)
+    return ROOM_MB + int(held / 1e6)
+
+
+def single_mb(receiver: Sizes, settings: Mapping[str, Any]) -> int:
+    """Memory of a job that fine-tunes the Receiver itself, in MB: each of its weights learns."""
+    tokens = (settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"]
+    kept = receiver.layers * receiver.hidden * KEPT_16_BIT * BYTES[settings["dtype"]] / 2
+    return ROOM_MB + int((LEARNED * receiver.parameters + tokens * kept) / 1e6)
+
+
+def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
+    """Memory of a job in which one model answers, in MB."""
+    return ROOM_MB + int(BYTES[dtype] * (model.parameters + token_budget * model.cached) / 1e6)
+
+
+def _linear(read: int, written: int) -> int:
+    return read * written + written
+
+
+def _block(width: int, inner: int) -> int:
+    return 2 * width * inner + width
