@@ -106,7 +106,7 @@ def describe(results: Path) -> dict[str, Any]:
         "tables": _stems(results, "tables"),
         "figures": _stems(results, "figures"),
         "sections": sections(results),
-        "left-out": sorted({each.section for each in read_artefacts() if _is_generic(each, results) and not _rows(each, results)}),
+        "left-out": left_out(results),
         "fusers": _fusers(results.glob("fusers/*/*/*/*/config.json")),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
@@ -129,6 +129,13 @@ def sections(results: Path) -> list[dict[str, Any]]:
         said = section.found(results) if section else []
         found.append({"title": title, "chapter": chapter, "text": text, "found": said, "artefacts": artefacts})
     return [each for each in found if each["artefacts"]]
+
+
+def left_out(results: Path) -> list[str]:
+    """Headings whose tables were made and have no rows, as nothing of the kind was run."""
+    made = [each for each in read_artefacts() if _is_generic(each, results)]
+    shown = {each.section for each in made if _is_printed(each, results)}
+    return list(dict.fromkeys(each.section for each in made if not _rows(each, results) and each.section not in shown))
 
 
 def in_words(reference: Reference) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ EVERY_FUSER = "{run}"
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its heading, the one above, what is asked and how, and which files its findings read, by function."""
+    """One section: its heading, the one above, what is asked and how, and by function the files of its findings."""
 
     title: str
     chapter: str

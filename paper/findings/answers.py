@@ -9,6 +9,7 @@ from paper.findings.wording import (
     CELL,
     arm,
     cell_title,
+    counted,
     first_cell,
     known,
     listed,
@@ -46,8 +47,8 @@ def seeds(frame: pd.DataFrame) -> list[str]:
         if len(found):
             row = found.iloc[-1]
             said.append(
-                f"{arm(name)} has its largest standard deviation, {fixed(row['sd'], 1)} points over {int(row['seeds'])} "
-                f"seeds, on {cell_title(row)}."
+                f"{arm(name)} has its largest standard deviation, {fixed(row['sd'], 1)} points over "
+                f"{int(row['seeds'])} seeds, on {cell_title(row)}."
             )
     return [*said, f"Of {len(cells)} trained cells, {len(cells) - len(several)} have one seed and no spread."]
 
@@ -80,7 +81,10 @@ def combinations(frame: pd.DataFrame) -> list[str]:
     rows = known(frame, "gain_value", arm="c2c")
     if rows.empty:
         return []
-    said = [f"{names.title('pairs', row['pair'])} {points(row, 'gain_')}" for _, row in rows.groupby("pair").head(1).iterrows()]
+    said = [
+        f"{names.title('pairs', row['pair'])} {points(row, 'gain_')}"
+        for _, row in rows.groupby("pair").head(1).iterrows()
+    ]
     return [
         f"C2C less T2T, each pair on its first benchmark: {listed(said)}.",
         f"The difference is {tally(rows, 'gain_')}.",
@@ -103,7 +107,9 @@ def scaling(frame: pd.DataFrame) -> list[str]:
             if len(part) > 1
         ]
         if changes:
-            said.append(f"From the smallest to the largest Sharer of {names.title('models', receiver)}: {listed(changes)}.")
+            said.append(
+                f"From the smallest to the largest Sharer of {names.title('models', receiver)}: {listed(changes)}."
+            )
     return said
 
 
@@ -127,7 +133,9 @@ def several_sharers(frame: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     first = first_cell(rows)
-    single = listed([f"{arm(row['arm'])} {percents(row)}" for _, row in first[first["arm"].str.match(r"c2c_\d")].iterrows()])
+    single = listed(
+        [f"{arm(row['arm'])} {percents(row)}" for _, row in first[first["arm"].str.match(r"c2c_\d")].iterrows()]
+    )
     said = [f"On {cell_title(first.iloc[0])}: {single}."]
     for fusion in FUSIONS:
         row, swapped = of_arm(first, fusion), of_arm(first, f"{fusion}_deranged")
@@ -191,9 +199,15 @@ def venn(frame: pd.DataFrame) -> list[str]:
     first = first_cell(rows)
     counts = first.set_index("region")["questions"]
     said = []
-    for model, words in (("sharer", "the Sharer, but not the Receiver,"), ("receiver", "the Receiver, but not the Sharer,")):
+    for model, words in (
+        ("sharer", "the Sharer, but not the Receiver,"),
+        ("receiver", "the Receiver, but not the Sharer,"),
+    ):
         kept, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
         if whole > 0:
-            said.append(f"of {fixed(whole, 1)} questions that {words} answers rightly, C2C answers {fixed(100 * kept / whole, 1)} %")
-    alone = f"it answers {fixed(counts['fused'], 1)} that neither of them does"
+            said.append(
+                f"of {counted(whole)} questions that {words} answers rightly, "
+                f"C2C answers {fixed(100 * kept / whole, 1)} %"
+            )
+    alone = f"it answers {counted(counts['fused'])} that neither of the two does"
     return [f"On {cell_title(first.iloc[0])}: {'; '.join([*said, alone])} (means over training seeds)."]

@@ -24,7 +24,9 @@ def training(frame: pd.DataFrame) -> list[str]:
     means = last.groupby("recipe")[["validation_loss", SWAPPED]].mean()
     said = []
     for recipe, row in means.sort_index(ascending=False).iterrows():
-        swapped = "" if pd.isna(row[SWAPPED]) else f", and {fixed(row[SWAPPED], 2)} where the Sharer reads another prompt"
+        swapped = (
+            "" if pd.isna(row[SWAPPED]) else f", and {fixed(row[SWAPPED], 2)} where the Sharer reads another prompt"
+        )
         said.append(f"{arm(str(recipe))} {fixed(row['validation_loss'], 2)} nats{swapped}")
     title = names.title("pairs", str(pair))
     return [f"Validation loss at the last step, {title}, mean over seeds: {'; '.join(reversed(said))}."]
@@ -62,8 +64,8 @@ def gates(frame: pd.DataFrame) -> list[str]:
             rows = of_recipe[of_recipe["half"] == half]
             weight = (rows["weight_mean"] * rows["gates"]).sum() / rows["gates"].sum()
             parts.append(
-                f"{int(rows['open'].sum())} of {int(rows['gates'].sum())} gates of {title} are open, with a mean weight of "
-                f"{fixed(weight, 2)}"
+                f"{int(rows['open'].sum())} of {int(rows['gates'].sum())} gates of {title} are open, with a mean "
+                f"weight of {fixed(weight, 2)}"
             )
         said.append(f"Over all pairs and seeds of {arm(recipe)}, {listed(parts)}.")
     printed = [f"{each['label']} {fixed(each['value'], 2)} {each['unit']}" for each in Reference().printed()["gates"]]
@@ -83,7 +85,10 @@ def partial(frame: pd.DataFrame) -> list[str]:
         if len(rows):
             told = [f"{percents(row)} with {fixed(row['share'], 0)} %" for _, row in rows.iterrows()]
             said.append(f"Of the tokens {words} alone: {listed(told)}.")
-    return [*said, f"What the right message has beyond another question's is {tally(between, 'difference_', 'shares between')}."]
+    return [
+        *said,
+        f"What the right message has beyond another question's is {tally(between, 'difference_', 'shares between')}.",
+    ]
 
 
 def enrichment(frame: pd.DataFrame) -> list[str]:
@@ -94,14 +99,16 @@ def enrichment(frame: pd.DataFrame) -> list[str]:
         return []
     direct, shots, oracle = (by_kind[kind] for kind in ("receiver", "few_shot", "oracle"))
     said = [
-        f"{names.title('models', str(direct['receiver']))} answers {percents(direct)} directly, {percents(shots)} behind the "
-        f"examples and {percents(oracle)} from the enriched cache, which is {points(oracle)} compared with the direct answer."
+        f"{names.title('models', str(direct['receiver']))} answers {percents(direct)} directly, {percents(shots)} "
+        f"behind the examples and {percents(oracle)} from the enriched cache, which is {points(oracle)} compared with "
+        "the direct answer."
     ]
     best = rows[rows["kind"] == "best"].pivot_table(index="number", columns="chosen_on", values="value")
     if {"same", "other half"} <= set(best.columns):
         bias = (best["same"] - best["other half"]).mean()
         said.append(
-            f"Choosing the best layers on the questions they are judged on adds {fixed(bias, 1)} points in the mean over K."
+            f"Choosing the best layers on the questions they are judged on adds {fixed(bias, 1)} points in the "
+            "mean over K."
         )
     return said
 
@@ -112,11 +119,15 @@ def effective_rank(frame: pd.DataFrame) -> list[str]:
     for half, title in HALVES.items():
         rows = frame[frame["half"] == half].set_index("cache")
         own = next((name for name in ("receiver",) if name in rows.index), None)
-        fused = next((name for name in rows.index if name not in ("sharer", "receiver") and "deranged" not in name), None)
+        fused = next(
+            (name for name in rows.index if name not in ("sharer", "receiver") and "deranged" not in name), None
+        )
         swapped = next((name for name in rows.index if "deranged" in name), None)
         if own is None or fused is None:
             continue
-        control = "" if swapped is None else f"; another question's cache adds {_rank(rows.loc[swapped, 'above_receiver'])}"
+        control = (
+            "" if swapped is None else f"; another question's cache adds {_rank(rows.loc[swapped, 'above_receiver'])}"
+        )
         said.append(
             f"Fusion changes the effective rank of {title} from {_rank(rows.loc[own, 'value'])} to "
             f"{_rank(rows.loc[fused, 'value'])}, which is {_rank(rows.loc[fused, 'above_receiver'])} more{control}."
@@ -127,7 +138,11 @@ def effective_rank(frame: pd.DataFrame) -> list[str]:
 def tsne(frame: pd.DataFrame) -> list[str]:
     """How far the clouds lie from the Receiver's, of ``analysis/tsne/clouds.csv``."""
     rows = frame.set_index("cache")
-    titles = {"sharer": "the Sharer's", "transformed": "the Sharer's transformed by the MLP", "fused": "the fused cache"}
+    titles = {
+        "sharer": "the Sharer's",
+        "transformed": "the Sharer's transformed by the MLP",
+        "fused": "the fused cache",
+    }
     told = [f"{title} {fixed(rows.loc[name, 'distance'], 1)}" for name, title in titles.items() if name in rows.index]
     return [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(told)}."] if told else []
 

@@ -1,4 +1,4 @@
-"""Words that the findings share: numbers with their interval, the cell that they are of, and on how many cells it is so."""
+"""Words that the findings share: numbers with their interval, the cell they are of, and on how many it is so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from paper import names
-from paper.output import show
+from paper.output import fixed, show
 
 CELL = ["pair", "benchmark"]
 
@@ -34,10 +34,19 @@ def points(row: pd.Series, prefix: str = "difference_") -> str:
 
 
 def tally(rows: pd.DataFrame, prefix: str, of: str = "pairs and benchmarks") -> str:
-    """How many intervals lie above zero and below it, as in "above zero on 3 and below zero on 1 of 4 pairs and ..."."""
+    """Where intervals lie, as in "above zero on 3, below zero on 1 and not told from zero on 2 of 6 pairs and ..."."""
     known = rows.dropna(subset=[f"{prefix}low"])
     above, below = int((known[f"{prefix}low"] > 0).sum()), int((known[f"{prefix}high"] < 0).sum())
-    return f"above zero on {above} and below zero on {below} of {len(known)} {of}"
+    counts = {"above zero": above, "below zero": below, "not told from zero": len(known) - above - below}
+    said = {where: count for where, count in counts.items() if count}
+    if len(said) == 1:
+        return f"{next(iter(said))} on {'the one' if len(known) == 1 else f'all {len(known)}'} of the {of}"
+    return f"{listed([f'{where} on {count}' for where, count in said.items()])} of {len(known)} {of}"
+
+
+def counted(number: float) -> str:
+    """A count that may be a mean over seeds: without decimals where it is whole."""
+    return fixed(number, 0 if float(number).is_integer() else 1)
 
 
 def listed(parts: Sequence[str]) -> str:
