@@ -40,7 +40,7 @@ def tally(rows: pd.DataFrame, prefix: str, of: str = "pairs and benchmarks") -> 
     counts = {"above zero": above, "below zero": below, "not told from zero": len(known) - above - below}
     said = {where: count for where, count in counts.items() if count}
     if len(said) == 1:
-        return f"{next(iter(said))} on {'the one' if len(known) == 1 else f'all {len(known)}'} of the {of}"
+        return f"{next(iter(said))} on {'the only one of the' if len(known) == 1 else f'all {len(known)}'} {of}"
     return f"{listed([f'{where} on {count}' for where, count in said.items()])} of {len(known)} {of}"
 
 

@@ -47,7 +47,7 @@ def test_findings_read_what_the_tables_and_figures_of_their_section_read_or_are(
 
 def test_a_changed_record_changes_the_sentence(records) -> None:
     changed = records.copy()
-    place = changed.query("recipe == 'adapter' and benchmark == 'knowledge_gap_free' and output_text == gold").index
+    place = changed.query("recipe == 'adapter' and benchmark == 'knowledge_gap_free'").index
     changed.loc[place, "output_text"] = "nowhere"
     before, after = (of_answers.sources(sources.build(Answers(frame))) for frame in (records, changed))
     assert before != after and before[0].partition("Adapter")[0] == after[0].partition("Adapter")[0]
@@ -96,10 +96,10 @@ def test_kept_steps_are_no_cells_of_the_spread(records) -> None:
 @pytest.mark.parametrize(
     ("lows", "highs", "said"),
     [
-        ([1, 2], [3, 4], "above zero on all 2 of the cells"),
-        ([-1, -2], [3, 4], "not told from zero on all 2 of the cells"),
+        ([1, 2], [3, 4], "above zero on all 2 cells"),
+        ([-1, -2], [3, 4], "not told from zero on all 2 cells"),
         ([1, -3, -1], [2, -2, 1], "above zero on 1, below zero on 1 and not told from zero on 1 of 3 cells"),
-        ([1], [2], "above zero on the one of the cells"),
+        ([1], [2], "above zero on the only one of the cells"),
     ],
 )
 def test_intervals_are_counted_by_where_they_lie(lows, highs, said) -> None:
