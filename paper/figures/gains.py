@@ -64,6 +64,7 @@ def save_picture(table: Path, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     figure = draw(table)
     sns.despine(figure)
+    style.fit_titles(figure)
     metadata = {"Software": None, HASH: table_hash(table)}
     figure.savefig(output, dpi=style.RESOLUTION, metadata=metadata)
     plt.close(figure)
