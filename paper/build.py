@@ -19,6 +19,7 @@ from c2c.errors import RefusedError
 from c2c.provenance import written_whole
 from paper import citing, claims, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
+from paper.findings import read_sections
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
 from paper.output import stamped
@@ -35,13 +36,14 @@ SOURCES = (
     "text/communication.typ",
     "text/ablations.typ",
     "text/latency.typ",
-    "text/analyses.typ",
     "text/artefacts.typ",
     "text/claims.typ",
     "text/closing.typ",
     "deviations.md",
     "names.yaml",
 )
+WRITTEN = (*SOURCES, "sections.yaml")
+"""What the text is made from, beside results."""
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 
@@ -102,7 +104,8 @@ def describe(results: Path) -> dict[str, Any]:
         "in-words": in_words(reference),
         "tables": _stems(results, "tables"),
         "figures": _stems(results, "figures"),
-        "artefacts": [_described(each) for each in read_artefacts() if _is_printed(each, results)],
+        "sections": sections(results),
+        "left-out": left_out(results),
         "fusers": _fusers(results.glob("fusers/*/*/*/*/config.json")),
         "precisions": by_dtype(results.glob("records/**/[!.]*.parquet"), results / "records"),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
@@ -110,6 +113,29 @@ def describe(results: Path) -> dict[str, Any]:
         "world": _world(results / "world/world.json"),
         "training": _training(results.glob("fusers/*/c2c/*/seed*/config.json")),
     }
+
+
+def sections(results: Path) -> list[dict[str, Any]]:
+    """The sections that have an artefact to print, with what is found in each; unlisted ones last, with no text."""
+    printed = [each for each in read_artefacts() if _is_printed(each, results)]
+    told = {each.title: each for each in read_sections()}
+    last = next(reversed(told.values())).chapter
+    titles = [*told, *(each.section for each in printed if each.section not in told)]
+    found = []
+    for title in dict.fromkeys(titles):
+        artefacts = [_described(each) for each in printed if each.section == title]
+        section = told.get(title)
+        chapter, text = (section.chapter, section.text) if section else (last, "")
+        said = section.found(results) if section else []
+        found.append({"title": title, "chapter": chapter, "text": text, "found": said, "artefacts": artefacts})
+    return [each for each in found if each["artefacts"]]
+
+
+def left_out(results: Path) -> list[str]:
+    """Headings whose tables were made and have no rows, as nothing of the kind was run."""
+    made = [each for each in read_artefacts() if _is_generic(each, results)]
+    shown = {each.section for each in made if _is_printed(each, results)}
+    return list(dict.fromkeys(each.section for each in made if not _rows(each, results) and each.section not in shown))
 
 
 def in_words(reference: Reference) -> list[dict[str, Any]]:
@@ -130,8 +156,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
     parser.add_argument("--output", type=Path, required=True, help="the PDF to write")
     arguments = parser.parse_args()
-    used = [arguments.results / name for name in inputs(arguments.results)]
-    with stamped([arguments.output], [*used, *(TEXT / name for name in SOURCES)]):
+    read = [*inputs(arguments.results), *(name for each in read_sections() for name in each.sources(arguments.results))]
+    used = [arguments.results / name for name in dict.fromkeys(read)]
+    with stamped([arguments.output], [*used, *(TEXT / name for name in WRITTEN)]):
         build(arguments.results, arguments.output)
 
 
@@ -140,11 +167,20 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
+def _is_generic(artefact: Artefact, results: Path) -> bool:
+    return artefact.text == GENERIC and (results / artefact.files[0]).is_file()
+
+
 def _is_printed(artefact: Artefact, results: Path) -> bool:
-    """Whether the text prints the artefact by itself, under its section."""
-    if artefact.text != GENERIC or not (results / artefact.files[0]).is_file():
+    """Whether the text prints the artefact by itself, under its section: a table without rows it does not."""
+    if not _is_generic(artefact, results) or not _rows(artefact, results):
         return False
     return not artefact.beside or bool(pd.read_csv(results / artefact.files[0])["paper"].notna().any())
+
+
+def _rows(artefact: Artefact, results: Path) -> int:
+    """Of a table; a figure counts as one."""
+    return len(pd.read_csv(results / artefact.files[0])) if artefact.kind == "table" else 1
 
 
 def _described(artefact: Artefact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Accuracy by training step with 95 % intervals: C2C and every control, one panel a pair and benchmark.
+"""Accuracy by training step with 95 % intervals: C2C and every control, a panel for each cell with several.
 
 Each point is a fuser as it was after so many steps of one training. Dashed: the Receiver alone. Stars: the paper's
 Table 12, where it has the same pair and benchmark.
@@ -24,7 +24,7 @@ SPREAD = 0.012
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the `frame` of Table 12."""
-    groups = list(frame.groupby(["pair", "benchmark"], sort=False))
+    groups = list(_with_course(frame).groupby(["pair", "benchmark"], sort=False))
     columns = min(len(groups), COLUMNS)
     rows = math.ceil(len(groups) / columns)
     width = min(style.TEXT_WIDTH, 3.3 * columns)
@@ -41,6 +41,14 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     known = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=6, frameon=False)
     style.save(figure, stem)
+
+
+def _with_course(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells with several steps; all of them where none has."""
+    asked = frame[(frame["step"] > 0) & frame["value"].notna()]
+    steps = asked.groupby(["pair", "benchmark"])["step"].nunique()
+    several = pd.MultiIndex.from_frame(frame[["pair", "benchmark"]]).isin(steps[steps > 1].index)
+    return frame[several] if several.any() else frame
 
 
 def _panel(axis: Axes, group: pd.DataFrame) -> None:
@@ -66,7 +74,7 @@ def _panel(axis: Axes, group: pd.DataFrame) -> None:
         axis.plot(
             paper["step"], paper["paper_value"], ls="", marker="*", ms=5, color=style.BLACK, label="C2C in the paper"
         )
-    axis.set(ylim=(0, 100))
+    axis.set(ylim=(0, 103))
     axis.set_xlim(left=0)
 
 

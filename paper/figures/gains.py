@@ -39,7 +39,7 @@ def draw(table: Path) -> Figure:
     figure, axes = _panels(pairs)
     for axis, (pair, benchmarks) in zip(axes, pairs.items(), strict=False):
         _panel(axis, frame[frame["pair"] == pair], benchmarks)
-        axis.set_title(style.wrapped(names.title("pairs", pair)), loc="left")
+        axis.set_title(names.title("pairs", pair), loc="left")
         axis.set_xlabel("Percentage points")
         axis.tick_params(labelbottom=True)
     style.hide_unused(axes, len(pairs))
@@ -64,6 +64,7 @@ def save_picture(table: Path, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     figure = draw(table)
     sns.despine(figure)
+    style.fit_titles(figure)
     metadata = {"Software": None, HASH: table_hash(table)}
     figure.savefig(output, dpi=style.RESOLUTION, metadata=metadata)
     plt.close(figure)

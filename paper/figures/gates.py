@@ -25,7 +25,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     weighted = frame.dropna(subset=["weight_mean"])
     groups = list(weighted.groupby(["pair", "recipe", "alignment"], sort=False))
     rows = max(math.ceil(len(groups) / COLUMNS), 1)
-    figure, axes = style.panels(rows, min(max(len(groups), 1), COLUMNS), 1.2 * rows + 0.45)
+    figure, axes = style.panels(rows, min(max(len(groups), 1), COLUMNS), 1.35 * rows + 0.45)
     for axis, ((pair, recipe, alignment), group) in zip(axes, groups, strict=False):
         several = frame.loc[frame["pair"] == pair, "alignment"].nunique() > 1
         _panel(axis, group, f"{names.title('pairs', pair)}: {label(recipe, alignment, several)}")
@@ -59,7 +59,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
     layers = sorted(group["layer"].unique())
     axis.set(ylim=(-0.03, 1.03), xlim=(layers[0] - 0.5, layers[-1] + 0.5))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axis.set_title(f"{title} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})", loc="left", fontsize=7.5)
+    axis.set_title(f"{title} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})", loc="left")
 
 
 def _legend() -> list[Line2D]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,11 @@ SUFFIXES = (".pdf", ".png")
 TEXT_WIDTH = 6.3
 """Inches; the text block of the paper."""
 RESOLUTION = 200
+POINTS = 72
+"""Of an inch."""
+LETTER, SHORTEST = 0.56, 12
+"""Mean width of a letter as a share of the font's size, and how few letters a line of a title may be asked to have."""
+FIXED_BLANK = "\N{NO-BREAK SPACE}"
 INPUTS = "Inputs-SHA256"
 """Key of a PNG for the start of the hash of what it was drawn from (`paper.citing.steady_hash`)."""
 
@@ -77,8 +84,7 @@ def run_figure(description: str, *, table: Callable[[pd.DataFrame, Path], Any]) 
 def save(figure: Figure, stem: Path) -> None:
     """Write the figure as .pdf and .png; the same data give the same bytes."""
     sns.despine(figure)
-    for axis in figure.axes:
-        axis.set_title(wrapped(axis.get_title(loc="left")), loc="left")
+    fit_titles(figure)
     with written_whole(beside(stem, ".pdf")) as unfinished:
         figure.savefig(unfinished, format="pdf", metadata=pdf_metadata(stem))
     with written_whole(beside(stem, ".png")) as unfinished:
@@ -106,9 +112,29 @@ def png_metadata(stem: Path) -> dict[str, str | None]:
     return {**bare, **told, "Comment": f"Cite as: {cited.sentence}", "BibTeX": cited.bibtex(), INPUTS: cited.inputs}
 
 
-def wrapped(title: str) -> str:
-    """A title that is too long for a panel, with its Sharer on a line of its own."""
-    return title.replace(" from ", "\nfrom ", 1) if len(title) > 30 and "\n" not in title else title
+def fit_titles(figure: Figure) -> None:
+    """Break each panel's title into lines that are no wider than the panel, so that neighbours never overlap."""
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    for axis in figure.axes:
+        axis.set_title("", loc="left")
+    # Panels have their width once everything but the titles is laid out.
+    figure.draw_without_rendering()
+    letter = LETTER * float(RC["axes.titlesize"]) / POINTS * figure.dpi
+    for axis, title in zip(figure.axes, titles, strict=True):
+        letters = max(int(axis.get_window_extent().width / letter), SHORTEST)
+        axis.set_title(wrapped(title, letters), loc="left")
+
+
+def wrapped(title: str, letters: int) -> str:
+    """A title in lines of at most so many letters; its own line breaks stay, and a Sharer begins a line if need be.
+
+    What stands between brackets is not torn apart, nor are words at their hyphens.
+    """
+    if any(len(line) > letters for line in title.split("\n")):
+        title = title.replace(" from ", "\nfrom ", 1)
+    kept = re.sub(r"\([^)\n]*\)", lambda found: found.group().replace(" ", FIXED_BLANK), title)
+    lines = [textwrap.wrap(line, letters, break_long_words=False, break_on_hyphens=False) for line in kept.split("\n")]
+    return "\n".join("\n".join(line) for line in lines)
 
 
 def outputs(stem: Path) -> list[Path]:
@@ -122,7 +148,7 @@ def hide_unused(axes: Sequence[Axes], used: int) -> None:
         axis.set_visible(False)
 
 
-RC = {
+RC: dict[str, str | float] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.labelsize": 8,

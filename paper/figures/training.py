@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from paper import names
@@ -25,25 +27,32 @@ from paper.reference import Reference
 FILE, CONFIG = "history.csv", "config.json"
 PAPER, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
 SWAPPED = "validation_deranged_loss"
+DERANGED, PRINTED = "Sharer reads another prompt", "C2C in the paper"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
-LEGEND_LINE, LEGEND_COLUMNS = 0.16, 2
-"""Inches, and columns."""
+COLUMNS, LEGEND_COLUMNS = 3, 4
+PANEL_HEIGHT, PANEL_WIDTH, LEGEND_LINE = 2.2, 3.2, 0.17
+"""Inches."""
 
 
 def draw(frame: pd.DataFrame, stem: Path, paper: Mapping[str, pd.Series] | None = None) -> None:
     """Draw the rows of all ``history.csv``, and the paper's validation losses by step of the pairs in `paper`."""
     paper = paper or {}
     groups = list(frame.groupby("pair", sort=False))
-    lines = max(
-        len(group.groupby(["recipe", "alignment"])) + bool(group[SWAPPED].notna().any()) + (pair in paper)
-        for pair, group in groups
-    )
-    height = 2.35 + LEGEND_LINE * (1 + math.ceil(lines / LEGEND_COLUMNS))
-    figure, axes = style.panels(1, len(groups), height, width=min(style.TEXT_WIDTH, 3.3 * len(groups)))
-    for axis, (pair, group) in zip(axes, groups, strict=True):
+    columns = min(len(groups), COLUMNS)
+    rows = math.ceil(len(groups) / columns)
+    lines = math.ceil((len(frame.groupby(["recipe", "alignment"])) + 2) / LEGEND_COLUMNS)
+    width = min(style.TEXT_WIDTH, PANEL_WIDTH * columns)
+    figure, axes = style.panels(rows, columns, PANEL_HEIGHT * rows + LEGEND_LINE * lines + 0.3, width=width)
+    for axis, (pair, group) in zip(axes, groups, strict=False):
         _panel(axis, group, names.title("pairs", str(pair)), paper.get(str(pair)))
-    axes[0].set_ylabel("Cross-entropy of the answer, nats")
+    style.hide_unused(axes, len(groups))
+    for axis in axes[len(groups) - columns :]:
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel("Optimiser step")
+    for axis in axes[::columns]:
+        axis.set_ylabel("Cross-entropy, nats")
+    _legend(figure, axes)
     style.save(figure, stem)
 
 
@@ -69,7 +78,6 @@ def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.
 
 
 def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None) -> None:
-    several = group["alignment"].nunique() > 1
     for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
         main = alignment == MAIN_ALIGNMENT
         colour = style.colour(str(recipe)) if main else style.SKY
@@ -83,7 +91,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
                 alpha=0.6,
             )
         checked = runs.dropna(subset=["validation_loss"]).groupby("step")["validation_loss"].mean()
-        name = f"{label(str(recipe), str(alignment), several)} ({runs['seed'].nunique()})"
+        name = label(str(recipe), str(alignment), not main)
         axis.plot(
             checked.index,
             checked,
@@ -97,17 +105,26 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
         swapped = runs.dropna(subset=[SWAPPED]).groupby("step")[SWAPPED].mean()
         axis.plot(swapped.index, swapped, lw=1, ls=":", color=colour)
     if group[SWAPPED].notna().any():
-        axis.plot([], [], lw=1, ls=":", color=style.GREY, label="Deranged")
+        axis.plot([], [], lw=1, ls=":", color=style.GREY, label=DERANGED)
     if paper is not None:
-        axis.plot(paper.index, paper, ls="", marker="*", ms=4, color=style.BLACK, label="C2C in the paper")
-    axis.set(yscale="log", xlabel="Optimiser step")
+        axis.plot(paper.index, paper, ls="", marker="*", ms=4, color=style.BLACK, label=PRINTED)
+    axis.set(yscale="log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_title(title, loc="left")
-    # Curves fill a panel of any scale, so that its legend stands below it.
-    place = {"loc": "upper left", "bbox_to_anchor": (0, -0.24), "borderaxespad": 0, "ncols": LEGEND_COLUMNS}
-    axis.legend(frameon=False, title="Validation (training seeds)", title_fontsize=7.5, alignment="left", **place)
+
+
+def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One for all panels, below them, with the lines that are no recipe's last."""
+    shown: dict[str, Artist] = {}
+    for axis in axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            shown.setdefault(name, handle)
+    last = [name for name in (DERANGED, PRINTED) if name in shown]
+    order = [*(name for name in shown if name not in last), *last]
+    handles = [shown[name] for name in order]
+    figure.legend(handles, order, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from c2c.analysis.parts import by_part, length_buckets
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import beside, names
 from paper.answers import Answers, Pair
-from paper.output import percent, run_table, write_table
+from paper.output import count, percent, run_table, show, write_table
 from paper.reference import Reference
 
 LONG = "longbench"
@@ -37,10 +37,17 @@ def build(answers: Answers) -> pd.DataFrame:
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    table = beside.printed(frame)
-    table.insert(2, "Length", list(frame["bucket"]))
-    return table
+    """What a person reads: a row a bucket, with the methods side by side; with the paper's values, a row a method."""
+    if frame["paper"].notna().any():
+        table = beside.printed(frame)
+        table.insert(2, "Length", list(frame["bucket"]))
+        return table
+    rows = []
+    for (pair, benchmark, bucket), cells in frame.groupby(["pair", "benchmark", "bucket"], sort=False, observed=True):
+        titles = {"Pair": names.title("pairs", str(pair)), "Benchmark": names.title("benchmarks", str(benchmark))}
+        shown = {f"{names.title('arms', row.arm)}, %": show(row.value, row.low, row.high) for row in cells.itertuples()}
+        rows.append(titles | {"Length": bucket} | shown | {"n": count(cells["n"].max())})
+    return pd.DataFrame(rows)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -51,7 +58,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         if LONG in answers.benchmarks
         else "Length: tokens of the prompt as the Receiver alone reads it, in up to three buckets of about equally "
         "many questions (LongBench-E, which has buckets of its own, is not asked at this scale).",
-        *beside.notes(frame, "length", "Tables 5 and 11"),
+        *beside.notes(frame, "length", "Tables 5 and 11" if frame["paper"].notna().any() else "Table 5"),
         *[f"Not run: {gap}" for gap in _gaps(frame)],
         *answers.remarks,
     ]

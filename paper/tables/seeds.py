@@ -9,7 +9,7 @@ import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import names
-from paper.answers import Answers, Pair
+from paper.answers import AT_STEP, Answers, Pair
 from paper.output import NOTHING, count, fixed, percent, run_table, write_table
 
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "alignment"]
@@ -17,7 +17,7 @@ CELL = ["pair", "benchmark", "arm", "alignment"]
 
 
 def build(answers: Answers) -> pd.DataFrame:
-    """One row a cell and training seed, in percent; `mean`, `sd` and `range` are the cell's, over its seeds.
+    """One row a cell and seed of finished trainings, in percent; `mean`, `sd` and `range` are over the cell's seeds.
 
     `sd` is the sample's standard deviation (one degree less than seeds); one seed has neither sd nor range.
     """
@@ -27,6 +27,7 @@ def build(answers: Answers) -> pd.DataFrame:
         for benchmark in answers.asked(pair.name)
         for alignment in answers.alignments(pair.name)
         for arm in names.in_order("arms", answers.arms_of(pair.name))
+        if AT_STEP not in arm
         for row in _rows(answers, pair, benchmark, arm, alignment)
     ]
     return pd.DataFrame(rows).astype({"seed": "Int64", "n": "Int64", "seeds": "Int64", "sd": float, "range": float})

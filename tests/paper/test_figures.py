@@ -144,3 +144,21 @@ def test_pairs_without_a_gain_and_single_missing_gains_can_be_drawn(made_results
     figure = gains.draw(tmp_path / "gains.csv")
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
     assert titles == ["Pair A"] and "not run" in {text.get_text().strip() for text in figure.axes[0].texts}
+
+
+def test_titles_are_no_wider_than_their_panels() -> None:
+    figure, axes = style.panels(1, 3, 2.0)
+    for axis in axes:
+        axis.set_title("SmolLM2-135M from Qwen2.5-Coder-0.5B, Chinese words, four-way choice (n = 500)", loc="left")
+    style.fit_titles(figure)
+    figure.draw_without_rendering()
+    for axis in axes:
+        text = next(each for each in axis.get_children() if getattr(each, "get_text", str)().startswith("SmolLM2"))
+        assert text.get_window_extent().width <= axis.get_window_extent().width
+        assert "(n = 500)" in text.get_text().replace(style.FIXED_BLANK, " ").splitlines()[-1]
+    style.plt.close(figure)
+
+
+def test_a_title_that_fits_stays_on_its_line() -> None:
+    assert style.wrapped("Pair A from the Sharer", 40) == "Pair A from the Sharer"
+    assert style.wrapped("Pair A from the Sharer", 20) == "Pair A\nfrom the Sharer"

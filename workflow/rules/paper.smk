@@ -15,6 +15,7 @@ rule build_paper:
             run=fuser_runs(),
             file=["config.json", "history.csv"],
         ),
+        clouds=["<results>/analysis/tsne/clouds.csv"] if "tsne" in config["artefacts"]["figures"] else [],
         world=["<results>/world/world.json"] if "world" in config else [],
         text=paper_sources(),
     output:

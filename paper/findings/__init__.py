@@ -1,0 +1,92 @@
+"""Sections of the PDF (``sections.yaml``) with their findings: sentences whose numbers come from tidy files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from c2c.errors import RefusedError
+from paper.findings import answers, caches
+from paper.fusers import FuserRun, read_tables
+from paper.names import aside
+
+PATH = Path(__file__).parent.parent / "sections.yaml"
+KEYS = {"title", "chapter", "text", "findings"}
+EVERY_FUSER = "{run}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: its heading, the one above, what is asked and how, and by function the files of its findings."""
+
+    title: str
+    chapter: str
+    text: str
+    findings: dict[str, str]
+
+    def found(self, results: Path) -> list[str]:
+        """The sentences of every file of the section that a results folder has."""
+        return [
+            sentence
+            for name, source in self.findings.items()
+            if (frame := _read(results, source)) is not None
+            for sentence in function(name)(frame)
+        ]
+
+    def sources(self, results: Path) -> list[str]:
+        """Files below `results` that `found` reads."""
+        return [str(path.relative_to(results)) for source in self.findings.values() for path in _paths(results, source)]
+
+
+@cache
+def read_sections(path: Path = PATH) -> tuple[Section, ...]:
+    """All sections in their order.
+
+    Raises:
+        RefusedError: An entry lacks a key, has an unknown one, or names a function that does not exist.
+    """
+    sections = []
+    for row in yaml.safe_load(path.read_text(encoding="utf-8")):
+        if set(row) != KEYS:
+            rule = f"A section has the keys {', '.join(sorted(KEYS))}"
+            raise RefusedError(rule, f"{row.get('title')}: {sorted(row)}", f"Mend {path.name}")
+        for name in row["findings"]:
+            function(name)
+        sections.append(Section(row["title"], row["chapter"], " ".join(row["text"].split()), row["findings"]))
+    return tuple(sections)
+
+
+def function(name: str) -> Callable[[pd.DataFrame], list[str]]:
+    """The function of `paper.findings` called `name`.
+
+    Raises:
+        RefusedError: There is none.
+    """
+    for module in (answers, caches):
+        found: Any = getattr(module, name, None)
+        if found is not None and found.__module__ == module.__name__:
+            return found  # type: ignore[no-any-return]
+    raise RefusedError("A finding is a function of paper/findings", name, "Name one of sections.yaml, or write it")
+
+
+def _paths(results: Path, source: str) -> list[Path]:
+    """The file, or those of all fusers but the pairs that stand aside."""
+    if EVERY_FUSER not in source:
+        return [results / source] if (results / source).is_file() else []
+    found = sorted(results.glob(source.replace(EVERY_FUSER, "*/*/*/seed*")))
+    return [path for path in found if not aside(FuserRun.of(path.parent).pair)]
+
+
+def _read(results: Path, source: str) -> pd.DataFrame | None:
+    paths = _paths(results, source)
+    if not paths:
+        return None
+    if EVERY_FUSER in source:
+        return read_tables([path.parent for path in paths], Path(source).name)
+    return pd.read_csv(paths[0], keep_default_na=False, na_values=[""])

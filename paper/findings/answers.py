@@ -1,0 +1,213 @@
+"""What tables of answers say, in sentences; each function takes the rows of one tidy file and returns its findings."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from paper import names
+from paper.findings.wording import (
+    CELL,
+    arm,
+    cell_title,
+    counted,
+    first_cell,
+    known,
+    listed,
+    of_arm,
+    percents,
+    points,
+    tally,
+)
+from paper.output import fixed
+
+FUSIONS = ("sequential", "parallel")
+
+
+def sources(frame: pd.DataFrame) -> list[str]:
+    """Who gains how much over the Receiver, of `tables/sources.csv`."""
+    rows = known(frame, "gain_value")
+    if rows.empty:
+        return []
+    first = first_cell(rows)
+    told = [f"{arm(row['arm'])} {points(row, 'gain_')}" for _, row in first.iterrows()]
+    said = [f"On {cell_title(first.iloc[0])}, what each has beyond the Receiver is: {listed(told)}."]
+    counts = [f"that of {arm(name)} is {tally(found, 'gain_')}" for name, found in rows.groupby("arm", sort=False)]
+    return [*said, f"Interval by interval, {listed(counts)}."]
+
+
+def seeds(frame: pd.DataFrame) -> list[str]:
+    """Where trainings lie furthest apart, of `tables/seeds.csv`."""
+    cells = frame.drop_duplicates([*CELL, "arm", "alignment"])
+    several = known(cells, "sd")
+    if several.empty:
+        return ["At this scale each Fuser was trained once, so that nothing is known of the spread."]
+    said = []
+    for name in ("c2c", "adapter"):
+        found = several[several["arm"] == name].sort_values("sd", kind="stable")
+        if len(found):
+            row = found.iloc[-1]
+            said.append(
+                f"{arm(name)} has its largest standard deviation, {fixed(row['sd'], 1)} points over "
+                f"{int(row['seeds'])} seeds, on {cell_title(row)}."
+            )
+    return [*said, f"Of {len(cells)} trained cells, {len(cells) - len(several)} have one seed and no spread."]
+
+
+def published(frame: pd.DataFrame) -> list[str]:
+    """How many cells agree with the paper's, of `tables/published.csv`."""
+    rows = known(frame, "paper")
+    ours = rows.dropna(subset=["value"])
+    if ours.empty:
+        return []
+    counts = [f"{count} {verdict}" for verdict, count in ours["verdict"].value_counts().sort_index().items()]
+    return [f"Of {len(ours)} cells that both have, {listed(counts)}; {len(rows) - len(ours)} were not run."]
+
+
+def released(frame: pd.DataFrame) -> list[str]:
+    """System and pairing gain of published Fusers, of `tables/released.csv`."""
+    rows = frame[frame["arm"] == "released"].dropna(subset=["system_value"])
+    if rows.empty:
+        return []
+    row = rows.iloc[0]
+    said = [
+        f"On {cell_title(row)}, a published Fuser has a system gain of {points(row, 'system_')} and a pairing gain of "
+        f"{points(row, 'pairing_')}."
+    ]
+    return [*said, f"The system gain is {tally(rows, 'system_')}; the pairing gain is {tally(rows, 'pairing_')}."]
+
+
+def combinations(frame: pd.DataFrame) -> list[str]:
+    """C2C beside text, pair by pair, of `tables/combinations.csv`."""
+    rows = known(frame, "gain_value", arm="c2c")
+    if rows.empty:
+        return []
+    said = [
+        f"{names.title('pairs', row['pair'])} {points(row, 'gain_')}"
+        for _, row in rows.groupby("pair").head(1).iterrows()
+    ]
+    return [
+        f"C2C less T2T, each pair on its first benchmark: {listed(said)}.",
+        f"The difference is {tally(rows, 'gain_')}.",
+    ]
+
+
+def scaling(frame: pd.DataFrame) -> list[str]:
+    """What a larger Sharer changes, of `tables/scaling.csv`."""
+    rows = known(frame)
+    sizes = rows.groupby("receiver", sort=False)["sharer_m"].nunique()
+    if rows.empty or sizes.max() < 2:
+        return ["Each Receiver has Sharers of one size at this scale, so that nothing follows about growth."]
+    said = []
+    for receiver in sizes[sizes > 1].index:
+        of_receiver = rows[(rows["receiver"] == receiver) & rows["arm"].isin(["c2c", "t2t", "sharer"])]
+        means = of_receiver.groupby(["arm", "sharer_m"])["value"].mean()
+        changes = [
+            f"{arm(name)} {fixed(part.iloc[0], 1)} to {fixed(part.iloc[-1], 1)} %"
+            for name, part in means.groupby(level="arm")
+            if len(part) > 1
+        ]
+        if changes:
+            said.append(
+                f"From the smallest to the largest Sharer of {names.title('models', receiver)}: {listed(changes)}."
+            )
+    return said
+
+
+def strong_to_weak(frame: pd.DataFrame) -> list[str]:
+    """The share of the gap that reaches the Receiver, of `tables/strong_to_weak.csv`."""
+    rows = known(frame, "pgr_value")
+    if rows.empty:
+        return ["On no pair and benchmark is the Sharer ahead by more than chance, so that there is no gap to recover."]
+    first = first_cell(rows)
+    told = [f"{arm(row['arm'])} {percents(row, 'pgr_')}" for _, row in first.iterrows()]
+    cells = len(frame.drop_duplicates(CELL))
+    return [
+        f"On {cell_title(first.iloc[0])}, this much is recovered: {listed(told)}.",
+        f"The gap is known on {len(rows.drop_duplicates(CELL))} of {cells} pairs and benchmarks.",
+    ]
+
+
+def several_sharers(frame: pd.DataFrame) -> list[str]:
+    """What both Sharers give beyond the better one, of `tables/several_sharers.csv`."""
+    rows = known(frame)
+    if rows.empty:
+        return []
+    first = first_cell(rows)
+    single = listed(
+        [f"{arm(row['arm'])} {percents(row)}" for _, row in first[first["arm"].str.match(r"c2c_\d")].iterrows()]
+    )
+    said = [f"On {cell_title(first.iloc[0])}: {single}."]
+    for fusion in FUSIONS:
+        row, swapped = of_arm(first, fusion), of_arm(first, f"{fusion}_deranged")
+        if row is None:
+            continue
+        control = "" if swapped is None else f", and {percents(swapped)} where both read another question"
+        said.append(f"{arm(fusion)}: {percents(row)}, {points(row)} beyond the better single one{control}.")
+    both = known(frame[frame["arm"].isin(FUSIONS)], "difference_value")
+    return [*said, f"The difference to the better single one is {tally(both, 'difference_', 'cells')}."]
+
+
+def agents(frame: pd.DataFrame) -> list[str]:
+    """What the cache adds to the text, of `tables/agents.csv`."""
+    rows = known(frame)
+    both = known(rows, arm="t_c2c")
+    if both.empty:
+        return []
+    first = first_cell(rows)
+    told = {"t2t_agents": "the same text without its cache", "t_c2c_deranged": "the same text with a swapped cache"}
+    beyond = [(of_arm(first, name), words) for name, words in told.items()]
+    said = listed([f"{points(row)} compared with {words}" for row, words in beyond if row is not None])
+    return [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} rightly: {said}."]
+
+
+def length(frame: pd.DataFrame) -> list[str]:
+    """The shortest and the longest prompts, of `tables/length.csv`."""
+    rows = known(frame, arm="c2c")
+    parts = rows[rows["bucket"] != "all"]
+    if parts.empty:
+        return ["All prompts of this scale are about equally long."]
+    ends = parts.groupby(CELL, sort=False)
+    short, long = ends.nth(0), ends.nth(-1)
+    apart = (short["low"].to_numpy() > long["high"].to_numpy()) | (short["high"].to_numpy() < long["low"].to_numpy())
+    one, other = short.iloc[0], long.iloc[0]
+    return [
+        f"On {cell_title(one)}, C2C answers {percents(one)} of the shortest prompts ({one['bucket']}) rightly and "
+        f"{percents(other)} of the longest ({other['bucket']}).",
+        f"The two intervals lie apart on {int(apart.sum())} of {len(short)} pairs and benchmarks with several lengths.",
+    ]
+
+
+def subjects(frame: pd.DataFrame) -> list[str]:
+    """Where C2C gains most and least, of `tables/subjects.csv`."""
+    rows = known(frame, "gain_value", arm="c2c")
+    if rows.empty:
+        return []
+    first = first_cell(rows).sort_values("gain_value", kind="stable")
+    least, most = first.iloc[0], first.iloc[-1]
+    return [
+        f"On {cell_title(least)}, the gain is largest in {most['subject']} ({points(most, 'gain_')}) and smallest in "
+        f"{least['subject']} ({points(least, 'gain_')}).",
+        f"Over all pairs and benchmarks it is {tally(rows, 'gain_', 'subjects')}.",
+    ]
+
+
+def venn(frame: pd.DataFrame) -> list[str]:
+    """What becomes of questions that one of the two models alone answers, of `tables/venn.csv`."""
+    rows = known(frame, "questions", arm="c2c")
+    if rows.empty:
+        return []
+    first = first_cell(rows)
+    counts = first.set_index("region")["questions"]
+    said = []
+    for model, words in (
+        ("sharer", "the Sharer, but not the Receiver,"),
+        ("receiver", "the Receiver, but not the Sharer,"),
+    ):
+        kept, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
+        if whole > 0:
+            said.append(
+                f"of {counted(whole)} questions that {words} answers rightly, "
+                f"C2C answers {fixed(100 * kept / whole, 1)} %"
+            )
+    alone = f"it answers {counted(counts['fused'])} that neither of the two does"
+    return [f"On {cell_title(first.iloc[0])}: {'; '.join([*said, alone])} (means over training seeds)."]

@@ -1,0 +1,151 @@
+"""What tables about trainings, Fusers and caches say, in sentences; as `paper.findings.answers`."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from paper import names
+from paper.findings.wording import arm, cell_title, first_cell, known, listed, percents, points, tally
+from paper.output import fixed
+from paper.reference import Reference
+
+SWAPPED = "validation_deranged_loss"
+HALVES = {"key": "keys", "value": "values"}
+
+
+def training(frame: pd.DataFrame) -> list[str]:
+    """The last validation losses of the first pair, of all ``history.csv``."""
+    losses = known(frame, "validation_loss", alignment="span")
+    losses = losses[losses["recipe"].isin(["c2c", "adapter"])]
+    if losses.empty:
+        return []
+    pair = losses["pair"].iloc[0]
+    last = losses[losses["pair"] == pair].groupby(["recipe", "seed"]).tail(1)
+    means = last.groupby("recipe")[["validation_loss", SWAPPED]].mean()
+    said = []
+    for recipe, row in means.sort_index(ascending=False).iterrows():
+        swapped = (
+            "" if pd.isna(row[SWAPPED]) else f", and {fixed(row[SWAPPED], 2)} where the Sharer reads another prompt"
+        )
+        said.append(f"{arm(str(recipe))} {fixed(row['validation_loss'], 2)} nats{swapped}")
+    title = names.title("pairs", str(pair))
+    return [f"Validation loss at the last step, {title}, mean over seeds: {'; '.join(reversed(said))}."]
+
+
+def accuracy_by_steps(frame: pd.DataFrame) -> list[str]:
+    """Accuracy at the first and the last kept step, of ``tables/accuracy_by_steps.csv``."""
+    rows = known(frame[frame["step"] > 0])
+    steps = rows.groupby(["pair", "benchmark"])["step"].transform("nunique")
+    rows = rows[steps > 1]
+    if rows.empty:
+        return []
+    first = first_cell(rows)
+    start, end = int(first["step"].min()), int(first["step"].max())
+    said = []
+    for name in ("c2c", "c2c_deranged", "adapter"):
+        at = first[first["arm"] == name].set_index("step")
+        if {start, end} <= set(at.index):
+            said.append(f"{arm(name)} {percents(at.loc[start])} after {start} and {percents(at.loc[end])} after {end}")
+    return [f"Accuracy by step, {cell_title(first.iloc[0])}: {'; '.join(said)}."] if said else []
+
+
+def gates(frame: pd.DataFrame) -> list[str]:
+    """How many gates are open, and the mean weights, of ``tables/gates.csv``; beside them what the paper says."""
+    whole = frame[frame["layer"] == "all"]
+    if whole.empty:
+        return []
+    said = []
+    for recipe in ("c2c", "adapter"):
+        of_recipe = whole[whole["recipe"] == recipe]
+        if of_recipe.empty:
+            continue
+        parts = []
+        for half, title in HALVES.items():
+            rows = of_recipe[of_recipe["half"] == half]
+            weight = (rows["weight_mean"] * rows["gates"]).sum() / rows["gates"].sum()
+            parts.append(
+                f"{int(rows['open'].sum())} of {int(rows['gates'].sum())} gates of {title} are open, with a mean "
+                f"weight of {fixed(weight, 2)}"
+            )
+        said.append(f"Over all pairs and seeds of {arm(recipe)}, {listed(parts)}.")
+    printed = [f"{each['label']} {fixed(each['value'], 2)} {each['unit']}" for each in Reference().printed()["gates"]]
+    return [*said, f"The paper states: {'; '.join(printed)}."]
+
+
+def partial(frame: pd.DataFrame) -> list[str]:
+    """Accuracy with a part of the prompt fused, of ``tables/partial.csv``."""
+    if frame.empty:
+        return []
+    between = frame[(frame["share"] > 0) & (frame["share"] < 100)]
+    whole = frame[frame["share"] == 100].iloc[0]
+    said = [f"On {cell_title(whole)}, the whole prompt fused gives {percents(whole)}."]
+    sides = {"front": "at the front", "back": "at the back"}
+    for side, words in sides.items():
+        rows = between[between["side"] == side]
+        if len(rows):
+            told = [f"{percents(row)} with {fixed(row['share'], 0)} %" for _, row in rows.iterrows()]
+            said.append(f"Of the tokens {words} alone: {listed(told)}.")
+    return [
+        *said,
+        f"What the right message has beyond another question's is {tally(between, 'difference_', 'shares between')}.",
+    ]
+
+
+def enrichment(frame: pd.DataFrame) -> list[str]:
+    """The oracle beside direct and few-shot answers, of ``tables/enrichment.csv``."""
+    rows = known(frame)
+    by_kind = {kind: part.iloc[0] for kind, part in rows.groupby("kind")}
+    if not {"receiver", "few_shot", "oracle"} <= set(by_kind):
+        return []
+    direct, shots, oracle = (by_kind[kind] for kind in ("receiver", "few_shot", "oracle"))
+    said = [
+        f"{names.title('models', str(direct['receiver']))} answers {percents(direct)} directly, {percents(shots)} "
+        f"behind the examples and {percents(oracle)} from the enriched cache, which is {points(oracle)} compared with "
+        "the direct answer."
+    ]
+    best = rows[rows["kind"] == "best"].pivot_table(index="number", columns="chosen_on", values="value")
+    if {"same", "other half"} <= set(best.columns):
+        bias = (best["same"] - best["other half"]).mean()
+        said.append(
+            f"Choosing the best layers on the questions they are judged on adds {fixed(bias, 1)} points in the "
+            "mean over K."
+        )
+    return said
+
+
+def effective_rank(frame: pd.DataFrame) -> list[str]:
+    """What fusion adds to the rank, and what another question's cache adds, of ``tables/effective_rank.csv``."""
+    said = []
+    for half, title in HALVES.items():
+        rows = frame[frame["half"] == half].set_index("cache")
+        own = next((name for name in ("receiver",) if name in rows.index), None)
+        fused = next(
+            (name for name in rows.index if name not in ("sharer", "receiver") and "deranged" not in name), None
+        )
+        swapped = next((name for name in rows.index if "deranged" in name), None)
+        if own is None or fused is None:
+            continue
+        control = (
+            "" if swapped is None else f"; another question's cache adds {_rank(rows.loc[swapped, 'above_receiver'])}"
+        )
+        said.append(
+            f"Fusion changes the effective rank of {title} from {_rank(rows.loc[own, 'value'])} to "
+            f"{_rank(rows.loc[fused, 'value'])}, which is {_rank(rows.loc[fused, 'above_receiver'])} more{control}."
+        )
+    return said
+
+
+def tsne(frame: pd.DataFrame) -> list[str]:
+    """How far the clouds lie from the Receiver's, of ``analysis/tsne/clouds.csv``."""
+    rows = frame.set_index("cache")
+    titles = {
+        "sharer": "the Sharer's",
+        "transformed": "the Sharer's transformed by the MLP",
+        "fused": "the fused cache",
+    }
+    told = [f"{title} {fixed(rows.loc[name, 'distance'], 1)}" for name, title in titles.items() if name in rows.index]
+    return [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(told)}."] if told else []
+
+
+def _rank(value: float) -> str:
+    return fixed(value, 1)

@@ -1,0 +1,78 @@
+"""Words that the findings share: numbers with their interval, the cell they are of, and on how many it is so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from paper import names
+from paper.output import fixed, show
+
+CELL = ["pair", "benchmark"]
+
+
+def cell_title(row: pd.Series) -> str:
+    """As in "Pair A, free answer"."""
+    return f"{names.title('pairs', str(row['pair']))}, {names.title('benchmarks', str(row['benchmark']))}"
+
+
+def arm(name: str) -> str:
+    """The title of an arm within a sentence."""
+    return names.title("arms", name)
+
+
+def percents(row: pd.Series, prefix: str = "") -> str:
+    """As in "97.5 [96.1, 98.8] %"."""
+    return f"{show(*_bounds(row, prefix))} %"
+
+
+def points(row: pd.Series, prefix: str = "difference_") -> str:
+    """As in "+90.1 [87.3, 92.6] points"."""
+    return f"{show(*_bounds(row, prefix), sign=True)} points"
+
+
+def tally(rows: pd.DataFrame, prefix: str, of: str = "pairs and benchmarks") -> str:
+    """Where intervals lie, as in "above zero on 3, below zero on 1 and not told from zero on 2 of 6 pairs and ..."."""
+    known = rows.dropna(subset=[f"{prefix}low"])
+    above, below = int((known[f"{prefix}low"] > 0).sum()), int((known[f"{prefix}high"] < 0).sum())
+    counts = {"above zero": above, "below zero": below, "not told from zero": len(known) - above - below}
+    said = {where: count for where, count in counts.items() if count}
+    if len(said) == 1:
+        return f"{next(iter(said))} on {'the only one of the' if len(known) == 1 else f'all {len(known)}'} {of}"
+    return f"{listed([f'{where} on {count}' for where, count in said.items()])} of {len(known)} {of}"
+
+
+def counted(number: float) -> str:
+    """A count that may be a mean over seeds: without decimals where it is whole."""
+    return fixed(number, 0 if float(number).is_integer() else 1)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """As in "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def known(frame: pd.DataFrame, column: str = "value", **where: Any) -> pd.DataFrame:
+    """Rows with a number in `column` and these values."""
+    found = frame.dropna(subset=[column])
+    for name, value in where.items():
+        found = found[found[name] == value]
+    return found
+
+
+def first_cell(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the pair and benchmark of the first row."""
+    return frame[(frame[CELL] == frame[CELL].iloc[0]).all(axis=1)]
+
+
+def of_arm(rows: pd.DataFrame, name: str) -> pd.Series | None:
+    """The row of an arm, or None."""
+    found = rows[rows["arm"] == name]
+    return found.iloc[0] if len(found) else None
+
+
+def _bounds(row: pd.Series, prefix: str) -> tuple[float, float, float]:
+    value, low, high = (float(row[f"{prefix}{bound}"]) for bound in ("value", "low", "high"))
+    return value, low, high
