@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -80,7 +80,7 @@ class Learner(ABC):
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         config, begun = self.config, time.perf_counter() - self.progress.seconds
-        batches = order(self.lengths, config.batch_size, config.seed, start=progress.steps)
+        batches = self._batches(progress.steps)
         with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 indices = next(batches)
@@ -122,11 +122,19 @@ class Learner(ABC):
         total, supervised = self.processes.sum(total, supervised)
         return total / supervised
 
+    def validation_loss(self) -> float:
+        """The loss that is watched, in nats."""
+        return self.loss_on(self.validation)
+
+    def _batches(self, start: int) -> Iterator[list[int]]:
+        """The examples of each step behind `start`."""
+        return order(self.lengths, self.config.batch_size, self.config.seed, start=start)
+
     def _validate(self, progress: state.Progress) -> None:
         """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
         losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
         row = progress.history[-1]
-        row["validation_loss"] = self.loss_on(self.validation)
+        row["validation_loss"] = self.validation_loss()
         if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
             progress.best_step = row["step"]
             progress.best = {name: tensor.detach().clone() for name, tensor in self.learned.state_dict().items()}
