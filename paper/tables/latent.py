@@ -67,8 +67,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     notes = [
         "One encoder a Sharer and one decoder a Receiver were trained together on all pairs in turn; for several "
         "Sharers nothing more is trained. Pairing gain: less the same with another question's message. The last "
-        "difference is to Fusers that were trained for one pair alone. Both are paired, on the training seeds that both "
-        "have.",
+        "difference is to Fusers that were trained for one pair alone. Both are paired, on the training seeds that both"
+        " have.",
         *_papers(frame),
         *notes_on_gaps(frame, ["receiver", "sharer", "benchmark"]),
         *answers.remarks,
