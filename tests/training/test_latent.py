@@ -79,7 +79,7 @@ def test_all_gates_anneal_together_whichever_pair_learned(latent) -> None:
     built = latent(steps=4, warmup_ratio=0.0)
     built.run()
     temperatures = {float(each) for name, each in built.space.named_buffers() if "temperature" in name}
-    assert temperatures == {pytest.approx(0.001)}
+    assert len(temperatures) == 1 and temperatures.pop() == pytest.approx(0.001)
 
 
 def test_the_loss_falls_and_history_and_order_name_the_pair_of_each_step(latent) -> None:
