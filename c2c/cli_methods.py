@@ -87,7 +87,7 @@ def _add_train_latent(commands: Any) -> None:
     told = "train encoders and decoders of a latent space that several models share (Table 14)"
     parser = commands.add_parser("train-latent", help=told)
     each = "of each pair, in the same order"
-    parser.add_argument("--pairs", nargs="+", required=True, help="ids of the ordered pairs, which learn in turn")
+    parser.add_argument("--pairs", nargs="+", required=True, help="ids of the ordered pairs")
     parser.add_argument("--receivers", nargs="+", required=True, help=f"Receiver {each}: folder, manifest or hub id")
     parser.add_argument("--sharers", nargs="+", required=True, help=f"Sharer {each}")
     for part in ("train", "validation"):

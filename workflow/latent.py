@@ -52,7 +52,7 @@ def latent_groups(settings: Settings, latent: str) -> list[str]:
 
 
 def latent_pairs(settings: Settings, latent: str) -> list[str]:
-    """The ordered pairs of a latent space, in the order in which they learn."""
+    """The ordered pairs of a latent space."""
     return [pair for group in latent_groups(settings, latent) for pair in members(settings, group)]
 
 
@@ -150,9 +150,9 @@ def _check_training(settings: Settings, latent: str) -> None:
     if training["micro_batch_size"] > training["batch_size"]:
         rule = f"micro_batch_size of latent space {latent!r} is at most its batch_size ({training['batch_size']})"
         raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
-    if training["steps"] < len(pairs := latent_pairs(settings, latent)):
-        rule = f"Each of the {len(pairs)} pairs of latent space {latent!r} learns in at least one of its steps"
-        raise RefusedError(rule, training["steps"], "Raise steps")
+    if training["batch_size"] % len(pairs := latent_pairs(settings, latent)):
+        rule = f"batch_size of latent space {latent!r} has as many examples of each of its {len(pairs)} pairs"
+        raise RefusedError(rule, training["batch_size"], f"Choose a multiple of {len(pairs)}")
 
 
 def _entry(settings: Settings, latent: str) -> Mapping[str, Any]:

@@ -1,22 +1,20 @@
 """Encoders and decoders of a shared latent space, trained together on all of its ordered pairs (paper, Table 14).
 
-The pairs learn in turn, one a step, so that what a model's encoder or decoder becomes is right for all of its pairs.
-Each pair has its own examples, in an order of its own.
+Each step has examples of every pair, so that what a model's encoder or decoder becomes is right for all of its pairs.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 
 from c2c.cache_shape import cache_shape
 from c2c.errors import RefusedError
@@ -30,14 +28,14 @@ from c2c.training.examples import Example
 from c2c.training.learner import Learner
 from c2c.training.loop import swapped
 from c2c.training.loss import response_loss
-from c2c.training.order import lengths_of, order
+from c2c.training.order import Lengths, lengths_of, order
 from c2c.training.processes import Processes
 from c2c.training.state import Progress
 from c2c.types import CacheShape
 
 COLUMNS = (
-    "step", "pair", "loss", "learning_rate", "temperature", "gradient_norm", "validation_loss",
-    "validation_deranged_loss", "open_gates", "padding",
+    "step", "loss", "learning_rate", "temperature", "gradient_norm", "validation_loss", "validation_deranged_loss",
+    "open_gates", "padding",
 )  # fmt: skip
 
 
@@ -58,6 +56,40 @@ class PairExamples:
     validation: Sequence[Example]
 
 
+class PairExample(NamedTuple):
+    """An example, and whose it is: the number of its pair."""
+
+    number: int
+    example: Example
+
+
+@dataclass(frozen=True)
+class PairBatch(Batch):
+    """A batch of one pair, with the pair's number."""
+
+    number: int
+
+
+class Joined(Sequence[PairExample]):
+    """The training sets of all pairs, one behind the other; examples are read when they are asked for."""
+
+    def __init__(self, parts: Sequence[Sequence[Example]]) -> None:
+        self.parts = parts
+        self.starts = [sum(map(len, parts[:number])) for number in range(len(parts))]
+        self.lengths: Lengths = [length for part in parts for length in lengths_of(part)]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def pair_of(self, index: int) -> int:
+        """The number of the pair that an example belongs to."""
+        return max(number for number, start in enumerate(self.starts) if start <= index)
+
+    def __getitem__(self, index: Any) -> Any:
+        number = self.pair_of(index)
+        return PairExample(number, self.parts[number][index - self.starts[number]])
+
+
 class LatentTrainer(Learner):
     """One training run of a whole latent space, or what one of several processes does of it.
 
@@ -66,14 +98,15 @@ class LatentTrainer(Learner):
         stacks: The encoder and decoder of each pair, by its name, with the weights of `space`.
 
     Args:
-        pairs: The ordered pairs, which learn in this order, over and over.
+        pairs: The ordered pairs.
         latent: Sizes of the latent cache.
-        config: All settings; `steps` are those of all pairs together. No earlier step is kept.
+        config: All settings; each step has as many examples of every pair, `batch_size` in all; no earlier step is
+            kept.
         checkpoints: Folder for resumable states of exactly this run; removed when the run ends.
 
     Raises:
         RefusedError: If there is no pair, a name stands twice, responses are to be fused, or a batch has fewer examples
-            than there are processes.
+            than there are processes, or not as many of each pair.
     """
 
     columns = COLUMNS
@@ -81,7 +114,7 @@ class LatentTrainer(Learner):
     def __init__(
         self, pairs: Sequence[PairExamples], latent: CacheShape, config: TrainingConfig, checkpoints: Path
     ) -> None:
-        check_pairs([each.name for each in pairs])
+        check_pairs([each.name for each in pairs], config.batch_size)
         if config.response != "plain":
             raise RefusedError("A latent space is trained with plain responses", config.response, "Pass plain")
         set_seed(config.seed)
@@ -100,14 +133,14 @@ class LatentTrainer(Learner):
             sharers, receivers, latent, layer_alignment=config.layer_alignment, **config.fuser()
         )  # fmt: skip
         self.stacks = {each.name: self._stack(each.pair) for each in pairs}
-        self.models = {
-            each.name: RosettaModel.of_stacks(
-                each.pair.receiver.model, [each.pair.sharer.model], [self.stacks[each.name]]
-            )
+        self.models = [
+            RosettaModel.of_stacks(each.pair.receiver.model, [each.pair.sharer.model], [self.stacks[each.name]])
             for each in pairs
-        }
-        self.deranged = [swapped(each.validation, config, self.processes) for each in pairs]
-        self._turn_to(self.pairs[0])
+        ]
+        self.model = nn.ModuleList(self.models)
+        self.training: Any = Joined([each.training for each in pairs])
+        self.validation: Any = Joined([each.validation for each in pairs])
+        self.deranged: Any = Joined([swapped(each.validation, config, self.processes) for each in pairs])
         self.space = self.prepare(self.space)
 
     def run(self) -> tuple[dict[str, LatentStack], pd.DataFrame]:
@@ -115,27 +148,23 @@ class LatentTrainer(Learner):
 
         Returns:
             The stack of each pair in eval mode, with the weights that the config keeps, and one row a step: COLUMNS,
-            of which `pair` is the one that learned, and the validation losses are means over all pairs.
+            of which the validation losses are those of all pairs together.
         """
         history = self.learn()
-        for model in self.models.values():
-            model.eval()
+        self.model.eval()
         return self.stacks, history
 
     def trained(self) -> pd.DataFrame:
-        """The pair of each step, and the ids of its examples: columns step, pair and ids."""
-        done = self.progress.trained
-        turns = [self._pair_of(step) for step in range(1, len(done) + 1)]
-        ids = [[turn.training[index].id for index in batch] for turn, batch in zip(turns, done, strict=True)]
-        return pd.DataFrame({"step": range(1, len(ids) + 1), "pair": [turn.name for turn in turns], "ids": ids})
+        """The examples of each step: columns step and ids, each of them ``<pair>/<id>``."""
+        read = [[self.training[index] for index in batch] for batch in self.progress.trained]
+        ids = [[f"{self.pairs[each.number].name}/{each.example.id}" for each in batch] for batch in read]
+        return pd.DataFrame({"step": range(1, len(ids) + 1), "ids": ids})
 
-    def validation_loss(self) -> float:
-        """Mean over the pairs."""
-        return self._mean_loss([each.validation for each in self.pairs])
-
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """One batch of the pair whose turn it is."""
-        return collate(examples, self.turn.pair, zeroed=self.config.sharer_cache == "zeroed")
+    def collate(self, examples: Sequence[Any]) -> PairBatch:
+        """One batch of some examples of one pair."""
+        number, zeroed = examples[0].number, self.config.sharer_cache == "zeroed"
+        batch = collate([each.example for each in examples], self.pairs[number].pair, zeroed=zeroed)
+        return PairBatch(**vars(batch), number=number)
 
     def _stack(self, pair: Pair) -> LatentStack:
         stack = self.space.stack(pair.receiver.name, pair.sharer.name)
@@ -143,56 +172,49 @@ class LatentTrainer(Learner):
         stack.recompute = self.config.recompute == "fusers"
         return stack
 
-    def _turn_to(self, pair: PairExamples) -> None:
-        self.turn, self.model = pair, self.models[pair.name]
-        self.training, self.lengths = pair.training, lengths_of(pair.training)
-
-    def _pair_of(self, step: int) -> PairExamples:
-        return self.pairs[(step - 1) % len(self.pairs)]
-
     def _batches(self, start: int) -> Iterator[list[int]]:
-        """Each pair's batches in its own order; those of `start` steps are done, of all pairs together."""
-        count, size, seed = len(self.pairs), self.config.batch_size, self.config.seed
-        done = [len(range(number, start, count)) for number in range(count)]
-        own = [
-            order(lengths_of(each.training), size, seed, start=before)
-            for each, before in zip(self.pairs, done, strict=True)
-        ]
-        for step in itertools.count(start):
-            yield next(own[step % count])
+        """As many examples of each pair, in an order of its own."""
+        size, seed = self.config.batch_size // len(self.pairs), self.config.seed
+        own = [order(lengths_of(part), size, seed, start=start) for part in self.training.parts]
+        for batches in zip(*own, strict=True):
+            pairs = zip(self.training.starts, batches, strict=True)
+            yield [first + index for first, batch in pairs for index in batch]
+
+    def _parts(self, examples: Any, indices: Sequence[int]) -> Sequence[list[int]]:
+        """Which examples this process runs together: never those of two pairs."""
+        own: dict[int, list[int]] = {}
+        for index in indices:
+            own.setdefault(examples.pair_of(index), []).append(index)
+        return self.processes.share([part for each in own.values() for part in self._cut(each, examples.lengths)])
 
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
-        self._turn_to(self._pair_of(step))
         temperature = next((float(each) for name, each in self.space.named_buffers() if "temperature" in name), None)
         row, tokens = super()._step(step, indices)
         decoders = [each for each in self.space.decoders if isinstance(each, FuserStack)]
         for decoder in decoders:
             decoder.anneal(step)
         open_gates = fmean(decoder.open_share() for decoder in decoders)
-        return {"pair": self.turn.name, **row, "temperature": temperature, "open_gates": open_gates}, tokens
+        return {**row, "temperature": temperature, "open_gates": open_gates}, tokens
 
     def _validate(self, progress: Progress) -> None:
         """With the loss where the Sharers' readings are swapped, where there are any."""
         super()._validate(progress)
-        if all(self.deranged):
-            progress.history[-1]["validation_deranged_loss"] = self._mean_loss(self.deranged)
-
-    def _mean_loss(self, examples: Sequence[Sequence[Example]]) -> float:
-        losses = []
-        for each, watched in zip(self.pairs, examples, strict=True):
-            self._turn_to(each)
-            losses.append(self.loss_on(watched))
-        return fmean(losses)
+        if all(self.deranged.parts):
+            progress.history[-1]["validation_deranged_loss"] = self.loss_on(self.deranged)
 
     def _loss(self, batch: Batch) -> Tensor:
-        return response_loss(self.model, batch, self.accelerator.device)
+        assert isinstance(batch, PairBatch)
+        return response_loss(self.models[batch.number], batch, self.accelerator.device)
 
 
-def check_pairs(names: Sequence[str]) -> None:
-    """Refuse no pair, or one that stands twice.
+def check_pairs(names: Sequence[str], batch_size: int) -> None:
+    """Refuse no pair, one that stands twice, and a batch that has not as many examples of each.
 
     Raises:
         RefusedError: If so.
     """
     if not names or len(set(names)) < len(names):
         raise RefusedError("A latent space has pairs, each once", list(names), "Name each ordered pair once")
+    if batch_size % len(names):
+        rule = f"A batch has as many examples of each of the {len(names)} pairs"
+        raise RefusedError(rule, f"batch_size {batch_size}", f"Choose a multiple of {len(names)}")

@@ -21,7 +21,7 @@ from c2c.training.tokenised import TokenisedSet, identity
 from c2c.types import CacheShape
 
 RECIPE, PAIRS = "latent", "pairs"
-ORDER = pa.schema([("step", pa.int32()), ("pair", pa.string()), ("ids", pa.list_(pa.string()))])
+ORDER = pa.schema([("step", pa.int32()), ("ids", pa.list_(pa.string()))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,12 @@ class LatentRun:
         latent_layers: Layers of the latent cache.
         latent_heads: Its heads.
         latent_head_dim: Size of a head.
-        config: All other settings; `steps` are those of all pairs together.
+        config: All other settings; each step has as many examples of every pair, `batch_size` in all.
         checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
         output: Folder for ``history.csv``, ``order.parquet`` and ``pairs/<pair>``, a checkpoint each.
 
     Raises:
-        RefusedError: If the lists differ in length, or a pair stands twice.
+        RefusedError: If the lists differ in length, a pair stands twice, or a batch has not as many examples of each.
     """
 
     pairs: Sequence[str]
@@ -58,7 +58,7 @@ class LatentRun:
     output: Path
 
     def __post_init__(self) -> None:
-        check_pairs(self.pairs)
+        check_pairs(self.pairs, self.config.batch_size)
         lists = {name: getattr(self, name) for name in ("receivers", "sharers", "train", "validation")}
         if wrong := {name: len(each) for name, each in lists.items() if len(each) != len(self.pairs)}:
             rule = f"Each of the {len(self.pairs)} pairs has a Receiver, a Sharer and two tokenised sets"

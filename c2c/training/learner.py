@@ -115,16 +115,12 @@ class Learner(ABC):
         """Mean loss per supervised token in evaluation mode (hard gates, no dropout), in nats."""
         self.model.eval()
         total = supervised = 0.0
-        for part in self._parts(range(len(examples)), lengths_of(examples)):
+        for part in self._parts(examples, range(len(examples))):
             batch = self.collate([examples[index] for index in part])
             total += float(self._loss(batch)) * batch.supervised
             supervised += batch.supervised
         total, supervised = self.processes.sum(total, supervised)
         return total / supervised
-
-    def validation_loss(self) -> float:
-        """The loss that is watched, in nats."""
-        return self.loss_on(self.validation)
 
     def _batches(self, start: int) -> Iterator[list[int]]:
         """The examples of each step behind `start`."""
@@ -134,7 +130,7 @@ class Learner(ABC):
         """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
         losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
         row = progress.history[-1]
-        row["validation_loss"] = self.validation_loss()
+        row["validation_loss"] = self.loss_on(self.validation)
         if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
             progress.best_step = row["step"]
             progress.best = {name: tensor.detach().clone() for name, tensor in self.learned.state_dict().items()}
@@ -147,7 +143,7 @@ class Learner(ABC):
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
         """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
         self.model.train()
-        own = [self.collate([self.training[index] for index in part]) for part in self._parts(indices, self.lengths)]
+        own = [self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)]
         supervised, tokens, columns = self.processes.sum(
             sum(part.supervised for part in own),
             sum(part.tokens for part in own),
@@ -173,12 +169,14 @@ class Learner(ABC):
         }
         return row, int(tokens)
 
-    def _parts(self, indices: Sequence[int], lengths: Lengths) -> Sequence[list[int]]:
-        """Which of some examples this process runs together; perhaps none.
+    def _parts(self, examples: Sequence[Example], indices: Sequence[int]) -> Sequence[list[int]]:
+        """Which of some examples, those with these numbers, this process runs together; perhaps none."""
+        lengths = self.lengths if examples is self.training else lengths_of(examples)
+        return self.processes.share(self._cut(indices, lengths))
 
-        Those that are alike lie together: they have fewer pads than in the order of the file.
-        """
+    def _cut(self, indices: Sequence[int], lengths: Lengths) -> list[list[int]]:
+        """Examples that are run together; those that are alike are, and have fewer pads than in the file's order."""
         most = math.ceil(len(indices) / self.processes.count)
         size = min(self.config.micro_batch_size or self.config.batch_size, most)
         rows = by_length(indices, lengths, size)
-        return self.processes.share([rows[at : at + size] for at in range(0, len(rows), size)])
+        return [rows[at : at + size] for at in range(0, len(rows), size)]

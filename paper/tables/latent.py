@@ -65,7 +65,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers)
     notes = [
-        "One encoder a Sharer and one decoder a Receiver were trained together on all pairs in turn; for several "
+        "One encoder a Sharer and one decoder a Receiver were trained together on all pairs; for several "
         "Sharers nothing more is trained. Pairing gain: less the same with another question's message. The last "
         "difference is to Fusers that were trained for one pair alone. Both are paired, on the training seeds that both"
         " have.",

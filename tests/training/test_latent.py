@@ -57,42 +57,61 @@ def weights(trainer: LatentTrainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.space.state_dict().items()}
 
 
-def test_each_step_moves_the_encoder_and_decoder_of_the_pair_whose_turn_it_is_and_no_other(latent) -> None:
-    built, parts = latent(), {}
-    step = LatentTrainer._step
-    for number, (_, receiver, sharer) in enumerate(NAMES, start=1):
-        before = weights(built)
-        step(built, number, [0, 1, 2, 3])
-        moved = {
-            ".".join(name.split(".")[:2])
-            for name, tensor in weights(built).items()
-            if not torch.equal(tensor, before[name]) and "temperature" not in name
+def test_every_encoder_and_decoder_learns_and_the_loss_falls(latent) -> None:
+    built = latent(steps=40, evaluate_every=40, warmup_ratio=0.0)
+    before = weights(built)
+    stacks, history = built.run()
+    after = weights(built)
+    assert list(stacks) == [name for name, *_ in NAMES]
+    still = [name for name in before if torch.equal(before[name], after[name]) and "gate" not in name]
+    assert still == []
+    assert history["loss"].iloc[-5:].mean() < 0.5 * history["loss"].iloc[:5].mean()
+    assert history["validation_deranged_loss"].notna().sum() == 1
+
+
+def test_an_encoder_learns_from_the_pairs_of_its_sharer_and_from_no_others(latent) -> None:
+    built = latent()
+    for number, (_, receiver, sharer) in enumerate(NAMES):
+        built.space.zero_grad()
+        batch = built.collate([example for example in built.training if example.number == number])
+        built._loss(batch).backward()
+        touched = {
+            ".".join(name.split(".")[:2]) for name, each in built.space.named_parameters() if each.grad is not None
         }
-        parts[receiver, sharer] = moved
-    encoders, decoders = {"left": "encoders.0", "right": "encoders.1"}, {"first": "decoders.0", "second": "decoders.1"}
-    # With a warm-up the first step has a learning rate of zero.
-    assert parts.pop(("first", "left")) <= {"encoders.0", "decoders.0"}
-    assert parts == {key: {encoders[key[1]], decoders[key[0]]} for key in parts}
+        encoders = {"left": "encoders.0", "right": "encoders.1"}
+        assert touched == {encoders[sharer], {"first": "decoders.0", "second": "decoders.1"}[receiver]}
 
 
-def test_all_gates_anneal_together_whichever_pair_learned(latent) -> None:
-    built = latent(steps=4, warmup_ratio=0.0)
+def test_the_gradient_of_a_step_is_that_of_all_pairs_together(latent) -> None:
+    built = latent(variant="ungated", dropout=0.0, batch_size=8, max_gradient_norm=1e9)
+    indices = next(built._batches(0))
+    batches = [
+        built.collate([built.training[index] for index in part]) for part in built._parts(built.training, indices)
+    ]
+    assert len(batches) == 4
+    total = sum(built._loss(batch) * batch.supervised for batch in batches) / sum(each.supervised for each in batches)
+    total.backward()
+    expected = float(torch.nn.utils.get_total_norm([each.grad for each in built.space.parameters()]))
+    built.space.zero_grad()
+    row, _ = built._step(1, indices)
+    assert row["gradient_norm"] == pytest.approx(expected, rel=1e-4)
+    assert row["loss"] == pytest.approx(float(total), rel=1e-5)
+
+
+def test_all_gates_anneal_together(latent) -> None:
+    built = latent(steps=4)
     built.run()
     temperatures = {float(each) for name, each in built.space.named_buffers() if "temperature" in name}
     assert len(temperatures) == 1 and temperatures.pop() == pytest.approx(0.001)
 
 
-def test_the_loss_falls_and_history_and_order_name_the_pair_of_each_step(latent) -> None:
-    built = latent(steps=80, evaluate_every=80)
-    stacks, history = built.run()
-    assert list(stacks) == [name for name, *_ in NAMES]
-    assert list(history["pair"][:5]) == ["one", "two", "three", "four", "one"]
-    assert list(built.trained()["pair"]) == list(history["pair"])
-    assert history["loss"].iloc[-8:].mean() < 0.5 * history["loss"].iloc[:8].mean()
-    assert history["validation_deranged_loss"].notna().sum() == 1
-    for name, _, _ in NAMES:
-        ids = built.trained().set_index("pair").loc[[name], "ids"].explode()
-        assert set(ids.iloc[:10]) == {str(number) for number in range(10)} or ids.iloc[:10].nunique() >= 8
+def test_each_step_has_as_many_examples_of_every_pair_and_each_pair_sees_all_of_its_own(latent) -> None:
+    built = latent(steps=10, batch_size=8)
+    built.run()
+    owners = built.trained()["ids"].map(lambda ids: sorted(each.split("/")[0] for each in ids))
+    assert all(each == sorted([name for name, *_ in NAMES] * 2) for each in owners)
+    seen = built.trained()["ids"].iloc[:5].explode()
+    assert seen.nunique() == len(seen) == 40  # five steps of two examples are one epoch of each pair's ten
 
 
 def test_a_run_cut_off_amid_the_pairs_and_resumed_ends_with_the_same_bits_and_history(latent, monkeypatch) -> None:
@@ -127,10 +146,12 @@ def test_micro_batches_learn_what_the_whole_batch_does(latent) -> None:
         torch.testing.assert_close(tensor, weights(parts)[name], atol=1e-4, rtol=1e-3)
 
 
-def test_no_pair_a_pair_twice_and_fused_responses_are_refused(latent) -> None:
+def test_impossible_pairs_and_batches_are_refused(latent) -> None:
     for pairs in ([], [NAMES[0], NAMES[0]]):
         with pytest.raises(RefusedError, match="has pairs, each once"):
             latent(pairs=pairs)
+    with pytest.raises(RefusedError, match="as many examples of each of the 4 pairs; received 'batch_size 6'"):
+        latent(batch_size=6)
     with pytest.raises(RefusedError, match="plain responses"):
         latent(response="fused")
 

@@ -50,10 +50,7 @@ REFUSED = {
     "unknown group": (put("latent.0.groups", ["gap_halfs"]), r"A group is known; .*Did you mean 'gap_halves'\?"),
     "no size": (put("latent.0.heads", 0), r"latent\.0\.heads is at least 1"),
     "unknown key": (put("latent.0.slots", 3), r"latent\.0 has only known keys"),
-    "too few steps": (
-        put("latent.0.training", {"steps": 3, "evaluate_every": 1, "checkpoint_every": 1}),
-        r"Each of the 4 pairs of latent space 'gap_latent' learns",
-    ),
+    "uneven batches": (put("latent.0.training", {"batch_size": 50}), r"as many examples of each of its 4 pairs; received 50"),
     "evaluated never": (
         put("latent.0.training", {"evaluate_every": 999}),
         r"evaluate_every of latent space 'gap_latent'",
