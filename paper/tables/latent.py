@@ -13,7 +13,7 @@ from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_tabl
 from paper.reference import Reference
 
 PLACE, LATENT = "Table 14", "latent"
-ALONE, BOTH = "None", "both"
+ALONE, BOTH = "None", "Both"
 """What Table 14 calls the Receiver without a Sharer, and with all of them."""
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
 PARTS = ("", "deranged_", "gain_", "pairing_", "own_")

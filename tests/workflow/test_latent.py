@@ -30,11 +30,11 @@ def test_a_space_trains_the_pairs_of_its_groups_and_asks_each_and_each_group(con
 def test_a_space_has_the_scales_training_but_for_what_is_its_own(config_of: Merged) -> None:
     config = config_of("smoke")
     config["training"]["keep_steps"] = [10]
-    config["latent"][0]["training"] = {"steps": 77, "evaluate_every": 7, "max_length": 99}
+    config["latent"][0]["training"] = {"steps": 777, "evaluate_every": 7, "max_length": 99}
     settings = load_settings(config, ROOT)
     training = latent_training(settings, "gap_latent")
-    assert (training["steps"], training["learning_rate"]) == (77, config["training"]["learning_rate"])
-    assert (training["latent_layers"], training["latent_heads"], training["latent_head_dim"]) == (3, 4, 16)
+    assert (training["steps"], training["learning_rate"]) == (777, config["training"]["learning_rate"])
+    assert (training["latent_layers"], training["latent_heads"], training["latent_head_dim"]) == (3, 4, 24)
     assert "keep_steps" not in training and "retries" not in training
     assert latent_tokenised(settings, "gap_latent")[2] == "gap_b_first/span/99"
 
@@ -50,7 +50,7 @@ REFUSED = {
     "unknown group": (put("latent.0.groups", ["gap_halfs"]), r"A group is known; .*Did you mean 'gap_halves'\?"),
     "no size": (put("latent.0.heads", 0), r"latent\.0\.heads is at least 1"),
     "unknown key": (put("latent.0.slots", 3), r"latent\.0 has only known keys"),
-    "uneven batches": (put("latent.0.training", {"batch_size": 50}), r"as many examples of each of its 4 pairs; received 50"),
+    "uneven batches": (put("latent.0.training", {"batch_size": 50}), r"examples of each of its 4 pairs; received 50"),
     "evaluated never": (
         put("latent.0.training", {"evaluate_every": 999}),
         r"evaluate_every of latent space 'gap_latent'",
