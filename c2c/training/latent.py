@@ -5,6 +5,7 @@ Each step has examples of every pair, so that what a model's encoder or decoder 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ class Joined(Sequence[PairExample]):
 
     def pair_of(self, index: int) -> int:
         """The number of the pair that an example belongs to."""
-        return max(number for number, start in enumerate(self.starts) if start <= index)
+        return bisect_right(self.starts, index) - 1
 
     def __getitem__(self, index: Any) -> Any:
         number = self.pair_of(index)

@@ -58,14 +58,14 @@ def weights(trainer: LatentTrainer) -> dict[str, torch.Tensor]:
 
 
 def test_every_encoder_and_decoder_learns_and_the_loss_falls(latent) -> None:
-    built = latent(steps=40, evaluate_every=40, warmup_ratio=0.0)
+    built = latent(steps=60, batch_size=20, evaluate_every=60)
     before = weights(built)
     stacks, history = built.run()
     after = weights(built)
     assert list(stacks) == [name for name, *_ in NAMES]
     still = [name for name in before if torch.equal(before[name], after[name]) and "gate" not in name]
     assert still == []
-    assert history["loss"].iloc[-5:].mean() < 0.5 * history["loss"].iloc[:5].mean()
+    assert history["loss"].iloc[-5:].mean() < 0.6 * history["loss"].iloc[:5].mean()
     assert history["validation_deranged_loss"].notna().sum() == 1
 
 
@@ -73,6 +73,7 @@ def test_an_encoder_learns_from_the_pairs_of_its_sharer_and_from_no_others(laten
     built = latent()
     for number, (_, receiver, sharer) in enumerate(NAMES):
         built.space.zero_grad()
+        built.model.train()
         batch = built.collate([example for example in built.training if example.number == number])
         built._loss(batch).backward()
         touched = {
