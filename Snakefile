@@ -11,6 +11,16 @@ from c2c.provenance import CONFIG_HASH, settings_hash
 from workflow import analysis
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
+from workflow.latent import METHODS as LATENT_METHODS
+from workflow.latent import (
+    latent_groups,
+    latent_memory_mb,
+    latent_names,
+    latent_pairs,
+    latent_records,
+    latent_tokenised,
+    latent_training,
+)
 from workflow.methods import (
     GroupRun,
     agent_pairs,
@@ -71,6 +81,7 @@ include: "workflow/rules/groups.smk"
 include: "workflow/rules/released.smk"
 include: "workflow/rules/single.smk"
 include: "workflow/rules/agents.smk"
+include: "workflow/rules/latent.smk"
 include: "workflow/rules/score.smk"
 
 

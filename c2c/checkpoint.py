@@ -16,6 +16,7 @@ from c2c import hub
 from c2c.contract import PARTS, Contract, ContractCheck, Lines, check_contract, describe_fusers, describe_model
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
+from c2c.fuser.latent import LatentEncoder, LatentStack
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
 from c2c.loading import Device, Dtype, as_list, load_described
@@ -36,7 +37,9 @@ CONFIG_KEYS = {
     "fusers": list,
     "about": dict,
     "contract_check": dict,
+    "latent": dict,
 }
+LATENT_KEYS = {"shape": dict, "reads": list, "hidden_dim": int}
 LINK_KEYS = {"receiver_layer": int, "sharer_layer": int, "fuser": int}
 CHECK_KEYS = {"accepted": list, "noted": list}
 MANIFEST_KEYS = {"format": int, "contract": dict, "sha256": dict}
@@ -72,6 +75,7 @@ def save_stack(
         "fusers": [fuser.config.to_dict() for fuser in stack.fusers],  # type: ignore[union-attr,operator]
         "about": dict(about or {}),
         "contract_check": (check or ContractCheck()).to_dict(),
+        **({"latent": stack.encoder.to_dict()} if isinstance(stack, LatentStack) else {}),
     }
     write_atomically(folder / CONFIG, json.dumps(config, indent=1) + "\n")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in stack.state_dict().items()}
@@ -132,10 +136,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     read_manifest(folder)
     config = read_object(Path(folder) / CONFIG)
-    check_keys(CONFIG, config, CONFIG_KEYS, optional=("contract_check",))
-    for part in ("sharer", "receiver"):
-        check_keys(f"{part} in {CONFIG}", config[part], COUNT)
-        check_counts(f"{part} in {CONFIG}", config[part])
+    check_keys(CONFIG, config, CONFIG_KEYS, optional=("contract_check", "latent"))
+    shapes = {part: config[part] for part in ("sharer", "receiver")}
+    if "latent" in config:
+        check_keys(f"latent in {CONFIG}", config["latent"], LATENT_KEYS)
+        shapes["latent"] = config["latent"]["shape"]
+    for part, shape in shapes.items():
+        check_keys(f"{part} in {CONFIG}", shape, COUNT)
+        check_counts(f"{part} in {CONFIG}", shape)
     for link in config["links"]:
         check_keys(f"A link in {CONFIG}", link, LINK_KEYS)
         if not 0 <= link["fuser"] < len(config["fusers"]):
@@ -173,11 +181,15 @@ def _load(folder: Path) -> _Saved:
     from c2c.released import check_names
 
     config, contract = read_config(folder), read_manifest(folder)["contract"]
-    stack = FuserStack(CacheShape(**config["sharer"]), CacheShape(**config["receiver"]))
+    sharer, receiver = (CacheShape(**config[part]) for part in ("sharer", "receiver"))
+    encoder = LatentEncoder.from_dict(sharer, config["latent"]) if "latent" in config else None
+    stack = FuserStack(sharer if encoder is None else encoder.latent, receiver)
     fusers = [create_fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
     stack.fusers.extend(fusers)  # before any link: their numbers name the tensors in the file
     for link in config["links"]:
         stack.link(link["receiver_layer"], link["sharer_layer"], fusers[link["fuser"]])
+    if encoder is not None:
+        stack = LatentStack(encoder, stack)
     try:
         state = load_file(folder / WEIGHTS)
     except SafetensorError as error:

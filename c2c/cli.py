@@ -129,16 +129,8 @@ def _train(options: argparse.Namespace) -> None:
     config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
     given = {field.name: getattr(options, field.name) for field in fields(TrainingRun) if field.name != "config"}
     run = TrainingRun(**given, config=config)
-    if options.processes < 1:
-        raise RefusedError("--processes is at least 1", options.processes, "Pass 1, or a process for each GPU")
-    if options.processes > config.batch_size:
-        rule = f"A batch has an example for each of the {options.processes} processes"
-        raise RefusedError(rule, f"batch_size {config.batch_size}", "Raise --batch-size, or lower --processes")
-    if options.processes > 1 and not launch.is_started():
-        if code := launch.start(options.processes, options.given):
-            sys.exit(code)
+    if not launch.joined(options.processes, config.batch_size, options.given):
         return
-    launch.end_with_launcher()
     if not launch.is_first():
         train(run)
         return

@@ -22,6 +22,7 @@ def _add_generate_group(commands: Any) -> None:
     parser.add_argument("--sharers", nargs="+", required=True, help="each Sharer: folder, model manifest or hub id")
     parser.add_argument("--fusers", nargs="+", required=True, help="folder of each Sharer's Fusers, in the same order")
     parser.add_argument("--fusion", choices=FUSIONS, default="sequential", help="one after the other, or added up")
+    parser.add_argument("--recipe", default="", help="recipe of the Fusers, where it is another than c2c")
     parser.add_argument("--alignment", required=True, help="token alignment of the Fusers")
     parser.add_argument("--seed", type=int, required=True, help="training seed of the Fusers")
     add_asked(parser, GROUP_METHODS)
@@ -82,4 +83,41 @@ def _train_single(options: argparse.Namespace) -> None:
         notes["training"] = train_single(run)
 
 
-BUILDERS = (_add_generate_group, _add_fetch_fuser, _add_train_single)
+def _add_train_latent(commands: Any) -> None:
+    told = "train encoders and decoders of a latent space that several models share (Table 14)"
+    parser = commands.add_parser("train-latent", help=told)
+    each = "of each pair, in the same order"
+    parser.add_argument("--pairs", nargs="+", required=True, help="ids of the ordered pairs")
+    parser.add_argument("--receivers", nargs="+", required=True, help=f"Receiver {each}: folder, manifest or hub id")
+    parser.add_argument("--sharers", nargs="+", required=True, help=f"Sharer {each}")
+    for part in ("train", "validation"):
+        parser.add_argument(f"--{part}", nargs="+", type=Path, required=True, help=f"{part} set {each} (.parquet)")
+    for size, word in (("layers", "layers"), ("heads", "heads"), ("head-dim", "numbers of a head")):
+        parser.add_argument(f"--latent-{size}", type=int, required=True, help=f"{word} of the latent cache")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the trained pairs")
+    parser.add_argument("--processes", type=int, default=1, help="processes that train together, a GPU each")
+    add_training(parser)
+    parser.set_defaults(command=_train_latent)
+
+
+def _train_latent(options: argparse.Namespace) -> None:
+    from c2c.hub import identify
+    from c2c.training import launch
+    from c2c.training.config import TrainingConfig
+    from c2c.training.latent_run import LatentRun, train_latent
+
+    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
+    names = [field.name for field in fields(LatentRun) if field.name != "config"]
+    run = LatentRun(**{name: getattr(options, name) for name in names}, config=config)
+    if not launch.joined(options.processes, config.batch_size, options.given):
+        return
+    if not launch.is_first():
+        train_latent(run)
+        return
+    with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
+        notes["training"] = train_latent(run)
+        notes["models"] = [identify(each)._asdict() for each in dict.fromkeys([*run.receivers, *run.sharers])]
+
+
+BUILDERS = (_add_generate_group, _add_fetch_fuser, _add_train_single, _add_train_latent)

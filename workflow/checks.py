@@ -16,6 +16,7 @@ from paper.artefacts import of_kind, read_artefacts
 from paper.needed import NEEDED
 from workflow.analysis import check_analysis
 from workflow.data import check_benchmarks, check_training_set
+from workflow.latent import check_latent
 from workflow.methods import check_agents, check_groups, check_released, check_single
 from workflow.validation import check_known
 
@@ -91,6 +92,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     _check_latency(settings)
     _check_router(settings)
     check_groups(settings)
+    check_latent(settings)
     check_single(settings)
     check_agents(settings, root)
     check_analysis(settings)

@@ -18,6 +18,7 @@ from statistics import mean
 from c2c.errors import RefusedError
 from c2c.provenance import write_atomically
 from workflow import analysis
+from workflow.latent import latent_names, latent_records, latent_runs, latent_tokenised
 from workflow.methods import agent_pairs, group_runs, single_runs
 from workflow.settings import Settings
 
@@ -27,6 +28,9 @@ WRITTEN = {
     "generate_baselines": "records/{job}/baselines.parquet",
     "generate_fused": "records/{job}.parquet",
     "generate_group": "records/groups/{job}.parquet",
+    "train_latent": "latent/{job}/pairs/*/*",
+    "generate_latent": "records/latent/{job}.parquet",
+    "generate_latent_group": "records/latent/{job}.parquet",
     "train_single": "single/{job}/*",
     "generate_single": "records/single/{job}.parquet",
     "generate_agents": "records/agents/{job}.parquet",
@@ -154,9 +158,12 @@ def downloads_gb(settings: Settings) -> float:
 def job_counts(settings: Settings) -> dict[str, int]:
     """How many jobs of each rule that takes time a run of this scale has, from nothing."""
     runs, pairs = settings.runs, settings.used_pairs
+    tokenised = {settings.tokenised(run.pair, run.recipe, run.alignment) for run in runs}
+    tokenised |= {path for name in latent_names(settings) for path in latent_tokenised(settings, name)}
+    together = sum("/groups/" in path for path in latent_records(settings))
     counts = {
         "pretrain_model": sum(not _fetched(settings, name) for name in settings.used_models),
-        "tokenise_training_set": 2 * len({settings.tokenised(run.pair, run.recipe, run.alignment) for run in runs}),
+        "tokenise_training_set": 2 * len(tokenised),
         "answer_router_questions": sum("routing_trained" in settings.baselines(pair) for pair in pairs),
         "train_router": sum("routing_trained" in settings.baselines(pair) for pair in pairs),
         "write_teacher_answers": 2 * len(settings.teachers),
@@ -164,6 +171,9 @@ def job_counts(settings: Settings) -> dict[str, int]:
         "generate_baselines": len(pairs),
         "generate_fused": len(runs),
         "generate_group": len(group_runs(settings)),
+        "train_latent": len(latent_runs(settings)),
+        "generate_latent": len(latent_records(settings)) - together,
+        "generate_latent_group": together,
         "train_single": len(single_runs(settings)),
         "generate_single": len(single_runs(settings)),
         "generate_agents": len(agent_pairs(settings)),

@@ -167,19 +167,28 @@ def check_groups(settings: Settings) -> None:
         RefusedError: A group or pair is unknown, its pairs do not fit together, or a Fuser is not trained.
     """
     for entry in settings.config.get("groups", []):
-        check_known("A group", entry["group"], settings.groups, "Add it to config/groups.tsv")
-        pairs = members(settings, entry["group"])
-        for pair in pairs:
-            check_known(f"A pair of group {entry['group']!r}", pair, settings.pairs, "Add it to config/pairs.tsv")
-        if not 2 <= len(pairs) <= MOST_SHARERS:
-            rule = f"Group {entry['group']!r} has 2 to {MOST_SHARERS} pairs"
-            raise RefusedError(rule, " ".join(pairs), "Correct config/groups.tsv")
-        for column in ("receiver", "prompts", "benchmarks"):
-            if len({settings.pairs[pair][column] for pair in pairs}) > 1:
-                rule = f"The pairs of group {entry['group']!r} have the same {column}"
-                raise RefusedError(rule, " ".join(pairs), "Name pairs of one Receiver that are asked alike")
+        check_group(settings, entry["group"])
     for run in group_runs(settings):
         for needed in member_runs(settings, run):
             if needed not in settings.runs:
                 rule = f"Each pair of group {run.group!r} has a c2c run of alignment {run.alignment}, seed {run.seed}"
                 raise RefusedError(rule, needed.pair, "Add it to runs, or drop the seed from groups")
+
+
+def check_group(settings: Settings, group: str) -> None:
+    """A group is known, and one Receiver with Sharers that are asked alike.
+
+    Raises:
+        RefusedError: Otherwise.
+    """
+    check_known("A group", group, settings.groups, "Add it to config/groups.tsv")
+    pairs = members(settings, group)
+    for pair in pairs:
+        check_known(f"A pair of group {group!r}", pair, settings.pairs, "Add it to config/pairs.tsv")
+    if not 2 <= len(pairs) <= MOST_SHARERS:
+        rule = f"Group {group!r} has 2 to {MOST_SHARERS} pairs"
+        raise RefusedError(rule, " ".join(pairs), "Correct config/groups.tsv")
+    for column in ("receiver", "prompts", "benchmarks"):
+        if len({settings.pairs[pair][column] for pair in pairs}) > 1:
+            rule = f"The pairs of group {group!r} have the same {column}"
+            raise RefusedError(rule, " ".join(pairs), "Name pairs of one Receiver that are asked alike")

@@ -78,10 +78,11 @@ def _section_weights(
     if theirs.matched is not None:
         counted = counted & theirs.matched.to(mask.device)
     found: dict[tuple[int, str], Tensor] = {}
+    read = stack.seen(theirs.layers)
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
         if fuser.config.weighted:
-            both = fuser.dynamic_weights(theirs.layers[link.sharer_layer], receiver[layer])
+            both = fuser.dynamic_weights(read[link.sharer_layer], receiver[layer])
             for half, weight in zip(HALVES, both, strict=True):
                 found[layer, half] = weight.squeeze(-1).transpose(1, 2)[counted].flatten()
     return found

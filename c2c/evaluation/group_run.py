@@ -37,6 +37,7 @@ class GroupRun:
         sharers: Where each Sharer is.
         fusers: Folder of each Sharer's Fusers.
         fusion: ``sequential`` or ``parallel``; it is the recipe of the records.
+        recipe: That of the Fusers where it is another than ``c2c``; then records have ``<recipe>_<fusion>``.
         methods: Some of `schema.GROUP_METHODS`; ``c2c_zeroed_2`` gives the second Sharer a cache of zeros.
         tasks: Folder of task files.
         benchmarks: Prepared questions of each benchmark.
@@ -59,6 +60,7 @@ class GroupRun:
     sharers: Sequence[str]
     fusers: Sequence[str]
     fusion: str = "sequential"
+    recipe: str = ""
     methods: Sequence[str]
     tasks: Path
     benchmarks: Mapping[str, Path]
@@ -93,6 +95,7 @@ class GroupRun:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and Fusers."""
         hashes = [file_hash(path) for path in [*self.files(), *task_files(self.tasks, self.benchmarks)]]
         arguments = [self.pair, self.receiver, *self.sharers, *self.fusers, self.fusion, *self.methods, self.alignment]
+        arguments += [self.recipe] if self.recipe else []
         arguments += [
             str(self.seed),
             str(self.token_budget),
@@ -110,7 +113,7 @@ class GroupRun:
             "pair": self.pair,
             "receiver": receiver,
             "sharer": schema.TOGETHER.join(sharers),
-            "recipe": self.fusion,
+            "recipe": f"{self.recipe}_{self.fusion}" if self.recipe else self.fusion,
             "alignment": self.alignment,
             "prompts": self.prompts,
             "method": method,

@@ -67,11 +67,27 @@ class FuserStack(nn.Module):
         Raises:
             RefusedError: If an argument is unknown or out of range.
         """
-        stack = cls(cache_shape(sharer), cache_shape(receiver))
+        return cls.of_shapes(cache_shape(sharer), cache_shape(receiver), layer_alignment=layer_alignment, **fuser)
+
+    @classmethod
+    def of_shapes(
+        cls, sharer: CacheShape, receiver: CacheShape, *, layer_alignment: str = "terminal", **fuser: Any
+    ) -> FuserStack:
+        """As `between`, for caches of known sizes."""
+        stack = FuserStack(sharer, receiver)
         config = FuserConfig.between(stack.sharer, stack.receiver, **fuser)
         for layer, source in enumerate(align_layers(layer_alignment, stack.receiver.layers, stack.sharer.layers)):
             stack.link(layer, source, create_fuser(config))
         return stack
+
+    @property
+    def read(self) -> CacheShape:
+        """Sizes of the cache that the Fusers read: the Sharer's, or what a subclass makes of it (`seen`)."""
+        return self.sharer
+
+    def seen(self, sharer: Sequence[KeyValue]) -> Sequence[KeyValue]:
+        """What the Fusers read of S layers ``(B, Hs, N, Ds)`` of the Sharer: those themselves."""
+        return sharer
 
     def link(self, receiver_layer: int, sharer_layer: int, fuser: Fuser) -> None:
         """Fuse a Receiver layer with a Sharer layer through `fuser`, which joins the stack if it is new.
@@ -81,7 +97,7 @@ class FuserStack(nn.Module):
         """
         for name, layer, layers in (
             ("Receiver", receiver_layer, self.receiver.layers),
-            ("Sharer", sharer_layer, self.sharer.layers),
+            ("Sharer", sharer_layer, self.read.layers),
         ):
             if not 0 <= layer < layers:
                 raise RefusedError(f"The {name} has layers 0 to {layers - 1}", layer, "Link an existing layer")
@@ -100,7 +116,7 @@ class FuserStack(nn.Module):
 
     def _check_sizes(self, config: FuserConfig) -> None:
         has = (config.sharer_heads, config.sharer_head_dim, config.receiver_heads, config.receiver_head_dim)
-        needs = (self.sharer.heads, self.sharer.head_dim, self.receiver.heads, self.receiver.head_dim)
+        needs = (self.read.heads, self.read.head_dim, self.receiver.heads, self.receiver.head_dim)
         if has != needs:
             raise RefusedError(
                 f"A Fuser of this pair must have (Hs, Ds, Ht, Dt) = {needs}",
@@ -162,26 +178,24 @@ class FuserStack(nn.Module):
             T layers of keys and values ``(B, Ht, N, Dt)``; layers that are unlinked or left out by `only_layers` are
             the Receiver's own tensors.
         """
-        fused = list(receiver)
+        fused, read = list(receiver), self.seen(sharer)
         open_halves = {} if self.training else self.open_halves()
         for layer, link in sorted(self.links.items()):
             if self.is_active(layer):
-                theirs, own = sharer[link.sharer_layer], receiver[layer]
+                theirs, own = read[link.sharer_layer], receiver[layer]
                 if self.training:
-                    fused[layer] = self._trained(self.fuser_of(layer), theirs, own)
+                    fused[layer] = self.computed(self.fuser_of(layer), theirs, own)
                 else:
                     fused[layer] = self.fuser_of(layer)(theirs, own, open_halves.get(layer))
         return fused
 
-    def _trained(self, fuser: Fuser, sharer: KeyValue, receiver: KeyValue) -> KeyValue:
-        """One layer fused as `autocast` and `recompute` say; noise is the same when it is computed again."""
-        device, dtype = receiver[0].device.type, self.autocast
-        with nullcontext() if dtype is None else torch.autocast(device, dtype):
+    def computed(self, part: nn.Module, *inputs: Any) -> Any:
+        """What a part gives in training as `autocast` and `recompute` say; noise is the same when computed again."""
+        device = next(part.parameters()).device.type
+        with nullcontext() if self.autocast is None else torch.autocast(device, self.autocast):
             if self.recompute and torch.is_grad_enabled():
-                fused: KeyValue = checkpoint(fuser, sharer, receiver, use_reentrant=False)
-            else:
-                fused = fuser(sharer, receiver)
-        return fused
+                return checkpoint(part, *inputs, use_reentrant=False)
+            return part(*inputs)
 
     def open_halves(self) -> dict[int, list[Half]]:
         """The halves of each linked layer that are open at inference; the gates come from the device all at once."""

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from c2c.errors import RefusedError
+
 RANK, COUNT, LAUNCHER = "RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"
 """Environment variables in which torchrun and ``accelerate launch`` tell a process who it is."""
 DIE_WITH_PARENT = 1
@@ -37,6 +39,25 @@ def start(processes: int, arguments: Sequence[str]) -> int:
     except ChildFailedError as error:
         return int(error.get_first_failure()[1].exitcode) or 1
     return 0
+
+
+def joined(processes: int, batch_size: int, arguments: Sequence[str]) -> bool:
+    """Start a training's processes where there are to be several; whether this one trains, or has waited for them.
+
+    Raises:
+        RefusedError: There is no process, or not an example of a batch for each.
+    """
+    if processes < 1:
+        raise RefusedError("--processes is at least 1", processes, "Pass 1, or a process for each GPU")
+    if processes > batch_size:
+        rule = f"A batch has an example for each of the {processes} processes"
+        raise RefusedError(rule, f"batch_size {batch_size}", "Raise --batch-size, or lower --processes")
+    if processes > 1 and not is_started():
+        if code := start(processes, arguments):
+            sys.exit(code)
+        return False
+    end_with_launcher()
+    return True
 
 
 def end_with_launcher() -> None:

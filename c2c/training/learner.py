@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -79,7 +79,7 @@ class Learner(ABC):
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         config, begun = self.config, time.perf_counter() - self.progress.seconds
-        batches = order(self.lengths, config.batch_size, config.seed, start=progress.steps)
+        batches = self._batches(progress.steps)
         with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 indices = next(batches)
@@ -114,12 +114,16 @@ class Learner(ABC):
         """Mean loss per supervised token in evaluation mode (hard gates, no dropout), in nats."""
         self.model.eval()
         total = supervised = 0.0
-        for part in self._parts(range(len(examples)), lengths_of(examples)):
+        for part in self._parts(examples, range(len(examples))):
             batch = self.collate([examples[index] for index in part])
             total += float(self._loss(batch)) * batch.supervised
             supervised += batch.supervised
         total, supervised = self.processes.sum(total, supervised)
         return total / supervised
+
+    def _batches(self, start: int) -> Iterator[list[int]]:
+        """The examples of each step behind `start`."""
+        return order(self.lengths, self.config.batch_size, self.config.seed, start=start)
 
     def _validate(self, progress: state.Progress) -> None:
         """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
@@ -138,7 +142,7 @@ class Learner(ABC):
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
         """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
         self.model.train()
-        own = [self.collate([self.training[index] for index in part]) for part in self._parts(indices, self.lengths)]
+        own = [self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)]
         supervised, tokens, columns = self.processes.sum(
             sum(part.supervised for part in own),
             sum(part.tokens for part in own),
@@ -164,12 +168,14 @@ class Learner(ABC):
         }
         return row, int(tokens)
 
-    def _parts(self, indices: Sequence[int], lengths: Lengths) -> Sequence[list[int]]:
-        """Which of some examples this process runs together; perhaps none.
+    def _parts(self, examples: Sequence[Example], indices: Sequence[int]) -> Sequence[list[int]]:
+        """Which of some examples, those with these numbers, this process runs together; perhaps none."""
+        lengths = self.lengths if examples is self.training else lengths_of(examples)
+        return self.processes.share(self._cut(indices, lengths))
 
-        Those that are alike lie together: they have fewer pads than in the order of the file.
-        """
+    def _cut(self, indices: Sequence[int], lengths: Lengths) -> list[list[int]]:
+        """Examples that are run together; those that are alike are, and have fewer pads than in the file's order."""
         most = math.ceil(len(indices) / self.processes.count)
         size = min(self.config.micro_batch_size or self.config.batch_size, most)
         rows = by_length(indices, lengths, size)
-        return self.processes.share([rows[at : at + size] for at in range(0, len(rows), size)])
+        return [rows[at : at + size] for at in range(0, len(rows), size)]

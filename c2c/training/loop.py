@@ -122,18 +122,22 @@ class Trainer(Learner):
 
     @cached_property
     def deranged(self) -> list[Example]:
-        """The validation set with the Sharer's readings swapped; empty where it has none, or too few responses."""
-        if self.config.sharer_cache == "zeroed":
-            return []
-        sizes = [len(example.prompt.receiver_ids) for example in self.validation]
-        golds = [str(example.response_ids) for example in self.validation]
-        try:
-            others = derange(sizes, golds, self.config.seed)
-        except RefusedError as error:
-            if self.processes.is_first:
-                print(f"no validation loss with the Sharer's readings swapped: {error}", file=sys.stderr)
-            return []
-        return [
-            own._replace(prompt=with_reading_of(own.prompt, self.validation[other].prompt))
-            for own, other in zip(self.validation, others, strict=True)
-        ]
+        """The validation set with the Sharer's readings swapped; see `swapped`."""
+        return swapped(self.validation, self.config, self.processes)
+
+
+def swapped(examples: Sequence[Example], config: TrainingConfig, processes: Processes) -> list[Example]:
+    """Examples of which each Sharer reads another's prompt; none if it reads nothing, or responses are too few."""
+    if config.sharer_cache == "zeroed":
+        return []
+    sizes = [len(example.prompt.receiver_ids) for example in examples]
+    try:
+        others = derange(sizes, [str(example.response_ids) for example in examples], config.seed)
+    except RefusedError as error:
+        if processes.is_first:
+            print(f"no validation loss with the Sharer's readings swapped: {error}", file=sys.stderr)
+        return []
+    return [
+        own._replace(prompt=with_reading_of(own.prompt, examples[other].prompt))
+        for own, other in zip(examples, others, strict=True)
+    ]

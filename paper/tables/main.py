@@ -12,7 +12,7 @@ from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, ar
 from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
 
 TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
-ELSEWHERE = ("project", "fuse", "released", "single", "t2t_agents", "t_c2c")
+ELSEWHERE = ("project", "fuse", "released", "single", "t2t_agents", "t_c2c", "latent")
 """Arms that have a table of their own."""
 HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
 

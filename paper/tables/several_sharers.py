@@ -27,7 +27,7 @@ def build(answers: Answers) -> pd.DataFrame:
     Which of the single ones is the better is seen on the same questions, so that the difference is a cautious one.
     """
     rows = [
-        row for group in answers.groups for task in answers.asked(group.name) for row in _rows(answers, group, task)
+        row for group in _asked(answers) for task in answers.asked(group.name) for row in _rows(answers, group, task)
     ]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "Int64", "seeds": "Int64"})
 
@@ -50,11 +50,16 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     notes = [
         "The Fusers of each Sharer were trained alone; nothing is trained for their use together. The last column is "
         "paired, on the training seeds that both have.",
-        *(_who(group) for group in answers.groups),
+        *(_who(group) for group in _asked(answers)),
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
         *answers.remarks,
     ]
     return write_table(frame, printed(frame), stem, notes)
+
+
+def _asked(answers: Answers) -> list[Pair]:
+    """Groups that were asked with Fusers that were trained alone."""
+    return [group for group in answers.groups if not answers.arms_of(group.name).isdisjoint(FUSIONS)]
 
 
 def _who(group: Pair) -> str:

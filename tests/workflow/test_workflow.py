@@ -54,7 +54,9 @@ def test_identical_is_trained_and_asked_with_the_receiver_as_the_sharer(tmp_path
     config = tmp_path / "identical.yaml"
     runs = [{"pair": "gap_a", "recipe": recipe, "alignment": "span", "seeds": [0]} for recipe in ("c2c", "identical")]
     config.write_text(
-        yaml.safe_dump({"runs": runs, "groups": [], "single": [], "agents": [], "analysis": None, "artefacts": FEW})
+        yaml.safe_dump(
+            {"runs": runs, "groups": [], "latent": [], "single": [], "agents": [], "analysis": None, "artefacts": FEW}
+        )
     )
     planned = ["--cores", "1", "--configfile", "config/smoke.yaml", str(config), "--dry-run", "--nolock", "--forceall"]
     done = run_snakemake(*planned, "--printshellcmds", "results/smoke/records/gap_a/identical/span/seed0.parquet")

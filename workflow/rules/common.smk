@@ -42,6 +42,7 @@ def all_records(wildcards):
     agents = collect("<results>/records/agents/{pair}.parquet", pair=agent_pairs(settings))
     single = collect("<results>/records/single/{run.path}.parquet", run=single_runs(settings))
     released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
+    latent = collect("<results>/records/latent/{path}.parquet", path=latent_records(settings))
     return [
         *baselines,
         *collect("<results>/records/{run}.parquet", run=[*fuser_runs(), *settings.kept_steps]),
@@ -49,6 +50,7 @@ def all_records(wildcards):
         *released,
         *single,
         *agents,
+        *latent,
     ]
 
 

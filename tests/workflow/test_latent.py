@@ -1,0 +1,91 @@
+"""Latent spaces in the config: what is trained and asked of them, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from c2c.errors import RefusedError
+from tests.workflow.test_validation import Merged, edit, put
+from workflow.latent import latent_memory_mb, latent_pairs, latent_records, latent_tokenised, latent_training
+from workflow.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_space_trains_the_pairs_of_its_groups_and_asks_each_and_each_group(config_of: Merged) -> None:
+    config = config_of("smoke")
+    config["latent"][0]["seeds"] = [0, 1]
+    settings = load_settings(config, ROOT)
+    pairs = ["gap_first", "gap_second", "gap_b_first", "gap_b_second"]
+    assert latent_pairs(settings, "gap_latent") == pairs
+    expected = {f"gap_latent/pairs/{pair}/span/seed{seed}" for pair in pairs for seed in (0, 1)}
+    groups = ("gap_halves/sequential", "gap_halves_b/sequential")
+    expected |= {f"gap_latent/groups/{group}/span/seed{seed}" for group in groups for seed in (0, 1)}
+    found = latent_records(settings)
+    assert set(found) == expected and len(found) == len(expected)
+
+
+def test_a_space_has_the_scales_training_but_for_what_is_its_own(config_of: Merged) -> None:
+    config = config_of("smoke")
+    config["training"]["keep_steps"] = [10]
+    config["latent"][0]["training"] = {"steps": 777, "evaluate_every": 7, "max_length": 99}
+    settings = load_settings(config, ROOT)
+    training = latent_training(settings, "gap_latent")
+    assert (training["steps"], training["learning_rate"]) == (777, config["training"]["learning_rate"])
+    assert (training["latent_layers"], training["latent_heads"], training["latent_head_dim"]) == (3, 4, 24)
+    assert "keep_steps" not in training and "retries" not in training
+    assert latent_tokenised(settings, "gap_latent")[2] == "gap_b_first/span/99"
+
+
+def test_a_model_in_several_pairs_counts_once_in_the_memory(config_of: Merged) -> None:
+    settings = load_settings(config_of("config"), ROOT)
+    # Two Receivers of 596 and 494 million, two Sharers of 494 and 4022, of which the first is a model of its own.
+    learned = 596 + 494 + 2 * 596 / 2
+    assert latent_memory_mb(settings, "qwen_latent") == int(2000 + 6 * (596 + 494 + 494 + 4022) + 24 * learned)
+
+
+REFUSED = {
+    "unknown group": (put("latent.0.groups", ["gap_halfs"]), r"A group is known; .*Did you mean 'gap_halves'\?"),
+    "no size": (put("latent.0.heads", 0), r"latent\.0\.heads is at least 1"),
+    "unknown key": (put("latent.0.slots", 3), r"latent\.0 has only known keys"),
+    "uneven batches": (put("latent.0.training", {"batch_size": 50}), r"examples of each of its 4 pairs; received 50"),
+    "evaluated never": (
+        put("latent.0.training", {"evaluate_every": 999}),
+        r"evaluate_every of latent space 'gap_latent'",
+    ),
+    "a model that nobody asks": (
+        put("latent.0.groups", ["qwen3_coder_and_base"]),
+        r"as a model of runs, is known; received 'qwen3_06b'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_impossible_space_is_refused(case: str, config_of: Merged) -> None:
+    change, message = REFUSED[case]
+    config = config_of("smoke")
+    change(config)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config, ROOT)
+
+
+def test_a_space_that_stands_twice_or_has_a_pair_twice_is_refused(config_of: Merged, root: Path) -> None:
+    config = config_of("smoke")
+    config["latent"].append(dict(config["latent"][0]))
+    with pytest.raises(RefusedError, match="stands once in latent; received 'gap_latent'"):
+        load_settings(config, ROOT)
+    edit(root / "config" / "groups.tsv", "gap_b_first gap_b_second", "gap_first gap_second")
+    with pytest.raises(RefusedError, match="A pair stands once in latent space 'gap_latent'; received 'gap_first'"):
+        load_settings(config_of("smoke"), root)
+
+
+def test_a_receiver_that_is_asked_nothing_alone_is_refused(config_of: Merged) -> None:
+    config = config_of("smoke")
+    config["runs"] = [entry for entry in config["runs"] if entry["pair"] != "gap_b"]
+    config["analysis"]["partial"] = None
+    config["artefacts"]["tables"] = [name for name in config["artefacts"]["tables"] if name != "partial"]
+    config["artefacts"]["figures"] = [name for name in config["artefacts"]["figures"] if name != "partial"]
+    with pytest.raises(RefusedError, match="as a model of runs, is known; received 'gap_receiver_b'"):
+        load_settings(config, ROOT)

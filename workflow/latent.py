@@ -1,0 +1,160 @@
+"""Latent spaces that several models share: what of them is trained and asked. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from c2c.errors import RefusedError
+from workflow.methods import check_group, members
+from workflow.validation import check_known
+
+if TYPE_CHECKING:
+    from workflow.settings import Settings
+
+METHODS = "c2c c2c_deranged"
+"""What is asked of each pair of a latent space, and of all Sharers of a Receiver together."""
+
+
+@dataclass(frozen=True)
+class LatentRun:
+    """One training of a latent space: its path below ``latent/``."""
+
+    latent: str
+    alignment: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """``<latent>/<alignment>/seed<seed>``."""
+        return f"{self.latent}/{self.alignment}/seed{self.seed}"
+
+
+def latent_names(settings: Settings) -> list[str]:
+    """The latent spaces of this scale, in the config's order."""
+    return [entry["latent"] for entry in settings.config.get("latent", [])]
+
+
+def latent_runs(settings: Settings) -> list[LatentRun]:
+    """Their trainings."""
+    return [
+        LatentRun(entry["latent"], entry["alignment"], seed)
+        for entry in settings.config.get("latent", [])
+        for seed in entry["seeds"]
+    ]
+
+
+def latent_groups(settings: Settings, latent: str) -> list[str]:
+    """The groups of a latent space, one a Receiver: its Sharers are those that it is asked with, alone and together."""
+    groups: list[str] = _entry(settings, latent)["groups"]
+    return groups
+
+
+def latent_pairs(settings: Settings, latent: str) -> list[str]:
+    """The ordered pairs of a latent space."""
+    return [pair for group in latent_groups(settings, latent) for pair in members(settings, group)]
+
+
+def latent_fusion(settings: Settings, group: str) -> str:
+    """How the Sharers of a group are fused in a latent space: the first way that its row names."""
+    return str(settings.groups[group]["fusions"]).split()[0]
+
+
+def latent_records(settings: Settings) -> list[str]:
+    """Paths of all records of latent spaces, below ``records/latent/``."""
+    paths = []
+    for run in latent_runs(settings):
+        trained = f"{run.alignment}/seed{run.seed}"
+        paths += [f"{run.latent}/pairs/{pair}/{trained}" for pair in latent_pairs(settings, run.latent)]
+        paths += [
+            f"{run.latent}/groups/{group}/{latent_fusion(settings, group)}/{trained}"
+            for group in latent_groups(settings, run.latent)
+        ]
+    return paths
+
+
+def latent_training(settings: Settings, latent: str) -> Mapping[str, Any]:
+    """Sizes of the latent cache and settings of its training: the scale's, with those of its entry over them."""
+    entry = _entry(settings, latent)
+    sizes = {f"latent_{name}": entry[name] for name in ("layers", "heads", "head_dim")}
+    trained = {**settings.training, **entry.get("training", {})}
+    return {**{name: value for name, value in trained.items() if name != "keep_steps"}, **sizes}
+
+
+def latent_tokenised(settings: Settings, latent: str) -> list[str]:
+    """The folder of each pair's tokens, below ``data/tokenised``."""
+    entry, length = _entry(settings, latent), latent_training(settings, latent)["max_length"]
+    return [f"{pair}/{entry['alignment']}/{length}" for pair in latent_pairs(settings, latent)]
+
+
+def latent_memory_mb(settings: Settings, latent: str) -> int:
+    """Memory that its training asks for, in MB: all models in fp32, and what learns, as `Settings.memory_mb` has it.
+
+    A decoder is as large as a pair's Fusers, an encoder at most half of that.
+    """
+    pairs = [settings.pairs[pair] for pair in latent_pairs(settings, latent)]
+    receivers, sharers = ({row[role] for row in pairs} for role in ("receiver", "sharer"))
+    sizes = {model: settings.models[model]["parameters_m"] for model in receivers | sharers}
+    learned = sum(sizes[model] for model in receivers) + len(sharers) * max(sizes[model] for model in receivers) / 2
+    return int(2000 + 6 * sum(sizes.values()) + 24 * learned)
+
+
+def check_latent(settings: Settings) -> None:
+    """Each latent space is of groups whose models are asked at this scale.
+
+    Raises:
+        RefusedError: An id is unknown or stands twice, models or training sets of a pair are not used at this scale,
+            no pair with its own runs has the Receiver's answers alone, or the training is impossible.
+    """
+    names = latent_names(settings)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RefusedError("A latent space stands once in latent", twice[0], "Rename one, or join their groups")
+    for name in names:
+        for group in latent_groups(settings, name):
+            check_group(settings, group)
+        pairs = latent_pairs(settings, name)
+        if twice := [pair for pair in pairs if pairs.count(pair) > 1]:
+            raise RefusedError(f"A pair stands once in latent space {name!r}", twice[0], "Drop one of its groups")
+        if len({settings.pairs[pair]["prompts"] for pair in pairs}) > 1:
+            rule = f"All pairs of latent space {name!r} are asked in the same kind of prompts"
+            raise RefusedError(rule, " ".join(pairs), "Name groups that are asked alike")
+        for pair in pairs:
+            _check_pair(settings, pair)
+        _check_training(settings, name)
+
+
+def _check_pair(settings: Settings, pair: str) -> None:
+    row = settings.pairs[pair]
+    for role in ("receiver", "sharer"):
+        known, remedy = settings.used_models, "Add a pair with it to runs, so that it is made and asked alone"
+        check_known(f"The {role} of {pair!r} in a latent space, as a model of runs,", row[role], known, remedy)
+    known, remedy = settings.used_training_sets, "Add a pair with it to runs, so that it is prepared"
+    check_known(f"The training set of {pair!r} in a latent space, as one of runs,", row["training_set"], known, remedy)
+    alone = [settings.pairs[each] for each in settings.used_pairs]
+    asked = set(settings.tasks(pair))
+    if not any(
+        (each["receiver"], each["prompts"]) == (row["receiver"], row["prompts"]) and asked <= set(settings.tasks(name))
+        for name, each in zip(settings.used_pairs, alone, strict=True)
+    ):
+        rule = f"What {pair!r} is asked in a latent space, its Receiver answers alone in a pair of runs"
+        raise RefusedError(rule, row["receiver"], "Add such a pair to runs")
+
+
+def _check_training(settings: Settings, latent: str) -> None:
+    training = latent_training(settings, latent)
+    for key in ("checkpoint_every", "evaluate_every"):
+        if training[key] > training["steps"]:
+            rule = f"{key} of latent space {latent!r} is at most its steps ({training['steps']})"
+            raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
+    if training["micro_batch_size"] > training["batch_size"]:
+        rule = f"micro_batch_size of latent space {latent!r} is at most its batch_size ({training['batch_size']})"
+        raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+    if training["batch_size"] % len(pairs := latent_pairs(settings, latent)):
+        rule = f"batch_size of latent space {latent!r} has as many examples of each of its {len(pairs)} pairs"
+        raise RefusedError(rule, training["batch_size"], f"Choose a multiple of {len(pairs)}")
+
+
+def _entry(settings: Settings, latent: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(each for each in settings.config["latent"] if each["latent"] == latent)
+    return found
