@@ -13,7 +13,8 @@ from pathlib import Path
 
 from c2c.errors import RefusedError
 from paper.reference import Reference
-from workflow import estimate_methods
+from workflow import estimate_methods, latent
+from workflow.estimate_methods import FORWARD, training_operations
 from workflow.memory import BYTES, fuser_parameters
 from workflow.methods import single_runs
 from workflow.settings import Run, Settings
@@ -25,7 +26,6 @@ PAPER_BATCH = 256
 PAPER_PAIR = "qwen3_from_qwen25"
 """The pair of ours whose training is the first of Table 12."""
 TRAINING_DATA = "openhermes"
-FORWARD, THROUGH, TRAINED = 2, 4, 6
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,13 @@ class Estimator:
         settings = self.settings
         if rule == "train_fuser":
             return sum(4 * (1 + len(self._kept(run))) * self._fusers_of(run) for run in settings.runs) / 1e9
+        if rule == "train_latent":
+            trained = [
+                (run.latent, pair)
+                for run in latent.latent_runs(settings)
+                for pair in latent.latent_pairs(settings, run.latent)
+            ]
+            return sum(4 * latent.latent_parameters(settings, *each) for each in trained) / 1e9
         if rule == "train_single":
             return (
                 sum(BYTES[settings.config["dtype"]] * self.weights(run.pair)[0] for run in single_runs(settings)) / 1e9
@@ -139,7 +146,7 @@ class Estimator:
         if self.settings.sharer_role(run.recipe) == "receiver":
             sharer = receiver
         tokens = self.trained_tokens(run.pair, run.recipe, run.alignment)
-        return tokens * _training_operations(receiver, sharer, self._fusers_of(run)) / self.operations_per_hour()
+        return tokens * training_operations(receiver, sharer, self._fusers_of(run)) / self.operations_per_hour()
 
     def trained_tokens(self, pair: str, recipe: str, alignment: str) -> int:
         """Tokens that a training reads, over all of its steps."""
@@ -158,12 +165,14 @@ class Estimator:
             raise RefusedError("Table 12 has the hours of the paper's first pair", "no row", "Restore its values")
         data = self.sizes[TRAINING_DATA]
         tokens = steps * PAPER_BATCH * (data["prompt_tokens"] + data["answer_tokens"])
-        return tokens * _training_operations(*self.weights(PAPER_PAIR), self.fusers(PAPER_PAIR)) / hours
+        return tokens * training_operations(*self.weights(PAPER_PAIR), self.fusers(PAPER_PAIR)) / hours
 
     def _tokenised(self) -> list[str]:
         """The training set of each set of tokens that is made."""
         settings = self.settings
         made = {settings.tokenised(run.pair, run.recipe, run.alignment): run.pair for run in settings.runs}
+        for name in latent.latent_names(settings):
+            made |= zip(latent.latent_tokenised(settings, name), latent.latent_pairs(settings, name), strict=True)
         return [settings.pairs[pair]["training_set"] for pair in made.values()]
 
     def _tokenising(self, training_set: str) -> float:
@@ -264,8 +273,3 @@ def paper_hours(reference: Reference, settings: Settings, pair: str, sharer: str
 def _parts(settings: Settings, training_set: str) -> list[str]:
     """A training set, or those that it is a mix of."""
     return (settings.training_sets[training_set]["parts"] or training_set).split()
-
-
-def _training_operations(receiver: float, sharer: float, fusers: float) -> float:
-    """Operations a token: the Sharer reads, the gradient passes through the Receiver, the Fusers are trained."""
-    return FORWARD * sharer + THROUGH * receiver + TRAINED * fusers

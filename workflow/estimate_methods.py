@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from c2c.evaluation.schema import AGENT_METHODS
-from workflow import analysis
+from workflow import analysis, latent
 from workflow.methods import agent_pairs, agent_run, agent_tasks, group_methods, group_runs, members, single_runs
 
 if TYPE_CHECKING:
     from workflow.estimate import Estimator
     from workflow.settings import Settings
 
-FORWARD, TRAINED = 2, 6
-"""Operations a weight and token: read; and where it learns."""
+FORWARD, THROUGH, TRAINED = 2, 4, 6
+"""Operations a weight and token: read; where a gradient passes through; and where it learns."""
 RELEASED_METHODS = 3
 """Published fusers are asked as they are, deranged and zeroed."""
 ENDS_AND_CHOICES = 4
@@ -25,6 +25,11 @@ WHOLE = 3
 Operations = Callable[["Estimator"], float]
 
 
+def training_operations(receiver: float, sharer: float, learned: float) -> float:
+    """Operations a token: the Sharer reads, the gradient passes through the Receiver, Fusers are trained."""
+    return FORWARD * sharer + THROUGH * receiver + TRAINED * learned
+
+
 def released(estimator: Estimator) -> float:
     """Operations of all published fusers."""
     pairs = [estimator.settings.released[name]["pair"] for name in estimator.settings.config["released"]]
@@ -32,17 +37,40 @@ def released(estimator: Estimator) -> float:
 
 
 def groups(estimator: Estimator) -> float:
-    """Operations of all groups: every Sharer reads, every Sharer's Fusers compute, the Receiver answers."""
+    """Operations of all groups."""
+    settings = estimator.settings
+    return sum(
+        len(group_methods(settings, run.group).split()) * _together(estimator, members(settings, run.group))
+        for run in group_runs(settings)
+    )
+
+
+def latent_training(estimator: Estimator) -> float:
+    """Operations of training latent spaces: of each token, one pair's models, its encoder and its decoder."""
     settings, operations = estimator.settings, 0.0
-    for run in group_runs(settings):
-        pairs = members(settings, run.group)
-        receiver = estimator.weights(pairs[0])[0]
-        others = sum(sharer + estimator.fusers(pair) for pair in pairs for _, sharer in [estimator.weights(pair)])
-        read = sum(each["lines"] * each["prompt_tokens"] for each in estimator.asked(pairs[0]))
-        written = sum(each["lines"] * each["answer_tokens"] for each in estimator.asked(pairs[0]))
-        once = FORWARD * (read * (receiver + others) + written * receiver)
-        operations += len(group_methods(settings, run.group).split()) * once
+    for run in latent.latent_runs(settings):
+        about, pairs = latent.latent_training(settings, run.latent), latent.latent_pairs(settings, run.latent)
+        for pair in pairs:
+            data = estimator.sizes[settings.pairs[pair]["training_set"]]
+            tokens = about["steps"] * about["batch_size"] / len(pairs) * (data["prompt_tokens"] + data["answer_tokens"])
+            learned = latent.latent_parameters(settings, run.latent, pair)
+            operations += tokens * training_operations(*estimator.weights(pair), learned)
     return operations
+
+
+def latent_answers(estimator: Estimator) -> float:
+    """Operations of asking each pair of a latent space; its parts are taken to be as large as a pair's own Fusers."""
+    return sum(methods * estimator.fused_once(pair) for pair, methods in _latent_pairs(estimator.settings))
+
+
+def latent_groups(estimator: Estimator) -> float:
+    """Operations of asking each Receiver of a latent space with all of its Sharers."""
+    settings = estimator.settings
+    return sum(
+        len(latent.METHODS.split()) * _together(estimator, members(settings, group))
+        for run in latent.latent_runs(settings)
+        for group in latent.latent_groups(settings, run.latent)
+    )
 
 
 def agents(estimator: Estimator) -> float:
@@ -103,6 +131,12 @@ def answers(settings: Settings) -> dict[str, list[tuple[str, int]]]:
         ],
         "generate_single": [(run.pair, 1) for run in single_runs(settings)],
         "generate_agents": [(pair, len(AGENT_METHODS)) for pair in agent_pairs(settings)],
+        "generate_latent": _latent_pairs(settings),
+        "generate_latent_group": [
+            (members(settings, group)[0], len(latent.METHODS.split()))
+            for run in latent.latent_runs(settings)
+            for group in latent.latent_groups(settings, run.latent)
+        ],
         "generate_group": [
             (pair, len(group_methods(settings, group).split())) for pair, group in groups_asked.values()
         ],
@@ -142,6 +176,9 @@ def partial(estimator: Estimator) -> float:
 BY_RULE: Mapping[str, Operations] = {
     "generate_released": released,
     "generate_group": groups,
+    "train_latent": latent_training,
+    "generate_latent": latent_answers,
+    "generate_latent_group": latent_groups,
     "generate_agents": agents,
     "train_single": single_training,
     "generate_single": single_answers,
@@ -151,6 +188,24 @@ BY_RULE: Mapping[str, Operations] = {
     "place_caches": tsne,
     "fuse_partially": partial,
 }
+
+
+def _together(estimator: Estimator, pairs: Sequence[str]) -> float:
+    """Operations of one method of several Sharers: each reads, the Fusers of each compute, the Receiver answers."""
+    receiver = estimator.weights(pairs[0])[0]
+    others = sum(estimator.weights(pair)[1] + estimator.fusers(pair) for pair in pairs)
+    read = sum(each["lines"] * each["prompt_tokens"] for each in estimator.asked(pairs[0]))
+    written = sum(each["lines"] * each["answer_tokens"] for each in estimator.asked(pairs[0]))
+    return FORWARD * (read * (receiver + others) + written * receiver)
+
+
+def _latent_pairs(settings: Settings) -> list[tuple[str, int]]:
+    """Each pair of each training of a latent space, and how many methods it is asked by."""
+    return [
+        (pair, len(latent.METHODS.split()))
+        for run in latent.latent_runs(settings)
+        for pair in latent.latent_pairs(settings, run.latent)
+    ]
 
 
 def _given(estimator: Estimator, kind: str) -> tuple[Mapping[str, Any], list[dict[str, int]]]:

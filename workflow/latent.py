@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from c2c.errors import RefusedError
+from workflow import memory
 from workflow.methods import check_group, members
 from workflow.validation import check_known
 
@@ -88,16 +89,24 @@ def latent_tokenised(settings: Settings, latent: str) -> list[str]:
     return [f"{pair}/{entry['alignment']}/{length}" for pair in latent_pairs(settings, latent)]
 
 
-def latent_memory_mb(settings: Settings, latent: str) -> int:
-    """Memory that its training asks for, in MB: all models in fp32, and what learns, as `Settings.memory_mb` has it.
+def latent_sizes(settings: Settings, latent: str) -> memory.Sizes:
+    """Sizes of the latent cache."""
+    entry = _entry(settings, latent)
+    return memory.Sizes(0, entry["layers"], entry["heads"] * entry["head_dim"], entry["heads"], entry["head_dim"])
 
-    A decoder is as large as a pair's Fusers, an encoder at most half of that.
-    """
-    pairs = [settings.pairs[pair] for pair in latent_pairs(settings, latent)]
-    receivers, sharers = ({row[role] for row in pairs} for role in ("receiver", "sharer"))
-    sizes = {model: settings.models[model]["parameters_m"] for model in receivers | sharers}
-    learned = sum(sizes[model] for model in receivers) + len(sharers) * max(sizes[model] for model in receivers) / 2
-    return int(2000 + 6 * sum(sizes.values()) + 24 * learned)
+
+def latent_parameters(settings: Settings, latent: str, pair: str) -> int:
+    """Parameters of the encoder and the decoder of a pair."""
+    row, cache, about = settings.pairs[pair], latent_sizes(settings, latent), latent_training(settings, latent)
+    encoder = memory.encoder_parameters(settings.sizes(row["sharer"]), cache, about["hidden_dim"])
+    return encoder + memory.fuser_parameters(cache, settings.sizes(row["receiver"]), about)
+
+
+def latent_memory_mb(settings: Settings, latent: str) -> int:
+    """Memory that its training asks for, in MB."""
+    rows = [settings.pairs[pair] for pair in latent_pairs(settings, latent)]
+    sharers, receivers = ({row[role]: settings.sizes(row[role]) for row in rows} for role in ("sharer", "receiver"))
+    return memory.latent_mb(sharers, receivers, latent_sizes(settings, latent), latent_training(settings, latent))
 
 
 def check_latent(settings: Settings) -> None:

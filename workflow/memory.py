@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 ROOM_MB = 2000
@@ -90,9 +91,13 @@ def fuser_parameters(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any]
     half = _linear(read, width) + (settings["num_layers"] - 1) * _block(width, inner) + _block(width, width)
     half += _linear(width, receiver.kv_heads) + _linear(width, receiver.kv_width) + 1
     if projected:
-        mlp = _linear(sharer.kv_width, width) + _linear(width, width) + _linear(width, receiver.kv_width)
-        half += mlp + HALVES * width
+        half += _three_layers(sharer.kv_width, width, receiver.kv_width)
     return HALVES * receiver.layers * half
+
+
+def encoder_parameters(sharer: Sizes, latent: Sizes, width: int) -> int:
+    """Parameters of a Sharer's encoder into a latent cache, whose Fusers have `width` hidden units."""
+    return HALVES * latent.layers * _three_layers(sharer.kv_width, width, latent.kv_width)
 
 
 def fuser_activations(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any]) -> int:
@@ -133,13 +138,28 @@ def training_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, 
         settings: Of the Fuser and its training.
         projected: As in `fuser_parameters`.
     """
-    wide = BYTES[settings["dtype"]]
-    tokens = (settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"]
-    kept = receiver.layers * receiver.hidden * KEPT_16_BIT * wide / 2 + wide * (sharer.cached + receiver.cached)
-    kept += fuser_activations(sharer, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
-    held = wide * (sharer.parameters + receiver.parameters) + tokens * kept
+    held = BYTES[settings["dtype"]] * (sharer.parameters + receiver.parameters)
     held += LEARNED * fuser_parameters(sharer, receiver, settings, projected=projected)
-    return ROOM_MB + int(held / 1e6)
+    return ROOM_MB + int((held + _kept_bytes(sharer, receiver, sharer, settings)) / 1e6)
+
+
+def latent_mb(
+    sharers: Mapping[str, Sizes], receivers: Mapping[str, Sizes], latent: Sizes, settings: Mapping[str, Any]
+) -> int:
+    """Memory of a job that trains all encoders and decoders of a latent space, in MB.
+
+    Args:
+        sharers: Models with an encoder, by name.
+        receivers: Models with a decoder, by name.
+        latent: Sizes of the latent cache; it has no parameters.
+        settings: Of the Fusers and their training.
+    """
+    learned = sum(encoder_parameters(sharer, latent, settings["hidden_dim"]) for sharer in sharers.values())
+    learned += sum(fuser_parameters(latent, receiver, settings) for receiver in receivers.values())
+    weights = sum(model.parameters for model in {**sharers, **receivers}.values())
+    pairs = product(sharers.values(), receivers.values())
+    kept = max(_kept_bytes(sharer, receiver, latent, settings) for sharer, receiver in pairs)
+    return ROOM_MB + int((BYTES[settings["dtype"]] * weights + LEARNED * learned + kept) / 1e6)
 
 
 def single_mb(receiver: Sizes, settings: Mapping[str, Any]) -> int:
@@ -152,6 +172,18 @@ def single_mb(receiver: Sizes, settings: Mapping[str, Any]) -> int:
 def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
     """Memory of a job in which one model answers, in MB."""
     return ROOM_MB + int(BYTES[dtype] * (model.parameters + token_budget * model.cached) / 1e6)
+
+
+def _kept_bytes(sharer: Sizes, receiver: Sizes, read: Sizes, settings: Mapping[str, Any]) -> float:
+    """Caches and activations of a training; its Fusers read a cache of the sizes `read`."""
+    wide = BYTES[settings["dtype"]]
+    kept = receiver.layers * receiver.hidden * KEPT_16_BIT * wide / 2 + wide * (sharer.cached + receiver.cached)
+    kept += fuser_activations(read, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
+    return kept * int((settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"])
+
+
+def _three_layers(read: int, width: int, written: int) -> int:
+    return _linear(read, width) + _linear(width, width) + _linear(width, written) + HALVES * width
 
 
 def _linear(read: int, written: int) -> int:

@@ -23,6 +23,7 @@ from c2c.errors import RefusedError
 from workflow import analysis
 from workflow.cost import ANALYSES, PATH, Timing, downloads_gb, job_counts, read_timings
 from workflow.estimate import Estimator, paper_hours
+from workflow.latent import latent_groups, latent_memory_mb, latent_names, latent_pairs
 from workflow.methods import agent_pairs, group_runs, members, single_runs
 from workflow.settings import Settings, load_settings
 
@@ -99,6 +100,11 @@ def memory_mb(settings: Settings, rule: str) -> int:
         return max(settings.single_mb(run.pair, run.alignment) for run in single_runs(settings))
     if rule == "write_teacher_answers":
         return max(map(settings.teacher_mb, settings.teachers))
+    if rule == "train_latent":
+        return max(latent_memory_mb(settings, name) for name in latent_names(settings))
+    if rule == "generate_latent_group":
+        groups = [group for name in latent_names(settings) for group in latent_groups(settings, name)]
+        return max(sum(map(settings.answering_mb, members(settings, group))) for group in groups)
     if rule == "generate_group":
         return max(sum(map(settings.answering_mb, members(settings, run.group))) for run in group_runs(settings))
     return max(map(settings.answering_mb, pairs_of(settings, rule)))
@@ -112,6 +118,7 @@ def pairs_of(settings: Settings, rule: str) -> list[str]:
         "generate_agents": agent_pairs(settings),
         "generate_single": [run.pair for run in single_runs(settings)],
         "generate_released": [settings.released[name]["pair"] for name in settings.config.get("released", [])],
+        "generate_latent": [pair for name in latent_names(settings) for pair in latent_pairs(settings, name)],
         "generate_kept": [path.partition("/")[0] for path in settings.kept_steps],
         "measure_latency": settings.timed_pairs,
     }

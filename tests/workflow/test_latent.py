@@ -7,8 +7,19 @@ from pathlib import Path
 import pytest
 
 from c2c.errors import RefusedError
+from c2c.fuser.latent import LatentSpace
+from c2c.types import CacheShape
 from tests.workflow.test_validation import Merged, edit, put
-from workflow.latent import latent_memory_mb, latent_pairs, latent_records, latent_tokenised, latent_training
+from workflow.latent import (
+    latent_memory_mb,
+    latent_pairs,
+    latent_parameters,
+    latent_records,
+    latent_sizes,
+    latent_tokenised,
+    latent_training,
+)
+from workflow.memory import fuser_parameters
 from workflow.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,9 +52,30 @@ def test_a_space_has_the_scales_training_but_for_what_is_its_own(config_of: Merg
 
 def test_a_model_in_several_pairs_counts_once_in_the_memory(config_of: Merged) -> None:
     settings = load_settings(config_of("config"), ROOT)
-    # Two Receivers of 596 and 494 million, two Sharers of 494 and 4022, of which the first is a model of its own.
-    learned = 596 + 494 + 2 * 596 / 2
-    assert latent_memory_mb(settings, "qwen_latent") == int(2000 + 6 * (596 + 494 + 494 + 4022) + 24 * learned)
+    before = latent_memory_mb(settings, "qwen_latent")
+    # Its four pairs are of two Receivers and two Sharers, each of which is in two of them.
+    settings.config["latent"][0]["groups"] = settings.config["latent"][0]["groups"][:1]
+    receiver = settings.sizes("qwen25_05b")
+    decoder = fuser_parameters(latent_sizes(settings, "qwen_latent"), receiver, settings.training)
+    fewer = before - latent_memory_mb(settings, "qwen_latent")
+    assert fewer == pytest.approx((2 * receiver.parameters + 16 * decoder) / 1e6, abs=2)
+
+
+def test_parts_have_as_many_parameters_as_their_modules(config_of: Merged) -> None:
+    settings = load_settings(config_of("smoke"), ROOT)
+    training = latent_training(settings, "gap_latent")
+    shapes = [CacheShape(each.layers, each.kv_heads, each.head_dim) for each in map(settings.sizes, MODELS)]
+    space = LatentSpace(
+        {"sharer": shapes[0]},
+        {"receiver": shapes[1]},
+        CacheShape(3, 4, 24),
+        **{name: training[name] for name in ("hidden_dim", "intermediate_dim", "num_layers")},
+    )
+    counted = latent_parameters(settings, "gap_latent", "gap_first")
+    assert counted == sum(parameter.numel() for parameter in space.parameters())
+
+
+MODELS = ("gap_sharer_first", "gap_receiver_a")
 
 
 REFUSED = {

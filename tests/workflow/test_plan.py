@@ -14,6 +14,7 @@ from paper.reference import Reference
 from workflow.cost import Timing, job_counts
 from workflow.estimate import Assumptions, Estimator, paper_hours
 from workflow.estimate_methods import BY_RULE
+from workflow.latent import latent_names, latent_pairs
 from workflow.plan import ESTIMATED, TIMED, UNKNOWN, paper_total, read_config, stages, written
 from workflow.settings import Run, Settings, load_settings
 from workflow.validation import read_table
@@ -69,7 +70,9 @@ def test_twice_the_questions_take_twice_the_hours(estimator: Estimator) -> None:
 
 def test_hours_of_tokenising_are_lines_by_rate(estimator: Estimator) -> None:
     slow = replace(estimator, assumptions=Assumptions(lines_per_second=100.0))
-    runs = {(run.pair, run.recipe == "identical", run.alignment) for run in estimator.settings.runs}
+    settings = estimator.settings
+    runs = {(run.pair, run.recipe == "identical", run.alignment) for run in settings.runs}
+    runs |= {(pair, False, "span") for name in latent_names(settings) for pair in latent_pairs(settings, name)}
     lines = sum(estimator.sizes[estimator.settings.pairs[pair]["training_set"]]["lines"] for pair, *_ in runs)
     assert lines > 6 * 500000
     assert slow.hours("tokenise_training_set") == pytest.approx(lines / 100 / 3600)

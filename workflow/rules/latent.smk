@@ -129,7 +129,7 @@ rule generate_latent_group:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: sum(settings.memory_mb(pair) for pair in members(settings, wildcards.group)),
+        mem_mb=lambda wildcards: sum(settings.answering_mb(pair) for pair in members(settings, wildcards.group)),
         runtime=ANSWER_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,
