@@ -149,8 +149,10 @@ def _papers(frame: pd.DataFrame) -> list[str]:
 def _sharers(row: dict[str, str]) -> str:
     if row["arm"] == "receiver":
         return "none"
-    listed = Pair(row["pair"], row["receiver"], row["sharer"]).sharers
-    return " and ".join(names.title("models", name) for name in listed)
+    pair = Pair(row["pair"], row["receiver"], row["sharer"])
+    if pair.is_group:
+        return "both" if len(pair.sharers) == 2 else f"all {len(pair.sharers)}"
+    return names.title("models", pair.sharer)
 
 
 def _part(row: dict[str, float], part: str) -> list[float]:
