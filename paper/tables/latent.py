@@ -23,6 +23,11 @@ COLUMNS = [
     *("n", "seeds", "paper", "reason"),
 ]
 
+PRINTED = [
+    *("Receiver", "Sharer", "Benchmark", "Accuracy, % [95 %]", "Another question's message, %"),
+    *("Pairing gain, points", "Less the pair's own Fusers, points", "n", "Seeds", "Paper, %"),
+]
+
 
 def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
     """One row a Receiver, benchmark, and its Sharer or Sharers in a latent space, behind the Receiver alone.
@@ -43,22 +48,23 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads."""
-    table = pd.DataFrame(
-        {
-            "Receiver": names.title("models", row["receiver"]),
-            "Sharer": _sharers(row),
-            "Benchmark": names.title("benchmarks", row["benchmark"]),
-            "Accuracy, % [95 %]": show(*_part(row, "")),
-            "Another question's message, %": _shown(row, "deranged_", sign=False),
-            "Pairing gain, points": _shown(row, "pairing_"),
-            "Less the pair's own Fusers, points": _shown(row, "own_"),
-            "n": count(row["n"]),
-            "Seeds": count(row["seeds"]),
-            "Paper, %": NOTHING if pd.isna(row["paper"]) else fixed(row["paper"], 2),
-        }
+    rows = [
+        [
+            names.title("models", row["receiver"]),
+            _sharers(row),
+            names.title("benchmarks", row["benchmark"]),
+            show(*_part(row, "")),
+            _shown(row, "deranged_", sign=False),
+            _shown(row, "pairing_"),
+            _shown(row, "own_"),
+            count(row["n"]),
+            count(row["seeds"]),
+            NOTHING if pd.isna(row["paper"]) else fixed(row["paper"], 2),
+        ]
         for row in frame.to_dict("records")
-    )
-    return table if frame["paper"].notna().any() else table.drop(columns="Paper, %", errors="ignore")
+    ]
+    table = pd.DataFrame(rows, columns=PRINTED)
+    return table if frame["paper"].notna().any() else table.drop(columns=PRINTED[-1])
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -143,8 +149,10 @@ def _papers(frame: pd.DataFrame) -> list[str]:
 def _sharers(row: dict[str, str]) -> str:
     if row["arm"] == "receiver":
         return "none"
-    listed = Pair(row["pair"], row["receiver"], row["sharer"]).sharers
-    return " and ".join(names.title("models", name) for name in listed)
+    pair = Pair(row["pair"], row["receiver"], row["sharer"])
+    if pair.is_group:
+        return "both" if len(pair.sharers) == 2 else f"all {len(pair.sharers)}"
+    return names.title("models", pair.sharer)
 
 
 def _part(row: dict[str, float], part: str) -> list[float]:
