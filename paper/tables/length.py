@@ -11,7 +11,7 @@ from c2c.analysis.parts import by_part, length_buckets
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import beside, names
 from paper.answers import Answers, Pair
-from paper.output import count, percent, run_table, show, write_table
+from paper.output import count, notes_on_gaps, percent, run_table, show, write_table
 from paper.reference import Reference
 
 LONG = "longbench"
@@ -59,19 +59,10 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         else "Length: tokens of the prompt as the Receiver alone reads it, in up to three buckets of about equally "
         "many questions (LongBench-E, which has buckets of its own, is not asked at this scale).",
         *beside.notes(frame, "length", "Tables 5 and 11" if frame["paper"].notna().any() else "Table 5"),
-        *[f"Not run: {gap}" for gap in _gaps(frame)],
+        *notes_on_gaps(frame[frame["bucket"] == WHOLE], ["pair", "benchmark", "arm"]),
         *answers.remarks,
     ]
     return write_table(frame, printed(frame), stem, notes)
-
-
-def _gaps(frame: pd.DataFrame) -> list[str]:
-    empty = frame[(frame["reason"] != "") & (frame["bucket"] == WHOLE)]
-    return [
-        f"{names.title('pairs', row.pair)} / {names.title('benchmarks', row.benchmark)} / "
-        f"{names.title('arms', row.arm)}. Reason: {row.reason}."
-        for row in empty.itertuples()
-    ]
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, reference: Reference) -> list[dict[str, Any]]:

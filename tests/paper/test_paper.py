@@ -102,7 +102,7 @@ def test_a_scale_that_makes_no_more_than_the_text_needs_has_a_paper(results):
 def test_what_the_registry_gives_a_section_is_in_the_paper_and_nothing_else(results):
     add_figures(results, list(SMOKE))
     shutil.copy(results / "figures/gates.pdf", results / "figures/claims.pdf")
-    printed = {entry["stem"] for entry in build.describe(results)["artefacts"]}
+    printed = {entry["stem"] for section in build.describe(results)["sections"] for entry in section["artefacts"]}
     assert "tables/seeds" in printed and "figures/venn" in printed
     assert {each.stem for each in read_artefacts() if each.text != GENERIC}.isdisjoint(printed)
     assert "figures/claims.pdf" not in build.inputs(results)
