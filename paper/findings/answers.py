@@ -147,6 +147,23 @@ def several_sharers(frame: pd.DataFrame) -> list[str]:
     return [*said, f"The difference to the better single one is {tally(both, 'difference_', 'cells')}."]
 
 
+def latent(frame: pd.DataFrame) -> list[str]:
+    """What passes through a latent cache, of `tables/latent.csv`."""
+    asked = known(frame, "pairing_value")
+    if asked.empty:
+        return []
+    receiver, benchmark = asked.iloc[0][["receiver", "benchmark"]]
+    alone = known(frame, receiver=receiver, benchmark=benchmark, arm="receiver")
+    heard = known(asked, receiver=receiver, benchmark=benchmark)
+    shown = [f"{names.title('pairs', row['pair'])} {percents(row)}" for _, row in heard.iterrows()]
+    before = f", where the Receiver alone answers {percents(alone.iloc[0])}" if len(alone) else ""
+    said = [f"On {names.title('benchmarks', benchmark)}, through one latent cache: {listed(shown)}{before}."]
+    said.append(f"The pairing gain is {tally(asked, 'pairing_', 'cells')}.")
+    if len(own := known(frame, "own_value")):
+        said.append(f"The difference to Fusers that were trained for one pair alone is {tally(own, 'own_', 'cells')}.")
+    return said
+
+
 def agents(frame: pd.DataFrame) -> list[str]:
     """What the cache adds to the text, of `tables/agents.csv`."""
     rows = known(frame)

@@ -7,6 +7,7 @@ import pytest
 
 from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
 from paper.answers import Answers
+from paper.findings import answers as findings
 from paper.tables import latent, main, several_sharers
 from tests.paper.builder import make_records
 from tests.paper.test_method_tables import FIRST, NAMES, QUESTIONS, SECOND, rows
@@ -92,3 +93,11 @@ def test_the_papers_values_stand_beside_the_same_models(tmp_path) -> None:
     text = (tmp_path / "latent.md").read_text()
     assert "| Qwen2.5-0.5B | both |" in text and "59.81" in text
     assert "names another" in text
+
+
+def test_the_finding_tells_each_pair_of_the_first_receiver_and_how_often_the_message_counts(records) -> None:
+    told = " ".join(findings.latent(latent.build(Answers(records))))
+    assert all(part in told for part in ("45.0", "100.0", "the Receiver alone answers 2.5"))
+    assert "The pairing gain is above zero on all 3 cells." in told
+    assert "trained for one pair alone is" in told
+    assert findings.latent(latent.build(Answers(records[records["recipe"] == ""]))) == []
