@@ -16,7 +16,7 @@ def dtype_of(records: Path) -> str:
     stamp = records.with_name(records.name + SUFFIX)
     if not stamp.is_file():
         return UNKNOWN
-    return str(json.loads(stamp.read_text(encoding="utf-8"))["settings"].get("dtype", UNKNOWN))
+    return str(json.loads(stamp.read_text(encoding="utf-8")).get("settings", {}).get("dtype", UNKNOWN))
 
 
 def by_dtype(files: Iterable[Path], root: Path) -> dict[str, list[str]]:
