@@ -81,6 +81,7 @@ include: "workflow/rules/groups.smk"
 include: "workflow/rules/released.smk"
 include: "workflow/rules/single.smk"
 include: "workflow/rules/agents.smk"
+include: "workflow/rules/latent_common.smk"
 include: "workflow/rules/latent.smk"
 include: "workflow/rules/score.smk"
 

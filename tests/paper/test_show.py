@@ -65,7 +65,8 @@ def test_our_value_of_a_cell_stands_beside_the_papers(results, tmp_path, monkeyp
     shutil.copytree(results, folder)
     table = folder / "tables/main.csv"
     text = table.read_text().replace("gap_receiver_a", "Qwen/Qwen3-0.6B").replace("knowledge_gap_free", "openbookqa")
-    table.write_text(text.replace("gap_sharer", "Qwen/Qwen2.5-0.5B-Instruct"))
+    text = text.replace("gap_sharer", "Qwen/Qwen2.5-0.5B-Instruct").replace("gap_a", "qwen3_from_qwen25")
+    table.write_text(text)
     monkeypatch.chdir(tmp_path / "root")
     assert show.main(["show", "table4"]) == 0
     (line,) = re.findall(r".*Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, OpenBookQA, accuracy .*", capsys.readouterr().out)
