@@ -24,7 +24,7 @@ COLUMNS = [
 ]
 
 PRINTED = [
-    *("Receiver", "Sharer", "Benchmark", "Accuracy, % [95 %]", "Another question's message, %"),
+    *("Receiver", "Benchmark", "Sharer", "Accuracy, % [95 %]", "Another question's message, %"),
     *("Pairing gain, points", "Less the pair's own Fusers, points", "n", "Seeds", "Paper, %"),
 ]
 
@@ -51,8 +51,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
     rows = [
         [
             names.title("models", row["receiver"]),
-            _sharers(row),
             names.title("benchmarks", row["benchmark"]),
+            _sharers(row),
             show(*_part(row, "")),
             _shown(row, "deranged_", sign=False),
             _shown(row, "pairing_"),
