@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c.analysis.commands import add_analyse
-from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked
+from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked, trained
 from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError
 from c2c.provenance import stamp, write_atomically
@@ -123,13 +123,10 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from c2c.training import launch
-    from c2c.training.config import TrainingConfig
     from c2c.training.run import TrainingRun, train
 
-    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
-    given = {field.name: getattr(options, field.name) for field in fields(TrainingRun) if field.name != "config"}
-    run = TrainingRun(**given, config=config)
-    if not launch.joined(options.processes, config.batch_size, options.given):
+    run = trained(TrainingRun, options)
+    if not launch.joined(options.processes, run.config.batch_size, options.given):
         return
     if not launch.is_first():
         train(run)

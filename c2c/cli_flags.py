@@ -6,9 +6,16 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from c2c.errors import RefusedError
+
+if TYPE_CHECKING:
+    from c2c.training.latent_run import LatentRun
+    from c2c.training.run import TrainingRun
+    from c2c.training.single import SingleRun
+
+Run = TypeVar("Run", "TrainingRun", "SingleRun", "LatentRun")
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:
@@ -87,3 +94,12 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         kind = setting.metadata.get("parse", type(setting.default))
         told = setting.metadata["help"] + " (default: %(default)s)"
         parser.add_argument(flag, type=kind, default=setting.default, help=told)
+
+
+def trained(kind: type[Run], options: argparse.Namespace) -> Run:
+    """A training of this kind as the flags tell it, its config among them."""
+    from c2c.training.config import TrainingConfig
+
+    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
+    names = [field.name for field in fields(kind) if field.name != "config"]
+    return kind(**{name: getattr(options, name) for name in names}, config=config)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from c2c.cli_flags import add_asked, add_budget, add_pair, add_training, asked
+from c2c.cli_flags import add_asked, add_budget, add_pair, add_training, asked, trained
 from c2c.provenance import stamp, write_atomically
 
 
@@ -73,13 +72,10 @@ def _add_train_single(commands: Any) -> None:
 
 
 def _train_single(options: argparse.Namespace) -> None:
-    from c2c.training.config import TrainingConfig
     from c2c.training.single import SingleRun, train_single
 
-    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
-    names = [field.name for field in fields(SingleRun) if field.name != "config"]
-    run = SingleRun(**{name: getattr(options, name) for name in names}, config=config)
-    with stamp(run.output, inputs=run.files(), settings=config.to_dict()) as notes:
+    run = trained(SingleRun, options)
+    with stamp(run.output, inputs=run.files(), settings=run.config.to_dict()) as notes:
         notes["training"] = train_single(run)
 
 
@@ -104,13 +100,10 @@ def _add_train_latent(commands: Any) -> None:
 def _train_latent(options: argparse.Namespace) -> None:
     from c2c.hub import identify
     from c2c.training import launch
-    from c2c.training.config import TrainingConfig
     from c2c.training.latent_run import LatentRun, train_latent
 
-    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
-    names = [field.name for field in fields(LatentRun) if field.name != "config"]
-    run = LatentRun(**{name: getattr(options, name) for name in names}, config=config)
-    if not launch.joined(options.processes, config.batch_size, options.given):
+    run = trained(LatentRun, options)
+    if not launch.joined(options.processes, run.config.batch_size, options.given):
         return
     if not launch.is_first():
         train_latent(run)

@@ -195,15 +195,11 @@ def _only(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
 
 
 @contextmanager
-def contiguous_at_head(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the model's head is handed hidden states that lie together in memory.
-
-    ``generate`` hands it a slice of the prompt's, the last column. On a CPU in bfloat16, torch multiplies such a slice
-    by one copy of the head's weights a row: 12 GB for 46 rows and a head of 272 MB, and a thousand times the time.
-    """
+def seen_by_head(model: PreTrainedModel, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside, the model's head is handed what `change` makes of the hidden states ``(B, n, hidden)``."""
 
     def before(module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (arguments[0].contiguous(), *arguments[1:])
+        return (change(arguments[0]), *arguments[1:])
 
     head: Any = model.get_output_embeddings()
     handle = head.register_forward_pre_hook(before)
@@ -263,7 +259,10 @@ def continue_text(
         cache = empty_cache(model.config)
     past = {} if cache is None else {"cache": cache}
     settings = generation_config(model, max_new_tokens, do_sample, **options)
-    with counted_in_tokens(model) if split else nullcontext(), _only(model, settings), contiguous_at_head(model):
+    # `generate` hands the head a slice, the prompt's last column. On a CPU in bfloat16, torch would multiply it by one
+    # copy of the head's weights a row: gigabytes for a batch, and minutes.
+    whole = seen_by_head(model, Tensor.contiguous)
+    with counted_in_tokens(model) if split else nullcontext(), _only(model, settings), whole:
         return model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=attention_mask,

@@ -7,8 +7,8 @@ vocabulary's logits are computed at the positions that are looked at, and nowher
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import kv_cache
+from c2c.decoding import seen_by_head
 from c2c.windows import masks_in_tokens, splits_windows
 
 if TYPE_CHECKING:
@@ -130,16 +131,6 @@ class _State:
         return other
 
 
-@contextmanager
-def logits_only_at(model: PreTrainedModel, places: Tensor) -> Iterator[None]:
+def logits_only_at(model: PreTrainedModel, places: Tensor) -> AbstractContextManager[None]:
     """Inside, the model's head sees hidden states ``(1, K, hidden)`` at the K `places` of ``(B, n)``, row by row."""
-
-    def before(module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (arguments[0][places.to(arguments[0].device)][None],)
-
-    head: Any = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(before)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return seen_by_head(model, lambda states: states[places.to(states.device)][None])
