@@ -250,8 +250,8 @@ def continue_text(
         RefusedError: If an option is unknown or would have no effect, or a streamer is given a larger batch.
     """
     parts = {"stop_strings": stop_strings, "tokenizer": tokenizer, "streamer": streamer}
-    known = model.config.get_text_config().vocab_size
-    check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options}, known)
+    vocabulary = model.config.get_text_config().vocab_size
+    check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options}, vocabulary)
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
     split = splits_windows(model.config, attention_mask, attention_mask.shape[1] + max_new_tokens)
@@ -259,8 +259,7 @@ def continue_text(
         cache = empty_cache(model.config)
     past = {} if cache is None else {"cache": cache}
     settings = generation_config(model, max_new_tokens, do_sample, **options)
-    # `generate` hands the head a slice, the prompt's last column. On a CPU in bfloat16, torch would multiply it by one
-    # copy of the head's weights a row: gigabytes for a batch, and minutes.
+    # Of a slice, as `generate` hands it on, torch multiplies a copy of the head's weights a row (CPU, bfloat16).
     whole = seen_by_head(model, Tensor.contiguous)
     with counted_in_tokens(model) if split else nullcontext(), _only(model, settings), whole:
         return model.generate(  # type: ignore[operator]
