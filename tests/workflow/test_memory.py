@@ -102,3 +102,9 @@ def test_measured_jobs_held_no_more_than_is_asked_for_and_not_much_less(config_o
         if (each.scale, each.rule) == ("laptop", rule)
     )
     assert measured < memory_mb(laptop, rule) < 2 * measured
+
+
+def test_every_training_and_answering_of_the_papers_scale_fits_a_gpu_of_80_gib(settings: Settings) -> None:
+    needed = {run: settings.training_mb(run.pair, run.recipe, run.alignment) for run in settings.runs}
+    needed |= {pair: settings.answering_mb(pair) for pair in settings.used_pairs}
+    assert {each: mb for each, mb in needed.items() if mb * 1e6 > 80 * 2**30} == {}
