@@ -90,7 +90,8 @@ def _cells(path: Path) -> pd.DataFrame:
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     separator = r" \| " if path.suffix == ".md" else " & "
-    rows = [re.split(separator, line.strip("| ")) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = (line.strip("| ").removesuffix(r" \\") for line in path.read_text(encoding="utf-8").splitlines())
+    rows = [re.split(separator, line) for line in lines]
     head = next(row for row in rows if len(row) > 1)
     body = [(row + [""] * len(head))[: len(head)] for row in rows]
     return pd.DataFrame(body, columns=head)

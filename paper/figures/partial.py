@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from paper import names
 from paper.figures import style
 from paper.output import read_table, stamped, table_parser
-from paper.tables.partial import SIDES, build
+from paper.tables.partial import SIDES, arms_of, build
 
-LINES = {"": ("c2c", "o", "-"), "deranged_": ("c2c_deranged", "x", (0, (3, 2)))}
+LINES = {"": ("o", "-"), "deranged_": ("x", (0, (3, 2)))}
 
 
 def draw(accuracy: pd.DataFrame, stem: Path) -> None:
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame) -> None:
-    for prefix, (arm, marker, line) in LINES.items():
+    for arm, (prefix, (marker, line)) in zip(arms_of(rows), LINES.items(), strict=True):
         value = rows[f"{prefix}value"]
         reach = [value - rows[f"{prefix}low"], rows[f"{prefix}high"] - value]
         axis.errorbar(

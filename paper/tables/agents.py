@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import names
+from paper import beside, names
 from paper.answers import Answers, Pair, difference
 from paper.output import NOTHING, arm_cells, fixed, notes_on_gaps, percent, run_table, write_table
 from paper.reference import Reference
@@ -40,7 +40,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
     columns = ["Pair", "Benchmark", "Who answers", "Accuracy, % [95 %]", "T-C2C beyond it, points [95 %]"]
     paper = [NOTHING if pd.isna(value) else fixed(value, 2) for value in frame["paper"]]
     rows = [[*cells, printed] for cells, printed in zip(arm_cells(frame), paper, strict=True)]
-    return pd.DataFrame(rows, columns=[*columns, "n", "Seeds", "Paper, %"])
+    table = pd.DataFrame(rows, columns=[*columns, "n", "Seeds", "Paper, %"])
+    return table if frame["paper"].notna().any() else table.drop(columns="Paper, %")
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -50,6 +51,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "The interpreter is the pair's Sharer, the solver its Receiver. T2T hands over the interpreter's analysis as "
         "text, C2C its cache of the problem, T-C2C both. In T-C2C deranged the text is the right one, and the cache is "
         "of what the solver reads of another problem. Differences are on the training seeds that both have.",
+        *beside.printed_there(frame, "agents", PLACE),
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
         *answers.remarks,
     ]

@@ -46,13 +46,20 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def arms_of(frame: pd.DataFrame) -> tuple[str, str]:
+    """The Fuser's arm and its deranged control, as ``names.yaml`` knows them."""
+    recipe = str(frame["recipe"].iloc[0])
+    return recipe, f"{recipe}_deranged"
+
+
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
+    """What a person reads; the Fuser goes by the name of its recipe."""
+    own, deranged = (names.title("arms", arm) for arm in arms_of(frame))
     table = pd.DataFrame(
         {
             "Fused": f"{fixed(row.share, 0)} % at the {row.side}",
-            "C2C, % [95 %]": show(row.value, row.low, row.high),
-            "C2C deranged, % [95 %]": show(row.deranged_value, row.deranged_low, row.deranged_high),
+            f"{own}, % [95 %]": show(row.value, row.low, row.high),
+            f"{deranged}, % [95 %]": show(row.deranged_value, row.deranged_low, row.deranged_high),
             "Difference, points [95 %]": show(row.difference_value, row.difference_low, row.difference_high, sign=True),
             "n": count(row.n),
             "Paper, %": NOTHING if pd.isna(row.paper) else fixed(row.paper, 2),
@@ -69,8 +76,8 @@ def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
     notes = [
         f"{names.title('pairs', str(first['pair']))}, {names.title('arms', str(first['recipe']))}, on "
         f"{names.title('benchmarks', str(first['benchmark']))}. The front is the paper's former part of a prompt, the "
-        "back its latter. With 0 % the Receiver answers alone, with 100 % it is C2C as everywhere else. Deranged: "
-        "the Sharer read another question. Each question counts in every row, so that differences are paired.",
+        "back its latter. With 0 % the Receiver answers alone, with 100 % it is the Fuser as everywhere else. "
+        "Deranged: the Sharer read another question. Each question counts in every row: differences are paired.",
         *beside.printed_there(frame, "partial", PLACE),
     ]
     return write_table(frame, printed(frame), stem, notes)

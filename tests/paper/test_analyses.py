@@ -131,6 +131,7 @@ def test_the_partial_table_pairs_each_share_with_its_control_and_the_paper(share
         assert partial.write(other, tmp_path / "t")["paper"].isna().all()
     assert "Figure 11 prints" in (tmp_path / "t.md").read_text()
     frame = partial.write(of_paper.assign(recipe="projected"), tmp_path / "t").set_index(["side", "share"])
+    assert "| C2C-C, % [95 %] | C2C-C deranged, % [95 %] |" in (tmp_path / "t.md").read_text()
     half = frame.loc[("back", 50.0)]
     assert (half["value"], half["deranged_value"], half["difference_value"]) == (50, 7.5, 42.5)
     assert (half["paper"], frame.loc[("front", 50.0), "paper"], frame.loc[("front", 0.0), "paper"]) == (
