@@ -1,6 +1,6 @@
 """Kill a smoke run with all its jobs at random moments, give the same command again, and compare what comes out.
 
-    python tests/faults/kill_runs.py                              ten moments of the whole smoke scale: about 45 minutes
+    python tests/faults/kill_runs.py                              ten moments of the whole smoke scale: about 40 minutes
     python tests/faults/kill_runs.py --moments 3 --reduced        three moments of a few cells (smoke_reduced.yaml)
     python tests/faults/kill_runs.py --whole <results/smoke of a finished run without a fault>   the killed run alone
 
