@@ -174,7 +174,7 @@ def test_commands_write_their_artefact_and_its_provenance(made_results, tmp_path
 
 
 class Job:
-    config = yaml.safe_load("{scale: smoke, runs: [{pair: gap_a, recipe: c2c, alignment: span, seeds: [0, 1]}]}")
+    config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
     input = ("a", "b")
     params: SimpleNamespace
 
@@ -189,6 +189,7 @@ def test_a_caption_is_sound_and_says_from_what_and_by_which_command(caption):
     publish_parts(text, writer="html", settings_overrides={"halt_level": 2})
     if caption.stem == "workflow":
         assert "This is the smoke scale" in text and "recipe c2c" in text
+        assert "the Receiver of pair gap_a itself" in text and "latent space gap_latent" in text
     else:
         assert "*From:*" in text and "*By:*" in text and "results/smoke" in text
 
