@@ -117,6 +117,11 @@ def paper_columns(frame: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
+def unless_empty(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """A printed table without its last column, the paper's values, where no row of `frame` has one."""
+    return table if frame["paper"].notna().any() else table.iloc[:, :-1]
+
+
 def notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     """What the columns of the paper mean; or, where no cell is the paper's, what it prints at this place."""
     if frame["paper"].notna().any():

@@ -41,7 +41,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
     paper = [NOTHING if pd.isna(value) else fixed(value, 2) for value in frame["paper"]]
     rows = [[*cells, printed] for cells, printed in zip(arm_cells(frame), paper, strict=True)]
     table = pd.DataFrame(rows, columns=[*columns, "n", "Seeds", "Paper, %"])
-    return table if frame["paper"].notna().any() else table.drop(columns="Paper, %")
+    return beside.unless_empty(table, frame)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.itertuples()
     )
-    return table if frame["paper"].notna().any() else table.drop(columns="Paper")
+    return beside.unless_empty(table, frame)
 
 
 def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:

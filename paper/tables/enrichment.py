@@ -75,7 +75,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.to_dict("records")
     )
-    return table if frame["paper"].notna().any() else table.drop(columns="Paper, %")
+    return beside.unless_empty(table, frame)
 
 
 def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import names
+from paper import beside, names
 from paper.answers import MAIN_ALIGNMENT, Answers, Pair, difference
 from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 from paper.reference import Reference
@@ -64,7 +64,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         for row in frame.to_dict("records")
     ]
     table = pd.DataFrame(rows, columns=PRINTED)
-    return table if frame["paper"].notna().any() else table.drop(columns=PRINTED[-1])
+    return beside.unless_empty(table, frame)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -147,6 +149,16 @@ def test_two_agents_stand_beside_one_model_and_c2c() -> None:
     assert table.loc["t2t_agents", "difference_value"] == pytest.approx(30)
     printed = {"receiver": 41.17, "t2t_agents": 61.18, "c2c": 62.55, "t_c2c": 78.01}
     assert table["paper"].dropna().to_dict() == printed
+
+
+def test_the_table_of_two_agents_has_the_papers_values_in_a_column_or_else_in_a_note(tmp_path: Path) -> None:
+    for pair, sharer, benchmark in (("qwen3_from_qwen3_4b_gsm8k", "Qwen/Qwen3-4B", "gsm8k"), ("gap_a", "x", "gap")):
+        frames = [rows(pair, arm, {0}, sharer, QWEN3) for arm in (("", "receiver"), ("", "t2t_agents"))]
+        frame = pd.concat(frames, ignore_index=True).assign(benchmark=benchmark, scoring="exact")
+        agents.write(Answers(conform(frame, RECORD_SCHEMA)), tmp_path / benchmark)
+    own, other = ((tmp_path / f"{benchmark}.md").read_text() for benchmark in ("gsm8k", "gap"))
+    assert "| Paper, % |" in own and "Table 15 prints" not in own
+    assert "Paper, %" not in other and "Table 15 prints: one model alone" in other
 
 
 def test_a_pair_that_was_not_asked_as_two_agents_is_not_in_their_table() -> None:
