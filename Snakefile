@@ -102,6 +102,7 @@ include: "workflow/rules/crate.smk"
 rule all:
     default_target: True
     input:
+        rules.results.input,  # the report alone would not miss one that a killed, forced job has removed
         "<results>/report.html",
 
 

@@ -18,8 +18,9 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods import OneModel
 from c2c.evaluation.schema import PROMPTS
 from c2c.evaluation.tasks import load_tasks
+from c2c.files import write_atomically
 from c2c.loading import LoadedModel, load_model
-from c2c.provenance import stamp, write_atomically
+from c2c.provenance import stamp
 
 COLUMNS = ["benchmark", "question_id", "ours", "theirs", "same", "largest_difference"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.readers.base import Row
+from c2c.formats import read_json_lines
 
 SIGNS = "+*/=<>^%×÷"
 """Punctuation that tells one question from another: 2 + 3 is not 2 * 3."""
@@ -25,9 +25,8 @@ def asked_in(files: Iterable[Path]) -> set[str]:
     """Folded questions of prepared benchmarks; those without a text of their own (key ``question``) have none."""
     found: set[str] = set()
     for path in files:
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            if line.strip():
-                found.add(fold(str(json.loads(line).get("question") or "")))
+        for _, row in read_json_lines(path, "Prepare it again"):
+            found.add(fold(str(row.get("question") or "")))
     return found - {""}
 
 

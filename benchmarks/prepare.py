@@ -19,7 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.asking import FILES
-from benchmarks.lines import write_lines
 from benchmarks.outcomes import Outcomes, read_rows
 from benchmarks.readers import QUESTIONS, READERS
 from benchmarks.readers.base import Row
@@ -28,6 +27,7 @@ from benchmarks.sources import Source
 from benchmarks.training_sets import TrainingSet, prepare_training_set
 from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS, active
+from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
 UNASKED = "solution"
@@ -81,7 +81,7 @@ def prepare_benchmark(
         asked = sample(every, output.stem, count)
         if context_limit:
             asked = [cut_middle(each, context_limit) if "context" in each else each for each in asked]
-        write_lines(asked, output)
+        write_json_lines(output, asked)
         shortened = sum(bool(each.get("cut")) for each in asked)
         notes.update(data=source.note(), **outcomes.note(), questions=len(asked), contexts_cut=shortened)
         notes["subsets"] = len({each["subset"] for each in every})

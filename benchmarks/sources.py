@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from datasets import disable_progress_bars, get_dataset_config_names, load_datas
 from benchmarks.readers import Place, Row
 from c2c import hub
 from c2c.errors import RefusedError
+from c2c.formats import parse_json_lines
 
 
 class Archive(NamedTuple):
@@ -150,4 +150,4 @@ def _read_member(path: Path, member: str) -> list[Row]:
         text = opened.read(member).decode("utf-8")
     if member.endswith(".csv"):
         return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
+    return [row for _, row in parse_json_lines(text, member, "Download the archive again")]

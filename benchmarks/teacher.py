@@ -24,7 +24,6 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from benchmarks.lines import write_lines
 from c2c.cli_flags import add_budget, add_dtype
 from c2c.decoding import continue_text, end_tokens
 from c2c.errors import RefusedError, exit_code
@@ -33,6 +32,7 @@ from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.batches import batches_of, check_budget
 from c2c.evaluation.reading import Alone
 from c2c.evaluation.store import AnswerStore
+from c2c.formats import write_json_lines
 from c2c.hub import identify
 from c2c.loading import Dtype, LoadedModel, load_model
 from c2c.provenance import settings_hash, stamp
@@ -161,7 +161,7 @@ def write_answers(
     ]
     if not kept:
         raise RefusedError("A teacher ends at least one answer", dict(left_out), "Raise max_new_tokens")
-    write_lines(kept, output)
+    write_json_lines(output, kept)
     store.forget()
     return {"questions": len(rows), "kept": len(kept), "left_out": dict(left_out), "model": made_for["model"]}
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.asking import Asked
-from benchmarks.lines import write_lines
 from benchmarks.outcomes import Outcomes, read_rows
 from benchmarks.overlap import asked_in
 from benchmarks.readers import CHATS
@@ -18,6 +17,7 @@ from benchmarks.readers.base import Row
 from benchmarks.sources import Source
 from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED
+from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
 
@@ -103,6 +103,6 @@ def prepare_training_set(wanted: TrainingSet, train: Path, validation: Path) -> 
         examples, outcomes = wanted.examples()
         parts = hold_out(examples, wanted.validation)
         for rows, path, note in zip(parts, outputs, notes, strict=True):
-            write_lines(rows, path)
+            write_json_lines(path, rows)
             note.update(data=[source.note() for source in wanted.sources], examples=len(rows), **outcomes.note())
         print(f"{len(parts[0])} examples to train on, {len(parts[1])} held out")

@@ -15,13 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from c2c import hub
 from c2c.contract import PARTS, Contract, ContractCheck, Lines, check_contract, describe_fusers, describe_model
 from c2c.errors import RefusedError
+from c2c.files import write_atomically
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.latent import LatentEncoder, LatentStack
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
 from c2c.loading import Device, Dtype, as_list, load_described
 from c2c.manifests import COUNT, check_counts, check_keys, read_object
-from c2c.provenance import file_hash, write_atomically
+from c2c.provenance import file_hash
 from c2c.types import CacheShape
 
 if TYPE_CHECKING:

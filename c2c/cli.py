@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,22 +14,16 @@ from typing import Any
 from c2c.analysis.commands import add_analyse
 from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked, trained
 from c2c.cli_methods import BUILDERS
-from c2c.errors import RefusedError
-from c2c.provenance import stamp, write_atomically
+from c2c.errors import RefusedError, exit_code
+from c2c.files import write_atomically
+from c2c.provenance import stamp
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command; a refusal is printed as one line and ends with exit code 2."""
+    """Run one sub-command; returns its exit code (`c2c.errors.exit_code`)."""
     options = _parser().parse_args(arguments)
     options.given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        options.command(options)
-    except RefusedError as refusal:
-        # Of several processes that refuse the same, one says so.
-        if os.environ.get("RANK", "0") == "0":
-            print(f"c2c {options.name}: {refusal}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(f"c2c {options.name}", lambda: options.command(options))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from c2c.cli_flags import add_asked, add_budget, add_pair, add_training, asked, trained
-from c2c.provenance import stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import stamp
 
 
 def _add_generate_group(commands: Any) -> None:

@@ -1,10 +1,35 @@
-"""The one way in which this project says no: the rule, the value received, the remedy."""
+"""Refusals: the rule, the value received, the remedy; and how a command ends."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import reprlib
 import sys
 from collections.abc import Callable, Iterable
+
+REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit codes of a command: refused input, a system error, Ctrl-C."""
+MOST_DIGITS = 40
+
+
+class _Excerpt(reprlib.Repr):
+    """``repr`` of bounded length, in bounded time, of any value that a file can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxdict = 24
+        self.maxstring = self.maxother = 600
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out more than 4,300 digits.
+        return repr(x) if x.bit_length() < 3 * MOST_DIGITS else f"a number of {x.bit_length()} bits"
+
+
+def excerpt(value: object) -> str:
+    """`value` as ``repr`` shows it, cut in length, depth and number of elements."""
+    return _Excerpt().repr(value)
 
 
 class RefusedError(ValueError):
@@ -12,13 +37,13 @@ class RefusedError(ValueError):
 
     Args:
         rule: What must hold, as a sentence without a full stop.
-        received: The value that breaks the rule; shown with ``repr``.
+        received: The value that breaks the rule; the message shows an `excerpt`.
         remedy: What the user can do about it, as a sentence without a full stop.
     """
 
     def __init__(self, rule: str, received: object, remedy: str) -> None:
         self.rule, self.received, self.remedy = rule, received, remedy
-        super().__init__(f"{rule}; received {received!r}. {remedy}.")
+        super().__init__(f"{rule}; received {excerpt(received)}. {remedy}.")
 
 
 def check_choice(what: str, received: str, allowed: Iterable[str]) -> str:
@@ -36,10 +61,34 @@ def check_choice(what: str, received: str, allowed: Iterable[str]) -> str:
 
 
 def exit_code(program: str, act: Callable[[], object]) -> int:
-    """Run a command: 0, or 2 where it is refused, which `program` says in one line on stderr."""
+    """Run a command and report how it ended, in one line on stderr, where it did not succeed.
+
+    An error of the operating system (no space, no permission, a closed pipe) and Ctrl-C need no traceback: they are no
+    fault of this code. Of several processes that fail alike, the first reports it.
+
+    Returns:
+        0; REFUSED where the command refused its input; FAILED for an error of the operating system; INTERRUPTED.
+    """
     try:
         act()
     except RefusedError as refusal:
-        print(f"{program}: {refusal}", file=sys.stderr)
-        return 2
+        return _report(program, str(refusal), REFUSED)
+    except BrokenPipeError:
+        # Whoever read the output has left; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        # Libraries raise OSErrors of their own, without a number: those keep their traceback.
+        if error.errno is None:
+            raise
+        place = f": {error.filename}" if error.filename else ""
+        return _report(program, f"{error.strerror}{place}. Nothing that was complete before is changed.", FAILED)
+    except KeyboardInterrupt:
+        return _report(program, "interrupted", INTERRUPTED)
     return 0
+
+
+def _report(program: str, message: str, code: int) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{program}: {message}", file=sys.stderr)
+    return code

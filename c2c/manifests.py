@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.formats import read_json
 
 COPY_AGAIN = "Copy the folder again"
 WORDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
@@ -19,12 +19,9 @@ def read_object(path: Path, remedy: str = COPY_AGAIN) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Raises:
-        RefusedError: If it is not UTF-8, not JSON, or no object.
+        RefusedError: If it is not there, not UTF-8, not JSON, or no object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON and of UTF-8
-        raise RefusedError(f"{path.name} must be JSON", str(error), remedy) from error
+    content = read_json(path, remedy)
     if not isinstance(content, dict):
         raise RefusedError(f"{path.name} must be JSON and hold an object", type(content).__name__, remedy)
     return content

@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from c2c.errors import RefusedError
+from c2c.files import write_atomically
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -34,7 +37,13 @@ CONFIG_HASH = "C2C_CONFIG_SHA256"
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file; of a folder: of the names and hashes of its files in sorted order."""
+    """SHA-256 of a file; of a folder: of the names and hashes of its files in sorted order.
+
+    Raises:
+        RefusedError: If there is neither.
+    """
+    if not path.exists():
+        raise RefusedError("An input must be a file or a folder", str(path), "Correct the path, or make it first")
     if path.is_dir():
         lines = (f"{file.relative_to(path)} {file_hash(file)}" for file in sorted(path.rglob("*")) if file.is_file())
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -48,27 +57,6 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A file to write in the block; at its end it becomes `path`, which until then is what it was.
-
-    A process that is killed in the block leaves ``.<name>.unfinished``, which the next one to write `path` takes over.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` either holds all of it or what it held before."""
-    with written_whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-
-
-@contextmanager
 def stamp(
     artefact: Path | str, *, inputs: Iterable[Path | str] = (), settings: Mapping[str, Any] | None = None
 ) -> Iterator[dict[str, Any]]:
@@ -78,7 +66,7 @@ def stamp(
     nothing is written, and what an earlier run wrote is gone.
 
     Raises:
-        FileNotFoundError: Before the block runs, if an input is not there.
+        RefusedError: Before the block runs, if an input is not there.
     """
     target = Path(f"{artefact}{SUFFIX}")
     hashes = {_shown(Path(path)): file_hash(Path(path)) for path in inputs}

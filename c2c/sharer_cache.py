@@ -31,8 +31,9 @@ from c2c.alignment.tokens import SharerInput
 from c2c.checkpoint import read_manifest
 from c2c.contract import ContractCheck, check_contract, describe_model
 from c2c.errors import RefusedError
+from c2c.files import write_atomically
 from c2c.manifests import COUNT, check_counts, check_keys, read_object
-from c2c.provenance import file_hash, write_atomically
+from c2c.provenance import file_hash
 from c2c.types import CacheShape, KeyValue
 
 FORMAT, VERSION = "c2c-sharer-cache", 1

@@ -16,7 +16,7 @@ import typst
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.provenance import written_whole
+from c2c.files import written_whole
 from paper import citing, claims, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.findings import read_sections

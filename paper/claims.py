@@ -14,7 +14,7 @@ import yaml
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
-from c2c.provenance import write_atomically
+from c2c.files import write_atomically
 from paper.answers import Answers
 from paper.evidence import Evidence, contradiction, numbers, paired, time_ratio
 from paper.output import stamped

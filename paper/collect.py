@@ -23,7 +23,8 @@ from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table
 from c2c.evaluation.scoring import ANSWER_KEY
-from c2c.provenance import SUFFIX, stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import SUFFIX, stamp
 from paper import names
 from paper.artefacts import RELEASED
 from paper.output import read_table

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
-from c2c.provenance import stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import stamp
 from c2c.stats import Estimate
 from paper import citing, names
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
-from c2c.provenance import write_atomically
+from c2c.files import write_atomically
 from c2c.stats import bootstrap_mean
 from paper.output import stamped
 

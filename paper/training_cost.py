@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.errors import RefusedError
-from c2c.provenance import SUFFIX, stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import SUFFIX, stamp
 from paper.fusers import FuserRun
 
 COLUMNS = [*FuserRun._fields, "step", "last", "processes", "gpus", "hours", "gpu_hours"]

@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError
-from c2c.provenance import SUFFIX, stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import SUFFIX, stamp
 from paper.fusers import FuserRun
 from paper.output import KEPT
 

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from c2c.provenance import CONFIG_HASH, file_hash, settings_hash, stamp, write_atomically
+from c2c.errors import RefusedError
+from c2c.files import write_atomically
+from c2c.provenance import CONFIG_HASH, file_hash, settings_hash, stamp
 
 
 def test_a_stamp_names_command_settings_and_the_hashes_of_its_inputs(tmp_path) -> None:
@@ -48,7 +50,7 @@ def test_the_hashes_are_those_of_the_inputs_as_they_were_before_the_work(tmp_pat
 
 
 def test_a_missing_input_fails_before_the_work(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError), stamp(tmp_path / "out.txt", inputs=[tmp_path / "none"]):
+    with pytest.raises(RefusedError, match="must be a file"), stamp(tmp_path / "out.txt", inputs=[tmp_path / "none"]):
         pytest.fail("the block ran")
 
 

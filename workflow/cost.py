@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import mean
 
 from c2c.errors import RefusedError
-from c2c.provenance import write_atomically
+from c2c.files import write_atomically
 from workflow import analysis
 from workflow.latent import latent_names, latent_records, latent_runs, latent_tokenised
 from workflow.methods import agent_pairs, group_runs, single_runs

@@ -24,7 +24,8 @@ from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 from c2c.errors import RefusedError
-from c2c.provenance import SUFFIX, file_hash, stamp, written_whole
+from c2c.files import written_whole
+from c2c.provenance import SUFFIX, file_hash, stamp
 from paper import citing
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from c2c import hub
 from c2c.errors import RefusedError
-from c2c.provenance import write_atomically
+from c2c.files import write_atomically
 
 KINDS = {"models": "model", "benchmarks": "dataset", "training_sets": "dataset"}
 """Tables with hub ids, and what kind of repository those name."""

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from c2c.errors import RefusedError
-from c2c.provenance import write_atomically
+from c2c.files import write_atomically
 
 README = Path("README.md")
 COMMAND = ["snakemake", "--profile", "slurm", "--dry-run", "--forceall", "--nolock", "--quiet", "rules"]

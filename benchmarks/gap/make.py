@@ -21,8 +21,8 @@ from benchmarks.gap.arithmetic import skill
 from benchmarks.gap.people import private_line
 from benchmarks.gap.splits import Row, Sizes
 from benchmarks.gap.words import words
-from benchmarks.lines import write_lines
 from c2c.errors import RefusedError, exit_code
+from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
 TASKS: dict[str, Callable[[Sizes, int], dict[str, list[Row]]]] = {
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> None:
         files = {options.training_set / f"{stem}.jsonl": examples for stem, examples in rows.items()}
     for path, rows_of_file in files.items():
         with stamp(path, settings=settings) as notes:
-            write_lines(rows_of_file, path)
+            write_json_lines(path, rows_of_file)
             notes["rows"] = len(rows_of_file)
         print(f"{len(rows_of_file)} rows in {path}")
 

@@ -11,19 +11,13 @@ writes the world, ``knowledge_gap_free.jsonl`` and ``knowledge_gap_choice.jsonl`
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.knowledge_gap import questions
 from benchmarks.knowledge_gap.world import World, generate
-from c2c.provenance import stamp, write_atomically
-
-
-def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object a line."""
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+from c2c.formats import write_json_lines
+from c2c.provenance import stamp
 
 
 def files(world: World, benchmarks: Path, training_set: Path) -> dict[Path, list[dict[str, Any]]]:
@@ -53,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         world.save(options.output)
     for path, rows in files(world, options.benchmarks, options.training_set).items():
         with stamp(path, inputs=[options.output], settings=settings):
-            write_lines(path, rows)
+            write_json_lines(path, rows)
     print(f"{len(world.entities)} entities, {len(world.facts())} facts in {options.output}")
 
 

@@ -29,7 +29,8 @@ from benchmarks.knowledge_gap.corpus import Corpus
 from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
 from c2c.errors import RefusedError, check_choice
-from c2c.provenance import file_hash, stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import file_hash, stamp
 
 BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
 """Of AdamW, and the norm above which gradients are cut; not of the config, since no result hangs on them."""

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks.knowledge_gap import questions
-from benchmarks.knowledge_gap.make import write_lines
 from benchmarks.knowledge_gap.world import World
+from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
 SPLIT = "known"
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON lines")
     options = parser.parse_args(arguments)
     with stamp(options.output, inputs=[options.world], settings={"benchmark": options.benchmark, "split": SPLIT}):
-        write_lines(options.output, questions.FORMS[options.benchmark](World.load(options.world), SPLIT))
+        write_json_lines(options.output, questions.FORMS[options.benchmark](World.load(options.world), SPLIT))
 
 
 if __name__ == "__main__":

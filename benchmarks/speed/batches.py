@@ -25,9 +25,10 @@ from c2c.evaluation.reading import Alone
 from c2c.evaluation.schema import PROMPTS
 from c2c.evaluation.tasks import load_tasks, questions_of
 from c2c.evaluation.text_to_text import TextToText
+from c2c.files import write_atomically
 from c2c.fuser.stack import FuserStack
 from c2c.pair import Pair, load_pair
-from c2c.provenance import stamp, write_atomically
+from c2c.provenance import stamp
 from c2c.rosetta import RosettaModel
 
 METHODS = ("receiver", "sharer", "t2t", "c2c")

@@ -11,7 +11,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import check_records, failed, mark
-from c2c.provenance import write_atomically
+from c2c.files import write_atomically
 from c2c.stats import NO_SEED, Estimate, accuracy_with_interval, mean_with_interval, paired_difference
 
 RUN = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]

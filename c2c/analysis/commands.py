@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from c2c.cli_flags import add_budget, add_dtype, add_pair, add_prompts
 from c2c.errors import RefusedError
-from c2c.provenance import stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import stamp
 
 if TYPE_CHECKING:
     from c2c.analysis.run import AnalysisRun

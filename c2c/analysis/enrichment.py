@@ -29,8 +29,8 @@ from c2c.evaluation.reading import Alone
 from c2c.evaluation.run import record
 from c2c.evaluation.scoring import mark
 from c2c.evaluation.tasks import gold_of, load_tasks, questions_of
+from c2c.files import write_atomically
 from c2c.loading import LoadedModel, load_model
-from c2c.provenance import write_atomically
 
 ROLES = ("receiver", "sharer")
 ENDS = ("best", "worst")

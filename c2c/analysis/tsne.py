@@ -29,8 +29,8 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answering import Question
 from c2c.evaluation.fused import Fused
 from c2c.evaluation.tasks import load_tasks
+from c2c.files import write_atomically
 from c2c.pair import load_pair
-from c2c.provenance import write_atomically
 
 CACHES = ("receiver", "sharer", "transformed", "fused")
 POINT_COLUMNS = ("cache", "question_id", "subset", "x", "y")

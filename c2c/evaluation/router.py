@@ -23,7 +23,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answering import Question
 from c2c.evaluation.batches import batches_of
 from c2c.evaluation.reading import Alone, tokenise
-from c2c.provenance import write_atomically
+from c2c.files import write_atomically
 
 RECEIVER, SHARER = 0, 1
 WEIGHTS, ABOUT = "router.safetensors", "router.json"

@@ -7,7 +7,6 @@ In plain prompts both models read a text. In chats each reads a conversation in 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from c2c.alignment.chat import AlignedChat, ChatAligner
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt
 from c2c.errors import RefusedError, check_choice
+from c2c.formats import read_json_lines
 
 PROMPTS = ("plain", "chat")
 DELIMITER = " "
@@ -49,8 +49,7 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise RefusedError("A training set must be a file of JSON lines", str(path), "Prepare it first")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [_checked(json.loads(line), number) for number, line in enumerate(lines, start=1) if line.strip()]
+    rows = [_checked(row, number) for number, row in read_json_lines(path, "Prepare it again")]
     if not rows:
         raise RefusedError("A training set must have at least one example", str(path), "Prepare it again")
     return rows

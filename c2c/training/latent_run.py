@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from c2c.checkpoint import save_stack
 from c2c.errors import RefusedError
+from c2c.files import write_atomically
 from c2c.loading import load_model
 from c2c.pair import Pair
-from c2c.provenance import file_hash, settings_hash, write_atomically
+from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.latent import LatentTrainer, PairExamples, check_pairs
 from c2c.training.tokenised import TokenisedSet, identity

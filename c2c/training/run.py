@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from c2c.analysis.gates import gate_table
 from c2c.checkpoint import MANIFEST, save_stack
 from c2c.errors import RefusedError
+from c2c.files import write_atomically
 from c2c.fuser.stack import FuserStack
 from c2c.pair import Pair, load_pair
-from c2c.provenance import file_hash, settings_hash, write_atomically
+from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.loop import Trainer

@@ -23,10 +23,11 @@ from torch.nn import functional
 from c2c import kv_cache
 from c2c.contract import weights_fingerprint
 from c2c.errors import RefusedError
+from c2c.files import write_atomically
 from c2c.hub import resolve
 from c2c.loading import LoadedModel, load_model, load_tokenizer
 from c2c.pair import Pair
-from c2c.provenance import file_hash, settings_hash, write_atomically
+from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.data import IGNORED, Batch, collate
 from c2c.training.examples import Example

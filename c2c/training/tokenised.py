@@ -17,7 +17,7 @@ from c2c.alignment.chat import AlignedChat, ChatSection
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.contract import tokenizer_fingerprint
 from c2c.errors import RefusedError
-from c2c.provenance import written_whole
+from c2c.files import written_whole
 from c2c.training.examples import Example
 from c2c.training.order import Lengths
 

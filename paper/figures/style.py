@@ -18,7 +18,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from c2c.provenance import written_whole
+from c2c.files import written_whole
 from paper import citing
 from paper.output import beside, stamped, table_parser
 

@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "c2c.errors": 0,
     "c2c.types": 0,
+    "c2c.files": 0,
+    "c2c.formats": 0,
+    "c2c.locks": 0,
     "c2c.provenance": 0,
     "c2c.manifests": 0,
     "c2c.stats": 0,

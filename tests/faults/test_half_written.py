@@ -23,8 +23,9 @@ from c2c.errors import RefusedError
 from c2c.evaluation import router, schema
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.store import AnswerStore
+from c2c.files import write_atomically
 from c2c.fuser.stack import FuserStack
-from c2c.provenance import file_hash, stamp, write_atomically
+from c2c.provenance import file_hash, stamp
 from c2c.training import state, tokenised
 from paper.figures import style
 from tests.faults.broken import broken_files

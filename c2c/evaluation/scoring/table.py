@@ -12,7 +12,8 @@ from c2c.evaluation.protocol import CORRECTED, active
 from c2c.evaluation.schema import RECORD_SCHEMA, conform, read_records
 from c2c.evaluation.scoring.checks import check_records
 from c2c.evaluation.scoring.rules import GRADED, failed, mark
-from c2c.provenance import stamp, write_atomically
+from c2c.files import write_atomically
+from c2c.provenance import stamp
 from c2c.stats import bootstrap_mean, wilson_interval
 
 RUN_KEY = ["scale", "receiver", "sharer", "recipe", "alignment", "method", "scoring", "seed", "benchmark"]
