@@ -8,42 +8,50 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import hub
-from c2c.contract import PARTS, Contract, ContractCheck, Lines, check_contract, describe_fusers, describe_model
+from c2c.checkpoint_folder import (
+    CONFIG,
+    FILES,
+    FORMAT,
+    MANIFEST,
+    PART,
+    WEIGHTS,
+    Description,
+    describe_folder,
+    read_config,
+    read_manifest,
+)
+from c2c.contract import Contract, ContractCheck, Lines, check_contract, describe_fusers, describe_model
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
-from c2c.fuser.config import FuserConfig
+from c2c.folders import current, exchange
 from c2c.fuser.latent import LatentEncoder, LatentStack
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
+from c2c.fuser.weights import load_weights
 from c2c.loading import Device, Dtype, as_list, load_described
-from c2c.manifests import COUNT, check_counts, check_keys, read_object
 from c2c.provenance import file_hash
 from c2c.types import CacheShape
 
 if TYPE_CHECKING:
     from c2c.rosetta import RosettaModel
 
-FORMAT = 2
-CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
-CONFIG_KEYS = {
-    "format": int,
-    "sharer": dict,
-    "receiver": dict,
-    "links": list,
-    "fusers": list,
-    "about": dict,
-    "contract_check": dict,
-    "latent": dict,
-}
-LATENT_KEYS = {"shape": dict, "reads": list, "hidden_dim": int}
-LINK_KEYS = {"receiver_layer": int, "sharer_layer": int, "fuser": int}
-CHECK_KEYS = {"accepted": list, "noted": list}
-MANIFEST_KEYS = {"format": int, "contract": dict, "sha256": dict}
+__all__ = [
+    "CONFIG",
+    "MANIFEST",
+    "WEIGHTS",
+    "assemble",
+    "load_model",
+    "load_stack",
+    "read_config",
+    "read_manifest",
+    "save_model",
+    "save_stack",
+    "stack_folders",
+]
 
 
 def save_stack(
@@ -55,30 +63,34 @@ def save_stack(
     about: Mapping[str, Any] | None = None,
     check: ContractCheck | None = None,
 ) -> None:
-    """Save one pair's Fusers; the manifest comes last, so a folder without one is unfinished.
+    """Save one pair's Fusers; those that `folder` held before are there until the new ones are complete.
 
     Args:
         stack: The Fusers with their links.
-        folder: Created if it does not exist.
+        folder: Created if it does not exist. Files of other names stay.
         receiver: Lines of the Receiver, as `c2c.contract.describe_model` gives them.
         sharer: Lines of the Sharer.
         about: What else a reader must know: recipe, alignment, training settings, seed.
         check: What an earlier contract of these Fusers let pass, if they were loaded and are saved again.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    with exchange(Path(folder), FILES, PART) as unfinished:
+        _write(stack, unfinished, receiver, sharer, about or {}, check or ContractCheck())
+
+
+def _write(
+    stack: FuserStack, folder: Path, receiver: Lines, sharer: Lines, about: Mapping[str, Any], check: ContractCheck
+) -> None:
     config = {
         "format": FORMAT,
         "sharer": stack.sharer._asdict(),
         "receiver": stack.receiver._asdict(),
         "links": [asdict(link) for _, link in sorted(stack.links.items())],
         "fusers": [fuser.config.to_dict() for fuser in stack.fusers],  # type: ignore[union-attr,operator]
-        "about": dict(about or {}),
-        "contract_check": (check or ContractCheck()).to_dict(),
+        "about": dict(about),
+        "contract_check": check.to_dict(),
         **({"latent": stack.encoder.to_dict()} if isinstance(stack, LatentStack) else {}),
     }
-    write_atomically(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in stack.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     manifest = {
@@ -86,77 +98,7 @@ def save_stack(
         "contract": {"receiver": receiver, "sharer": sharer, "fuser": describe_fusers(stack)},
         "sha256": {name: file_hash(folder / name) for name in (CONFIG, WEIGHTS)},
     }
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-
-
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest.json of a checkpoint, after its files have been checked against it.
-
-    Raises:
-        RefusedError: If a file is missing or changed, the format is another one, or the contract lacks a line.
-    """
-    folder = Path(folder)
-    for name in (MANIFEST, CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise RefusedError(f"A fuser folder must hold {name}", str(folder), "Train it to the end, or copy it whole")
-    manifest = read_object(folder / MANIFEST)
-    if manifest.get("format") != FORMAT:
-        raise RefusedError(
-            f"A fuser folder must have format {FORMAT}",
-            manifest.get("format"),
-            "Train the fuser again, since format 1 does not say for which models it is"
-            if manifest.get("format") == 1
-            else "Use a matching version of this package",
-        )
-    # What is missing of these is refused below, by what it was to vouch for.
-    check_keys(MANIFEST, manifest, MANIFEST_KEYS, optional=("contract", "sha256"))
-    for name in (CONFIG, WEIGHTS):
-        found = file_hash(folder / name)
-        if found != manifest.get("sha256", {}).get(name):
-            raise RefusedError(f"{name} must be the file that the manifest names", found, "Copy the folder again")
-    _check_whole(manifest.get("contract", {}))
-    return manifest
-
-
-def _check_whole(contract: Contract) -> None:
-    check_keys(f"The contract in {MANIFEST}", contract, dict.fromkeys(PARTS, dict), optional=tuple(PARTS))
-    missing = [
-        f"{part}.{line}" for part, lines in PARTS.items() for line in lines if line not in contract.get(part, {})
-    ]
-    if missing:
-        raise RefusedError(
-            "The contract of a checkpoint must hold every line", f"no {', '.join(missing)}", "Copy the folder again"
-        )
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The config.json of a checkpoint, after its files have been checked against the manifest.
-
-    Raises:
-        RefusedError: As `read_manifest`, or if a key of it is missing, unknown or of another kind.
-    """
-    read_manifest(folder)
-    config = read_object(Path(folder) / CONFIG)
-    check_keys(CONFIG, config, CONFIG_KEYS, optional=("contract_check", "latent"))
-    shapes = {part: config[part] for part in ("sharer", "receiver")}
-    if "latent" in config:
-        check_keys(f"latent in {CONFIG}", config["latent"], LATENT_KEYS)
-        shapes["latent"] = config["latent"]["shape"]
-    for part, shape in shapes.items():
-        check_keys(f"{part} in {CONFIG}", shape, COUNT)
-        check_counts(f"{part} in {CONFIG}", shape)
-    for link in config["links"]:
-        check_keys(f"A link in {CONFIG}", link, LINK_KEYS)
-        if not 0 <= link["fuser"] < len(config["fusers"]):
-            raise RefusedError(
-                f"A link in {CONFIG} must name one of the {len(config['fusers'])} fusers",
-                link["fuser"],
-                "Copy the folder again",
-            )
-    check_keys(
-        f"contract_check in {CONFIG}", config.setdefault("contract_check", ContractCheck().to_dict()), CHECK_KEYS
-    )
-    return config
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
@@ -179,26 +121,27 @@ class _Saved(NamedTuple):
 
 
 def _load(folder: Path) -> _Saved:
-    from c2c.released import check_names
+    described = describe_folder(folder)
+    stack = _build(described)
+    # Hashes and forms are those that were described; only now is memory asked for.
+    load_weights(stack, load_file(current(folder) / WEIGHTS), WEIGHTS)
+    config = described.config
+    passed = ContractCheck(**{name: tuple(lines) for name, lines in config["contract_check"].items()})
+    return _Saved(stack.eval(), config["about"], described.manifest["contract"], passed)
 
-    config, contract = read_config(folder), read_manifest(folder)["contract"]
+
+def _build(described: Description) -> FuserStack:
+    """The Fusers with their links, on the meta device."""
+    config = described.config
     sharer, receiver = (CacheShape(**config[part]) for part in ("sharer", "receiver"))
-    encoder = LatentEncoder.from_dict(sharer, config["latent"]) if "latent" in config else None
+    with torch.device("meta"):
+        encoder = LatentEncoder.from_dict(sharer, config["latent"]) if "latent" in config else None
+        fusers = [create_fuser(fuser) for fuser in described.fusers]
     stack = FuserStack(sharer if encoder is None else encoder.latent, receiver)
-    fusers = [create_fuser(FuserConfig.from_dict(each)) for each in config["fusers"]]
     stack.fusers.extend(fusers)  # before any link: their numbers name the tensors in the file
     for link in config["links"]:
         stack.link(link["receiver_layer"], link["sharer_layer"], fusers[link["fuser"]])
-    if encoder is not None:
-        stack = LatentStack(encoder, stack)
-    try:
-        state = load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise RefusedError(f"{WEIGHTS} must be a safetensors file", str(error), "Copy the folder again") from error
-    check_names(stack.state_dict(), state, WEIGHTS)
-    stack.load_state_dict(state)
-    passed = ContractCheck(**{name: tuple(lines) for name, lines in config["contract_check"].items()})
-    return _Saved(stack.eval(), config["about"], contract, passed)
+    return stack if encoder is None else LatentStack(encoder, stack)
 
 
 def save_model(
@@ -210,6 +153,8 @@ def save_model(
 ) -> None:
     """Save a RosettaModel's Fusers (its language models are not copied): one Sharer in `folder`, several in
     ``sharer_1/``, ``sharer_2/`` … of it.
+
+    What `folder` held before is there until all of them are saved: a kill leaves the old Fusers or the new ones.
 
     The contract names the models that the Fusers are used with now. Where an earlier contract named others, the lines
     that were accepted are saved too (``contract_check``), and loading shows them again.
@@ -233,15 +178,19 @@ def save_model(
             "Pass the Receiver's and each Sharer's, None where there is none",
         )
     lines = [describe_model(*each) for each in zip(models, tokenizers or [None] * len(models), strict=True)]
-    folders = stack_folders(Path(folder), len(model.stacks))
-    for where, stack, sharer in zip(folders, model.stacks, lines[1:], strict=True):
-        used = {"fusion": model.fusion, "include_response": model.include_response}
-        told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
-        save_stack(stack, where, receiver=lines[0], sharer=sharer, about=told, check=model.contract_check)  # type: ignore[arg-type]
+    used = {"fusion": model.fusion, "include_response": model.include_response}
+    check = model.contract_check or ContractCheck()
+    with exchange(Path(folder), FILES, PART) as unfinished:
+        folders = stack_folders(unfinished, len(model.stacks))
+        for number, (where, sharer) in enumerate(zip(folders, lines[1:], strict=True)):
+            where.mkdir(exist_ok=True)
+            told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
+            _write(model.stack(number), where, lines[0], sharer, told, check)
 
 
 def stack_folders(folder: Path, sharers: int) -> list[Path]:
     """Where `save_model` keeps the Fusers of each Sharer."""
+    folder = current(folder)
     return [folder] if sharers == 1 else [folder / f"sharer_{number}" for number in range(1, sharers + 1)]
 
 
@@ -281,7 +230,7 @@ def load_model(
         RefusedError: If a file is missing or changed, or the models are not those of the contract, line by line.
     """
     named = as_list(sharers)
-    folders = [hub.resolve(each, revision, subfolder=subfolder) for each in as_list(source)]
+    folders = [hub.resolve(place, revision, subfolder=subfolder) for place in as_list(source)]
     if len(folders) == 1:
         folders = stack_folders(folders[0], len(named))
     if len(folders) != len(named):

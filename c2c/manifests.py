@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, excerpt
 from c2c.formats import read_json
 
 COPY_AGAIN = "Copy the folder again"
-WORDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
+WORDS = {int: "a whole number", str: "text", list: "a list", dict: "an object", bool: "true or false"}
+LARGEST_COUNT = 2**16
+"""Most layers, heads or numbers a head that a model's cache has."""
+MOST_BYTES = 64 * 2**20
+"""Bytes that a JSON file which only describes others can have."""
 COUNT = {"layers": int, "heads": int, "head_dim": int}
 """Keys of a `CacheShape` in JSON."""
 
@@ -19,12 +23,25 @@ def read_object(path: Path, remedy: str = COPY_AGAIN) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Raises:
-        RefusedError: If it is not there, not UTF-8, not JSON, or no object.
+        RefusedError: If it is not there, not UTF-8, not JSON, no object, or larger than any that describes files.
     """
+    check_size(path, MOST_BYTES, remedy)
     content = read_json(path, remedy)
     if not isinstance(content, dict):
         raise RefusedError(f"{path.name} must be JSON and hold an object", type(content).__name__, remedy)
     return content
+
+
+def check_size(path: Path, most: int, remedy: str) -> None:
+    """Refuse a file with more than `most` bytes before it is read; a link to a device, or to a pipe, is none.
+
+    Raises:
+        RefusedError: With its size.
+    """
+    if path.exists() and not path.is_file():
+        raise RefusedError(f"{path.name} must be a file", "a folder, device or pipe", remedy)
+    if path.is_file() and (size := path.stat().st_size) > most:
+        raise RefusedError(f"{path.name} must have at most {most} bytes", size, remedy)
 
 
 def check_keys(
@@ -50,22 +67,57 @@ def check_keys(
     if not isinstance(content, Mapping):
         raise RefusedError(f"{where} must be an object", type(content).__name__, remedy)
     wrong = [f"no {key}" for key in keys if key not in content and key not in optional]
-    wrong += [f"unknown {key}" for key in content if key not in keys]
-    wrong += [f"{key} is {content[key]!r:.80}, not {WORDS[kind]}" for key, kind in keys.items()
+    wrong += [f"unknown {key:.80}" for key in content if key not in keys]
+    wrong += [f"{key} is {excerpt(content[key])[:80]}, not {WORDS[kind]}" for key, kind in keys.items()
               if key in content and not _is(content[key], kind)]  # fmt: skip
     if wrong:
         raise RefusedError(f"{where} must hold {', '.join(keys)}", wrong, remedy)
 
 
-def check_counts(where: str, content: Mapping[str, Any], least: int = 1, remedy: str = COPY_AGAIN) -> None:
-    """Refuse an object with a whole number below `least`.
+def check_kinds(
+    where: str,
+    content: Mapping[str, Any],
+    kinds: Mapping[str, type],
+    *,
+    nullable: bool = False,
+    remedy: str = COPY_AGAIN,
+) -> None:
+    """Refuse an object in which a key has a value of another kind; keys may be missing, and others there.
+
+    Args:
+        where: What the message calls it.
+        content: As JSON has it.
+        kinds: What each key's value must be.
+        nullable: Whether a value may be None instead.
+        remedy: Of the refusal.
+
+    Raises:
+        RefusedError: With each key.
+    """
+    wrong = [
+        f"{key} is {excerpt(content[key])[:80]}, not {WORDS[kind]}"
+        for key, kind in kinds.items()
+        if key in content and not _is(content[key], kind) and not (nullable and content[key] is None)
+    ]
+    if wrong:
+        raise RefusedError(f"{where} must hold values of their kind", wrong, remedy)
+
+
+def check_counts(
+    where: str, content: Mapping[str, Any], least: int = 1, most: int | None = None, remedy: str = COPY_AGAIN
+) -> None:
+    """Refuse an object with a whole number below `least`, or above `most` if there is one.
 
     Raises:
         RefusedError: With each of them.
     """
-    low = [f"{key} is {value}" for key, value in content.items() if _is(value, int) and value < least]
-    if low:
-        raise RefusedError(f"Numbers in {where} must be at least {least}", low, remedy)
+    counts = {key: value for key, value in content.items() if _is(value, int)}
+    wrong = [f"{key} is {excerpt(value)}" for key, value in counts.items() if value < least]
+    if wrong:
+        raise RefusedError(f"Numbers in {where} must be at least {least}", wrong, remedy)
+    wrong = [f"{key} is {excerpt(value)}" for key, value in counts.items() if most is not None and value > most]
+    if wrong:
+        raise RefusedError(f"Numbers in {where} must be at most {most}", wrong, remedy)
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedConfig
 
-from c2c import hub
+from c2c import hub, published
 from c2c.cache_shape import cache_shape
 from c2c.contract import ContractCheck, check_contract
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.fuser.weights import Needs, check_forms, load_weights
 from c2c.loading import Device, Dtype, ModelSource, SharerSource, as_list, identify, load_sharer
-from c2c.released_recipe import ReleasedRecipe, read_recipe
+from c2c.manifests import check_kinds, read_object
+from c2c.released_recipe import DOWNLOAD_AGAIN, ReleasedRecipe, read_recipe
+from c2c.released_weights import forms_of, read_state
 from c2c.rosetta import RosettaModel
 from c2c.types import CacheShape
 
@@ -60,10 +61,13 @@ def load_released(
     """A RosettaModel from fusers as the reference publishes them.
 
     Their recipe, ``config.json``, names the two models and says nothing else about them: ids are all that can be
-    compared. A model that was built in code has none; that is noted.
+    compared. A model that was built in code has none; that is noted. The layout has no hashes either: files that
+    were exchanged are found only by a manifest of ``c2c fetch-fuser``, or kept apart by a commit of the hub. Where
+    there is neither, that is noted too.
 
     Args:
-        source: A folder or hub id with the fusers of one pair, or a list of them, one a Sharer.
+        source: A folder, a hub id or a manifest of ``c2c fetch-fuser`` with the fusers of one pair, or a list of them,
+            one a Sharer.
         receiver: The Receiver, or where it is.
         sharers: The Sharers, or where they are, or the config of one that runs elsewhere.
         subfolder: Folder of the pair inside `source`, for all Sharers or one a Sharer; only it is downloaded.
@@ -91,17 +95,38 @@ def load_released(
             f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(named)} Sharer(s)",
             "Pass lists of the same length",
         )
-    folders = [hub.resolve(where, revision, subfolder=inner) for where, inner in zip(sources, subfolders, strict=True)]
+    folders = [_find(place, revision, inner) for place, inner in zip(sources, subfolders, strict=True)]
     recipes = [read_recipe(folder) for folder in folders]
     fusion = fusion or recipes[0].fusion or "sequential"
     check = _check_recipes(recipes, receiver, named, fusion, override)
+    check = check.joined(ContractCheck(noted=tuple(_unvouched(sources, folders))))
     model = _assemble(folders, [load_sharer(each, dtype, device) for each in (receiver, *named)], fusion)
-    said = bool(recipes[0].settings.get("include_response"))
-    model.include_response = said if include_response is None else include_response
+    recipe_says = bool(recipes[0].settings.get("include_response"))
+    model.include_response = recipe_says if include_response is None else include_response
     model.contract_check = check
     model.contracts, model.override = [recipe.contract(several=False) for recipe in recipes], as_list(override)
     model.released_settings = [recipe.settings for recipe in recipes]
     return model
+
+
+def _find(source: str | Path, revision: str | None, subfolder: str | None) -> Path:
+    """The folder of one pair; of a manifest of published fusers, after its files have been compared with it."""
+    if _has_hashes(source):
+        return published.find(source)
+    return hub.resolve(source, revision, subfolder=subfolder)
+
+
+def _has_hashes(source: str | Path) -> bool:
+    return Path(source).suffix == ".json" and published.is_published(source)
+
+
+def _unvouched(sources: Sequence[str | Path], folders: Sequence[Path]) -> list[str]:
+    """A line for each folder whose files could have been exchanged with nobody noticing."""
+    return [
+        f"fusers of Sharer {number}: nothing vouches for their files, which have no hash (c2c fetch-fuser writes them)"
+        for number, (source, folder) in enumerate(zip(sources, folders, strict=True), start=1)
+        if not _has_hashes(source) and not any(hub.revision_of(place) for place in (folder, folder.parent))
+    ]
 
 
 def _assemble(folders: Sequence[Path], models: Sequence[Any], fusion: str) -> RosettaModel:
@@ -139,37 +164,53 @@ def _check_recipes(
 def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> FuserStack:
     """The fusers of one published folder, which holds them itself or in ``final/``.
 
+    What the files say is checked first, in the order of `c2c.fuser.weights`: numbers are read last.
+
     Raises:
         RefusedError: If a file, key or layer is missing, unknown or of the wrong size.
     """
     final = folder / "final" if (folder / "final").is_dir() else folder
+    # 1. JSON: counts are bounded by the files that are there, and by the models' layers
     layer_map = _read_layer_map(final / "projector_config.json")
-    count = sum(re.fullmatch(r"projector_\d+\.pt", path.name) is not None for path in final.iterdir())
-    fusers = [_read_fuser(final, number) for number in range(count)]
+    numbers = [
+        int(match[1]) for path in final.iterdir() if (match := re.fullmatch(r"projector_(\d{1,9})\.pt", path.name))
+    ]
     used = {fuser for _, fuser in layer_map.values()}
-    if used != set(range(count)):
+    if used != set(range(len(numbers))):
         raise RefusedError(
-            f"The layer map must use the fusers 0 to {count - 1} that {final.name}/ holds",
+            f"The layer map must use the fusers 0 to {len(numbers) - 1} that {final.name}/ holds",
             sorted(used),
             "Download the folder again, or repair projector_config.json",
         )
+    if absent := sorted(used - set(numbers)):
+        rule = "Published fusers must be numbered from 0 without a gap"
+        raise RefusedError(rule, f"no projector_{absent[0]}.pt", DOWNLOAD_AGAIN)
+    # 2. Fusers on the meta device, with their links
+    with torch.device("meta"):
+        fusers = [Fuser(_read_config(final / f"projector_{number}.json")) for number in range(len(numbers))]
     stack = FuserStack(sharer, receiver)
-    for layer, (sharer_layer, fuser) in sorted(layer_map.items()):
-        stack.link(layer, sharer_layer, fusers[fuser])
+    for layer, (sharer_layer, number) in sorted(layer_map.items()):
+        stack.link(layer, sharer_layer, fusers[number])
+    # 3. names, shapes and dtypes of the tensors in the files
+    needs, states = Needs(), []
+    for number, fuser in enumerate(fusers):
+        path = final / f"projector_{number}.pt"
+        states.append(read_state(path))
+        check_forms(needs.of(fuser.config), forms_of(states[-1]), path.name)
+    # 4. memory and numbers
+    for number, (fuser, state) in enumerate(zip(fusers, states, strict=True)):
+        load_weights(fuser, state, f"projector_{number}.pt")
     return stack
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RefusedError(
             "A published folder must hold projector_config.json and a projector_{i}.json for each projector_{i}.pt",
             f"no {path.name} in {path.parent.name}/",
             "Name the folder of one pair, or download it again",
         )
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RefusedError(f"{path.name} must be JSON", str(error), "Download it again") from error
+    return read_object(path, DOWNLOAD_AGAIN)
 
 
 def _read_layer_map(path: Path) -> dict[int, tuple[int, int]]:
@@ -198,56 +239,28 @@ def _only_pair(pairs: list[list[int]]) -> tuple[int, int]:
             "Delete the pairs that are not used",
         )
     ((sharer_layer, fuser),) = pairs
-    return int(sharer_layer), int(fuser)
+    if type(sharer_layer) is not int or type(fuser) is not int:
+        raise TypeError(f"the pair {excerpt(pairs)}")
+    return sharer_layer, fuser
 
 
-def _read_fuser(folder: Path, number: int) -> Fuser:
-    fuser = Fuser(_read_config(_read_json(folder / f"projector_{number}.json")))
-    weights = folder / f"projector_{number}.pt"
-    if not weights.is_file():
-        raise RefusedError("Fusers must be numbered from 0 without a gap", f"no {weights.name}", "Download it again")
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise RefusedError(
-            f"{weights.name} must be a pickle of tensors alone", type(error).__name__, "Download it again"
-        ) from error
-    check_names(fuser.state_dict(), state, weights.name)
-    fuser.load_state_dict(state, strict=True)
-    return fuser
-
-
-def _read_config(described: dict[str, Any]) -> FuserConfig:
-    name = check_choice("The class of a published fuser", described.get("class", ""), CLASSES)
-    given = {**DEFAULTS, **described.get("init_args", {})}
-    missing = [argument for argument in REQUIRED if argument not in given]
+def _read_config(path: Path) -> FuserConfig:
+    content = _read_json(path)
+    name = check_choice("The class of a published fuser", content.get("class", ""), CLASSES)
+    check_kinds(path.name, content, {"init_args": dict}, remedy=DOWNLOAD_AGAIN)
+    arguments = {**DEFAULTS, **content.get("init_args", {})}
+    missing = [argument for argument in REQUIRED if argument not in arguments]
     if missing:
-        raise RefusedError(f"init_args of {name} must hold {' and '.join(REQUIRED)}", given, f"Add {missing[0]}")
-    level = given.pop("ablation_level", 0) if name == "AblationProjector" else 0
+        raise RefusedError(f"init_args of {name} must hold {' and '.join(REQUIRED)}", arguments, f"Add {missing[0]}")
+    level = arguments.pop("ablation_level", 0) if name == "AblationProjector" else 0
     sizes: dict[str, Any] = {}
-    for argument, value in given.items():
+    for argument, value in arguments.items():
         if argument not in WITHOUT_EFFECT:
             check_choice(f"An argument of {name}", argument, ARGUMENTS)
             sizes[ARGUMENTS[argument]] = value
-    check_choice("The ablation level", str(level), [str(known) for known in range(len(ABLATION_LEVELS))])
+    levels = range(len(ABLATION_LEVELS))
+    if type(level) is not int or level not in levels:
+        raise RefusedError(
+            f"ablation_level of {path.name} must be one of: {', '.join(map(str, levels))}", level, DOWNLOAD_AGAIN
+        )
     return FuserConfig(**{**VARIANTS[ABLATION_LEVELS[level]], **sizes})
-
-
-def check_names(expected: Mapping[str, Tensor], received: Any, where: str) -> None:
-    """Refuse a state dict with missing, unknown, misshapen or non-finite tensors.
-
-    Raises:
-        RefusedError: With the names that differ.
-    """
-    if not isinstance(received, Mapping) or not all(isinstance(each, Tensor) for each in received.values()):
-        raise RefusedError(f"{where} must hold tensors by name", type(received).__name__, "Use the matching files")
-    wrong = [f"missing {name}" for name in expected if name not in received]
-    wrong += [f"unknown {name}" for name in received if name not in expected]
-    wrong += [
-        f"{name} is {tuple(received[name].shape)}, expected {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in received and received[name].shape != tensor.shape
-    ]
-    wrong += [f"{name} is not finite" for name, tensor in received.items() if not bool(torch.isfinite(tensor).all())]
-    if wrong:
-        raise RefusedError(f"{where} must hold exactly the tensors of its fuser", wrong, "Use the matching files")

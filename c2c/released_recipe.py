@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from c2c.contract import Contract
 from c2c.errors import RefusedError, check_choice
+from c2c.formats import read_yaml
+from c2c.manifests import check_kinds, check_size
 from c2c.types import FUSIONS
 
 RECIPE = "config.json"
-SETTINGS = ("is_do_alignment", "alignment_strategy", "include_response", "multi_source_fusion_mode")
+DOWNLOAD_AGAIN = "Download it again"
+KINDS = {"is_do_alignment": bool, "alignment_strategy": str, "include_response": bool, "multi_source_fusion_mode": str}
+MOST_BYTES = 2**20
+"""Bytes of a recipe; those that are published have a few thousand."""
 MODELS = {"base_model": "receiver", "teacher_model": "sharer"}
 
 
@@ -23,7 +26,7 @@ class ReleasedRecipe:
 
     Args:
         ids: Of the ``receiver`` and the ``sharer``, as far as they are named.
-        settings: Those of SETTINGS that are given, in the reference's words.
+        settings: Those of KINDS that are given, in the reference's words.
         found: Whether there is a recipe at all.
     """
 
@@ -58,20 +61,20 @@ def read_recipe(folder: Path) -> ReleasedRecipe:
             raise RefusedError(
                 f"{RECIPE} must name one {part} for the fusers of one folder", name, "Give each Sharer its own folder"
             )
-    settings = {name: model[name] for name in SETTINGS if model.get(name) is not None}
+    check_kinds(f"model in {RECIPE}", model, KINDS, nullable=True, remedy=DOWNLOAD_AGAIN)
+    settings = {name: model[name] for name in KINDS if model.get(name) is not None}
     if "multi_source_fusion_mode" in settings:
         check_choice("multi_source_fusion_mode", settings["multi_source_fusion_mode"], FUSIONS)
     return ReleasedRecipe(ids, settings)
 
 
 def _model_section(path: Path) -> dict[str, Any]:
-    # A recipe that was written as YAML is published under the same name.
-    try:
-        model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
-        if not isinstance(model, dict):
-            raise TypeError(f"model is {type(model).__name__}")
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    check_size(path, MOST_BYTES, DOWNLOAD_AGAIN)
+    # A recipe that was written as YAML is published under the same name, and JSON is YAML.
+    content = read_yaml(path, DOWNLOAD_AGAIN)
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict):
         raise RefusedError(
-            f"{RECIPE} of published fusers must hold a section model, as JSON or YAML", str(error), "Download it again"
-        ) from error
+            f"{RECIPE} of published fusers must hold a section model, as JSON or YAML", content, DOWNLOAD_AGAIN
+        )
     return model

@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import kv_cache
 from c2c.alignment.tokens import SharerInput
-from c2c.checkpoint import read_manifest
+from c2c.checkpoint_folder import MODEL_KINDS, read_manifest
 from c2c.contract import ContractCheck, check_contract, describe_model
-from c2c.errors import RefusedError
-from c2c.files import write_atomically
-from c2c.manifests import COUNT, check_counts, check_keys, read_object
+from c2c.errors import RefusedError, check_choice, excerpt
+from c2c.folders import current, exchange
+from c2c.fuser.weights import NUMBERS, Form, read_header
+from c2c.manifests import COUNT, LARGEST_COUNT, check_counts, check_keys, check_kinds, read_object
 from c2c.provenance import file_hash
 from c2c.types import CacheShape, KeyValue
 
@@ -48,6 +48,7 @@ MANIFEST_KEYS = {
     "dtype": str,
     "sha256": dict,
 }
+ROWS = ("input_ids", "attention_mask", "token_map")
 WRITE_AGAIN = "Write the cache again"
 
 
@@ -107,29 +108,28 @@ class SharerCache:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write the two files; an earlier cache in `folder` is replaced."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MANIFEST).unlink(missing_ok=True)
+        """Write the two files; an earlier cache in `folder` is there until the new one is complete."""
         tensors = {
             f"{half}.{number}": states
             for number, layer in enumerate(self.layers)
             for half, states in zip(("key", "value"), layer, strict=True)
         }
-        tensors |= {name: getattr(self, name) for name in ("input_ids", "attention_mask", "token_map")}
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / STATES)
+        tensors |= {name: getattr(self, name) for name in ROWS}
         batch, heads, tokens, head_dim = self.layers[0][0].shape
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "sharer": dict(self.sharer),
-            "shape": CacheShape(len(self.layers), heads, head_dim)._asdict(),
-            "rows": batch,
-            "tokens": tokens,
-            "dtype": str(self.layers[0][0].dtype).removeprefix("torch."),
-            "sha256": {STATES: file_hash(folder / STATES)},
-        }
-        write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        with exchange(Path(folder), (STATES, MANIFEST)) as unfinished:
+            path = unfinished / STATES
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "sharer": dict(self.sharer),
+                "shape": CacheShape(len(self.layers), heads, head_dim)._asdict(),
+                "rows": batch,
+                "tokens": tokens,
+                "dtype": str(self.layers[0][0].dtype).removeprefix("torch."),
+                "sha256": {STATES: file_hash(path)},
+            }
+            (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> SharerCache:
@@ -142,21 +142,18 @@ class SharerCache:
         Raises:
             RefusedError: If a file is missing or changed, the version is unknown, or tensors do not fit the manifest.
         """
-        folder = Path(folder)
+        folder = current(Path(folder))
+        # In this order nothing is allocated, or read to its end, that the header of the states has not shown to fit.
         manifest = _read_manifest(folder)
-        try:
-            tensors = load_file(folder / STATES, device=str(device))
-        except SafetensorError as error:
-            raise RefusedError(f"{STATES} must be a safetensors file", str(error), "Write the cache again") from error
         shape = CacheShape(**manifest["shape"])
-        states = (manifest["rows"], shape.heads, manifest["tokens"], shape.head_dim)
-        expected: dict[str, tuple[int, ...]] = {
-            f"{half}.{layer}": states for layer in range(shape.layers) for half in ("key", "value")
-        }
-        expected |= dict.fromkeys(("input_ids", "attention_mask"), (manifest["rows"], manifest["tokens"]))
-        _check_tensors(tensors, expected, manifest["dtype"])
+        _check_header(read_header(folder / STATES, WRITE_AGAIN), manifest, shape)
+        if file_hash(folder / STATES) != manifest["sha256"][STATES]:
+            raise RefusedError(
+                f"{STATES} must be the file that the manifest names", "another hash", "Copy the folder again"
+            )
+        tensors = load_file(folder / STATES, device=str(device))
         layers = [(tensors[f"key.{number}"], tensors[f"value.{number}"]) for number in range(shape.layers)]
-        ids, mask, token_map = (tensors[name].cpu() for name in ("input_ids", "attention_mask", "token_map"))
+        ids, mask, token_map = (tensors[name].cpu() for name in ROWS)
         return cls(layers, ids, mask, token_map, manifest["sharer"])
 
 
@@ -164,7 +161,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     for name in (MANIFEST, STATES):
         if not (folder / name).is_file():
             raise RefusedError(
-                f"A Sharer's cache is a folder with {STATES} and {MANIFEST}",
+                f"A Sharer's cache must be a folder with {STATES} and {MANIFEST}",
                 f"no {name} in {folder.name}/",
                 "Wait until it is written, or write it again",
             )
@@ -178,25 +175,29 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     check_keys(f"shape in {MANIFEST}", manifest["shape"], COUNT, remedy=WRITE_AGAIN)
     check_keys(f"sha256 in {MANIFEST}", manifest["sha256"], {STATES: str}, remedy=WRITE_AGAIN)
     check_counts(MANIFEST, manifest, remedy=WRITE_AGAIN)
-    check_counts(f"shape in {MANIFEST}", manifest["shape"], remedy=WRITE_AGAIN)
-    if file_hash(folder / STATES) != manifest["sha256"][STATES]:
-        raise RefusedError(
-            f"{STATES} must be the file that the manifest names", "another hash", "Copy the folder again"
-        )
+    check_counts(f"shape in {MANIFEST}", manifest["shape"], most=LARGEST_COUNT, remedy=WRITE_AGAIN)
+    check_choice(f"dtype in {MANIFEST}", manifest["dtype"], NUMBERS.values())
+    check_kinds(f"sharer in {MANIFEST}", manifest["sharer"], MODEL_KINDS, nullable=True, remedy=WRITE_AGAIN)
     return manifest
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], dtype: str) -> None:
-    wrong = sorted({*expected, "token_map"} ^ tensors.keys())
+def _check_header(held: Mapping[str, Form], manifest: Mapping[str, Any], shape: CacheShape) -> None:
+    states = (manifest["rows"], shape.heads, manifest["tokens"], shape.head_dim)
+    # A number of tensors that the file does not hold is refused before their names are written out.
+    wrong = [] if len(held) == 2 * shape.layers + len(ROWS) else [f"{len(held)} tensors, for {shape.layers} layers"]
+    layers = range(min(shape.layers, len(held)))
+    expected = {f"{half}.{layer}": states for layer in layers for half in ("key", "value")}
+    rows = dict.fromkeys(("input_ids", "attention_mask"), (manifest["rows"], manifest["tokens"]))
+    wrong += [f"{name:.80}" for name in sorted({*expected, *ROWS} ^ held.keys())]
     wrong += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
+        f"{name} is {held[name].shape}, expected {excerpt(needed)}"
+        for name, needed in {**expected, **rows}.items()
+        if name in held and held[name].shape != needed
     ]
     wrong += [
-        f"{name} is {tensor.dtype}, expected {dtype}"
-        for name, tensor in tensors.items()
-        if name.startswith(("key.", "value.")) and str(tensor.dtype) != f"torch.{dtype}"
+        f"{name} is {form.dtype:.20}, expected {manifest['dtype']}"
+        for name, form in held.items()
+        if name in expected and form.dtype != manifest["dtype"]
     ]
     if wrong:
-        raise RefusedError(f"{STATES} must hold what the manifest says", wrong, "Write the cache again")
+        raise RefusedError(f"{STATES} must hold what the manifest says", wrong, WRITE_AGAIN)

@@ -222,7 +222,7 @@ def test_weights_that_are_no_safetensors_are_refused_though_their_hash_is_right(
     ("content", "rule"),
     [
         (b"[1, 2]", "hold an object; received 'list'"),
-        (b"\xff\xfe{}", "manifest.json must be JSON.*utf-8"),
+        (b"\xff\xfe{}", "manifest.json must be UTF-8 text"),
         (b'{"format": 2, "contract": [], "sha256": {}}', "contract is .*, not an object"),
         (b'{"format": 2, "contract": {}, "sha256": []}', "sha256 is .*, not an object"),
         (b'{"format": 2, "contract": {}, "sha256": {}, "by": 1}', "unknown by"),
@@ -262,11 +262,13 @@ def test_a_folder_is_checked_before_any_language_model_is_loaded(folder) -> None
         RosettaModel.from_pretrained(folder[1], receiver="not loaded", sharers="not loaded")
 
 
-def test_saving_again_never_leaves_the_old_manifest_with_new_files(folder, models, monkeypatch) -> None:
+def test_a_save_that_is_interrupted_leaves_the_fusers_that_were_there(folder, models, monkeypatch) -> None:
+    names = sorted(path.name for path in folder[1].iterdir())
     monkeypatch.setattr("c2c.checkpoint.save_file", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_between(*models[:2], folder[1])
-    assert not (folder[1] / "manifest.json").exists()
+    assert load_stack(folder[1])[1] == {"recipe": "c2c"}
+    assert sorted(path.name for path in folder[1].iterdir()) == names
 
 
 def test_fusers_used_with_other_models_are_refused_line_by_line(folder, models) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from c2c import RefusedError, RosettaModel
+from c2c import RefusedError, RosettaModel, published
 from c2c.released import read_stack
 from c2c.types import CacheShape
 
@@ -111,7 +111,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(folder, tmp_path) -> None:
         (
             "projector_0.json",
             lambda c: (c.update({"class": "AblationProjector"}), c["init_args"].update(ablation_level=5)),
-            "The ablation level must be a known name; received '5'",
+            "ablation_level of projector_0.json must be one of: 0, 1, 2, 3, 4; received 5",
         ),
         (
             "projector_config.json",
@@ -206,6 +206,7 @@ def test_fusers_of_models_with_other_caches_are_refused(folder, tiny_model) -> N
 
 
 PUBLISHED = "qwen3_0.6b+qwen2.5_0.5b_Fuser"
+UNVOUCHED = "fusers of Sharer 1: nothing vouches for their files, which have no hash (c2c fetch-fuser writes them)"
 
 
 @pytest.fixture
@@ -235,11 +236,34 @@ def test_published_fusers_are_loaded_by_id_and_subfolder_from_a_mirror(mirror) -
     folder = RosettaModel.from_released(CASE / "released_1", receiver=CASE / "receiver", sharers=CASE / "sharer_1")
     expected, found = folder.stacks[0].state_dict(), loaded.stacks[0].state_dict()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert loaded.contract_check.to_dict() == {"accepted": [], "noted": []}
+    assert loaded.contract_check.to_dict() == {"accepted": [], "noted": [UNVOUCHED]}
     with pytest.raises(
         RefusedError, match=r"It has: qwen3_0\.6b\+llam3\.2_1b_Fuser, qwen3_0\.6b\+qwen2\.5_0\.5b_Fuser"
     ):
         from_mirror(subfolder="qwen3_0.6b+qwen2.5_Fuser")
+
+
+def test_a_manifest_of_fetched_fusers_vouches_for_them_and_finds_files_that_were_exchanged(mirror, tmp_path) -> None:
+    manifest, given = tmp_path / "released.json", {"receiver": CASE / "receiver", "sharers": CASE / "sharer_1"}
+    manifest.write_text(json.dumps(published.describe("nics-efc/C2C_Fuser", PUBLISHED, None)))
+    accepted = ["receiver.id", "sharer.id"]
+    assert RosettaModel.from_released(manifest, **given, override=accepted).contract_check.noted == ()
+    final = mirror / PUBLISHED / "final"
+    (final / "projector_0.pt").rename(final / "held.pt")
+    (final / "projector_1.pt").rename(final / "projector_0.pt")
+    (final / "held.pt").rename(final / "projector_1.pt")
+    with pytest.raises(RefusedError, match=r"projector_0\.pt.*projector_1\.pt"):
+        RosettaModel.from_released(manifest, **given, override=accepted)
+
+
+def test_a_commit_of_the_hub_vouches_for_published_fusers(tmp_path) -> None:
+    snapshot = tmp_path / "models--nics-efc--C2C_Fuser" / "snapshots" / ("f" * 40)
+    shutil.copytree(CASE / "released_1", snapshot / PUBLISHED)
+    for source, subfolder in ((snapshot, PUBLISHED), (snapshot / PUBLISHED, None)):
+        model = RosettaModel.from_released(
+            source, subfolder=subfolder, receiver=CASE / "receiver", sharers=CASE / "sharer_1"
+        )
+        assert model.contract_check.noted == ()
 
 
 def test_another_revision_than_the_mirrors_is_refused_before_any_model_is_loaded(mirror) -> None:
@@ -261,17 +285,19 @@ def test_fusers_published_for_another_model_are_refused_before_any_is_loaded(mir
 
 def test_a_folder_of_the_same_name_and_a_model_without_a_name_pass_and_the_latter_is_noted(mirror, tmp_path) -> None:
     elsewhere = Path(shutil.copytree(CASE / "receiver", tmp_path / "some" / "other" / "Qwen3-0.6B"))
-    assert from_mirror(receiver=elsewhere).contract_check.noted == ()
+    assert from_mirror(receiver=elsewhere).contract_check.noted == (UNVOUCHED,)
     unnamed = from_mirror().receiver
     unnamed.config._name_or_path = ""
     unnamed.name_or_path = ""
-    assert from_mirror(receiver=unnamed).contract_check.noted == ("receiver.id: expected 'Qwen/Qwen3-0.6B', found ''",)
+    noted = from_mirror(receiver=unnamed).contract_check.noted
+    assert noted == ("receiver.id: expected 'Qwen/Qwen3-0.6B', found ''", UNVOUCHED)
 
 
 def test_a_folder_without_recipe_is_read_and_that_is_noted(folder) -> None:
     (folder / "config.json").unlink()
     model = RosettaModel.from_released(folder, receiver=CASE / "receiver", sharers=CASE / "sharer_1")
-    assert model.contract_check.noted == ("fusers of Sharer 1: no config.json says for which models they are",)
+    unnamed = "fusers of Sharer 1: no config.json says for which models they are"
+    assert model.contract_check.noted == (unnamed, UNVOUCHED)
     assert model.released_settings == [{}]
 
 
@@ -309,7 +335,7 @@ def test_published_fusers_are_loaded_for_a_sharer_that_runs_elsewhere(folder) ->
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("{", "must hold a section model"),
+        ("{", "config.json must be YAML of plain values"),
         ("[]", "must hold a section model"),
         ('{"model": 3}', "must hold a section model"),
         ('{"model": {"teacher_model": {"a": "b"}}}', "must name one sharer"),

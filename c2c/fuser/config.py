@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from numbers import Real
@@ -11,6 +12,9 @@ from c2c.errors import RefusedError, check_choice
 from c2c.types import CacheShape
 
 GATE_NOISES = ("gumbel", "logistic")
+WIDEST, DEEPEST, LONGEST = 2**20, 2**10, 2**53
+"""Most that a width, a depth and a number of steps can be: beyond them no matrix fits into any machine's memory, and
+steps are no longer exact."""
 
 VARIANTS: dict[str, dict[str, bool]] = {
     "full": {"weighted": True, "gated": True, "reads_receiver": True},
@@ -74,10 +78,11 @@ class FuserConfig:
 
     def __post_init__(self) -> None:
         for name in ("sharer_heads", "sharer_head_dim", "receiver_heads", "receiver_head_dim"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("hidden_dim", "intermediate_dim", "anneal_steps", "rank"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("num_layers", self.num_layers, 3)
+            _between(name, getattr(self, name), 1, WIDEST)
+        for name in ("hidden_dim", "intermediate_dim", "rank", "sharer_width", "receiver_width"):
+            _between(name, getattr(self, name), 1, WIDEST)
+        _between("anneal_steps", self.anneal_steps, 1, LONGEST)
+        _between("num_layers", self.num_layers, 3, DEEPEST)
         for name in ("dropout", "initial_temperature", "final_temperature"):
             _number(name, getattr(self, name))
         for name in ("weighted", "gated", "reads_receiver", "projects_sharer", "joint"):
@@ -158,12 +163,21 @@ class FuserConfig:
 
 
 def _number(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise RefusedError(f"{name} must be a number", value, f"Set {name} to a number, such as 0.1")
+    if isinstance(value, bool) or not isinstance(value, Real) or not _is_finite(value):
+        raise RefusedError(f"{name} must be a number that is finite", value, f"Set {name} to a number, such as 0.1")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def _between(name: str, value: int, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise RefusedError(
-            f"{name} must be a whole number of at least {least}", value, f"Set {name} to {least} or more"
+            f"{name} must be a whole number of at least {least}, and at most {most}",
+            value,
+            f"Set {name} to {least} or more",
         )
