@@ -169,7 +169,7 @@ def save_model(
         RefusedError: If there is no Sharer, and so no Fuser, or there are tokenizers for some models only.
     """
     if not model.sharers:
-        raise RefusedError("Only a model with Sharers has Fusers to save", "a Receiver alone", "Add a Sharer")
+        raise RefusedError("A model must have Sharers, and so Fusers, to be saved", "a Receiver alone", "Add a Sharer")
     models = [each if isinstance(each, PreTrainedModel) else each.config for each in (model.receiver, *model.sharers)]
     if tokenizers and len(tokenizers) != len(models):
         raise RefusedError(
@@ -235,7 +235,7 @@ def load_model(
         folders = stack_folders(folders[0], len(named))
     if len(folders) != len(named):
         raise RefusedError(
-            "Each Sharer needs one FuserStack", f"{len(named)} and {len(folders)}", "Pass one folder a Sharer"
+            "Each Sharer must have one FuserStack", f"{len(named)} and {len(folders)}", "Pass one folder a Sharer"
         )
     for folder in folders:
         read_config(folder)  # before any language model is loaded

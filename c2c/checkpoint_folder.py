@@ -14,7 +14,17 @@ from c2c.folders import current
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.latent import LatentEncoder
 from c2c.fuser.weights import USE_MATCHING, Form, Needs, check_forms, forms, read_header
-from c2c.manifests import COPY_AGAIN, COUNT, LARGEST_COUNT, check_counts, check_keys, check_kinds, read_object
+from c2c.manifests import (
+    COPY_AGAIN,
+    COUNT,
+    LARGEST_COUNT,
+    MOST_BYTES,
+    check_counts,
+    check_keys,
+    check_kinds,
+    check_size,
+    read_object,
+)
 from c2c.provenance import file_hash
 from c2c.types import FUSIONS, CacheShape
 
@@ -78,7 +88,6 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """
     folder = current(Path(folder))
     manifest = _read_manifest(folder)
-    _check_hash(folder / CONFIG, manifest)
     read_header(folder / WEIGHTS, COPY_AGAIN)  # before a hash of what may be no weights at all
     _check_hash(folder / WEIGHTS, manifest)
     _check_whole(manifest.get("contract", {}))
@@ -104,7 +113,6 @@ def describe_folder(folder: str | Path) -> Description:
     folder = current(Path(folder))
     # 1. JSON, with the hash of the small file
     manifest = _read_manifest(folder)
-    _check_hash(folder / CONFIG, manifest)
     config = _read_config(folder / CONFIG)
     _check_whole(manifest.get("contract", {}))
     # 2. the header of the weights, 3. what the Fusers need, on the meta device
@@ -117,6 +125,7 @@ def describe_folder(folder: str | Path) -> Description:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, once the config is the one that it names."""
     for name in (MANIFEST, CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise RefusedError(f"A fuser folder must hold {name}", str(folder), "Train it to the end, or copy it whole")
@@ -131,6 +140,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     # What is missing of these is refused below, by what it was to vouch for.
     check_keys(MANIFEST, manifest, MANIFEST_KEYS, optional=("contract", "sha256"))
+    check_size(folder / CONFIG, MOST_BYTES, COPY_AGAIN)
+    _check_hash(folder / CONFIG, manifest)
     return manifest
 
 
@@ -156,6 +167,10 @@ def _check_whole(contract: Contract) -> None:
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_object(path)
     check_keys(CONFIG, config, CONFIG_KEYS, optional=("contract_check", "latent"))
+    if config["format"] != FORMAT:
+        raise RefusedError(
+            f"{CONFIG} must have format {FORMAT}", config["format"], "Use a matching version of this package"
+        )
     # Sizes of caches
     shapes = {part: config[part] for part in ("sharer", "receiver")}
     if "latent" in config:
@@ -165,7 +180,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     for part, shape in shapes.items():
         check_keys(f"{part} in {CONFIG}", shape, COUNT)
         check_counts(f"{part} in {CONFIG}", shape, most=LARGEST_COUNT)
-    # Links, each to a fuser, and each fuser with a link
+    # Links, at most one a Receiver layer, each to a fuser, and each fuser with a link
+    counts = (len(config["fusers"]), len(config["links"]), config["receiver"]["layers"])
+    if list(counts) != sorted(counts):
+        rule = f"{CONFIG} must have no more fusers than links, and no more links than Receiver layers"
+        raise RefusedError(rule, counts, COPY_AGAIN)
     for link in config["links"]:
         check_keys(f"A link in {CONFIG}", link, LINK_KEYS)
         if not 0 <= link["fuser"] < len(config["fusers"]):

@@ -54,6 +54,8 @@ def resolve(
         RefusedError: If nothing has that name, revision or subfolder, or the hub cannot be reached.
     """
     check_choice("A kind of hub repository", kind, KINDS)
+    if subfolder is not None:
+        _check_below(subfolder)
     path = Path(source)
     if path.suffix == ".json" and path.is_file():
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -81,6 +83,16 @@ def resolve(
             f"It has: {', '.join(there) or 'no folder that can be listed'}",
         )
     return folder / subfolder
+
+
+def _check_below(subfolder: str) -> None:
+    """Refuse a subfolder whose name leads out of its source; where a link in there leads to is its owner's choice."""
+    if not subfolder or Path(subfolder).is_absolute() or ".." in Path(subfolder).parts:
+        raise RefusedError(
+            "A subfolder must be named from inside its source, without '..'",
+            subfolder,
+            "Name the folder that it is in as the source",
+        )
 
 
 def revision_of(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
-from c2c.fuser.weights import Needs, check_forms, load_weights
+from c2c.fuser.weights import check_forms, forms, load_weights
 from c2c.loading import Device, Dtype, ModelSource, SharerSource, as_list, identify, load_sharer
 from c2c.manifests import check_kinds, read_object
 from c2c.released_recipe import DOWNLOAD_AGAIN, ReleasedRecipe, read_recipe
@@ -61,9 +61,8 @@ def load_released(
     """A RosettaModel from fusers as the reference publishes them.
 
     Their recipe, ``config.json``, names the two models and says nothing else about them: ids are all that can be
-    compared. A model that was built in code has none; that is noted. The layout has no hashes either: files that
-    were exchanged are found only by a manifest of ``c2c fetch-fuser``, or kept apart by a commit of the hub. Where
-    there is neither, that is noted too.
+    compared. A model that was built in code has none; that is noted. The layout has no hashes either: where there is
+    no manifest of ``c2c fetch-fuser`` and no commit of the hub, it is noted that files may have been exchanged.
 
     Args:
         source: A folder, a hub id or a manifest of ``c2c fetch-fuser`` with the fusers of one pair, or a list of them,
@@ -91,7 +90,7 @@ def load_released(
     subfolders = [subfolder] * len(sources) if subfolder is None or isinstance(subfolder, str) else list(subfolder)
     if not len(sources) == len(named) == len(subfolders):
         raise RefusedError(
-            "Each Sharer needs one folder of fusers",
+            "Each Sharer must have one folder of fusers",
             f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(named)} Sharer(s)",
             "Pass lists of the same length",
         )
@@ -101,8 +100,8 @@ def load_released(
     check = _check_recipes(recipes, receiver, named, fusion, override)
     check = check.joined(ContractCheck(noted=tuple(_unvouched(sources, folders))))
     model = _assemble(folders, [load_sharer(each, dtype, device) for each in (receiver, *named)], fusion)
-    recipe_says = bool(recipes[0].settings.get("include_response"))
-    model.include_response = recipe_says if include_response is None else include_response
+    fused = recipes[0].settings.get("include_response", False)
+    model.include_response = fused if include_response is None else include_response
     model.contract_check = check
     model.contracts, model.override = [recipe.contract(several=False) for recipe in recipes], as_list(override)
     model.released_settings = [recipe.settings for recipe in recipes]
@@ -192,11 +191,11 @@ def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> Fus
     for layer, (sharer_layer, number) in sorted(layer_map.items()):
         stack.link(layer, sharer_layer, fusers[number])
     # 3. names, shapes and dtypes of the tensors in the files
-    needs, states = Needs(), []
+    states = []
     for number, fuser in enumerate(fusers):
         path = final / f"projector_{number}.pt"
         states.append(read_state(path))
-        check_forms(needs.of(fuser.config), forms_of(states[-1]), path.name)
+        check_forms(forms(fuser), forms_of(states[-1]), path.name)
     # 4. memory and numbers
     for number, (fuser, state) in enumerate(zip(fusers, states, strict=True)):
         load_weights(fuser, state, f"projector_{number}.pt")

@@ -91,7 +91,7 @@ class RosettaModel(FusedPrefill):
                 raise RefusedError(f"{name} must be a list, one a Sharer", type(each).__name__, f"Pass {name}=[...]")
         if len(sharers) != len(stacks):
             raise RefusedError(
-                "Each Sharer needs one FuserStack", f"{len(sharers)} and {len(stacks)}", "Pass one stack a Sharer"
+                "Each Sharer must have one FuserStack", f"{len(sharers)} and {len(stacks)}", "Pass one stack a Sharer"
             )
         model = cls([receiver, *sharers], fusion=fusion, include_response=include_response)
         for number, (made, needed) in enumerate(zip(stacks, model.stacks, strict=True), start=1):

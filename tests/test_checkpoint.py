@@ -97,14 +97,14 @@ def test_each_sharers_folder_can_be_named_and_their_number_is_checked(models, tm
     folders = [tmp_path / "0", tmp_path / "1"]
     loaded = RosettaModel.from_pretrained(folders, receiver=receiver, sharers=others, fusion="parallel")
     assert (len(loaded.stacks), loaded.fusion) == (2, "parallel")
-    with pytest.raises(RefusedError, match="Each Sharer needs one FuserStack"):
+    with pytest.raises(RefusedError, match="Each Sharer must have one FuserStack"):
         RosettaModel.from_pretrained(folders, receiver=receiver, sharers=others[0])
     with pytest.raises(RefusedError, match=r"must hold manifest\.json"):
         RosettaModel.from_pretrained(tmp_path / "0", receiver=receiver, sharers=others)
 
 
 def test_a_receiver_alone_has_nothing_to_save(models, tmp_path) -> None:
-    with pytest.raises(RefusedError, match="Only a model with Sharers"):
+    with pytest.raises(RefusedError, match="must have Sharers"):
         RosettaModel([models[0]]).save_pretrained(tmp_path)
 
 
@@ -189,7 +189,7 @@ CONFIGS = {
     "a link without a layer": (lambda c: c["links"][0].pop("sharer_layer"), "A link in config.json.*no sharer_layer"),
     "a link that is a list": (lambda c: c["links"].append([0, 1, 2]), "A link in config.json must be an object"),
     "a link to no fuser": (lambda c: c["links"][0].update(fuser=9), "one of the 3 fusers; received '?9"),
-    "a link to a layer too many": (lambda c: c["links"][0].update(receiver_layer=3), "Receiver has layers 0 to 2"),
+    "a link to a layer too many": (lambda c: c["links"][0].update(receiver_layer=3), "Receiver's layers, 0 to 2"),
     "a sharer without heads": (lambda c: c["sharer"].pop("heads"), "sharer in config.json must hold.*no heads"),
     "a receiver of no layers": (lambda c: c["receiver"].update(layers=0), "at least 1; received .*layers is 0"),
     "a fuser without heads": (lambda c: c["fusers"][0].pop("receiver_heads"), "no receiver_heads"),
@@ -237,14 +237,6 @@ def test_a_manifest_that_is_none_is_refused(folder, content, rule) -> None:
 def test_a_part_of_a_contract_that_is_no_object_is_refused(folder) -> None:
     edit_manifest(folder[1], lambda manifest: manifest["contract"].update(sharer=["weights"]))
     with pytest.raises(RefusedError, match=r"sharer is .*, not an object"):
-        load_stack(folder[1])
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "config.json", "model.safetensors"])
-def test_a_truncated_file_is_refused(folder, name) -> None:
-    whole = (folder[1] / name).read_bytes()
-    (folder[1] / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RefusedError, match=f"{name} must be"):
         load_stack(folder[1])
 
 

@@ -120,7 +120,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(folder, tmp_path) -> None:
         ),
         ("projector_config.json", lambda c: c["0"]["1"].pop("2"), "The layer map must use the fusers 0 to 2"),
         ("projector_config.json", lambda c: c.update({"1": {}}), "must be"),
-        ("projector_config.json", lambda c: c["0"]["1"].update({"0": [[9, 0]]}), "The Sharer has layers"),
+        ("projector_config.json", lambda c: c["0"]["1"].update({"0": [[9, 0]]}), "Sharer's layers"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(folder, name, change, rule) -> None:
@@ -194,7 +194,7 @@ def test_a_map_that_names_the_fusers_in_another_order_is_followed(folder) -> Non
 
 
 def test_one_folder_a_sharer_is_asked_for() -> None:
-    with pytest.raises(RefusedError, match="Each Sharer needs one folder"):
+    with pytest.raises(RefusedError, match="Each Sharer must have one folder"):
         RosettaModel.from_released([CASE / "released_1"] * 2, receiver="not loaded", sharers=["not loaded"])
     with pytest.raises(RefusedError, match="2 subfolder"):
         RosettaModel.from_released(CASE, subfolder=["a", "b"], receiver="not loaded", sharers="not loaded")

@@ -123,11 +123,11 @@ def test_a_linked_layer_is_fused_with_the_sharer_layer_and_the_fuser_that_were_n
         ((2, 0, 0, 0, 0), "The Sharers are models 1 to 1"),
         ((0, 0, 0, 0, 0), "The Sharers are models 1 to 1"),
         ((1, 0, 1, 0, 0), "The target of a Fuser is the Receiver"),
-        ((1, 9, 0, 0, 0), "The Sharer has layers 0 to 2"),
-        ((1, -1, 0, 0, 0), "The Sharer has layers 0 to 2"),
-        ((1, 0, 0, 9, 0), "The Receiver has layers 0 to 2"),
+        ((1, 9, 0, 0, 0), "Sharer's layers, 0 to 2"),
+        ((1, -1, 0, 0, 0), "Sharer's layers, 0 to 2"),
+        ((1, 0, 0, 9, 0), "Receiver's layers, 0 to 2"),
         ((1, 0, 0, 0, 5), "projector_list holds Fusers 0 to 1"),
-        ((1, 1, 0, 2, 1), "A Receiver layer takes one Sharer layer"),
+        ((1, 1, 0, 2, 1), "at most one Sharer layer"),
     ],
 )
 def test_a_link_that_cannot_be_is_refused(unlinked, call, rule) -> None:
@@ -142,7 +142,7 @@ def test_fusers_of_another_pair_an_unknown_fusion_and_no_model_are_refused(tiny_
         RosettaModel.of_stacks(closed_model.receiver, [other], stacks)
     with pytest.raises(RefusedError, match="must fit the receiver's cache"):
         RosettaModel.of_stacks(other, closed_model.sharers, stacks)
-    with pytest.raises(RefusedError, match="Each Sharer needs one FuserStack"):
+    with pytest.raises(RefusedError, match="Each Sharer must have one FuserStack"):
         RosettaModel.of_stacks(closed_model.receiver, [], stacks)
     with pytest.raises(RefusedError, match="Did you mean 'parallel'"):
         RosettaModel([closed_model.receiver], fusion="paralel")

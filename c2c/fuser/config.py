@@ -12,7 +12,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.types import CacheShape
 
 GATE_NOISES = ("gumbel", "logistic")
-WIDEST, DEEPEST, LONGEST = 2**20, 2**10, 2**53
+WIDEST, DEEPEST, LONGEST = 2**20, 2**8, 2**53
 """Most that a width, a depth and a number of steps can be: beyond them no matrix fits into any machine's memory, and
 steps are no longer exact."""
 
@@ -99,7 +99,7 @@ class FuserConfig:
         check_choice("gate_noise", self.gate_noise, GATE_NOISES)
         if self.joint and self.projects_sharer:
             raise RefusedError(
-                "A joint bottleneck reads the Sharer's cache as it is",
+                "A joint bottleneck must read the Sharer's cache as it is",
                 "joint and projects_sharer",
                 "Choose the variant low_rank or projected",
             )

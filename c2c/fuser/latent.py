@@ -35,9 +35,9 @@ class LatentEncoder(nn.Module):
     def __init__(self, model: CacheShape, latent: CacheShape, reads: Sequence[int], hidden_dim: int) -> None:
         super().__init__()
         if min(*latent, hidden_dim) < 1:
-            raise RefusedError("Sizes of a latent cache are positive", (*latent, hidden_dim), "Choose 1 or more")
+            raise RefusedError("Sizes of a latent cache must be positive", (*latent, hidden_dim), "Choose 1 or more")
         if len(reads) != latent.layers or not all(0 <= layer < model.layers for layer in reads):
-            rule = f"Each of {latent.layers} latent layers reads one of the model's layers 0 to {model.layers - 1}"
+            rule = f"Each of {latent.layers} latent layers must read one of the model's layers 0 to {model.layers - 1}"
             raise RefusedError(rule, list(reads), "Choose them by a layer alignment (LatentEncoder.aligned)")
         self.model, self.latent, self.reads, self.hidden_dim = model, latent, list(reads), hidden_dim
         widths = (model.heads * model.head_dim, hidden_dim, latent.heads * latent.head_dim)

@@ -72,7 +72,7 @@ class Fuser(nn.Module):
         super().__init__()
         if type(self) is Fuser and (config.joint or config.projects_sharer):
             raise RefusedError(
-                "A Fuser of the published form has no joint bottleneck and no projection of the Sharer's cache",
+                "A Fuser of the published form must have no joint bottleneck and no projection of the Sharer's cache",
                 {"joint": config.joint, "projects_sharer": config.projects_sharer},
                 "Build it with c2c.fuser.variants.create_fuser",
             )
@@ -170,7 +170,9 @@ class Fuser(nn.Module):
             RefusedError: In a variant without weights.
         """
         if not self.config.weighted:
-            raise RefusedError("Dynamic weights need a weighted variant", "weighted=False", "Use the variant full")
+            raise RefusedError(
+                "Dynamic weights must be those of a weighted variant", "weighted=False", "Use the variant full"
+            )
         hidden = self._hidden(HALVES, sharer, receiver)
         keys, values = (self._weight(half, hidden[half]) for half in HALVES)
         return keys, values

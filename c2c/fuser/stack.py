@@ -100,10 +100,12 @@ class FuserStack(nn.Module):
             ("Sharer", sharer_layer, self.read.layers),
         ):
             if not 0 <= layer < layers:
-                raise RefusedError(f"The {name} has layers 0 to {layers - 1}", layer, "Link an existing layer")
+                raise RefusedError(
+                    f"A link must name one of the {name}'s layers, 0 to {layers - 1}", layer, "Link an existing layer"
+                )
         if receiver_layer in self.links:
             raise RefusedError(
-                "A Receiver layer takes one Sharer layer",
+                "A Receiver layer must have at most one Sharer layer",
                 f"a second link for layer {receiver_layer}",
                 "Link each Receiver layer once per Sharer",
             )
@@ -146,7 +148,9 @@ class FuserStack(nn.Module):
         unknown = sorted((chosen or frozenset()) - set(range(self.receiver.layers)))
         if unknown:
             raise RefusedError(
-                f"The Receiver has layers 0 to {self.receiver.layers - 1}", unknown, "Name some of them, or none"
+                f"Layers must be those of the Receiver, 0 to {self.receiver.layers - 1}",
+                unknown,
+                "Name some of them, or none",
             )
         self.active_layers = chosen
 

@@ -41,7 +41,7 @@ def read_header(path: Path, remedy: str) -> dict[str, Form]:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {name: _form(each.get_shape(), each.get_dtype()) for name, each in slices.items()}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
         raise RefusedError(f"{path.name} must be a safetensors file", str(error), remedy) from error
 
 

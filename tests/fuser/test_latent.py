@@ -114,9 +114,9 @@ def test_a_decoder_of_another_latent_cache_and_impossible_encoders_are_refused()
     other = FuserStack.of_shapes(CacheShape(2, 3, 5), SHAPES["first"], **SIZES)
     with pytest.raises(RefusedError, match="must read the latent cache that the encoder makes"):
         LatentStack(encoder, other)
-    with pytest.raises(RefusedError, match="Each of 2 latent layers reads one"):
+    with pytest.raises(RefusedError, match="Each of 2 latent layers must read one"):
         LatentEncoder(SHAPES["second"], LATENT, [0, 4], 16)
-    with pytest.raises(RefusedError, match="are positive"):
+    with pytest.raises(RefusedError, match="must be positive"):
         LatentEncoder(SHAPES["second"], CacheShape(0, 1, 1), [], 16)
     with pytest.raises(RefusedError, match="A Sharer of the latent space"):
         space(["first"]).stack("first", "second")

@@ -98,7 +98,7 @@ def test_only_the_named_layers_are_fused_and_the_others_are_the_receivers_own_te
 
 def test_layers_that_do_not_exist_cannot_be_chosen(half_open) -> None:
     half_open.only_layers([0])
-    with pytest.raises(RefusedError, match=r"The Receiver has layers 0 to 2; received \[3\]"):
+    with pytest.raises(RefusedError, match=r"Layers must be those of the Receiver, 0 to 2; received \[3\]"):
         half_open.only_layers([1, 3])
     assert half_open.active_layers == {0}
 
@@ -124,12 +124,12 @@ def test_layers_that_do_not_exist_second_links_and_foreign_sizes_are_refused(con
     sharer, receiver = configs
     stack = FuserStack(CacheShape.of(sharer), CacheShape.of(receiver))
     fuser = create_c2c_projector(sharer, receiver, **SMALL)
-    with pytest.raises(RefusedError, match="The Sharer has layers 0 to 3; received 4"):
+    with pytest.raises(RefusedError, match="Sharer's layers, 0 to 3; received 4"):
         stack.link(0, 4, fuser)
-    with pytest.raises(RefusedError, match="The Receiver has layers 0 to 2; received 3"):
+    with pytest.raises(RefusedError, match="Receiver's layers, 0 to 2; received 3"):
         stack.link(3, 0, fuser)
     stack.link(0, 0, fuser)
-    with pytest.raises(RefusedError, match="takes one Sharer layer"):
+    with pytest.raises(RefusedError, match="at most one Sharer layer"):
         stack.link(0, 1, fuser)
     assert list(stack.links) == [0]
     with pytest.raises(RefusedError, match="A Fuser of this pair"):

@@ -176,7 +176,7 @@ def test_a_class_that_does_not_fit_its_config_and_parts_that_exclude_each_other_
     assert type(build("projected")) is ProjectedFuser
     with pytest.raises(RefusedError, match="create_fuser"):
         Fuser(build("low_rank").config)
-    with pytest.raises(RefusedError, match="A joint bottleneck reads the Sharer's cache as it is"):
+    with pytest.raises(RefusedError, match="A joint bottleneck must read the Sharer's cache as it is"):
         build("low_rank", projects_sharer=True)
     with pytest.raises(RefusedError, match="rank must be a whole number of at least 1"):
         build("low_rank", rank=0)
