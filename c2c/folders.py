@@ -49,7 +49,7 @@ def exchange(folder: Path, names: Sequence[str], parts: str = "") -> Iterator[Pa
         try:
             yield unfinished
             _sync_all(unfinished)
-            old = [place for place in _places(folder, parts) if (place / names[-1]).is_file()]
+            old = _old_places(folder, names[-1], parts)
             if old:
                 _keep(folder, old, names)
             _remove(folder, old, names)
@@ -63,6 +63,13 @@ def _places(folder: Path, parts: str) -> list[Path]:
     """The folder, and those inside it that are parts."""
     inner = [entry for entry in sorted(folder.iterdir()) if re.fullmatch(parts, entry.name) and entry.is_dir()]
     return [folder, *inner]
+
+
+def _old_places(folder: Path, last: str, parts: str) -> list[Path]:
+    """Where complete files are; after a kill in an exchange also where that one has removed some of them."""
+    begun = [folder / place.relative_to(kept) for kept in [folder / PREVIOUS] if kept.is_dir()
+             for place in _places(kept, parts)]  # fmt: skip
+    return [place for place in _places(folder, parts) if (place / last).is_file() or place in begun]
 
 
 def _keep(folder: Path, old: Sequence[Path], names: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from c2c import hub
 from c2c.card import model_card
 from c2c.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_config, read_manifest, save_model, stack_folders
 from c2c.errors import RefusedError
+from c2c.folders import current
 
 if TYPE_CHECKING:
     from c2c.rosetta import RosettaModel
@@ -88,6 +89,7 @@ def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> N
     Raises:
         RefusedError: If a file is missing or changed.
     """
+    folder = current(folder)
     sharers = sum(re.fullmatch(r"sharer_\d+", each.name) is not None for each in folder.glob("*"))
     manifests, configs = [], []
     for part in stack_folders(folder, max(sharers, 1)):
