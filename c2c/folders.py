@@ -52,6 +52,9 @@ def exchange(folder: Path, names: Sequence[str], parts: str = "") -> Iterator[Pa
             old = _old_places(folder, names[-1], parts)
             if old:
                 _keep(folder, old, names)
+                # Parts that are new have no files in what was kept: a later exchange knows that this one began them.
+                for place in _places(unfinished, parts):
+                    (folder / PREVIOUS / place.relative_to(unfinished)).mkdir(exist_ok=True)
             _remove(folder, old, names)
             _move(unfinished, folder, names, parts)
             _forget(folder)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from c2c import hub
 from c2c.card import model_card
 from c2c.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_config, read_manifest, save_model, stack_folders
+from c2c.checkpoint_folder import PART
 from c2c.errors import RefusedError
 from c2c.folders import current
 
@@ -90,7 +91,7 @@ def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> N
         RefusedError: If a file is missing or changed.
     """
     folder = current(folder)
-    sharers = sum(re.fullmatch(r"sharer_\d+", each.name) is not None for each in folder.glob("*"))
+    sharers = sum(re.fullmatch(PART, entry.name) is not None and any(entry.iterdir()) for entry in folder.glob("*/"))
     manifests, configs = [], []
     for part in stack_folders(folder, max(sharers, 1)):
         manifests.append(read_manifest(part))

@@ -81,6 +81,17 @@ def test_after_a_kill_another_save_finds_the_old_files_until_its_own_are_there(t
     assert read(folder) == both("new") and not (folder / PREVIOUS).exists()
 
 
+def test_what_a_killed_save_of_more_parts_began_goes_with_the_next_save(tmp_path) -> None:
+    write(tmp_path, "old")
+    kills = killed_at_each_change(tmp_path, lambda: write(tmp_path, "lost", 2))
+    while not (tmp_path / "part_1" / "numbers").exists():
+        assert next(kills), "it is killed in the exchange"
+        assert read(tmp_path) == both("old")
+    assert current(tmp_path / "part_0") != tmp_path / "part_0", "what is not complete is not there"
+    write(tmp_path, "new")
+    assert read(tmp_path) == both("new") and {path.name for path in tmp_path.iterdir()} == set(NAMES)
+
+
 def test_the_first_files_of_a_folder_are_complete_when_the_last_one_is_there(tmp_path) -> None:
     folder = tmp_path / "saved"
     for _ in killed_at_each_change(tmp_path, lambda: write(folder, "new", 2)):
