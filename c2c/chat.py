@@ -243,7 +243,7 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
         return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
     folder = hub.resolve(fuser)
     if (folder / "final").is_dir() or (folder / "projector_config.json").is_file():
-        model = load_released(folder, receiver=pair.receiver, sharers=[pair.sharer], override=override)
+        model = load_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
         (settings,) = model.released_settings
         aligned = settings.get("is_do_alignment")
         return model, settings.get("alignment_strategy", "first") if aligned else UNALIGNED, False

@@ -51,6 +51,7 @@ __all__ = [
     "save_model",
     "save_stack",
     "stack_folders",
+    "write_stack",
 ]
 
 
@@ -74,12 +75,13 @@ def save_stack(
         check: What an earlier contract of these Fusers let pass, if they were loaded and are saved again.
     """
     with exchange(Path(folder), FILES, PART) as unfinished:
-        _write(stack, unfinished, receiver, sharer, about or {}, check or ContractCheck())
+        write_stack(stack, unfinished, receiver, sharer, about or {}, check or ContractCheck())
 
 
-def _write(
+def write_stack(
     stack: FuserStack, folder: Path, receiver: Lines, sharer: Lines, about: Mapping[str, Any], check: ContractCheck
 ) -> None:
+    """Write the three files into a folder that holds none yet, such as that of an exchange; see `save_stack`."""
     config = {
         "format": FORMAT,
         "sharer": stack.sharer._asdict(),
@@ -185,7 +187,7 @@ def save_model(
         for number, (where, sharer) in enumerate(zip(folders, lines[1:], strict=True)):
             where.mkdir(exist_ok=True)
             told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
-            _write(model.stack(number), where, lines[0], sharer, told, check)
+            write_stack(model.stack(number), where, lines[0], sharer, told, check)
 
 
 def stack_folders(folder: Path, sharers: int) -> list[Path]:

@@ -65,11 +65,10 @@ def load_released(
     no manifest of ``c2c fetch-fuser`` and no commit of the hub, it is noted that files may have been exchanged.
 
     Args:
-        source: A folder, a hub id or a manifest of ``c2c fetch-fuser`` with the fusers of one pair, or a list of them,
-            one a Sharer.
+        source: Folder, hub id or manifest of ``c2c fetch-fuser`` with the fusers of one pair; a list, one a Sharer.
         receiver: The Receiver, or where it is.
         sharers: The Sharers, or where they are, or the config of one that runs elsewhere.
-        subfolder: Folder of the pair inside `source`, for all Sharers or one a Sharer; only it is downloaded.
+        subfolder: Of the pair inside `source`, for all Sharers or one a Sharer; only it is downloaded.
         revision: Hub revision of `source`.
         fusion: ``sequential`` or ``parallel``; as the recipe says if None.
         include_response: Whether the response is fused too; as the recipe says if None.

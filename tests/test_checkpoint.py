@@ -187,7 +187,10 @@ CONFIGS = {
     "an unknown key": (lambda c: c.update(abuot={}), "unknown abuot"),
     "links of a number": (lambda c: c.update(links=3), "links is 3, not a list"),
     "a link without a layer": (lambda c: c["links"][0].pop("sharer_layer"), "A link in config.json.*no sharer_layer"),
-    "a link that is a list": (lambda c: c["links"].append([0, 1, 2]), "A link in config.json must be an object"),
+    "a link that is a list": (
+        lambda c: c["links"].__setitem__(0, [0, 1, 2]),
+        "A link in config.json must be an object",
+    ),
     "a link to no fuser": (lambda c: c["links"][0].update(fuser=9), "one of the 3 fusers; received '?9"),
     "a link to a layer too many": (lambda c: c["links"][0].update(receiver_layer=3), "Receiver's layers, 0 to 2"),
     "a sharer without heads": (lambda c: c["sharer"].pop("heads"), "sharer in config.json must hold.*no heads"),

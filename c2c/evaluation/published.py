@@ -24,7 +24,7 @@ def published_reader(
             the Receiver's tokens as they are and the Sharer lacks some.
     """
     folder = published.find(fuser)
-    model = load_released(folder, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
+    model = load_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
     alignment = published.alignment_of(folder)
     receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
     if alignment != published.UNALIGNED:

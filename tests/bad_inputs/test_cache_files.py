@@ -17,7 +17,7 @@ from c2c.provenance import file_hash
 from c2c.sharer_cache import MANIFEST, STATES
 from tests.bad_inputs.limits import within_limits
 from tests.bad_inputs.refusals import refused
-from tests.bad_inputs.test_fuser_folders import HUGE, WAYS, edit
+from tests.bad_inputs.spoiling import HUGE, WAYS, edit
 
 
 @pytest.fixture(scope="module")
