@@ -58,14 +58,12 @@ MODEL_KINDS: dict[str, type] = {
     "kv_heads": int,
     "head_dim": int,
     "vocab_size": int,
-    "rope": dict,
-    "layer_types": list,
-    "sliding_window": int,
     "dtype": str,
     "tokenizer_sha256": str,
     "weights_sha256": str,
 }
-"""What each of `c2c.contract.MODEL_LINES` is, where it is not None."""
+"""What `c2c.contract.MODEL_LINES` are, where they are not None; those that each family writes in its own way are left
+out, since they are only compared."""
 FUSER_KINDS: dict[str, type] = {"layer_map": dict, "sizes": list, "dtype": str}
 BUFFERS = (".gate_temperature",)
 """Ends of the names of tensors that are no weights."""

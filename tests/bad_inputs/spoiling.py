@@ -35,6 +35,22 @@ def sparse(path: Path) -> None:
         stream.truncate(2**36)
 
 
+def claim_terabytes(path: Path) -> None:
+    """A safetensors file of a few hundred bytes whose header names a tensor of four terabytes."""
+    header = {"fusers.0.key_in.weight": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+
+
+def fill_megabytes(path: Path) -> None:
+    """A safetensors file with a tensor of 128 MB that nobody needs, all zeros, which takes no room on the disk."""
+    header = {"extra": {"dtype": "F32", "shape": [2**25], "data_offsets": [0, 2**27]}}
+    text = json.dumps(header).encode()
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + 2**27)
+
+
 WAYS: dict[str, Callable[[Path], Any]] = {
     "missing": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),

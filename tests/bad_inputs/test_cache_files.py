@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from c2c.provenance import file_hash
 from c2c.sharer_cache import MANIFEST, STATES
 from tests.bad_inputs.limits import within_limits
 from tests.bad_inputs.refusals import refused
-from tests.bad_inputs.spoiling import HUGE, WAYS, edit
+from tests.bad_inputs.spoiling import HUGE, WAYS, claim_terabytes, edit
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +75,6 @@ def states(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path],
     return act
 
 
-def claim(folder: Path) -> None:
-    """A header that says that the first tensor has four terabytes."""
-    header = {"key.0": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}
-    text = json.dumps(header).encode()
-    (folder / STATES).write_bytes(len(text).to_bytes(8, "little") + text)
-
-
 CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "C1 a billion layers": (shape(layers=10**9), "must be at most 65536"),
     "C1 more layers than the file": (shape(layers=60_000), "for 60000 layers"),
@@ -101,7 +93,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "C9 sizes that are text": (manifest(sharer={"layers": "4"}), "layers is '4', not a whole number"),
     "C13 a newer version": (manifest(version=2), "version 1; received ('c2c-sharer-cache', 2)"),
     "C13 a version that is true": (manifest(version=True), "version is True"),
-    "four terabytes in a header": (claim, "cache.safetensors must be a safetensors file"),
+    "four terabytes in a header": (
+        lambda folder: claim_terabytes(folder / STATES),
+        "cache.safetensors must be a safetensors file",
+    ),
     "whole numbers as keys": (
         states(lambda s: s.update({"key.1": s["key.1"].int()})),
         "key.1 is I32, expected float32",

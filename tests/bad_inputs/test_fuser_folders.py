@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from c2c import FuserStack
+from c2c import FuserStack, checkpoint_folder
 from c2c.checkpoint import load_stack, save_stack
 from c2c.contract import describe_model
 from c2c.provenance import file_hash
 from tests.bad_inputs.limits import within_limits
 from tests.bad_inputs.refusals import refused
-from tests.bad_inputs.spoiling import HUGE, WAYS, Bomb, edit
+from tests.bad_inputs.spoiling import HUGE, WAYS, Bomb, claim_terabytes, edit, fill_megabytes
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,14 @@ OWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "B3 a width of 400 digits": (config(lambda c: c["fusers"][0].update(hidden_dim=HUGE)), "hidden_dim must be"),
     "B4 a depth of a billion": (config(lambda c: c["fusers"][0].update(num_layers=10**9)), "num_layers must be"),
     "B4 a depth that the weights do not have": (config(lambda c: c["fusers"][2].update(num_layers=200)), "missing"),
+    "B5 a header beyond the file": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 7 + b"\x0f" + b"{}"),
+        "model.safetensors must be a safetensors file",
+    ),
+    "B6 a tensor of four terabytes": (
+        lambda folder: claim_terabytes(folder / "model.safetensors"),
+        "model.safetensors must be a safetensors file",
+    ),
     "B8 a Receiver of 10**18 layers": (config(lambda c: c["receiver"].update(layers=10**18)), "must be at most"),
     "B8 a Sharer of 10**400 heads": (config(lambda c: c["sharer"].update(heads=HUGE)), "must be at most"),
     "B9 a link to layer -1": (config(lambda c: c["links"][0].update(sharer_layer=-1)), "one of the Sharer's layers"),
@@ -196,6 +204,17 @@ def test_a_checkpoint_that_asks_for_the_impossible_is_refused_though_its_hashes_
 
 def test_a_good_checkpoint_is_loaded_within_the_limits(own) -> None:
     within_limits(lambda: load_stack(own))
+
+
+def test_weights_that_are_not_those_of_the_fusers_are_not_read_to_their_end(own, monkeypatch) -> None:  # B18
+    fill_megabytes(own / "model.safetensors")
+    hashed = []
+    monkeypatch.setattr(checkpoint_folder, "file_hash", lambda path: hashed.append(path.name) or file_hash(path))
+    with refused("unknown extra"):
+        within_limits(lambda: load_stack(own))
+    with refused("missing fusers.0.key_gate_logit"):
+        load_stack(own)
+    assert hashed == ["config.json"]
 
 
 def test_other_files_beside_a_checkpoint_are_not_looked_at(own) -> None:  # B24
