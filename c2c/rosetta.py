@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from c2c import kv_cache
+from c2c import kv_cache, rope
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
 from c2c.decoding import check_options, continue_text
@@ -202,14 +202,15 @@ class RosettaModel(FusedPrefill):
         masks: Any = mask
         if splits_windows(self.receiver.config, mask, mask.shape[1]):
             masks = masks_in_tokens(self.receiver, mask, last.stop - last.start, cache)
-        return self.receiver(
-            input_ids=input_ids[:, last],
-            attention_mask=masks,
-            position_ids=positions[:, last],
-            cache=cache,
-            labels=None if labels is None else labels[:, last],
-            use_cache=True,
-        )
+        with rope.of_positions(self.receiver, positions):
+            return self.receiver(
+                input_ids=input_ids[:, last],
+                attention_mask=masks,
+                position_ids=positions[:, last],
+                cache=cache,
+                labels=None if labels is None else labels[:, last],
+                use_cache=True,
+            )
 
     def _sections(self, kv_cache_index: Sequence[Tensor], input_ids: Tensor) -> list[Section]:
         return read_sections(kv_cache_index, input_ids, len(self.stacks), include_response=self.include_response)
