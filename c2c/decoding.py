@@ -255,7 +255,7 @@ def continue_text(
     check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options}, vocabulary)
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
-    split = splits_windows(model.config, attention_mask, attention_mask.shape[1] + max_new_tokens)
+    split = splits_windows(model, attention_mask, attention_mask.shape[1] + max_new_tokens)
     if split and cache is None:
         cache = empty_cache(model.config)
     settings = generation_config(model, max_new_tokens, do_sample, **options)

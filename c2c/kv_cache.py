@@ -230,7 +230,7 @@ def prefill(
     if cache is None:
         cache = empty_cache(model.config)
     masks: Any = attention_mask
-    if splits_windows(model.config, attention_mask, attention_mask.shape[1]):
+    if splits_windows(model, attention_mask, attention_mask.shape[1]):
         masks = masks_in_tokens(model, attention_mask, input_ids.shape[1], cache)
     body = model.base_model
     with rope.of_positions(model, position_ids) if lengths is None else rope.of_lengths(model, lengths):

@@ -200,7 +200,7 @@ class RosettaModel(FusedPrefill):
             response.lay_down(input_ids[:, last], mask, positions[:, last])
             cache = response.cache
         masks: Any = mask
-        if splits_windows(self.receiver.config, mask, mask.shape[1]):
+        if splits_windows(self.receiver, mask, mask.shape[1]):
             masks = masks_in_tokens(self.receiver, mask, last.stop - last.start, cache)
         with rope.of_positions(self.receiver, positions):
             return self.receiver(
@@ -290,7 +290,7 @@ class RosettaModel(FusedPrefill):
                 mask[:, -1].tolist(),
                 "Pad at the left (tokenizer.padding_side = 'left')",
             )
-        if cache in kv_cache.WITHIN_WINDOWS and splits_windows(self.receiver.config, mask, mask.shape[1] + new_tokens):
+        if cache in kv_cache.WITHIN_WINDOWS and splits_windows(self.receiver, mask, mask.shape[1] + new_tokens):
             raise RefusedError(
                 "A cache that drops what left a sliding window counts it in columns, so no pads may be between tokens",
                 cache,

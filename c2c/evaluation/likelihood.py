@@ -110,7 +110,7 @@ class _State:
             self.response.lay_down(ids, mask, positions)
             self.cache = self.response.cache
         masks: Any = mask
-        if self.response is not None and splits_windows(self.model.config, mask, mask.shape[1]):
+        if self.response is not None and splits_windows(self.model, mask, mask.shape[1]):
             masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
         rope.check_growth("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
         with logits_only_at(self.model, places), rope.of_positions(self.model, positions):

@@ -118,7 +118,7 @@ class SingleLearner(Learner):
         ids, mask, labels = batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device)
         supervised = labels[:, 1:] != IGNORED
         masks: Any = mask
-        if splits_windows(model.config, mask, mask.shape[1]):
+        if splits_windows(model, mask, mask.shape[1]):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
         reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
         positions = kv_cache.positions_of(mask)
