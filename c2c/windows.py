@@ -140,7 +140,7 @@ def masks_in_tokens(
         RefusedError: If the model's attention takes no such masks.
     """
     config = model.config.get_text_config()
-    kinds, window, chunk = getattr(config, "layer_types", None), window_of(config), chunk_of(config)
+    kinds, window, chunk = getattr(config, "layer_types", None), window_of(config) or 0, chunk_of(config) or 0
     if config._attn_implementation not in ("eager", "sdpa") or not PATTERNS.issuperset(kinds or ()):
         raise RefusedError(
             "Pads between tokens must not be in windows of a model that takes no masks of what each token attends to",
@@ -159,7 +159,7 @@ def masks_in_tokens(
     known = {"config": config, "inputs_embeds": like, "attention_mask": attention_mask, "cache": cache}
     within = {"sliding_attention": near, "chunked_attention": beside}
     if kinds is None:
-        return create_causal_mask(**known, and_mask_function=near if chunk is None else beside)
+        return create_causal_mask(**known, and_mask_function=beside if chunk else near)
     return {
         kind: create_causal_mask(**known, and_mask_function=within[kind])
         if kind in within
