@@ -90,11 +90,13 @@ class ChatPipeline:
         texts = self._write(chats, **options)
         return texts if several else texts[0]
 
-    def complete(self, text: str | Sequence[str], **options: Any) -> str | list[str]:
+    def complete(self, text: str | Sequence[str], *, control_tokens: bool = False, **options: Any) -> str | list[str]:
         """Continue plain text, without a chat template; its whole prefix is fused. For base models.
 
         Args:
-            text: A text, or a batch of them.
+            text: A text, or a batch of them. Strings of control tokens in it are plain text; but where it begins with
+                the Receiver's BOS, no other is added.
+            control_tokens: Read such strings as control tokens: the text is a rendered conversation.
             **options: ``max_new_tokens`` (256), ``do_sample`` (False), ``stop`` (a string or several that end the
                 text), ``streamer`` (of transformers, for one text), and ``temperature``, ``top_k``, ``top_p``,
                 ``repetition_penalty`` and the like, as `RosettaModel.generate` takes them.
@@ -106,7 +108,8 @@ class ChatPipeline:
             RefusedError: If a text has fewer than two tokens, or nothing that can be fused, or is no text.
         """
         given = texts_of("A text to continue", text)
-        texts = self._write([self.aligner.align_text(each) for each in given], **options)
+        prompts = [self.aligner.align_text(each, control_tokens=control_tokens) for each in given]
+        texts = self._write(prompts, **options)
         return texts[0] if isinstance(text, str) else texts
 
     def _write(

@@ -43,6 +43,28 @@ class Rendering:
     text: str
     spans: tuple[Span, ...]
 
+    @property
+    def contents(self) -> list[tuple[int, int]]:
+        """First character of each content and the one after its last."""
+        return [(span.start, span.end) for span in self.spans]
+
+
+class RenderedText(str):
+    """The text of a rendering that keeps where its contents stand, for whoever tokenises it.
+
+    Attributes:
+        contents: See `Rendering.contents`.
+    """
+
+    contents: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, rendering: Rendering) -> RenderedText:
+        """The text of `rendering`."""
+        text = cls(rendering.text)
+        text.contents = rendering.contents
+        return text
+
 
 class ChatTemplate:
     """The chat template of a tokenizer, with thinking off.
@@ -87,7 +109,7 @@ class ChatTemplate:
             )
         return Rendering(text[: final.end], tuple(span for span in spans if span.end <= final.end))
 
-    def response(self, messages: Sequence[Message]) -> str:
+    def response(self, messages: Sequence[Message]) -> RenderedText:
         """What the last turn adds to the rendering of the turns before it, up to the end of the turn.
 
         Blanks after the end of the turn open the next one, and are left out. Where the template ends a turn with
@@ -104,7 +126,10 @@ class ChatTemplate:
                 "Use a chat template whose generation prompt opens the assistant's turn as the turn itself does",
             )
         end = max((span.end for span in whole.spans if span.message == len(messages) - 1), default=len(before))
-        return whole.text[len(before) : end] + (whole.text[end:].rstrip() or self.tokenizer.eos_token or "")
+        begin = len(before)
+        text = RenderedText(whole.text[begin:end] + (whole.text[end:].rstrip() or self.tokenizer.eos_token or ""))
+        text.contents = [(max(start - begin, 0), stop - begin) for start, stop in whole.contents if stop > begin]
+        return text
 
     def _write(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
