@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 
-from c2c.errors import RefusedError
+from c2c.errors import NoRoomError
 
 LENGTHS = "row_lengths"
 """Attribute of a rotary module that holds the length of each row, while there is one."""
@@ -50,7 +50,7 @@ def check_growth(name: str, config: Any, read: Tensor, needed: Tensor) -> None:
         needed: ``(B,)``, the tokens at the end, as far as they are read.
 
     Raises:
-        RefusedError: With the lengths of the first such row.
+        NoRoomError: With the lengths of the first such row.
     """
     limit = limit_of(config)
     if limit is None:
@@ -58,7 +58,7 @@ def check_growth(name: str, config: Any, read: Tensor, needed: Tensor) -> None:
     crossing = (read <= limit) & (needed > limit)
     if bool(crossing.any()):
         row = int(crossing.nonzero()[0])
-        raise RefusedError(
+        raise NoRoomError(
             f"What {name} reads must not grow over {limit} tokens after its cache was filled, since this model's "
             "rotary positions (longrope) of all tokens change there",
             f"{int(read[row])} tokens that grow to {int(needed[row])}",
@@ -108,7 +108,7 @@ def in_generation(model: PreTrainedModel, attention_mask: Tensor, new_tokens: in
             cache that is right, for a single row.
 
     Raises:
-        RefusedError: See `check_growth`.
+        NoRoomError: See `check_growth`.
     """
     if limit_of(model.config) is None:
         yield

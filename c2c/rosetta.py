@@ -14,7 +14,7 @@ from c2c import kv_cache, rope
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
 from c2c.decoding import check_options, continue_text
-from c2c.errors import RefusedError
+from c2c.errors import NoRoomError, RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
@@ -299,7 +299,7 @@ class RosettaModel(FusedPrefill):
         room = getattr(self.receiver.config.get_text_config(), "max_position_embeddings", None)
         needed = int(mask.sum(-1).max()) + new_tokens
         if room and needed > room:
-            raise RefusedError(
+            raise NoRoomError(
                 f"Prompt and answer must fit into the Receiver's {room} positions",
                 needed,
                 "Shorten the prompt, or lower max_new_tokens",

@@ -90,6 +90,7 @@ class UnalignedChats:
 
     def __init__(self, receiver: PreTrainedTokenizerBase) -> None:
         self.receiver = receiver
+        self.templates = [ChatTemplate(receiver)]
 
     def align(self, messages: Sequence[Message], *, private: str = "", **options: Any) -> AlignedPrompt:
         """Render and tokenise a conversation by the Receiver's template; options as `ChatAligner.align` takes them."""
@@ -128,6 +129,7 @@ class ChatAligner:
     ) -> None:
         self.tokens = TokenAligner(receiver, sharer, alignment)
         self.receiver, self.sharer = ChatTemplate(receiver), ChatTemplate(sharer)
+        self.templates = [self.receiver, self.sharer]
 
     def align_text(self, text: str, private: str = "", *, control_tokens: bool = False) -> AlignedPrompt:
         """Tokenise and map plain text; see `TokenAligner.align`."""
