@@ -261,7 +261,7 @@ def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[S
     """The conversations, and whether several were asked for."""
     if isinstance(given, str):
         return [[{"role": "user", "content": given}]], False
-    if not isinstance(given, Sequence):
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
         raise RefusedError("A conversation must be a text or a list of messages", given, "Put a message into a list")
     if not given:
         raise RefusedError("There must be at least one message", list(given), "Pass a user's message")

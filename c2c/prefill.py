@@ -35,6 +35,13 @@ def _is_model(given: object) -> bool:
     return isinstance(given, nn.Module) and isinstance(getattr(given, "config", None), PreTrainedConfig)
 
 
+def _check_weights(name: str, model: PreTrainedModel) -> None:
+    if model.device.type == "meta":
+        raise RefusedError(
+            f"{name} must have weights to read with", "a model on the device meta", "Load it with from_pretrained"
+        )
+
+
 class ReadPrompt(NamedTuple):
     """What the models hold of a prompt's sections but the last.
 
@@ -185,6 +192,7 @@ class FusedPrefill(nn.Module):
                 "tokens alone",
                 "Load what it read with c2c.SharerCache.load(folder).as_input(), or pass the model itself",
             )
+        _check_weights(f"Sharer {sharer + 1}", model)
         return model
 
     def read_receiver(
@@ -235,6 +243,7 @@ class FusedPrefill(nn.Module):
             RefusedError: If what the models are to read does not fit the prompt or their vocabularies, or a Sharer of
                 a fused response cannot read on.
         """
+        _check_weights("The Receiver", self.receiver)
         check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
         if len(sections) > 1 and new_tokens:
             read = position_ids.amax(-1) + 1
