@@ -23,8 +23,15 @@ OTHER_MEMORIES = {
     "xlnet": "it keeps the hidden states of a text and reads in permuted orders",
     "reformer": "it keeps hidden states and buckets of them",
     "openai-gpt": "it keeps nothing of a text",
+    "cpmant": "it reads tokens of its own before each text, and keeps them in the same cache",
+    "git": "it counts an image's patches before each text that it continues, whether there is one or not",
+    "moshi": "it reads with full attention and writes with the sliding window of its config",
 }
-"""Model types with attention and a language head, but without a cache of keys and values."""
+"""Model types with attention and a language head, but without a cache of keys and values of the text alone."""
+
+
+CAUSAL_ANYWAY = {"gpt_neox", "gpt_neox_japanese"}
+"""Model types whose configs say ``is_decoder: False``, which their attention, always causal, does not read."""
 
 
 def cache_shape(config: Any) -> CacheShape:
@@ -58,7 +65,8 @@ def _check_writes(config: Any) -> None:
     kind = getattr(config, "model_type", "")
     if kind in OTHER_MEMORIES:
         raise _refused("Each cache layer must hold keys and values", config, OTHER_MEMORIES[kind])
-    both = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    both = not getattr(config, "is_decoder", not masked) and kind not in CAUSAL_ANYWAY
     whole = kind.removesuffix("_model").removesuffix("_text")
     writes = not WRITING.isdisjoint((kind, whole, whole.replace("_", "-")))
     if both or (kind in configuration_auto.CONFIG_MAPPING_NAMES and not writes):
@@ -85,6 +93,8 @@ def _check_kinds(config: Any) -> None:
         kinds = kv_cache.other_layers(config)
     except KeyError as error:
         raise _refused("Each cache layer must hold keys and values", config, f"a layer of kind {error}") from error
+    except ValueError as error:
+        raise _refused("The kinds of a model's layers must fit together", config, str(error)) from error
     if kinds:
         number, kind = next(iter(kinds.items()))
         raise _refused(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.checkpoint import assemble
 from c2c.decoding import end_tokens
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.pair import LoadedModel, Pair, load_model
 from c2c.released import load_released
@@ -90,11 +92,13 @@ class ChatPipeline:
         texts = self._write(chats, **options)
         return texts if several else texts[0]
 
-    def complete(self, text: str | Sequence[str], **options: Any) -> str | list[str]:
+    def complete(self, text: str | Sequence[str], *, control_tokens: bool = False, **options: Any) -> str | list[str]:
         """Continue plain text, without a chat template; its whole prefix is fused. For base models.
 
         Args:
-            text: A text, or a batch of them.
+            text: A text, or a batch of them. Strings of control tokens in it are plain text; but where it begins with
+                the Receiver's BOS, no other is added.
+            control_tokens: Read such strings as control tokens: the text is a rendered conversation.
             **options: ``max_new_tokens`` (256), ``do_sample`` (False), ``stop`` (a string or several that end the
                 text), ``streamer`` (of transformers, for one text), and ``temperature``, ``top_k``, ``top_p``,
                 ``repetition_penalty`` and the like, as `RosettaModel.generate` takes them.
@@ -106,7 +110,8 @@ class ChatPipeline:
             RefusedError: If a text has fewer than two tokens, or nothing that can be fused, or is no text.
         """
         given = texts_of("A text to continue", text)
-        texts = self._write([self.aligner.align_text(each) for each in given], **options)
+        prompts = [self.aligner.align_text(each, control_tokens=control_tokens) for each in given]
+        texts = self._write(prompts, **options)
         return texts[0] if isinstance(text, str) else texts
 
     def _write(
@@ -256,7 +261,7 @@ def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[S
     """The conversations, and whether several were asked for."""
     if isinstance(given, str):
         return [[{"role": "user", "content": given}]], False
-    if not isinstance(given, Sequence):
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
         raise RefusedError("A conversation must be a text or a list of messages", given, "Put a message into a list")
     if not given:
         raise RefusedError("There must be at least one message", list(given), "Pass a user's message")
@@ -272,23 +277,83 @@ def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[S
     return [conversation for (conversation,), _ in found], True
 
 
-def converse(pipe: ChatPipeline, lines: Iterable[str], **options: Any) -> list[dict[str, str]]:
+def converse(
+    pipe: ChatPipeline, lines: Iterable[str], *, say: Callable[[str], object] = warnings.warn, **options: Any
+) -> list[dict[str, str]]:
     """Answer line by line in one conversation; blank lines are passed over.
+
+    Of an answer the conversation keeps what the chat templates show of it later: most leave out its reasoning. Where it
+    outgrows the models' positions, its oldest turns are left out, and a line that is too long alone is not answered.
 
     Args:
         pipe: Answers.
         lines: What the user says.
+        say: Is told what was left out.
         **options: As `ChatPipeline.complete` takes them; a streamer shows the answers.
 
     Returns:
-        All messages.
+        The messages that are still in the conversation.
+
+    Raises:
+        RefusedError: As `ChatPipeline.__call__`, but for a conversation that is too long.
     """
     messages: list[dict[str, str]] = []
     for line in lines:
         if line.strip():
-            messages.append({"role": "user", "content": line.strip()})
-            messages.append({"role": "assistant", "content": str(pipe(messages, **options))})
+            messages = _answer(pipe, [*messages, {"role": "user", "content": line.strip()}], say, options)
     return messages
+
+
+def _answer(
+    pipe: ChatPipeline, messages: list[dict[str, str]], say: Callable[[str], object], options: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """The messages with an answer, without turns for which there is no room."""
+    dropped, kept = 0, messages
+    while kept:
+        try:
+            answer = str(pipe(kept, **options))
+        except NoRoomError as refusal:
+            if len(kept) == 1:
+                say(f"This line is not answered. {refusal}")
+                return messages[:-1]
+            dropped, kept = dropped + 2, kept[2:]
+            continue
+        if dropped:
+            say(f"The conversation has no room for more; its {dropped} oldest messages are left out from here on.")
+        break
+    return [*kept, {"role": "assistant", "content": _remembered(pipe, kept, answer)}]
+
+
+def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) -> str:
+    """What all templates show of an answer once another message follows."""
+    for template in pipe.aligner.templates:
+        later = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
+        answer = template.shown(later, len(messages))
+    return answer
+
+
+def lines_of(stream: Any) -> Iterator[str]:
+    """The lines that a person or a program writes; Ctrl-C ends them as the end of the input does.
+
+    Raises:
+        RefusedError: If a line is not UTF-8.
+    """
+    # A stream of text decodes more than a line at a time, and says nothing of the place.
+    source = getattr(stream, "buffer", stream)
+    for number in count(1):
+        try:
+            line = source.readline()
+        except KeyboardInterrupt:
+            return
+        if not line:
+            return
+        try:
+            text = line if isinstance(line, str) else line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RefusedError(
+                "What is said must be UTF-8", f"line {number}: {line[:80]!r}", "Set the terminal, or convert the file"
+            ) from error
+        yield text
 
 
 def _check_vocabulary(pair: Pair) -> None:

@@ -151,7 +151,7 @@ def _add_chat(commands: Any) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from transformers import TextStreamer
 
-    from c2c.chat import converse, pipeline
+    from c2c.chat import converse, lines_of, pipeline
 
     pipe = pipeline(
         options.receiver,
@@ -162,10 +162,11 @@ def _chat(options: argparse.Namespace) -> None:
         device=options.device,
     )
     if options.message is not None:
-        print(pipe(options.message, max_new_tokens=options.max_new_tokens))
+        print(pipe(options.message, max_new_tokens=options.max_new_tokens), flush=True)
         return
     streamer = TextStreamer(pipe.pair.receiver.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    converse(pipe, sys.stdin, max_new_tokens=options.max_new_tokens, streamer=streamer)
+    shown = {"max_new_tokens": options.max_new_tokens, "streamer": streamer}
+    converse(pipe, lines_of(sys.stdin), say=lambda text: print(f"c2c chat: {text}", file=sys.stderr), **shown)
 
 
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
+from c2c import rope
 from c2c.errors import RefusedError, check_choice
 from c2c.kv_cache import empty_cache
 from c2c.penalties import penalties_of
@@ -254,19 +255,19 @@ def continue_text(
     check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options}, vocabulary)
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
-    split = splits_windows(model.config, attention_mask, attention_mask.shape[1] + max_new_tokens)
+    split = splits_windows(model, attention_mask, attention_mask.shape[1] + max_new_tokens)
     if split and cache is None:
         cache = empty_cache(model.config)
-    past = {} if cache is None else {"cache": cache}
     settings = generation_config(model, max_new_tokens, do_sample, **options)
     # Of a slice, as `generate` hands it on, torch multiplies a copy of the head's weights a row (CPU, bfloat16).
     whole = seen_by_head(model, Tensor.contiguous)
-    with counted_in_tokens(model) if split else nullcontext(), _only(model, settings), whole:
+    rotated = rope.in_generation(model, attention_mask, max_new_tokens, fused=cache is not None)
+    with counted_in_tokens(model) if split else nullcontext(), rotated, _only(model, settings), whole:
         return model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=attention_mask,
             stopping_criteria=[*criteria, *stops],
             logits_processor=LogitsProcessorList([*penalties, *processors]),
             streamer=streamer,
-            **past,
+            **({} if cache is None else {"cache": cache}),
         )

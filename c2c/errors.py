@@ -46,6 +46,10 @@ class RefusedError(ValueError):
         super().__init__(f"{rule}; received {excerpt(received)}. {remedy}.")
 
 
+class NoRoomError(RefusedError):
+    """A text that is longer than what a model has positions for; a shorter one would be taken."""
+
+
 def check_choice(what: str, received: str, allowed: Iterable[str]) -> str:
     """Return `received` if it is one of `allowed`.
 

@@ -15,6 +15,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel, QuantizedCache, S
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, QuantizedLayer
 from transformers.utils import is_hqq_available
 
+from c2c import rope
 from c2c.errors import RefusedError, check_choice
 from c2c.types import CacheShape, KeyValue
 from c2c.windows import masks_in_tokens, splits_windows
@@ -206,7 +207,12 @@ def lay_down(cache: Cache, layers: Sequence[KeyValue | None]) -> None:
 
 
 def prefill(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, cache: Cache | None = None
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    position_ids: Tensor,
+    cache: Cache | None = None,
+    lengths: Tensor | None = None,
 ) -> Cache:
     """Run a model over tokens for their keys and values alone: no vocabulary logits are computed.
 
@@ -216,6 +222,7 @@ def prefill(
         attention_mask: ``(B, past + n)``, 1 for tokens and 0 for pads.
         position_ids: ``(B, n)`` int64, positions of the new tokens.
         cache: What was read before, with all its tokens; grown in place. A new one if None.
+        lengths: ``(B,)`` int64, tokens of each row's whole text, where more of it is to be read later; see `c2c.rope`.
 
     Returns:
         The cache with ``past + n`` tokens.
@@ -223,16 +230,17 @@ def prefill(
     if cache is None:
         cache = empty_cache(model.config)
     masks: Any = attention_mask
-    if splits_windows(model.config, attention_mask, attention_mask.shape[1]):
+    if splits_windows(model, attention_mask, attention_mask.shape[1]):
         masks = masks_in_tokens(model, attention_mask, input_ids.shape[1], cache)
     body = model.base_model
-    body(
-        input_ids=input_ids,
-        attention_mask=masks,
-        position_ids=position_ids,
-        cache=cache,
-        use_cache=True,
-    )
+    with rope.of_positions(model, position_ids) if lengths is None else rope.of_lengths(model, lengths):
+        body(
+            input_ids=input_ids,
+            attention_mask=masks,
+            position_ids=position_ids,
+            cache=cache,
+            use_cache=True,
+        )
     return cache
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
-from c2c import kv_cache
+from c2c import kv_cache, rope
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
 from c2c.contract import Contract, ContractCheck, check_cache
@@ -33,6 +33,13 @@ class AbsentSharer(nn.Module):
 def _is_model(given: object) -> bool:
     """Whether it is a module with a config; wrappers such as adapters are no PreTrainedModel."""
     return isinstance(given, nn.Module) and isinstance(getattr(given, "config", None), PreTrainedConfig)
+
+
+def _check_weights(name: str, model: PreTrainedModel) -> None:
+    if model.device.type == "meta":
+        raise RefusedError(
+            f"{name} must have weights to read with", "a model on the device meta", "Load it with from_pretrained"
+        )
 
 
 class ReadPrompt(NamedTuple):
@@ -185,6 +192,7 @@ class FusedPrefill(nn.Module):
                 "tokens alone",
                 "Load what it read with c2c.SharerCache.load(folder).as_input(), or pass the model itself",
             )
+        _check_weights(f"Sharer {sharer + 1}", model)
         return model
 
     def read_receiver(
@@ -198,6 +206,7 @@ class FusedPrefill(nn.Module):
             attention_mask[:, : section.end],
             position_ids[:, columns],
             cache,
+            position_ids.amax(-1) + 1,
         )
 
     def fuse_tokens(self, own: list[KeyValue], theirs: Mapping[int, Aligned]) -> list[KeyValue]:
@@ -234,7 +243,11 @@ class FusedPrefill(nn.Module):
             RefusedError: If what the models are to read does not fit the prompt or their vocabularies, or a Sharer of
                 a fused response cannot read on.
         """
+        _check_weights("The Receiver", self.receiver)
         check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
+        if len(sections) > 1 and new_tokens:
+            read = position_ids.amax(-1) + 1
+            rope.check_growth("the Receiver", self.receiver.config, read, read + new_tokens - 1)
         given = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
         if keep_unfused:
             self._check_response(
@@ -334,7 +347,10 @@ class FusedPrefill(nn.Module):
                 before = given[sharer].attention_mask.sum(-1).to(attention_mask.device)
                 read = int((before + attention_mask[:, last.start : last.end].sum(-1)).max())
             else:
+                before = position_ids[:, : last.start].amax(-1) + 1
                 read = int(position_ids.max()) + 1
+            response = attention_mask[:, last.start : last.end].sum(-1) + max(new_tokens - 1, 0)
+            rope.check_growth(f"Sharer {sharer + 1}", config, before, before + response)
             check_room(f"Sharer {sharer + 1}", read + new_tokens, config, "with the response ")
             own = config.get_text_config().vocab_size
             if given[sharer].reencode is None and own < needed:

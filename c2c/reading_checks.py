@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from c2c.alignment.tokens import SharerInput
-from c2c.errors import RefusedError
+from c2c.errors import NoRoomError, RefusedError
 from c2c.types import CacheShape
 
 
@@ -58,7 +58,7 @@ def check_room(name: str, needed: int, config: PreTrainedConfig, what: str = "")
     """
     room = getattr(config.get_text_config(), "max_position_embeddings", None)
     if room and needed > room:
-        raise RefusedError(f"What {name} reads {what}must fit into its {room} positions", needed, "Shorten the prompt")
+        raise NoRoomError(f"What {name} reads {what}must fit into its {room} positions", needed, "Shorten the prompt")
 
 
 def check_tensors(**given: Any) -> None:

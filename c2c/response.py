@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from c2c import kv_cache
+from c2c import kv_cache, rope
 from c2c.fusion import Aligned
 from c2c.prefill import FusedPrefill, ReadPrompt
 from c2c.types import KeyValue
@@ -70,7 +70,8 @@ class SharerReader:
             like = torch.zeros((), device=input_ids.device)
             return kv_cache.zeros(self.shape, batch, tokens, like)
         ids = input_ids if self.given.reencode is None else self.given.reencode(input_ids)
-        self.mask = torch.cat([self.mask, mask.to(self.mask)], dim=1)
+        before, self.mask = self.mask, torch.cat([self.mask, mask.to(self.mask)], dim=1)
+        rope.check_growth("the Sharer", self.model.config, before.sum(-1), self.mask.sum(-1))
         positions = position_ids if self.own_tokens else kv_cache.positions_of(self.mask)[:, -tokens:]
         here = self.model.device
         kv_cache.prefill(self.model, ids.to(here), self.mask, positions.to(here), self.cache)

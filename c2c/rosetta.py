@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from c2c import kv_cache
+from c2c import kv_cache, rope
 from c2c.alignment.tokens import SharerInput
 from c2c.cache_shape import cache_shape
 from c2c.decoding import check_options, continue_text
-from c2c.errors import RefusedError
+from c2c.errors import NoRoomError, RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
@@ -200,16 +200,17 @@ class RosettaModel(FusedPrefill):
             response.lay_down(input_ids[:, last], mask, positions[:, last])
             cache = response.cache
         masks: Any = mask
-        if splits_windows(self.receiver.config, mask, mask.shape[1]):
+        if splits_windows(self.receiver, mask, mask.shape[1]):
             masks = masks_in_tokens(self.receiver, mask, last.stop - last.start, cache)
-        return self.receiver(
-            input_ids=input_ids[:, last],
-            attention_mask=masks,
-            position_ids=positions[:, last],
-            cache=cache,
-            labels=None if labels is None else labels[:, last],
-            use_cache=True,
-        )
+        with rope.of_positions(self.receiver, positions):
+            return self.receiver(
+                input_ids=input_ids[:, last],
+                attention_mask=masks,
+                position_ids=positions[:, last],
+                cache=cache,
+                labels=None if labels is None else labels[:, last],
+                use_cache=True,
+            )
 
     def _sections(self, kv_cache_index: Sequence[Tensor], input_ids: Tensor) -> list[Section]:
         return read_sections(kv_cache_index, input_ids, len(self.stacks), include_response=self.include_response)
@@ -289,7 +290,7 @@ class RosettaModel(FusedPrefill):
                 mask[:, -1].tolist(),
                 "Pad at the left (tokenizer.padding_side = 'left')",
             )
-        if cache in kv_cache.WITHIN_WINDOWS and splits_windows(self.receiver.config, mask, mask.shape[1] + new_tokens):
+        if cache in kv_cache.WITHIN_WINDOWS and splits_windows(self.receiver, mask, mask.shape[1] + new_tokens):
             raise RefusedError(
                 "A cache that drops what left a sliding window counts it in columns, so no pads may be between tokens",
                 cache,
@@ -298,7 +299,7 @@ class RosettaModel(FusedPrefill):
         room = getattr(self.receiver.config.get_text_config(), "max_position_embeddings", None)
         needed = int(mask.sum(-1).max()) + new_tokens
         if room and needed > room:
-            raise RefusedError(
+            raise NoRoomError(
                 f"Prompt and answer must fit into the Receiver's {room} positions",
                 needed,
                 "Shorten the prompt, or lower max_new_tokens",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
@@ -337,7 +338,7 @@ def test_the_command_reads_lines_and_streams_the_answers(folders, capsys, monkey
         return "red home"
 
     monkeypatch.setattr(ChatPipeline, "__call__", answer)
-    monkeypatch.setattr("sys.stdin", iter(["what?\n", "where?\n"]))
+    monkeypatch.setattr("sys.stdin", io.StringIO("what?\nwhere?\n"))
     models = ["--receiver", folders["receiver"], "--sharer", folders["sharer"], "--fuser", folders["fuser"]]
     assert cli.main(["chat", *models]) == 0
     assert shown == [["what?"], ["what?", "red home", "where?"]]

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from c2c.alignment.content import encode, encode_rendering
 from c2c.alignment.template import ChatTemplate, Message, Rendering, Span
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, TokenAligner, private_lines
 from c2c.errors import RefusedError
@@ -89,29 +90,25 @@ class UnalignedChats:
 
     def __init__(self, receiver: PreTrainedTokenizerBase) -> None:
         self.receiver = receiver
+        self.templates = [ChatTemplate(receiver)]
 
     def align(self, messages: Sequence[Message], *, private: str = "", **options: Any) -> AlignedPrompt:
         """Render and tokenise a conversation by the Receiver's template; options as `ChatAligner.align` takes them."""
         rendering = ChatTemplate(self.receiver).render(messages, **options)
-        ids = self.receiver(rendering.text, add_special_tokens=False)["input_ids"]
-        read = self._read(ids, rendering.text)
+        ids = encode_rendering(self.receiver, rendering.text, rendering.contents).ids
+        if len(ids) < 2:
+            raise RefusedError("A prompt must have at least two tokens", rendering.text, "Write a longer prompt")
+        read = AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
         if not private:
             return read
         last = _last_of_user(messages)
         tokens = _tokenise(self.receiver, rendering)
         place = next((tokens.of(span).start for span in tokens.spans if span.message == last), len(ids) - 1)
-        return _insert(read, place, self.receiver(private_lines(private), add_special_tokens=False)["input_ids"])
+        return _insert(read, place, encode(self.receiver, private_lines(private), add_special_tokens=False).ids)
 
-    def align_text(self, text: str, private: str = "") -> AlignedPrompt:
-        """Tokenise plain text, special tokens as the Receiver's tokenizer adds them."""
-        self._read(self.receiver(text)["input_ids"], text)
-        return TokenAligner(self.receiver, self.receiver).align(text, private)
-
-    @staticmethod
-    def _read(ids: list[int], text: str) -> AlignedPrompt:
-        if len(ids) < 2:
-            raise RefusedError("A prompt must have at least two tokens", text, "Write a longer prompt")
-        return AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
+    def align_text(self, text: str, private: str = "", *, control_tokens: bool = False) -> AlignedPrompt:
+        """Tokenise plain text, special tokens as the Receiver's tokenizer adds them; see `TokenAligner.align`."""
+        return TokenAligner(self.receiver, self.receiver).align(text, private, control_tokens=control_tokens)
 
 
 class ChatAligner:
@@ -132,10 +129,11 @@ class ChatAligner:
     ) -> None:
         self.tokens = TokenAligner(receiver, sharer, alignment)
         self.receiver, self.sharer = ChatTemplate(receiver), ChatTemplate(sharer)
+        self.templates = [self.receiver, self.sharer]
 
-    def align_text(self, text: str, private: str = "") -> AlignedPrompt:
+    def align_text(self, text: str, private: str = "", *, control_tokens: bool = False) -> AlignedPrompt:
         """Tokenise and map plain text; see `TokenAligner.align`."""
-        return self.tokens.align(text, private)
+        return self.tokens.align(text, private, control_tokens=control_tokens)
 
     def reencode(self, receiver_ids: Tensor) -> Tensor:
         """See `TokenAligner.reencode`."""
@@ -202,7 +200,7 @@ class ChatAligner:
         spans = tuple(_behind(span, len(before)) if span.message == last else span for span in rendering.spans)
         places = [each for each in rendering.spans if each.message == last]
         hidden = range(places[0].start, places[0].start + len(private) - places[0].trimmed) if places else range(0)
-        return replace(_tokenise(self.sharer.tokenizer, Rendering(rendering.text, spans)), private=hidden)
+        return replace(_tokenise(self.sharer.tokenizer, rendering), spans=spans, private=hidden)
 
     def _reencoded(self, ours: _Tokens, theirs: _Tokens, last: int | None, private: str) -> tuple[list[int], list[int]]:
         """The Sharer's template tokens with the Receiver's tokens between them, one for one (spec §4)."""
@@ -215,7 +213,7 @@ class ChatAligner:
             ids += theirs.ids[done : own.start]
             done = own.stop
             if span.message == last:
-                ids += self.sharer.tokenizer(private_lines(private), add_special_tokens=False)["input_ids"]
+                ids += encode(self.sharer.tokenizer, private_lines(private), add_special_tokens=False).ids
             for token in read.get(span.message, range(0)):
                 if token < len(ours.ids) - 1:
                     token_map[token] = len(ids)
@@ -258,11 +256,11 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _Toke
             type(tokenizer).__name__,
             "Load the fast tokenizer",
         )
-    encoded = tokenizer(rendering.text, add_special_tokens=False, return_offsets_mapping=True)
+    encoding = encode_rendering(tokenizer, rendering.text, rendering.contents)
     # A blank whose offsets a tokenizer trims away still ends with the blank.
-    last = list(accumulate((end - 1 for _, end in encoded["offset_mapping"]), max))
-    first = [min(start, end) for (start, _), end in zip(encoded["offset_mapping"], last, strict=True)]
-    return _Tokens(encoded["input_ids"], first, last, rendering.spans)
+    last = list(accumulate((end - 1 for _, end in encoding.offsets), max))
+    first = [min(start, end) for (start, _), end in zip(encoding.offsets, last, strict=True)]
+    return _Tokens(encoding.ids, first, last, rendering.spans)
 
 
 def _sections(tokens: _Tokens) -> tuple[ChatSection, ...]:

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
+from jinja2 import nodes
 from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from c2c.errors import RefusedError
 
 Message = Mapping[str, Any]
 """One turn: ``role`` and ``content``, both strings, and what else the template reads."""
+
+ENVIRONMENT = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+LARGEST_FACTOR, LONGEST_RENDERING = 1_000_000, 10.0
+FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TimeoutError,
+    TypeError,
+    ValueError,
+)
+"""What a template's own code may raise."""
 
 NEARBY = (16, 8, 4)
 """Characters of a template's text that must stand on both sides of a content; fewer if more are not found."""
@@ -42,6 +62,28 @@ class Rendering:
 
     text: str
     spans: tuple[Span, ...]
+
+    @property
+    def contents(self) -> list[tuple[int, int]]:
+        """First character of each content and the one after its last."""
+        return [(span.start, span.end) for span in self.spans]
+
+
+class RenderedText(str):
+    """The text of a rendering that keeps where its contents stand, for whoever tokenises it.
+
+    Attributes:
+        contents: See `Rendering.contents`.
+    """
+
+    contents: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, rendering: Rendering) -> RenderedText:
+        """The text of `rendering`."""
+        text = cls(rendering.text)
+        text.contents = rendering.contents
+        return text
 
 
 class ChatTemplate:
@@ -87,7 +129,7 @@ class ChatTemplate:
             )
         return Rendering(text[: final.end], tuple(span for span in spans if span.end <= final.end))
 
-    def response(self, messages: Sequence[Message]) -> str:
+    def response(self, messages: Sequence[Message]) -> RenderedText:
         """What the last turn adds to the rendering of the turns before it, up to the end of the turn.
 
         Blanks after the end of the turn open the next one, and are left out. Where the template ends a turn with
@@ -104,7 +146,26 @@ class ChatTemplate:
                 "Use a chat template whose generation prompt opens the assistant's turn as the turn itself does",
             )
         end = max((span.end for span in whole.spans if span.message == len(messages) - 1), default=len(before))
-        return whole.text[len(before) : end] + (whole.text[end:].rstrip() or self.tokenizer.eos_token or "")
+        begin = len(before)
+        text = RenderedText(whole.text[begin:end] + (whole.text[end:].rstrip() or self.tokenizer.eos_token or ""))
+        text.contents = [(max(start - begin, 0), stop - begin) for start, stop in whole.contents if stop > begin]
+        return text
+
+    def shown(self, messages: Sequence[Message], number: int) -> str:
+        """What the template shows of the content of a message, without the blanks around it.
+
+        Some templates leave an earlier answer's reasoning out. Where they change more than the content's own place, the
+        content is returned as it is.
+        """
+        content = messages[number]["content"]
+        text = self._write(messages, add_generation_prompt=True)
+        marker = _markers([content], text)[0]
+        marked = [dict(each) | ({"content": marker} if at == number else {}) for at, each in enumerate(messages)]
+        before, found, after = self._write(marked, add_generation_prompt=True).partition(marker)
+        if not found or not text.startswith(before) or not text.endswith(after) or len(before + after) > len(text):
+            return str(content)
+        part = text[len(before) : len(text) - len(after)].strip()
+        return part if part in content and part != content.strip() else str(content)
 
     def _write(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
@@ -114,20 +175,68 @@ class ChatTemplate:
                 name,
                 "Set tokenizer.chat_template, or give a base model plain text (ChatPipeline.complete, TokenAligner)",
             )
+        _check_sizes(str(self.source), name)
         try:
-            written = self.tokenizer.apply_chat_template(
-                [dict(each) for each in messages],
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                enable_thinking=False,
-            )
+            with within(LONGEST_RENDERING):
+                written = self.tokenizer.apply_chat_template(
+                    [dict(each) for each in messages],
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    enable_thinking=False,
+                )
         except TemplateError as error:
             raise RefusedError(
                 f"The chat template of {name} must accept the conversation",
                 str(error),
                 "Change the roles or their order as it says",
             ) from error
+        except FAULTS as error:
+            raise RefusedError(
+                f"The chat template of {name} must write the conversation without an error, in {LONGEST_RENDERING} s",
+                f"{type(error).__name__}: {error}",
+                "Correct tokenizer.chat_template",
+            ) from error
         return str(written)
+
+
+@lru_cache(maxsize=64)
+def _check_sizes(source: str, name: str) -> None:
+    """Refuse a template that multiplies by a huge number, which jinja would do before anything could stop it."""
+    try:
+        operations = list(ENVIRONMENT.parse(source).find_all((nodes.Mul, nodes.Pow)))
+    except (TemplateError, RecursionError):
+        return  # Writing says why.
+    for each in operations:
+        numbers = [part.value for part in (each.left, each.right) if isinstance(part, nodes.Const)]
+        huge = any(isinstance(number, int) and abs(number) > LARGEST_FACTOR for number in numbers)
+        if huge or isinstance(each, nodes.Pow):
+            raise RefusedError(
+                f"The chat template of {name} must not multiply by more than {LARGEST_FACTOR:,}, nor use powers",
+                f"line {each.lineno}",
+                "Correct tokenizer.chat_template",
+            )
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise a TimeoutError in the block, in whatever thread it runs, if it takes longer."""
+    thread, lock, state = threading.get_ident(), threading.Lock(), {"running": True}
+
+    def stop() -> None:
+        with lock:
+            if state["running"]:
+                raised = ctypes.py_object(TimeoutError)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            state["running"] = False
+        timer.cancel()
 
 
 def _checked(messages: Sequence[Message]) -> list[str]:
@@ -183,10 +292,15 @@ def _rebuild(text: str, pieces: Sequence[str], order: Sequence[int], contents: S
     if not text.startswith(pieces[0]):
         return None
     readings: list[tuple[Span, ...]] = [()]
+    tried: set[tuple[int, int]] = set()
     while readings:
         spans = readings.pop()
         slot = len(spans)
         position = spans[-1].end + len(pieces[slot]) if spans else len(pieces[0])
+        # What follows depends on the slot and the place alone, and has been tried from there before.
+        if (slot, position) in tried:
+            continue
+        tried.add((slot, position))
         if slot == len(order):
             if position == len(text):
                 return _without_repeats(spans)

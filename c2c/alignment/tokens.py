@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from c2c.alignment.content import Encoding, encode, split_bos
 from c2c.errors import RefusedError, check_choice
 from c2c.types import TOKEN_ALIGNMENTS, KeyValue
 
@@ -102,52 +103,51 @@ class TokenAligner:
                         "Load the fast tokenizer, or choose the alignment longest",
                     )
 
-    def align(self, prompt: str, private: str = "") -> AlignedPrompt:
+    def align(self, prompt: str, private: str = "", *, control_tokens: bool = False) -> AlignedPrompt:
         """Tokenise `prompt` for both models, special tokens as each tokenizer adds them, and map its prefix.
 
         Args:
-            prompt: What both models read.
+            prompt: What both models read. Strings of control tokens in it are plain text; but where it begins with the
+                Receiver's BOS, no other is added, and the Sharer reads its own. See `c2c.alignment.content`.
             private: What the Sharer alone reads before it, on lines of its own. Nothing of it is fused: the map points
                 at tokens behind it, or at one that opens the Sharer's text.
+            control_tokens: Strings of control tokens are control tokens: the prompt is a rendered conversation.
 
         Raises:
             RefusedError: If the prompt has fewer than two Receiver tokens, or none of its prefix has a Sharer token:
                 there is nothing to fuse.
         """
-        ids: list[int] = self.receiver(prompt)["input_ids"]
+        bos, text = split_bos(self.receiver, prompt)
+        ours = encode(self.receiver, text, bos=bos, control_tokens=control_tokens)
+        ids = ours.ids
         if len(ids) < 2:
             raise RefusedError("A prompt must have at least two tokens", prompt, "Write a longer prompt")
         if self.alignment == "span" and not self.identical:
-            return self._align_spans(prompt, private)
+            theirs = encode(self.sharer, private_lines(private) + text, bos=bos, control_tokens=control_tokens)
+            return self._align_spans(text, private_lines(private), ours, theirs)
         if private:
-            return self._align_behind(prompt, private)
+            return self._align_behind(ours, encode(self.sharer, private_lines(private), bos=bos))
         prefix = ids[:-1]
-        theirs = [self.reencode_token(token) for token in prefix]
-        return AlignedPrompt(ids, theirs, list(range(len(prefix))))
+        return AlignedPrompt(ids, [self.reencode_token(token) for token in prefix], list(range(len(prefix))))
 
-    def _align_behind(self, prompt: str, private: str) -> AlignedPrompt:
+    def _align_behind(self, ours: Encoding, private: Encoding) -> AlignedPrompt:
         """The Sharer's own tokens of the private lines, and behind them the Receiver's of the prompt, one for one."""
-        ours = self.receiver(prompt, return_special_tokens_mask=True)
-        opening = _without_closing(self.sharer(private_lines(private), return_special_tokens_mask=True))
-        ids: list[int] = ours["input_ids"]
-        words = ours["special_tokens_mask"].index(0)
+        opening, ids = _without_closing(private), ours.ids
+        words = ours.added.index(0)
         read = [self.reencode_token(token) for token in ids[words:-1]]
         token_map = [self._same_role(token, opening) for token in ids[:words]]
         token_map += range(len(opening), len(opening) + len(read))
         return AlignedPrompt(ids, opening + read, token_map[: len(ids) - 1])
 
-    def _align_spans(self, prompt: str, private: str) -> AlignedPrompt:
-        before = private_lines(private)
-        ours = self.receiver(prompt, return_offsets_mapping=True)
-        theirs = self.sharer(before + prompt, return_offsets_mapping=True)
-        prefix = list(zip(ours["input_ids"], ours["offset_mapping"], strict=True))[:-1]
+    def _align_spans(self, prompt: str, before: str, ours: Encoding, theirs: Encoding) -> AlignedPrompt:
+        prefix = list(zip(ours.ids, ours.offsets, strict=True))[:-1]
         # Of a character that the last token shares with the prefix, the prefix holds some bytes alone.
-        last_start, last_end = ours["offset_mapping"][-1]
+        last_start, last_end = ours.offsets[-1]
         whole = last_start if last_end > last_start else len(prompt)
         prefix_end = len(before) + min(whole, max(end for _, (_, end) in prefix))
-        usable = [end <= prefix_end for _, end in theirs["offset_mapping"]]
+        usable = [end <= prefix_end for _, end in theirs.offsets]
         limit = usable.index(False) if False in usable else len(usable)
-        sharer_ids, offsets = theirs["input_ids"][:limit], theirs["offset_mapping"][:limit]
+        sharer_ids, offsets = theirs.ids[:limit], theirs.offsets[:limit]
         covering = _covering(_behind(offsets, before), [len(before) + end - 1 for _, (_, end) in prefix])
         token_map = [
             place if end > start else self._same_role(token, sharer_ids)
@@ -159,7 +159,7 @@ class TokenAligner:
                 prompt,
                 "Check that the Sharer's tokenizer is its own, or write a longer prompt",
             )
-        return AlignedPrompt(ours["input_ids"], sharer_ids, token_map)
+        return AlignedPrompt(ours.ids, sharer_ids, token_map)
 
     def _same_role(self, token: int, sharer_ids: list[int]) -> int:
         for role in ("bos_token_id", "eos_token_id"):
@@ -192,7 +192,9 @@ class TokenAligner:
         if token in self.receiver.all_special_ids:
             return self._special(token, unknown)
         text = self.receiver.decode([token], clean_up_tokenization_spaces=False)
-        ids: list[int] = self.sharer.encode(text, add_special_tokens=False)
+        added = self.receiver.added_tokens_decoder.get(token)
+        words = added is None or not added.special
+        ids: list[int] = self.sharer.encode(text, add_special_tokens=False, split_special_tokens=words)
         if not ids:
             return unknown
         return ids[0] if self.alignment == "first" else max(ids, key=lambda each: len(self.sharer.decode([each])))
@@ -219,10 +221,9 @@ def private_lines(private: str) -> str:
     return f"{private}\n" if private else ""
 
 
-def _without_closing(encoded: Mapping[str, list[int]]) -> list[int]:
+def _without_closing(encoding: Encoding) -> list[int]:
     """Token ids up to the last one that is of the text itself."""
-    added = encoded["special_tokens_mask"]
-    return encoded["input_ids"][: len(added) - added[::-1].index(0)]
+    return encoding.ids[: len(encoding.added) - encoding.added[::-1].index(0)]
 
 
 def _behind(offsets: Sequence[tuple[int, int]], before: str) -> list[tuple[int, int]]:

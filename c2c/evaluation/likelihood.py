@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c import kv_cache
+from c2c import kv_cache, rope
 from c2c.decoding import seen_by_head
 from c2c.windows import masks_in_tokens, splits_windows
 
@@ -110,9 +110,10 @@ class _State:
             self.response.lay_down(ids, mask, positions)
             self.cache = self.response.cache
         masks: Any = mask
-        if self.response is not None and splits_windows(self.model.config, mask, mask.shape[1]):
+        if self.response is not None and splits_windows(self.model, mask, mask.shape[1]):
             masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
-        with logits_only_at(self.model, places):
+        rope.check_growth("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
+        with logits_only_at(self.model, places), rope.of_positions(self.model, positions):
             output = self.model(
                 input_ids=ids, attention_mask=masks, position_ids=positions, cache=self.cache, use_cache=True
             )

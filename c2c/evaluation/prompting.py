@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 
-from c2c.alignment.template import ChatTemplate
+from c2c.alignment.content import encode, encode_rendering, split_bos
+from c2c.alignment.template import ChatTemplate, RenderedText
 from c2c.alignment.tokens import private_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.schema import PROMPTS
@@ -69,7 +70,7 @@ def text_for(loaded: LoadedModel, question: Question, *, private: bool = False) 
     last = max((place for place, each in enumerate(messages) if each["role"] == "user"), default=None)
     if last is not None:
         messages[last]["content"] = told + messages[last]["content"]
-    return ChatTemplate(loaded.tokenizer).render(messages, **opening(question)).text
+    return RenderedText.of(ChatTemplate(loaded.tokenizer).render(messages, **opening(question)))
 
 
 def opening(question: Question) -> dict[str, bool]:
@@ -79,9 +80,14 @@ def opening(question: Question) -> dict[str, bool]:
 
 
 def tokens_for(loaded: LoadedModel, text: str, *, chat: bool) -> list[int]:
-    """Token ids of a text; a rendered conversation has its special tokens in the text."""
-    ids: list[int] = loaded.tokenizer(text, add_special_tokens=not chat)["input_ids"]
-    return ids
+    """Token ids of a text of `text_for`, as `c2c.alignment` tokenises it: contents hold no control tokens.
+
+    A rendered conversation has its special tokens in the text.
+    """
+    if isinstance(text, RenderedText):
+        return encode_rendering(loaded.tokenizer, text, text.contents).ids
+    bos, rest = (False, text) if chat else split_bos(loaded.tokenizer, text)
+    return encode(loaded.tokenizer, rest, bos=bos, add_special_tokens=not chat).ids
 
 
 def request(question: Question) -> str:

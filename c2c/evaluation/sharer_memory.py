@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from c2c import kv_cache
+from c2c import kv_cache, rope
 from c2c.alignment.tokens import left_pad
 from c2c.evaluation.batches import batches_of
 from c2c.loading import LoadedModel
@@ -81,7 +81,8 @@ class SharerMemory:
     def _read(self, batch: Sequence[Key]) -> dict[Key, list[KeyValue]]:
         """Read one batch; what all its texts begin with, such as a template's words, is read once."""
         model, texts = self.sharer.model, [self._ids[key] or [self.sharer.pad] for key in batch]
-        shared = common_start(texts) if len(batch) > 1 else 0
+        whole = len(batch) == 1 or rope.changes(model.config, max(len(text) for text in texts))
+        shared = 0 if whole else common_start(texts)
         ids, mask = left_pad([text[shared:] for text in texts], self.sharer.pad)
         cache = None
         if shared:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from c2c.alignment.chat import AlignedChat, ChatAligner
-from c2c.alignment.template import Message
+from c2c.alignment.content import encode, encode_rendering
+from c2c.alignment.template import Message, RenderedText
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt
 from c2c.errors import RefusedError, check_choice
 from c2c.formats import read_json_lines
@@ -155,7 +156,8 @@ class Examples:
         if self.prompts == "plain":
             end = [self.receiver.eos_token_id] if self.receiver.eos_token_id is not None else []
             prompt: AlignedPrompt = self.aligner.tokens.align(row["prompt"], private)
-            return Example(prompt, self._ids(DELIMITER + row["response"]) + end, str(row["id"]))
+            written = encode(self.receiver, DELIMITER + row["response"], add_special_tokens=False).ids
+            return Example(prompt, written + end, str(row["id"]))
         messages, opening = _conversation(row)
         prompt = self.aligner.align(messages[:-1], private=private)
         response = self.aligner.receiver.response(messages)
@@ -164,14 +166,13 @@ class Examples:
             response = _without(response, opening)
         return Example(prompt, self._ids(response), str(row["id"]))
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.receiver(text, add_special_tokens=False)["input_ids"]
-        return ids
+    def _ids(self, text: RenderedText) -> list[int]:
+        return encode_rendering(self.receiver, text, text.contents).ids
 
     def _opened(self, chat: AlignedChat, messages: Sequence[Message], opening: str) -> AlignedChat:
         """The same conversation, whose last section goes on with the opening of the answer."""
         begun = [*messages, {"role": "assistant", "content": opening}]
-        ids = self._ids(self.aligner.receiver.render(begun, continue_final_message=True).text)
+        ids = self._ids(RenderedText.of(self.aligner.receiver.render(begun, continue_final_message=True)))
         last = chat.sections[-1]
         if ids[: last.start] != chat.receiver_ids[: last.start]:
             raise RefusedError(
@@ -194,11 +195,13 @@ def _conversation(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}], opening
 
 
-def _without(response: str, opening: str) -> str:
+def _without(response: RenderedText, opening: str) -> RenderedText:
     if not response.startswith(opening):
         raise RefusedError(
             "An answer must be shown as it is, its opening first",
             response,
             "Use a chat template that does not change an assistant's turn",
         )
-    return response.removeprefix(opening)
+    rest, begin = RenderedText(response.removeprefix(opening)), len(opening)
+    rest.contents = [(max(start - begin, 0), end - begin) for start, end in response.contents if end > begin]
+    return rest

@@ -20,7 +20,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn import functional
 
-from c2c import kv_cache
+from c2c import kv_cache, rope
 from c2c.contract import weights_fingerprint
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
@@ -118,11 +118,11 @@ class SingleLearner(Learner):
         ids, mask, labels = batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device)
         supervised = labels[:, 1:] != IGNORED
         masks: Any = mask
-        if splits_windows(model.config, mask, mask.shape[1]):
+        if splits_windows(model, mask, mask.shape[1]):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
         reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
-        with reduced, head_at(model, functional.pad(supervised, (0, 1))):
-            positions = kv_cache.positions_of(mask)
+        positions = kv_cache.positions_of(mask)
+        with reduced, head_at(model, functional.pad(supervised, (0, 1))), rope.of_positions(model, positions):
             output = model(input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False)
         return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised])
 

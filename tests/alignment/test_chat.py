@@ -8,6 +8,7 @@ import random
 import pytest
 
 from c2c.alignment.chat import AlignedChat, ChatAligner, UnalignedChats
+from c2c.alignment.content import encode_rendering
 from c2c.alignment.template import ChatTemplate
 from c2c.alignment.tokens import UNMATCHED
 from c2c.errors import RefusedError
@@ -39,8 +40,8 @@ def places(aligner: ChatAligner, messages, **options):
     found = []
     for template in (aligner.receiver, aligner.sharer):
         rendering = template.render(messages, **options)
-        encoded = template.tokenizer(rendering.text, add_special_tokens=False, return_offsets_mapping=True)
-        found.append((rendering, encoded["input_ids"], encoded["offset_mapping"]))
+        encoding = encode_rendering(template.tokenizer, rendering.text, rendering.contents)
+        found.append((rendering, encoding.ids, encoding.offsets))
     return found
 
 

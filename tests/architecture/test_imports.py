@@ -28,6 +28,7 @@ FLOORS = {
     "c2c.sections": 1,
     "c2c.penalties": 0,
     "c2c.windows": 0,
+    "c2c.rope": 0,
     "c2c.decoding": 1,
     "c2c.alignment": 2,
     "c2c.fuser": 2,
