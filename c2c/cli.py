@@ -195,9 +195,8 @@ def _generate(options: argparse.Namespace) -> None:
     given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
     inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
-        records = generate(run, notes)
+        generate(run, notes)
         notes["models"] = _revisions(run)
-        notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
 
 
 def _add_train_router(commands: Any) -> None:

@@ -46,6 +46,10 @@ class RefusedError(ValueError):
         super().__init__(f"{rule}; received {excerpt(received)}. {remedy}.")
 
 
+class ModelFaultError(RefusedError):
+    """A model that is of no use, whatever it is asked: it ends a run, where another refusal fails one question."""
+
+
 def check_choice(what: str, received: str, allowed: Iterable[str]) -> str:
     """Return `received` if it is one of `allowed`.
 

@@ -71,14 +71,13 @@ def _settings(run: AnalysisRun) -> dict[str, Any]:
     return {name: value for name, value in vars(run).items() if name not in NOT_SETTINGS}
 
 
-def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[], Any]) -> None:
-    """Make the outputs, each with the provenance of the run."""
+def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str, Any]], Any]) -> None:
+    """Make the outputs, each with the provenance of the run; `make` gets the notes of the first output's."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
-        for output in outputs:
-            stack.enter_context(stamp(output, inputs=run.inputs, settings=_settings(run)))
-        make()
+        notes = [stack.enter_context(stamp(each, inputs=run.inputs, settings=_settings(run))) for each in outputs]
+        make(notes[0])
 
 
 def _add_effective_rank(kinds: Any) -> None:
@@ -93,7 +92,7 @@ def _effective_rank(options: argparse.Namespace) -> None:
     from c2c.analysis.run import AnalysisRun
 
     run = _run_of(AnalysisRun, options)
-    _stamped(run, [run.output], lambda: write_atomically(run.output, _csv(measure_ranks(run))))
+    _stamped(run, [run.output], lambda notes: write_atomically(run.output, _csv(measure_ranks(run))))
 
 
 def _add_enrichment(kinds: Any) -> None:
@@ -111,7 +110,7 @@ def _enrichment(options: argparse.Namespace) -> None:
     from c2c.analysis.enrichment import EnrichmentRun, enrich
 
     run = _run_of(EnrichmentRun, options)
-    _stamped(run, [run.output, run.orders], lambda: enrich(run))
+    _stamped(run, [run.output, run.orders], lambda notes: enrich(run, notes))
 
 
 def _add_tsne(kinds: Any) -> None:
@@ -136,7 +135,7 @@ def _tsne(options: argparse.Namespace) -> None:
 
     training = Training(hidden=options.hidden, steps=options.steps, learning_rate=options.learning_rate)
     run = _run_of(TsneRun, options, training=training)
-    _stamped(run, [run.output, run.clouds], lambda: place_caches(run))
+    _stamped(run, [run.output, run.clouds], lambda notes: place_caches(run))
 
 
 def _add_partial(kinds: Any) -> None:
@@ -151,7 +150,7 @@ def _partial(options: argparse.Namespace) -> None:
     from c2c.analysis.partial import PartialRun, answer_partially_fused
 
     run = _run_of(PartialRun, options)
-    _stamped(run, [run.output], lambda: answer_partially_fused(run))
+    _stamped(run, [run.output], lambda notes: answer_partially_fused(run, notes))
 
 
 def _add_accuracy(kinds: Any) -> None:

@@ -156,6 +156,7 @@ def _methods(
             memories=memories,
         )
         built[name] = Method(name, reader, run.token_budget, store)
+        built[name].panel = (receiver, *sharers)
     return built
 
 

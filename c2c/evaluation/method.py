@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from tqdm import tqdm
 
-from c2c.errors import RefusedError
+from c2c.errors import ModelFaultError, RefusedError
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question, Reading
 from c2c.evaluation.batches import batches_of, check_budget
@@ -32,6 +32,10 @@ class Method(LM):
         token_budget: Tokens of a batch: rows times the longest, pads and answers included. Answers do not depend on it.
         store: Keeps each answer, so that an interrupted run goes on where it stopped; None keeps nothing.
         progress: Whether a bar is shown.
+
+    Attributes:
+        panel: The models of a comparison. A prompt that is too short for one of them is refused by every method, so
+            that no answer is compared with a refusal; empty in evaluations of lm-eval's own.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Method(LM):
     ) -> None:
         super().__init__()
         self.name, self.reader, self.store, self.progress = name, reader, store, progress
+        self.panel: Sequence[LoadedModel] = ()
         self.token_budget = check_budget(int(token_budget))
         self.answers: dict[tuple[str, int], Answer] = {}
         self.describe: Callable[[Instance], Question] = self._describe
@@ -160,20 +165,39 @@ class Method(LM):
             self.store.put(self.name, batch, answers)
 
     def _answer_batch(self, batch: Sequence[Question]) -> list[Answer]:
+        """Answers; a refusal is that of a question, and anything else ends the run (`_stopped_at` says where)."""
         started = time.perf_counter()
         try:
+            for question in batch:
+                prompting.check_length(question, self.panel)
             answers = self._respond(self.reader.read(batch), batch)
-        except Exception as error:
+        except ModelFaultError:
+            raise
+        except RefusedError as refusal:
             if len(batch) > 1:
                 return [self._answer_batch([question])[0] for question in batch]
-            return [Answer(error=f"{type(error).__name__}: {error}", prompt_read=batch[0].prompt)]
+            return [refused(batch[0], refusal)]
+        except Exception as error:
+            error.add_note(self._stopped_at(batch))
+            raise
         for answer in answers:
             answer.time_s = (time.perf_counter() - started) / len(batch)
         return answers
 
+    def _stopped_at(self, batch: Sequence[Question]) -> str:
+        """What a person must know of an error that is no refusal."""
+        first, rows = batch[0], len(batch)
+        kept = "The answers before it are kept: the same command goes on here." if self.store else ""
+        return f"{self.name} stopped at {rows} question(s) of {first.benchmark} from {first.doc.get('id')!r} on. {kept}"
+
     @staticmethod
     def _respond(reading: Reading, batch: Sequence[Question]) -> list[Answer]:
         return weigh(reading, batch) if batch[0].options else write(reading, batch)
+
+
+def refused(question: Question, refusal: RefusedError) -> Answer:
+    """The answer to a question that was refused."""
+    return Answer(error=f"RefusedError: {refusal}", prompt_read=question.prompt)
 
 
 def _score(answer: Answer, option: int) -> float:

@@ -78,6 +78,16 @@ def opening(question: Question) -> dict[str, bool]:
     return {"add_generation_prompt": not begun, "continue_final_message": begun}
 
 
+def check_length(question: Question, models: Sequence[LoadedModel]) -> None:
+    """Refuse a plain prompt of fewer than two tokens of one of the models: fusing needs one before the last.
+
+    Raises:
+        RefusedError: With the prompt.
+    """
+    if not question.messages and any(len(tokens_for(each, question.prompt, chat=False)) < 2 for each in models):
+        raise RefusedError("A prompt must have at least two tokens", question.prompt, "Write a longer prompt")
+
+
 def tokens_for(loaded: LoadedModel, text: str, *, chat: bool) -> list[int]:
     """Token ids of a text; a rendered conversation has its special tokens in the text."""
     ids: list[int] = loaded.tokenizer(text, add_special_tokens=not chat)["input_ids"]
