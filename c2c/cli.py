@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from c2c.analysis.commands import add_analyse
-from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked, trained
+from c2c.cli_flags import (
+    add_asked,
+    add_budget,
+    add_dtype,
+    add_failed_share,
+    add_pair,
+    add_prompts,
+    add_training,
+    asked,
+    trained,
+)
 from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError, exit_code
 from c2c.files import write_atomically
@@ -231,13 +241,14 @@ def _add_score(commands: Any) -> None:
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default=CORRECTED, help="paper: with the quirks of the reference evaluation"
     )
+    add_failed_share(parser)
     parser.set_defaults(command=_score)
 
 
 def _score(options: argparse.Namespace) -> None:
     from c2c.evaluation.scoring import score_files
 
-    score_files(options.records, options.output, options.protocol)
+    score_files(options.records, options.output, options.protocol, options.failed_share)
 
 
 def _add_latency(commands: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c2c.cli_flags import add_budget, add_dtype, add_pair, add_prompts
+from c2c.cli_flags import add_budget, add_dtype, add_failed_share, add_pair, add_prompts
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
 from c2c.provenance import stamp
@@ -160,6 +160,7 @@ def _add_accuracy(kinds: Any) -> None:
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
     parser.add_argument("--against", required=True, metavar="METHOD", help="the method that all are compared with")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
+    add_failed_share(parser)
     parser.add_argument("--output", type=Path, required=True, help="accuracies (.csv)")
     parser.set_defaults(command=_accuracy)
 
@@ -167,9 +168,9 @@ def _add_accuracy(kinds: Any) -> None:
 def _accuracy(options: argparse.Namespace) -> None:
     from c2c.analysis.accuracy import write_accuracy
 
-    settings = {"against": options.against, "protocol": options.protocol}
+    settings = {"against": options.against, "protocol": options.protocol, "failed_share": options.failed_share}
     with stamp(options.output, inputs=options.records, settings=settings):
-        write_accuracy(options.records, options.against, options.output, options.protocol)
+        write_accuracy(options.records, options.against, options.output, options.protocol, options.failed_share)
 
 
 def _csv(frame: Any) -> str:

@@ -187,8 +187,9 @@ class Method(LM):
     def _stopped_at(self, batch: Sequence[Question]) -> str:
         """What a person must know of an error that is no refusal."""
         first, rows = batch[0], len(batch)
-        kept = "The answers before it are kept: the same command goes on here." if self.store else ""
-        return f"{self.name} stopped at {rows} question(s) of {first.benchmark} from {first.doc.get('id')!r} on. {kept}"
+        kept = "What was answered before is kept: the same command goes on from there." if self.store else ""
+        place = f"{rows} question(s) of {first.benchmark}, the first of them {first.doc.get('id')!r}"
+        return f"{self.name} stopped at {place}. {kept} If memory is short, lower the token budget."
 
     @staticmethod
     def _respond(reading: Reading, batch: Sequence[Question]) -> list[Answer]:

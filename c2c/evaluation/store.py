@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -47,28 +46,27 @@ class AnswerStore:
         self.folder = folder
         self._known: dict[Key, Answer] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._shards = sorted(path for path in folder.iterdir() if SHARD.fullmatch(path.name) and path.is_file())
-        ignored: Counter[str] = Counter()
+        numbers = {path: int(match[1]) for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))}
+        self._shards = sorted(numbers, key=lambda shard: (numbers[shard], shard.name))
+        refusals: list[RefusedError] = []
         for shard in self._shards:
             try:
                 self._known |= read_shard(shard)
             except RefusedError as refusal:
-                ignored[f"{refusal.rule.partition(' must ')[2]}, not {refusal.received}"] += 1
-        self._tell(ignored)
+                refusals.append(refusal)
+        self._report(refusals)
         # A run that was killed while it removed its shards may have left any of them.
-        self._next = 1 + max((int(shard.name[:6]) for shard in self._shards), default=-1)
+        self._next = 1 + max(numbers.values(), default=-1)
 
-    def _tell(self, ignored: Counter[str]) -> None:
+    def _report(self, refusals: Sequence[RefusedError]) -> None:
         """Say what lies in the folder and is not used."""
-        if ignored:
-            first = next(iter(ignored))[:200]
-            counted = (
-                f"{ignored.total()} of {len(self._shards)} kept batches are ignored, and their questions asked again"
-            )
-            print(f"{self.folder.name}: {counted}: each must {first}", file=sys.stderr)
+        if refusals:
+            count = f"{len(refusals)} of {len(self._shards)} kept batches are of no use"
+            print(f"{self.folder.name}: {count}: their questions are asked again. {refusals[0]}"[:600], file=sys.stderr)
         others = sorted(path.name for path in self.folder.iterdir() if path not in self._shards)
-        if strange := [name for name in others if not UNFINISHED.fullmatch(name)]:
-            print(f"{self.folder.name}: {len(strange)} file(s) that hold no answers: {strange[0]}", file=sys.stderr)
+        if strays := [name for name in others if not UNFINISHED.fullmatch(name)]:
+            count = f"{len(strays)} file(s) that hold no answers are ignored"
+            print(f"{self.folder.name}: {count}, such as {strays[0]}", file=sys.stderr)
 
     @staticmethod
     def _key(method: str, question: Question) -> Key:
@@ -119,13 +117,13 @@ def open_store(output: Path, fingerprint: str) -> Iterator[AnswerStore]:
     name = hashlib.sha256(json.dumps([fingerprint, *versions()]).encode()).hexdigest()[:16]
     with locked(output.with_name(f".{output.name}"), "answer questions for"):
         folder = output.with_name(f".{output.stem}.{name}")
-        _tell_of_others(output, folder)
+        _report_others(output, folder)
         store = AnswerStore(folder)
         yield store
         store.forget()
 
 
-def _tell_of_others(output: Path, folder: Path) -> None:
+def _report_others(output: Path, folder: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(output.stem)}\.[0-9a-f]{{16}}")
     others = [path for path in output.parent.iterdir() if pattern.fullmatch(path.name) and path != folder]
     if others and not folder.exists():
@@ -148,10 +146,12 @@ def read_shard(path: Path) -> dict[Key, Answer]:
     """The answers of one batch.
 
     Raises:
-        RefusedError: If the shard is cut off, is no text, or holds what `AnswerStore.put` of this version does not write.
+        RefusedError: If it is cut off, is no text, or holds what `AnswerStore.put` of this version does not write.
     """
     remedy = "Ask the questions again"
     rows = [row for _, row in read_json_lines(path, remedy)]
+    if not rows:
+        raise RefusedError(f"{path.name} must be a whole batch", "no line", remedy)
     for row in rows:
         if row.get("version") != VERSION:
             raise RefusedError(f"{path.name} must be of version {VERSION}", row.get("version"), remedy)
@@ -179,5 +179,4 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, each) for each in get_args(kind))
     if get_origin(kind) is list:
         return isinstance(value, list) and all(_fits(each, get_args(kind)[0]) for each in value)
-    # JSON writes 1.0 as 1.0, and keeps NaN; a whole number in place of a float is one by hand.
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
