@@ -145,7 +145,7 @@ class _Answering:
             for each in self.questions
         ]
         self.rows += new
-        return schema.conform(pd.DataFrame(new), schema.RECORD_SCHEMA)
+        return schema.frame_of(new, schema.RECORD_SCHEMA)
 
 
 def enrich(run: EnrichmentRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:

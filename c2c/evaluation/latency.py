@@ -235,6 +235,6 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
             {"benchmark": benchmark, **run.columns(row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)
         ]
-    frame = schema.conform(pd.DataFrame(rows), schema.LATENCY_SCHEMA)
+    frame = schema.frame_of(rows, schema.LATENCY_SCHEMA)
     schema.write_records(frame, run.output, schema.LATENCY_SCHEMA)
     return frame

@@ -123,7 +123,8 @@ class Method(LM):
                 self._note(question, known)
         if not open_questions:
             return
-        self.reader.prepare(questions, self.token_budget)
+        # A question that is refused takes no part in what others read.
+        self.reader.prepare([question for question in questions if fits(question, self.panel)], self.token_budget)
         about = f"{questions[0].benchmark} {self.name}"
         with tqdm(total=len(open_questions), desc=about, unit="question", disable=not self.progress) as bar:
             for batch in self._batches(open_questions):
@@ -194,6 +195,15 @@ class Method(LM):
     @staticmethod
     def _respond(reading: Reading, batch: Sequence[Question]) -> list[Answer]:
         return weigh(reading, batch) if batch[0].options else write(reading, batch)
+
+
+def fits(question: Question, panel: Sequence[LoadedModel]) -> bool:
+    """Whether `prompting.check_length` lets a question pass."""
+    try:
+        prompting.check_length(question, panel)
+    except RefusedError:
+        return False
+    return True
 
 
 def refused(question: Question, refusal: RefusedError) -> Answer:

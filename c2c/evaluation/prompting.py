@@ -79,13 +79,17 @@ def opening(question: Question) -> dict[str, bool]:
 
 
 def check_length(question: Question, models: Sequence[LoadedModel]) -> None:
-    """Refuse a plain prompt of fewer than two tokens of one of the models: fusing needs one before the last.
+    """Refuse a question of which one of the models has nothing to fuse: all methods refuse it then.
+
+    A plain prompt must have two tokens beside special ones, since its last one is not fused; a chat one of the user's.
 
     Raises:
         RefusedError: With the prompt.
     """
-    if not question.messages and any(len(tokens_for(each, question.prompt, chat=False)) < 2 for each in models):
-        raise RefusedError("A prompt must have at least two tokens", question.prompt, "Write a longer prompt")
+    text, least = (question.prompt.strip(), 1) if question.messages else (question.prompt, 2)
+    if any(len(tokens_for(each, text, chat=True)) < least for each in models):
+        number = "a token" if question.messages else "at least two tokens"
+        raise RefusedError(f"A prompt must have {number}", question.prompt, "Write a longer prompt")
 
 
 def tokens_for(loaded: LoadedModel, text: str, *, chat: bool) -> list[int]:

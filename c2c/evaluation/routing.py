@@ -7,10 +7,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-from c2c.errors import RefusedError
-from c2c.evaluation import prompting
 from c2c.evaluation.answering import Question
-from c2c.evaluation.method import Method
+from c2c.evaluation.method import Method, fits
 from c2c.evaluation.reading import Alone
 from c2c.evaluation.router import Router, query_vectors
 
@@ -93,7 +91,8 @@ class TrainedRouting(HalfRouting):
     def wishes(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
         """The probability that the Sharer wins; none where there is no prompt to read."""
         started = time.perf_counter()
-        readable = [place for place, question in enumerate(questions) if self._fits(question)]
+        panel = self.panel or self.models
+        readable = [place for place, question in enumerate(questions) if fits(question, panel)]
         wins = [0.0] * len(questions)
         if readable:
             vectors = query_vectors(self.alone, [questions[place] for place in readable], self.token_budget)
@@ -101,14 +100,6 @@ class TrainedRouting(HalfRouting):
                 wins[place] = chance
         self._seconds = (time.perf_counter() - started) / len(questions)
         return wins, wins
-
-    def _fits(self, question: Question) -> bool:
-        """Whether there is a prompt of which a vector can be made; the models refuse the others."""
-        try:
-            prompting.check_length(question, self.panel or self.models)
-        except RefusedError:
-            return False
-        return True
 
     def seconds_of(self, question: Question, sent: bool) -> float:
         """The Receiver has read every prompt for its vector."""

@@ -160,7 +160,7 @@ def write_answers(rows: list[dict[str, Any]], output: Path, notes: dict[str, Any
     Returns:
         The records.
     """
-    frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
+    frame = schema.frame_of(rows, schema.RECORD_SCHEMA)
     schema.write_records(frame, output)
     lost = frame[frame["error"].fillna("") != ""]
     if notes is not None:

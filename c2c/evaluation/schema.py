@@ -6,8 +6,9 @@ writes them casts to the schema here (`to_table`), whoever reads them gets the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -129,6 +130,20 @@ def to_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         rule = "Records must hold values of the schema's types, and text that can be written as UTF-8"
         raise RefusedError(rule, str(error), "Convert them first") from error
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pd.DataFrame:
+    """Records with the schema's types, of one mapping each.
+
+    Raises:
+        RefusedError: As `to_table`.
+    """
+    try:
+        frame = pd.DataFrame(rows)
+    except UnicodeEncodeError as error:
+        rule = "Records must hold values of the schema's types, and text that can be written as UTF-8"
+        raise RefusedError(rule, str(error), "Correct the questions") from error
+    return conform(frame, schema)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from c2c.locks import locked
 
 VERSION = 1
 """Of what a line holds: raised with every change of its fields or their meaning."""
-SHARD = re.compile(r"(\d+)(?:-[0-9a-f]+)?\.jsonl")
+SHARD = re.compile(r"([0-9]+)(?:-[0-9a-f]+)?\.jsonl")
 Key = tuple[str, str, str, str]
 
 
@@ -46,7 +46,8 @@ class AnswerStore:
         self.folder = folder
         self._known: dict[Key, Answer] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        numbers = {path: int(match[1]) for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))}
+        matches = {path: SHARD.fullmatch(path.name) for path in folder.iterdir() if path.is_file()}
+        numbers = {path: int(match[1]) for path, match in matches.items() if match}
         self._shards = sorted(numbers, key=lambda shard: (numbers[shard], shard.name))
         refusals: list[RefusedError] = []
         for shard in self._shards:
