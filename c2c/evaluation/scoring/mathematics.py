@@ -188,7 +188,7 @@ class _Worker:
         verdict = self._read(WALL_SECONDS)
         if verdict in (RIGHT, WRONG, MEMORY):
             return verdict
-        verdict = self._death()
+        verdict = self._death() if verdict == "" else NONE
         self.stop()
         return verdict
 
@@ -196,16 +196,16 @@ class _Worker:
         """The verdict where none was written: that of the signal which ended the process, if it is the answer's."""
         assert self.process is not None
         try:
-            code = self.process.wait(10)  # its pipe is closed a moment before it has ended
+            code = self.process.wait(WALL_SECONDS)  # its pipe is closed a moment before it has ended
         except subprocess.TimeoutExpired:
             return NONE
         return SLOW if code == -signal.SIGPROF else CRASH if -code in CRASHES else NONE
 
-    def _read(self, seconds: float) -> str:
-        """The next line of the process, within so many seconds on the clock; empty if none came."""
+    def _read(self, seconds: float) -> str | None:
+        """The next line of the process; empty if it has closed its output, None if nothing came in so many seconds."""
         assert self.process is not None and self.process.stdout is not None
         ready = select.select([self.process.stdout], [], [], seconds)[0]
-        return self.process.stdout.readline().strip() if ready else ""
+        return self.process.stdout.readline().strip() if ready else None
 
     def stop(self) -> None:
         """End the process."""
