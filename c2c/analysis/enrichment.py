@@ -28,7 +28,7 @@ from c2c.evaluation.method import Method
 from c2c.evaluation.reading import Alone
 from c2c.evaluation.run import record, write_answers
 from c2c.evaluation.scoring import mark
-from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.store import AnswerStore, check_free
 from c2c.evaluation.tasks import gold_of, load_tasks, questions_of
 from c2c.files import write_atomically
 from c2c.loading import LoadedModel, load_model
@@ -162,6 +162,7 @@ def enrich(run: EnrichmentRun, notes: dict[str, Any] | None = None) -> pd.DataFr
     Raises:
         RefusedError: If an input is missing or does not fit, or a half has no question.
     """
+    check_free(run.output)
     loaded = load_model(run.receiver if run.role == "receiver" else run.sharer, run.dtype)
     with run.store() as store:
         answering = _Answering(run, loaded, load_tasks(run.tasks, run.benchmarks), store)

@@ -21,6 +21,7 @@ from c2c.evaluation.method import Method
 from c2c.evaluation.reading import check_room
 from c2c.evaluation.run import record, write_answers
 from c2c.evaluation.sharer_memory import SharerMemory
+from c2c.evaluation.store import check_free
 from c2c.evaluation.tasks import load_tasks
 from c2c.pair import load_pair
 from c2c.sections import SIDES, section_index
@@ -136,6 +137,7 @@ def answer_partially_fused(run: PartialRun, notes: dict[str, Any] | None = None)
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    check_free(run.output)
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
     questions = asked(run, tasks, [pair.receiver, pair.sharer])
     memory, rows = SharerMemory(pair.sharer), []

@@ -26,7 +26,7 @@ from c2c.evaluation.reading import text_hash
 from c2c.evaluation.router import Router
 from c2c.evaluation.routing import HalfRouting, Routing, TrainedRouting
 from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import AnswerStore, open_store
+from c2c.evaluation.store import AnswerStore, check_free, open_store
 from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.evaluation.text_to_text import TextToText
@@ -113,6 +113,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     """
     if set(run.methods) & set(schema.AGENT_METHODS):
         check_agents(run.tasks, run.benchmarks)
+    check_free(run.output)
     pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     return answer_all(run, partial(build_methods, run, pair), run.columns, notes)

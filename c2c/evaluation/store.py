@@ -8,7 +8,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -116,12 +116,26 @@ def open_store(output: Path, fingerprint: str) -> Iterator[AnswerStore]:
         RefusedError: If another run writes `output`.
     """
     name = hashlib.sha256(json.dumps([fingerprint, *versions()]).encode()).hexdigest()[:16]
-    with locked(output.with_name(f".{output.name}"), "answer questions for"):
+    with _locked(output):
         folder = output.with_name(f".{output.stem}.{name}")
         _report_others(output, folder)
         store = AnswerStore(folder)
         yield store
         store.forget()
+
+
+def check_free(output: Path) -> None:
+    """Refuse an output that another run writes; for before models are loaded, since `open_store` comes after that.
+
+    Raises:
+        RefusedError: With the run that writes it.
+    """
+    with _locked(output):
+        pass
+
+
+def _locked(output: Path) -> AbstractContextManager[None]:
+    return locked(output.with_name(f".{output.name}"), "answer questions for")
 
 
 def _report_others(output: Path, folder: Path) -> None:

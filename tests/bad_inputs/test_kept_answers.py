@@ -10,7 +10,7 @@ import pytest
 
 from c2c.evaluation import store
 from c2c.evaluation.answering import Answer, Question
-from c2c.evaluation.store import AnswerStore, open_store
+from c2c.evaluation.store import AnswerStore, check_free, open_store
 from tests.bad_inputs.refusals import refused
 
 
@@ -124,6 +124,8 @@ def test_a_second_run_of_one_output_is_refused_and_takes_nothing_of_the_first(tm
         for fingerprint in ("settings", "other settings"):
             with refused("records.parquet", "Only one run"), open_store(output, fingerprint):
                 raise AssertionError("two runs at once")
+        with refused("records.parquet", "Only one run"):
+            check_free(output)
         first.put("receiver", [question(1)], [Answer(output_text="1")])
         assert known(AnswerStore(first.folder)) == [0, 1]
     assert list(tmp_path.iterdir()) == []
