@@ -30,8 +30,10 @@ from c2c.errors import RefusedError, exit_code
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.batches import batches_of, check_budget
+from c2c.evaluation.likelihood import check_finite
 from c2c.evaluation.reading import Alone
-from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.store import AnswerStore, open_store
+from c2c.evaluation.writing import ConfidenceMeter
 from c2c.formats import write_json_lines
 from c2c.hub import identify
 from c2c.loading import Dtype, LoadedModel, load_model
@@ -102,14 +104,15 @@ def question_of(row: dict[str, Any], number: int, sampling: Sampling) -> Questio
 def answer_batch(teacher: Alone, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:
     """Sampled answers of one batch; ``error`` says why one is of no use."""
     reading = teacher.read(questions)
-    width, ends = reading.input_ids.shape[1], set(end_tokens(reading.model))
+    width, ends, meter = reading.input_ids.shape[1], set(end_tokens(reading.model)), ConfidenceMeter()
     written = continue_text(
         reading.model,
         reading.input_ids,
         reading.attention_mask,
         max_new_tokens=sampling.max_new_tokens,
-        processors=sampling.processors(questions, reading.input_ids.device),
+        processors=[meter, *sampling.processors(questions, reading.input_ids.device)],
     )
+    check_finite(meter.log_probabilities[0].tolist(), reading.model)
     for answer, ids in zip(reading.answers, written[:, width:].tolist(), strict=True):
         end = next((place for place, token in enumerate(ids) if token in ends), None)
         answer.output_text = str(reading.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
@@ -153,16 +156,17 @@ def write_answers(
             "A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions"
         )
     made_for = {"model": identify(model)._asdict(), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
-    store = AnswerStore(output.with_name(f".{output.stem}.{settings_hash(made_for)[:16]}"))
-    answers = answer_all(load_model(model, dtype=dtype), rows, sampling, token_budget, store)
-    left_out = Counter(answer.error for answer in answers if answer.error)
-    kept = [
-        {**row, "response": answer.output_text} for row, answer in zip(rows, answers, strict=True) if not answer.error
-    ]
-    if not kept:
-        raise RefusedError("A teacher ends at least one answer", dict(left_out), "Raise max_new_tokens")
-    write_json_lines(output, kept)
-    store.forget()
+    with open_store(output, settings_hash(made_for)) as store:
+        answers = answer_all(load_model(model, dtype=dtype), rows, sampling, token_budget, store)
+        left_out = Counter(answer.error for answer in answers if answer.error)
+        kept = [
+            {**row, "response": answer.output_text}
+            for row, answer in zip(rows, answers, strict=True)
+            if not answer.error
+        ]
+        if not kept:
+            raise RefusedError("A teacher must end at least one answer", dict(left_out), "Raise max_new_tokens")
+        write_json_lines(output, kept)
     return {"questions": len(rows), "kept": len(kept), "left_out": dict(left_out), "model": made_for["model"]}
 
 

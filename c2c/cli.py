@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from c2c.analysis.commands import add_analyse
-from c2c.cli_flags import add_asked, add_budget, add_dtype, add_pair, add_prompts, add_training, asked, trained
+from c2c.cli_flags import (
+    add_asked,
+    add_budget,
+    add_dtype,
+    add_failed_share,
+    add_pair,
+    add_prompts,
+    add_training,
+    asked,
+    trained,
+)
 from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError, exit_code
 from c2c.files import write_atomically
@@ -196,9 +206,8 @@ def _generate(options: argparse.Namespace) -> None:
     given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
     inputs = [path for path in given if path.exists()]
     with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
-        records = generate(run, notes)
+        generate(run, notes)
         notes["models"] = _revisions(run)
-        notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
 
 
 def _add_train_router(commands: Any) -> None:
@@ -233,13 +242,14 @@ def _add_score(commands: Any) -> None:
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default=CORRECTED, help="paper: with the quirks of the reference evaluation"
     )
+    add_failed_share(parser)
     parser.set_defaults(command=_score)
 
 
 def _score(options: argparse.Namespace) -> None:
     from c2c.evaluation.scoring import score_files
 
-    score_files(options.records, options.output, options.protocol)
+    score_files(options.records, options.output, options.protocol, options.failed_share)
 
 
 def _add_latency(commands: Any) -> None:

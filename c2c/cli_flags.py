@@ -40,6 +40,14 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help=told)
 
 
+def add_failed_share(parser: argparse.ArgumentParser) -> None:
+    """Add ``--failed-share`` of what makes accuracies of answers."""
+    from c2c.evaluation.scoring import FAILED_SHARE
+
+    told = "largest share of a method's questions of a benchmark that may have failed (default: %(default)s)"
+    parser.add_argument("--failed-share", type=float, default=FAILED_SHARE, help=told)
+
+
 def add_budget(parser: argparse.ArgumentParser) -> None:
     """The flag of the size of a batch."""
     told = "tokens of a batch, pads and answers included (default: %(default)s)"

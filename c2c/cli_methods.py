@@ -37,9 +37,8 @@ def _generate_group(options: argparse.Namespace) -> None:
 
     run, settings = asked(GroupRun, options)
     with stamp(run.output, inputs=run.files(), settings=settings) as notes:
-        records = generate_group(run, notes)
+        generate_group(run, notes)
         notes["models"] = [identify(each)._asdict() for each in (run.receiver, *run.sharers)]
-        notes["records"] = {"rows": len(records), "failed": int(records["error"].fillna("").ne("").sum())}
 
 
 def _add_fetch_fuser(commands: Any) -> None:

@@ -50,6 +50,10 @@ class NoRoomError(RefusedError):
     """A text that is longer than what a model has positions for; a shorter one would be taken."""
 
 
+class ModelFaultError(RefusedError):
+    """A model that is of no use, whatever it is asked: it ends a run, where another refusal fails one question."""
+
+
 def check_choice(what: str, received: str, allowed: Iterable[str]) -> str:
     """Return `received` if it is one of `allowed`.
 

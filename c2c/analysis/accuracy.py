@@ -10,7 +10,7 @@ import pandas as pd
 from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import read_records
-from c2c.evaluation.scoring import check_records, failed, mark
+from c2c.evaluation.scoring import FAILED_SHARE, check_failed, check_records, failed, mark
 from c2c.files import write_atomically
 from c2c.stats import NO_SEED, Estimate, accuracy_with_interval, mean_with_interval, paired_difference
 
@@ -63,9 +63,21 @@ def accuracy_table(records: pd.DataFrame, against: str, protocol: str = CORRECTE
 _BENCH = ["scale", "pair", "benchmark"]
 
 
-def write_accuracy(records: Iterable[Path], against: str, output: Path, protocol: str = CORRECTED) -> pd.DataFrame:
-    """`accuracy_table` of files of records, written as CSV with four decimals."""
-    table = accuracy_table(read_records(records), against, protocol)
+def write_accuracy(
+    records: Iterable[Path],
+    against: str,
+    output: Path,
+    protocol: str = CORRECTED,
+    failed_share: float = FAILED_SHARE,
+) -> pd.DataFrame:
+    """`accuracy_table` of files of records, written as CSV with four decimals.
+
+    Raises:
+        RefusedError: As `accuracy_table`, and where too many questions failed (`c2c.evaluation.scoring.check_failed`).
+    """
+    answers = read_records(records)
+    table = accuracy_table(answers, against, protocol)
+    check_failed(answers, failed_share)
     write_atomically(output, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     return table
 

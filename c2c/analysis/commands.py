@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c2c.cli_flags import add_budget, add_dtype, add_pair, add_prompts
+from c2c.cli_flags import add_budget, add_dtype, add_failed_share, add_pair, add_prompts
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
 from c2c.provenance import stamp
@@ -71,14 +71,13 @@ def _settings(run: AnalysisRun) -> dict[str, Any]:
     return {name: value for name, value in vars(run).items() if name not in NOT_SETTINGS}
 
 
-def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[], Any]) -> None:
-    """Make the outputs, each with the provenance of the run."""
+def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str, Any]], Any]) -> None:
+    """Make the outputs, each with the provenance of the run; `make` gets the notes of the first output's."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
-        for output in outputs:
-            stack.enter_context(stamp(output, inputs=run.inputs, settings=_settings(run)))
-        make()
+        notes = [stack.enter_context(stamp(each, inputs=run.inputs, settings=_settings(run))) for each in outputs]
+        make(notes[0])
 
 
 def _add_effective_rank(kinds: Any) -> None:
@@ -93,7 +92,7 @@ def _effective_rank(options: argparse.Namespace) -> None:
     from c2c.analysis.run import AnalysisRun
 
     run = _run_of(AnalysisRun, options)
-    _stamped(run, [run.output], lambda: write_atomically(run.output, _csv(measure_ranks(run))))
+    _stamped(run, [run.output], lambda notes: write_atomically(run.output, _csv(measure_ranks(run))))
 
 
 def _add_enrichment(kinds: Any) -> None:
@@ -111,7 +110,7 @@ def _enrichment(options: argparse.Namespace) -> None:
     from c2c.analysis.enrichment import EnrichmentRun, enrich
 
     run = _run_of(EnrichmentRun, options)
-    _stamped(run, [run.output, run.orders], lambda: enrich(run))
+    _stamped(run, [run.output, run.orders], lambda notes: enrich(run, notes))
 
 
 def _add_tsne(kinds: Any) -> None:
@@ -136,7 +135,7 @@ def _tsne(options: argparse.Namespace) -> None:
 
     training = Training(hidden=options.hidden, steps=options.steps, learning_rate=options.learning_rate)
     run = _run_of(TsneRun, options, training=training)
-    _stamped(run, [run.output, run.clouds], lambda: place_caches(run))
+    _stamped(run, [run.output, run.clouds], lambda notes: place_caches(run))
 
 
 def _add_partial(kinds: Any) -> None:
@@ -151,7 +150,7 @@ def _partial(options: argparse.Namespace) -> None:
     from c2c.analysis.partial import PartialRun, answer_partially_fused
 
     run = _run_of(PartialRun, options)
-    _stamped(run, [run.output], lambda: answer_partially_fused(run))
+    _stamped(run, [run.output], lambda notes: answer_partially_fused(run, notes))
 
 
 def _add_accuracy(kinds: Any) -> None:
@@ -161,6 +160,7 @@ def _add_accuracy(kinds: Any) -> None:
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
     parser.add_argument("--against", required=True, metavar="METHOD", help="the method that all are compared with")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
+    add_failed_share(parser)
     parser.add_argument("--output", type=Path, required=True, help="accuracies (.csv)")
     parser.set_defaults(command=_accuracy)
 
@@ -168,9 +168,9 @@ def _add_accuracy(kinds: Any) -> None:
 def _accuracy(options: argparse.Namespace) -> None:
     from c2c.analysis.accuracy import write_accuracy
 
-    settings = {"against": options.against, "protocol": options.protocol}
+    settings = {"against": options.against, "protocol": options.protocol, "failed_share": options.failed_share}
     with stamp(options.output, inputs=options.records, settings=settings):
-        write_accuracy(options.records, options.against, options.output, options.protocol)
+        write_accuracy(options.records, options.against, options.output, options.protocol, options.failed_share)
 
 
 def _csv(frame: Any) -> str:

@@ -26,8 +26,9 @@ from c2c.evaluation import schema
 from c2c.evaluation.answering import Question
 from c2c.evaluation.method import Method
 from c2c.evaluation.reading import Alone
-from c2c.evaluation.run import record
+from c2c.evaluation.run import record, write_answers
 from c2c.evaluation.scoring import mark
+from c2c.evaluation.store import AnswerStore, check_free
 from c2c.evaluation.tasks import gold_of, load_tasks, questions_of
 from c2c.files import write_atomically
 from c2c.loading import LoadedModel, load_model
@@ -117,11 +118,10 @@ def setting_of(end: str, count: int, same: bool) -> str:
 class _Answering:
     """Lets methods answer batch by batch, so that a batch is read once for all of them."""
 
-    def __init__(self, run: EnrichmentRun, loaded: LoadedModel, tasks: dict[str, Any]) -> None:
-        self.run, self.tasks = run, tasks
+    def __init__(self, run: EnrichmentRun, loaded: LoadedModel, tasks: dict[str, Any], store: AnswerStore) -> None:
+        self.run, self.tasks, self.store = run, tasks, store
         self.enrichment = Enrichment(loaded, read_shots(run))
         self.questions = asked(run, tasks, [loaded])
-        self.store = run.store()
         self.rows: list[dict[str, Any]] = []
 
     def oracle(self, layers_of: Any = None) -> Oracle:
@@ -133,6 +133,8 @@ class _Answering:
         methods = {
             key: Method(" ".join(key), reader, budget, self.store, progress=False) for key, reader in readers.items()
         }
+        for method in methods.values():
+            method.panel = (self.enrichment.loaded,)
         for batch in tqdm(batches(FewShot(self.enrichment), self.questions, budget), unit="batch"):
             for method in methods.values():
                 method.answer(batch)
@@ -143,11 +145,15 @@ class _Answering:
             for each in self.questions
         ]
         self.rows += new
-        return schema.conform(pd.DataFrame(new), schema.RECORD_SCHEMA)
+        return schema.frame_of(new, schema.RECORD_SCHEMA)
 
 
-def enrich(run: EnrichmentRun) -> pd.DataFrame:
+def enrich(run: EnrichmentRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
     """Answer directly, behind examples, and from enriched caches.
+
+    Args:
+        run: What is asked.
+        notes: As in `c2c.evaluation.run.write_answers`.
 
     Returns:
         The records, also written to ``run.output``: methods `receiver` (or `sharer`), `few_shot`, `oracle`, and
@@ -156,9 +162,18 @@ def enrich(run: EnrichmentRun) -> pd.DataFrame:
     Raises:
         RefusedError: If an input is missing or does not fit, or a half has no question.
     """
+    check_free(run.output)
     loaded = load_model(run.receiver if run.role == "receiver" else run.sharer, run.dtype)
-    answering = _Answering(run, loaded, load_tasks(run.tasks, run.benchmarks))
-    check_halves(answering.questions)
+    with run.store() as store:
+        answering = _Answering(run, loaded, load_tasks(run.tasks, run.benchmarks), store)
+        check_halves(answering.questions)
+        _answer_all(run, answering)
+        return write_answers(answering.rows, run.output, notes)
+
+
+def _answer_all(run: EnrichmentRun, answering: _Answering) -> None:
+    """Each layer alone is answered first: its accuracy says which layers the best and worst K are."""
+    loaded = answering.enrichment.loaded
     layers = range(answering.enrichment.layers)
     answering.answer(
         {
@@ -183,10 +198,6 @@ def enrich(run: EnrichmentRun) -> pd.DataFrame:
             for count in range(1, min(run.most, len(layers)) + 1)
         }
     )
-    frame = schema.conform(pd.DataFrame(answering.rows), schema.RECORD_SCHEMA)
-    schema.write_records(frame, run.output)
-    answering.store.forget()
-    return frame
 
 
 def check_halves(questions: Sequence[Question]) -> None:

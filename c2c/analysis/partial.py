@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,13 +15,13 @@ from c2c.alignment.chat import ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, batch_readings
 from c2c.analysis.run import AnalysisRun, asked, fused
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation import schema
 from c2c.evaluation.answering import Question, Reading
 from c2c.evaluation.fused import Fused
 from c2c.evaluation.method import Method
 from c2c.evaluation.reading import check_room
-from c2c.evaluation.run import record
+from c2c.evaluation.run import record, write_answers
 from c2c.evaluation.sharer_memory import SharerMemory
+from c2c.evaluation.store import check_free
 from c2c.evaluation.tasks import load_tasks
 from c2c.pair import load_pair
 from c2c.sections import SIDES, section_index
@@ -123,8 +124,12 @@ def setting_of(side: str, share: float) -> str:
     return f"{side} {share:g}"
 
 
-def answer_partially_fused(run: PartialRun) -> pd.DataFrame:
+def answer_partially_fused(run: PartialRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
     """Answer the questions with each share of their tokens fused, by `c2c` and by `c2c_deranged`.
+
+    Args:
+        run: What is asked.
+        notes: As in `c2c.evaluation.run.write_answers`.
 
     Returns:
         The records, also written to ``run.output``: one row a question, method and setting (`setting_of`).
@@ -132,21 +137,19 @@ def answer_partially_fused(run: PartialRun) -> pd.DataFrame:
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    check_free(run.output)
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
     questions = asked(run, tasks, [pair.receiver, pair.sharer])
-    memory, store = SharerMemory(pair.sharer), run.store()
-    rows = []
-    for method, reads in READS.items():
-        whole = fused(run, pair, reads, memory)
-        for side, share in product(SIDES, run.shares):
-            setting = setting_of(side, share)
-            reader = partly(whole, share, side)
-            answers = Method(f"{method} {setting}", reader, run.token_budget, store).answer(questions)
-            rows += [
-                record(run.columns(method), method, question, answer, tasks, setting)
-                for question, answer in zip(questions, answers, strict=True)
-            ]
-    frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
-    schema.write_records(frame, run.output)
-    store.forget()
-    return frame
+    memory, rows = SharerMemory(pair.sharer), []
+    with run.store() as store:
+        for method, reads in READS.items():
+            whole = fused(run, pair, reads, memory)
+            for side, share in product(SIDES, run.shares):
+                setting = setting_of(side, share)
+                reader = partly(whole, share, side)
+                answers = Method(f"{method} {setting}", reader, run.token_budget, store).answer(questions)
+                rows += [
+                    record(run.columns(method), method, question, answer, tasks, setting)
+                    for question, answer in zip(questions, answers, strict=True)
+                ]
+        return write_answers(rows, run.output, notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from c2c.evaluation.methods import fused_reader
 from c2c.evaluation.pair_run import PairRun
 from c2c.evaluation.reading import Reader
 from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.store import AnswerStore, open_store
 from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import questions_of
 from c2c.pair import LoadedModel, Pair
@@ -64,9 +65,9 @@ class AnalysisRun(PairRun):
         content = [[file_hash(path) for path in files], told]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def store(self) -> AnswerStore:
-        """Where answers are kept until all are there, so that an interrupted run goes on."""
-        return AnswerStore(self.output.with_name(f".{self.output.stem}.{self.fingerprint()}"))
+    def store(self) -> AbstractContextManager[AnswerStore]:
+        """Where answers are kept until all are there, so that an interrupted run goes on (`open_store`)."""
+        return open_store(self.output, self.fingerprint())
 
 
 def asked(

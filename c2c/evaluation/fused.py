@@ -14,6 +14,7 @@ from c2c.alignment.batch import ChatBatch, collate_chats, in_two_sections, up_to
 from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad
 from c2c.controls import derange, with_reading_of
+from c2c.errors import RefusedError
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question, Reading
 from c2c.evaluation.reading import Reader, check_room
@@ -96,7 +97,7 @@ class Fused(Reader):
     def _fits(self, question: Question) -> bool:
         try:
             return self.align(question) is not None
-        except Exception:
+        except RefusedError:
             return False
 
     def sharer_reads_of(self, question: Question) -> tuple[AlignedPrompt, Question | None]:

@@ -19,7 +19,7 @@ from c2c.evaluation.method import TOKEN_BUDGET, Method
 from c2c.evaluation.run import answer_all
 from c2c.evaluation.several import several_reader
 from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.store import AnswerStore, check_free
 from c2c.evaluation.task_files import task_files
 from c2c.loading import DTYPES, LoadedModel, load_model
 from c2c.provenance import file_hash
@@ -134,6 +134,7 @@ def generate_group(run: GroupRun, notes: dict[str, Any] | None = None) -> pd.Dat
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    check_free(run.output)
     receiver, *sharers = (load_model(each, run.dtype) for each in (run.receiver, *run.sharers))
     prompting.check_prompts(run.prompts, [receiver, *sharers])
     names = [each.name for each in sharers]
@@ -156,6 +157,7 @@ def _methods(
             memories=memories,
         )
         built[name] = Method(name, reader, run.token_budget, store)
+        built[name].panel = (receiver, *sharers)
     return built
 
 

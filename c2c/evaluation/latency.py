@@ -98,7 +98,7 @@ def time_t2t(method: TextToText, question: Question) -> Phases:
     watch = Stopwatch(receiver.model.device)
     asked = method.request(question)
     message, prefill, decode, read, written = _speak(sharer, asked, prompting.text_for(sharer, asked))
-    for stop in asked.stops:
+    for stop in filter(None, asked.stops):
         message = message.split(stop)[0]
     told = prompting.told(question, message.strip())
     _, first, rest, seen, said = _speak(receiver, told, prompting.text_for(receiver, told))
@@ -235,6 +235,6 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
             {"benchmark": benchmark, **run.columns(row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)
         ]
-    frame = schema.conform(pd.DataFrame(rows), schema.LATENCY_SCHEMA)
+    frame = schema.frame_of(rows, schema.LATENCY_SCHEMA)
     schema.write_records(frame, run.output, schema.LATENCY_SCHEMA)
     return frame

@@ -7,6 +7,7 @@ vocabulary's logits are computed at the positions that are looked at, and nowher
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c import kv_cache, rope
 from c2c.decoding import seen_by_head
+from c2c.errors import ModelFaultError
 from c2c.windows import masks_in_tokens, splits_windows
 
 if TYPE_CHECKING:
@@ -59,12 +61,26 @@ def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
     if longer:
         sums[longer] += _rest(state.of_rows(rows[longer]), [flat[number] for number in longer]).double()
+    check_finite(sums.tolist(), reading.model)
     scores = iter(sums.tolist())
     for answer, each in zip(reading.answers, options, strict=True):
         answer.choice_scores, answer.choice_tokens = [next(scores) for _ in each], [len(ids) for ids in each]
         answer.tokens_out = sum(answer.choice_tokens)
         answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
     return reading.answers
+
+
+def check_finite(log_probabilities: Sequence[float], model: PreTrainedModel) -> None:
+    """Refuse log-probabilities, in nats, that a model without finite logits gives.
+
+    Raises:
+        ModelFaultError: With the first of them.
+    """
+    wrong = [each for each in log_probabilities if not math.isfinite(each)]
+    if wrong:
+        rule = f"Every logit of {model.config.model_type} must be a finite number"
+        remedy = "Check the weights of the models and the Fusers, and try --dtype float32"
+        raise ModelFaultError(rule, f"log-probability {wrong[0]} of a token", remedy)
 
 
 def _rest(state: _State, options: Sequence[Sequence[int]]) -> Tensor:

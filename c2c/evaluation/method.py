@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from tqdm import tqdm
 
-from c2c.errors import RefusedError
+from c2c.errors import ModelFaultError, RefusedError
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question, Reading
 from c2c.evaluation.batches import batches_of, check_budget
@@ -32,6 +32,10 @@ class Method(LM):
         token_budget: Tokens of a batch: rows times the longest, pads and answers included. Answers do not depend on it.
         store: Keeps each answer, so that an interrupted run goes on where it stopped; None keeps nothing.
         progress: Whether a bar is shown.
+
+    Attributes:
+        panel: The models of a comparison. A prompt that is too short for one of them is refused by every method, so
+            that no answer is compared with a refusal; empty in evaluations of lm-eval's own.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Method(LM):
     ) -> None:
         super().__init__()
         self.name, self.reader, self.store, self.progress = name, reader, store, progress
+        self.panel: Sequence[LoadedModel] = ()
         self.token_budget = check_budget(int(token_budget))
         self.answers: dict[tuple[str, int], Answer] = {}
         self.describe: Callable[[Instance], Question] = self._describe
@@ -118,7 +123,8 @@ class Method(LM):
                 self._note(question, known)
         if not open_questions:
             return
-        self.reader.prepare(questions, self.token_budget)
+        # A question that is refused takes no part in what others read.
+        self.reader.prepare([question for question in questions if fits(question, self.panel)], self.token_budget)
         about = f"{questions[0].benchmark} {self.name}"
         with tqdm(total=len(open_questions), desc=about, unit="question", disable=not self.progress) as bar:
             for batch in self._batches(open_questions):
@@ -160,20 +166,49 @@ class Method(LM):
             self.store.put(self.name, batch, answers)
 
     def _answer_batch(self, batch: Sequence[Question]) -> list[Answer]:
+        """Answers; a refusal is that of a question, and anything else ends the run (`_stopped_at` says where)."""
         started = time.perf_counter()
         try:
+            for question in batch:
+                prompting.check_length(question, self.panel)
             answers = self._respond(self.reader.read(batch), batch)
-        except Exception as error:
+        except ModelFaultError:
+            raise
+        except RefusedError as refusal:
             if len(batch) > 1:
                 return [self._answer_batch([question])[0] for question in batch]
-            return [Answer(error=f"{type(error).__name__}: {error}", prompt_read=batch[0].prompt)]
+            return [refused(batch[0], refusal)]
+        except Exception as error:
+            error.add_note(self._stopped_at(batch))
+            raise
         for answer in answers:
             answer.time_s = (time.perf_counter() - started) / len(batch)
         return answers
 
+    def _stopped_at(self, batch: Sequence[Question]) -> str:
+        """What a person must know of an error that is no refusal."""
+        first, rows = batch[0], len(batch)
+        kept = "What was answered before is kept: the same command goes on from there." if self.store else ""
+        place = f"{rows} question(s) of {first.benchmark}, the first of them {first.doc.get('id')!r}"
+        return f"{self.name} stopped at {place}. {kept} If memory is short, lower the token budget."
+
     @staticmethod
     def _respond(reading: Reading, batch: Sequence[Question]) -> list[Answer]:
         return weigh(reading, batch) if batch[0].options else write(reading, batch)
+
+
+def fits(question: Question, panel: Sequence[LoadedModel]) -> bool:
+    """Whether `prompting.check_length` lets a question pass."""
+    try:
+        prompting.check_length(question, panel)
+    except RefusedError:
+        return False
+    return True
+
+
+def refused(question: Question, refusal: RefusedError) -> Answer:
+    """The answer to a question that was refused."""
+    return Answer(error=f"RefusedError: {refusal}", prompt_read=question.prompt)
 
 
 def _score(answer: Answer, option: int) -> float:

@@ -79,6 +79,20 @@ def opening(question: Question) -> dict[str, bool]:
     return {"add_generation_prompt": not begun, "continue_final_message": begun}
 
 
+def check_length(question: Question, models: Sequence[LoadedModel]) -> None:
+    """Refuse a question of which one of the models has nothing to fuse: all methods refuse it then.
+
+    A plain prompt must have two tokens beside special ones, since its last one is not fused; a chat one of the user's.
+
+    Raises:
+        RefusedError: With the prompt.
+    """
+    text, least = (question.prompt.strip(), 1) if question.messages else (question.prompt, 2)
+    if any(len(tokens_for(each, text, chat=True)) < least for each in models):
+        number = "a token" if question.messages else "at least two tokens"
+        raise RefusedError(f"A prompt must have {number}", question.prompt, "Write a longer prompt")
+
+
 def tokens_for(loaded: LoadedModel, text: str, *, chat: bool) -> list[int]:
     """Token ids of a text of `text_for`, as `c2c.alignment` tokenises it: contents hold no control tokens.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from c2c.evaluation.answering import Question
-from c2c.evaluation.method import Method
+from c2c.evaluation.method import Method, fits
 from c2c.evaluation.reading import Alone
 from c2c.evaluation.router import Router, query_vectors
 
@@ -89,9 +89,15 @@ class TrainedRouting(HalfRouting):
         self._seconds = 0.0
 
     def wishes(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
-        """The probability that the Sharer wins."""
+        """The probability that the Sharer wins; none where there is no prompt to read."""
         started = time.perf_counter()
-        wins: list[float] = self.router.sharer_wins(query_vectors(self.alone, questions, self.token_budget)).tolist()
+        panel = self.panel or self.models
+        readable = [place for place, question in enumerate(questions) if fits(question, panel)]
+        wins = [0.0] * len(questions)
+        if readable:
+            vectors = query_vectors(self.alone, [questions[place] for place in readable], self.token_budget)
+            for place, chance in zip(readable, self.router.sharer_wins(vectors).tolist(), strict=True):
+                wins[place] = chance
         self._seconds = (time.perf_counter() - started) / len(questions)
         return wins, wins
 

@@ -26,7 +26,7 @@ from c2c.evaluation.reading import text_hash
 from c2c.evaluation.router import Router
 from c2c.evaluation.routing import HalfRouting, Routing, TrainedRouting
 from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.store import AnswerStore, check_free, open_store
 from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.evaluation.text_to_text import TextToText
@@ -93,6 +93,8 @@ def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> 
         else:
             fused: dict[str, Any] = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
             built[name] = FUSED_METHODS[name](pair, **fused, **options)
+    for method in (*single.values(), *built.values()):
+        method.panel = (pair.receiver, pair.sharer)
     return built
 
 
@@ -111,6 +113,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     """
     if set(run.methods) & set(schema.AGENT_METHODS):
         check_agents(run.tasks, run.benchmarks)
+    check_free(run.output)
     pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     return answer_all(run, partial(build_methods, run, pair), run.columns, notes)
@@ -137,21 +140,36 @@ def answer_all(
         RefusedError: If an input is missing or does not fit.
     """
     tasks = load_tasks(run.tasks, run.benchmarks)
-    store = AnswerStore(run.output.with_name(f".{run.output.stem}.{run.fingerprint()}"))
-    rows: list[dict[str, Any]] = []
-    for name, method in build(store).items():
-        asked = _ask(method, tasks, run)
-        note_contract(method.reader, notes)
-        who = columns(name)
-        rows += [record(who, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
-    frame = schema.conform(pd.DataFrame(rows), schema.RECORD_SCHEMA)
-    schema.write_records(frame, run.output)
-    store.forget()
-    for method_name, failed in frame[frame["error"].fillna("") != ""].groupby("method"):
-        print(
-            f"{method_name}: {len(failed)} question(s) failed, the first with {failed['error'].iloc[0]}",
-            file=sys.stderr,
-        )
+    with open_store(run.output, run.fingerprint()) as store:
+        rows: list[dict[str, Any]] = []
+        for name, method in build(store).items():
+            asked = _ask(method, tasks, run)
+            note_contract(method.reader, notes)
+            who = columns(name)
+            rows += [record(who, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
+        return write_answers(rows, run.output, notes)
+
+
+def write_answers(rows: list[dict[str, Any]], output: Path, notes: dict[str, Any] | None = None) -> pd.DataFrame:
+    """Write the records of a run, and say on stderr how many questions of each method failed.
+
+    Args:
+        rows: Of `record`.
+        output: Parquet file.
+        notes: Gets ``records``, the numbers of rows and of failed questions.
+
+    Returns:
+        The records.
+    """
+    frame = schema.frame_of(rows, schema.RECORD_SCHEMA)
+    schema.write_records(frame, output)
+    lost = frame[frame["error"].fillna("") != ""]
+    if notes is not None:
+        notes["records"] = {"rows": len(frame), "failed": len(lost)}
+    for (benchmark, method), each in lost.groupby(["benchmark", "method"]):
+        asked = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
+        told = f"{len(each)} of {asked} question(s) of {benchmark} failed, the first with {each['error'].iloc[0]}"
+        print(f"{method}: {told}", file=sys.stderr)
     return frame
 
 

@@ -6,8 +6,9 @@ writes them casts to the schema here (`to_table`), whoever reads them gets the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -108,6 +109,11 @@ def _schema(columns: Columns) -> pa.Schema:
 ADDED = {"prompts": "plain", "setting": ""}
 """What columns mean in records that were written before there were such columns."""
 
+VERSION = 1
+"""Of the schemas: raised when a column changes its meaning. Files of before there was a number are of version 1."""
+VERSION_KEY = "c2c_schema_version"
+"""Of the parquet file's metadata."""
+
 RECORD_SCHEMA = _schema(RECORD_COLUMNS)
 LATENCY_SCHEMA = _schema(LATENCY_COLUMNS)
 
@@ -121,8 +127,23 @@ def to_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     check_columns(list(frame.columns), schema)
     try:
         return pa.table([_array(frame[field.name], field.type) for field in schema], schema=schema)
-    except pa.ArrowException as error:
-        raise RefusedError("Records hold values of the schema's types", str(error), "Convert them first") from error
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        rule = "Records must hold values of the schema's types, and text that can be written as UTF-8"
+        raise RefusedError(rule, str(error), "Convert them first") from error
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pd.DataFrame:
+    """Records with the schema's types, of one mapping each.
+
+    Raises:
+        RefusedError: As `to_table`.
+    """
+    try:
+        frame = pd.DataFrame(rows)
+    except UnicodeEncodeError as error:
+        rule = "Records must hold values of the schema's types, and text that can be written as UTF-8"
+        raise RefusedError(rule, str(error), "Correct the questions") from error
+    return conform(frame, schema)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -139,11 +160,12 @@ def read_records(paths: Iterable[Path | str], schema: pa.Schema = RECORD_SCHEMA)
     """Read parquet files of one schema into one frame.
 
     Raises:
-        RefusedError: No path is given, or a file has missing or unknown columns.
+        RefusedError: No path is given, or a file is not there, cannot be read to its end, is of a newer version, or
+            has missing or unknown columns or values of other types.
     """
     tables = [_read(Path(path), schema) for path in paths]
     if not tables:
-        raise RefusedError("At least one file of records is read", [], "Name the parquet files")
+        raise RefusedError("At least one file of records must be read", [], "Name the parquet files")
     return to_frame(pa.concat_tables(tables))
 
 
@@ -153,16 +175,18 @@ def write_records(frame: pd.DataFrame, path: Path, schema: pa.Schema = RECORD_SC
     Raises:
         RefusedError: As `to_table`.
     """
+    table = to_table(frame, schema).replace_schema_metadata({VERSION_KEY: str(VERSION)})
     with written_whole(path) as unfinished:
-        pq.write_table(to_table(frame, schema), unfinished, compression="zstd")
+        pq.write_table(table, unfinished, compression="zstd")
 
 
 def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:
     """Refuse missing and unknown columns."""
     if missing := [name for name in schema.names if name not in columns]:
-        raise RefusedError(f"{where} have every column of the schema", {"missing": missing}, "Write them with to_table")
+        remedy = "Write them with to_table"
+        raise RefusedError(f"{where} must have every column of the schema", {"missing": missing}, remedy)
     if unknown := [name for name in columns if name not in schema.names]:
-        raise RefusedError(f"{where} have no column beside the schema's", {"unknown": unknown}, "Drop them")
+        raise RefusedError(f"{where} must have no column beside the schema's", {"unknown": unknown}, "Drop them")
 
 
 def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
@@ -171,8 +195,28 @@ def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    table = pq.read_table(path)
+    remedy = "Name a file of records that this version wrote, or make it anew"
+    try:
+        # Of one file: a path may hold an = or lie in a folder that looks like a partition.
+        table = pq.ParquetFile(path).read()
+    except FileNotFoundError as error:
+        raise RefusedError("Records must be a file", str(path), remedy) from error
+    except (pa.ArrowException, OSError) as error:
+        raise RefusedError(f"Records in {path} must be a whole parquet file", str(error), remedy) from error
+    _check_version(path, table.schema.metadata or {})
     for name in ADDED.keys() & set(schema.names) - set(table.column_names):
         table = table.append_column(schema.field(name), pa.array([ADDED[name]] * len(table), schema.field(name).type))
     check_columns(table.column_names, schema, where=f"Records in {path}")
-    return table.select(schema.names).cast(schema)
+    try:
+        return table.select(schema.names).cast(schema)
+    except pa.ArrowException as error:
+        rule = f"Records in {path} must hold values of the schema's types"
+        raise RefusedError(rule, str(error), remedy) from error
+
+
+def _check_version(path: Path, metadata: Mapping[bytes, bytes]) -> None:
+    """Refuse records of a schema version that this code does not know; without a number they are of the first."""
+    version = metadata.get(VERSION_KEY.encode(), b"1").decode("utf-8", "replace")
+    if version not in map(str, range(1, VERSION + 1)):
+        rule = f"Records in {path} must be of a schema version up to {VERSION}"
+        raise RefusedError(rule, version, "Update this package")

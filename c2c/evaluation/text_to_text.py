@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from c2c.errors import RefusedError
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Answer, Question
-from c2c.evaluation.method import TOKEN_BUDGET, Method
+from c2c.evaluation.method import TOKEN_BUDGET, Method, refused
 from c2c.evaluation.reading import Alone, positions
 from c2c.evaluation.store import AnswerStore
 from c2c.loading import LoadedModel
@@ -69,9 +70,10 @@ class TextToText(Method):
         messages: dict[int, Answer] = {}
         for place, question in enumerate(questions):
             try:
+                prompting.check_length(question, self.panel)
                 asked[place] = self.request(question)
-            except Exception as error:
-                messages[place] = Answer(error=f"{type(error).__name__}: {error}", prompt_read=question.prompt)
+            except RefusedError as refusal:
+                messages[place] = refused(question, refusal)
         messages |= dict(zip(asked, self.sharer.answer(list(asked.values())), strict=True))
         return [messages[place] for place in range(len(questions))]
 

@@ -16,6 +16,7 @@ from transformers import LogitsProcessor
 from c2c import kv_cache
 from c2c.decoding import StopAtText, continue_text, end_tokens
 from c2c.evaluation.answering import Answer, Question, Reading
+from c2c.evaluation.likelihood import check_finite
 
 STRETCH = 32
 """Tokens that a batch writes before the rows that have ended leave it."""
@@ -63,7 +64,7 @@ def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
             state = state.of_rows(torch.tensor(places, device=state.input_ids.device)) if going else state
     for answer, row, question in zip(reading.answers, rows, questions, strict=True):
         text = str(reading.tokenizer.decode(row.ids, skip_special_tokens=True))
-        for stop in question.stops:
+        for stop in filter(None, question.stops):
             text = text.split(stop)[0]
         answer.output_text, answer.output_ids, answer.tokens_out = text, row.ids, len(row.ids)
         answer.confidence = row.probability()
@@ -88,6 +89,7 @@ def _write_on(reading: Reading, rows: Sequence[_Row], stops: Sequence[str], widt
     for number, (row, ids) in enumerate(zip(rows, sequences[:, width:].tolist(), strict=True)):
         row.ids = _until_end(ids[: stop.lengths.get(number)], ends)[: row.limit]
         row.sure += steps[number]
+        check_finite(row.sure[: len(row.ids)], reading.model)
         row.ended = len(row.ids) in (row.limit, stop.lengths.get(number)) or row.ids[-1] in ends
     new = reading.attention_mask.new_ones((len(rows), sequences.shape[1] - before))
     mask = torch.cat([reading.attention_mask, new], dim=1)

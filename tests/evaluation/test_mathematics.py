@@ -1,12 +1,16 @@
 """Which mathematical answers are right, on a table of tricky ones; and that no answer stops the grading."""
 
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from c2c.errors import RefusedError
 from c2c.evaluation.scoring import mathematics
+from tests.bad_inputs.refusals import refused
 
 MATRIX = r"\begin{pmatrix} -1/3 \\ 2/3 \\ 5/3 \end{pmatrix}"
 # Gold answer (a number, a solution of GSM8K, or LaTeX), generated text, whether it is right.
@@ -107,6 +111,69 @@ def test_an_answer_that_hangs_or_raises_is_wrong_and_the_next_one_is_graded_in_a
     thread.join()
     assert found == {HANGS: False, RAISES: False, after: True}
     assert time.perf_counter() - started < 60
+
+
+def worker_that(act: str) -> Callable[[mathematics._Worker], subprocess.Popen[str]]:
+    """A grader that does something of its own with each pair."""
+    code = f"import os, signal, sys, time\n{act}"
+    return lambda worker: subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+EACH = "print('ready', flush=True)\nfor line in sys.stdin:\n    "
+HARD = ("x+1", "Answer: 1+x")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        EACH + "time.sleep(60)",
+        EACH + "os.kill(os.getpid(), signal.SIGKILL)",
+        EACH + "sys.exit(0)",
+        EACH + "print('what?', flush=True)",
+        "time.sleep(60)",
+        "sys.exit(1)",
+    ],
+    ids=["too busy", "S9 killed from outside", "ended", "speaks otherwise", "never ready", "not started"],
+)
+def test_an_answer_without_a_verdict_is_an_error_and_not_a_wrong_answer(act, monkeypatch, capsys):
+    monkeypatch.setattr(mathematics, "WALL_SECONDS", 1.0)
+    monkeypatch.setattr(mathematics, "START_SECONDS", 1.0 if "ready" not in act else 60.0)
+    monkeypatch.setattr(mathematics._Worker, "_start", worker_that(act))
+    with refused("1 that were not", "less busy"):
+        mathematics.grade([HARD, ("3", "Answer: 3")])
+    assert "1 of 1 answers have no verdict" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGPROF)", "more than 5 s of processor time"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "ended the grader"),
+        ("print('memory', flush=True)", "more memory"),
+    ],
+)
+def test_an_answer_that_meets_a_limit_of_its_own_is_wrong_and_counted(act, words, monkeypatch, capsys):
+    monkeypatch.setattr(mathematics._Worker, "_start", worker_that(EACH + act))
+    assert mathematics.grade([HARD]) == {HARD: False}
+    told = capsys.readouterr().err
+    assert "1 of 1 answers" in told and words in told and "count as wrong" in told
+
+
+def test_the_start_of_a_grader_is_not_counted(monkeypatch, capsys):
+    """S9: under load the first answer took 99.7 s, most of them for the imports of its process."""
+    monkeypatch.setattr(mathematics, "WALL_SECONDS", 2.0)
+    slow = "time.sleep(3)\n" + EACH + "print('right', flush=True)"
+    monkeypatch.setattr(mathematics._Worker, "_start", worker_that(slow))
+    assert mathematics.grade([HARD]) == {HARD: True}
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_no_text_is_wrong_and_what_a_library_prints_is_no_verdict(monkeypatch):
+    """K26; newlines in an answer are none in the protocol either."""
+    odd = [("1/2", "\\boxed{\x00\ud800}"), ("x", "\\boxed{y\nright\n}"), ("x", "\\boxed{}\x85\u2028")]
+    assert set(mathematics.grade(odd).values()) == {False}
 
 
 def test_plain_numbers_need_no_process(monkeypatch):

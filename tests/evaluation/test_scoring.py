@@ -226,5 +226,5 @@ def test_parts_of_a_point_are_a_score_with_a_bootstrap_interval(records):
 
 
 def test_a_gold_answer_that_longbench_cannot_read_is_refused(records):
-    with pytest.raises(RefusedError, match="JSON with metric"):
+    with pytest.raises(RefusedError, match="must be JSON"):
         scoring.check_records(records[records.benchmark == "knowledge_gap_free"].assign(scoring="longbench"))

@@ -64,6 +64,7 @@ REFUSED = {
     "unknown protocol": (put("protocol", "papers"), r"config\.protocol is a known name; .*Did you mean 'paper'\?"),
     "sample of one": (put("sample", 1), r"config\.sample is at least 2; received 1"),
     "hardly any context": (put("context_limit", 10), r"config\.context_limit is at least 100"),
+    "more failed questions than asked": (put("failed_share", 2), r"config\.failed_share is at most 1"),
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 is a known name"),
     "latency elsewhere": (put("latency.benchmark", "openbookqa_text"), r"latency\.benchmark is known"),
     "late checkpoint": (put("training.checkpoint_every", 251), r"checkpoint_every is at most training\.steps \(250\)"),

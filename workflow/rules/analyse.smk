@@ -199,8 +199,10 @@ rule score_analysis:
     params:
         against=lambda wildcards: analyses[wildcards.kind].get("role", "c2c_deranged"),
         protocol=config["protocol"],
+        failed_share=config["failed_share"],
     message:
         "Scoring the answers of the analysis {wildcards.kind}"
     shell:
         "c2c analyse accuracy --records {input.records} --against {params.against} --protocol {params.protocol}"
+        " --failed-share {params.failed_share}"
         " --output {output.accuracy} > {log} 2>&1"

@@ -21,10 +21,12 @@ rule score_records:
         "../../environment.yml"
     params:
         protocol=config["protocol"],
+        failed_share=config["failed_share"],
     message:
         "Scoring every answer"
     shell:
-        "c2c score --records {input.records} --protocol {params.protocol} --output {output.scores} > {log} 2>&1"
+        "c2c score --records {input.records} --protocol {params.protocol} --failed-share {params.failed_share}"
+        " --output {output.scores} > {log} 2>&1"
 
 
 rule judge_claims:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -19,17 +21,23 @@ def check_records(records: pd.DataFrame) -> None:
     """Refuse records that would give a wrong score.
 
     Raises:
-        RefusedError: A column is missing or unknown; a method or scoring is unknown; an answer stands twice; two
-            methods of a benchmark answered different questions or knew different gold answers; an answered
-            question lacks what its scoring looks at.
+        RefusedError: There is no record; a column is missing or unknown; a method or scoring is unknown; a question has
+            no gold answer; an answer stands twice; two methods of a benchmark answered different questions or knew
+            different gold answers; an answered question lacks what its scoring looks at.
     """
     check_columns(list(records.columns), RECORD_SCHEMA)
+    if records.empty:
+        raise RefusedError("Records must have at least one row", "none", "Generate answers first")
+    for column in ("gold", "question_id", "method", "benchmark", "scoring"):
+        if (absent := records[column].isna()).any():
+            place = records.loc[absent, ["benchmark", "question_id", "method"]].iloc[0].to_dict()
+            raise RefusedError(f"Every record must have its {column}", place, "Prepare the benchmark and generate anew")
     for column, known in (("method", (*METHODS, *ANALYSIS_METHODS)), ("scoring", SCORINGS)):
         for name in records[column].unique():
             check_choice(f"The {column} of a record", name, known)
     if (twice := records.duplicated(ANSWER_KEY)).any():
         found = records.loc[twice, ["question_id", "method", "seed"]].iloc[0].to_dict()
-        raise RefusedError("Each question is answered once by each method and seed", found, "Drop the duplicates")
+        raise RefusedError("Each question must be answered once by each method and seed", found, "Drop the duplicates")
     _check_same_questions(records)
     _check_answerable(records[~failed(records)])
 
@@ -41,7 +49,7 @@ def _check_same_questions(records: pd.DataFrame) -> None:
         if len(group) != len(answers) * group["question_id"].nunique():
             counts = dict(zip(map(str, answers.index), answers.tolist(), strict=True))
             raise RefusedError(
-                f"All methods of {pair} answer the same questions of {benchmark}",
+                f"All methods of {pair} must answer the same questions of {benchmark}",
                 counts,
                 "Generate the missing answers first: a failed question is a record, too",
             )
@@ -49,21 +57,33 @@ def _check_same_questions(records: pd.DataFrame) -> None:
     kinds = per_question[["gold", "question_hash", "scoring"]].nunique(dropna=False)
     if (unequal := kinds[(kinds > 1).any(axis=1)]).size:
         remedy = "Generate all answers from the same prepared benchmark"
-        raise RefusedError("A question is the same question for all methods", unequal.index[0], remedy)
+        raise RefusedError("A question must be the same question for all methods", unequal.index[0], remedy)
 
 
 def _check_answerable(answered: pd.DataFrame) -> None:
     weighed = answered["scoring"].isin(BY_LIKELIHOOD)
     if (silent := answered.loc[~weighed, "output_text"].isna()).any():
         question = answered.loc[~weighed, "question_id"][silent].iloc[0]
-        raise RefusedError("An answered question has its output_text", question, "Set its error instead")
-    columns = ["question_id", "gold", "choices", "choice_scores"]
-    for question, gold, choices, scores in answered.loc[weighed, columns].itertuples(index=False):
+        raise RefusedError("An answered question must have its output_text", question, "Set its error instead")
+    columns = ["question_id", "gold", "choices", "choice_scores", "scoring"]
+    for question, gold, choices, scores, scoring in answered.loc[weighed, columns].itertuples(index=False):
         if choices is None or scores is None or len(choices) != len(scores) or gold not in list(choices):
             raise RefusedError(
-                "A question scored by likelihood has one score a choice, and its gold answer among the choices",
+                "A question scored by likelihood must have one score a choice, and its gold answer among the choices",
                 {"question_id": question},
                 "Set its error instead",
             )
+        _check_weights(question, choices, scores, scoring)
     for gold in np.unique(answered.loc[answered["scoring"] == "longbench", "gold"].to_numpy(str)):
         read_gold(gold)
+
+
+def _check_weights(question: str, choices: Sequence[str], scores: Sequence[float], scoring: str) -> None:
+    """Refuse scores among which none is the greatest of log-likelihoods, and options without a length to divide by."""
+    numbers = np.asarray(scores, dtype=float)
+    if np.isnan(numbers).any() or np.isposinf(numbers).any() or np.isneginf(numbers).all():
+        rule = "The scores of a question's choices must be log-likelihoods, at least one of them finite"
+        raise RefusedError(rule, {"question_id": question, "choice_scores": list(scores)}, "Generate its answer anew")
+    if scoring == "text" and not all(choices):
+        rule = "An option that is scored by its likelihood a character must have a character"
+        raise RefusedError(rule, {"question_id": question, "choices": list(choices)}, "Score by likelihood instead")

@@ -7,7 +7,6 @@ LongBench does for trec, triviaqa and samsum. The best credit over `answers` cou
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections import Counter
@@ -16,6 +15,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from c2c.errors import RefusedError, check_choice
+from c2c.formats import parse_json
 
 KEYS = {"metric", "answers", "classes", "first_line"}
 
@@ -39,17 +39,26 @@ def read_gold(gold: str) -> dict[str, Any]:
     Raises:
         RefusedError: It is not such JSON as this module's text describes.
     """
-    try:
-        wanted = json.loads(gold)
-    except json.JSONDecodeError:
-        wanted = None
-    if not isinstance(wanted, dict) or not {"metric", "answers"} <= set(wanted) <= KEYS or not wanted["answers"]:
-        rule = "The gold answer of a question scored by longbench is JSON with metric, answers and classes"
-        raise RefusedError(rule, gold[:80], "Correct doc_to_target of the task")
+    remedy = "Correct doc_to_target of the task"
+    wanted = parse_json(gold, "The gold answer of a question scored by longbench", remedy)
+    if not isinstance(wanted, dict) or not {"metric", "answers"} <= set(wanted) <= KEYS:
+        rule = "The gold answer of a question scored by longbench must be JSON with metric, answers and classes"
+        raise RefusedError(rule, gold, remedy)
     check_choice("The metric of a LongBench question", wanted["metric"], METRICS)
-    if wanted["metric"] == "classification" and not wanted.get("classes"):
-        raise RefusedError("A classification names its classes", gold[:80], "Fill classes")
+    if not _are_texts(wanted["answers"]) or not wanted["answers"]:
+        raise RefusedError("The answers of a LongBench question must be a list of texts", wanted["answers"], remedy)
+    classes = wanted.get("classes")
+    if classes is not None and not _are_texts(classes):
+        raise RefusedError("The classes of a LongBench question must be a list of texts", classes, remedy)
+    if wanted["metric"] == "classification" and not classes:
+        raise RefusedError("A classification must name its classes", gold, "Fill classes")
+    if not isinstance(wanted.get("first_line", False), bool):
+        raise RefusedError("first_line must be true or false", wanted["first_line"], remedy)
     return wanted
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def qa_f1(prediction: str, answer: str, classes: list[str]) -> float:

@@ -1,19 +1,22 @@
 """A process that reads gold and answer as JSON, one pair a line, and writes whether math-verify calls them equal.
 
-The system ends it if one pair takes more processor time than its argument says, or more memory than `MEMORY_BYTES`:
-sympy can hang in places that no exception reaches.
+It writes READY when it can begin. The system ends it if one pair takes more processor time than its argument says, and
+gives it no more memory than `MEMORY_BYTES`: sympy can hang in places that no exception reaches.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import resource
 import signal
 import sys
 
 MEMORY_BYTES = 4 << 30
+READY, RIGHT, WRONG, MEMORY = "ready", "right", "wrong", "memory"
+"""What it writes: MEMORY of an answer for which that was not enough."""
 PLAIN = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
@@ -49,16 +52,22 @@ def main() -> None:
     limit = float(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     logging.disable(logging.CRITICAL)
+    # What a library prints is no verdict.
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import math_verify  # noqa: F401  (before the clock of the first answer starts)
 
+    print(READY, file=told, flush=True)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, limit)
         try:
-            verdict = equal(*json.loads(line))
-        except Exception:
-            verdict = False
+            verdict = RIGHT if equal(*json.loads(line)) else WRONG
+        except MemoryError:
+            verdict = MEMORY
+        except Exception:  # what math-verify cannot read is no right answer; it raises errors of many kinds
+            verdict = WRONG
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(verdict), flush=True)
+        print(verdict, file=told, flush=True)
 
 
 if __name__ == "__main__":

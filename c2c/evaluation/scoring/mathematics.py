@@ -1,7 +1,8 @@
 r"""Whether a generated answer to a mathematical question equals the gold answer (math-verify).
 
 Plain numbers are compared as numbers; everything else goes to processes of their own (`math_worker`). There an answer
-that takes too much processor time or memory, or that raises, is wrong, whatever thread asks.
+that takes too much processor time or memory is wrong, and counted on stderr; one that raises is wrong. An answer for
+which the machine was too busy has no verdict: nothing is scored then.
 """
 
 from __future__ import annotations
@@ -11,19 +12,30 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from queue import SimpleQueue
 
 from c2c.errors import RefusedError
+from c2c.evaluation.scoring.math_worker import MEMORY, READY, RIGHT, WRONG
 
 CPU_SECONDS = 5.0
 """Processor time that one answer may take: the same on a busy machine, as time on the clock would not be."""
 WALL_SECONDS = 120.0
+"""Time on the clock that a process may take for one answer: more than CPU_SECONDS on any machine that is not stuck."""
+START_SECONDS = 600.0
+"""Time on the clock in which a process must be ready."""
 WORKERS = 2
+SLOW, CRASH, NONE = "slow", "crash", "none"
+"""Verdicts beside the worker's own: over the limit of processor time, a crash of the grader, nothing at all."""
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""What an answer does to a grader; other signals come from outside, such as that for want of the machine's memory."""
 
 PACKAGE = "math_verify"
 NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
@@ -41,7 +53,7 @@ def grade(questions: Iterable[tuple[str, str]], cpu_seconds: float = CPU_SECONDS
         cpu_seconds: Processor time after which an answer is wrong.
 
     Raises:
-        RefusedError: math-verify is not installed.
+        RefusedError: math-verify is not installed, or the machine did not grade an answer within WALL_SECONDS.
     """
     if importlib.util.find_spec(PACKAGE) is None:
         raise RefusedError("The scoring math needs the package math-verify", "not installed",
@@ -50,8 +62,28 @@ def grade(questions: Iterable[tuple[str, str]], cpu_seconds: float = CPU_SECONDS
     stated = {question: (gold_of(question[0]), stated_answer(question[1])) for question in asked}
     known = {question: compare_plainly(*pair) for question, pair in stated.items()}
     hard = [question for question, right in known.items() if right is None]
-    verdicts = _ask_workers([stated[question] for question in hard], cpu_seconds)
-    return {question: bool(right) for question, right in {**known, **dict(zip(hard, verdicts, strict=True))}.items()}
+    verdicts = dict(zip(hard, _ask_workers([stated[question] for question in hard], cpu_seconds), strict=True))
+    _report_limits(verdicts, cpu_seconds)
+    return {question: bool(known[question]) or verdicts.get(question) == RIGHT for question in asked}
+
+
+def _report_limits(verdicts: Mapping[tuple[str, str], str], cpu_seconds: float) -> None:
+    """Say how many answers met a limit, and refuse to score where that was the machine's fault."""
+    counts = Counter(verdicts.values())
+    limits = {
+        SLOW: f"took more than {cpu_seconds:g} s of processor time",
+        MEMORY: "took more memory than a grader has",
+        CRASH: "ended the grader",
+    }
+    for verdict, limit in limits.items():
+        if counts[verdict]:
+            told = f"{counts[verdict]} of {len(verdicts)} answers {limit}, and count as wrong"
+            print(f"math-verify: {told}", file=sys.stderr)
+    if open_ones := [question for question, verdict in verdicts.items() if verdict == NONE]:
+        print(f"math-verify: {len(open_ones)} of {len(verdicts)} answers have no verdict", file=sys.stderr)
+        rule = f"Every answer to a mathematical question must be graded within {WALL_SECONDS:g} s on the clock"
+        received = f"{len(open_ones)} that were not, such as {open_ones[0][1][-200:]!r}"
+        raise RefusedError(rule, received, "Score again on a machine that is less busy")
 
 
 def gold_of(gold: str) -> str:
@@ -110,7 +142,7 @@ def _number(answer: str) -> Decimal | None:
         return None
 
 
-def _ask_workers(pairs: Sequence[tuple[str, str]], cpu_seconds: float) -> list[bool]:
+def _ask_workers(pairs: Sequence[tuple[str, str]], cpu_seconds: float) -> list[str]:
     """The workers' verdicts in the order of `pairs`."""
     if not pairs:
         return []
@@ -119,7 +151,7 @@ def _ask_workers(pairs: Sequence[tuple[str, str]], cpu_seconds: float) -> list[b
     for worker in crew:
         idle.put(worker)
 
-    def ask(pair: tuple[str, str]) -> bool:
+    def ask(pair: tuple[str, str]) -> str:
         worker = idle.get()
         try:
             return worker.ask(pair)
@@ -141,21 +173,39 @@ class _Worker:
         self.cpu_seconds = cpu_seconds
         self.process: subprocess.Popen[str] | None = None
 
-    def ask(self, pair: tuple[str, str]) -> bool:
-        """The verdict on gold and answer; False where the process died over it or did not answer."""
+    def ask(self, pair: tuple[str, str]) -> str:
+        """The verdict on gold and answer."""
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None and stdout is not None
-        try:
+            if self._read(START_SECONDS) != READY:
+                self.stop()
+                return NONE
+        stdin = self.process.stdin
+        assert stdin is not None
+        with suppress(BrokenPipeError):
             stdin.write(json.dumps(pair) + "\n")
             stdin.flush()
-            line = stdout.readline() if select.select([stdout], [], [], WALL_SECONDS)[0] else ""
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            self.stop()
-        return line.strip() == "true"
+        verdict = self._read(WALL_SECONDS)
+        if verdict in (RIGHT, WRONG, MEMORY):
+            return verdict
+        verdict = self._death() if verdict == "" else NONE
+        self.stop()
+        return verdict
+
+    def _death(self) -> str:
+        """The verdict where none was written: that of the signal which ended the process, if it is the answer's."""
+        assert self.process is not None
+        try:
+            code = self.process.wait(WALL_SECONDS)  # its pipe is closed a moment before it has ended
+        except subprocess.TimeoutExpired:
+            return NONE
+        return SLOW if code == -signal.SIGPROF else CRASH if -code in CRASHES else NONE
+
+    def _read(self, seconds: float) -> str | None:
+        """The next line of the process; empty if it has closed its output, None if nothing came in so many seconds."""
+        assert self.process is not None and self.process.stdout is not None
+        ready = select.select([self.process.stdout], [], [], seconds)[0]
+        return self.process.stdout.readline().strip() if ready else None
 
     def stop(self) -> None:
         """End the process."""

@@ -87,7 +87,9 @@ def _text(records: pd.DataFrame, protocol: str) -> np.ndarray:
 
 
 def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], np.ndarray]) -> np.ndarray:
-    """Whether the option with the greatest weight, the first of equals, is the gold answer; without numbers it is not.
+    """Whether the option with the greatest weight, the first of equals, is the gold answer.
+
+    Without a finite greatest weight none is chosen; `check_records` refuses such scores.
 
     Options that read alike are the same answer.
     """
@@ -96,7 +98,8 @@ def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], n
     with np.errstate(divide="ignore", invalid="ignore"):
         for place, (gold, choices, scores) in enumerate(records[columns].itertuples(index=False)):
             weights = weigh(np.asarray(scores, dtype=float), list(choices))
-            right[place] = not np.isnan(weights).any() and choices[int(weights.argmax())] == gold
+            greatest = weights.max()
+            right[place] = np.isfinite(greatest) and choices[int(weights.argmax())] == gold
     return right
 
 
