@@ -224,6 +224,15 @@ def content(source: str | Path, revision: str | None = None) -> str:
     return content_hash(folder_hashes(resolve(source, revision)))
 
 
+def about(source: str | Path) -> dict[str, Any]:
+    """What provenance states of a model: ``id`` and ``revision`` (`identify`), and ``sha256`` of its files (`content`).
+
+    Raises:
+        RefusedError: As `resolve`.
+    """
+    return {**identify(source)._asdict(), "sha256": content(source)}
+
+
 def describe(hub_id: str, revision: str | None) -> dict[str, Any]:
     """The manifest of a fetched model: id, revision asked for, what it resolved to, and the hash of each file.
 

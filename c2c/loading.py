@@ -101,6 +101,15 @@ def model_name(source: str | Path) -> str:
     return str(read_source(Path(source))["id"]) if is_manifest(source) else str(source)
 
 
+def model_state(source: str | Path) -> list[str]:
+    """All of a model that answers and trained weights depend on: its name in records, and the hash of its files.
+
+    Raises:
+        RefusedError: If nothing has that name, or the files are not those of its manifest.
+    """
+    return [model_name(source), hub.content(source)]
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Whether a model folder holds a tokenizer."""
     return any((folder / name).is_file() for name in TOKENIZER_FILES)

@@ -75,10 +75,14 @@ def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[], Any])
     """Make the outputs, each with the provenance of the run."""
     from contextlib import ExitStack
 
+    from c2c.hub import about
+
     with ExitStack() as stack:
-        for output in outputs:
-            stack.enter_context(stamp(output, inputs=run.inputs, settings=_settings(run)))
+        stamps = [stamp(output, inputs=run.inputs, settings=_settings(run)) for output in outputs]
+        notes = [stack.enter_context(each) for each in stamps]
         make()
+        for each in notes:
+            each["models"] = {role: about(getattr(run, role)) for role in ("receiver", "sharer")}
 
 
 def _add_effective_rank(kinds: Any) -> None:

@@ -21,7 +21,7 @@ from c2c.evaluation.several import several_reader
 from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.store import AnswerStore
 from c2c.evaluation.task_files import task_files
-from c2c.loading import DTYPES, LoadedModel, load_model
+from c2c.loading import DTYPES, LoadedModel, load_model, model_state
 from c2c.provenance import file_hash
 from c2c.types import FUSIONS
 
@@ -93,7 +93,9 @@ class GroupRun:
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and Fusers."""
-        hashes = [file_hash(path) for path in [*self.files(), *task_files(self.tasks, self.benchmarks)]]
+        files = [*map(Path, self.fusers), *self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
+        hashes: list[Any] = [file_hash(path) for path in files]
+        hashes += [model_state(each) for each in (self.receiver, *self.sharers)]
         arguments = [self.pair, self.receiver, *self.sharers, *self.fusers, self.fusion, *self.methods, self.alignment]
         arguments += [self.recipe] if self.recipe else []
         arguments += [
