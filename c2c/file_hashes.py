@@ -67,12 +67,15 @@ def check_files(folder: Path, expected: Mapping[str, str], manifest: str, remedy
     Raises:
         RefusedError: With the name of each file that is missing, new or another one.
     """
+    rule = f"The files of {folder.name or folder} must be those that {manifest} names"
+    # Another folder altogether is not hashed to its end.
+    if missing := [f"{name} is missing" for name in sorted(expected) if not (folder / name).is_file()]:
+        raise RefusedError(rule, missing, remedy)
     hashes = folder_hashes(folder)
-    missing = [f"{name} is missing" for name in sorted(expected.keys() - hashes.keys())]
+    changed = [f"{name} has changed" for name in sorted(expected) if hashes.get(name) != expected[name]]
     new = [f"{name} is new" for name in sorted(hashes.keys() - expected.keys())]
-    changed = [f"{name} has changed" for name in sorted(expected) if hashes.get(name, expected[name]) != expected[name]]
-    if differences := changed + missing + new:
-        raise RefusedError(f"The files of {folder.name} must be those that {manifest} names", differences, remedy)
+    if changed or new:
+        raise RefusedError(rule, changed + new, remedy)
 
 
 def _state(path: Path) -> list[int]:

@@ -98,8 +98,8 @@ def _fetched(path: Path, revision: str | None, kind: str) -> Path:
     else:
         # What was fetched into a folder is that revision: the manifest says so.
         folder = Path(manifest["path"])
-    if not folder.is_dir():
-        raise RefusedError(f"The folder that {path.name} names must be there", str(folder), FETCH_AGAIN)
+    if manifest["path"] == "" or not folder.is_dir():
+        raise RefusedError(f"The folder that {path.name} names must be there", manifest["path"], FETCH_AGAIN)
     check_files(folder, manifest["sha256"], path.name, FETCH_AGAIN)
     return folder
 

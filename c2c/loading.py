@@ -25,6 +25,8 @@ from c2c.manifests import is_manifest, read_object, read_source
 from c2c.whole_model import load_part, load_whole
 
 DTYPES = ("float32", "bfloat16", "float16")
+FEWEST_TOKENS = 1_000
+"""A vocabulary of more tokens holds more than special ones."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 Dtype = str | torch.dtype
@@ -130,7 +132,20 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = load_part(
         PreTrainedTokenizerFast if generic else AutoTokenizer, folder, "tokenizer"
     )
+    _check_vocabulary(folder, tokenizer)
     return tokenizer
+
+
+def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that reads every text as nothing: what transformers makes where the vocabulary is missing."""
+    if len(tokenizer) > FEWEST_TOKENS:
+        return
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - set(tokenizer.get_added_vocab()):
+        raise RefusedError(
+            f"The tokenizer of {folder.name} must know more than special tokens",
+            sorted(tokenizer.get_vocab()),
+            "Copy the tokenizer's files (tokenizer.json and tokenizer_config.json) into the folder",
+        )
 
 
 def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | None = None) -> LoadedModel:

@@ -131,7 +131,7 @@ def read_source(path: Path) -> dict[str, Any]:
     """
     manifest = read_object(path, FETCH_AGAIN)
     kind, version = manifest.get("kind"), manifest.get("format", FORMAT)
-    if version != FORMAT or kind not in REQUIRED:
+    if version != FORMAT or kind not in (None, PUBLISHED):
         rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of {PUBLISHED}"
         raise RefusedError(rule, {"format": version, "kind": kind}, FETCH_AGAIN)
     stated = {key: value for key, value in manifest.items() if value is not None or key not in NULLABLE}

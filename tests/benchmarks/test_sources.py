@@ -52,13 +52,13 @@ def test_a_limit_counts_rows_over_all_subsets(subjects: str) -> None:
 
 
 def test_a_pattern_that_nothing_fits_is_refused_with_what_there_is(subjects: str) -> None:
-    with pytest.raises(RefusedError, match=r"fits the pattern; received 'x\*'. It has: anatomy, law, logic"):
+    with pytest.raises(RefusedError, match=r"must fit the pattern; received 'x\*'. It has: anatomy, law, logic"):
         Source("mmlu_redux", subjects, "main", "test", "x*").subsets()
 
 
 @pytest.mark.parametrize(("subset", "split"), [("law", "dev"), ("history", "test")])
 def test_an_unknown_subset_or_split_is_refused(subjects: str, subset: str, split: str) -> None:
-    with pytest.raises(RefusedError, match="The data set has the subset and the split"):
+    with pytest.raises(RefusedError, match="The data set must have the subset and the split"):
         list(Source("mmlu_redux", subjects, "main", split, subset).rows())
 
 
@@ -72,7 +72,7 @@ def test_longbench_is_read_from_the_archive_that_its_hub_keeps(mirror: Path) -> 
     source = Source("longbench", "THUDM/LongBench", "main", "test", "*_e")
     assert [row["_id"] for _, row in source.rows()] == ["lcc_e0", "lcc_e1", "qasper_e0", "qasper_e1"]
     assert next(iter(source.rows()))[1]["context"] == "a\u2028b"
-    with pytest.raises(RefusedError, match=r"data\.zip has the subset and the split; received 'data/trec\.jsonl'"):
+    with pytest.raises(RefusedError, match=r"data\.zip must have the subset and the split; received 'data/trec\.jsonl'"):
         list(Source("longbench", "THUDM/LongBench", "main", "test", "trec").rows())
 
 
@@ -109,5 +109,5 @@ def test_a_source_with_a_missing_or_unknown_part_is_refused(text: str) -> None:
 
 
 def test_a_limit_that_is_no_number_is_refused() -> None:
-    with pytest.raises(RefusedError, match="is a number; received 'many'"):
+    with pytest.raises(RefusedError, match="must be a number; received 'many'"):
         Source.parse("reader=arc,dataset=a/b,split=train,revision=main,limit=many")
