@@ -22,7 +22,6 @@ from c2c import hub
 from c2c.errors import RefusedError
 from c2c.formats import parse_json_lines
 
-
 FAULTS_OF_FILES = (ValueError, TypeError, KeyError, RuntimeError, FileNotFoundError, DatasetsError, YAMLError)
 """What `datasets` raises for files that lack, are spoilt or are a script; errors of the machine are none of it."""
 MOST_SAID = 400

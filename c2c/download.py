@@ -11,6 +11,8 @@ from c2c.errors import RefusedError
 
 MIRRORS = "C2C_HUB_MIRROR"
 """Environment variable: folders laid out as ``<owner>/<name>``, looked into before the hub is asked."""
+NOT_REACHED = (ConnectionError, TimeoutError)
+"""Beside these there are the TransportErrors of the HTTP library, whose name changes between versions of the hub's."""
 MOST_SAID = 300
 """Characters of an error that a refusal repeats."""
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
@@ -76,14 +78,17 @@ def _reason(error: Exception, hub_id: str, kind: str) -> Reason:
         (errors.HFValidationError, Reason(
             f"A {kind} must be a folder, a mirrored id or an id that the hub has",
             "Write the id as owner/name, or correct the path of the folder")),
-        ((errors.LocalEntryNotFoundError, ConnectionError, TimeoutError), Reason(
-            f"The hub must be reached for a {kind} that is not here yet", network)),
     )  # fmt: skip
+    not_reached = Reason(f"The hub must be reached for a {kind} that is not here yet", network)
     for each in _chain(error):
         if (known := _of_the_system(each)) or (known := _of_the_status(each, network)):
             return known
         if known := next((reason for error_class, reason in others if isinstance(each, error_class)), None):
             return known
+        if isinstance(each, NOT_REACHED) or any(base.__name__ == "TransportError" for base in type(each).__mro__):
+            return not_reached
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return not_reached
     return Reason(
         f"A {kind} must be a folder, a mirrored id or an id that the hub has",
         f"Check the name and the network, fetch it where the network is (c2c fetch), or name a mirror in {MIRRORS}",

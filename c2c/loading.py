@@ -127,7 +127,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         RefusedError: If its files cannot be read.
     """
     config = folder / "tokenizer_config.json"
-    named = read_object(config, "Copy or download the folder again").get("tokenizer_class") if config.is_file() else None
+    named = (
+        read_object(config, "Copy or download the folder again").get("tokenizer_class") if config.is_file() else None
+    )
     generic = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
     tokenizer: PreTrainedTokenizerBase = load_part(
         PreTrainedTokenizerFast if generic else AutoTokenizer, folder, "tokenizer"

@@ -34,12 +34,13 @@ def load_whole(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     config = _read_config(folder)
     _check_size(folder, config)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except Exception as error:
         raise _refusal(f"The weights of {folder.name} must be readable", error) from error
-    _check_whole(folder, report)
+    model: PreTrainedModel = loaded[0]
+    _check_whole(folder, loaded[1])
     check_finite(model, folder.name)
     return model
 

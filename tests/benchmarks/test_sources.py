@@ -72,7 +72,9 @@ def test_longbench_is_read_from_the_archive_that_its_hub_keeps(mirror: Path) -> 
     source = Source("longbench", "THUDM/LongBench", "main", "test", "*_e")
     assert [row["_id"] for _, row in source.rows()] == ["lcc_e0", "lcc_e1", "qasper_e0", "qasper_e1"]
     assert next(iter(source.rows()))[1]["context"] == "a\u2028b"
-    with pytest.raises(RefusedError, match=r"data\.zip must have the subset and the split; received 'data/trec\.jsonl'"):
+    with pytest.raises(
+        RefusedError, match=r"data\.zip must have the subset and the split; received 'data/trec\.jsonl'"
+    ):
         list(Source("longbench", "THUDM/LongBench", "main", "test", "trec").rows())
 
 
