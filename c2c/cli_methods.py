@@ -68,7 +68,7 @@ def _add_train_single(commands: Any) -> None:
     parser.add_argument("--tokenised", type=Path, nargs=2, required=True, metavar=("TRAIN", "VALIDATION"), help=told)
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="manifest of the trained model (.json)")
-    add_training(parser)
+    add_training(parser, dtype="what the Receiver computes in: float32, bfloat16")
     parser.set_defaults(command=_train_single)
 
 
