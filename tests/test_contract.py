@@ -216,10 +216,10 @@ def test_other_rope_settings_are_another_line(tiny_model) -> None:
 
 def test_a_model_known_by_its_config_alone_must_have_the_same_id(contract, tiny_model) -> None:
     config = tiny_model("qwen2", layers=4, seed=1).config
-    for name, refused in (("owner/sharer", []), ("owner/other", ["id", "weights_sha256"]), ("", ["weights_sha256"])):
+    for name, lines in (("owner/sharer", []), ("owner/other", ["id", "weights_sha256"]), ("", ["weights_sha256"])):
         found = {**contract, "sharer": describe_model(config, name=name)}
         differing = [each.line for each in compare(contract, found) if each.refuses]
-        assert differing == [f"sharer.{line}" for line in refused]
+        assert differing == [f"sharer.{line}" for line in lines]
     other = describe_model(tiny_model("qwen2", layers=5).config, name="owner/sharer")
     with pytest.raises(RefusedError, match=r"sharer\.layers: expected 4, found 5"):
         check_contract([contract], [{**contract, "sharer": other}])
