@@ -22,8 +22,11 @@ from c2c import hub
 from c2c.errors import RefusedError
 from c2c.formats import parse_json_lines
 
-FAULTS_OF_FILES = (ValueError, TypeError, KeyError, RuntimeError, FileNotFoundError, DatasetsError, YAMLError)
-"""What `datasets` raises for files that lack, are spoilt or are a script; errors of the machine are none of it."""
+FAULTS_OF_FILES = (
+    *(ValueError, TypeError, KeyError, RuntimeError, FileNotFoundError),
+    *(StopIteration, DatasetsError, YAMLError),  # the first comes from an empty file
+)
+"""What `datasets` raises for files that are missing, spoilt or a script; errors of the machine are none of it."""
 MOST_SAID = 400
 
 

@@ -32,6 +32,8 @@ def load_whole(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             model that its weights cannot fill.
     """
     config = _read_config(folder)
+    if (settings := folder / "generation_config.json").is_file():
+        read_object(settings, COPY)  # transformers takes one that it cannot read for one that is not there
     _check_size(folder, config)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
