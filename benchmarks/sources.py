@@ -5,18 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import disable_progress_bars, get_dataset_config_names, load_dataset
+from datasets.exceptions import DatasetsError
+from yaml import YAMLError
 
 from benchmarks.readers import Place, Row
 from c2c import hub
 from c2c.errors import RefusedError
 from c2c.formats import parse_json_lines
+
+FAULTS_OF_FILES = (
+    *(ValueError, TypeError, KeyError, RuntimeError, FileNotFoundError),
+    *(StopIteration, DatasetsError, YAMLError),  # the first comes from an empty file
+)
+"""What `datasets` raises for files that are missing, spoilt or a script; errors of the machine are none of it."""
+MOST_SAID = 400
 
 
 class Archive(NamedTuple):
@@ -67,11 +78,11 @@ class Source:
         given = dict(part.partition("=")[::2] for part in text.split(","))
         needed = {"reader", "dataset", "revision", "split"}
         if not needed <= given.keys() <= needed | {"subset", "limit"}:
-            rule = "A source is reader=…,dataset=…,revision=…,split=…, with subset=… and limit=… where wanted"
+            rule = "A source must be reader=…,dataset=…,revision=…,split=…, with subset=… and limit=… where wanted"
             raise RefusedError(rule, text, "Name each part once")
         limit = given.pop("limit", None)
         if limit is not None and not limit.isdigit():
-            raise RefusedError("The limit of a source is a number", limit, "Correct it, or leave it out")
+            raise RefusedError("The limit of a source must be a number", limit, "Correct it, or leave it out")
         return cls(**given, limit=None if limit is None else int(limit))
 
     def rows(self) -> Iterator[tuple[Place, Row]]:
@@ -99,10 +110,10 @@ class Source:
             return [self.subset]
         folder = hub.resolve(self.dataset, self.revision, "dataset")
         archive = self._archive(folder)
-        known = _archived(archive, self.split) if archive else get_dataset_config_names(str(folder))
+        known = _archived(archive, self.split) if archive else self._configs(folder)
         fitting = sorted(name for name in known if fnmatchcase(name, self.subset))
         if not fitting:
-            rule = f"A subset of {self.dataset} fits the pattern"
+            rule = f"A subset of {self.dataset} must fit the pattern"
             raise RefusedError(rule, self.subset, f"It has: {', '.join(sorted(known)[:20]) or 'none'}")
         return list(fitting)
 
@@ -115,12 +126,26 @@ class Source:
             return _read_member(archive[0], archive[1].format(subset=subset, split=self.split))
         disable_progress_bars()
         try:
-            loaded: Iterable[Row] = load_dataset(str(folder), subset, split=self.split)
-        except ValueError as error:
-            wanted = f"{self.dataset}, subset {subset}, split {self.split}"
-            reason = str(error).splitlines()[0]
-            raise RefusedError("The data set has the subset and the split", wanted, reason.rstrip(".")) from error
+            loaded: Iterable[Row] = load_dataset(str(folder), subset, split=self.split, trust_remote_code=False)
+        except FAULTS_OF_FILES as error:
+            raise self._refusal(f"subset {subset}, split {self.split}", error) from error
         return loaded
+
+    def _configs(self, folder: Path) -> list[str]:
+        try:
+            return list(get_dataset_config_names(str(folder)))
+        except FAULTS_OF_FILES as error:
+            raise self._refusal(f"subsets like {self.subset}", error) from error
+
+    def _refusal(self, wanted: str, error: Exception) -> RefusedError:
+        """What `datasets` says of a folder that it cannot read; a script in it is never run."""
+        cause = error.__cause__ or error
+        said = " ".join(f"{type(cause).__name__}: {cause}".split()).rstrip(".")
+        return RefusedError(
+            "The data set must have the subset and the split, in files that can be read without a script",
+            f"{self.dataset}, {wanted}: {said[:MOST_SAID]}",
+            "Correct subset and split, or download the data set again; one with a script needs its Parquet files",
+        )
 
     def note(self) -> dict[str, Any]:
         """What provenance should know: id and revision asked for, and what it resolved to."""
@@ -138,15 +163,26 @@ class Source:
 def _archived(archive: tuple[Path, str], split: str) -> list[str]:
     """Subsets of which an archive has a file of the split."""
     before, after = archive[1].replace("{split}", split).split("{subset}")
-    with zipfile.ZipFile(archive[0]) as opened:
+    with _opened(archive[0]) as opened:
         names = opened.namelist()
     return [name[len(before) : -len(after)] for name in names if name.startswith(before) and name.endswith(after)]
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive; refused if it, or what is read of it, is spoilt."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            yield opened
+    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
+        rule = f"{path.name} must be a whole zip archive of UTF-8 text"
+        raise RefusedError(rule, f"{type(error).__name__}: {error}", "Download the archive again") from error
+
+
 def _read_member(path: Path, member: str) -> list[Row]:
-    with zipfile.ZipFile(path) as opened:
+    with _opened(path) as opened:
         if member not in opened.namelist():
-            raise RefusedError(f"{path.name} has the subset and the split", member, "Correct subset or split")
+            raise RefusedError(f"{path.name} must have the subset and the split", member, "Correct subset or split")
         text = opened.read(member).decode("utf-8")
     if member.endswith(".csv"):
         return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]

@@ -35,7 +35,7 @@ from c2c.evaluation.reading import Alone
 from c2c.evaluation.store import AnswerStore, open_store
 from c2c.evaluation.writing import ConfidenceMeter
 from c2c.formats import write_json_lines
-from c2c.hub import identify
+from c2c.hub import about
 from c2c.loading import Dtype, LoadedModel, load_model
 from c2c.provenance import settings_hash, stamp
 from c2c.training.examples import read_lines
@@ -155,7 +155,7 @@ def write_answers(
         raise RefusedError(
             "A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions"
         )
-    made_for = {"model": identify(model)._asdict(), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
+    made_for = {"model": about(model), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
     with open_store(output, settings_hash(made_for)) as store:
         answers = answer_all(load_model(model, dtype=dtype), rows, sampling, token_budget, store)
         left_out = Counter(answer.error for answer in answers if answer.error)

@@ -20,6 +20,7 @@ from c2c.checkpoint import assemble
 from c2c.decoding import end_tokens
 from c2c.errors import NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
+from c2c.loading import DTYPES
 from c2c.pair import LoadedModel, Pair, load_model
 from c2c.released import load_released
 from c2c.rosetta import RosettaModel
@@ -38,7 +39,6 @@ SET_HERE = {
 
 SEVERAL = "Build a RosettaModel of several Sharers, and its batches with c2c.alignment.batch.collate_chats"
 UNALIGNED = "none"
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 class ChatPipeline:

@@ -140,10 +140,10 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _revisions(run: Any) -> dict[str, Any]:
-    """Id and revision of the models of a run, as provenance states them."""
-    from c2c.hub import identify
+    """Id, revision and hash of the models of a run, as provenance states them."""
+    from c2c.hub import about
 
-    return {role: identify(getattr(run, role))._asdict() for role in ("receiver", "sharer")}
+    return {role: about(getattr(run, role)) for role in ("receiver", "sharer")}
 
 
 def _add_chat(commands: Any) -> None:
@@ -203,11 +203,15 @@ def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
     run, settings = asked(GenerationRun, options)
-    given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, run.router) if each]
-    inputs = [path for path in given if path.exists()]
-    with stamp(run.output, inputs=[*inputs, *run.benchmarks.values()], settings=settings) as notes:
+    with stamp(run.output, inputs=[*_here(run, run.router), *run.benchmarks.values()], settings=settings) as notes:
         generate(run, notes)
         notes["models"] = _revisions(run)
+
+
+def _here(run: Any, *others: str) -> list[Path]:
+    """Models and Fusers of a run that are files or folders here; provenance knows models by their hash too."""
+    given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, *others) if each]
+    return [path for path in given if path.exists()]
 
 
 def _add_train_router(commands: Any) -> None:
@@ -226,11 +230,13 @@ def _add_train_router(commands: Any) -> None:
 
 def _train_router(options: argparse.Namespace) -> None:
     from c2c.evaluation.router_training import RouterRun, train_router
+    from c2c.hub import about
 
     run, settings = asked(RouterRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
     with stamp(run.output, inputs=inputs, settings=settings) as notes:
         notes["router"] = train_router(run)
+        notes["models"] = {"receiver": about(run.receiver)}
 
 
 def _add_score(commands: Any) -> None:
@@ -267,7 +273,7 @@ def _latency(options: argparse.Namespace) -> None:
     from c2c.evaluation.latency import LatencyRun, measure_pair
 
     run, settings = asked(LatencyRun, options)
-    with stamp(run.output, inputs=list(run.benchmarks.values()), settings=settings) as notes:
+    with stamp(run.output, inputs=[*_here(run), *run.benchmarks.values()], settings=settings) as notes:
         measure_pair(run, notes)
         notes["models"] = _revisions(run)
 

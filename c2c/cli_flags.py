@@ -36,7 +36,7 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     """The flag of the models' precision."""
     from c2c.loading import DTYPES
 
-    told = "precision of the models (default: %(default)s)"
+    told = "precision of the models; float16 only with Fusers that were trained in it (default: %(default)s)"
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help=told)
 
 
@@ -93,15 +93,20 @@ def asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return kind(**given | {"benchmarks": benchmarks(options.benchmarks)}), settings
 
 
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """The settings of a training, a flag each."""
+def add_training(parser: argparse.ArgumentParser, **told: str) -> None:
+    """The settings of a training, a flag each.
+
+    Args:
+        parser: Gets the flags.
+        **told: Help of settings that mean something else in this training.
+    """
     from c2c.training.config import TrainingConfig
 
     for setting in fields(TrainingConfig):
         flag = "--" + setting.name.replace("_", "-")
         kind = setting.metadata.get("parse", type(setting.default))
-        told = setting.metadata["help"] + " (default: %(default)s)"
-        parser.add_argument(flag, type=kind, default=setting.default, help=told)
+        text = told.get(setting.name, setting.metadata["help"]) + " (default: %(default)s)"
+        parser.add_argument(flag, type=kind, default=setting.default, help=text)
 
 
 def trained(kind: type[Run], options: argparse.Namespace) -> Run:

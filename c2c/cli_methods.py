@@ -33,12 +33,12 @@ def _add_generate_group(commands: Any) -> None:
 
 def _generate_group(options: argparse.Namespace) -> None:
     from c2c.evaluation.group_run import GroupRun, generate_group
-    from c2c.hub import identify
+    from c2c.hub import about
 
     run, settings = asked(GroupRun, options)
     with stamp(run.output, inputs=run.files(), settings=settings) as notes:
         generate_group(run, notes)
-        notes["models"] = [identify(each)._asdict() for each in (run.receiver, *run.sharers)]
+        notes["models"] = [about(source) for source in (run.receiver, *run.sharers)]
 
 
 def _add_fetch_fuser(commands: Any) -> None:
@@ -67,16 +67,18 @@ def _add_train_single(commands: Any) -> None:
     parser.add_argument("--tokenised", type=Path, nargs=2, required=True, metavar=("TRAIN", "VALIDATION"), help=told)
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="manifest of the trained model (.json)")
-    add_training(parser)
+    add_training(parser, dtype="what the Receiver computes in: float32, bfloat16")
     parser.set_defaults(command=_train_single)
 
 
 def _train_single(options: argparse.Namespace) -> None:
+    from c2c.hub import about
     from c2c.training.single import SingleRun, train_single
 
     run = trained(SingleRun, options)
     with stamp(run.output, inputs=run.files(), settings=run.config.to_dict()) as notes:
         notes["training"] = train_single(run)
+        notes["models"] = {"receiver": about(run.receiver), "sharer": about(run.sharer)}
 
 
 def _add_train_latent(commands: Any) -> None:
@@ -98,7 +100,7 @@ def _add_train_latent(commands: Any) -> None:
 
 
 def _train_latent(options: argparse.Namespace) -> None:
-    from c2c.hub import identify
+    from c2c.hub import about
     from c2c.training import launch
     from c2c.training.latent_run import LatentRun, train_latent
 
@@ -110,7 +112,7 @@ def _train_latent(options: argparse.Namespace) -> None:
         return
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
         notes["training"] = train_latent(run)
-        notes["models"] = [identify(each)._asdict() for each in dict.fromkeys([*run.receivers, *run.sharers])]
+        notes["models"] = [about(each) for each in dict.fromkeys([*run.receivers, *run.sharers])]
 
 
 BUILDERS = (_add_generate_group, _add_fetch_fuser, _add_train_single, _add_train_latent)

@@ -54,6 +54,7 @@ MODEL_LINES = (
 FUSER_LINES = ("layer_map", "sizes", "dtype")
 PARTS = {"receiver": MODEL_LINES, "sharer": MODEL_LINES, "fuser": FUSER_LINES}
 NOTED = ("revision", "dtype")
+HALF = "float16"
 SAMPLED = 8
 SHOWN = 120
 
@@ -220,6 +221,31 @@ def check_contract(
     return _let_pass(differences, check_lines(override, lines))
 
 
+def check_precision(contract: Mapping[str, Lines], dtype: str, override: Sequence[str] = ()) -> None:
+    """Refuse, before a model is loaded, a precision in which its weights cannot be told to be those of a contract.
+
+    float16 rounds weights otherwise than float32 and bfloat16, whose fingerprints are the same.
+
+    Args:
+        contract: Of one Sharer's Fusers.
+        dtype: In which the models would be loaded.
+        override: As `check_contract` takes it.
+
+    Raises:
+        RefusedError: If the one is float16 and the other is not.
+    """
+    for part in ("receiver", "sharer"):
+        lines = contract.get(part) or {}
+        trained = lines.get("dtype")
+        differs = trained is not None and (trained == HALF) != (dtype == HALF)
+        if differs and lines.get("weights_sha256") and f"{part}.weights_sha256" not in override:
+            raise RefusedError(
+                f"Models must be loaded in float16 if their Fusers were trained in it, and only then ({part})",
+                f"{dtype}, where the Fusers were trained with {trained}",
+                f"Pass --dtype {trained}; float32 and bfloat16 go together",
+            )
+
+
 def check_cache(
     contracts: Sequence[Mapping[str, Lines]], sharer: int, found: Lines, override: Sequence[str] = ()
 ) -> ContractCheck:
@@ -243,11 +269,13 @@ def _let_pass(differences: Mapping[str, Difference], accepted: Sequence[str]) ->
     refused = [text for text, each in differences.items() if each.refuses and each.line not in accepted]
     if refused:
         names = sorted({differences[text].line for text in refused})
+        halves = [each for each in differences.values() if each.line.endswith(".dtype") and HALF in each[1:3]]
+        precision = "Load them in the precision of the contract, since float16 rounds weights otherwise; else u"
+        use = f"{precision if halves else 'U'}se those models"
         raise RefusedError(
             "Fusers must be used with the models that they were trained for",
             refused,
-            f"Use those models, or accept the difference by name: override={names}, --accept-difference "
-            + " ".join(names),
+            f"{use}, or accept the difference by name: override={names}, --accept-difference " + " ".join(names),
         )
     return ContractCheck(
         tuple(text for text, each in differences.items() if each.refuses),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -23,8 +21,12 @@ from c2c import hub
 from c2c.contract import Lines, describe_model, identify_model
 from c2c.errors import RefusedError, check_choice
 from c2c.hub import Identity
+from c2c.manifests import is_manifest, read_object, read_source
+from c2c.whole_model import load_part, load_whole
 
 DTYPES = ("float32", "bfloat16", "float16")
+FEWEST_TOKENS = 1_000
+"""A vocabulary of more tokens holds more than special ones."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 Dtype = str | torch.dtype
@@ -70,7 +72,8 @@ def load_causal_model(source: ModelSource, dtype: Dtype | None = None, device: D
         device: Where the weights go; None is the CPU, or where a model that is given is.
 
     Raises:
-        RefusedError: If nothing has that name, or a model that is given has another dtype or device.
+        RefusedError: If nothing has that name, it is not whole (`c2c.whole_model.load_whole`), its files are not those
+            of its manifest, or a model that is given has another dtype or device.
     """
     wanted = None if dtype is None else check_choice("A dtype", str(dtype).removeprefix("torch."), DTYPES)
     if isinstance(source, LoadedModel):
@@ -78,7 +81,7 @@ def load_causal_model(source: ModelSource, dtype: Dtype | None = None, device: D
     if isinstance(source, PreTrainedModel):
         _check_placed(source, wanted, device)
         return source
-    model: Any = AutoModelForCausalLM.from_pretrained(hub.resolve(source), dtype=getattr(torch, wanted or "float32"))
+    model: Any = load_whole(hub.resolve(source), getattr(torch, wanted or "float32"))
     return model.to(device or "cpu").eval().requires_grad_(False)
 
 
@@ -97,10 +100,16 @@ def _check_placed(model: PreTrainedModel, dtype: str | None, device: Device | No
 
 def model_name(source: str | Path) -> str:
     """The id in a model manifest, else `source` itself."""
-    path = Path(source)
-    if path.suffix == ".json" and path.is_file():
-        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
-    return str(source)
+    return str(read_source(Path(source))["id"]) if is_manifest(source) else str(source)
+
+
+def model_state(source: str | Path) -> list[str]:
+    """All of a model that answers and trained weights depend on: its name in records, and the hash of its files.
+
+    Raises:
+        RefusedError: If nothing has that name, or the files are not those of its manifest.
+    """
+    return [model_name(source), hub.content(source)]
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -113,19 +122,39 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     For a folder whose tokenizer is of no special class, AutoTokenizer takes the class of the model's family, which
     may split every text differently; then the generic class is asked for by name.
+
+    Raises:
+        RefusedError: If its files cannot be read.
     """
     config = folder / "tokenizer_config.json"
-    named = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.is_file() else None
+    named = (
+        read_object(config, "Copy or download the folder again").get("tokenizer_class") if config.is_file() else None
+    )
     generic = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
-    loader = PreTrainedTokenizerFast if generic else AutoTokenizer
-    return loader.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerBase = load_part(
+        PreTrainedTokenizerFast if generic else AutoTokenizer, folder, "tokenizer"
+    )
+    _check_vocabulary(folder, tokenizer)
+    return tokenizer
+
+
+def _check_vocabulary(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that reads every text as nothing: what transformers makes where the vocabulary is missing."""
+    if len(tokenizer) > FEWEST_TOKENS:
+        return
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - set(tokenizer.get_added_vocab()):
+        raise RefusedError(
+            f"The tokenizer of {folder.name} must know more than special tokens",
+            sorted(tokenizer.get_vocab()),
+            "Copy the tokenizer's files (tokenizer.json and tokenizer_config.json) into the folder",
+        )
 
 
 def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | None = None) -> LoadedModel:
     """Load a model and its tokenizer from a folder, a manifest or a hub id.
 
     Raises:
-        RefusedError: If nothing has that name.
+        RefusedError: As `load_causal_model`, or if its tokenizer cannot be read.
     """
     tokenizer = load_tokenizer(hub.resolve(source))
     if tokenizer.pad_token_id is None:

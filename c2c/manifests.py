@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError, excerpt
+from c2c.file_hashes import folder_hashes
 from c2c.formats import read_json
 
 COPY_AGAIN = "Copy the folder again"
@@ -122,3 +124,73 @@ def check_counts(
 
 def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+FORMAT = 1
+PUBLISHED = "published fusers"
+"""``kind`` of the manifest of published fusers; a model's has none."""
+FETCH_AGAIN = "Fetch it again (c2c fetch, c2c fetch-fuser), or train it again, and use the manifest that this writes"
+SOURCE_KEYS = {
+    "format": int,
+    "kind": str,
+    "id": str,
+    "revision": str,
+    "resolved": str,
+    "path": str,
+    "source": str,
+    "subfolder": str,
+    "models": dict,
+    "alignment": str,
+    "sha256": dict,
+}
+NULLABLE = ("revision", "resolved", "path")
+ALWAYS = ("id", "revision", "path", "sha256")
+REQUIRED = {None: ALWAYS, PUBLISHED: (*ALWAYS, "subfolder", "alignment")}
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def describe_source(
+    folder: Path, *, id: str, revision: str | None, path: str | None, source: str, **others: Any
+) -> dict[str, Any]:
+    """The manifest of a model, or of published fusers, that lies in `folder`.
+
+    Args:
+        folder: Where its files are; hidden ones are not part of it.
+        id: What records call it: a hub id, or a name.
+        revision: The one that was asked for, or a hash of the weights.
+        path: The folder as others find it again; None if `id` is enough, as in a mirror.
+        source: Who wrote the folder: ``hub``, ``mirror``, ``folder``, or the training.
+        **others: More keys of `SOURCE_KEYS`.
+
+    Returns:
+        These, and ``sha256`` of each file, which `read_source` gives to whoever uses the folder.
+    """
+    about = {"format": FORMAT, "id": id, "revision": revision, "path": path, "source": source}
+    return {**about, **others, "sha256": folder_hashes(folder)}
+
+
+def is_manifest(source: str | Path) -> bool:
+    """Whether `source` is a manifest by its name: a file that ends in ``.json``."""
+    path = Path(source)
+    return path.suffix == ".json" and path.is_file()
+
+
+def read_source(path: Path) -> dict[str, Any]:
+    """The manifest that `describe_source` made.
+
+    Raises:
+        RefusedError: If it is none, or was written by another version of this package.
+    """
+    manifest = read_object(path, FETCH_AGAIN)
+    kind, version = manifest.get("kind"), manifest.get("format", FORMAT)
+    if version != FORMAT or kind not in (None, PUBLISHED):
+        rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of {PUBLISHED}"
+        raise RefusedError(rule, {"format": version, "kind": kind}, FETCH_AGAIN)
+    stated = {key: value for key, value in manifest.items() if value is not None or key not in NULLABLE}
+    optional = [key for key in SOURCE_KEYS if key not in REQUIRED[kind] or (key in NULLABLE and key in manifest)]
+    check_keys(path.name, stated, SOURCE_KEYS, optional=optional, remedy=FETCH_AGAIN)
+    hashes = manifest["sha256"]
+    if not hashes or not all(isinstance(each, str) and DIGEST.fullmatch(each) for each in hashes.values()):
+        rule = f"sha256 in {path.name} must hold the SHA-256 of each file, in 64 hexadecimal digits"
+        raise RefusedError(rule, hashes, FETCH_AGAIN)
+    return manifest

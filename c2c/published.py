@@ -7,15 +7,12 @@ from typing import Any
 
 from c2c import hub
 from c2c.errors import RefusedError
-from c2c.manifests import read_object
-from c2c.provenance import file_hash
+from c2c.manifests import PUBLISHED, describe_source, is_manifest, read_source
 from c2c.released_recipe import RECIPE, ReleasedRecipe, read_recipe
 from c2c.types import TOKEN_ALIGNMENTS
 
 UNALIGNED = "none"
 """The Sharer is handed the Receiver's tokens, template and all."""
-KIND = "published fusers"
-"""What a manifest of `describe` says that it is of; a model's says nothing."""
 
 
 def describe(hub_id: str, subfolder: str, revision: str | None) -> dict[str, Any]:
@@ -37,25 +34,25 @@ def describe(hub_id: str, subfolder: str, revision: str | None) -> dict[str, Any
     root = folder.parents[len(Path(subfolder).parts) - 1] if subfolder else folder
     source = "folder" if Path(hub_id).is_dir() else "hub" if hub.mirrored(hub_id) is None else "mirror"
     recipe = read_recipe(folder)
-    return {
-        "kind": KIND,
-        "id": hub_id,
-        "subfolder": subfolder,
-        "revision": revision,
-        "path": None if source == "mirror" else str(folder),
-        "source": source,
-        "resolved": root.name if source == "hub" else hub.revision_of(root),
-        "models": recipe.ids,
-        "alignment": _alignment(recipe),
-        "sha256": {name: file_hash(path) for name, path in _files(folder).items()},
-    }
+    return describe_source(
+        folder,
+        kind=PUBLISHED,
+        id=hub_id,
+        subfolder=subfolder,
+        revision=revision,
+        path=None if source == "mirror" else str(folder),
+        source=source,
+        resolved=root.name if source == "hub" else hub.revision_of(root),
+        models=recipe.ids,
+        alignment=_alignment(recipe),
+    )
 
 
 def is_published(source: str | Path) -> bool:
     """Whether `source` is a manifest of `describe`, or a folder in the published layout."""
     path = Path(source)
-    if path.suffix == ".json" and path.is_file():
-        return read_object(path).get("kind") == KIND
+    if is_manifest(path):
+        return read_source(path).get("kind") == PUBLISHED
     return (path / "final").is_dir() or (path / "projector_config.json").is_file()
 
 
@@ -65,19 +62,7 @@ def find(source: str | Path) -> Path:
     Raises:
         RefusedError: If a file is missing or is not the one that was fetched.
     """
-    path = Path(source)
-    if path.is_dir():
-        return path
-    manifest = read_object(path)
-    if manifest["path"]:
-        folder = hub.resolve(manifest["path"])
-    else:
-        folder = hub.resolve(manifest["id"], manifest["revision"], subfolder=manifest["subfolder"] or None)
-    found = {name: file_hash(each) for name, each in _files(folder).items()}
-    if found != manifest["sha256"]:
-        differ = sorted(name for name in found | manifest["sha256"] if found.get(name) != manifest["sha256"].get(name))
-        raise RefusedError(f"Published fusers are those of {path.name}", differ, "Fetch them again: c2c fetch-fuser")
-    return folder
+    return Path(source) if Path(source).is_dir() else hub.resolve(source)
 
 
 def alignment_of(source: str | Path) -> str:
@@ -90,7 +75,7 @@ def alignment_of(source: str | Path) -> str:
         RefusedError: If their recipe names another one.
     """
     path = Path(source)
-    return str(read_object(path)["alignment"]) if path.is_file() else _alignment(read_recipe(path))
+    return str(read_source(path)["alignment"]) if path.is_file() else _alignment(read_recipe(path))
 
 
 def _alignment(recipe: ReleasedRecipe) -> str:
@@ -101,7 +86,3 @@ def _alignment(recipe: ReleasedRecipe) -> str:
         known = ", ".join(TOKEN_ALIGNMENTS)
         raise RefusedError(f"alignment_strategy of {RECIPE} is one of: {known}", named, "Download it again")
     return named
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}

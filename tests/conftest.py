@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +32,7 @@ from transformers import (
 )
 
 from c2c import FuserStack, RosettaModel
+from c2c.file_hashes import CACHE
 from c2c.types import HALVES
 
 VOCABULARY, SMALL = 97, {"hidden_dim": 16, "intermediate_dim": 16}
@@ -94,6 +95,14 @@ def _peculiar(family: str, layers: int, head_dim: int) -> dict[str, Any]:
     if family == "granite":
         return {"attention_multiplier": head_dim**-0.5, "embedding_multiplier": 2.0, "residual_multiplier": 0.5}
     return {"sliding_window": WINDOWS[family]} if family in WINDOWS else {}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hashes_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hashes of files that tests make are kept in a folder of the session, for sub-processes too."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(CACHE, str(tmp_path_factory.mktemp("hashes")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from c2c import FuserStack, RefusedError
+from c2c import FuserStack, RefusedError, chat
 from c2c.contract import (
     FUSER_LINES,
     MODEL_LINES,
@@ -17,12 +18,17 @@ from c2c.contract import (
     ContractCheck,
     check_contract,
     check_lines,
+    check_precision,
     compare,
     describe_fusers,
     describe_model,
     tokenizer_fingerprint,
     weights_fingerprint,
 )
+from c2c.evaluation.group_run import GroupRun
+from c2c.evaluation.run import GenerationRun
+from c2c.loading import DTYPES, load_causal_model
+from tests.bad_inputs.refusals import refused
 
 ONLY_NOTED = ("id", *NOTED)
 LINES = [(part, line) for part, lines in PARTS.items() for line in lines]
@@ -132,6 +138,58 @@ def test_weights_are_the_same_in_bf16_and_after_saving_and_differ_after_training
     assert weights_fingerprint(model) != whole
 
 
+@pytest.mark.parametrize(
+    ("trained", "loaded", "fits"),
+    [
+        ("float32", "bfloat16", True),
+        ("bfloat16", "float32", True),
+        ("float16", "float16", True),
+        ("float32", "float16", False),
+        ("bfloat16", "float16", False),
+        ("float16", "float32", False),
+    ],
+)
+def test_a_precision_in_which_weights_cannot_be_compared_is_refused_before_they_are_loaded(
+    contract, tiny_model, trained, loaded, fits
+) -> None:
+    for part in ("receiver", "sharer"):
+        contract[part]["dtype"] = trained
+    # The rule is what fingerprints of loaded weights say.
+    whole = [weights_fingerprint(tiny_model("llama").to(getattr(torch, dtype))) for dtype in (trained, loaded)]
+    assert (whole[0] == whole[1]) is fits
+    if fits:
+        check_precision(contract, loaded)
+        return
+    with refused("float16", f"Pass --dtype {trained}"):
+        check_precision(contract, loaded)
+    check_precision(contract, loaded, ["receiver.weights_sha256", "sharer.weights_sha256"])
+    used = changed(changed(contract, "receiver", "weights_sha256"), "receiver", "dtype", loaded)
+    with pytest.raises(RefusedError, match="Load them in the precision of the contract"):
+        check_contract([contract], [used])
+
+
+def test_a_run_in_such_a_precision_is_refused_before_anything_is_read(contract, tmp_path) -> None:
+    (tmp_path / "fuser").mkdir()
+    (tmp_path / "fuser" / "manifest.json").write_text(json.dumps({"contract": contract}))
+    asked = {"scale": "s", "pair": "p", "tasks": tmp_path, "benchmarks": {}, "output": tmp_path / "x.parquet"}
+    asked |= {"receiver": "nowhere", "dtype": "float16", "methods": ("c2c",)}
+    with refused("Pass --dtype float32"):
+        GenerationRun(**asked, sharer="nowhere", fuser=str(tmp_path / "fuser"))
+    GenerationRun(**asked | {"methods": ("receiver",)}, sharer="nowhere", fuser=str(tmp_path / "fuser"))
+    group = {"sharers": ["a", "b"], "fusers": [str(tmp_path / "fuser")] * 2, "alignment": "span", "seed": 0}
+    with refused("Pass --dtype float32"):
+        GroupRun(**asked, **group)
+    lines = [f"{part}.weights_sha256" for part in ("receiver", "sharer_1", "sharer_2")]
+    GroupRun(**asked, **group, accept_difference=lines)
+
+
+def test_every_precision_that_is_offered_can_be_loaded(tiny_model, tmp_path) -> None:
+    tiny_model("qwen3").save_pretrained(tmp_path)
+    for dtype in DTYPES:
+        assert load_causal_model(tmp_path, dtype).dtype == getattr(torch, dtype)
+    assert chat.DTYPES == DTYPES
+
+
 def test_a_tokenizer_is_the_same_after_use_and_saving_and_another_one_or_template_is_not(
     word_tokenizer, split_tokenizer, tmp_path
 ) -> None:
@@ -158,10 +216,10 @@ def test_other_rope_settings_are_another_line(tiny_model) -> None:
 
 def test_a_model_known_by_its_config_alone_must_have_the_same_id(contract, tiny_model) -> None:
     config = tiny_model("qwen2", layers=4, seed=1).config
-    for name, refused in (("owner/sharer", []), ("owner/other", ["id", "weights_sha256"]), ("", ["weights_sha256"])):
+    for name, lines in (("owner/sharer", []), ("owner/other", ["id", "weights_sha256"]), ("", ["weights_sha256"])):
         found = {**contract, "sharer": describe_model(config, name=name)}
         differing = [each.line for each in compare(contract, found) if each.refuses]
-        assert differing == [f"sharer.{line}" for line in refused]
+        assert differing == [f"sharer.{line}" for line in lines]
     other = describe_model(tiny_model("qwen2", layers=5).config, name="owner/sharer")
     with pytest.raises(RefusedError, match=r"sharer\.layers: expected 4, found 5"):
         check_contract([contract], [{**contract, "sharer": other}])

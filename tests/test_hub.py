@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from c2c import hub
+from c2c.download import MIRRORS
 from c2c.errors import RefusedError
+from c2c.formats import write_json
+from c2c.manifests import describe_source
+from c2c.provenance import file_hash
 
 
 @pytest.fixture
@@ -18,8 +23,14 @@ def mirrors(tmp_path, monkeypatch):
         (tmp_path / name / "owner" / "model").mkdir(parents=True)
         (tmp_path / name / "owner" / "model" / "config.json").write_text(name)
     (tmp_path / "two" / "owner" / "other").mkdir()
-    monkeypatch.setenv(hub.MIRRORS, os.pathsep.join(str(tmp_path / name) for name in ("none", "one", "two")))
+    monkeypatch.setenv(MIRRORS, os.pathsep.join(str(tmp_path / name) for name in ("none", "one", "two")))
     return tmp_path
+
+
+def written(file: Path, folder: Path, **about: Any) -> Path:
+    """The manifest `file` of the files of `folder`."""
+    write_json(file, describe_source(folder, **{"id": "owner/model", "revision": None, "source": "hub", **about}))
+    return file
 
 
 def test_the_first_mirror_that_has_an_id_wins(mirrors) -> None:
@@ -31,8 +42,7 @@ def test_a_folder_is_itself_and_a_manifest_names_its_folder_or_its_id(mirrors) -
     folder = mirrors / "two" / "owner" / "model"
     assert hub.resolve(folder) == folder
     for path, expected in ((str(folder), folder), (None, mirrors / "one" / "owner" / "model")):
-        (mirrors / "model.json").write_text(json.dumps({"id": "owner/model", "revision": None, "path": path}))
-        assert hub.resolve(mirrors / "model.json") == expected
+        assert hub.resolve(written(mirrors / "model.json", expected, path=path)) == expected
 
 
 def test_a_manifest_without_path_gives_the_hub_its_revision(tmp_path, monkeypatch) -> None:
@@ -40,26 +50,28 @@ def test_a_manifest_without_path_gives_the_hub_its_revision(tmp_path, monkeypatc
 
     def download(hub_id, *, revision, repo_type, allow_patterns) -> str:
         asked.append((hub_id, revision, repo_type, allow_patterns))
-        return str(tmp_path)
+        return str(tmp_path / "snapshot")
 
-    monkeypatch.delenv(hub.MIRRORS, raising=False)
+    monkeypatch.delenv(MIRRORS, raising=False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    (tmp_path / "model.json").write_text(json.dumps({"id": "owner/model", "revision": "abc", "path": None}))
-    assert hub.resolve(tmp_path / "model.json") == tmp_path
-    assert hub.resolve("owner/data", "v1", kind="dataset") == tmp_path
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "config.json").write_text("{}")
+    written(tmp_path / "model.json", tmp_path / "snapshot", revision="abc", path=None)
+    assert hub.resolve(tmp_path / "model.json") == tmp_path / "snapshot"
+    assert hub.resolve("owner/data", "v1", kind="dataset") == tmp_path / "snapshot"
     assert asked == [("owner/model", "abc", "model", None), ("owner/data", "v1", "dataset", None)]
 
 
 def test_a_folder_is_described_as_a_folder_and_what_the_hub_gave_as_its_snapshot(tmp_path, monkeypatch) -> None:
     (tmp_path / "abc123").mkdir()
     (tmp_path / "abc123" / "config.json").write_text("{}")
-    monkeypatch.setenv(hub.MIRRORS, str(tmp_path / "none"))
+    monkeypatch.setenv(MIRRORS, str(tmp_path / "none"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: str(tmp_path / "abc123"))
     fetched = hub.describe("owner/model", "main")
     assert (fetched["source"], fetched["resolved"], fetched["revision"]) == ("hub", "abc123", "main")
     given = hub.describe(str(tmp_path / "abc123"), None)
     assert (given["source"], given["resolved"], given["path"]) == ("folder", None, str(tmp_path / "abc123"))
-    assert given["config_sha256"] == fetched["config_sha256"]
+    assert given["sha256"] == fetched["sha256"] == {"config.json": file_hash(tmp_path / "abc123" / "config.json")}
 
 
 def test_a_mirrored_models_manifest_holds_no_path_of_this_machine(mirrors) -> None:
@@ -69,10 +81,10 @@ def test_a_mirrored_models_manifest_holds_no_path_of_this_machine(mirrors) -> No
 
 
 def test_an_unknown_name_is_refused_offline_with_the_ways_out_and_without_a_connection(monkeypatch) -> None:
-    monkeypatch.delenv(hub.MIRRORS, raising=False)
+    monkeypatch.delenv(MIRRORS, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: pytest.fail("a connection was tried"))
-    with pytest.raises(RefusedError, match=f"must be a folder, a mirrored id.*{hub.MIRRORS}"):
+    with pytest.raises(RefusedError, match=f"hub must be reached.*{MIRRORS}"):
         hub.resolve("owner/nothing")
 
 
@@ -89,7 +101,7 @@ def test_only_the_subfolder_that_is_named_is_downloaded(tmp_path, monkeypatch) -
         return str(tmp_path)
 
     (tmp_path / "a+b_Fuser").mkdir()
-    monkeypatch.delenv(hub.MIRRORS, raising=False)
+    monkeypatch.delenv(MIRRORS, raising=False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert hub.resolve("owner/fusers", subfolder="a+b_Fuser") == tmp_path / "a+b_Fuser"
     assert asked == [["a+b_Fuser/*"]]
@@ -102,7 +114,7 @@ def test_a_missing_subfolder_is_refused_with_those_that_are_there(mirrors, monke
         hub.resolve("owner/model", subfolder="c_Fuser")
     with pytest.raises(RefusedError, match="It has: no folder that can be listed"):
         hub.resolve("owner/other", subfolder="c_Fuser")
-    monkeypatch.delenv(hub.MIRRORS)
+    monkeypatch.delenv(MIRRORS)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: str(mirrors / "not there"))
     files = ["README.md", "y_Fuser/config.json", "x_Fuser/final/projector_0.pt"]
     monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda *a, **k: files)
@@ -116,9 +128,9 @@ def test_an_unknown_revision_is_refused_as_such(monkeypatch) -> None:
     def download(*arguments, **options) -> str:
         raise RevisionNotFoundError.__new__(RevisionNotFoundError)
 
-    monkeypatch.delenv(hub.MIRRORS, raising=False)
+    monkeypatch.delenv(MIRRORS, raising=False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(RefusedError, match=r"commit, tag or branch of owner/model; received 'v9'\. Leave the revision"):
+    with pytest.raises(RefusedError, match=r"commit, tag or branch of owner/model; received .* at v9.* Leave the rev"):
         hub.resolve("owner/model", "v9")
 
 
@@ -167,8 +179,7 @@ def test_a_snapshot_vouches_for_its_commit_alone(tmp_path) -> None:
 
 def test_a_manifest_vouches_for_the_revision_that_it_was_fetched_at(mirrors, tmp_path) -> None:
     folder = mirrors / "two" / "owner" / "model"
-    manifest = {"id": "owner/model", "revision": "v1", "resolved": COMMIT, "path": str(folder)}
-    (tmp_path / "model.json").write_text(json.dumps(manifest))
+    written(tmp_path / "model.json", folder, revision="v1", resolved=COMMIT, path=str(folder))
     for revision in (None, "v1", COMMIT):
         assert hub.resolve(tmp_path / "model.json", revision) == folder
     with pytest.raises(RefusedError, match="the manifest of the revision that is asked for; received 'v2, where"):
@@ -180,8 +191,8 @@ def test_a_source_is_called_what_others_know_it_by(mirrors, tmp_path) -> None:
     snapshot.mkdir(parents=True)
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "model").symlink_to(snapshot)
-    manifest = {"id": "owner/model", "revision": "main", "path": str(snapshot), "resolved": "abc123"}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (snapshot / "config.json").write_text("{}")
+    written(tmp_path / "manifest.json", snapshot, revision="main", path=str(snapshot), resolved="abc123")
     known = {
         "owner/model": ("owner/model", None),
         mirrors / "one" / "owner" / "model": ("owner/model", None),
@@ -196,7 +207,7 @@ def test_a_source_is_called_what_others_know_it_by(mirrors, tmp_path) -> None:
 
 def test_a_mirror_may_be_a_link(mirrors, tmp_path, monkeypatch) -> None:
     (tmp_path / "link").symlink_to(mirrors / "one")
-    monkeypatch.setenv(hub.MIRRORS, str(tmp_path / "link"))
+    monkeypatch.setenv(MIRRORS, str(tmp_path / "link"))
     assert hub.identify(hub.resolve("owner/model")).id == "owner/model"
     assert hub.identify(mirrors / "one" / "owner" / "model").id == "owner/model"
 

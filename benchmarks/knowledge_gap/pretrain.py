@@ -30,6 +30,7 @@ from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
 from c2c.errors import RefusedError, check_choice
 from c2c.files import write_atomically
+from c2c.manifests import describe_source
 from c2c.provenance import file_hash, stamp
 
 BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
@@ -167,12 +168,13 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Pat
     tokenizer.save_pretrained(output)
     here = Path.cwd()
     absolute = output.resolve()
-    manifest = {
-        "id": output.name,
-        "revision": file_hash(output / "model.safetensors"),
-        "path": str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute),
-        "source": "knowledge_gap",
-    }
+    manifest = describe_source(
+        output,
+        id=output.name,
+        revision=file_hash(output / "model.safetensors"),
+        path=str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute),
+        source="knowledge_gap",
+    )
     write_atomically(Path(f"{output}.json"), json.dumps(manifest, indent=1) + "\n")
 
 

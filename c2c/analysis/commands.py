@@ -75,9 +75,13 @@ def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str
     """Make the outputs, each with the provenance of the run; `make` gets the notes of the first output's."""
     from contextlib import ExitStack
 
+    from c2c.hub import about
+
     with ExitStack() as stack:
-        notes = [stack.enter_context(stamp(each, inputs=run.inputs, settings=_settings(run))) for each in outputs]
+        notes = [stack.enter_context(stamp(path, inputs=run.inputs, settings=_settings(run))) for path in outputs]
         make(notes[0])
+        for note in notes:
+            note["models"] = {role: about(getattr(run, role)) for role in ("receiver", "sharer")}
 
 
 def _add_effective_rank(kinds: Any) -> None:

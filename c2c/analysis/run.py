@@ -23,6 +23,7 @@ from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.store import AnswerStore, open_store
 from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import questions_of
+from c2c.loading import model_state
 from c2c.pair import LoadedModel, Pair
 from c2c.provenance import file_hash
 
@@ -60,9 +61,11 @@ class AnalysisRun(PairRun):
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
-        files = [*self.inputs, *task_files(self.tasks, self.benchmarks)]
+        files = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
+        files += [Path(self.fuser)] if self.fuser else []
+        models = [model_state(each) for each in (self.receiver, self.sharer)]
         told = {name: str(value) for name, value in vars(self).items() if name not in ("output", "tasks")}
-        content = [[file_hash(path) for path in files], told]
+        content = [[file_hash(path) for path in files], models, told]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def store(self) -> AbstractContextManager[AnswerStore]:

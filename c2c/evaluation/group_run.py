@@ -16,12 +16,13 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import prompting, schema
 from c2c.evaluation.batches import check_budget
 from c2c.evaluation.method import TOKEN_BUDGET, Method
+from c2c.evaluation.pair_run import check_fusers_precision
 from c2c.evaluation.run import answer_all
 from c2c.evaluation.several import several_reader
 from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.store import AnswerStore, check_free
 from c2c.evaluation.task_files import task_files
-from c2c.loading import DTYPES, LoadedModel, load_model
+from c2c.loading import DTYPES, LoadedModel, load_model, model_state
 from c2c.provenance import file_hash
 from c2c.types import FUSIONS
 
@@ -78,6 +79,10 @@ class GroupRun:
         check_choice("--fusion", self.fusion, FUSIONS)
         check_choice("--prompts", self.prompts, schema.PROMPTS)
         check_choice("--dtype", self.dtype, DTYPES)
+        for number, fuser in enumerate(self.fusers, start=1):
+            # Here a Sharer's line has its number: sharer_2.weights_sha256.
+            accept = [line.replace(f"sharer_{number}.", "sharer.") for line in self.accept_difference]
+            check_fusers_precision(fuser, self.dtype, accept)
         if not 2 <= len(self.sharers) <= schema.MOST_SHARERS or len(self.sharers) != len(self.fusers):
             rule = f"A group has 2 to {schema.MOST_SHARERS} Sharers, and the Fusers of each"
             received = f"{len(self.sharers)} Sharers, {len(self.fusers)} folders of Fusers"
@@ -93,7 +98,9 @@ class GroupRun:
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and Fusers."""
-        hashes = [file_hash(path) for path in [*self.files(), *task_files(self.tasks, self.benchmarks)]]
+        files = [*map(Path, self.fusers), *self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
+        hashes: list[Any] = [file_hash(path) for path in files]
+        hashes += [model_state(each) for each in (self.receiver, *self.sharers)]
         arguments = [self.pair, self.receiver, *self.sharers, *self.fusers, self.fusion, *self.methods, self.alignment]
         arguments += [self.recipe] if self.recipe else []
         arguments += [

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from c2c.contract import check_lines
+from c2c.checkpoint import MANIFEST
+from c2c.contract import check_lines, check_precision
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.several import FusedBySeveral
 from c2c.loading import DTYPES, model_name
+from c2c.manifests import read_object
 from c2c.published import alignment_of, is_published
 from c2c.rosetta import RosettaModel
 
@@ -69,6 +71,8 @@ class PairRun:
             check_choice("--methods", method, self.known_methods)
             if method in WITH_FUSER and not self.fuser:
                 raise RefusedError("This method needs a trained fuser", method, "Pass --fuser with its folder")
+        if self.fuser and set(self.methods) & set(WITH_FUSER):
+            check_fusers_precision(self.fuser, self.dtype, self.accept_difference)
 
     def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
@@ -88,6 +92,18 @@ class PairRun:
             "method": method,
             "seed": self.seed if trained else None,
         }
+
+
+def check_fusers_precision(fuser: str | Path, dtype: str, accept: Sequence[str] = ()) -> None:
+    """Refuse, before a model is loaded, a precision in which trained Fusers cannot be used.
+
+    Raises:
+        RefusedError: As `c2c.contract.check_precision`, or if their manifest cannot be read.
+    """
+    manifest = Path(fuser) / MANIFEST
+    contract = read_object(manifest).get("contract") if manifest.is_file() else None
+    if isinstance(contract, dict):  # else whoever loads them says what is wrong
+        check_precision(contract, dtype, accept)
 
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:

@@ -30,6 +30,7 @@ from c2c.evaluation.store import AnswerStore, check_free, open_store
 from c2c.evaluation.task_files import task_files
 from c2c.evaluation.tasks import describe, load_tasks
 from c2c.evaluation.text_to_text import TextToText
+from c2c.loading import model_state
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash
 
@@ -63,8 +64,9 @@ class GenerationRun(PairRun):
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
         files = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
-        files += [Path(self.receiver), Path(self.sharer), *(Path(each) for each in (self.fuser, self.router) if each)]
-        hashes = [file_hash(path) if path.exists() else str(path) for path in files]
+        files += [Path(each) for each in (self.fuser, self.router) if each]
+        hashes: list[Any] = [file_hash(path) if path.exists() else str(path) for path in files]
+        hashes += [model_state(each) for each in (self.receiver, self.sharer)]
         arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.token_budget]
         arguments += [self.limit, self.prompts, self.dtype, *self.accept_difference]
         return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]

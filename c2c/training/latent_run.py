@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from c2c.checkpoint import save_stack
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
-from c2c.loading import load_model
+from c2c.loading import load_model, model_state
 from c2c.pair import Pair
 from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
@@ -82,7 +82,9 @@ class LatentRun:
 
     def key(self) -> str:
         """Name of the folder for resumable states: a hash of all that the weights depend on."""
-        return settings_hash({**self.settings(), "files": [file_hash(path) for path in self.files()]})[:16]
+        models = [model_state(each) for each in dict.fromkeys([*self.receivers, *self.sharers])]
+        sets = [file_hash(path) for path in (*self.train, *self.validation)]
+        return settings_hash({**self.settings(), "models": models, "files": sets})[:16]
 
 
 def train_latent(run: LatentRun) -> dict[str, Any]:

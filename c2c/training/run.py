@@ -17,6 +17,7 @@ from c2c.checkpoint import MANIFEST, save_stack
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
 from c2c.fuser.stack import FuserStack
+from c2c.loading import model_state
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
@@ -70,11 +71,13 @@ class TrainingRun:
                 "Pass --data and --validation, or both files to --tokenised",
             )
 
+    def sets(self) -> list[Path]:
+        """Training and validation set."""
+        return [path for path in (self.data, self.validation, *self.tokenised) if path is not None]
+
     def files(self) -> list[Path]:
         """The inputs that are files or folders here."""
-        models = [path for path in map(Path, (self.receiver, self.sharer)) if path.exists()]
-        sets = [path for path in (self.data, self.validation, *self.tokenised) if path is not None]
-        return [*models, *sets]
+        return [*(path for path in map(Path, (self.receiver, self.sharer)) if path.exists()), *self.sets()]
 
     def settings(self) -> dict[str, Any]:
         """Recipe, models and all settings, as JSON has them."""
@@ -82,7 +85,9 @@ class TrainingRun:
 
     def key(self) -> str:
         """Name of the folder for resumable states: a hash of all that the weights depend on."""
-        return settings_hash({**self.settings(), "files": [file_hash(path) for path in self.files()]})[:16]
+        models = [model_state(each) for each in (self.receiver, self.sharer)]
+        sets = [file_hash(path) for path in self.sets()]
+        return settings_hash({**self.settings(), "models": models, "files": sets})[:16]
 
 
 def train(run: TrainingRun) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from c2c.contract import weights_fingerprint
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
 from c2c.hub import resolve
-from c2c.loading import LoadedModel, load_model, load_tokenizer
+from c2c.loading import LoadedModel, load_model, load_tokenizer, model_state
+from c2c.manifests import describe_source
 from c2c.pair import Pair
 from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
@@ -76,9 +77,9 @@ class SingleRun:
 
     def key(self) -> str:
         """Name of the folder for resumable states: a hash of all that the weights depend on."""
-        return settings_hash({"single": self.config.to_dict(), "files": [file_hash(path) for path in self.files()]})[
-            :16
-        ]
+        models = [model_state(each) for each in (self.receiver, self.sharer)]
+        sets = [file_hash(path) for path in self.tokenised]
+        return settings_hash({"single": self.config.to_dict(), "models": models, "files": sets})[:16]
 
 
 class SingleLearner(Learner):
@@ -168,10 +169,6 @@ def _write(run: SingleRun, receiver: LoadedModel, history: pd.DataFrame) -> None
     model.cpu().save_pretrained(folder)
     receiver.tokenizer.save_pretrained(folder)
     write_atomically(folder / "history.csv", history.to_csv(index=False))
-    manifest = {
-        "id": receiver.name,
-        "revision": weights_fingerprint(receiver.model),
-        "path": str(folder),
-        "source": "single",
-    }
+    revision = weights_fingerprint(receiver.model)
+    manifest = describe_source(folder, id=receiver.name, revision=revision, path=str(folder), source="single")
     write_atomically(run.output, json.dumps(manifest, indent=1) + "\n")

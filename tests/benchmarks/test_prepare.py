@@ -367,7 +367,7 @@ def test_an_unknown_data_set_is_one_line_and_exit_code_2(
 ) -> None:
     where = ["--reader", "openbookqa", "--dataset", "allenai/openbookqa", "--subset", "main", "--split", "dev"]
     assert run(monkeypatch, "benchmark", *where, "--output", str(tmp_path / "x.jsonl")) == 2
-    assert "The data set has the subset and the split" in capsys.readouterr().err
+    assert "The data set must have the subset and the split" in capsys.readouterr().err
     assert not (tmp_path / "x.jsonl").exists()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.sources import Source
 from c2c.errors import RefusedError
+from tests.bad_inputs.refusals import refused
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -52,13 +54,13 @@ def test_a_limit_counts_rows_over_all_subsets(subjects: str) -> None:
 
 
 def test_a_pattern_that_nothing_fits_is_refused_with_what_there_is(subjects: str) -> None:
-    with pytest.raises(RefusedError, match=r"fits the pattern; received 'x\*'. It has: anatomy, law, logic"):
+    with pytest.raises(RefusedError, match=r"must fit the pattern; received 'x\*'. It has: anatomy, law, logic"):
         Source("mmlu_redux", subjects, "main", "test", "x*").subsets()
 
 
 @pytest.mark.parametrize(("subset", "split"), [("law", "dev"), ("history", "test")])
 def test_an_unknown_subset_or_split_is_refused(subjects: str, subset: str, split: str) -> None:
-    with pytest.raises(RefusedError, match="The data set has the subset and the split"):
+    with pytest.raises(RefusedError, match="The data set must have the subset and the split"):
         list(Source("mmlu_redux", subjects, "main", split, subset).rows())
 
 
@@ -72,7 +74,9 @@ def test_longbench_is_read_from_the_archive_that_its_hub_keeps(mirror: Path) -> 
     source = Source("longbench", "THUDM/LongBench", "main", "test", "*_e")
     assert [row["_id"] for _, row in source.rows()] == ["lcc_e0", "lcc_e1", "qasper_e0", "qasper_e1"]
     assert next(iter(source.rows()))[1]["context"] == "a\u2028b"
-    with pytest.raises(RefusedError, match=r"data\.zip has the subset and the split; received 'data/trec\.jsonl'"):
+    with pytest.raises(
+        RefusedError, match=r"data\.zip must have the subset and the split; received 'data/trec\.jsonl'"
+    ):
         list(Source("longbench", "THUDM/LongBench", "main", "test", "trec").rows())
 
 
@@ -109,5 +113,36 @@ def test_a_source_with_a_missing_or_unknown_part_is_refused(text: str) -> None:
 
 
 def test_a_limit_that_is_no_number_is_refused() -> None:
-    with pytest.raises(RefusedError, match="is a number; received 'many'"):
+    with pytest.raises(RefusedError, match="must be a number; received 'many'"):
         Source.parse("reader=arc,dataset=a/b,split=train,revision=main,limit=many")
+
+
+SPOILT: dict[str, Any] = {
+    "a script that would run": lambda at: (
+        [each.unlink() for each in at.glob("*.md")],
+        shutil.rmtree(at / "law"),
+        (at / f"{at.name}.py").write_text("raise SystemExit('ran')\n"),
+    ),
+    "an empty file": lambda at: (at / "law" / "test.jsonl").write_bytes(b""),
+    "a binary file": lambda at: (at / "law" / "test.jsonl").write_bytes(bytes(range(256))),
+    "lines cut off": lambda at: (at / "law" / "test.jsonl").write_text('{"question": "a"}\n{"quest'),
+    "a file that is missing": lambda at: (at / "law" / "test.jsonl").unlink(),
+    "a card that is no YAML": lambda at: (at / "README.md").write_text("---\nconfigs: [\n---\n"),
+    "a card of another schema": lambda at: (at / "README.md").write_text("---\nconfigs: 7\n---\n"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_data_set_that_is_spoilt_is_refused(case: str, subjects: str, mirror: Path) -> None:
+    SPOILT[case](mirror / "owner" / "subjects")
+    with refused(subjects):
+        list(Source("mmlu_redux", subjects, "main", "test", "law").rows())
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", bytes(range(256))])
+def test_an_archive_that_is_spoilt_is_refused(content: bytes, mirror: Path) -> None:
+    folder = mirror / "THUDM" / "LongBench"
+    folder.mkdir(parents=True)
+    (folder / "data.zip").write_bytes(content)
+    with refused("data.zip must be a whole zip archive"):
+        list(Source("longbench", "THUDM/LongBench", "main", "test", "*_e").rows())

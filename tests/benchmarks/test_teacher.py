@@ -102,6 +102,7 @@ def test_only_answers_that_end_are_kept_and_the_others_counted(loaded, rows, tmp
     monkeypatch.setattr(teacher, "answer_batch", answered)
     precisions: list[str] = []
     monkeypatch.setattr(teacher, "load_model", lambda source, dtype: precisions.append(dtype) or loaded)
+    monkeypatch.setattr(teacher, "about", lambda source: {"id": source, "revision": None, "sha256": "0" * 64})
     lines, output = tmp_path / "lines.jsonl", tmp_path / "made" / "train.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output.parent.mkdir()

@@ -14,7 +14,9 @@ from c2c.cli import main
 from c2c.evaluation.method import Method
 from c2c.evaluation.methods import C2C, C2CDeranged, C2CZeroed
 from c2c.evaluation.run import GenerationRun, generate
+from c2c.formats import write_json
 from c2c.loading import load_causal_model
+from c2c.manifests import describe_source
 from c2c.pair import LoadedModel, Pair
 from tests.evaluation.conftest import ask
 
@@ -58,12 +60,12 @@ def test_the_manifest_names_source_models_alignment_and_every_file(manifest, mir
 
 def test_a_file_that_changed_since_it_was_fetched_is_refused_by_name(manifest, mirror) -> None:
     (mirror / "final" / "projector_1.json").write_text("{}")
-    with pytest.raises(RefusedError, match=r"\['final/projector_1.json'\]"):
+    with pytest.raises(RefusedError, match=r"\['final/projector_1.json has changed'\]"):
         published.find(manifest)
 
 
-def test_a_manifest_of_a_model_and_a_folder_of_own_fusers_are_not_taken_for_published_ones(tmp_path) -> None:
-    (tmp_path / "model.json").write_text('{"id": "owner/model", "path": null}')
+def test_a_manifest_of_a_model_and_a_folder_of_own_fusers_are_not_taken_for_published_ones(mirror, tmp_path) -> None:
+    write_json(tmp_path / "model.json", describe_source(mirror, id="x/y", revision=None, path=None, source="mirror"))
     assert not published.is_published(tmp_path / "model.json")
     assert not published.is_published(tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +16,8 @@ from c2c.evaluation.methods import Method
 from c2c.evaluation.run import GenerationRun, generate
 from c2c.evaluation.schema import PAIR_METHODS, read_records
 from c2c.evaluation.scoring import score_records
+from c2c.formats import write_json
+from c2c.manifests import describe_source
 from c2c.pair import load_pair
 
 UNTRAINED = [name for name in PAIR_METHODS if name != "routing_trained"]
@@ -136,7 +139,9 @@ def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> Non
     manifests = {}
     for role in ("receiver", "sharer"):
         manifests[role] = str(tmp_path / f"{role}.json")
-        (tmp_path / f"{role}.json").write_text(json.dumps({"id": f"owner/{role}-1B", "path": getattr(run, role)}))
+        folder = getattr(run, role)
+        about = {"id": f"owner/{role}-1B", "revision": None, "path": folder, "source": "folder"}
+        write_json(tmp_path / f"{role}.json", describe_source(Path(folder), **about))
     records = generate(replace(run, **manifests, limit=1, methods=("receiver",)))
     assert set(records.receiver) == {"owner/receiver-1B"}
     assert set(records.sharer) == {"owner/sharer-1B"}

@@ -65,6 +65,7 @@ def test_the_best_weights_on_the_validation_set_are_kept_if_asked_for_and_surviv
 def test_a_validation_limit_watches_the_first_examples_only(pair, rows, tmp_path, monkeypatch, limit, watched) -> None:
     (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     monkeypatch.setattr("c2c.training.run.load_pair", lambda *_: pair)
+    monkeypatch.setattr("c2c.training.run.model_state", lambda source: [source, "0" * 64])
     files = {name: tmp_path / "set.jsonl" for name in ("data", "validation")}
     folders = {name: tmp_path / name for name in ("checkpoints", "output")}
     config = TrainingConfig(**{**SMALL, "steps": 1, "validation_limit": limit, "max_length": 64})

@@ -76,19 +76,16 @@ def test_a_written_folder_loads_as_model_and_tokenizer(world_file: Path, tmp_pat
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
 
 
-def test_a_manifest_names_the_folder_and_the_hash_of_its_weights(
+def test_a_manifest_names_the_folder_and_the_hashes_of_its_files(
     world_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     train(world_file, Path("models/gap_sharer"), "gap_sharer")
     manifest = json.loads(Path("models/gap_sharer.json").read_text())
     revision = file_hash(Path("models/gap_sharer/model.safetensors"))
-    assert manifest == {
-        "id": "gap_sharer",
-        "revision": revision,
-        "path": "models/gap_sharer",
-        "source": "knowledge_gap",
-    }
+    assert manifest["sha256"]["model.safetensors"] == revision
+    about = {"id": "gap_sharer", "revision": revision, "path": "models/gap_sharer", "source": "knowledge_gap"}
+    assert {name: manifest[name] for name in about} == about
     assert Path("models/gap_sharer.json.provenance.json").is_file()
 
 
