@@ -44,7 +44,7 @@ class StopStrings:
         tokens = _special_texts(tokenizer) if self.stops else set()
         self.special = [stop for stop in self.stops if any(token in stop for token in tokens)]
 
-    def end(self, rows: Tensor | Sequence[Sequence[int]]) -> list[bool]:
+    def end(self, rows: Tensor) -> list[bool]:
         """Which rows of new token ids, ``(B, n)``, hold a stop string."""
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         ended = [any(stop in text for stop in self.stops) for text in texts]
@@ -307,8 +307,7 @@ def continue_text(
         do_sample: Sample instead of taking the most likely token.
         criteria: transformers' stopping criteria.
         processors: transformers' logits processors.
-        stop_strings: A row ends as soon as its new text, special tokens included, holds one of them; needs
-            `tokenizer`.
+        stop_strings: A row ends as soon as its new text (see `StopStrings`) holds one of them; needs `tokenizer`.
         tokenizer: Of `model`.
         streamer: A transformers streamer, for a batch of one: it is handed the prompt, then each token.
         **options: ``temperature``, ``top_k``, ``top_p``, ``min_p`` (in sampling); ``repetition_penalty``,

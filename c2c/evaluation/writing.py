@@ -49,9 +49,7 @@ class _Row:
         return float(torch.tensor(self.sure[: max(len(self.ids), 1)]).mean().exp())
 
 
-def write(
-    reading: Reading, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None
-) -> list[Answer]:
+def write(reading: Reading, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None) -> list[Answer]:
     """Answer in free text, each row up to its stop string, an end token or the token limit.
 
     Args:
