@@ -85,7 +85,7 @@ def weigh_tokens(reading: Reading, options: Sequence[Sequence[Sequence[int]]]) -
 
 
 def _rest(state: _State, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Of each option's tokens after the first, ``(n,)``: sum of log-probabilities, and whether all are the likeliest."""
+    """Of the tokens after each first one, ``(n,)``: sum of log-probabilities, and whether all are the likeliest."""
     width = max(len(ids) for ids in options) - 1
     device = state.mask.device
 
