@@ -221,6 +221,15 @@ def test_what_a_fused_method_cannot_read_is_refused_before_anything_is_answered(
         ask(door, written, ["other_limit", "arc", name])
 
 
+@pytest.mark.parametrize("context", ["a", " ", "\n \n"])
+def test_a_context_without_two_tokens_is_refused_by_a_fused_method(pair, context, tmp_path) -> None:
+    if context == "a" and pair.receiver.tokenizer.bos_token:
+        pytest.skip("with the token before it these are two")
+    folder = write_tasks(tmp_path, {"short": {**CHOICE, "doc_to_text": context}})
+    with refused():
+        ask(Door(C2C(pair, fuser_of(pair, tmp_path / "fuser"))), folder, ["short"])
+
+
 def test_a_deranged_sharer_reads_another_documents_context(pair, written, tmp_path) -> None:
     fuser = fuser_of(pair, tmp_path / "fuser", opened=True)
     door = Door(C2CDeranged(pair, fuser))
