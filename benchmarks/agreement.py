@@ -17,7 +17,7 @@ from lm_eval.models.huggingface import HFLM
 from c2c.errors import RefusedError
 from c2c.evaluation.methods import OneModel
 from c2c.evaluation.schema import PROMPTS
-from c2c.evaluation.tasks import load_tasks
+from c2c.evaluation.tasks import describe, load_tasks
 from c2c.files import write_atomically
 from c2c.loading import LoadedModel, load_model
 from c2c.provenance import stamp
@@ -42,6 +42,7 @@ def compare(
         the same, and the largest difference of an option's log-likelihood in nats (0 for a text).
     """
     ours = OneModel(loaded, "receiver", token_budget=token_budget)
+    ours.describe = lambda request: describe(tasks["tasks"][request.task_name], request, prompts)
     theirs = HFLM(
         pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=1, backend="causal", enable_thinking=False
     )

@@ -17,7 +17,7 @@ from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.checkpoint import assemble
-from c2c.decoding import end_tokens
+from c2c.decoding import StopStrings, check_stops, end_tokens
 from c2c.errors import NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.loading import DTYPES
@@ -126,7 +126,7 @@ class ChatPipeline:
     ) -> list[str]:
         for name in sampling.keys() & SET_HERE:
             raise RefusedError("The pipeline sets what follows from its models itself", name, SET_HERE[name])
-        stops = [each for each in texts_of("stop", stop) if each]
+        stops = check_stops("stop", stop)
         receiver, device = self.pair.receiver, self.model.receiver.device
         batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
         width = batch.input_ids.shape[1]
@@ -153,7 +153,7 @@ class ChatPipeline:
 
     def _text(self, ids: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
         length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-        text = str(self.pair.receiver.tokenizer.decode(ids[:length], skip_special_tokens=True))
+        text = StopStrings(self.pair.receiver.tokenizer, stops).text(ids[:length])
         return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
 

@@ -29,12 +29,79 @@ from c2c.penalties import penalties_of
 from c2c.windows import counted_in_tokens, splits_windows
 
 
+class StopStrings:
+    """Texts that end what a model writes.
+
+    Special tokens are no part of a text, so a stop string that names one (``<|im_start|>``) is looked for in the text
+    with special tokens, and every other one in the text without them.
+
+    Args:
+        tokenizer: Decodes the new tokens.
+        stops: Texts that are not empty.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> None:
+        self.tokenizer, self.stops = tokenizer, list(stops)
+        tokens = _special_texts(tokenizer) if self.stops else set()
+        self.special = [stop for stop in self.stops if any(token in stop for token in tokens)]
+
+    def end(self, rows: Tensor) -> list[bool]:
+        """Which rows of new token ids, ``(B, n)``, hold a stop string."""
+        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        ended = [any(stop in text for stop in self.stops) for text in texts]
+        if self.special:
+            marked = self.tokenizer.batch_decode(rows, skip_special_tokens=False)
+            ended = [done or self._place(text) < len(text) for done, text in zip(ended, marked, strict=True)]
+        return ended
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of new token ids without special tokens, up to the first stop string that names one of them."""
+        marked = self._decode(ids, special=True) if self.special else ""
+        place = self._place(marked)
+        if place == len(marked):
+            return self._decode(ids)
+        # The tokens that end before the stop string, and what the next one holds before it.
+        kept = next(n for n in range(len(ids), -1, -1) if len(self._decode(ids[:n], special=True)) <= place)
+        return self._decode(ids[:kept]) + marked[len(self._decode(ids[:kept], special=True)) : place]
+
+    def _place(self, marked: str) -> int:
+        """Where the first stop string with a special token starts, else the end of the text."""
+        return min((place for stop in self.special if (place := marked.find(stop)) >= 0), default=len(marked))
+
+    def _decode(self, ids: Sequence[int], *, special: bool = False) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=not special))
+
+
+def _special_texts(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """The tokens that ``skip_special_tokens`` leaves out."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return {text for text in (*tokenizer.all_special_tokens, *(str(each) for each in added if each.special)) if text}
+
+
+def check_stops(what: str, stops: Any) -> list[str]:
+    """Stop strings as a list.
+
+    Args:
+        what: Name of the setting.
+        stops: A text, or several.
+
+    Raises:
+        RefusedError: If one is no text, or empty: it would end every text before its first character.
+    """
+    texts = [stops] if isinstance(stops, str) else stops
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise RefusedError(f"{what} must be a text or a list of texts", stops, "Pass a string, or several in a list")
+    if "" in texts:
+        raise RefusedError(f"{what} must hold no empty text", stops, "Leave it out to write up to the token limit")
+    return list(texts)
+
+
 class StopAtText(StoppingCriteria):
     """Ends a row as soon as its new text holds one of the stop strings.
 
     Args:
         tokenizer: Decodes the new tokens.
-        stops: Stop strings; empty ones are ignored.
+        stops: Stop strings, none of them empty; see `StopStrings` for those that name a special token.
         prompt_tokens: Columns that the prompt takes.
 
     Attributes:
@@ -42,14 +109,17 @@ class StopAtText(StoppingCriteria):
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_tokens: int) -> None:
-        self.tokenizer, self.prompt_tokens = tokenizer, prompt_tokens
-        self.stops = [stop for stop in stops if stop]
+        self.strings, self.prompt_tokens = StopStrings(tokenizer, stops), prompt_tokens
         self.lengths: dict[int, int] = {}
+
+    @property
+    def stops(self) -> list[str]:
+        """The stop strings."""
+        return self.strings.stops
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """Which rows are done, ``(B,)`` bool."""
-        texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_tokens :], skip_special_tokens=True)
-        done = [any(stop in text for stop in self.stops) for text in texts]
+        done = self.strings.end(input_ids[:, self.prompt_tokens :])
         for row, ended in enumerate(done):
             if ended:
                 self.lengths.setdefault(row, input_ids.shape[1] - self.prompt_tokens)
@@ -121,6 +191,7 @@ def check_options(
         raise RefusedError("A streamer follows one row", f"a batch of {rows}", "Stream rows one by one")
     if isinstance(options.get("stop_strings"), str):
         raise RefusedError("stop_strings must be a list of texts", options["stop_strings"], "Put the text into a list")
+    check_stops("stop_strings", options.get("stop_strings") or [])
     if options.get("stop_strings") and options.get("tokenizer") is None:
         raise RefusedError("Stop strings need the model's tokenizer", list(options["stop_strings"]), "Pass tokenizer=")
     for name, value in options.items():
@@ -237,7 +308,7 @@ def continue_text(
         do_sample: Sample instead of taking the most likely token.
         criteria: transformers' stopping criteria.
         processors: transformers' logits processors.
-        stop_strings: A row ends as soon as its new text holds one of them; needs `tokenizer`.
+        stop_strings: A row ends as soon as its new text (see `StopStrings`) holds one of them; needs `tokenizer`.
         tokenizer: Of `model`.
         streamer: A transformers streamer, for a batch of one: it is handed the prompt, then each token.
         **options: ``temperature``, ``top_k``, ``top_p``, ``min_p`` (in sampling); ``repetition_penalty``,

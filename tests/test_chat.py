@@ -81,7 +81,7 @@ def test_the_answer_depends_on_what_the_sharer_read_and_on_the_alignment(pair, s
 def test_an_answer_ends_before_the_first_stop_string_and_holds_no_special_token(pipe) -> None:
     whole = pipe("what is home?", max_new_tokens=24)
     first, second = whole[4:6], whole[9:11]
-    cut = pipe("what is home?", max_new_tokens=24, stop=(second, "", first))
+    cut = pipe("what is home?", max_new_tokens=24, stop=(second, first))
     assert cut == whole[: min(whole.index(first), whole.index(second))]
     assert pipe("what is home?", max_new_tokens=24, stop=first) == whole.split(first)[0]
     assert all(special not in whole for special in pipe.pair.receiver.tokenizer.all_special_tokens)

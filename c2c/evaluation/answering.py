@@ -65,6 +65,7 @@ class Answer:
     output_ids: list[int] | None = None
     choice_scores: list[float] | None = None
     choice_tokens: list[int] | None = None
+    choice_greedy: list[bool] | None = None
     message: str | None = None
     sharer_question_id: str | None = None
     routed_to: str | None = None

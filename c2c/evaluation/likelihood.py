@@ -45,26 +45,15 @@ def option_tokens(
     return [whole[read:] or own for whole, own in zip(wholes, alone, strict=True)]
 
 
-@torch.no_grad()
 def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     """Score each option of each question: the sum of its tokens' log-probabilities after the prompt, in nats."""
     options = [
         option_tokens(reading.tokenizer, answer.prompt_read, question.options, special=reading.special)
         for answer, question in zip(reading.answers, questions, strict=True)
     ]
-    device = reading.input_ids.device
-    rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
-    flat = [ids for each in options for ids in each]
-    state = _State(reading)
-    logits = state.read_on(reading.input_ids[:, state.columns_read :], reading.attention_mask)
-    sums = log_probability(logits, rows, torch.tensor([ids[0] for ids in flat], device=device)).double()
-    longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
-    if longer:
-        sums[longer] += _rest(state.of_rows(rows[longer]), [flat[number] for number in longer]).double()
-    check_finite(sums.tolist(), reading.model)
-    scores = iter(sums.tolist())
-    for answer, each in zip(reading.answers, options, strict=True):
-        answer.choice_scores, answer.choice_tokens = [next(scores) for _ in each], [len(ids) for ids in each]
+    for answer, each, weights in zip(reading.answers, options, weigh_tokens(reading, options), strict=True):
+        answer.choice_scores, answer.choice_tokens = [score for score, _ in weights], [len(ids) for ids in each]
+        answer.choice_greedy = [greedy for _, greedy in weights]
         answer.tokens_out = sum(answer.choice_tokens)
         answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
     return reading.answers
@@ -83,8 +72,36 @@ def check_finite(log_probabilities: Sequence[float], model: PreTrainedModel) -> 
         raise ModelFaultError(rule, f"log-probability {wrong[0]} of a token", remedy)
 
 
-def _rest(state: _State, options: Sequence[Sequence[int]]) -> Tensor:
-    """Sum of the log-probabilities of each option's tokens after the first, ``(rows,)``."""
+@torch.no_grad()
+def weigh_tokens(reading: Reading, options: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[float, bool]]]:
+    """Weigh given tokens after what has been read.
+
+    Args:
+        reading: B rows.
+        options: For each row its options, each of at least one token id.
+
+    Returns:
+        For each option of each row the sum of its tokens' log-probabilities in nats, and whether each of its tokens is
+        the likeliest one at its place.
+    """
+    device = reading.input_ids.device
+    rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
+    flat = [ids for each in options for ids in each]
+    state, first = _State(reading), torch.tensor([ids[0] for ids in flat], device=device)
+    logits = state.read_on(reading.input_ids[:, state.columns_read :], reading.attention_mask)
+    sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
+    longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
+    if longer:
+        scores, likeliest = _rest(state.of_rows(rows[longer]), [flat[number] for number in longer])
+        sums[longer] += scores.double()
+        greedy[longer] &= likeliest
+    check_finite(sums.tolist(), reading.model)
+    weights = iter(zip(sums.tolist(), greedy.tolist(), strict=True))
+    return [[next(weights) for _ in each] for each in options]
+
+
+def _rest(state: _State, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Of the tokens after each first one, ``(n,)``: sum of log-probabilities, and whether all are the likeliest."""
     width = max(len(ids) for ids in options) - 1
     device = state.mask.device
 
@@ -94,15 +111,22 @@ def _rest(state: _State, options: Sequence[Sequence[int]]) -> Tensor:
     written = padded([[1] * (len(ids) - 1) for ids in options])
     targets, places = padded([ids[1:] for ids in options]), written.bool()
     logits = state.read_on(padded([ids[:-1] for ids in options]), torch.cat([state.mask, written], dim=1), places)
-    scores = torch.zeros(targets.shape, device=device)
-    scores[places] = log_probability(logits, torch.arange(len(logits), device=device), targets[places])
-    return scores.sum(-1)
+    rows = torch.arange(len(logits), device=device)
+    scores, likeliest = torch.zeros(targets.shape, device=device), torch.ones_like(places)
+    scores[places] = log_probability(logits, rows, targets[places])
+    likeliest[places] = is_likeliest(logits, rows, targets[places])
+    return scores.sum(-1), likeliest.all(-1)
 
 
 def log_probability(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
     """Log-probability of a token each, ``(n,)`` float32, in the `rows` ``(n,)`` of logits ``(K, V)``."""
     sizes = torch.cat([part.float().logsumexp(-1) for part in logits.split(AT_ONCE)])
     return logits[rows, tokens].float() - sizes[rows]
+
+
+def is_likeliest(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+    """Whether each token, ``(n,)``, is the likeliest one in the `rows` ``(n,)`` of logits ``(K, V)``; bool."""
+    return logits.argmax(-1)[rows] == tokens
 
 
 class _State:

@@ -52,8 +52,7 @@ class Method(LM):
         self.panel: Sequence[LoadedModel] = ()
         self.token_budget = check_budget(int(token_budget))
         self.answers: dict[tuple[str, int], Answer] = {}
-        self.describe: Callable[[Instance], Question] = self._describe
-        self._chats: set[str] = set()
+        self.describe: Callable[[Instance], Question] = describe_plainly
         self._asked: dict[tuple[str, int], Question] = {}
 
     @property
@@ -73,13 +72,7 @@ class Method(LM):
             RefusedError: If a model has no chat template.
         """
         prompting.check_prompts("chat", self.models)
-        text = prompting.as_text(chat_history)
-        self._chats.add(text)
-        return text
-
-    def _describe(self, request: Instance) -> Question:
-        question = describe_plainly(request)
-        return prompting.in_chat(question, question.prompt) if question.prompt in self._chats else question
+        return prompting.as_text(chat_history)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Free answers, greedy, in the order of the requests."""
@@ -87,20 +80,31 @@ class Method(LM):
         return [answer.output_text or "" for answer in self.answer(questions)]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-likelihood of each request's continuation; whether it is the greedy one is not computed: False."""
+        """Log-likelihood of each request's continuation, and whether it is the greedy one; see `Method` for failures.
+
+        Raises:
+            RefusedError: If the options of one question do not share their context.
+        """
         grouped: dict[tuple[str, int], Question] = {}
+        contexts: dict[tuple[str, int], str] = {}
         places: list[tuple[tuple[str, int], int]] = []
         for request in requests:
             question = self.describe(request)
             key = (question.benchmark, question.number)
             known = grouped.setdefault(key, replace(question, options=()))
+            if contexts.setdefault(key, request.args[0]) != request.args[0]:
+                raise RefusedError(
+                    "The options of a question must share their context",
+                    [contexts[key], request.args[0]],
+                    "Ask this task by python -m c2c.evaluation.lm_eval, which answers each request on its own",
+                )
             places.append((key, len(known.options)))
             known.options += (request.args[1],)
         answers = dict(zip(grouped, self.answer(list(grouped.values())), strict=True))
-        return [(_score(answers[key], at), False) for key, at in places]
+        return [_score(answers[key], at) for key, at in places]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Not offered: fusing needs a prompt, and a rolling likelihood has none.
+        """Not offered: a benchmark of this project asks questions.
 
         Raises:
             RefusedError: Always.
@@ -211,20 +215,21 @@ def refused(question: Question, refusal: RefusedError) -> Answer:
     return Answer(error=f"RefusedError: {refusal}", prompt_read=question.prompt)
 
 
-def _score(answer: Answer, option: int) -> float:
-    return float("-inf") if answer.choice_scores is None else answer.choice_scores[option]
+def _score(answer: Answer, option: int) -> tuple[float, bool]:
+    """What lm-eval is told of an option; of a failed question, whose record has the error, no score is made of it."""
+    if answer.choice_scores is None or answer.choice_greedy is None:
+        return float("-inf"), False
+    return answer.choice_scores[option], answer.choice_greedy[option]
 
 
 def describe_plainly(request: Instance) -> Question:
-    """A question from a request alone, for use through lm-eval's own evaluator."""
-    settings = request.args[1] if request.request_type == "generate_until" else {}
-    stops = settings.get("until", [])
-    return Question(
-        benchmark=request.task_name or "",
-        number=request.doc_id or 0,
-        doc={"id": str(request.doc_id), **(request.doc or {})},
-        prompt=request.args[0],
-        gold=str((request.doc or {}).get("answer", request.doc_id)),
-        stops=tuple([stops] if isinstance(stops, str) else stops),
-        max_new_tokens=int(settings.get("max_gen_toks", 64)),
+    """Refuse: a request alone does not say which question of this project it asks.
+
+    Raises:
+        RefusedError: Always.
+    """
+    raise RefusedError(
+        "A Method must be told how a request becomes one of its questions",
+        f"a request of {request.task_name}",
+        "Set Method.describe (c2c.evaluation.tasks.describe), or hand c2c.evaluation.door.Door(method) to lm-eval",
     )

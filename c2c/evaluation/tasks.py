@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
+from c2c.decoding import check_stops
 from c2c.errors import RefusedError
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Question
@@ -99,7 +100,6 @@ def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
     )
     if request.request_type == "generate_until":
         settings = request.args[1]
-        stops = settings.get("until") or []
-        question.stops = tuple([stops] if isinstance(stops, str) else stops)
+        question.stops = tuple(check_stops(f"until of {task.config.task}", settings.get("until") or []))
         question.max_new_tokens = answer_tokens(metadata, doc, settings.get("max_gen_toks", question.max_new_tokens))
     return prompting.in_chat(question, question.prompt) if prompts == "chat" else question

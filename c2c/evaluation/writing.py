@@ -5,16 +5,17 @@ Rows that have ended leave the batch: a few long answers would otherwise carry a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
 from c2c import kv_cache
-from c2c.decoding import StopAtText, continue_text, end_tokens
+from c2c.decoding import StopAtText, StopStrings, continue_text, end_tokens
 from c2c.evaluation.answering import Answer, Question, Reading
 from c2c.evaluation.likelihood import check_finite
 
@@ -49,21 +50,28 @@ class _Row:
         return float(torch.tensor(self.sure[: max(len(self.ids), 1)]).mean().exp())
 
 
-def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
-    """Answer greedily in free text, each row up to its stop string, an end token or the token limit."""
+def write(reading: Reading, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None) -> list[Answer]:
+    """Answer in free text, each row up to its stop string, an end token or the token limit.
+
+    Args:
+        reading: What the answering model has read.
+        questions: One a row.
+        sampling: Options of `c2c.decoding.continue_text` that hold for each token alone, or for all tokens before it;
+            greedy if None.
+    """
     rows = [_Row(question.max_new_tokens) for question in questions]
     width, stops = reading.input_ids.shape[1], sorted({stop for each in questions for stop in each.stops})
     if reading.cache is None and reading.response is None:
         reading = replace(reading, cache=kv_cache.empty_cache(reading.model.config))
     state, going = reading, rows
     while going:
-        state = _write_on(state, going, stops, width)
+        state = _write_on(state, going, stops, width, sampling or {})
         places = [place for place, row in enumerate(going) if not row.ended]
         if len(places) < len(going):
             going = [going[place] for place in places]
             state = state.of_rows(torch.tensor(places, device=state.input_ids.device)) if going else state
     for answer, row, question in zip(reading.answers, rows, questions, strict=True):
-        text = str(reading.tokenizer.decode(row.ids, skip_special_tokens=True))
+        text = StopStrings(reading.tokenizer, question.stops).text(row.ids)
         for stop in filter(None, question.stops):
             text = text.split(stop)[0]
         answer.output_text, answer.output_ids, answer.tokens_out = text, row.ids, len(row.ids)
@@ -71,7 +79,9 @@ def write(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
     return reading.answers
 
 
-def _write_on(reading: Reading, rows: Sequence[_Row], stops: Sequence[str], width: int) -> Reading:
+def _write_on(
+    reading: Reading, rows: Sequence[_Row], stops: Sequence[str], width: int, sampling: Mapping[str, Any]
+) -> Reading:
     """Write a stretch after what has been read and written, and return all of it; the prompt has `width` columns."""
     before, meter = reading.input_ids.shape[1], ConfidenceMeter()
     stop = StopAtText(reading.tokenizer, stops, width)
@@ -84,6 +94,7 @@ def _write_on(reading: Reading, rows: Sequence[_Row], stops: Sequence[str], widt
             max_new_tokens=min(STRETCH, max(row.limit for row in rows) - (before - width)),
             criteria=[stop] if stop.stops else [],
             processors=[meter],
+            **sampling,
         )
     ends, steps = end_tokens(reading.model), torch.stack(meter.log_probabilities, dim=1).tolist()
     for number, (row, ids) in enumerate(zip(rows, sequences[:, width:].tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""lm-eval's command line knows the methods, from a fresh interpreter."""
+"""lm-eval's command line knows the methods, honours their options or refuses them by name, from a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
+from lm_eval.api.registry import get_model
+
+from c2c.evaluation import lm_eval
+from c2c.evaluation.answering import Question
+from c2c.evaluation.door import OPTIONS, NamedDoor, batch_rows, check_device
+from tests.bad_inputs.refusals import refused
 
 
 @pytest.fixture
@@ -23,21 +31,32 @@ def folders(pair, tmp_path) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.slow
-def test_a_fuser_is_evaluated_by_lm_evals_command_on_questions_of_another_file(
-    folders, fuser, benchmark_files, tmp_path
-) -> None:
+@pytest.fixture
+def arguments(folders, fuser) -> str:
+    return ",".join(f"{name}={path}" for name, path in {**folders, "fuser": fuser}.items())
+
+
+@pytest.fixture
+def mine(benchmark_files) -> Path:
+    """A folder with the task `mine`, which has a metric of lm-eval."""
     tasks, files = benchmark_files
-    mine = {
+    task = {
         "include": "free.yaml",
         "task": "mine",
         "dataset_kwargs": {"data_files": {"test": str(files["free"])}},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
-    (tasks / "mine.yaml").write_text(yaml.safe_dump(mine))
-    arguments = ",".join(f"{name}={path}" for name, path in {**folders, "fuser": fuser}.items())
-    command = [sys.executable, "-m", "c2c.evaluation.lm_eval", "--model", "c2c", "--model_args", arguments]
-    command += ["--tasks", "mine", "--include_path", str(tasks), "--output_path", str(tmp_path / "out")]
+    (tasks / "mine.yaml").write_text(yaml.safe_dump(task))
+    return tasks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", ["c2c", "hf"])
+def test_lm_evals_command_knows_this_projects_models_and_its_own(named, arguments, folders, mine, tmp_path) -> None:
+    given = arguments if named == "c2c" else f"pretrained={folders['receiver']}"
+    command = [sys.executable, "-m", "c2c.evaluation.lm_eval", "--model", named, "--model_args", given]
+    command += ["--tasks", "mine", "--include_path", str(mine), "--output_path", str(tmp_path / "out")]
+    command += ["--device", "cpu"] if named == "hf" else []
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -45,3 +64,85 @@ def test_a_fuser_is_evaluated_by_lm_evals_command_on_questions_of_another_file(
     found = json.loads(written.read_text())
     assert found["n-samples"]["mine"]["effective"] == 8
     assert 0 <= found["results"]["mine"]["exact_match,none"] <= 1
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *given: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["lm_eval", *given])
+    return lm_eval.main()
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (",fusr=typo", "Did you mean 'fuser'"),
+        (",alignment=longest", "alignment"),
+        (",trust_remote_code=True", "trust_remote_code"),
+        (",dtype=float8", "dtype"),
+        (",device=cuda:77", "cuda:77"),
+        (",max_length=0", "max_length"),
+        (",max_length=100000", "128 positions"),
+        (",token_budget=-3", "token_budget"),
+        (",batch_size=few", "batch_size"),
+    ],
+)
+def test_an_option_that_is_unknown_or_cannot_be_honoured_is_refused(more, named, arguments) -> None:
+    with refused(named):
+        get_model("c2c").create_from_arg_string(arguments + more, {"batch_size": 1, "device": "cpu"})
+
+
+@pytest.mark.slow
+def test_a_request_that_is_refused_ends_the_command_before_anything_is_answered(
+    arguments, mine, monkeypatch, capsys
+) -> None:
+    (mine / "none.yaml").write_text(
+        (mine / "mine.yaml").read_text().replace("task: mine", "task: none\ndoc_to_text: ''")
+    )
+    given = ["--model", "c2c", "--model_args", arguments, "--tasks", "none", "--include_path", str(mine)]
+    assert run(monkeypatch, *given) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("c2c.evaluation.lm_eval: ") and "must not be empty" in said
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_a_model_needs_is_asked_for_by_name(name) -> None:
+    with refused(f"--model {name}"):
+        get_model(name).create_from_arg_string("", {"batch_size": 1})
+
+
+def built(name: str, folders: dict[str, Path], **options: Any) -> NamedDoor:
+    where = {"model": folders["receiver"]} if name in ("receiver", "sharer") else folders
+    return get_model(name).create_from_arg_obj({key: str(path) for key, path in where.items()}, options)
+
+
+@pytest.mark.parametrize("name", ["receiver", "sharer", "t2t", "routing", "c2c"])
+def test_precision_and_device_are_those_asked_for(name, folders, fuser) -> None:
+    given = {"fuser": fuser} if name == "c2c" else {}
+    door = built(name, folders, dtype="bfloat16", device="cpu", **given)
+    assert {each.model.dtype for each in door.method.models} == {torch.bfloat16}
+    assert door.get_model_info()["model_dtype"] == "torch.bfloat16"
+    assert door.device == torch.device("cpu")
+
+
+def test_a_batch_has_as_many_requests_as_asked_for(folders) -> None:
+    assert (batch_rows(3), batch_rows("16"), batch_rows("auto"), batch_rows("auto:4", 9)) == (3, 16, None, 9)
+    assert built("receiver", folders, batch_size=3).respondent.rows == 3
+    for wrong in ("few", 0, -1, 1.5, True):
+        with refused("batch_size"):
+            batch_rows(wrong)
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "nonsense", "meta", "cpu:x"])
+def test_a_device_that_is_not_here_is_refused(device) -> None:
+    with refused(device):
+        check_device(device)
+
+
+def test_text_to_text_takes_the_wording_of_another_file(folders, tmp_path) -> None:
+    wording = {"metadata": {"t2t_question": "what {{prompt}}", "t2t_prompt": "{{message}} {{prompt}}"}}
+    (tmp_path / "wording.yaml").write_text(yaml.safe_dump(wording))
+    door = built("t2t", folders, wording=str(tmp_path / "wording.yaml"))
+    question = door.respondent.complete(Question("mine", 0, {"id": "1"}, "red", gold=""))
+    assert door.method.request(question).prompt == "what red"
+    (tmp_path / "wording.yaml").write_text("metadata: {t2t_question: what}")
+    with refused("t2t_prompt"):
+        built("t2t", folders, wording=str(tmp_path / "wording.yaml"))
