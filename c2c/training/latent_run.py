@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 
 from c2c.checkpoint import save_stack
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
+from c2c.files import write_atomically, written_whole
 from c2c.loading import load_model
 from c2c.pair import Pair
 from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.latent import LatentTrainer, PairExamples, check_pairs
+from c2c.training.launch import alone_in
 from c2c.training.tokenised import TokenisedSet, identity
 from c2c.types import CacheShape
 
@@ -92,9 +93,15 @@ def train_latent(run: LatentRun) -> dict[str, Any]:
         What provenance should know: examples and pairs, trained parameters, cost, and the final losses.
 
     Raises:
-        RefusedError: If an input is missing or does not fit.
+        RefusedError: If an input is missing or does not fit, or the same training runs already.
     """
-    trainer = LatentTrainer(_examples(run), run.latent, run.config, run.checkpoints / run.key())
+    checkpoints = run.checkpoints / run.key()
+    with alone_in(checkpoints):
+        return _train(run, checkpoints)
+
+
+def _train(run: LatentRun, checkpoints: Path) -> dict[str, Any]:
+    trainer = LatentTrainer(_examples(run), run.latent, run.config, checkpoints)
     _, history = trainer.run()
     if trainer.processes.is_first:
         _write(run, trainer)
@@ -141,8 +148,8 @@ def _examples(run: LatentRun) -> list[PairExamples]:
 def _write(run: LatentRun, trainer: LatentTrainer) -> None:
     """A checkpoint for each pair, which is used as any pair's Fusers are, and the order of training."""
     config = run.config
-    run.output.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), run.output / "order.parquet")
+    with written_whole(run.output / "order.parquet") as unfinished:
+        pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), unfinished)
     for each in trainer.pairs:
         about = {
             "receiver": each.pair.receiver.name,

@@ -6,9 +6,12 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from c2c.errors import RefusedError
+from c2c.locks import locked
 
 RANK, COUNT, LAUNCHER = "RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"
 """Environment variables in which torchrun and ``accelerate launch`` tell a process who it is."""
@@ -24,6 +27,20 @@ def is_started() -> bool:
 def is_first() -> bool:
     """Whether this process is alone, or the first of several."""
     return os.environ.get(RANK, "0") == "0"
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let no other training use a folder in the block; of several processes the first holds its lock.
+
+    Raises:
+        RefusedError: If another training uses it.
+    """
+    if is_first():
+        with locked(folder, "train"):
+            yield
+    else:
+        yield
 
 
 def start(processes: int, arguments: Sequence[str]) -> int:

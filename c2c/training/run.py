@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from c2c.analysis.gates import gate_table
 from c2c.checkpoint import MANIFEST, save_stack
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
+from c2c.files import write_atomically, written_whole
 from c2c.fuser.stack import FuserStack
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example, Examples, read_lines
+from c2c.training.launch import alone_in
 from c2c.training.loop import Trainer
 from c2c.training.tokenised import TokenisedSet, identity
 
@@ -92,15 +93,21 @@ def train(run: TrainingRun) -> dict[str, Any]:
         What provenance should know: examples used and left out, and the final losses.
 
     Raises:
-        RefusedError: If an input is missing or does not fit.
+        RefusedError: If an input is missing or does not fit, or the same training runs already.
     """
+    checkpoints = run.checkpoints / run.key()
+    with alone_in(checkpoints):
+        return _train(run, checkpoints)
+
+
+def _train(run: TrainingRun, checkpoints: Path) -> dict[str, Any]:
     sets = [] if run.tokenised else [read_lines(path) for path in (run.data, run.validation) if path is not None]
     pair = load_pair(run.receiver, run.sharer, run.config.dtype)
     (examples, left_out), (watched, left_out_watched) = (
         _stored(run, pair) if run.tokenised else [_tokenise(rows, pair, run.config) for rows in sets]
     )
     watched = watched[: run.config.validation_limit or None]
-    trainer = Trainer(pair, run.config, examples, watched, run.checkpoints / run.key())
+    trainer = Trainer(pair, run.config, examples, watched, checkpoints)
     stack, history = trainer.run()
     if trainer.processes.is_first:
         _write(run, trainer, stack, history)
@@ -148,7 +155,8 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
     pair, config = trainer.pair, run.config
     (run.output / MANIFEST).unlink(missing_ok=True)
     write_atomically(run.output / "history.csv", history.to_csv(index=False))
-    pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), run.output / "order.parquet")
+    with written_whole(run.output / "order.parquet") as unfinished:
+        pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), unfinished)
     shown = trainer.validation[:GATE_EXAMPLES]
     size = config.micro_batch_size or config.batch_size
     batches = [trainer.collate(shown[at : at + size]) for at in range(0, len(shown), size)]

@@ -31,6 +31,7 @@ from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.data import IGNORED, Batch, collate
 from c2c.training.examples import Example
+from c2c.training.launch import alone_in
 from c2c.training.learner import Learner
 from c2c.training.loss import head_at
 from c2c.training.processes import Processes
@@ -136,8 +137,15 @@ def train_single(run: SingleRun) -> dict[str, Any]:
         What provenance should know: examples, trained parameters, precision, and the final losses.
 
     Raises:
-        RefusedError: If an input is missing, or the sets were tokenised for other models or settings.
+        RefusedError: If an input is missing, the sets were tokenised for other models or settings, or the same training
+            runs already.
     """
+    checkpoints = run.checkpoints / run.key()
+    with alone_in(checkpoints):
+        return _train(run, checkpoints)
+
+
+def _train(run: SingleRun, checkpoints: Path) -> dict[str, Any]:
     receiver, config = load_model(run.receiver), run.config
     sharer = load_tokenizer(resolve(run.sharer))
     made_for = identity(receiver.tokenizer, sharer, config.alignment, config.prompts, config.max_length)
@@ -145,7 +153,7 @@ def train_single(run: SingleRun) -> dict[str, Any]:
     for each in (training, validation):
         each.check(made_for)
     watched = validation[: config.validation_limit or None]
-    learner = SingleLearner(receiver, config, training, watched, run.checkpoints / run.key())
+    learner = SingleLearner(receiver, config, training, watched, checkpoints)
     history = learner.learn()
     _write(run, receiver, history)
     learner.forget_checkpoints()

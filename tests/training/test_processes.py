@@ -174,9 +174,8 @@ def test_gradients_are_exchanged_once_a_step_and_only_those_of_the_fusers(traine
 def test_a_training_is_not_resumed_by_another_number_of_processes(trainer) -> None:
     built = trainer(steps=3)
     built.run()
-    two = SimpleNamespace(count=2, agree=lambda text: text)
-    with pytest.raises(RefusedError, match="begun with: 1"):
-        state.resume(two, built.checkpoints)  # type: ignore[arg-type]
+    with pytest.raises(RefusedError, match="must be resumed with as many processes as it was begun with: 1"):
+        state._last_step(built.checkpoints, processes=2)
 
 
 def test_a_batch_has_an_example_for_each_process() -> None:

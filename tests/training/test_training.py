@@ -205,7 +205,7 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number of 1 to"),
         ({"variant": "ful"}, "Did you mean 'full'"),
         ({"warmup_ratio": 1.0}, "warmup_ratio"),
         ({"micro_batch_size": 999}, "micro_batch_size"),
