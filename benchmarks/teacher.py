@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -35,10 +36,12 @@ from c2c.evaluation.store import AnswerStore
 from c2c.formats import write_json_lines
 from c2c.hub import identify
 from c2c.loading import Dtype, LoadedModel, load_model
+from c2c.locks import locked
 from c2c.provenance import settings_hash, stamp
 from c2c.training.examples import read_lines
 
 METHOD = "teacher"
+MOST = 10**6
 UNFINISHED, EMPTY = "the answer did not end within its tokens", "the answer is empty"
 
 
@@ -64,8 +67,12 @@ class Sampling:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.top_k < 1 or self.temperature <= 0 or not 0 < self.top_p <= 1:
-            rule = "A teacher samples with max_new_tokens and top_k from 1, a temperature above 0 and top_p in (0, 1]"
+        counts = 1 <= self.max_new_tokens <= MOST and 1 <= self.top_k <= MOST
+        if not (counts and 0 < self.temperature < math.inf and 0 < self.top_p <= 1):
+            rule = (
+                f"A teacher must sample with max_new_tokens and top_k of 1 to {MOST}, a finite temperature above 0 and "
+            )
+            rule += "top_p in (0, 1]"
             raise RefusedError(rule, asdict(self), "Correct the key teacher of the config")
 
     def processors(self, questions: Sequence[Question], device: torch.device) -> list[LogitsProcessor]:
@@ -145,13 +152,21 @@ def write_answers(
     """Write the lines with the teacher's answers for their responses; returns what provenance should know.
 
     Raises:
-        RefusedError: There are no lines, conversations instead of questions, or no answer that can be used.
+        RefusedError: There are no lines, conversations instead of questions, no answer that can be used, or the same
+            file is being written.
     """
     rows = read_lines(lines)
     if chats := sum("prompt" not in row for row in rows):
         raise RefusedError(
-            "A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions"
+            "A teacher must be asked questions", f"{chats} conversations in {lines}", "Name a set of questions"
         )
+    with locked(output, "write a teacher's answers"):
+        return _write_answers(model, rows, output, sampling, token_budget, dtype)
+
+
+def _write_answers(
+    model: str, rows: list[dict[str, Any]], output: Path, sampling: Sampling, token_budget: int, dtype: Dtype
+) -> dict[str, Any]:
     made_for = {"model": identify(model)._asdict(), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
     store = AnswerStore(output.with_name(f".{output.stem}.{settings_hash(made_for)[:16]}"))
     answers = answer_all(load_model(model, dtype=dtype), rows, sampling, token_budget, store)
@@ -160,7 +175,7 @@ def write_answers(
         {**row, "response": answer.output_text} for row, answer in zip(rows, answers, strict=True) if not answer.error
     ]
     if not kept:
-        raise RefusedError("A teacher ends at least one answer", dict(left_out), "Raise max_new_tokens")
+        raise RefusedError("A teacher must end at least one answer", dict(left_out), "Raise max_new_tokens")
     write_json_lines(output, kept)
     store.forget()
     return {"questions": len(rows), "kept": len(kept), "left_out": dict(left_out), "model": made_for["model"]}

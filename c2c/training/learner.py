@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
+from c2c.errors import RefusedError
 from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.data import Batch
@@ -160,7 +161,7 @@ class Learner(ABC):
             f"{what} must be a finite number at every step",
             f"{value} at step {step} of {self.config.steps}",
             f"The training has stopped; saved is {there}. Lower learning_rate ({self.config.learning_rate}) or raise "
-            f"warmup_ratio; where dtype is float16, choose bfloat16 or float32",
+            f"warmup_ratio; where dtype is float16, choose bfloat16 or float32. The training then begins anew",
         )
 
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:

@@ -147,7 +147,7 @@ def _stored(run: TrainingRun, pair: Pair) -> list[tuple[Sequence[Example], dict[
     stored = [TokenisedSet(path) for path in run.tokenised]
     for each in stored:
         each.check(made_for)
-    return [(each, each.about["left_out"]) for each in stored]
+    return [(each, each.about.get("left_out", {})) for each in stored]
 
 
 def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.DataFrame) -> None:

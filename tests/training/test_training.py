@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -240,9 +236,7 @@ def test_a_run_killed_by_the_system_and_started_again_ends_with_the_bytes_of_a_w
     killed.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()
 
-    subprocess.run(
-        command(tmp_path, "killed", {"tokenised": stored}), check=True, env=ENVIRONMENT, capture_output=True
-    )
+    subprocess.run(command(tmp_path, "killed", {"tokenised": stored}), check=True, env=ENVIRONMENT, capture_output=True)
     assert same_files(tmp_path / "whole", tmp_path / "killed")
     assert not list((tmp_path / "checkpoints-killed").iterdir())
     check = RosettaModel.from_pretrained(
