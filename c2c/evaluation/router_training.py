@@ -74,8 +74,8 @@ def train_router(run: RouterRun) -> dict[str, Any]:
         What ``router.json`` says of it.
 
     Raises:
-        RefusedError: If an input is missing or does not fit, too few questions tell the models apart, or another training
-            writes into the same folder.
+        RefusedError: If an input is missing or does not fit, too few questions tell the models apart, or another
+            training writes into the same folder.
     """
     with locked(run.output, "train a router"):
         return _train(run)

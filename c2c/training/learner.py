@@ -79,8 +79,8 @@ class Learner(ABC):
             One row a step: `columns`.
 
         Raises:
-            RefusedError: At the step at which a loss or the gradients are not finite, and if what was saved is of another
-                number of processes, or of a newer version of this package.
+            RefusedError: At the step at which a loss or the gradients are not finite, and if what was saved is of
+                another number of processes, or of a newer version of this package.
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         config, begun = self.config, time.perf_counter() - self.progress.seconds

@@ -248,7 +248,8 @@ def _load(processes: Processes, step: Path) -> None:
 def _has_random_states(path: Path, device: torch.device) -> bool:
     """Whether this process has the saved random states; accelerate goes on without a word where it cannot set them."""
     saved = load_states(path)
-    numbers, own = saved["numpy_random_seed"], np.random.get_state(legacy=True)
+    numbers = saved["numpy_random_seed"]
+    own: Any = np.random.get_state(legacy=True)
     same = [
         random.getstate() == saved["random_state"],
         all(np.array_equal(one, other) for one, other in zip(numbers, own, strict=True)),

@@ -126,8 +126,8 @@ class TokenisedSet(Sequence[Example]):
         lengths: Prompt and response tokens of each example.
 
     Raises:
-        RefusedError: If there is no such file, it is not a tokenised set of this version, it is empty, or it was changed;
-            what an example holds is checked when it is read.
+        RefusedError: If there is no such file, it is not a tokenised set of this version, it is empty, or it was
+            changed; what an example holds is checked when it is read.
     """
 
     def __init__(self, path: Path, limit: int = 0) -> None:

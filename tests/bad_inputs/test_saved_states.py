@@ -1,4 +1,4 @@
-"""Saved states of a training that are spoilt on the disk: the step before is used, and said; nothing goes on silently."""
+"""Saved states of a training that are spoilt on the disk: the step before is used, and this is said."""
 
 # ruff: noqa: F401, F811 (pytest finds fixtures by the names of arguments)
 from __future__ import annotations

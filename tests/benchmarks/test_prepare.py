@@ -345,7 +345,7 @@ def test_rows_that_ask_the_same_stay_on_one_side(kind: str) -> None:
 
 
 def test_a_validation_part_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(RefusedError, match="some must be left for training.*received 2"):
+    with pytest.raises(RefusedError, match=r"some must be left for training.*received 2"):
         hold_out([{"prompt": "a"}, {"prompt": "b"}], 2)
 
 

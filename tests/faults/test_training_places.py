@@ -132,4 +132,4 @@ def test_fusers_that_find_the_disk_full_are_no_fusers_and_the_next_run_goes_on_f
     assert main(arguments[3:]) == 0
     assert main(command(tmp_path, "whole", sets(lines), steps=12)[3:]) == 0
     assert same_files(tmp_path / "whole", tmp_path / "cut")
-    assert os.listdir(tmp_path / "checkpoints-cut") == []
+    assert list((tmp_path / "checkpoints-cut").iterdir()) == []
