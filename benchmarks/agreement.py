@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> bool:
     """Whether all answers are the same."""
     files = {name: Path(path) for name, _, path in (each.partition("=") for each in given.benchmarks)}
-    loaded, tasks = load_model(given.receiver), load_tasks(given.tasks, files)
+    tasks, loaded = load_tasks(given.tasks, files), load_model(given.receiver)
     frame = compare(loaded, tasks, prompts=given.prompts, limit=given.limit, token_budget=given.token_budget)
     print(summary(frame))
     if given.output:

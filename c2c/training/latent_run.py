@@ -23,6 +23,7 @@ from c2c.training.tokenised import TokenisedSet, identity
 from c2c.types import CacheShape
 
 RECIPE, PAIRS = "latent", "pairs"
+MOST = {"latent_layers": 1000, "latent_heads": 1024, "latent_head_dim": 2**14}
 ORDER = pa.schema([("step", pa.int32()), ("ids", pa.list_(pa.string()))])
 
 
@@ -63,8 +64,12 @@ class LatentRun:
         check_pairs(self.pairs, self.config.batch_size)
         lists = {name: getattr(self, name) for name in ("receivers", "sharers", "train", "validation")}
         if wrong := {name: len(each) for name, each in lists.items() if len(each) != len(self.pairs)}:
-            rule = f"Each of the {len(self.pairs)} pairs has a Receiver, a Sharer and two tokenised sets"
+            rule = f"Each of the {len(self.pairs)} pairs must have a Receiver, a Sharer and two tokenised sets"
             raise RefusedError(rule, wrong, "Name them in the same order: --pairs A B --receivers … --sharers …")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                flag = f"--{name.replace('_', '-')}"
+                raise RefusedError(f"{flag} must be from 1 to {most}", getattr(self, name), f"Correct {flag}")
 
     def files(self) -> list[Path]:
         """The inputs that are files or folders here."""
@@ -131,14 +136,12 @@ def _examples(run: LatentRun) -> list[PairExamples]:
         RefusedError: If a set was tokenised for other models or settings.
     """
     config = run.config
+    sets = [tuple(map(TokenisedSet, files)) for files in zip(run.train, run.validation, strict=True)]
     loaded = {name: load_model(name, config.dtype) for name in dict.fromkeys([*run.receivers, *run.sharers])}
     found = []
-    for name, receiver, sharer, *files in zip(
-        run.pairs, run.receivers, run.sharers, run.train, run.validation, strict=True
-    ):
+    for name, receiver, sharer, (training, validation) in zip(run.pairs, run.receivers, run.sharers, sets, strict=True):
         pair = Pair(loaded[receiver], loaded[sharer])
         tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
-        training, validation = (TokenisedSet(Path(path)) for path in files)
         for each in (training, validation):
             each.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))
         found.append(PairExamples(name, pair, training, validation[: config.validation_limit or None]))

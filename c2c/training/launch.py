@@ -65,9 +65,9 @@ def joined(processes: int, batch_size: int, arguments: Sequence[str]) -> bool:
         RefusedError: There is no process, or not an example of a batch for each.
     """
     if processes < 1:
-        raise RefusedError("--processes is at least 1", processes, "Pass 1, or a process for each GPU")
+        raise RefusedError("--processes must be at least 1", processes, "Pass 1, or a process for each GPU")
     if processes > batch_size:
-        rule = f"A batch has an example for each of the {processes} processes"
+        rule = f"A batch must have an example for each of the {processes} processes"
         raise RefusedError(rule, f"batch_size {batch_size}", "Raise --batch-size, or lower --processes")
     if processes > 1 and not is_started():
         if code := start(processes, arguments):

@@ -71,7 +71,7 @@ class Processes:
             RefusedError: If there are more processes than examples.
         """
         if batch_size < self.count:
-            rule = f"A batch has an example for each of the {self.count} processes"
+            rule = f"A batch must have an example for each of the {self.count} processes"
             raise RefusedError(rule, f"batch_size {batch_size}", "Raise batch_size, or start fewer processes")
 
     def seed_noise(self, seed: int) -> None:

@@ -66,7 +66,7 @@ class TrainingRun:
         lines = [path for path in (self.data, self.validation) if path is not None]
         if sorted((len(lines), len(self.tokenised))) != [0, 2]:
             raise RefusedError(
-                "Training takes a training and a validation set",
+                "Training must have a training and a validation set",
                 f"{len(lines)} of JSON lines, {len(self.tokenised)} tokenised",
                 "Pass --data and --validation, or both files to --tokenised",
             )
@@ -102,9 +102,10 @@ def train(run: TrainingRun) -> dict[str, Any]:
 
 def _train(run: TrainingRun, checkpoints: Path) -> dict[str, Any]:
     sets = [] if run.tokenised else [read_lines(path) for path in (run.data, run.validation) if path is not None]
+    stored = [TokenisedSet(path) for path in run.tokenised]
     pair = load_pair(run.receiver, run.sharer, run.config.dtype)
     (examples, left_out), (watched, left_out_watched) = (
-        _stored(run, pair) if run.tokenised else [_tokenise(rows, pair, run.config) for rows in sets]
+        _stored(stored, run.config, pair) if stored else [_tokenise(rows, pair, run.config) for rows in sets]
     )
     watched = watched[: run.config.validation_limit or None]
     trainer = Trainer(pair, run.config, examples, watched, checkpoints)
@@ -139,12 +140,12 @@ def _tokenise(
     return kept, dict(examples.left_out)
 
 
-def _stored(run: TrainingRun, pair: Pair) -> list[tuple[Sequence[Example], dict[str, int]]]:
-    """The tokenised sets of a run, and what was left out when they were made; refused if they are of another pair."""
-    config = run.config
+def _stored(
+    stored: Sequence[TokenisedSet], config: TrainingConfig, pair: Pair
+) -> list[tuple[Sequence[Example], dict[str, int]]]:
+    """Tokenised sets, and what was left out when they were made; refused if they are of another pair."""
     tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
     made_for = identity(*tokenizers, config.alignment, config.prompts, config.max_length)
-    stored = [TokenisedSet(path) for path in run.tokenised]
     for each in stored:
         each.check(made_for)
     return [(each, each.about.get("left_out", {})) for each in stored]

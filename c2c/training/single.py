@@ -68,7 +68,7 @@ class SingleRun:
 
     def __post_init__(self) -> None:
         if self.config.dtype not in COMPUTED_IN:
-            rule = f"A Receiver is fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
+            rule = f"A Receiver must be fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
             raise RefusedError(rule, self.config.dtype, "Pass --dtype bfloat16, which has the range of float32")
 
     def files(self) -> list[Path]:
@@ -146,10 +146,10 @@ def train_single(run: SingleRun) -> dict[str, Any]:
 
 
 def _train(run: SingleRun, checkpoints: Path) -> dict[str, Any]:
+    training, validation = (TokenisedSet(path) for path in run.tokenised)
     receiver, config = load_model(run.receiver), run.config
     sharer = load_tokenizer(resolve(run.sharer))
     made_for = identity(receiver.tokenizer, sharer, config.alignment, config.prompts, config.max_length)
-    training, validation = (TokenisedSet(path) for path in run.tokenised)
     for each in (training, validation):
         each.check(made_for)
     watched = validation[: config.validation_limit or None]
