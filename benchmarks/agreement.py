@@ -14,7 +14,7 @@ import pandas as pd
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.methods import OneModel
 from c2c.evaluation.schema import PROMPTS
 from c2c.evaluation.tasks import describe, load_tasks
@@ -54,7 +54,7 @@ def compare(
         for sample in sorted(logged[benchmark], key=lambda each: int(each["doc_id"])):
             answer = ours.answers[benchmark, int(sample["doc_id"])]
             if answer.error:
-                raise RefusedError("Both models answer every question", answer.error, "Leave the question out")
+                raise RefusedError("Both models must answer every question", answer.error, "Leave the question out")
             if answer.choice_scores is None:
                 pair, difference = (answer.output_text, sample["resps"][0][0]), 0.0
             else:
@@ -88,7 +88,7 @@ def summary(frame: pd.DataFrame) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, print a line a benchmark, write a row a question; exit code 1 if an answer differs."""
+    """Compare, print a line a benchmark, write a row a question; exit code 1 if an answer differs, 2 if refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--receiver", required=True, help="the model: folder, model manifest or hub id")
     parser.add_argument("--tasks", type=Path, required=True, help="folder of task files")
@@ -98,14 +98,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--token-budget", type=int, default=4096, help="tokens of our batches")
     parser.add_argument("--output", type=Path, help="CSV with a row a question")
     given = parser.parse_args(arguments)
+    alike: list[bool] = []
+    code = exit_code("benchmarks.agreement", lambda: alike.append(_run(given)))
+    return code or int(not all(alike))
+
+
+def _run(given: argparse.Namespace) -> bool:
+    """Whether all answers are the same."""
     files = {name: Path(path) for name, _, path in (each.partition("=") for each in given.benchmarks)}
-    loaded, tasks = load_model(given.receiver), load_tasks(given.tasks, files)
+    tasks, loaded = load_tasks(given.tasks, files), load_model(given.receiver)
     frame = compare(loaded, tasks, prompts=given.prompts, limit=given.limit, token_budget=given.token_budget)
     print(summary(frame))
     if given.output:
         with stamp(given.output, inputs=list(files.values()), settings={"receiver": loaded.name, **_told(given)}):
             write_atomically(given.output, frame.to_csv(index=False, float_format="%.3g", lineterminator="\n"))
-    return 0 if bool(frame["same"].all()) else 1
+    return bool(frame["same"].all())
 
 
 def _told(given: argparse.Namespace) -> dict[str, Any]:

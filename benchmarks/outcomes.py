@@ -107,7 +107,7 @@ def read_rows(
             continue
         if read.question["id"] in found:
             remedy = "Correct the reader, or drop the row from the data set"
-            raise RefusedError(f"Rows of {source.dataset} have different ids", read.question["id"], remedy)
+            raise RefusedError(f"Rows of {source.dataset} must have different ids", read.question["id"], remedy)
         found[read.question["id"]] = read.question
     return list(found.values())
 

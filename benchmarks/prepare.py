@@ -54,7 +54,7 @@ def questions(source: Source, protocol: str, outcomes: Outcomes) -> list[Row]:
     repeats = active(protocol, "repeats_are_asked")
     found = read_rows(source, protocol, outcomes, keep_repeats=repeats)
     if not found:
-        rule = f"{source.dataset}, split {source.split}, has questions that can be asked"
+        rule = f"{source.dataset}, split {source.split}, must have questions that can be asked"
         raise RefusedError(rule, outcomes.left_out or "no rows", "Choose another split, reader or protocol")
     return [{key: value for key, value in question.items() if key != UNASKED} for question in found]
 
@@ -72,8 +72,11 @@ def prepare_benchmark(
         context_limit: Characters of a text that a question is about; a longer one loses its middle. 0 for no limit.
 
     Raises:
-        RefusedError: See `questions`.
+        RefusedError: A size is below 0; and see `questions`.
     """
+    for name, size in (("--sample", count), ("--context-limit", context_limit)):
+        if size < 0:
+            raise RefusedError(f"{name} must be at least 0", size, "Take 0 for all")
     settings = {**asdict(source), "protocol": protocol, "sample": count, "context_limit": context_limit}
     with stamp(output, settings=settings) as notes:
         outcomes = Outcomes()

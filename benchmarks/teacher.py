@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ from c2c.provenance import settings_hash, stamp
 from c2c.training.examples import read_lines
 
 METHOD = "teacher"
+MOST = 10**6
 UNFINISHED, EMPTY = "the answer did not end within its tokens", "the answer is empty"
 
 
@@ -66,8 +68,12 @@ class Sampling:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.top_k < 1 or self.temperature <= 0 or not 0 < self.top_p <= 1:
-            rule = "A teacher samples with max_new_tokens and top_k from 1, a temperature above 0 and top_p in (0, 1]"
+        counts = 1 <= self.max_new_tokens <= MOST and 1 <= self.top_k <= MOST
+        if not (counts and 0 < self.temperature < math.inf and 0 < self.top_p <= 1):
+            rule = (
+                f"A teacher must sample with max_new_tokens and top_k of 1 to {MOST}, a finite temperature above 0 and "
+            )
+            rule += "top_p in (0, 1]"
             raise RefusedError(rule, asdict(self), "Correct the key teacher of the config")
 
     def processors(self, questions: Sequence[Question], device: torch.device) -> list[LogitsProcessor]:
@@ -148,12 +154,13 @@ def write_answers(
     """Write the lines with the teacher's answers for their responses; returns what provenance should know.
 
     Raises:
-        RefusedError: There are no lines, conversations instead of questions, or no answer that can be used.
+        RefusedError: There are no lines, conversations instead of questions, no answer that can be used, or the same
+            file is being written.
     """
     rows = read_lines(lines)
     if chats := sum("prompt" not in row for row in rows):
         raise RefusedError(
-            "A teacher answers questions", f"{chats} conversations in {lines}", "Name a set of questions"
+            "A teacher must be asked questions", f"{chats} conversations in {lines}", "Name a set of questions"
         )
     made_for = {"model": about(model), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
     with open_store(output, settings_hash(made_for)) as store:

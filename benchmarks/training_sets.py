@@ -42,7 +42,7 @@ class TrainingSet:
     def __post_init__(self) -> None:
         chats = [source.reader in CHATS for source in self.sources]
         if not chats or any(chats) != all(chats) or all(chats) == bool(self.asked_as):
-            rule = "A training set is made of questions, with asked_as, or of conversations, without"
+            rule = "A training set must be made of questions, with asked_as, or of conversations, without"
             received = f"readers {', '.join(source.reader for source in self.sources)}, asked_as {self.asked_as!r}"
             raise RefusedError(rule, received, "Correct its row in config/training_sets.tsv")
 
@@ -78,8 +78,9 @@ def hold_out(rows: list[Row], count: int) -> tuple[list[Row], list[Row]]:
     Raises:
         RefusedError: No training row would be left.
     """
-    if count >= len(rows):
-        raise RefusedError(f"Of {len(rows)} examples some are left for training", count, "Lower --validation")
+    if not 0 <= count < len(rows):
+        rule = f"Of {len(rows)} examples some must be left for training, and none or more be held out"
+        raise RefusedError(rule, count, "Correct --validation")
     ranks = [hashlib.sha256(prompt_of(row).encode()).hexdigest() for row in rows]
     bound = sorted(ranks)[count]
     training = [row for row, rank in zip(rows, ranks, strict=True) if rank >= bound]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable
@@ -85,15 +87,33 @@ def exit_code(program: str, act: Callable[[], object]) -> int:
         # Whoever read the output has left; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except OSError as error:
-        # Libraries raise OSErrors of their own, without a number: those keep their traceback.
-        if error.errno is None:
-            raise
-        place = f": {error.filename}" if error.filename else ""
-        return _report(program, f"{error.strerror}{place}. Nothing that was complete before is changed.", FAILED)
     except KeyboardInterrupt:
         return _report(program, "interrupted", INTERRUPTED)
+    except Exception as error:
+        failure = system_error(error)
+        if failure is None:
+            raise
+        place = f": {failure.filename}" if failure.filename else ""
+        return _report(program, f"{failure.strerror}{place}. Nothing that was complete before is changed.", FAILED)
     return 0
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The error of the operating system that `error` is, or that a library has put into its own words.
+
+    Returns:
+        None for any other error, and for an OSError without a number, which a library made.
+    """
+    if isinstance(error, OSError):
+        return None if error.errno is None else error
+    text = str(error)
+    # safetensors: "I/O error: No space left on device (os error 28)".
+    if match := re.search(r"\(os error (\d+)\)", text):
+        return OSError(int(match[1]), os.strerror(int(match[1])))
+    # torch.save keeps no number: "PytorchStreamWriter failed writing file", or that it wrote fewer bytes than it meant.
+    if isinstance(error, RuntimeError) and ("PytorchStreamWriter" in text or "unexpected pos" in text):
+        return OSError(errno.EIO, "A file of saved states could not be written whole; see whether the disk is full")
+    return None
 
 
 def _report(program: str, message: str, code: int) -> int:

@@ -129,8 +129,8 @@ class Estimator:
         return records * self.assumptions.kilobytes_per_record / 1e6
 
     def checkpoint_gb(self) -> float:
-        """Room for the states of all trainings: weights and both moments of AdamW, twice while one is written."""
-        return sum(2 * 12 * self._fusers_of(run) for run in self.settings.runs) / 1e9
+        """Room for the states of all trainings: weights and both moments of AdamW, of two steps and of one more."""
+        return sum(3 * 12 * self._fusers_of(run) for run in self.settings.runs) / 1e9
 
     def downloads_gb(self) -> float:
         """Size of the data that are fetched."""

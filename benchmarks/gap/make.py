@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.asking import Asked
 from benchmarks.gap.arithmetic import skill
 from benchmarks.gap.people import private_line
-from benchmarks.gap.splits import Row, Sizes
+from benchmarks.gap.splits import Row, Sizes, check_sizes
 from benchmarks.gap.words import words
 from c2c.errors import RefusedError, exit_code
 from c2c.formats import write_json_lines
@@ -42,7 +42,7 @@ def training_rows(made: dict[str, list[Row]], asked: Asked, values: str) -> dict
     """
     chosen = VALIDATION_VALUES[values]
     if chosen not in made:
-        raise RefusedError("Only private_line has a validation on unseen values", values, "Leave it at seen")
+        raise RefusedError("A validation on unseen values must be of private_line", values, "Leave it at seen")
     return {stem: [_example(row, asked) for row in made[split]] for stem, split in _stems(chosen)}
 
 
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     settings = {name: getattr(options, name) for name in ("task", "seed", "test", "train", "validation")}
     sizes = {name: settings[name] for name in ("test", "train", "validation")}
+    check_sizes(sizes)
     made = TASKS[options.task](sizes, options.seed)
     if options.benchmark:
         files = {options.benchmark: made["test"]}

@@ -14,6 +14,19 @@ Sizes = Mapping[str, int]
 
 OPTIONS = 4
 LETTERS = "ABCD"
+MOST_ROWS = 30_000
+"""Of some 70,000 family names, of which as many again may go to a second validation set."""
+
+
+def check_sizes(sizes: Sizes) -> None:
+    """Refuse a split without rows, and more rows than there are names for.
+
+    Raises:
+        RefusedError: If so.
+    """
+    if any(count < 1 for count in sizes.values()) or sum(sizes.values()) > MOST_ROWS:
+        rule = f"test, train and validation must have a row or more each, and at most {MOST_ROWS} together"
+        raise RefusedError(rule, dict(sizes), "Correct the sizes under gap")
 
 
 def with_options(row: Row, right: str, others: Sequence[str], chance: random.Random) -> Row:
@@ -34,7 +47,7 @@ def cut(items: Sequence[Any], sizes: Sizes, what: str) -> dict[str, list[Any]]:
     """
     held_out = sizes["test"] + sizes["validation"]
     if len(items) <= held_out:
-        raise RefusedError(f"Some {what} are left for training", f"{held_out} of {len(items)}", "Lower test in gap")
+        raise RefusedError(f"Some {what} must be left for training", f"{held_out} of {len(items)}", "Lower test in gap")
     bounds = {"test": (0, sizes["test"]), "validation": (sizes["test"], held_out)}
     bounds["train"] = (held_out, held_out + sizes["train"])
     return {split: list(items[start:end]) for split, (start, end) in bounds.items()}

@@ -11,11 +11,13 @@ writes the world, ``knowledge_gap_free.jsonl`` and ``knowledge_gap_choice.jsonl`
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.knowledge_gap import questions
 from benchmarks.knowledge_gap.world import World, generate
+from c2c.errors import exit_code
 from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
@@ -30,8 +32,8 @@ def files(world: World, benchmarks: Path, training_set: Path) -> dict[Path, list
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command; a refusal is printed as one line and ends with exit code 2."""
     parser = argparse.ArgumentParser(description="Make a knowledge-gap world, its questions and its training set.")
     parser.add_argument("--entities", type=int, default=512, help="a multiple of 16")
     parser.add_argument("--attributes", type=int, default=4, help="attributes of each entity")
@@ -41,6 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of the benchmarks' questions")
     parser.add_argument("--training-set", type=Path, required=True, help="folder of the training set")
     options = parser.parse_args(arguments)
+    return exit_code("benchmarks.knowledge_gap.make", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
     settings = {name: getattr(options, name) for name in ("entities", "attributes", "values", "seed")}
     world = generate(**settings)
     with stamp(options.output, settings=settings):
@@ -52,4 +58,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

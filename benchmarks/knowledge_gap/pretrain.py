@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,13 +29,16 @@ from benchmarks.knowledge_gap import corpus, models, vocabulary
 from benchmarks.knowledge_gap.corpus import Corpus
 from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import RefusedError, check_choice, exit_code
 from c2c.files import write_atomically
+from c2c.locks import locked
 from c2c.manifests import describe_source
 from c2c.provenance import file_hash, stamp
 
 BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
 """Of AdamW, and the norm above which gradients are cut; not of the config, since no result hangs on them."""
+MOST = {"hidden": 2**16, "layers": 1000, "steps": 10**8, "batch_size": 10**6, "seed": 2**63 - 1}
+"""More would ask for the impossible: tiny models learn these worlds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +84,13 @@ class Settings:
             if not 0 < getattr(self, name) < math.inf:
                 raise RefusedError(f"{name} must be positive and finite", getattr(self, name), f"Change {name}")
         if not 0 <= self.warmup_ratio < 1:
-            raise RefusedError("warmup_ratio is at least 0 and less than 1", self.warmup_ratio, "Change warmup_ratio")
+            rule = "warmup_ratio must be at least 0 and less than 1"
+            raise RefusedError(rule, self.warmup_ratio, "Change warmup_ratio")
         if not 0 <= self.weight_decay < math.inf:
-            raise RefusedError("weight_decay is at least 0 and finite", self.weight_decay, "Change weight_decay")
+            raise RefusedError("weight_decay must be at least 0 and finite", self.weight_decay, "Change weight_decay")
+        for name, most in MOST.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise RefusedError(f"{name} must be from 0 to {most}", getattr(self, name), f"Change {name}")
         models.check_heads(self.hidden, self.heads, self.key_value_heads)
 
 
@@ -117,8 +125,11 @@ def _steps(model: PreTrainedModel, rows: Corpus, settings: Settings) -> Iterator
     schedule = LambdaLR(optimizer, lambda step: _rate(step, settings.steps, settings.warmup_ratio))
     model.train()
     progress = tqdm(rows, total=settings.steps, unit="step", mininterval=1.0)
-    for ids, labels in progress:
+    for number, (ids, labels) in enumerate(progress, start=1):
         loss = _loss(model, ids, labels)
+        if not math.isfinite(loss.item()):
+            received = f"{loss.item()} at step {number} of {settings.steps}"
+            raise RefusedError("The loss must be a finite number at every step", received, "Lower --learning-rate")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         optimizer.step()
@@ -178,23 +189,28 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Pat
     write_atomically(Path(f"{output}.json"), json.dumps(manifest, indent=1) + "\n")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command; a refusal is printed as one line and ends with exit code 2."""
     parser = argparse.ArgumentParser(description="Pretrain one model of the knowledge-gap world.")
     parser.add_argument("--world", type=Path, required=True, help="world.json")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model; its manifest is beside it")
     for field in fields(Settings):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
-    options = vars(parser.parse_args(arguments))
+    given = parser.parse_args(arguments)
+    return exit_code("benchmarks.knowledge_gap.pretrain", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> None:
+    options = dict(vars(given))
     path, output = options.pop("world"), options.pop("output")
     settings = Settings(**options)
     world = World.load(path)
     manifest = Path(f"{output}.json")
-    with stamp(manifest, inputs=[path], settings=asdict(settings)) as notes:
+    with locked(output, "pretrain"), stamp(manifest, inputs=[path], settings=asdict(settings)) as notes:
         model, tokenizer, loss = pretrain(world, settings)
         save(model, tokenizer, output)
         notes |= {"final_loss": loss, "parameters": model.num_parameters()}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

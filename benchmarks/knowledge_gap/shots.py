@@ -7,10 +7,12 @@ python -m benchmarks.knowledge_gap.shots --world results/smoke/world/world.json 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from benchmarks.knowledge_gap import questions
 from benchmarks.knowledge_gap.world import World
+from c2c.errors import exit_code
 from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
@@ -18,16 +20,20 @@ SPLIT = "known"
 """The split of the world whose facts every model has been pretrained on."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command; a refusal is printed as one line and ends with exit code 2."""
     parser = argparse.ArgumentParser(description="Questions of a world about entities that the Receivers know.")
     parser.add_argument("--world", type=Path, required=True, help="the world (.json)")
     parser.add_argument("--benchmark", choices=sorted(questions.FORMS), required=True, help="in whose form they ask")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines")
     options = parser.parse_args(arguments)
+    return exit_code("benchmarks.knowledge_gap.shots", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
     with stamp(options.output, inputs=[options.world], settings={"benchmark": options.benchmark, "split": SPLIT}):
         write_json_lines(options.output, questions.FORMS[options.benchmark](World.load(options.world), SPLIT))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,16 +19,19 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.knowledge_gap import texts
 from benchmarks.knowledge_gap.sizes import check_world
 from benchmarks.knowledge_gap.texts import Fact
 from c2c.errors import RefusedError, check_choice
 from c2c.files import write_atomically
+from c2c.manifests import check_keys, read_object
 
 SHARES = {"known": 4, "train": 7, "validation": 1, "test": 4}
 """Sixteenths of the entities in each split."""
 SPLITS = tuple(SHARES)
+MAKE = "Make one: benchmarks.knowledge_gap.make"
 
 CONSONANTS, VOWELS, ENDINGS = "bdfgklmnprstvz", "aeiou", "kqvxz"
 THREE_SYLLABLES = 0.3
@@ -79,14 +82,24 @@ class World:
         """Read what `save` wrote.
 
         Raises:
-            RefusedError: If there is no such file.
+            RefusedError: If there is no such file, or it holds no world.
         """
-        if not path.is_file():
-            raise RefusedError(
-                "A world is read from its world.json", str(path), "Make one: benchmarks.knowledge_gap.make"
-            )
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(content["seed"], content["attributes"], [Entity(**entity) for entity in content["entities"]])
+        content = read_object(path, MAKE)
+        check_keys("A world", content, {"seed": int, "attributes": dict, "entities": list}, remedy=MAKE)
+        attributes: dict[str, Any] = content["attributes"]
+        for name, possible in attributes.items():
+            if not (isinstance(possible, list) and possible and all(isinstance(value, str) for value in possible)):
+                raise RefusedError("An attribute of a world must have possible values, texts", {name: possible}, MAKE)
+        for entity in content["entities"]:
+            check_keys("An entity of a world", entity, {"name": str, "split": str, "values": dict}, remedy=MAKE)
+            check_choice("A split of the world", entity["split"], SPLITS)
+            values = entity["values"]
+            if values.keys() != attributes.keys() or any(values[name] not in attributes[name] for name in values):
+                raise RefusedError("An entity must have a possible value of each attribute", entity, MAKE)
+        entities = [Entity(**entity) for entity in content["entities"]]
+        if not entities or len({entity.name for entity in entities}) < len(entities):
+            raise RefusedError("A world must have entities, each once", f"{len(entities)} of them", MAKE)
+        return cls(content["seed"], attributes, entities)
 
 
 def _facts_of(entities: Iterable[Entity]) -> list[Fact]:

@@ -9,9 +9,10 @@ import argparse
 import json
 import random
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.decoding import continue_text
+from c2c.errors import RefusedError, exit_code
 from c2c.files import write_atomically
 from c2c.pair import LoadedModel, Pair
 from c2c.provenance import stamp
@@ -31,6 +33,8 @@ from c2c.training.order import WINDOW, order, padding
 
 PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 12, 2, 700
 ROUNDS = 5
+EXAMPLES = 256
+"""That a batch is made of."""
 
 
 def build_model(hidden: int, seed: int) -> LoadedModel:
@@ -58,7 +62,7 @@ def build_trainer(batch_size: int, folder: Path) -> Trainer:
     pair = Pair(build_model(64, 0), build_model(96, 1))
     draw = torch.Generator().manual_seed(0)
     examples = []
-    for _ in range(256):
+    for _ in range(EXAMPLES):
         ids = torch.randint(1, VOCABULARY, (PROMPT_TOKENS + RESPONSE_TOKENS,), generator=draw).tolist()
         prompt = AlignedPrompt(ids[:PROMPT_TOKENS], ids[: PROMPT_TOKENS - 1], list(range(PROMPT_TOKENS - 1)))
         examples.append(Example(prompt, ids[PROMPT_TOKENS:]))
@@ -130,14 +134,22 @@ def pads(batch_size: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure, print, and write a JSON file if asked to."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write a JSON file if asked to; a refusal is one line and exit code 2."""
     parser = argparse.ArgumentParser(description="Time training and answering on tiny models.")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=8, help="calls a round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    return exit_code("benchmarks.speed", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    for name in ("batch_size", "repeats", "threads"):
+        if not 1 <= getattr(options, name) <= EXAMPLES:
+            flag = f"--{name.replace('_', '-')}"
+            raise RefusedError(f"{flag} must be from 1 to {EXAMPLES}", getattr(options, name), f"Correct {flag}")
     torch.set_num_threads(options.threads)
     settings = {"batch_size": options.batch_size, "repeats": options.repeats, "threads": options.threads}
     result = {**settings, **pads(options.batch_size), **measure(options.batch_size, options.repeats)}
@@ -149,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

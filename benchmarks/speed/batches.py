@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from c2c.alignment.chat import ChatAligner
+from c2c.errors import exit_code
 from c2c.evaluation.answering import Answer, Question
 from c2c.evaluation.fused import Fused
 from c2c.evaluation.method import Method
@@ -94,8 +96,8 @@ def asked(task: Any, prompts: str, limit: int) -> list[Question]:
     return questions
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write a JSON file if asked to."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write a JSON file if asked to; a refusal is one line and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--receiver", required=True)
     parser.add_argument("--sharer", required=True)
@@ -110,6 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves it to torch")
     parser.add_argument("--output", type=Path, help="JSON file")
     given = parser.parse_args(arguments)
+    return exit_code("benchmarks.speed.batches", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     files = {name: Path(path) for name, _, path in (each.partition("=") for each in given.benchmarks)}
@@ -131,4 +137,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

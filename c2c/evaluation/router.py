@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize
@@ -23,10 +24,12 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answering import Question
 from c2c.evaluation.batches import batches_of
 from c2c.evaluation.reading import Alone, tokenise
-from c2c.files import write_atomically
+from c2c.files import write_atomically, written_whole
+from c2c.manifests import read_object
 
 RECEIVER, SHARER = 0, 1
 WEIGHTS, ABOUT = "router.safetensors", "router.json"
+TRAIN_AGAIN = "Run c2c train-router again"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ class Router:
         """Write weights, then the description, without which a folder is no router."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ABOUT).unlink(missing_ok=True)
-        save_file({name: each.contiguous() for name, each in self.network.state_dict().items()}, folder / WEIGHTS)
+        with written_whole(folder / WEIGHTS) as unfinished:
+            save_file({name: each.contiguous() for name, each in self.network.state_dict().items()}, unfinished)
         write_atomically(folder / ABOUT, json.dumps(self.about, indent=1) + "\n")
 
     @classmethod
@@ -112,22 +116,29 @@ class Router:
         """Read what `save` wrote.
 
         Raises:
-            RefusedError: If there is no router.
+            RefusedError: If there is no router, or one of its files does not hold what `save` wrote.
         """
         if missing := [name for name in (WEIGHTS, ABOUT) if not (folder / name).is_file()]:
-            raise RefusedError(f"A router is a folder with {WEIGHTS} and {ABOUT}", missing, "Run c2c train-router")
-        weights = load_file(folder / WEIGHTS)
-        dim, query_dim = weights["query.weight"].shape
-        network = MatrixFactorisation(query_dim, dim)
-        network.load_state_dict(weights)
-        return cls(network.eval(), json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+            rule = f"A router must be a folder with {WEIGHTS} and {ABOUT}"
+            raise RefusedError(rule, missing, "Run c2c train-router")
+        about = read_object(folder / ABOUT, TRAIN_AGAIN)
+        try:
+            weights = load_file(folder / WEIGHTS)
+            dim, query_dim = weights["query.weight"].shape
+            network = MatrixFactorisation(query_dim, dim)
+            network.load_state_dict(weights)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise RefusedError(f"{WEIGHTS} must hold the weights of a router", str(error), TRAIN_AGAIN) from error
+        if wrong := [name for name, each in weights.items() if not bool(each.isfinite().all())]:
+            raise RefusedError(f"{WEIGHTS} must hold finite numbers", wrong, TRAIN_AGAIN)
+        return cls(network.eval(), about)
 
     def check(self, receiver: str, hidden_size: int) -> None:
         """Refuse another Receiver than the one whose hidden states the router was trained on."""
         trained = (self.about.get("receiver", receiver), self.network.query.in_features)
         if trained != (receiver, hidden_size):
             raise RefusedError(
-                f"A router reads the hidden states of the Receiver it was trained for: {trained}",
+                f"A router must read the hidden states of the Receiver it was trained for: {trained}",
                 (receiver, hidden_size),
                 "Run c2c train-router for this pair",
             )
@@ -162,12 +173,18 @@ def fit(queries: Tensor, sharer_right: Tensor, config: RouterConfig) -> Router:
         config: Sizes and training.
 
     Raises:
-        RefusedError: If there are fewer than ten such questions, or one of the two models is right in none.
+        RefusedError: If there are fewer than ten such questions, one of the two models is right in none, or a query is
+            not finite.
     """
+    if not bool(queries.isfinite().all()):
+        rule = "The Receiver's hidden states must be finite numbers"
+        raise RefusedError(
+            rule, f"{int((~queries.isfinite()).sum())} that are not", "Choose --dtype float32 or bfloat16"
+        )
     wins = int(sharer_right.sum())
     if len(queries) < 10 or not 0 < wins < len(queries):
         raise RefusedError(
-            "A router learns from ten questions or more of which exactly one model is right, each of them in some",
+            "A router must learn from ten questions or more of which exactly one model is right, each of them in some",
             f"{len(queries)} such questions, the Sharer right in {wins}",
             "Answer more training questions (router.questions)",
         )

@@ -19,6 +19,7 @@ from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import mark
 from c2c.evaluation.tasks import load_tasks, questions_of
 from c2c.loading import load_model
+from c2c.locks import locked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def decisive(records: pd.DataFrame) -> pd.Series:
     table = right.pivot(index=["benchmark", "question_id"], columns="method", values="right")
     if {"receiver", "sharer"} - set(table.columns) or table[["receiver", "sharer"]].isna().any().any():
         raise RefusedError(
-            "A router learns from questions that both models answered",
+            "A router must learn from questions that both models answered",
             f"answers of {', '.join(table.columns)}",
             "Run c2c generate --methods receiver sharer on them",
         )
@@ -73,12 +74,18 @@ def train_router(run: RouterRun) -> dict[str, Any]:
         What ``router.json`` says of it.
 
     Raises:
-        RefusedError: If an input is missing or does not fit, or too few questions tell the models apart.
+        RefusedError: If an input is missing or does not fit, too few questions tell the models apart, or another
+            training writes into the same folder.
     """
+    with locked(run.output, "train a router"):
+        return _train(run)
+
+
+def _train(run: RouterRun) -> dict[str, Any]:
     records = read_records([run.records])
     asked_as = sorted(set(records["prompts"]))
     if asked_as != [run.prompts]:
-        raise RefusedError(f"The records' prompts are those of the run, {run.prompts}", asked_as, "Pass --prompts")
+        raise RefusedError(f"The records' prompts must be those of the run, {run.prompts}", asked_as, "Pass --prompts")
     wins = decisive(records)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
     loaded = load_model(run.receiver, run.dtype)
@@ -86,7 +93,7 @@ def train_router(run: RouterRun) -> dict[str, Any]:
     asked = [question for task in tasks.values() for question in questions_of(task, run.prompts)]
     known = {(question.benchmark, str(question.doc["id"])): question for question in asked}
     if missing := [key for key in wins.index if key not in known]:
-        raise RefusedError("The records answer the questions that are given", missing[0], "Pass the same files")
+        raise RefusedError("The records must answer the questions that are given", missing[0], "Pass the same files")
     vectors = query_vectors(Alone(loaded), [known[key] for key in wins.index], run.token_budget)
     router = fit(vectors, torch.tensor(wins.to_numpy()), RouterConfig(seed=run.seed))
     answered = records.groupby(["benchmark", "question_id"]).ngroups

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,6 +20,27 @@ OUTPUT_INITS = ("default", "zero")
 AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
 
+BOUNDS: dict[str, tuple[int, int]] = {
+    "hidden_dim": (1, 2**17),
+    "intermediate_dim": (1, 2**17),
+    "num_layers": (1, 1000),
+    "rank": (1, 2**17),
+    "steps": (1, 10**8),
+    "batch_size": (1, 10**6),
+    "micro_batch_size": (0, 10**6),
+    "max_length": (1, 10**8),
+    "evaluate_every": (1, 10**8),
+    "checkpoint_every": (1, 10**8),
+    "validation_limit": (0, 10**9),
+    "seed": (0, 2**32 - 1),
+}
+"""The least and the most of each whole number; the seed's most is numpy's. More would ask for the impossible."""
+NUMBERS = (
+    "dropout", "initial_temperature", "final_temperature", "learning_rate", "weight_decay", "warmup_ratio",
+    "max_gradient_norm",
+)  # fmt: skip
+POSITIVE = ("initial_temperature", "final_temperature", "learning_rate", "max_gradient_norm")
+
 
 def _flag(default: Any, text: str, **more: Any) -> Any:
     return field(default=default, metadata={"help": text, **more})
@@ -30,8 +53,8 @@ def read_steps(text: str) -> tuple[int, ...]:
         RefusedError: If a part of it is no whole number.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if wrong := [part for part in parts if not part.isdigit()]:
-        raise RefusedError("--keep-steps takes whole numbers with commas between", wrong[0], "Write 50,100")
+    if wrong := [part for part in parts if not re.fullmatch(r"[0-9]{1,9}", part)]:
+        raise RefusedError("--keep-steps must be whole numbers with commas between", wrong[0], "Write 50,100")
     return tuple(int(part) for part in parts)
 
 
@@ -88,28 +111,42 @@ class TrainingConfig:
         check_choice("--recompute", self.recompute, RECOMPUTED)
         check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
         check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
-        for name in ("steps", "batch_size", "max_length", "evaluate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise RefusedError(f"{name} must be at least 1", getattr(self, name), f"Raise {name}")
-        if wrong := [step for step in self.keep_steps if not 1 <= step < self.steps]:
-            rule = f"keep_steps lie between 1 and {self.steps - 1}, before the last step, which is kept anyway"
-            raise RefusedError(rule, wrong[0], "Drop it, or train for more steps")
-        if self.validation_limit < 0:
-            raise RefusedError("validation_limit must be at least 0", self.validation_limit, "Choose 0 for all")
-        if self.learning_rate <= 0 or self.max_gradient_norm <= 0:
-            raise RefusedError(
-                "learning_rate and max_gradient_norm must be positive",
-                (self.learning_rate, self.max_gradient_norm),
-                "Choose positive numbers",
-            )
-        if not 0 <= self.warmup_ratio < 1:
-            raise RefusedError("warmup_ratio must be in [0, 1)", self.warmup_ratio, "Choose a share, such as 0.1")
-        if not 0 <= self.micro_batch_size <= self.batch_size:
+        self._check_whole_numbers()
+        self._check_numbers()
+        self._check_keep_steps()
+
+    def _check_whole_numbers(self) -> None:
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise RefusedError(f"{name} must be a whole number of {least} to {most}", value, f"Correct {name}")
+        if self.micro_batch_size > self.batch_size:
             raise RefusedError(
                 f"micro_batch_size must be between 0 and batch_size = {self.batch_size}",
                 self.micro_batch_size,
                 "Choose 0 to run the whole batch at once",
             )
+
+    def _check_numbers(self) -> None:
+        for name in NUMBERS:
+            value = getattr(self, name)
+            # Every comparison with a NaN is false, so a range alone would let it pass.
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise RefusedError(f"{name} must be a finite number", value, f"Correct {name}")
+            if value < 0 or (value == 0 and name in POSITIVE):
+                rule = f"{name} must be {'positive' if name in POSITIVE else 'at least 0'}"
+                raise RefusedError(rule, value, f"Correct {name}")
+        for name in ("warmup_ratio", "dropout"):
+            if getattr(self, name) >= 1:
+                raise RefusedError(f"{name} must be in [0, 1)", getattr(self, name), "Choose a share, such as 0.1")
+        if self.final_temperature > self.initial_temperature:
+            rule = f"final_temperature must be at most initial_temperature = {self.initial_temperature}"
+            raise RefusedError(rule, self.final_temperature, "Lower it: a gate's temperature falls")
+
+    def _check_keep_steps(self) -> None:
+        if wrong := [step for step in self.keep_steps if type(step) is not int or not 1 <= step < self.steps]:
+            rule = f"keep_steps must lie between 1 and {self.steps - 1}, before the last step, which is kept anyway"
+            raise RefusedError(rule, wrong[0], "Drop it, or train for more steps")
 
     def fuser(self) -> dict[str, Any]:
         """Arguments of `FuserConfig.between`."""

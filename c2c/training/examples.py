@@ -19,13 +19,14 @@ from c2c.alignment.chat import AlignedChat, ChatAligner
 from c2c.alignment.content import encode, encode_rendering
 from c2c.alignment.template import Message, RenderedText
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.formats import read_json_lines
 
 PROMPTS = ("plain", "chat")
 DELIMITER = " "
 """Stands between prompt and response, as lm-eval's ``target_delimiter`` does."""
 
+CORRECT = "Correct the line, or leave it out"
 TOO_LONG = "longer than max_length"
 
 
@@ -45,7 +46,8 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     the prompt ends, and the answer begins.
 
     Raises:
-        RefusedError: If the file is missing or empty, or a line lacks a key or ends with another's turn.
+        RefusedError: If the file is missing or empty, or a line lacks a key, holds something of another kind than text,
+            or ends with another's turn.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,25 +59,48 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _checked(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """A line whose keys are there and hold what they should.
+
+    Raises:
+        RefusedError: Otherwise, with the number of the line.
+    """
     if not any({"id", *keys} <= row.keys() for keys in (("prompt", "response"), ("messages",))):
         raise RefusedError(
             "Each line must have id, prompt and response, or id and messages",
             f"line {number}: {sorted(row)}",
             "Prepare it again",
         )
-    if "messages" in row and (len(row["messages"]) < 2 or row["messages"][-1].get("role") != "assistant"):
-        raise RefusedError(
-            "A conversation to learn from must end with an assistant's turn that answers another",
-            f"line {number}: {[message.get('role') for message in row['messages']]}",
-            "Leave the line out, or cut it after an assistant's turn",
-        )
-    if not str(row.get("prompt", "")).endswith(row.get("opening") or ""):
+    if type(row["id"]) not in (str, int):
+        raise RefusedError("An id must be text or a whole number", f"line {number}: {excerpt(row['id'])}", CORRECT)
+    for key in ("prompt", "response", "private", "opening"):
+        # Those that need not be there may be null.
+        if key in row and not (isinstance(row[key], str) or (row[key] is None and key in ("private", "opening"))):
+            raise RefusedError(f"{key} must be text", f"line {number}: {excerpt(row[key])}", CORRECT)
+    if "messages" in row:
+        _check_messages(row["messages"], number)
+    if not row.get("prompt", "").endswith(row.get("opening") or ""):
         raise RefusedError(
             "A prompt must end with the opening of its answer",
             f"line {number}: {row['opening']!r} after {row.get('prompt')!r}",
             "Append the opening to the prompt, or leave it out",
         )
     return row
+
+
+def _check_messages(messages: Any, number: int) -> None:
+    """Whether a template accepts the roles is seen when it is asked; lines that it refuses are left out and counted."""
+    if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
+        raise RefusedError("messages must be a list of objects", f"line {number}: {excerpt(messages)}", CORRECT)
+    if wrong := [each for each in messages if not all(isinstance(each.get(key), str) for key in ("role", "content"))]:
+        rule = "Each message must have a role and a content, both text"
+        raise RefusedError(rule, f"line {number}: {excerpt(wrong[0])}", "Leave the line out, or write both as text")
+    roles = [each["role"] for each in messages]
+    if len(roles) < 2 or roles[-1] != "assistant":
+        raise RefusedError(
+            "A conversation to learn from must end with an assistant's turn that answers another",
+            f"line {number}: {excerpt(roles)}",
+            "Leave the line out, or cut it after an assistant's turn",
+        )
 
 
 @dataclass

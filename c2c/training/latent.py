@@ -117,7 +117,7 @@ class LatentTrainer(Learner):
     ) -> None:
         check_pairs([each.name for each in pairs], config.batch_size)
         if config.response != "plain":
-            raise RefusedError("A latent space is trained with plain responses", config.response, "Pass plain")
+            raise RefusedError("A latent space must be trained with plain responses", config.response, "Pass plain")
         set_seed(config.seed)
         self.pairs, self.config, self.checkpoints = list(pairs), replace(config, keep_steps=()), checkpoints
         self.processes = Processes.of_this_run()
@@ -215,7 +215,7 @@ def check_pairs(names: Sequence[str], batch_size: int) -> None:
         RefusedError: If so.
     """
     if not names or len(set(names)) < len(names):
-        raise RefusedError("A latent space has pairs, each once", list(names), "Name each ordered pair once")
+        raise RefusedError("A latent space must have pairs, each once", list(names), "Name each ordered pair once")
     if batch_size % len(names):
-        rule = f"A batch has as many examples of each of the {len(names)} pairs"
+        rule = f"A batch must have as many examples of each of the {len(names)} pairs"
         raise RefusedError(rule, f"batch_size {batch_size}", f"Choose a multiple of {len(names)}")

@@ -12,16 +12,18 @@ import pyarrow.parquet as pq
 
 from c2c.checkpoint import save_stack
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
+from c2c.files import write_atomically, written_whole
 from c2c.loading import load_model, model_state
 from c2c.pair import Pair
 from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.latent import LatentTrainer, PairExamples, check_pairs
+from c2c.training.launch import alone_in
 from c2c.training.tokenised import TokenisedSet, identity
 from c2c.types import CacheShape
 
 RECIPE, PAIRS = "latent", "pairs"
+MOST = {"latent_layers": 1000, "latent_heads": 1024, "latent_head_dim": 2**14}
 ORDER = pa.schema([("step", pa.int32()), ("ids", pa.list_(pa.string()))])
 
 
@@ -62,8 +64,12 @@ class LatentRun:
         check_pairs(self.pairs, self.config.batch_size)
         lists = {name: getattr(self, name) for name in ("receivers", "sharers", "train", "validation")}
         if wrong := {name: len(each) for name, each in lists.items() if len(each) != len(self.pairs)}:
-            rule = f"Each of the {len(self.pairs)} pairs has a Receiver, a Sharer and two tokenised sets"
+            rule = f"Each of the {len(self.pairs)} pairs must have a Receiver, a Sharer and two tokenised sets"
             raise RefusedError(rule, wrong, "Name them in the same order: --pairs A B --receivers … --sharers …")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                flag = f"--{name.replace('_', '-')}"
+                raise RefusedError(f"{flag} must be from 1 to {most}", getattr(self, name), f"Correct {flag}")
 
     def files(self) -> list[Path]:
         """The inputs that are files or folders here."""
@@ -94,9 +100,15 @@ def train_latent(run: LatentRun) -> dict[str, Any]:
         What provenance should know: examples and pairs, trained parameters, cost, and the final losses.
 
     Raises:
-        RefusedError: If an input is missing or does not fit.
+        RefusedError: If an input is missing or does not fit, or the same training runs already.
     """
-    trainer = LatentTrainer(_examples(run), run.latent, run.config, run.checkpoints / run.key())
+    checkpoints = run.checkpoints / run.key()
+    with alone_in(checkpoints):
+        return _train(run, checkpoints)
+
+
+def _train(run: LatentRun, checkpoints: Path) -> dict[str, Any]:
+    trainer = LatentTrainer(_examples(run), run.latent, run.config, checkpoints)
     _, history = trainer.run()
     if trainer.processes.is_first:
         _write(run, trainer)
@@ -126,14 +138,12 @@ def _examples(run: LatentRun) -> list[PairExamples]:
         RefusedError: If a set was tokenised for other models or settings.
     """
     config = run.config
+    sets = [tuple(map(TokenisedSet, files)) for files in zip(run.train, run.validation, strict=True)]
     loaded = {name: load_model(name, config.dtype) for name in dict.fromkeys([*run.receivers, *run.sharers])}
     found = []
-    for name, receiver, sharer, *files in zip(
-        run.pairs, run.receivers, run.sharers, run.train, run.validation, strict=True
-    ):
+    for name, receiver, sharer, (training, validation) in zip(run.pairs, run.receivers, run.sharers, sets, strict=True):
         pair = Pair(loaded[receiver], loaded[sharer])
         tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
-        training, validation = (TokenisedSet(Path(path)) for path in files)
         for each in (training, validation):
             each.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))
         found.append(PairExamples(name, pair, training, validation[: config.validation_limit or None]))
@@ -143,8 +153,8 @@ def _examples(run: LatentRun) -> list[PairExamples]:
 def _write(run: LatentRun, trainer: LatentTrainer) -> None:
     """A checkpoint for each pair, which is used as any pair's Fusers are, and the order of training."""
     config = run.config
-    run.output.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), run.output / "order.parquet")
+    with written_whole(run.output / "order.parquet") as unfinished:
+        pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), unfinished)
     for each in trainer.pairs:
         about = {
             "receiver": each.pair.receiver.name,

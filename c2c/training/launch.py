@@ -6,9 +6,12 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from c2c.errors import RefusedError
+from c2c.locks import locked
 
 RANK, COUNT, LAUNCHER = "RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"
 """Environment variables in which torchrun and ``accelerate launch`` tell a process who it is."""
@@ -24,6 +27,20 @@ def is_started() -> bool:
 def is_first() -> bool:
     """Whether this process is alone, or the first of several."""
     return os.environ.get(RANK, "0") == "0"
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let no other training use a folder in the block; of several processes the first holds its lock.
+
+    Raises:
+        RefusedError: If another training uses it.
+    """
+    if is_first():
+        with locked(folder, "train"):
+            yield
+    else:
+        yield
 
 
 def start(processes: int, arguments: Sequence[str]) -> int:
@@ -48,9 +65,9 @@ def joined(processes: int, batch_size: int, arguments: Sequence[str]) -> bool:
         RefusedError: There is no process, or not an example of a batch for each.
     """
     if processes < 1:
-        raise RefusedError("--processes is at least 1", processes, "Pass 1, or a process for each GPU")
+        raise RefusedError("--processes must be at least 1", processes, "Pass 1, or a process for each GPU")
     if processes > batch_size:
-        rule = f"A batch has an example for each of the {processes} processes"
+        rule = f"A batch must have an example for each of the {processes} processes"
         raise RefusedError(rule, f"batch_size {batch_size}", "Raise --batch-size, or lower --processes")
     if processes > 1 and not is_started():
         if code := start(processes, arguments):

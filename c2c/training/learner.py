@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
+from c2c.errors import RefusedError
 from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.data import Batch
@@ -76,6 +77,10 @@ class Learner(ABC):
 
         Returns:
             One row a step: `columns`.
+
+        Raises:
+            RefusedError: At the step at which a loss or the gradients are not finite, and if what was saved is of
+                another number of processes, or of a newer version of this package.
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         config, begun = self.config, time.perf_counter() - self.progress.seconds
@@ -130,14 +135,34 @@ class Learner(ABC):
         losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
         row = progress.history[-1]
         row["validation_loss"] = self.loss_on(self.validation)
+        self._check_finite("The validation loss", row["validation_loss"], row["step"])
         if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
             progress.best_step = row["step"]
             progress.best = {name: tensor.detach().clone() for name, tensor in self.learned.state_dict().items()}
 
     def _keep(self, step: int) -> None:
         self.progress.seconds_at[str(step)] = self.progress.seconds
-        if self.processes.is_first:
-            state.keep(self.checkpoints, step, self.learned.state_dict())
+        with self.processes.together():
+            if self.processes.is_first:
+                self.progress.kept[str(step)] = state.keep(self.checkpoints, step, self.learned.state_dict())
+
+    def _check_finite(self, what: str, value: float, step: int) -> None:
+        """Stop a training that can no longer learn, before the step spoils the weights; all processes see one value.
+
+        Raises:
+            RefusedError: If `value` is not finite.
+        """
+        if math.isfinite(value):
+            return
+        # The same command would come to the same step, so what was saved is of use only for looking at it.
+        saved = state.steps_of(self.checkpoints)
+        there = f"step {saved[-1]} in {self.checkpoints}" if saved else "no step, since none was saved yet"
+        raise RefusedError(
+            f"{what} must be a finite number at every step",
+            f"{value} at step {step} of {self.config.steps}",
+            f"The training has stopped; saved is {there}. Lower learning_rate ({self.config.learning_rate}) or raise "
+            f"warmup_ratio; where dtype is float16, choose bfloat16 or float32. The training then begins anew",
+        )
 
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
         """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
@@ -153,15 +178,18 @@ class Learner(ABC):
             loss = self._loss(part) * (part.supervised / supervised)
             self.accelerator.backward(loss)
             total += float(loss.detach())
+        mean = self.processes.sum(total)[0]
+        self._check_finite("The loss", mean, step)
         learned = list(self.learned.parameters())
         self.processes.sum_gradients(learned)
         norm = self.accelerator.clip_grad_norm_(learned, self.config.max_gradient_norm)
+        self._check_finite("The norm of the gradients", float(norm), step)
         rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         row = {
-            "loss": self.processes.sum(total)[0],
+            "loss": mean,
             "learning_rate": rate,
             "gradient_norm": float(norm),
             "padding": 1 - tokens / columns,

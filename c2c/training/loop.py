@@ -98,7 +98,7 @@ class Trainer(Learner):
     def kept(self, step: int) -> FuserStack:
         """The Fusers after one of `keep_steps`, in eval mode; a stack of their own."""
         stack = copy.deepcopy(self.stack).eval()
-        stack.load_state_dict(state.kept(self.checkpoints, step))
+        stack.load_state_dict(state.kept(self.checkpoints, step, self.progress.kept[str(step)]))
         return stack
 
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:

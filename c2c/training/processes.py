@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
+from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, gather_object, set_seed
 from torch import Tensor, distributed, nn
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, system_error
 
 BUCKET = 2**25
 """Numbers that are summed in one exchange: 128 MiB in float32."""
@@ -70,7 +71,7 @@ class Processes:
             RefusedError: If there are more processes than examples.
         """
         if batch_size < self.count:
-            rule = f"A batch has an example for each of the {self.count} processes"
+            rule = f"A batch must have an example for each of the {self.count} processes"
             raise RefusedError(rule, f"batch_size {batch_size}", "Raise batch_size, or start fewer processes")
 
     def seed_noise(self, seed: int) -> None:
@@ -114,6 +115,43 @@ class Processes:
     def wait(self) -> None:
         """Go on when all processes have come here."""
         self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Go on when all processes have done the block; what one refuses, or the system refuses one, all raise.
+
+        Otherwise the others would wait for it, or end with an error of the connection, which says nothing.
+
+        Raises:
+            RefusedError: If a process refuses.
+            OSError: If the system refuses a process.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except RefusedError as refusal:
+            error = refusal
+        except Exception as failure:
+            error = system_error(failure)
+            if error is None:
+                raise
+            error.__cause__ = failure if error is not failure else None
+        for other in self._errors(error):
+            raise other
+
+    def _errors(self, error: Exception | None) -> list[Exception]:
+        """Those of all processes, this one's own first."""
+        own = [error] if error else []
+        if self.count == 1:
+            return own
+        words: tuple[object, ...] = ()
+        if isinstance(error, RefusedError):
+            words = (error.rule, str(error.received), error.remedy)
+        elif isinstance(error, OSError):
+            words = (error.errno, error.strerror, error.filename)
+        said = gather_object([(type(error).__name__, words)])
+        refusals = [RefusedError(*parts) for kind, parts in said if kind == RefusedError.__name__]
+        return [*own, *refusals, *(OSError(*parts) for kind, parts in said if parts and kind != RefusedError.__name__)]
 
     def end(self) -> None:
         """Leave the others; nothing can be exchanged afterwards."""

@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from c2c.analysis.gates import gate_table
 from c2c.checkpoint import MANIFEST, save_stack
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
+from c2c.files import write_atomically, written_whole
 from c2c.fuser.stack import FuserStack
 from c2c.loading import model_state
 from c2c.pair import Pair, load_pair
 from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example, Examples, read_lines
+from c2c.training.launch import alone_in
 from c2c.training.loop import Trainer
 from c2c.training.tokenised import TokenisedSet, identity
 
@@ -66,7 +67,7 @@ class TrainingRun:
         lines = [path for path in (self.data, self.validation) if path is not None]
         if sorted((len(lines), len(self.tokenised))) != [0, 2]:
             raise RefusedError(
-                "Training takes a training and a validation set",
+                "Training must have a training and a validation set",
                 f"{len(lines)} of JSON lines, {len(self.tokenised)} tokenised",
                 "Pass --data and --validation, or both files to --tokenised",
             )
@@ -97,15 +98,22 @@ def train(run: TrainingRun) -> dict[str, Any]:
         What provenance should know: examples used and left out, and the final losses.
 
     Raises:
-        RefusedError: If an input is missing or does not fit.
+        RefusedError: If an input is missing or does not fit, or the same training runs already.
     """
+    checkpoints = run.checkpoints / run.key()
+    with alone_in(checkpoints):
+        return _train(run, checkpoints)
+
+
+def _train(run: TrainingRun, checkpoints: Path) -> dict[str, Any]:
     sets = [] if run.tokenised else [read_lines(path) for path in (run.data, run.validation) if path is not None]
+    stored = [TokenisedSet(path) for path in run.tokenised]
     pair = load_pair(run.receiver, run.sharer, run.config.dtype)
     (examples, left_out), (watched, left_out_watched) = (
-        _stored(run, pair) if run.tokenised else [_tokenise(rows, pair, run.config) for rows in sets]
+        _stored(stored, run.config, pair) if stored else [_tokenise(rows, pair, run.config) for rows in sets]
     )
     watched = watched[: run.config.validation_limit or None]
-    trainer = Trainer(pair, run.config, examples, watched, run.checkpoints / run.key())
+    trainer = Trainer(pair, run.config, examples, watched, checkpoints)
     stack, history = trainer.run()
     if trainer.processes.is_first:
         _write(run, trainer, stack, history)
@@ -137,15 +145,15 @@ def _tokenise(
     return kept, dict(examples.left_out)
 
 
-def _stored(run: TrainingRun, pair: Pair) -> list[tuple[Sequence[Example], dict[str, int]]]:
-    """The tokenised sets of a run, and what was left out when they were made; refused if they are of another pair."""
-    config = run.config
+def _stored(
+    stored: Sequence[TokenisedSet], config: TrainingConfig, pair: Pair
+) -> list[tuple[Sequence[Example], dict[str, int]]]:
+    """Tokenised sets, and what was left out when they were made; refused if they are of another pair."""
     tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
     made_for = identity(*tokenizers, config.alignment, config.prompts, config.max_length)
-    stored = [TokenisedSet(path) for path in run.tokenised]
     for each in stored:
         each.check(made_for)
-    return [(each, each.about["left_out"]) for each in stored]
+    return [(each, each.about.get("left_out", {})) for each in stored]
 
 
 def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.DataFrame) -> None:
@@ -153,7 +161,8 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
     pair, config = trainer.pair, run.config
     (run.output / MANIFEST).unlink(missing_ok=True)
     write_atomically(run.output / "history.csv", history.to_csv(index=False))
-    pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), run.output / "order.parquet")
+    with written_whole(run.output / "order.parquet") as unfinished:
+        pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), unfinished)
     shown = trainer.validation[:GATE_EXAMPLES]
     size = config.micro_batch_size or config.batch_size
     batches = [trainer.collate(shown[at : at + size]) for at in range(0, len(shown), size)]

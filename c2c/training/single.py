@@ -32,6 +32,7 @@ from c2c.provenance import file_hash, settings_hash
 from c2c.training.config import TrainingConfig
 from c2c.training.data import IGNORED, Batch, collate
 from c2c.training.examples import Example
+from c2c.training.launch import alone_in
 from c2c.training.learner import Learner
 from c2c.training.loss import head_at
 from c2c.training.processes import Processes
@@ -68,7 +69,7 @@ class SingleRun:
 
     def __post_init__(self) -> None:
         if self.config.dtype not in COMPUTED_IN:
-            rule = f"A Receiver is fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
+            rule = f"A Receiver must be fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
             raise RefusedError(rule, self.config.dtype, "Pass --dtype bfloat16, which has the range of float32")
 
     def files(self) -> list[Path]:
@@ -137,16 +138,23 @@ def train_single(run: SingleRun) -> dict[str, Any]:
         What provenance should know: examples, trained parameters, precision, and the final losses.
 
     Raises:
-        RefusedError: If an input is missing, or the sets were tokenised for other models or settings.
+        RefusedError: If an input is missing, the sets were tokenised for other models or settings, or the same training
+            runs already.
     """
+    checkpoints = run.checkpoints / run.key()
+    with alone_in(checkpoints):
+        return _train(run, checkpoints)
+
+
+def _train(run: SingleRun, checkpoints: Path) -> dict[str, Any]:
+    training, validation = (TokenisedSet(path) for path in run.tokenised)
     receiver, config = load_model(run.receiver), run.config
     sharer = load_tokenizer(resolve(run.sharer))
     made_for = identity(receiver.tokenizer, sharer, config.alignment, config.prompts, config.max_length)
-    training, validation = (TokenisedSet(path) for path in run.tokenised)
     for each in (training, validation):
         each.check(made_for)
     watched = validation[: config.validation_limit or None]
-    learner = SingleLearner(receiver, config, training, watched, run.checkpoints / run.key())
+    learner = SingleLearner(receiver, config, training, watched, checkpoints)
     history = learner.learn()
     _write(run, receiver, history)
     learner.forget_checkpoints()

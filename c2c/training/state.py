@@ -1,22 +1,42 @@
-"""Exact resume: everything that the rest of a training run depends on, written atomically (design §7)."""
+"""Exact resume: everything that the rest of a training run depends on, written whole and checked when it is read.
+
+A step is a folder ``step-<number>``. Its ``progress.json`` is written last; it holds the version of this format, the
+SHA-256 of each other file, and that of its own content. The last two steps are kept, so that one that was spoilt on
+the disk costs the time since the one before.
+"""
 
 from __future__ import annotations
 
 import json
+import pickle
+import random
+import re
 import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from accelerate.utils import load as load_states
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from c2c.errors import RefusedError
+from c2c.files import replace, unfinished_path, written_whole
+from c2c.manifests import read_object
+from c2c.provenance import file_hash, settings_hash
 from c2c.training.processes import Processes
 
 PROGRESS = "progress.json"
 BEST = "best.safetensors"
+VERSION = 1
+STEPS_KEPT = 2
+STEP = re.compile(r"step-(\d{1,15})")
+RANDOM_STATES = "random_states_{}.pkl"
+"""As accelerate names those of a process."""
 
 
 @dataclass
@@ -31,6 +51,7 @@ class Progress:
         processes: How many processes have trained.
         seconds: How long these steps took, with validation and checkpoints.
         seconds_at: The same at the end of steps whose Fusers are kept.
+        kept: SHA-256 of the files of these Fusers, by their step.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -40,6 +61,7 @@ class Progress:
     processes: int = 1
     seconds: float = 0.0
     seconds_at: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -47,31 +69,55 @@ class Progress:
         return len(self.history)
 
 
+class _SpoiltError(Exception):
+    """Why a step cannot be gone on from."""
+
+
 def save(processes: Processes, folder: Path, progress: Progress) -> None:
     """Keep weights, optimiser, schedule, the random states of each process and progress in ``folder/step-<step>``.
 
-    The folder gets its name only when it is complete; a process that is killed leaves the previous one.
+    The folder gets its name only when it is complete and on the disk; a process that is killed leaves the previous one.
+
+    Raises:
+        OSError: In all processes, if one of them cannot write.
     """
-    unfinished, finished = folder / "unfinished", folder / f"step-{progress.steps}"
-    if processes.is_first:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    processes.wait()
-    processes.accelerator.save_state(str(unfinished), safe_serialization=True)
-    processes.wait()
-    if processes.is_first:
-        _finish(unfinished, finished, progress)
-    processes.wait()
+    finished = folder / f"step-{progress.steps}"
+    with processes.together():
+        name = str(unfinished_path(finished)) if processes.is_first else ""
+    unfinished = Path(processes.agree(name))
+    try:
+        with processes.together():
+            processes.accelerator.save_state(str(unfinished), safe_serialization=True)
+        with processes.together():
+            if processes.is_first:
+                _finish(unfinished, finished, progress)
+    finally:
+        if processes.is_first:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
     if progress.best:
         save_file(progress.best, unfinished / BEST)
-    told = {name: value for name, value in vars(progress).items() if name != "best"}
-    (unfinished / PROGRESS).write_text(json.dumps(told), encoding="utf-8")
+    files = {path.name: file_hash(path) for path in sorted(unfinished.iterdir())}
+    needed = [RANDOM_STATES.format(rank) for rank in range(progress.processes)]
+    if missing := [name for name in needed if name not in files]:
+        raise RefusedError(
+            "The random states of every process must be in one folder",
+            f"{missing} are missing in {finished.parent}",
+            "Let --checkpoints be on a file system that all hosts of the training share",
+        )
+    content = {each.name: getattr(progress, each.name) for each in fields(progress) if each.name != "best"}
+    content |= {"version": VERSION, "files": files}
+    text = json.dumps({**content, "sha256": settings_hash(content)})
+    (unfinished / PROGRESS).write_text(text, encoding="utf-8")
     _remove(finished)
-    unfinished.rename(finished)
+    replace(unfinished, finished)
+    # Those behind it were spoilt, or training would have gone on from them.
+    complete = [path for path in _steps(finished.parent) if (path / PROGRESS).is_file()]
+    kept = complete[: complete.index(finished) + 1][-STEPS_KEPT:]
     for other in _steps(finished.parent):
-        if other != finished:
+        if other not in kept:
             _remove(other)
 
 
@@ -82,9 +128,18 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def steps_of(folder: Path) -> list[int]:
+    """The steps that `save` has kept, the last one last."""
+    return [_number(step) for step in _steps(folder) if (step / PROGRESS).is_file()]
+
+
 def _steps(folder: Path) -> list[Path]:
-    """The folders of steps, the last one last."""
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
+    """The folders of steps, the last one last; what has another name is none."""
+    return sorted((path for path in folder.glob("step-*") if STEP.fullmatch(path.name) and path.is_dir()), key=_number)
+
+
+def _number(step: Path) -> int:
+    return int(step.name.removeprefix("step-"))
 
 
 def _remove(step: Path) -> None:
@@ -94,39 +149,142 @@ def _remove(step: Path) -> None:
 
 
 def resume(processes: Processes, folder: Path) -> Progress:
-    """Load the last complete step of `folder`; an empty progress if there is nothing to resume.
+    """Load the last step of `folder` that is as it was saved; an empty progress if there is none.
+
+    A step that is not (a file is missing, cut off or changed) is said on stderr, and the one before is taken.
 
     Raises:
-        RefusedError: If it was trained by another number of processes, whose noise and sums would be others.
+        RefusedError: In all processes: if the step was trained by another number of processes, whose noise and sums
+            would be others, is of a newer version of this package, or does not fit this training.
     """
-    complete = [step.name for step in _steps(folder) if (step / PROGRESS).is_file()]
-    last = processes.agree(complete[-1] if complete else "")
+    progress, last = Progress(processes=processes.count), ""
+    with processes.together():
+        if processes.is_first:
+            last = _last_step(folder, processes.count)
+    last = processes.agree(last)
     if not last:
-        return Progress(processes=processes.count)
-    state = folder / last
-    told = json.loads((state / PROGRESS).read_text(encoding="utf-8"))
-    if (before := told.get("processes", 1)) != processes.count:
+        return progress
+    with processes.together():
+        content = read_object(folder / last / PROGRESS)
+        saved = {each.name: content[each.name] for each in fields(Progress) if each.name in content}
+        best = load_file(folder / last / BEST) if BEST in content["files"] else {}
+        progress = Progress(**saved, best=best)
+        _load(processes, folder / last)
+    return progress
+
+
+def _last_step(folder: Path, processes: int) -> str:
+    """The name of the last step that is as it was saved, or none; what is left out is said."""
+    spoilt, name = [], ""
+    for step in reversed(_steps(folder)):
+        try:
+            _check(step, processes)
+        except _SpoiltError as fault:
+            spoilt.append(f"{step.name} is not used: {fault}")
+        else:
+            name = step.name
+            break
+    if spoilt:
+        remedy = f"The training goes on from {name}" if name else "The training begins anew"
+        print(f"{folder}: {'; '.join(spoilt)}. {remedy}.", file=sys.stderr)
+    return name
+
+
+def _check(step: Path, processes: int) -> None:
+    """Compare a step with what its `PROGRESS` says.
+
+    Raises:
+        RefusedError: If it is sound, but not for this package or this number of processes.
+    """
+    try:
+        content = read_object(step / PROGRESS)
+    except RefusedError as refusal:
+        raise _SpoiltError(str(refusal)) from refusal
+    version = content.get("version")
+    if isinstance(version, int) and version > VERSION:
         raise RefusedError(
-            f"A training is resumed with as many processes as it was begun with: {before}",
-            processes.count,
-            f"Start {before}, or remove {folder} to begin anew",
+            f"Saved states must be of version {VERSION}, or an earlier one",
+            f"version {version} in {step}",
+            f"Go on with the version of this package that saved them, or remove {step.parent} to begin anew",
         )
-    best = load_file(state / BEST) if (state / BEST).is_file() else {}
-    processes.accelerator.load_state(str(state))
-    return Progress(**told, best=best)
+    own = {name: value for name, value in content.items() if name != "sha256"}
+    if version != VERSION:
+        raise _SpoiltError("an earlier version of this package saved it")
+    if settings_hash(own) != content.get("sha256") or len(content["history"]) != _number(step):
+        raise _SpoiltError(f"{PROGRESS} has changed since it was saved")
+    kept = {_kept(step.parent, int(number)): known for number, known in content["kept"].items()}
+    for path, known in {**{step / name: known for name, known in content["files"].items()}, **kept}.items():
+        if not path.is_file():
+            raise _SpoiltError(f"{path.name} is missing")
+        if file_hash(path) != known:
+            raise _SpoiltError(f"{path.name} has changed since it was saved")
+    if content["processes"] != processes:
+        raise RefusedError(
+            f"A training must be resumed with as many processes as it was begun with: {content['processes']}",
+            processes,
+            f"Start {content['processes']}, or remove {step.parent} to begin anew",
+        )
 
 
-def keep(folder: Path, step: int, weights: Mapping[str, Tensor]) -> None:
-    """Keep the Fusers' weights after a step until the run ends; they are there whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "unfinished.safetensors"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, unfinished)
-    unfinished.replace(_kept(folder, step))
+def _load(processes: Processes, step: Path) -> None:
+    """Weights, optimiser, schedule and the random states of this process."""
+    try:
+        processes.accelerator.load_state(str(step))
+        exact = _has_random_states(step / RANDOM_STATES.format(processes.rank), processes.device)
+    except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise RefusedError(
+            "Saved states must fit the training that goes on with them",
+            str(error),
+            f"Go on with the version of this package that saved them, or remove {step.parent} to begin anew",
+        ) from error
+    if not exact:
+        raise RefusedError(
+            "The random states of every process must be those that were saved",
+            f"others, after {step} was loaded on {processes.device}",
+            f"Go on on the kind of machine that saved them, or remove {step.parent} to begin anew",
+        )
 
 
-def kept(folder: Path, step: int) -> dict[str, Tensor]:
-    """The weights that `keep` kept."""
-    return load_file(_kept(folder, step))
+def _has_random_states(path: Path, device: torch.device) -> bool:
+    """Whether this process has the saved random states; accelerate goes on without a word where it cannot set them."""
+    saved = load_states(path)
+    numbers = saved["numpy_random_seed"]
+    own: Any = np.random.get_state(legacy=True)
+    same = [
+        random.getstate() == saved["random_state"],
+        all(np.array_equal(one, other) for one, other in zip(numbers, own, strict=True)),
+        torch.equal(torch.get_rng_state(), saved["torch_manual_seed"]),
+    ]
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        gpus = saved.get("torch_cuda_manual_seed", [])
+        same.append(number < len(gpus) and torch.equal(torch.cuda.get_rng_state(device), gpus[number]))
+    return all(same)
+
+
+def keep(folder: Path, step: int, weights: Mapping[str, Tensor]) -> str:
+    """Keep the Fusers' weights after a step until the run ends; they are there whole or not at all.
+
+    Returns:
+        SHA-256 of the file.
+    """
+    path = _kept(folder, step)
+    with written_whole(path) as unfinished:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, unfinished)
+    return file_hash(path)
+
+
+def kept(folder: Path, step: int, sha256: str) -> dict[str, Tensor]:
+    """The weights that `keep` kept.
+
+    Raises:
+        RefusedError: If the file is not there, or is another one.
+    """
+    path = _kept(folder, step)
+    if (received := file_hash(path)) != sha256:
+        rule = f"{path.name} must be as it was saved, with SHA-256 {sha256}"
+        raise RefusedError(rule, received, f"Remove {folder}, and train anew")
+    return load_file(path)
 
 
 def _kept(folder: Path, step: int) -> Path:

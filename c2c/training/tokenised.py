@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +19,7 @@ from c2c.alignment.tokens import AlignedPrompt
 from c2c.contract import tokenizer_fingerprint
 from c2c.errors import RefusedError
 from c2c.files import written_whole
+from c2c.formats import parse_json
 from c2c.training.examples import Example
 from c2c.training.order import Lengths
 
@@ -35,10 +37,12 @@ SCHEMA = pa.schema(
     ]
 )
 """`sections` holds where each section of a conversation ends, and nothing for plain text."""
+ID_COLUMNS = ("receiver_ids", "sharer_ids", "response_ids")
 
 KEY = "c2c.tokenised"
 VERSION = 1
 ROW_GROUP = 256
+MAKE_AGAIN = "Make it again with c2c tokenise"
 CACHED_GROUPS = 64
 """Groups of rows that are held decoded; a set of up to 16,384 examples is decoded once."""
 
@@ -70,17 +74,29 @@ def write_tokenised(
         examples: Each is written once; a group of rows is held at a time.
         made_for: As `identity` gives it.
         notes: More for the metadata; read when all examples are written, so counts may still grow.
+
+    Raises:
+        RefusedError: If an id is no whole number of 32 bits.
     """
-    with written_whole(path) as unfinished, pq.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer:
+    options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+    with written_whole(path) as unfinished, pq.ParquetWriter(unfinished, SCHEMA, **options) as writer:
         group: list[dict[str, Any]] = []
         for example in examples:
             group.append(_row(example))
             if len(group) == ROW_GROUP:
-                writer.write_table(pa.Table.from_pylist(group, SCHEMA))
+                writer.write_table(_table(group))
                 group = []
         if group:
-            writer.write_table(pa.Table.from_pylist(group, SCHEMA))
+            writer.write_table(_table(group))
         writer.add_key_value_metadata({KEY: json.dumps({**made_for, **notes}, sort_keys=True)})
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows, SCHEMA)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        rule = "Ids of a tokenised set must be whole numbers of 32 bits"
+        raise RefusedError(rule, str(error), "Use a tokenizer whose ids are those of its model") from error
 
 
 def _row(example: Example) -> dict[str, Any]:
@@ -110,7 +126,8 @@ class TokenisedSet(Sequence[Example]):
         lengths: Prompt and response tokens of each example.
 
     Raises:
-        RefusedError: If there is no such file, or it is not a tokenised set of this version.
+        RefusedError: If there is no such file, it is not a tokenised set of this version, it is empty, or it was
+            changed; what an example holds is checked when it is read.
     """
 
     def __init__(self, path: Path, limit: int = 0) -> None:
@@ -118,8 +135,12 @@ class TokenisedSet(Sequence[Example]):
             raise RefusedError("A tokenised set must be a parquet file", str(path), "Make it with c2c tokenise")
         self.path = path
         self.about = read_about(path)
-        self._file = pq.ParquetFile(path, memory_map=True)
-        counts = self._file.read(columns=["prompt_tokens", "response_tokens"])[: limit or None]
+        try:
+            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+            self._check_layout()
+            counts = self._file.read(columns=["prompt_tokens", "response_tokens"])[: limit or None]
+        except (pa.ArrowException, OSError) as error:
+            raise self._refusal(str(error)) from error
         self.lengths: Lengths = list(zip(*(column.to_pylist() for column in counts.columns), strict=True))
         self._group = lru_cache(CACHED_GROUPS)(self._decoded)
 
@@ -152,7 +173,43 @@ class TokenisedSet(Sequence[Example]):
         return _example(self._group(group).slice(row, 1).to_pylist()[0])
 
     def _decoded(self, group: int) -> pa.Table:
-        return self._file.read_row_group(group)
+        """The rows of a group.
+
+        Raises:
+            RefusedError: If they cannot be read, or cannot be what `write_tokenised` wrote.
+        """
+        try:
+            table = self._file.read_row_group(group)
+        except (pa.ArrowException, OSError) as error:
+            raise self._refusal(str(error)) from error
+        sizes = {name: pc.list_value_length(table[name]) for name in SCHEMA.names if SCHEMA.field(name).type == TOKENS}
+        fits = [
+            not any(column.null_count for column in table.columns),
+            sizes["receiver_ids"] == table["prompt_tokens"],
+            sizes["response_ids"] == table["response_tokens"],
+            pc.all(pc.equal(sizes["token_map"], pc.subtract(sizes["receiver_ids"], 1))).as_py(),
+            *((pc.min(pc.list_flatten(table[name])).as_py() or 0) >= 0 for name in ID_COLUMNS),
+        ]
+        if not all(fits):
+            raise self._refusal(f"rows of group {group} whose columns do not fit each other")
+        return table
+
+    def _check_layout(self) -> None:
+        """Refuse other columns, and groups of another size, by which an example is found.
+
+        Raises:
+            RefusedError: If so, or if there is no example.
+        """
+        if not self._file.schema_arrow.equals(SCHEMA):
+            raise self._refusal(f"columns {self._file.schema_arrow.names}")
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        if not sizes or set(sizes[:-1]) - {ROW_GROUP} or not 0 < sizes[-1] <= ROW_GROUP:
+            raise self._refusal(f"groups of {sizes} rows")
+
+    def _refusal(self, received: str) -> RefusedError:
+        rule = f"A tokenised set must hold one example or more, as c2c tokenise wrote them, {ROW_GROUP} a group"
+        return RefusedError(rule, f"{self.path}: {received}", MAKE_AGAIN)
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -162,17 +219,18 @@ def read_about(path: Path) -> dict[str, Any]:
         RefusedError: If the file is not a tokenised set of this version.
     """
     try:
-        found = (pq.read_metadata(path).metadata or {}).get(KEY.encode())
-    except pa.ArrowInvalid:
-        found = None
-    about: dict[str, Any] = json.loads(found) if found else {}
-    if about.get("version") != VERSION:
+        metadata = (pq.read_metadata(path).metadata or {}).get(KEY.encode(), b"{}").decode("utf-8", "replace")
+    except (pa.ArrowException, OSError):
+        metadata = "{}"
+    about = parse_json(metadata, f"What {path.name} says of itself", MAKE_AGAIN)
+    version = about.get("version", "another file") if isinstance(about, dict) else "another file"
+    if version != VERSION or not isinstance(about.get("left_out", {}), dict):
         raise RefusedError(
             f"A tokenised set must be a parquet file of c2c tokenise, version {VERSION}",
-            f"{path}: {about.get('version', 'another file')}",
-            "Make it again with c2c tokenise",
+            f"{path}: {version}",
+            MAKE_AGAIN,
         )
-    return about
+    return dict(about)
 
 
 def _example(row: Mapping[str, Any]) -> Example:

@@ -125,7 +125,7 @@ def test_a_row_ends_at_its_end_token_or_has_not_ended(loaded, rows, tmp_path) ->
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_k": 0}, {"max_new_tokens": 0}])
 def test_impossible_sampling_is_refused(wrong) -> None:
-    with pytest.raises(RefusedError, match="A teacher samples with"):
+    with pytest.raises(RefusedError, match="A teacher must sample with"):
         Sampling(**wrong)
 
 
@@ -137,5 +137,5 @@ def test_a_teacher_without_chat_template_and_conversations_are_refused(
         answer_all(plain, rows, SHORT, BUDGET, AnswerStore(tmp_path / "plain"))
     chat = {"id": "c", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     (tmp_path / "chats.jsonl").write_text(json.dumps(chat) + "\n")
-    with pytest.raises(RefusedError, match="A teacher answers questions; received '1 conversations"):
+    with pytest.raises(RefusedError, match="A teacher must be asked questions; received '1 conversations"):
         write_answers("owner/base", tmp_path / "chats.jsonl", tmp_path / "out.jsonl", SHORT, BUDGET)

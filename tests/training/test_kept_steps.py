@@ -87,7 +87,7 @@ def test_the_command_writes_a_complete_checkpoint_for_each_kept_step_and_no_stal
 
 @pytest.mark.parametrize("steps", [(0,), (6,), (2, 7)])
 def test_a_step_that_is_not_trained_or_is_the_last_is_refused(steps) -> None:
-    with pytest.raises(RefusedError, match="keep_steps lie between 1 and 5"):
+    with pytest.raises(RefusedError, match="keep_steps must lie between 1 and 5"):
         TrainingConfig(**SMALL, keep_steps=steps)
 
 

@@ -149,7 +149,7 @@ def test_micro_batches_learn_what_the_whole_batch_does(latent) -> None:
 
 def test_impossible_pairs_and_batches_are_refused(latent) -> None:
     for pairs in ([], [NAMES[0], NAMES[0]]):
-        with pytest.raises(RefusedError, match="has pairs, each once"):
+        with pytest.raises(RefusedError, match="must have pairs, each once"):
             latent(pairs=pairs)
     with pytest.raises(RefusedError, match="as many examples of each of the 4 pairs; received 'batch_size 6'"):
         latent(batch_size=6)
@@ -246,4 +246,4 @@ def test_lists_of_different_lengths_are_refused_before_any_model_is_loaded(capsy
     given = ["--pairs", "a", "b", "--receivers", "x", "--sharers", "y", "z", "--train", "t", "--validation", "v"]
     sizes = ["--latent-layers", "1", "--latent-heads", "1", "--latent-head-dim", "1"]
     assert main(["train-latent", *given, *sizes, "--checkpoints", "c", "--output", str(tmp_path / "o")]) == 2
-    assert "Each of the 2 pairs has a Receiver" in capsys.readouterr().err
+    assert "Each of the 2 pairs must have a Receiver" in capsys.readouterr().err

@@ -139,6 +139,38 @@ def test_settings_are_refused_before_any_process_is_started(folder, monkeypatch)
     assert main(arguments(folder, "none", processes=2, batch_size=1)) == 2
 
 
+TOGETHER = """
+import sys
+from c2c.errors import RefusedError
+from c2c.training.processes import Processes
+processes = Processes.of_this_run()
+for error in (OSError(28, "No space left on device", "states"), RefusedError("A rule must hold", 1, "Mend it")):
+    try:
+        with processes.together():
+            if processes.rank == 1:
+                raise error
+    except type(error) as caught:
+        sys.stdout.write(f"{processes.rank}: {type(caught).__name__} {caught}\\n")
+with processes.together():
+    pass
+processes.end()
+"""
+
+
+@pytest.mark.slow
+def test_what_one_process_refuses_or_cannot_write_all_processes_raise(tmp_path) -> None:
+    (tmp_path / "together.py").write_text(TOGETHER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, str(tmp_path / "together.py")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = [
+        "OSError [Errno 28] No space left on device: 'states'",
+        "RefusedError A rule must hold; received {}. Mend it.",
+    ]
+    said = sorted(done.stdout.strip().splitlines())
+    assert said == sorted(f"{rank}: {text.format(1 if rank else repr('1'))}" for rank in range(2) for text in told)
+
+
 def _of(rank: int, count: int) -> Processes:
     return Processes(SimpleNamespace(process_index=rank, num_processes=count))  # type: ignore[arg-type]
 
@@ -174,9 +206,8 @@ def test_gradients_are_exchanged_once_a_step_and_only_those_of_the_fusers(traine
 def test_a_training_is_not_resumed_by_another_number_of_processes(trainer) -> None:
     built = trainer(steps=3)
     built.run()
-    two = SimpleNamespace(count=2, agree=lambda text: text)
-    with pytest.raises(RefusedError, match="begun with: 1"):
-        state.resume(two, built.checkpoints)  # type: ignore[arg-type]
+    with pytest.raises(RefusedError, match="must be resumed with as many processes as it was begun with: 1"):
+        state._last_step(built.checkpoints, processes=2)
 
 
 def test_a_batch_has_an_example_for_each_process() -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +22,7 @@ from c2c.training.data import IGNORED, collate
 from c2c.training.examples import Example, read_lines
 from c2c.training.loop import Trainer
 from c2c.training.run import TrainingRun, train
+from tests.training.command import ENVIRONMENT, command, same_files, save_inputs, wait_for_step
 from tests.training.conftest import SMALL, tokenise, weights
 
 
@@ -205,7 +202,7 @@ def test_a_broken_training_set_is_refused(tmp_path, text, rule) -> None:
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number of 1 to"),
         ({"variant": "ful"}, "Did you mean 'full'"),
         ({"warmup_ratio": 1.0}, "warmup_ratio"),
         ({"micro_batch_size": 999}, "micro_batch_size"),
@@ -222,51 +219,25 @@ def test_impossible_settings_are_refused(changes, rule) -> None:
         TrainingConfig(**changes)
 
 
-def _command(folder: Path, output: str, sets: Mapping[str, Path]) -> list[str]:
-    arguments = {
-        "receiver": folder / "receiver", "sharer": folder / "sharer",
-        "checkpoints": folder / f"checkpoints-{output}", "output": folder / output,
-        "steps": 60, "batch-size": 4, "hidden-dim": 16, "intermediate-dim": 16, "checkpoint-every": 5,
-        "evaluate-every": 30, "max-length": 64,
-    }  # fmt: skip
-    flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-    given = [part for name, path in sets.items() for part in (f"--{name}", str(path))]
-    if "tokenised" in sets:
-        given.append(str(sets["tokenised"]))
-    return [sys.executable, "-m", "c2c.cli", "train", *flags, *given]
-
-
 @pytest.mark.slow
 def test_a_run_killed_by_the_system_and_started_again_ends_with_the_bytes_of_a_whole_one_that_tokenised_by_itself(
     pair, rows, tmp_path
 ) -> None:
-    for loaded in (pair.receiver, pair.sharer):
-        loaded.model.save_pretrained(tmp_path / loaded.name)
-        loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
-    (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    lines, stored = tmp_path / "set.jsonl", tmp_path / "set.parquet"
+    lines, stored = save_inputs(tmp_path, pair, rows), tmp_path / "set.parquet"
     models = ("--receiver", str(tmp_path / "receiver"), "--sharer", str(tmp_path / "sharer"))
     assert main(["tokenise", *models, "--max-length", "64", "--data", str(lines), "--output", str(stored)]) == 0
-    subprocess.run(_command(tmp_path, "whole", {"data": lines, "validation": lines}), check=True, env=environment)
+    subprocess.run(command(tmp_path, "whole", {"data": lines, "validation": lines}), check=True, env=ENVIRONMENT)
 
     killed = subprocess.Popen(
-        _command(tmp_path, "killed", {"tokenised": stored}), env=environment, stderr=subprocess.DEVNULL
+        command(tmp_path, "killed", {"tokenised": stored}), env=ENVIRONMENT, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "checkpoints-killed").glob("*/step-*")):
-        assert killed.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for_step(killed, tmp_path / "checkpoints-killed")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()
 
-    subprocess.run(
-        _command(tmp_path, "killed", {"tokenised": stored}), check=True, env=environment, capture_output=True
-    )
-    for name in ("model.safetensors", "config.json", "manifest.json", "history.csv", "gates.csv", "order.parquet"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    subprocess.run(command(tmp_path, "killed", {"tokenised": stored}), check=True, env=ENVIRONMENT, capture_output=True)
+    assert same_files(tmp_path / "whole", tmp_path / "killed")
     assert not list((tmp_path / "checkpoints-killed").iterdir())
     check = RosettaModel.from_pretrained(
         tmp_path / "whole", receiver=tmp_path / "receiver", sharers=tmp_path / "sharer"

@@ -215,7 +215,7 @@ def test_the_validation_on_unseen_values_has_the_same_training_rows_and_no_value
 def test_unseen_values_of_a_task_without_values_are_refused(monkeypatch, tmp_path, capsys, other) -> None:
     given = [*flags(other), "--validation-values", "unseen", "--tasks", ROOT / "benchmarks/tasks"]
     assert run(monkeypatch, *given, "--training-set", tmp_path / "set") == 2
-    assert "Only private_line" in capsys.readouterr().err
+    assert "must be of private_line" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scoring", ["exact", "text"])
