@@ -17,7 +17,7 @@ import yaml
 
 from c2c.errors import RefusedError
 from c2c.files import written_whole
-from paper import citing, claims, names
+from paper import citing, claims, failures, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.findings import read_sections
 from paper.fusers import FuserRun
@@ -110,6 +110,7 @@ def describe(results: Path) -> dict[str, Any]:
         "precisions": by_dtype(results.glob("records/**/[!.]*.parquet"), results / "records"),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
+        "failures": failures.notes_of_tables(results),
         "world": _world(results / "world/world.json"),
         "training": _training(results.glob("fusers/*/c2c/*/seed*/config.json")),
     }

@@ -16,6 +16,7 @@ from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.files import write_atomically
 from paper.answers import Answers
+from paper.basis import Basis
 from paper.evidence import Evidence, contradiction, numbers, paired, time_ratio
 from paper.output import stamped
 from paper.reference import PATH as REFERENCE
@@ -60,14 +61,17 @@ def decide(evidence: Evidence, above: float) -> str:
     """The decision rule of ``claims.yaml``."""
     if evidence.overall is None:
         return NOT_RUN
-    if evidence.overall.low > above and all(cell["value"] > above for cell in evidence.cells):
+    everywhere = not evidence.is_partial and all(cell["value"] > above for cell in evidence.cells)
+    if evidence.overall.low > above and everywhere:
         return SUPPORTED
     return DIRECTION if evidence.overall.value > above else UNSUPPORTED
 
 
-def judge(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, reference: Reference) -> dict[str, Any]:
-    """One entry of claims.json."""
-    evidence = _gather(claim, answers, latency)
+def judge(
+    claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, reference: Reference, basis: Basis
+) -> dict[str, Any]:
+    """One entry of claims.json; records that are not of the `basis` change nothing in it."""
+    evidence = _gather(claim, answers, latency, basis)
     above = float(claim.get("above", ABOVE[claim["unit"]]))
     verdict = decide(evidence, above)
     described: dict[str, Any] = {**claim.get("evidence", {}), "above": above, "cells": evidence.cells}
@@ -84,7 +88,7 @@ def judge(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, ref
         "unit": claim["unit"],
         "paper_value": None if printed is None else round(printed, 4),
         **numbers(evidence.overall),
-        "reason": evidence.reason if verdict == NOT_RUN else "",
+        "reason": evidence.reason if verdict == NOT_RUN or evidence.is_partial else "",
         "replication": _replication(claim, reference),
         "evidence": described,
     }
@@ -94,7 +98,8 @@ def write(
     claims: Path, answers: Answers, latency: pd.DataFrame, reference: Reference, outputs: tuple[Path, Path]
 ) -> None:
     """Write claims.json and claims_time.json, in this order in `outputs`."""
-    judged = [(is_timed(claim), judge(claim, answers, latency, reference)) for claim in read_claims(claims)]
+    basis = Basis.read(claims, answers.scale)
+    judged = [(is_timed(claim), judge(claim, answers, latency, reference, basis)) for claim in read_claims(claims)]
     for timed, output in enumerate(outputs):
         entries = [entry for of_time, entry in judged if of_time == bool(timed)]
         write_atomically(output, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
@@ -125,13 +130,13 @@ def main() -> None:
         )
 
 
-def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame) -> Evidence:
+def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, basis: Basis) -> Evidence:
     evidence = claim.get("evidence", {"kind": "none", "reason": "only the paper's own numbers are compared"})
     if evidence["kind"] == "none":
         return Evidence(reason=evidence["reason"])
     if evidence["kind"] == "time_ratio":
-        return time_ratio(latency, evidence["of"], evidence["against"])
-    return paired(answers, evidence["of"], evidence["against"], claim["where"])
+        return time_ratio(latency, basis, evidence["of"], evidence["against"], answers.scale)
+    return paired(answers, basis, evidence["of"], evidence["against"], claim["where"])
 
 
 def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.files import write_atomically
 from c2c.provenance import stamp
 from c2c.stats import Estimate
-from paper import citing, names
+from paper import citing, failures, names
+from paper.answers import Answers
 
 NOT_RUN = "not run"
 NOTHING, MINUS = "–", "−"
@@ -48,14 +49,20 @@ def beside(stem: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
-def write_table(frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = ()) -> pd.DataFrame:
+def write_table(
+    frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = (), answers: Answers | None = None
+) -> pd.DataFrame:
     """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below.
 
-    Both carry how the table is cited as a comment, where it has a caption.
+    Both carry how the table is cited as a comment, where it has a caption. With `answers`, their remarks and what
+    failed of them stand below too, and in a column of the .csv.
 
     Returns:
         `frame`.
     """
+    if answers is not None:
+        notes = [*notes, *failures.notes(answers), *answers.remarks]
+        frame = failures.with_failures(frame, answers)
     text = frame.to_csv(index=False, float_format=f"%.{KEPT}f", lineterminator="\n")
     write_atomically(beside(stem, ".csv"), text)
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""

@@ -97,6 +97,8 @@ def print_claims(claims: list[dict[str, Any]]) -> None:
         if claim["evidence"]["kind"] == "check":
             ours = f"printed elsewhere {_number(claim['evidence']['recomputed'])}"
         print(f"{claim['verdict']:28} {claim['id']:28} {ours:28} paper {_number(claim['paper_value'])}")
+        if claim["reason"]:
+            print(f"{'':28} {claim['reason']}")
 
 
 def compare_file(committed: Path, fresh: Path, name: str) -> bool:
