@@ -27,6 +27,7 @@ import pandas as pd
 import yaml
 
 from c2c.errors import RefusedError, exit_code
+from c2c.markup import latex
 from paper.artefacts import of_kind
 from paper.compare import read_rules
 
@@ -87,12 +88,13 @@ class Citation:
         made_from = f", inputs SHA-256 {self.inputs}" if self.inputs else ""
         fields = {
             "author": " and ".join(_entity(each) or _person(each) for each in about["authors"]),
-            "title": f"{{{self.title}}}",
-            "howpublished": f"{about['title']}, version {about['version']}",
-            "note": f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}",
+            "title": f"{{{latex(self.title)}}}",
+            "howpublished": latex(f"{about['title']}, version {about['version']}"),
+            "note": latex(f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}"),
         }
         lines = [f"  {name:12} = {{{value}}}," for name, value in fields.items()]
-        return "\n".join([f"@misc{{{self.id},", *lines, "}"])
+        # A key has no sign that ends it.
+        return "\n".join([f"@misc{{{re.sub('[^A-Za-z0-9._-]+', '_', self.id)},", *lines, "}"])
 
     def described(self) -> dict[str, str]:
         """The same as JSON has it, for provenance."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from c2c import markup
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.files import write_atomically
 from c2c.provenance import stamp
@@ -22,8 +23,6 @@ NOT_RUN = "not run"
 NOTHING, MINUS = "–", "−"
 KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
 """Columns of a frame whose ids have titles."""
-TEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {NOTHING: "--", MINUS: "$-$", "<": "$<$", ">": "$>$"}
-"""How signs are written in LaTeX."""
 SUFFIXES = (".csv", ".tex", ".md")
 KEPT = 4
 """Decimals of every number in a .csv."""
@@ -63,8 +62,7 @@ def write_table(
     if answers is not None:
         notes = [*notes, *failures.notes(answers), *answers.remarks]
         frame = failures.with_failures(frame, answers)
-    text = frame.to_csv(index=False, float_format=f"%.{KEPT}f", lineterminator="\n")
-    write_atomically(beside(stem, ".csv"), text)
+    write_atomically(beside(stem, ".csv"), markup.csv_text(frame, KEPT))
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
     cited = citing.citation("table", stem.name, scales)
     entry = cited.bibtex() if cited else ""
@@ -190,8 +188,13 @@ def _signed(value: float, digits: int, plus: str = "") -> str:
 
 
 def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:
-    rows = [list(printed.columns), ["---"] * printed.shape[1], *printed.astype(str).to_numpy().tolist()]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *(f"* {note}" for note in notes), ""])
+    head, *body = [
+        [markup.markdown(cell) for cell in row]
+        for row in [list(printed.columns), *printed.astype(str).to_numpy().tolist()]
+    ]
+    rows = [head, ["---"] * printed.shape[1], *body]
+    below = [f"* {markup.markdown(note)}" for note in notes]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *below, ""])
 
 
 def _remarked(entry: str) -> str:
@@ -205,15 +208,9 @@ def _commented(entry: str) -> str:
 def _tex(printed: pd.DataFrame, notes: Sequence[str]) -> str:
     """A booktabs table; written out here so that no template engine is needed to verify it."""
     head, *body = [
-        " & ".join(_escape(cell) for cell in row) + r" \\"
+        " & ".join(markup.latex(cell) for cell in row) + r" \\"
         for row in [list(printed.columns), *printed.astype(str).to_numpy().tolist()]
     ]
     lines = [rf"\begin{{tabular}}{{{'l' * printed.shape[1]}}}", r"\toprule", head, r"\midrule", *body]
-    below = [rf"\par\footnotesize {_escape(note)}" for note in notes]
+    below = [rf"\par\footnotesize {markup.latex(note)}" for note in notes]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *below, ""])
-
-
-def _escape(text: str) -> str:
-    for plain, written in TEX.items():
-        text = text.replace(plain, written)
-    return text

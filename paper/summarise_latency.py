@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c import markup
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
 from c2c.files import write_atomically
 from c2c.stats import bootstrap_mean
-from paper.output import stamped
+from paper.output import KEPT, stamped
 
 KEY = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
 COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n", "tokens"]
@@ -54,8 +55,7 @@ def summarise(records: pd.DataFrame) -> pd.DataFrame:
 
 def write(records: pd.DataFrame, output: Path) -> None:
     """Write the summary of `records` as CSV."""
-    text = summarise(records).to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    write_atomically(output, text)
+    write_atomically(output, markup.csv_text(summarise(records), KEPT))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ FLOORS = {
     "c2c.locks": 0,
     "c2c.provenance": 0,
     "c2c.manifests": 0,
+    "c2c.markup": 0,
     "c2c.stats": 0,
     "c2c.hub": 1,
     "c2c.kv_cache": 1,
