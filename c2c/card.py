@@ -120,7 +120,9 @@ def _sharers(contracts: Sequence[Contract]) -> list[tuple[str, dict[str, Any]]]:
 
 def _models(models: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     columns = ("id", "revision", "architecture", "layers", "kv_heads", "head_dim")
-    rows = [(role, *("–" if each[name] is None else code(str(each[name])) for name in columns)) for role, each in models]
+    rows = [
+        (role, *("–" if each[name] is None else code(str(each[name])) for name in columns)) for role, each in models
+    ]
     return _table(("", *columns), rows)
 
 

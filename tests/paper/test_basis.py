@@ -55,9 +55,10 @@ def test_records_of_a_users_own_leave_every_verdict_as_it_is_and_stand_in_the_ta
     together = pd.concat([records, own_rows(kind)], ignore_index=True)
     assert write_verdicts(together, latency, tmp_path) == verdicts
     answers = Answers(together)
-    assert {"benchmark": "fruit_text" in answers.benchmarks, "pair": "mine" in [pair.name for pair in answers.pairs]}.get(
-        kind, True
-    )
+    assert {
+        "benchmark": "fruit_text" in answers.benchmarks,
+        "pair": "mine" in [pair.name for pair in answers.pairs],
+    }.get(kind, True)
 
 
 def test_times_of_a_users_own_leave_every_verdict_as_it_is(
@@ -112,7 +113,9 @@ def test_a_claim_rests_on_the_pairs_of_its_place_and_one_of_ours_on_all() -> Non
     answers = Answers(pd.concat(records, ignore_index=True))
 
     def rests_on(where: str) -> set[str]:
-        return {cell["pair"] for cell in paired(answers, Basis.read(claims.PATH, "paper"), "c2c", "receiver", where).cells}
+        return {
+            cell["pair"] for cell in paired(answers, Basis.read(claims.PATH, "paper"), "c2c", "receiver", where).cells
+        }
 
     assert rests_on("Table 4") == {of_table_4}
     assert rests_on("text beside Table 7") == {of_table_7}
