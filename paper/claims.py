@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.files import write_atomically
+from c2c.formats import read_yaml
 from paper.answers import Answers
 from paper.basis import Basis
+from paper.command import command
 from paper.evidence import Evidence, contradiction, numbers, paired, time_ratio
 from paper.output import stamped
 from paper.reference import PATH as REFERENCE
@@ -28,6 +30,7 @@ NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
 VERDICTS = (SUPPORTED, DIRECTION, UNSUPPORTED, NOT_RUN, INCONSISTENT)
 KINDS = ("paired_difference", "time_ratio", "none")
 ABOVE = {"points": 0.0, "ratio": 1.0}
+WRITTEN = "Write it as the comment at the head of paper/claims.yaml says"
 KEYS = {"id", "sentence", "where", "unit", "paper", "replication", "evidence", "above", "check"}
 
 
@@ -37,19 +40,28 @@ def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
     Raises:
         RefusedError: A claim has an unknown key, unit or kind of evidence, nothing that decides it, or another's id.
     """
-    claims: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]
+    claims: list[dict[str, Any]] = _claims_of(path)
     for claim in claims:
         for key in claim:
             check_choice(f"A key of claim {claim.get('id')}", key, sorted(KEYS))
         check_choice(f"The unit of claim {claim['id']}", claim["unit"], ABOVE)
         if not {"evidence", "check"} & set(claim):
             raise RefusedError(
-                "A claim has evidence or a check", claim["id"], "Write evidence: {kind: none, reason: ...}"
+                "A claim must have evidence or a check", claim["id"], "Write evidence: {kind: none, reason: ...}"
             )
         check_choice(f"The evidence of claim {claim['id']}", claim.get("evidence", {}).get("kind", "none"), KINDS)
     if len({claim["id"] for claim in claims}) != len(claims):
-        raise RefusedError("Ids of claims are unique", [claim["id"] for claim in claims], "Rename one")
+        raise RefusedError("Ids of claims must be unique", [claim["id"] for claim in claims], "Rename one")
     return claims
+
+
+def _claims_of(path: Path) -> list[dict[str, Any]]:
+    content = read_yaml(path, WRITTEN)
+    listed = content.get("claims") if isinstance(content, dict) else None
+    needed = {"id", "sentence", "where", "unit"}
+    if not isinstance(listed, list) or not all(isinstance(each, dict) and needed <= set(each) for each in listed):
+        raise RefusedError(f"{path.name} must list claims, each with id, sentence, where and unit", listed, WRITTEN)
+    return list(listed)
 
 
 def is_timed(claim: Mapping[str, Any]) -> bool:
@@ -105,6 +117,7 @@ def write(
         write_atomically(output, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -145,4 +158,4 @@ def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, An
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from decimal import ROUND_HALF_UP, Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from c2c import markup
+from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.files import write_atomically
+from c2c.formats import read_text
 from c2c.provenance import stamp
 from c2c.stats import Estimate
 from paper import citing, failures, names
 from paper.answers import Answers
+from paper.command import REMEDY, command
 
 NOT_RUN = "not run"
 NOTHING, MINUS = "–", "−"
@@ -80,17 +85,47 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
         readers: By flag: `records` gets a list of files and the protocol, any other flag one file;
             `latency` may be left out, and its reader gets None.
     """
-    arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
-    given = {flag: getattr(arguments, flag) for flag in readers}
-    inputs = [path for paths in given.values() for path in (paths if isinstance(paths, list) else [paths]) if path]
-    with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
-        more = {flag: [arguments.protocol] if flag == "records" else [] for flag in readers}
-        write(*(readers[flag](paths, *more[flag]) for flag, paths in given.items()), arguments.output_stem)
+
+    @command
+    def main() -> None:
+        arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
+        given = {flag: getattr(arguments, flag) for flag in readers}
+        inputs = [path for paths in given.values() for path in (paths if isinstance(paths, list) else [paths]) if path]
+        with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
+            more = {flag: [arguments.protocol] if flag == "records" else [] for flag in readers}
+            write(*(readers[flag](paths, *more[flag]) for flag, paths in given.items()), arguments.output_stem)
+
+    if code := main():
+        sys.exit(code)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A written .csv in which an empty cell of text stays an empty text."""
-    return pd.read_csv(path, keep_default_na=False)
+def read_table(path: Path, *, empty_is_missing: bool = False) -> pd.DataFrame:
+    """A written .csv in which an empty cell of text stays an empty text.
+
+    Args:
+        path: The file.
+        empty_is_missing: Make it no value instead.
+
+    Raises:
+        RefusedError: It is no table, or not there.
+    """
+    return read_csv(path, keep_default_na=False, na_values=[""] if empty_is_missing else None)
+
+
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """`pandas.read_csv` of a file of UTF-8 text, with its options.
+
+    Raises:
+        RefusedError: It is no table, or not there.
+    """
+    text = read_text(path, REMEDY)
+    if "\0" in text:
+        raise RefusedError(f"{path.name} must be a table of comma-separated values", "a NUL", REMEDY)
+    try:
+        frame: pd.DataFrame = pd.read_csv(StringIO(text), **options)
+    except (ValueError, OverflowError) as error:
+        raise RefusedError(f"{path.name} must be a table of comma-separated values", str(error), REMEDY) from error
+    return frame
 
 
 def read_if_given(path: Path | None) -> pd.DataFrame | None:

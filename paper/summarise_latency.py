@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
 from c2c.files import write_atomically
 from c2c.stats import bootstrap_mean
+from paper.command import command
 from paper.output import KEPT, stamped
 
 KEY = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
@@ -58,6 +60,7 @@ def write(records: pd.DataFrame, output: Path) -> None:
     write_atomically(output, markup.csv_text(summarise(records), KEPT))
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,11 +11,13 @@ writes the world, ``knowledge_gap_free.jsonl`` and ``knowledge_gap_choice.jsonl`
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.knowledge_gap import questions
 from benchmarks.knowledge_gap.world import World, generate
+from c2c.errors import exit_code
 from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
@@ -52,4 +54,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.knowledge_gap.make", main))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from benchmarks.knowledge_gap import corpus, models, vocabulary
 from benchmarks.knowledge_gap.corpus import Corpus
 from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import RefusedError, check_choice, exit_code
 from c2c.files import write_atomically
 from c2c.provenance import file_hash, stamp
 
@@ -195,4 +196,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.knowledge_gap.pretrain", main))

@@ -7,10 +7,12 @@ python -m benchmarks.knowledge_gap.shots --world results/smoke/world/world.json 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from benchmarks.knowledge_gap import questions
 from benchmarks.knowledge_gap.world import World
+from c2c.errors import exit_code
 from c2c.formats import write_json_lines
 from c2c.provenance import stamp
 
@@ -30,4 +32,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("benchmarks.knowledge_gap.shots", main))

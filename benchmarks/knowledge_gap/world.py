@@ -79,14 +79,15 @@ class World:
         """Read what `save` wrote.
 
         Raises:
-            RefusedError: If there is no such file.
+            RefusedError: If there is no such file, or it holds no world.
         """
-        if not path.is_file():
-            raise RefusedError(
-                "A world is read from its world.json", str(path), "Make one: benchmarks.knowledge_gap.make"
-            )
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(content["seed"], content["attributes"], [Entity(**entity) for entity in content["entities"]])
+        remedy = "Make one: benchmarks.knowledge_gap.make"
+        content = read_object(path, remedy)
+        try:
+            return cls(content["seed"], content["attributes"], [Entity(**entity) for entity in content["entities"]])
+        except (KeyError, TypeError) as error:
+            rule = f"{path.name} must hold a world: seed, attributes and entities"
+            raise RefusedError(rule, f"{type(error).__name__}: {error}", remedy) from error
 
 
 def _facts_of(entities: Iterable[Entity]) -> list[Fact]:

@@ -160,9 +160,10 @@ def write_records(frame: pd.DataFrame, path: Path, schema: pa.Schema = RECORD_SC
 def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:
     """Refuse missing and unknown columns."""
     if missing := [name for name in schema.names if name not in columns]:
-        raise RefusedError(f"{where} have every column of the schema", {"missing": missing}, "Write them with to_table")
+        rule = f"{where} must have every column of the schema"
+        raise RefusedError(rule, {"missing": missing}, "Write them with to_table")
     if unknown := [name for name in columns if name not in schema.names]:
-        raise RefusedError(f"{where} have no column beside the schema's", {"unknown": unknown}, "Drop them")
+        raise RefusedError(f"{where} must have no column beside the schema's", {"unknown": unknown}, "Drop them")
 
 
 def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
@@ -171,8 +172,16 @@ def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
 
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        remedy = "Generate the records again, or copy the file again"
+        raise RefusedError(f"{path.name} must be a parquet file of records", str(error), remedy) from error
     for name in ADDED.keys() & set(schema.names) - set(table.column_names):
         table = table.append_column(schema.field(name), pa.array([ADDED[name]] * len(table), schema.field(name).type))
     check_columns(table.column_names, schema, where=f"Records in {path}")
-    return table.select(schema.names).cast(schema)
+    try:
+        return table.select(schema.names).cast(schema)
+    except pa.ArrowException as error:
+        remedy = "Generate the records again"
+        raise RefusedError(f"Records in {path} must hold values of the schema's types", str(error), remedy) from error

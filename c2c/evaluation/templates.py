@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from c2c.errors import RefusedError
 
 TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+MISFIT = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 # Templates are few and questions many.
 _compiled = functools.cache(TEMPLATES.from_string)
 
@@ -30,15 +31,7 @@ def render(where: str, source: str, values: Mapping[str, Any], remedy: str = "")
     """
     try:
         return _compiled(source).render(values)
-    except (
-        TemplateError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except (TemplateError, *MISFIT) as error:
         rule = f"{where} must be a template over the columns of a question, without Python's own attributes"
         remedy = remedy or f"Correct it; a question has {', '.join(map(str, values))}"
         raise RefusedError(rule, f"{type(error).__name__}: {error}", remedy) from error

@@ -37,7 +37,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: one row a pair, benchmark and method; times only where any method was timed, failures where any is."""
+    """What a person reads: one row a pair, benchmark and method; times and failures only where there are any."""
     ordered = frame.sort_values(["pair", "benchmark"], key=_appearance(frame), kind="stable")
     table = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""Properties of failed answers: they are printed in every format of every table of answers, and nowhere if there is none."""
+"""Properties of failed answers: printed in every format of every table of answers, and nowhere if there is none."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_remarks_stay_when_a_later_stage_is_collected(results, tmp_path):
 
 def test_lost_latency_records_are_noticed(committed):
     (committed / "latency.parquet").unlink()
-    with pytest.raises(RefusedError, match="Times follow"):
+    with pytest.raises(RefusedError, match="Times must follow"):
         verify.verify(committed)
 
 
