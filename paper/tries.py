@@ -42,7 +42,7 @@ def row(folder: Path) -> dict[str, Any]:
     history = read_csv(folder / "history.csv", index_col="step")
     if missing := {"validation_loss", "validation_deranged_loss"} - set(history):
         raise RefusedError(
-            "A try must be validated, also with swapped readings", sorted(missing), f"Train {folder} anew"
+            "A try must be validated, with swapped readings too", sorted(missing), f"Train {folder} anew"
         )
     losses = history["validation_loss"].dropna()
     if losses.empty:

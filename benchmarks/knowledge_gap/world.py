@@ -25,6 +25,7 @@ from benchmarks.knowledge_gap.sizes import check_world
 from benchmarks.knowledge_gap.texts import Fact
 from c2c.errors import RefusedError, check_choice
 from c2c.files import write_atomically
+from c2c.manifests import read_object
 
 SHARES = {"known": 4, "train": 7, "validation": 1, "test": 4}
 """Sixteenths of the entities in each split."""
