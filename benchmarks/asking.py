@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, UndefinedError
-
 from benchmarks.readers.base import LETTERS, Row
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import check_choice
 from c2c.evaluation.task_files import SHARED, resolve
+from c2c.evaluation.templates import render
 
-JINJA = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
 FILES = {
     "letter": f"{SHARED}/choice_letter",
     "text": f"{SHARED}/choice_text",
@@ -43,7 +41,7 @@ class Asked:
             RefusedError: There is no such way to ask, or its file is missing.
         """
         check_choice("A way to ask", name, FILES)
-        return cls(name, resolve(prompts_file(tasks, name)))
+        return cls(name, resolve(prompts_file(tasks, name), tasks))
 
     def example(self, question: Row) -> Row:
         """A question as a training example: ``id``, ``prompt``, ``response``, ``opening``.
@@ -54,13 +52,10 @@ class Asked:
         Raises:
             RefusedError: The prompt names a column that the question lacks.
         """
-        try:
-            opening = JINJA.from_string(str(self.config.get("gen_prefix") or "")).render(question)
-            block = JINJA.from_string(self.config["doc_to_text"]).render(question)
-        except UndefinedError as error:
-            rule = f"Questions that are asked as {self.name} have what the prompt names"
-            remedy = f"They have: {', '.join(question)}; choose another asked_as"
-            raise RefusedError(rule, str(error), remedy) from error
+        where = f"The prompt of questions that are asked as {self.name}"
+        remedy = f"They have: {', '.join(question)}; choose another asked_as"
+        opening = render(where, str(self.config.get("gen_prefix") or ""), question, remedy)
+        block = render(where, self.config["doc_to_text"], question, remedy)
         response = self._response(question)
         return {"id": question["id"], "prompt": block + opening, "response": response, "opening": opening}
 

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from c2c.contract import Contract
 from c2c.hub import is_hub_id
+from c2c.markup import code, markdown
 
 PAPER = "2510.03215"
 LIBRARY = "cache-to-cache"
@@ -92,7 +93,7 @@ def model_card(
         accepted: Lines of an earlier contract that differed, and were accepted by name when the Fusers were loaded.
     """
     models = [("Receiver", contracts[0]["receiver"]), *_sharers(contracts)]
-    unpublished = [f"`{lines['id']}`" for _, lines in models if not is_hub_id(lines["id"])]
+    unpublished = [code(str(lines["id"])) for _, lines in models if not is_hub_id(lines["id"])]
     data = ModelCardData(
         library_name=LIBRARY,
         base_model=[lines["id"] for _, lines in models if is_hub_id(lines["id"])] or None,
@@ -100,7 +101,7 @@ def model_card(
         tags=["cache-to-cache", "kv-cache", f"arxiv:{PAPER}"],
     )
     body = BODY.format(
-        name=repo_id.split("/")[1],
+        name=markdown(repo_id.split("/")[1]),
         paper=PAPER,
         models=_models(models),
         unpublished=_warning(unpublished),
@@ -119,7 +120,9 @@ def _sharers(contracts: Sequence[Contract]) -> list[tuple[str, dict[str, Any]]]:
 
 def _models(models: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     columns = ("id", "revision", "architecture", "layers", "kv_heads", "head_dim")
-    rows = [(role, *("–" if each[name] is None else f"`{each[name]}`" for name in columns)) for role, each in models]
+    rows = [
+        (role, *("–" if each[name] is None else code(str(each[name])) for name in columns)) for role, each in models
+    ]
     return _table(("", *columns), rows)
 
 
@@ -132,7 +135,7 @@ def _warning(unpublished: Sequence[str]) -> str:
 def _accepted(lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    listed = "\n".join(f"* `{line}`" for line in lines)
+    listed = "\n".join(f"* {code(line)}" for line in lines)
     return (
         "These Fusers were trained for other models than this contract names. Who loaded them accepted, by name:\n\n"
         f"{listed}\n\n"
@@ -144,7 +147,7 @@ def _training(about: Mapping[str, Any]) -> str:
     settings = {**told, **about.get("training", {})}
     if not settings:
         return "Nothing was noted about how these Fusers were trained."
-    return _table(("setting", "value"), [(name, f"`{value}`") for name, value in settings.items()])
+    return _table(("setting", "value"), [(markdown(str(name)), code(str(value))) for name, value in settings.items()])
 
 
 def _program(repo_id: str, contracts: Sequence[Contract], about: Mapping[str, Any]) -> str:
@@ -160,11 +163,12 @@ def _program(repo_id: str, contracts: Sequence[Contract], about: Mapping[str, An
 
 def _contract(models: Sequence[tuple[str, Mapping[str, Any]]], contracts: Sequence[Contract]) -> str:
     lines = ("dtype", "vocab_size", "rope", "tokenizer_sha256", "weights_sha256")
-    rows = [(line, *(f"`{json.dumps(each[line])}`" for _, each in models)) for line in lines]
+    rows = [(line, *(code(json.dumps(each[line])) for _, each in models)) for line in lines]
     dtypes = ", ".join(sorted({contract["fuser"]["dtype"] for contract in contracts}))
-    return f"{_table(('', *(role for role, _ in models)), rows)}\n\nThe Fusers' own dtype is `{dtypes}`."
+    return f"{_table(('', *(role for role, _ in models)), rows)}\n\nThe Fusers' own dtype is {code(dtypes)}."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     cells = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in cells)
+    # Within a table a bar ends a cell, in code as well.
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in cells)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -17,12 +18,14 @@ import yaml
 
 from c2c.errors import RefusedError
 from c2c.files import written_whole
-from paper import citing, claims, names
+from c2c.manifests import read_object
+from paper import citing, claims, failures, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
+from paper.command import REMEDY, command
 from paper.findings import read_sections
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
-from paper.output import stamped
+from paper.output import read_csv, read_table, stamped
 from paper.precision import by_dtype
 from paper.reference import Reference
 
@@ -54,7 +57,7 @@ def build(results: Path, output: Path) -> None:
         RefusedError: A table, figure or file of claims is missing.
     """
     if missing := [name for name in NEEDED if not (results / name).is_file()]:
-        raise RefusedError("The paper needs its tables, figures and claims", missing, "Make them first")
+        raise RefusedError("The paper must have its tables, figures and claims", missing, "Make them first")
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
         for name in SOURCES:
@@ -75,7 +78,7 @@ def inputs(results: Path) -> list[str]:
 
 def cite(results: Path) -> dict[str, Any]:
     """How the paper and each of its tables and figures is cited, and by whom they are."""
-    scale = str(pd.read_csv(results / "tables/main.csv", keep_default_na=False)["scale"].iloc[0])
+    scale = str(read_table(results / "tables/main.csv")["scale"].iloc[0])
     found: dict[str, dict[str, Any]] = {kind: {} for kind in citing.KINDS.values()}
     for name in inputs(results):
         kind = citing.KINDS.get(Path(name).parent.name, "")
@@ -88,7 +91,7 @@ def cite(results: Path) -> dict[str, Any]:
 
 def describe(results: Path) -> dict[str, Any]:
     """What the text needs beside tables and claims: the scale, the world, training settings, the paper's numbers."""
-    main = pd.read_csv(results / "tables/main.csv", keep_default_na=False)
+    main = read_table(results / "tables/main.csv")
     timed = main.loc[main["time_ms"] != "", "benchmark"]
     reference = Reference()
     start, end = ("app.-a.3/setup/-/-/c2c/-/gate-temperature-" + edge for edge in ("start", "end"))
@@ -110,6 +113,7 @@ def describe(results: Path) -> dict[str, Any]:
         "precisions": by_dtype(results.glob("records/**/[!.]*.parquet"), results / "records"),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
+        "failures": failures.notes_of_tables(results),
         "world": _world(results / "world/world.json"),
         "training": _training(results.glob("fusers/*/c2c/*/seed*/config.json")),
     }
@@ -150,6 +154,7 @@ def in_words(reference: Reference) -> list[dict[str, Any]]:
     ]
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -175,12 +180,12 @@ def _is_printed(artefact: Artefact, results: Path) -> bool:
     """Whether the text prints the artefact by itself, under its section: a table without rows it does not."""
     if not _is_generic(artefact, results) or not _rows(artefact, results):
         return False
-    return not artefact.beside or bool(pd.read_csv(results / artefact.files[0])["paper"].notna().any())
+    return not artefact.beside or bool(read_csv(results / artefact.files[0])["paper"].notna().any())
 
 
 def _rows(artefact: Artefact, results: Path) -> int:
     """Of a table; a figure counts as one."""
-    return len(pd.read_csv(results / artefact.files[0])) if artefact.kind == "table" else 1
+    return len(read_csv(results / artefact.files[0])) if artefact.kind == "table" else 1
 
 
 def _described(artefact: Artefact) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def _fusers(configs: Iterable[Path]) -> list[dict[str, Any]]:
     """What was trained: pair, recipe, alignment, seeds, and the settings in which trainings of a scale may differ."""
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for run, path in sorted((FuserRun.of(path.parent), path) for path in configs):
-        training = json.loads(path.read_text(encoding="utf-8"))["about"]["training"]
+        training = read_object(path, REMEDY)["about"]["training"]
         told = {name: training[name] for name in ("steps", "batch_size", "max_length", "hidden_dim")}
         key = (run.pair, run.recipe, run.alignment)
         row = rows.setdefault(
@@ -223,7 +228,7 @@ def _compared_pairs(table: Path) -> list[str]:
     """Pairs for which more than one token alignment was run."""
     if not table.is_file():
         return []
-    frame = pd.read_csv(table).dropna(subset=["c2c_value"])
+    frame = read_csv(table).dropna(subset=["c2c_value"])
     counts = frame.groupby("pair", sort=False)["alignment"].nunique()
     return [str(pair) for pair in counts[counts > 1].index]
 
@@ -232,7 +237,7 @@ def _world(path: Path) -> dict[str, Any] | None:
     """Sizes of the generated world, or None at a scale without one."""
     if not path.is_file():
         return None
-    world = json.loads(path.read_text(encoding="utf-8"))
+    world = read_object(path, REMEDY)
     return {
         "entities": len(world["entities"]),
         "attributes": len(world["attributes"]),
@@ -246,9 +251,9 @@ def _training(configs: Iterable[Path]) -> dict[str, Any] | None:
     found = sorted(configs, key=lambda path: FuserRun.of(path.parent))
     if not found:
         return None
-    settings: dict[str, Any] = json.loads(found[0].read_text(encoding="utf-8"))["about"]["training"]
+    settings: dict[str, Any] = read_object(found[0], REMEDY)["about"]["training"]
     return settings
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,8 +26,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from c2c.errors import RefusedError, exit_code
+from c2c.errors import RefusedError
+from c2c.markup import latex
 from paper.artefacts import of_kind
+from paper.command import command
 from paper.compare import read_rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,12 +89,13 @@ class Citation:
         made_from = f", inputs SHA-256 {self.inputs}" if self.inputs else ""
         fields = {
             "author": " and ".join(_entity(each) or _person(each) for each in about["authors"]),
-            "title": f"{{{self.title}}}",
-            "howpublished": f"{about['title']}, version {about['version']}",
-            "note": f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}",
+            "title": f"{{{latex(self.title)}}}",
+            "howpublished": latex(f"{about['title']}, version {about['version']}"),
+            "note": latex(f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}"),
         }
         lines = [f"  {name:12} = {{{value}}}," for name, value in fields.items()]
-        return "\n".join([f"@misc{{{self.id},", *lines, "}"])
+        # A key has no sign that ends it.
+        return "\n".join([f"@misc{{{re.sub('[^A-Za-z0-9._-]+', '_', self.id)},", *lines, "}"])
 
     def described(self) -> dict[str, str]:
         """The same as JSON has it, for provenance."""
@@ -176,7 +179,7 @@ def _of_paper() -> tuple[str, str]:
     """
     text = BOLD.search(PAPER.read_text(encoding="utf-8"))
     if text is None:
-        raise RefusedError("A caption opens with a sentence in bold and a paragraph", str(PAPER), "Write it so")
+        raise RefusedError("A caption must open with a sentence in bold and a paragraph", str(PAPER), "Write it so")
     title, caption = (" ".join(part.split()) for part in text.groups())
     return title.rstrip("."), caption
 
@@ -196,12 +199,13 @@ def artefacts(folder: Path) -> list[Citation]:
     return [found for path in files if (found := of_file(path))]
 
 
-def main() -> int:
+@command
+def main() -> None:
     """Command line; a refusal is printed as one line and ends with exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+", help="files of tables or figures, or the results of a scale")
     given = parser.parse_args()
-    return exit_code("paper.citing", lambda: _print(given.paths))
+    _print(given.paths)
 
 
 def _print(paths: Iterable[Path]) -> None:
@@ -210,7 +214,7 @@ def _print(paths: Iterable[Path]) -> None:
         found = artefacts(folder) if folder.is_dir() else [each for each in [of_file(folder)] if each]
         if not found or not folder.exists():
             remedy = "Name a file in tables or figures of a scale's results, or the folder of a scale"
-            raise RefusedError("What is cited is a table, a figure or the paper of a scale", str(path), remedy)
+            raise RefusedError("What is cited must be a table, a figure or the paper of a scale", str(path), remedy)
         print("\n\n".join(each.bibtex() for each in found))
 
 

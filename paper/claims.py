@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.files import write_atomically
+from c2c.formats import read_yaml
 from paper.answers import Answers
+from paper.basis import Basis
+from paper.command import command
 from paper.evidence import Evidence, contradiction, numbers, paired, time_ratio
 from paper.output import stamped
 from paper.reference import PATH as REFERENCE
@@ -27,6 +30,7 @@ NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
 VERDICTS = (SUPPORTED, DIRECTION, UNSUPPORTED, NOT_RUN, INCONSISTENT)
 KINDS = ("paired_difference", "time_ratio", "none")
 ABOVE = {"points": 0.0, "ratio": 1.0}
+WRITTEN = "Write it as the comment at the head of paper/claims.yaml says"
 KEYS = {"id", "sentence", "where", "unit", "paper", "replication", "evidence", "above", "check"}
 
 
@@ -36,19 +40,28 @@ def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
     Raises:
         RefusedError: A claim has an unknown key, unit or kind of evidence, nothing that decides it, or another's id.
     """
-    claims: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]
+    claims: list[dict[str, Any]] = _claims_of(path)
     for claim in claims:
         for key in claim:
             check_choice(f"A key of claim {claim.get('id')}", key, sorted(KEYS))
         check_choice(f"The unit of claim {claim['id']}", claim["unit"], ABOVE)
         if not {"evidence", "check"} & set(claim):
             raise RefusedError(
-                "A claim has evidence or a check", claim["id"], "Write evidence: {kind: none, reason: ...}"
+                "A claim must have evidence or a check", claim["id"], "Write evidence: {kind: none, reason: ...}"
             )
         check_choice(f"The evidence of claim {claim['id']}", claim.get("evidence", {}).get("kind", "none"), KINDS)
     if len({claim["id"] for claim in claims}) != len(claims):
-        raise RefusedError("Ids of claims are unique", [claim["id"] for claim in claims], "Rename one")
+        raise RefusedError("Ids of claims must be unique", [claim["id"] for claim in claims], "Rename one")
     return claims
+
+
+def _claims_of(path: Path) -> list[dict[str, Any]]:
+    content = read_yaml(path, WRITTEN)
+    listed = content.get("claims") if isinstance(content, dict) else None
+    needed = {"id", "sentence", "where", "unit"}
+    if not isinstance(listed, list) or not all(isinstance(each, dict) and needed <= set(each) for each in listed):
+        raise RefusedError(f"{path.name} must list claims, each with id, sentence, where and unit", listed, WRITTEN)
+    return list(listed)
 
 
 def is_timed(claim: Mapping[str, Any]) -> bool:
@@ -60,14 +73,17 @@ def decide(evidence: Evidence, above: float) -> str:
     """The decision rule of ``claims.yaml``."""
     if evidence.overall is None:
         return NOT_RUN
-    if evidence.overall.low > above and all(cell["value"] > above for cell in evidence.cells):
+    everywhere = not evidence.is_partial and all(cell["value"] > above for cell in evidence.cells)
+    if evidence.overall.low > above and everywhere:
         return SUPPORTED
     return DIRECTION if evidence.overall.value > above else UNSUPPORTED
 
 
-def judge(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, reference: Reference) -> dict[str, Any]:
-    """One entry of claims.json."""
-    evidence = _gather(claim, answers, latency)
+def judge(
+    claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, reference: Reference, basis: Basis
+) -> dict[str, Any]:
+    """One entry of claims.json; records that are not of the `basis` change nothing in it."""
+    evidence = _gather(claim, answers, latency, basis)
     above = float(claim.get("above", ABOVE[claim["unit"]]))
     verdict = decide(evidence, above)
     described: dict[str, Any] = {**claim.get("evidence", {}), "above": above, "cells": evidence.cells}
@@ -84,7 +100,7 @@ def judge(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, ref
         "unit": claim["unit"],
         "paper_value": None if printed is None else round(printed, 4),
         **numbers(evidence.overall),
-        "reason": evidence.reason if verdict == NOT_RUN else "",
+        "reason": evidence.reason if verdict == NOT_RUN or evidence.is_partial else "",
         "replication": _replication(claim, reference),
         "evidence": described,
     }
@@ -94,12 +110,14 @@ def write(
     claims: Path, answers: Answers, latency: pd.DataFrame, reference: Reference, outputs: tuple[Path, Path]
 ) -> None:
     """Write claims.json and claims_time.json, in this order in `outputs`."""
-    judged = [(is_timed(claim), judge(claim, answers, latency, reference)) for claim in read_claims(claims)]
+    basis = Basis.read(claims, answers.scale)
+    judged = [(is_timed(claim), judge(claim, answers, latency, reference, basis)) for claim in read_claims(claims)]
     for timed, output in enumerate(outputs):
         entries = [entry for of_time, entry in judged if of_time == bool(timed)]
         write_atomically(output, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,13 +143,13 @@ def main() -> None:
         )
 
 
-def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame) -> Evidence:
+def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, basis: Basis) -> Evidence:
     evidence = claim.get("evidence", {"kind": "none", "reason": "only the paper's own numbers are compared"})
     if evidence["kind"] == "none":
         return Evidence(reason=evidence["reason"])
     if evidence["kind"] == "time_ratio":
-        return time_ratio(latency, evidence["of"], evidence["against"])
-    return paired(answers, evidence["of"], evidence["against"], claim["where"])
+        return time_ratio(latency, basis, evidence["of"], evidence["against"], answers.scale)
+    return paired(answers, basis, evidence["of"], evidence["against"], claim["where"])
 
 
 def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, Any] | None:
@@ -140,4 +158,4 @@ def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, An
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,11 @@ from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table
 from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.files import write_atomically
+from c2c.manifests import read_object
 from c2c.provenance import SUFFIX, stamp
 from paper import names
 from paper.artefacts import RELEASED
+from paper.command import REMEDY, command
 from paper.output import read_table
 from paper.precision import dtype_of
 from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, recompute, recomputed_tables, remarks_of
@@ -67,7 +70,7 @@ def collect(
     missing = [pattern for pattern in wanted if not list(results.glob(pattern))]
     if missing or not answers:
         raise RefusedError(
-            "Results are complete before they are collected", str(results), f"Make {missing or 'records'}"
+            "Results must be complete before they are collected", str(results), f"Make {missing or 'records'}"
         )
     records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
     priced = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
@@ -102,6 +105,7 @@ def collect(
         write_atomically(output / REMARKS, "\n".join(said) + "\n")
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -147,7 +151,7 @@ def _join(earlier: pd.DataFrame, fresh: pd.DataFrame, key: list[str]) -> pd.Data
 def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
     """`stamp` whose code is that of the runs that made the sources."""
     stamps = [path for source in sources if (path := source.with_name(source.name + SUFFIX)).is_file()]
-    told = [json.loads(path.read_text(encoding="utf-8")) for path in stamps]
+    told = [read_object(path, REMEDY) for path in stamps]
     with stamp(target, inputs=[*sources, names.PATH]) as notes:
         yield
         if told:
@@ -164,4 +168,4 @@ def _write(frame: pd.DataFrame, schema: pa.Schema, key: list[str], path: Path) -
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from c2c.errors import RefusedError
+from paper.command import command
 
 PATH = Path(__file__).with_name("volatile.yaml")
 SAME, VOLATILE, CHANGED = "same", "volatile", "CHANGED"
@@ -28,7 +29,7 @@ def compare(left: Path, right: Path, rules: Mapping[str, Any]) -> Iterator[tuple
     """
     for folder in (left, right):
         if not folder.is_dir():
-            raise RefusedError("Two folders of results are compared", str(folder), "Run the workflow first")
+            raise RefusedError("What is compared must be two folders of results", str(folder), "Run the workflow first")
     names = {str(path.relative_to(root)) for root in (left, right) for path in root.rglob("*") if path.is_file()}
     for name in sorted(names):
         yield name, *_compare_file(left / name, right / name, name, rules)
@@ -40,7 +41,8 @@ def read_rules(path: Path = PATH) -> dict[str, Any]:
     return rules
 
 
-def main() -> None:
+@command
+def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("left", type=Path, help="results of one run")
@@ -53,7 +55,7 @@ def main() -> None:
             print(f"{verdict:9} {name}{why and ': ' + why}")
     counts = {verdict: sum(entry[1] == verdict for entry in found) for verdict in (SAME, VOLATILE, CHANGED)}
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
-    sys.exit(1 if counts[CHANGED] else 0)
+    return 1 if counts[CHANGED] else 0
 
 
 def _compare_file(left: Path, right: Path, name: str, rules: Mapping[str, Any]) -> tuple[str, str]:
@@ -66,10 +68,13 @@ def _compare_file(left: Path, right: Path, name: str, rules: Mapping[str, Any]) 
         return SAME, ""
     columns = [column for pattern, listed in rules["columns"].items() if fnmatch(name, pattern) for column in listed]
     keys = [key for pattern, listed in rules["keys"].items() if fnmatch(name, pattern) for key in listed]
-    if columns:
-        return _compare_columns(_cells(left), _cells(right), columns)
-    if keys and _without(json.loads(left.read_text()), keys) == _without(json.loads(right.read_text()), keys):
-        return VOLATILE, f"keys {', '.join(keys)}"
+    try:
+        if columns:
+            return _compare_columns(_cells(left), _cells(right), columns)
+        if keys and _without(json.loads(left.read_text()), keys) == _without(json.loads(right.read_text()), keys):
+            return VOLATILE, f"keys {', '.join(keys)}"
+    except (ValueError, OSError, RecursionError, StopIteration) as error:
+        return CHANGED, f"cannot be read: {type(error).__name__}"
     return CHANGED, "other bytes"
 
 
@@ -104,4 +109,4 @@ def _without(content: Any, keys: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +10,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from c2c.errors import RefusedError
+from c2c.manifests import read_object
 from paper import names
 from paper.answers import MAIN_ALIGNMENT
+from paper.command import REMEDY
+from paper.output import read_csv
 
 
 class FuserRun(NamedTuple):
@@ -33,7 +35,7 @@ class FuserRun(NamedTuple):
         parts = folder.resolve().parts[-4:]
         seed = re.fullmatch(r"seed(\d+)", parts[-1])
         if len(parts) < 4 or seed is None:
-            rule = "A fuser lies in <pair>/<recipe>/<alignment>/seed<number>"
+            rule = "A fuser must lie in <pair>/<recipe>/<alignment>/seed<number>"
             raise RefusedError(rule, str(folder), "Name such a folder")
         return cls(*parts[:3], int(seed.group(1)))
 
@@ -43,8 +45,8 @@ def read_tables(folders: Iterable[Path], file: str) -> pd.DataFrame:
     frames = []
     for folder in folders:
         if not (folder / file).is_file():
-            raise RefusedError(f"A fuser's folder holds its {file}", str(folder), "Train the fuser first")
-        frames.append(pd.read_csv(folder / file).assign(**FuserRun.of(folder)._asdict()))
+            raise RefusedError(f"A fuser's folder must hold its {file}", str(folder), "Train the fuser first")
+        frames.append(read_csv(folder / file).assign(**FuserRun.of(folder)._asdict()))
     table = pd.concat(frames, ignore_index=True)
     rank = {"pair": _ranks("pairs", table["pair"]), "recipe": _ranks("arms", table["recipe"])}
     rank["alignment"] = {name: int(name != MAIN_ALIGNMENT) for name in table["alignment"].unique()}
@@ -58,7 +60,7 @@ def read_tables(folders: Iterable[Path], file: str) -> pd.DataFrame:
 
 def models_of(config: Path) -> dict[str, str]:
     """Receiver and Sharer of a fuser, as its ``config.json`` names them: by hub id, or by their name in the world."""
-    about = json.loads(config.read_text(encoding="utf-8"))["about"]
+    about = read_object(config, REMEDY)["about"]
     return {role: str(about[role]) for role in ("receiver", "sharer")}
 
 

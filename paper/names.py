@@ -45,6 +45,11 @@ def paper_name(kind: str, name: str) -> str | None:
     return None if found is None else str(found)
 
 
+def benchmark_of(task: str) -> str:
+    """The benchmark of a task id such as ``arc_easy_text``; the id itself where it is no task of several."""
+    return _task("benchmarks", task)[0]
+
+
 def places(pair: str) -> tuple[str, ...]:
     """Tables and figures of the paper that are of these models after this training, as in ``Table 4``; main one first.
 
@@ -56,11 +61,6 @@ def places(pair: str) -> tuple[str, ...]:
 def ours(kind: str, printed: str) -> str:
     """Our id for what the paper calls `printed`; the paper's name itself where there is none."""
     return next((name for name, entry in _names()[kind].items() if entry.get("paper") == printed), printed)
-
-
-def of_claims(benchmark: str) -> bool:
-    """Whether claims rest on the benchmark: those made to show communication are no evidence for the paper's."""
-    return bool(_names()["benchmarks"].get(benchmark, {}).get("claims", True))
 
 
 def aside(pair: str) -> bool:

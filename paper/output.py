@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from decimal import ROUND_HALF_UP, Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from c2c import markup
+from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.files import write_atomically
+from c2c.formats import read_text
 from c2c.provenance import stamp
 from c2c.stats import Estimate
-from paper import citing, names
+from paper import citing, failures, names
+from paper.answers import Answers
+from paper.command import REMEDY, command
 
 NOT_RUN = "not run"
 NOTHING, MINUS = "–", "−"
 KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
 """Columns of a frame whose ids have titles."""
-TEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {NOTHING: "--", MINUS: "$-$", "<": "$<$", ">": "$>$"}
-"""How signs are written in LaTeX."""
 SUFFIXES = (".csv", ".tex", ".md")
 KEPT = 4
 """Decimals of every number in a .csv."""
@@ -48,16 +53,21 @@ def beside(stem: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
-def write_table(frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = ()) -> pd.DataFrame:
+def write_table(
+    frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = (), answers: Answers | None = None
+) -> pd.DataFrame:
     """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below.
 
-    Both carry how the table is cited as a comment, where it has a caption.
+    Both carry how the table is cited as a comment, where it has a caption. With `answers`, their remarks and what
+    failed of them stand below too, and in a column of the .csv.
 
     Returns:
         `frame`.
     """
-    text = frame.to_csv(index=False, float_format=f"%.{KEPT}f", lineterminator="\n")
-    write_atomically(beside(stem, ".csv"), text)
+    if answers is not None:
+        notes = [*notes, *failures.notes(answers), *answers.remarks]
+        frame = failures.with_failures(frame, answers)
+    write_atomically(beside(stem, ".csv"), markup.csv_text(frame, KEPT))
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
     cited = citing.citation("table", stem.name, scales)
     entry = cited.bibtex() if cited else ""
@@ -75,17 +85,47 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
         readers: By flag: `records` gets a list of files and the protocol, any other flag one file;
             `latency` may be left out, and its reader gets None.
     """
-    arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
-    given = {flag: getattr(arguments, flag) for flag in readers}
-    inputs = [path for paths in given.values() for path in (paths if isinstance(paths, list) else [paths]) if path]
-    with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
-        more = {flag: [arguments.protocol] if flag == "records" else [] for flag in readers}
-        write(*(readers[flag](paths, *more[flag]) for flag, paths in given.items()), arguments.output_stem)
+
+    @command
+    def main() -> None:
+        arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
+        given = {flag: getattr(arguments, flag) for flag in readers}
+        inputs = [path for paths in given.values() for path in (paths if isinstance(paths, list) else [paths]) if path]
+        with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
+            more = {flag: [arguments.protocol] if flag == "records" else [] for flag in readers}
+            write(*(readers[flag](paths, *more[flag]) for flag, paths in given.items()), arguments.output_stem)
+
+    if code := main():
+        sys.exit(code)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A written .csv in which an empty cell of text stays an empty text."""
-    return pd.read_csv(path, keep_default_na=False)
+def read_table(path: Path, *, empty_is_missing: bool = False) -> pd.DataFrame:
+    """A written .csv in which an empty cell of text stays an empty text.
+
+    Args:
+        path: The file.
+        empty_is_missing: Make it no value instead.
+
+    Raises:
+        RefusedError: It is no table, or not there.
+    """
+    return read_csv(path, keep_default_na=False, na_values=[""] if empty_is_missing else None)
+
+
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """`pandas.read_csv` of a file of UTF-8 text, with its options.
+
+    Raises:
+        RefusedError: It is no table, or not there.
+    """
+    text = read_text(path, REMEDY)
+    if "\0" in text:
+        raise RefusedError(f"{path.name} must be a table of comma-separated values", "a NUL", REMEDY)
+    try:
+        frame: pd.DataFrame = pd.read_csv(StringIO(text), **options)
+    except (ValueError, OverflowError) as error:
+        raise RefusedError(f"{path.name} must be a table of comma-separated values", str(error), REMEDY) from error
+    return frame
 
 
 def read_if_given(path: Path | None) -> pd.DataFrame | None:
@@ -183,8 +223,13 @@ def _signed(value: float, digits: int, plus: str = "") -> str:
 
 
 def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:
-    rows = [list(printed.columns), ["---"] * printed.shape[1], *printed.astype(str).to_numpy().tolist()]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *(f"* {note}" for note in notes), ""])
+    head, *body = [
+        [markup.markdown(cell) for cell in row]
+        for row in [list(printed.columns), *printed.astype(str).to_numpy().tolist()]
+    ]
+    rows = [head, ["---"] * printed.shape[1], *body]
+    below = [f"* {markup.markdown(note)}" for note in notes]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *below, ""])
 
 
 def _remarked(entry: str) -> str:
@@ -198,15 +243,9 @@ def _commented(entry: str) -> str:
 def _tex(printed: pd.DataFrame, notes: Sequence[str]) -> str:
     """A booktabs table; written out here so that no template engine is needed to verify it."""
     head, *body = [
-        " & ".join(_escape(cell) for cell in row) + r" \\"
+        " & ".join(markup.latex(cell) for cell in row) + r" \\"
         for row in [list(printed.columns), *printed.astype(str).to_numpy().tolist()]
     ]
     lines = [rf"\begin{{tabular}}{{{'l' * printed.shape[1]}}}", r"\toprule", head, r"\midrule", *body]
-    below = [rf"\par\footnotesize {_escape(note)}" for note in notes]
+    below = [rf"\par\footnotesize {markup.latex(note)}" for note in notes]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *below, ""])
-
-
-def _escape(text: str) -> str:
-    for plain, written in TEX.items():
-        text = text.replace(plain, written)
-    return text

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from c2c.manifests import read_object
 from c2c.provenance import SUFFIX
+from paper.command import REMEDY
 
 UNKNOWN = "not told"
 
@@ -16,7 +17,7 @@ def dtype_of(records: Path) -> str:
     stamp = records.with_name(records.name + SUFFIX)
     if not stamp.is_file():
         return UNKNOWN
-    return str(json.loads(stamp.read_text(encoding="utf-8")).get("settings", {}).get("dtype", UNKNOWN))
+    return str(read_object(stamp, REMEDY).get("settings", {}).get("dtype", UNKNOWN))
 
 
 def by_dtype(files: Iterable[Path], root: Path) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ writes it anew into a folder of committed records, as is due when a table was ad
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from paper import claims, summarise_latency
 from paper.answers import Answers
 from paper.artefacts import LATENCY, RELEASED, Artefact, of_kind
 from paper.artefacts import RECORDS as ANSWERED
+from paper.command import command
 from paper.output import read_table
 from paper.reference import Reference
 
@@ -106,6 +108,7 @@ def recompute_committed(folder: Path, output: Path) -> list[str]:
     return recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder), cost)
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,6 @@ reads ``results/<scale>`` where a scale was run here, else the committed ``paper
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -21,10 +20,13 @@ import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED
+from c2c.formats import read_json
+from c2c.manifests import read_object
 from c2c.provenance import SUFFIX
 from paper import names
 from paper.artefacts import by_target, read_artefacts
 from paper.artefacts import key as _key
+from paper.command import REMEDY, command
 from paper.output import NOTHING, fixed, read_table, show
 from paper.recompute import PROTOCOL, RECORDS, TIMES, protocol_of
 from paper.reference import MAIN, Reference
@@ -42,14 +44,14 @@ def scales(root: Path = Path()) -> list[Path]:
     for pattern in ("paper/records/*", "results/*"):
         found |= {path.parent.name: path.parent for path in sorted(root.glob(f"{pattern}/{CLAIMS[0]}"))}
     if not found:
-        raise RefusedError("There are verdicts to show", str(root.resolve()), "Run this in the repository's root")
+        raise RefusedError("There must be verdicts to show", str(root.resolve()), "Run this in the repository's root")
     return list(found.values())
 
 
 def read_verdicts(folder: Path) -> dict[str, dict[str, Any]]:
     """The claims of a scale by id."""
-    files = [folder / name for name in CLAIMS if (folder / name).is_file()]
-    return {claim["id"]: claim for file in files for claim in json.loads(file.read_text(encoding="utf-8"))}
+    files = [folder / name for name in CLAIMS if (folder / name).exists()]
+    return {claim["id"]: claim for file in files for claim in read_json(file, REMEDY)}
 
 
 def listing(folders: list[Path], reference: Reference) -> Iterator[str]:
@@ -103,18 +105,14 @@ def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[
             yield f"  replicate  {_snakemake(folder.name)} {key}"
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str] | None = None) -> None:
     """Command line; a refusal is printed as one line."""
     parser = argparse.ArgumentParser(prog="c2c claims", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["list", "show"])
     parser.add_argument("name", nargs="?", help="id of a claim, or a table or figure of the paper: table4")
     options = parser.parse_args(arguments)
-    try:
-        print("\n".join(_lines(options.action, options.name)))
-    except RefusedError as refusal:
-        print(f"c2c claims: {refusal}", file=sys.stderr)
-        return 2
-    return 0
+    print("\n".join(_lines(options.action, options.name)))
 
 
 def _lines(action: str, name: str | None) -> list[str]:
@@ -149,7 +147,7 @@ def _protocol(folder: Path) -> str:
     if (folder / PROTOCOL).is_file():
         return protocol_of(folder)
     stamp = folder / f"{CLAIMS[0]}{SUFFIX}"
-    command = json.loads(stamp.read_text(encoding="utf-8"))["command"] if stamp.is_file() else []
+    command = read_object(stamp, REMEDY)["command"] if stamp.is_file() else []
     return str(command[command.index("--protocol") + 1]) if "--protocol" in command else CORRECTED
 
 

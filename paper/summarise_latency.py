@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
 
+from c2c import markup
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
 from c2c.files import write_atomically
 from c2c.stats import bootstrap_mean
-from paper.output import stamped
+from paper.command import command
+from paper.output import KEPT, stamped
 
 KEY = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
 COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n", "tokens"]
@@ -54,10 +57,10 @@ def summarise(records: pd.DataFrame) -> pd.DataFrame:
 
 def write(records: pd.DataFrame, output: Path) -> None:
     """Write the summary of `records` as CSV."""
-    text = summarise(records).to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    write_atomically(output, text)
+    write_atomically(output, markup.csv_text(summarise(records), KEPT))
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

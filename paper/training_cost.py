@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
+from c2c.manifests import read_object
 from c2c.provenance import SUFFIX, stamp
+from paper.command import REMEDY, command
 from paper.fusers import FuserRun
 
 COLUMNS = [*FuserRun._fields, "step", "last", "processes", "gpus", "hours", "gpu_hours"]
@@ -35,7 +37,7 @@ def cost(stamps: Iterable[Path]) -> pd.DataFrame:
 
 def _rows(path: Path) -> list[list[object]]:
     run = FuserRun.of(Path(str(path).removesuffix(SUFFIX)))
-    told = json.loads(path.read_text(encoding="utf-8")).get("training", {}).get("cost")
+    told = read_object(path, REMEDY).get("training", {}).get("cost")
     if not told:
         raise RefusedError("A fuser's provenance says what its training cost", str(path), "Train it again")
     steps = {int(step): seconds / 3600 for step, seconds in told["seconds"].items()}
@@ -45,6 +47,7 @@ def _rows(path: Path) -> list[list[object]]:
     ]
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

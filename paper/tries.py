@@ -8,7 +8,7 @@ Nothing here was asked a question of a benchmark: a change is chosen by its vali
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
+from c2c.manifests import read_object
 from c2c.provenance import SUFFIX, stamp
+from paper.command import REMEDY, command
 from paper.fusers import FuserRun
-from paper.output import KEPT
+from paper.output import KEPT, read_csv
 
 SETTINGS = ("variant", "sharer_cache", "layer_alignment", "hidden_dim", "steps", "batch_size", "learning_rate")
 """Flags of ``c2c train`` in which tries differ; what else differs is seen in the fuser's provenance."""
@@ -35,14 +37,16 @@ def row(folder: Path) -> dict[str, Any]:
     """
     run, stamped = FuserRun.of(folder), folder.with_name(folder.name + SUFFIX)
     if not (folder / "history.csv").is_file() or not stamped.is_file():
-        raise RefusedError("A try is a trained fuser with its provenance beside it", str(folder), "Train it first")
-    command = json.loads(stamped.read_text(encoding="utf-8"))["command"]
-    history = pd.read_csv(folder / "history.csv", index_col="step")
+        raise RefusedError("A try must be a trained fuser with its provenance beside it", str(folder), "Train it first")
+    command = read_object(stamped, REMEDY)["command"]
+    history = read_csv(folder / "history.csv", index_col="step")
     if missing := {"validation_loss", "validation_deranged_loss"} - set(history):
-        raise RefusedError("A try is validated, also with swapped readings", sorted(missing), f"Train {folder} anew")
+        raise RefusedError(
+            "A try must be validated, with swapped readings too", sorted(missing), f"Train {folder} anew"
+        )
     losses = history["validation_loss"].dropna()
     if losses.empty:
-        raise RefusedError("A try is validated", str(folder), "Lower training.evaluate_every")
+        raise RefusedError("A try must be validated", str(folder), "Lower training.evaluate_every")
     settings = {name: command[command.index("--" + name.replace("_", "-")) + 1] for name in SETTINGS}
     best = {"best_step": int(losses.idxmin()), "best_validation_loss": losses.min()}
     return {
@@ -55,6 +59,7 @@ def row(folder: Path) -> dict[str, Any]:
     }
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,4 +73,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

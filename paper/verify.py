@@ -23,7 +23,8 @@ import pandas as pd
 from c2c.errors import RefusedError
 from c2c.provenance import SUFFIX
 from paper import names
-from paper.output import NOTHING, fixed, show
+from paper.command import command
+from paper.output import NOTHING, fixed, read_table, show
 from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute_committed
 from paper.reference import Reference
 
@@ -41,10 +42,10 @@ def verify(folder: Path) -> bool:
         RefusedError: The folder lacks its records, or its latency records although it holds what follows from them.
     """
     if not (folder / RECORDS).is_file():
-        raise RefusedError("A folder of committed records holds its records", str(folder / RECORDS), COLLECT)
+        raise RefusedError("A folder of committed records must hold its records", str(folder / RECORDS), COLLECT)
     timed = (folder / TIMES).is_file()
     if not timed and (folder / "latency.csv").is_file():
-        raise RefusedError("Times follow from latency records", str(folder / TIMES), COLLECT)
+        raise RefusedError("Times must follow from latency records", str(folder / TIMES), COLLECT)
     protocol = protocol_of(folder)
     print(f"\n=== {folder.name}: recomputed from {folder / RECORDS} (protocol {protocol})\n")
     if not timed:
@@ -53,7 +54,7 @@ def verify(folder: Path) -> bool:
         fresh = Path(temporary)
         files = recompute_committed(folder, fresh)
         reference = Reference()
-        print_main(pd.read_csv(fresh / "tables/main.csv", keep_default_na=False, na_values=[""]), reference)
+        print_main(read_table(fresh / "tables/main.csv", empty_is_missing=True), reference)
         for table, entries in reference.printed().items():
             print_table(table, fresh / f"tables/{table}.md", entries)
         for file in ("claims.json", "claims_time.json"):
@@ -97,11 +98,15 @@ def print_claims(claims: list[dict[str, Any]]) -> None:
         if claim["evidence"]["kind"] == "check":
             ours = f"printed elsewhere {_number(claim['evidence']['recomputed'])}"
         print(f"{claim['verdict']:28} {claim['id']:28} {ours:28} paper {_number(claim['paper_value'])}")
+        if claim["reason"]:
+            print(f"{'':28} {claim['reason']}")
 
 
 def compare_file(committed: Path, fresh: Path, name: str) -> bool:
     """Print whether a committed file is what was recomputed, and how it differs; return whether it is."""
-    old, new = (path.read_text(encoding="utf-8").splitlines() if path.is_file() else [] for path in (committed, fresh))
+    # What is no text differs as well.
+    texts = (path.read_bytes() if path.is_file() else b"" for path in (committed, fresh))
+    old, new = (text.decode("utf-8", errors="replace").splitlines() for text in texts)
     if committed.is_file() and fresh.is_file() and committed.read_bytes() == fresh.read_bytes():
         print(f"same     {name}")
         return True
@@ -121,19 +126,16 @@ def compare_picture(picture: Path, table: Path) -> bool:
     return drawn
 
 
+@command
 def main() -> int:
     """Command line; a refusal is printed as one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=Path, nargs="*", help="folders of committed records; default: all of them")
     folders = parser.parse_args().records or sorted(path.parent for path in COMMITTED.glob(f"*/{RECORDS}"))
     started = time.perf_counter()
-    try:
-        if not folders:
-            raise RefusedError("There are committed records to verify", str(COMMITTED), COLLECT)
-        unchanged = all([verify(folder) for folder in folders])
-    except RefusedError as refusal:
-        print(f"paper.verify: {refusal}", file=sys.stderr)
-        return 2
+    if not folders:
+        raise RefusedError("There must be committed records to verify", str(COMMITTED), COLLECT)
+    unchanged = all([verify(folder) for folder in folders])
     verdict = "Everything is as committed" if unchanged else "NOT as committed"
     print(f"\n{verdict}: {len(folders)} scale(s) recomputed in {time.perf_counter() - started:.0f} s.")
     return 0 if unchanged else 1

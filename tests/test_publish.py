@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from c2c import FuserStack, RefusedError, RosettaModel, hub
+from c2c.card import model_card
 from c2c.loading import load_model
 from c2c.publish import push_folder, stage
 
@@ -174,3 +175,16 @@ def test_a_repository_without_owner_and_a_hub_that_refuses_are_refused_with_a_re
     monkeypatch.setattr(FakeHub, "create_repo", lambda *a, **k: (_ for _ in ()).throw(PermissionError))
     with pytest.raises(RefusedError, match=r"The hub must accept the upload.*PermissionError.*hf auth login"):
         model.push_to_hub("owner/fusers")
+
+
+def test_ids_and_settings_end_no_cell_and_open_no_heading_on_the_card() -> None:
+    evil = "x`\n# Heading\n[a](http://example.org) | <b>"
+    lines = {"id": evil, "revision": None, "architecture": evil, "layers": 1, "kv_heads": 1, "head_dim": 8}
+    lines |= {"dtype": "float32", "vocab_size": 9, "rope": {"a`": "|"}, "tokenizer_sha256": "0", "weights_sha256": "1"}
+    contract = {"receiver": lines, "sharer": lines, "fuser": {"dtype": evil}}
+    about = {"recipe": evil, "training": {evil: evil}}
+    card = model_card("owner/name", [contract], [about], "apache-2.0", accepted=[evil])  # type: ignore[list-item]
+    body = card.split("---\n", 2)[2]
+    assert "# Heading" not in [line.strip() for line in body.split("\n")]
+    tables = [line for line in body.split("\n") if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {8, 3, 4}

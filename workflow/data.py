@@ -45,7 +45,7 @@ class Data:
 
     def task_files(self, task: str) -> list[str]:
         """The file of a task and those that it includes, relative to the root."""
-        return [str(path) for path in included(TASKS / self.benchmark_of[task] / f"{task}.yaml")]
+        return [str(path) for path in included(TASKS / self.benchmark_of[task] / f"{task}.yaml", TASKS)]
 
     def preparation(self, benchmark: str) -> dict[str, Any]:
         """Settings with which the questions of a benchmark are prepared."""
@@ -103,7 +103,7 @@ class Data:
     def prompt_files(self, training_set: str) -> list[str]:
         """The files with the words that its questions are asked in; none for conversations."""
         asked_as = self.training_sets[training_set]["asked_as"]
-        return [] if asked_as is None else [str(path) for path in included(prompts_file(TASKS, asked_as))]
+        return [] if asked_as is None else [str(path) for path in included(prompts_file(TASKS, asked_as), TASKS)]
 
     def gap(self, name: str) -> dict[str, Any]:
         """Settings with which a gap benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
@@ -114,7 +114,7 @@ class Data:
     @staticmethod
     def gap_prompts() -> list[str]:
         """The files with the words in which the gap benchmarks ask."""
-        return [str(path) for path in included(prompts_file(TASKS, "text"))]
+        return [str(path) for path in included(prompts_file(TASKS, "text"), TASKS)]
 
     @staticmethod
     def _dataset(row: Row) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from c2c.evaluation.methods import fused_reader
 from c2c.evaluation.reading import Alone
 from c2c.evaluation.sharer_memory import SharerMemory
 from c2c.evaluation.task_files import read_task_file
+from c2c.evaluation.templates import render
 from c2c.evaluation.text_to_text import TextToText
 from c2c.pair import Pair
 
@@ -70,8 +71,8 @@ class Agents(TextToText):
 
     def told(self, question: Question, message: str) -> Question:
         """What the solver reads; in chats the analysis stands in the user's message, so that it is fused there too."""
-        template = prompting.TEMPLATES.from_string(question.agents_prompt)
-        prompt = template.render(question.doc, message=message, prompt=question.prompt)
+        values = {**question.doc, "message": message, "prompt": question.prompt}
+        prompt = render(f"agents_prompt of {question.benchmark}", question.agents_prompt, values)
         messages = [dict(each) for each in question.messages]
         for each in [each for each in messages if each["role"] == "user"][-1:]:
             each["content"] = prompt

@@ -7,19 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined
-
 from c2c.alignment.content import encode, encode_rendering, split_bos
 from c2c.alignment.template import ChatTemplate, RenderedText
 from c2c.alignment.tokens import private_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.schema import PROMPTS
+from c2c.evaluation.templates import render
 from c2c.loading import LoadedModel
 
 if TYPE_CHECKING:
     from c2c.evaluation.answering import Question
 
-TEMPLATES = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
 MESSAGE_END = "\n\n"
 """Ends a message of T2T in plain prompts: a base model would go on with texts of its own."""
 
@@ -116,7 +114,7 @@ def request(question: Question) -> str:
             question.benchmark,
             "Run the benchmark with c2c generate, which reads them from the task's metadata",
         )
-    return TEMPLATES.from_string(question.message_prompt).render(question.doc)
+    return render(f"t2t_question of {question.benchmark}", question.message_prompt, question.doc)
 
 
 def asked_for_message(question: Question) -> Question:
@@ -132,5 +130,5 @@ def told(question: Question, message: str) -> Question:
     if question.messages:
         before = ({"role": "user", "content": request(question)}, {"role": "assistant", "content": message})
         return replace(question, messages=(*before, *question.messages))
-    template = TEMPLATES.from_string(question.told_prompt)
-    return replace(question, prompt=template.render(question.doc, message=message, prompt=question.prompt))
+    values = {**question.doc, "message": message, "prompt": question.prompt}
+    return replace(question, prompt=render(f"t2t_prompt of {question.benchmark}", question.told_prompt, values))

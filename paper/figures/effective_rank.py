@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from paper.command import command
 from paper.figures import style
 from paper.output import read_table, stamped, table_parser
 from paper.tables.effective_rank import CACHES, HALVES
@@ -32,6 +34,7 @@ def draw(ranks: pd.DataFrame, stem: Path) -> None:
     style.save(figure, stem)
 
 
+@command
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--ranks").parse_args()
@@ -51,4 +54,4 @@ def _panel(axis: Axes, ranks: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

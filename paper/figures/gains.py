@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper import names
+from paper.command import command
 from paper.figures import style
-from paper.output import stamped
+from paper.output import read_table, stamped
 
 COLUMNS = 3
 ROW_HEIGHT, GROUP_GAP, FRAME_HEIGHT = 0.13, 1.3, 0.75
@@ -32,7 +34,7 @@ HASH = "Table-SHA256"
 
 def draw(table: Path) -> Figure:
     """Draw a written gains.csv: panels side by side, or below each other where pairs are asked different benchmarks."""
-    frame = pd.read_csv(table, keep_default_na=False, na_values=[""])
+    frame = read_table(table, empty_is_missing=True)
     measured = frame.groupby("pair", sort=False)["value"].transform("count") > 0
     frame = frame[measured] if measured.any() else frame
     pairs = {str(pair): list(rows["benchmark"].unique()) for pair, rows in frame.groupby("pair", sort=False)}
@@ -75,6 +77,7 @@ def table_hash(table: Path) -> str:
     return hashlib.sha256(table.read_bytes()).hexdigest()
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -120,4 +123,4 @@ def _legend(axis: Axes) -> tuple[list[object], list[str]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

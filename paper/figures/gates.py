@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from paper import names
+from paper.command import command
 from paper.figures import style
 from paper.fusers import label, read_tables
 from paper.output import stamped, table_parser
@@ -39,6 +41,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     style.save(figure, stem)
 
 
+@command
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--fusers").parse_args()
@@ -80,4 +83,4 @@ def _legend() -> list[Line2D]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

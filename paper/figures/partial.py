@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from paper import names
+from paper.command import command
 from paper.figures import style
 from paper.output import read_table, stamped, table_parser
 from paper.tables.partial import SIDES, arms_of, build
@@ -28,6 +30,7 @@ def draw(accuracy: pd.DataFrame, stem: Path) -> None:
     style.save(figure, stem)
 
 
+@command
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--accuracy").parse_args()
@@ -47,4 +50,4 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from matplotlib.figure import Figure
 
 from c2c.files import written_whole
 from paper import citing
-from paper.output import beside, stamped, table_parser
+from paper.command import command
+from paper.output import beside, read_table, stamped, table_parser
 
 SUFFIXES = (".pdf", ".png")
 TEXT_WIDTH = 6.3
@@ -76,9 +78,15 @@ def run_figure(description: str, *, table: Callable[[pd.DataFrame, Path], Any]) 
         description: Its first line is the help.
         table: Draws it; takes the table and the stem of the outputs.
     """
-    arguments = table_parser(description.splitlines()[0], "--table").parse_args()
-    with stamped(outputs(arguments.output_stem), [arguments.table]):
-        table(pd.read_csv(arguments.table, keep_default_na=False, na_values=[""]), arguments.output_stem)
+
+    @command
+    def main() -> None:
+        arguments = table_parser(description.splitlines()[0], "--table").parse_args()
+        with stamped(outputs(arguments.output_stem), [arguments.table]):
+            table(read_table(arguments.table, empty_is_missing=True), arguments.output_stem)
+
+    if code := main():
+        sys.exit(code)
 
 
 def save(figure: Figure, stem: Path) -> None:

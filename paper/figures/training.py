@@ -7,6 +7,7 @@ Where the paper trained the same pair, stars are the validation loss of its Figu
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from paper import names
 from paper.answers import MAIN_ALIGNMENT
+from paper.command import command
 from paper.figures import style
 from paper.fusers import FuserRun, label, models_of, read_tables
 from paper.output import stamped, table_parser
@@ -56,6 +58,7 @@ def draw(frame: pd.DataFrame, stem: Path, paper: Mapping[str, pd.Series] | None 
     style.save(figure, stem)
 
 
+@command
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--fusers").parse_args()
@@ -128,4 +131,4 @@ def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

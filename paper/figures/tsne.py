@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 
+from paper.command import command
 from paper.figures import style
 from paper.output import fixed, read_table, stamped, table_parser
 
@@ -30,6 +32,7 @@ def draw(points: pd.DataFrame, clouds: pd.DataFrame, stem: Path) -> None:
     style.save(figure, stem)
 
 
+@command
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--points", "--clouds").parse_args()
@@ -38,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ from c2c.errors import RefusedError
 from paper.findings import answers, caches
 from paper.fusers import FuserRun, read_tables
 from paper.names import aside
+from paper.output import read_table
 
 PATH = Path(__file__).parent.parent / "sections.yaml"
 KEYS = {"title", "chapter", "text", "findings"}
@@ -89,4 +90,4 @@ def _read(results: Path, source: str) -> pd.DataFrame | None:
         return None
     if EVERY_FUSER in source:
         return read_tables([path.parent for path in paths], Path(source).name)
-    return pd.read_csv(paths[0], keep_default_na=False, na_values=[""])
+    return read_table(paths[0], empty_is_missing=True)

@@ -51,9 +51,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "Within a pair all levels are compared on the training seeds that they share. The adapter is the full fuser, "
         "trained and used with a Sharer cache of zeros.",
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _difference(row: Any) -> str:

@@ -73,9 +73,8 @@ def write(answers: Answers, cost: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "validation and checkpoints, as a mean over training seeds; a deranged or zeroed Sharer is asked of the same "
         "fuser. GPU hours are hours times GPUs.",
         *notes_on_gaps(frame.assign(step=frame["step"].astype(str)), ["pair", "benchmark", "arm", "step"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _rows(

@@ -53,9 +53,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "of what the solver reads of another problem. Differences are on the training seeds that both have.",
         *beside.printed_there(frame, "agents", PLACE),
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _rows(answers: Answers, reference: Reference, pair: Pair, benchmark: str) -> list[dict[str, object]]:

@@ -57,9 +57,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     notes = [
         "Accuracies in percent and paired differences in percentage points, with 95 % intervals.",
         *notes_on_gaps(frame, ["pair", "benchmark", "alignment"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _show(row: dict[str, float], part: str, sign: bool = False) -> str:

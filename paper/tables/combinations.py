@@ -51,9 +51,8 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         *([] if (frame["kind"] == SWAP).any() else ["Not run: a swap. No two pairs have the same models."]),
         *beside.notes(frame, "combinations", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _models(frame: pd.DataFrame) -> list[tuple[str, str]]:

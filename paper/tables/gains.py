@@ -80,9 +80,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "5 %, power 80 %, one seed (Connor 1987).",
         *doubts(frame),
         *notes_on_gaps(frame, ["pair", "benchmark", "gain"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def doubts(frame: pd.DataFrame) -> list[str]:

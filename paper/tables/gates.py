@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from paper import names
+from paper.command import command
 from paper.fusers import label, read_tables
 from paper.output import NOTHING, SUFFIXES, beside, count, fixed, stamped, table_parser, write_table
 from paper.reference import Reference
@@ -86,6 +88,7 @@ def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
     return write_table(frame, printed(frame), stem, notes)
 
 
+@command
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--fusers").parse_args()
@@ -103,4 +106,4 @@ def _number(value: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -77,9 +77,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         " have.",
         *_papers(frame),
         *notes_on_gaps(frame, ["receiver", "sharer", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _arm(answers: Answers, pair: Pair) -> str:

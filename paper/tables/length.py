@@ -60,9 +60,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "many questions (LongBench-E, which has buckets of its own, is not asked at this scale).",
         *beside.notes(frame, "length", "Tables 5 and 11" if frame["paper"].notna().any() else "Table 5"),
         *notes_on_gaps(frame[frame["bucket"] == WHOLE], ["pair", "benchmark", "arm"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, reference: Reference) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: one row a pair, benchmark and method; times only where any method was timed."""
+    """What a person reads: one row a pair, benchmark and method; times and failures only where there are any."""
     ordered = frame.sort_values(["pair", "benchmark"], key=_appearance(frame), kind="stable")
     table = pd.DataFrame(
         {
@@ -46,12 +46,14 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             "Method": names.title("arms", row.arm),
             "Accuracy, % [95 %]": show(row.value, row.low, row.high),
             "n": count(row.n),
+            "Failed": count(row.failed),
             "Time, ms": NOTHING if pd.isna(row.time_ms) else fixed(row.time_ms, 2),
             "Seeds": count(row.seeds),
         }
         for row in ordered.itertuples()
     )
-    return table if frame["time_ms"].notna().any() else table.drop(columns="Time, ms")
+    empty = {"Time, ms": frame["time_ms"].isna().all(), "Failed": not frame["failed"].fillna(0).any()}
+    return table.drop(columns=[name for name, nothing in empty.items() if nothing])
 
 
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
@@ -65,9 +67,8 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         else "Nothing was timed.",
         "A dash: no training, or not timed.",
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _appearance(frame: pd.DataFrame):  # type: ignore[no-untyped-def]
@@ -93,7 +94,9 @@ def times_of(latency: pd.DataFrame) -> pd.DataFrame:
     shown = (latency["phase"] == "total") & latency["alignment"].isin([BASELINE, MAIN_ALIGNMENT])
     total = latency[shown].rename(columns=TIMES)
     arms = [arm_name(*key) for key in zip(total["recipe"], total["method"], strict=True)]
-    return total.assign(arm=arms)[["receiver", "sharer", "arm", "benchmark", *TIMES.values()]]
+    cell = ["receiver", "sharer", "arm", "benchmark"]
+    # Two pairs of the same models would each give a row to both.
+    return total.assign(arm=arms)[[*cell, *TIMES.values()]].drop_duplicates(cell)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,8 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
     notes = [
         *beside.notes(frame, "published", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 if __name__ == "__main__":

@@ -68,9 +68,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "Fusers as published; nothing is trained. Gains are paired differences in points with 95 % intervals.",
         f"Token alignment, as each was published (none: the Sharer reads the Receiver's tokens). {alignments}.",
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _gain(row: dict[str, object], gain: str) -> str:

@@ -36,9 +36,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "M: millions of parameters of Receiver and Sharer. Pairs of one model with itself are left out.",
         *beside.notes(frame, "scaling", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
             f"{names.title('benchmarks', row.benchmark)}, {names.title('arms', row.arm)}."
             for row in widest.itertuples()
         ),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, alignment: str) -> list[dict[str, Any]]:

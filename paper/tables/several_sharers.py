@@ -52,9 +52,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "paired, on the training seeds that both have.",
         *(_who(group) for group in _asked(answers)),
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _asked(answers: Answers) -> list[Pair]:

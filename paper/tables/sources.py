@@ -42,9 +42,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "its own Sharer. The adapter, a Fuser without any message, is a row that the paper does not have.",
         *beside.notes(frame, "sources", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 if __name__ == "__main__":

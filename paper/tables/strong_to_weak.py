@@ -48,9 +48,8 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         "of a bootstrap over questions and seeds. A dash: the gap's interval covers zero, or the row is one end.",
         *beside.notes(frame, "strong_to_weak", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _recovered(answers: Answers, pair: str, benchmark: str, arm: str) -> Estimate | None:

@@ -71,9 +71,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         *([] if len(frame) else ["Not run: no benchmark of this scale has subjects."]),
         *beside.notes(frame, "subjects", "Figures 8 to 10"),
         *notes_on_gaps(frame.drop_duplicates(["pair", "arm", "benchmark"]), ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _subjects(answers: Answers, benchmark: str) -> pd.Series:

@@ -73,9 +73,8 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "C2C-C, though it says C2C.",
         *beside.notes(frame, "venn", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
-        *answers.remarks,
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, printed(frame), stem, notes, answers)
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, reference: Reference) -> list[dict[str, Any]]:

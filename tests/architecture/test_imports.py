@@ -23,6 +23,7 @@ FLOORS = {
     "c2c.file_hashes": 0,
     "c2c.manifests": 0,
     "c2c.download": 0,
+    "c2c.markup": 0,
     "c2c.stats": 0,
     "c2c.hub": 1,
     "c2c.kv_cache": 1,

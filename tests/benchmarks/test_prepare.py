@@ -310,7 +310,7 @@ def test_gsm8k_is_learned_step_by_step_with_the_answer_in_the_last_line() -> Non
 
 
 def test_questions_that_lack_what_a_prompt_names_are_refused() -> None:
-    with pytest.raises(RefusedError, match=r"asked as letter have what the prompt names.*They have: id, question"):
+    with pytest.raises(RefusedError, match=r"asked as letter must be a template.*They have: id, question"):
         Asked.read(TASKS, "letter").example({"id": "0", "question": "Q?"})
 
 

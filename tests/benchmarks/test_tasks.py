@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from lm_eval.tasks import TaskManager
 
-from benchmarks.asking import JINJA
 from benchmarks.readers.longbench import SETS
 from c2c.evaluation.task_files import SHARED, included, read_task_file, resolve, task_path
 from c2c.evaluation.tasks import describe, load_tasks
+from c2c.evaluation.templates import TEMPLATES
 from workflow.settings import Settings
 from workflow.validation import read_table
 
@@ -26,7 +26,7 @@ CHOICE = [
     {"id": "a", "subset": "s", "question": "Why is QUESTIONONE?", "options": ["OPTA {x}", "OPTB", "[OPTC]", "42"]},
     {"id": "b", "subset": "s", "question": "QUESTIONTWO {{x}}", "options": [f"OPT{letter}" for letter in "ABCDEFGHIJ"]},
 ]
-CHOICE = [row | {"answer": answer} for row, answer in zip(CHOICE, "CJ", strict=True)]
+CHOICE = [row | {"answer": answer, "value": "OPT"} for row, answer in zip(CHOICE, "CJ", strict=True)]
 FREE = [
     {"id": "a", "subset": "s", "question": "How many is QUESTIONONE?", "answer": "18"},
     {"id": "b", "subset": "s", "question": "QUESTIONTWO {{x}}", "answer": "[0, 1)"},
@@ -55,7 +55,7 @@ GAP = [row | {"answer": "red", "choices": ["red", "blue"], "gold": 0} for row in
 def questions_of(name: str) -> list[dict[str, Any]]:
     if name.startswith("knowledge_gap"):
         return GAP
-    scoring = resolve(task_path(TASKS, name))["metadata"]["scoring"]
+    scoring = resolve(task_path(TASKS, name), TASKS)["metadata"]["scoring"]
     return {"math": FREE, "longbench": LONG}.get(scoring, CHOICE)
 
 
@@ -84,7 +84,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All tasks as lm-eval finds them by name, with their requests; their questions lie where the task files say."""
     folder = tmp_path_factory.mktemp("root")
     for name in NAMES:
-        path = folder / resolve(task_path(TASKS, name))["dataset_kwargs"]["data_files"]["test"]
+        path = folder / resolve(task_path(TASKS, name), TASKS)["dataset_kwargs"]["data_files"]["test"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in questions_of(name)))
     with pytest.MonkeyPatch.context() as patch:
@@ -154,27 +154,26 @@ def test_the_gold_answer_is_what_the_scoring_compares(name: str, ours: dict[str,
 def test_the_sharer_of_t2t_reads_the_question_without_options(name: str, prepared: dict[str, Path]) -> None:
     metadata = read_task_file(TASKS, name)["metadata"]
     for row in questions_of(name):
-        asked = JINJA.from_string(metadata["t2t_question"]).render(row)
+        asked = TEMPLATES.from_string(metadata["t2t_question"]).render(row)
         assert (row["entity"] if "entity" in row else row["question"]) in asked
         assert not any(option in asked for option in row.get("options", []))
-        told = JINJA.from_string(metadata["t2t_prompt"]).render({**row, "message": "MESSAGE", "prompt": "PROMPT"})
+        told = TEMPLATES.from_string(metadata["t2t_prompt"]).render({**row, "message": "MESSAGE", "prompt": "PROMPT"})
         assert "MESSAGE" in told and told.endswith("PROMPT")
 
 
 @pytest.mark.parametrize("name", [name for name in REAL if not name.startswith("gap_")])
 def test_the_sharer_of_t2t_is_told_not_to_answer_in_one_wording(name: str) -> None:
-    shared = resolve(TASKS / SHARED / "t2t.yaml")["metadata"]
+    shared = resolve(TASKS / SHARED / "t2t.yaml", TASKS)["metadata"]
     metadata = read_task_file(TASKS, name)["metadata"]
     assert {key: metadata[key] for key in shared} == shared
     assert "Do not answer the question" in shared["t2t_question"]
 
 
 def test_the_sharer_of_t2t_reads_what_is_private_to_it() -> None:
-    wording = resolve(TASKS / SHARED / "t2t.yaml")["metadata"]["t2t_question"]
-    assert "SECRET" in JINJA.from_string(wording).render({"question": "Q?", "private": "SECRET"})
-    assert JINJA.from_string(wording).render({"question": "Q?", "private": None}) == JINJA.from_string(wording).render(
-        {"question": "Q?"}
-    )
+    wording = resolve(TASKS / SHARED / "t2t.yaml", TASKS)["metadata"]["t2t_question"]
+    assert "SECRET" in TEMPLATES.from_string(wording).render({"question": "Q?", "private": "SECRET"})
+    without, empty = {"question": "Q?"}, {"question": "Q?", "private": None}
+    assert TEMPLATES.from_string(wording).render(empty) == TEMPLATES.from_string(wording).render(without)
 
 
 def test_longbench_gives_its_scorer_metric_answers_and_classes(ours: dict[str, Any]) -> None:
@@ -216,7 +215,7 @@ def test_a_wording_stands_in_one_file() -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_task_file_itself_names_no_more_than_its_data_and_what_it_includes(name: str) -> None:
-    files = [path.name for path in included(task_path(TASKS, name))]
+    files = [path.name for path in included(task_path(TASKS, name), TASKS)]
     assert {"questions.yaml", "t2t.yaml"} <= set(files)
 
 

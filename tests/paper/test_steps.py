@@ -9,6 +9,7 @@ from PIL import Image
 
 from c2c.errors import RefusedError
 from paper.answers import Answers, arm_name
+from paper.basis import Basis, Training
 from paper.evidence import paired
 from paper.figures import accuracy_by_steps as by_steps_figure
 from paper.figures import style, training
@@ -23,6 +24,7 @@ from tests.paper.builder import RATES, Bench, Run, make_history, make_records, w
 C2C = [Run("gap_a", "c2c", "span", seed) for seed in (0, 1)]
 ADAPTER = Run("gap_a", "adapter", "span", 0)
 KEPT = [Run("gap_a", f"{run.recipe}@50", "span", run.seed) for run in (*C2C, ADAPTER)]
+WORLD = Basis({"gap_a": ["knowledge_gap_free", "knowledge_gap_choice"]}, {Training("gap_a", "c2c", "span"): [0, 1]})
 CELL = {"pair": "gap_a", "benchmark": "knowledge_gap_free"}
 SECONDS = {"50": 360.0, "250": 1800.0}
 
@@ -61,7 +63,7 @@ def test_the_step_of_a_fuser_is_part_of_its_arm(recipe, method, arm):
 def test_fusers_on_their_way_stand_in_no_table_of_trained_ones_and_can_be_compared_by_name(records):
     answers = Answers(records)
     assert not any("@" in arm for arm in main.build(answers, None)["arm"])
-    changed = paired(answers, "c2c", "c2c@50").overall
+    changed = paired(answers, WORLD, "c2c", "c2c@50").overall
     assert changed is not None and changed.low > 10 and changed.seeds == 2
 
 

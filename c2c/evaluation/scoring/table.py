@@ -15,6 +15,7 @@ from c2c.evaluation.schema import RECORD_SCHEMA, conform, read_records
 from c2c.evaluation.scoring.checks import check_records
 from c2c.evaluation.scoring.rules import GRADED, failed, mark
 from c2c.files import write_atomically
+from c2c.markup import csv_text
 from c2c.provenance import stamp
 from c2c.stats import bootstrap_mean, wilson_interval
 
@@ -82,7 +83,7 @@ def check_failed(records: pd.DataFrame, failed_share: float = FAILED_SHARE) -> N
 
 def scores_text(scores: pd.DataFrame) -> str:
     """The one way in which scores are written as CSV: four decimals, empty where a column has no meaning."""
-    return scores.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return csv_text(scores, 4)
 
 
 def score_files(

@@ -1,0 +1,35 @@
+"""What verdicts rest on is held against what the config of each scale trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paper import claims, names
+from paper.basis import Basis, Training
+from workflow.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_what_claims_rest_on_is_what_the_config_of_the_scale_trains(scale: str, config_of: Any) -> None:
+    settings, basis = load_settings(config_of(scale), ROOT), Basis.read(claims.PATH, scale)
+    needed = {arm.partition("@")[0] for claim in claims.read_claims() for arm in _arms(claim)}
+    ran: dict[Training, list[int]] = {}
+    for run in settings.main_runs:
+        tasks = settings.tasks(run.pair)
+        if run.recipe in needed and not any(task.startswith("gap_") for task in tasks):
+            ran.setdefault(Training(run.pair, run.recipe, run.alignment), []).append(run.seed)
+            assert set(basis.benchmarks[run.pair]) == set(tasks)
+    assert basis.seeds == ran
+    timed = [pair for pair in settings.timed_pairs if pair in basis.benchmarks]
+    benchmark = settings.config["latency"]["benchmark"]
+    assert {pair: task for pair, task in basis.timed.items() if task} == dict.fromkeys(timed, benchmark)
+    assert not [pair for pair in basis.benchmarks if names.aside(pair)]
+
+
+def _arms(claim: dict[str, Any]) -> list[str]:
+    return [claim["evidence"][side] for side in ("of", "against") if side in claim.get("evidence", {})]
