@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +86,12 @@ class Data:
         """The training sets that a mix consists of, or whose questions are answered; any other is its only part."""
         return (self.training_sets[training_set]["parts"] or training_set).split()
 
-    def sources(self, training_set: str) -> str:
-        """Where the examples of a training set come from, as the command line takes it."""
+    def sources(self, training_set: str) -> list[str]:
+        """Where the examples of a training set come from, as the command line takes it, a word a part."""
         limit = self.training_sets[training_set]["limit"]
         rows = [self._dataset(self.training_sets[part]) for part in self.parts(training_set)]
         rows = [{**row, **({"limit": limit} if limit is not None else {})} for row in rows]
-        return " ".join(shlex.quote(",".join(f"{key}={value}" for key, value in row.items())) for row in rows)
+        return [",".join(f"{key}={value}" for key, value in row.items()) for row in rows]
 
     def asking(self, training_set: str) -> dict[str, Any]:
         """How its questions are asked, and how many examples are held out."""

@@ -14,7 +14,7 @@ from workflow.validation import check_known
 if TYPE_CHECKING:
     from workflow.settings import Settings
 
-METHODS = "c2c c2c_deranged"
+METHODS = ("c2c", "c2c_deranged")
 """What is asked of each pair of a latent space, and of all Sharers of a Receiver together."""
 
 

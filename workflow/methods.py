@@ -131,10 +131,10 @@ def member_runs(settings: Settings, run: GroupRun) -> list[Run]:
     return [Run(pair, "c2c", run.alignment, run.seed) for pair in members(settings, run.group)]
 
 
-def group_methods(settings: Settings, group: str) -> str:
+def group_methods(settings: Settings, group: str) -> list[str]:
     """All Sharers together with the controls, and each Sharer with a cache of zeros in turn."""
     alone = [f"c2c_zeroed_{number}" for number in range(1, len(members(settings, group)) + 1)]
-    return " ".join(["c2c", "c2c_deranged", "c2c_zeroed", *alone])
+    return ["c2c", "c2c_deranged", "c2c_zeroed", *alone]
 
 
 def fetched_fuser(settings: Settings, name: str) -> Mapping[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -190,7 +189,7 @@ class Settings:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""
         return next(run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c"))
 
-    def latency_flags(self, pair: str) -> str:
+    def latency_flags(self, pair: str) -> list[str]:
         """Recipe, alignment and seed of that fuser, as flags."""
         run = self.latency_run(pair)
         return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
@@ -236,12 +235,13 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     return settings
 
 
-def flags(values: Mapping[str, Any]) -> str:
-    """Command-line flags with one value each, quoted, in the mapping's order: ``--learning-rate 0.002``.
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """Command-line flags with one value each, as words, in the mapping's order: ``--learning-rate``, ``0.002``.
 
-    A list is one value, with commas between: ``--keep-steps 50,100``.
+    A list is one value, with commas between: ``--keep-steps``, ``50,100``. Words hold any text: each rule's command
+    quotes what it is given (``{params.settings:q}``).
     """
-    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(_text(value))}" for name, value in values.items())
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", _text(value))]
 
 
 def _text(value: Any) -> str:

@@ -38,7 +38,7 @@ rule build_paper:
     message:
         "Setting the paper from tables, figures and verdicts"
     shell:
-        "python -m paper.build --results {params.results} --output {output.pdf} > {log} 2>&1"
+        "python -m paper.build --results {params.results:q} --output {output.pdf:q} > {log:q} 2>&1"
 
 
 rule results:
@@ -74,5 +74,5 @@ rule write_report:
     message:
         "Report: {output.report}"
     shell:
-        "python -m workflow.write_report --configfile {params.config} --inputs {input.results} {input.captions}"
-        " --output {output.report} > {log} 2>&1"
+        "python -m workflow.write_report --configfile {params.config:q} --inputs {input.results:q} {input.captions:q}"
+        " --output {output.report:q} > {log:q} 2>&1"
