@@ -115,7 +115,7 @@ def measure(results: Path) -> list[Timing]:
         size = _size(results, WRITTEN[rule], "/".join(job))
         found.setdefault(rule, []).append((float(row["s"]) / 60, memory, size))
     if not found:
-        raise RefusedError("A results folder has timed jobs", str(results), "Run the scale first")
+        raise RefusedError("A results folder must have timed jobs", str(results), "Run the scale first")
     return [
         Timing(results.name, rule, len(jobs), mean(minutes), max(memory), mean(sizes))
         for rule, jobs in found.items()

@@ -78,7 +78,7 @@ class RunCrate:
     def __init__(self, results: Path, configs: Sequence[Path]) -> None:
         if missing := [name for name in NEEDED if not (results / name).is_file()]:
             remedy = "Run the workflow to its end first"
-            raise RefusedError("A crate is made of a finished run", f"{results} without {', '.join(missing)}", remedy)
+            raise RefusedError("A crate must be made of a finished run", f"{results} without {', '.join(missing)}", remedy)
         self.results, self.configs = results.resolve(), [path.resolve() for path in configs]
         self.crate = ROCrate(version=SPEC)
         self.entities: dict[str, Entity] = {}
@@ -231,7 +231,7 @@ def pack(results: Path, configs: Sequence[Path], output: Path) -> None:
         RefusedError: The run is not finished, or the output is no .zip.
     """
     if output.suffix != ".zip":
-        raise RefusedError("A crate is written as an archive", str(output), "Name a file that ends in .zip")
+        raise RefusedError("A crate must be written as an archive", str(output), "Name a file that ends in .zip")
     crate = RunCrate(results, configs).fill()
     with written_whole(output) as unfinished:
         crate.write_zip(unfinished)
@@ -251,7 +251,7 @@ def main() -> int:
         print(f"workflow.crate: {refusal}", file=sys.stderr)
         return 2
     except FileNotFoundError as missing:
-        print(f"workflow.crate: A crate is made of a finished run; received {missing.filename}", file=sys.stderr)
+        print(f"workflow.crate: A crate must be made of a finished run; received {missing.filename}", file=sys.stderr)
         return 2
     return 0
 

@@ -132,17 +132,17 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
         check_known("A benchmark", task, benchmark_of, "Name a benchmark of config/benchmarks.tsv with its scoring")
         wanted = root / TASKS / benchmark_of[task] / f"{task}.yaml"
         if not wanted.is_file():
-            rule = f"Benchmark {task!r} has its prompts in a file"
+            rule = f"Benchmark {task!r} must have its prompts in a file"
             raise RefusedError(rule, str(wanted), "Write it, or correct the table")
         task_path(root / TASKS, task)
         content = read_task_file(root / TASKS, task)
         if missing := {"doc_to_text", "doc_to_target"} - set(content):
-            rule = f"{wanted} names doc_to_text and doc_to_target"
+            rule = f"{wanted} must name doc_to_text and doc_to_target"
             raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
         scorings = data.benchmarks[benchmark_of[task]]["scorings"].split()
         named = content["metadata"]["scoring"]
         if named != (scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark_of[task]}_")):
-            rule = f"metadata.scoring of {wanted} is that of the task"
+            rule = f"metadata.scoring of {wanted} must be that of the task"
             raise RefusedError(rule, named, "Correct it, or the column scorings")
     return list(data.config["benchmarks"])
 
@@ -151,7 +151,7 @@ def _check_answered(data: Data, name: str, root: Path) -> list[str]:
     """A teacher answers the questions of one other training set, which is sound itself."""
     parts = data.parts(name)
     if len(parts) != 1 or data.training_sets.get(parts[0], {}).get("asked_as") is None:
-        rule = f"The teacher of {name!r} answers one training set of questions"
+        rule = f"The teacher of {name!r} must answer one training set of questions"
         raise RefusedError(rule, ", ".join(parts), "Name one that has asked_as in config/training_sets.tsv")
     return check_training_set(data, parts[0], root)
 
@@ -164,25 +164,25 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
     """
     row = data.training_sets[name]
     if (row["source"] in ("mix", "teacher")) != (row["parts"] is not None):
-        rule = "A training set with source mix or teacher names its parts, and no other does"
+        rule = "A training set with source mix or teacher, and no other, must name its parts"
         raise RefusedError(rule, f"{name}: source {row['source']}, parts {row['parts']}", "Correct its row")
     if row["source"] != "teacher" and row["teacher"] is not None:
-        rule = "Only a training set with source teacher names a model that writes its answers"
+        rule = "Only a training set with source teacher must name a model that writes its answers"
         raise RefusedError(rule, f"{name}: source {row['source']}, teacher {row['teacher']}", "Correct its row")
     if row["source"] == "teacher":
         return _check_answered(data, name, root)
     for part in data.parts(name):
         check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
         if part != name and data.training_sets[part]["source"] != "hub":
-            raise RefusedError(f"A part of {name!r} comes from the hub", part, "Name its own parts instead")
+            raise RefusedError(f"A part of {name!r} must come from the hub", part, "Name its own parts instead")
     if row["source"] not in ("world", "gap"):
         if row["validation"] is None:
-            rule = f"A row of config/training_sets.tsv with source {row['source']} fills 'validation'"
+            rule = f"A row of config/training_sets.tsv with source {row['source']} must fill 'validation'"
             raise RefusedError(rule, f"{name}: empty", "Fill the cell")
         if row["limit"] is not None and row["limit"] <= row["validation"]:
-            rule = f"Training set {name!r} keeps examples beside its {row['validation']} for validation"
+            rule = f"Training set {name!r} must keep examples beside its {row['validation']} for validation"
             raise RefusedError(rule, row["limit"], "Raise limit or lower validation in config/training_sets.tsv")
         for path in data.prompt_files(name):
             if not (root / path).is_file():
-                raise RefusedError(f"Training set {name!r} has its prompts in a file", path, "Restore it")
+                raise RefusedError(f"Training set {name!r} must have its prompts in a file", path, "Restore it")
     return data.parts(name)

@@ -190,7 +190,7 @@ def read_config(scale: str, files: Sequence[Path] = (), folder: Path = CONFIG) -
     if not files and config.get("scale") != scale and (folder / BASE).is_file():
         configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))]
         known = [each["scale"] for each in configs if "scale" in each]
-        raise RefusedError("A scale has a file in config/", scale, f"Choose one of {', '.join(known)}")
+        raise RefusedError("A scale must have a file in config/", scale, f"Choose one of {', '.join(known)}")
     return config
 
 

@@ -28,7 +28,7 @@ def count() -> dict[str, int]:
     """
     done = subprocess.run([sys.executable, "-m", *COMMAND], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RefusedError("A dry run of the paper's scale succeeds", done.stderr[-2000:], "Correct the workflow")
+        raise RefusedError("A dry run of the paper's scale must succeed", done.stderr[-2000:], "Correct the workflow")
     told = done.stdout + done.stderr
     found = {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", told, flags=re.MULTILINE)}
     total = found.pop("total")
@@ -54,7 +54,7 @@ def put(text: str, jobs: dict[str, int]) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise RefusedError("The README has a place for the planned jobs", "none", f"Write {BEGIN} and {END} into it")
+        raise RefusedError("The README must have a place for the planned jobs", "none", f"Write {BEGIN} and {END} into it")
     return f"{before}{begin}\n\n{table(jobs)}\n\n{end}{after}"
 
 
