@@ -19,6 +19,7 @@ from c2c.errors import RefusedError
 from c2c.files import written_whole
 from paper import citing, claims, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
+from paper.commits import check_pinned
 from paper.findings import read_sections
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
@@ -51,8 +52,9 @@ def build(results: Path, output: Path) -> None:
     """Compile the paper of a results folder.
 
     Raises:
-        RefusedError: A table, figure or file of claims is missing.
+        RefusedError: A table, figure or file of claims is missing, or the run is not to be cited (`paper.commits`).
     """
+    check_pinned(results)
     if missing := [name for name in NEEDED if not (results / name).is_file()]:
         raise RefusedError("The paper needs its tables, figures and claims", missing, "Make them first")
     with tempfile.TemporaryDirectory() as temporary:

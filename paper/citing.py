@@ -28,6 +28,7 @@ import yaml
 
 from c2c.errors import RefusedError, exit_code
 from paper.artefacts import of_kind
+from paper.commits import check_pinned
 from paper.compare import read_rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -210,7 +211,8 @@ def _print(paths: Iterable[Path]) -> None:
         found = artefacts(folder) if folder.is_dir() else [each for each in [of_file(folder)] if each]
         if not found or not folder.exists():
             remedy = "Name a file in tables or figures of a scale's results, or the folder of a scale"
-            raise RefusedError("What is cited is a table, a figure or the paper of a scale", str(path), remedy)
+            raise RefusedError("What is cited must be a table, a figure or the paper of a scale", str(path), remedy)
+        check_pinned(folder if folder.is_dir() else folder.parent.parent)
         print("\n\n".join(each.bibtex() for each in found))
 
 

@@ -191,9 +191,8 @@ def _check_latency(settings: Settings) -> None:
         artefacts = settings.config["artefacts"]
         asked = [each.stem for each in read_artefacts() if each.timed and each.name in artefacts[f"{each.kind}s"]]
         if asked:
-            raise RefusedError(
-                "Artefacts of times must have the key latency", sorted(asked), "Drop them from artefacts, or fill latency"
-            )
+            rule = "Artefacts of times must have the key latency"
+            raise RefusedError(rule, sorted(asked), "Drop them from artefacts, or fill latency")
         return
     measured = settings.config["benchmarks"]
     check_known("latency.benchmark", latency["benchmark"], measured, f"Choose one of benchmarks: {', '.join(measured)}")

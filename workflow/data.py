@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.asking import prompts_file
 from c2c.errors import RefusedError
 from c2c.evaluation.task_files import included, read_task_file, task_path
+from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check_known
 
 TASKS = Path("benchmarks/tasks")
@@ -115,10 +116,10 @@ class Data:
         """The files with the words in which the gap benchmarks ask."""
         return [str(path) for path in included(prompts_file(TASKS, "text"))]
 
-    @staticmethod
-    def _dataset(row: Row) -> dict[str, Any]:
+    def _dataset(self, row: Row) -> dict[str, Any]:
         columns = {"reader": "reader", "hub_id": "dataset"} | {c: c for c in ("subset", "split", "revision")}
-        return {flag: row[column] for column, flag in columns.items() if row[column] is not None}
+        asked = {**row, "revision": asked_revision(row, self.config)}
+        return {flag: asked[column] for column, flag in columns.items() if asked[column] is not None}
 
 
 def check_benchmarks(data: Data, root: Path) -> list[str]:

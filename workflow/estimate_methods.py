@@ -137,9 +137,7 @@ def answers(settings: Settings) -> dict[str, list[tuple[str, int]]]:
             for run in latent.latent_runs(settings)
             for group in latent.latent_groups(settings, run.latent)
         ],
-        "generate_group": [
-            (pair, len(group_methods(settings, group))) for pair, group in groups_asked.values()
-        ],
+        "generate_group": [(pair, len(group_methods(settings, group))) for pair, group in groups_asked.values()],
     }
 
 

@@ -11,6 +11,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.task_files import read_task_file
 from paper.artefacts import RELEASED, of_kind
 from workflow.data import TASKS
+from workflow.revisions import asked_revision
 from workflow.validation import check_known
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def group_methods(settings: Settings, group: str) -> list[str]:
 def fetched_fuser(settings: Settings, name: str) -> Mapping[str, str]:
     """Where published fusers are, as the command line takes it."""
     row = settings.released[name]
-    return {"fuser": row["hub_id"], "subfolder": row["subfolder"], "revision": row["revision"]}
+    return {"fuser": row["hub_id"], "subfolder": row["subfolder"], "revision": asked_revision(row, settings.config)}
 
 
 def check_released(settings: Settings) -> None:
@@ -171,7 +172,8 @@ def check_groups(settings: Settings) -> None:
     for run in group_runs(settings):
         for needed in member_runs(settings, run):
             if needed not in settings.runs:
-                rule = f"Each pair of group {run.group!r} must have a c2c run of alignment {run.alignment}, seed {run.seed}"
+                wanted = f"a c2c run of alignment {run.alignment}, seed {run.seed}"
+                rule = f"Each pair of group {run.group!r} must have {wanted}"
                 raise RefusedError(rule, needed.pair, "Add it to runs, or drop the seed from groups")
 
 

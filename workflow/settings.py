@@ -11,6 +11,7 @@ from typing import Any
 from workflow import memory
 from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import Data
+from workflow.revisions import asked_revision, check_mirrored, check_unpinned
 from workflow.validation import Table, check_config, read_table
 
 TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
@@ -169,6 +170,11 @@ class Settings:
         """Settings with which a model of the knowledge-gap world is made."""
         return {**self.config["world"]["pretraining"], **self.config["world"]["models"][model]}
 
+    def fetched_model(self, model: str) -> Mapping[str, str]:
+        """Where a model is, as the command line takes it."""
+        row = self.models[model]
+        return {"model": row["hub_id"], "revision": asked_revision(row, self.config)}
+
     def prompts(self, pair: str) -> str:
         """How a pair is asked and trained: in ``plain`` text, or in ``chat`` templates."""
         return str(self.pairs[pair]["prompts"])
@@ -230,8 +236,10 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     check_config(config)
     check_world(config)
     check_artefacts(config)
+    check_unpinned(config)
     settings = Settings(config, *(read_table(root / "config" / f"{name}.tsv") for name in TABLES))
     check_settings(settings, root)
+    check_mirrored(settings)
     return settings
 
 

@@ -98,11 +98,12 @@ def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
         )
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
-        return RefusedError(f"{place} must have every required key", f"without {', '.join(missing)}", f"Add {missing[0]!r}")
+        rule = f"{place} must have every required key"
+        return RefusedError(rule, f"without {', '.join(missing)}", f"Add {missing[0]!r}")
     if error.validator == "enum":
         allowed = [str(choice) for choice in error.validator_value]
-        hint = _nearest(str(error.instance), allowed)
-        return RefusedError(f"{place} must be a known name", error.instance, f"{hint}Choose one of: {', '.join(allowed)}")
+        remedy = f"{_nearest(str(error.instance), allowed)}Choose one of: {', '.join(allowed)}"
+        return RefusedError(f"{place} must be a known name", error.instance, remedy)
     if error.validator == "pattern" and "propertyNames" in error.schema_path:
         place = f"A key of {place}"
     return RefusedError(f"{place} must {_RULES[error.validator](error.validator_value)}", error.instance, _REMEDY)

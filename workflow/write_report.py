@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from c2c.errors import exit_code
 from c2c.provenance import stamp
 
 
@@ -17,6 +18,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="what the report is made of")
     parser.add_argument("--output", type=Path, required=True, help="the report (.html)")
     options = parser.parse_args(arguments)
+    ends: list[int] = []
+    refused = exit_code("workflow.write_report", lambda: ends.append(_write(options)))
+    return refused or ends[0]
+
+
+def _write(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "snakemake", "results", "--cores", "1", "--nolock"]
     command += ["--configfile", *map(str, options.configfile), "--report", str(options.output)]
     try:

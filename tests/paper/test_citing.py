@@ -146,4 +146,4 @@ def test_the_command_prints_the_entries_of_a_file_or_of_a_whole_scale(results):
     assert run(results / "tables/main.csv").stdout.strip() == citing.citation("table", "main", "smoke").bibtex()
     assert run(results).stdout.count("@misc{") == len(list((results / "tables").glob("*.csv")))
     wrong = run(results / "scores.csv")
-    assert wrong.returncode == 2 and "What is cited is a table, a figure or the paper" in wrong.stderr
+    assert wrong.returncode == 2 and "What is cited must be a table, a figure or the paper" in wrong.stderr

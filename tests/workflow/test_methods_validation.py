@@ -75,7 +75,7 @@ def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -
 
 
 METHODS_REFUSED = {
-    "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "must have published fusers"),
+    "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "have published fusers"),
     "unknown published fusers": (put("released", ["qwen25_05"]), r"Published fusers must be known; .*'qwen25_05b'\?"),
     "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"must have a c2c run .*received 'gap_a/span/seed7'"),
     "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver must be known"),

@@ -58,7 +58,7 @@ REFUSED = {
     "no seed": (put("runs.0.seeds", []), r"seeds must list at least 1"),
     "no run": (put("runs", []), r"config\.runs must list at least 1"),
     "run twice": (lambda c: c["runs"].append(c["runs"][0]), r"be listed once in runs; received 'gap_a/c2c/span/seed0'"),
-    "control without its c2c": (put("runs.1.seeds", [7]), r"adapter control must .*gap_a/adapter/span/seed7.*same seeds"),
+    "control without its c2c": (put("runs.1.seeds", [7]), r"adapter control .*gap_a/adapter/span/seed7.*same seeds"),
     "unknown benchmark": (put("benchmarks", ["knowledge_gap_fre"]), r"Did you mean 'knowledge_gap_free'\?"),
     "benchmark without its scoring": (put("benchmarks", ["openbookqa"]), r"Did you mean 'openbookqa_\w+'\?"),
     "unknown protocol": (put("protocol", "papers"), r"config\.protocol must be a known name; .*Did you mean 'paper'\?"),
@@ -66,7 +66,7 @@ REFUSED = {
     "hardly any context": (put("context_limit", 10), r"config\.context_limit must be at least 100"),
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 must be a known name"),
     "latency elsewhere": (put("latency.benchmark", "openbookqa_text"), r"latency\.benchmark must be known"),
-    "late checkpoint": (put("training.checkpoint_every", 251), r"checkpoint_every must be at most training\.steps \(250\)"),
+    "late checkpoint": (put("training.checkpoint_every", 251), r"every must be at most training\.steps \(250\)"),
     "late kept step": (put("training.keep_steps", [50, 250]), r"must lie before the last step \(250\).*received 250"),
     "kept step before the first": (put("training.keep_steps", [0]), r"keep_steps\.0 must be at least 1"),
     "unknown precision": (put("training.autocast", "bf16"), r"autocast must be a known name"),
@@ -92,7 +92,7 @@ REFUSED = {
     "analysis of a pair that is not run": (put("analysis.tsne.pair", "words"), r"analysis\.tsne\.pair must be known"),
     "analysis of a fuser that is not trained": (
         put("analysis.partial.seed", 7),
-        r"The fuser of analysis\.partial must be one of runs; received 'gap_b/c2c/span/seed7'.*analysis\.partial to null",
+        r"of analysis\.partial must be one of runs; received 'gap_b/c2c/span/seed7'.*analysis\.partial to null",
     ),
     "analysis of a benchmark that is not asked": (
         put("analysis.effective_rank.benchmark", "openbookqa_text"),
@@ -183,7 +183,7 @@ def test_a_receiver_is_its_own_sharer_in_one_pair_alone(config_of: Merged, root:
     config["latency"]["methods"] = ["receiver"]
     for pair in ("smollm2_from_coder", "smollm2_again"):
         config["runs"].append({"pair": pair, "recipe": "identical", "alignment": "span", "seeds": [0]})
-    with pytest.raises(RefusedError, match=r"must be trained in one of its pairs; received 'smollm2_again/identical/span/seed0'"):
+    with pytest.raises(RefusedError, match=r"in one of its pairs; received 'smollm2_again/identical/span/seed0'"):
         load_settings(config, root)
 
 
@@ -235,10 +235,10 @@ TABLES_REFUSED = {
     "unknown training set": ("pairs", "\tknowledge_gap\t", "\tknowledge_gab\t", r"Did you mean 'knowledge_gap'\?"),
     "unknown variant": ("recipes", "\tfull\t", "\tfully\t", r"recipes\.tsv, line 2\.variant .*Did you mean 'full'\?"),
     "unknown method": ("recipes", "c2c_zeroed", "c2c_zero", r"recipes\.tsv, line 2\.methods must have the form"),
-    "size that is no number": ("models", "\t0.5\t", "\thalf\t", r"parameters_m must be of type number; received 'half'"),
+    "size that is no number": ("models", "\t0.5\t", "\thalf\t", r"_m must be of type number; received 'half'"),
     "id twice": ("models", "gap_receiver_b\t", "gap_receiver_a\t", r"An id must stand once in models\.tsv"),
     "missing cell": ("benchmarks", "\thub\t", "\t", r"benchmarks\.tsv, line 4 must have 9 cells; received 8"),
-    "unknown scoring": ("benchmarks", "letter logits text", "letter logit text", r"line 4\.scorings must have the form"),
+    "unknown scoring": ("benchmarks", "letter logits text", "letter logit text", r"4\.scorings must have the form"),
     "unknown way to ask": ("training_sets", "\tletter\t", "\tleter\t", r"line 4\.asked_as must have the form"),
 }
 
@@ -259,7 +259,7 @@ def test_a_missing_table_is_refused(root: Path, config_of: Merged) -> None:
 
 def test_a_benchmark_without_prompts_is_refused(root: Path, config_of: Merged) -> None:
     (root / "benchmarks" / "tasks" / "openbookqa" / "openbookqa_text.yaml").unlink()
-    with pytest.raises(RefusedError, match=r"'openbookqa_text' must have its prompts in a file; received .*_text\.yaml"):
+    with pytest.raises(RefusedError, match=r"_text' must have its prompts in a file; received .*_text\.yaml"):
         load_settings(config_of("trial"), root)
 
 

@@ -188,6 +188,15 @@ def artefacts_of_scale():
     return [each for each in known if not each.analysis or each.analysis in made]
 
 
+def result_files():
+    """Each file, below the results folder, of what this scale shows: scores, times, verdicts, artefacts and the paper."""
+    timed = ["latency.csv"] if config["latency"] else []
+    paper = ["paper/paper.pdf"] if config["artefacts"]["paper"] else []
+    wanted = [of_kind(kind)[name] for kind in ("table", "figure") for name in config["artefacts"][f"{kind}s"]]
+    drawn = [file for artefact in wanted for file in artefact.files]
+    return ["scores.csv", *timed, "claims.json", "claims_time.json", *drawn, *paper]
+
+
 def source_files(source):
     """The files of one source in paper/artefacts.yaml."""
     if source == RECORDS:

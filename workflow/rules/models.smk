@@ -76,10 +76,8 @@ rule fetch_model:
     conda:
         "../../environment.yml"
     params:
-        hub_id=lambda wildcards: settings.models[wildcards.model]["hub_id"],
-        revision=lambda wildcards: settings.models[wildcards.model]["revision"],
+        source=lambda wildcards: flags(settings.fetched_model(wildcards.model)),
     message:
-        "Fetching {params.hub_id} at revision {params.revision}, from a mirror in C2C_HUB_MIRROR or the hub"
+        "Fetching a model, from a mirror in C2C_HUB_MIRROR or the hub: {params.source}"
     shell:
-        "HF_HUB_OFFLINE=0 c2c fetch --model {params.hub_id:q} --revision {params.revision:q}"
-        " --output {output.manifest:q} > {log:q} 2>&1"
+        "HF_HUB_OFFLINE=0 c2c fetch {params.source:q} --output {output.manifest:q} > {log:q} 2>&1"

@@ -43,13 +43,8 @@ rule build_paper:
 
 rule results:
     input:
-        "<results>/scores.csv",
-        ["<results>/latency.csv"] if config["latency"] else [],
-        "<results>/claims.json",
-        "<results>/claims_time.json",
-        collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),
-        collect("<results>/figures/{figure}.png", figure=config["artefacts"]["figures"]),
-        ["<results>/paper/paper.pdf"] if config["artefacts"]["paper"] else [],
+        collect("<results>/{file}", file=result_files()),
+        collect("<results>/{file}.provenance.json", file=result_files()),
     localrule: True
     message:
         "All results of scale {config[scale]} are made"
