@@ -66,18 +66,14 @@ def test_locks_of_a_workflow_that_is_gone_are_removed(locked: Path) -> None:
 
 def test_a_lock_of_another_machine_is_refused_with_its_name_and_stays(locked: Path) -> None:
     leave(locked, "node17", 4711)
-    with pytest.raises(
-        RefusedError, match=r"must be removed by the machine.*process 4711 of node17, since 2026.*node17-4711"
-    ):
+    with pytest.raises(RefusedError, match=r"by the machine.*process 4711 of node17, since 2026.*node17-4711"):
         unlock(locked)
     assert any((locked / LOCKS).iterdir()) and len(list((locked / HOLDERS).iterdir())) == 2
 
 
 def test_a_lock_whose_holder_is_unknown_is_refused_with_what_to_do_and_stays(locked: Path) -> None:
     shutil.rmtree(locked / HOLDERS)
-    with pytest.raises(
-        RefusedError, match=r"must be known to be of this machine.*any machine; then: snakemake --unlock"
-    ):
+    with pytest.raises(RefusedError, match=r"known to be of this machine.*any machine; then: snakemake --unlock"):
         unlock(locked)
     assert any((locked / LOCKS).iterdir())
 

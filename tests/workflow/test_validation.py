@@ -282,7 +282,7 @@ def test_a_task_file_of_another_scoring_is_refused(root: Path, config_of: Merged
 
 
 def test_a_hub_row_without_reader_is_refused(root: Path, config_of: Merged) -> None:
-    edit(root / "config" / "benchmarks.tsv", "test\tmain\topenbookqa\t", "test\tmain\t\t")
+    edit(root / "config" / "benchmarks.tsv", "6454\topenbookqa\t", "6454\t\t")
     with pytest.raises(RefusedError, match=r"with source hub must fill 'reader'; received 'openbookqa: empty'"):
         load_settings(config_of("trial"), root)
 
@@ -347,7 +347,8 @@ def test_the_questions_of_a_training_split_are_as_many_as_a_router_learns_from(c
 def test_a_mix_names_the_source_of_each_part(config_of: Merged) -> None:
     data = load_settings(config_of("trial"), ROOT).data
     easy, challenge, book = data.sources("choice_mix")
-    assert easy == "reader=arc,dataset=allenai/ai2_arc,subset=ARC-Easy,split=train,revision=main"
+    commit = data.training_sets["arc_easy_train"]["revision"]
+    assert easy == f"reader=arc,dataset=allenai/ai2_arc,subset=ARC-Easy,split=train,revision={commit}"
     assert "ARC-Challenge" in challenge and "allenai/openbookqa" in book
     assert data.asking("choice_mix") == {"asked_as": "text", "validation": 256}
     assert data.sources("openhermes")[0].endswith(",limit=500000")
