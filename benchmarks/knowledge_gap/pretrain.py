@@ -29,7 +29,7 @@ from benchmarks.knowledge_gap.corpus import Corpus
 from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
 from c2c.errors import RefusedError, check_choice
-from c2c.files import write_atomically
+from c2c.files import sync, write_atomically
 from c2c.provenance import file_hash, stamp
 
 BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
@@ -165,6 +165,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Pat
     )
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
+    for path in [*output.iterdir(), output]:
+        sync(path)  # the manifest must not outlive what it is of
     here = Path.cwd()
     absolute = output.resolve()
     manifest = {
