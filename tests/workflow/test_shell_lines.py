@@ -152,7 +152,7 @@ def test_each_file_of_each_artefact_that_is_missing_is_made_again(finished: Path
         planned = run(*SNAKEMAKE, *configs, "--dry-run", "--quiet", "rules")
         for name, rule in cases.items():
             (finished / f"{name}.away").rename(finished / name)
-            assert re.search(rf"^{rule} +1$", planned, re.MULTILINE), f"{name}: {planned}"
+            assert re.search(rf"^{rule} +[1-9]", planned, re.MULTILINE), f"{name}: {planned}"
     assert "Nothing to be done" in run(*SNAKEMAKE, *configs, "--dry-run")
 
 
