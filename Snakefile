@@ -11,6 +11,7 @@ from c2c.provenance import CONFIG_HASH, settings_hash
 from workflow import analysis
 from workflow.checks import check_mirrors
 from workflow.cost import read_timings, statement
+from workflow.holders import hold
 from workflow.latent import METHODS as LATENT_METHODS
 from workflow.latent import (
     latent_groups,
@@ -34,6 +35,7 @@ from workflow.methods import (
     single_runs,
 )
 from workflow.resources import grown, own_container
+from workflow.revisions import check_start, warning
 from workflow.settings import OWN_TOKENS, flags, load_settings
 
 min_version("9.27")
@@ -102,10 +104,20 @@ include: "workflow/rules/crate.smk"
 rule all:
     default_target: True
     input:
-        rules.results.input,  # the report alone would not miss one that a killed, forced job has removed
+        # The report alone would not miss a file that a killed, forced job has removed.
+        rules.results.input,
         "<results>/report.html",
 
 
 # Said by a dry run too, but not by each job, which parses this file again.
 if workflow.is_main_process:
-    print(statement(settings, read_timings()), file=sys.stderr)
+    print(*filter(None, [statement(settings, read_timings()), warning(settings)]), sep="\n", file=sys.stderr)
+    # Before Snakemake takes its locks, so that whoever finds one knows whose it is.
+    hold(Path.cwd())
+
+
+onstart:
+    try:
+        check_start(settings)
+    except RefusedError as refusal:
+        raise WorkflowError(f"The run is refused before any job starts.\n{refusal}") from None

@@ -151,7 +151,8 @@ class Source:
         """What provenance should know: id and revision asked for, and what it resolved to."""
         folder = hub.resolve(self.dataset, self.revision, "dataset")
         mirrored = hub.mirrored(self.dataset) is not None
-        resolved = {"source": "mirror"} if mirrored else {"source": "hub", "resolved": folder.name}
+        commit = hub.revision_of(folder) if mirrored else folder.name
+        resolved = {"source": "mirror" if mirrored else "hub", **({"resolved": commit} if commit else {})}
         about = {"id": self.dataset, "revision": self.revision, "split": self.split, "subset": self.subset}
         return {**about, **resolved}
 

@@ -22,6 +22,7 @@ from c2c.manifests import read_object
 from paper import citing, claims, failures, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.command import REMEDY, command
+from paper.commits import check_pinned
 from paper.findings import read_sections
 from paper.fusers import FuserRun
 from paper.needed import NEEDED, OPTIONAL
@@ -54,8 +55,9 @@ def build(results: Path, output: Path) -> None:
     """Compile the paper of a results folder.
 
     Raises:
-        RefusedError: A table, figure or file of claims is missing.
+        RefusedError: A table, figure or file of claims is missing, or the run is not to be cited (`paper.commits`).
     """
+    check_pinned(results)
     if missing := [name for name in NEEDED if not (results / name).is_file()]:
         raise RefusedError("The paper must have its tables, figures and claims", missing, "Make them first")
     with tempfile.TemporaryDirectory() as temporary:

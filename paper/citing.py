@@ -30,6 +30,7 @@ from c2c.errors import RefusedError
 from c2c.markup import latex
 from paper.artefacts import of_kind
 from paper.command import command
+from paper.commits import check_pinned
 from paper.compare import read_rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,6 +216,7 @@ def _print(paths: Iterable[Path]) -> None:
         if not found or not folder.exists():
             remedy = "Name a file in tables or figures of a scale's results, or the folder of a scale"
             raise RefusedError("What is cited must be a table, a figure or the paper of a scale", str(path), remedy)
+        check_pinned(folder if folder.is_dir() else folder.parent.parent)
         print("\n\n".join(each.bibtex() for each in found))
 
 

@@ -46,7 +46,7 @@ def check_analysis(settings: Settings) -> None:
     made, wanted = kinds(settings.config), settings.config["artefacts"]
     for each in read_artefacts():
         if each.analysis and each.analysis not in made and each.name in wanted[f"{each.kind}s"]:
-            rule = f"The {each.kind} {each.name} of artefacts needs analysis.{each.analysis}"
+            rule = f"The {each.kind} {each.name} of artefacts must have analysis.{each.analysis}"
             raise RefusedError(rule, "null", f"Drop it from artefacts, or fill analysis.{each.analysis}")
     for kind, given in kinds(settings.config).items():
         where, remedy = f"analysis.{kind}", f"Correct it, or set analysis.{kind} to null"
@@ -54,7 +54,7 @@ def check_analysis(settings: Settings) -> None:
         check_known(f"{where}.benchmark", given["benchmark"], settings.tasks(given["pair"]), remedy)
         paths = [run.path for run in settings.runs]
         if kind in WITH_FUSER and fuser_path(given) not in paths:
-            raise RefusedError(f"The fuser of {where} is one of runs", fuser_path(given), remedy)
+            raise RefusedError(f"The fuser of {where} must be one of runs", fuser_path(given), remedy)
         if kind == "enrichment":
             _check_examples(settings, given, remedy)
 
@@ -66,7 +66,7 @@ def _check_examples(settings: Settings, given: Mapping[str, Any], remedy: str) -
     if row["source"] == "world" and given["examples"] == asked:
         return
     if row["source"] != "hub" or row["reader"] not in SHOT_SPLITS:
-        rule = "Examples of the enrichment oracle come from a split that nobody is asked"
+        rule = "Examples of the enrichment oracle must come from a split that nobody is asked"
         readers = ", ".join(sorted(SHOT_SPLITS))
         raise RefusedError(
             rule, given["examples"], f"Name a benchmark of the readers {readers}, or the world's that is asked"

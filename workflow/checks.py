@@ -56,7 +56,7 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
     for kind in ("tables", "figures"):
         needed = [Path(name).stem for name in NEEDED if name.startswith(f"{kind}/")]
         if missing := [name for name in needed if name not in artefacts[kind]]:
-            rule = f"A paper has the {kind} {', '.join(needed)}"
+            rule = f"A paper must have the {kind} {', '.join(needed)}"
             raise RefusedError(
                 rule, f"artefacts.{kind} without {', '.join(missing)}", "Add them, or set artefacts.paper to false"
             )
@@ -71,7 +71,7 @@ def check_mirrors(environment: Mapping[str, str] = os.environ) -> None:
     for folder in filter(None, environment.get(MIRRORS, "").split(os.pathsep)):
         if not Path(folder).is_dir():
             raise RefusedError(
-                f"Each folder of {MIRRORS} exists", folder, f"Correct the path, or unset {MIRRORS} to use the hub"
+                f"Each folder of {MIRRORS} must exist", folder, f"Correct the path, or unset {MIRRORS} to use the hub"
             )
 
 
@@ -111,19 +111,19 @@ def _check_runs(settings: Settings) -> None:
     for run in settings.runs:
         if run in seen:
             raise RefusedError(
-                "Each fuser is listed once in runs", run.path, "Drop the second entry or change its seed"
+                "Each fuser must be listed once in runs", run.path, "Drop the second entry or change its seed"
             )
         seen.add(run)
     for run in settings.runs:
         if run.recipe == "adapter" and replace(run, recipe="c2c") not in seen:
-            rule = "Each adapter control has a c2c run of the same pair, alignment and seed to be compared with"
+            rule = "Each adapter control must have a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Give both recipes the same seeds in runs")
     own: set[tuple[str, Run]] = set()
     for run in settings.runs:
         if settings.sharer_role(run.recipe) == "receiver" and run.pair in settings.pairs:
             key = (settings.pairs[run.pair]["receiver"], replace(run, pair=""))
             if key in own:
-                rule = "A Receiver that is its own Sharer is trained in one of its pairs"
+                rule = "A Receiver that is its own Sharer must be trained in one of its pairs"
                 raise RefusedError(rule, run.path, "Drop the run of the other pair, or this one")
             own.add(key)
 
@@ -153,7 +153,7 @@ def _check_benchmarks(settings: Settings, root: Path) -> None:
         for name in (settings.pairs[pair]["benchmarks"] or "").split():
             check_known(f"A benchmark of pair {pair!r}", name, settings.benchmarks, "Correct config/pairs.tsv")
         if not settings.tasks(pair):
-            rule = f"Pair {pair!r} is asked at least one of the config's benchmarks"
+            rule = f"Pair {pair!r} must be asked at least one of the config's benchmarks"
             raise RefusedError(rule, settings.pairs[pair]["benchmarks"], "Add a task of theirs to benchmarks")
 
 
@@ -162,23 +162,23 @@ def _check_training(settings: Settings, root: Path) -> None:
         training = settings.training_of(run.pair, run.recipe, run.alignment)
         for key in ("checkpoint_every", "evaluate_every"):
             if training[key] > training["steps"]:
-                rule = f"training.{key} is at most training.steps ({training['steps']})"
+                rule = f"training.{key} must be at most training.steps ({training['steps']})"
                 raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
         if (processes := settings.processes.get("processes", 1)) > training["batch_size"]:
-            rule = f"training.batch_size has an example for each of the {processes} processes of a job"
+            rule = f"training.batch_size must have an example for each of the {processes} processes of a job"
             raise RefusedError(rule, training["batch_size"], "Raise it, or lower gpus_per_job")
         if late := [step for step in training.get("keep_steps", []) if step >= training["steps"]]:
-            rule = f"training.keep_steps lie before the last step ({training['steps']}), which is kept anyway"
+            rule = f"training.keep_steps must lie before the last step ({training['steps']}), which is kept anyway"
             raise RefusedError(rule, late[0], "Drop it, or raise training.steps")
         if training["micro_batch_size"] > training["batch_size"]:
-            rule = f"training.micro_batch_size is at most training.batch_size ({training['batch_size']})"
+            rule = f"training.micro_batch_size must be at most training.batch_size ({training['batch_size']})"
             raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
         if run.recipe == "adapter" and training != settings.training_of(run.pair, "c2c", run.alignment):
-            rule = "An adapter is trained as the c2c that it is the control of"
+            rule = "An adapter must be trained as the c2c that it is the control of"
             raise RefusedError(rule, run.path, "Give both entries of runs the same training")
     fuser = settings.config["fuser"]
     if fuser["final_temperature"] > fuser["initial_temperature"]:
-        rule = f"fuser.final_temperature is at most fuser.initial_temperature ({fuser['initial_temperature']})"
+        rule = f"fuser.final_temperature must be at most fuser.initial_temperature ({fuser['initial_temperature']})"
         raise RefusedError(rule, fuser["final_temperature"], "Lower it; the gate's temperature falls in training")
     for name in settings.used_training_sets:
         for part in check_training_set(settings.data, name, root):
@@ -191,22 +191,21 @@ def _check_latency(settings: Settings) -> None:
         artefacts = settings.config["artefacts"]
         asked = [each.stem for each in read_artefacts() if each.timed and each.name in artefacts[f"{each.kind}s"]]
         if asked:
-            raise RefusedError(
-                "Artefacts of times need latency", sorted(asked), "Drop them from artefacts, or fill latency"
-            )
+            rule = "Artefacts of times must have the key latency"
+            raise RefusedError(rule, sorted(asked), "Drop them from artefacts, or fill latency")
         return
     measured = settings.config["benchmarks"]
     check_known("latency.benchmark", latency["benchmark"], measured, f"Choose one of benchmarks: {', '.join(measured)}")
     for pair in settings.timed_pairs:
         if "c2c" in latency["methods"] and not any((r.pair, r.recipe) == (pair, "c2c") for r in settings.runs):
-            rule = "Latency of c2c is measured with a fuser of recipe c2c of each pair"
+            rule = "Latency of c2c must be measured with a fuser of recipe c2c of each pair"
             raise RefusedError(rule, pair, "Add a c2c run of this pair, or drop c2c from latency.methods")
 
 
 def _check_router(settings: Settings) -> None:
     learned = [task for pair in settings.used_pairs for task in settings.router_tasks(pair)]
     if "routing_trained" in settings.config["baselines"] and not learned:
-        rule = "routing_trained learns from a benchmark whose data set has a training split"
+        rule = "routing_trained must learn from a benchmark whose data set has a training split"
         known = ", ".join(settings.data.with_training_questions)
         raise RefusedError(rule, settings.config["benchmarks"], f"Add one of {known}, or drop routing_trained")
 
@@ -214,9 +213,9 @@ def _check_router(settings: Settings) -> None:
 def _check_source(settings: Settings, table: str, name: str, *needed: str) -> None:
     row = getattr(settings, table)[name]
     if row["source"] == "world" and "world" not in settings.config:
-        rule = "What comes from the knowledge-gap world needs the config key 'world'"
+        rule = "What comes from the knowledge-gap world must have the config key 'world'"
         raise RefusedError(rule, name, "Use --profile smoke, or add the key as config/smoke.yaml has it")
     for column in ("hub_id", "revision", *needed):
         if row["source"] == "hub" and row[column] is None:
-            rule = f"A row of config/{table}.tsv with source hub fills {column!r}"
+            rule = f"A row of config/{table}.tsv with source hub must fill {column!r}"
             raise RefusedError(rule, f"{name}: empty", "Fill the cell")

@@ -9,20 +9,23 @@ takes the times that Snakemake's `benchmark` files hold and the sizes of what th
 from __future__ import annotations
 
 import argparse
-import csv
+import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.files import write_atomically
+from c2c.formats import read_text
 from workflow import analysis
 from workflow.latent import latent_names, latent_records, latent_runs, latent_tokenised
 from workflow.methods import agent_pairs, group_runs, single_runs
 from workflow.settings import Settings
 
 PATH = Path("config/timings.csv")
+MEASURE = f"Restore the file, or measure again: python -m workflow.cost --results … writes {PATH}"
 WRITTEN = {
     "train_fuser": "fusers/{job}/*",
     "generate_baselines": "records/{job}/baselines.parquet",
@@ -84,18 +87,29 @@ def read_timings(path: Path = PATH) -> list[Timing]:
     """The committed timings; none where there is no file.
 
     Raises:
-        RefusedError: The file has other columns.
+        RefusedError: The file is no UTF-8 text, or has other columns, or a cell that is no such number.
     """
     if not path.is_file():
         return []
     names = [field.name for field in fields(Timing)]
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if rows and list(rows[0]) != names:
-        raise RefusedError(f"{path} has the columns {', '.join(names)}", ", ".join(rows[0]), "Measure it again")
-    return [
-        Timing(row["scale"], row["rule"], int(row["jobs"]), *(float(row[name]) for name in names[3:])) for row in rows
-    ]
+    head, *rows = [line.split(",") for line in read_text(path, MEASURE).splitlines()] or [[]]
+    if head != names:
+        raise RefusedError(f"{path.name} must have the columns {', '.join(names)}", ", ".join(head), MEASURE)
+    return [_timing(path, number, row) for number, row in enumerate(rows, start=2)]
+
+
+def _timing(path: Path, number: int, row: list[str]) -> Timing:
+    try:
+        scale, rule, jobs, *means = row
+        minutes, memory, output = map(float, means)
+        timing = Timing(scale, rule, int(jobs), minutes, memory, output)
+    except ValueError as error:
+        where = f"{path.name}, line {number}"
+        raise RefusedError(f"{where} must be a scale, a rule and four numbers", ",".join(row), MEASURE) from error
+    if timing.jobs < 1 or not all(math.isfinite(mean) and mean >= 0 for mean in (minutes, memory, output)):
+        where = f"{path.name}, line {number}"
+        raise RefusedError(f"{where} must have numbers of 0 or more", ",".join(row), MEASURE)
+    return timing
 
 
 def measure(results: Path) -> list[Timing]:
@@ -109,18 +123,27 @@ def measure(results: Path) -> list[Timing]:
         rule, *job = path.relative_to(results / "benchmarks").with_suffix("").parts
         if rule not in WRITTEN:
             continue
-        with path.open(newline="", encoding="utf-8") as file:
-            row = next(csv.DictReader(file, delimiter="\t"))
-        memory = 0.0 if row["max_rss"] == "NA" else float(row["max_rss"])
+        seconds, memory = _measured(path)
         size = _size(results, WRITTEN[rule], "/".join(job))
-        found.setdefault(rule, []).append((float(row["s"]) / 60, memory, size))
+        found.setdefault(rule, []).append((seconds / 60, memory, size))
     if not found:
-        raise RefusedError("A results folder has timed jobs", str(results), "Run the scale first")
+        raise RefusedError("A results folder must have timed jobs", str(results), "Run the scale first")
     return [
         Timing(results.name, rule, len(jobs), mean(minutes), max(memory), mean(sizes))
         for rule, jobs in found.items()
         for minutes, memory, sizes in [zip(*jobs, strict=True)]
     ]
+
+
+def _measured(path: Path) -> tuple[float, float]:
+    """Seconds and MB of memory that a benchmark file of Snakemake holds; 0 MB where the job was too quick."""
+    remedy = "Remove it, and run the workflow again"
+    lines = read_text(path, remedy).splitlines()
+    row = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=False)) if len(lines) > 1 else {}
+    try:
+        return float(row["s"]), 0.0 if row["max_rss"] == "NA" else float(row["max_rss"])
+    except (KeyError, ValueError) as error:
+        raise RefusedError(f"{path} must hold the time and memory of a job", "\n".join(lines), remedy) from error
 
 
 def statement(settings: Settings, timings: Iterable[Timing]) -> str:
@@ -194,11 +217,11 @@ def write_timings(fresh: Iterable[Timing], path: Path = PATH) -> None:
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def main() -> None:
-    """Command line."""
+def main() -> int:
+    """Command line; a refusal ends with exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
-    write_timings(measure(parser.parse_args().results))
+    return exit_code("workflow.cost", lambda: write_timings(measure(parser.parse_args().results)))
 
 
 def _fetched(settings: Settings, model: str) -> bool:
@@ -220,4 +243,4 @@ def _cell(value: object) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

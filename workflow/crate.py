@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -23,10 +22,13 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.files import written_whole
+from c2c.formats import read_yaml
+from c2c.manifests import read_object
 from c2c.provenance import SUFFIX, file_hash, stamp
 from paper import citing
+from paper.commits import check_pinned
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = "Snakefile"
@@ -64,6 +66,17 @@ LICENCES = "https://spdx.org/licenses/{}"
 SPEC = "1.1"
 
 
+def check_finished(results: Path) -> None:
+    """Refuse the results of a run that lacks its last files.
+
+    Raises:
+        RefusedError: With what is missing.
+    """
+    if missing := [name for name in NEEDED if not (results / name).is_file()]:
+        remedy = "Run the workflow to its end first"
+        raise RefusedError("A crate must be made of a finished run", f"{results} without {', '.join(missing)}", remedy)
+
+
 class RunCrate:
     """The crate of one scale's results, while it is filled.
 
@@ -72,13 +85,14 @@ class RunCrate:
         configs: Config files of the run, in order.
 
     Raises:
-        RefusedError: The run is not finished.
+        RefusedError: The run is not finished, is not to be cited (`paper.commits.check_pinned`), or a config is none.
     """
 
     def __init__(self, results: Path, configs: Sequence[Path]) -> None:
-        if missing := [name for name in NEEDED if not (results / name).is_file()]:
-            remedy = "Run the workflow to its end first"
-            raise RefusedError("A crate is made of a finished run", f"{results} without {', '.join(missing)}", remedy)
+        check_finished(results)
+        check_pinned(results)
+        for path in configs:
+            read_yaml(path, "Name the config files of the run")
         self.results, self.configs = results.resolve(), [path.resolve() for path in configs]
         self.crate = ROCrate(version=SPEC)
         self.entities: dict[str, Entity] = {}
@@ -190,7 +204,7 @@ class RunCrate:
         for place, entity in self.entities.items():
             if place.endswith(SUFFIX) and (artefact := self.entities.get(place.removesuffix(SUFFIX))):
                 entity["about"] = artefact
-                record = json.loads(self._file(place).read_text(encoding="utf-8"))
+                record = read_object(self._file(place), "Make the artefact again")
                 if inputs := [self.entities[name] for name in self._inputs(record)]:
                     artefact["isBasedOn"] = _single(inputs)
                 if cited := record.get("citation") or self._cited(place.removesuffix(SUFFIX)):
@@ -231,7 +245,7 @@ def pack(results: Path, configs: Sequence[Path], output: Path) -> None:
         RefusedError: The run is not finished, or the output is no .zip.
     """
     if output.suffix != ".zip":
-        raise RefusedError("A crate is written as an archive", str(output), "Name a file that ends in .zip")
+        raise RefusedError("A crate must be written as an archive", str(output), "Name a file that ends in .zip")
     crate = RunCrate(results, configs).fill()
     with written_whole(output) as unfinished:
         crate.write_zip(unfinished)
@@ -243,17 +257,13 @@ def main() -> int:
     parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
     parser.add_argument("--configfile", type=Path, nargs="+", required=True, help="config files of the run, in order")
     parser.add_argument("--output", type=Path, required=True, help="the archive (.zip)")
-    given = parser.parse_args()
-    try:
-        with stamp(given.output, inputs=[*given.configfile, given.results / NEEDED[-1]]):
-            pack(given.results, given.configfile, given.output)
-    except RefusedError as refusal:
-        print(f"workflow.crate: {refusal}", file=sys.stderr)
-        return 2
-    except FileNotFoundError as missing:
-        print(f"workflow.crate: A crate is made of a finished run; received {missing.filename}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("workflow.crate", lambda: _pack(parser.parse_args()))
+
+
+def _pack(options: argparse.Namespace) -> None:
+    check_finished(options.results)
+    with stamp(options.output, inputs=[*options.configfile, options.results / NEEDED[-1]]):
+        pack(options.results, options.configfile, options.output)
 
 
 if __name__ == "__main__":

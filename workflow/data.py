@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from benchmarks.asking import prompts_file
 from c2c.errors import RefusedError
 from c2c.evaluation.task_files import included, read_task_file, task_path
+from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check_known
 
 TASKS = Path("benchmarks/tasks")
@@ -87,12 +87,12 @@ class Data:
         """The training sets that a mix consists of, or whose questions are answered; any other is its only part."""
         return (self.training_sets[training_set]["parts"] or training_set).split()
 
-    def sources(self, training_set: str) -> str:
-        """Where the examples of a training set come from, as the command line takes it."""
+    def sources(self, training_set: str) -> list[str]:
+        """Where the examples of a training set come from, as the command line takes it, a word a part."""
         limit = self.training_sets[training_set]["limit"]
         rows = [self._dataset(self.training_sets[part]) for part in self.parts(training_set)]
         rows = [{**row, **({"limit": limit} if limit is not None else {})} for row in rows]
-        return " ".join(shlex.quote(",".join(f"{key}={value}" for key, value in row.items())) for row in rows)
+        return [",".join(f"{key}={value}" for key, value in row.items()) for row in rows]
 
     def asking(self, training_set: str) -> dict[str, Any]:
         """How its questions are asked, and how many examples are held out."""
@@ -116,10 +116,10 @@ class Data:
         """The files with the words in which the gap benchmarks ask."""
         return [str(path) for path in included(prompts_file(TASKS, "text"), TASKS)]
 
-    @staticmethod
-    def _dataset(row: Row) -> dict[str, Any]:
+    def _dataset(self, row: Row) -> dict[str, Any]:
         columns = {"reader": "reader", "hub_id": "dataset"} | {c: c for c in ("subset", "split", "revision")}
-        return {flag: row[column] for column, flag in columns.items() if row[column] is not None}
+        asked = {**row, "revision": asked_revision(row, self.config)}
+        return {flag: asked[column] for column, flag in columns.items() if asked[column] is not None}
 
 
 def check_benchmarks(data: Data, root: Path) -> list[str]:
@@ -133,17 +133,17 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
         check_known("A benchmark", task, benchmark_of, "Name a benchmark of config/benchmarks.tsv with its scoring")
         wanted = root / TASKS / benchmark_of[task] / f"{task}.yaml"
         if not wanted.is_file():
-            rule = f"Benchmark {task!r} has its prompts in a file"
+            rule = f"Benchmark {task!r} must have its prompts in a file"
             raise RefusedError(rule, str(wanted), "Write it, or correct the table")
         task_path(root / TASKS, task)
         content = read_task_file(root / TASKS, task)
         if missing := {"doc_to_text", "doc_to_target"} - set(content):
-            rule = f"{wanted} names doc_to_text and doc_to_target"
+            rule = f"{wanted} must name doc_to_text and doc_to_target"
             raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
         scorings = data.benchmarks[benchmark_of[task]]["scorings"].split()
         named = content["metadata"]["scoring"]
         if named != (scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark_of[task]}_")):
-            rule = f"metadata.scoring of {wanted} is that of the task"
+            rule = f"metadata.scoring of {wanted} must be that of the task"
             raise RefusedError(rule, named, "Correct it, or the column scorings")
     return list(data.config["benchmarks"])
 
@@ -152,7 +152,7 @@ def _check_answered(data: Data, name: str, root: Path) -> list[str]:
     """A teacher answers the questions of one other training set, which is sound itself."""
     parts = data.parts(name)
     if len(parts) != 1 or data.training_sets.get(parts[0], {}).get("asked_as") is None:
-        rule = f"The teacher of {name!r} answers one training set of questions"
+        rule = f"The teacher of {name!r} must answer one training set of questions"
         raise RefusedError(rule, ", ".join(parts), "Name one that has asked_as in config/training_sets.tsv")
     return check_training_set(data, parts[0], root)
 
@@ -165,25 +165,25 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
     """
     row = data.training_sets[name]
     if (row["source"] in ("mix", "teacher")) != (row["parts"] is not None):
-        rule = "A training set with source mix or teacher names its parts, and no other does"
+        rule = "A training set with source mix or teacher, and no other, must name its parts"
         raise RefusedError(rule, f"{name}: source {row['source']}, parts {row['parts']}", "Correct its row")
     if row["source"] != "teacher" and row["teacher"] is not None:
-        rule = "Only a training set with source teacher names a model that writes its answers"
+        rule = "Only a training set with source teacher must name a model that writes its answers"
         raise RefusedError(rule, f"{name}: source {row['source']}, teacher {row['teacher']}", "Correct its row")
     if row["source"] == "teacher":
         return _check_answered(data, name, root)
     for part in data.parts(name):
         check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
         if part != name and data.training_sets[part]["source"] != "hub":
-            raise RefusedError(f"A part of {name!r} comes from the hub", part, "Name its own parts instead")
+            raise RefusedError(f"A part of {name!r} must come from the hub", part, "Name its own parts instead")
     if row["source"] not in ("world", "gap"):
         if row["validation"] is None:
-            rule = f"A row of config/training_sets.tsv with source {row['source']} fills 'validation'"
+            rule = f"A row of config/training_sets.tsv with source {row['source']} must fill 'validation'"
             raise RefusedError(rule, f"{name}: empty", "Fill the cell")
         if row["limit"] is not None and row["limit"] <= row["validation"]:
-            rule = f"Training set {name!r} keeps examples beside its {row['validation']} for validation"
+            rule = f"Training set {name!r} must keep examples beside its {row['validation']} for validation"
             raise RefusedError(rule, row["limit"], "Raise limit or lower validation in config/training_sets.tsv")
         for path in data.prompt_files(name):
             if not (root / path).is_file():
-                raise RefusedError(f"Training set {name!r} has its prompts in a file", path, "Restore it")
+                raise RefusedError(f"Training set {name!r} must have its prompts in a file", path, "Restore it")
     return data.parts(name)

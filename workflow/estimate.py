@@ -162,7 +162,7 @@ class Estimator:
         """
         steps, hours = max(paper_hours(self.reference, self.settings, PAPER_PAIR).items(), default=(0, 0.0))
         if not steps:
-            raise RefusedError("Table 12 has the hours of the paper's first pair", "no row", "Restore its values")
+            raise RefusedError("Table 12 must have the hours of the paper's first pair", "no row", "Restore its values")
         data = self.sizes[TRAINING_DATA]
         tokens = steps * PAPER_BATCH * (data["prompt_tokens"] + data["answer_tokens"])
         return tokens * training_operations(*self.weights(PAPER_PAIR), self.fusers(PAPER_PAIR)) / hours

@@ -40,7 +40,7 @@ def groups(estimator: Estimator) -> float:
     """Operations of all groups."""
     settings = estimator.settings
     return sum(
-        len(group_methods(settings, run.group).split()) * _together(estimator, members(settings, run.group))
+        len(group_methods(settings, run.group)) * _together(estimator, members(settings, run.group))
         for run in group_runs(settings)
     )
 
@@ -67,7 +67,7 @@ def latent_groups(estimator: Estimator) -> float:
     """Operations of asking each Receiver of a latent space with all of its Sharers."""
     settings = estimator.settings
     return sum(
-        len(latent.METHODS.split()) * _together(estimator, members(settings, group))
+        len(latent.METHODS) * _together(estimator, members(settings, group))
         for run in latent.latent_runs(settings)
         for group in latent.latent_groups(settings, run.latent)
     )
@@ -133,13 +133,11 @@ def answers(settings: Settings) -> dict[str, list[tuple[str, int]]]:
         "generate_agents": [(pair, len(AGENT_METHODS)) for pair in agent_pairs(settings)],
         "generate_latent": _latent_pairs(settings),
         "generate_latent_group": [
-            (members(settings, group)[0], len(latent.METHODS.split()))
+            (members(settings, group)[0], len(latent.METHODS))
             for run in latent.latent_runs(settings)
             for group in latent.latent_groups(settings, run.latent)
         ],
-        "generate_group": [
-            (pair, len(group_methods(settings, group).split())) for pair, group in groups_asked.values()
-        ],
+        "generate_group": [(pair, len(group_methods(settings, group))) for pair, group in groups_asked.values()],
     }
 
 
@@ -202,7 +200,7 @@ def _together(estimator: Estimator, pairs: Sequence[str]) -> float:
 def _latent_pairs(settings: Settings) -> list[tuple[str, int]]:
     """Each pair of each training of a latent space, and how many methods it is asked by."""
     return [
-        (pair, len(latent.METHODS.split()))
+        (pair, len(latent.METHODS))
         for run in latent.latent_runs(settings)
         for pair in latent.latent_pairs(settings, run.latent)
     ]

@@ -14,7 +14,7 @@ from workflow.validation import check_known
 if TYPE_CHECKING:
     from workflow.settings import Settings
 
-METHODS = "c2c c2c_deranged"
+METHODS = ("c2c", "c2c_deranged")
 """What is asked of each pair of a latent space, and of all Sharers of a Receiver together."""
 
 
@@ -118,15 +118,15 @@ def check_latent(settings: Settings) -> None:
     """
     names = latent_names(settings)
     if twice := [name for name in names if names.count(name) > 1]:
-        raise RefusedError("A latent space stands once in latent", twice[0], "Rename one, or join their groups")
+        raise RefusedError("A latent space must stand once in latent", twice[0], "Rename one, or join their groups")
     for name in names:
         for group in latent_groups(settings, name):
             check_group(settings, group)
         pairs = latent_pairs(settings, name)
         if twice := [pair for pair in pairs if pairs.count(pair) > 1]:
-            raise RefusedError(f"A pair stands once in latent space {name!r}", twice[0], "Drop one of its groups")
+            raise RefusedError(f"A pair must stand once in latent space {name!r}", twice[0], "Drop one of its groups")
         if len({settings.pairs[pair]["prompts"] for pair in pairs}) > 1:
-            rule = f"All pairs of latent space {name!r} are asked in the same kind of prompts"
+            rule = f"All pairs of latent space {name!r} must be asked in the same kind of prompts"
             raise RefusedError(rule, " ".join(pairs), "Name groups that are asked alike")
         for pair in pairs:
             _check_pair(settings, pair)
@@ -146,7 +146,7 @@ def _check_pair(settings: Settings, pair: str) -> None:
         (each["receiver"], each["prompts"]) == (row["receiver"], row["prompts"]) and asked <= set(settings.tasks(name))
         for name, each in zip(settings.used_pairs, alone, strict=True)
     ):
-        rule = f"What {pair!r} is asked in a latent space, its Receiver answers alone in a pair of runs"
+        rule = f"What {pair!r} is asked in a latent space, its Receiver must answer alone in a pair of runs"
         raise RefusedError(rule, row["receiver"], "Add such a pair to runs")
 
 
@@ -154,13 +154,13 @@ def _check_training(settings: Settings, latent: str) -> None:
     training = latent_training(settings, latent)
     for key in ("checkpoint_every", "evaluate_every"):
         if training[key] > training["steps"]:
-            rule = f"{key} of latent space {latent!r} is at most its steps ({training['steps']})"
+            rule = f"{key} of latent space {latent!r} must be at most its steps ({training['steps']})"
             raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
     if training["micro_batch_size"] > training["batch_size"]:
-        rule = f"micro_batch_size of latent space {latent!r} is at most its batch_size ({training['batch_size']})"
+        rule = f"micro_batch_size of latent space {latent!r} must be at most its batch_size ({training['batch_size']})"
         raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
     if training["batch_size"] % len(pairs := latent_pairs(settings, latent)):
-        rule = f"batch_size of latent space {latent!r} has as many examples of each of its {len(pairs)} pairs"
+        rule = f"batch_size of latent space {latent!r} must have as many examples of each of its {len(pairs)} pairs"
         raise RefusedError(rule, training["batch_size"], f"Choose a multiple of {len(pairs)}")
 
 

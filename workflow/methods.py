@@ -11,6 +11,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.task_files import read_task_file
 from paper.artefacts import RELEASED, of_kind
 from workflow.data import TASKS
+from workflow.revisions import asked_revision
 from workflow.validation import check_known
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def check_single(settings: Settings) -> None:
     for run in single_runs(settings):
         check_known("The pair of a fine-tuned Receiver", run.pair, settings.pairs, "Add it to config/pairs.tsv")
         if Run(run.pair, "c2c", run.alignment, run.seed) not in settings.runs:
-            rule = "A fine-tuned Receiver has a c2c run of the same pair, alignment and seed to be compared with"
+            rule = "A fine-tuned Receiver must have a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Add it to runs, or drop the seed from single")
 
 
@@ -102,10 +103,10 @@ def check_agents(settings: Settings, root: Path) -> None:
         check_known("The pair of two agents", pair, settings.pairs, "Add it to config/pairs.tsv")
         run = agent_run(settings, pair)
         if run not in settings.runs or pairs.count(pair) > 1:
-            rule = "Two agents are asked once a pair, with a c2c run of their alignment and seed"
+            rule = "Two agents must be asked once a pair, with a c2c run of their alignment and seed"
             raise RefusedError(rule, run.path, "Add it to runs, or correct the entry of agents")
         if not agent_tasks(settings, pair, root / TASKS):
-            rule = f"Pair {pair!r} is asked a task with agents_question and agents_prompt"
+            rule = f"Pair {pair!r} must be asked a task with agents_question and agents_prompt"
             raise RefusedError(rule, " ".join(settings.tasks(pair)), "Add such a task, as gsm8k, or drop the entry")
 
 
@@ -131,16 +132,16 @@ def member_runs(settings: Settings, run: GroupRun) -> list[Run]:
     return [Run(pair, "c2c", run.alignment, run.seed) for pair in members(settings, run.group)]
 
 
-def group_methods(settings: Settings, group: str) -> str:
+def group_methods(settings: Settings, group: str) -> list[str]:
     """All Sharers together with the controls, and each Sharer with a cache of zeros in turn."""
     alone = [f"c2c_zeroed_{number}" for number in range(1, len(members(settings, group)) + 1)]
-    return " ".join(["c2c", "c2c_deranged", "c2c_zeroed", *alone])
+    return ["c2c", "c2c_deranged", "c2c_zeroed", *alone]
 
 
 def fetched_fuser(settings: Settings, name: str) -> Mapping[str, str]:
     """Where published fusers are, as the command line takes it."""
     row = settings.released[name]
-    return {"fuser": row["hub_id"], "subfolder": row["subfolder"], "revision": row["revision"]}
+    return {"fuser": row["hub_id"], "subfolder": row["subfolder"], "revision": asked_revision(row, settings.config)}
 
 
 def check_released(settings: Settings) -> None:
@@ -152,7 +153,7 @@ def check_released(settings: Settings) -> None:
     wanted = settings.config.get("released", [])
     for each in of_kind("table").values():
         if not wanted and RELEASED in each.reads.values() and each.name in settings.config["artefacts"]["tables"]:
-            rule = f"The table {each.name} of artefacts needs published fusers"
+            rule = f"The table {each.name} of artefacts must have published fusers"
             raise RefusedError(rule, "released: []", "Drop it from artefacts, or name fusers of config/released.tsv")
     for name in wanted:
         check_known("Published fusers", name, settings.released, "Add them to config/released.tsv")
@@ -171,7 +172,8 @@ def check_groups(settings: Settings) -> None:
     for run in group_runs(settings):
         for needed in member_runs(settings, run):
             if needed not in settings.runs:
-                rule = f"Each pair of group {run.group!r} has a c2c run of alignment {run.alignment}, seed {run.seed}"
+                wanted = f"a c2c run of alignment {run.alignment}, seed {run.seed}"
+                rule = f"Each pair of group {run.group!r} must have {wanted}"
                 raise RefusedError(rule, needed.pair, "Add it to runs, or drop the seed from groups")
 
 
@@ -186,9 +188,9 @@ def check_group(settings: Settings, group: str) -> None:
     for pair in pairs:
         check_known(f"A pair of group {group!r}", pair, settings.pairs, "Add it to config/pairs.tsv")
     if not 2 <= len(pairs) <= MOST_SHARERS:
-        rule = f"Group {group!r} has 2 to {MOST_SHARERS} pairs"
+        rule = f"Group {group!r} must have 2 to {MOST_SHARERS} pairs"
         raise RefusedError(rule, " ".join(pairs), "Correct config/groups.tsv")
     for column in ("receiver", "prompts", "benchmarks"):
         if len({settings.pairs[pair][column] for pair in pairs}) > 1:
-            rule = f"The pairs of group {group!r} have the same {column}"
+            rule = f"The pairs of group {group!r} must have the same {column}"
             raise RefusedError(rule, " ".join(pairs), "Name pairs of one Receiver that are asked alike")

@@ -1,30 +1,29 @@
 """Pins revisions: writes the commit that each branch or tag of the config's tables stands for into the table.
 
-    python -m workflow.pin                     every row of config/ with a hub id
+    python -m workflow.pin                             every row of config/ with a hub id
     python -m workflow.pin --only qwen3_06b gsm8k
+    python -m workflow.pin --results results/paper     to the commits that a run got; needs no network
 
 A commit is asked of the hub; of what a folder of C2C_HUB_MIRROR holds, it is the commit that the folder says it is of.
-Rows whose revision is a commit stay as they are. Nothing is written unless every row that is asked for resolves.
+Rows whose revision is a commit stay as they are. Nothing is written unless every row that is asked for resolves; of a
+run's results, rows that the run did not use stay as they are too.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from c2c import hub
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.files import write_atomically
+from paper.commits import COMMIT, TABLES, read_fetched
+from workflow.validation import read_table
 
-KINDS = {"models": "model", "benchmarks": "dataset", "training_sets": "dataset"}
-"""Tables with hub ids, and what kind of repository those name."""
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
-Resolve = Callable[[str, str, str], str]
-"""Hub id, revision and kind of repository to a commit."""
+Resolve = Callable[[str, str, str], str | None]
+"""Hub id, revision and kind of repository to a commit; None leaves the row as it is."""
 
 
 def commit_of(hub_id: str, revision: str, kind: str) -> str:
@@ -37,15 +36,38 @@ def commit_of(hub_id: str, revision: str, kind: str) -> str:
         if found := hub.revision_of(folder):
             return found
         remedy = f"Download it with its history (hf download), or take the mirror out of {hub.MIRRORS}"
-        raise RefusedError("A mirrored folder that is pinned says of which commit it is", str(folder), remedy)
+        raise RefusedError("A mirrored folder that is pinned must say of which commit it is", str(folder), remedy)
     from huggingface_hub import HfApi
 
     try:
-        return str(HfApi().repo_info(hub_id, revision=revision, repo_type=kind).sha)
+        commit = str(HfApi().repo_info(hub_id, revision=revision, repo_type=kind).sha)
     except Exception as error:
         received = f"{hub_id}, revision {revision}: {type(error).__name__}"
         remedy = "Run this where the hub is reached, and correct the id or the revision"
-        raise RefusedError(f"The hub knows the {kind} and its revision", received, remedy) from error
+        raise RefusedError(f"The hub must know the {kind} and its revision", received, remedy) from error
+    if not COMMIT.fullmatch(commit):
+        remedy = "Check the address of the hub (HF_ENDPOINT)"
+        raise RefusedError(f"The hub must name a commit of {hub_id}, 40 hexadecimal digits", commit, remedy)
+    return commit
+
+
+def recorded(results: Path) -> Resolve:
+    """Gives the commits that a run got, as its manifests and provenance files record them.
+
+    Raises:
+        RefusedError: The results record nothing from the hub, or two commits of one revision.
+    """
+    fetched = read_fetched(results)
+    if not fetched:
+        raise RefusedError("A results folder must record what came from the hub", str(results), "Name that of a run")
+    commits: dict[tuple[str, str, str], str] = {}
+    for each in fetched:
+        key = (each.id, each.revision, each.kind)
+        if each.commit and commits.setdefault(key, each.commit) != each.commit:
+            rule = f"A run must have one commit of {each.id}, revision {each.revision}"
+            remedy = f"Pin it by hand, and make {each.place} anew"
+            raise RefusedError(rule, f"{commits[key]} and, in {each.place}, {each.commit}", remedy)
+    return lambda *key: commits.get(key)
 
 
 def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) -> list[str]:
@@ -60,8 +82,9 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
         RefusedError: A row does not resolve, or no table has an id of `only`.
     """
     texts, changes, seen = {}, [], set[str]()
-    commits: dict[tuple[str, str, str], str] = {}
-    for table, kind in KINDS.items():
+    commits: dict[tuple[str, str, str], str | None] = {}
+    for table, kind in TABLES.items():
+        read_table(config / f"{table}.tsv")  # refuses what is no such table
         head, *rows = (config / f"{table}.tsv").read_text(encoding="utf-8").splitlines()
         named, placed = (head.split("\t").index(column) for column in ("hub_id", "revision"))
         for number, row in enumerate(rows):
@@ -70,13 +93,15 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
             if not cells[named] or COMMIT.fullmatch(cells[placed]) or (only and cells[0] not in only):
                 continue
             key = (cells[named], cells[placed], kind)
-            commits[key] = commits.get(key) or resolve(*key)
-            changes.append(f"{table}: {cells[0]}: {cells[placed]} is {commits[key]}")
-            cells[placed] = commits[key]
-            rows[number] = "\t".join(cells)
+            if key not in commits:
+                commits[key] = resolve(*key)
+            if commit := commits[key]:
+                changes.append(f"{table}: {cells[0]}: {cells[placed]} is {commit}")
+                cells[placed] = commit
+                rows[number] = "\t".join(cells)
         texts[table] = "\n".join([head, *rows]) + "\n"
     if unknown := sorted(set(only) - seen):
-        raise RefusedError("What is pinned is a row of a table with hub ids", ", ".join(unknown), "Correct --only")
+        raise RefusedError("What is pinned must be a row of a table with hub ids", ", ".join(unknown), "Correct --only")
     for table, text in texts.items():
         write_atomically(config / f"{table}.tsv", text)
     return changes
@@ -87,14 +112,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the tables")
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="rows to pin; all by default")
-    given = parser.parse_args()
-    try:
-        changes = pin(given.config, only=given.only)
-    except RefusedError as refusal:
-        print(f"workflow.pin: {refusal}", file=sys.stderr)
-        return 2
-    print("\n".join(changes) or "Every revision is a commit already")
-    return 0
+    parser.add_argument("--results", type=Path, help="take the commits that this run got, instead of asking the hub")
+    return exit_code("workflow.pin", lambda: _pin(parser.parse_args()))
+
+
+def _pin(options: argparse.Namespace) -> None:
+    resolve = recorded(options.results) if options.results else commit_of
+    changes = pin(options.config, resolve, options.only)
+    nothing = "No row is of a revision that the run took" if options.results else "Every revision is a commit already"
+    print("\n".join(changes) or nothing)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from snakemake.utils import update_config
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
+from c2c.formats import read_yaml
 from workflow import analysis
 from workflow.cost import ANALYSES, PATH, Timing, downloads_gb, job_counts, read_timings
 from workflow.estimate import Estimator, paper_hours
@@ -185,13 +185,22 @@ def read_config(scale: str, files: Sequence[Path] = (), folder: Path = CONFIG) -
     named = [folder / BASE, *files] if files else [folder / BASE, folder / f"{scale}.yaml"]
     config: dict[str, Any] = {}
     for path in named:
-        if path.is_file():
-            update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+        # A scale without a file is the paper's, or none; a file that is named must be there.
+        if path.is_file() or files:
+            update_config(config, _mapping(path))
     if not files and config.get("scale") != scale and (folder / BASE).is_file():
-        configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))]
-        known = [each["scale"] for each in configs if "scale" in each]
-        raise RefusedError("A scale has a file in config/", scale, f"Choose one of {', '.join(known)}")
+        configs = [_mapping(path) for path in sorted(folder.glob("*.yaml"))]
+        known = [str(each["scale"]) for each in configs if "scale" in each]
+        raise RefusedError("A scale must have a file in config/", scale, f"Choose one of {', '.join(known)}")
     return config
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    remedy = "Correct the file; config/README.md explains its keys"
+    content = read_yaml(path, remedy)
+    if not isinstance(content, dict):
+        raise RefusedError(f"{path.name} must hold keys with values", content, remedy)
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,13 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
     options = parser.parse_args(arguments)
-    try:
-        settings = load_settings(read_config(options.scale, options.configfile))
-        print("\n".join(written(settings, read_timings(), Estimator.of(settings))))
-    except RefusedError as refusal:
-        print(refusal, file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("workflow.plan", lambda: _print(options.scale, options.configfile))
+
+
+def _print(scale: str, files: Sequence[Path]) -> None:
+    settings = load_settings(read_config(scale, files))
+    print("\n".join(written(settings, read_timings(), Estimator.of(settings))))
 
 
 def _size(gigabytes: float | None) -> str:

@@ -12,8 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
 from c2c.files import write_atomically
+from c2c.formats import read_text
 
 README = Path("README.md")
 COMMAND = ["snakemake", "--profile", "slurm", "--dry-run", "--forceall", "--nolock", "--quiet", "rules"]
@@ -28,7 +29,7 @@ def count() -> dict[str, int]:
     """
     done = subprocess.run([sys.executable, "-m", *COMMAND], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RefusedError("A dry run of the paper's scale succeeds", done.stderr[-2000:], "Correct the workflow")
+        raise RefusedError("A dry run of the paper's scale must succeed", done.stderr[-2000:], "Correct the workflow")
     told = done.stdout + done.stderr
     found = {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", told, flags=re.MULTILINE)}
     total = found.pop("total")
@@ -54,14 +55,19 @@ def put(text: str, jobs: dict[str, int]) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise RefusedError("The README has a place for the planned jobs", "none", f"Write {BEGIN} and {END} into it")
+        rule = "The README must have a place for the planned jobs"
+        raise RefusedError(rule, "none", f"Write {BEGIN} and {END} into it")
     return f"{before}{begin}\n\n{table(jobs)}\n\n{end}{after}"
 
 
-def main() -> None:
-    """Command line."""
-    write_atomically(README, put(README.read_text(encoding="utf-8"), count()))
+def main() -> int:
+    """Command line; a refusal ends with exit code 2."""
+    return exit_code("workflow.planned_jobs", _write)
+
+
+def _write() -> None:
+    write_atomically(README, put(read_text(README, "Run this from the repository's root"), count()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -36,13 +36,13 @@ def read_requests(environment: Mapping[str, str] = os.environ, rules: Path = RUL
         check_known("A rule that asks for resources", rule, known, "Correct the table; local rules ask for none")
     if DEFAULT not in table:
         raise RefusedError(
-            "The table of resources has a row for all other rules",
+            "The table of resources must have a row for all other rules",
             f"no row {DEFAULT!r}",
             "Add one, with memory and time",
         )
     for column in ("cpus", "mem_mb", "runtime_min"):
         if table[DEFAULT][column] is None:
-            raise RefusedError(f"The row {DEFAULT!r} fills {column!r}", "an empty cell", "Fill the cell")
+            raise RefusedError(f"The row {DEFAULT!r} must fill {column!r}", "an empty cell", "Fill the cell")
     return table
 
 

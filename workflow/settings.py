@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -12,6 +11,7 @@ from typing import Any
 from workflow import memory
 from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import Data
+from workflow.revisions import asked_revision, check_mirrored, check_unpinned
 from workflow.validation import Table, check_config, read_table
 
 TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
@@ -170,6 +170,11 @@ class Settings:
         """Settings with which a model of the knowledge-gap world is made."""
         return {**self.config["world"]["pretraining"], **self.config["world"]["models"][model]}
 
+    def fetched_model(self, model: str) -> Mapping[str, str]:
+        """Where a model is, as the command line takes it."""
+        row = self.models[model]
+        return {"model": row["hub_id"], "revision": asked_revision(row, self.config)}
+
     def prompts(self, pair: str) -> str:
         """How a pair is asked and trained: in ``plain`` text, or in ``chat`` templates."""
         return str(self.pairs[pair]["prompts"])
@@ -190,7 +195,7 @@ class Settings:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""
         return next(run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c"))
 
-    def latency_flags(self, pair: str) -> str:
+    def latency_flags(self, pair: str) -> list[str]:
         """Recipe, alignment and seed of that fuser, as flags."""
         run = self.latency_run(pair)
         return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
@@ -231,17 +236,20 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     check_config(config)
     check_world(config)
     check_artefacts(config)
+    check_unpinned(config)
     settings = Settings(config, *(read_table(root / "config" / f"{name}.tsv") for name in TABLES))
     check_settings(settings, root)
+    check_mirrored(settings)
     return settings
 
 
-def flags(values: Mapping[str, Any]) -> str:
-    """Command-line flags with one value each, quoted, in the mapping's order: ``--learning-rate 0.002``.
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """Command-line flags with one value each, as words, in the mapping's order: ``--learning-rate``, ``0.002``.
 
-    A list is one value, with commas between: ``--keep-steps 50,100``.
+    A list is one value, with commas between: ``--keep-steps``, ``50,100``. Words hold any text: each rule's command
+    quotes what it is given (``{params.settings:q}``).
     """
-    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(_text(value))}" for name, value in values.items())
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", _text(value))]
 
 
 def _text(value: Any) -> str:

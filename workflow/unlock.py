@@ -2,8 +2,9 @@
 
     python -m workflow.unlock
 
-Locks are left alone while a Snakemake runs in this folder. A job that outlived its workflow is refused: it still writes
-files that the next run would write too. Looks at this machine alone.
+Locks are left alone while a Snakemake runs in this folder, and where it is not known whose they are: those of another
+machine that shares the folder are its own to remove. A job that outlived its workflow is refused: it still writes files
+that the next run would write too. A process of another user, whose folder cannot be read, counts as one of this folder.
 """
 
 from __future__ import annotations
@@ -11,52 +12,74 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, exit_code
+from workflow.holders import Holder, read_holders
 
 LOCKS = Path(".snakemake/locks")
 JOBS = ("benchmarks.", "paper.", "workflow.")
 """Packages whose modules the rules run with `python -m`; beside them, they run the command `c2c`."""
+BY_HAND = "snakemake --unlock --cores 1"
 
 
 def unlock(folder: Path) -> bool:
     """Remove the locks of a folder whose workflow is gone; whether there were any.
 
     Raises:
-        RefusedError: Its jobs are not gone.
+        RefusedError: It is of another machine, nobody knows whose they are, or its jobs are not gone.
     """
-    locks = folder / LOCKS
+    locks, holders = folder / LOCKS, read_holders(folder)
     if not (locks.is_dir() and any(locks.iterdir())):
+        _forget(holders)
         return False
+    _check_elsewhere(folder, list(holders.values()))
     live = list(_running_in(folder))
     if any(_is_snakemake(command) for _, command in live):
         return False
     if live:
-        told = "; ".join(f"process {number}: {' '.join(command[:6])} …" for number, command in live)
-        raise RefusedError("A workflow starts again when no job of the last one runs", told, "Wait for it, or end it")
+        named = "; ".join(f"process {number}: {' '.join(command[:6])} …" for number, command in live)
+        rule = "A workflow must start again only when no job of the last one runs"
+        raise RefusedError(rule, named, "Wait for it, or end it")
+    if not holders:
+        remedy = f"Make sure that no workflow runs in this folder on any machine; then: {BY_HAND}"
+        raise RefusedError("A lock that is removed must be known to be of this machine", str(locks), remedy)
     subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--cores", "1"], cwd=folder, check=True)
+    _forget(holders)
     return True
 
 
 def main() -> int:
     """Command line; a refusal ends with exit code 2."""
-    try:
-        unlock(Path.cwd())
-    except RefusedError as refusal:
-        print(refusal, file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("workflow.unlock", lambda: unlock(Path.cwd()))
+
+
+def _forget(holders: Mapping[Path, Holder]) -> None:
+    """Remove the files of those of this machine that are gone."""
+    for path, holder in holders.items():
+        if holder.here and not holder.running:
+            path.unlink(missing_ok=True)
+
+
+def _check_elsewhere(folder: Path, holders: list[Holder]) -> None:
+    if elsewhere := [holder for holder in holders if not holder.here]:
+        named = "; ".join(f"process {each.pid} of {each.host}, since {each.since}" for each in elsewhere)
+        rule = f"Locks in {folder.name} must be removed by the machine that holds them"
+        remedy = (
+            "Give the command there, or wait. If that machine is gone, remove "
+            f"{', '.join(f'.snakemake/holders/{each.host}-{each.pid}.json' for each in elsewhere)}, then: {BY_HAND}"
+        )
+        raise RefusedError(rule, named, remedy)
 
 
 def _running_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and command line of each other Snakemake, and of each job, that runs in a folder."""
+    """Number and command line of each other Snakemake, and of each job, that runs in a folder, or in one unknown."""
     for process in psutil.process_iter(["cwd", "cmdline"]):
         command = process.info["cmdline"] or []
-        here = process.pid != os.getpid() and process.info["cwd"] == str(folder.resolve())
+        here = process.pid != os.getpid() and process.info["cwd"] in (None, str(folder.resolve()))
         if here and (_is_snakemake(command) or _is_job(command)):
             yield process.pid, command
 

@@ -5,20 +5,29 @@ Imports no torch, so that `snakemake -n` answers in seconds.
 
 from __future__ import annotations
 
-import csv
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import yaml
 
 from c2c.errors import RefusedError
+from c2c.formats import read_text, read_yaml
 
 SCHEMAS = Path(__file__).parent / "schemas"
 Row = dict[str, Any]
 Table = dict[str, Row]
+RESTORE = "Restore the file, or correct it; config/README.md explains its columns"
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}")
+NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
+GREATEST = 10**12
+"""What no number of a config or table goes beyond: no count, size or seed that can be meant does."""
+DEEPEST = 20
+"""Lists and mappings inside each other that a config may have."""
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -27,20 +36,21 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
         RefusedError: At the first key or value that breaks it.
     """
-    check(config, yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text()), "config")
+    check(config, _schemas("config"), "config")
 
 
 def read_table(path: Path, schema: str = "") -> Table:
     """Rows of a tab-separated table of config/ by their id, in the file's order; `schema` is its file's name if empty.
 
     Raises:
-        RefusedError: The file is missing, has other columns than the schema, an impossible cell, or an id twice.
+        RefusedError: The file is missing, no whole UTF-8 text, without rows, has other columns than the schema, an
+            impossible cell, or an id twice.
     """
     if not path.is_file():
         raise RefusedError(
-            "Each table of the config exists", str(path), "Restore it, or run from the repository's root"
+            "Each table of the config must exist", str(path), "Restore it, or run from the repository's root"
         )
-    schemas = yaml.safe_load((SCHEMAS / "tables.schema.yaml").read_text())
+    schemas = _schemas("tables")
     about = schemas[schema or path.stem]
     columns = about["properties"]
     row_schema = {"$defs": schemas["$defs"], "properties": columns}
@@ -50,15 +60,23 @@ def read_table(path: Path, schema: str = "") -> Table:
         check(row, row_schema, f"{path.name}, line {number}")
         if row[about["key"]] in table:
             raise RefusedError(
-                f"An id stands once in {path.name}", row[about["key"]], f"Rename line {number} or drop it"
+                f"An id must stand once in {path.name}", row[about["key"]], f"Rename line {number} or drop it"
             )
         table[row[about["key"]]] = row
     return table
 
 
 def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Refuse the first thing in `value` that breaks `schema`; unknown keys come before impossible values."""
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    """Refuse the first thing in `value` that breaks `schema`; unknown keys come before impossible values.
+
+    Numbers must be finite and at most `GREATEST`, since each comparison of a schema holds for NaN.
+    """
+    for place, number in _numbers(value, where):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise RefusedError(f"{place} must be a finite number", number, _REMEDY)
+        if abs(number) > GREATEST:
+            raise RefusedError(f"{place} must be a number of at most {GREATEST:.0e}", number, _REMEDY)
+    errors = _Validator(schema).iter_errors(value)
     ranked = sorted(errors, key=lambda e: (e.validator != "additionalProperties", len(e.absolute_path)))
     if ranked:
         raise _refusal(ranked[0], where)
@@ -67,7 +85,7 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
 def check_known(what: str, received: str, known: Iterable[str], remedy: str) -> None:
     """Refuse a name that is not in `known`, with the nearest one."""
     if received not in (names := list(known)):
-        raise RefusedError(f"{what} is known", received, f"{_nearest(received, names)}{remedy}")
+        raise RefusedError(f"{what} must be known", received, f"{_nearest(received, names)}{remedy}")
 
 
 def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
@@ -76,31 +94,66 @@ def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
         known = list(error.schema.get("properties", {}))
         unknown = next(key for key in error.instance if key not in known)
         return RefusedError(
-            f"{place} has only known keys", unknown, f"{_nearest(unknown, known)}Known: {', '.join(known)}"
+            f"{place} must have only known keys", unknown, f"{_nearest(unknown, known)}Known: {', '.join(known)}"
         )
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
-        return RefusedError(f"{place} has every required key", f"without {', '.join(missing)}", f"Add {missing[0]!r}")
+        rule = f"{place} must have every required key"
+        return RefusedError(rule, f"without {', '.join(missing)}", f"Add {missing[0]!r}")
     if error.validator == "enum":
         allowed = [str(choice) for choice in error.validator_value]
-        hint = _nearest(str(error.instance), allowed)
-        return RefusedError(f"{place} is a known name", error.instance, f"{hint}Choose one of: {', '.join(allowed)}")
-    return RefusedError(f"{place} {_RULES[error.validator](error.validator_value)}", error.instance, _REMEDY)
+        remedy = f"{_nearest(str(error.instance), allowed)}Choose one of: {', '.join(allowed)}"
+        return RefusedError(f"{place} must be a known name", error.instance, remedy)
+    if error.validator == "pattern" and "propertyNames" in error.schema_path:
+        place = f"A key of {place}"
+    return RefusedError(f"{place} must {_RULES[error.validator](error.validator_value)}", error.instance, _REMEDY)
 
 
 _REMEDY = "Correct the value; config/README.md explains the key"
 _RULES = {
-    "type": lambda wanted: f"is of type {' or '.join([wanted] if isinstance(wanted, str) else wanted)}",
-    "minimum": lambda least: f"is at least {least}",
-    "maximum": lambda most: f"is at most {most}",
-    "exclusiveMinimum": lambda bound: f"is greater than {bound}",
-    "exclusiveMaximum": lambda bound: f"is less than {bound}",
-    "pattern": lambda pattern: f"has the form {pattern}",
-    "minItems": lambda count: f"lists at least {count}",
-    "minLength": lambda _: "is not empty",
-    "minProperties": lambda count: f"names at least {count}",
-    "uniqueItems": lambda _: "lists nothing twice",
+    "type": lambda wanted: f"be of type {' or '.join([wanted] if isinstance(wanted, str) else wanted)}",
+    "minimum": lambda least: f"be at least {least}",
+    "maximum": lambda most: f"be at most {most}",
+    "exclusiveMinimum": lambda bound: f"be greater than {bound}",
+    "exclusiveMaximum": lambda bound: f"be less than {bound}",
+    "pattern": lambda pattern: f"have the form {pattern}",
+    "minItems": lambda count: f"list at least {count}",
+    "minLength": lambda _: "not be empty",
+    "minProperties": lambda count: f"name at least {count}",
+    "uniqueItems": lambda _: "list nothing twice",
 }
+
+
+@cache
+def _schemas(name: str) -> Any:
+    """A file of `SCHEMAS`, read once."""
+    return read_yaml(SCHEMAS / f"{name}.schema.yaml", "Restore the file")
+
+
+def _is_whole(_: Any, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# JSON Schema takes 250.0 for an integer; no command does.
+_Validator: Any = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole),
+)
+
+
+def _numbers(value: Any, where: str, depth: int = 0) -> Iterator[tuple[str, int | float]]:
+    """Each number in `value`, with its place.
+
+    Raises:
+        RefusedError: If `value` is nested beyond `DEEPEST`, as one that holds itself is.
+    """
+    if depth > DEEPEST:
+        raise RefusedError(f"{where.split('.')[0]} must be nested at most {DEEPEST} deep", where, "Write it flat")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield where, value
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from _numbers(part, f"{where}.{key}", depth + 1)
 
 
 def _nearest(received: str, known: list[str]) -> str:
@@ -109,17 +162,24 @@ def _nearest(received: str, known: list[str]) -> str:
 
 
 def _cells(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    text = read_text(path, RESTORE)
+    # A file that was cut in its last cell has all of its tabs.
+    if not text.endswith("\n"):
+        raise RefusedError(f"{path.name} must end its last line", text[-80:], "Restore the file, which may be cut off")
+    header, *lines = (line.removesuffix("\r").split("\t") for line in text.removesuffix("\n").split("\n"))
     if header != columns:
         raise RefusedError(
-            f"The columns of {path.name} are {', '.join(columns)}", ", ".join(header), "Correct its first line"
+            f"The columns of {path.name} must be {', '.join(columns)}", ", ".join(header), "Correct its first line"
         )
+    if not lines:
+        raise RefusedError(f"{path.name} must have a row", "its first line alone", RESTORE)
     for number, line in enumerate(lines, start=2):
         if len(line) != len(columns):
             raise RefusedError(
-                f"{path.name}, line {number} has {len(columns)} cells", len(line), "Separate cells by one tab"
+                f"{path.name}, line {number} must have {len(columns)} cells", len(line), "Separate cells by one tab"
             )
+        if unprintable := [cell for cell in line if not cell.isprintable()]:
+            raise RefusedError(f"{path.name}, line {number} must be printable text", unprintable[0], RESTORE)
     return [dict(zip(columns, line, strict=True)) for line in lines]
 
 
@@ -129,10 +189,8 @@ def _value(cell: str, schema: Mapping[str, Any], definitions: Mapping[str, Any])
         return None
     wanted = (definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema).get("type", "string")
     types = [wanted] if isinstance(wanted, str) else wanted
-    for name, parse in (("integer", int), ("number", float)):
-        if name in types:
-            try:
-                return parse(cell)
-            except ValueError:
-                return cell
+    if "integer" in types and WHOLE_NUMBER.fullmatch(cell):
+        return int(cell)
+    if "number" in types and NUMBER.fullmatch(cell):
+        return float(cell)
     return cell

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from c2c.errors import exit_code
+from c2c.files import replace, unfinished_path
 from c2c.provenance import stamp
 
 
@@ -17,13 +20,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="what the report is made of")
     parser.add_argument("--output", type=Path, required=True, help="the report (.html)")
     options = parser.parse_args(arguments)
+    ends: list[int] = []
+    refused = exit_code("workflow.write_report", lambda: ends.append(_write(options)))
+    return refused or ends[0]
+
+
+def _write(options: argparse.Namespace) -> int:
+    # Snakemake tells the form of a report by its suffix, which the name of an unfinished file has not.
+    folder = unfinished_path(options.output)
+    report = folder / options.output.name
     command = [sys.executable, "-m", "snakemake", "results", "--cores", "1", "--nolock"]
-    command += ["--configfile", *map(str, options.configfile), "--report", str(options.output)]
+    command += ["--configfile", *map(str, options.configfile), "--report", str(report)]
     try:
         with stamp(options.output, inputs=[*options.configfile, *options.inputs]):
+            folder.mkdir()
             subprocess.run(command, check=True)
+            replace(report, options.output)
     except subprocess.CalledProcessError as failure:
         return failure.returncode
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

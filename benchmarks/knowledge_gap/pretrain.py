@@ -30,7 +30,7 @@ from benchmarks.knowledge_gap.corpus import Corpus
 from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
 from c2c.errors import RefusedError, check_choice, exit_code
-from c2c.files import write_atomically
+from c2c.files import sync, write_atomically
 from c2c.locks import locked
 from c2c.manifests import describe_source
 from c2c.provenance import file_hash, stamp
@@ -177,6 +177,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Pat
     )
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
+    for path in [*output.iterdir(), output]:
+        sync(path)  # the manifest must not outlive what it is of
     here = Path.cwd()
     absolute = output.resolve()
     manifest = describe_source(

@@ -148,7 +148,7 @@ def test_an_artefact_has_its_caption_how_it_is_cited_and_what_it_is_based_on(ent
 def test_a_run_that_is_not_finished_is_refused(finished: Path, tmp_path: Path, missing: str) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "smoke"))
     (folder / missing).unlink()
-    with pytest.raises(RefusedError, match=rf"A crate is made of a finished run; .* without {missing}"):
+    with pytest.raises(RefusedError, match=rf"A crate must be made of a finished run; .* without {missing}"):
         pack(folder, CONFIGS, tmp_path / "crate.zip")
     command = [sys.executable, "-m", "workflow.crate", "--results", str(folder), "--output", str(tmp_path / "c.zip")]
     done = subprocess.run(

@@ -40,5 +40,5 @@ def test_a_training_set_on_unseen_values_has_the_splits_of_the_benchmark_it_is_f
 def test_sizes_without_a_test_split_are_refused(config_of: Callable[[str], dict[str, Any]]) -> None:
     config = config_of("laptop")
     del config["gap"]["words"]["test"]
-    with pytest.raises(RefusedError, match=r"config\.gap\.words has every required key"):
+    with pytest.raises(RefusedError, match=r"config\.gap\.words must have every required key"):
         load_settings(config, ROOT)

@@ -79,9 +79,9 @@ MODELS = ("gap_sharer_first", "gap_receiver_a")
 
 
 REFUSED = {
-    "unknown group": (put("latent.0.groups", ["gap_halfs"]), r"A group is known; .*Did you mean 'gap_halves'\?"),
-    "no size": (put("latent.0.heads", 0), r"latent\.0\.heads is at least 1"),
-    "unknown key": (put("latent.0.slots", 3), r"latent\.0 has only known keys"),
+    "unknown group": (put("latent.0.groups", ["gap_halfs"]), r"A group must be known; .*Did you mean 'gap_halves'\?"),
+    "no size": (put("latent.0.heads", 0), r"latent\.0\.heads must be at least 1"),
+    "unknown key": (put("latent.0.slots", 3), r"latent\.0 must have only known keys"),
     "uneven batches": (put("latent.0.training", {"batch_size": 50}), r"examples of each of its 4 pairs; received 50"),
     "evaluated never": (
         put("latent.0.training", {"evaluate_every": 999}),
@@ -89,7 +89,7 @@ REFUSED = {
     ),
     "a model that nobody asks": (
         put("latent.0.groups", ["qwen3_coder_and_base"]),
-        r"as a model of runs, is known; received 'qwen3_06b'",
+        r"as a model of runs, must be known; received 'qwen3_06b'",
     ),
 }  # fmt: skip
 
@@ -106,10 +106,10 @@ def test_an_impossible_space_is_refused(case: str, config_of: Merged) -> None:
 def test_a_space_that_stands_twice_or_has_a_pair_twice_is_refused(config_of: Merged, root: Path) -> None:
     config = config_of("smoke")
     config["latent"].append(dict(config["latent"][0]))
-    with pytest.raises(RefusedError, match="stands once in latent; received 'gap_latent'"):
+    with pytest.raises(RefusedError, match="must stand once in latent; received 'gap_latent'"):
         load_settings(config, ROOT)
     edit(root / "config" / "groups.tsv", "gap_b_first gap_b_second", "gap_first gap_second")
-    with pytest.raises(RefusedError, match="A pair stands once in latent space 'gap_latent'; received 'gap_first'"):
+    with pytest.raises(RefusedError, match="A pair must stand once in latent space 'gap_latent'; received 'gap_first'"):
         load_settings(config_of("smoke"), root)
 
 
@@ -119,5 +119,5 @@ def test_a_receiver_that_is_asked_nothing_alone_is_refused(config_of: Merged) ->
     config["analysis"]["partial"] = None
     config["artefacts"]["tables"] = [name for name in config["artefacts"]["tables"] if name != "partial"]
     config["artefacts"]["figures"] = [name for name in config["artefacts"]["figures"] if name != "partial"]
-    with pytest.raises(RefusedError, match="as a model of runs, is known; received 'gap_receiver_b'"):
+    with pytest.raises(RefusedError, match="as a model of runs, must be known; received 'gap_receiver_b'"):
         load_settings(config, ROOT)

@@ -23,15 +23,15 @@ def test_each_kept_step_of_each_run_is_asked_and_no_other(config_of: Merged) -> 
         f"gap_a/c2c/span/seed{seed}.step{step}" for seed in (0, 1) for step in (10, 20)
     ]
     config["runs"].append({**run, "recipe": "adapter"})
-    with pytest.raises(RefusedError, match="An adapter is trained as the c2c"):
+    with pytest.raises(RefusedError, match="An adapter must be trained as the c2c"):
         load_settings(config, ROOT)
 
 
 GROUPS_REFUSED = {
-    "unknown group": (put("groups.0.group", "gap_halfs"), r"A group is known; .*Did you mean 'gap_halves'\?"),
+    "unknown group": (put("groups.0.group", "gap_halfs"), r"A group must be known; .*Did you mean 'gap_halves'\?"),
     "seed without Fusers": (
         put("groups.0.seeds", [7]),
-        r"has a c2c run of alignment span, seed 7; received 'gap_first'",
+        r"must have a c2c run of alignment span, seed 7; received 'gap_first'",
     ),
     "alignment without Fusers": (put("groups.0.alignment", "longest"), r"a c2c run of alignment longest, seed 0"),
 }
@@ -49,8 +49,8 @@ def test_an_impossible_group_is_refused(case: str, config_of: Merged) -> None:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ("gap_first gap_b", r"have the same receiver; received 'gap_first gap_b'"),
-        ("gap_first", r"has 2 to 4 pairs; received 'gap_first'"),
+        ("gap_first gap_b", r"must have the same receiver; received 'gap_first gap_b'"),
+        ("gap_first", r"must have 2 to 4 pairs; received 'gap_first'"),
         ("gap_first gap_scnd", r"Did you mean 'gap_second'\?"),
     ],
 )
@@ -75,12 +75,12 @@ def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -
 
 
 METHODS_REFUSED = {
-    "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "needs published fusers"),
-    "unknown published fusers": (put("released", ["qwen25_05"]), r"Published fusers is known; .*'qwen25_05b'\?"),
-    "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"has a c2c run .*received 'gap_a/span/seed7'"),
-    "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver is known"),
+    "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "have published fusers"),
+    "unknown published fusers": (put("released", ["qwen25_05"]), r"Published fusers must be known; .*'qwen25_05b'\?"),
+    "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"must have a c2c run .*received 'gap_a/span/seed7'"),
+    "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver must be known"),
     "agents without a c2c": (put("agents.0.seed", 7), r"with a c2c run .*received 'gap_a/c2c/span/seed7'"),
-    "agents twice": (lambda c: c["agents"].append(c["agents"][0]), r"Two agents are asked once a pair"),
+    "agents twice": (lambda c: c["agents"].append(c["agents"][0]), r"Two agents must be asked once a pair"),
     "agents without their words": (put("benchmarks", ["knowledge_gap_choice"]), r"asked a task with agents_question"),
 }
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from c2c import hub
 from c2c.errors import RefusedError
-from workflow.pin import commit_of, pin
+from paper.commits import check_pinned
+from workflow.pin import commit_of, pin, recorded
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ("models", "benchmarks", "training_sets")
+TABLES = ("models", "released", "benchmarks", "training_sets")
+COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 def commit(hub_id: str, revision: str = "main", kind: str = "model") -> str:
@@ -32,7 +35,8 @@ def commit(hub_id: str, revision: str = "main", kind: str = "model") -> str:
 def config(tmp_path: Path) -> Path:
     (tmp_path / "config").mkdir()
     for table in TABLES:
-        shutil.copy(ROOT / "config" / f"{table}.tsv", tmp_path / "config")
+        text = (ROOT / "config" / f"{table}.tsv").read_text()
+        (tmp_path / "config" / f"{table}.tsv").write_text(COMMIT.sub("main", text))
     return tmp_path / "config"
 
 
@@ -83,6 +87,7 @@ def test_every_row_with_a_hub_id_gets_the_commit_that_the_hub_names(config: Path
     models = read_table(config / "models.tsv")
     assert models["qwen3_06b"]["revision"] == commit("Qwen/Qwen3-0.6B", kind="model")
     assert read_table(config / "benchmarks.tsv")["gsm8k"]["revision"] == commit("openai/gsm8k", kind="dataset")
+    assert read_table(config / "released.tsv")["qwen3_4b"]["revision"] == commit("nics-efc/C2C_Fuser", kind="model")
     for table in TABLES:
         rows, before = read_table(config / f"{table}.tsv"), read_table(ROOT / "config" / f"{table}.tsv")
         assert [{**row, "revision": None} for row in rows.values()] == [
@@ -116,6 +121,100 @@ def test_only_the_rows_that_are_named_are_pinned_and_commits_stay(config: Path) 
         pin(config, resolve, ["qwen3_6b"])
 
 
+def record(results: Path, place: str, content: dict[str, object]) -> None:
+    (results / place).parent.mkdir(parents=True, exist_ok=True)
+    (results / place).write_text(json.dumps(content))
+
+
+MODEL = {"id": "Qwen/Qwen3-0.6B", "revision": "main", "source": "hub", "resolved": "a" * 40}
+DATA = {"id": "openai/gsm8k", "revision": "main", "source": "mirror", "resolved": "b" * 40}
+FUSERS = {"id": "nics-efc/C2C_Fuser", "revision": "main", "source": "hub", "resolved": "c" * 40}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """What a run of the paper's scale records of what it fetched."""
+    folder = tmp_path / "results" / "paper"
+    record(folder, "models/qwen3_06b.json", MODEL)
+    record(folder, "models/qwen3_06b.json.provenance.json", {"artefact": "qwen3_06b.json"})
+    record(folder, "released/qwen3_4b.json", FUSERS)
+    record(folder, "data/benchmarks/gsm8k.jsonl.provenance.json", {"data": DATA})
+    record(folder, "data/training/mix/train.jsonl.provenance.json", {"data": [DATA, {**DATA, "source": "mirror"}]})
+    record(folder, "models/gap.json", {"id": "gap", "revision": "0", "source": "knowledge_gap", "path": "x"})
+    return folder
+
+
+def test_rows_are_pinned_to_the_commits_that_a_run_got_without_any_network(config: Path, results: Path) -> None:
+    done = run(config, "http://127.0.0.1:9", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    assert read_table(config / "models.tsv")["qwen3_06b"]["revision"] == "a" * 40
+    assert {row["revision"] for row in read_table(config / "released.tsv").values()} == {"c" * 40}
+    assert read_table(config / "training_sets.tsv")["gsm8k_train"]["revision"] == "b" * 40
+    assert read_table(config / "models.tsv")["qwen3_8b"]["revision"] == "main", "the run did not use it"
+    assert "No row is of a revision" in run(config, "http://127.0.0.1:9", "--results", str(results)).stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "message"),
+    [
+        ("models/other.json", {**MODEL, "resolved": "d" * 40}, "must have one commit of Qwen/Qwen3-0.6B"),
+        ("models/other.json", {"source": "hub"}, "must name the id"),
+        ("models/other.json", ["a"], "must be JSON and hold an object"),
+        ("data/shots/x.jsonl.provenance.json", {"data": "x"}, "must name the id"),
+    ],
+)
+def test_records_that_contradict_each_other_or_say_nothing_are_refused(
+    config: Path, results: Path, place: str, content: Any, message: str
+) -> None:
+    before = {table: (config / f"{table}.tsv").read_bytes() for table in TABLES}
+    record(results, place, content)
+    done = run(config, "http://127.0.0.1:9", "--results", str(results))
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert {table: (config / f"{table}.tsv").read_bytes() for table in TABLES} == before
+
+
+def test_what_is_cited_at_the_papers_scale_rests_on_the_commits_that_the_tables_name(
+    config: Path, results: Path
+) -> None:
+    with pytest.raises(RefusedError, match=r"must rest on commits.*Qwen/Qwen3-0.6B at aaaa.*workflow\.pin --results"):
+        check_pinned(results, config)
+    pin(config, recorded(results))
+    check_pinned(results, config)
+    record(results, "models/qwen3_06b.json", {**MODEL, "source": "mirror", "resolved": None})
+    with pytest.raises(RefusedError, match=r"Qwen/Qwen3-0.6B at main"):
+        check_pinned(results, config)
+    check_pinned(results.rename(results.with_name("laptop")), config)
+    with pytest.raises(RefusedError, match="which records none"):
+        check_pinned(results, config)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["paper.citing", "{results}/tables/main.csv"],
+        ["paper.citing", "{results}"],
+        [
+            "workflow.crate",
+            "--results",
+            "{results}",
+            "--configfile",
+            "config/config.yaml",
+            "--output",
+            "{results}/c.zip",
+        ],
+    ],
+)
+def test_commands_that_cite_refuse_a_run_of_the_papers_scale_that_is_not_pinned(
+    results: Path, arguments: list[str]
+) -> None:
+    for name in ("scores.csv", "claims.json", "claims_time.json", "report.html", "tables/main.csv"):
+        record(results, name, {})
+    command = [sys.executable, "-m", *(each.format(results=results) for each in arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "must rest on commits that config/ names" in done.stderr, done.stderr
+    assert not done.stdout and not (results / "c.zip").exists()
+
+
 def test_a_mirrored_folder_is_pinned_to_the_commit_that_it_says_it_is_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,5 +224,5 @@ def test_a_mirrored_folder_is_pinned_to_the_commit_that_it_says_it_is_of(
     (notes / "config.json.metadata").write_text("b" * 40 + "\netag\n1.0\n")
     monkeypatch.setenv(hub.MIRRORS, str(tmp_path))
     assert commit_of("owner/model", "main", "model") == "b" * 40
-    with pytest.raises(RefusedError, match="says of which commit it is"):
+    with pytest.raises(RefusedError, match="must say of which commit it is"):
         commit_of("owner/other", "main", "model")

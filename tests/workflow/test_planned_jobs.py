@@ -28,5 +28,5 @@ def test_counts_replace_those_between_the_marks_alone() -> None:
 
 
 def test_a_readme_without_a_place_is_refused() -> None:
-    with pytest.raises(RefusedError, match="has a place"):
+    with pytest.raises(RefusedError, match="must have a place"):
         put("no marks", {"total": 0})

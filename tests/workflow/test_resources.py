@@ -68,8 +68,8 @@ def test_an_empty_memory_leaves_it_to_the_rule(tmp_path: Path) -> None:
     [
         ([DEFAULT, "train_fusser . . . . . . . x"], "Did you mean 'train_fuser'?"),
         ([DEFAULT, "score_records . . . . . . . x"], "local rules ask for none"),
-        (["train_fuser . . . . . . . x"], "has a row for all other rules"),
-        (["default . . . 1 . 60 . x"], "fills 'mem_mb'"),
+        (["train_fuser . . . . . . . x"], "must have a row for all other rules"),
+        (["default . . . 1 . 60 . x"], "must fill 'mem_mb'"),
         (["default . . . 1 much 60 . x"], "mem_mb"),
         (["default . . . 1 1000 60 time,memory x"], "grows"),
     ],

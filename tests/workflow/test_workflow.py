@@ -127,7 +127,7 @@ def test_a_bad_config_stops_before_any_planning_with_one_refusal_and_no_tracebac
 def test_a_mirror_that_is_not_there_stops_a_dry_run(run_snakemake: Runner) -> None:
     done = run_snakemake(*SCALES["trial"], "--dry-run", "--nolock", C2C_HUB_MIRROR="/nonexistent")
     assert done.returncode != 0
-    assert "Each folder of C2C_HUB_MIRROR exists; received '/nonexistent'" in done.stdout
+    assert "Each folder of C2C_HUB_MIRROR must exist; received '/nonexistent'" in done.stdout
     assert "Building DAG" not in done.stdout
 
 

@@ -36,7 +36,8 @@ rule generate_agents:
     message:
         "Answering with {wildcards.pair} as interpreter and solver; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {params.folder} --recipe {params.run.recipe} --alignment {params.run.alignment}"
-        " --seed {params.run.seed} --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --fuser {params.folder:q} --recipe {params.run.recipe:q} --alignment {params.run.alignment:q}"
+        " --seed {params.run.seed:q} --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

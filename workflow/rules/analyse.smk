@@ -29,9 +29,10 @@ if "effective_rank" in analyses:
         message:
             "Effective rank of the caches of Sharer and Receiver, and of the fused one"
         shell:
-            "c2c analyse effective-rank --receiver {input.receiver} --sharer {input.sharer} --fuser {params.folder}"
-            " --tasks benchmarks/tasks --benchmark {params.task}={input.questions} {params.settings}"
-            " --output {output.ranks} > {log} 2>&1"
+            "c2c analyse effective-rank --receiver {input.receiver:q} --sharer {input.sharer:q}"
+            " --fuser {params.folder:q}"
+            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --output {output.ranks:q} > {log:q} 2>&1"
 
 
 if "enrichment" in analyses:
@@ -54,8 +55,8 @@ if "enrichment" in analyses:
         message:
             "Questions about entities that the Receivers know, as examples"
         shell:
-            "python -m benchmarks.knowledge_gap.shots --world {input.world} --benchmark {wildcards.benchmark}"
-            " --output {output.questions} > {log} 2>&1"
+            "python -m benchmarks.knowledge_gap.shots --world {input.world:q} --benchmark {wildcards.benchmark:q}"
+            " --output {output.questions:q} > {log:q} 2>&1"
 
     rule prepare_shots:
         output:
@@ -75,8 +76,8 @@ if "enrichment" in analyses:
         message:
             "Preparing questions of {wildcards.benchmark} as examples: {params.source}"
         shell:
-            "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source} --output {output.questions}"
-            " > {log} 2>&1"
+            "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source:q} --output {output.questions:q}"
+            " > {log:q} 2>&1"
 
     rule enrich_caches:
         input:
@@ -107,9 +108,10 @@ if "enrichment" in analyses:
         message:
             "Answering from caches that were made behind examples; progress: tail -f {log}"
         shell:
-            "c2c analyse enrichment --receiver {input.receiver} --sharer {input.sharer} --examples {input.examples}"
-            " --tasks benchmarks/tasks --benchmark {params.task}={input.questions} {params.settings}"
-            " --output {output.records} --orders {output.orders} >> {log} 2>&1"
+            "c2c analyse enrichment --receiver {input.receiver:q} --sharer {input.sharer:q}"
+            " --examples {input.examples:q}"
+            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --output {output.records:q} --orders {output.orders:q} >> {log:q} 2>&1"
 
 
 if "tsne" in analyses:
@@ -143,9 +145,9 @@ if "tsne" in analyses:
         message:
             "Training the transformation oracle, and placing the caches of questions in a plane"
         shell:
-            "c2c analyse tsne --receiver {input.receiver} --sharer {input.sharer} --fuser {params.folder}"
-            " --tasks benchmarks/tasks --benchmark {params.task}={input.questions} {params.settings}"
-            " --output {output.points} --clouds {output.clouds} > {log} 2>&1"
+            "c2c analyse tsne --receiver {input.receiver:q} --sharer {input.sharer:q} --fuser {params.folder:q}"
+            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --output {output.points:q} --clouds {output.clouds:q} > {log:q} 2>&1"
 
 
 if "partial" in analyses:
@@ -171,14 +173,14 @@ if "partial" in analyses:
         params:
             folder=subpath(input.fuser, parent=True),
             task=analyses["partial"]["benchmark"],
-            shares=" ".join(map(str, analyses["partial"]["shares"])),
+            shares=analyses["partial"]["shares"],
             settings=analysed("partial"),
         message:
             "Answering with a share of each prompt fused; progress: tail -f {log}"
         shell:
-            "c2c analyse partial --receiver {input.receiver} --sharer {input.sharer} --fuser {params.folder}"
-            " --tasks benchmarks/tasks --benchmark {params.task}={input.questions} {params.settings}"
-            " --shares {params.shares} --output {output.records} >> {log} 2>&1"
+            "c2c analyse partial --receiver {input.receiver:q} --sharer {input.sharer:q} --fuser {params.folder:q}"
+            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --shares {params.shares:q} --output {output.records:q} >> {log:q} 2>&1"
 
 
 rule score_analysis:
@@ -203,6 +205,5 @@ rule score_analysis:
     message:
         "Scoring the answers of the analysis {wildcards.kind}"
     shell:
-        "c2c analyse accuracy --records {input.records} --against {params.against} --protocol {params.protocol}"
-        " --failed-share {params.failed_share}"
-        " --output {output.accuracy} > {log} 2>&1"
+        "c2c analyse accuracy --records {input.records:q} --against {params.against:q} --protocol {params.protocol:q}"
+        " --failed-share {params.failed_share:q} --output {output.accuracy:q} > {log:q} 2>&1"

@@ -35,7 +35,7 @@ rule tabulate:
     message:
         "Table: {params.title}"
     shell:
-        "python -m {params.module} {params.sources} --output-stem {params.stem} > {log} 2>&1"
+        "python -m {params.module:q} {params.sources:q} --output-stem {params.stem:q} > {log:q} 2>&1"
 
 
 rule draw:
@@ -70,7 +70,7 @@ rule draw:
     message:
         "Figure: {params.title}"
     shell:
-        "python -m {params.module} {params.sources} --output-stem {params.stem} > {log} 2>&1"
+        "python -m {params.module:q} {params.sources:q} --output-stem {params.stem:q} > {log:q} 2>&1"
 
 
 for target, artefacts in by_target(artefacts_of_scale()).items():

@@ -78,7 +78,7 @@ def task_files(wildcards):
 def benchmark_flags(wildcards, input):
     """The prepared questions as the command line takes them: ID=FILE."""
     named = zip(settings.tasks(wildcards.pair), input.questions, strict=True)
-    return " ".join(f"{task}={path}" for task, path in named)
+    return [f"{task}={path}" for task, path in named]
 
 
 def receiver_manifest(wildcards):
@@ -141,7 +141,7 @@ def router_files(wildcards):
 
 def router_flag(wildcards, input):
     """The folder of the trained router as a flag, where there is one."""
-    return f"--router {os.path.dirname(input.router[0])}" if input.router else ""
+    return ["--router", os.path.dirname(input.router[0])] if input.router else []
 
 
 def router_questions(wildcards):
@@ -153,7 +153,7 @@ def router_questions(wildcards):
 def router_benchmark_flags(wildcards, input):
     """Those questions as the command line takes them: ID=FILE."""
     named = zip(settings.router_tasks(wildcards.pair), input.questions, strict=True)
-    return " ".join(f"{task}={path}" for task, path in named)
+    return [f"{task}={path}" for task, path in named]
 
 
 def answering_memory(wildcards, attempt):
@@ -166,11 +166,16 @@ def training_memory(wildcards, attempt):
     return grown(settings.training_mb(wildcards.pair, wildcards.recipe, wildcards.alignment), attempt)
 
 
+def listed(files):
+    """The files of an input as a list, which Snakemake gives as a text where there is one."""
+    return list(files) if isinstance(files, (list, tuple)) else [files]
+
+
 def optional_flag(flag, name):
     """A function that gives a flag with the input `name`, or nothing where this scale has no such input."""
 
     def given(wildcards, input):
-        return f"{flag} {input[name]}" if input[name] else ""
+        return [flag, *listed(input[name])] if input[name] else []
 
     return given
 
@@ -181,6 +186,15 @@ def artefacts_of_scale():
     timed = [each for each in read_artefacts() if config["latency"] or not each.timed]
     known = [each for each in timed if config.get("released") or RELEASED not in each.reads.values()]
     return [each for each in known if not each.analysis or each.analysis in made]
+
+
+def result_files():
+    """Each file, below the results folder, of what this scale shows: scores, times, verdicts, artefacts and the paper."""
+    timed = ["latency.csv"] if config["latency"] else []
+    paper = ["paper/paper.pdf"] if config["artefacts"]["paper"] else []
+    wanted = [of_kind(kind)[name] for kind in ("table", "figure") for name in config["artefacts"][f"{kind}s"]]
+    drawn = [file for artefact in wanted for file in artefact.files]
+    return ["scores.csv", *timed, "claims.json", "claims_time.json", *drawn, *paper]
 
 
 def source_files(source):
@@ -212,10 +226,11 @@ def flags_of(kind):
 
     def given(wildcards, input):
         reads = of_kind(kind)[wildcards[kind]].reads
-        files = {flag: input[flag] if isinstance(input[flag], list) else [input[flag]] for flag in reads}
+        files = {flag: listed(input[flag]) for flag in reads}
         folders = {"fusers": [os.path.dirname(path) for path in files.get("fusers", [])]}
-        told = [f"--{flag} {' '.join({**files, **folders}[flag])}" for flag in reads if files[flag]]
-        return " ".join([*told, *([f"--protocol {config['protocol']}"] if RECORDS in reads else [])])
+        words = [[f"--{flag}", *{**files, **folders}[flag]] for flag in reads if files[flag]]
+        protocol = ["--protocol", config["protocol"]] if RECORDS in reads else []
+        return [word for each in [*words, protocol] for word in each]
 
     return given
 
@@ -238,7 +253,7 @@ def command_of(kind):
 def config_files():
     """The config files of this run, relative to the root, in the order in which they override each other."""
     given = workflow.overwrite_configfiles or ["config/config.yaml"]
-    return " ".join(os.path.relpath(path) for path in given)
+    return [os.path.relpath(path) for path in given]
 
 
 def paper_sources():

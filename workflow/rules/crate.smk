@@ -23,7 +23,8 @@ rule pack_crate:
     message:
         "RO-Crate of the run: {output.crate}"
     shell:
-        "python -m workflow.crate --results {params.results} --configfile {params.config} --output {output.crate} > {log} 2>&1"
+        "python -m workflow.crate --results {params.results:q} --configfile {params.config:q} --output {output.crate:q}"
+        " > {log:q} 2>&1"
 
 
 rule crate:

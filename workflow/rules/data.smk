@@ -19,7 +19,8 @@ rule prepare_benchmark:
     message:
         "Preparing the questions of {wildcards.benchmark}: {params.source}"
     shell:
-        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source} --output {output.questions} > {log} 2>&1"
+        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source:q} --output {output.questions:q}"
+        " > {log:q} 2>&1"
 
 
 rule prepare_training_questions:
@@ -40,7 +41,8 @@ rule prepare_training_questions:
     message:
         "Preparing the questions of the training split of {wildcards.benchmark}: {params.source}"
     shell:
-        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source} --output {output.questions} > {log} 2>&1"
+        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare benchmark {params.source:q} --output {output.questions:q}"
+        " > {log:q} 2>&1"
 
 
 rule prepare_training_set:
@@ -67,6 +69,6 @@ rule prepare_training_set:
     message:
         "Preparing the training set {wildcards.training_set}: {params.sources} {params.asking}"
     shell:
-        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare training-set --source {params.sources} {params.asking}"
-        " --tasks benchmarks/tasks --without {input.benchmarks}"
-        " --train-output {output.train} --validation-output {output.validation} > {log} 2>&1"
+        "HF_HUB_OFFLINE=0 python -m benchmarks.prepare training-set --source {params.sources:q} {params.asking:q}"
+        " --tasks benchmarks/tasks --without {input.benchmarks:q}"
+        " --train-output {output.train:q} --validation-output {output.validation:q} > {log:q} 2>&1"

@@ -22,7 +22,7 @@ rule make_gap_benchmark:
     message:
         "Making the questions of {wildcards.benchmark}: {params.settings}"
     shell:
-        "python -m benchmarks.gap.make {params.settings} --benchmark {output.questions} > {log} 2>&1"
+        "python -m benchmarks.gap.make {params.settings:q} --benchmark {output.questions:q} > {log:q} 2>&1"
 
 
 rule make_gap_training_set:
@@ -50,5 +50,5 @@ rule make_gap_training_set:
     message:
         "Making the training set {wildcards.training_set}: {params.settings}"
     shell:
-        "python -m benchmarks.gap.make {params.settings} --tasks benchmarks/tasks --training-set {params.folder}"
-        " > {log} 2>&1"
+        "python -m benchmarks.gap.make {params.settings:q} --tasks benchmarks/tasks --training-set {params.folder:q}"
+        " > {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule generate_baselines:
         tasks=1,
     params:
         scale=config["scale"],
-        methods=lambda wildcards: " ".join(settings.baselines(wildcards.pair)),
+        methods=lambda wildcards: settings.baselines(wildcards.pair),
         benchmarks=benchmark_flags,
         prompts=prompts_of,
         router=router_flag,
@@ -33,9 +33,10 @@ rule generate_baselines:
     message:
         "Answering with the single models of {wildcards.pair}, text to text, and routing; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --methods {params.methods} --prompts {params.prompts} {params.router} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --methods {params.methods:q} --prompts {params.prompts:q} {params.router:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"
 
 
 rule generate_fused:
@@ -67,7 +68,7 @@ rule generate_fused:
     params:
         scale=config["scale"],
         folder=subpath(input.fuser, parent=True),
-        methods=lambda wildcards: recipe_of(wildcards)["methods"],
+        methods=lambda wildcards: recipe_of(wildcards)["methods"].split(),
         benchmarks=benchmark_flags,
         prompts=prompts_of,
         settings=flags(settings.generation),
@@ -75,7 +76,9 @@ rule generate_fused:
         "Answering with the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}: {params.methods}; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {params.folder} --recipe {wildcards.recipe} --alignment {wildcards.alignment} --seed {wildcards.seed}"
-        " --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --fuser {params.folder:q} --recipe {wildcards.recipe:q} --alignment {wildcards.alignment:q}"
+        " --seed {wildcards.seed:q}"
+        " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

@@ -32,7 +32,7 @@ rule generate_group:
         tasks=1,
     params:
         scale=config["scale"],
-        folders=lambda wildcards, input: " ".join(os.path.dirname(path) for path in input.fusers),
+        folders=lambda wildcards, input: [os.path.dirname(path) for path in input.fusers],
         methods=lambda wildcards: group_methods(settings, wildcards.group),
         benchmarks=lambda wildcards, input: benchmark_flags(first_pair(wildcards), input),
         prompts=lambda wildcards: prompts_of(first_pair(wildcards)),
@@ -41,8 +41,8 @@ rule generate_group:
         "Answering with all Sharers of {wildcards.group}, {wildcards.fusion}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}: {params.methods}; progress: tail -f {log}"
     shell:
-        "c2c generate-group --scale {params.scale} --pair {wildcards.group} --receiver {input.receiver}"
-        " --sharers {input.sharers} --fusers {params.folders} --fusion {wildcards.fusion}"
-        " --alignment {wildcards.alignment} --seed {wildcards.seed}"
-        " --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate-group --scale {params.scale:q} --pair {wildcards.group:q} --receiver {input.receiver:q}"
+        " --sharers {input.sharers:q} --fusers {params.folders:q} --fusion {wildcards.fusion:q}"
+        " --alignment {wildcards.alignment:q} --seed {wildcards.seed:q}"
+        " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

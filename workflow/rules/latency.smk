@@ -27,16 +27,19 @@ rule measure_latency:
         scale=config["scale"],
         folder=subpath(input.fuser, parent=True),
         fuser=lambda wildcards: settings.latency_flags(wildcards.pair),
-        methods=" ".join(config["latency"]["methods"]),
+        methods=config["latency"]["methods"],
         benchmark=config["latency"]["benchmark"],
         prompts=prompts_of,
         settings=flags(settings.latency),
     message:
         "Timing {wildcards.pair} with nothing beside it: {params.methods}"
     shell:
-        "c2c latency --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {params.folder} {params.fuser} --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmark}={input.questions} {params.settings} --output {output.records} > {log} 2>&1"
+        "c2c latency --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --fuser {params.folder:q} {params.fuser:q} --methods {params.methods:q} --prompts {params.prompts:q}"
+        " --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmark:q}={input.questions:q} {params.settings:q} --output {output.records:q}"
+        " > {log:q} 2>&1"
 
 
 rule summarise_latency:
@@ -60,4 +63,4 @@ rule summarise_latency:
     message:
         "Averaging times by method and phase"
     shell:
-        "python -m paper.summarise_latency --records {input.records} --output {output.latency} > {log} 2>&1"
+        "python -m paper.summarise_latency --records {input.records:q} --output {output.latency:q} > {log:q} 2>&1"

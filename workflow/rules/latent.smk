@@ -29,7 +29,7 @@ rule train_latent:
         gpu=config["gpus_per_job"],
         tasks=1,
     params:
-        pairs=lambda wildcards: " ".join(latent_pairs(settings, wildcards.latent)),
+        pairs=lambda wildcards: latent_pairs(settings, wildcards.latent),
         folder=subpath(output.history, parent=True),
         checkpoints=f"checkpoints/{config['scale']}",
         prompts=lambda wildcards: prompts_of(first_of(wildcards)),
@@ -38,10 +38,10 @@ rule train_latent:
         "Training the latent space {wildcards.latent} of {params.pairs}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}; progress: tail -f {log}"
     shell:
-        "c2c train-latent --pairs {params.pairs} --receivers {input.receivers} --sharers {input.sharers}"
-        " --train {input.train} --validation {input.validation} --alignment {wildcards.alignment}"
-        " --prompts {params.prompts} --seed {wildcards.seed} {params.settings}"
-        " --checkpoints {params.checkpoints} --output {params.folder} >> {log} 2>&1"
+        "c2c train-latent --pairs {params.pairs:q} --receivers {input.receivers:q} --sharers {input.sharers:q}"
+        " --train {input.train:q} --validation {input.validation:q} --alignment {wildcards.alignment:q}"
+        " --prompts {params.prompts:q} --seed {wildcards.seed:q} {params.settings:q}"
+        " --checkpoints {params.checkpoints:q} --output {params.folder:q} >> {log:q} 2>&1"
 
 
 rule generate_latent:
@@ -78,10 +78,12 @@ rule generate_latent:
         "Answering with {wildcards.pair} through the latent space {wildcards.latent}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}: {params.methods}; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {input.fusers}/{wildcards.pair} --recipe latent --alignment {wildcards.alignment} --seed {wildcards.seed}"
-        " --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --fuser {input.fusers:q}/{wildcards.pair:q} --recipe latent --alignment {wildcards.alignment:q}"
+        " --seed {wildcards.seed:q}"
+        " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"
 
 
 rule generate_latent_group:
@@ -114,9 +116,7 @@ rule generate_latent_group:
         tasks=1,
     params:
         scale=config["scale"],
-        folders=lambda wildcards, input: " ".join(
-            f"{input.fusers}/{pair}" for pair in members(settings, wildcards.group)
-        ),
+        folders=lambda wildcards, input: [f"{input.fusers}/{pair}" for pair in members(settings, wildcards.group)],
         methods=LATENT_METHODS,
         benchmarks=lambda wildcards, input: benchmark_flags(first_of(wildcards), input),
         prompts=lambda wildcards: prompts_of(first_of(wildcards)),
@@ -125,8 +125,8 @@ rule generate_latent_group:
         "Answering with all Sharers of {wildcards.group} through the latent space {wildcards.latent},"
         " {wildcards.fusion}, seed {wildcards.seed}: {params.methods}; progress: tail -f {log}"
     shell:
-        "c2c generate-group --scale {params.scale} --pair {wildcards.group} --receiver {input.receiver}"
-        " --sharers {input.sharers} --fusers {params.folders} --fusion {wildcards.fusion} --recipe latent"
-        " --alignment {wildcards.alignment} --seed {wildcards.seed}"
-        " --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate-group --scale {params.scale:q} --pair {wildcards.group:q} --receiver {input.receiver:q}"
+        " --sharers {input.sharers:q} --fusers {params.folders:q} --fusion {wildcards.fusion:q} --recipe latent"
+        " --alignment {wildcards.alignment:q} --seed {wildcards.seed:q}"
+        " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

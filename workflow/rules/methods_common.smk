@@ -33,7 +33,7 @@ def records_of_released(wildcards):
     ]
 
 
-RELEASED_METHODS = "c2c c2c_deranged c2c_zeroed"
+RELEASED_METHODS = ["c2c", "c2c_deranged", "c2c_zeroed"]
 
 
 def agent_questions(wildcards):
@@ -44,7 +44,7 @@ def agent_questions(wildcards):
 def agent_flags(wildcards, input):
     """Those questions as the command line takes them: ID=FILE."""
     named = zip(agent_tasks(settings, wildcards.pair), input.questions, strict=True)
-    return " ".join(f"{task}={path}" for task, path in named)
+    return [f"{task}={path}" for task, path in named]
 
 
 def agent_fuser(file):
@@ -52,4 +52,4 @@ def agent_fuser(file):
     return lambda wildcards: f"<results>/fusers/{agent_run(settings, wildcards.pair).path}/{file}"
 
 
-AGENT_METHODS = "t2t_agents t_c2c t_c2c_deranged"
+AGENT_METHODS = ["t2t_agents", "t_c2c", "t_c2c_deranged"]

@@ -31,8 +31,8 @@ rule build_world:
     message:
         "Making a world of entities and facts, and the questions about them"
     shell:
-        "python -m benchmarks.knowledge_gap.make {params.settings} --output {output.world}"
-        " --benchmarks {params.benchmarks} --training-set {params.training_set} > {log} 2>&1"
+        "python -m benchmarks.knowledge_gap.make {params.settings:q} --output {output.world:q}"
+        " --benchmarks {params.benchmarks:q} --training-set {params.training_set:q} > {log:q} 2>&1"
 
 
 rule pretrain_model:
@@ -58,8 +58,8 @@ rule pretrain_model:
     message:
         "Pretraining {wildcards.model} on the facts it is to know; progress: tail -f {log}"
     shell:
-        "python -m benchmarks.knowledge_gap.pretrain --world {input.world} {params.settings}"
-        " --output {output.folder} > {log} 2>&1"
+        "python -m benchmarks.knowledge_gap.pretrain --world {input.world:q} {params.settings:q}"
+        " --output {output.folder:q} > {log:q} 2>&1"
 
 
 rule fetch_model:
@@ -76,10 +76,8 @@ rule fetch_model:
     conda:
         "../../environment.yml"
     params:
-        hub_id=lambda wildcards: settings.models[wildcards.model]["hub_id"],
-        revision=lambda wildcards: settings.models[wildcards.model]["revision"],
+        source=lambda wildcards: flags(settings.fetched_model(wildcards.model)),
     message:
-        "Fetching {params.hub_id} at revision {params.revision}, from a mirror in C2C_HUB_MIRROR or the hub"
+        "Fetching a model, from a mirror in C2C_HUB_MIRROR or the hub: {params.source}"
     shell:
-        "HF_HUB_OFFLINE=0 c2c fetch --model {params.hub_id} --revision {params.revision}"
-        " --output {output.manifest} > {log} 2>&1"
+        "HF_HUB_OFFLINE=0 c2c fetch {params.source:q} --output {output.manifest:q} > {log:q} 2>&1"

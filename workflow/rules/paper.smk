@@ -38,18 +38,13 @@ rule build_paper:
     message:
         "Setting the paper from tables, figures and verdicts"
     shell:
-        "python -m paper.build --results {params.results} --output {output.pdf} > {log} 2>&1"
+        "python -m paper.build --results {params.results:q} --output {output.pdf:q} > {log:q} 2>&1"
 
 
 rule results:
     input:
-        "<results>/scores.csv",
-        ["<results>/latency.csv"] if config["latency"] else [],
-        "<results>/claims.json",
-        "<results>/claims_time.json",
-        collect("<results>/tables/{table}.csv", table=config["artefacts"]["tables"]),
-        collect("<results>/figures/{figure}.png", figure=config["artefacts"]["figures"]),
-        ["<results>/paper/paper.pdf"] if config["artefacts"]["paper"] else [],
+        collect("<results>/{file}", file=result_files()),
+        collect("<results>/{file}.provenance.json", file=result_files()),
     localrule: True
     message:
         "All results of scale {config[scale]} are made"
@@ -74,5 +69,5 @@ rule write_report:
     message:
         "Report: {output.report}"
     shell:
-        "python -m workflow.write_report --configfile {params.config} --inputs {input.results} {input.captions}"
-        " --output {output.report} > {log} 2>&1"
+        "python -m workflow.write_report --configfile {params.config:q} --inputs {input.results:q} {input.captions:q}"
+        " --output {output.report:q} > {log:q} 2>&1"

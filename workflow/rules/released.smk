@@ -19,7 +19,7 @@ rule fetch_fuser:
     message:
         "Fetching published fusers, from a mirror in C2C_HUB_MIRROR or the hub: {params.source}"
     shell:
-        "HF_HUB_OFFLINE=0 c2c fetch-fuser {params.source} --output {output.manifest} > {log} 2>&1"
+        "HF_HUB_OFFLINE=0 c2c fetch-fuser {params.source:q} --output {output.manifest:q} > {log:q} 2>&1"
 
 
 rule generate_released:
@@ -56,7 +56,8 @@ rule generate_released:
     message:
         "Answering with the published fusers {wildcards.released}; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {params.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {input.fuser} --recipe released --methods {params.methods} --prompts {params.prompts}"
-        " --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings} --output {output.records}"
-        " >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {params.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --fuser {input.fuser:q} --recipe released --methods {params.methods:q} --prompts {params.prompts:q}"
+        " --tasks benchmarks/tasks --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q}"
+        " >> {log:q} 2>&1"

@@ -30,9 +30,10 @@ rule answer_router_questions:
     message:
         "Answering training questions with the single models of {wildcards.pair}, for its router; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --methods receiver sharer --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --methods receiver sharer --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"
 
 
 rule train_router:
@@ -65,6 +66,6 @@ rule train_router:
     message:
         "Training the router of {wildcards.pair}"
     shell:
-        "c2c train-router --receiver {input.receiver} --records {input.records} --prompts {params.prompts}"
-        " --tasks benchmarks/tasks --benchmarks {params.benchmarks} {params.settings} --output {params.folder}"
-        " >> {log} 2>&1"
+        "c2c train-router --receiver {input.receiver:q} --records {input.records:q} --prompts {params.prompts:q}"
+        " --tasks benchmarks/tasks --benchmarks {params.benchmarks:q} {params.settings:q} --output {params.folder:q}"
+        " >> {log:q} 2>&1"

@@ -25,8 +25,8 @@ rule score_records:
     message:
         "Scoring every answer"
     shell:
-        "c2c score --records {input.records} --protocol {params.protocol} --failed-share {params.failed_share}"
-        " --output {output.scores} > {log} 2>&1"
+        "c2c score --records {input.records:q} --protocol {params.protocol:q}"
+        " --failed-share {params.failed_share:q} --output {output.scores:q} > {log:q} 2>&1"
 
 
 rule judge_claims:
@@ -63,5 +63,7 @@ rule judge_claims:
     message:
         "Holding the paper's claims against the records"
     shell:
-        "python -m paper.claims --claims {input.claims} --reference {input.reference} --records {input.records}"
-        " --protocol {params.protocol} {params.latency} --output {output.claims} --output-time {output.claims_time} > {log} 2>&1"
+        "python -m paper.claims --claims {input.claims:q} --reference {input.reference:q} --records {input.records:q}"
+        " --protocol {params.protocol:q} {params.latency:q} --output {output.claims:q}"
+        " --output-time {output.claims_time:q}"
+        " > {log:q} 2>&1"

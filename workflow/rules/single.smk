@@ -31,10 +31,10 @@ rule train_single:
     message:
         "Fine-tuning the Receiver of {wildcards.pair} itself, seed {wildcards.seed}; progress: tail -f {log}"
     shell:
-        "c2c train-single --receiver {input.receiver} --sharer {input.sharer} --alignment {wildcards.alignment}"
-        " --prompts {params.prompts} --seed {wildcards.seed} {params.settings}"
-        " --tokenised {input.train} {input.validation}"
-        " --checkpoints {params.checkpoints} --output {output.manifest} >> {log} 2>&1"
+        "c2c train-single --receiver {input.receiver:q} --sharer {input.sharer:q} --alignment {wildcards.alignment:q}"
+        " --prompts {params.prompts:q} --seed {wildcards.seed:q} {params.settings:q}"
+        " --tokenised {input.train:q} {input.validation:q}"
+        " --checkpoints {params.checkpoints:q} --output {output.manifest:q} >> {log:q} 2>&1"
 
 
 rule generate_single:
@@ -66,6 +66,8 @@ rule generate_single:
     message:
         "Answering with the fine-tuned Receiver of {wildcards.pair}, seed {wildcards.seed}; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --recipe single --seed {wildcards.seed} --methods receiver --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --recipe single --seed {wildcards.seed:q} --methods receiver --prompts {params.prompts:q}"
+        " --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule generate_kept:
         tasks=1,
     params:
         scale=config["scale"],
-        methods=lambda wildcards: recipe_of(wildcards)["methods"],
+        methods=lambda wildcards: recipe_of(wildcards)["methods"].split(),
         benchmarks=benchmark_flags,
         prompts=prompts_of,
         settings=flags(settings.generation),
@@ -33,11 +33,12 @@ rule generate_kept:
         "Answering with the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}, as it was after step {wildcards.step}: {params.methods}; progress: tail -f {log}"
     shell:
-        "c2c generate --scale {params.scale} --pair {wildcards.pair} --receiver {input.receiver} --sharer {input.sharer}"
-        " --fuser {input.kept}/step{wildcards.step} --recipe {wildcards.recipe}@{wildcards.step}"
-        " --alignment {wildcards.alignment} --seed {wildcards.seed}"
-        " --methods {params.methods} --prompts {params.prompts} --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks} {params.settings} --output {output.records} >> {log} 2>&1"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharer:q}"
+        " --fuser {input.kept:q}/step{wildcards.step:q} --recipe {wildcards.recipe:q}@{wildcards.step:q}"
+        " --alignment {wildcards.alignment:q} --seed {wildcards.seed:q}"
+        " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"
 
 
 rule collect_training_cost:
@@ -56,4 +57,4 @@ rule collect_training_cost:
     message:
         "Hours of each training, by step"
     shell:
-        "python -m paper.training_cost --stamps {input.stamps} --output {output.cost} > {log} 2>&1"
+        "python -m paper.training_cost --stamps {input.stamps:q} --output {output.cost:q} > {log:q} 2>&1"

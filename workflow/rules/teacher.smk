@@ -28,5 +28,5 @@ rule write_teacher_answers:
     message:
         "Answers to learn from, the {wildcards.part} set of {wildcards.training_set}; progress: tail -f {log}"
     shell:
-        "python -m benchmarks.teacher --model {input.model} --lines {input.lines} {params.settings}"
-        " --output {output.lines} >> {log} 2>&1"
+        "python -m benchmarks.teacher --model {input.model:q} --lines {input.lines:q} {params.settings:q}"
+        " --output {output.lines:q} >> {log:q} 2>&1"

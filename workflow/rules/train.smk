@@ -27,9 +27,9 @@ rule tokenise_training_set:
         "Tokenising the {wildcards.part} set of {wildcards.tokens}, alignment {wildcards.alignment}, up to {wildcards.length}"
         " tokens; progress: tail -f {log}"
     shell:
-        "c2c tokenise --receiver {input.receiver} --sharer {input.sharer} --alignment {wildcards.alignment}"
-        " --prompts {params.prompts} --max-length {wildcards.length} --data {input.lines}"
-        " --output {output.tokenised} > {log} 2>&1"
+        "c2c tokenise --receiver {input.receiver:q} --sharer {input.sharer:q} --alignment {wildcards.alignment:q}"
+        " --prompts {params.prompts:q} --max-length {wildcards.length:q} --data {input.lines:q}"
+        " --output {output.tokenised:q} > {log:q} 2>&1"
 
 
 rule train_fuser:
@@ -72,7 +72,8 @@ rule train_fuser:
         "Training the fuser {wildcards.pair}, recipe {wildcards.recipe}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}; progress: tail -f {log}"
     shell:
-        "c2c train --receiver {input.receiver} --sharer {input.sharer} {params.recipe}"
-        " --alignment {wildcards.alignment} --prompts {params.prompts} --seed {wildcards.seed} {params.settings}"
-        " --tokenised {input.train} {input.validation}"
-        " --checkpoints {params.checkpoints} --output {params.folder} --kept {output.kept} >> {log} 2>&1"
+        "c2c train --receiver {input.receiver:q} --sharer {input.sharer:q} {params.recipe:q}"
+        " --alignment {wildcards.alignment:q} --prompts {params.prompts:q}"
+        " --seed {wildcards.seed:q} {params.settings:q}"
+        " --tokenised {input.train:q} {input.validation:q}"
+        " --checkpoints {params.checkpoints:q} --output {params.folder:q} --kept {output.kept:q} >> {log:q} 2>&1"
