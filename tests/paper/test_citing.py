@@ -127,7 +127,7 @@ def test_a_table_without_a_caption_has_no_entry(tmp_path):
 def test_a_caption_without_its_sentence_in_bold_is_refused(tmp_path, monkeypatch):
     (tmp_path / "paper.rst").write_text("The paper.\n\nText.\n")
     monkeypatch.setattr(citing, "PAPER", tmp_path / "paper.rst")
-    with pytest.raises(RefusedError, match="opens with a sentence in bold"):
+    with pytest.raises(RefusedError, match="open with a sentence in bold"):
         citing.citation("paper", "paper", "smoke")
 
 
