@@ -24,11 +24,14 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answering import Question
 from c2c.evaluation.batches import batches_of
 from c2c.evaluation.reading import Alone, tokenise
-from c2c.files import write_atomically, written_whole
+from c2c.folders import current, exchange
 from c2c.manifests import read_object
+from c2c.provenance import file_hash
 
 RECEIVER, SHARER = 0, 1
-WEIGHTS, ABOUT = "router.safetensors", "router.json"
+WEIGHTS, ABOUT, FORMAT = "router.safetensors", "router.json", 1
+FEWEST = 10
+"""Questions that a router learns from."""
 TRAIN_AGAIN = "Run c2c train-router again"
 
 
@@ -104,24 +107,29 @@ class Router:
         return (scores[:, SHARER] - scores[:, RECEIVER]).sigmoid()
 
     def save(self, folder: Path) -> None:
-        """Write weights, then the description, without which a folder is no router."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ABOUT).unlink(missing_ok=True)
-        with written_whole(folder / WEIGHTS) as unfinished:
-            save_file({name: each.contiguous() for name, each in self.network.state_dict().items()}, unfinished)
-        write_atomically(folder / ABOUT, json.dumps(self.about, indent=1) + "\n")
+        """Write weights and description; a router that the folder held is replaced as a whole."""
+        with exchange(folder, (WEIGHTS, ABOUT)) as unfinished:
+            state = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+            save_file(state, unfinished / WEIGHTS)
+            about = {"format": FORMAT, "weights_sha256": file_hash(unfinished / WEIGHTS), **self.about}
+            (unfinished / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Router:
         """Read what `save` wrote.
 
         Raises:
-            RefusedError: If there is no router, or one of its files does not hold what `save` wrote.
+            RefusedError: If there is no router, it is of another format, or a file does not hold what `save` wrote.
         """
+        folder = current(folder)
         if missing := [name for name in (WEIGHTS, ABOUT) if not (folder / name).is_file()]:
             rule = f"A router must be a folder with {WEIGHTS} and {ABOUT}"
-            raise RefusedError(rule, missing, "Run c2c train-router")
+            raise RefusedError(rule, missing, TRAIN_AGAIN)
         about = read_object(folder / ABOUT, TRAIN_AGAIN)
+        if (version := about.pop("format", None)) != FORMAT:
+            raise RefusedError(f"{ABOUT} must have format {FORMAT}", version, TRAIN_AGAIN)
+        if (hashed := file_hash(folder / WEIGHTS)) != about.pop("weights_sha256", None):
+            raise RefusedError(f"{WEIGHTS} must be the file that {ABOUT} names", hashed, TRAIN_AGAIN)
         try:
             weights = load_file(folder / WEIGHTS)
             dim, query_dim = weights["query.weight"].shape
@@ -129,7 +137,7 @@ class Router:
             network.load_state_dict(weights)
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise RefusedError(f"{WEIGHTS} must hold the weights of a router", str(error), TRAIN_AGAIN) from error
-        if wrong := [name for name, each in weights.items() if not bool(each.isfinite().all())]:
+        if wrong := [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]:
             raise RefusedError(f"{WEIGHTS} must hold finite numbers", wrong, TRAIN_AGAIN)
         return cls(network.eval(), about)
 
@@ -161,6 +169,23 @@ def query_vectors(reader: Alone, questions: Sequence[Question], token_budget: in
     return torch.stack([vectors[place] for place in range(len(questions))])
 
 
+def check_decisive(sharer_right: Tensor) -> int:
+    """How often the Sharer was the one that was right, ``(n,)`` bool, if a router can learn from these questions.
+
+    Raises:
+        RefusedError: If there are fewer than ten, or one of the two models is right in none.
+    """
+    wins = int(sharer_right.sum())
+    if len(sharer_right) < FEWEST or not 0 < wins < len(sharer_right):
+        raise RefusedError(
+            f"A router must learn from {FEWEST} questions or more of which exactly one model is right, each of them in "
+            "some",
+            f"{len(sharer_right)} such questions, the Sharer right in {wins}",
+            "Answer more training questions (router.questions)",
+        )
+    return wins
+
+
 def fit(queries: Tensor, sharer_right: Tensor, config: RouterConfig) -> Router:
     """Train a router on questions of which exactly one model was right.
 
@@ -181,13 +206,7 @@ def fit(queries: Tensor, sharer_right: Tensor, config: RouterConfig) -> Router:
         raise RefusedError(
             rule, f"{int((~queries.isfinite()).sum())} that are not", "Choose --dtype float32 or bfloat16"
         )
-    wins = int(sharer_right.sum())
-    if len(queries) < 10 or not 0 < wins < len(queries):
-        raise RefusedError(
-            "A router must learn from ten questions or more of which exactly one model is right, each of them in some",
-            f"{len(queries)} such questions, the Sharer right in {wins}",
-            "Answer more training questions (router.questions)",
-        )
+    wins = check_decisive(sharer_right)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = MatrixFactorisation(queries.shape[1], config.dim)

@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation import prompting
 from c2c.evaluation.method import TOKEN_BUDGET
 from c2c.evaluation.reading import Alone
-from c2c.evaluation.router import Router, RouterConfig, fit, query_vectors
+from c2c.evaluation.router import Router, RouterConfig, check_decisive, fit, query_vectors
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import mark
 from c2c.evaluation.tasks import load_tasks, questions_of
@@ -87,6 +87,8 @@ def _train(run: RouterRun) -> dict[str, Any]:
     if asked_as != [run.prompts]:
         raise RefusedError(f"The records' prompts must be those of the run, {run.prompts}", asked_as, "Pass --prompts")
     wins = decisive(records)
+    sharer_right = torch.tensor(wins.to_numpy(dtype=bool))
+    check_decisive(sharer_right)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
     loaded = load_model(run.receiver, run.dtype)
     prompting.check_prompts(run.prompts, [loaded])
@@ -95,7 +97,7 @@ def _train(run: RouterRun) -> dict[str, Any]:
     if missing := [key for key in wins.index if key not in known]:
         raise RefusedError("The records must answer the questions that are given", missing[0], "Pass the same files")
     vectors = query_vectors(Alone(loaded), [known[key] for key in wins.index], run.token_budget)
-    router = fit(vectors, torch.tensor(wins.to_numpy()), RouterConfig(seed=run.seed))
+    router = fit(vectors, sharer_right, RouterConfig(seed=run.seed))
     answered = records.groupby(["benchmark", "question_id"]).ngroups
     router.about |= {"receiver": loaded.name, "prompts": run.prompts, "benchmarks": sorted(run.benchmarks)}
     router.about |= {"answered": answered, "ties": answered - len(wins)}

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2c.analysis.gates import gate_table
-from c2c.checkpoint import MANIFEST, save_stack
+from c2c.checkpoint import save_stack, write_stack
+from c2c.checkpoint_folder import FILES, PART
+from c2c.contract import ContractCheck
 from c2c.errors import RefusedError
-from c2c.files import write_atomically, written_whole
+from c2c.folders import exchange
 from c2c.fuser.stack import FuserStack
 from c2c.loading import model_state
 from c2c.pair import Pair, load_pair
@@ -26,6 +28,7 @@ from c2c.training.launch import alone_in
 from c2c.training.loop import Trainer
 from c2c.training.tokenised import TokenisedSet, identity
 
+HISTORY, GATES, ORDER_FILE = "history.csv", "gates.csv", "order.parquet"
 GATE_EXAMPLES = 128
 ORDER = pa.schema([("step", pa.int32()), ("ids", pa.list_(pa.string()))])
 
@@ -157,16 +160,12 @@ def _stored(
 
 
 def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.DataFrame) -> None:
-    """The output folder; its manifest, which says that it is complete, comes last."""
+    """The output folder: Fusers, history, gates and order, which take the places of older ones together."""
     pair, config = trainer.pair, run.config
-    (run.output / MANIFEST).unlink(missing_ok=True)
-    write_atomically(run.output / "history.csv", history.to_csv(index=False))
-    with written_whole(run.output / "order.parquet") as unfinished:
-        pq.write_table(pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False), unfinished)
     shown = trainer.validation[:GATE_EXAMPLES]
     size = config.micro_batch_size or config.batch_size
     batches = [trainer.collate(shown[at : at + size]) for at in range(0, len(shown), size)]
-    write_atomically(run.output / "gates.csv", gate_table(trainer.model, batches).to_csv(index=False))
+    gates = gate_table(trainer.model, batches)
     models: dict[str, Any] = {"receiver": pair.receiver.description, "sharer": pair.sharer.description}
     about = {
         "receiver": pair.receiver.name,
@@ -180,7 +179,12 @@ def _write(run: TrainingRun, trainer: Trainer, stack: FuserStack, history: pd.Da
         "training": config.to_dict(),
     }
     _write_kept(run, trainer, {**models, "about": about})
-    save_stack(stack, run.output, **models, about=about)
+    with exchange(run.output, (HISTORY, GATES, ORDER_FILE, *FILES), PART) as unfinished:
+        history.to_csv(unfinished / HISTORY, index=False)
+        gates.to_csv(unfinished / GATES, index=False)
+        order = pa.Table.from_pandas(trainer.trained(), ORDER, preserve_index=False)
+        pq.write_table(order, unfinished / ORDER_FILE)
+        write_stack(stack, unfinished, **models, about=about, check=ContractCheck())
 
 
 def _write_kept(run: TrainingRun, trainer: Trainer, told: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from benchmarks.gap.splits import check_sizes
 from benchmarks.knowledge_gap import pretrain
 from benchmarks.knowledge_gap.world import World, generate
 from benchmarks.teacher import Sampling
-from c2c.evaluation.router import ABOUT, WEIGHTS, MatrixFactorisation, Router, RouterConfig, fit
+from c2c.evaluation.router import ABOUT, FORMAT, WEIGHTS, MatrixFactorisation, Router, RouterConfig, fit
+from c2c.provenance import file_hash
 from tests.bad_inputs.refusals import refused
 
 
@@ -72,6 +73,9 @@ def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Pa
         tensors = load_file(folder / WEIGHTS)
         change(tensors)
         save_file(tensors, folder / WEIGHTS)
+        # With the hash of the changed file: what the weights are is checked, too.
+        about = json.loads((folder / ABOUT).read_text())
+        (folder / ABOUT).write_text(json.dumps({**about, "weights_sha256": file_hash(folder / WEIGHTS)}))
 
     return spoil
 
@@ -86,6 +90,12 @@ ROUTERS: dict[str, Callable[[Path], object]] = {
     "a weight of another shape": weights(lambda tensors: tensors.update({"score.weight": torch.zeros(1, 3)})),
     "a weight of no dimension": weights(lambda tensors: tensors.update({"query.weight": torch.tensor(1.0)})),
     "a weight that is NaN": weights(lambda tensors: tensors["mean"].fill_(float("nan"))),
+    "weights that are not those of the description": lambda folder: (folder / WEIGHTS).write_bytes(
+        (folder / WEIGHTS).read_bytes()[:-1] + b"\x01"
+    ),
+    "a description of a newer version": lambda folder: (folder / ABOUT).write_text(
+        json.dumps({**json.loads((folder / ABOUT).read_text()), "format": FORMAT + 1})
+    ),
     "a description that is a list": lambda folder: (folder / ABOUT).write_text("[]"),
     "a description cut off": lambda folder: (folder / ABOUT).write_text('{"receiver": "a'),
 }
