@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_router_and_another_one_another(tmp_path) -
 def test_questions_that_tell_nothing_apart_are_refused() -> None:
     queries, _ = learnable(40, 0)
     for right, rows in ((torch.ones(40, dtype=torch.bool), 40), (torch.arange(40) % 2 == 0, 6)):
-        with pytest.raises(RefusedError, match="ten questions or more"):
+        with pytest.raises(RefusedError, match="10 questions or more"):
             fit(queries[:rows], right[:rows], RouterConfig())
 
 
