@@ -327,7 +327,7 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown response": (lambda: TrainingConfig(response="both"), "--response.*plain, fused"),
     "a learning rate of nothing": (lambda: TrainingConfig(learning_rate=0.0), "must be positive"),
     "a micro batch above the batch": (lambda: TrainingConfig(micro_batch_size=512), "between 0 and batch_size = 256"),
-    "no steps": (lambda: TrainingConfig(steps=0), "steps must be at least 1"),
+    "no steps": (lambda: TrainingConfig(steps=0), "steps must be a whole number of 1 to"),
     "a model without attention": (lambda: RosettaModel([]), "needs a Receiver"),
     "a Receiver that runs elsewhere": (lambda: RosettaModel([build_model("llama").config]), "needs a Receiver"),
     "a model that is in no list": (lambda: RosettaModel(build_model("llama")), "needs a list of models.*LlamaFor"),

@@ -25,7 +25,7 @@ def sections(*_, include_response: bool) -> list[Section]:
 @pytest.fixture
 def shapes_alone(monkeypatch) -> None:
     monkeypatch.setattr("c2c.rosetta.read_sections", sections)
-    for check in ("check_prompt", "check_readings"):
+    for check in ("check_prompt", "check_readings", "_check_weights"):
         monkeypatch.setattr(f"c2c.prefill.{check}", lambda *_, **__: None)
     real = torch.Tensor.__bool__
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda self: False if self.is_meta else real(self))

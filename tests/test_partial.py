@@ -98,7 +98,7 @@ def test_a_restriction_leaves_what_was_set_before_it(open_model) -> None:
         (lambda model: generate_kv_cache_index(10, 1, share=1.5), r"share.*\[0, 1\]; received 1.5"),
         (lambda model: generate_kv_cache_index(10, 1, share=0.5, side="middle"), "'middle'.*front, back"),
         (lambda model: model.restricted(gates="ajar").__enter__(), "'ajar'.*learned, open, closed"),
-        (lambda model: model.restricted(layers=[3]).__enter__(), "layers 0 to 2; received"),
+        (lambda model: model.restricted(layers=[3]).__enter__(), "of the Receiver, 0 to 2; received"),
     ],
 )
 def test_an_impossible_part_is_refused(open_model, call, rule) -> None:

@@ -109,8 +109,9 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("case", TEMPLATES)
 def test_bad_chat_templates_are_refused_in_time(chat_receiver, case, monkeypatch) -> None:
-    monkeypatch.setattr("c2c.alignment.template.LONGEST_RENDERING", 0.5)
     source, word = TEMPLATES[case]
+    if case.startswith("S14"):
+        monkeypatch.setattr("c2c.alignment.template.LONGEST_RENDERING", 0.5)
     tokenizer = copy.deepcopy(chat_receiver)
     tokenizer.chat_template = source
     begun = time.perf_counter()

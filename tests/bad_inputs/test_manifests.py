@@ -150,6 +150,7 @@ SOURCES = {
 @pytest.mark.parametrize("case", SOURCES)
 def test_a_name_that_can_be_no_model_is_refused_and_no_hub_is_asked(case, tmp_path, monkeypatch) -> None:
     (tmp_path / "mirror" / "owner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # from another folder, ../../etc could be a folder that is there
     monkeypatch.setenv("C2C_HUB_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("the hub was asked"))
     with refused("must be a folder, a mirrored id or an id"):

@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from c2c.evaluation.run import GenerationRun, generate
-from c2c.evaluation.task_files import read_task_file
 
 METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged", "c2c_zeroed", "t2t_agents", "t_c2c")
 PROMPTS = {"S1 empty": "", "S2 one token": "{word}", "S1 blanks": "  "}
@@ -71,14 +69,3 @@ def test_every_method_refuses_a_chat_in_which_the_user_says_nothing(
     lost = generate(replace(run, methods=[name for name in METHODS if "agents" not in name])).query("error.notna()")
     assert sorted(lost["question_id"]) == ["q1"] * (len(METHODS) - 1)
     assert all("must have a token" in error for error in lost["error"])
-
-
-def test_an_empty_stop_string_stops_nothing(pair, fuser, benchmark_files, tmp_path) -> None:
-    """G11."""
-    tasks, files = benchmark_files
-    whole = generate(run_of(pair, fuser, (tasks, {"free": files["free"]}), tmp_path, "plain"))
-    task = read_task_file(tasks, "free")
-    task["generation_kwargs"]["until"] = ["", "\n"]
-    (tasks / "free.yaml").write_text(yaml.safe_dump(task))
-    records = generate(run_of(pair, fuser, (tasks, {"free": files["free"]}), tmp_path, "plain"))
-    assert records["error"].isna().all() and list(records["output_text"]) == list(whole["output_text"])

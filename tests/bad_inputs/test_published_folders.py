@@ -230,7 +230,7 @@ def test_a_published_folder_that_asks_for_the_impossible_is_refused(published, n
 @pytest.mark.parametrize("subfolder", ["../elsewhere", "/etc", "published/../../x", ""], ids="A21 {}".format)
 def test_a_subfolder_that_leaves_its_source_is_refused(published, subfolder) -> None:
     for load in (RosettaModel.from_released, RosettaModel.from_pretrained):
-        with refused("A subfolder must be named from inside"):
+        with refused("A subfolder must be a path inside"):
             load(published.parent, subfolder=subfolder, receiver="not loaded", sharers="not loaded")
 
 

@@ -13,7 +13,7 @@ import yaml
 import c2c
 from c2c import FuserStack, generate_kv_cache_index
 from c2c.chat import ChatPipeline
-from c2c.evaluation.tasks import describe, load_tasks
+from c2c.evaluation.tasks import load_tasks
 from c2c.pair import LoadedModel, Pair
 from tests.bad_inputs.refusals import refused
 
@@ -65,7 +65,5 @@ def test_a_task_file_with_them_is_refused(stops, tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(task))
     (tmp_path / "mine.jsonl").write_text(json.dumps({"id": "1", "q": "what is red", "a": "blue"}))
-    (loaded,) = load_tasks(tmp_path, {"mine": tmp_path / "mine.jsonl"})["tasks"].values()
-    loaded.build_all_requests()
     with refused("until of mine"):
-        describe(loaded, loaded.instances[0])
+        load_tasks(tmp_path, {"mine": tmp_path / "mine.jsonl"})
