@@ -41,6 +41,8 @@ def test_a_spoilt_input_is_refused(command, file, spoil, workshop, out, capsys) 
     try:
         code = COMMANDS[command].run(workshop)
     finally:
+        if path.is_dir():
+            path.rmdir()
         path.write_bytes(content)
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == REFUSED, message

@@ -12,6 +12,7 @@ import yaml
 from transformers import PreTrainedTokenizerFast
 
 from c2c.cli import main
+from tests.bad_inputs.spoiling import WAYS, sparse
 from tests.conftest import build_model
 
 WORDING = {"version": 1, "t2t_question": "{{question}}", "t2t_prompt": "{{message}} {{prompt}}"}
@@ -24,23 +25,11 @@ TASK = {
     "generation_kwargs": {"until": ["\n"], "max_gen_toks": 2},
     "metadata": {**WORDING, "scoring": "exact"},
 }
-TRAINING = [
-    "--steps",
-    "2",
-    "--batch-size",
-    "2",
-    "--hidden-dim",
-    "8",
-    "--intermediate-dim",
-    "8",
-    "--evaluate-every",
-    "1",
-    "--checkpoint-every",
-    "1",
-    "--max-length",
-    "64",
-]
-FUSER = ["--recipe", "c2c", "--alignment", "span", "--seed", "0"]
+TRAINING = (
+    "--steps 2 --batch-size 2 --hidden-dim 8 --intermediate-dim 8 --evaluate-every 1 --checkpoint-every 1 "
+    "--max-length 64"
+)
+FUSER = "--recipe c2c --alignment span --seed 0"
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ FUSER_FILES = ("fuser/config.json", "fuser/model.safetensors", "fuser/manifest.j
 QUESTIONS = ("tasks/free.yaml", "free.jsonl")
 PAIR = "--receiver {folder}/receiver --sharer {folder}/sharer"
 ASKED = f"{PAIR} --scale smoke --pair tiny --tasks {{folder}}/tasks"
-FUSED = "--fuser {folder}/fuser " + " ".join(FUSER)
+FUSED = f"--fuser {{folder}}/fuser {FUSER}"
 BENCHMARK = "--benchmarks free={folder}/free.jsonl"
 ANALYSIS = f"{ASKED} --benchmark free={{folder}}/free.jsonl --questions 4"
 LEARNED = "--train {folder}/train.parquet --validation {folder}/train.parquet"
@@ -82,23 +71,23 @@ COMMANDS = {
     ),
     "train": Command(
         f"train {PAIR} --data {{folder}}/train.jsonl --validation {{folder}}/train.jsonl "
-        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/fuser {' '.join(TRAINING)}",
+        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/fuser {TRAINING}",
         (*MODELS, "train.jsonl"),
     ),
     "train tokenised": Command(
         f"train {PAIR} --tokenised {{folder}}/train.parquet {{folder}}/train.parquet "
-        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/fuser {' '.join(TRAINING)}",
+        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/fuser {TRAINING}",
         ("train.parquet",),
     ),
     "train-single": Command(
         f"train-single {PAIR} --tokenised {{folder}}/train.parquet {{folder}}/train.parquet "
-        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/model.json {' '.join(TRAINING)}",
+        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/model.json {TRAINING}",
         (*model("receiver"), "train.parquet"),
     ),
     "train-latent": Command(
         f"train-latent --pairs tiny --receivers {{folder}}/receiver --sharers {{folder}}/sharer {LEARNED} "
         "--latent-layers 2 --latent-heads 1 --latent-head-dim 8 "
-        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/latent {' '.join(TRAINING)}",
+        f"--checkpoints {{folder}}/out/states --output {{folder}}/out/latent {TRAINING}",
         (*MODELS, "train.parquet"),
     ),
     "train-router": Command(
@@ -189,19 +178,8 @@ def build(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     (folder / "out" / "router").rename(folder / "router")
 
 
-Spoil = Callable[[Path], None]
-
-
-def _rewrite_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content))
-
-
-SPOILS: dict[str, Spoil] = {
-    "missing": lambda path: path.unlink(),
-    "empty": lambda path: path.write_bytes(b""),
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 5]),
-    "binary": lambda path: path.write_bytes(bytes(range(256)) * 8),
-    "list": lambda path: _rewrite_json(path, [1, [2]]),
-    "object": lambda path: _rewrite_json(path, {"version": 10**9, "format": 10**9}),
+SPOILS: dict[str, Callable[[Path], object]] = {
+    **{way: spoil for way, spoil in WAYS.items() if spoil is not sparse},  # 64 GB of a model are to be read
+    "a newer version": lambda path: path.write_text(json.dumps({"version": 10**9, "format": 10**9})),
 }
 """Ways in which a file is not what it was: its end is lost, it is something else, it is of a newer version."""
