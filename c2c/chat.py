@@ -58,7 +58,7 @@ class ChatPipeline:
 
     def __init__(self, pair: Pair, model: RosettaModel, *, alignment: str = "span", zeroed: bool = False) -> None:
         if len(model.sharers) != 1:
-            raise RefusedError("A chat pipeline has one Sharer", f"{len(model.sharers)} Sharers", SEVERAL)
+            raise RefusedError("A chat pipeline must have exactly one Sharer", f"{len(model.sharers)} Sharers", SEVERAL)
         self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
         check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
         receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
@@ -125,7 +125,7 @@ class ChatPipeline:
         **sampling: Any,
     ) -> list[str]:
         for name in sampling.keys() & SET_HERE:
-            raise RefusedError("The pipeline sets what follows from its models itself", name, SET_HERE[name])
+            raise RefusedError("An option must not be one that the pipeline sets from its models", name, SET_HERE[name])
         stops = check_stops("stop", stop)
         receiver, device = self.pair.receiver, self.model.receiver.device
         batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
@@ -202,7 +202,7 @@ def pipeline(
     check_choice("The precision of models", dtype, DTYPES)
     for what, given in (("Sharer", sharer), ("folder of Fusers", fuser)):
         if isinstance(given, list):
-            raise RefusedError(f"A chat pipeline has one {what}", f"a list of {len(given)}", SEVERAL)
+            raise RefusedError(f"A chat pipeline must have exactly one {what}", f"a list of {len(given)}", SEVERAL)
     for role, source in (("receiver", receiver), ("sharer", sharer)):
         _check_model(role, source)
     if not isinstance(fuser, (FuserStack, str, Path)):

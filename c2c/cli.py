@@ -286,7 +286,7 @@ def _add_claims(commands: Any) -> None:
 
 
 def _claims(options: argparse.Namespace) -> None:
-    _of_the_repository("Claims are shown", "paper.show", options.action, *filter(None, [options.item]))
+    _of_the_repository("c2c claims", "paper.show", options.action, *filter(None, [options.item]))
 
 
 def _add_plan(commands: Any) -> None:
@@ -298,14 +298,14 @@ def _add_plan(commands: Any) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
-    _of_the_repository("A run is planned", "workflow.plan", "--scale", options.scale, *files)
+    _of_the_repository("c2c plan", "workflow.plan", "--scale", options.scale, *files)
 
 
 def _of_the_repository(what: str, module: str, *arguments: str) -> None:
     """Run a program of the replication's repository, which the library knows nothing of."""
     if not Path(*module.split(".")).with_suffix(".py").is_file():
         remedy = "Clone the repository, and run this in its root"
-        raise RefusedError(f"{what} in the repository of the replication", str(Path.cwd()), remedy)
+        raise RefusedError(f"{what} must run in the repository of the replication", str(Path.cwd()), remedy)
     if code := subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
         sys.exit(code)
 

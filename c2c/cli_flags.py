@@ -81,7 +81,9 @@ def benchmarks(given: Sequence[str]) -> dict[str, Path]:
     for each in given:
         name, separator, path = each.partition("=")
         if not separator:
-            raise RefusedError("--benchmarks takes ID=FILE", each, "Write the benchmark's id, =, and its prepared file")
+            raise RefusedError(
+                "--benchmarks must have the form ID=FILE", each, "Write the benchmark's id, =, and its prepared file"
+            )
         found[name] = Path(path)
     return found
 

@@ -39,7 +39,7 @@ def derange(lengths: Sequence[int], golds: Sequence[str], seed: int) -> list[int
     rows, columns = linear_sum_assignment(cost)
     if bool(forbidden[rows, columns].any()):
         raise RefusedError(
-            "A derangement needs another gold answer for each question",
+            "A derangement must have another gold answer for each question",
             f"{count} questions, the most frequent gold answer {int(np.bincount(answers).max(initial=0))} times",
             "Take more questions, so that no gold answer is that of more than half of them",
         )

@@ -188,17 +188,21 @@ def check_options(
     if not isinstance(do_sample, bool):
         raise RefusedError("do_sample must be True or False", do_sample, "Choose one of them")
     if options.get("streamer") is not None and rows > 1:
-        raise RefusedError("A streamer follows one row", f"a batch of {rows}", "Stream rows one by one")
+        raise RefusedError("A batch with a streamer must have one row", f"a batch of {rows}", "Stream rows one by one")
     if isinstance(options.get("stop_strings"), str):
         raise RefusedError("stop_strings must be a list of texts", options["stop_strings"], "Put the text into a list")
     check_stops("stop_strings", options.get("stop_strings") or [])
     if options.get("stop_strings") and options.get("tokenizer") is None:
-        raise RefusedError("Stop strings need the model's tokenizer", list(options["stop_strings"]), "Pass tokenizer=")
+        raise RefusedError(
+            "Stop strings must come with the model's tokenizer", list(options["stop_strings"]), "Pass tokenizer="
+        )
     for name, value in options.items():
         check_choice("An option of generation", name, (*PARTS, *SAMPLING, *PENALTIES, *OTHER))
         if name in SAMPLING and not do_sample:
             raise RefusedError(
-                f"{name} has an effect only in sampling", value, "Pass do_sample=True, or leave it out for greedy text"
+                f"{name} must be left out without sampling, where it has no effect",
+                value,
+                "Pass do_sample=True, or leave it out for greedy text",
             )
     for name in options.keys() & RANGES:
         fits, rule, remedy = RANGES[name]

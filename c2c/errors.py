@@ -38,7 +38,7 @@ class RefusedError(ValueError):
     """Bad input, refused before expensive work starts.
 
     Args:
-        rule: What must hold, as a sentence without a full stop.
+        rule: What must hold, as a sentence with "must" and without a full stop.
         received: The value that breaks the rule; the message shows an `excerpt`.
         remedy: What the user can do about it, as a sentence without a full stop.
     """

@@ -118,11 +118,13 @@ def check_form(form: str, config: Any) -> str:
     if form in BITS:
         if not is_hqq_available():
             raise RefusedError(
-                "An integer cache needs the package hqq", form, "Install cache-to-cache[quantised], or choose dynamic"
+                "The package hqq must be installed for an integer cache",
+                form,
+                "Install cache-to-cache[quantised], or choose dynamic",
             )
         if any(getattr(layer, "is_sliding", False) for layer in DynamicCache(config=config).layers):
             raise RefusedError(
-                "An integer cache needs full attention in every layer",
+                "A model with an integer cache must have full attention in every layer",
                 f"{form} for {config.model_type}, which has sliding windows",
                 "Choose sliding or static",
             )

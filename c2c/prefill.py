@@ -84,14 +84,18 @@ class FusedPrefill(nn.Module):
         super().__init__()
         if not isinstance(model_list, Sequence):
             raise RefusedError(
-                "A RosettaModel needs a list of models", type(model_list).__name__, "Pass [receiver, sharer, ...]"
+                "The models of a RosettaModel must be a list", type(model_list).__name__, "Pass [receiver, sharer, ...]"
             )
         if not model_list or not _is_model(model_list[0]):
             given = [type(each).__name__ for each in model_list]
-            raise RefusedError("A RosettaModel needs a Receiver", given, "Pass [receiver, sharer, ...]")
+            raise RefusedError(
+                "The first model of a RosettaModel must be a Receiver", given, "Pass [receiver, sharer, ...]"
+            )
         if odd := [each for each in model_list if not (_is_model(each) or isinstance(each, PreTrainedConfig))]:
             raise RefusedError(
-                "A RosettaModel connects loaded models", odd, "Load them first, or use from_pretrained with their names"
+                "The models of a RosettaModel must be loaded",
+                odd,
+                "Load them first, or use from_pretrained with their names",
             )
         self.fusion = check_choice("The fusion of several Sharers", fusion, FUSIONS)
         models = [AbsentSharer(each) if isinstance(each, PreTrainedConfig) else each for each in model_list]

@@ -84,5 +84,5 @@ def _alignment(recipe: ReleasedRecipe) -> str:
     named = str(recipe.settings.get("alignment_strategy", "first"))
     if named not in TOKEN_ALIGNMENTS:
         known = ", ".join(TOKEN_ALIGNMENTS)
-        raise RefusedError(f"alignment_strategy of {RECIPE} is one of: {known}", named, "Download it again")
+        raise RefusedError(f"alignment_strategy of {RECIPE} must be one of: {known}", named, "Download it again")
     return named

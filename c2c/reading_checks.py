@@ -121,7 +121,7 @@ def _check_whole(numbers: Tensor, name: str, remedy: str) -> None:
 def _check_ids(ids: Tensor, vocabulary: int, who: str, remedy: str) -> None:
     unknown = ids[(ids < 0) | (ids >= vocabulary)]
     if unknown.numel():
-        raise RefusedError(f"{who} knows tokens 0 to {vocabulary - 1}", int(unknown[0]), remedy)
+        raise RefusedError(f"{who} must be given tokens 0 to {vocabulary - 1}", int(unknown[0]), remedy)
 
 
 def check_readings(

@@ -146,14 +146,18 @@ class RosettaModel(FusedPrefill):
             RefusedError: If a model, layer or Fuser does not exist, the layer is linked already, or sizes do not fit.
         """
         if target_model_idx != 0:
-            raise RefusedError("The target of a Fuser is the Receiver, model 0", target_model_idx, "Pass 0")
+            raise RefusedError("The target of a Fuser must be the Receiver, model 0", target_model_idx, "Pass 0")
         if not 1 <= source_model_idx <= len(self.stacks):
             raise RefusedError(
-                f"The Sharers are models 1 to {len(self.stacks)}", source_model_idx, "Name one of them, or add it first"
+                f"The source of a Fuser must be one of the Sharers, models 1 to {len(self.stacks)}",
+                source_model_idx,
+                "Name one of them, or add it first",
             )
         if not 0 <= projector_idx < len(self.projector_list):
             raise RefusedError(
-                f"projector_list holds Fusers 0 to {len(self.projector_list) - 1}", projector_idx, "Name one of them"
+                f"A link must name a Fuser of projector_list, 0 to {len(self.projector_list) - 1}",
+                projector_idx,
+                "Name one of them",
             )
         stack = self.stack(source_model_idx - 1)
         stack.link(target_model_layer_idx, source_model_layer_idx, self.projector_list[projector_idx])
@@ -280,7 +284,7 @@ class RosettaModel(FusedPrefill):
         kv_cache.check_form(cache, self.receiver.config)
         if sections[-1].sharers and cache != "dynamic":
             raise RefusedError(
-                "A response that is fused needs a dynamic cache",
+                "A response that is fused must have a dynamic cache",
                 cache,
                 'Pass cache="dynamic", or fuse the prompt alone',
             )
@@ -292,7 +296,7 @@ class RosettaModel(FusedPrefill):
             )
         if cache in kv_cache.WITHIN_WINDOWS and splits_windows(self.receiver, mask, mask.shape[1] + new_tokens):
             raise RefusedError(
-                "A cache that drops what left a sliding window counts it in columns, so no pads may be between tokens",
+                "A cache that drops what left a sliding window counts columns, so there must be no pads between tokens",
                 cache,
                 'Pass cache="dynamic", or run rows of different layout one by one',
             )

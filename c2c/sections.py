@@ -96,12 +96,14 @@ def read_sections(
         chosen = next((section.sharers for section in reversed(sections) if section.sharers), ())
         if chosen and len(sections) == 1:
             raise RefusedError(
-                "A response is fused after a prefix", "one section", "Use generate_kv_cache_index(N - 1, 1)"
+                "A response that is fused must come after a prefix",
+                "one section",
+                "Use generate_kv_cache_index(N - 1, 1)",
             )
         return [*sections[:-1], sections[-1]._replace(sharers=chosen)]
     if not sections or sections[-1].sharers:
         raise RefusedError(
-            "The last section is what the Receiver continues from and is never fused",
+            "The last section, which the Receiver continues from, must exist and must not be fused",
             f"{len(sections)} section(s), the last with Sharers {sections[-1].sharers if sections else ()}",
             "End with a section of [-1, 0] that holds at least the last prompt token",
         )

@@ -85,7 +85,9 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
         RefusedError: `total` is not positive, or `successes` is not within 0..total.
     """
     if not (total > 0 and 0 <= successes <= total):
-        raise RefusedError("A proportion has 0 <= successes <= total, total > 0", (successes, total), "Count again")
+        raise RefusedError(
+            "A proportion must have 0 <= successes <= total and total > 0", (successes, total), "Count again"
+        )
     interval = binomtest(int(successes), int(total)).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -123,7 +125,7 @@ def exact_mcnemar(left: pd.DataFrame, right: pd.DataFrame) -> McNemar:
     """
     if is_graded(left, right):
         remedy = "Look at the interval of the paired difference"
-        raise RefusedError("McNemar's test counts right and wrong answers", "parts of a point", remedy)
+        raise RefusedError("The answers in McNemar's test must be right or wrong", "parts of a point", remedy)
     difference = paired_difference(left, right)
     wins, losses = (difference > 0).sum(), (difference < 0).sum()
     worst = max(_binomial_p(int(win), int(loss)) for win, loss in zip(wins, losses, strict=True))
@@ -163,7 +165,7 @@ def minimal_detectable_difference(n: int, discordance: float, power: float = POW
         RefusedError: `n` is not positive, or the discordance no fraction.
     """
     if not (n > 0 and 0 <= discordance <= 1):
-        raise RefusedError("A discordance is a fraction of n > 0 questions", (n, discordance), "Count again")
+        raise RefusedError("A discordance must be a fraction of n > 0 questions", (n, discordance), "Count again")
     level, wanted = _quantiles(power)
 
     def excess(delta: float, spread: float) -> float:
@@ -205,7 +207,7 @@ def mean_with_interval(cells: Sequence[Cell] | pd.DataFrame, seed: int = 0) -> E
     cells = [Cell(cells)] if isinstance(cells, pd.DataFrame) else list(cells)
     shapes = [cell.values.shape for cell in cells]
     if not cells or any(0 in shape for shape in shapes):
-        raise RefusedError("A mean needs at least one value", shapes, "Pass answered questions")
+        raise RefusedError("A mean must have at least one value", shapes, "Pass answered questions")
     low, high = np.percentile(crossed_bootstrap(cells, seed=seed), _bounds())
     value = float(np.mean([cell.values.to_numpy(float).mean() for cell in cells]))
     questions = {cell.questions: len(cell.values) for cell in cells}
@@ -224,7 +226,9 @@ def crossed_ratio(top: pd.DataFrame, bottom: pd.DataFrame, resamples: int = RESA
     """
     if set(top.index) != set(bottom.index) or top.empty or not bottom.to_numpy(float).mean():
         remedy = "Pair the questions, and look whether the gap is there at all"
-        raise RefusedError("A ratio has the same questions above and below, and is not by zero", len(top), remedy)
+        raise RefusedError(
+            "A ratio must have the same questions above and below, and a mean other than zero below", len(top), remedy
+        )
     bottom = bottom.loc[top.index]
     rng = np.random.default_rng(seed)
     rows = np.hstack([top.to_numpy(float), bottom.to_numpy(float)])
@@ -266,7 +270,7 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estim
     """Mean of one value a question (a time, say) with its 95 % percentile bootstrap interval over the questions."""
     sample = np.asarray(values, dtype=float)
     if len(sample) == 0:
-        raise RefusedError("A mean needs at least one value", [], "Pass measured questions")
+        raise RefusedError("A mean must have at least one value", [], "Pass measured questions")
     if len(sample) == 1:
         return Estimate(float(sample[0]), float("nan"), float("nan"), 1, 1)
     interval = _resample((sample,), np.mean, seed)
@@ -278,7 +282,7 @@ def bootstrap_ratio(left: Sequence[float] | np.ndarray, right: Sequence[float] |
     first, second = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
     sizes = len(first), len(second)
     if sizes[0] != sizes[1] or sizes[0] < 2:
-        raise RefusedError("A ratio compares the same two or more questions", sizes, "Pair the questions")
+        raise RefusedError("A ratio must compare the same two or more questions", sizes, "Pair the questions")
     interval = _resample((first, second), _ratio_of_means, seed, paired=True)
     return Estimate(float(first.mean() / second.mean()), *interval, len(first), 1)
 
@@ -325,7 +329,9 @@ def _binomial_p(wins: int, losses: int) -> float:
 def _pair_up(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if set(left.index) != set(right.index):
         odd = sorted(map(str, set(left.index) ^ set(right.index)))
-        raise RefusedError("Paired methods answered the same questions", odd[:5], "Generate the missing answers first")
+        raise RefusedError(
+            "Paired methods must have answered the same questions", odd[:5], "Generate the missing answers first"
+        )
     right = right.loc[left.index]
     seedless = [list(side.columns) == [NO_SEED] for side in (left, right)]
     if seedless[0] and not seedless[1]:
@@ -335,5 +341,5 @@ def _pair_up(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     common = [seed for seed in left.columns if seed in set(right.columns)]
     if not common:
         seeds = list(left.columns), list(right.columns)
-        raise RefusedError("Paired methods share training seeds", seeds, "Train both with the same seeds")
+        raise RefusedError("Paired methods must share training seeds", seeds, "Train both with the same seeds")
     return left[common], right[common]

@@ -83,9 +83,9 @@ def _check_columns(config: Any, attention_mask: Tensor, columns: int) -> None:
         raise _refused(text, f"no pads between its tokens beyond {local} columns", f"{columns} columns with such pads")
 
 
-def _refused(text: Any, rule: str, received: str) -> RefusedError:
+def _refused(text: Any, layout: str, received: str) -> RefusedError:
     return RefusedError(
-        f"A row of a batch must have {rule} for {text.model_type}, which counts columns as positions",
+        f"A row of a batch must have {layout} for {text.model_type}, which counts columns as positions",
         received,
         "Run rows of different layout one by one: a batch of one has no such pads",
     )

@@ -114,12 +114,14 @@ def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
     for each in row:
         check_choice(f"A key of the {kind} {name} in artefacts.yaml", each, sorted(KEYS))
     if missing := {"title", "caption", "reads"} - set(row):
-        raise RefusedError(f"The {kind} {name} has title, caption and reads", f"without {sorted(missing)}", "Add them")
+        raise RefusedError(
+            f"The {kind} {name} must have title, caption and reads", f"without {sorted(missing)}", "Add them"
+        )
     made = {"module": f"paper.{kind}s.{name}", "text": GENERIC} | row
     made |= {"places": tuple(made.get("places", ())), "caption": " ".join(made["caption"].split())}
     check_choice(f"The text of the {kind} {name}", made["text"], TEXTS)
     if made["text"] == GENERIC and not made.get("section"):
-        raise RefusedError("What the PDF prints by itself has a section", f"the {kind} {name}", "Add its heading")
+        raise RefusedError("What the PDF prints by itself must have a section", f"the {kind} {name}", "Add its heading")
     return Artefact(kind=kind, name=name, **made)
 
 

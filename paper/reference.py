@@ -43,7 +43,9 @@ class Reference:
         """
         self.frame = pd.read_csv(path, keep_default_na=False, dtype=str)
         if (twice := self.frame["id"].duplicated()).any():
-            raise RefusedError("Ids of printed values are unique", self.frame.loc[twice, "id"].iloc[0], "Rename one")
+            raise RefusedError(
+                "Ids of printed values must be unique", self.frame.loc[twice, "id"].iloc[0], "Rename one"
+            )
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self.numbers = pd.to_numeric(self.frame.set_index("id")["value"], errors="coerce")
 
@@ -151,12 +153,12 @@ class Reference:
     def _mean(self, pattern: str) -> float:
         found = [value for name, value in self.numbers.items() if fnmatch(str(name), pattern) and not pd.isna(value)]
         if not found:
-            raise RefusedError("A pattern matches printed values", pattern, "Look for ids in reference_values.csv")
+            raise RefusedError("A pattern must match printed values", pattern, "Look for ids in reference_values.csv")
         return float(pd.Series(found).mean())
 
     def _number(self, name: str) -> float:
         if name not in self.numbers.index or pd.isna(self.numbers[name]):
-            raise RefusedError("An id names a printed number", name, "Look for ids in reference_values.csv")
+            raise RefusedError("An id must name a printed number", name, "Look for ids in reference_values.csv")
         return float(self.numbers[name])
 
 

@@ -34,7 +34,7 @@ def per_question(records: pd.DataFrame) -> pd.DataFrame:
     """
     if (twice := records.duplicated(MEASUREMENT)).any():
         found = records.loc[twice, ["method", "question_id", "repeat"]].iloc[0].to_dict()
-        raise RefusedError("Each question is timed once a repeat", found, "Drop the duplicate records")
+        raise RefusedError("Each question must be timed once a repeat", found, "Drop the duplicate records")
     columns = {f"{phase}_s": phase for phase in PHASES}
     return records.rename(columns=columns).groupby([*KEY, "question_id"])[[*PHASES, *TOKENS.values()]].mean()
 

@@ -39,7 +39,7 @@ def _rows(path: Path) -> list[list[object]]:
     run = FuserRun.of(Path(str(path).removesuffix(SUFFIX)))
     told = read_object(path, REMEDY).get("training", {}).get("cost")
     if not told:
-        raise RefusedError("A fuser's provenance says what its training cost", str(path), "Train it again")
+        raise RefusedError("A fuser's provenance must say what its training cost", str(path), "Train it again")
     steps = {int(step): seconds / 3600 for step, seconds in told["seconds"].items()}
     return [
         [*run, step, step == max(steps), told["processes"], told["gpus"], hours, hours * told["gpus"]]

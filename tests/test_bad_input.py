@@ -77,7 +77,7 @@ PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
     "a batch without rows": (lambda c: replace(c, ids=c.ids[:0], mask=c.mask[:0]), r"at least one row.*\(0, 11\)"),
     "ids that are no whole numbers": (lambda c: replace(c, ids=c.ids.float()), "whole numbers.*float32"),
     "an id beyond the vocabulary": (lambda c: replace(c, ids=at(c.ids, (1, 3), VOCABULARY)), "tokens 0 to 96.*97"),
-    "a negative id": (lambda c: replace(c, ids=at(c.ids, (0, 0), -1)), "The Receiver knows.*-1"),
+    "a negative id": (lambda c: replace(c, ids=at(c.ids, (0, 0), -1)), "The Receiver must be given tokens.*-1"),
     "a shorter mask": (lambda c: replace(c, mask=c.mask[:, 1:]), r"attention_mask must be \(2, 11\).*\(2, 10\)"),
     "a mask of zeros": (lambda c: replace(c, mask=c.mask * 0), r"Each row of attention_mask.*row\(s\) \[0, 1\]"),
     "a row of zeros": (lambda c: replace(c, mask=at(c.mask, (1,), 0)), r"row\(s\) \[1\] of zeros.*Leave such"),
@@ -113,7 +113,7 @@ PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
     ),
     "sections that end too soon": (lambda c: replace(c, index=generate_kv_cache_index(N - 2, 1)), "must add up"),
     "no section": (lambda c: replace(c, index=[]), "must add up"),
-    "a fused last section": (lambda c: replace(c, index=sections((1, N))), "never fused.*End with a section"),
+    "a fused last section": (lambda c: replace(c, index=sections((1, N))), "must not be fused.*End with a section"),
     "a Sharer that is not there": (lambda c: replace(c, index=sections((2, N - 1), (-1, 1))), "bit mask of the 1 Shar"),
     "an index of fractions": (
         lambda c: replace(c, index=[each.float() for each in c.index]),
@@ -181,7 +181,7 @@ PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
     ),
     "a reading beyond the Sharer's vocabulary": (
         lambda c: replace(c, given=reading(c, input_ids=c.ids[:, :-1] + 90)),
-        "Sharer 1 knows tokens 0 to 96.*Give it its own tokens",
+        "Sharer 1 must be given tokens 0 to 96.*Give it its own tokens",
     ),
     "a cache of too few layers": (
         lambda c: replace(c, given=reading(c, layers=[(torch.zeros(2, 1, 10, 12),) * 2] * 3)),
@@ -328,10 +328,10 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "a learning rate of nothing": (lambda: TrainingConfig(learning_rate=0.0), "must be positive"),
     "a micro batch above the batch": (lambda: TrainingConfig(micro_batch_size=512), "between 0 and batch_size = 256"),
     "no steps": (lambda: TrainingConfig(steps=0), "steps must be a whole number of 1 to"),
-    "a model without attention": (lambda: RosettaModel([]), "needs a Receiver"),
-    "a Receiver that runs elsewhere": (lambda: RosettaModel([build_model("llama").config]), "needs a Receiver"),
-    "a model that is in no list": (lambda: RosettaModel(build_model("llama")), "needs a list of models.*LlamaFor"),
-    "a Sharer that is a name": (lambda: RosettaModel([build_model("llama"), "owner/model"]), "connects loaded models"),
+    "a model without attention": (lambda: RosettaModel([]), "must be a Receiver"),
+    "a Receiver that runs elsewhere": (lambda: RosettaModel([build_model("llama").config]), "must be a Receiver"),
+    "a model that is in no list": (lambda: RosettaModel(build_model("llama")), "must be a list.*LlamaFor"),
+    "a Sharer that is a name": (lambda: RosettaModel([build_model("llama"), "owner/model"]), "must be loaded"),
     "a Sharer that is in no list": (
         lambda: RosettaModel.of_stacks(build_model("llama"), build_model("qwen2"), []),
         "sharers must be a list.*Qwen2For",

@@ -92,7 +92,7 @@ def test_integers_are_refused_where_a_layer_has_a_window(form, prompt_ids) -> No
 
 def test_integers_are_refused_without_their_package(prompt_ids, monkeypatch) -> None:
     monkeypatch.setattr("c2c.kv_cache.is_hqq_available", lambda: False)
-    with pytest.raises(RefusedError, match=r"needs the package hqq.*cache-to-cache\[quantised\]"):
+    with pytest.raises(RefusedError, match=r"package hqq must be installed.*cache-to-cache\[quantised\]"):
         fused_model("llama").generate(generate_kv_cache_index(10, 1), prompt_ids, max_new_tokens=1, cache="int8")
 
 

@@ -118,7 +118,7 @@ def test_options_reach_generation(pipe, monkeypatch) -> None:
 
 
 def test_a_stream_of_several_conversations_is_refused(pipe) -> None:
-    with pytest.raises(RefusedError, match="A streamer follows one row"):
+    with pytest.raises(RefusedError, match="A batch with a streamer must have one row"):
         pipe(["red", "blue"], max_new_tokens=2, streamer=TextIteratorStreamer(pipe.pair.receiver.tokenizer))
 
 
@@ -160,7 +160,7 @@ def test_what_is_no_conversation_is_refused_and_nothing_of_it_left_out(pipe, mes
 
 @pytest.mark.parametrize("option", [{"eos_token_id": 5}, {"stop_strings": ["red"]}, {"sharer_inputs": []}])
 def test_options_that_the_pipeline_sets_itself_are_refused(pipe, option) -> None:
-    with pytest.raises(RefusedError, match="sets what follows from its models itself"):
+    with pytest.raises(RefusedError, match="must not be one that the pipeline sets from its models"):
         pipe("red", **option)
 
 

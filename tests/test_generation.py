@@ -124,12 +124,12 @@ def test_processors_of_the_users_own_apply(open_model, rows) -> None:
     ("options", "rule"),
     [
         ({"temprature": 0.5}, "'temprature'.*Did you mean 'temperature'"),
-        ({"temperature": 0.5}, "temperature has an effect only in sampling"),
+        ({"temperature": 0.5}, "temperature must be left out without sampling"),
         ({"do_sample": True, "temperature": 0.0}, "temperature must be above 0"),
         ({"do_sample": True, "top_p": 1.5}, r"top_p must be in \[0, 1\]"),
         ({"do_sample": True, "min_p": -0.1}, r"min_p must be in \[0, 1\]"),
         ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0"),
-        ({"stop_strings": ["x"]}, "Stop strings need the model's tokenizer"),
+        ({"stop_strings": ["x"]}, "Stop strings must come with the model's tokenizer"),
         ({"num_beams": 2}, "'num_beams'"),
         ({"cache": "paged"}, "'paged'.*dynamic, sliding, static, int8, int4"),
     ],
@@ -148,5 +148,5 @@ def test_a_stream_of_several_rows_is_refused_before_any_model_runs(
 ) -> None:
     for model in open_model.model_list:
         monkeypatch.setattr(model.base_model, "forward", lambda **_: pytest.fail("a model ran"))
-    with pytest.raises(RefusedError, match="A streamer follows one row; received 'a batch of 4'"):
+    with pytest.raises(RefusedError, match="A batch with a streamer must have one row; received 'a batch of 4'"):
         write(open_model, rows, streamer=TextStreamer(split_tokenizer))

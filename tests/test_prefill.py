@@ -195,8 +195,8 @@ def test_prompts_longer_than_a_sliding_window_are_fused_whole(tiny_model, prompt
         (lambda ids: [reading(ids, [[0] * 9] * 2)], "token map must cover the 10 fused tokens of 2 rows"),
         (lambda ids: [reading(ids, [[0] * 10])], "token map must cover the 10 fused tokens of 2 rows"),
         (lambda ids: [reading(ids, [[11] * 10] * 2)], "token map must point at its 11 tokens"),
-        (lambda ids: [reading(ids + 90, [[0] * 10] * 2)], "Sharer 1 knows tokens 0 to 96"),
-        (lambda ids: [reading(ids - 90, [[0] * 10] * 2)], "Sharer 1 knows tokens 0 to 96"),
+        (lambda ids: [reading(ids + 90, [[0] * 10] * 2)], "Sharer 1 must be given tokens 0 to 96"),
+        (lambda ids: [reading(ids - 90, [[0] * 10] * 2)], "Sharer 1 must be given tokens 0 to 96"),
     ],
 )
 def test_a_reading_that_does_not_fit_is_refused_before_any_model_runs(open_model, prompt_ids, given, rule) -> None:
@@ -209,7 +209,7 @@ def test_a_reading_that_does_not_fit_is_refused_before_any_model_runs(open_model
 def test_receiver_tokens_that_the_sharer_does_not_know_are_refused(tiny_model, prompt_ids) -> None:
     base, source = tiny_model("qwen3"), tiny_model("qwen2", vocab=50, seed=1)
     model = RosettaModel.of_stacks(base, [source], [FuserStack.between(source.config, base.config, **SMALL)])
-    with pytest.raises(RefusedError, match="Sharer 1 knows tokens 0 to 49; received"):
+    with pytest.raises(RefusedError, match="Sharer 1 must be given tokens 0 to 49; received"):
         model(generate_kv_cache_index(10, 1), prompt_ids)
 
 

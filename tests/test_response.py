@@ -188,9 +188,9 @@ def test_a_response_that_does_not_fit_into_a_sharers_positions_is_refused_before
 
 
 def test_a_response_without_a_prefix_and_another_form_of_cache_are_refused(fusing, prompt_ids, sections) -> None:
-    with pytest.raises(RefusedError, match="A response is fused after a prefix"):
+    with pytest.raises(RefusedError, match="A response that is fused must come after a prefix"):
         fusing(sections((1, TOTAL)), prompt_ids)
-    with pytest.raises(RefusedError, match="needs a dynamic cache"):
+    with pytest.raises(RefusedError, match="must have a dynamic cache"):
         fusing.generate(generate_kv_cache_index(TOTAL - 1, 1), prompt_ids, max_new_tokens=2, cache="static")
 
 

@@ -120,13 +120,13 @@ def test_a_linked_layer_is_fused_with_the_sharer_layer_and_the_fuser_that_were_n
 @pytest.mark.parametrize(
     ("call", "rule"),
     [
-        ((2, 0, 0, 0, 0), "The Sharers are models 1 to 1"),
-        ((0, 0, 0, 0, 0), "The Sharers are models 1 to 1"),
-        ((1, 0, 1, 0, 0), "The target of a Fuser is the Receiver"),
+        ((2, 0, 0, 0, 0), "The source of a Fuser must be one of the Sharers, models 1 to 1"),
+        ((0, 0, 0, 0, 0), "The source of a Fuser must be one of the Sharers, models 1 to 1"),
+        ((1, 0, 1, 0, 0), "The target of a Fuser must be the Receiver"),
         ((1, 9, 0, 0, 0), "Sharer's layers, 0 to 2"),
         ((1, -1, 0, 0, 0), "Sharer's layers, 0 to 2"),
         ((1, 0, 0, 9, 0), "Receiver's layers, 0 to 2"),
-        ((1, 0, 0, 0, 5), "projector_list holds Fusers 0 to 1"),
+        ((1, 0, 0, 0, 5), "A link must name a Fuser of projector_list, 0 to 1"),
         ((1, 1, 0, 2, 1), "at most one Sharer layer"),
     ],
 )
@@ -146,7 +146,7 @@ def test_fusers_of_another_pair_an_unknown_fusion_and_no_model_are_refused(tiny_
         RosettaModel.of_stacks(closed_model.receiver, [], stacks)
     with pytest.raises(RefusedError, match="Did you mean 'parallel'"):
         RosettaModel([closed_model.receiver], fusion="paralel")
-    with pytest.raises(RefusedError, match="needs a Receiver"):
+    with pytest.raises(RefusedError, match="must be a Receiver"):
         RosettaModel([])
 
 

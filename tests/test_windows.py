@@ -67,7 +67,7 @@ def test_a_model_without_a_cache_continues_such_a_row_as_alone_and_nothing_stays
 def test_a_cache_that_drops_columns_is_refused_where_a_window_holds_pads(form, padded, sections) -> None:
     model, (ids, mask) = fused_model("gemma3", "qwen2"), padded
     index = sections((-1, FIRST), (1, MIDDLE), (-1, LAST))
-    with pytest.raises(RefusedError, match=r"no pads may be between tokens"):
+    with pytest.raises(RefusedError, match=r"there must be no pads between tokens"):
         model.generate(index, ids, mask, max_new_tokens=1, cache=form)
     mask[1] = 1
     assert model.generate(index, ids, mask, max_new_tokens=1, cache=form).shape == (2, TOTAL + 1)

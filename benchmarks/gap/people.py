@@ -43,7 +43,9 @@ def split_values(values: Mapping[str, Sequence[str]], seed: int) -> dict[str, di
         least = {split: max(4, len(words) * share // 10) for split, share in SHARES.items() if split != "train"}
         if len(words) < sum(least.values()) + 4:
             raise RefusedError(
-                "An attribute has values for test, validation and training", f"{attribute}: {len(words)}", "Add some"
+                "An attribute must have values for test, validation and training",
+                f"{attribute}: {len(words)}",
+                "Add some",
             )
         start = 0
         for split, count in least.items():

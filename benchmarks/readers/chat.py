@@ -54,7 +54,7 @@ def _turns(row: Row) -> list[object]:
         return [asked, str(answer)]
     if any(column in row for column in ("conversations", "messages", "conversation")):
         return []
-    rule = "A set of conversations has the column conversations or messages, or instruction and response"
+    rule = "A set of conversations must have the column conversations or messages, or instruction and response"
     raise RefusedError(rule, sorted(row), "Choose another reader, or another data set")
 
 

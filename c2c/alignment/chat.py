@@ -252,7 +252,7 @@ def _insert(prompt: AlignedPrompt, place: int, private: Sequence[int]) -> Aligne
 def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _Tokens:
     if not tokenizer.is_fast:
         raise RefusedError(
-            "Conversations need tokenizers with character offsets",
+            "A tokenizer of conversations must give character offsets",
             type(tokenizer).__name__,
             "Load the fast tokenizer",
         )

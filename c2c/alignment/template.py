@@ -171,7 +171,7 @@ class ChatTemplate:
         name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
         if not self.source:
             raise RefusedError(
-                "A conversation needs a tokenizer with a chat template",
+                "A tokenizer of conversations must have a chat template",
                 name,
                 "Set tokenizer.chat_template, or give a base model plain text (ChatPipeline.complete, TokenAligner)",
             )

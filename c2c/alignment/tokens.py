@@ -98,7 +98,7 @@ class TokenAligner:
             for tokenizer in (receiver, sharer):
                 if not tokenizer.is_fast:
                     raise RefusedError(
-                        "The alignment span needs tokenizers with character offsets",
+                        "Tokenizers of the alignment span must give character offsets",
                         type(tokenizer).__name__,
                         "Load the fast tokenizer, or choose the alignment longest",
                     )

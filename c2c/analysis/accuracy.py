@@ -93,7 +93,11 @@ def _compared(keys: list[tuple[str, ...]], key: tuple[str, ...], against: str) -
     same = [each for each in found if each[4] == key[4]] or found
     if len(same) != 1:
         held = [" ".join(each[3:]).strip() for each in keys if each[:3] == key[:3]]
-        raise RefusedError(f"All answers are compared with the method {against}", held, "Name a method of the records")
+        raise RefusedError(
+            f"The records must hold the method {against} once, to compare all answers with it",
+            held,
+            "Name a method of the records",
+        )
     return same[0]
 
 

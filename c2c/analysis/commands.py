@@ -61,7 +61,9 @@ def _run_of(kind: Callable[..., Any], options: argparse.Namespace, **more: Any) 
     """A run of `kind` from the flags that are its fields; any other field keeps its default."""
     name, separator, path = options.benchmark.partition("=")
     if not separator:
-        raise RefusedError("--benchmark takes ID=FILE", options.benchmark, "Write the id, =, and its prepared file")
+        raise RefusedError(
+            "--benchmark must have the form ID=FILE", options.benchmark, "Write the id, =, and its prepared file"
+        )
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     given = {flag: value for flag, value in vars(options).items() if flag in known}
     return kind(**given, benchmarks={name: Path(path)}, **more)

@@ -54,7 +54,9 @@ def rank_of_gram(gram: Tensor) -> float:
     """
     if not bool(torch.isfinite(gram).all()) or not bool(gram.diagonal().sum() > 0):
         raise RefusedError(
-            "An effective rank is that of a finite matrix other than zero", tuple(gram.shape), "Read other questions"
+            "A matrix must be finite and other than zero to have an effective rank",
+            tuple(gram.shape),
+            "Read other questions",
         )
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     shares = singular / singular.sum()

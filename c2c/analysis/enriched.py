@@ -65,7 +65,7 @@ class Shots:
 
     def __post_init__(self) -> None:
         if not 1 <= self.count < len(self.known):
-            rule = f"The examples before a question are at least 1, and fewer than the {len(self.known)} that there are"
+            rule = f"There must be at least 1 example before a question, and fewer than the {len(self.known)} known"
             raise RefusedError(rule, self.count, "Change --shots, or prepare more examples")
 
     def of(self, question: Question) -> list[Shot]:
@@ -119,7 +119,7 @@ def enriched_prompt(loaded: LoadedModel, question: Question, shots: Shots) -> En
         told = "".join(written) + text
     lead = len(alone) - enriched
     if enriched < 2 or whole[:lead] != alone[:lead] or whole[len(whole) - enriched :] != alone[lead:]:
-        rule = "A question stands at the end of its prompt in the same tokens, with examples before it and without"
+        rule = "A question must stand at the end of its prompt in the same tokens, with examples before it and without"
         raise RefusedError(rule, loaded.name, "Ask in plain prompts, with a tokenizer that adds nothing at the end")
     return EnrichedPrompt(alone, whole, enriched, told)
 
@@ -172,7 +172,7 @@ class Enrichment:
 
     def __init__(self, loaded: LoadedModel, shots: Shots) -> None:
         if not getattr(loaded.model.config.get_text_config(), "rope_parameters", None):
-            rule = "Examples are dropped from the cache of a model with rotary position embeddings"
+            rule = "A model must have rotary position embeddings for examples to be dropped from its cache"
             raise RefusedError(rule, loaded.model.config.model_type, "Choose a model that has them")
         self.loaded, self.shots = loaded, shots
         self._prompts: dict[Key, EnrichedPrompt] = {}

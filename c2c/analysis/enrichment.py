@@ -68,7 +68,7 @@ class EnrichmentRun(AnalysisRun):
         super().__post_init__()
         check_choice("The model that answers", self.role, ROLES)
         if self.most < 1:
-            raise RefusedError("The largest K of the best layers is at least 1", self.most, "Raise --most")
+            raise RefusedError("The largest K of the best layers must be at least 1", self.most, "Raise --most")
 
     @property
     def inputs(self) -> list[Path]:
@@ -207,7 +207,7 @@ def check_halves(questions: Sequence[Question]) -> None:
         RefusedError: With their number.
     """
     if {half_of(question) for question in questions} != set(HALVES):
-        rule = "Both halves of the questions have some, so that one can judge what the other chose"
+        rule = "Both halves of the questions must hold some, so that one can judge what the other chose"
         raise RefusedError(rule, f"{len(questions)} question(s), all in one half", "Ask more questions")
 
 

@@ -52,10 +52,12 @@ class PartlyFused(Fused):
         super().__post_init__()
         check_choice("The side that is fused", self.side, SIDES)
         if not 0 <= self.share <= 1:
-            raise RefusedError("The share of tokens that are fused is in [0, 1]", self.share, "Choose 0.5 for a half")
+            raise RefusedError(
+                "The share of tokens that are fused must be in [0, 1]", self.share, "Choose 0.5 for a half"
+            )
         if self.model.include_response:
             raise RefusedError(
-                "A share of a prompt is fused by Fusers of prompts alone",
+                "A share of a prompt must be fused by Fusers of prompts alone",
                 "Fusers that fuse the response too",
                 "Choose a fuser that was trained without include_response",
             )

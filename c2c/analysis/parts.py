@@ -21,7 +21,7 @@ def by_part(answers: pd.DataFrame, parts: pd.Series) -> dict[str, pd.DataFrame]:
     named = parts.reindex(answers.index)
     if named.isna().any():
         odd = [str(question) for question in named.index[named.isna()][:5]]
-        raise RefusedError("Each question belongs to a part", odd, "Name the part of these questions")
+        raise RefusedError("Each question must belong to a part", odd, "Name the part of these questions")
     return {str(part): answers[named == part] for part in parts.unique() if (named == part).any()}
 
 

@@ -49,9 +49,13 @@ class AnalysisRun(PairRun):
         super().__post_init__()
         check_budget(self.token_budget)
         if len(self.benchmarks) != 1:
-            raise RefusedError("An analysis asks one benchmark", sorted(self.benchmarks), "Run it once for each")
+            raise RefusedError(
+                "An analysis must ask exactly one benchmark", sorted(self.benchmarks), "Run it once for each"
+            )
         if self.questions < 0 or self.questions == 1:
-            raise RefusedError("An analysis asks at least 2 questions", self.questions, "Raise --questions; 0 asks all")
+            raise RefusedError(
+                "An analysis must ask at least 2 questions", self.questions, "Raise --questions; 0 asks all"
+            )
 
     @property
     def inputs(self) -> list[Path]:
@@ -93,7 +97,7 @@ def asked(
     everything = questions_of(tasks["tasks"][benchmark], run.prompts, options=True)
     wanted = skip + (run.questions or len(everything) if count is None else count)
     if len(everything) < wanted:
-        rule = f"{benchmark} has as many questions as the analysis takes ({wanted})"
+        rule = f"{benchmark} must have as many questions as the analysis takes ({wanted})"
         raise RefusedError(rule, len(everything), "Lower the number of questions")
     drawn = sorted(everything, key=lambda each: digest(f"{benchmark}/{each.doc['id']}"))[skip:wanted]
     return sorted(drawn, key=lambda each: each.number)
@@ -111,7 +115,7 @@ def fused(run: AnalysisRun, pair: Pair, sharer_reads: str = "matched", memory: S
         RefusedError: If the run names no fuser, or one of other models.
     """
     if not run.fuser:
-        raise RefusedError("This analysis needs a trained fuser", "no --fuser", "Pass the fuser's folder")
+        raise RefusedError("This analysis must be run with a trained fuser", "no --fuser", "Pass the fuser's folder")
     return fused_reader(pair, run.fuser, sharer_reads, run.accept_difference, memory)
 
 

@@ -76,7 +76,9 @@ def train_transformation(sharer: Tensor, receiver: Tensor, training: Training) -
     """
     if len(sharer) != len(receiver) or not len(sharer):
         raise RefusedError(
-            "A transformation is trained on the same tokens of both models", (len(sharer), len(receiver)), "Align them"
+            "A transformation must be trained on the same tokens of both models",
+            (len(sharer), len(receiver)),
+            "Align them",
         )
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(training.seed)

@@ -62,11 +62,13 @@ class TsneRun(AnalysisRun):
         super().__post_init__()
         points = self.questions * len(CACHES)
         if self.questions and not 0 < self.perplexity < points / 3:
-            rule = f"The perplexity of t-SNE is below a third of its {points} points"
+            rule = f"The perplexity of t-SNE must be below a third of its {points} points"
             raise RefusedError(rule, self.perplexity, "Lower it, or ask more questions")
         if self.training_questions < 2:
             raise RefusedError(
-                "A transformation is trained on at least 2 questions", self.training_questions, "Raise their number"
+                "A transformation must be trained on at least 2 questions",
+                self.training_questions,
+                "Raise their number",
             )
 
 

@@ -31,13 +31,21 @@ def regions(answers: Mapping[str, pd.DataFrame]) -> dict[tuple[str, ...], pd.Dat
     frames = list(answers.values())
     index = frames[0].index
     if any(set(frame.index) != set(index) for frame in frames):
-        raise RefusedError("The regions are of the same questions", list(answers), "Generate the missing answers first")
+        raise RefusedError(
+            "The methods of a Venn diagram must have answered the same questions",
+            list(answers),
+            "Generate the missing answers first",
+        )
     if is_graded(*frames):
-        raise RefusedError("A region counts right and wrong answers", "parts of a point", "Look at the gains instead")
+        raise RefusedError(
+            "The answers in a Venn diagram must be right or wrong", "parts of a point", "Look at the gains instead"
+        )
     seeded = [{int(seed) for seed in frame.columns} for frame in frames if list(frame.columns) != [NO_SEED]]
     seeds: list[int] = sorted(set.intersection(*seeded)) if seeded else [NO_SEED]
     if not seeds:
-        raise RefusedError("The methods share training seeds", list(answers), "Train both with the same seeds")
+        raise RefusedError(
+            "The methods of a Venn diagram must share training seeds", list(answers), "Train both with the same seeds"
+        )
     right = {name: _on_seeds(frame.loc[index], seeds) for name, frame in answers.items()}
     found = {}
     for chosen in product((True, False), repeat=len(right)):

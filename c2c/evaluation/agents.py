@@ -40,7 +40,7 @@ def check_agents(tasks: Path, asked: Iterable[str]) -> None:
         RefusedError: With those tasks.
     """
     if silent := [task for task in asked if not has_agents(tasks, task)]:
-        rule = f"A task that two agents answer has the metadata {' and '.join(NEEDED)}"
+        rule = f"A task that two agents answer must have the metadata {' and '.join(NEEDED)}"
         raise RefusedError(rule, ", ".join(silent), "Include ../shared/agents.yaml in its file, or ask other methods")
 
 

@@ -84,7 +84,7 @@ class GroupRun:
             accept = [line.replace(f"sharer_{number}.", "sharer.") for line in self.accept_difference]
             check_fusers_precision(fuser, self.dtype, accept)
         if not 2 <= len(self.sharers) <= schema.MOST_SHARERS or len(self.sharers) != len(self.fusers):
-            rule = f"A group has 2 to {schema.MOST_SHARERS} Sharers, and the Fusers of each"
+            rule = f"A group must have 2 to {schema.MOST_SHARERS} Sharers, and the Fusers of each"
             received = f"{len(self.sharers)} Sharers, {len(self.fusers)} folders of Fusers"
             raise RefusedError(rule, received, "Name them in the same order: --sharers A B --fusers A B")
         known = [name for name in schema.GROUP_METHODS if _zeroed_one(name) < len(self.sharers)]

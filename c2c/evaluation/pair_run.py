@@ -70,7 +70,9 @@ class PairRun:
         for method in self.methods:
             check_choice("--methods", method, self.known_methods)
             if method in WITH_FUSER and not self.fuser:
-                raise RefusedError("This method needs a trained fuser", method, "Pass --fuser with its folder")
+                raise RefusedError(
+                    "This method must be run with a trained fuser", method, "Pass --fuser with its folder"
+                )
         if self.fuser and set(self.methods) & set(WITH_FUSER):
             check_fusers_precision(self.fuser, self.dtype, self.accept_difference)
 

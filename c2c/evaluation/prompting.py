@@ -32,7 +32,7 @@ def check_prompts(prompts: str, models: Sequence[LoadedModel]) -> None:
     for loaded in models if prompts == "chat" else ():
         if not ChatTemplate(loaded.tokenizer).source:
             raise RefusedError(
-                "Chat prompts need models with a chat template",
+                "Chat prompts must be asked of models that have a chat template",
                 loaded.name,
                 "Ask this pair in plain prompts: --prompts plain, or plain in the column prompts of config/pairs.tsv",
             )
@@ -110,7 +110,7 @@ def request(question: Question) -> str:
     """
     if not question.message_prompt:
         raise RefusedError(
-            "T2T needs the prompts t2t_question and t2t_prompt of a task file",
+            "A task of T2T must have the prompts t2t_question and t2t_prompt",
             question.benchmark,
             "Run the benchmark with c2c generate, which reads them from the task's metadata",
         )

@@ -32,7 +32,7 @@ def published_reader(
     known = pair.sharer.model.config.get_text_config().vocab_size
     if known < len(receiver):
         raise RefusedError(
-            f"Fusers that were published without alignment need a Sharer that knows all {len(receiver)} tokens",
+            f"The Sharer of Fusers that were published without alignment must know all {len(receiver)} tokens",
             f"{known} tokens",
             "Use the models that they were published for",
         )

@@ -59,7 +59,9 @@ class GenerationRun(PairRun):
         super().__post_init__()
         check_budget(self.token_budget)
         if "routing_trained" in self.methods and not self.router:
-            raise RefusedError("routing_trained needs a router", "no --router", "Pass the folder of c2c train-router")
+            raise RefusedError(
+                "routing_trained must be run with a router", "no --router", "Pass the folder of c2c train-router"
+            )
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""

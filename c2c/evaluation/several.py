@@ -59,7 +59,7 @@ class FusedBySeveral(Reader):
         ids, mask, _, whose = laid_out[0]
         if any(not torch.equal(ids, other) for other, *_ in laid_out):
             raise RefusedError(
-                "The Receiver reads the same tokens beside each Sharer",
+                "The Receiver must read the same tokens beside each Sharer",
                 questions[0].doc.get("id"),
                 "Use one token alignment for all Fusers",
             )
@@ -113,7 +113,7 @@ def several_reader(
     alignments = sorted({about.get("alignment", "span") for about in said})
     if len(alignments) > 1 or model.include_response:
         raise RefusedError(
-            "Fusers that are used together have one token alignment, and fuse prompts alone",
+            "Fusers that are used together must have one token alignment, and fuse prompts alone",
             f"alignments {', '.join(alignments)}; response fused: {model.include_response}",
             "Train them with the same --alignment and --response plain",
         )

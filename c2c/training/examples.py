@@ -134,7 +134,7 @@ class Examples:
         for template in (self.aligner.receiver, self.aligner.sharer) if self.prompts == "chat" else ():
             if not template.source:
                 raise RefusedError(
-                    "Chat prompts need models with a chat template",
+                    "Both models of chat prompts must have a chat template",
                     getattr(template.tokenizer, "name_or_path", "") or type(template.tokenizer).__name__,
                     "Train this pair on plain prompts: --prompts plain",
                 )
@@ -151,7 +151,7 @@ class Examples:
         for row in rows:
             if "messages" in row and self.prompts == "plain":
                 raise RefusedError(
-                    "Plain prompts need lines with prompt and response",
+                    "Lines of plain prompts must have prompt and response",
                     f"messages in line {row['id']!r}",
                     "Pass --prompts chat, for models with chat templates",
                 )

@@ -55,7 +55,7 @@ def read_sections(path: Path = PATH) -> tuple[Section, ...]:
     sections = []
     for row in yaml.safe_load(path.read_text(encoding="utf-8")):
         if set(row) != KEYS:
-            rule = f"A section has the keys {', '.join(sorted(KEYS))}"
+            rule = f"A section must have the keys {', '.join(sorted(KEYS))}"
             raise RefusedError(rule, f"{row.get('title')}: {sorted(row)}", f"Mend {path.name}")
         for name in row["findings"]:
             function(name)
@@ -73,7 +73,7 @@ def function(name: str) -> Callable[[pd.DataFrame], list[str]]:
         found: Any = getattr(module, name, None)
         if found is not None and found.__module__ == module.__name__:
             return found  # type: ignore[no-any-return]
-    raise RefusedError("A finding is a function of paper/findings", name, "Name one of sections.yaml, or write it")
+    raise RefusedError("A finding must be a function of paper/findings", name, "Name one of sections.yaml, or write it")
 
 
 def _paths(results: Path, source: str) -> list[Path]:

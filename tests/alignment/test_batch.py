@@ -205,7 +205,7 @@ def test_a_sharer_whose_vocabulary_is_too_small_for_unaligned_tokens_is_refused(
     receiver, sharer = tiny_model("qwen3", vocab=400), tiny_model("llama", vocab=40, seed=1)
     stack = FuserStack.between(sharer.config, receiver.config, hidden_dim=16, intermediate_dim=16)
     batch = collate_chats(chats["span"][:1], 0, 0)
-    with pytest.raises(RefusedError, match="knows tokens 0 to 39"):
+    with pytest.raises(RefusedError, match="must be given tokens 0 to 39"):
         RosettaModel.of_stacks(receiver, [sharer], [stack]).generate(batch.kv_cache_index, batch.input_ids)
 
 

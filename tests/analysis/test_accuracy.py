@@ -59,7 +59,7 @@ def test_a_method_without_settings_is_compared_with_in_all_of_them() -> None:
 
 
 def test_settings_without_the_method_to_compare_with_are_refused() -> None:
-    with pytest.raises(RefusedError, match="compared with the method receiver"):
+    with pytest.raises(RefusedError, match="must hold the method receiver once"):
         accuracy_table(records(ANSWERS), "receiver")
 
 

@@ -41,7 +41,7 @@ def test_neither_scale_nor_rotation_nor_the_order_of_rows_changes_it() -> None:
 
 @pytest.mark.parametrize("matrix", [torch.zeros(3, 3), torch.full((3, 3), math.nan)])
 def test_nothing_and_what_is_not_finite_are_refused(matrix) -> None:
-    with pytest.raises(RefusedError, match="finite matrix other than zero"):
+    with pytest.raises(RefusedError, match="must be finite and other than zero"):
         effective_rank(matrix)
 
 

@@ -317,7 +317,7 @@ def test_a_conversation_that_cannot_be_learned_is_left_out_with_its_reason(
 
 
 def test_a_set_without_conversations_is_refused() -> None:
-    with pytest.raises(RefusedError, match=r"has the column conversations or messages.*\['text'\]"):
+    with pytest.raises(RefusedError, match=r"must have the column conversations or messages.*\['text'\]"):
         read("chat", {"text": "x"})
 
 

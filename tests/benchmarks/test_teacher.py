@@ -133,7 +133,7 @@ def test_a_teacher_without_chat_template_and_conversations_are_refused(
     tiny_model, word_tokenizer, rows, tmp_path
 ) -> None:
     plain = LoadedModel("owner/base", tiny_model("qwen3", vocab=len(word_tokenizer)), word_tokenizer)
-    with pytest.raises(RefusedError, match="Chat prompts need models with a chat template"):
+    with pytest.raises(RefusedError, match="Chat prompts must be asked of models that have a chat template"):
         answer_all(plain, rows, SHORT, BUDGET, AnswerStore(tmp_path / "plain"))
     chat = {"id": "c", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     (tmp_path / "chats.jsonl").write_text(json.dumps(chat) + "\n")

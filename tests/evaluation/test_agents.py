@@ -77,5 +77,5 @@ def test_a_task_without_words_for_two_agents_is_refused_before_any_model_is_load
     del content["metadata"]["agents_prompt"]
     path.write_text(yaml.safe_dump(content))
     assert not has_agents(tasks, "free")
-    with pytest.raises(RefusedError, match=r"two agents answer has the metadata.*received 'free'"):
+    with pytest.raises(RefusedError, match=r"two agents answer must have the metadata.*received 'free'"):
         check_agents(tasks, ["free", "choice"])

@@ -193,4 +193,4 @@ def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmar
 
 def test_t2t_without_the_prompts_of_a_task_file_is_an_error_of_each_question(methods, questions) -> None:
     answers = methods["t2t"].answer([replace(question, message_prompt="") for question in questions["free"]])
-    assert all("T2T needs the prompts" in answer.error for answer in answers)
+    assert all("A task of T2T must have the prompts" in answer.error for answer in answers)

@@ -140,5 +140,5 @@ def test_fusers_published_for_other_models_are_refused(pair, manifest) -> None:
 
 def test_without_alignment_a_sharer_that_lacks_tokens_is_refused(pair, manifest, split_tokenizer) -> None:
     other = Pair(LoadedModel("receiver", pair.receiver.model, split_tokenizer), pair.sharer)
-    with pytest.raises(RefusedError, match="knows all"):
+    with pytest.raises(RefusedError, match="must know all"):
         C2C(other, fuser=str(manifest))

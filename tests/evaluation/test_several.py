@@ -142,7 +142,7 @@ def test_other_weights_of_a_fuser_make_other_answers(run) -> None:
     [
         ({"methods": ("c2c_zeroed_3",)}, "--methods"),
         ({"fusion": "serial"}, "--fusion"),
-        ({"sharers": ["one"], "fusers": ["one"]}, "A group has 2 to 4 Sharers"),
+        ({"sharers": ["one"], "fusers": ["one"]}, "A group must have 2 to 4 Sharers"),
         ({"fusers": ["one"]}, "2 Sharers, 1 folders of Fusers"),
         ({"token_budget": 0}, "token budget"),
     ],

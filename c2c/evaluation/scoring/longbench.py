@@ -78,7 +78,7 @@ def rouge_l(prediction: str, answer: str, classes: list[str]) -> float:
         from rouge import Rouge
     except ModuleNotFoundError:
         raise RefusedError(
-            "rouge_l needs the package rouge", "not installed", "pip install 'cache-to-cache[graders]'"
+            "The package rouge must be installed for rouge_l", "not installed", "pip install 'cache-to-cache[graders]'"
         ) from None
     try:
         return float(Rouge(metrics=["rouge-l"]).get_scores([prediction], [answer])[0]["rouge-l"]["f"])

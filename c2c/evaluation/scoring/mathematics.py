@@ -56,7 +56,7 @@ def grade(questions: Iterable[tuple[str, str]], cpu_seconds: float = CPU_SECONDS
         RefusedError: math-verify is not installed, or the machine did not grade an answer within WALL_SECONDS.
     """
     if importlib.util.find_spec(PACKAGE) is None:
-        raise RefusedError("The scoring math needs the package math-verify", "not installed",
+        raise RefusedError("The package math-verify must be installed for the scoring math", "not installed",
                            "pip install 'cache-to-cache[graders]'")  # fmt: skip
     asked = dict.fromkeys(questions)
     stated = {question: (gold_of(question[0]), stated_answer(question[1])) for question in asked}
