@@ -26,6 +26,7 @@ from c2c.cli_flags import (
 from c2c.cli_methods import BUILDERS
 from c2c.errors import RefusedError, exit_code
 from c2c.files import write_atomically
+from c2c.manifests import check_manifest_place
 from c2c.provenance import stamp
 
 
@@ -69,6 +70,7 @@ def _add_fetch(commands: Any) -> None:
 def _fetch(options: argparse.Namespace) -> None:
     from c2c import hub
 
+    check_manifest_place(options.output)
     with stamp(options.output, settings={"model": options.model, "revision": options.revision}) as notes:
         manifest = hub.describe(options.model, options.revision)
         write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")
@@ -203,7 +205,8 @@ def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.run import GenerationRun, generate
 
     run, settings = asked(GenerationRun, options)
-    with stamp(run.output, inputs=[*_here(run, run.router), *run.benchmarks.values()], settings=settings) as notes:
+    inputs = [*_here(run, run.router), *run.benchmarks.values()]
+    with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
         generate(run, notes)
         notes["models"] = _revisions(run)
 
@@ -234,7 +237,7 @@ def _train_router(options: argparse.Namespace) -> None:
 
     run, settings = asked(RouterRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
-    with stamp(run.output, inputs=inputs, settings=settings) as notes:
+    with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
         notes["router"] = train_router(run)
         notes["models"] = {"receiver": about(run.receiver)}
 
@@ -273,7 +276,8 @@ def _latency(options: argparse.Namespace) -> None:
     from c2c.evaluation.latency import LatencyRun, measure_pair
 
     run, settings = asked(LatencyRun, options)
-    with stamp(run.output, inputs=[*_here(run), *run.benchmarks.values()], settings=settings) as notes:
+    inputs = [*_here(run), *run.benchmarks.values()]
+    with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
         measure_pair(run, notes)
         notes["models"] = _revisions(run)
 

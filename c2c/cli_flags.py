@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from c2c.errors import RefusedError
+from c2c.provenance import check_output
 
 if TYPE_CHECKING:
     from c2c.training.latent_run import LatentRun
@@ -117,4 +118,7 @@ def trained(kind: type[Run], options: argparse.Namespace) -> Run:
 
     config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
     names = [field.name for field in fields(kind) if field.name != "config"]
-    return kind(**{name: getattr(options, name) for name in names}, config=config)
+    run: Run = kind(**{name: getattr(options, name) for name in names}, config=config)
+    # Resumable states and results are removed and replaced: neither may be what is learned from, nor each other.
+    check_output(run.checkpoints, [*run.files(), run.output])
+    return run

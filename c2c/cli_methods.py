@@ -9,6 +9,7 @@ from typing import Any
 
 from c2c.cli_flags import add_asked, add_budget, add_pair, add_training, asked, trained
 from c2c.files import write_atomically
+from c2c.manifests import check_manifest_place
 from c2c.provenance import stamp
 
 
@@ -36,7 +37,7 @@ def _generate_group(options: argparse.Namespace) -> None:
     from c2c.hub import about
 
     run, settings = asked(GroupRun, options)
-    with stamp(run.output, inputs=run.files(), settings=settings) as notes:
+    with stamp(run.output, inputs=run.files(), settings=settings, sources=[run.tasks]) as notes:
         generate_group(run, notes)
         notes["models"] = [about(source) for source in (run.receiver, *run.sharers)]
 
@@ -54,6 +55,7 @@ def _fetch_fuser(options: argparse.Namespace) -> None:
     from c2c.published import describe
 
     settings = {name: getattr(options, name) for name in ("fuser", "subfolder", "revision")}
+    check_manifest_place(options.output)
     with stamp(options.output, settings=settings) as notes:
         manifest = describe(options.fuser, options.subfolder, options.revision)
         write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")

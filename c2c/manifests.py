@@ -175,6 +175,16 @@ def is_manifest(source: str | Path) -> bool:
     return path.suffix == ".json" and path.is_file()
 
 
+def check_manifest_place(path: Path) -> None:
+    """Refuse to write a manifest over a file that is none, such as a model's ``config.json``.
+
+    Raises:
+        RefusedError: If there is such a file.
+    """
+    if path.is_file() and not {"id", "source"} <= read_object(path, "Name another output").keys():
+        raise RefusedError("A manifest must replace no other file", str(path), "Name another output")
+
+
 def read_source(path: Path) -> dict[str, Any]:
     """The manifest that `describe_source` made.
 

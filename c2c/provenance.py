@@ -32,6 +32,8 @@ PACKAGES = (
     "pyarrow",
 )
 SUFFIX = ".provenance.json"
+FILES = (".csv", ".html", ".json", ".jsonl", ".parquet", ".pdf", ".zip")
+"""Suffixes of artefacts that are files."""
 CONFIG_HASH = "C2C_CONFIG_SHA256"
 """Environment variable in which the workflow tells its jobs the hash of the whole config that they belong to."""
 
@@ -56,24 +58,67 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def check_output(output: Path, inputs: Iterable[Path | str]) -> None:
+    """Refuse an output that would destroy what it is made from, or that cannot take its name.
+
+    Args:
+        output: A file with one of the suffixes FILES, or a folder.
+        inputs: Files and folders that are read.
+
+    Raises:
+        RefusedError: If `output` is an input or lies inside one, is of the other kind, or lies below a file.
+    """
+    place = output.resolve()
+    for path in map(Path, inputs):
+        if place == path.resolve() or (path.is_dir() and place.is_relative_to(path.resolve())):
+            raise RefusedError(
+                "An output must not be an input, nor lie inside one", f"{output} and {path}", "Name another output"
+            )
+    if output.is_dir() and output.suffix in FILES:
+        raise RefusedError("The output must be a file, where there is no folder", str(output), "Name another output")
+    if output.is_file() and not output.suffix:
+        raise RefusedError("The output must be a folder, where there is no file", str(output), "Name another output")
+    if above := [parent for parent in output.parents if parent.exists() and not parent.is_dir()]:
+        raise RefusedError("An output must lie in folders", f"{output}, where {above[0]} is a file", "Name another one")
+
+
 @contextmanager
 def stamp(
-    artefact: Path | str, *, inputs: Iterable[Path | str] = (), settings: Mapping[str, Any] | None = None
+    artefact: Path | str,
+    *,
+    inputs: Iterable[Path | str] = (),
+    settings: Mapping[str, Any] | None = None,
+    sources: Iterable[Path | str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Run the block that makes `artefact`, then write ``<artefact>.provenance.json`` beside it.
 
     The block may add entries of its own (model and data revisions) to the dictionary that it is given. When it fails,
-    nothing is written, and what an earlier run wrote is gone.
+    nothing is written; what an earlier run wrote stays if the artefact is as that run left it, and is gone otherwise.
+
+    Args:
+        artefact: What the block makes.
+        inputs: What it is made from; the provenance holds their hashes.
+        settings: What else it depends on.
+        sources: What is read beside the inputs, such as a folder of task files; not hashed.
 
     Raises:
-        RefusedError: Before the block runs, if an input is not there.
+        RefusedError: Before the block runs, if an input is not there, or `check_output` refuses.
     """
     target = Path(f"{artefact}{SUFFIX}")
-    hashes = {_shown(Path(path)): file_hash(Path(path)) for path in inputs}
+    paths = [Path(path) for path in inputs]
+    check_output(Path(artefact), [*paths, *sources])
+    hashes = {_shown(path): file_hash(path) for path in paths}
+    # A kill between the new artefact and its provenance must leave no provenance of the old one.
+    earlier, state = target.read_bytes() if target.is_file() else None, _state(Path(artefact))
     target.unlink(missing_ok=True)
     notes: dict[str, Any] = {}
     started = time.perf_counter()
-    yield notes
+    try:
+        yield notes
+    except BaseException:
+        if earlier is not None and _state(Path(artefact)) == state:
+            write_atomically(target, earlier.decode("utf-8"))
+        raise
     record = {
         "artefact": Path(artefact).name,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -89,6 +134,12 @@ def stamp(
         **notes,
     }
     write_atomically(target, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def _state(path: Path) -> list[tuple[str, int, int, int]]:
+    """Name, inode, size and time of change of a file, or of each file of a folder; nothing if there is neither."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
+    return [(str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns) for file in files if (stat := file.lstat())]
 
 
 def _shown(path: Path) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from c2c.errors import RefusedError
 from c2c.files import write_atomically
 from c2c.provenance import CONFIG_HASH, file_hash, settings_hash, stamp
+from tests.bad_inputs.refusals import refused
 
 
 def test_a_stamp_names_command_settings_and_the_hashes_of_its_inputs(tmp_path) -> None:
@@ -68,6 +70,43 @@ def test_a_failed_command_does_not_leave_the_stamp_of_an_earlier_run(tmp_path) -
         artefact.write_text("ha")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == [artefact]
+
+
+def test_a_command_that_fails_before_it_changes_its_artefact_leaves_the_stamp_of_the_earlier_run(tmp_path) -> None:
+    for artefact in (tmp_path / "out.csv", tmp_path / "fuser"):
+        with stamp(artefact):
+            written = artefact if artefact.suffix else artefact / "weights"
+            written.parent.mkdir(exist_ok=True)
+            written.write_text("whole")
+        earlier = Path(f"{artefact}.provenance.json").read_bytes()
+        with pytest.raises(RuntimeError), stamp(artefact):
+            raise RuntimeError
+        assert Path(f"{artefact}.provenance.json").read_bytes() == earlier
+
+
+@pytest.mark.parametrize(
+    ("output", "word"),
+    [
+        ("model", "not be an input"),
+        ("model/config.json", "not be an input"),
+        ("lines.jsonl", "not be an input"),
+        ("link", "not be an input"),
+        ("tasks/free.yaml", "not be an input"),
+        ("folder.csv", "must be a file"),
+        ("file", "must be a folder"),
+        ("file/out.csv", "must lie in folders"),
+    ],
+)
+def test_an_output_that_would_destroy_what_it_is_made_from_is_refused(tmp_path, output, word) -> None:
+    for folder in ("model", "tasks", "folder.csv"):
+        (tmp_path / folder).mkdir()
+    for file in ("model/config.json", "lines.jsonl", "tasks/free.yaml", "file"):
+        (tmp_path / file).write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "lines.jsonl")
+    inputs, sources = [tmp_path / "model", tmp_path / "lines.jsonl"], [tmp_path / "tasks"]
+    with refused(word), stamp(tmp_path / output, inputs=inputs, sources=sources):
+        pytest.fail("the block ran")
+    assert (tmp_path / "lines.jsonl").read_text() == (tmp_path / "model/config.json").read_text() == "mine"
 
 
 def test_settings_have_one_hash_whatever_their_order() -> None:

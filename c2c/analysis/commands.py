@@ -79,8 +79,9 @@ def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str
 
     from c2c.hub import about
 
+    inputs = {"inputs": run.inputs, "settings": _settings(run), "sources": [run.tasks]}
     with ExitStack() as stack:
-        notes = [stack.enter_context(stamp(path, inputs=run.inputs, settings=_settings(run))) for path in outputs]
+        notes = [stack.enter_context(stamp(path, **inputs)) for path in outputs]
         make(notes[0])
         for note in notes:
             note["models"] = {role: about(getattr(run, role)) for role in ("receiver", "sharer")}

@@ -30,6 +30,8 @@ from c2c.prefill import ReadPrompt
 from c2c.response import ResponseFusion
 from c2c.sections import read_sections
 
+MOST_THREADS = 1024
+
 
 @dataclass
 class Phases:
@@ -199,6 +201,8 @@ class LatencyRun(PairRun):
         for name in ("questions", "repeats"):
             if getattr(self, name) < 1:
                 raise RefusedError(f"--{name} must be at least 1", getattr(self, name), f"Raise --{name}")
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise RefusedError(f"--threads must be 0 to {MOST_THREADS}", self.threads, "Pass 0 to leave it to torch")
 
 
 def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:

@@ -58,6 +58,7 @@ class GenerationRun(PairRun):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_budget(self.token_budget)
+        schema.check_limit(self.limit)
         if "routing_trained" in self.methods and not self.router:
             raise RefusedError(
                 "routing_trained must be run with a router", "no --router", "Pass the folder of c2c train-router"

@@ -6,6 +6,7 @@ writes them casts to the schema here (`to_table`), whoever reads them gets the s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ ANALYSIS_METHODS = ("few_shot", "oracle", "oracle_layers")
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
+
+LABEL = re.compile(r"\w[\w.+-]*")
 
 Columns = dict[str, tuple[pa.DataType, str]]
 
@@ -178,6 +181,29 @@ def write_records(frame: pd.DataFrame, path: Path, schema: pa.Schema = RECORD_SC
     table = to_table(frame, schema).replace_schema_metadata({VERSION_KEY: str(VERSION)})
     with written_whole(path) as unfinished:
         pq.write_table(table, unfinished, compression="zstd")
+
+
+def check_labels(**labels: str) -> None:
+    """Refuse labels of records, such as scale and pair, that are empty or no single word.
+
+    Raises:
+        RefusedError: With the first of them.
+    """
+    for name, label in labels.items():
+        if not LABEL.fullmatch(label):
+            raise RefusedError(
+                f"--{name} must be a word of letters, digits and _ . + -", label, "Name it as in config/pairs.tsv"
+            )
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a number of questions that cannot be.
+
+    Raises:
+        RefusedError: If it is below 0, or beyond what a file can hold.
+    """
+    if not 0 <= limit < 2**31:
+        raise RefusedError("--limit must be at least 0 and below 2^31", limit, "Pass a number of questions; 0 asks all")
 
 
 def check_columns(columns: list[str], schema: pa.Schema, where: str = "Records") -> None:

@@ -128,8 +128,10 @@ def check_free(output: Path) -> None:
     """Refuse an output that another run writes; for before models are loaded, since `open_store` comes after that.
 
     Raises:
-        RefusedError: With the run that writes it.
+        RefusedError: With the run that writes it, or if it is a folder.
     """
+    if output.is_dir():
+        raise RefusedError("Records must go into a file, where there is no folder", str(output), "Name another output")
     with _locked(output):
         pass
 

@@ -7,6 +7,7 @@ itself (`c2c.training.single`).
 from __future__ import annotations
 
 import math
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,8 @@ class Learner(ABC):
                 another number of processes, or of a newer version of this package.
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
+        if progress.steps and self.processes.is_first:
+            print(f"resumes after step {progress.steps} of {self.config.steps}", file=sys.stderr)
         config, begun = self.config, time.perf_counter() - self.progress.seconds
         batches = self._batches(progress.steps)
         with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
