@@ -79,7 +79,7 @@ def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str
 
     from c2c.hub import about
 
-    inputs = {"inputs": run.inputs, "settings": _settings(run), "sources": [run.tasks]}
+    inputs: dict[str, Any] = {"inputs": run.inputs, "settings": _settings(run), "sources": [run.tasks]}
     with ExitStack() as stack:
         notes = [stack.enter_context(stamp(path, **inputs)) for path in outputs]
         make(notes[0])
