@@ -4,9 +4,8 @@ A contract has three parts, ``receiver``, ``sharer`` and ``fuser``, each with na
 *refuses* (the Fuser would be used on caches that it does not know) or is *noted*:
 
 * Refused: ``weights_sha256``, ``tokenizer_sha256``, ``architecture``, cache and vocabulary sizes, ``rope``,
-  ``layer_types``, ``sliding_window``, ``computation`` (the config's other settings, such as activation and norm epsilon;
-  only those that both sides have, since versions of transformers add and drop some), and the Fuser's own ``layer_map``
-  and ``sizes``. Each changes what a cache means.
+  ``layer_types``, ``sliding_window``, ``computation`` (the config's other settings, `c2c.computation`; only those that
+  both sides have), and the Fuser's own ``layer_map`` and ``sizes``. Each changes what a cache means.
 * Noted: ``id`` and ``revision``, since a folder's path is no identity and equal weights under two names are one model;
   ``dtype``, since precision moves numbers by rounding alone. Without weights to compare (published fusers name ids
   only, a Sharer that runs elsewhere is known by its config) the ``id`` is all there is, and then it refuses. A
@@ -23,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from c2c import hub
 from c2c.cache_shape import cache_shape
+from c2c.computation import describe_computation, rope_of, shared_settings
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.hub import Identity
@@ -63,29 +62,6 @@ NOTED = ("revision", "dtype")
 COMPUTATION = "computation"
 LATER_LINES = (COMPUTATION,)
 """Lines that older contracts lack; one that either side lacks is not compared."""
-NO_COMPUTATION = frozenset(
-    # lines of their own, or what these follow from
-    "model_type num_hidden_layers num_key_value_heads head_dim vocab_size rope_parameters rope_theta rope_scaling "
-    "partial_rotary_factor rotary_pct rotary_emb_base rope_local_base_freq layer_types sliding_window "
-    "use_sliding_window max_window_layers sliding_window_pattern tie_word_embeddings dtype torch_dtype "
-    # where it comes from
-    "name_or_path architectures transformers_version unsloth_version unsloth_fixed tokenizer_class vocab_file "
-    # training alone
-    "initializer_range initializer_factor attention_dropout attn_pdrop hidden_dropout embd_pdrop resid_pdrop "
-    "gradient_checkpointing router_aux_loss_coef output_router_logits "
-    # heads of other tasks
-    "id2label label2id num_labels problem_type classifier_dropout finetuning_task task_specific_params prefix "
-    # how a call computes and what it returns, not what
-    "attn_implementation use_cache cache_implementation return_dict output_attentions output_hidden_states torchscript "
-    "chunk_size_feed_forward pretraining_tp is_decoder is_encoder_decoder add_cross_attention "
-    # generation, which the caller decides
-    "bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id max_length min_length max_new_tokens "
-    "do_sample temperature top_k top_p typical_p num_beams num_return_sequences repetition_penalty length_penalty "
-    "no_repeat_ngram_size early_stopping".split()
-)
-"""Settings of a config that change no state of a model; ``computation`` leaves them out, and names with ``_`` first."""
-LENGTHS = frozenset({"max_position_embeddings", "original_max_position_embeddings"})
-"""Settings on which scaled rotations depend, and no others."""
 HALF = "float16"
 SAMPLED = 8
 SHOWN = 120
@@ -154,10 +130,10 @@ def describe_model(
         "kv_heads": shape.heads,
         "head_dim": shape.head_dim,
         "vocab_size": decoder.vocab_size,
-        "rope": _rope(decoder),
+        "rope": rope_of(decoder),
         "layer_types": getattr(decoder, "layer_types", None),
         "sliding_window": getattr(decoder, "sliding_window", None),
-        COMPUTATION: _computation(decoder),
+        COMPUTATION: describe_computation(decoder),
         "dtype": None if model.dtype is None else str(model.dtype).removeprefix("torch."),
         "tokenizer_sha256": None if tokenizer is None else tokenizer_fingerprint(tokenizer),
         "weights_sha256": weights_fingerprint(model) if isinstance(model, PreTrainedModel) else None,
@@ -214,7 +190,7 @@ def compare(expected: Mapping[str, Lines], found: Mapping[str, Lines]) -> list[D
         for line, value in lines.items():
             found_value = other.get(line)
             if line == COMPUTATION:
-                value, found_value = _shared(value, found_value)
+                value, found_value = shared_settings(value, found_value)
             if not _same(line, value, found_value):
                 refuses = _refuses(line, lines, other)
                 differences.append(Difference(f"{part}.{line}", value, found_value, refuses))
@@ -346,45 +322,6 @@ def _same(line: str, expected: Any, found: Any) -> bool:
     if line == "revision" and (expected is None or found is None):
         return True
     return bool(expected == found)
-
-
-def _shared(expected: Any, found: Any) -> tuple[Any, Any]:
-    """Both without the settings that one of them does not have; nothing of either if one is missing."""
-    if expected is None or found is None:
-        return None, None
-    if not isinstance(expected, Mapping) or not isinstance(found, Mapping):
-        return expected, found
-    return {key: expected[key] for key in expected if key in found}, {
-        key: found[key] for key in expected if key in found
-    }
-
-
-def _computation(config: PreTrainedConfig) -> Lines:
-    """The settings of a text config, but for those of `NO_COMPUTATION`: numbers, texts, booleans, and lists of them.
-
-    Of `to_dict`, since `to_diff_dict` leaves out what has the default value of the version that runs: then a setting
-    at its default could not be told from one that the version does not know. None stays for the same reason.
-    """
-    rope = _rope(config)
-    kinds = [each for each in (rope, *(rope or {}).values()) if isinstance(each, Mapping)]
-    scaled = {each.get("rope_type", "default") for each in kinds} | {"default"} != {"default"}
-    without = NO_COMPUTATION if scaled else NO_COMPUTATION | LENGTHS
-    settings = config.to_dict().items()
-    return {key: value for key, value in settings if key not in without and key[:1] != "_" and _is_plain(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(not isinstance(each, list | tuple) and _is_plain(each) for each in value)
-    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _rope(config: Any) -> Any:
-    parameters = getattr(config, "rope_parameters", None)
-    if parameters is not None:
-        return parameters
-    theta = getattr(config, "rope_theta", None)
-    return None if theta is None else {"rope_theta": theta, "rope_scaling": getattr(config, "rope_scaling", None)}
 
 
 def _as_json(lines: Lines) -> Lines:

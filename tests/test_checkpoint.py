@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from c2c import FuserStack, RefusedError, RosettaModel, create_c2c_projector
 from c2c.checkpoint import load_stack, read_config, read_manifest, save_stack
-from c2c.contract import ContractCheck, describe_model
+from c2c.contract import describe_model
 from c2c.loading import LoadedModel
 from c2c.provenance import file_hash
 
@@ -235,27 +235,6 @@ def test_a_manifest_that_is_none_is_refused(folder, content, rule) -> None:
     (folder[1] / "manifest.json").write_bytes(content)
     with pytest.raises(RefusedError, match=rule):
         load_stack(folder[1])
-
-
-def test_a_folder_from_before_the_computation_was_a_line_is_loaded(folder, models) -> None:
-    stack, where = folder
-    receiver, sharer, _ = models
-    manifest = json.loads((where / "manifest.json").read_text())
-    for part in ("receiver", "sharer"):
-        del manifest["contract"][part]["computation"]
-    (where / "manifest.json").write_text(json.dumps(manifest))
-    loaded = RosettaModel.from_pretrained(where, receiver=receiver, sharers=sharer)
-    assert loaded.contract_check == ContractCheck()
-    assert torch.equal(loaded.stack(0).fuser_of(1).key_gate_logit, stack.fuser_of(1).key_gate_logit)
-
-
-def test_a_computation_that_is_no_object_is_refused(folder) -> None:
-    where = folder[1]
-    manifest = json.loads((where / "manifest.json").read_text())
-    manifest["contract"]["receiver"]["computation"] = "silu"
-    (where / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RefusedError, match="computation is 'silu', not an object"):
-        load_stack(where)
 
 
 def test_a_part_of_a_contract_that_is_no_object_is_refused(folder) -> None:

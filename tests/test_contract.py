@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from c2c import FuserStack, RefusedError, chat
+from c2c import FuserStack, RefusedError, RosettaModel, chat
+from c2c.checkpoint import save_stack
 from c2c.contract import (
     FUSER_LINES,
     MODEL_LINES,
@@ -294,6 +295,41 @@ def test_a_contract_from_before_the_computation_was_a_line_is_taken_and_nothing_
     assert check_contract([both[0]], [both[1]]) == ContractCheck()
     with pytest.raises(RefusedError, match="rope"):
         check_contract([both[0]], [changed(both[1], "receiver", "rope")])
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """Where Fusers of two models are saved, and the models."""
+    receiver, sharer = tiny_model("qwen3"), tiny_model("qwen2", seed=1)
+    stack = FuserStack.between(sharer.config, receiver.config, hidden_dim=8, intermediate_dim=8)
+    save_stack(stack, tmp_path / "fuser", receiver=describe_model(receiver), sharer=describe_model(sharer))
+    return tmp_path / "fuser", receiver, sharer
+
+
+def test_a_folder_from_before_the_computation_was_a_line_is_loaded(folder) -> None:
+    where, receiver, sharer = folder
+    manifest = json.loads((where / "manifest.json").read_text())
+    for part in ("receiver", "sharer"):
+        del manifest["contract"][part]["computation"]
+    (where / "manifest.json").write_text(json.dumps(manifest))
+    loaded = RosettaModel.from_pretrained(where, receiver=receiver, sharers=sharer)
+    assert loaded.contract_check == ContractCheck()
+
+
+def test_a_folder_of_models_that_compute_otherwise_is_refused_and_can_be_accepted(folder) -> None:
+    where, receiver, sharer = folder
+    sharer.config.rms_norm_eps = 0.3
+    with refused("sharer.computation: expected {'rms_norm_eps': 1e-06}, found {'rms_norm_eps': 0.3}"):
+        RosettaModel.from_pretrained(where, receiver=receiver, sharers=sharer)
+    RosettaModel.from_pretrained(where, receiver=receiver, sharers=sharer, override=["sharer.computation"])
+
+
+def test_a_computation_that_is_no_object_is_refused(folder) -> None:
+    manifest = json.loads((folder[0] / "manifest.json").read_text())
+    manifest["contract"]["receiver"]["computation"] = "silu"
+    (folder[0] / "manifest.json").write_text(json.dumps(manifest))
+    with refused("computation is 'silu', not an object"):
+        RosettaModel.from_pretrained(folder[0], receiver=folder[1], sharers=folder[2])
 
 
 def test_settings_that_one_version_of_transformers_lacks_are_not_compared(contract) -> None:
