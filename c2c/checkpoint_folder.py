@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from c2c.contract import PARTS, Contract, ContractCheck
+from c2c.contract import LATER_LINES, PARTS, Contract, ContractCheck
 from c2c.errors import RefusedError, check_choice
 from c2c.folders import current
 from c2c.fuser.config import FuserConfig
@@ -58,6 +58,7 @@ MODEL_KINDS: dict[str, type] = {
     "kv_heads": int,
     "head_dim": int,
     "vocab_size": int,
+    "computation": dict,
     "dtype": str,
     "tokenizer_sha256": str,
     "weights_sha256": str,
@@ -152,7 +153,10 @@ def _check_hash(path: Path, manifest: Mapping[str, Any]) -> None:
 def _check_whole(contract: Contract) -> None:
     check_keys(f"The contract in {MANIFEST}", contract, dict.fromkeys(PARTS, dict), optional=tuple(PARTS))
     missing = [
-        f"{part}.{line}" for part, lines in PARTS.items() for line in lines if line not in contract.get(part, {})
+        f"{part}.{line}"
+        for part, lines in PARTS.items()
+        for line in lines
+        if line not in (*LATER_LINES, *contract.get(part, {}))
     ]
     if missing:
         raise RefusedError(

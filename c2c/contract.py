@@ -4,11 +4,14 @@ A contract has three parts, ``receiver``, ``sharer`` and ``fuser``, each with na
 *refuses* (the Fuser would be used on caches that it does not know) or is *noted*:
 
 * Refused: ``weights_sha256``, ``tokenizer_sha256``, ``architecture``, cache and vocabulary sizes, ``rope``,
-  ``layer_types``, ``sliding_window``, and the Fuser's own ``layer_map`` and ``sizes``. Each changes what a cache means.
+  ``layer_types``, ``sliding_window``, ``computation`` (the config's other settings, `c2c.computation`; only those that
+  both sides have), and the Fuser's own ``layer_map`` and ``sizes``. Each changes what a cache means.
 * Noted: ``id`` and ``revision``, since a folder's path is no identity and equal weights under two names are one model;
   ``dtype``, since precision moves numbers by rounding alone. Without weights to compare (published fusers name ids
   only, a Sharer that runs elsewhere is known by its config) the ``id`` is all there is, and then it refuses. A
   tokenizer that only one side has is noted.
+
+A contract without ``computation`` is older than that line, and the line is not compared.
 
 The weights' fingerprint samples both ends of every parameter, so that it costs milliseconds. It tells apart what was
 trained apart; it does not find one number that was changed by hand. It is the same in fp32 and bf16; fp16 and integer
@@ -29,6 +32,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from c2c import hub
 from c2c.cache_shape import cache_shape
+from c2c.computation import describe_computation, rope_of, shared_settings
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.hub import Identity
@@ -47,6 +51,7 @@ MODEL_LINES = (
     "rope",
     "layer_types",
     "sliding_window",
+    "computation",
     "dtype",
     "tokenizer_sha256",
     "weights_sha256",
@@ -54,6 +59,9 @@ MODEL_LINES = (
 FUSER_LINES = ("layer_map", "sizes", "dtype")
 PARTS = {"receiver": MODEL_LINES, "sharer": MODEL_LINES, "fuser": FUSER_LINES}
 NOTED = ("revision", "dtype")
+COMPUTATION = "computation"
+LATER_LINES = (COMPUTATION,)
+"""Lines that older contracts lack; one that either side lacks is not compared."""
 HALF = "float16"
 SAMPLED = 8
 SHOWN = 120
@@ -122,9 +130,10 @@ def describe_model(
         "kv_heads": shape.heads,
         "head_dim": shape.head_dim,
         "vocab_size": decoder.vocab_size,
-        "rope": _rope(decoder),
+        "rope": rope_of(decoder),
         "layer_types": getattr(decoder, "layer_types", None),
         "sliding_window": getattr(decoder, "sliding_window", None),
+        COMPUTATION: describe_computation(decoder),
         "dtype": None if model.dtype is None else str(model.dtype).removeprefix("torch."),
         "tokenizer_sha256": None if tokenizer is None else tokenizer_fingerprint(tokenizer),
         "weights_sha256": weights_fingerprint(model) if isinstance(model, PreTrainedModel) else None,
@@ -179,9 +188,12 @@ def compare(expected: Mapping[str, Lines], found: Mapping[str, Lines]) -> list[D
     for part, lines in expected.items():
         other = found.get(part, {})
         for line, value in lines.items():
-            if not _same(line, value, other.get(line)):
+            found_value = other.get(line)
+            if line == COMPUTATION:
+                value, found_value = shared_settings(value, found_value)
+            if not _same(line, value, found_value):
                 refuses = _refuses(line, lines, other)
-                differences.append(Difference(f"{part}.{line}", value, other.get(line), refuses))
+                differences.append(Difference(f"{part}.{line}", value, found_value, refuses))
     return differences
 
 
@@ -310,14 +322,6 @@ def _same(line: str, expected: Any, found: Any) -> bool:
     if line == "revision" and (expected is None or found is None):
         return True
     return bool(expected == found)
-
-
-def _rope(config: Any) -> Any:
-    parameters = getattr(config, "rope_parameters", None)
-    if parameters is not None:
-        return parameters
-    theta = getattr(config, "rope_theta", None)
-    return None if theta is None else {"rope_theta": theta, "rope_scaling": getattr(config, "rope_scaling", None)}
 
 
 def _as_json(lines: Lines) -> Lines:

@@ -7,9 +7,10 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from c2c import FuserStack, RefusedError, chat
+from c2c import FuserStack, RefusedError, RosettaModel, chat
+from c2c.checkpoint import save_stack
 from c2c.contract import (
     FUSER_LINES,
     MODEL_LINES,
@@ -29,6 +30,7 @@ from c2c.evaluation.group_run import GroupRun
 from c2c.evaluation.run import GenerationRun
 from c2c.loading import DTYPES, load_causal_model
 from tests.bad_inputs.refusals import refused
+from tests.conftest import FAMILIES
 
 ONLY_NOTED = ("id", *NOTED)
 LINES = [(part, line) for part, lines in PARTS.items() for line in lines]
@@ -211,7 +213,133 @@ def test_other_rope_settings_are_another_line(tiny_model) -> None:
     before = describe_model(model)
     model.config.rope_parameters = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}
     after = describe_model(model)
-    assert [line for line in before if before[line] != after[line]] == ["rope"]
+    assert [each.line for each in compare({"receiver": before}, {"receiver": after})] == ["receiver.rope"]
+
+
+@pytest.mark.parametrize(
+    ("family", "setting", "value"),
+    [
+        ("qwen3", "hidden_act", "relu"),
+        ("llama", "rms_norm_eps", 0.3),
+        ("gpt_neox", "layer_norm_eps", 0.3),
+        ("gpt_neox", "use_parallel_residual", False),
+        ("granite", "residual_multiplier", 0.9),
+        ("gemma3", "final_logit_softcapping", 30.0),
+        ("gemma3", "query_pre_attn_scalar", 99),
+    ],
+)
+def test_a_setting_that_changes_what_a_model_computes_is_refused_by_name(
+    tiny_model, tmp_path, prompt_ids, family, setting, value
+) -> None:
+    model = tiny_model(family)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    old = config[setting]
+    (tmp_path / "config.json").write_text(json.dumps(config | {setting: value}))
+    other = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert not torch.allclose(model(prompt_ids).logits, other(prompt_ids).logits, atol=1e-3)
+    both = [{"receiver": describe_model(each)} for each in (model, other)]
+    with refused("receiver.computation", f"expected {{{setting!r}: {old!r}}}, found {{{setting!r}: {value!r}}}"):
+        check_contract(both[:1], both[1:])
+    (text,) = check_contract(both[:1], both[1:], override=["receiver.computation"]).accepted
+    assert text.startswith("receiver.computation: ")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_saved_and_loaded_or_its_config_alone_computes_what_the_one_built_in_code_does(
+    tiny_model, tmp_path, family
+) -> None:
+    model = tiny_model(family)
+    model.save_pretrained(tmp_path)
+    lines = describe_model(model)["computation"]
+    assert {"hidden_size", "num_attention_heads"} < lines.keys()
+    assert describe_model(AutoModelForCausalLM.from_pretrained(tmp_path))["computation"] == lines
+    assert describe_model(AutoConfig.from_pretrained(tmp_path))["computation"] == lines
+    assert describe_model(tiny_model(family).to(torch.bfloat16))["computation"] == lines
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("use_cache", False),
+        ("attention_dropout", 0.5),
+        ("initializer_range", 0.1),
+        ("eos_token_id", [1, 2]),
+        ("max_position_embeddings", 4096),
+        ("transformers_version", "4.0"),
+        ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}),
+    ],
+)
+def test_a_setting_that_changes_no_state_or_has_a_line_of_its_own_is_no_computation(tiny_model, setting, value) -> None:
+    model = tiny_model("llama")
+    before = describe_model(model)["computation"]
+    setattr(model.config, setting, value)
+    after = describe_model(model)["computation"]
+    assert {key: after[key] for key in before} == before
+
+
+def test_the_longest_text_is_a_computation_where_rotations_are_scaled(tiny_model) -> None:
+    config = tiny_model("llama").config
+    config.rope_parameters = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0}
+    before = describe_model(config)
+    config.max_position_embeddings *= 2
+    assert before["computation"] != describe_model(config)["computation"]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_contract_from_before_the_computation_was_a_line_is_taken_and_nothing_noted(contract, side) -> None:
+    other = copy.deepcopy(contract)
+    for part in ("receiver", "sharer"):
+        del other[part]["computation"]
+    both = [contract, other] if side else [other, contract]
+    assert check_contract([both[0]], [both[1]]) == ContractCheck()
+    with pytest.raises(RefusedError, match="rope"):
+        check_contract([both[0]], [changed(both[1], "receiver", "rope")])
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """Where Fusers of two models are saved, and the models."""
+    receiver, sharer = tiny_model("qwen3"), tiny_model("qwen2", seed=1)
+    stack = FuserStack.between(sharer.config, receiver.config, hidden_dim=8, intermediate_dim=8)
+    save_stack(stack, tmp_path / "fuser", receiver=describe_model(receiver), sharer=describe_model(sharer))
+    return tmp_path / "fuser", receiver, sharer
+
+
+def test_a_folder_from_before_the_computation_was_a_line_is_loaded(folder) -> None:
+    where, receiver, sharer = folder
+    manifest = json.loads((where / "manifest.json").read_text())
+    for part in ("receiver", "sharer"):
+        del manifest["contract"][part]["computation"]
+    (where / "manifest.json").write_text(json.dumps(manifest))
+    loaded = RosettaModel.from_pretrained(where, receiver=receiver, sharers=sharer)
+    assert loaded.contract_check == ContractCheck()
+
+
+def test_a_folder_of_models_that_compute_otherwise_is_refused_and_can_be_accepted(folder) -> None:
+    where, receiver, sharer = folder
+    sharer.config.rms_norm_eps = 0.3
+    with refused("sharer.computation: expected {'rms_norm_eps': 1e-06}, found {'rms_norm_eps': 0.3}"):
+        RosettaModel.from_pretrained(where, receiver=receiver, sharers=sharer)
+    RosettaModel.from_pretrained(where, receiver=receiver, sharers=sharer, override=["sharer.computation"])
+
+
+def test_a_computation_that_is_no_object_is_refused(folder) -> None:
+    manifest = json.loads((folder[0] / "manifest.json").read_text())
+    manifest["contract"]["receiver"]["computation"] = "silu"
+    (folder[0] / "manifest.json").write_text(json.dumps(manifest))
+    with refused("computation is 'silu', not an object"):
+        RosettaModel.from_pretrained(folder[0], receiver=folder[1], sharers=folder[2])
+
+
+def test_settings_that_one_version_of_transformers_lacks_are_not_compared(contract) -> None:
+    lines = contract["receiver"]["computation"]
+    assert check_contract([contract], [changed(contract, "receiver", "computation", {**lines, "new": 1})]) == (
+        ContractCheck()
+    )
+    with refused("receiver.computation: expected {'rms_norm_eps': 1e-06}, found {'rms_norm_eps': 0.3}"):
+        found = {**lines, "new": 1, "rms_norm_eps": 0.3}
+        check_contract([contract], [changed(contract, "receiver", "computation", found)])
 
 
 def test_a_model_known_by_its_config_alone_must_have_the_same_id(contract, tiny_model) -> None:

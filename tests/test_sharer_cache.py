@@ -60,6 +60,20 @@ def test_a_receiver_alone_in_its_process_answers_with_what_another_process_wrote
     assert torch.equal(there, here)
 
 
+def test_a_cache_from_before_the_computation_was_a_line_is_fused_and_one_that_computes_otherwise_is_not(
+    open_model, saved, tmp_path
+) -> None:
+    save_model(open_model, tmp_path / "fuser")
+    manifest = json.loads((saved / MANIFEST).read_text())
+    computation = manifest["sharer"].pop("computation")
+    (saved / MANIFEST).write_text(json.dumps(manifest))
+    SharerCache.load(saved).check_fusers(tmp_path / "fuser")
+    manifest["sharer"]["computation"] = {**computation, "hidden_act": "relu"}
+    (saved / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RefusedError, match=r"sharer\.computation: expected .'hidden_act': 'silu'"):
+        SharerCache.load(saved).check_fusers(tmp_path / "fuser")
+
+
 def test_a_cache_survives_the_file_bit_for_bit(open_model, given, saved) -> None:
     before, after = SharerCache.read(open_model.sharers[0], given), SharerCache.load(saved)
     for old, new in zip(before.layers, after.layers, strict=True):

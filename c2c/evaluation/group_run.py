@@ -16,7 +16,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import prompting, schema
 from c2c.evaluation.batches import check_budget
 from c2c.evaluation.method import TOKEN_BUDGET, Method
-from c2c.evaluation.pair_run import check_fusers_precision
+from c2c.evaluation.pair_run import check_fusers_precision, check_labels
 from c2c.evaluation.run import answer_all
 from c2c.evaluation.several import several_reader
 from c2c.evaluation.sharer_memory import SharerMemory
@@ -25,6 +25,9 @@ from c2c.evaluation.task_files import task_files
 from c2c.loading import DTYPES, LoadedModel, load_model, model_state
 from c2c.provenance import file_hash
 from c2c.types import FUSIONS
+
+DEFAULT_RECIPE = "c2c"
+"""Recipe of Fusers where a run names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,8 @@ class GroupRun:
         limit: Only the first questions of each benchmark; 0 for all.
 
     Raises:
-        RefusedError: If a name is unknown, or Sharers and Fusers are not two or more of each, one a Sharer.
+        RefusedError: If a name is unknown, Sharers and Fusers are not two or more of each, one a Sharer, or the folder
+            of one's Fusers names another recipe, alignment or seed.
     """
 
     scale: str
@@ -85,6 +89,7 @@ class GroupRun:
             # Here a Sharer's line has its number: sharer_2.weights_sha256.
             accept = [line.replace(f"sharer_{number}.", "sharer.") for line in self.accept_difference]
             check_fusers_precision(fuser, self.dtype, accept)
+            check_labels(fuser, recipe=self.recipe or DEFAULT_RECIPE, alignment=self.alignment, seed=self.seed)
         if not 2 <= len(self.sharers) <= schema.MOST_SHARERS or len(self.sharers) != len(self.fusers):
             rule = f"A group must have 2 to {schema.MOST_SHARERS} Sharers, and the Fusers of each"
             received = f"{len(self.sharers)} Sharers, {len(self.fusers)} folders of Fusers"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from c2c.checkpoint import MANIFEST
+from c2c.checkpoint import CONFIG, MANIFEST
 from c2c.contract import check_lines, check_precision
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.several import FusedBySeveral
+from c2c.folders import current
 from c2c.loading import DTYPES, model_name
 from c2c.manifests import read_object
 from c2c.published import alignment_of, is_published
@@ -42,7 +43,8 @@ class PairRun:
         dtype: Precision of the models.
 
     Raises:
-        RefusedError: If a method, line or dtype is unknown, or a method needs a fuser and there is none.
+        RefusedError: If a method, line or dtype is unknown, a method needs a fuser and there is none, or the fuser's
+            folder names another recipe, alignment or seed.
     """
 
     known_methods: ClassVar[Sequence[str]] = schema.PAIR_METHODS
@@ -76,6 +78,9 @@ class PairRun:
                 )
         if self.fuser and set(self.methods) & set(WITH_FUSER):
             check_fusers_precision(self.fuser, self.dtype, self.accept_difference)
+        # An analysis names no methods: its kind uses the fuser.
+        if self.fuser and (not self.methods or set(self.methods) & set(WITH_FUSER)):
+            check_labels(self.fuser, recipe=self.recipe, alignment=self.alignment, seed=self.seed)
 
     def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the fuser are empty for a method without one."""
@@ -107,6 +112,35 @@ def check_fusers_precision(fuser: str | Path, dtype: str, accept: Sequence[str] 
     contract = read_object(manifest).get("contract") if manifest.is_file() else None
     if isinstance(contract, dict):  # else whoever loads them says what is wrong
         check_precision(contract, dtype, accept)
+
+
+def check_labels(fuser: str | Path, *, recipe: str, alignment: str, seed: int | None) -> None:
+    """Refuse labels under which records would name a fuser that was trained otherwise.
+
+    Published fusers, and folders that do not say how they were trained, go with any label.
+
+    Args:
+        fuser: Folder of trained Fusers.
+        recipe: How they are said to be trained; Fusers that were kept at a step are ``<recipe>@<step>``.
+        alignment: Token alignment.
+        seed: Training seed.
+
+    Raises:
+        RefusedError: With each label that is missing or another one than the folder names.
+    """
+    config = current(Path(fuser)) / CONFIG
+    about = read_object(config).get("about") if not is_published(fuser) and config.is_file() else None
+    if not isinstance(about, dict):  # else whoever loads them says what is wrong
+        return
+    named = {label: about[label] for label in ("recipe", "alignment", "seed") if about.get(label) is not None}
+    if "recipe" in named and about.get("step") is not None:
+        named["recipe"] = f"{named['recipe']}@{about['step']}"
+    labels = {"recipe": recipe, "alignment": alignment, "seed": seed}
+    wrong = [f"{label} {labels[label]!r}, not {value!r}" for label, value in named.items() if labels[label] != value]
+    if wrong:
+        flags = " ".join(f"--{label} {str(value)[:80]}" for label, value in named.items())
+        rule = f"Records must name how their fuser was trained, as {CONFIG} in its folder does"
+        raise RefusedError(rule, wrong, f"Pass {flags}, or the fuser that you mean")
 
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:

@@ -28,6 +28,7 @@ FLOORS = {
     "c2c.hub": 1,
     "c2c.kv_cache": 1,
     "c2c.cache_shape": 1,
+    "c2c.computation": 1,
     "c2c.sections": 1,
     "c2c.penalties": 0,
     "c2c.windows": 0,

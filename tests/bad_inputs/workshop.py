@@ -29,7 +29,7 @@ TRAINING = (
     "--steps 2 --batch-size 2 --hidden-dim 8 --intermediate-dim 8 --evaluate-every 1 --checkpoint-every 1 "
     "--max-length 64"
 )
-FUSER = "--recipe c2c --alignment span --seed 0"
+FUSER = "--recipe c2c --alignment span --seed 42"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ COMMANDS = {
     "generate-group": Command(
         "generate-group --receiver {folder}/receiver --sharers {folder}/sharer {folder}/sharer "
         "--fusers {folder}/fuser {folder}/fuser --scale smoke --pair tiny --tasks {folder}/tasks --recipe c2c "
-        f"--alignment span --seed 0 {BENCHMARK} --methods c2c --output {{folder}}/out/records.parquet",
+        f"--alignment span --seed 42 {BENCHMARK} --methods c2c --output {{folder}}/out/records.parquet",
         (*MODELS, *FUSER_FILES, *QUESTIONS),
     ),
     "latency": Command(

@@ -181,7 +181,8 @@ def retrained(run, tiny_model, word_tokenizer) -> GenerationRun:
 
 def command(name: str, run: GenerationRun, *more: str) -> list[str]:
     given = {"scale": run.scale, "pair": run.pair, "receiver": run.receiver, "sharer": run.sharer, "fuser": run.fuser,
-             "methods": "c2c", "tasks": run.tasks, "benchmarks": f"free={run.benchmarks['free']}",
+             "recipe": run.recipe, "alignment": run.alignment, "seed": run.seed, "methods": "c2c",
+             "tasks": run.tasks, "benchmarks": f"free={run.benchmarks['free']}",
              "output": run.output}  # fmt: skip
     return [name, *(part for flag, value in given.items() for part in (f"--{flag}", str(value))), *more]
 
