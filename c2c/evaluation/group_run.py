@@ -79,7 +79,7 @@ class GroupRun:
     limit: int = 0
 
     def __post_init__(self) -> None:
-        schema.check_labels(scale=self.scale, pair=self.pair)
+        schema.check_ids(scale=self.scale, pair=self.pair)
         schema.check_limit(self.limit)
         check_budget(self.token_budget)
         check_choice("--fusion", self.fusion, FUSIONS)

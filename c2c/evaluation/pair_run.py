@@ -66,7 +66,7 @@ class PairRun:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        schema.check_labels(scale=self.scale, pair=self.pair)
+        schema.check_ids(scale=self.scale, pair=self.pair)
         check_lines(self.accept_difference)
         check_choice("--prompts", self.prompts, schema.PROMPTS)
         check_choice("--dtype", self.dtype, DTYPES)

@@ -42,7 +42,7 @@ TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 
-LABEL = re.compile(r"\w[\w.+-]*")
+ID = re.compile(r"\w[\w.+-]*")
 
 Columns = dict[str, tuple[pa.DataType, str]]
 
@@ -183,16 +183,16 @@ def write_records(frame: pd.DataFrame, path: Path, schema: pa.Schema = RECORD_SC
         pq.write_table(table, unfinished, compression="zstd")
 
 
-def check_labels(**labels: str) -> None:
-    """Refuse labels of records, such as scale and pair, that are empty or no single word.
+def check_ids(**ids: str) -> None:
+    """Refuse ids of records, such as scale and pair, that are empty or no single word.
 
     Raises:
         RefusedError: With the first of them.
     """
-    for name, label in labels.items():
-        if not LABEL.fullmatch(label):
+    for name, word in ids.items():
+        if not ID.fullmatch(word):
             raise RefusedError(
-                f"--{name} must be a word of letters, digits and _ . + -", label, "Name it as in config/pairs.tsv"
+                f"--{name} must be a word of letters, digits and _ . + -", word, "Name it as in config/pairs.tsv"
             )
 
 
