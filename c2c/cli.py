@@ -168,7 +168,9 @@ def _chat(options: argparse.Namespace) -> None:
     from c2c.chat import converse, lines_of, pipeline
 
     if options.message is None and sys.stdin is None:
-        raise RefusedError("The standard input must be open", "a closed one", "Pass --message, or redirect a file to it")
+        raise RefusedError(
+            "The standard input must be open", "a closed one", "Pass --message, or redirect a file to it"
+        )
     pipe = pipeline(
         options.receiver,
         options.sharer,

@@ -151,11 +151,11 @@ def parse_yaml(text: str, where: str, remedy: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        RefusedError: If it is no YAML, has a tag or a key twice, is nested too deeply, or grows beyond MOST_NODES values once its
-            aliases are written out.
+        RefusedError: If it is no YAML, has a tag, has a key twice in one mapping, is nested too deeply, or grows beyond
+            MOST_NODES values once its aliases are written out.
     """
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506, a SafeLoader
+        content = yaml.load(text, _Loader)
         nodes = _count(content, {})
     except _DoubledKeyError as error:
         raise RefusedError(f"Each key in {where} must be there once", str(error), remedy) from error

@@ -126,7 +126,7 @@ def _lines(action: str, name: str | None) -> list[str]:
     known = list(dict.fromkeys(each for folder in folders for each in read_verdicts(folder)))
     if not name:
         rule = "c2c claims show must be given a claim, or a table or figure of the paper"
-        raise RefusedError(rule, name, f"Name one of: {', '.join([*known, *tables])}")
+        raise RefusedError(rule, "no name", f"Name one of: {', '.join([*known, *tables])}")
     if _key(name) in tables:
         return list(show_table(_key(name), folders, reference))
     check_choice("What is shown", name, [*known, *tables])

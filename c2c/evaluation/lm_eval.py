@@ -62,7 +62,9 @@ def _checked(read: Callable[[Namespace], EvaluatorConfig]) -> Callable[[Namespac
             config = read(arguments)
             in_file = EvaluatorConfig.load_yaml_config(arguments.config) if arguments.config else {}
         except (ValueError, TypeError, OSError) as error:
-            raise RefusedError("lm-eval's arguments must fit together", str(error), "Correct them; see --help") from error
+            raise RefusedError(
+                "lm-eval's arguments must fit together", str(error), "Correct them; see --help"
+            ) from error
         if not (arguments.model or in_file.get("model")):
             remedy = f"Add --model: {', '.join(door.names())}, or one of lm-eval's own"
             raise RefusedError("lm-eval must be told a model", arguments.model, remedy)
@@ -122,8 +124,8 @@ def _told(evaluate: Callable[..., Any]) -> Callable[..., Any]:
 
 
 lm_eval.evaluator.evaluate = _told(lm_eval.evaluator.evaluate)
-EvaluatorConfig.from_cli = staticmethod(_checked(EvaluatorConfig.from_cli))  # type: ignore[method-assign, assignment]
-EvaluatorConfig.process_tasks = _found(EvaluatorConfig.process_tasks)  # type: ignore[method-assign]
+EvaluatorConfig.from_cli = staticmethod(_checked(EvaluatorConfig.from_cli))
+EvaluatorConfig.process_tasks = _found(EvaluatorConfig.process_tasks)
 
 if __name__ == "__main__":
     raise SystemExit(main())

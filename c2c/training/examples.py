@@ -145,7 +145,8 @@ class Examples:
         A line that cannot be aligned (a template refuses the roles, nothing of the prompt can be fused) is left out.
 
         Raises:
-            RefusedError: If a conversation is to be plain; when all rows are done, if none of them could be used.
+            RefusedError: If a conversation is to be plain; when all rows are done, if none of them could be used, with
+                the id of the last.
         """
         kept, refusal = 0, None
         for row in rows:
