@@ -57,3 +57,11 @@ def test_a_key_twice_in_json_is_refused(case, tmp_path: Path) -> None:
         read_json(path, "Correct it")
     with refused("Line 2 of run", "'a'"):
         list(parse_json_lines(f'{{"a": 1}}\n{JSON[case]}\n', "run", "Correct it"))
+
+
+def test_no_file_of_this_repository_has_a_key_twice() -> None:
+    root = Path(__file__).resolve().parents[2]
+    files = [path for folder in ("paper", "config", "benchmarks", "c2c") for path in (root / folder).rglob("*.yaml")]
+    assert len(files) > 60
+    for path in files:
+        read_yaml(path, "Leave one out")
