@@ -17,10 +17,10 @@ from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.checkpoint import assemble
-from c2c.decoding import StopStrings, check_stops, end_tokens
-from c2c.errors import NoRoomError, RefusedError, check_choice
+from c2c.decoding import StopStrings, check_options, check_stops, end_tokens
+from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
-from c2c.loading import DTYPES
+from c2c.loading import DTYPES, check_device
 from c2c.pair import LoadedModel, Pair, load_model
 from c2c.released import load_released
 from c2c.rosetta import RosettaModel
@@ -196,10 +196,12 @@ def pipeline(
         override: Lines of the Fusers' contract that may differ, by name; see `c2c.contract.check_contract`.
 
     Raises:
-        RefusedError: If something is not found, is of another kind, the Fusers were made for other models, or there
-            are several Sharers.
+        RefusedError: If something is not found, is of another kind, the Fusers were made for other models, there are
+            several Sharers, or no such device.
     """
     check_choice("The precision of models", dtype, DTYPES)
+    if device is not None:
+        device = check_device(device)
     for what, given in (("Sharer", sharer), ("folder of Fusers", fuser)):
         if isinstance(given, list):
             raise RefusedError(f"A chat pipeline must have exactly one {what}", f"a list of {len(given)}", SEVERAL)
@@ -280,7 +282,7 @@ def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[S
 def converse(
     pipe: ChatPipeline, lines: Iterable[str], *, say: Callable[[str], object] = warnings.warn, **options: Any
 ) -> list[dict[str, str]]:
-    """Answer line by line in one conversation; blank lines are passed over.
+    """Answer line by line in one conversation; blank lines are passed over, and so is, with a word, what is refused.
 
     Of an answer the conversation keeps what the chat templates show of it later: most leave out its reasoning. Where it
     outgrows the models' positions, its oldest turns are left out, and a line that is too long alone is not answered.
@@ -288,15 +290,17 @@ def converse(
     Args:
         pipe: Answers.
         lines: What the user says.
-        say: Is told what was left out.
+        say: Is told, in one line each, what was left out or refused.
         **options: As `ChatPipeline.complete` takes them; a streamer shows the answers.
 
     Returns:
         The messages that are still in the conversation.
 
     Raises:
-        RefusedError: As `ChatPipeline.__call__`, but for a conversation that is too long.
+        RefusedError: If no line could be answered: a tokenizer has no chat template, or an option is wrong.
+        ModelFaultError: If a model is of no use.
     """
+    _check_ready(pipe, options)
     messages: list[dict[str, str]] = []
     for line in lines:
         if line.strip():
@@ -304,24 +308,37 @@ def converse(
     return messages
 
 
+def _check_ready(pipe: ChatPipeline, options: Mapping[str, Any]) -> None:
+    """Refuse at once what every line would be refused for."""
+    for template in pipe.aligner.templates:
+        template.render([{"role": "user", "content": "hello"}])
+    check_options(1, options.get("max_new_tokens", 1), bool(options.get("do_sample")), {})
+
+
 def _answer(
     pipe: ChatPipeline, messages: list[dict[str, str]], say: Callable[[str], object], options: Mapping[str, Any]
 ) -> list[dict[str, str]]:
-    """The messages with an answer, without turns for which there is no room."""
+    """The messages with an answer, without turns for which there is no room; without the last if it is refused."""
     dropped, kept = 0, messages
     while kept:
         try:
             answer = str(pipe(kept, **options))
-        except NoRoomError as refusal:
-            if len(kept) == 1:
-                say(f"This line is not answered. {refusal}")
-                return messages[:-1]
-            dropped, kept = dropped + 2, kept[2:]
-            continue
+        except ModelFaultError:
+            raise
+        except RefusedError as refusal:
+            if isinstance(refusal, NoRoomError) and len(kept) > 1:
+                dropped, kept = dropped + 2, kept[2:]
+                continue
+            say(f"This line is not answered. {' '.join(str(refusal).splitlines())}")
+            return messages[:-1]
         if dropped:
             say(f"The conversation has no room for more; its {dropped} oldest messages are left out from here on.")
         break
-    return [*kept, {"role": "assistant", "content": _remembered(pipe, kept, answer)}]
+    try:
+        return [*kept, {"role": "assistant", "content": _remembered(pipe, kept, answer)}]
+    except RefusedError as refusal:
+        say(f"This line and its answer are not remembered. {' '.join(str(refusal).splitlines())}")
+        return kept[:-1]
 
 
 def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) -> str:
@@ -332,8 +349,12 @@ def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) ->
     return answer
 
 
-def lines_of(stream: Any) -> Iterator[str]:
+def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterator[str]:
     """The lines that a person or a program writes; Ctrl-C ends them as the end of the input does.
+
+    Args:
+        stream: Of text or bytes.
+        ready: Called before each line is waited for.
 
     Raises:
         RefusedError: If a line is not UTF-8.
@@ -342,6 +363,7 @@ def lines_of(stream: Any) -> Iterator[str]:
     source = getattr(stream, "buffer", stream)
     for number in count(1):
         try:
+            ready()
             line = source.readline()
         except KeyboardInterrupt:
             return

@@ -13,6 +13,7 @@ from typing import Any
 
 from c2c.analysis.commands import add_analyse
 from c2c.cli_flags import (
+    add_accepted,
     add_asked,
     add_budget,
     add_dtype,
@@ -100,8 +101,10 @@ def _tokenise(options: argparse.Namespace) -> None:
     run = TokeniseRun(**{field.name: getattr(options, field.name) for field in fields(TokeniseRun)})
     models = [path for path in map(Path, (run.receiver, run.sharer)) if path.exists()]
     with stamp(run.output, inputs=[*models, run.data], settings=run.settings()) as notes:
-        notes["tokenised"] = tokenise_file(run)
+        notes["tokenised"] = done = tokenise_file(run)
         notes["models"] = _revisions(run)
+    for reason, number in done["left_out"].items():
+        print(f"c2c tokenise: {number} of {done['lines']} lines are left out: {reason}", file=sys.stderr)
 
 
 def _add_train(commands: Any) -> None:
@@ -157,6 +160,7 @@ def _add_chat(commands: Any) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens")
     add_dtype(parser)
     parser.add_argument("--device", default=None, help="where the models run, such as cuda")
+    add_accepted(parser)
     parser.set_defaults(command=_chat)
 
 
@@ -165,6 +169,10 @@ def _chat(options: argparse.Namespace) -> None:
 
     from c2c.chat import converse, lines_of, pipeline
 
+    if options.message is None and sys.stdin is None:
+        raise RefusedError(
+            "The standard input must be open", "a closed one", "Pass --message, or redirect a file to it"
+        )
     pipe = pipeline(
         options.receiver,
         options.sharer,
@@ -172,13 +180,17 @@ def _chat(options: argparse.Namespace) -> None:
         alignment=options.alignment,
         dtype=options.dtype,
         device=options.device,
+        override=options.accept_difference,
     )
     if options.message is not None:
         print(pipe(options.message, max_new_tokens=options.max_new_tokens), flush=True)
         return
     streamer = TextStreamer(pipe.pair.receiver.tokenizer, skip_prompt=True, skip_special_tokens=True)
     shown = {"max_new_tokens": options.max_new_tokens, "streamer": streamer}
-    converse(pipe, lines_of(sys.stdin), say=lambda text: print(f"c2c chat: {text}", file=sys.stderr), **shown)
+    # A person at a terminal sees when a line is waited for; a program's output stays as it is.
+    prompt = "> " if sys.stdin.isatty() else ""
+    lines = lines_of(sys.stdin, ready=lambda: print(prompt, end="", file=sys.stderr, flush=True))
+    converse(pipe, lines, say=lambda text: print(f"c2c chat: {text}", file=sys.stderr), **shown)
 
 
 def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:

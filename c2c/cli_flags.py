@@ -67,6 +67,11 @@ def add_asked(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
     add_prompts(parser)
     add_dtype(parser)
+    add_accepted(parser)
+
+
+def add_accepted(parser: argparse.ArgumentParser) -> None:
+    """The flag of what may differ from what the Fusers were trained for."""
     parser.add_argument(
         "--accept-difference",
         nargs="+",
@@ -107,7 +112,8 @@ def add_training(parser: argparse.ArgumentParser, **told: str) -> None:
 
     for setting in fields(TrainingConfig):
         flag = "--" + setting.name.replace("_", "-")
-        kind = setting.metadata.get("parse", type(setting.default))
+        # What is parsed by a function of ours is so after argparse, which would report a refusal in its own words.
+        kind = str if "parse" in setting.metadata else type(setting.default)
         text = told.get(setting.name, setting.metadata["help"]) + " (default: %(default)s)"
         parser.add_argument(flag, type=kind, default=setting.default, help=text)
 
@@ -116,7 +122,11 @@ def trained(kind: type[Run], options: argparse.Namespace) -> Run:
     """A training of this kind as the flags tell it, its config among them."""
     from c2c.training.config import TrainingConfig
 
-    config = TrainingConfig(**{setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)})
+    settings = {setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)}
+    for setting in fields(TrainingConfig):
+        if "parse" in setting.metadata and isinstance(settings[setting.name], str):
+            settings[setting.name] = setting.metadata["parse"](settings[setting.name])
+    config = TrainingConfig(**settings)
     names = [field.name for field in fields(kind) if field.name != "config"]
     run: Run = kind(**{name: getattr(options, name) for name in names}, config=config)
     # Resumable states and results are removed and replaced: neither may be what is learned from, nor each other.

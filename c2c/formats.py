@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,28 @@ def read_text(path: Path, remedy: str) -> str:
     return text
 
 
+class _DoubledKeyError(ValueError):
+    """Two equal keys, of which Python's readers would keep the last."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DoubledKeyError(f"two keys {excerpt(next(key for key in keys if keys.count(key) > 1))}")
+    return content
+
+
 def parse_json(text: str, where: str, remedy: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        RefusedError: If it is no JSON, or is nested too deeply to be read.
+        RefusedError: If it is no JSON, is nested too deeply to be read, or has a key twice in one object.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
+    except _DoubledKeyError as error:
+        raise RefusedError(f"Each key of an object in {where} must be there once", str(error), remedy) from error
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"{where} must be JSON", str(error), remedy) from error
 
@@ -114,16 +128,37 @@ def read_yaml(path: Path, remedy: str) -> Any:
     return parse_yaml(read_text(path, remedy), path.name, remedy)
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses a mapping with two equal keys."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it is written, before ``<<`` adds keys of others, which its own may replace."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = self.construct_object(key)
+            if not isinstance(name, Hashable):
+                continue  # the constructor refuses it
+            if name in seen:
+                raise _DoubledKeyError(f"a second {excerpt(name)} in line {key.start_mark.line + 1}")
+            seen.add(name)
+        return node
+
+
 def parse_yaml(text: str, where: str, remedy: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        RefusedError: If it is no YAML, has a tag, is nested too deeply, or grows beyond MOST_NODES values once its
-            aliases are written out.
+        RefusedError: If it is no YAML, has a tag, has a key twice in one mapping, is nested too deeply, or grows beyond
+            MOST_NODES values once its aliases are written out.
     """
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)
         nodes = _count(content, {})
+    except _DoubledKeyError as error:
+        raise RefusedError(f"Each key in {where} must be there once", str(error), remedy) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RefusedError(f"{where} must be YAML of plain values", str(error), remedy) from error
     if nodes > MOST_NODES:

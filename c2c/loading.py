@@ -73,23 +73,50 @@ def load_causal_model(source: ModelSource, dtype: Dtype | None = None, device: D
 
     Raises:
         RefusedError: If nothing has that name, it is not whole (`c2c.whole_model.load_whole`), its files are not those
-            of its manifest, or a model that is given has another dtype or device.
+            of its manifest, there is no such device, or a model that is given has another dtype or device.
     """
     wanted = None if dtype is None else check_choice("A dtype", str(dtype).removeprefix("torch."), DTYPES)
     if isinstance(source, LoadedModel):
         source = source.model
     if isinstance(source, PreTrainedModel):
-        _check_placed(source, wanted, device)
+        _check_placed(source, wanted, None if device is None else _device(device))
         return source
+    place = check_device(device)
     model: Any = load_whole(hub.resolve(source), getattr(torch, wanted or "float32"))
-    return model.to(device or "cpu").eval().requires_grad_(False)
+    return model.to(place).eval().requires_grad_(False)
 
 
-def _check_placed(model: PreTrainedModel, dtype: str | None, device: Device | None) -> None:
+def check_device(device: Any) -> torch.device:
+    """A device on which a tensor can be made; the CPU if None.
+
+    Raises:
+        RefusedError: If there is no such device here.
+    """
+    place = _device("cpu" if device is None else device)
+    try:
+        torch.empty(1, device=place).add_(1)
+        if place.type != "meta":
+            return place
+    except (RuntimeError, AssertionError, NotImplementedError):
+        pass
+    raise _no_device(device)
+
+
+def _device(device: Any) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise _no_device(device) from error
+
+
+def _no_device(device: Any) -> RefusedError:
+    return RefusedError("device must be one that this machine has", str(device), "Choose cpu, or leave it out")
+
+
+def _check_placed(model: PreTrainedModel, dtype: str | None, device: torch.device | None) -> None:
     has = (str(model.dtype).removeprefix("torch."), model.device)
     # "cuda" means whichever CUDA device; only a number says which.
-    asked = None if device is None else torch.device(device)
-    elsewhere = asked is not None and (asked.type != has[1].type or asked.index not in (None, has[1].index))
+    elsewhere = device is not None and (device.type != has[1].type or device.index not in (None, has[1].index))
     if (dtype is not None and dtype != has[0]) or elsewhere:
         raise RefusedError(
             f"A model that is given must have the dtype and device asked for ({dtype}, {device})",
@@ -156,6 +183,7 @@ def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | No
     Raises:
         RefusedError: As `load_causal_model`, or if its tokenizer cannot be read.
     """
+    device = check_device(device)
     tokenizer = load_tokenizer(hub.resolve(source))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

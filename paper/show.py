@@ -116,15 +116,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _lines(action: str, name: str | None) -> list[str]:
+    if action == "list" and name:
+        rule = "c2c claims list must be given nothing more"
+        raise RefusedError(rule, name, f"Write c2c claims show {name}, or leave it out")
     folders, reference = scales(), Reference()
     if action == "list":
         return list(listing(folders, reference))
     tables = [_key(artefact) for artefact in reference.frame["artefact"].unique()]
     known = list(dict.fromkeys(each for folder in folders for each in read_verdicts(folder)))
-    if _key(name or "") in tables:
-        return list(show_table(_key(name or ""), folders, reference))
-    check_choice("What is shown", name or "", [*known, *tables])
-    return list(show_claim(name or "", folders))
+    if not name:
+        rule = "c2c claims show must be given a claim, or a table or figure of the paper"
+        raise RefusedError(rule, "no name", f"Name one of: {', '.join([*known, *tables])}")
+    if _key(name) in tables:
+        return list(show_table(_key(name), folders, reference))
+    check_choice("What is shown", name, [*known, *tables])
+    return list(show_claim(name, folders))
 
 
 def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:

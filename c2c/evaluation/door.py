@@ -30,7 +30,7 @@ from c2c.evaluation.routing import HalfRouting, Routing, TrainedRouting
 from c2c.evaluation.several_respondents import Several
 from c2c.evaluation.text_to_text import TextToText
 from c2c.formats import read_yaml
-from c2c.loading import DTYPES
+from c2c.loading import DTYPES, check_device
 from c2c.pair import load_model, load_pair
 
 WORDING = Path(__file__).with_name("wording.yaml")
@@ -264,22 +264,6 @@ def _whole(name: str, value: Any) -> int | None:
     if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
         raise RefusedError(f"{name} must be a whole number from 1", value, "Correct it")
     return int(value)
-
-
-def check_device(device: Any) -> torch.device:
-    """A device on which a tensor can be made; the CPU if None.
-
-    Raises:
-        RefusedError: If there is no such device here.
-    """
-    try:
-        place = torch.device("cpu" if device is None else str(device))
-        torch.empty(1, device=place).add_(1)
-        if place.type != "meta":
-            return place
-    except (RuntimeError, AssertionError, NotImplementedError):
-        pass
-    raise RefusedError("device must be one that this machine has", str(device), "Choose cpu, or leave it out")
 
 
 def expect(lm: LM, tasks: Iterable[Task]) -> None:

@@ -14,6 +14,7 @@ from c2c.decoding import PENALTIES, SAMPLING, check_options, check_stops
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import prompting
 from c2c.evaluation.answering import Question
+from c2c.evaluation.settings import NEUTRAL
 from c2c.loading import LoadedModel
 
 CHAT = '{"c2c_messages": '
@@ -21,8 +22,6 @@ CHAT = '{"c2c_messages": '
 TOKENS = 256
 """Tokens of a free answer whose task gives no limit, as lm-eval defines it."""
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "use_cache": True}
-"""Generation settings of which this one value changes nothing."""
 
 
 def text_of_chat(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.settings import check_greedy
 from c2c.formats import read_yaml
 
 SCORINGS = ("exact", "likelihood", "letter", "logits", "text", "math", "longbench")
@@ -86,11 +87,13 @@ def read_task_file(tasks: Path, task: str) -> dict[str, Any]:
     """The resolved YAML of one task.
 
     Raises:
-        RefusedError: If there is none, its metadata lacks the scoring or the T2T prompts, or a key that is used here is
-            of another kind.
+        RefusedError: If there is none, it names another task, its metadata lacks the scoring or the T2T prompts, or a
+            key that is used here is of another kind or cannot be honoured.
     """
     path = task_path(tasks, task)
     config = resolve(path, tasks)
+    if (name := _read(path).get("task", task)) != task:
+        raise RefusedError(f"task of {path.name} must be the file's name, {task}", name, "Rename one of the two")
     metadata = config.get("metadata") or {}
     if missing := [key for key in NEEDED if not metadata.get(key)]:
         raise RefusedError(f"{path.name} must have the metadata {', '.join(NEEDED)}", f"missing {missing}", "Add them")
@@ -102,10 +105,11 @@ def read_task_file(tasks: Path, task: str) -> dict[str, Any]:
 
 
 def _check_answers(name: str, config: dict[str, Any]) -> None:
-    """Refuse stop strings and lengths of answers that no model could follow."""
+    """Refuse stop strings, lengths and other settings of answers that would not be followed."""
     settings = config.get("generation_kwargs") or {}
     if not isinstance(settings, dict):
         raise RefusedError(f"generation_kwargs of {name} must name settings", settings, GUIDE)
+    check_greedy(name, settings)
     until = settings.get("until") or []
     stops = [until] if isinstance(until, str) else until
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):

@@ -145,20 +145,22 @@ class Examples:
         A line that cannot be aligned (a template refuses the roles, nothing of the prompt can be fused) is left out.
 
         Raises:
-            RefusedError: If a conversation is to be plain; when all rows are done, if none of them could be used.
+            RefusedError: If a conversation is to be plain; when all rows are done, if none of them could be used, with
+                the id of the last.
         """
         kept, refusal = 0, None
         for row in rows:
+            place = f"line {row['id']!r}"
             if "messages" in row and self.prompts == "plain":
                 raise RefusedError(
                     "Lines of plain prompts must have prompt and response",
-                    f"messages in line {row['id']!r}",
+                    f"messages in {place}",
                     "Pass --prompts chat, for models with chat templates",
                 )
             try:
                 example = self.example(row)
             except RefusedError as refused:
-                refusal = refused
+                refusal = RefusedError(refused.rule, f"{place}: {excerpt(refused.received)}", refused.remedy)
                 self.left_out[refused.rule] += 1
                 continue
             if len(example.prompt.receiver_ids) + len(example.response_ids) > self.max_length:

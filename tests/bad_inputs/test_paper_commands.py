@@ -142,6 +142,24 @@ def test_verdicts_that_cannot_be_read_are_not_shown(
         assert is_refused(code, shown), f"{code}: {shown}"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        pytest.param(["list", "extra"], "'extra'", id="a word too many"),
+        pytest.param(["list", "table4"], "c2c claims show table4", id="a table that list is given"),
+        pytest.param(["show"], "Name one of: ", id="nothing to show"),
+        pytest.param(["show", ""], "table4", id="an empty name"),
+        pytest.param(["show", "tabel4"], "Did you mean 'table4'", id="a name with a slip"),
+    ],
+)
+def test_what_cannot_be_shown_of_the_claims_is_refused(
+    arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run("paper.show", *arguments)
+    shown = capsys.readouterr().err
+    assert is_refused(code, shown) and word in shown, f"{code}: {shown}"
+
+
 @pytest.mark.parametrize("path", ["absent", "empty", "results/smoke/tables/unknown.csv", "."])
 def test_what_is_no_artefact_is_not_cited(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

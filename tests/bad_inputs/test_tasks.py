@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from benchmarks.asking import Asked
-from c2c.evaluation import prompting
+from c2c import decoding
+from c2c.evaluation import prompting, settings
 from c2c.evaluation.task_files import read_task_file, resolve, task_files
 from c2c.evaluation.tasks import gold_of, load_tasks, questions_of
 from c2c.evaluation.templates import TEMPLATES
@@ -111,6 +112,8 @@ TEXTS = {
     "G9 a byte order mark": b"\xef\xbb\xbfa: 1\n",
     "G10 metadata that are a list": "metadata: [1]\n",
     "a list": "- 1\n",
+    "a key twice": "doc_to_text: a\ndoc_to_target: b\ndoc_to_text: c\n",
+    "a key twice below another": "metadata:\n  scoring: exact\n  version: 1\n  scoring: letter\n",
     "empty": "# nothing\n",
     "aliases that grow": "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n"
     "c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\n"
@@ -150,6 +153,15 @@ def put_metadata(**entries: Any) -> dict[str, Any]:
         pytest.param(put(max_gen_toks=-3), "Lengths", id="G13 a negative length"),
         pytest.param(put(max_gen_toks="4"), "Lengths", id="G13 a length in words"),
         pytest.param(put(max_gen_toks=10**30), "Lengths", id="G13 a length beyond memory"),
+        pytest.param(put(untill=["\n"]), "Did you mean 'until'", id="a setting with a slip"),
+        pytest.param(put(max_new_tokens=4), "Did you mean 'max_gen_toks'", id="a limit by another name"),
+        pytest.param(put(colour="red"), "A generation setting", id="an unknown setting"),
+        pytest.param(put(do_sample=True, temperature=1.0), "do_sample", id="samples"),
+        pytest.param(put(do_sample="false"), "do_sample", id="a word for false"),
+        pytest.param(put(temperature=0.7), "temperature", id="a temperature alone, by which lm-eval samples"),
+        pytest.param(put(repetition_penalty=1.2), "repetition_penalty", id="a penalty"),
+        pytest.param(put(num_beams=4), "num_beams", id="beams"),
+        pytest.param({"task": "notbench"}, "task of bench.yaml must be the file's name", id="another task's name"),
         pytest.param({"generation_kwargs": [1]}, "generation_kwargs", id="settings that are a list"),
         pytest.param(put_metadata(scoring="guess"), "scoring", id="an unknown scoring"),
         pytest.param(put_metadata(scoring=["exact"]), "text", id="a scoring that is a list"),
@@ -175,6 +187,29 @@ def test_a_task_file_that_cannot_be_asked_is_refused(
     write_task(tmp_path, change)
     with refused(word):
         load(tasks, [ROW])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"do_sample": False}, id="no samples"),
+        pytest.param({"temperature": 0}, id="a temperature of 0"),
+        pytest.param({"do_sample": False, "temperature": 0.7, "top_p": 0.9}, id="what shapes samples, and none"),
+        pytest.param({"repetition_penalty": 1.0, "num_beams": 1, "use_cache": True}, id="values without effect"),
+        pytest.param({"until": "\n"}, id="one stop"),
+    ],
+)
+def test_settings_that_change_nothing_in_greedy_text_may_stay(
+    settings: dict[str, Any], tasks: Path, tmp_path: Path
+) -> None:
+    write_task(tmp_path, put(**settings))
+    (question,) = questions_of(load(tasks, [ROW]))
+    assert (question.stops, question.max_new_tokens) == (("\n",), 4)
+
+
+def test_all_settings_of_generation_are_known_to_task_files() -> None:
+    assert settings.SAMPLING == decoding.SAMPLING
+    assert set(settings.PENALTIES) == {*decoding.PENALTIES, "no_repeat_ngram_size"}
 
 
 def without(name: str) -> dict[str, Any]:
@@ -207,6 +242,7 @@ def without(name: str) -> dict[str, Any]:
         pytest.param([b'{"id": "1", "question": "q", "answer": ' + b"9" * 5000 + b"}"], "JSON", id="G20 5,000 digits"),
         pytest.param([ROW, ROW | {"id": "2", "answer": 7}], "as the lines above", id="an answer of another kind"),
         pytest.param([ROW | {"answer": ""}], "gold answer", id="a gold answer that is empty"),
+        pytest.param([b'{"id": "1", "question": "q", "answer": "a", "id": "2"}'], "Line 1", id="a key twice"),
         pytest.param([[1]], "object", id="a line that is a list"),
         pytest.param([b"\xff\xfe"], "UTF-8", id="a file that is not UTF-8"),
         pytest.param([b"\x1f\x8b\x08\x00"], "UTF-8", id="a compressed file"),

@@ -141,7 +141,7 @@ def test_an_empty_prompt_is_left_out_and_counted(chat_receiver, chat_sharer) -> 
     rows = [GOOD, {**GOOD, "id": "empty", "prompt": ""}]
     assert [example.id for example in examples.of(rows)] == ["a"]
     assert sum(examples.left_out.values()) == 1
-    with refused("at least two tokens"):
+    with refused("at least two tokens", "line 'empty'"):
         list(Examples(chat_receiver, chat_sharer, "span", "plain", 128).of(rows[1:]))
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from c2c.cli import main
+from c2c.errors import REFUSED
 from c2c.training.config import BOUNDS, NUMBERS, TrainingConfig, read_steps
 from tests.bad_inputs.refusals import refused
 
@@ -41,3 +43,10 @@ def test_the_least_and_the_most_are_taken(name, value) -> None:
 def test_a_step_that_is_no_whole_number_is_refused(text) -> None:
     with refused("--keep-steps"):
         read_steps(text)
+
+
+def test_the_command_refuses_such_a_step_in_one_line_of_ours(capsys) -> None:
+    files = [part for name in ("receiver", "sharer", "checkpoints", "output") for part in (f"--{name}", "none")]
+    assert main(["train", *files, "--keep-steps", "1;2"]) == REFUSED
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == "c2c train: --keep-steps must be whole numbers with commas between; received '1;2'. Write 50,100."

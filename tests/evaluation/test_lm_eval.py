@@ -16,7 +16,8 @@ from lm_eval.api.registry import get_model
 
 from c2c.evaluation import lm_eval
 from c2c.evaluation.answering import Question
-from c2c.evaluation.door import OPTIONS, NamedDoor, batch_rows, check_device
+from c2c.evaluation.door import OPTIONS, NamedDoor, batch_rows
+from c2c.loading import check_device
 from tests.bad_inputs.refusals import refused
 
 

@@ -168,7 +168,7 @@ def test_a_conversation_in_plain_prompts_and_a_model_without_template_in_chats_a
 
 
 def test_the_command_writes_the_set_with_its_counts_and_provenance(
-    chat_receiver, chat_sharer, tmp_path: Path, make: Make
+    chat_receiver, chat_sharer, tmp_path: Path, make: Make, capsys
 ) -> None:
     for name, tokenizer in (("receiver", chat_receiver), ("sharer", chat_sharer)):
         tokenizer.save_pretrained(tmp_path / name)
@@ -178,6 +178,7 @@ def test_the_command_writes_the_set_with_its_counts_and_provenance(
     flags = {"receiver": "receiver", "sharer": "sharer", "data": "train.jsonl", "output": "out/train.parquet"}
     command = [part for name, file in flags.items() for part in (f"--{name}", str(tmp_path / file))]
     assert main(["tokenise", *command, "--prompts", "chat", "--max-length", "100"]) == 0
+    assert f"c2c tokenise: 1 of 5 lines are left out: {TOO_LONG}\n" in capsys.readouterr().err
     kept: list[Example] = list(make(max_length=100).of(lines))
     stored = TokenisedSet(output)
     assert list(stored) == kept and len(kept) == 4
