@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import signal
@@ -118,6 +119,15 @@ def start(folders, **options) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=Path(__file__).parents[1], **pipes, **options)
 
 
+def press_ctrl_c(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code; pressed again where Python loses an interrupt, as it does in a destructor."""
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(6)
+    pytest.fail("Ctrl-C does not end the command")
+
+
 @pytest.mark.slow
 def test_a_reader_that_leaves_and_ctrl_c_end_the_command_without_a_traceback(folders) -> None:
     leaving, stopped = start(folders), start(folders)
@@ -128,8 +138,7 @@ def test_a_reader_that_leaves_and_ctrl_c_end_the_command_without_a_traceback(fol
     leaving.stdout.close()
     leaving.stdin.write(b"and oslo?\n" * 5)
     leaving.stdin.close()
-    stopped.send_signal(signal.SIGINT)
     assert leaving.wait(60) == 1
-    assert stopped.wait(60) in (0, 130)
+    assert press_ctrl_c(stopped) in (0, 130)
     for each in (leaving, stopped):
         assert b"Traceback" not in each.stderr.read()

@@ -39,7 +39,7 @@ def command(pair, fuser, benchmark_files, tmp_path) -> list[str]:
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     flags = {"scale": "smoke", "pair": "tiny", "receiver": tmp_path / "receiver", "sharer": tmp_path / "sharer",
-             "fuser": fuser, "tasks": tasks, "token-budget": 1}  # fmt: skip
+             "fuser": fuser, "alignment": "span", "tasks": tasks, "token-budget": 1}  # fmt: skip
     given = [part for flag, value in flags.items() for part in (f"--{flag}", str(value))]
     benchmarks = [f"{name}={path}" for name, path in files.items()]
     return [sys.executable, "-c", SLOWLY, "generate", *given, "--benchmarks", *benchmarks, "--methods", *METHODS]
