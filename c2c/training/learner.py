@@ -85,7 +85,7 @@ class Learner(ABC):
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         if progress.steps and self.processes.is_first:
-            print(f"resumes after step {progress.steps} of {self.config.steps}", file=sys.stderr)
+            print(f"resumes: {progress.steps} of {self.config.steps} steps are done", file=sys.stderr)
         config, begun = self.config, time.perf_counter() - self.progress.seconds
         batches = self._batches(progress.steps)
         with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
