@@ -56,8 +56,8 @@ ERRORS: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
         ("Data processing error", "Free space", "HF_HOME"),
     ),
     "18 no permission": (
-        lambda: PermissionError(errno.EACCES, "Permission denied", "/root/.cache/huggingface"),
-        ("/root/.cache/huggingface", "Set HF_HOME"),
+        lambda: PermissionError(errno.EACCES, "Permission denied", "/cache/huggingface"),
+        ("/cache/huggingface", "Set HF_HOME"),
     ),
     "a cache that cannot be written": (lambda: OSError(errno.EROFS, "Read-only file system"), ("Set HF_HOME",)),
     "offline": (
