@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +141,15 @@ def split_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator([" " + " ".join(WORDS[2:])] * 20, trainer)
     return _fast(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tiny_model, word_tokenizer, tmp_path_factory) -> Path:
+    """A model folder that loads; to be copied where files of it change."""
+    folder = tmp_path_factory.mktemp("whole") / "model"
+    tiny_model("qwen3").save_pretrained(folder)
+    word_tokenizer.save_pretrained(folder)
+    return folder
 
 
 def byte_level(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:

@@ -23,20 +23,11 @@ from c2c.training.single import SingleRun
 OTHER = "model.norm.weight"
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_model, word_tokenizer, tmp_path_factory) -> Path:
-    """A folder of a model."""
-    folder = tmp_path_factory.mktemp("whole") / "model"
-    tiny_model("qwen3").save_pretrained(folder)
-    word_tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(params=["manifest", "folder", "mirror"])
-def model(request, whole, tmp_path, monkeypatch) -> tuple[str, Path]:
+def model(request, model_folder, tmp_path, monkeypatch) -> tuple[str, Path]:
     """How a model is named, and its folder."""
     monkeypatch.setenv("C2C_HUB_MIRROR", str(tmp_path / "mirror"))
-    folder = Path(shutil.copytree(whole, tmp_path / "mirror" / "owner" / "model"))
+    folder = Path(shutil.copytree(model_folder, tmp_path / "mirror" / "owner" / "model"))
     if request.param == "manifest":
         write_json(tmp_path / "model.json", hub.describe(str(folder), None))
         return str(tmp_path / "model.json"), folder
@@ -110,10 +101,10 @@ def test_F15_provenance_states_the_hash_of_the_files(model) -> None:
     assert second["id"] == first["id"]
 
 
-def test_a_manifest_states_no_time_and_no_place_of_a_mirrored_model(whole, tmp_path, monkeypatch) -> None:
+def test_a_manifest_states_no_time_and_no_place_of_a_mirrored_model(model_folder, tmp_path, monkeypatch) -> None:
     written = []
     for mirror in ("one", "two"):
-        shutil.copytree(whole, tmp_path / mirror / "owner" / "model")
+        shutil.copytree(model_folder, tmp_path / mirror / "owner" / "model")
         monkeypatch.setenv("C2C_HUB_MIRROR", str(tmp_path / mirror))
         written.append(json.dumps(hub.describe("owner/model", "main")))
     assert written[0] == written[1]

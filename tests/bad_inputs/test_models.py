@@ -24,19 +24,10 @@ from tests.conftest import FAMILIES
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def whole(tiny_model, word_tokenizer, tmp_path_factory) -> Path:
-    """A model folder that loads."""
-    folder = tmp_path_factory.mktemp("whole") / "model"
-    tiny_model("qwen3").save_pretrained(folder)
-    word_tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(whole, tmp_path) -> Path:
+def folder(model_folder, tmp_path) -> Path:
     """A copy of it, to be spoilt."""
-    return Path(shutil.copytree(whole, tmp_path / "model"))
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
 
 
 def without_layer(state: dict[str, torch.Tensor]) -> None:
