@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,35 @@ def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) ->
         later = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
         answer = template.shown(later, len(messages))
     return answer
+
+
+def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """The lines that a person or a program writes; Ctrl-C ends them as the end of the input does.
+
+    Args:
+        stream: Of text or bytes.
+        ready: Called before each line is waited for.
+
+    Raises:
+        RefusedError: If a line is not UTF-8.
+    """
+    # A stream of text decodes more than a line at a time, and says nothing of the place.
+    source = getattr(stream, "buffer", stream)
+    for number in count(1):
+        try:
+            ready()
+            line = source.readline()
+        except KeyboardInterrupt:
+            return
+        if not line:
+            return
+        try:
+            text = line if isinstance(line, str) else line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RefusedError(
+                "What is said must be UTF-8", f"line {number}: {line[:80]!r}", "Set the terminal, or convert the file"
+            ) from error
+        yield text
 
 
 def _check_vocabulary(pair: Pair) -> None:

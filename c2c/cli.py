@@ -167,8 +167,7 @@ def _add_chat(commands: Any) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from transformers import TextStreamer
 
-    from c2c.chat import converse, pipeline
-    from c2c.terminal import lines_of
+    from c2c.chat import converse, lines_of, pipeline
 
     if options.message is None and sys.stdin is None:
         raise RefusedError(

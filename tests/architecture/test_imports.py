@@ -16,7 +16,6 @@ FLOORS = {
     "c2c.errors": 0,
     "c2c.types": 0,
     "c2c.files": 0,
-    "c2c.terminal": 0,
     "c2c.formats": 0,
     "c2c.locks": 0,
     "c2c.folders": 0,

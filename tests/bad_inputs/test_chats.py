@@ -14,9 +14,8 @@ import torch
 import c2c
 from c2c import ChatAligner, ChatPipeline, FuserStack, TokenAligner
 from c2c.alignment.template import ChatTemplate
-from c2c.chat import converse
+from c2c.chat import converse, lines_of
 from c2c.pair import LoadedModel, Pair
-from c2c.terminal import lines_of
 from tests.bad_inputs.refusals import refused
 from tests.conftest import PLAIN_TEMPLATE, build_model, open_gates
 
