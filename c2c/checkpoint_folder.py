@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.folders import current
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.latent import LatentEncoder
-from c2c.fuser.weights import USE_MATCHING, Form, Needs, check_forms, forms, read_header
+from c2c.fuser.weights import USE_MATCHING, Form, Needs, check_depth, check_forms, forms, read_header
 from c2c.manifests import (
     COPY_AGAIN,
     COUNT,
@@ -210,11 +212,17 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _fusers(config: Mapping[str, Any], held: Mapping[str, Form]) -> Iterator[FuserConfig]:
     """The config of each Fuser, compared with what the weights hold one by one, so that the first wrong one ends it."""
     needs, known = Needs(), _encoder(config, held)
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for name in held:
+        if match := re.match(r"fusers\.\d+\.", name):
+            names[match.group()].append(name)
     for number, values in enumerate(config["fusers"]):
         fuser, prefix = FuserConfig.from_dict(values), f"fusers.{number}."
+        own = {name: held[name] for name in names[prefix]}
+        check_depth(fuser, len(own), WEIGHTS)
         needed = {prefix + name: shape for name, shape in needs.of(fuser).items()}
-        if any(name not in held or held[name].shape != shape for name, shape in needed.items()):
-            check_forms(needed, {name: form for name, form in held.items() if name.startswith(prefix)}, WEIGHTS)
+        if any(name not in own or own[name].shape != shape for name, shape in needed.items()):
+            check_forms(needed, own, WEIGHTS)
         known |= needed
         yield fuser
     check_forms(known, held, WEIGHTS)

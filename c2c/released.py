@@ -17,7 +17,7 @@ from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
-from c2c.fuser.weights import check_forms, forms, load_weights
+from c2c.fuser.weights import check_depth, check_forms, forms, load_weights
 from c2c.loading import Device, Dtype, ModelSource, SharerSource, as_list, identify, load_sharer
 from c2c.manifests import check_kinds, read_object
 from c2c.released_recipe import DOWNLOAD_AGAIN, ReleasedRecipe, read_recipe
@@ -183,18 +183,19 @@ def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> Fus
     if absent := sorted(used - set(numbers)):
         rule = "Published fusers must be numbered from 0 without a gap"
         raise RefusedError(rule, f"no projector_{absent[0]}.pt", DOWNLOAD_AGAIN)
-    # 2. Fusers on the meta device, with their links
+    # 2. Fusers on the meta device, with their links; no deeper than the tensors in their files allow
+    configs = [_read_config(final / f"projector_{number}.json") for number in range(len(numbers))]
+    states = [read_state(final / f"projector_{number}.pt") for number in range(len(numbers))]
+    for number, (config, state) in enumerate(zip(configs, states, strict=True)):
+        check_depth(config, len(state), f"projector_{number}.pt")
     with torch.device("meta"):
-        fusers = [Fuser(_read_config(final / f"projector_{number}.json")) for number in range(len(numbers))]
+        fusers = [Fuser(config) for config in configs]
     stack = FuserStack(sharer, receiver)
     for layer, (sharer_layer, number) in sorted(layer_map.items()):
         stack.link(layer, sharer_layer, fusers[number])
     # 3. names, shapes and dtypes of the tensors in the files
-    states = []
-    for number, fuser in enumerate(fusers):
-        path = final / f"projector_{number}.pt"
-        states.append(read_state(path))
-        check_forms(forms(fuser), forms_of(states[-1]), path.name)
+    for number, (fuser, state) in enumerate(zip(fusers, states, strict=True)):
+        check_forms(forms(fuser), forms_of(state), f"projector_{number}.pt")
     # 4. memory and numbers
     for number, (fuser, state) in enumerate(zip(fusers, states, strict=True)):
         load_weights(fuser, state, f"projector_{number}.pt")

@@ -22,6 +22,7 @@ from c2c.fuser.variants import create_fuser
 NUMBERS = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Kinds of numbers that weights can be, by their names in safetensors and in torch."""
 USE_MATCHING = "Use the matching files"
+FEW_LAYERS = 16
 
 
 class Form(NamedTuple):
@@ -66,6 +67,19 @@ class Needs:
             with torch.device("meta"):
                 self._known[config] = forms(create_fuser(config))
         return self._known[config]
+
+
+def check_depth(config: FuserConfig, tensors: int, where: str) -> None:
+    """Refuse a deep Fuser of more layers than its file holds tensors, before its modules are built without memory.
+
+    One of few layers is built at once, and `check_forms` names each tensor that is missing.
+
+    Raises:
+        RefusedError: With both numbers.
+    """
+    if config.num_layers > max(tensors, FEW_LAYERS):
+        received = f"{tensors} tensors; of {config.num_layers} layers some are missing"
+        raise RefusedError(f"{where} must hold exactly the tensors of its fuser", received, USE_MATCHING)
 
 
 def check_forms(needed: Mapping[str, tuple[int, ...]], held: Mapping[str, Form], where: str) -> None:

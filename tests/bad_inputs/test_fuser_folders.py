@@ -110,7 +110,10 @@ OWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "B3 a width of 400 digits": (config(lambda c: c["fusers"][0].update(hidden_dim=HUGE)), "hidden_dim must be"),
     "B4 a depth of a billion": (config(lambda c: c["fusers"][0].update(num_layers=10**9)), "num_layers must be"),
-    "B4 a depth that the weights do not have": (config(lambda c: c["fusers"][2].update(num_layers=200)), "missing"),
+    "B4 a depth that the weights do not have": (
+        config(lambda c: c["fusers"][2].update(num_layers=200)),
+        "of 200 layers some are missing",
+    ),
     "B5 a header beyond the file": (
         lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 7 + b"\x0f" + b"{}"),
         "model.safetensors must be a safetensors file",
