@@ -44,7 +44,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Given again after a power cut or a kill, it goes on: files take their name once they are on the disk (c2c/files.py), and
+# Given again after a power cut or a kill, it goes on: files take their name once they are on the disk (c2c/storage/files.py), and
 # locks of a workflow of this machine that is gone are removed first.
 smoke: $(STAMP)
 	@python -m workflow.unlock

@@ -15,12 +15,12 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 
 from c2c.errors import RefusedError, exit_code
-from c2c.evaluation.methods import OneModel
+from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.questions.tasks import describe, load_tasks
 from c2c.evaluation.schema import PROMPTS
-from c2c.evaluation.tasks import describe, load_tasks
-from c2c.files import write_atomically
-from c2c.loading import LoadedModel, load_model
+from c2c.models.loading import LoadedModel, load_model
 from c2c.provenance import stamp
+from c2c.storage.files import write_atomically
 
 COLUMNS = ["benchmark", "question_id", "ours", "theirs", "same", "largest_difference"]
 
@@ -32,7 +32,7 @@ def compare(
 
     Args:
         loaded: The model.
-        tasks: As `c2c.evaluation.tasks.load_tasks` gives them.
+        tasks: As `c2c.evaluation.questions.tasks.load_tasks` gives them.
         prompts: ``plain`` or ``chat``.
         limit: First questions of each task; 0 for all.
         token_budget: Tokens of our batches; lm-eval asks one by one.

@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.readers.base import LETTERS, Row
 from c2c.errors import check_choice
-from c2c.evaluation.task_files import SHARED, resolve
-from c2c.evaluation.templates import render
+from c2c.evaluation.questions.task_files import SHARED, resolve
+from c2c.evaluation.questions.templates import render
 
 FILES = {
     "letter": f"{SHARED}/choice_letter",

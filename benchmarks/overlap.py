@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.readers.base import Row
-from c2c.formats import read_json_lines
+from c2c.storage.formats import read_json_lines
 
 SIGNS = "+*/=<>^%×÷"
 """Punctuation that tells one question from another: 2 + 3 is not 2 * 3."""

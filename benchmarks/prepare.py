@@ -27,8 +27,8 @@ from benchmarks.sources import Source
 from benchmarks.training_sets import TrainingSet, prepare_training_set
 from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS, active
-from c2c.formats import write_json_lines
 from c2c.provenance import stamp
+from c2c.storage.formats import write_json_lines
 
 UNASKED = "solution"
 """A key of questions that training sets alone make use of."""

@@ -18,9 +18,9 @@ from datasets.exceptions import DatasetsError
 from yaml import YAMLError
 
 from benchmarks.readers import Place, Row
-from c2c import hub
 from c2c.errors import RefusedError
-from c2c.formats import parse_json_lines
+from c2c.models import hub
+from c2c.storage.formats import parse_json_lines
 
 FAULTS_OF_FILES = (
     *(ValueError, TypeError, KeyError, RuntimeError, FileNotFoundError),

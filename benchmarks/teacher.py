@@ -25,20 +25,20 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from c2c.cli_flags import add_budget, add_dtype
-from c2c.decoding import continue_text, end_tokens
+from c2c.cli.flags import add_budget, add_dtype
 from c2c.errors import RefusedError, exit_code
-from c2c.evaluation import prompting
-from c2c.evaluation.answering import Answer, Question
-from c2c.evaluation.batches import batches_of, check_budget
-from c2c.evaluation.likelihood import check_finite
-from c2c.evaluation.reading import Alone
-from c2c.evaluation.store import AnswerStore, open_store
-from c2c.evaluation.writing import ConfidenceMeter
-from c2c.formats import write_json_lines
-from c2c.hub import about
-from c2c.loading import Dtype, LoadedModel, load_model
+from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.batches import batches_of, check_budget
+from c2c.evaluation.answers.likelihood import check_finite
+from c2c.evaluation.answers.store import AnswerStore, open_store
+from c2c.evaluation.answers.writing import ConfidenceMeter
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.readers.reader import Alone
+from c2c.generation.decoding import continue_text, end_tokens
+from c2c.models.hub import about
+from c2c.models.loading import Dtype, LoadedModel, load_model
 from c2c.provenance import settings_hash, stamp
+from c2c.storage.formats import write_json_lines
 from c2c.training.examples import read_lines
 
 METHOD = "teacher"

@@ -17,8 +17,8 @@ from benchmarks.readers.base import Row
 from benchmarks.sources import Source
 from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED
-from c2c.formats import write_json_lines
 from c2c.provenance import stamp
+from c2c.storage.formats import write_json_lines
 
 
 @dataclass(frozen=True)

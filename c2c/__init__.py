@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from c2c.alignment.chat import ChatAligner
     from c2c.alignment.tokens import SharerInput, TokenAligner
-    from c2c.chat import ChatPipeline, pipeline
+    from c2c.checkpoints.sharer_cache import SharerCache
     from c2c.errors import RefusedError
     from c2c.fuser.config import FuserConfig
     from c2c.fuser.layer import Fuser
     from c2c.fuser.stack import FuserStack
-    from c2c.loading import LoadedModel
+    from c2c.fusion.sections import generate_kv_cache_index
+    from c2c.models.loading import LoadedModel
+    from c2c.pipeline import ChatPipeline, pipeline
     from c2c.rosetta import RosettaModel, create_c2c_projector
-    from c2c.sections import generate_kv_cache_index
-    from c2c.sharer_cache import SharerCache
 
 __version__ = "0.1.0"
 _HOMES = {
     "ChatAligner": "c2c.alignment.chat",
-    "ChatPipeline": "c2c.chat",
+    "ChatPipeline": "c2c.pipeline",
     "Fuser": "c2c.fuser.layer",
     "FuserConfig": "c2c.fuser.config",
     "FuserStack": "c2c.fuser.stack",
-    "LoadedModel": "c2c.loading",
+    "LoadedModel": "c2c.models.loading",
     "RefusedError": "c2c.errors",
     "RosettaModel": "c2c.rosetta",
-    "SharerCache": "c2c.sharer_cache",
+    "SharerCache": "c2c.checkpoints.sharer_cache",
     "SharerInput": "c2c.alignment.tokens",
     "TokenAligner": "c2c.alignment.tokens",
     "create_c2c_projector": "c2c.rosetta",
-    "generate_kv_cache_index": "c2c.sections",
-    "pipeline": "c2c.chat",
+    "generate_kv_cache_index": "c2c.fusion.sections",
+    "pipeline": "c2c.pipeline",
 }
 __all__ = [
     "ChatAligner",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
+from c2c.storage.files import write_atomically
 
 PACKAGES = (
     "torch",

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from c2c import kv_cache, rope
 from c2c.alignment.tokens import SharerInput
-from c2c.cache_shape import cache_shape
-from c2c.decoding import check_options, continue_text
+from c2c.cache import kv_cache, rope
+from c2c.cache.shape import cache_shape
+from c2c.cache.windows import masks_in_tokens, splits_windows
 from c2c.errors import NoRoomError, RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
-from c2c.prefill import FusedPrefill
-from c2c.reading_checks import check_tensors
-from c2c.response import ResponseFusion
-from c2c.sections import Section, read_sections
-from c2c.windows import masks_in_tokens, splits_windows
+from c2c.fusion.checks import check_tensors
+from c2c.fusion.prefill import FusedPrefill
+from c2c.fusion.response import ResponseFusion
+from c2c.fusion.sections import Section, read_sections
+from c2c.generation.decoding import check_options, continue_text
 
 IGNORED = -100
 """Label of a token that is not supervised, as in transformers."""
@@ -47,7 +47,7 @@ class RosettaModel(FusedPrefill):
         model_list: The Receiver first, then the Sharers: causal models whose caches are keys and values.
         projector_list: Fusers that `set_projector_config` names by number.
         fusion: ``sequential`` or ``parallel``; see `FusedPrefill`.
-        include_response: Fuse the last section and each new token too; see `c2c.response`.
+        include_response: Fuse the last section and each new token too; see `c2c.fusion.response`.
 
     Attributes:
         contract_check: Differences from the checkpoint's contract that were accepted or noted, by loading or of a cache
@@ -108,27 +108,27 @@ class RosettaModel(FusedPrefill):
 
     @classmethod
     def from_released(cls, source: Any, *, receiver: Any, sharers: Any, **options: Any) -> RosettaModel:
-        """Load fusers in the published layout; see `c2c.released.load_released` for the arguments."""
-        from c2c.released import load_released
+        """Load fusers in the published layout; see `c2c.checkpoints.released.load_released` for the arguments."""
+        from c2c.checkpoints.released import load_released
 
         return load_released(source, receiver=receiver, sharers=sharers, **options)
 
     @classmethod
     def from_pretrained(cls, source: Any, *, receiver: Any, sharers: Any, **options: Any) -> RosettaModel:
-        """Load own checkpoints, one a Sharer; see `c2c.checkpoint.load_model` for the arguments."""
-        from c2c.checkpoint import load_model
+        """Load own checkpoints, one a Sharer; see `c2c.checkpoints.checkpoint.load_model` for the arguments."""
+        from c2c.checkpoints.checkpoint import load_model
 
         return load_model(source, receiver=receiver, sharers=sharers, **options)
 
     def save_pretrained(self, folder: Any, **described: Any) -> None:
-        """Save the Fusers; see `c2c.checkpoint.save_model`."""
-        from c2c.checkpoint import save_model
+        """Save the Fusers; see `c2c.checkpoints.checkpoint.save_model`."""
+        from c2c.checkpoints.checkpoint import save_model
 
         save_model(self, folder, **described)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish the Fusers with a model card; see `c2c.publish.push_model`. Returns the address of the commit."""
-        from c2c.publish import push_model
+        """Publish the Fusers with a model card; see `c2c.checkpoints.push.push_model`. Returns the address of the commit."""
+        from c2c.checkpoints.push import push_model
 
         return push_model(self, repo_id, **options)
 
@@ -245,8 +245,8 @@ class RosettaModel(FusedPrefill):
             do_sample: Sample instead of taking the most likely token.
             sharer_inputs: As in `forward`.
             cache: How the Receiver's fused cache is held while it writes: ``dynamic``, ``sliding``, ``static``,
-                ``int8`` or ``int4``; see `c2c.kv_cache.hold`.
-            **options: Sampling, penalties, stop strings, streamer: as `c2c.decoding.continue_text` takes them.
+                ``int8`` or ``int4``; see `c2c.cache.kv_cache.hold`.
+            **options: Sampling, penalties, stop strings, streamer: as `c2c.generation.decoding.continue_text` takes them.
 
         Returns:
             ``(B, N + new)`` int64: the prompt and what was written after it.

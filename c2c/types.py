@@ -37,7 +37,7 @@ class CacheShape(NamedTuple):
 
     @classmethod
     def of(cls, config: Any) -> CacheShape:
-        """Read the sizes from a Hugging Face config of a text model; `c2c.cache_shape.cache_shape` checks the rest.
+        """Read the sizes from a Hugging Face config of a text model; `c2c.cache.shape.cache_shape` checks the rest.
 
         Raises:
             RefusedError: If the config has no attention heads, so its cache is not keys and values.

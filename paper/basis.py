@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from c2c.errors import RefusedError
-from c2c.formats import read_yaml
-from c2c.manifests import check_keys
+from c2c.storage.formats import read_yaml
+from c2c.storage.manifests import check_keys
 from paper import names
 from paper.answers import MAIN_ALIGNMENT
 

@@ -17,8 +17,8 @@ import typst
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.files import written_whole
-from c2c.manifests import read_object
+from c2c.storage.files import written_whole
+from c2c.storage.manifests import read_object
 from paper import citing, claims, failures, names
 from paper.artefacts import GENERIC, Artefact, read_artefacts
 from paper.command import REMEDY, command

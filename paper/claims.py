@@ -14,8 +14,8 @@ import pandas as pd
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
-from c2c.files import write_atomically
-from c2c.formats import read_yaml
+from c2c.storage.files import write_atomically
+from c2c.storage.formats import read_yaml
 from paper.answers import Answers
 from paper.basis import Basis
 from paper.command import command

@@ -24,9 +24,9 @@ from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table
 from c2c.evaluation.scoring import ANSWER_KEY
-from c2c.files import write_atomically
-from c2c.manifests import read_object
 from c2c.provenance import SUFFIX, stamp
+from c2c.storage.files import write_atomically
+from c2c.storage.manifests import read_object
 from paper import names
 from paper.artefacts import RELEASED
 from paper.command import REMEDY, command

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
-from c2c.formats import read_text
-from c2c.manifests import read_object
 from c2c.provenance import SUFFIX
+from c2c.storage.formats import read_text
+from c2c.storage.manifests import read_object
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 TABLES = {"models": "model", "released": "model", "benchmarks": "dataset", "training_sets": "dataset"}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from c2c.errors import RefusedError
-from c2c.manifests import read_object
+from c2c.storage.manifests import read_object
 from paper import names
 from paper.answers import MAIN_ALIGNMENT
 from paper.command import REMEDY

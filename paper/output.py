@@ -16,10 +16,10 @@ import pandas as pd
 from c2c import markup
 from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
-from c2c.files import write_atomically
-from c2c.formats import read_text
 from c2c.provenance import stamp
 from c2c.stats import Estimate
+from c2c.storage.files import write_atomically
+from c2c.storage.formats import read_text
 from paper import citing, failures, names
 from paper.answers import Answers
 from paper.command import REMEDY, command

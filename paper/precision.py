@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from c2c.manifests import read_object
 from c2c.provenance import SUFFIX
+from c2c.storage.manifests import read_object
 from paper.command import REMEDY
 
 UNKNOWN = "not told"

@@ -19,7 +19,7 @@ import pandas as pd
 from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.evaluation.scoring import score_records, scores_text
-from c2c.files import write_atomically
+from c2c.storage.files import write_atomically
 from paper import claims, summarise_latency
 from paper.answers import Answers
 from paper.artefacts import LATENCY, RELEASED, Artefact, of_kind

@@ -20,9 +20,9 @@ import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED
-from c2c.formats import read_json
-from c2c.manifests import read_object
 from c2c.provenance import SUFFIX
+from c2c.storage.formats import read_json
+from c2c.storage.manifests import read_object
 from paper import names
 from paper.artefacts import by_target, read_artefacts
 from paper.artefacts import key as _key

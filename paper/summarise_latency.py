@@ -11,8 +11,8 @@ import pandas as pd
 from c2c import markup
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
-from c2c.files import write_atomically
 from c2c.stats import bootstrap_mean
+from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.output import KEPT, stamped
 

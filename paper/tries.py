@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
-from c2c.manifests import read_object
 from c2c.provenance import SUFFIX, stamp
+from c2c.storage.files import write_atomically
+from c2c.storage.manifests import read_object
 from paper.command import REMEDY, command
 from paper.fusers import FuserRun
 from paper.output import KEPT, read_csv

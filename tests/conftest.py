@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from c2c import FuserStack, RosettaModel
-from c2c.file_hashes import CACHE
+from c2c.storage.file_hashes import CACHE
 from c2c.types import HALVES
 
 VOCABULARY, SMALL = 97, {"hidden_dim": 16, "intermediate_dim": 16}

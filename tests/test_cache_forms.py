@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from c2c import FuserStack, RefusedError, RosettaModel, generate_kv_cache_index
-from c2c.kv_cache import BITS, FORMS, cache_of, hold, layers_of, prefill
+from c2c.cache.kv_cache import BITS, FORMS, cache_of, hold, layers_of, prefill
 from tests.conftest import SMALL, build_model, open_gates
 
 TOTAL, NEW = 11, 6
@@ -91,7 +91,7 @@ def test_integers_are_refused_where_a_layer_has_a_window(form, prompt_ids) -> No
 
 
 def test_integers_are_refused_without_their_package(prompt_ids, monkeypatch) -> None:
-    monkeypatch.setattr("c2c.kv_cache.is_hqq_available", lambda: False)
+    monkeypatch.setattr("c2c.cache.kv_cache.is_hqq_available", lambda: False)
     with pytest.raises(RefusedError, match=r"package hqq must be installed.*cache-to-cache\[quantised\]"):
         fused_model("llama").generate(generate_kv_cache_index(10, 1), prompt_ids, max_new_tokens=1, cache="int8")
 

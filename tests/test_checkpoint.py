@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from c2c import FuserStack, RefusedError, RosettaModel, create_c2c_projector
-from c2c.checkpoint import load_stack, read_config, read_manifest, save_stack
-from c2c.contract import describe_model
-from c2c.loading import LoadedModel
+from c2c.checkpoints.checkpoint import load_stack, read_config, read_manifest, save_stack
+from c2c.models.contract import describe_model
+from c2c.models.loading import LoadedModel
 from c2c.provenance import file_hash
 
 SMALL = {"hidden_dim": 8, "intermediate_dim": 8, "layer_alignment": "nearest"}
@@ -259,7 +259,7 @@ def test_a_folder_is_checked_before_any_language_model_is_loaded(folder) -> None
 
 def test_a_save_that_is_interrupted_leaves_the_fusers_that_were_there(folder, models, monkeypatch) -> None:
     names = sorted(path.name for path in folder[1].iterdir())
-    monkeypatch.setattr("c2c.checkpoint.save_file", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("c2c.checkpoints.checkpoint.save_file", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_between(*models[:2], folder[1])
     assert load_stack(folder[1])[1] == {"recipe": "c2c"}

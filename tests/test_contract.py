@@ -9,9 +9,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from c2c import FuserStack, RefusedError, RosettaModel, chat
-from c2c.checkpoint import save_stack
-from c2c.contract import (
+from c2c import FuserStack, RefusedError, RosettaModel
+from c2c import pipeline as chat
+from c2c.checkpoints.checkpoint import save_stack
+from c2c.evaluation.group_run import GroupRun
+from c2c.evaluation.run import GenerationRun
+from c2c.models.contract import (
     FUSER_LINES,
     MODEL_LINES,
     NOTED,
@@ -26,9 +29,7 @@ from c2c.contract import (
     tokenizer_fingerprint,
     weights_fingerprint,
 )
-from c2c.evaluation.group_run import GroupRun
-from c2c.evaluation.run import GenerationRun
-from c2c.loading import DTYPES, load_causal_model
+from c2c.models.loading import DTYPES, load_causal_model
 from tests.bad_inputs.refusals import refused
 from tests.conftest import FAMILIES
 

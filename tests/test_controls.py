@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from c2c.controls import derange
+from c2c.alignment.derangement import derange
 from c2c.errors import RefusedError
 
 GENERATOR = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from c2c import RosettaModel, generate_kv_cache_index
 from c2c.alignment.tokens import AlignedPrompt, batch_readings, left_pad
-from c2c.decoding import continue_text
+from c2c.generation.decoding import continue_text
 
 SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.9}
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from huggingface_hub import errors
 
-from c2c import hub
+from c2c.models import hub
 from tests.bad_inputs.refusals import refused
 
 REPOSITORY = "https://huggingface.co/api/models/owner/model/revision/main"

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from c2c import FuserStack, RosettaModel, SharerInput, TokenAligner
 from c2c.alignment.tokens import batch_readings, left_pad
-from c2c.kv_cache import empty_cache, layers_of, positions_of
+from c2c.cache.kv_cache import empty_cache, layers_of, positions_of
 
 FAMILIES = ("qwen2", "qwen3", "llama", "gemma3", "mistral", "phi3", "gpt_neox", "granite", "olmo2")
 WINDOWED = ("gemma3", "mistral")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from c2c import file_hashes
 from c2c.errors import RefusedError
-from c2c.file_hashes import CACHE, YOUNG_NS, check_files, content_hash, folder_hashes
 from c2c.provenance import file_hash
+from c2c.storage import file_hashes
+from c2c.storage.file_hashes import CACHE, YOUNG_NS, check_files, content_hash, folder_hashes
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from c2c import files
 from c2c.errors import RefusedError
-from c2c.files import unfinished_path, write_atomically, written_whole
-from c2c.locks import locked
+from c2c.storage import files
+from c2c.storage.files import unfinished_path, write_atomically, written_whole
+from c2c.storage.locks import locked
 
 
 def test_two_writers_at_once_leave_the_whole_file_of_one(tmp_path) -> None:
@@ -39,7 +39,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> No
 def test_what_a_dead_writer_left_is_removed_and_what_a_living_one_writes_stays(tmp_path) -> None:
     path = tmp_path / "file[1]"
     dead = subprocess.run(
-        [sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom c2c.files import unfinished_path\n"
+        [sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom c2c.storage.files import unfinished_path\n"
          "path = unfinished_path(Path(sys.argv[1]))\npath.touch()\nprint(path)", str(path)],
         capture_output=True, text=True, check=True, timeout=60,
     ).stdout.strip()  # fmt: skip
@@ -63,7 +63,7 @@ def test_bytes_are_on_the_disk_before_the_name_and_the_name_after_it(tmp_path, m
 
 def test_a_second_run_in_a_folder_is_refused_and_told_who_is_there(tmp_path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom c2c.locks import locked\n"
+        "import sys\nfrom pathlib import Path\nfrom c2c.storage.locks import locked\n"
         "with locked(Path(sys.argv[1]), 'train'): pass"
     )
     other = [sys.executable, "-c", program, str(tmp_path / "state")]
@@ -76,7 +76,7 @@ def test_a_second_run_in_a_folder_is_refused_and_told_who_is_there(tmp_path) -> 
 
 def test_the_lock_of_a_killed_run_is_free(tmp_path) -> None:
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom c2c.locks import locked\n"
+        "import os, sys\nfrom pathlib import Path\nfrom c2c.storage.locks import locked\n"
         "with locked(Path(sys.argv[1]), 'train'): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "state")], check=False, timeout=60)

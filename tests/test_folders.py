@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-from c2c import FuserStack, RosettaModel, SharerCache, SharerInput, checkpoint, folders, sharer_cache
-from c2c.checkpoint import load_stack, save_stack
-from c2c.contract import describe_model
+from c2c import FuserStack, RosettaModel, SharerCache, SharerInput
+from c2c.checkpoints import checkpoint, sharer_cache
+from c2c.checkpoints.checkpoint import load_stack, save_stack
+from c2c.checkpoints.push import stage
 from c2c.errors import RefusedError
-from c2c.folders import PREVIOUS, current, exchange
-from c2c.publish import stage
+from c2c.models.contract import describe_model
+from c2c.storage import folders
+from c2c.storage.folders import PREVIOUS, current, exchange
 from tests.faults.crash_points import announced, killed_at_each_change
 
 NAMES = ("numbers", "complete")
@@ -144,7 +146,7 @@ def test_folders_inside_that_hold_something_else_stay(tmp_path) -> None:
 
 def test_two_processes_that_save_into_one_folder_do_not_mix(tmp_path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom c2c.folders import exchange\n"
+        "import sys\nfrom pathlib import Path\nfrom c2c.storage.folders import exchange\n"
         "with exchange(Path(sys.argv[1]), ('complete',)) as unfinished: (unfinished / 'complete').write_text('theirs')"
     )
     with exchange(tmp_path, ("complete",)) as unfinished:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from c2c.errors import MOST_DIGITS, RefusedError, excerpt
-from c2c.formats import parse_yaml, read_json, read_json_lines, read_text, write_json_lines
+from c2c.storage.formats import parse_yaml, read_json, read_json_lines, read_text, write_json_lines
 
 SEPARATORS = "a\u2028b\u2029c\u0085d\x0b\x0c\x1ce\rf"
 

@@ -8,7 +8,7 @@ from transformers import LogitsProcessor, TextIteratorStreamer, TextStreamer
 
 from c2c import RefusedError, generate_kv_cache_index
 from c2c.alignment.tokens import left_pad
-from c2c.penalties import CountPenalty
+from c2c.generation.penalties import CountPenalty
 
 NEW = 12
 

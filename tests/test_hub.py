@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from c2c import hub
-from c2c.download import MIRRORS
 from c2c.errors import RefusedError
-from c2c.formats import write_json
-from c2c.manifests import describe_source
+from c2c.models import hub
+from c2c.models.download import MIRRORS
 from c2c.provenance import file_hash
+from c2c.storage.formats import write_json
+from c2c.storage.manifests import describe_source
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from c2c import hub
 from c2c.analysis.run import AnalysisRun
 from c2c.evaluation.group_run import GroupRun
 from c2c.evaluation.run import GenerationRun
-from c2c.formats import write_json
+from c2c.models import hub
+from c2c.storage.formats import write_json
 from c2c.training.config import TrainingConfig
 from c2c.training.latent_run import LatentRun
 from c2c.training.run import TrainingRun

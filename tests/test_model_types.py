@@ -13,10 +13,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from c2c import FuserStack, RefusedError, RosettaModel
-from c2c.alignment.batch import collate_chats
 from c2c.alignment.chat import AlignedChat, ChatSection
-from c2c.cache_shape import cache_shape
-from c2c.decoding import continue_text
+from c2c.cache.shape import cache_shape
+from c2c.fusion.batch import collate_chats
+from c2c.generation.decoding import continue_text
 from tests.bad_inputs.refusals import refused
 from tests.conftest import SMALL, VOCABULARY, build_model, open_gates
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from c2c import RosettaModel
-from c2c.kv_cache import layers_of
-from c2c.released import read_stack
+from c2c.cache.kv_cache import layers_of
+from c2c.checkpoints.released import read_stack
 from c2c.types import CacheShape
 
 GOLDEN = Path(__file__).parent / "golden"

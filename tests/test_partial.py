@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2c import RefusedError, generate_kv_cache_index
-from c2c.kv_cache import layers_of
+from c2c.cache.kv_cache import layers_of
 
 TOTAL = 11
 

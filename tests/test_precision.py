@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2c import RosettaModel
-from c2c.kv_cache import layers_of
+from c2c.cache.kv_cache import layers_of
 from tests.by_hand import by_hand
 
 FUSED, LAST = 8, 3

@@ -8,7 +8,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MistralConfig, Mis
 
 from c2c import FuserStack, RefusedError, RosettaModel, generate_kv_cache_index
 from c2c.alignment.tokens import SharerInput
-from c2c.kv_cache import layers_of
+from c2c.cache.kv_cache import layers_of
 from tests.by_hand import by_hand
 
 SMALL = {"hidden_dim": 16, "intermediate_dim": 16}

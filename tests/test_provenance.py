@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
 from c2c.provenance import CONFIG_HASH, file_hash, settings_hash, stamp
+from c2c.storage.files import write_atomically
 from tests.bad_inputs.refusals import refused
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from c2c import FuserStack, RefusedError, RosettaModel, hub
-from c2c.card import model_card
-from c2c.loading import load_model
-from c2c.publish import push_folder, stage
+from c2c import FuserStack, RefusedError, RosettaModel
+from c2c.checkpoints.card import model_card
+from c2c.checkpoints.push import push_folder, stage
+from c2c.models import hub
+from c2c.models.loading import load_model
 
 SMALL = {"hidden_dim": 8, "intermediate_dim": 8, "layer_alignment": "nearest", "variant": "fuse"}
 MODELS = {"receiver": ("qwen3", {}), "first": ("qwen2", {"layers": 4, "seed": 1}), "second": ("llama", {"seed": 2})}
@@ -148,7 +149,7 @@ def test_models_that_are_not_on_the_hub_are_said_not_to_be(fake, tmp_path) -> No
 
 
 def load_model_of(folder: Path):
-    from c2c.loading import load_causal_model
+    from c2c.models.loading import load_causal_model
 
     return load_causal_model(folder)
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from c2c import RefusedError, RosettaModel, published
-from c2c.released import read_stack
+from c2c import RefusedError, RosettaModel
+from c2c.checkpoints import released_manifest as published
+from c2c.checkpoints.released import read_stack
 from c2c.types import CacheShape
 
 CASE = Path(__file__).parent / "golden" / "qwen3_from_qwen2"

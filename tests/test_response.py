@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repeat_kv
 
 from c2c import FuserStack, RefusedError, RosettaModel, SharerInput, TokenAligner, generate_kv_cache_index
-from c2c.kv_cache import layers_of
+from c2c.cache.kv_cache import layers_of
 from tests.conftest import SMALL, build_model, open_gates
 
 FUSED, TOTAL = 6, 11

@@ -17,9 +17,9 @@ from transformers import (
 
 from c2c import FuserStack, RosettaModel
 from c2c.alignment.tokens import SharerInput, left_pad
-from c2c.decoding import continue_text
-from c2c.kv_cache import positions_of
-from c2c.rope import limit_of
+from c2c.cache.kv_cache import positions_of
+from c2c.cache.rope import limit_of
+from c2c.generation.decoding import continue_text
 from tests.bad_inputs.refusals import refused
 from tests.conftest import SMALL, VOCABULARY, build_model, open_gates
 

@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from c2c import RefusedError, RosettaModel, create_c2c_projector, generate_kv_cache_index
-from c2c.kv_cache import layers_of, positions_of
+from c2c.cache.kv_cache import layers_of, positions_of
 
 SMALL = {"hidden_dim": 16, "intermediate_dim": 16}
 FUSED, TOTAL = 8, 11

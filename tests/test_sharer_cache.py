@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from c2c import FuserStack, RefusedError, RosettaModel, SharerCache, SharerInput, generate_kv_cache_index
-from c2c.checkpoint import save_model
+from c2c.checkpoints.checkpoint import save_model
+from c2c.checkpoints.sharer_cache import MANIFEST, STATES
 from c2c.provenance import file_hash
-from c2c.sharer_cache import MANIFEST, STATES
 from tests.conftest import build_model
 
 ROOT = Path(__file__).parent.parent
@@ -212,7 +212,9 @@ def test_a_spoilt_cache_is_refused(saved, spoil, rule) -> None:
 
 
 def test_a_save_that_fails_leaves_the_cache_that_was_there(open_model, given, saved, monkeypatch) -> None:
-    monkeypatch.setattr("c2c.sharer_cache.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "c2c.checkpoints.sharer_cache.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         SharerCache.read(open_model.sharers[0], given).save(saved)
     assert sorted(path.name for path in saved.iterdir()) == [STATES, MANIFEST]

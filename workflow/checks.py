@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.knowledge_gap.sizes import check_heads
 from benchmarks.knowledge_gap.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
-from c2c.hub import MIRRORS
+from c2c.models.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts
 from paper.needed import NEEDED
 from workflow.analysis import check_analysis

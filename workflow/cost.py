@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import mean
 
 from c2c.errors import RefusedError, exit_code
-from c2c.files import write_atomically
-from c2c.formats import read_text
+from c2c.storage.files import write_atomically
+from c2c.storage.formats import read_text
 from workflow import analysis
 from workflow.latent import latent_names, latent_records, latent_runs, latent_tokenised
 from workflow.methods import agent_pairs, group_runs, single_runs

@@ -23,10 +23,10 @@ from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 from c2c.errors import RefusedError, exit_code
-from c2c.files import written_whole
-from c2c.formats import read_yaml
-from c2c.manifests import read_object
 from c2c.provenance import SUFFIX, file_hash, stamp
+from c2c.storage.files import written_whole
+from c2c.storage.formats import read_yaml
+from c2c.storage.manifests import read_object
 from paper import citing
 from paper.commits import check_pinned
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.asking import prompts_file
 from c2c.errors import RefusedError
-from c2c.evaluation.task_files import included, read_task_file, task_path
+from c2c.evaluation.questions.task_files import included, read_task_file, task_path
 from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check_known
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from c2c.errors import RefusedError
-from c2c.files import host, is_running, write_atomically
-from c2c.formats import read_json
+from c2c.storage.files import host, is_running, write_atomically
+from c2c.storage.formats import read_json
 
 HOLDERS = Path(".snakemake/holders")
 KEYS = {"host": str, "pid": int, "since": str}

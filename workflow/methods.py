@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c2c.errors import RefusedError
-from c2c.evaluation.task_files import read_task_file
+from c2c.evaluation.questions.task_files import read_task_file
 from paper.artefacts import RELEASED, of_kind
 from workflow.data import TASKS
 from workflow.revisions import asked_revision

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from c2c import hub
 from c2c.errors import RefusedError, exit_code
-from c2c.files import write_atomically
+from c2c.models import hub
+from c2c.storage.files import write_atomically
 from paper.commits import COMMIT, TABLES, read_fetched
 from workflow.validation import read_table
 

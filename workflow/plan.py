@@ -19,7 +19,7 @@ from typing import Any
 from snakemake.utils import update_config
 
 from c2c.errors import RefusedError, exit_code
-from c2c.formats import read_yaml
+from c2c.storage.formats import read_yaml
 from workflow import analysis
 from workflow.cost import ANALYSES, PATH, Timing, downloads_gb, job_counts, read_timings
 from workflow.estimate import Estimator, paper_hours

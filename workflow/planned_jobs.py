@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from c2c.errors import RefusedError, exit_code
-from c2c.files import write_atomically
-from c2c.formats import read_text
+from c2c.storage.files import write_atomically
+from c2c.storage.formats import read_text
 
 README = Path("README.md")
 COMMAND = ["snakemake", "--profile", "slurm", "--dry-run", "--forceall", "--nolock", "--quiet", "rules"]

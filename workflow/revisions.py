@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from c2c import hub
 from c2c.errors import RefusedError
+from c2c.models import hub
 from paper.commits import CITED, COMMIT, TABLES
 from workflow.validation import Row
 

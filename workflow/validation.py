@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 
 from c2c.errors import RefusedError
-from c2c.formats import read_text, read_yaml
+from c2c.storage.formats import read_text, read_yaml
 
 SCHEMAS = Path(__file__).parent / "schemas"
 Row = dict[str, Any]

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from c2c.errors import exit_code
-from c2c.files import replace, unfinished_path
 from c2c.provenance import stamp
+from c2c.storage.files import replace, unfinished_path
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,8 +22,8 @@ from benchmarks.gap.people import private_line
 from benchmarks.gap.splits import Row, Sizes, check_sizes
 from benchmarks.gap.words import words
 from c2c.errors import RefusedError, exit_code
-from c2c.formats import write_json_lines
 from c2c.provenance import stamp
+from c2c.storage.formats import write_json_lines
 
 TASKS: dict[str, Callable[[Sizes, int], dict[str, list[Row]]]] = {
     "private_line": private_line,

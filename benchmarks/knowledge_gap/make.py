@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.knowledge_gap import questions
 from benchmarks.knowledge_gap.world import World, generate
 from c2c.errors import exit_code
-from c2c.formats import write_json_lines
 from c2c.provenance import stamp
+from c2c.storage.formats import write_json_lines
 
 
 def files(world: World, benchmarks: Path, training_set: Path) -> dict[Path, list[dict[str, Any]]]:

@@ -30,10 +30,10 @@ from benchmarks.knowledge_gap.corpus import Corpus
 from benchmarks.knowledge_gap.sizes import HEADS
 from benchmarks.knowledge_gap.world import World
 from c2c.errors import RefusedError, check_choice, exit_code
-from c2c.files import sync, write_atomically
-from c2c.locks import locked
-from c2c.manifests import describe_source
 from c2c.provenance import file_hash, stamp
+from c2c.storage.files import sync, write_atomically
+from c2c.storage.locks import locked
+from c2c.storage.manifests import describe_source
 
 BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
 """Of AdamW, and the norm above which gradients are cut; not of the config, since no result hangs on them."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.knowledge_gap import questions
 from benchmarks.knowledge_gap.world import World
 from c2c.errors import exit_code
-from c2c.formats import write_json_lines
 from c2c.provenance import stamp
+from c2c.storage.formats import write_json_lines
 
 SPLIT = "known"
 """The split of the world whose facts every model has been pretrained on."""

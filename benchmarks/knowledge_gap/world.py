@@ -25,8 +25,8 @@ from benchmarks.knowledge_gap import texts
 from benchmarks.knowledge_gap.sizes import check_world
 from benchmarks.knowledge_gap.texts import Fact
 from c2c.errors import RefusedError, check_choice
-from c2c.files import write_atomically
-from c2c.manifests import check_keys, read_object
+from c2c.storage.files import write_atomically
+from c2c.storage.manifests import check_keys, read_object
 
 SHARES = {"known": 4, "train": 7, "validation": 1, "test": 4}
 """Sixteenths of the entities in each split."""

@@ -21,11 +21,12 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from c2c.alignment.tokens import AlignedPrompt
-from c2c.decoding import continue_text
 from c2c.errors import RefusedError, exit_code
-from c2c.files import write_atomically
-from c2c.pair import LoadedModel, Pair
+from c2c.generation.decoding import continue_text
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
 from c2c.provenance import stamp
+from c2c.storage.files import write_atomically
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.loop import Trainer

@@ -11,8 +11,8 @@ from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import FAILED_SHARE, check_failed, check_records, failed, mark
-from c2c.files import write_atomically
 from c2c.stats import NO_SEED, Estimate, accuracy_with_interval, mean_with_interval, paired_difference
+from c2c.storage.files import write_atomically
 
 RUN = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
 NUMBERS = ("value", "low", "high")

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from c2c import kv_cache
-from c2c.evaluation.answering import Question
-from c2c.evaluation.fused import Fused
-from c2c.fusion import align
-from c2c.sections import Section
+from c2c.cache import kv_cache
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.readers.fused import Fused
+from c2c.fusion.fuse import align
+from c2c.fusion.sections import Section
 from c2c.types import KeyValue
 
 

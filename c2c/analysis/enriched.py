@@ -18,14 +18,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from c2c import kv_cache
 from c2c.alignment.tokens import left_pad
 from c2c.analysis.run import digest
+from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.evaluation import prompting
-from c2c.evaluation.answering import Answer, Question, Reading
-from c2c.evaluation.reading import Reader, check_room
-from c2c.loading import LoadedModel
+from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.readers.reader import Reader, check_room
+from c2c.models.loading import LoadedModel
 from c2c.types import KeyValue
 
 Key = tuple[str, int]

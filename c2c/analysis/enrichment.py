@@ -23,15 +23,15 @@ from c2c.analysis.enriched import Enrichment, FewShot, Oracle, Shot, Shots
 from c2c.analysis.run import AnalysisRun, asked, batches, digest
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.answering import Question
-from c2c.evaluation.method import Method
-from c2c.evaluation.reading import Alone
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.answers.store import AnswerStore, check_free
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.tasks import gold_of, load_tasks, questions_of
+from c2c.evaluation.readers.reader import Alone
 from c2c.evaluation.run import record, write_answers
 from c2c.evaluation.scoring import mark
-from c2c.evaluation.store import AnswerStore, check_free
-from c2c.evaluation.tasks import gold_of, load_tasks, questions_of
-from c2c.files import write_atomically
-from c2c.loading import LoadedModel, load_model
+from c2c.models.loading import LoadedModel, load_model
+from c2c.storage.files import write_atomically
 
 ROLES = ("receiver", "sharer")
 ENDS = ("best", "worst")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from c2c import kv_cache
-from c2c.fusion import Aligned, align
+from c2c.cache import kv_cache
+from c2c.fusion.fuse import Aligned, align
+from c2c.fusion.sections import Section, read_sections
 from c2c.rosetta import RosettaModel
-from c2c.sections import Section, read_sections
 from c2c.training.data import Batch
 from c2c.types import HALVES
 

@@ -10,21 +10,21 @@ from typing import Any
 import pandas as pd
 import torch
 
-from c2c.alignment.batch import ChatBatch, lay_out
 from c2c.alignment.chat import ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, batch_readings
 from c2c.analysis.run import AnalysisRun, asked, fused
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.answering import Question, Reading
-from c2c.evaluation.fused import Fused
-from c2c.evaluation.method import Method
-from c2c.evaluation.reading import check_room
+from c2c.evaluation.answers.answering import Question, Reading
+from c2c.evaluation.answers.store import check_free
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.tasks import load_tasks
+from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.reader import check_room
+from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.evaluation.run import record, write_answers
-from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import check_free
-from c2c.evaluation.tasks import load_tasks
-from c2c.pair import load_pair
-from c2c.sections import SIDES, section_index
+from c2c.fusion.batch import ChatBatch, lay_out
+from c2c.fusion.sections import SIDES, section_index
+from c2c.models.pair import load_pair
 
 READS = {"c2c": "matched", "c2c_deranged": "deranged"}
 """What the Sharer reads by method: this question, or, as the control, another one."""

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
-from c2c.evaluation import prompting
-from c2c.evaluation.answering import Question
-from c2c.evaluation.batches import batches_of, check_budget
-from c2c.evaluation.fused import Fused
-from c2c.evaluation.method import TOKEN_BUDGET
-from c2c.evaluation.methods import fused_reader
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.answers.batches import batches_of, check_budget
+from c2c.evaluation.answers.store import AnswerStore, open_store
+from c2c.evaluation.methods.method import TOKEN_BUDGET
+from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.pair_run import PairRun
-from c2c.evaluation.reading import Reader
-from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import AnswerStore, open_store
-from c2c.evaluation.task_files import task_files
-from c2c.evaluation.tasks import questions_of
-from c2c.loading import model_state
-from c2c.pair import LoadedModel, Pair
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.task_files import task_files
+from c2c.evaluation.questions.tasks import questions_of
+from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.reader import Reader
+from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.models.loading import LoadedModel, model_state
+from c2c.models.pair import Pair
 from c2c.provenance import file_hash
 
 
@@ -84,7 +84,7 @@ def asked(
 
     Args:
         run: Names the benchmark.
-        tasks: Of `c2c.evaluation.tasks.load_tasks`.
+        tasks: Of `c2c.evaluation.questions.tasks.load_tasks`.
         models: Those that read them; for chats each needs a template.
         skip: Leave out so many that come first in the order of the sample: other questions than an earlier call's.
         count: How many; the run's number if None.
@@ -109,7 +109,7 @@ def digest(text: str) -> str:
 
 
 def fused(run: AnalysisRun, pair: Pair, sharer_reads: str = "matched", memory: SharerMemory | None = None) -> Fused:
-    """The reader of the run's fuser; see `c2c.evaluation.methods.fused_reader`.
+    """The reader of the run's fuser; see `c2c.evaluation.methods.registry.fused_reader`.
 
     Raises:
         RefusedError: If the run names no fuser, or one of other models.

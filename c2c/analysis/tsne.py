@@ -26,11 +26,11 @@ from c2c.analysis.caches import read_caches, token_rows
 from c2c.analysis.run import AnalysisRun, asked, batches, fused
 from c2c.analysis.transformation import Training, explained_variance, train_transformation
 from c2c.errors import RefusedError
-from c2c.evaluation.answering import Question
-from c2c.evaluation.fused import Fused
-from c2c.evaluation.tasks import load_tasks
-from c2c.files import write_atomically
-from c2c.pair import load_pair
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.questions.tasks import load_tasks
+from c2c.evaluation.readers.fused import Fused
+from c2c.models.pair import load_pair
+from c2c.storage.files import write_atomically
 
 CACHES = ("receiver", "sharer", "transformed", "fused")
 POINT_COLUMNS = ("cache", "question_id", "subset", "x", "y")

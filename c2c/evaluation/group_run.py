@@ -13,16 +13,17 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation import prompting, schema
-from c2c.evaluation.batches import check_budget
-from c2c.evaluation.method import TOKEN_BUDGET, Method
+from c2c.evaluation import schema
+from c2c.evaluation.answers.batches import check_budget
+from c2c.evaluation.answers.store import AnswerStore, check_free
+from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
 from c2c.evaluation.pair_run import check_fusers_precision, check_labels
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.task_files import task_files
+from c2c.evaluation.readers.several import several_reader
+from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.evaluation.run import answer_all
-from c2c.evaluation.several import several_reader
-from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import AnswerStore, check_free
-from c2c.evaluation.task_files import task_files
-from c2c.loading import DTYPES, LoadedModel, load_model, model_state
+from c2c.models.loading import DTYPES, LoadedModel, load_model, model_state
 from c2c.provenance import file_hash
 from c2c.types import FUSIONS
 

@@ -13,22 +13,24 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from c2c import kv_cache
-from c2c.decoding import StopAtText, TokenClock, continue_text
+from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.evaluation import prompting, schema
-from c2c.evaluation.answering import Question
-from c2c.evaluation.fused import Fused
-from c2c.evaluation.methods import fused_reader
+from c2c.evaluation import schema
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.methods.registry import fused_reader
+from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.pair_run import PairRun, note_contract
-from c2c.evaluation.reading import Alone, check_room, tokenise
-from c2c.evaluation.tasks import load_tasks, questions_of
-from c2c.evaluation.text_to_text import TextToText
-from c2c.fusion import align
-from c2c.pair import LoadedModel, load_pair
-from c2c.prefill import ReadPrompt
-from c2c.response import ResponseFusion
-from c2c.sections import read_sections
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.tasks import load_tasks, questions_of
+from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.reader import Alone, check_room, tokenise
+from c2c.fusion.fuse import align
+from c2c.fusion.prefill import ReadPrompt
+from c2c.fusion.response import ResponseFusion
+from c2c.fusion.sections import read_sections
+from c2c.generation.decoding import StopAtText, TokenClock, continue_text
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import load_pair
 
 MOST_THREADS = 1024
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from c2c.checkpoint import CONFIG, MANIFEST
-from c2c.contract import check_lines, check_precision
+from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
+from c2c.checkpoints.released_manifest import alignment_of, is_published
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.several import FusedBySeveral
-from c2c.folders import current
-from c2c.loading import DTYPES, model_name
-from c2c.manifests import read_object
-from c2c.published import alignment_of, is_published
+from c2c.evaluation.readers.several import FusedBySeveral
+from c2c.models.contract import check_lines, check_precision
+from c2c.models.loading import DTYPES, model_name
 from c2c.rosetta import RosettaModel
+from c2c.storage.folders import current
+from c2c.storage.manifests import read_object
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", "t_c2c", "t_c2c_deranged")
 
@@ -106,7 +106,7 @@ def check_fusers_precision(fuser: str | Path, dtype: str, accept: Sequence[str] 
     """Refuse, before a model is loaded, a precision in which trained Fusers cannot be used.
 
     Raises:
-        RefusedError: As `c2c.contract.check_precision`, or if their manifest cannot be read.
+        RefusedError: As `c2c.models.contract.check_precision`, or if their manifest cannot be read.
     """
     manifest = Path(fuser) / MANIFEST
     contract = read_object(manifest).get("contract") if manifest.is_file() else None

@@ -15,23 +15,24 @@ import pandas as pd
 from lm_eval.evaluator import evaluate
 
 from c2c.errors import RefusedError
-from c2c.evaluation import prompting, schema
-from c2c.evaluation.agents import Agents, check_agents
-from c2c.evaluation.answering import Answer, Question
-from c2c.evaluation.batches import check_budget
-from c2c.evaluation.method import TOKEN_BUDGET, Method
-from c2c.evaluation.methods import FUSED_METHODS, OneModel
+from c2c.evaluation import schema
+from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.batches import check_budget
+from c2c.evaluation.answers.store import AnswerStore, check_free, open_store
+from c2c.evaluation.methods.agents import Agents, check_agents
+from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
+from c2c.evaluation.methods.registry import FUSED_METHODS, OneModel
+from c2c.evaluation.methods.router import Router
+from c2c.evaluation.methods.routing import HalfRouting, Routing, TrainedRouting
+from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.pair_run import PairRun, note_contract
-from c2c.evaluation.reading import text_hash
-from c2c.evaluation.router import Router
-from c2c.evaluation.routing import HalfRouting, Routing, TrainedRouting
-from c2c.evaluation.sharer_memory import SharerMemory
-from c2c.evaluation.store import AnswerStore, check_free, open_store
-from c2c.evaluation.task_files import task_files
-from c2c.evaluation.tasks import describe, load_tasks
-from c2c.evaluation.text_to_text import TextToText
-from c2c.loading import model_state
-from c2c.pair import Pair, load_pair
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.task_files import task_files
+from c2c.evaluation.questions.tasks import describe, load_tasks
+from c2c.evaluation.readers.reader import text_hash
+from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.models.loading import model_state
+from c2c.models.pair import Pair, load_pair
 from c2c.provenance import file_hash
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
-from c2c.files import written_whole
+from c2c.storage.files import written_whole
 
 MOST_SHARERS = 4
 """Most Sharers that are asked together."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from c2c.alignment.layers import align_layers
-from c2c.cache_shape import cache_shape
+from c2c.cache.shape import cache_shape
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser

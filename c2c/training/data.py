@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from c2c.alignment.batch import collate_chats
 from c2c.alignment.tokens import SharerInput, left_pad
-from c2c.pair import Pair
+from c2c.fusion.batch import collate_chats
+from c2c.models.pair import Pair
 from c2c.training.examples import Example
 
 IGNORED = -100

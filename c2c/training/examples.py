@@ -20,7 +20,7 @@ from c2c.alignment.content import encode, encode_rendering
 from c2c.alignment.template import Message, RenderedText
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt
 from c2c.errors import RefusedError, check_choice, excerpt
-from c2c.formats import read_json_lines
+from c2c.storage.formats import read_json_lines
 
 PROMPTS = ("plain", "chat")
 DELIMITER = " "

@@ -17,11 +17,11 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from c2c.cache_shape import cache_shape
+from c2c.cache.shape import cache_shape
 from c2c.errors import RefusedError
 from c2c.fuser.latent import LatentSpace, LatentStack
 from c2c.fuser.stack import FuserStack
-from c2c.pair import Pair
+from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
 from c2c.training.config import TrainingConfig
 from c2c.training.data import Batch, collate

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c2c.checkpoint import save_stack
+from c2c.checkpoints.checkpoint import save_stack
 from c2c.errors import RefusedError
-from c2c.files import write_atomically, written_whole
-from c2c.loading import load_model, model_state
-from c2c.pair import Pair
+from c2c.models.loading import load_model, model_state
+from c2c.models.pair import Pair
 from c2c.provenance import file_hash, settings_hash
+from c2c.storage.files import write_atomically, written_whole
 from c2c.training.config import TrainingConfig
 from c2c.training.latent import LatentTrainer, PairExamples, check_pairs
 from c2c.training.launch import alone_in

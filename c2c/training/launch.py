@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from c2c.errors import RefusedError
-from c2c.locks import locked
+from c2c.storage.locks import locked
 
 RANK, COUNT, LAUNCHER = "RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"
 """Environment variables in which torchrun and ``accelerate launch`` tell a process who it is."""

@@ -15,10 +15,10 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from c2c.controls import derange, with_reading_of
+from c2c.alignment.derangement import derange, with_reading_of
 from c2c.errors import RefusedError
 from c2c.fuser.stack import FuserStack
-from c2c.pair import Pair
+from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
 from c2c.training import state
 from c2c.training.config import TrainingConfig

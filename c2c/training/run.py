@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2c.analysis.gates import gate_table
-from c2c.checkpoint import save_stack, write_stack
-from c2c.checkpoint_folder import FILES, PART
-from c2c.contract import ContractCheck
+from c2c.checkpoints.checkpoint import save_stack, write_stack
+from c2c.checkpoints.checkpoint_folder import FILES, PART
 from c2c.errors import RefusedError
-from c2c.folders import exchange
 from c2c.fuser.stack import FuserStack
-from c2c.loading import model_state
-from c2c.pair import Pair, load_pair
+from c2c.models.contract import ContractCheck
+from c2c.models.loading import model_state
+from c2c.models.pair import Pair, load_pair
 from c2c.provenance import file_hash, settings_hash
+from c2c.storage.folders import exchange
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.launch import alone_in

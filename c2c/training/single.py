@@ -20,15 +20,16 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn import functional
 
-from c2c import kv_cache, rope
-from c2c.contract import weights_fingerprint
+from c2c.cache import kv_cache, rope
+from c2c.cache.windows import masks_in_tokens, splits_windows
 from c2c.errors import RefusedError
-from c2c.files import write_atomically
-from c2c.hub import resolve
-from c2c.loading import LoadedModel, load_model, load_tokenizer, model_state
-from c2c.manifests import describe_source
-from c2c.pair import Pair
+from c2c.models.contract import weights_fingerprint
+from c2c.models.hub import resolve
+from c2c.models.loading import LoadedModel, load_model, load_tokenizer, model_state
+from c2c.models.pair import Pair
 from c2c.provenance import file_hash, settings_hash
+from c2c.storage.files import write_atomically
+from c2c.storage.manifests import describe_source
 from c2c.training.config import TrainingConfig
 from c2c.training.data import IGNORED, Batch, collate
 from c2c.training.examples import Example
@@ -37,7 +38,6 @@ from c2c.training.learner import Learner
 from c2c.training.loss import head_at
 from c2c.training.processes import Processes
 from c2c.training.tokenised import TokenisedSet, identity
-from c2c.windows import masks_in_tokens, splits_windows
 
 COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation_loss", "padding")
 COMPUTED_IN = ("float32", "bfloat16")

@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from c2c.errors import RefusedError
-from c2c.files import replace, unfinished_path, written_whole
-from c2c.manifests import read_object
 from c2c.provenance import file_hash, settings_hash
+from c2c.storage.files import replace, unfinished_path, written_whole
+from c2c.storage.manifests import read_object
 from c2c.training.processes import Processes
 
 PROGRESS = "progress.json"

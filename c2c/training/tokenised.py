@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from c2c.alignment.batch import sections_of
 from c2c.alignment.chat import AlignedChat, ChatSection
 from c2c.alignment.tokens import AlignedPrompt
-from c2c.contract import tokenizer_fingerprint
 from c2c.errors import RefusedError
-from c2c.files import written_whole
-from c2c.formats import parse_json
+from c2c.fusion.batch import sections_of
+from c2c.models.contract import tokenizer_fingerprint
+from c2c.storage.files import written_whole
+from c2c.storage.formats import parse_json
 from c2c.training.examples import Example
 from c2c.training.order import Lengths
 

@@ -14,22 +14,22 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import c2c
-from c2c.cli import main
+from c2c.cli.main import main
 
 BESIDE = {
     "ChatAligner": ["c2c.alignment.chat.AlignedChat", "c2c.alignment.chat.ChatSection"],
     "FuserConfig": ["c2c.fuser.config.VARIANTS"],
     "FuserStack": ["c2c.fuser.stack.Link", "c2c.alignment.layers.terminal", "c2c.alignment.layers.nearest"],
-    "LoadedModel": ["c2c.loading.load_model"],
+    "LoadedModel": ["c2c.models.loading.load_model"],
     "RosettaModel": [
-        "c2c.checkpoint.load_model",
-        "c2c.checkpoint.save_model",
-        "c2c.released.load_released",
-        "c2c.publish.push_model",
-        "c2c.decoding.continue_text",
-        "c2c.kv_cache.hold",
+        "c2c.checkpoints.checkpoint.load_model",
+        "c2c.checkpoints.checkpoint.save_model",
+        "c2c.checkpoints.released.load_released",
+        "c2c.checkpoints.push.push_model",
+        "c2c.generation.decoding.continue_text",
+        "c2c.cache.kv_cache.hold",
     ],
-    "SharerCache": ["c2c.contract.check_contract", "c2c.contract.describe_model"],
+    "SharerCache": ["c2c.models.contract.check_contract", "c2c.models.contract.describe_model"],
     "SharerInput": ["c2c.alignment.tokens.batch_readings", "c2c.alignment.tokens.match_length"],
     "TokenAligner": ["c2c.alignment.tokens.AlignedPrompt"],
     "create_c2c_projector": ["c2c.fuser.variants.create_fuser"],

@@ -19,7 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from c2c.files import written_whole
+from c2c.storage.files import written_whole
 from paper import citing
 from paper.command import command
 from paper.output import beside, read_table, stamped, table_parser

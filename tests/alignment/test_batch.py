@@ -9,12 +9,13 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from c2c import FuserStack, RosettaModel, kv_cache
-from c2c.alignment.batch import ChatBatch, collate_chats, up_to_fused
+from c2c import FuserStack, RosettaModel
 from c2c.alignment.chat import ChatAligner, ChatSection
 from c2c.alignment.tokens import AlignedPrompt, TokenAligner, batch_readings, left_pad
+from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.sections import generate_kv_cache_index, read_sections
+from c2c.fusion.batch import ChatBatch, collate_chats, up_to_fused
+from c2c.fusion.sections import generate_kv_cache_index, read_sections
 from tests.conftest import FAMILIES
 
 CONVERSATIONS = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.evaluation.schema import read_records
 
 FUSED = ["effective-rank", "tsne", "partial"]

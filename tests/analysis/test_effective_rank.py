@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from c2c import kv_cache
 from c2c.analysis.effective_rank import effective_rank, measure_ranks
 from c2c.analysis.run import AnalysisRun
+from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from c2c import kv_cache
 from c2c.analysis.enriched import Enrichment, FewShot, Oracle, Shot, Shots, enriched_prompt
+from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.evaluation.answering import Question
-from c2c.evaluation.likelihood import option_tokens
-from c2c.evaluation.method import Method
-from c2c.evaluation.methods import OneModel
-from c2c.loading import LoadedModel
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.answers.likelihood import option_tokens
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import OneModel
+from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask
 
 

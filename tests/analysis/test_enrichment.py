@@ -18,7 +18,7 @@ from c2c.analysis.enrichment import (
     order_table,
     read_shots,
 )
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import METHODS, RECORD_SCHEMA, conform, read_records
 from c2c.evaluation.scoring import check_records

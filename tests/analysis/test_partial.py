@@ -9,8 +9,8 @@ from c2c import generate_kv_cache_index
 from c2c.analysis.partial import PartialRun, PartlyFused, answer_partially_fused, partly
 from c2c.analysis.run import AnalysisRun, fused
 from c2c.errors import RefusedError
-from c2c.evaluation.method import Method
-from c2c.evaluation.methods import C2C, OneModel
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C, OneModel
 from c2c.evaluation.schema import read_records
 from tests.evaluation.conftest import ask
 

@@ -12,7 +12,6 @@ import pytest
 import c2c
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -25,27 +24,6 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 PYTHON = tracked("*.py")
-
-
-def test_files_are_short() -> None:
-    code = [*PYTHON, *tracked("*.smk", "Snakefile")]
-    long = {str(path.relative_to(ROOT)): lines for path in code if (lines := _lines(path)) > LONGEST_FILE}
-    assert not long
-
-
-def test_functions_are_short() -> None:
-    long = {
-        f"{path.relative_to(ROOT)}:{node.name}": length
-        for path in PYTHON
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if (length := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
-    }
-    assert not long
-
-
-def _lines(path: Path) -> int:
-    return len(path.read_text().splitlines())
 
 
 # Written in two parts, so that this file does not find itself.

@@ -1,73 +1,36 @@
-"""Imports run downward only: each module stands on a floor and imports from floors below it or from its own."""
+"""Imports run downward only, and never in a circle."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FLOORS = {
-    "c2c.errors": 0,
-    "c2c.types": 0,
-    "c2c.files": 0,
-    "c2c.formats": 0,
-    "c2c.locks": 0,
-    "c2c.folders": 0,
-    "c2c.provenance": 0,
-    "c2c.file_hashes": 0,
-    "c2c.manifests": 0,
-    "c2c.download": 0,
-    "c2c.markup": 0,
-    "c2c.stats": 0,
-    "c2c.hub": 1,
-    "c2c.kv_cache": 1,
-    "c2c.cache_shape": 1,
-    "c2c.computation": 1,
-    "c2c.sections": 1,
-    "c2c.penalties": 0,
-    "c2c.windows": 0,
-    "c2c.rope": 0,
-    "c2c.decoding": 1,
-    "c2c.alignment": 2,
-    "c2c.fuser": 2,
-    "c2c.contract": 3,
-    "c2c.controls": 3,
-    "c2c.whole_model": 1,
-    "c2c.loading": 3,
-    "c2c.released_recipe": 3,
-    "c2c.reading_checks": 3,
-    "c2c.fusion": 3,
-    "c2c.prefill": 3,
-    "c2c.response": 3,
-    "c2c.rosetta": 3,
-    "c2c.checkpoint": 4,
-    "c2c.checkpoint_folder": 4,
-    "c2c.sharer_cache": 4,
-    "c2c.released": 4,
-    "c2c.released_weights": 4,
-    "c2c.published": 4,
-    "c2c.pair": 4,
-    "c2c.card": 4,
-    "c2c.publish": 4,
-    "c2c.chat": 5,
-    "c2c.training": 5,
-    "c2c.analysis": 6,
-    "c2c.evaluation": 6,
-    "c2c.training.run": 7,  # a whole training as one call, with the analysis of its gates
-    "c2c.analysis.commands": 8,  # a part of the command line
-    "c2c.cli": 8,
-    "c2c.cli_flags": 8,
-    "c2c.cli_methods": 8,
-}
+PACKAGES = ("c2c", "benchmarks", "paper", "workflow")
 
-FACTORIES = {("c2c.rosetta", each) for each in ("c2c.checkpoint", "c2c.released", "c2c.publish")}
-"""Loading and saving are called on the class that users know, and are imported when they are called."""
+ROOMS = (
+    ("errors", "types", "stats", "markup", "provenance", "storage"),
+    ("cache",),
+    ("alignment",),
+    ("fuser",),
+    ("models",),
+    ("generation",),
+    ("fusion",),
+    ("checkpoints",),
+    ("rosetta",),
+    ("pipeline", "training", "evaluation"),
+    ("analysis",),
+    ("cli",),
+)
+"""Modules and folders of ``c2c`` from the ground up. A room imports from its own floor and from those below it."""
 
 TORCH_FREE = ["c2c", "c2c.stats", "c2c.provenance", "c2c.errors", "c2c.evaluation.schema", "c2c.evaluation.scoring"]
 
@@ -85,63 +48,95 @@ for name in sys.argv[1:]:
 """Imports the modules that it is given as they would be imported in the small environment of `make verify`."""
 
 
-def modules(package: str) -> Iterator[tuple[str, Path]]:
-    for path in sorted((ROOT / package).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
+def modules(root: Path, package: str) -> Iterator[tuple[str, Path]]:
+    """Names and files of the modules of a package."""
+    for path in sorted((root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a module imports of this project when it runs, at its top or inside functions; not for annotations alone."""
-    tree = ast.parse(path.read_text())
-    for_annotations = {
-        child
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for child in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if node in for_annotations:
-            continue
+    """What a module names in its imports: at its top, inside functions, and for annotations alone."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def floor(name: str) -> tuple[str, int] | None:
-    """The entry of FLOORS that a module or a name in it belongs to: the longest that fits."""
-    fitting = [entry for entry in FLOORS if name == entry or name.startswith(f"{entry}.")]
-    return (entry := max(fitting, key=len), FLOORS[entry]) if fitting else None
+def import_graph(root: Path, packages: Iterable[str]) -> dict[str, set[str]]:
+    """The modules of some packages and, for each, the modules of them that it imports.
+
+    A package is its ``__init__.py``: `from package import name` is an import of it where `name` is no module of it.
+    """
+    files = dict(chain.from_iterable(modules(root, package) for package in packages))
+    return {
+        name: {
+            next((each for each in (target, target.rpartition(".")[0]) if each in files), name)
+            for target in imports(path)
+        }
+        - {name}
+        for name, path in files.items()
+    }
 
 
-CORE = [(name, path) for name, path in modules("c2c") if name != "c2c"]
+def circle(graph: Mapping[str, set[str]]) -> tuple[str, ...]:
+    """Modules that import each other in a circle, the first of them twice; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return tuple(error.args[1])
+    return ()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle(import_graph(ROOT, PACKAGES)) == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from {package}.first import name",
+        "def function():\n    import {package}.first",
+        "if TYPE_CHECKING:\n    from {package} import first",
+    ],
+)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_circle_is_seen_wherever_its_imports_stand(package: str, line: str, tmp_path: Path) -> None:
+    folder = tmp_path / package
+    folder.mkdir()
+    (folder / "first.py").write_text(f"from {package}.second import name\n")
+    (folder / "second.py").write_text("name = 1\n")
+    assert circle(import_graph(tmp_path, [package])) == ()
+    (folder / "second.py").write_text(line.format(package=package) + "\n")
+    assert set(circle(import_graph(tmp_path, [package]))) == {f"{package}.first", f"{package}.second"}
+
+
+def floor(name: str) -> int | None:
+    """On which floor of ROOMS a module of ``c2c`` stands."""
+    package, _, rest = name.partition(".")
+    room = rest.partition(".")[0]
+    return next((i for i, rooms in enumerate(ROOMS) if room in rooms), None) if package == "c2c" else None
+
+
+CORE = [(name, path) for name, path in modules(ROOT, "c2c") if name != "c2c"]
 
 
 @pytest.mark.parametrize(("name", "path"), CORE, ids=[name for name, _ in CORE])
-def test_a_module_imports_from_floors_below_it_or_from_its_own(name: str, path: Path) -> None:
+def test_a_module_imports_from_its_own_floor_or_from_floors_below_it(name: str, path: Path) -> None:
     home = floor(name)
-    assert home is not None, f"{name} stands on no floor: add it to FLOORS and to CONTRIBUTING.md"
-    for imported in imports(path):
-        target = floor(imported)
-        if target is not None and (home[0], target[0]) not in FACTORIES:
-            assert target[1] <= home[1], f"{name} (floor {home[1]}) imports {imported} (floor {target[1]})"
+    assert home is not None, f"{name} stands on no floor: add its room to ROOMS and to CONTRIBUTING.md"
+    above = [target for target in imports(path) if (floor(target) or 0) > home]
+    assert above == []
 
 
-def test_no_two_floors_import_each_other() -> None:
-    pairs = {
-        (home[0], target[0])
-        for name, path in CORE
-        for imported in imports(path)
-        if (home := floor(name)) and (target := floor(imported)) and home[0] != target[0]
-    } - FACTORIES
-    within_loading = {("c2c.checkpoint", "c2c.released"), ("c2c.released", "c2c.checkpoint")}
-    assert {(a, b) for a, b in pairs if (b, a) in pairs} <= within_loading
+def test_the_top_of_the_library_is_short() -> None:
+    assert len({name.split(".")[1] for name, _ in CORE}) <= 20
 
 
 @pytest.mark.parametrize("name", ["workflow", "benchmarks", "paper"])
 def test_the_library_knows_nothing_of_what_uses_it(name: str) -> None:
-    users = [module for module, path in modules("c2c") for each in imports(path) if each.split(".")[0] == name]
+    users = [module for module, path in modules(ROOT, "c2c") for each in imports(path) if each.split(".")[0] == name]
     assert users == []
 
 
@@ -149,15 +144,15 @@ def test_only_the_adapter_touches_the_cache_classes_of_transformers() -> None:
     classes = {"DynamicCache", "StaticCache", "DynamicLayer", "HybridCache"}
     users = {
         name
-        for name, path in modules("c2c")
+        for name, path in modules(ROOT, "c2c")
         for imported in imports(path)
         if imported.startswith("transformers") and imported.rsplit(".", 1)[-1] in classes
     }
-    assert users <= {"c2c.kv_cache"}
+    assert users <= {"c2c.cache.kv_cache"}
 
 
 def test_verification_needs_no_torch() -> None:
-    paper = [name for name, path in modules("paper") if path.name != "__init__.py"]
+    paper = [name for name, path in modules(ROOT, "paper") if path.name != "__init__.py"]
     drawing = ("paper.figures", "paper.build")  # need seaborn and typst, which verification does not have either
     wanted = [*TORCH_FREE, *(name for name in paper if not name.startswith(drawing))]
     done = subprocess.run(
@@ -167,5 +162,5 @@ def test_verification_needs_no_torch() -> None:
 
 
 def test_the_paper_imports_no_torch_anywhere() -> None:
-    users = [name for name, path in modules("paper") if "torch" in {each.split(".")[0] for each in imports(path)}]
+    users = [name for name, path in modules(ROOT, "paper") if "torch" in {each.split(".")[0] for each in imports(path)}]
     assert users == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import REFUSED
 from tests.bad_inputs.workshop import ASKED, BENCHMARK, FUSED, PAIR, TRAINING, build
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from c2c import SharerCache, SharerInput
+from c2c.checkpoints.sharer_cache import MANIFEST, STATES
 from c2c.provenance import file_hash
-from c2c.sharer_cache import MANIFEST, STATES
 from tests.bad_inputs.limits import within_limits
 from tests.bad_inputs.refusals import refused
 from tests.bad_inputs.spoiling import HUGE, WAYS, claim_terabytes, edit

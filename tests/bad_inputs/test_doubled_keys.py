@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from c2c.formats import parse_json_lines, parse_yaml, read_json, read_yaml
+from c2c.storage.formats import parse_json_lines, parse_yaml, read_json, read_yaml
 from tests.bad_inputs.refusals import refused
 
 YAML = {

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from c2c import FuserStack, checkpoint_folder
-from c2c.checkpoint import load_stack, save_stack
-from c2c.contract import describe_model
+from c2c import FuserStack
+from c2c.checkpoints import checkpoint_folder
+from c2c.checkpoints.checkpoint import load_stack, save_stack
+from c2c.models.contract import describe_model
 from c2c.provenance import file_hash
 from tests.bad_inputs.limits import within_limits
 from tests.bad_inputs.refusals import refused

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from c2c.analysis.run import AnalysisRun
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.evaluation.group_run import GroupRun
 from c2c.evaluation.latency import LatencyRun
 from c2c.evaluation.pair_run import PairRun

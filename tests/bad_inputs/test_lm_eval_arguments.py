@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from c2c.errors import REFUSED
-from c2c.evaluation import lm_eval
+from c2c.evaluation.harness import models as lm_eval
 
 ASKED = ["--model", "receiver", "--model_args", "model=nowhere", "--tasks", "mine"]
 
@@ -18,7 +18,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     monkeypatch.setattr(sys, "argv", ["lm_eval", *given])
     assert lm_eval.main() == REFUSED
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("c2c.evaluation.lm_eval: ") and " must " in said and len(said) < 4_000
+    assert said.startswith("c2c.evaluation.harness: ") and " must " in said and len(said) < 4_000
     return said
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from c2c import hub, published
-from c2c.cli import main
+from c2c.checkpoints import released_manifest as published
+from c2c.cli.main import main
 from c2c.errors import REFUSED
-from c2c.formats import write_json
-from c2c.loading import load_causal_model, load_described, load_model, model_name
-from c2c.manifests import FORMAT, describe_source
+from c2c.models import hub
+from c2c.models.loading import load_causal_model, load_described, load_model, model_name
+from c2c.storage.formats import write_json
+from c2c.storage.manifests import FORMAT, describe_source
 from tests.bad_inputs.model_folders import BINARY, CONFIG, WEIGHTS, change_weights, cut, edit
 from tests.bad_inputs.refusals import refused
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from c2c.errors import RefusedError
-from c2c.formats import write_json
-from c2c.loading import load_causal_model, load_model, load_tokenizer
+from c2c.models.loading import load_causal_model, load_model, load_tokenizer
+from c2c.storage.formats import write_json
 from tests.bad_inputs.model_folders import BINARY, CONFIG, WEIGHTS, change_weights, cut, edit
 from tests.bad_inputs.refusals import refused
 from tests.conftest import FAMILIES
@@ -150,7 +150,7 @@ def test_the_folder_that_is_spoilt_was_good(folder) -> None:
 CONFIRMED = """
 import sys
 from c2c.errors import RefusedError
-from c2c.loading import load_model, load_tokenizer
+from c2c.models.loading import load_model, load_tokenizer
 from pathlib import Path
 for load in (load_model, lambda at: load_tokenizer(Path(at))):
     try:

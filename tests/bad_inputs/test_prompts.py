@@ -16,7 +16,7 @@ PROMPTS = {"S1 empty": "", "S2 one token": "{word}", "S1 blanks": "  "}
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
 
 
 def run_of(pair, fuser, files, folder: Path, prompts: str) -> GenerationRun:

@@ -15,8 +15,8 @@ import torch
 from transformers import AutoConfig
 
 from c2c import RosettaModel
-from c2c.released import read_stack
-from c2c.released_recipe import read_recipe
+from c2c.checkpoints.released import read_stack
+from c2c.checkpoints.released_recipe import read_recipe
 from c2c.types import CacheShape
 from tests.bad_inputs.limits import within_limits
 from tests.bad_inputs.refusals import refused

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.evaluation import schema
 from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table, write_records
 from c2c.evaluation.scoring import check_failed, check_records, longbench, score_files, score_records

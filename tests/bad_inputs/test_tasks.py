@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from benchmarks.asking import Asked
-from c2c import decoding
-from c2c.evaluation import prompting, settings
-from c2c.evaluation.task_files import read_task_file, resolve, task_files
-from c2c.evaluation.tasks import gold_of, load_tasks, questions_of
-from c2c.evaluation.templates import TEMPLATES
+from c2c.evaluation.questions import generation_settings as settings
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.task_files import read_task_file, resolve, task_files
+from c2c.evaluation.questions.tasks import gold_of, load_tasks, questions_of
+from c2c.evaluation.questions.templates import TEMPLATES
+from c2c.generation import decoding
 from tests.bad_inputs.refusals import refused
 
 TASK: dict[str, Any] = {

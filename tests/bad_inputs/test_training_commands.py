@@ -15,10 +15,10 @@ from benchmarks import agreement, prepare, teacher
 from benchmarks.gap import make as gap
 from benchmarks.knowledge_gap import make, pretrain, shots
 from benchmarks.speed import __main__ as speed
-from c2c.cli import main as c2c
-from c2c.evaluation.router_training import RouterRun, train_router
-from c2c.files import host
-from c2c.locks import locked
+from c2c.cli.main import main as c2c
+from c2c.evaluation.methods.router_training import RouterRun, train_router
+from c2c.storage.files import host
+from c2c.storage.locks import locked
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Examples
 from c2c.training.latent_run import LatentRun, train_latent

@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import overlap, teacher
 from benchmarks.teacher import Sampling, write_answers
-from c2c.cli import main
-from c2c.evaluation.answering import Answer
-from c2c.formats import write_json_lines
+from c2c.cli.main import main
+from c2c.evaluation.answers.answering import Answer
+from c2c.storage.formats import write_json_lines
 from c2c.training.examples import Examples, read_lines
 from c2c.training.tokenised import TokenisedSet
 from tests.bad_inputs.refusals import refused

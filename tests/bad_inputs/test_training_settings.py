@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import REFUSED
 from c2c.training.config import BOUNDS, NUMBERS, TrainingConfig, read_steps
 from tests.bad_inputs.refusals import refused

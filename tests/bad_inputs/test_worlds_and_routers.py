@@ -16,7 +16,7 @@ from benchmarks.gap.splits import check_sizes
 from benchmarks.knowledge_gap import pretrain
 from benchmarks.knowledge_gap.world import World, generate
 from benchmarks.teacher import Sampling
-from c2c.evaluation.router import ABOUT, FORMAT, WEIGHTS, MatrixFactorisation, Router, RouterConfig, fit
+from c2c.evaluation.methods.router import ABOUT, FORMAT, WEIGHTS, MatrixFactorisation, Router, RouterConfig, fit
 from c2c.provenance import file_hash
 from tests.bad_inputs.refusals import refused
 

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from transformers import PreTrainedTokenizerFast
 
-from c2c.cli import main
+from c2c.cli.main import main
 from tests.bad_inputs.spoiling import WAYS, sparse
 from tests.conftest import build_model
 

@@ -11,8 +11,9 @@ import yaml
 
 from benchmarks.agreement import COLUMNS, compare, main, summary
 from benchmarks.speed import batches
-from c2c.evaluation.tasks import load_tasks
-from c2c.pair import LoadedModel, Pair
+from c2c.evaluation.questions.tasks import load_tasks
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
 
 COMMON = {
     "dataset_path": "json",
@@ -83,7 +84,7 @@ def test_every_answer_is_that_of_lm_evals_own_model(pair, files, role, prompts) 
 
 def test_a_model_that_answers_otherwise_is_noticed(pair, files, monkeypatch) -> None:
     tasks, questions = files
-    from c2c.evaluation import likelihood
+    from c2c.evaluation.answers import likelihood
 
     original = likelihood.log_probability
     monkeypatch.setattr(likelihood, "log_probability", lambda *given: -original(*given))
@@ -107,7 +108,7 @@ def test_the_command_writes_a_row_a_question_and_says_by_its_exit_code_whether_a
 
 @pytest.mark.parametrize("method", batches.METHODS)
 def test_the_timings_of_batches_hold_the_answers_against_each_other(pair, files, method, monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
     tasks, questions = files
     build = partial(batches.method_of, method, pair, 16)
     for task in load_tasks(tasks, questions)["tasks"].values():

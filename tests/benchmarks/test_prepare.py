@@ -240,7 +240,7 @@ def training(mirror: Path, tmp_path: Path, wanted: TrainingSet) -> tuple[list[Ro
 def test_a_training_set_asks_and_answers_as_the_task_of_its_scoring_does(
     mirror: Path, tmp_path: Path, asked_as: str, response: str
 ) -> None:
-    from c2c.evaluation.tasks import load_tasks
+    from c2c.evaluation.questions.tasks import load_tasks
 
     kept, held_out, _ = training(mirror, tmp_path, TrainingSet((source("train"),), 8, asked_as, TASKS))
     assert (len(held_out), len(kept)) == (8, 33)

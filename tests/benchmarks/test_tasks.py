@@ -10,9 +10,9 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from benchmarks.readers.longbench import SETS
-from c2c.evaluation.task_files import SHARED, included, read_task_file, resolve, task_path
-from c2c.evaluation.tasks import describe, load_tasks
-from c2c.evaluation.templates import TEMPLATES
+from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, resolve, task_path
+from c2c.evaluation.questions.tasks import describe, load_tasks
+from c2c.evaluation.questions.templates import TEMPLATES
 from workflow.settings import Settings
 from workflow.validation import read_table
 

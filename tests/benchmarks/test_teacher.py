@@ -13,8 +13,8 @@ import torch
 from benchmarks import teacher
 from benchmarks.teacher import EMPTY, UNFINISHED, RowDraws, Sampling, answer_all, write_answers
 from c2c.errors import RefusedError
-from c2c.evaluation.store import AnswerStore
-from c2c.loading import LoadedModel
+from c2c.evaluation.answers.store import AnswerStore
+from c2c.models.loading import LoadedModel
 
 BUDGET = 4096
 SHORT = Sampling(max_new_tokens=8, temperature=1.5, top_p=1.0, top_k=50)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import c2c
-from c2c.cli import main
+from c2c.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -10,12 +10,13 @@ import pytest
 import torch
 import yaml
 
-from c2c.checkpoint import save_stack
-from c2c.evaluation.answering import Answer, Question
-from c2c.evaluation.methods import Method
-from c2c.evaluation.tasks import describe, load_tasks
+from c2c.checkpoints.checkpoint import save_stack
+from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.methods.registry import Method
+from c2c.evaluation.questions.tasks import describe, load_tasks
 from c2c.fuser.stack import FuserStack
-from c2c.pair import LoadedModel, Pair
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
 
 TASK = {
     "dataset_path": "json",

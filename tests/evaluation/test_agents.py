@@ -9,15 +9,15 @@ import torch
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.evaluation.agents import Agents, check_agents, has_agents
-from c2c.evaluation.answering import Question
-from c2c.evaluation.methods import C2C, OneModel
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.methods.agents import Agents, check_agents, has_agents
+from c2c.evaluation.methods.registry import C2C, OneModel
 from tests.evaluation.conftest import ask
 
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 4)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 4)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
-from c2c.evaluation.batches import batches_of
-from c2c.evaluation.methods import C2C, C2CDeranged
-from c2c.evaluation.sharer_memory import SharerMemory, common_start
+from c2c.evaluation.answers.batches import batches_of
+from c2c.evaluation.methods.registry import C2C, C2CDeranged
+from c2c.evaluation.readers.sharer_memory import SharerMemory, common_start
 from tests.evaluation.conftest import ask
 
 LENGTHS = [3, 50, 7, 7, 12, 1, 30, 29, 8]

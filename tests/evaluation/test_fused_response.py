@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from c2c import generate_kv_cache_index
-from c2c.evaluation.methods import C2C, Method
+from c2c.evaluation.methods.registry import C2C, Method
 from tests.evaluation.conftest import ask
 
 
@@ -40,7 +40,7 @@ def test_a_batch_equals_one_by_one_and_the_answer_is_not_the_plain_ones(method, 
 def test_rows_that_have_ended_leave_the_batch_and_the_fused_response_goes_on(method, questions, monkeypatch) -> None:
     asked = [replace(each, max_new_tokens=3 + 4 * (place % 2)) for place, each in enumerate(questions["free"])]
     at_once = ask(method, asked, 10_000)
-    monkeypatch.setattr("c2c.evaluation.writing.STRETCH", 2)
+    monkeypatch.setattr("c2c.evaluation.answers.writing.STRETCH", 2)
     assert [each.output_ids for each in ask(method, asked, 10_000)] == [each.output_ids for each in at_once]
 
 

@@ -22,12 +22,12 @@ MOMENTS = (1, 25, 50)
 # The command, with a pause before each batch is kept, so that a kill finds it at work.
 SLOWLY = """
 import sys, time
-from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.answers.store import AnswerStore
 put = AnswerStore.put
 AnswerStore.put = lambda *given: (time.sleep(0.02), put(*given))[1]
-import c2c.evaluation.text_to_text
-c2c.evaluation.text_to_text.MESSAGE_TOKENS = 6
-from c2c.cli import main
+import c2c.evaluation.methods.text_to_text
+c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS = 6
+from c2c.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

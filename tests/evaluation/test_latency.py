@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from c2c.evaluation.latency import LatencyRun, measure_pair, time_c2c
-from c2c.evaluation.methods import C2C
+from c2c.evaluation.methods.registry import C2C
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
-from c2c.response import ResponseFusion
+from c2c.fusion.response import ResponseFusion
 from tests.evaluation.conftest import ask
 
 
 @pytest.fixture
 def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
     tasks, files = benchmark_files
     for loaded in (pair.receiver, pair.sharer):
         loaded.model.save_pretrained(tmp_path / loaded.name)

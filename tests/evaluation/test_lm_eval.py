@@ -14,10 +14,10 @@ import torch
 import yaml
 from lm_eval.api.registry import get_model
 
-from c2c.evaluation import lm_eval
-from c2c.evaluation.answering import Question
-from c2c.evaluation.door import OPTIONS, NamedDoor, batch_rows
-from c2c.loading import check_device
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.harness import models as lm_eval
+from c2c.evaluation.harness.door import OPTIONS, NamedDoor, batch_rows
+from c2c.models.loading import check_device
 from tests.bad_inputs.refusals import refused
 
 
@@ -55,7 +55,7 @@ def mine(benchmark_files) -> Path:
 @pytest.mark.parametrize("named", ["c2c", "hf"])
 def test_lm_evals_command_knows_this_projects_models_and_its_own(named, arguments, folders, mine, tmp_path) -> None:
     given = arguments if named == "c2c" else f"pretrained={folders['receiver']}"
-    command = [sys.executable, "-m", "c2c.evaluation.lm_eval", "--model", named, "--model_args", given]
+    command = [sys.executable, "-m", "c2c.evaluation.harness", "--model", named, "--model_args", given]
     command += ["--tasks", "mine", "--include_path", str(mine), "--output_path", str(tmp_path / "out")]
     command += ["--device", "cpu"] if named == "hf" else []
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
@@ -101,7 +101,7 @@ def test_a_request_that_is_refused_ends_the_command_before_anything_is_answered(
     given = ["--model", "c2c", "--model_args", arguments, "--tasks", "none", "--include_path", str(mine)]
     assert run(monkeypatch, *given) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("c2c.evaluation.lm_eval: ") and "must not be empty" in said
+    assert said.startswith("c2c.evaluation.harness: ") and "must not be empty" in said
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -16,15 +16,15 @@ from lm_eval.tasks import TaskManager
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-import c2c.evaluation.lm_eval  # noqa: F401  lm-eval tells a door what all tasks ask
-from c2c.checkpoint import save_stack
+import c2c.evaluation.harness.models  # noqa: F401  lm-eval tells a door what all tasks ask
+from c2c.checkpoints.checkpoint import save_stack
 from c2c.errors import RefusedError
-from c2c.evaluation.door import Door
-from c2c.evaluation.methods import C2C, T2T, C2CDeranged, OneModel, Routing
-from c2c.evaluation.requests import writing_of
+from c2c.evaluation.harness.door import Door
+from c2c.evaluation.harness.requests import writing_of
+from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, OneModel, Routing
 from c2c.fuser.stack import FuserStack
-from c2c.loading import LoadedModel
-from c2c.pair import Pair
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
 from tests.bad_inputs.refusals import refused
 from tests.conftest import PLAIN_TEMPLATE, build_model, byte_level
 
@@ -281,7 +281,7 @@ def test_repeats_of_a_sampled_answer_are_different_and_follow_the_seed(pair, bui
 
 @pytest.mark.parametrize("requests", [False, True])
 def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
     told = Door(T2T(pair))
     asked = ["arc", "other_limit"]
     options = {"apply_chat_template": requests}

@@ -9,10 +9,10 @@ import torch
 from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
-from c2c.evaluation import door
-from c2c.evaluation.answering import Reading
-from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
-from c2c.evaluation.tasks import load_tasks
+from c2c.evaluation.answers.answering import Reading
+from c2c.evaluation.harness import door
+from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.questions.tasks import load_tasks
 from tests.evaluation.conftest import ask
 
 
@@ -30,7 +30,7 @@ NAMES = ("receiver", "sharer", "t2t", "c2c", "c2c_deranged", "c2c_zeroed")
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,7 +51,7 @@ def test_rows_that_have_ended_leave_the_batch_and_the_others_write_on_as_before(
         for place, (question, end) in enumerate(zip(questions["free"], ends, strict=True))
     ]
     at_once = ask(methods[name], asked, 10_000)
-    monkeypatch.setattr("c2c.evaluation.writing.STRETCH", 2)
+    monkeypatch.setattr("c2c.evaluation.answers.writing.STRETCH", 2)
     rows = []
     forward = Reading.of_rows
     monkeypatch.setattr(Reading, "of_rows", lambda self, kept: (rows.append(len(kept)), forward(self, kept))[1])

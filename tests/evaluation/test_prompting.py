@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
-from c2c.evaluation import prompting
-from c2c.evaluation.answering import Question
-from c2c.evaluation.methods import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
-from c2c.evaluation.reading import Alone
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.readers.reader import Alone
 from tests.evaluation.conftest import ask
 
 OPENING = "the answer is"
@@ -30,7 +30,7 @@ def chat_methods(chat_pair, chat_fuser) -> dict[str, Method]:
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
 
 
 def chats(kind: str, private: str = "", opening: str = OPENING) -> list[Question]:

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation import scoring
 from c2c.evaluation.protocol import CORRECTED, PAPER, QUIRKS, active

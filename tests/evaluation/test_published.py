@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from c2c import RefusedError, RosettaModel, generate_kv_cache_index, published
-from c2c.cli import main
-from c2c.evaluation.method import Method
-from c2c.evaluation.methods import C2C, C2CDeranged, C2CZeroed
+from c2c import RefusedError, RosettaModel, generate_kv_cache_index
+from c2c.checkpoints import released_manifest as published
+from c2c.cli.main import main
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed
 from c2c.evaluation.run import GenerationRun, generate
-from c2c.formats import write_json
-from c2c.loading import load_causal_model
-from c2c.manifests import describe_source
-from c2c.pair import LoadedModel, Pair
+from c2c.models.loading import LoadedModel, load_causal_model
+from c2c.models.pair import Pair
+from c2c.storage.formats import write_json
+from c2c.storage.manifests import describe_source
 from tests.evaluation.conftest import ask
 
 CASE = Path(__file__).parents[1] / "golden" / "qwen3_from_qwen2"

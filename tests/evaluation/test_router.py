@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
-from c2c.evaluation.methods import OneModel, TrainedRouting
-from c2c.evaluation.router import Router, RouterConfig, fit, query_vectors
-from c2c.evaluation.router_training import RouterRun, decisive, train_router
+from c2c.evaluation.methods.registry import OneModel, TrainedRouting
+from c2c.evaluation.methods.router import Router, RouterConfig, fit, query_vectors
+from c2c.evaluation.methods.router_training import RouterRun, decisive, train_router
 from c2c.evaluation.run import GenerationRun, generate
 from tests.evaluation.conftest import ask
 
@@ -78,7 +78,7 @@ def test_a_router_is_trained_from_records_and_routes_half_of_the_questions(run, 
         (at % 3 == 0) or (at % 3 == 1) == (method == "receiver")
         for at, method in zip(records["question_id"].str[1:].astype(int), records["method"], strict=True)
     ]
-    monkeypatch.setattr("c2c.evaluation.router_training.mark", lambda given: marks)
+    monkeypatch.setattr("c2c.evaluation.methods.router_training.mark", lambda given: marks)
     wins = decisive(records)
     assert len(wins) == 10 and wins.sum() == 4
     about = train_router(

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import RefusedError
-from c2c.evaluation.methods import Method
+from c2c.evaluation.methods.registry import Method
 from c2c.evaluation.run import GenerationRun, generate
 from c2c.evaluation.schema import PAIR_METHODS, read_records
 from c2c.evaluation.scoring import score_records
-from c2c.formats import write_json
-from c2c.manifests import describe_source
-from c2c.pair import load_pair
+from c2c.models.pair import load_pair
+from c2c.storage.formats import write_json
+from c2c.storage.manifests import describe_source
 
 UNTRAINED = [name for name in PAIR_METHODS if name != "routing_trained"]
 
@@ -38,7 +38,7 @@ def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
 
 
 def same_but_for_times(one: pd.DataFrame, other: pd.DataFrame) -> bool:

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from c2c.checkpoint import save_stack
-from c2c.cli import main
+from c2c.checkpoints.checkpoint import save_stack
+from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation.group_run import GroupRun, generate_group
-from c2c.evaluation.method import Method
-from c2c.evaluation.methods import C2C
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C
+from c2c.evaluation.readers.several import several_reader
 from c2c.evaluation.schema import GROUP_METHODS, TOGETHER, read_records
-from c2c.evaluation.several import several_reader
 from c2c.fuser.stack import FuserStack
-from c2c.pair import LoadedModel
+from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask
 
 METHODS = [name for name in GROUP_METHODS if name[-1] not in "34"]
@@ -81,7 +81,7 @@ def test_in_a_derangement_all_sharers_read_the_same_other_question(pair, second,
 
 
 def test_fusers_of_different_alignments_are_refused_together(pair, second, fusers, tmp_path) -> None:
-    from c2c.checkpoint import load_stack
+    from c2c.checkpoints.checkpoint import load_stack
 
     stack, _ = load_stack(fusers[1])
     lines = {"receiver": pair.receiver.description, "sharer": second.description}

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.evaluation.task_files import included, read_task_file, resolve, task_files, task_path
+from c2c.evaluation.questions.task_files import included, read_task_file, resolve, task_files, task_path
 
 METADATA = {"scoring": "exact", "t2t_question": "{{question}}", "t2t_prompt": "{{message}} {{prompt}}"}
 

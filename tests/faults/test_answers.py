@@ -17,12 +17,12 @@ import torch
 
 from c2c.errors import ModelFaultError, RefusedError
 from c2c.evaluation import run as run_module
-from c2c.evaluation.method import Method
-from c2c.evaluation.methods import OneModel
+from c2c.evaluation.answers.store import AnswerStore
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.run import GenerationRun, generate
 from c2c.evaluation.schema import read_records
-from c2c.evaluation.store import AnswerStore
-from c2c.pair import Pair, load_pair
+from c2c.models.pair import Pair, load_pair
 
 METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged")
 ERRORS: dict[str, BaseException] = {
@@ -39,7 +39,7 @@ ERRORS: dict[str, BaseException] = {
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch) -> None:
-    monkeypatch.setattr("c2c.evaluation.text_to_text.MESSAGE_TOKENS", 6)
+    monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_refusal_is_kept_and_the_other_questions_are_answered(pair, questions,
 # The command; after `PUTS` batches no file may grow beyond 50 bytes, as if the disk were full.
 FULL_DISK = """
 import os, resource, sys, time
-from c2c.evaluation.store import AnswerStore
+from c2c.evaluation.answers.store import AnswerStore
 put, kept = AnswerStore.put, []
 def limited(*given):
     kept.append(given)
@@ -165,9 +165,9 @@ def limited(*given):
     put(*given)
     time.sleep(float(os.environ.get("PAUSE", 0)))
 AnswerStore.put = limited
-import c2c.evaluation.text_to_text
-c2c.evaluation.text_to_text.MESSAGE_TOKENS = 6
-from c2c.cli import main
+import c2c.evaluation.methods.text_to_text
+c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS = 6
+from c2c.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -17,14 +17,15 @@ import pytest
 import torch
 
 from benchmarks.knowledge_gap import pretrain
-from c2c import checkpoint
-from c2c.contract import describe_model
-from c2c.evaluation import router, schema
-from c2c.evaluation.answering import Answer, Question
-from c2c.evaluation.store import AnswerStore
-from c2c.files import write_atomically
+from c2c.checkpoints import checkpoint
+from c2c.evaluation import schema
+from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.store import AnswerStore
+from c2c.evaluation.methods.registry import router
 from c2c.fuser.stack import FuserStack
+from c2c.models.contract import describe_model
 from c2c.provenance import file_hash, stamp
+from c2c.storage.files import write_atomically
 from c2c.training import state, tokenised
 from c2c.training.processes import Processes
 from paper.figures import style

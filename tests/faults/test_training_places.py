@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from c2c.cli import main
+from c2c.cli.main import main
 from tests.training.command import ENVIRONMENT, command, same_files, save_inputs, wait_for_step
 from tests.training.conftest import pair, rows
 
@@ -120,7 +120,7 @@ def test_fusers_that_find_the_disk_full_are_no_fusers_and_the_next_run_goes_on_f
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
         "    write(*given)\n"
         "run._write = limit\n"
-        "from c2c.cli import main\n"
+        "from c2c.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     full = run([arguments[0], "-c", limited, *arguments[3:]])

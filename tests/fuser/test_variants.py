@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional
 
 from c2c import Fuser, FuserConfig, FuserStack, RefusedError, RosettaModel, create_c2c_projector
-from c2c.checkpoint import load_stack, save_stack
-from c2c.contract import describe_model
+from c2c.cache.kv_cache import layers_of
+from c2c.checkpoints.checkpoint import load_stack, save_stack
 from c2c.fuser.config import VARIANTS
 from c2c.fuser.variants import LowRankFuser, ProjectedFuser, create_fuser
-from c2c.kv_cache import layers_of
+from c2c.models.contract import describe_model
 from c2c.types import HALVES, CacheShape
 
 SHARER, RECEIVER = CacheShape(3, 2, 6), CacheShape(3, 3, 4)

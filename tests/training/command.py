@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from c2c.pair import Pair
+from c2c.models.pair import Pair
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 FILES = ("model.safetensors", "config.json", "manifest.json", "history.csv", "gates.csv", "order.parquet")

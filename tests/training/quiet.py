@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.fuser.layer import Fuser
 
 

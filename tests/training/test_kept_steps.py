@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from c2c import RosettaModel
-from c2c.checkpoint import read_config
-from c2c.cli import main
+from c2c.checkpoints.checkpoint import read_config
+from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.training.config import TrainingConfig, read_steps
 from c2c.training.loop import Trainer

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import TOGETHER, read_records
-from c2c.pair import LoadedModel, Pair
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
 from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.latent import LatentTrainer, PairExamples

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from c2c.pair import LoadedModel, Pair
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
 from c2c.training.config import TrainingConfig
 from c2c.training.data import collate
 from c2c.training.examples import Example, Examples

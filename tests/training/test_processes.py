@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.training import launch, state
 from c2c.training.processes import Processes

@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from c2c.cli import main
-from c2c.loading import load_model
-from c2c.pair import LoadedModel
+from c2c.cli.main import main
+from c2c.models.loading import LoadedModel, load_model
 from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.single import SingleLearner

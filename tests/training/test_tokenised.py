@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from c2c.cli import main
+from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.training import tokenised
 from c2c.training.examples import TOO_LONG, Example, Examples

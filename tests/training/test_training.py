@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from c2c import RosettaModel
-from c2c.cli import main
-from c2c.contract import ContractCheck
+from c2c.cli.main import main
 from c2c.errors import RefusedError
+from c2c.models.contract import ContractCheck
 from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.data import IGNORED, collate

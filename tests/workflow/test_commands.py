@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from c2c.cli import _parser
+from c2c.cli.main import _parser
 
 COMMAND = re.compile(r"^(?:Shell command: )?\s*(?:[A-Z_]+=\S+ )*c2c (.*?)(?: >>?.*)?$", flags=re.MULTILINE)
 EVERYWHERE = {"tokenise", "train", "generate", "score", "latency", "analyse"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from c2c.cli import main as c2c
+from c2c.cli.main import main as c2c
 from c2c.errors import RefusedError
 from paper.reference import Reference
 from workflow.cost import Timing, job_counts

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from c2c import hub
 from c2c.errors import RefusedError
+from c2c.models import hub
 from paper.commits import COMMIT, TABLES
 from workflow.holders import read_holders
 from workflow.revisions import asked_revision, check_mirrored, check_start, hub_inputs, warning

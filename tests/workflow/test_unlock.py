@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from c2c.errors import RefusedError
-from c2c.files import host
+from c2c.storage.files import host
 from workflow import holders
 from workflow.holders import HOLDERS, hold
 from workflow.unlock import LOCKS, unlock

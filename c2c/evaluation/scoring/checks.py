@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.questions.task_files import SCORINGS
 from c2c.evaluation.schema import ANALYSIS_METHODS, METHODS, RECORD_SCHEMA, check_columns
 from c2c.evaluation.scoring.longbench import read_gold
 from c2c.evaluation.scoring.rules import BY_LIKELIHOOD, failed
-from c2c.evaluation.task_files import SCORINGS
 
 QUESTION_KEY = ["scale", "pair", "benchmark", "question_id"]
 ANSWER_KEY = [*QUESTION_KEY, "recipe", "alignment", "method", "setting", "seed"]

@@ -15,7 +15,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from c2c.errors import RefusedError, check_choice
-from c2c.formats import parse_json
+from c2c.storage.formats import parse_json
 
 KEYS = {"metric", "answers", "classes", "first_line"}
 

@@ -14,7 +14,7 @@ import yaml
 from benchmarks.gap import arithmetic, make, people, words
 from benchmarks.gap.splits import LETTERS, OPTIONS, Row
 from c2c.errors import RefusedError
-from c2c.evaluation.task_files import read_task_file
+from c2c.evaluation.questions.task_files import read_task_file
 from c2c.training.examples import read_lines
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -222,7 +222,7 @@ def test_unseen_values_of_a_task_without_values_are_refused(monkeypatch, tmp_pat
 def test_the_receivers_prompt_is_the_question_alone_and_the_sharer_of_t2t_may_state_the_fact(
     monkeypatch, tmp_path, task, scoring
 ) -> None:
-    from c2c.evaluation.tasks import load_tasks
+    from c2c.evaluation.questions.tasks import load_tasks
 
     assert run(monkeypatch, *flags(task), "--benchmark", tmp_path / "gap.jsonl") == 0
     name = f"gap_{task}_{scoring}"

@@ -1,0 +1,1 @@
+"""KV-caches: the only code that touches transformers' cache classes."""

@@ -1,0 +1,272 @@
+"""The only module that touches transformers' cache classes: read them, write them, fill them without logits.
+
+Fusing needs every token of a prompt, so a prompt is read into a cache that keeps them all. What the Receiver then
+continues from can be held in another form (`hold`): within the window of sliding layers, at a fixed size, in integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel, QuantizedCache, StaticCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, QuantizedLayer
+from transformers.utils import is_hqq_available
+
+from c2c.cache import rope
+from c2c.cache.windows import masks_in_tokens, splits_windows
+from c2c.errors import RefusedError, check_choice
+from c2c.types import CacheShape, KeyValue
+
+FORMS = ("dynamic", "sliding", "static", "int8", "int4")
+BITS = {"int8": 8, "int4": 4}
+WITHIN_WINDOWS = ("sliding", "static")
+
+
+def positions_of(attention_mask: Tensor) -> Tensor:
+    """Position of each token among the unmasked ones, ``(B, N)`` int64; masked tokens before the first get 0."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def empty_cache(config: Any) -> DynamicCache:
+    """A cache that keeps every token, also in layers with a sliding window: there the mask alone limits attention.
+
+    A layer that drops what left its window could not be aligned with the tokens of a prompt.
+    """
+    cache = DynamicCache(config=config)
+    cache.layers = [DynamicLayer() if getattr(layer, "is_sliding", False) else layer for layer in cache.layers]
+    return cache
+
+
+def other_layers(config: Any) -> dict[int, str]:
+    """Numbers of the layers whose cache is anything but keys and values of their own, and the classes that hold it.
+
+    Raises:
+        KeyError: If transformers knows no growing cache for a kind of layer, which the error names.
+    """
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    layers = DynamicCache(config=config).layers
+    return {number: type(layer).__name__ for number, layer in enumerate(layers) if type(layer) not in plain}
+
+
+def layers_of(cache: Cache) -> list[KeyValue]:
+    """Keys and values of each layer, each ``(B, H, N, D)``, of a cache in any form.
+
+    Tensors of a dynamic cache are shared with it, not copied; integers are turned into the model's precision.
+
+    Raises:
+        RefusedError: If a layer holds anything but one tensor of keys and one of values, or has dropped tokens.
+    """
+    return [_states_of(layer, number) for number, layer in enumerate(cache.layers)]
+
+
+def _states_of(layer: Any, number: int) -> KeyValue:
+    keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+    if not isinstance(keys, Tensor) or not isinstance(values, Tensor):
+        raise _not_states(layer, number)
+    if isinstance(layer, QuantizedLayer):
+        stored = (layer._dequantize(layer._quantized_keys), layer._dequantize(layer._quantized_values))
+        recent = (keys, values) if keys.dim() == 4 else tuple(states[:, :, :0] for states in stored)
+        keys, values = (torch.cat(parts, dim=2) for parts in zip(stored, recent, strict=True))
+    if keys.dim() != 4:
+        raise _not_states(layer, number)
+    seen = int(layer.get_seq_length())
+    if seen > keys.shape[2]:
+        raise RefusedError(
+            "A cache that is fused must hold all its tokens",
+            f"layer {number}: the last {keys.shape[2]} of {seen}",
+            "Read the prompt into an empty_cache(config), which keeps what leaves a sliding window",
+        )
+    return keys[:, :, :seen], values[:, :, :seen]
+
+
+def _not_states(layer: Any, number: int) -> RefusedError:
+    return RefusedError(
+        "Each cache layer must hold keys and values of shape (B, H, N, D)",
+        f"layer {number}: {type(layer).__name__}",
+        "Use a model whose cache is per-layer keys and values",
+    )
+
+
+def set_layer(cache: Cache, layer: int, fused: KeyValue) -> None:
+    """Replace keys and values of one layer, each ``(B, H, N, D)``, rounded to the dtype that the cache has."""
+    slot: Any = cache.layers[layer]
+    slot.keys, slot.values = fused[0].to(slot.keys.dtype), fused[1].to(slot.values.dtype)
+
+
+def fill(cache: Cache, layers: Sequence[KeyValue]) -> Cache:
+    """Add keys and values, each ``(B, H, N, D)``, to every layer of `cache`, which is returned."""
+    for number, (keys, values) in enumerate(layers):
+        cache.update(keys, values, number)
+    return cache
+
+
+def cache_of(layers: Sequence[KeyValue], config: Any) -> Cache:
+    """A cache for the model of `config` that holds the given keys and values, each ``(B, H, N, D)``."""
+    return fill(empty_cache(config), layers)
+
+
+def check_form(form: str, config: Any) -> str:
+    """Return `form` if a model of `config` can continue from a cache that is held so.
+
+    Raises:
+        RefusedError: If the form is unknown, or is one of integers and hqq is missing or a layer has a sliding window.
+    """
+    check_choice("The form of a cache", form, FORMS)
+    if form in BITS:
+        if not is_hqq_available():
+            raise RefusedError(
+                "The package hqq must be installed for an integer cache",
+                form,
+                "Install cache-to-cache[quantised], or choose dynamic",
+            )
+        if any(getattr(layer, "is_sliding", False) for layer in DynamicCache(config=config).layers):
+            raise RefusedError(
+                "A model with an integer cache must have full attention in every layer",
+                f"{form} for {config.model_type}, which has sliding windows",
+                "Choose sliding or static",
+            )
+    return form
+
+
+def hold(cache: Cache, form: str, config: Any, room: int) -> Cache:
+    """The same keys and values in another form, for a model that continues from them.
+
+    ``dynamic`` keeps every token; ``sliding`` drops what left the window of a sliding layer; ``static`` has a fixed
+    size, as compiled models need; ``int8`` and ``int4`` keep integers with a scale for each half of a head's keys or
+    values of a token (transformers' own QuantizedCache with hqq), which rounds them.
+
+    Args:
+        cache: All tokens so far; `cache` itself is returned for ``dynamic``.
+        form: One of `FORMS`.
+        config: Of the model.
+        room: Tokens that a static cache can hold.
+
+    Raises:
+        RefusedError: See `check_form`.
+    """
+    if check_form(form, config) == "dynamic":
+        return cache
+    layers = layers_of(cache)
+    if form == "sliding":
+        return fill(DynamicCache(config=config), layers)
+    if form == "static":
+        return fill(StaticCache(config=config, max_cache_len=room), layers)
+    group = layers[0][0].shape[3] // 2
+    held = QuantizedCache("hqq", config, BITS[form], axis_key=1, axis_value=1, q_group_size=group)
+    quantised: list[Any] = held.layers
+    for layer in quantised:
+        layer.quantizer = RowByRow(layer.quantizer)
+    return fill(held, layers)
+
+
+class RowByRow:
+    """hqq's quantiser without its search for better zero points.
+
+    The search stops by the mean error of the whole tensor, so a row would be rounded otherwise in another batch.
+
+    Args:
+        quantizer: hqq's.
+    """
+
+    def __init__(self, quantizer: Any) -> None:
+        self._quantizer = quantizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._quantizer, name)
+
+    def quantize(self, tensor: Tensor, **options: Any) -> Any:
+        """As hqq's."""
+        return self._quantizer.quantize(tensor, optimize=False, **options)
+
+
+class PresetLayer(DynamicLayer):
+    """A cache layer that stores what was laid down for the next tokens, whatever the attention computes for them."""
+
+    preset: KeyValue | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeyValue:
+        """Append the preset, or what the attention computed where there is none; returns all keys and values."""
+        new = (key_states, value_states) if self.preset is None else self.preset
+        self.preset = None
+        return super().update(*(states.to(key_states.dtype) for states in new))
+
+
+def preset_cache(layers: Sequence[KeyValue], config: Any) -> Cache:
+    """A cache of the given keys and values, each ``(B, H, N, D)``, whose layers are `PresetLayer`."""
+    cache = empty_cache(config)
+    cache.layers = [PresetLayer() for _ in cache.layers]
+    return fill(cache, layers)
+
+
+def lay_down(cache: Cache, layers: Sequence[KeyValue | None]) -> None:
+    """Set what each layer of a `preset_cache` stores for the next tokens; None leaves it to the attention."""
+    for slot, new in zip(cache.layers, layers, strict=True):
+        assert isinstance(slot, PresetLayer)
+        slot.preset = new
+
+
+def prefill(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    position_ids: Tensor,
+    cache: Cache | None = None,
+    lengths: Tensor | None = None,
+) -> Cache:
+    """Run a model over tokens for their keys and values alone: no vocabulary logits are computed.
+
+    Args:
+        model: A causal model; its body is run, its head is not.
+        input_ids: ``(B, n)`` int64, the new tokens.
+        attention_mask: ``(B, past + n)``, 1 for tokens and 0 for pads.
+        position_ids: ``(B, n)`` int64, positions of the new tokens.
+        cache: What was read before, with all its tokens; grown in place. A new one if None.
+        lengths: ``(B,)`` int64, tokens of each row's whole text, where more of it is to be read later; see `c2c.cache.rope`.
+
+    Returns:
+        The cache with ``past + n`` tokens.
+    """
+    if cache is None:
+        cache = empty_cache(model.config)
+    masks: Any = attention_mask
+    if splits_windows(model, attention_mask, attention_mask.shape[1]):
+        masks = masks_in_tokens(model, attention_mask, input_ids.shape[1], cache)
+    body = model.base_model
+    with rope.of_positions(model, position_ids) if lengths is None else rope.of_lengths(model, lengths):
+        body(
+            input_ids=input_ids,
+            attention_mask=masks,
+            position_ids=position_ids,
+            cache=cache,
+            use_cache=True,
+        )
+    return cache
+
+
+def zeros(shape: CacheShape, batch: int, tokens: int, like: Tensor) -> list[KeyValue]:
+    """A cache of zeros, ``(batch, heads, tokens, head_dim)`` per layer, with dtype and device of `like`."""
+    size = (batch, shape.heads, tokens, shape.head_dim)
+    return [(like.new_zeros(size), like.new_zeros(size)) for _ in range(shape.layers)]
+
+
+def take_tokens(layers: Sequence[KeyValue], index: Tensor) -> list[KeyValue]:
+    """Pick cache positions per row: ``index`` is ``(B, n)`` int64 into the tokens axis; result ``(B, H, n, D)``."""
+
+    def pick(states: Tensor) -> Tensor:
+        expanded = index[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+        return torch.gather(states, 2, expanded)
+
+    return [(pick(keys), pick(values)) for keys, values in layers]
+
+
+def last_tokens(layers: Sequence[KeyValue], count: int) -> list[KeyValue]:
+    """The last `count` tokens of each layer, each ``(B, H, count, D)``; views, not copies."""
+    return [(keys[:, :, keys.shape[2] - count :], values[:, :, values.shape[2] - count :]) for keys, values in layers]
+
+
+def repeat_rows(cache: Cache, rows: Tensor, config: Any) -> Cache:
+    """A new cache whose row i is row ``rows[i]`` of `cache`; `rows` is ``(B',)`` int64."""
+    return cache_of([(keys[rows], values[rows]) for keys, values in layers_of(cache)], config)

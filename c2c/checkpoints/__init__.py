@@ -1,0 +1,1 @@
+"""Fusers and caches in folders and on the hub."""

@@ -1,0 +1,127 @@
+"""Publishes own Fusers on the hub: the checkpoint, and a model card that says what it is and how to load it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedTokenizerBase
+
+from c2c.models import hub
+from c2c.checkpoints.card import model_card
+from c2c.checkpoints.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_config, read_manifest, save_model, stack_folders
+from c2c.checkpoints.checkpoint_folder import PART
+from c2c.errors import RefusedError
+from c2c.storage.folders import current
+
+if TYPE_CHECKING:
+    from c2c.rosetta import RosettaModel
+
+CARD = "README.md"
+ALONGSIDE = ("history.csv", "gates.csv")
+LICENSE = "apache-2.0"
+
+
+def push_model(
+    model: RosettaModel,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    license: str = LICENSE,
+    tokenizers: Sequence[PreTrainedTokenizerBase | None] = (),
+    about: Mapping[str, Any] | None = None,
+) -> str:
+    """Publish a model's Fusers.
+
+    Args:
+        model: A model with Sharers.
+        repo_id: ``owner/name`` on the hub; made if it does not exist.
+        private: Whether a repository that is made is private.
+        revision: Branch to push to, made if it does not exist; the main one if None.
+        token: Of the hub; the one that is logged in if None.
+        license: Of the Fusers, as the hub names it.
+        tokenizers: As `c2c.checkpoints.checkpoint.save_model` takes them.
+        about: As `c2c.checkpoints.checkpoint.save_model` takes it.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        RefusedError: If there is no Sharer, `repo_id` is no hub id, or the hub refuses.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, folder, tokenizers=tokenizers, about=about)
+        return push_folder(folder, repo_id, private=private, revision=revision, token=token, license=license)
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    license: str = LICENSE,
+) -> str:
+    """Publish a folder that ``c2c train`` or `c2c.checkpoints.checkpoint.save_model` wrote; arguments as in `push_model`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        RefusedError: If a file is missing or changed, `repo_id` is no hub id, or the hub refuses.
+    """
+    if not hub.is_hub_id(repo_id):
+        raise RefusedError("A repository must be named owner/name", repo_id, "Name your account or organisation too")
+    with tempfile.TemporaryDirectory() as staged:
+        stage(Path(folder), Path(staged), repo_id, license)
+        return _upload(Path(staged), repo_id, private, revision, token)
+
+
+def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> None:
+    """Copy to `staged` what is published of a fuser folder, and write its card there.
+
+    Raises:
+        RefusedError: If a file is missing or changed.
+    """
+    folder = current(folder)
+    sharers = sum(re.fullmatch(PART, entry.name) is not None and any(entry.iterdir()) for entry in folder.glob("*/"))
+    manifests, configs = [], []
+    for part in stack_folders(folder, max(sharers, 1)):
+        manifests.append(read_manifest(part))
+        configs.append(read_config(part))
+        target = staged / part.relative_to(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG, WEIGHTS, MANIFEST, *ALONGSIDE):
+            if (part / name).is_file():
+                shutil.copyfile(part / name, target / name)
+    contracts, about = [each["contract"] for each in manifests], [each["about"] for each in configs]
+    accepted = list(dict.fromkeys(line for each in configs for line in each["contract_check"]["accepted"]))
+    card = model_card(repo_id, contracts, about, license, accepted=accepted)
+    (staged / CARD).write_text(card, encoding="utf-8")
+
+
+def _upload(staged: Path, repo_id: str, private: bool, revision: str | None, token: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=staged, revision=revision, commit_message="Fusers with their contract"
+        )
+    except Exception as error:
+        raise RefusedError(
+            "The hub must accept the upload",
+            f"{repo_id} (revision {revision}): {type(error).__name__}",
+            "Check the network and the name, and log in with a token that may write (hf auth login)",
+        ) from error
+    return str(commit.commit_url)

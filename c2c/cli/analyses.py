@@ -1,0 +1,184 @@
+"""The command ``c2c analyse``: one kind of analysis each, thin around the functions of this package."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c2c.cli.flags import add_budget, add_dtype, add_failed_share, add_pair, add_prompts
+from c2c.errors import RefusedError
+from c2c.provenance import stamp
+from c2c.storage.files import write_atomically
+
+if TYPE_CHECKING:
+    from c2c.analysis.run import AnalysisRun
+
+NOT_SETTINGS = ("tasks", "output", "benchmarks", "orders", "clouds")
+
+
+def add_analyse(commands: Any) -> None:
+    """Add ``analyse`` with its kinds to the sub-commands of ``c2c``."""
+    parser = commands.add_parser("analyse", help="what caches hold, and what they are worth: one analysis a kind")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for add in (_add_effective_rank, _add_enrichment, _add_tsne, _add_partial, _add_accuracy):
+        add(kinds)
+
+
+def _add_questions(parser: argparse.ArgumentParser, output: str) -> None:
+    """Flags of `c2c.analysis.run.AnalysisRun`."""
+    parser.add_argument("--scale", required=True, help="scale of the replication")
+    parser.add_argument("--pair", required=True, help="id of the pair")
+    add_pair(parser)
+    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
+    parser.add_argument(
+        "--benchmark", required=True, metavar="ID=FILE", help="the benchmark and its prepared questions"
+    )
+    parser.add_argument("--questions", type=int, required=True, help="how many, by the hash of their id; 0: all")
+    add_prompts(parser)
+    add_dtype(parser)
+    add_budget(parser)
+    parser.add_argument("--output", type=Path, required=True, help=output)
+
+
+def _add_fuser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fuser", required=True, help="folder of trained Fusers")
+    parser.add_argument("--recipe", required=True, help="recipe of the Fusers")
+    parser.add_argument("--alignment", required=True, help="token alignment of the Fusers")
+    parser.add_argument("--seed", type=int, required=True, help="training seed of the Fusers")
+    parser.add_argument(
+        "--accept-difference",
+        nargs="+",
+        default=[],
+        metavar="LINE",
+        help="lines of the fuser's contract that may differ",
+    )
+
+
+def _run_of(kind: Callable[..., Any], options: argparse.Namespace, **more: Any) -> Any:
+    """A run of `kind` from the flags that are its fields; any other field keeps its default."""
+    name, separator, path = options.benchmark.partition("=")
+    if not separator:
+        raise RefusedError(
+            "--benchmark must have the form ID=FILE", options.benchmark, "Write the id, =, and its prepared file"
+        )
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    given = {flag: value for flag, value in vars(options).items() if flag in known}
+    return kind(**given, benchmarks={name: Path(path)}, **more)
+
+
+def _settings(run: AnalysisRun) -> dict[str, Any]:
+    return {name: value for name, value in vars(run).items() if name not in NOT_SETTINGS}
+
+
+def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str, Any]], Any]) -> None:
+    """Make the outputs, each with the provenance of the run; `make` gets the notes of the first output's."""
+    from contextlib import ExitStack
+
+    from c2c.models.hub import about
+
+    inputs: dict[str, Any] = {"inputs": run.inputs, "settings": _settings(run), "sources": [run.tasks]}
+    with ExitStack() as stack:
+        notes = [stack.enter_context(stamp(path, **inputs)) for path in outputs]
+        make(notes[0])
+        for note in notes:
+            note["models"] = {role: about(getattr(run, role)) for role in ("receiver", "sharer")}
+
+
+def _add_effective_rank(kinds: Any) -> None:
+    parser = kinds.add_parser("effective-rank", help="effective rank of keys and values by layer and cache")
+    _add_questions(parser, "ranks (.csv)")
+    _add_fuser(parser)
+    parser.set_defaults(command=_effective_rank)
+
+
+def _effective_rank(options: argparse.Namespace) -> None:
+    from c2c.analysis.effective_rank import measure_ranks
+    from c2c.analysis.run import AnalysisRun
+
+    run = _run_of(AnalysisRun, options)
+    _stamped(run, [run.output], lambda notes: write_atomically(run.output, _csv(measure_ranks(run))))
+
+
+def _add_enrichment(kinds: Any) -> None:
+    parser = kinds.add_parser("enrichment", help="answers from a cache that was made behind examples")
+    _add_questions(parser, "records (.parquet)")
+    parser.add_argument("--role", choices=["receiver", "sharer"], default="receiver", help="the model that answers")
+    parser.add_argument("--examples", type=Path, required=True, help="prepared questions that serve as examples")
+    parser.add_argument("--shots", type=int, required=True, help="examples in front of a question")
+    parser.add_argument("--most", type=int, default=10, help="largest K of the best and worst K layers")
+    parser.add_argument("--orders", type=Path, required=True, help="layers in order, by what chose them (.csv)")
+    parser.set_defaults(command=_enrichment)
+
+
+def _enrichment(options: argparse.Namespace) -> None:
+    from c2c.analysis.enrichment import EnrichmentRun, enrich
+
+    run = _run_of(EnrichmentRun, options)
+    _stamped(run, [run.output, run.orders], lambda notes: enrich(run, notes))
+
+
+def _add_tsne(kinds: Any) -> None:
+    parser = kinds.add_parser("tsne", help="where the caches of questions lie, and what a trained MLP makes of them")
+    _add_questions(parser, "points (.csv)")
+    _add_fuser(parser)
+    parser.add_argument(
+        "--training-questions", type=int, required=True, help="other questions that the MLP learns from"
+    )
+    parser.add_argument("--perplexity", type=float, default=50, help="of t-SNE")
+    parser.add_argument("--iterations", type=int, default=1000, help="of t-SNE")
+    parser.add_argument("--hidden", type=int, default=1024, help="width of the MLP")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps of the MLP")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of the MLP")
+    parser.add_argument("--clouds", type=Path, required=True, help="numbers of each cloud (.csv)")
+    parser.set_defaults(command=_tsne)
+
+
+def _tsne(options: argparse.Namespace) -> None:
+    from c2c.analysis.transformation import Training
+    from c2c.analysis.tsne import TsneRun, place_caches
+
+    training = Training(hidden=options.hidden, steps=options.steps, learning_rate=options.learning_rate)
+    run = _run_of(TsneRun, options, training=training)
+    _stamped(run, [run.output, run.clouds], lambda notes: place_caches(run))
+
+
+def _add_partial(kinds: Any) -> None:
+    parser = kinds.add_parser("partial", help="answers with a share of each prompt's tokens fused")
+    _add_questions(parser, "records (.parquet)")
+    _add_fuser(parser)
+    parser.add_argument("--shares", type=float, nargs="+", required=True, help="shares, each from 0 to 1")
+    parser.set_defaults(command=_partial)
+
+
+def _partial(options: argparse.Namespace) -> None:
+    from c2c.analysis.partial import PartialRun, answer_partially_fused
+
+    run = _run_of(PartialRun, options)
+    _stamped(run, [run.output], lambda notes: answer_partially_fused(run, notes))
+
+
+def _add_accuracy(kinds: Any) -> None:
+    from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
+
+    parser = kinds.add_parser("accuracy", help="accuracies by method and setting, from records of an analysis")
+    parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
+    parser.add_argument("--against", required=True, metavar="METHOD", help="the method that all are compared with")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
+    add_failed_share(parser)
+    parser.add_argument("--output", type=Path, required=True, help="accuracies (.csv)")
+    parser.set_defaults(command=_accuracy)
+
+
+def _accuracy(options: argparse.Namespace) -> None:
+    from c2c.analysis.accuracy import write_accuracy
+
+    settings = {"against": options.against, "protocol": options.protocol, "failed_share": options.failed_share}
+    with stamp(options.output, inputs=options.records, settings=settings):
+        write_accuracy(options.records, options.against, options.output, options.protocol, options.failed_share)
+
+
+def _csv(frame: Any) -> str:
+    return str(frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))

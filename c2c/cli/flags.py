@@ -1,0 +1,134 @@
+"""Flags that several sub-commands of `c2c` share, and what they say as one run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from c2c.errors import RefusedError
+from c2c.provenance import check_output
+
+if TYPE_CHECKING:
+    from c2c.training.latent_run import LatentRun
+    from c2c.training.run import TrainingRun
+    from c2c.training.single import SingleRun
+
+Run = TypeVar("Run", "TrainingRun", "SingleRun", "LatentRun")
+
+
+def add_pair(parser: argparse.ArgumentParser) -> None:
+    """The flags of the two models."""
+    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
+    parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """The flag that says how questions are put."""
+    from c2c.evaluation.schema import PROMPTS
+
+    told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
+    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """The flag of the models' precision."""
+    from c2c.models.loading import DTYPES
+
+    told = "precision of the models; float16 only with Fusers that were trained in it (default: %(default)s)"
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=told)
+
+
+def add_failed_share(parser: argparse.ArgumentParser) -> None:
+    """Add ``--failed-share`` of what makes accuracies of answers."""
+    from c2c.evaluation.scoring import FAILED_SHARE
+
+    told = "largest share of a method's questions of a benchmark that may have failed (default: %(default)s)"
+    parser.add_argument("--failed-share", type=float, default=FAILED_SHARE, help=told)
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """The flag of the size of a batch."""
+    told = "tokens of a batch, pads and answers included (default: %(default)s)"
+    parser.add_argument("--token-budget", type=int, default=4096, help=told)
+
+
+def add_asked(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    """The flags that say what is asked, by which methods, and where the records go."""
+    parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
+    parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
+    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
+    parser.add_argument(
+        "--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="prepared questions of each benchmark"
+    )
+    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD", help=", ".join(methods))
+    parser.add_argument("--output", type=Path, required=True, help="records (.parquet)")
+    add_prompts(parser)
+    add_dtype(parser)
+    add_accepted(parser)
+
+
+def add_accepted(parser: argparse.ArgumentParser) -> None:
+    """The flag of what may differ from what the Fusers were trained for."""
+    parser.add_argument(
+        "--accept-difference",
+        nargs="+",
+        default=[],
+        metavar="LINE",
+        help="lines of the fuser's contract in which these models may differ from those it was trained for",
+    )
+
+
+def benchmarks(given: Sequence[str]) -> dict[str, Path]:
+    """The prepared file of each benchmark."""
+    found = {}
+    for each in given:
+        name, separator, path = each.partition("=")
+        if not separator:
+            raise RefusedError(
+                "--benchmarks must have the form ID=FILE", each, "Write the benchmark's id, =, and its prepared file"
+            )
+        found[name] = Path(path)
+    return found
+
+
+def asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
+    given = {field.name: getattr(options, field.name) for field in fields(kind)}
+    settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
+    return kind(**given | {"benchmarks": benchmarks(options.benchmarks)}), settings
+
+
+def add_training(parser: argparse.ArgumentParser, **told: str) -> None:
+    """The settings of a training, a flag each.
+
+    Args:
+        parser: Gets the flags.
+        **told: Help of settings that mean something else in this training.
+    """
+    from c2c.training.config import TrainingConfig
+
+    for setting in fields(TrainingConfig):
+        flag = "--" + setting.name.replace("_", "-")
+        # What is parsed by a function of ours is so after argparse, which would report a refusal in its own words.
+        kind = str if "parse" in setting.metadata else type(setting.default)
+        text = told.get(setting.name, setting.metadata["help"]) + " (default: %(default)s)"
+        parser.add_argument(flag, type=kind, default=setting.default, help=text)
+
+
+def trained(kind: type[Run], options: argparse.Namespace) -> Run:
+    """A training of this kind as the flags tell it, its config among them."""
+    from c2c.training.config import TrainingConfig
+
+    settings = {setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)}
+    for setting in fields(TrainingConfig):
+        if "parse" in setting.metadata and isinstance(settings[setting.name], str):
+            settings[setting.name] = setting.metadata["parse"](settings[setting.name])
+    config = TrainingConfig(**settings)
+    names = [field.name for field in fields(kind) if field.name != "config"]
+    run: Run = kind(**{name: getattr(options, name) for name in names}, config=config)
+    # Resumable states and results are removed and replaced: neither may be what is learned from, nor each other.
+    check_output(run.checkpoints, [*run.files(), run.output])
+    return run

@@ -1,0 +1,1 @@
+"""From a prompt in the cache to an answer."""

@@ -1,0 +1,1 @@
+"""This package's methods as models of lm-eval."""

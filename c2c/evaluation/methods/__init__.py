@@ -1,0 +1,1 @@
+"""What answers a question: one model, two, and routers between them."""

@@ -1,0 +1,79 @@
+"""Two agents (paper, Table 15): an interpreter, the Sharer, analyses the problem; a solver, the Receiver, answers it.
+
+`t2t_agents` hands the analysis over as text. `t_c2c` does too, and fuses what the solver reads, analysis included, with
+the Sharer's cache of the same. Its control `t_c2c_deranged` keeps the text and lets the Sharer read another question's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from c2c.errors import RefusedError
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import fused_reader
+from c2c.evaluation.methods.text_to_text import TextToText
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.task_files import read_task_file
+from c2c.evaluation.questions.templates import render
+from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.models.pair import Pair
+
+NEEDED = ("agents_question", "agents_prompt")
+SHARER_READS = {"t_c2c": "matched", "t_c2c_deranged": "deranged"}
+
+
+def has_agents(tasks: Path, task: str) -> bool:
+    """Whether a task says what interpreter and solver read."""
+    metadata = read_task_file(tasks, task)["metadata"]
+    return all(metadata.get(key) for key in NEEDED)
+
+
+def check_agents(tasks: Path, asked: Iterable[str]) -> None:
+    """Refuse tasks that do not say what interpreter and solver read.
+
+    Raises:
+        RefusedError: With those tasks.
+    """
+    if silent := [task for task in asked if not has_agents(tasks, task)]:
+        rule = f"A task that two agents answer must have the metadata {' and '.join(NEEDED)}"
+        raise RefusedError(rule, ", ".join(silent), "Include ../shared/agents.yaml in its file, or ask other methods")
+
+
+class Agents(TextToText):
+    """The interpreter's analyses are written first, as T2T writes its messages; then the solver answers.
+
+    Args:
+        name: ``t2t_agents``, ``t_c2c`` or ``t_c2c_deranged``.
+        pair: The solver is its Receiver, the interpreter its Sharer.
+        fuser: Folder of a trained fuser, for the methods that fuse.
+        accept: Lines of the fuser's contract that may differ, by name.
+        **options: ``token_budget`` and ``store`` of `Method`.
+    """
+
+    def __init__(self, name: str, pair: Pair, fuser: str = "", accept: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(pair, **options)
+        self.name = name
+        self.sharer.name = "agents analysis"
+        reader: Any = Alone(pair.receiver)
+        if name in SHARER_READS:
+            reader = fused_reader(pair, fuser, SHARER_READS[name], accept, SharerMemory(pair.sharer))
+        self.reader = reader
+        self.receiver = Method(name, reader, self.token_budget, self.sharer.store)
+
+    def wanted(self, question: Question) -> Question:
+        """What the interpreter reads."""
+        return prompting.asked_for_message(replace(question, message_prompt=question.agents_question))
+
+    def told(self, question: Question, message: str) -> Question:
+        """What the solver reads; in chats the analysis stands in the user's message, so that it is fused there too."""
+        values = {**question.doc, "message": message, "prompt": question.prompt}
+        prompt = render(f"agents_prompt of {question.benchmark}", question.agents_prompt, values)
+        messages = [dict(each) for each in question.messages]
+        for each in [each for each in messages if each["role"] == "user"][-1:]:
+            each["content"] = prompt
+        return replace(question, prompt=prompt, messages=tuple(messages))

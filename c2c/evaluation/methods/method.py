@@ -1,0 +1,235 @@
+"""A method as a model that lm-eval knows: it answers questions in length-sorted, left-padded batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from tqdm import tqdm
+
+from c2c.errors import ModelFaultError, RefusedError
+from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.batches import batches_of, check_budget
+from c2c.evaluation.answers.likelihood import option_tokens, weigh
+from c2c.evaluation.answers.store import AnswerStore
+from c2c.evaluation.answers.writing import write
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.readers.reader import Reader
+from c2c.models.loading import LoadedModel
+
+TOKEN_BUDGET = 4096
+
+
+class Method(LM):
+    """Answers lm-eval's requests question by question, in length-sorted left-padded batches.
+
+    Args:
+        name: Of the method, as records carry it.
+        reader: What the answering model reads.
+        token_budget: Tokens of a batch: rows times the longest, pads and answers included. Answers do not depend on it.
+        store: Keeps each answer, so that an interrupted run goes on where it stopped; None keeps nothing.
+        progress: Whether a bar is shown.
+
+    Attributes:
+        panel: The models of a comparison. A prompt that is too short for one of them is refused by every method, so
+            that no answer is compared with a refusal; empty in evaluations of lm-eval's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reader: Reader,
+        token_budget: int | str = TOKEN_BUDGET,
+        store: AnswerStore | None = None,
+        *,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        self.name, self.reader, self.store, self.progress = name, reader, store, progress
+        self.panel: Sequence[LoadedModel] = ()
+        self.token_budget = check_budget(int(token_budget))
+        self.answers: dict[tuple[str, int], Answer] = {}
+        self.describe: Callable[[Instance], Question] = describe_plainly
+        self._asked: dict[tuple[str, int], Question] = {}
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that read prompts, the one that answers first."""
+        return self.reader.models
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Names the models whose chat templates are used; lm-eval asks for it."""
+        return "__".join(loaded.name.replace("/", "__") for loaded in self.models)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The messages as JSON: each model that reads them renders its own template, with thinking off.
+
+        Raises:
+            RefusedError: If a model has no chat template.
+        """
+        prompting.check_prompts("chat", self.models)
+        return prompting.as_text(chat_history)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Free answers, greedy, in the order of the requests."""
+        questions = [self.describe(request) for request in requests]
+        return [answer.output_text or "" for answer in self.answer(questions)]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of each request's continuation, and whether it is the greedy one; see `Method` for failures.
+
+        Raises:
+            RefusedError: If the options of one question do not share their context.
+        """
+        grouped: dict[tuple[str, int], Question] = {}
+        contexts: dict[tuple[str, int], str] = {}
+        places: list[tuple[tuple[str, int], int]] = []
+        for request in requests:
+            question = self.describe(request)
+            key = (question.benchmark, question.number)
+            known = grouped.setdefault(key, replace(question, options=()))
+            if contexts.setdefault(key, request.args[0]) != request.args[0]:
+                raise RefusedError(
+                    "The options of a question must share their context",
+                    [contexts[key], request.args[0]],
+                    "Ask this task by python -m c2c.evaluation.harness, which answers each request on its own",
+                )
+            places.append((key, len(known.options)))
+            known.options += (request.args[1],)
+        answers = dict(zip(grouped, self.answer(list(grouped.values())), strict=True))
+        return [_score(answers[key], at) for key, at in places]
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Not offered: a benchmark of this project asks questions.
+
+        Raises:
+            RefusedError: Always.
+        """
+        raise RefusedError("A task must give a prompt", "loglikelihood_rolling", "Use a task that asks questions")
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions of any number of benchmarks, in their order; a question that fails has an error instead."""
+        for benchmark in dict.fromkeys(question.benchmark for question in questions):
+            self._answer_benchmark([question for question in questions if question.benchmark == benchmark])
+        return [self.answers[question.benchmark, question.number] for question in questions]
+
+    def _answer_benchmark(self, questions: Sequence[Question]) -> None:
+        open_questions = []
+        for question in questions:
+            known = self._known(question)
+            if known is None:
+                open_questions.append(question)
+            else:
+                self._note(question, known)
+        if not open_questions:
+            return
+        # A question that is refused takes no part in what others read.
+        self.reader.prepare([question for question in questions if fits(question, self.panel)], self.token_budget)
+        about = f"{questions[0].benchmark} {self.name}"
+        with tqdm(total=len(open_questions), desc=about, unit="question", disable=not self.progress) as bar:
+            for batch in self._batches(open_questions):
+                self._keep(batch, self._answer_batch(batch))
+                bar.update(len(batch))
+
+    def _known(self, question: Question) -> Answer | None:
+        """The answer to the same question, from this run or from one that was cut off."""
+        key = (question.benchmark, question.number)
+        if key in self.answers and self._asked.get(key) == question:
+            return self.answers[key]
+        return self.store.get(self.name, question) if self.store else None
+
+    def _note(self, question: Question, answer: Answer) -> None:
+        key = (question.benchmark, question.number)
+        self.answers[key], self._asked[key] = answer, question
+
+    def _batches(self, questions: Sequence[Question]) -> list[list[Question]]:
+        """Within the budget; an option of several tokens is a row of its own."""
+        sizes = [self._size(question) for question in questions]
+        return batches_of(questions, [n for n, _ in sizes], self.token_budget, [rows for _, rows in sizes])
+
+    def _size(self, question: Question) -> tuple[int, int]:
+        """Tokens of the longest row, and rows."""
+        try:
+            length = self.reader.length(question)
+        except RefusedError:
+            return 0, 1
+        if not question.options:
+            return length + question.max_new_tokens, 1
+        tokenizer = self.models[0].tokenizer
+        longest = max(map(len, option_tokens(tokenizer, "", question.options, special=False)))
+        return length + longest, len(question.options) if longest > 1 else 1
+
+    def _keep(self, batch: Sequence[Question], answers: Sequence[Answer]) -> None:
+        for question, answer in zip(batch, answers, strict=True):
+            self._note(question, answer)
+        if self.store:
+            self.store.put(self.name, batch, answers)
+
+    def _answer_batch(self, batch: Sequence[Question]) -> list[Answer]:
+        """Answers; a refusal is that of a question, and anything else ends the run (`_stopped_at` says where)."""
+        started = time.perf_counter()
+        try:
+            for question in batch:
+                prompting.check_length(question, self.panel)
+            answers = self._respond(self.reader.read(batch), batch)
+        except ModelFaultError:
+            raise
+        except RefusedError as refusal:
+            if len(batch) > 1:
+                return [self._answer_batch([question])[0] for question in batch]
+            return [refused(batch[0], refusal)]
+        except Exception as error:
+            error.add_note(self._stopped_at(batch))
+            raise
+        for answer in answers:
+            answer.time_s = (time.perf_counter() - started) / len(batch)
+        return answers
+
+    def _stopped_at(self, batch: Sequence[Question]) -> str:
+        """What a person must know of an error that is no refusal."""
+        first, rows = batch[0], len(batch)
+        kept = "What was answered before is kept: the same command goes on from there." if self.store else ""
+        place = f"{rows} question(s) of {first.benchmark}, the first of them {first.doc.get('id')!r}"
+        return f"{self.name} stopped at {place}. {kept} If memory is short, lower the token budget."
+
+    @staticmethod
+    def _respond(reading: Reading, batch: Sequence[Question]) -> list[Answer]:
+        return weigh(reading, batch) if batch[0].options else write(reading, batch)
+
+
+def fits(question: Question, panel: Sequence[LoadedModel]) -> bool:
+    """Whether `prompting.check_length` lets a question pass."""
+    try:
+        prompting.check_length(question, panel)
+    except RefusedError:
+        return False
+    return True
+
+
+def refused(question: Question, refusal: RefusedError) -> Answer:
+    """The answer to a question that was refused."""
+    return Answer(error=f"RefusedError: {refusal}", prompt_read=question.prompt)
+
+
+def _score(answer: Answer, option: int) -> tuple[float, bool]:
+    """What lm-eval is told of an option; of a failed question, whose record has the error, no score is made of it."""
+    if answer.choice_scores is None or answer.choice_greedy is None:
+        return float("-inf"), False
+    return answer.choice_scores[option], answer.choice_greedy[option]
+
+
+def describe_plainly(request: Instance) -> Question:
+    """Refuse: a request alone does not say which question of this project it asks.
+
+    Raises:
+        RefusedError: Always.
+    """
+    raise RefusedError(
+        "A Method must be told how a request becomes one of its questions",
+        f"a request of {request.task_name}",
+        "Set Method.describe (c2c.evaluation.questions.tasks.describe), or hand c2c.evaluation.harness.door.Door(method) to lm-eval",
+    )

@@ -1,0 +1,94 @@
+"""Text to text (method `t2t`): the Sharer writes a message, and the Receiver reads it with the prompt (design §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from c2c.errors import RefusedError
+from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.store import AnswerStore
+from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, refused
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.readers.reader import Alone, positions
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
+
+MESSAGE_TOKENS = 256
+
+
+def message_limit(loaded: LoadedModel, tokens: int) -> int:
+    """How long a message may be after a prompt of `tokens` tokens: `MESSAGE_TOKENS`, or what the model can hold."""
+    return max(1, min(MESSAGE_TOKENS, positions(loaded) - tokens))
+
+
+class TextToText(Method):
+    """All messages are written before the first answer, each of the two in batches of their own size.
+
+    What only the Sharer may read reaches it through the task's ``t2t_question`` alone.
+
+    Args:
+        pair: Sharer and Receiver.
+        token_budget: As in `Method`; for both.
+        store: Keeps messages and answers.
+    """
+
+    def __init__(self, pair: Pair, token_budget: int | str = TOKEN_BUDGET, store: AnswerStore | None = None) -> None:
+        super().__init__("t2t", Alone(pair.receiver), token_budget)
+        self.sharer = Method("t2t message", Alone(pair.sharer), token_budget, store)
+        self.receiver = Method("t2t", Alone(pair.receiver), token_budget, store)
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """Receiver and Sharer."""
+        return self.receiver.models + self.sharer.models
+
+    def request(self, question: Question) -> Question:
+        """What the Sharer is asked: the question without options, for a message as long as it can be."""
+        asked = self.wanted(question)
+        return replace(asked, max_new_tokens=message_limit(self.sharer.models[0], self.sharer.reader.length(asked)))
+
+    def wanted(self, question: Question) -> Question:
+        """What the Sharer reads."""
+        return prompting.asked_for_message(question)
+
+    def told(self, question: Question, message: str) -> Question:
+        """What the Receiver reads after the message."""
+        return prompting.told(question, message)
+
+    def _answer_benchmark(self, questions: Sequence[Question]) -> None:
+        sent = self._messages(questions)
+        heard = [place for place, message in enumerate(sent) if not message.error]
+        told = [self.told(questions[place], _text(sent[place])) for place in heard]
+        replies = dict(zip(heard, self.receiver.answer(told), strict=True))
+        for place, (question, message) in enumerate(zip(questions, sent, strict=True)):
+            self.answers[question.benchmark, question.number] = _with_message(replies.get(place), message)
+
+    def _messages(self, questions: Sequence[Question]) -> list[Answer]:
+        """What the Sharer writes about each question; an error instead where it cannot be asked."""
+        asked: dict[int, Question] = {}
+        messages: dict[int, Answer] = {}
+        for place, question in enumerate(questions):
+            try:
+                prompting.check_length(question, self.panel)
+                asked[place] = self.request(question)
+            except RefusedError as refusal:
+                messages[place] = refused(question, refusal)
+        messages |= dict(zip(asked, self.sharer.answer(list(asked.values())), strict=True))
+        return [messages[place] for place in range(len(questions))]
+
+
+def _text(message: Answer) -> str:
+    return (message.output_text or "").strip()
+
+
+def _with_message(reply: Answer | None, message: Answer) -> Answer:
+    if reply is None:
+        return Answer(error=message.error, prompt_read=message.prompt_read, time_s=message.time_s)
+    return replace(
+        reply,
+        message=_text(message),
+        sharer_tokens_in=message.tokens_in,
+        sharer_tokens_out=message.tokens_out,
+        time_s=reply.time_s + message.time_s,
+    )

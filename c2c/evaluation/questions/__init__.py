@@ -1,0 +1,1 @@
+"""Tasks, their questions and their prompts."""

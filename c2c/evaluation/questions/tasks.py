@@ -1,0 +1,175 @@
+"""Benchmarks as lm-eval tasks: a YAML with the prompts and a prepared file of questions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval import utils
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import metric_registry
+from lm_eval.api.task import ALL_OUTPUT_TYPES, Task
+from lm_eval.tasks import TaskManager
+
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question_files import REMEDY, read_questions
+from c2c.evaluation.questions.task_files import GUIDE, read_task_file
+from c2c.evaluation.questions.templates import render
+from c2c.generation.decoding import check_stops
+
+
+def _sandbox_lm_eval() -> None:
+    """Let lm-eval render the templates of all tasks in a sandbox, as a task file is no program.
+
+    It compiles a task's templates anew for every question and option: most of the time of a fast model.
+    """
+    plain = utils.env
+    utils.env = SandboxedEnvironment(
+        loader=plain.loader, undefined=plain.undefined, keep_trailing_newline=plain.keep_trailing_newline
+    )
+    utils.env.filters.update(plain.filters)
+    utils.env.from_string = functools.cache(utils.env.from_string)
+
+
+_sandbox_lm_eval()
+ASKED = ("doc_to_text", "doc_to_target", "doc_to_choice")
+"""Keys of a task file that name what is asked, and what is right."""
+UNFIT = (
+    *(TemplateError, LookupError, TypeError, ValueError, SyntaxError, AttributeError, ArithmeticError),
+    *(AssertionError, RecursionError),
+)
+"""What lm-eval raises where a task file is no task, or a question does not fit it."""
+
+
+def load_tasks(tasks: Path, questions: Mapping[str, Path]) -> dict[str, Any]:
+    """lm-eval's task dictionary for benchmarks whose questions are prepared files of JSON lines.
+
+    Args:
+        tasks: Folder of task files, ``<tasks>/<any>/<benchmark>.yaml``.
+        questions: Prepared file of each benchmark.
+
+    Raises:
+        RefusedError: If a file is missing or holds what is no question, a task file asks for code or for other data, or
+            a question does not fit its task file.
+    """
+    configs = []
+    for benchmark, path in questions.items():
+        if not path.is_file():
+            raise RefusedError(f"The questions of {benchmark} must be a file", str(path), "Prepare the benchmark first")
+        config = read_task_file(tasks, benchmark)
+        _check_config(benchmark, config)
+        # A key that is the name of a column alone is that column.
+        columns = [name for key in ASKED if isinstance(name := config.get(key), str) and name.isidentifier()]
+        read_questions(path, benchmark, columns)
+        configs.append({**config, "task": benchmark, "dataset_kwargs": {"data_files": {"test": str(path)}}})
+    try:
+        loaded: dict[str, Any] = TaskManager(include_defaults=False).load(configs)
+    except UNFIT as error:
+        rule = f"The task files of {', '.join(questions)} must be tasks of lm-eval that fit their questions"
+        raise RefusedError(rule, f"{type(error).__name__}: {error}", GUIDE) from error
+    for task in loaded["tasks"].values():
+        _check_questions(task)
+    return loaded
+
+
+def _check_config(benchmark: str, config: Mapping[str, Any]) -> None:
+    """Refuse a task file that takes data from elsewhere, or a metric that lm-eval would fetch as code."""
+    if config.get("dataset_path") != "json" or config.get("test_split") != "test":
+        rule = f"dataset_path of {benchmark} must be json, and test_split test"
+        remedy = "Include ../shared/questions.yaml: questions come from the prepared file"
+        raise RefusedError(rule, [config.get("dataset_path"), config.get("test_split")], remedy)
+    check_choice(f"output_type of {benchmark}", config.get("output_type", "generate_until"), ALL_OUTPUT_TYPES)
+    metrics = config.get("metric_list") or []
+    names = [each.get("metric") if isinstance(each, dict) else None for each in metrics if isinstance(metrics, list)]
+    unknown = [name for name in names if name not in metric_registry]
+    if not isinstance(metrics, list) or unknown or any(each.get("hf_evaluate") for each in metrics):
+        rule = f"metric_list of {benchmark} must list metrics that lm-eval itself has: others would be fetched as code"
+        raise RefusedError(rule, metrics, f"Choose among {', '.join(sorted(metric_registry))}")
+
+
+def _check_questions(task: Task) -> None:
+    """Write each question, its gold answer and what the Sharer of T2T is asked once, before any model reads one."""
+    metadata, choices = task.config.metadata, task.OUTPUT_TYPE == "multiple_choice"
+    for doc in task.test_docs():
+        where = f"Question {doc['id']!r} of {task.config.task}"
+        try:
+            task.doc_to_text(doc)
+            gold, options = gold_of(task, doc), task.doc_to_choice(doc) if choices else ["an answer"]
+        except UNFIT as error:
+            rule = f"{where} must fit the task file, whose templates may not use Python's own attributes"
+            raise RefusedError(rule, f"{type(error).__name__}: {error}", "Correct the file or the question") from error
+        if not options or not all(isinstance(option, str) and option for option in options):
+            raise RefusedError(f"{where} must have options that are texts, none of them empty", options, REMEDY)
+        if not gold:
+            raise RefusedError(f"{where} must have a gold answer", gold, REMEDY)
+        render(f"metadata.t2t_question of {task.config.task}", metadata["t2t_question"], doc)
+
+
+def gold_of(task: Task, doc: dict[str, Any]) -> str:
+    """The gold answer as text: the option's text where the target is an index."""
+    target = task.doc_to_target(doc)
+    return str(task.doc_to_choice(doc)[target]) if isinstance(target, int) else str(target)
+
+
+def answer_tokens(metadata: Mapping[str, Any], doc: Mapping[str, Any], limit: int) -> int:
+    """How many tokens an answer may have: that of the question's set (``metadata.answer_tokens``), or the task's."""
+    return min(int(metadata.get("answer_tokens", {}).get(doc.get("dataset"), limit)), int(limit))
+
+
+def questions_of(
+    task: Task, prompts: str = "plain", limit: int | None = None, *, options: bool = False
+) -> list[Question]:
+    """The questions of a task, the first `limit` of them.
+
+    Args:
+        task: Of `load_tasks`.
+        prompts: ``plain`` or ``chat``.
+        limit: All if None.
+        options: With the options that are weighed, where there are such; else each question is one to be read alone.
+    """
+    chat = prompts == "chat"
+    render = _as_text if chat else None
+    task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=render)
+    asked: dict[int, Question] = {}
+    for request in task.instances:
+        question = asked.setdefault(int(request.doc_id or 0), describe(task, request, prompts))
+        if options and request.request_type == "loglikelihood":
+            question.options += (request.args[1],)
+    return list(asked.values())
+
+
+def _as_text(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    return prompting.as_text(messages)
+
+
+def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
+    """The question behind one of lm-eval's requests, with the T2T prompts of its task file.
+
+    Args:
+        task: The request's.
+        request: In chats its text is that of `prompting.as_text`.
+        prompts: ``plain`` or ``chat``.
+    """
+    doc, metadata = dict(request.doc), task.config.metadata
+    question = Question(
+        benchmark=task.config.task,
+        number=int(request.doc_id or 0),
+        doc=doc,
+        prompt=request.args[0],
+        gold=gold_of(task, doc),
+        message_prompt=metadata["t2t_question"],
+        told_prompt=metadata["t2t_prompt"],
+        agents_question=metadata.get("agents_question", ""),
+        agents_prompt=metadata.get("agents_prompt", ""),
+    )
+    if request.request_type == "generate_until":
+        settings = request.args[1]
+        question.stops = tuple(check_stops(f"until of {task.config.task}", settings.get("until") or []))
+        question.max_new_tokens = answer_tokens(metadata, doc, settings.get("max_gen_toks", question.max_new_tokens))
+    return prompting.in_chat(question, question.prompt) if prompts == "chat" else question

@@ -1,0 +1,1 @@
+"""What the answering model has in its cache before it answers."""

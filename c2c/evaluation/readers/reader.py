@@ -1,0 +1,102 @@
+"""What the answering model reads before it answers (design §4)."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from c2c.alignment.tokens import left_pad
+from c2c.errors import RefusedError
+from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.questions import prompting
+from c2c.models.loading import LoadedModel
+
+
+class Reader(ABC):
+    """Turns questions into what the answering model has read of them."""
+
+    def prepare(self, questions: Sequence[Question], token_budget: int) -> None:  # noqa: B027  (most need no such)
+        """See all questions of a benchmark before the first batch; fused methods need to."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The models that read the prompts."""
+
+    @abstractmethod
+    def read(self, questions: Sequence[Question]) -> Reading:
+        """Read one batch."""
+
+    @abstractmethod
+    def length(self, question: Question) -> int:
+        """Tokens that the answering model reads, or the Sharer if those are more; batches are formed by it."""
+
+
+def positions(loaded: LoadedModel) -> int:
+    """How many tokens the model can hold, as its config says; without limit if it does not say."""
+    return getattr(loaded.model.config, "max_position_embeddings", None) or sys.maxsize
+
+
+def check_room(loaded: LoadedModel, tokens: int, new_tokens: int) -> None:
+    """Refuse a prompt that does not fit into the model's positions.
+
+    Raises:
+        RefusedError: With the number of tokens.
+    """
+    room = positions(loaded)
+    if tokens + new_tokens > room:
+        raise RefusedError(
+            f"Prompt and answer must fit into {room} positions", tokens + new_tokens, "Shorten the prompt"
+        )
+
+
+def tokenise(loaded: LoadedModel, texts: Sequence[str], *, chat: bool = False) -> tuple[Tensor, Tensor, list[int]]:
+    """Left-padded ids and mask, each ``(B, N)`` on the model's device, and the tokens of each text."""
+    rows = [prompting.tokens_for(loaded, text, chat=chat) for text in texts]
+    ids, mask = left_pad(rows, loaded.pad)
+    return ids.to(loaded.model.device), mask.to(loaded.model.device), [len(row) for row in rows]
+
+
+@dataclass
+class Alone(Reader):
+    """One model reads the prompt (methods `receiver` and `sharer`).
+
+    Args:
+        loaded: The model.
+        private: Whether it reads what only the Sharer may.
+    """
+
+    loaded: LoadedModel
+    private: bool = False
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The one model."""
+        return (self.loaded,)
+
+    def text(self, question: Question) -> str:
+        """What it reads."""
+        return prompting.text_for(self.loaded, question, private=self.private)
+
+    def read(self, questions: Sequence[Question]) -> Reading:
+        """The prompts as they are."""
+        chat = bool(questions[0].messages)
+        texts = [self.text(question) for question in questions]
+        ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)
+        check_room(self.loaded, ids.shape[1], max(question.max_new_tokens for question in questions))
+        answers = [Answer(prompt_read=text, tokens_in=n) for text, n in zip(texts, lengths, strict=True)]
+        return Reading(self.loaded.model, self.loaded.tokenizer, ids, mask, None, answers, special=not chat)
+
+    def length(self, question: Question) -> int:
+        """Tokens of the prompt."""
+        return len(prompting.tokens_for(self.loaded, self.text(question), chat=bool(question.messages)))
+
+
+def text_hash(text: str) -> str:
+    """First 16 hex digits of the SHA-256 of `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Reading a prompt with several models and fusing their caches."""

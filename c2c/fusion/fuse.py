@@ -1,0 +1,111 @@
+"""Fuse the caches of some tokens: one Sharer after the other, or each with the Receiver's own (reference spec §2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from c2c.cache import kv_cache
+from c2c.fuser.stack import FuserStack
+from c2c.fusion.sections import Section
+from c2c.types import KeyValue
+
+
+class Aligned(NamedTuple):
+    """What a Sharer's cache holds for some Receiver tokens.
+
+    Args:
+        layers: S layers of keys and values ``(B, Hs, n, Ds)``, one token for each of the n Receiver tokens.
+        matched: ``(B, n)`` bool: where the Receiver token has a Sharer token; elsewhere nothing is fused. None if
+            each has one.
+    """
+
+    layers: list[KeyValue]
+    matched: Tensor | None
+
+    def columns(self, section: Section) -> Aligned:
+        """The tokens of one section."""
+        here = slice(section.start, section.end)
+        matched = None if self.matched is None else self.matched[:, here]
+        return Aligned([(keys[:, :, here], values[:, :, here]) for keys, values in self.layers], matched)
+
+
+def align(layers: Sequence[KeyValue], token_map: Tensor) -> Aligned:
+    """Pick from a Sharer's cache what each Receiver token is fused with.
+
+    Args:
+        layers: S layers ``(B, Hs, M, Ds)``.
+        token_map: ``(B, n)`` int64 into the M tokens, or -1.
+    """
+    matched = None if bool((token_map >= 0).all()) else token_map >= 0
+    token_map = token_map.to(layers[0][0].device)
+    return Aligned(kv_cache.take_tokens(layers, token_map.clamp(min=0)), matched)
+
+
+def fuse_tokens(
+    stacks: Mapping[int, FuserStack], fusion: str, own: list[KeyValue], theirs: Mapping[int, Aligned]
+) -> list[KeyValue]:
+    """Fuse the Receiver's keys and values of some tokens with those of each Sharer.
+
+    Args:
+        stacks: The Fusers of each Sharer.
+        fusion: ``sequential`` or ``parallel``.
+        own: T layers of keys and values ``(B, Ht, n, Dt)``.
+        theirs: For each Sharer that is fused here, in order, what it holds for the same n tokens.
+
+    Returns:
+        T layers ``(B, Ht, n, Dt)``; layers that nothing was fused with are the tensors of `own`.
+    """
+    if fusion == "sequential":
+        fused = own
+        for sharer, aligned in theirs.items():
+            fused = _rounded(_fuse_one(stacks[sharer], aligned, fused), own)
+        return fused
+    fused_alone = [_fuse_one(stacks[sharer], aligned, own) for sharer, aligned in theirs.items()]
+    if len(fused_alone) == 1:
+        return fused_alone[0]
+    return [_add_changes(of_layer, old) for *of_layer, old in zip(*fused_alone, own, strict=True)]
+
+
+def _fuse_one(stack: FuserStack, theirs: Aligned, receiver: list[KeyValue]) -> list[KeyValue]:
+    here, dtype = receiver[0][0].device, receiver[0][0].dtype
+    taken = [(keys.to(here, dtype), values.to(here, dtype)) for keys, values in theirs.layers]
+    fused = stack(taken, receiver)
+    if theirs.matched is None:
+        return fused
+    matched = theirs.matched.to(here)[:, None, :, None]
+    return [
+        new if new is old else (torch.where(matched, new[0], old[0]), torch.where(matched, new[1], old[1]))
+        for new, old in zip(fused, receiver, strict=True)
+    ]
+
+
+def _rounded(fused: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
+    """What the cache would hold of `fused`, which the next Sharer's Fuser reads."""
+    return [
+        new if new is old else (new[0].to(old[0].dtype), new[1].to(old[1].dtype))
+        for new, old in zip(fused, own, strict=True)
+    ]
+
+
+def _add_changes(fused: Sequence[KeyValue], own: KeyValue) -> KeyValue:
+    """One layer's own states plus the sum of what each Sharer's Fuser changed, in the precision of the Fusers.
+
+    The sum is rounded once, where the cache takes it (reference spec §1.3).
+    """
+    changed = [each for each in fused if each is not own]
+    if not changed:
+        return own
+    keys, values = (
+        old + sum(new - old for new in half) for half, old in zip(zip(*changed, strict=True), own, strict=True)
+    )
+    return keys, values
+
+
+def join_tokens(earlier: KeyValue, later: KeyValue) -> KeyValue:
+    """Keys and values of earlier and later tokens, each ``(B, H, n, D)``, in the precision of the earlier."""
+    keys, values = (torch.cat([old, new.to(old.dtype)], dim=2) for old, new in zip(earlier, later, strict=True))
+    return keys, values
