@@ -70,14 +70,12 @@ def import_graph(root: Path, packages: Iterable[str]) -> dict[str, set[str]]:
     A package is its ``__init__.py``: `from package import name` is an import of it where `name` is no module of it.
     """
     files = dict(chain.from_iterable(modules(root, package) for package in packages))
-    return {
-        name: {
-            next((each for each in (target, target.rpartition(".")[0]) if each in files), name)
-            for target in imports(path)
-        }
-        - {name}
-        for name, path in files.items()
-    }
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        targets = [(target, target.rpartition(".")[0]) for target in imports(path)]
+        homes = (next((home for home in pair if home in files), name) for pair in targets)
+        graph[name] = {*homes} - {name}
+    return graph
 
 
 def circle(graph: Mapping[str, set[str]]) -> tuple[str, ...]:
