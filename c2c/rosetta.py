@@ -127,7 +127,7 @@ class RosettaModel(FusedPrefill):
         save_model(self, folder, **described)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish the Fusers with a model card; see `c2c.checkpoints.push.push_model`. Returns the address of the commit."""
+        """Publish the Fusers with a model card (`c2c.checkpoints.push.push_model`); returns the commit's address."""
         from c2c.checkpoints.push import push_model
 
         return push_model(self, repo_id, **options)
@@ -246,7 +246,8 @@ class RosettaModel(FusedPrefill):
             sharer_inputs: As in `forward`.
             cache: How the Receiver's fused cache is held while it writes: ``dynamic``, ``sliding``, ``static``,
                 ``int8`` or ``int4``; see `c2c.cache.kv_cache.hold`.
-            **options: Sampling, penalties, stop strings, streamer: as `c2c.generation.decoding.continue_text` takes them.
+            **options: Sampling, penalties, stop strings, streamer, as `c2c.generation.decoding.continue_text` takes
+                them.
 
         Returns:
             ``(B, N + new)`` int64: the prompt and what was written after it.

@@ -224,7 +224,8 @@ def prefill(
         attention_mask: ``(B, past + n)``, 1 for tokens and 0 for pads.
         position_ids: ``(B, n)`` int64, positions of the new tokens.
         cache: What was read before, with all its tokens; grown in place. A new one if None.
-        lengths: ``(B,)`` int64, tokens of each row's whole text, where more of it is to be read later; see `c2c.cache.rope`.
+        lengths: ``(B,)`` int64, tokens of each row's whole text, where more of it is to be read later; see
+            `c2c.cache.rope`.
 
     Returns:
         The cache with ``past + n`` tokens.

@@ -4,8 +4,8 @@ A contract has three parts, ``receiver``, ``sharer`` and ``fuser``, each with na
 *refuses* (the Fuser would be used on caches that it does not know) or is *noted*:
 
 * Refused: ``weights_sha256``, ``tokenizer_sha256``, ``architecture``, cache and vocabulary sizes, ``rope``,
-  ``layer_types``, ``sliding_window``, ``computation`` (the config's other settings, `c2c.models.computation`; only those that
-  both sides have), and the Fuser's own ``layer_map`` and ``sizes``. Each changes what a cache means.
+  ``layer_types``, ``sliding_window``, ``computation`` (the config's other settings, `c2c.models.computation`; only
+  those that both sides have), and the Fuser's own ``layer_map`` and ``sizes``. Each changes what a cache means.
 * Noted: ``id`` and ``revision``, since a folder's path is no identity and equal weights under two names are one model;
   ``dtype``, since precision moves numbers by rounding alone. Without weights to compare (published fusers name ids
   only, a Sharer that runs elsewhere is known by its config) the ``id`` is all there is, and then it refuses. A

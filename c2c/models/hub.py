@@ -48,7 +48,8 @@ def resolve(
     """The folder of a model, of Fusers or of a data set.
 
     Args:
-        source: A folder, a manifest (``.json``, see `c2c.storage.manifests.describe_source`), or a hub id ``owner/name``.
+        source: A folder, a manifest (``.json``, see `c2c.storage.manifests.describe_source`), or a hub id
+            ``owner/name``.
         revision: Commit, tag or branch on the hub. A folder, in a mirror or not, has only one: it is taken for
             ``main``, and for the commit that it says it is of (`revision_of`).
         kind: ``model`` or ``dataset``.

@@ -72,8 +72,8 @@ def load_causal_model(source: ModelSource, dtype: Dtype | None = None, device: D
         device: Where the weights go; None is the CPU, or where a model that is given is.
 
     Raises:
-        RefusedError: If nothing has that name, it is not whole (`c2c.models.model_folder.load_whole`), its files are not those
-            of its manifest, there is no such device, or a model that is given has another dtype or device.
+        RefusedError: If nothing has that name, it is not whole (`c2c.models.model_folder.load_whole`), its files are
+            not those of its manifest, there is no such device, or a model that is given has another dtype or device.
     """
     wanted = None if dtype is None else check_choice("A dtype", str(dtype).removeprefix("torch."), DTYPES)
     if isinstance(source, LoadedModel):

@@ -56,8 +56,8 @@ def write(reading: Reading, questions: Sequence[Question], sampling: Mapping[str
     Args:
         reading: What the answering model has read.
         questions: One a row.
-        sampling: Options of `c2c.generation.decoding.continue_text` that hold for each token alone, or for all tokens before it;
-            greedy if None.
+        sampling: Options of `c2c.generation.decoding.continue_text` that hold for each token alone, or for all tokens
+            before it; greedy if None.
     """
     rows = [_Row(question.max_new_tokens) for question in questions]
     width, stops = reading.input_ids.shape[1], sorted({stop for each in questions for stop in each.stops})

@@ -120,7 +120,8 @@ class Writing:
     Args:
         stops: Texts that end it.
         max_new_tokens: Its limit.
-        options: Of `c2c.generation.decoding.continue_text`, name and value; ``do_sample`` among them where it is sampled.
+        options: Of `c2c.generation.decoding.continue_text`, name and value; ``do_sample`` among them where it is
+            sampled.
     """
 
     stops: tuple[str, ...]

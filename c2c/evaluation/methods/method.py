@@ -231,5 +231,6 @@ def describe_plainly(request: Instance) -> Question:
     raise RefusedError(
         "A Method must be told how a request becomes one of its questions",
         f"a request of {request.task_name}",
-        "Set Method.describe (c2c.evaluation.questions.tasks.describe), or hand c2c.evaluation.harness.door.Door(method) to lm-eval",
+        "Set Method.describe (c2c.evaluation.questions.tasks.describe), or hand lm-eval a "
+        "c2c.evaluation.harness.door.Door(method)",
     )
