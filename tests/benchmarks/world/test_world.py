@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.knowledge_gap import make, texts
-from benchmarks.knowledge_gap.world import SPLITS, World, generate
+from benchmarks.world import make, texts
+from benchmarks.world.world import SPLITS, World, generate
 from c2c.errors import RefusedError
 
 
