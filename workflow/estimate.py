@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2c.errors import RefusedError
-from paper.reference import Reference
+from paper.reading.reference import Reference
 from workflow import estimate_methods, latent
 from workflow.estimate_methods import FORWARD, training_operations
 from workflow.memory import BYTES, fuser_parameters

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from c2c.errors import RefusedError
 from c2c.models import hub
-from paper.commits import CITED, COMMIT, TABLES
+from paper.reading.commits import CITED, COMMIT, TABLES
 from workflow.validation import Row
 
 if TYPE_CHECKING:

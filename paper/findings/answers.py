@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paper import names
 from paper.findings.wording import (
     CELL,
     arm,
@@ -18,7 +17,8 @@ from paper.findings.wording import (
     points,
     tally,
 )
-from paper.output import fixed
+from paper.reading import names
+from paper.writing.output import fixed
 
 FUSIONS = ("sequential", "parallel")
 

@@ -10,7 +10,7 @@ import pytest
 
 from c2c.cli.main import main as c2c
 from c2c.errors import RefusedError
-from paper.reference import Reference
+from paper.reading.reference import Reference
 from workflow.cost import Timing, job_counts
 from workflow.estimate import Assumptions, Estimator, paper_hours
 from workflow.estimate_methods import BY_RULE

@@ -10,7 +10,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from c2c.models import hub
-from paper.commits import COMMIT, TABLES
+from paper.reading.commits import COMMIT, TABLES
 from workflow.holders import read_holders
 from workflow.revisions import asked_revision, check_mirrored, check_start, hub_inputs, warning
 from workflow.settings import load_settings
