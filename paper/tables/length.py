@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from c2c.analysis.parts import by_part, length_buckets
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import Answers, Pair
+from paper.reading.partition import length_buckets, partition
 from paper.reading.reference import Reference
 from paper.rows import comparison_notes, comparison_text, with_difference
 from paper.writing.output import count, notes_on_gaps, percent, run_table, show, write_table
@@ -77,7 +77,7 @@ def _rows(answers: Answers, pair: Pair, benchmark: str, reference: Reference) ->
     for bucket in [*(buckets if len(buckets) > 1 else []), WHOLE]:
         for arm in ARMS:
             frame = answers.get(pair.name, benchmark, arm)
-            chosen = frame if frame is None or bucket == WHOLE else by_part(frame, parts)[bucket]
+            chosen = frame if frame is None or bucket == WHOLE else partition(frame, parts)[bucket]
             head = dict(zip(HEAD, [answers.scale, *pair, benchmark, bucket, arm], strict=True))
             rows.append(head | _numbers(chosen, pair, benchmark, arm) | {"paper": _printed(reference, head)})
     return rows

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from c2c.analysis.parts import by_part
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import Answers, Pair, difference
+from paper.reading.partition import partition
 from paper.reading.reference import Reference
 from paper.rows import comparison_notes, comparison_text, with_difference
 from paper.tables.length import LONG
@@ -101,7 +101,7 @@ def _rows(
 
 
 def _parts(frame: pd.DataFrame | None, subjects: pd.Series) -> dict[str, pd.DataFrame]:
-    return {} if frame is None else by_part(frame.loc[frame.index.isin(subjects.index)], subjects)
+    return {} if frame is None else partition(frame.loc[frame.index.isin(subjects.index)], subjects)
 
 
 def _numbers(frame: pd.DataFrame | None, pair: Pair, benchmark: str, arm: str) -> dict[str, Any]:
