@@ -72,11 +72,11 @@ def test_a_scale_without_a_cell_of_the_paper_names_what_the_paper_prints(answers
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "paper", "verdict"),
+    ("low", "high", "paper", "expected"),
     [(40, 50, 45, AGREES), (40, 50, 39, HIGHER), (40, 50, 51, LOWER), (40, 50, None, "")],
 )
-def test_the_verdict_says_on_which_side_of_our_interval_the_paper_lies(low, high, paper, verdict) -> None:
-    assert verdict(low, high, paper) == verdict
+def test_the_verdict_says_on_which_side_of_our_interval_the_paper_lies(low, high, paper, expected) -> None:
+    assert verdict(low, high, paper) == expected
 
 
 def test_printed_cells_are_found_by_our_ids_and_never_by_another_scoring() -> None:
