@@ -7,7 +7,7 @@ import pytest
 
 from paper.reading.answers import Answers
 from paper.reading.reference import Reference
-from paper.rows import AGREES, ELSEWHERE, HIGHER, LOWER
+from paper.rows import AGREES, ELSEWHERE, HIGHER, LOWER, verdict
 from paper.tables import (
     combinations,
     latency,
