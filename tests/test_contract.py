@@ -29,7 +29,8 @@ from c2c.models.contract import (
     tokenizer_fingerprint,
     weights_fingerprint,
 )
-from c2c.models.loading import DTYPES, load_causal_model
+from c2c.models.loading import load_causal_model
+from c2c.types import DTYPES
 from tests.bad_inputs.refusals import refused
 from tests.conftest import FAMILIES
 
