@@ -13,8 +13,8 @@ from c2c.alignment.tokens import private_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.templates import render
-from c2c.evaluation.schema import PROMPTS
 from c2c.models.loading import LoadedModel
+from c2c.types import PROMPTS
 
 MESSAGE_END = "\n\n"
 """Ends a message of T2T in plain prompts: a base model would continue with texts of its own."""
