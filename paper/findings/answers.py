@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from c2c.types import FUSIONS
 from paper.findings.wording import (
     CELL,
     arm,
@@ -19,8 +20,6 @@ from paper.findings.wording import (
 )
 from paper.reading import names
 from paper.writing.output import fixed
-
-FUSIONS = ("sequential", "parallel")
 
 
 def sources(frame: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from paper import claims
 from paper.reading import names
 from paper.reading.basis import Basis, Training
-from workflow.settings import load_settings
+from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
