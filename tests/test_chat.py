@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, TextIteratorStreamer
 import c2c
 from c2c import FuserStack, RefusedError
 from c2c.alignment.chat import ChatAligner, UnalignedChats
+from c2c.chat_pipeline import ChatPipeline, converse
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.cli.main import main as cli
 from c2c.fusion.batch import collate_chats
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.pipeline import ChatPipeline, converse
 
 CASE = Path(__file__).parent / "golden" / "qwen3_from_qwen2"
 TURNS = [
