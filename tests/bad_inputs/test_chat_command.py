@@ -98,7 +98,7 @@ def test_an_answer_that_the_template_refuses_is_not_remembered(pair, stack, monk
 
 def test_a_closed_standard_input_is_refused_before_a_model_is_loaded(monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    assert cli.main(["chat", "--receiver", "none", "--sharer", "none", "--fuser", "none"]) == REFUSED
+    assert main(["chat", "--receiver", "none", "--sharer", "none", "--fuser", "none"]) == REFUSED
     assert "The standard input must be open" in capsys.readouterr().err
 
 
@@ -107,16 +107,16 @@ def test_a_terminal_alone_shows_that_a_line_is_waited_for(terminal, flags, monke
     stdin = io.StringIO("what?\n\n")
     monkeypatch.setattr(stdin, "isatty", lambda: terminal)
     monkeypatch.setattr("sys.stdin", stdin)
-    assert cli.main(["chat", *flags, "--max-new-tokens", "2"]) == 0
+    assert main(["chat", *flags, "--max-new-tokens", "2"]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("> ") == (3 if terminal else 0) and "> " not in shown.out
 
 
 def test_the_remedy_of_another_precision_can_be_followed(flags, capsys) -> None:
     asked = ["--message", "what?", "--max-new-tokens", "2", "--dtype", "float16"]
-    assert cli.main(["chat", *flags, *asked]) == REFUSED
+    assert main(["chat", *flags, *asked]) == REFUSED
     said = capsys.readouterr().err
     assert "--accept-difference" in said
     lines = ["receiver.weights_sha256", "sharer.weights_sha256"]
-    assert cli.main(["chat", *flags, *asked, "--accept-difference", *lines]) == 0, capsys.readouterr().err
-    assert cli.main(["chat", *flags, *asked, "--accept-difference", "receiver.colour"]) == REFUSED
+    assert main(["chat", *flags, *asked, "--accept-difference", *lines]) == 0, capsys.readouterr().err
+    assert main(["chat", *flags, *asked, "--accept-difference", "receiver.colour"]) == REFUSED
