@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.knowledge_gap.sizes import check_heads
-from benchmarks.knowledge_gap.sizes import check_world as check_sizes
+from benchmarks.world.sizes import check_heads
+from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.models.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts
