@@ -18,7 +18,7 @@ from c2c import FuserStack, RefusedError
 from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.chat_pipeline import ChatPipeline, converse
 from c2c.checkpoints.checkpoint import save_stack
-from c2c.cli.main import main as cli
+from c2c.cli.main import main
 from c2c.fusion.batch import collate_chats
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair

@@ -12,7 +12,7 @@ import c2c
 from c2c import FuserStack
 from c2c.chat_pipeline import ChatPipeline, converse
 from c2c.checkpoints.checkpoint import save_stack
-from c2c.cli.main import main as cli
+from c2c.cli.main import main
 from c2c.errors import REFUSED, ModelFaultError, RefusedError
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import c2c
-from c2c.cli.main import main as cli
+from c2c.cli.main import main
 from c2c.errors import REFUSED
 from c2c.models.loading import check_device, load_causal_model, load_model
 from tests.bad_inputs.refusals import refused
