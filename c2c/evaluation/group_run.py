@@ -23,9 +23,9 @@ from c2c.evaluation.questions.task_files import task_files
 from c2c.evaluation.readers.several import several_reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.evaluation.run import answer_all
-from c2c.models.loading import DTYPES, LoadedModel, load_model, model_state
+from c2c.models.loading import LoadedModel, load_model, model_state
 from c2c.provenance import file_hash
-from c2c.types import FUSIONS
+from c2c.types import DTYPES, FUSIONS, PROMPTS
 
 DEFAULT_RECIPE = "c2c"
 """Recipe of Fusers where a run names none."""
@@ -84,7 +84,7 @@ class GroupRun:
         schema.check_limit(self.limit)
         check_budget(self.token_budget)
         check_choice("--fusion", self.fusion, FUSIONS)
-        check_choice("--prompts", self.prompts, schema.PROMPTS)
+        check_choice("--prompts", self.prompts, PROMPTS)
         check_choice("--dtype", self.dtype, DTYPES)
         for number, fuser in enumerate(self.fusers, start=1):
             # Here a Sharer's line has its number: sharer_2.weights_sha256.

@@ -13,10 +13,11 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.readers.several import FusedBySeveral
 from c2c.models.contract import check_lines, check_precision
-from c2c.models.loading import DTYPES, model_name
+from c2c.models.loading import model_name
 from c2c.rosetta import RosettaModel
 from c2c.storage.folders import current
 from c2c.storage.manifests import read_object
+from c2c.types import DTYPES, PROMPTS
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", "t_c2c", "t_c2c_deranged")
 
@@ -68,7 +69,7 @@ class PairRun:
     def __post_init__(self) -> None:
         schema.check_ids(scale=self.scale, pair=self.pair)
         check_lines(self.accept_difference)
-        check_choice("--prompts", self.prompts, schema.PROMPTS)
+        check_choice("--prompts", self.prompts, PROMPTS)
         check_choice("--dtype", self.dtype, DTYPES)
         for method in self.methods:
             check_choice("--methods", method, self.known_methods)
