@@ -155,7 +155,7 @@ def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> Non
         ({"token_budget": 0}, "token budget must be at least 1"),
         ({"methods": ("routing_trained",)}, "must be run with a router"),
         ({"methods": ("c2cc",)}, "Did you mean 'c2c'"),
-        ({"fuser": ""}, "must be run with a trained fuser"),
+        ({"fusers": []}, "must be run with trained Fusers"),
         ({"dtype": "half"}, "--dtype"),
         ({"accept_difference": ["receiver.ropes"]}, "Did you mean 'receiver.rope'"),
     ],
