@@ -17,10 +17,10 @@ from lm_eval.models.huggingface import HFLM
 from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.questions.tasks import describe, load_tasks
-from c2c.evaluation.schema import PROMPTS
 from c2c.models.loading import LoadedModel, load_model
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
+from c2c.types import PROMPTS
 
 COLUMNS = ["benchmark", "question_id", "ours", "theirs", "same", "largest_difference"]
 

@@ -21,10 +21,10 @@ from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
 from c2c.generation.decoding import StopStrings, check_options, check_stops, end_tokens
 from c2c.models import hub
-from c2c.models.loading import DTYPES, LoadedModel, check_device, load_model
+from c2c.models.loading import LoadedModel, check_device, load_model
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
-from c2c.types import TOKEN_ALIGNMENTS
+from c2c.types import DTYPES, TOKEN_ALIGNMENTS
 
 Conversation = str | Sequence[Message]
 """Messages with ``role`` and ``content``, or the text of one user's message."""

@@ -1,4 +1,4 @@
-"""Shape letters and the few types that every floor shares.
+"""Shape letters, and the types and names of choices that all of the package shares. Imports no torch.
 
 Letters, fixed here for the whole package (design §2): ``B`` batch, ``N`` tokens, ``T``/``S`` Receiver/Sharer
 layers, ``Ht``/``Hs`` their KV heads, ``Dt``/``Ds`` their head dimensions, ``V`` vocabulary.
@@ -6,13 +6,14 @@ layers, ``Ht``/``Hs`` their KV heads, ``Dt``/``Ds`` their head dimensions, ``V``
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from c2c.errors import RefusedError
 
-KeyValue = tuple[Tensor, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KeyValue: TypeAlias = "tuple[Tensor, Tensor]"
 """Keys and values of one layer, each ``(B, H, N, D)``, as the model's cache holds them: after k-norm and RoPE."""
 
 Half = Literal["key", "value"]
@@ -23,6 +24,11 @@ FUSIONS = ("sequential", "parallel")
 
 LAYER_ALIGNMENTS = ("terminal", "nearest")
 TOKEN_ALIGNMENTS = ("span", "first", "longest")
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""Precisions in which a model can be loaded."""
+PROMPTS = ("plain", "chat")
+"""How a question is put: as plain text, or as messages in each model's own chat template."""
 
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 """Model types whose layers have no attention."""

@@ -10,7 +10,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from c2c import FuserStack, RefusedError, RosettaModel
-from c2c import pipeline as chat
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.evaluation.generate import GenerationRun
 from c2c.models.contract import (
@@ -28,7 +27,8 @@ from c2c.models.contract import (
     tokenizer_fingerprint,
     weights_fingerprint,
 )
-from c2c.models.loading import DTYPES, load_causal_model
+from c2c.models.loading import load_causal_model
+from c2c.types import DTYPES
 from tests.bad_inputs.refusals import refused
 from tests.conftest import FAMILIES
 
@@ -189,7 +189,6 @@ def test_every_precision_that_is_offered_can_be_loaded(tiny_model, tmp_path) -> 
     tiny_model("qwen3").save_pretrained(tmp_path)
     for dtype in DTYPES:
         assert load_causal_model(tmp_path, dtype).dtype == getattr(torch, dtype)
-    assert chat.DTYPES == DTYPES
 
 
 def test_a_tokenizer_is_the_same_after_use_and_saving_and_another_one_or_template_is_not(

@@ -26,12 +26,12 @@ from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone
-from c2c.evaluation.schema import PROMPTS
 from c2c.fuser.stack import FuserStack
 from c2c.models.pair import Pair, load_pair
 from c2c.provenance import stamp
 from c2c.rosetta import RosettaModel
 from c2c.storage.files import write_atomically
+from c2c.types import PROMPTS
 
 METHODS = ("receiver", "sharer", "t2t", "c2c")
 WARM_UP = 2

@@ -69,7 +69,7 @@ def add_fusers(parser: argparse.ArgumentParser, *, several: bool = False, requir
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:
     """The flag that says how questions are put."""
-    from c2c.evaluation.schema import PROMPTS
+    from c2c.types import PROMPTS
 
     told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
@@ -77,7 +77,7 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """The flag of the models' precision."""
-    from c2c.models.loading import DTYPES
+    from c2c.types import DTYPES
 
     told = "precision of the models; float16 only with Fusers that were trained in it (default: %(default)s)"
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help=told)

@@ -84,8 +84,7 @@ LINES = "training set (JSON lines: id, prompt and response, or messages; optiona
 
 
 def _add_tokenise(commands: Any) -> None:
-    from c2c.training.examples import PROMPTS
-    from c2c.types import TOKEN_ALIGNMENTS
+    from c2c.types import PROMPTS, TOKEN_ALIGNMENTS
 
     parser = commands.add_parser("tokenise", help="align and tokenise a training set once for a pair")
     add_pair(parser)

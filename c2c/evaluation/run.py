@@ -15,11 +15,11 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.questions.task_files import task_files
 from c2c.models.contract import PARTS, check_lines, check_precision
-from c2c.models.loading import DTYPES, model_name, model_state
+from c2c.models.loading import model_name, model_state
 from c2c.provenance import file_hash
 from c2c.storage.folders import current
 from c2c.storage.manifests import read_object
-from c2c.types import FUSIONS
+from c2c.types import DTYPES, FUSIONS, PROMPTS
 
 WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", *schema.ZEROED_ONE, "t_c2c", "t_c2c_deranged")
 DEFAULT_RECIPE = "c2c"
@@ -77,7 +77,7 @@ class EvaluationRun:
 
     def __post_init__(self) -> None:
         schema.check_ids(scale=self.scale, pair=self.pair)
-        check_choice("--prompts", self.prompts, schema.PROMPTS)
+        check_choice("--prompts", self.prompts, PROMPTS)
         check_choice("--dtype", self.dtype, DTYPES)
         check_choice("--fusion", self.fusion, FUSIONS)
         if not 1 <= len(self.sharers) <= self.most_sharers:

@@ -39,7 +39,6 @@ SINGLE = "single"
 ANALYSIS_METHODS = ("few_shot", "oracle", "oracle_layers")
 """Methods of the enrichment oracle (`c2c.analysis.enrichment`), beside which stand those above."""
 TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
-PROMPTS = ("plain", "chat")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 
 ID = re.compile(r"\w[\w.+-]*")

@@ -23,8 +23,8 @@ from c2c.models.contract import Lines, describe_model, identify_model
 from c2c.models.hub import Identity
 from c2c.models.model_folder import load_part, load_whole
 from c2c.storage.manifests import is_manifest, read_object, read_source
+from c2c.types import DTYPES
 
-DTYPES = ("float32", "bfloat16", "float16")
 FEWEST_TOKENS = 1_000
 """A vocabulary of more tokens holds more than special ones."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")

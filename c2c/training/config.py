@@ -9,9 +9,7 @@ from typing import Any
 
 from c2c.errors import RefusedError, check_choice
 from c2c.fuser.config import GATE_NOISES, VARIANTS
-from c2c.models.loading import DTYPES
-from c2c.training.examples import PROMPTS
-from c2c.types import LAYER_ALIGNMENTS, TOKEN_ALIGNMENTS
+from c2c.types import DTYPES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")

@@ -21,8 +21,8 @@ from c2c.alignment.template import Message, RenderedText
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt
 from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.storage.formats import read_json_lines
+from c2c.types import PROMPTS
 
-PROMPTS = ("plain", "chat")
 DELIMITER = " "
 """Stands between prompt and response, as lm-eval's ``target_delimiter`` does."""
 

@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c2c.analysis.gates import gate_table
 from c2c.checkpoints.checkpoint import save_stack, write_stack
 from c2c.checkpoints.checkpoint_folder import FILES, PART
 from c2c.errors import RefusedError
@@ -24,6 +23,7 @@ from c2c.provenance import file_hash, settings_hash
 from c2c.storage.folders import exchange
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example, Examples, read_lines
+from c2c.training.gates import gate_table
 from c2c.training.launch import alone_in
 from c2c.training.loop import Trainer
 from c2c.training.tokenised import TokenisedSet, identity

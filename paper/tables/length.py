@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from c2c.analysis.parts import by_part, length_buckets
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import beside, names
 from paper.answers import Answers, Pair
 from paper.output import count, notes_on_gaps, percent, run_table, show, write_table
+from paper.partition import length_buckets, partition
 from paper.reference import Reference
 
 LONG = "longbench"
@@ -76,7 +76,7 @@ def _rows(answers: Answers, pair: Pair, benchmark: str, reference: Reference) ->
     for bucket in [*(buckets if len(buckets) > 1 else []), WHOLE]:
         for arm in ARMS:
             frame = answers.get(pair.name, benchmark, arm)
-            chosen = frame if frame is None or bucket == WHOLE else by_part(frame, parts)[bucket]
+            chosen = frame if frame is None or bucket == WHOLE else partition(frame, parts)[bucket]
             head = dict(zip(HEAD, [answers.scale, *pair, benchmark, bucket, arm], strict=True))
             rows.append(head | _numbers(chosen, pair, benchmark, arm) | {"paper": _printed(reference, head)})
     return rows

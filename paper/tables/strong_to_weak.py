@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.analysis.recovered import gap_recovered
-from c2c.stats import Estimate
+from c2c.stats import Estimate, crossed_ratio, mean_with_interval, paired_difference
 from paper import beside
 from paper.answers import Answers
 from paper.output import NOTHING, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
@@ -50,6 +49,28 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)
+
+
+def gap_recovered(method: pd.DataFrame, receiver: pd.DataFrame, sharer: pd.DataFrame) -> Estimate | None:
+    """(method - receiver) / (sharer - receiver) with its paired interval; 0 is the Receiver, 1 the Sharer.
+
+    Args:
+        method: Answers `(Q, S)` of the method, 0 to 1.
+        receiver: Those of the Receiver alone.
+        sharer: Those of the Sharer alone.
+
+    Returns:
+        The recovered fraction of the gap, or None where the interval of the gap covers zero: then there is nothing to
+        recover, or its sign is unknown.
+
+    Raises:
+        RefusedError: As `paired_difference`.
+    """
+    gap = paired_difference(sharer, receiver)
+    estimate = mean_with_interval(gap)
+    if estimate.low <= 0 <= estimate.high:
+        return None
+    return crossed_ratio(paired_difference(method, receiver), gap)
 
 
 def _recovered(answers: Answers, pair: str, benchmark: str, arm: str) -> Estimate | None:

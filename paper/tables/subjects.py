@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from c2c.analysis.parts import by_part
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper import beside, names
 from paper.answers import Answers, Pair, difference
 from paper.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
+from paper.partition import partition
 from paper.reference import Reference
 from paper.tables.length import LONG
 
@@ -100,7 +100,7 @@ def _rows(
 
 
 def _parts(frame: pd.DataFrame | None, subjects: pd.Series) -> dict[str, pd.DataFrame]:
-    return {} if frame is None else by_part(frame.loc[frame.index.isin(subjects.index)], subjects)
+    return {} if frame is None else partition(frame.loc[frame.index.isin(subjects.index)], subjects)
 
 
 def _numbers(frame: pd.DataFrame | None, pair: Pair, benchmark: str, arm: str) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from c2c.analysis.venn import regions
-from c2c.stats import accuracy_with_interval, is_graded
+from c2c.errors import RefusedError
+from c2c.stats import NO_SEED, accuracy_with_interval, is_graded
 from paper import beside, names
 from paper.answers import Answers, Pair
 from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
@@ -75,6 +77,59 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)
+
+
+def regions(answers: Mapping[str, pd.DataFrame]) -> dict[tuple[str, ...], pd.DataFrame]:
+    """Regions of a Venn diagram: the questions that each combination of methods, and no other, answers correctly.
+
+    Args:
+        answers: For each method a table of 0 or 1, questions as rows and seeds as columns, `(Q, S)`. A method without
+            seeds is compared with every seed of the others; of methods with seeds, only the common ones count.
+
+    Returns:
+        For each combination of methods, in the order of `answers`, a table `(Q, S)`: 1 where exactly these methods are
+        right, else 0. The empty combination holds the questions that no method answers. Exactly one region has a 1 in
+        each cell.
+
+    Raises:
+        RefusedError: If the questions differ, no seed is common to all, or an answer got a part of a point.
+    """
+    frames = list(answers.values())
+    index = frames[0].index
+    if any(set(frame.index) != set(index) for frame in frames):
+        raise RefusedError(
+            "The methods of a Venn diagram must have answered the same questions",
+            list(answers),
+            "Generate the missing answers first",
+        )
+    if is_graded(*frames):
+        raise RefusedError(
+            "The answers in a Venn diagram must be right or wrong", "parts of a point", "Look at the gains instead"
+        )
+    # Seeds that all methods with seeds have in common.
+    seeded = [{int(seed) for seed in frame.columns} for frame in frames if list(frame.columns) != [NO_SEED]]
+    seeds: list[int] = sorted(set.intersection(*seeded)) if seeded else [NO_SEED]
+    if not seeds:
+        raise RefusedError(
+            "The methods of a Venn diagram must share training seeds", list(answers), "Train both with the same seeds"
+        )
+    right = {name: _on_seeds(frame.loc[index], seeds) for name, frame in answers.items()}
+    # Each combination of right and wrong methods is a region: a question is in it where all of them agree with it.
+    regions_by_methods = {}
+    for combination in product((True, False), repeat=len(right)):
+        inside = pd.DataFrame(1, index=index, columns=seeds)
+        for is_right, frame in zip(combination, right.values(), strict=True):
+            inside *= frame if is_right else 1 - frame
+        methods = tuple(name for name, is_right in zip(right, combination, strict=True) if is_right)
+        regions_by_methods[methods] = inside
+    return regions_by_methods
+
+
+def _on_seeds(frame: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
+    """`frame` with the columns `seeds`; a frame without seeds has its only column repeated for each of them."""
+    if list(frame.columns) == [NO_SEED]:
+        return pd.concat([frame[NO_SEED]] * len(seeds), axis=1, keys=seeds).astype(int)
+    return frame[seeds].astype(int)
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, reference: Reference) -> list[dict[str, Any]]:

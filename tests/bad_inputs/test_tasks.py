@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.asking import Asked
+from benchmarks.prompts import PromptFormat
 from c2c.evaluation.questions import generation_settings as settings
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.task_files import read_task_file, resolve, task_files
@@ -82,7 +82,7 @@ def test_a_template_runs_no_code(change: dict[str, Any], tasks: Path, tmp_path: 
 
 def test_prompts_of_a_training_set_run_no_code(tasks: Path, tmp_path: Path) -> None:  # G2b
     with refused("letter"):
-        Asked("letter", {"doc_to_text": CODE}).example({"id": "1", "answer": "A"})
+        PromptFormat("letter", {"doc_to_text": CODE}).example({"id": "1", "answer": "A"})
     assert not (tmp_path / "ran").exists()
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from benchmarks.knowledge_gap import pretrain
+from benchmarks.world import pretrain
 from c2c.checkpoints import checkpoint
 from c2c.evaluation import schema
 from c2c.evaluation.answers.answering import Answer, Question

@@ -29,9 +29,10 @@ from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone, positions
-from c2c.models.loading import DTYPES, check_device, load_model
+from c2c.models.loading import check_device, load_model
 from c2c.models.pair import load_pair
 from c2c.storage.formats import read_yaml
+from c2c.types import DTYPES
 
 WORDING = Path(__file__).with_name("wording.yaml")
 """What text to text asks and tells where the call names no other file."""

@@ -12,8 +12,8 @@ from c2c.alignment.template import ChatTemplate, RenderedText
 from c2c.alignment.tokens import private_lines
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.questions.templates import render
-from c2c.evaluation.schema import PROMPTS
 from c2c.models.loading import LoadedModel
+from c2c.types import PROMPTS
 
 if TYPE_CHECKING:
     from c2c.evaluation.answers.answering import Question

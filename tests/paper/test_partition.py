@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from c2c.analysis.parts import by_part, length_buckets
-from c2c.analysis.recovered import gap_recovered
-from c2c.analysis.venn import regions
 from c2c.errors import RefusedError
 from c2c.stats import NO_SEED, crossed_ratio, paired_difference
+from paper.partition import length_buckets, partition
+from paper.tables.strong_to_weak import gap_recovered
+from paper.tables.venn import regions
 
 
 def answers(*columns: list[int], seeds: tuple[int, ...] = (NO_SEED,)) -> pd.DataFrame:
@@ -48,13 +48,13 @@ def test_regions_of_graded_answers_or_other_questions_are_refused() -> None:
         regions({"c2c": answers(C2C, seeds=(0,)), "adapter": answers(C2C, seeds=(1,))})
 
 
-def test_answers_are_divided_by_part_in_the_order_of_the_parts() -> None:
+def test_answers_are_divided_by_label_in_the_order_of_the_labels() -> None:
     parts = pd.Series({"q1": "law", "q0": "math", "q2": "law", "q9": "art"})
-    found = by_part(answers([1, 0, 1]), parts)
+    found = partition(answers([1, 0, 1]), parts)
     assert list(found) == ["law", "math"]
     assert found["law"][NO_SEED].tolist() == [0, 1] and found["math"][NO_SEED].tolist() == [1]
     with pytest.raises(RefusedError, match="q3"):
-        by_part(answers([1, 0, 1, 1]), parts)
+        partition(answers([1, 0, 1, 1]), parts)
 
 
 def test_buckets_hold_about_equally_many_questions_and_never_part_equal_lengths() -> None:
