@@ -24,7 +24,7 @@ from c2c.models import hub
 from c2c.models.loading import LoadedModel, check_device, load_model
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
-from c2c.types import DTYPES, TOKEN_ALIGNMENTS
+from c2c.types import DTYPES, TOKEN_ALIGNMENTS, UNALIGNED
 
 Conversation = str | Sequence[Message]
 """Messages with ``role`` and ``content``, or the text of one user's message."""
@@ -38,7 +38,6 @@ SET_HERE = {
 """Options of generation that `ChatPipeline` does not take, and what to do instead."""
 
 SEVERAL = "Build a RosettaModel of several Sharers, and its batches with c2c.fusion.batch.collate_chats"
-UNALIGNED = "none"
 
 
 class ChatPipeline:

@@ -24,9 +24,7 @@ from c2c.fusion.prefill import FusedPrefill
 from c2c.fusion.response import ResponseFusion
 from c2c.fusion.sections import Section, read_sections
 from c2c.generation.decoding import check_options, continue_text
-
-IGNORED = -100
-"""Label of a token that is not supervised, as in transformers."""
+from c2c.types import IGNORED
 
 
 def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -> Fuser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from c2c.types import FUSIONS
 from paper import names
 from paper.findings.wording import (
     CELL,
@@ -19,8 +20,6 @@ from paper.findings.wording import (
     tally,
 )
 from paper.output import fixed
-
-FUSIONS = ("sequential", "parallel")
 
 
 def sources(frame: pd.DataFrame) -> list[str]:

@@ -12,6 +12,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.pair import Pair
+from c2c.types import UNALIGNED
 
 
 def published_reader(
@@ -27,7 +28,7 @@ def published_reader(
     model = load_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
     alignment = published.alignment_of(folder)
     receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
-    if alignment != published.UNALIGNED:
+    if alignment != UNALIGNED:
         return Fused(pair, model, ChatAligner(receiver, sharer, alignment), sharer_reads, memory=memory)
     known = pair.sharer.model.config.get_text_config().vocab_size
     if known < len(receiver):
