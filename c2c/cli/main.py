@@ -168,7 +168,7 @@ def _add_chat(commands: Any) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from transformers import TextStreamer
 
-    from c2c.pipeline import converse, lines_of, pipeline
+    from c2c.chat_pipeline import converse, lines_of, pipeline
 
     if options.message is None and sys.stdin is None:
         raise RefusedError(
