@@ -14,14 +14,15 @@ from c2c.alignment.chat import ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, batch_readings
 from c2c.analysis.run import AnalysisRun, asked, fused
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.answers.answering import Question, Reading
+from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.answers.store import check_free
+from c2c.evaluation.generate import record, write_answers
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
-from c2c.evaluation.run import record, write_answers
 from c2c.fusion.batch import ChatBatch, lay_out
 from c2c.fusion.sections import SIDES, section_index
 from c2c.models.pair import load_pair
@@ -83,7 +84,7 @@ class PartlyFused(Fused):
         batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [given]).to(device)
         return batch, [whose for _, whose in read]
 
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill and fuse; where nothing is fused, the Sharer has read nothing."""
         reading = super().read(questions)
         if self.share == 0:
@@ -131,7 +132,7 @@ def answer_partially_fused(run: PartialRun, notes: dict[str, Any] | None = None)
 
     Args:
         run: What is asked.
-        notes: As in `c2c.evaluation.run.write_answers`.
+        notes: As in `c2c.evaluation.generate.write_answers`.
 
     Returns:
         The records, also written to ``run.output``: one row a question, method and setting (`setting_of`).

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from c2c.errors import RefusedError, check_choice
-from c2c.fuser.config import GATE_NOISES, VARIANTS
-from c2c.types import DTYPES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
+from c2c.fuser.config import VARIANTS
+from c2c.types import DTYPES, GATE_NOISES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")

@@ -10,16 +10,18 @@ import torch
 
 from c2c.alignment.chat import ChatAligner
 from c2c.cache import kv_cache
-from c2c.checkpoints.checkpoint import assemble
+from c2c.checkpoints.checkpoint import load_components
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.sections import Section
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
+from c2c.rosetta import RosettaModel
 
 
 @dataclass
@@ -49,7 +51,7 @@ class FusedBySeveral(Reader):
             part.prepare(questions, token_budget)
 
     @torch.no_grad()
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill all models, and fuse.
 
         Raises:
@@ -73,14 +75,14 @@ class FusedBySeveral(Reader):
         names = next((names for *_, names in laid_out if names[0] is not None), whose)
         answers = [
             Answer(
-                prompt_read=prompting.text_for(receiver, question),
+                prompt_read=prompting.prompt_text(receiver, question),
                 tokens_in=int(row.sum()),
                 sharer_question_id=None if name is None else str(name.doc["id"]),
                 sharer_tokens_in=sum(int(read[place].sum()) for read in ran),
             )
             for place, (question, row, name) in enumerate(zip(questions, mask, names, strict=True))
         ]
-        return Reading(receiver.model, receiver.tokenizer, ids, mask, cache, answers, special=not chat)
+        return DecodingState(receiver.model, receiver.tokenizer, ids, mask, cache, answers, special=not chat)
 
 
 def several_reader(
@@ -109,8 +111,9 @@ def several_reader(
             token alignments, or with the response fused.
     """
     described = [(loaded.model, loaded.description) for loaded in (receiver, *sharers)]
-    model, said = assemble([Path(folder) for folder in fusers], described, fusion=fusion, override=accept)
-    alignments = sorted({about.get("alignment", "span") for about in said})
+    components = load_components([Path(folder) for folder in fusers], described, fusion=fusion, override=accept)
+    model = RosettaModel.of_components(components)
+    alignments = sorted({about.get("alignment", "span") for about in components.about})
     if len(alignments) > 1 or model.include_response:
         raise RefusedError(
             "Fusers that are used together must have one token alignment, and fuse prompts alone",
@@ -127,6 +130,6 @@ def several_reader(
                 "zeroed" if about.get("sharer_cache") == "zeroed" else what,
                 memory=memory,
             )
-            for sharer, about, what, memory in zip(sharers, said, reads, kept, strict=True)
+            for sharer, about, what, memory in zip(sharers, components.about, reads, kept, strict=True)
         ]
     )
