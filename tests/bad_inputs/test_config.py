@@ -16,10 +16,9 @@ from snakemake.utils import update_config
 
 from tests.bad_inputs.refusals import refused
 from workflow import cost, crate, holders, pin, plan, unlock, write_report
-from workflow.cost import read_timings
 from workflow.load import load_settings
-from workflow.plan import read_config
-from workflow.resources import RULES, read_requests
+from workflow.plan.report import read_config
+from workflow.plan.stages import read_requests, read_timings
 from workflow.validation import check_config, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,7 +248,7 @@ def test_spoilt_timings_are_refused_by_their_name(case: str, tmp_path: Path) -> 
 
 def test_a_table_of_resources_that_is_not_there_is_refused() -> None:
     with refused("must exist", "/nowhere.tsv"):
-        read_requests({"C2C_RESOURCES": "/nowhere.tsv"}, ROOT / RULES)
+        read_requests({"C2C_RESOURCES": "/nowhere.tsv"})
 
 
 COMMANDS: dict[str, tuple[Any, list[str], str]] = {

@@ -1,6 +1,12 @@
 # Times, one question at a time. A measurement takes all cores, so that nothing runs beside it.
 
 
+def latency_flags(wildcards):
+    """Recipe, alignment and seed of the Fusers whose times stand for the pair, as flags."""
+    run = settings.latency_run(wildcards.pair)
+    return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
+
+
 rule measure_latency:
     input:
         receiver=receiver_manifest,
@@ -26,7 +32,7 @@ rule measure_latency:
     params:
         scale=config["scale"],
         folder=subpath(input.fuser, parent=True),
-        fuser=lambda wildcards: settings.latency_flags(wildcards.pair),
+        fuser=latency_flags,
         methods=config["latency"]["methods"],
         benchmark=config["latency"]["benchmark"],
         prompts=prompts_of,
