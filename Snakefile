@@ -35,8 +35,9 @@ from workflow.methods import (
     single_runs,
 )
 from workflow.resources import grown, own_container
-from workflow.revisions import check_start, warning
-from workflow.settings import OWN_TOKENS, flags, load_settings
+from workflow.hub_inputs import check_start, warning
+from workflow.load import load_settings
+from workflow.settings import OWN_TOKENS, flags
 
 min_version("9.27")
 

@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 
 from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.methods.registry import OneModel
-from c2c.evaluation.questions.tasks import describe, load_tasks
+from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.models.loading import LoadedModel, load_model
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
@@ -42,7 +42,7 @@ def compare(
         the same, and the largest difference of an option's log-likelihood in nats (0 for a text).
     """
     ours = OneModel(loaded, "receiver", token_budget=token_budget)
-    ours.describe = lambda request: describe(tasks["tasks"][request.task_name], request, prompts)
+    ours.describe = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
     theirs = HFLM(
         pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=1, backend="causal", enable_thinking=False
     )

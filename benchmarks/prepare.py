@@ -18,11 +18,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.asking import FILES
-from benchmarks.outcomes import Outcomes, read_rows
+from benchmarks.prompts import PROMPT_FILES
 from benchmarks.readers import QUESTIONS, READERS
 from benchmarks.readers.base import Row
 from benchmarks.readers.longbench import cut_middle
+from benchmarks.rows import RowCounts, read_rows
 from benchmarks.sources import Source
 from benchmarks.training_sets import TrainingSet, prepare_training_set
 from c2c.errors import RefusedError, exit_code
@@ -43,7 +43,7 @@ def sample(questions: list[Row], name: str, count: int) -> list[Row]:
     return [question for question, rank in zip(questions, ranks, strict=True) if rank <= bound]
 
 
-def questions(source: Source, protocol: str, outcomes: Outcomes) -> list[Row]:
+def questions(source: Source, protocol: str, outcomes: RowCounts) -> list[Row]:
     """The questions of a benchmark; `outcomes` counts every row.
 
     Raises:
@@ -55,7 +55,7 @@ def questions(source: Source, protocol: str, outcomes: Outcomes) -> list[Row]:
     found = read_rows(source, protocol, outcomes, keep_repeats=repeats)
     if not found:
         rule = f"{source.dataset}, split {source.split}, must have questions that can be asked"
-        raise RefusedError(rule, outcomes.left_out or "no rows", "Choose another split, reader or protocol")
+        raise RefusedError(rule, outcomes.exclusions or "no rows", "Choose another split, reader or protocol")
     return [{key: value for key, value in question.items() if key != UNASKED} for question in found]
 
 
@@ -79,7 +79,7 @@ def prepare_benchmark(
             raise RefusedError(f"{name} must be at least 0", size, "Take 0 for all")
     settings = {**asdict(source), "protocol": protocol, "sample": count, "context_limit": context_limit}
     with stamp(output, settings=settings) as notes:
-        outcomes = Outcomes()
+        outcomes = RowCounts()
         every = questions(source, protocol, outcomes)
         asked = sample(every, output.stem, count)
         if context_limit:
@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help=f"reader=…,dataset=…,revision=…,split=…[,subset=…][,limit=…]; readers: {', '.join(sorted(READERS))}",
     )
-    training.add_argument("--asked-as", choices=sorted(FILES), default="", help="how questions are asked and answered")
+    training.add_argument(
+        "--asked-as", choices=sorted(PROMPT_FILES), default="", help="how questions are asked and answered"
+    )
     training.add_argument("--tasks", type=Path, default=Path("benchmarks/tasks"), help="folder of task files")
     training.add_argument("--without", type=Path, nargs="*", default=[], help="benchmarks whose questions are left out")
     training.add_argument("--validation", type=int, required=True, help="how many examples are held out")

@@ -27,12 +27,13 @@ from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWar
 
 from c2c.cli.flags import add_budget, add_dtype
 from c2c.errors import RefusedError, exit_code
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.batches import batches_of, check_budget
 from c2c.evaluation.answers.likelihood import check_finite
 from c2c.evaluation.answers.store import AnswerStore, open_store
 from c2c.evaluation.answers.writing import ConfidenceMeter
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Alone
 from c2c.generation.decoding import continue_text, end_tokens
 from c2c.models.hub import about
@@ -102,9 +103,9 @@ def question_of(row: dict[str, Any], number: int, sampling: Sampling) -> Questio
     opening = row.get("opening") or ""
     messages: list[dict[str, str]] = [{"role": "user", "content": row["prompt"].removesuffix(opening)}]
     messages += [{"role": "assistant", "content": opening}] if opening else []
-    conversation = prompting.as_text(messages)
+    conversation = prompting.messages_as_json(messages)
     question = Question(METHOD, number, {"id": row["id"]}, "", row["response"], max_new_tokens=sampling.max_new_tokens)
-    return prompting.in_chat(question, conversation)
+    return prompting.chat_question(question, conversation)
 
 
 def answer_batch(teacher: Alone, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.asking import Asked
-from benchmarks.outcomes import Outcomes, read_rows
 from benchmarks.overlap import asked_in
+from benchmarks.prompts import PromptFormat
 from benchmarks.readers import CHATS
 from benchmarks.readers.base import Row
+from benchmarks.rows import RowCounts, read_rows
 from benchmarks.sources import Source
 from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED
@@ -46,17 +46,17 @@ class TrainingSet:
             received = f"readers {', '.join(source.reader for source in self.sources)}, asked_as {self.asked_as!r}"
             raise RefusedError(rule, received, "Correct its row in config/training_sets.tsv")
 
-    def examples(self) -> tuple[list[Row], Outcomes]:
+    def examples(self) -> tuple[list[Row], RowCounts]:
         """All examples, with ids that differ, and what became of the rows.
 
         Raises:
             RefusedError: A source does not exist or gives nothing that can be asked.
         """
-        outcomes, tested = Outcomes(), asked_in(self.without)
-        asked = Asked.read(self.tasks, self.asked_as) if self.asked_as else None
+        outcomes, tested = RowCounts(), asked_in(self.without)
+        asked = PromptFormat.load(self.tasks, self.asked_as) if self.asked_as else None
         rows: list[Row] = []
         for source in self.sources:
-            found = Outcomes()
+            found = RowCounts()
             for row in read_rows(source, CORRECTED, found, without=tested):
                 identity = f"{source.dataset}/{source.subset or 'default'}/{row['id']}"
                 rows.append({**(asked.example(row) if asked else row), "id": identity})

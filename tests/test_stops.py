@@ -8,8 +8,8 @@ from transformers import LogitsProcessor
 
 import c2c
 from c2c import FuserStack
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import StopStrings, check_stops, continue_text
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair

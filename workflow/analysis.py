@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from c2c.errors import RefusedError
 from paper.artefacts import read_artefacts
 from workflow.data import SHOT_SPLITS
+from workflow.settings import Settings
 from workflow.validation import check_known
-
-if TYPE_CHECKING:
-    from workflow.settings import Settings
 
 WITH_FUSER = ("effective_rank", "tsne", "partial")
 """Kinds that need a trained fuser; `enrichment` needs one model alone."""

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.knowledge_gap.sizes import check_heads
-from benchmarks.knowledge_gap.sizes import check_world as check_sizes
+from benchmarks.world.sizes import check_heads
+from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.models.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts
@@ -18,10 +18,8 @@ from workflow.analysis import check_analysis
 from workflow.data import check_benchmarks, check_training_set
 from workflow.latent import check_latent
 from workflow.methods import check_agents, check_groups, check_released, check_single
+from workflow.settings import Run, Settings
 from workflow.validation import check_known
-
-if TYPE_CHECKING:
-    from workflow.settings import Run, Settings
 
 
 def check_world(config: Mapping[str, Any]) -> None:

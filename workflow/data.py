@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.asking import prompts_file
+from benchmarks.prompts import prompt_file
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import included, read_task_file, task_path
 from workflow.revisions import asked_revision
@@ -103,7 +103,7 @@ class Data:
     def prompt_files(self, training_set: str) -> list[str]:
         """The files with the words that its questions are asked in; none for conversations."""
         asked_as = self.training_sets[training_set]["asked_as"]
-        return [] if asked_as is None else [str(path) for path in included(prompts_file(TASKS, asked_as), TASKS)]
+        return [] if asked_as is None else [str(path) for path in included(prompt_file(TASKS, asked_as), TASKS)]
 
     def gap(self, name: str) -> dict[str, Any]:
         """Settings with which a gap benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
@@ -114,7 +114,7 @@ class Data:
     @staticmethod
     def gap_prompts() -> list[str]:
         """The files with the words in which the gap benchmarks ask."""
-        return [str(path) for path in included(prompts_file(TASKS, "text"), TASKS)]
+        return [str(path) for path in included(prompt_file(TASKS, "text"), TASKS)]
 
     def _dataset(self, row: Row) -> dict[str, Any]:
         columns = {"reader": "reader", "hub_id": "dataset"} | {c: c for c in ("subset", "split", "revision")}

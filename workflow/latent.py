@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from c2c.errors import RefusedError
 from workflow import memory
 from workflow.methods import check_group, members
+from workflow.settings import Settings
 from workflow.validation import check_known
-
-if TYPE_CHECKING:
-    from workflow.settings import Settings
 
 METHODS = ("c2c", "c2c_deranged")
 """What is asked of each pair of a latent space, and of all Sharers of a Receiver together."""

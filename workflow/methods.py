@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import read_task_file
 from paper.artefacts import RELEASED, of_kind
 from workflow.data import TASKS
 from workflow.revisions import asked_revision
+from workflow.settings import Run, Settings
 from workflow.validation import check_known
-
-if TYPE_CHECKING:
-    from workflow.settings import Run, Settings
 
 MOST_SHARERS = 4
 """Most Sharers of a group, as `c2c.evaluation.schema` has it."""
@@ -65,8 +62,6 @@ def check_single(settings: Settings) -> None:
     Raises:
         RefusedError: There is no such C2C.
     """
-    from workflow.settings import Run
-
     for run in single_runs(settings):
         check_known("The pair of a fine-tuned Receiver", run.pair, settings.pairs, "Add it to config/pairs.tsv")
         if Run(run.pair, "c2c", run.alignment, run.seed) not in settings.runs:
@@ -76,8 +71,6 @@ def check_single(settings: Settings) -> None:
 
 def agent_run(settings: Settings, pair: str) -> Run:
     """The Fuser that the agents of a pair are asked with."""
-    from workflow.settings import Run
-
     entry = next(each for each in settings.config["agents"] if each["pair"] == pair)
     return Run(pair, "c2c", entry["alignment"], entry["seed"])
 
@@ -127,8 +120,6 @@ def members(settings: Settings, group: str) -> list[str]:
 
 def member_runs(settings: Settings, run: GroupRun) -> list[Run]:
     """The Fusers of recipe c2c that a group is asked with, one a pair."""
-    from workflow.settings import Run
-
     return [Run(pair, "c2c", run.alignment, run.seed) for pair in members(settings, run.group)]
 
 

@@ -24,8 +24,9 @@ from workflow import analysis
 from workflow.cost import ANALYSES, PATH, Timing, downloads_gb, job_counts, read_timings
 from workflow.estimate import Estimator, paper_hours
 from workflow.latent import latent_groups, latent_memory_mb, latent_names, latent_pairs
+from workflow.load import load_settings
 from workflow.methods import agent_pairs, group_runs, members, single_runs
-from workflow.settings import Settings, load_settings
+from workflow.settings import Settings
 
 CONFIG = Path("config")
 BASE = "config.yaml"

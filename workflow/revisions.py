@@ -1,37 +1,12 @@
-"""Which revision of a model or data set a run asks for, and whether it is a commit. Imports no torch."""
+"""Which revision of a model or data set the workflow asks for. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from c2c.errors import RefusedError
 from c2c.models import hub
-from paper.commits import CITED, COMMIT, TABLES
 from workflow.validation import Row
-
-if TYPE_CHECKING:
-    from workflow.settings import Settings
-
-PIN = "python -m workflow.pin"
-MOST_NAMED = 6
-"""Rows that a message names one by one."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """A row of a table with hub ids that a scale uses."""
-
-    table: str
-    name: str
-    hub_id: str
-    revision: str
-
-    @property
-    def pinned(self) -> bool:
-        """Whether its revision is a commit."""
-        return COMMIT.fullmatch(self.revision) is not None
 
 
 def asked_revision(row: Row, config: Mapping[str, Any]) -> Any:
@@ -39,91 +14,12 @@ def asked_revision(row: Row, config: Mapping[str, Any]) -> Any:
 
     Where the config allows inputs that are not pinned, it is whatever a mirrored folder without history holds.
     """
-    if config.get("unpinned") and _without_history(row["hub_id"]):
+    if config.get("unpinned") and has_no_history(row["hub_id"]):
         return hub.NEWEST
     return row["revision"]
 
 
-def hub_inputs(settings: Settings) -> list[Input]:
-    """The rows with hub ids that a scale uses, in the order of the tables, each once."""
-    data, config = settings.data, settings.config
-    enrichment = (config["analysis"] or {}).get("enrichment")
-    examples = [enrichment["examples"]] if enrichment else []
-    parts = [part for name in settings.used_training_sets for part in data.parts(name)]
-    used = {
-        "models": settings.used_models,
-        "released": list(config.get("released", [])),
-        "benchmarks": [*(data.benchmark_of[task] for task in config["benchmarks"]), *examples],
-        "training_sets": [*settings.used_training_sets, *parts],
-    }
-    rows = [(table, name, getattr(settings, table)[name]) for table in TABLES for name in dict.fromkeys(used[table])]
-    return [Input(table, name, row["hub_id"], row["revision"]) for table, name, row in rows if row["hub_id"]]
-
-
-def check_mirrored(settings: Settings) -> None:
-    """Each mirrored folder that is pinned says that it is of that commit, unless the config takes any.
-
-    Raises:
-        RefusedError: With the folder and the commit.
-    """
-    if settings.config.get("unpinned"):
-        return
-    for each in hub_inputs(settings):
-        folder = hub.mirrored(each.hub_id)
-        if folder and each.pinned and hub.revision_of(folder) != each.revision:
-            rule = f"A mirrored folder must say that it is of the commit that config/{each.table}.tsv names"
-            remedy = (
-                f"Download it so (hf download {each.hub_id} --revision {each.revision} --local-dir …), or set "
-                "unpinned: true in the config to take what is there"
-            )
-            raise RefusedError(rule, f"{folder}: {hub.revision_of(folder) or 'a folder that says none'}", remedy)
-
-
-def check_start(settings: Settings) -> None:
-    """A run of a scale that is cited starts from commits alone, unless the config says otherwise; a dry run need not.
-
-    Raises:
-        RefusedError: With the rows that name a branch or a tag.
-    """
-    loose = [each for each in hub_inputs(settings) if not each.pinned]
-    if loose and settings.config["scale"] in CITED and not settings.config.get("unpinned"):
-        rule = f"A run of the scale {settings.config['scale']}, which is cited, must start from commits"
-        remedy = f"Where the hub is reached: {PIN}. For a run that nobody will cite, set unpinned: true in a config"
-        raise RefusedError(rule, _named(loose), remedy)
-
-
-def check_unpinned(config: Mapping[str, Any]) -> None:
-    """No paper is made of a scale that is cited where any revision is taken: it would be refused at the run's end.
-
-    Raises:
-        RefusedError: One is wanted.
-    """
-    if config.get("unpinned") and config["scale"] in CITED and config["artefacts"]["paper"]:
-        rule = f"A run of the scale {config['scale']} with unpinned: true must leave the paper out"
-        raise RefusedError(rule, "artefacts.paper: true", "Set artefacts.paper to false, or drop unpinned")
-
-
-def warning(settings: Settings) -> str:
-    """What is to be said before a run whose inputs are not all pinned; empty if they are."""
-    inputs = hub_inputs(settings)
-    loose = [each for each in inputs if not each.pinned]
-    if settings.config.get("unpinned"):
-        loose += [each for each in inputs if each.pinned and _without_history(each.hub_id)]
-    if not loose:
-        return ""
-    return (
-        f"{len(loose)} of {len(inputs)} inputs are not pinned to a commit: {_named(loose)}. "
-        f"Manifests and provenance files record what they are of, where it says so. To pin them: {PIN}"
-    )
-
-
-def _named(inputs: list[Input]) -> str:
-    named = [f"{each.table} {each.name} ({each.revision[:12]})" for each in inputs]
-    more = [f"{len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-    return ", ".join([*named[:MOST_NAMED], *more])
-
-
-def _without_history(hub_id: str) -> bool:
+def has_no_history(hub_id: str) -> bool:
     """Whether a mirror has the id, in a folder that does not say of which commit it is."""
     folder = hub.mirrored(hub_id)
     return folder is not None and hub.revision_of(folder) is None

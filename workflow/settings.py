@@ -1,20 +1,16 @@
-"""What a run of the workflow consists of: the config and its tables, checked together before any job starts."""
+"""The config of a scale and its tables as typed values; `workflow.load` reads and checks them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from workflow import memory
-from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import Data
-from workflow.revisions import asked_revision, check_mirrored, check_unpinned
-from workflow.validation import Table, check_config, read_table
-
-TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
+from workflow.revisions import asked_revision
+from workflow.validation import Table
 
 OWN_TOKENS = ".receiver"
 """Behind a pair's id where its Receiver is the Sharer too."""
@@ -225,22 +221,6 @@ class Settings:
         """Memory of a job in which a teacher answers questions, in MB."""
         sizes, budget = self.sizes(self.teachers[training_set]), self.config["generation"]["token_budget"]
         return memory.alone_mb(sizes, self.config["dtype"], budget)
-
-
-def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
-    """Read the tables below `root` and check them and `config`, first alone, then against each other.
-
-    Raises:
-        RefusedError: At the first rule that does not hold.
-    """
-    check_config(config)
-    check_world(config)
-    check_artefacts(config)
-    check_unpinned(config)
-    settings = Settings(config, *(read_table(root / "config" / f"{name}.tsv") for name in TABLES))
-    check_settings(settings, root)
-    check_mirrored(settings)
-    return settings
 
 
 def flags(values: Mapping[str, Any]) -> list[str]:

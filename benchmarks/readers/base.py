@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 Row = dict[str, Any]
 LETTERS = "ABCDEFGHIJ"
 
-KEPT, CORRECTED, LEFT_OUT = "kept", "corrected", "left out"
+KEPT_ROW, CORRECTED_ROW, EXCLUDED_ROW = "kept", "corrected", "left out"
 
 
 class Place(NamedTuple):
@@ -28,11 +28,11 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Read:
+class Outcome:
     """What became of a row.
 
     Args:
-        outcome: KEPT, CORRECTED (kept with another key than the row's) or LEFT_OUT.
+        outcome: KEPT_ROW, CORRECTED_ROW (kept with another key than the row's) or EXCLUDED_ROW.
         question: The question; None where the row is left out.
         why: The reason for leaving it out.
         group: What the data set says of the row, where outcomes are counted by it.
@@ -44,12 +44,12 @@ class Read:
     group: str = ""
 
 
-Reader = Callable[[Row, Place, str], Read]
+Reader = Callable[[Row, Place, str], Outcome]
 
 
-def left_out(why: str, group: str = "") -> Read:
+def exclusion(why: str, group: str = "") -> Outcome:
     """A row that is no question."""
-    return Read(LEFT_OUT, None, why, group)
+    return Outcome(EXCLUDED_ROW, None, why, group)
 
 
 def numbered(place: Place) -> str:
@@ -59,7 +59,7 @@ def numbered(place: Place) -> str:
 
 def choice(
     identity: object, subset: str, question: str, options: Sequence[str], key: int | None, group: str = ""
-) -> Read:
+) -> Outcome:
     """A multiple-choice question, lettered by the place of its options.
 
     Args:
@@ -68,19 +68,19 @@ def choice(
         question: Its text.
         options: Two to ten texts.
         key: Place of the right option, or None if the row names none.
-        group: See `Read`.
+        group: See `Outcome`.
     """
     texts = [str(option).strip() for option in options]
     if not question.strip():
-        return left_out("the question is empty", group)
+        return exclusion("the question is empty", group)
     if not 2 <= len(texts) <= len(LETTERS):
-        return left_out(f"it has not 2 to {len(LETTERS)} options", group)
+        return exclusion(f"it has not 2 to {len(LETTERS)} options", group)
     if not all(texts):
-        return left_out("an option is empty", group)
+        return exclusion("an option is empty", group)
     if key is None or not 0 <= key < len(texts):
-        return left_out("the key names no option", group)
-    return Read(
-        KEPT,
+        return exclusion("the key names no option", group)
+    return Outcome(
+        KEPT_ROW,
         {
             "id": str(identity),
             "subset": subset,
@@ -92,14 +92,14 @@ def choice(
     )
 
 
-def free(identity: object, subset: str, question: str, answer: str, solution: str) -> Read:
+def free(identity: object, subset: str, question: str, answer: str, solution: str) -> Outcome:
     """A question that is answered in free text; `solution` is the worked answer, which training sets alone use."""
     if not question.strip():
-        return left_out("the question is empty")
+        return exclusion("the question is empty")
     if not answer.strip():
-        return left_out("there is no answer")
-    return Read(
-        KEPT,
+        return exclusion("there is no answer")
+    return Outcome(
+        KEPT_ROW,
         {
             "id": str(identity),
             "subset": subset,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.readers.base import KEPT, Place, Read, Row, left_out, numbered
+from benchmarks.readers.base import KEPT_ROW, Outcome, Place, Row, exclusion, numbered
 from c2c.errors import RefusedError
 
 ROLES = {
@@ -17,7 +17,7 @@ ROLES = {
 }
 
 
-def chat(row: Row, place: Place, protocol: str) -> Read:
+def chat(row: Row, place: Place, protocol: str) -> Outcome:
     """`conversations` or `messages` with from/value, role/content or bare texts by turns; or instruction and answer.
 
     System turns are dropped; what a human says is stripped, an answer is kept as it is. Turns must go to and fro, from
@@ -31,17 +31,17 @@ def chat(row: Row, place: Place, protocol: str) -> Read:
         who, text = _said(turn, at)
         role = ROLES.get(who.lower())
         if role is None:
-            return left_out(f"a turn is by {who!r}")
+            return exclusion(f"a turn is by {who!r}")
         if role != "system":
             messages.append({"role": role, "content": text.strip() if role == "user" else text})
     if not messages or messages[-1]["role"] != "assistant":
-        return left_out("the last turn is not an assistant's")
+        return exclusion("the last turn is not an assistant's")
     if any(message["role"] != ("user", "assistant")[at % 2] for at, message in enumerate(messages)):
-        return left_out("turns do not go to and fro, from a human's on")
+        return exclusion("turns do not go to and fro, from a human's on")
     if not all(message["content"].strip() for message in messages):
-        return left_out("a turn is empty")
+        return exclusion("a turn is empty")
     identity = row.get("id") or numbered(place)
-    return Read(KEPT, {"id": str(identity), "messages": messages}, group=str(row.get("source") or ""))
+    return Outcome(KEPT_ROW, {"id": str(identity), "messages": messages}, group=str(row.get("source") or ""))
 
 
 def _turns(row: Row) -> list[object]:

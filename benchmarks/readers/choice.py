@@ -8,20 +8,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.readers.base import CORRECTED, LETTERS, Place, Read, Row, choice, left_out, numbered
+from benchmarks.readers.base import CORRECTED_ROW, LETTERS, Outcome, Place, Row, choice, exclusion, numbered
 from c2c.evaluation.protocol import active
 
 MANY_RIGHT = "more than one option is right"
 
 
-def mmlu(row: Row, place: Place, protocol: str) -> Read:
+def mmlu(row: Row, place: Place, protocol: str) -> Outcome:
     """cais/mmlu: `answer` is the place of the right option. Its auxiliary_train has rows of one nested column, too."""
     row = row.get("train", row)
     subject = str(row.get("subject") or "")
     return choice(numbered(Place(subject, place.number)), subject, row["question"], row["choices"], int(row["answer"]))
 
 
-def mmlu_redux(row: Row, place: Place, protocol: str) -> Read:
+def mmlu_redux(row: Row, place: Place, protocol: str) -> Outcome:
     """edinburgh-dawg/mmlu-redux-2.0: MMLU with what its annotators found wrong (`error_type`), subjects as configs.
 
     A wrong key is replaced by the annotators' one. Left out are questions of which they say that no option is right,
@@ -31,50 +31,50 @@ def mmlu_redux(row: Row, place: Place, protocol: str) -> Read:
     fault, published = str(row["error_type"]), active(protocol, "mmlu_redux_skips")
     read = choice(numbered(place), place.subset, row["question"], row["choices"], int(row["answer"]), fault)
     if fault == "no_correct_answer":
-        return left_out("no option is right", fault)
+        return exclusion("no option is right", fault)
     if fault == "expert":
-        return left_out("only an expert could tell which option is right", fault)
+        return exclusion("only an expert could tell which option is right", fault)
     if fault == "multiple_correct_answers" and not published:
-        return left_out(MANY_RIGHT, fault)
+        return exclusion(MANY_RIGHT, fault)
     if fault != "wrong_groundtruth" or read.question is None:
         return read
     given = str(row["correct_answer"] if row["correct_answer"] is not None else "").strip()
     if not given:
-        return read if published else left_out("the key is wrong and no right one is named", fault)
+        return read if published else exclusion("the key is wrong and no right one is named", fault)
     pattern = r"\d|[A-Z]" if published else r"[0-3]|[A-Da-d]"
     if not re.fullmatch(pattern, given):
         several = len(re.findall(r"\b(?:\d|[A-Da-d])\b", given)) > 1
-        return left_out(MANY_RIGHT if several else "the key is wrong and the one named is no option", fault)
+        return exclusion(MANY_RIGHT if several else "the key is wrong and the one named is no option", fault)
     key = int(given) if given.isdigit() else LETTERS.find(given.upper())
     corrected = choice(numbered(place), place.subset, row["question"], row["choices"], key, fault)
-    return replace(corrected, outcome=CORRECTED) if corrected.question else corrected
+    return replace(corrected, outcome=CORRECTED_ROW) if corrected.question else corrected
 
 
-def openbookqa(row: Row, place: Place, protocol: str) -> Read:
+def openbookqa(row: Row, place: Place, protocol: str) -> Outcome:
     """allenai/openbookqa: `answerKey` is one of `choices.label`."""
     key = _place(row["choices"]["label"], row["answerKey"])
     return choice(row.get("id") or numbered(place), "", row["question_stem"], row["choices"]["text"], key)
 
 
-def arc(row: Row, place: Place, protocol: str) -> Read:
+def arc(row: Row, place: Place, protocol: str) -> Outcome:
     """allenai/ai2_arc: options are labelled A to E or 1 to 4; they are lettered anew by their place."""
     key = str(row["answerKey"])
     if active(protocol, "arc_skips_number_keys") and key not in "ABCD":
-        return left_out("the key is a number or E")
+        return exclusion("the key is a number or E")
     where = _place(row["choices"]["label"], key)
     return choice(row.get("id") or numbered(place), "", row["question"], row["choices"]["text"], where)
 
 
-def ceval(row: Row, place: Place, protocol: str) -> Read:
+def ceval(row: Row, place: Place, protocol: str) -> Outcome:
     """ceval/ceval-exam: Chinese exams, options in columns A to D, subjects as configs."""
     identity = f"{place.subset}-{row['id']}" if row.get("id") is not None else numbered(place)
     key = str(row.get("answer") or "").strip()
     if not key:
-        return left_out("the key is empty")
+        return exclusion("the key is empty")
     return choice(identity, place.subset, row["question"], [row[letter] for letter in "ABCD"], _place("ABCD", key))
 
 
-def gpqa(row: Row, place: Place, protocol: str) -> Read:
+def gpqa(row: Row, place: Place, protocol: str) -> Outcome:
     """Idavidrein/gpqa: the right answer and three wrong ones, shuffled by a seed that their text gives.
 
     The texts of the last revision ("Extra Revised …") count where there are such.
@@ -93,7 +93,7 @@ def gpqa(row: Row, place: Place, protocol: str) -> Read:
     return choice(identity, subset, question, [given[at] for at in order], order.index(0))
 
 
-def mmlu_pro(row: Row, place: Place, protocol: str) -> Read:
+def mmlu_pro(row: Row, place: Place, protocol: str) -> Outcome:
     """TIGER-Lab/MMLU-Pro: up to ten options; places without one are filled with N/A."""
     options, key = [str(option) for option in row["options"]], LETTERS.find(str(row["answer"]) or "?")
     there = [at for at, option in enumerate(options) if option.strip() != "N/A"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from benchmarks.readers.base import KEPT, Place, Read, Row, left_out, numbered
+from benchmarks.readers.base import KEPT_ROW, Outcome, Place, Row, exclusion, numbered
 
 
 class Set(NamedTuple):
@@ -41,17 +41,17 @@ LAST_BUCKET = "8k+"
 CUT = "\n[...]\n"
 
 
-def longbench(row: Row, place: Place, protocol: str) -> Read:
+def longbench(row: Row, place: Place, protocol: str) -> Outcome:
     """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`; a quarter is asked.
 
     The subset is the bucket of lengths; `dataset` names the set, by which task file and scorer go.
     """
-    return _read(row, place) if is_asked(_identity(row, place)) else left_out("its id is in the part to train on")
+    return _read(row, place) if is_asked(_identity(row, place)) else exclusion("its id is in the part to train on")
 
 
-def longbench_training(row: Row, place: Place, protocol: str) -> Read:
+def longbench_training(row: Row, place: Place, protocol: str) -> Outcome:
     """The other three quarters of the same rows, in the same form."""
-    return left_out("its id is in the part that is asked") if is_asked(_identity(row, place)) else _read(row, place)
+    return exclusion("its id is in the part that is asked") if is_asked(_identity(row, place)) else _read(row, place)
 
 
 def is_asked(identity: str) -> bool:
@@ -63,15 +63,15 @@ def _identity(row: Row, place: Place) -> str:
     return str(row.get("_id") or numbered(place))
 
 
-def _read(row: Row, place: Place) -> Read:
+def _read(row: Row, place: Place) -> Outcome:
     name, identity = place.subset.removesuffix("_e"), _identity(row, place)
     if name not in SETS:
-        return left_out("its set is not one of LongBench-E")
+        return exclusion("its set is not one of LongBench-E")
     answers = [str(answer) for answer in row["answers"] if str(answer).strip()]
     if not answers or not str(row["context"]).strip():
-        return left_out("there is no answer" if not answers else "the text is empty")
-    return Read(
-        KEPT,
+        return exclusion("there is no answer" if not answers else "the text is empty")
+    return Outcome(
+        KEPT_ROW,
         {
             "id": f"{name}-{identity}",
             "subset": bucket(int(row["length"])),

@@ -20,9 +20,10 @@ import torch
 
 from c2c.alignment.chat import ChatAligner
 from c2c.errors import exit_code
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.text_to_text import TextToText
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import kv_cache
-from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.fusion.fuse import align
 from c2c.fusion.sections import Section

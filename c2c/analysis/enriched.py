@@ -22,8 +22,9 @@ from c2c.alignment.tokens import left_pad
 from c2c.analysis.run import digest
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader, check_room
 from c2c.models.loading import LoadedModel
 from c2c.types import KeyValue
@@ -104,18 +105,18 @@ def enriched_prompt(loaded: LoadedModel, question: Question, shots: Shots) -> En
     Raises:
         RefusedError: If a chat template does not write the question behind examples as it writes it alone.
     """
-    text = prompting.text_for(loaded, question)
-    alone = prompting.tokens_for(loaded, text, chat=bool(question.messages))
+    text = prompting.prompt_text(loaded, question)
+    alone = prompting.prompt_ids(loaded, text, chat=bool(question.messages))
     if question.messages:
-        told = prompting.text_for(loaded, _with_turns(question, shots))
-        whole = prompting.tokens_for(loaded, told, chat=True)
+        told = prompting.prompt_text(loaded, _with_turns(question, shots))
+        whole = prompting.prompt_ids(loaded, told, chat=True)
         enriched = _common_end(alone, whole)
     else:
         chosen = shots.of(question)
         written = [f"{shot.question.prompt}{shots.delimiter}{shot.answer}{shots.between}" for shot in chosen]
-        enriched = len(prompting.tokens_for(loaded, text, chat=True))
+        enriched = len(prompting.prompt_ids(loaded, text, chat=True))
         lead = len(alone) - enriched
-        whole = alone[:lead] + prompting.tokens_for(loaded, "".join(written), chat=True) + alone[lead:]
+        whole = alone[:lead] + prompting.prompt_ids(loaded, "".join(written), chat=True) + alone[lead:]
         told = "".join(written) + text
     lead = len(alone) - enriched
     if enriched < 2 or whole[:lead] != alone[:lead] or whole[len(whole) - enriched :] != alone[lead:]:
@@ -238,14 +239,14 @@ class FewShot(Reader):
         """Tokens with the examples."""
         return len(self.enrichment.prompt(question).whole)
 
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Nothing yet: the answering model reads the whole prompt."""
         loaded = self.enrichment.loaded
         prompts = [self.enrichment.prompt(question) for question in questions]
         check_room(loaded, max(map(self.length, questions)), max(each.max_new_tokens for each in questions))
         ids, mask = (each.to(loaded.model.device) for each in left_pad([each.whole for each in prompts], loaded.pad))
         special = not questions[0].messages
-        return Reading(loaded.model, loaded.tokenizer, ids, mask, None, _answers(prompts), special=special)
+        return DecodingState(loaded.model, loaded.tokenizer, ids, mask, None, _answers(prompts), special=special)
 
 
 @dataclass
@@ -258,7 +259,7 @@ class Oracle(FewShot):
 
     layers_of: Callable[[Question], Sequence[int]] | None = None
 
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Both readings, joined layer by layer for each question."""
         loaded, both = self.enrichment.loaded, self.enrichment.read(questions)
         everything = range(self.enrichment.layers)
@@ -270,7 +271,7 @@ class Oracle(FewShot):
         answers = _answers([self.enrichment.prompt(question) for question in questions])
         cache = kv_cache.cache_of(layers, loaded.model.config)
         special = not questions[0].messages
-        return Reading(loaded.model, loaded.tokenizer, both.ids, both.mask, cache, answers, special=special)
+        return DecodingState(loaded.model, loaded.tokenizer, both.ids, both.mask, cache, answers, special=special)
 
 
 def _answers(prompts: Sequence[EnrichedPrompt]) -> list[Answer]:

@@ -23,9 +23,9 @@ from c2c.analysis.enriched import Enrichment, FewShot, Oracle, Shot, Shots
 from c2c.analysis.run import AnalysisRun, asked, batches, digest
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.answers.store import AnswerStore, check_free
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import gold_of, load_tasks, questions_of
 from c2c.evaluation.readers.reader import Alone
 from c2c.evaluation.run import record, write_answers

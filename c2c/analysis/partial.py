@@ -14,9 +14,10 @@ from c2c.alignment.chat import ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, batch_readings
 from c2c.analysis.run import AnalysisRun, asked, fused
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.answers.answering import Question, Reading
+from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.answers.store import check_free
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import check_room
@@ -83,7 +84,7 @@ class PartlyFused(Fused):
         batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [given]).to(device)
         return batch, [whose for _, whose in read]
 
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill and fuse; where nothing is fused, the Sharer has read nothing."""
         reading = super().read(questions)
         if self.share == 0:

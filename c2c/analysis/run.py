@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.answers.batches import batches_of, check_budget
 from c2c.evaluation.answers.store import AnswerStore, open_store
 from c2c.evaluation.methods.method import TOKEN_BUDGET
 from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.pair_run import PairRun
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.task_files import task_files
 from c2c.evaluation.questions.tasks import questions_of
 from c2c.evaluation.readers.fused import Fused

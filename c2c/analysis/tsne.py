@@ -26,7 +26,7 @@ from c2c.analysis.caches import read_caches, token_rows
 from c2c.analysis.run import AnalysisRun, asked, batches, fused
 from c2c.analysis.transformation import Training, explained_variance, train_transformation
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
 from c2c.evaluation.readers.fused import Fused
 from c2c.models.pair import load_pair

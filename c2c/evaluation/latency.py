@@ -16,11 +16,11 @@ from tqdm import tqdm
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation import schema
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.pair_run import PairRun, note_contract
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone, check_room, tokenise
@@ -101,11 +101,11 @@ def time_t2t(method: TextToText, question: Question) -> Phases:
     receiver, sharer = method.models
     watch = Stopwatch(receiver.model.device)
     asked = method.request(question)
-    message, prefill, decode, read, written = _speak(sharer, asked, prompting.text_for(sharer, asked))
+    message, prefill, decode, read, written = _speak(sharer, asked, prompting.prompt_text(sharer, asked))
     for stop in filter(None, asked.stops):
         message = message.split(stop)[0]
-    told = prompting.told(question, message.strip())
-    _, first, rest, seen, said = _speak(receiver, told, prompting.text_for(receiver, told))
+    told = prompting.question_with_message(question, message.strip())
+    _, first, rest, seen, said = _speak(receiver, told, prompting.prompt_text(receiver, told))
     return Phases(prefill, decode, 0.0, first, rest, watch.lap(), read, written, seen, said)
 
 

@@ -16,7 +16,7 @@ from lm_eval.evaluator import evaluate
 
 from c2c.errors import RefusedError
 from c2c.evaluation import schema
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.batches import check_budget
 from c2c.evaluation.answers.store import AnswerStore, check_free, open_store
 from c2c.evaluation.methods.agents import Agents, check_agents
@@ -27,8 +27,9 @@ from c2c.evaluation.methods.routing import HalfRouting, Routing, TrainedRouting
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.pair_run import PairRun, note_contract
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.task_files import task_files
-from c2c.evaluation.questions.tasks import describe, load_tasks
+from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.evaluation.readers.reader import text_hash
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.loading import model_state
@@ -186,7 +187,7 @@ def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun | GroupRun) -
     def remember(request: Any) -> Question:
         key = (request.task_name, int(request.doc_id))
         if key not in asked:
-            asked[key] = describe(tasks["tasks"][request.task_name], request, run.prompts)
+            asked[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
         return asked[key]
 
     method.describe = remember

@@ -10,10 +10,10 @@ import torch
 from c2c.analysis.enriched import Enrichment, FewShot, Oracle, Shot, Shots, enriched_prompt
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.answers.likelihood import option_tokens
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.questions.question import Question
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask
 

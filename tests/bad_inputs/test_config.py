@@ -17,9 +17,9 @@ from snakemake.utils import update_config
 from tests.bad_inputs.refusals import refused
 from workflow import cost, crate, holders, pin, plan, planned_jobs, unlock, write_report
 from workflow.cost import read_timings
+from workflow.load import load_settings
 from workflow.plan import read_config
 from workflow.resources import RULES, read_requests
-from workflow.settings import load_settings
 from workflow.validation import check_config, read_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from c2c.evaluation.answers import store
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.store import AnswerStore, check_free, open_store
+from c2c.evaluation.questions.question import Question
 from tests.bad_inputs.refusals import refused
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.asking import Asked
+from benchmarks.prompts import PromptFormat
 from c2c.evaluation.questions import generation_settings as settings
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.task_files import read_task_file, resolve, task_files
@@ -82,22 +82,22 @@ def test_a_template_runs_no_code(change: dict[str, Any], tasks: Path, tmp_path: 
 
 def test_prompts_of_a_training_set_run_no_code(tasks: Path, tmp_path: Path) -> None:  # G2b
     with refused("letter"):
-        Asked("letter", {"doc_to_text": CODE}).example({"id": "1", "answer": "A"})
+        PromptFormat("letter", {"doc_to_text": CODE}).example({"id": "1", "answer": "A"})
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_message_in_a_prompt_of_text_to_text_runs_no_code(tasks: Path, tmp_path: Path) -> None:
     question = questions_of(load(tasks, [ROW]))[0]
-    question.told_prompt = CODE
+    question.t2t_prompt = CODE
     with refused("t2t_prompt"):
-        prompting.told(question, "a message")
+        prompting.question_with_message(question, "a message")
     assert TEMPLATES.sandboxed and not (tmp_path / "ran").exists()
 
 
 def test_a_question_that_looks_like_a_template_is_text(tasks: Path, tmp_path: Path) -> None:  # G4
     question = questions_of(load(tasks, [ROW | {"question": CODE, "answer": "{{7*7}}"}]))[0]
     assert (question.prompt, question.gold) == (CODE, "{{7*7}}")
-    assert prompting.request(question) == CODE and not (tmp_path / "ran").exists()
+    assert prompting.message_request(question) == CODE and not (tmp_path / "ran").exists()
 
 
 TEXTS = {

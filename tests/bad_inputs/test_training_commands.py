@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from benchmarks import agreement, prepare, teacher
-from benchmarks.gap import make as gap
-from benchmarks.knowledge_gap import make, pretrain, shots
+from benchmarks.private import make as gap
 from benchmarks.speed import __main__ as speed
+from benchmarks.world import make, pretrain, shots
 from c2c.cli.main import main as c2c
 from c2c.evaluation.methods.router_training import RouterRun, train_router
 from c2c.storage.files import host

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import overlap, teacher
 from benchmarks.teacher import Sampling, write_answers
 from c2c.cli.main import main
-from c2c.evaluation.answers.answering import Answer
+from c2c.evaluation.answers.answer import Answer
 from c2c.storage.formats import write_json_lines
 from c2c.training.examples import Examples, read_lines
 from c2c.training.tokenised import TokenisedSet

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.gap.splits import check_sizes
-from benchmarks.knowledge_gap import pretrain
-from benchmarks.knowledge_gap.world import World, generate
+from benchmarks.private.splits import check_sizes
 from benchmarks.teacher import Sampling
+from benchmarks.world import pretrain
+from benchmarks.world.world import World, generate
 from c2c.evaluation.methods.router import ABOUT, FORMAT, WEIGHTS, MatrixFactorisation, Router, RouterConfig, fit
 from c2c.provenance import file_hash
 from tests.bad_inputs.refusals import refused
@@ -155,13 +155,13 @@ def test_a_teacher_that_cannot_sample_is_refused(settings) -> None:
 )
 def test_a_world_s_model_of_impossible_settings_is_refused(name, value) -> None:
     with refused(name):
-        pretrain.Settings(**{name: value})
+        pretrain.PretrainingConfig(**{name: value})
 
 
 def test_a_pretraining_whose_loss_is_not_finite_stops(tmp_path, monkeypatch) -> None:
     losses = iter([1.0, float("nan")])
     loss = pretrain._loss
     monkeypatch.setattr(pretrain, "_loss", lambda *given: loss(*given) * next(losses))
-    settings = pretrain.Settings(hidden=16, layers=1, heads=2, key_value_heads=2, steps=50, batch_size=8)
+    settings = pretrain.PretrainingConfig(hidden=16, layers=1, heads=2, key_value_heads=2, steps=50, batch_size=8)
     with refused("loss must be a finite number", "at step 2 of 50"):
         pretrain.pretrain(generate(entities=16), settings)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks import prepare
-from benchmarks.asking import Asked
-from benchmarks.outcomes import Outcomes, read_rows
 from benchmarks.overlap import fold, texts_of
+from benchmarks.prompts import PromptFormat
+from benchmarks.rows import RowCounts, read_rows
 from benchmarks.sources import Source
 from benchmarks.training_sets import TrainingSet, hold_out, prepare_training_set
 from c2c.errors import RefusedError
@@ -172,7 +172,7 @@ def test_the_same_words_with_other_signs_or_options_are_no_repetition(mirror: Pa
     rows = [question(1, "~P & Q"), {**question(1, "P & Q"), "id": "b"}, {**question(1, "P & Q"), "id": "c"}]
     rows[2]["choices"] = others
     write_set(mirror, "owner/signs", {"test": rows})
-    found = read_rows(Source("openbookqa", "owner/signs", "main", "test", "main"), "corrected", Outcomes())
+    found = read_rows(Source("openbookqa", "owner/signs", "main", "test", "main"), "corrected", RowCounts())
     assert [row["id"] for row in found] == ["q1", "b", "c"]
 
 
@@ -304,14 +304,14 @@ def test_openhermes_is_taken_from_its_first_rows_and_keeps_its_turns_as_messages
 
 def test_gsm8k_is_learned_step_by_step_with_the_answer_in_the_last_line() -> None:
     row = {"id": "0", "question": "2 + 2?", "answer": "4", "solution": "2 and 2 are 4."}
-    example = Asked.read(TASKS, "math").example(row)
+    example = PromptFormat.load(TASKS, "math").example(row)
     assert example["response"] == "2 and 2 are 4.\nAnswer: 4"
     assert example["prompt"].endswith("Problem: 2 + 2?\nSolution:")
 
 
 def test_questions_that_lack_what_a_prompt_names_are_refused() -> None:
     with pytest.raises(RefusedError, match=r"asked as letter must be a template.*They have: id, question"):
-        Asked.read(TASKS, "letter").example({"id": "0", "question": "Q?"})
+        PromptFormat.load(TASKS, "letter").example({"id": "0", "question": "Q?"})
 
 
 @pytest.mark.parametrize(("reader", "asked_as"), [("chat", "letter"), ("arc", "")])

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.readers import READERS, Place, Read
+from benchmarks.readers import READERS, Outcome, Place
 from benchmarks.readers.longbench import CUT, SETS, bucket, cut_middle
 from c2c.errors import RefusedError
 
 Row = dict[str, Any]
 
 
-def read(reader: str, row: Row, subset: str = "", number: int = 0, protocol: str = "corrected") -> Read:
+def read(reader: str, row: Row, subset: str = "", number: int = 0, protocol: str = "corrected") -> Outcome:
     return READERS[reader](row, Place(subset, number), protocol)
 
 

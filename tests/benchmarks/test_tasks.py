@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 
 from benchmarks.readers.longbench import SETS
 from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, resolve, task_path
-from c2c.evaluation.questions.tasks import describe, load_tasks
+from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.evaluation.questions.templates import TEMPLATES
 from workflow.settings import Settings
 from workflow.validation import read_table
@@ -146,7 +146,7 @@ GOLD = {"letter": ["C", "J"], "logits": ["C", "J"], "text": ["[OPTC]", "OPTJ"], 
 
 @pytest.mark.parametrize("name", [name for name in REAL if name != "longbench" and not name.startswith("gap_")])
 def test_the_gold_answer_is_what_the_scoring_compares(name: str, ours: dict[str, Any]) -> None:
-    asked = {request.doc["id"]: describe(ours[name], request).gold for request in ours[name].instances}
+    asked = {request.doc["id"]: question_of_request(ours[name], request).gold for request in ours[name].instances}
     assert list(asked.values()) == GOLD[ours[name].config.metadata["scoring"]]
 
 
@@ -178,14 +178,14 @@ def test_the_sharer_of_t2t_reads_what_is_private_to_it() -> None:
 
 def test_longbench_gives_its_scorer_metric_answers_and_classes(ours: dict[str, Any]) -> None:
     for request in ours["longbench"].instances:
-        gold = json.loads(describe(ours["longbench"], request).gold)
+        gold = json.loads(question_of_request(ours["longbench"], request).gold)
         assert gold == {key: request.doc[key] for key in ("metric", "answers", "classes", "first_line")}
 
 
 def test_each_set_of_longbench_has_instructions_and_an_answer_length_of_its_own(ours: dict[str, Any]) -> None:
     lengths = ours["longbench"].config.metadata["answer_tokens"]
     assert set(lengths) == set(SETS)
-    asked = [describe(ours["longbench"], request) for request in ours["longbench"].instances]
+    asked = [question_of_request(ours["longbench"], request) for request in ours["longbench"].instances]
     assert {each.doc["dataset"]: each.max_new_tokens for each in asked} == lengths
     assert {"qasper": 128, "hotpotqa": 32, "gov_report": 512}.items() <= lengths.items()
     words = {each.prompt.replace(each.doc["context"], "").replace(each.doc["question"], "") for each in asked}

@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from c2c.checkpoints.checkpoint import save_stack
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.methods.registry import Method
-from c2c.evaluation.questions.tasks import describe, load_tasks
+from c2c.evaluation.questions.question import Question
+from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
@@ -116,7 +117,7 @@ def questions(benchmark_files) -> dict[str, list[Question]]:
     found = {}
     for name, task in load_tasks(tasks, files)["tasks"].items():
         task.build_all_requests()
-        asked = {request.doc_id: describe(task, request) for request in task.instances}
+        asked = {request.doc_id: question_of_request(task, request) for request in task.instances}
         options = tuple(f" {option}" for option in task.doc_to_choice(asked[0].doc)) if name == "choice" else ()
         found[name] = [replace(question, options=options) for question in asked.values()]
     return found

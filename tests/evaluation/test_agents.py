@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.methods.agents import Agents, check_agents, has_agents
 from c2c.evaluation.methods.registry import C2C, OneModel
+from c2c.evaluation.questions.question import Question
 from tests.evaluation.conftest import ask
 
 

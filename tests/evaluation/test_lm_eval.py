@@ -14,9 +14,9 @@ import torch
 import yaml
 from lm_eval.api.registry import get_model
 
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.harness import models as lm_eval
 from c2c.evaluation.harness.door import OPTIONS, NamedDoor, batch_rows
+from c2c.evaluation.questions.question import Question
 from c2c.models.loading import check_device
 from tests.bad_inputs.refusals import refused
 

@@ -9,7 +9,7 @@ import torch
 from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
-from c2c.evaluation.answers.answering import Reading
+from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.harness import door
 from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
 from c2c.evaluation.questions.tasks import load_tasks
@@ -53,8 +53,8 @@ def test_rows_that_have_ended_leave_the_batch_and_the_others_write_on_as_before(
     at_once = ask(methods[name], asked, 10_000)
     monkeypatch.setattr("c2c.evaluation.answers.writing.STRETCH", 2)
     rows = []
-    forward = Reading.of_rows
-    monkeypatch.setattr(Reading, "of_rows", lambda self, kept: (rows.append(len(kept)), forward(self, kept))[1])
+    forward = DecodingState.of_rows
+    monkeypatch.setattr(DecodingState, "of_rows", lambda self, kept: (rows.append(len(kept)), forward(self, kept))[1])
     in_stretches = ask(methods[name], asked, 10_000)
     assert rows and all(0 < kept < len(asked) for kept in rows)
     for one, other in zip(at_once, in_stretches, strict=True):
@@ -192,5 +192,5 @@ def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmar
 
 
 def test_t2t_without_the_prompts_of_a_task_file_is_an_error_of_each_question(methods, questions) -> None:
-    answers = methods["t2t"].answer([replace(question, message_prompt="") for question in questions["free"]])
+    answers = methods["t2t"].answer([replace(question, t2t_question="") for question in questions["free"]])
     assert all("A task of T2T must have the prompts" in answer.error for answer in answers)

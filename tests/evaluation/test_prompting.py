@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Alone
 from tests.evaluation.conftest import ask
 
@@ -45,7 +45,7 @@ def chats(kind: str, private: str = "", opening: str = OPENING) -> list[Question
             Question(
                 benchmark=kind, number=number, doc={"id": f"q{number}", "question": asked, "private": private},
                 prompt=asked, gold=words[number], options=(" red", " blue athens", " the") if kind == "choice" else (),
-                max_new_tokens=6, message_prompt="say something about {{question}}", told_prompt="{{prompt}}",
+                max_new_tokens=6, t2t_question="say something about {{question}}", t2t_prompt="{{prompt}}",
                 messages=tuple(messages),
             )
         )  # fmt: skip
@@ -111,8 +111,8 @@ def test_the_receiver_of_t2t_reads_request_message_and_question_as_a_conversatio
 
 def test_a_message_in_plain_prompts_ends_at_the_first_blank_line_and_in_chats_at_the_models_end() -> None:
     question = chats("free")[0]
-    assert prompting.asked_for_message(replace(question, messages=())).stops == ("\n\n",)
-    assert prompting.asked_for_message(question).stops == ()
+    assert prompting.message_question(replace(question, messages=())).stops == ("\n\n",)
+    assert prompting.message_question(question).stops == ()
 
 
 def test_a_likelihood_in_a_chat_is_the_models_own_log_probability(chat_methods, chat_pair) -> None:
@@ -166,8 +166,8 @@ def test_the_deranged_sharer_reads_the_other_question_with_its_own_private_text(
 
 def test_t2t_gives_private_text_only_through_the_request(chat_methods, chat_pair) -> None:
     question = chats("free", PRIVATE)[0]
-    told = replace(question, message_prompt="{{private}} and {{question}}")
+    told = replace(question, t2t_question="{{private}} and {{question}}")
     for each, shown in ((question, False), (told, True)):
-        assert (PRIVATE in Alone(chat_pair.sharer).text(prompting.asked_for_message(each))) == shown
+        assert (PRIVATE in Alone(chat_pair.sharer).text(prompting.message_question(each))) == shown
     (answer,) = ask(chat_methods["t2t"], [replace(question, messages=())], 1)
     assert PRIVATE not in answer.prompt_read

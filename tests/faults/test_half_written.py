@@ -16,12 +16,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from benchmarks.knowledge_gap import pretrain
+from benchmarks.world import pretrain
 from c2c.checkpoints import checkpoint
 from c2c.evaluation import schema
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.methods import router
+from c2c.evaluation.questions.question import Question
 from c2c.fuser.stack import FuserStack
 from c2c.models.contract import describe_model
 from c2c.provenance import file_hash, stamp

@@ -10,7 +10,8 @@ import yaml
 
 from paper import names
 from paper.reference import Reference
-from workflow.settings import Settings, load_settings
+from workflow.load import load_settings
+from workflow.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 TRAINED_ON = {

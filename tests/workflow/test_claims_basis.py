@@ -9,7 +9,7 @@ import pytest
 
 from paper import claims, names
 from paper.basis import Basis, Training
-from workflow.settings import load_settings
+from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

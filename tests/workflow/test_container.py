@@ -37,4 +37,4 @@ def test_jobs_run_in_the_container_that_the_user_names(tmp_path: Path) -> None:
     assert (checkout / made).is_file()
     told = calls.read_text()
     assert told.startswith("exec ") and "--nv" in told.split(str(image))[0]
-    assert "python -m benchmarks.knowledge_gap.make" in told.split(str(image))[1]
+    assert "python -m benchmarks.world.make" in told.split(str(image))[1]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from c2c.errors import RefusedError
-from workflow.settings import load_settings
+from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {

@@ -19,8 +19,8 @@ from workflow.latent import (
     latent_tokenised,
     latent_training,
 )
+from workflow.load import load_settings
 from workflow.memory import fuser_parameters
-from workflow.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

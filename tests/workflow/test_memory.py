@@ -15,9 +15,10 @@ from c2c.types import CacheShape
 from paper.reference import Reference
 from workflow import memory
 from workflow.cost import read_timings
+from workflow.load import load_settings
 from workflow.memory import Sizes
 from workflow.plan import memory_mb
-from workflow.settings import Settings, load_settings
+from workflow.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"hidden_dim": 12, "intermediate_dim": 10, "num_layers": 4}

@@ -8,7 +8,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from tests.workflow.test_validation import Merged, edit, put
-from workflow.settings import load_settings
+from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,11 +12,11 @@ from c2c.cli.main import main as c2c
 from c2c.errors import RefusedError
 from paper.reference import Reference
 from workflow.cost import Timing, job_counts
-from workflow.estimate import Assumptions, Estimator, paper_hours
-from workflow.estimate_methods import BY_RULE
+from workflow.estimate import BY_RULE, Assumptions, Estimator, paper_hours
 from workflow.latent import latent_names, latent_pairs
+from workflow.load import load_settings
 from workflow.plan import ESTIMATED, TIMED, UNKNOWN, paper_total, read_config, stages, written
-from workflow.settings import Run, Settings, load_settings
+from workflow.settings import Run, Settings
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]

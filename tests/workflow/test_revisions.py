@@ -12,8 +12,9 @@ from c2c.errors import RefusedError
 from c2c.models import hub
 from paper.commits import COMMIT, TABLES
 from workflow.holders import read_holders
-from workflow.revisions import asked_revision, check_mirrored, check_start, hub_inputs, warning
-from workflow.settings import load_settings
+from workflow.hub_inputs import check_mirrored, check_start, hub_inputs, warning
+from workflow.load import load_settings
+from workflow.revisions import asked_revision
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from c2c.errors import RefusedError
-from workflow.settings import load_settings
+from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 Merged = Callable[[str], dict[str, Any]]

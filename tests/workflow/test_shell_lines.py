@@ -17,7 +17,8 @@ import yaml
 from snakemake.utils import format as fill
 
 from tests.checkout import REDUCED, copy_checkout, environment_of
-from workflow.settings import flags, load_settings
+from workflow.load import load_settings
+from workflow.settings import flags
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))

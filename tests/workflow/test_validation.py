@@ -11,7 +11,8 @@ import pytest
 
 from c2c.errors import RefusedError
 from workflow.checks import check_mirrors
-from workflow.settings import Run, flags, load_settings
+from workflow.load import load_settings
+from workflow.settings import Run, flags
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -55,7 +55,7 @@ if "enrichment" in analyses:
         message:
             "Questions about entities that the Receivers know, as examples"
         shell:
-            "python -m benchmarks.knowledge_gap.shots --world {input.world:q} --benchmark {wildcards.benchmark:q}"
+            "python -m benchmarks.world.shots --world {input.world:q} --benchmark {wildcards.benchmark:q}"
             " --output {output.questions:q} > {log:q} 2>&1"
 
     rule prepare_shots:

@@ -3,8 +3,8 @@
 
 rule make_gap_benchmark:
     input:
-        "benchmarks/gap/words.tsv",
-        "benchmarks/gap/values.tsv",
+        "benchmarks/private/words.tsv",
+        "benchmarks/private/values.tsv",
     output:
         questions="<results>/data/benchmarks/{benchmark}.jsonl",
         provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
@@ -22,13 +22,13 @@ rule make_gap_benchmark:
     message:
         "Making the questions of {wildcards.benchmark}: {params.settings}"
     shell:
-        "python -m benchmarks.gap.make {params.settings:q} --benchmark {output.questions:q} > {log:q} 2>&1"
+        "python -m benchmarks.private.make {params.settings:q} --benchmark {output.questions:q} > {log:q} 2>&1"
 
 
 rule make_gap_training_set:
     input:
-        "benchmarks/gap/words.tsv",
-        "benchmarks/gap/values.tsv",
+        "benchmarks/private/words.tsv",
+        "benchmarks/private/values.tsv",
         prompts=settings.data.gap_prompts(),
     output:
         train="<results>/data/training/{training_set}/train.jsonl",
@@ -50,5 +50,5 @@ rule make_gap_training_set:
     message:
         "Making the training set {wildcards.training_set}: {params.settings}"
     shell:
-        "python -m benchmarks.gap.make {params.settings:q} --tasks benchmarks/tasks --training-set {params.folder:q}"
+        "python -m benchmarks.private.make {params.settings:q} --tasks benchmarks/tasks --training-set {params.folder:q}"
         " > {log:q} 2>&1"

@@ -31,7 +31,7 @@ rule build_world:
     message:
         "Making a world of entities and facts, and the questions about them"
     shell:
-        "python -m benchmarks.knowledge_gap.make {params.settings:q} --output {output.world:q}"
+        "python -m benchmarks.world.make {params.settings:q} --output {output.world:q}"
         " --benchmarks {params.benchmarks:q} --training-set {params.training_set:q} > {log:q} 2>&1"
 
 
@@ -58,7 +58,7 @@ rule pretrain_model:
     message:
         "Pretraining {wildcards.model} on the facts it is to know; progress: tail -f {log}"
     shell:
-        "python -m benchmarks.knowledge_gap.pretrain --world {input.world:q} {params.settings:q}"
+        "python -m benchmarks.world.pretrain --world {input.world:q} {params.settings:q}"
         " --output {output.folder:q} > {log:q} 2>&1"
 
 

@@ -22,7 +22,8 @@ from c2c.errors import ModelFaultError
 from c2c.generation.decoding import seen_by_head
 
 if TYPE_CHECKING:
-    from c2c.evaluation.answers.answering import Answer, Question, Reading
+    from c2c.evaluation.answers.answer import Answer, DecodingState
+    from c2c.evaluation.questions.question import Question
 
 AT_ONCE = 64
 """Positions whose logits are turned into probabilities at a time: a vocabulary may have 150,000 tokens."""
@@ -45,13 +46,13 @@ def option_tokens(
     return [whole[read:] or own for whole, own in zip(wholes, alone, strict=True)]
 
 
-def weigh(reading: Reading, questions: Sequence[Question]) -> list[Answer]:
+def score_options(reading: DecodingState, questions: Sequence[Question]) -> list[Answer]:
     """Score each option of each question: the sum of its tokens' log-probabilities after the prompt, in nats."""
     options = [
         option_tokens(reading.tokenizer, answer.prompt_read, question.options, special=reading.special)
         for answer, question in zip(reading.answers, questions, strict=True)
     ]
-    for answer, each, weights in zip(reading.answers, options, weigh_tokens(reading, options), strict=True):
+    for answer, each, weights in zip(reading.answers, options, score_tokens(reading, options), strict=True):
         answer.choice_scores, answer.choice_tokens = [score for score, _ in weights], [len(ids) for ids in each]
         answer.choice_greedy = [greedy for _, greedy in weights]
         answer.tokens_out = sum(answer.choice_tokens)
@@ -73,7 +74,7 @@ def check_finite(log_probabilities: Sequence[float], model: PreTrainedModel) -> 
 
 
 @torch.no_grad()
-def weigh_tokens(reading: Reading, options: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[float, bool]]]:
+def score_tokens(reading: DecodingState, options: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[float, bool]]]:
     """Weigh given tokens after what has been read.
 
     Args:
@@ -132,7 +133,7 @@ def is_likeliest(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
 class _State:
     """What a model has read of a batch, and what reads on: a cache, or one whose new tokens are fused too."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: DecodingState) -> None:
         self.model, self.mask, self.response = reading.model, reading.attention_mask, reading.response
         unread = reading.cache is None and reading.response is None
         self.cache: Cache | None = kv_cache.empty_cache(self.model.config) if unread else reading.cache

@@ -21,7 +21,8 @@ import transformers
 
 import c2c
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
+from c2c.evaluation.questions.question import Question
 from c2c.storage.files import UNFINISHED, host, is_running, write_atomically
 from c2c.storage.formats import read_json_lines
 from c2c.storage.locks import locked

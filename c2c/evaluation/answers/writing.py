@@ -15,8 +15,9 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from c2c.cache import kv_cache
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.answers.likelihood import check_finite
+from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import StopAtText, StopStrings, continue_text, end_tokens
 
 STRETCH = 32
@@ -50,7 +51,9 @@ class _Row:
         return float(torch.tensor(self.sure[: max(len(self.ids), 1)]).mean().exp())
 
 
-def write(reading: Reading, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None) -> list[Answer]:
+def write_answers(
+    reading: DecodingState, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None
+) -> list[Answer]:
     """Answer in free text, each row up to its stop string, an end token or the token limit.
 
     Args:
@@ -80,8 +83,8 @@ def write(reading: Reading, questions: Sequence[Question], sampling: Mapping[str
 
 
 def _write_on(
-    reading: Reading, rows: Sequence[_Row], stops: Sequence[str], width: int, sampling: Mapping[str, Any]
-) -> Reading:
+    reading: DecodingState, rows: Sequence[_Row], stops: Sequence[str], width: int, sampling: Mapping[str, Any]
+) -> DecodingState:
     """Write a stretch after what has been read and written, and return all of it; the prompt has `width` columns."""
     before, meter = reading.input_ids.shape[1], ConfidenceMeter()
     stop = StopAtText(reading.tokenizer, stops, width)

@@ -15,7 +15,6 @@ from lm_eval.api.task import Task
 from lm_eval.utils import simple_parse_args_string
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.answers.batches import check_budget
 from c2c.evaluation.harness.model_respondents import FusedModel, Single
 from c2c.evaluation.harness.requests import text_of_chat
@@ -27,6 +26,7 @@ from c2c.evaluation.methods.router import Router
 from c2c.evaluation.methods.routing import HalfRouting, Routing, TrainedRouting
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone, positions
 from c2c.models.loading import check_device, load_model
@@ -143,7 +143,7 @@ def _respondent(method: Method, rows: int | None, room: int | None, wording: Map
         def complete(question: Question) -> Question:
             doc = {"question": question.prompt, **question.doc, "prompt": question.prompt}
             asked, told = wording["t2t_question"], wording["t2t_prompt"]
-            return replace(question, doc=doc, message_prompt=asked, told_prompt=told)
+            return replace(question, doc=doc, t2t_question=asked, t2t_prompt=told)
 
         return Several(method, routed=False, complete=complete)
     if isinstance(method, HalfRouting):

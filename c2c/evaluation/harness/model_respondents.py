@@ -12,10 +12,11 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from c2c.alignment.chat import AlignedChat
 from c2c.alignment.tokens import AlignedPrompt, left_pad
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.harness.requests import Item, question_of
 from c2c.evaluation.harness.respondents import BatchRespondent
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone, positions
 
@@ -79,12 +80,12 @@ class Single(BatchRespondent):
                 items.append(Item(question, list(before), [list(window)], [place]))
         return items
 
-    def read(self, items: Sequence[Item]) -> Reading:
+    def read(self, items: Sequence[Item]) -> DecodingState:
         """The ids as they are."""
         ids, mask = left_pad([item.ids for item in items], self.loaded.pad)
         device = self.loaded.model.device
         answers = [Answer(tokens_in=len(item.ids)) for item in items]
-        return Reading(
+        return DecodingState(
             self.loaded.model, self.loaded.tokenizer, ids.to(device), mask.to(device), None, answers, special=False
         )
 
@@ -172,6 +173,6 @@ class FusedModel(BatchRespondent):
             questions = [item.question for item in items if item.question.benchmark == benchmark]
             self.reader.prepare(questions, self.method.token_budget)
 
-    def read(self, items: Sequence[Item]) -> Reading:
+    def read(self, items: Sequence[Item]) -> DecodingState:
         """Prefill both models, and fuse."""
         return self.reader.read([item.question for item in items])

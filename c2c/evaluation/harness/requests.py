@@ -11,9 +11,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.generation_settings import NEUTRAL
+from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import PENALTIES, SAMPLING, check_options, check_stops
 from c2c.models.loading import LoadedModel
 
@@ -26,7 +26,7 @@ LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 
 def text_of_chat(messages: Sequence[Mapping[str, Any]]) -> str:
     """Messages as the text that lm-eval carries."""
-    return f"{CHAT}{prompting.as_text(messages)}}}"
+    return f"{CHAT}{prompting.messages_as_json(messages)}}}"
 
 
 def messages_of(context: str) -> tuple[dict[str, str], ...]:

@@ -12,13 +12,14 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question, Reading
+from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.answers.batches import batches_of
-from c2c.evaluation.answers.likelihood import weigh_tokens
-from c2c.evaluation.answers.writing import write
+from c2c.evaluation.answers.likelihood import score_tokens
+from c2c.evaluation.answers.writing import write_answers
 from c2c.evaluation.harness.requests import Encoder, Item, Writing, question_of, writing_of
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import positions
 from c2c.models.loading import LoadedModel
 
@@ -53,7 +54,7 @@ class Respondent(ABC):
 
     def text(self, question: Question) -> str:
         """What the answering model reads of a context."""
-        return prompting.text_for(self.loaded, question)
+        return prompting.prompt_text(self.loaded, question)
 
     @abstractmethod
     def plan_weights(self, requests: Sequence[Instance]) -> list[Item]:
@@ -142,7 +143,7 @@ class BatchRespondent(Respondent):
     """A respondent that reads a context once and goes on from there."""
 
     @abstractmethod
-    def read(self, items: Sequence[Item]) -> Reading:
+    def read(self, items: Sequence[Item]) -> DecodingState:
         """Read one batch."""
 
     @abstractmethod
@@ -180,7 +181,7 @@ class BatchRespondent(Respondent):
         for batch in self._batches(items, show):
             for part in self._parts(batch):
                 reading = self.read(part)
-                found = weigh_tokens(reading, [item.options for item in part])
+                found = score_tokens(reading, [item.options for item in part])
                 weights |= {id(item): each for item, each in zip(part, found, strict=True)}
         return [weights[id(item)] for item in items]
 
@@ -190,7 +191,7 @@ class BatchRespondent(Respondent):
         texts: dict[int, str] = {}
         for batch in self._batches(items, show):
             for part in self._parts(batch):
-                answers = write(self.read(part), [item.question for item in part], dict(writing.options))
+                answers = write_answers(self.read(part), [item.question for item in part], dict(writing.options))
                 texts |= {id(item): str(answer.output_text) for item, answer in zip(part, answers, strict=True)}
         return [texts[id(item)] for item in items]
 

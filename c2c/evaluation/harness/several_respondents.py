@@ -9,10 +9,11 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.harness.requests import Item, Writing, question_of
 from c2c.evaluation.harness.respondents import Respondent, Weight
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.question import Question
 
 
 class Several(Respondent):

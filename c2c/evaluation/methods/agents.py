@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.task_files import read_task_file
 from c2c.evaluation.questions.templates import render
 from c2c.evaluation.readers.reader import Alone
@@ -67,7 +67,7 @@ class Agents(TextToText):
 
     def wanted(self, question: Question) -> Question:
         """What the interpreter reads."""
-        return prompting.asked_for_message(replace(question, message_prompt=question.agents_question))
+        return prompting.message_question(replace(question, t2t_question=question.agents_question))
 
     def told(self, question: Question, message: str) -> Question:
         """What the solver reads; in chats the analysis stands in the user's message, so that it is fused there too."""

@@ -11,12 +11,13 @@ from lm_eval.api.model import LM
 from tqdm import tqdm
 
 from c2c.errors import ModelFaultError, RefusedError
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.answers.batches import batches_of, check_budget
-from c2c.evaluation.answers.likelihood import option_tokens, weigh
+from c2c.evaluation.answers.likelihood import option_tokens, score_options
 from c2c.evaluation.answers.store import AnswerStore
-from c2c.evaluation.answers.writing import write
+from c2c.evaluation.answers.writing import write_answers
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader
 from c2c.models.loading import LoadedModel
 
@@ -72,7 +73,7 @@ class Method(LM):
             RefusedError: If a model has no chat template.
         """
         prompting.check_prompts("chat", self.models)
-        return prompting.as_text(chat_history)
+        return prompting.messages_as_json(chat_history)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Free answers, greedy, in the order of the requests."""
@@ -197,8 +198,8 @@ class Method(LM):
         return f"{self.name} stopped at {place}. {kept} If memory is short, lower the token budget."
 
     @staticmethod
-    def _respond(reading: Reading, batch: Sequence[Question]) -> list[Answer]:
-        return weigh(reading, batch) if batch[0].options else write(reading, batch)
+    def _respond(reading: DecodingState, batch: Sequence[Question]) -> list[Answer]:
+        return score_options(reading, batch) if batch[0].options else write_answers(reading, batch)
 
 
 def fits(question: Question, panel: Sequence[LoadedModel]) -> bool:
@@ -231,6 +232,6 @@ def describe_plainly(request: Instance) -> Question:
     raise RefusedError(
         "A Method must be told how a request becomes one of its questions",
         f"a request of {request.task_name}",
-        "Set Method.describe (c2c.evaluation.questions.tasks.describe), or hand lm-eval a "
+        "Set Method.describe (c2c.evaluation.questions.tasks.question_of_request), or hand lm-eval a "
         "c2c.evaluation.harness.door.Door(method)",
     )

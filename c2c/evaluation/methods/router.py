@@ -21,8 +21,8 @@ from torch.nn.functional import logsigmoid, normalize
 
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.answers.batches import batches_of
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Alone, tokenise
 from c2c.provenance import file_hash
 from c2c.storage.folders import current, exchange

@@ -7,9 +7,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.methods.method import Method, fits
 from c2c.evaluation.methods.router import Router, query_vectors
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Alone
 
 

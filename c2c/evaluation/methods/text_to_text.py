@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, refused
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Alone, positions
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
@@ -50,11 +51,11 @@ class TextToText(Method):
 
     def wanted(self, question: Question) -> Question:
         """What the Sharer reads."""
-        return prompting.asked_for_message(question)
+        return prompting.message_question(question)
 
     def told(self, question: Question, message: str) -> Question:
         """What the Receiver reads after the message."""
-        return prompting.told(question, message)
+        return prompting.question_with_message(question, message)
 
     def _answer_benchmark(self, questions: Sequence[Question]) -> None:
         sent = self._messages(questions)

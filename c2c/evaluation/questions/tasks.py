@@ -16,8 +16,8 @@ from lm_eval.api.task import ALL_OUTPUT_TYPES, Task
 from lm_eval.tasks import TaskManager
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.answers.answering import Question
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.question_files import REMEDY, read_questions
 from c2c.evaluation.questions.task_files import GUIDE, read_task_file
 from c2c.evaluation.questions.templates import render
@@ -138,22 +138,22 @@ def questions_of(
     task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=render)
     asked: dict[int, Question] = {}
     for request in task.instances:
-        question = asked.setdefault(int(request.doc_id or 0), describe(task, request, prompts))
+        question = asked.setdefault(int(request.doc_id or 0), question_of_request(task, request, prompts))
         if options and request.request_type == "loglikelihood":
             question.options += (request.args[1],)
     return list(asked.values())
 
 
 def _as_text(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    return prompting.as_text(messages)
+    return prompting.messages_as_json(messages)
 
 
-def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
+def question_of_request(task: Task, request: Instance, prompts: str = "plain") -> Question:
     """The question behind one of lm-eval's requests, with the T2T prompts of its task file.
 
     Args:
         task: The request's.
-        request: In chats its text is that of `prompting.as_text`.
+        request: In chats its text is that of `prompting.messages_as_json`.
         prompts: ``plain`` or ``chat``.
     """
     doc, metadata = dict(request.doc), task.config.metadata
@@ -163,8 +163,8 @@ def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
         doc=doc,
         prompt=request.args[0],
         gold=gold_of(task, doc),
-        message_prompt=metadata["t2t_question"],
-        told_prompt=metadata["t2t_prompt"],
+        t2t_question=metadata["t2t_question"],
+        t2t_prompt=metadata["t2t_prompt"],
         agents_question=metadata.get("agents_question", ""),
         agents_prompt=metadata.get("agents_prompt", ""),
     )
@@ -172,4 +172,4 @@ def describe(task: Task, request: Instance, prompts: str = "plain") -> Question:
         settings = request.args[1]
         question.stops = tuple(check_stops(f"until of {task.config.task}", settings.get("until") or []))
         question.max_new_tokens = answer_tokens(metadata, doc, settings.get("max_gen_toks", question.max_new_tokens))
-    return prompting.in_chat(question, question.prompt) if prompts == "chat" else question
+    return prompting.chat_question(question, question.prompt) if prompts == "chat" else question

@@ -14,8 +14,9 @@ from c2c.alignment.derangement import derange, with_reading_of
 from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader, check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, collate_chats, in_two_sections, up_to_fused
@@ -64,10 +65,10 @@ class Fused(Reader):
 
     def align(self, question: Question) -> AlignedPrompt:
         """The prompt as both models read it; remembered, since a control reads it again."""
-        key = (question.prompt, question.private, prompting.as_text(question.messages))
+        key = (question.prompt, question.private, prompting.messages_as_json(question.messages))
         if key not in self._aligned:
             if question.messages:
-                options: dict[str, Any] = {"private": question.private, **prompting.opening(question)}
+                options: dict[str, Any] = {"private": question.private, **prompting.turn_options(question)}
                 if isinstance(self.aligner, ChatAligner):
                     options["roles"] = FUSED_ROLES
                 aligned: AlignedPrompt = self.aligner.align(question.messages, **options)
@@ -146,7 +147,7 @@ class Fused(Reader):
         return replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
 
     @torch.no_grad()
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill both models, and fuse."""
         (index, ids, mask, [sharer_input]), whose = self.laid_out(questions)
         sharer_input = self.remembered(sharer_input, whose)
@@ -159,7 +160,7 @@ class Fused(Reader):
         receiver, chat = self.pair.receiver, bool(questions[0].messages)
         answers = [
             Answer(
-                prompt_read=prompting.text_for(receiver, question),
+                prompt_read=prompting.prompt_text(receiver, question),
                 tokens_in=int(row.sum()),
                 sharer_question_id=None if name is None else str(name.doc["id"]),
                 sharer_tokens_in=int(given.sum()) if ran else 0,
@@ -167,7 +168,9 @@ class Fused(Reader):
             for question, row, given, name in zip(questions, mask, sharer_input.attention_mask, whose, strict=True)
         ]
         response = ResponseFusion(self.model, read, sections[-1].sharers) if fused_response else None
-        return Reading(receiver.model, receiver.tokenizer, ids, mask, read.cache, answers, response, special=not chat)
+        return DecodingState(
+            receiver.model, receiver.tokenizer, ids, mask, read.cache, answers, response, special=not chat
+        )
 
 
 def _key(question: Question) -> Key:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from c2c.alignment.tokens import left_pad
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.models.loading import LoadedModel
 
 
@@ -29,7 +30,7 @@ class Reader(ABC):
         """The models that read the prompts."""
 
     @abstractmethod
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Read one batch."""
 
     @abstractmethod
@@ -57,7 +58,7 @@ def check_room(loaded: LoadedModel, tokens: int, new_tokens: int) -> None:
 
 def tokenise(loaded: LoadedModel, texts: Sequence[str], *, chat: bool = False) -> tuple[Tensor, Tensor, list[int]]:
     """Left-padded ids and mask, each ``(B, N)`` on the model's device, and the tokens of each text."""
-    rows = [prompting.tokens_for(loaded, text, chat=chat) for text in texts]
+    rows = [prompting.prompt_ids(loaded, text, chat=chat) for text in texts]
     ids, mask = left_pad(rows, loaded.pad)
     return ids.to(loaded.model.device), mask.to(loaded.model.device), [len(row) for row in rows]
 
@@ -81,20 +82,20 @@ class Alone(Reader):
 
     def text(self, question: Question) -> str:
         """What it reads."""
-        return prompting.text_for(self.loaded, question, private=self.private)
+        return prompting.prompt_text(self.loaded, question, private=self.private)
 
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """The prompts as they are."""
         chat = bool(questions[0].messages)
         texts = [self.text(question) for question in questions]
         ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)
         check_room(self.loaded, ids.shape[1], max(question.max_new_tokens for question in questions))
         answers = [Answer(prompt_read=text, tokens_in=n) for text, n in zip(texts, lengths, strict=True)]
-        return Reading(self.loaded.model, self.loaded.tokenizer, ids, mask, None, answers, special=not chat)
+        return DecodingState(self.loaded.model, self.loaded.tokenizer, ids, mask, None, answers, special=not chat)
 
     def length(self, question: Question) -> int:
         """Tokens of the prompt."""
-        return len(prompting.tokens_for(self.loaded, self.text(question), chat=bool(question.messages)))
+        return len(prompting.prompt_ids(self.loaded, self.text(question), chat=bool(question.messages)))
 
 
 def text_hash(text: str) -> str:

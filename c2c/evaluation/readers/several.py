@@ -12,8 +12,9 @@ from c2c.alignment.chat import ChatAligner
 from c2c.cache import kv_cache
 from c2c.checkpoints.checkpoint import assemble
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answering import Answer, Question, Reading
+from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
@@ -49,7 +50,7 @@ class FusedBySeveral(Reader):
             part.prepare(questions, token_budget)
 
     @torch.no_grad()
-    def read(self, questions: Sequence[Question]) -> Reading:
+    def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill all models, and fuse.
 
         Raises:
@@ -73,14 +74,14 @@ class FusedBySeveral(Reader):
         names = next((names for *_, names in laid_out if names[0] is not None), whose)
         answers = [
             Answer(
-                prompt_read=prompting.text_for(receiver, question),
+                prompt_read=prompting.prompt_text(receiver, question),
                 tokens_in=int(row.sum()),
                 sharer_question_id=None if name is None else str(name.doc["id"]),
                 sharer_tokens_in=sum(int(read[place].sum()) for read in ran),
             )
             for place, (question, row, name) in enumerate(zip(questions, mask, names, strict=True))
         ]
-        return Reading(receiver.model, receiver.tokenizer, ids, mask, cache, answers, special=not chat)
+        return DecodingState(receiver.model, receiver.tokenizer, ids, mask, cache, answers, special=not chat)
 
 
 def several_reader(

@@ -12,7 +12,7 @@ from c2c.errors import check_choice
 from c2c.evaluation.questions.task_files import SHARED, resolve
 from c2c.evaluation.questions.templates import render
 
-FILES = {
+PROMPT_FILES = {
     "letter": f"{SHARED}/choice_letter",
     "text": f"{SHARED}/choice_text",
     "math": f"{SHARED}/math",
@@ -22,7 +22,7 @@ FILES = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptFormat:
     """A way to ask.
 
     Args:
@@ -34,14 +34,14 @@ class Asked:
     config: Mapping[str, Any]
 
     @classmethod
-    def read(cls, tasks: Path, name: str) -> Asked:
+    def load(cls, tasks: Path, name: str) -> PromptFormat:
         """The prompts of `name` from a folder of tasks.
 
         Raises:
             RefusedError: There is no such way to ask, or its file is missing.
         """
-        check_choice("A way to ask", name, FILES)
-        return cls(name, resolve(prompts_file(tasks, name), tasks))
+        check_choice("A way to ask", name, PROMPT_FILES)
+        return cls(name, resolve(prompt_file(tasks, name), tasks))
 
     def example(self, question: Row) -> Row:
         """A question as a training example: ``id``, ``prompt``, ``response``, ``opening``.
@@ -69,6 +69,6 @@ class Asked:
         return str(question["answer"])
 
 
-def prompts_file(tasks: Path, name: str) -> Path:
+def prompt_file(tasks: Path, name: str) -> Path:
     """The file with the prompts of a way to ask."""
-    return tasks / f"{FILES[name]}.yaml"
+    return tasks / f"{PROMPT_FILES[name]}.yaml"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from benchmarks.knowledge_gap import texts
-from benchmarks.knowledge_gap.texts import Fact
-from benchmarks.knowledge_gap.world import World
+from benchmarks.world import texts
+from benchmarks.world.texts import Fact
+from benchmarks.world.world import World
 
 OPTIONS = 4
 

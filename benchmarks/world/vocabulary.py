@@ -17,8 +17,8 @@ from collections.abc import Callable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.knowledge_gap import texts
-from benchmarks.knowledge_gap.world import World
+from benchmarks.world import texts
+from benchmarks.world.world import World
 from c2c.errors import check_choice
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"

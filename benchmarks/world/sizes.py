@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.knowledge_gap import texts
+from benchmarks.world import texts
 from c2c.errors import RefusedError
 
 MOST_ENTITIES = 2**18

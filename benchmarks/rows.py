@@ -12,37 +12,37 @@ from tqdm import tqdm
 
 from benchmarks.overlap import texts_of
 from benchmarks.readers import READERS
-from benchmarks.readers.base import LEFT_OUT, Read, Row, left_out
+from benchmarks.readers.base import EXCLUDED_ROW, Outcome, Row, exclusion
 from benchmarks.sources import Source
 from c2c.errors import RefusedError, check_choice
 
-REPEATED = "it repeats an earlier row"
-ASKED = "a benchmark asks it"
+REPEATED_ROW = "it repeats an earlier row"
+BENCHMARK_QUESTION = "a benchmark asks it"
 
 
 @dataclass
-class Outcomes:
+class RowCounts:
     """Rows by group, outcome and reason."""
 
     rows: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
-    def count(self, read: Read) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Add a row with this outcome."""
-        self.rows[read.group, read.outcome, read.why] += 1
+        self.rows[outcome.group, outcome.outcome, outcome.why] += 1
 
     @property
-    def left_out(self) -> dict[str, int]:
+    def exclusions(self) -> dict[str, int]:
         """Rows by the reason for leaving them out, the most frequent first."""
         reasons: Counter[str] = Counter()
         for (_, outcome, why), rows in self.rows.items():
-            if outcome == LEFT_OUT:
+            if outcome == EXCLUDED_ROW:
                 reasons[why] += rows
         return dict(reasons.most_common())
 
     @property
     def kept(self) -> int:
         """Rows that were not left out."""
-        return sum(self.rows.values()) - sum(self.left_out.values())
+        return sum(self.rows.values()) - sum(self.exclusions.values())
 
     def waterfall(self) -> list[dict[str, Any]]:
         """One entry a group, outcome and reason, with its `rows`; without groups and reasons where there are none."""
@@ -65,7 +65,7 @@ class Outcomes:
         return {
             "rows": sum(self.rows.values()),
             "kept": self.kept,
-            "left_out": self.left_out,
+            "left_out": self.exclusions,
             "waterfall": self.waterfall(),
         }
 
@@ -73,7 +73,7 @@ class Outcomes:
 def read_rows(
     source: Source,
     protocol: str,
-    outcomes: Outcomes,
+    counts: RowCounts,
     *,
     keep_repeats: bool = False,
     without: Collection[str] = frozenset(),
@@ -83,7 +83,7 @@ def read_rows(
     Args:
         source: Where its rows come from.
         protocol: See `c2c.evaluation.protocol`.
-        outcomes: Counts every row.
+        counts: Counts every row.
         keep_repeats: Whether a question that stands there twice is asked twice.
         without: Folded texts (`benchmarks.overlap`); what asks one of them is left out.
 
@@ -91,25 +91,27 @@ def read_rows(
         RefusedError: The reader is unknown, the source does not exist, or two rows share an id.
     """
     reader = READERS[check_choice("A reader", source.reader, READERS)]
-    seen: set[bytes] = set()
-    found: dict[str, Row] = {}
-    for place, row in _shown(source):
-        read = reader(row, place, protocol)
-        if read.question is not None:
-            text = _digest(read.question)
-            if text in seen and not keep_repeats:
-                read = left_out(REPEATED, read.group)
-            elif without and not texts_of(read.question).isdisjoint(without):
-                read = left_out(ASKED, read.group)
-            seen.add(text)
-        outcomes.count(read)
-        if read.question is None:
+    digests: set[bytes] = set()
+    questions: dict[str, Row] = {}
+    for place, row in _with_progress(source):
+        outcome = reader(row, place, protocol)
+        question = outcome.question
+        # A row that repeats another one, or a question of a benchmark, is counted as such.
+        if question is not None:
+            digest = _digest(question)
+            if digest in digests and not keep_repeats:
+                outcome = exclusion(REPEATED_ROW, outcome.group)
+            elif without and not texts_of(question).isdisjoint(without):
+                outcome = exclusion(BENCHMARK_QUESTION, outcome.group)
+            digests.add(digest)
+        counts.add(outcome)
+        if outcome.question is None:
             continue
-        if read.question["id"] in found:
+        if outcome.question["id"] in questions:
             remedy = "Correct the reader, or drop the row from the data set"
-            raise RefusedError(f"Rows of {source.dataset} must have different ids", read.question["id"], remedy)
-        found[read.question["id"]] = read.question
-    return list(found.values())
+            raise RefusedError(f"Rows of {source.dataset} must have different ids", outcome.question["id"], remedy)
+        questions[outcome.question["id"]] = outcome.question
+    return list(questions.values())
 
 
 def _digest(question: Row) -> bytes:
@@ -122,6 +124,6 @@ def _digest(question: Row) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _shown(source: Source) -> Iterator[tuple[Any, Row]]:
-    shown = cast(Callable[..., Iterator[tuple[Any, Row]]], tqdm)
-    yield from shown(source.rows(), unit="rows", desc=source.dataset, mininterval=1)
+def _with_progress(source: Source) -> Iterator[tuple[Any, Row]]:
+    bar = cast(Callable[..., Iterator[tuple[Any, Row]]], tqdm)
+    yield from bar(source.rows(), unit="rows", desc=source.dataset, mininterval=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.knowledge_gap import vocabulary
-from benchmarks.knowledge_gap.world import World, generate
+from benchmarks.world import vocabulary
+from benchmarks.world.world import World, generate
 
 
 @pytest.fixture(scope="session")

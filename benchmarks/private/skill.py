@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from itertools import zip_longest
 
-from benchmarks.gap.splits import Row, Sizes, cut, with_options
+from benchmarks.private.splits import Row, Sizes, cut, with_options
 
 QUESTION = "{left} {sign} {right} is what?"
 SIGNS = {"add": "+", "subtract": "-", "multiply": "*"}
@@ -33,7 +33,7 @@ def result(operation: str, left: int, right: int) -> int:
     return {"add": left + right, "subtract": left - right, "multiply": left * right}[operation]
 
 
-def skill(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
+def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
     """Questions of the splits ``test``, ``validation`` and ``train``, the operations in turn; ``subset`` names it.
 
     Raises:

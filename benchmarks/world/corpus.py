@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from benchmarks.knowledge_gap import texts
-from benchmarks.knowledge_gap.texts import Fact, Text
-from benchmarks.knowledge_gap.world import World
+from benchmarks.world import texts
+from benchmarks.world.texts import Fact, Text
+from benchmarks.world.world import World
 from c2c.errors import check_choice
 
 KNOWLEDGE: dict[str, Callable[[World], list[Fact]]] = {

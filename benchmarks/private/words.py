@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.gap.splits import OPTIONS, Row, Sizes, cut, with_options
+from benchmarks.private.splits import OPTIONS, Row, Sizes, cut, with_options
 
 LIST = Path(__file__).parent / "words.tsv"
 QUESTION = "The English word for {chinese} is what?"
@@ -23,13 +23,13 @@ class Word(NamedTuple):
     english: str
 
 
-def listed(path: Path = LIST) -> list[Word]:
+def read_words(path: Path = LIST) -> list[Word]:
     """The words of the list, in its order."""
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
     return [Word(*line.split("\t")) for line in lines]
 
 
-def words(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
+def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
     """Questions of the splits ``test``, ``validation`` and ``train``; ``subset`` is the part of speech.
 
     Wrong options are translations of other words of the same split, and of the same part of speech if it has four.
@@ -38,7 +38,7 @@ def words(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
         RefusedError: If the sizes ask for more words than the list has.
     """
     chance = random.Random(f"words {seed}")
-    known = listed()
+    known = read_words()
     parts = cut(chance.sample(known, len(known)), sizes, "words in words.tsv")
     return {split: [_question(word, part, chance) for word in part] for split, part in parts.items()}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gap.splits import Row, Sizes, with_options
+from benchmarks.private.splits import Row, Sizes, with_options
 from c2c.errors import RefusedError
 
 BANK = Path(__file__).parent / "values.tsv"
@@ -72,7 +72,7 @@ def _name(chance: random.Random, part: str) -> str:
     return (stem + chance.choice(ENDINGS[part])).capitalize()
 
 
-def private_line(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
+def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
     """Questions of the splits ``test``, ``train``, ``validation`` (values of training) and ``unseen`` (other values).
 
     Each has ``id``, ``subset`` (its attribute), ``question``, ``private``, ``options``, ``answer``, ``value``,

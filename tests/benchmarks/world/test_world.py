@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.knowledge_gap import make, texts
-from benchmarks.knowledge_gap.world import SPLITS, World, generate
+from benchmarks.world import make, texts
+from benchmarks.world.world import SPLITS, World, generate
 from c2c.errors import RefusedError
 
 
@@ -129,7 +129,7 @@ def test_an_impossible_world_leaves_no_file(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_world_that_does_not_exist_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"world\.json.*benchmarks\.knowledge_gap\.make"):
+    with pytest.raises(RefusedError, match=r"world\.json.*benchmarks\.world\.make"):
         World.load(tmp_path / "world.json")
 
 

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.knowledge_gap import texts
-from benchmarks.knowledge_gap.sizes import check_world
-from benchmarks.knowledge_gap.texts import Fact
+from benchmarks.world import texts
+from benchmarks.world.sizes import check_world
+from benchmarks.world.texts import Fact
 from c2c.errors import RefusedError, check_choice
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import check_keys, read_object
@@ -31,7 +31,7 @@ from c2c.storage.manifests import check_keys, read_object
 SHARES = {"known": 4, "train": 7, "validation": 1, "test": 4}
 """Sixteenths of the entities in each split."""
 SPLITS = tuple(SHARES)
-MAKE = "Make one: benchmarks.knowledge_gap.make"
+MAKE = "Make one: benchmarks.world.make"
 
 CONSONANTS, VOWELS, ENDINGS = "bdfgklmnprstvz", "aeiou", "kqvxz"
 THREE_SYLLABLES = 0.3

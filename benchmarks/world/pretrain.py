@@ -1,6 +1,6 @@
 """Pretrains one tiny model of the knowledge-gap world from nothing.
 
-    python -m benchmarks.knowledge_gap.pretrain --world results/smoke/world/world.json --architecture qwen3
+    python -m benchmarks.world.pretrain --world results/smoke/world/world.json --architecture qwen3
         --tokenizer word --knows all --output results/smoke/models/gap_sharer
 
 writes a Hugging Face folder with model and tokenizer, and beside it the model manifest ``gap_sharer.json``. The same
@@ -25,10 +25,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.knowledge_gap import corpus, models, vocabulary
-from benchmarks.knowledge_gap.corpus import Corpus
-from benchmarks.knowledge_gap.sizes import HEADS
-from benchmarks.knowledge_gap.world import World
+from benchmarks.world import corpus, models, vocabulary
+from benchmarks.world.corpus import Corpus
+from benchmarks.world.sizes import HEADS
+from benchmarks.world.world import World
 from c2c.errors import RefusedError, check_choice, exit_code
 from c2c.provenance import file_hash, stamp
 from c2c.storage.files import sync, write_atomically
@@ -42,7 +42,7 @@ MOST = {"hidden": 2**16, "layers": 1000, "steps": 10**8, "batch_size": 10**6, "s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class PretrainingConfig:
     """What fixes a pretrained model, beside its world; the command's flags are its fields.
 
     The decay is strong, so that facts are held in a form that all names share: a Fuser must read new names' facts.
@@ -94,7 +94,7 @@ class Settings:
         models.check_heads(self.hidden, self.heads, self.key_value_heads)
 
 
-def pretrain(world: World, settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
+def pretrain(world: World, settings: PretrainingConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
     """A trained model, its tokenizer, and the mean loss of its last steps."""
     torch.set_num_threads(1)  # sums in another order would be other bytes
     torch.manual_seed(settings.seed)
@@ -120,7 +120,7 @@ def pretrain(world: World, settings: Settings) -> tuple[PreTrainedModel, PreTrai
     return model.eval(), tokenizer, sum(last) / len(last)
 
 
-def _steps(model: PreTrainedModel, rows: Corpus, settings: Settings) -> Iterator[float]:
+def _steps(model: PreTrainedModel, rows: Corpus, settings: PretrainingConfig) -> Iterator[float]:
     optimizer = _optimizer(model, settings)
     schedule = LambdaLR(optimizer, lambda step: _rate(step, settings.steps, settings.warmup_ratio))
     model.train()
@@ -147,7 +147,7 @@ def _loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> to
     return functional.cross_entropy(model.get_output_embeddings()(states[told]), labels[told])
 
 
-def _optimizer(model: PreTrainedModel, settings: Settings) -> AdamW:
+def _optimizer(model: PreTrainedModel, settings: PretrainingConfig) -> AdamW:
     embeddings = list(
         {
             id(module.weight): module.weight for module in (model.get_input_embeddings(), model.get_output_embeddings())
@@ -196,16 +196,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Pretrain one model of the knowledge-gap world.")
     parser.add_argument("--world", type=Path, required=True, help="world.json")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model; its manifest is beside it")
-    for field in fields(Settings):
+    for field in fields(PretrainingConfig):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     given = parser.parse_args(arguments)
-    return exit_code("benchmarks.knowledge_gap.pretrain", lambda: _run(given))
+    return exit_code("benchmarks.world.pretrain", lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> None:
     options = dict(vars(given))
     path, output = options.pop("world"), options.pop("output")
-    settings = Settings(**options)
+    settings = PretrainingConfig(**options)
     world = World.load(path)
     manifest = Path(f"{output}.json")
     with locked(output, "pretrain"), stamp(manifest, inputs=[path], settings=asdict(settings)) as notes:

@@ -1,6 +1,6 @@
 """Questions about entities that the Receivers know: examples for the enrichment oracle.
 
-python -m benchmarks.knowledge_gap.shots --world results/smoke/world/world.json --benchmark knowledge_gap_free
+python -m benchmarks.world.shots --world results/smoke/world/world.json --benchmark knowledge_gap_free
 --output results/smoke/data/shots/knowledge_gap_free.jsonl
 """
 
@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.knowledge_gap import questions
-from benchmarks.knowledge_gap.world import World
+from benchmarks.world import questions
+from benchmarks.world.world import World
 from c2c.errors import exit_code
 from c2c.provenance import stamp
 from c2c.storage.formats import write_json_lines
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--benchmark", choices=sorted(questions.FORMS), required=True, help="in whose form they ask")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines")
     options = parser.parse_args(arguments)
-    return exit_code("benchmarks.knowledge_gap.shots", lambda: _run(options))
+    return exit_code("benchmarks.world.shots", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

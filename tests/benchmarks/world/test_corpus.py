@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.knowledge_gap import corpus, texts
-from benchmarks.knowledge_gap.corpus import IGNORED, Corpus
-from benchmarks.knowledge_gap.texts import Fact
-from benchmarks.knowledge_gap.world import World, generate
+from benchmarks.world import corpus, texts
+from benchmarks.world.corpus import IGNORED, Corpus
+from benchmarks.world.texts import Fact
+from benchmarks.world.world import World, generate
 from c2c.errors import RefusedError
 
 Tokenizers = dict[str, PreTrainedTokenizerFast]

@@ -1,12 +1,12 @@
 """Writes the questions of a gap benchmark, or a training set for it.
 
-    python -m benchmarks.gap.make --task private_line --seed 0 --test 600 --train 8000 --validation 256
+    python -m benchmarks.private.make --task private_line --seed 0 --test 600 --train 8000 --validation 256
         --benchmark results/laptop/data/benchmarks/gap_private_line.jsonl
-    python -m benchmarks.gap.make --task private_line --seed 0 --test 600 --train 8000 --validation 256
+    python -m benchmarks.private.make --task private_line --seed 0 --test 600 --train 8000 --validation 256
         --validation-values unseen --training-set results/laptop/data/training/gap_private_line_unseen
 
 The same task, sizes and seed give the same splits, whichever file is written. Training examples are asked in the words
-of the task files (`benchmarks.asking`), and carry what the Sharer alone reads as ``private``.
+of the task files (`benchmarks.prompts`), and carry what the Sharer alone reads as ``private``.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.asking import Asked
-from benchmarks.gap.arithmetic import skill
-from benchmarks.gap.people import private_line
-from benchmarks.gap.splits import Row, Sizes, check_sizes
-from benchmarks.gap.words import words
+from benchmarks.private import private_line, skill, words
+from benchmarks.private.splits import Row, Sizes, check_sizes
+from benchmarks.prompts import PromptFormat
 from c2c.errors import RefusedError, exit_code
 from c2c.provenance import stamp
 from c2c.storage.formats import write_json_lines
 
 TASKS: dict[str, Callable[[Sizes, int], dict[str, list[Row]]]] = {
-    "private_line": private_line,
-    "words": words,
-    "skill": skill,
+    "private_line": private_line.build_splits,
+    "words": words.build_splits,
+    "skill": skill.build_splits,
 }
 VALIDATION_VALUES = {"seen": "validation", "unseen": "unseen"}
 """Which split validates: persons with values of training, or with values that neither it nor the test has."""
 
 
-def training_rows(made: dict[str, list[Row]], asked: Asked, values: str) -> dict[str, list[Row]]:
+def training_rows(made: dict[str, list[Row]], asked: PromptFormat, values: str) -> dict[str, list[Row]]:
     """Examples by file stem, ``train`` and ``validation``.
 
     Raises:
@@ -50,7 +48,7 @@ def _stems(validation: str) -> list[tuple[str, str]]:
     return [("train", "train"), ("validation", validation)]
 
 
-def _example(row: Row, asked: Asked) -> Row:
+def _example(row: Row, asked: PromptFormat) -> Row:
     private = {"private": row["private"]} if "private" in row else {}
     return asked.example(row) | private
 
@@ -80,7 +78,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.benchmark:
         files = {options.benchmark: made["test"]}
     else:
-        asked = Asked.read(options.tasks, "text")
+        asked = PromptFormat.load(options.tasks, "text")
         settings["validation_values"] = options.validation_values
         rows = training_rows(made, asked, options.validation_values)
         files = {options.training_set / f"{stem}.jsonl": examples for stem, examples in rows.items()}
@@ -93,7 +91,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Write the files; a refusal is printed as one line and ends with exit code 2."""
-    return exit_code("benchmarks.gap.make", lambda: _run(_parser().parse_args()))
+    return exit_code("benchmarks.private.make", lambda: _run(_parser().parse_args()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from benchmarks.knowledge_gap.sizes import check_heads
+from benchmarks.world.sizes import check_heads
 from c2c.errors import check_choice
 
 ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {

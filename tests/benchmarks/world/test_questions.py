@@ -9,9 +9,9 @@ import jinja2
 import pytest
 import yaml
 
-from benchmarks.knowledge_gap import questions, texts
-from benchmarks.knowledge_gap.texts import Fact
-from benchmarks.knowledge_gap.world import World, generate
+from benchmarks.world import questions, texts
+from benchmarks.world.texts import Fact
+from benchmarks.world.world import World, generate
 
 TASKS = Path(__file__).resolve().parents[3] / "benchmarks" / "tasks"
 PREPARED = {"knowledge_gap_free": questions.free, "knowledge_gap_choice": questions.choice}

@@ -5,8 +5,8 @@ import re
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.knowledge_gap import texts, vocabulary
-from benchmarks.knowledge_gap.world import CONSONANTS, ENDINGS, VOWELS, World, generate
+from benchmarks.world import texts, vocabulary
+from benchmarks.world.world import CONSONANTS, ENDINGS, VOWELS, World, generate
 from c2c.alignment.tokens import UNMATCHED, TokenAligner
 from c2c.errors import RefusedError
 

@@ -1,6 +1,6 @@
 """Makes a world and every file that is drawn from it.
 
-    python -m benchmarks.knowledge_gap.make --entities 512 --attributes 4 --values 16 --seed 0
+    python -m benchmarks.world.make --entities 512 --attributes 4 --values 16 --seed 0
         --output results/smoke/world/world.json --benchmarks results/smoke/data/benchmarks
         --training-set results/smoke/data/training/knowledge_gap
 
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.knowledge_gap import questions
-from benchmarks.knowledge_gap.world import World, generate
+from benchmarks.world import questions
+from benchmarks.world.world import World, generate
 from c2c.errors import exit_code
 from c2c.provenance import stamp
 from c2c.storage.formats import write_json_lines
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder of the benchmarks' questions")
     parser.add_argument("--training-set", type=Path, required=True, help="folder of the training set")
     options = parser.parse_args(arguments)
-    return exit_code("benchmarks.knowledge_gap.make", lambda: _run(options))
+    return exit_code("benchmarks.world.make", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.gap import arithmetic, make, people, words
-from benchmarks.gap.splits import LETTERS, OPTIONS, Row
+from benchmarks.private import make, private_line, skill, words
+from benchmarks.private.splits import LETTERS, OPTIONS, Row
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import read_task_file
 from c2c.training.examples import read_lines
@@ -38,7 +38,7 @@ def made(task: str) -> dict[str, list[Row]]:
 
 @pytest.fixture(scope="module")
 def facts() -> dict[str, list[Row]]:
-    return people.private_line(SIZES["private_line"], 0)
+    return private_line.build_splits(SIZES["private_line"], 0)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -106,17 +106,17 @@ def test_values_of_the_test_and_of_the_unseen_validation_stand_in_no_training_ro
 
 
 def test_values_are_many_over_many_attributes_and_each_of_one_attribute_alone() -> None:
-    bank = people.bank()
+    bank = private_line.bank()
     values = [value.lower() for each in bank.values() for value in each]
     assert len(bank) >= 8 and len(values) == len(set(values)) >= 600
-    parts = people.split_values(bank, 0)
+    parts = private_line.split_values(bank, 0)
     assert min(len(known) for split in parts.values() for known in split.values()) >= OPTIONS
     assert sum(map(len, parts["train"].values())) >= 400
     assert sum(map(len, parts["test"].values())) >= 200
 
 
 def test_options_of_a_fact_are_values_of_its_attribute(facts) -> None:
-    bank = people.bank()
+    bank = private_line.bank()
     for row in facts["test"]:
         assert set(row["options"]) <= set(bank[row["attribute"]])
         assert row["subset"] == row["attribute"]
@@ -130,11 +130,11 @@ def test_the_private_line_says_the_fact_and_the_question_asks_for_it(facts) -> N
 
 def test_an_attribute_with_too_few_values_is_refused() -> None:
     with pytest.raises(RefusedError, match="values for test, validation and training"):
-        people.split_values({"mood": ["glad", "sad", "calm", "keen", "shy", "cross", "sunny", "bold"]}, 0)
+        private_line.split_values({"mood": ["glad", "sad", "calm", "keen", "shy", "cross", "sunny", "bold"]}, 0)
 
 
 def test_neither_chinese_words_nor_their_translations_repeat_in_the_list() -> None:
-    known = words.listed()
+    known = words.read_words()
     assert len(known) >= 900
     assert len({word.chinese for word in known}) == len({word.english.lower() for word in known}) == len(known)
     assert {word.kind for word in known} == {"noun", "verb", "adjective"}
@@ -142,14 +142,14 @@ def test_neither_chinese_words_nor_their_translations_repeat_in_the_list() -> No
 
 
 def test_translations_of_test_words_are_neither_answers_nor_options_of_another_split() -> None:
-    made = words.words(SIZES["words"], 0)
+    made = words.build_splits(SIZES["words"], 0)
     said = {split: {option for row in rows for option in row["options"]} for split, rows in made.items()}
     for one, other in combinations(said.values(), 2):
         assert one.isdisjoint(other)
 
 
 def test_pairs_of_operands_are_of_one_split_alone_in_either_order() -> None:
-    made = arithmetic.skill(SIZES["skill"], 0)
+    made = skill.build_splits(SIZES["skill"], 0)
     pairs = {
         split: {(row["subset"], frozenset(re.findall(r"\d+", row["question"]))) for row in rows}
         for split, rows in made.items()
@@ -158,11 +158,11 @@ def test_pairs_of_operands_are_of_one_split_alone_in_either_order() -> None:
         assert one.isdisjoint(other)
     for split, rows in made.items():
         assert len(pairs[split]) == len(rows)
-        assert {row["subset"] for row in rows} == set(arithmetic.SIGNS)
+        assert {row["subset"] for row in rows} == set(skill.SIGNS)
 
 
 def test_the_right_result_is_right() -> None:
-    for row in arithmetic.skill(SIZES["skill"], 0)["test"]:
+    for row in skill.build_splits(SIZES["skill"], 0)["test"]:
         expression = row["question"].removesuffix(" is what?")
         assert str(eval(expression)) == row["value"]
         assert all(int(option) >= 0 for option in row["options"])
@@ -170,7 +170,7 @@ def test_the_right_result_is_right() -> None:
 
 def test_sizes_that_leave_nothing_to_train_on_are_refused() -> None:
     with pytest.raises(RefusedError, match="left for training"):
-        words.words({"test": len(words.listed()), "validation": 4, "train": 1}, 0)
+        words.build_splits({"test": len(words.read_words()), "validation": 4, "train": 1}, 0)
 
 
 def test_the_command_writes_the_same_bytes_again(monkeypatch, tmp_path, task) -> None:
@@ -205,7 +205,7 @@ def test_the_validation_on_unseen_values_has_the_same_training_rows_and_no_value
     assert run(monkeypatch, *base, *tasks, *unseen) == 0
     read = {name: read_lines(tmp_path / name / "validation.jsonl") for name in ("seen", "unseen")}
     assert (tmp_path / "seen/train.jsonl").read_bytes() == (tmp_path / "unseen/train.jsonl").read_bytes()
-    values = people.split_values(people.bank(), 0)
+    values = private_line.split_values(private_line.bank(), 0)
     known = {value for each in values["train"].values() for value in each}
     assert {row["response"] for row in read["seen"]} <= known
     assert {row["response"] for row in read["unseen"]}.isdisjoint(known)

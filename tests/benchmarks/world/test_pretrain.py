@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from benchmarks.knowledge_gap import models, pretrain, texts
-from benchmarks.knowledge_gap.pretrain import Settings
-from benchmarks.knowledge_gap.world import World, generate
+from benchmarks.world import models, pretrain, texts
+from benchmarks.world.pretrain import PretrainingConfig
+from benchmarks.world.world import World, generate
 from c2c.errors import RefusedError
 from c2c.provenance import file_hash
 
@@ -93,7 +93,7 @@ def test_a_manifest_names_the_folder_and_the_hashes_of_its_files(
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_a_model_learns_what_it_is_told(world: World, architecture: str) -> None:
     settings = {"architecture": architecture, "hidden": 32, "layers": 1, "batch_size": 16, "learning_rate": 5e-3}
-    losses = [pretrain.pretrain(world, Settings(steps=steps, **settings))[2] for steps in (1, 40)]
+    losses = [pretrain.pretrain(world, PretrainingConfig(steps=steps, **settings))[2] for steps in (1, 40)]
     assert losses[1] < 0.6 * losses[0]
 
 
@@ -121,7 +121,7 @@ def test_the_learning_rate_rises_then_falls_and_never_leaves_zero_to_one() -> No
 
 def test_every_parameter_is_optimised_exactly_once(tokenizers: dict[str, PreTrainedTokenizerFast]) -> None:
     model = models.build("qwen3", tokenizers["word"], hidden=16, layers=2, heads=4, key_value_heads=2)
-    optimizer = pretrain._optimizer(model, Settings())
+    optimizer = pretrain._optimizer(model, PretrainingConfig())
     optimised = [id(each) for group in optimizer.param_groups for each in group["params"]]
     assert sorted(optimised) == sorted(id(each) for each in model.parameters())
 
@@ -150,7 +150,7 @@ def test_every_parameter_is_optimised_exactly_once(tokenizers: dict[str, PreTrai
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], rule: str) -> None:
     with pytest.raises(RefusedError, match=rule):
-        Settings(**settings)
+        PretrainingConfig(**settings)
 
 
 def test_refused_settings_write_nothing(world_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
