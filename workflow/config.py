@@ -73,7 +73,9 @@ def training_block(name: str, text: str, *blocks: str, without: tuple[str, ...] 
         if rule_of(item).block in blocks and item.name not in without
     ]
     added = [(key, int, value) for key, value in more.items()]
-    return make_dataclass(name, [*part, *added], kw_only=True, frozen=True, namespace={"__doc__": text})
+    # Without the module, its type hints cannot be resolved.
+    space = {"__doc__": text, "__module__": __name__}
+    return make_dataclass(name, [*part, *added], kw_only=True, frozen=True, namespace=space)
 
 
 FuserBlock = training_block("FuserBlock", "Sizes of each Fuser and the temperatures of its gates.", "fuser")
@@ -85,12 +87,13 @@ TrainingBlock = training_block(
 )
 RunTraining = training_block(
     "RunTraining",
-    "Settings of `fuser` and `training` that the fusers of one entry of `runs` have for themselves.",
+    "Keys of `fuser` and `training`, but `retries`, that replace those for the fusers of one entry; and another one.",
     *("fuser", "training", "run"),
 )
 LatentTraining = training_block(
     "LatentTraining",
-    "Settings of `fuser` and `training` that one latent space has for itself. `batch_size` is a multiple of its pairs.",
+    "Keys of `fuser` and `training`, but `retries` and `keep_steps`, that replace those for one latent space.\n"
+    "`batch_size` must be a multiple of the number of its pairs.",
     *("fuser", "training"),
     without=("keep_steps",),
 )
@@ -222,17 +225,17 @@ class EffectiveRankBlock:
     alignment: str = alignment("token alignment of that run")
     seed: int = seed("seed of that run")
     benchmark: str = an_id("one of `benchmarks`")
-    questions: int | None = count("questions, those with the lowest hash; null: all", least=2)
+    questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnrichmentBlock:
-    """The oracle of cache enrichment: examples stand before a question, and then only their cache does."""
+    """The enrichment oracle: a question's cache is computed after few-shot examples, which are then dropped from it."""
 
     pair: str = an_id("id of `pairs.tsv`")
     role: str = setting(..., "which model of the pair answers", choices=("receiver", "sharer"))
     benchmark: str = an_id("one of `benchmarks`")
-    questions: int | None = count("questions, those with the lowest hash; null: all", least=2)
+    questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
     examples: str = an_id(
         "benchmark whose training split gives the examples; in the world, entities that Receivers know"
     )
@@ -267,7 +270,7 @@ class PartialBlock:
     alignment: str = alignment("token alignment of that run")
     seed: int = seed("seed of that run")
     benchmark: str = an_id("one of `benchmarks`")
-    questions: int | None = count("questions, those with the lowest hash; null: all", least=2)
+    questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
     shares: tuple[float, ...] = setting(..., "shares of the tokens that are fused", least=0, most=1, fewest=2)
 
 
@@ -319,7 +322,7 @@ class PretrainingBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldModelBlock:
-    """A model of the knowledge-gap world; its id is the key. `hidden`, `layers` and `steps` replace those of pretraining."""
+    """A model of the knowledge-gap world, by its id. Keys that it leaves out are those of `pretraining`."""
 
     architecture: str = setting(..., "family", choices=("qwen3", "llama"))
     tokenizer: str = setting(..., "`split` cuts the names of entities into several tokens", choices=("word", "split"))
@@ -368,10 +371,10 @@ class ScaleConfig:
         "tasks: ids of `benchmarks.tsv`, with a scoring (`arc_easy_text`) where there are several", fewest=1
     )
     sample: int | None = setting(
-        ..., "questions of each benchmark, those with the lowest SHA-256 of `<benchmark>/<id>`; null: all", least=2
+        ..., "questions of each benchmark, those with the lowest SHA-256 of `<benchmark>/<id>`; `null`: all", least=2
     )
     context_limit: int | None = setting(
-        ..., "characters of a question's long text; the middle of a longer one is cut; null: no limit", least=100
+        ..., "characters of a question's long text; the middle of a longer one is cut; `null`: no limit", least=100
     )
     failed_share: float = setting(
         ..., "largest share of failed questions of a method and benchmark; scoring refuses more", least=0, most=1
