@@ -12,8 +12,7 @@ from benchmarks.world.sizes import check_heads
 from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.models.hub import MIRRORS
-from paper.artefacts import of_kind, read_artefacts
-from paper.needed import NEEDED
+from paper.artefacts import of_kind, read_artefacts, required_files
 from workflow.analysis import check_analysis
 from workflow.config import check_training
 from workflow.data import check_benchmarks, check_training_set
@@ -53,7 +52,7 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):
-        needed = [Path(name).stem for name in NEEDED if name.startswith(f"{kind}/")]
+        needed = [Path(name).stem for name in required_files() if name.startswith(f"{kind}/")]
         if missing := [name for name in needed if name not in artefacts[kind]]:
             rule = f"A paper must have the {kind} {', '.join(needed)}"
             raise RefusedError(

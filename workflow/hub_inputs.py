@@ -8,7 +8,7 @@ from typing import Any
 
 from c2c.errors import RefusedError
 from c2c.models import hub
-from paper.commits import CITED, COMMIT, TABLES
+from paper.reading.commits import CITED, COMMIT, TABLES
 from workflow.revisions import has_no_history
 from workflow.settings import Settings
 

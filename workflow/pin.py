@@ -19,7 +19,7 @@ from pathlib import Path
 from c2c.errors import RefusedError, exit_code
 from c2c.models import hub
 from c2c.storage.files import write_atomically
-from paper.commits import COMMIT, TABLES, read_fetched
+from paper.reading.commits import COMMIT, TABLES, read_fetched
 from workflow.validation import read_table
 
 Resolve = Callable[[str, str, str], str | None]

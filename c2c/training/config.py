@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from c2c.errors import RefusedError
-from c2c.fuser.config import GATE_NOISES, VARIANTS, FuserConfig
+from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.settings import check_values, setting, whole_numbers
-from c2c.types import DTYPES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
+from c2c.types import DTYPES, GATE_NOISES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")

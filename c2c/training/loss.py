@@ -12,7 +12,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from c2c.rosetta import RosettaModel
-from c2c.training.data import IGNORED, Batch
+from c2c.training.data import Batch
+from c2c.types import IGNORED
 
 
 @contextmanager

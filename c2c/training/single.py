@@ -31,13 +31,14 @@ from c2c.provenance import file_hash, settings_hash
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import describe_source
 from c2c.training.config import TrainingConfig
-from c2c.training.data import IGNORED, Batch, collate
+from c2c.training.data import Batch, collate
 from c2c.training.examples import Example
 from c2c.training.launch import alone_in
 from c2c.training.learner import Learner
 from c2c.training.loss import head_at
 from c2c.training.processes import Processes
 from c2c.training.tokenised import TokenisedSet, identity
+from c2c.types import IGNORED
 
 COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation_loss", "padding")
 COMPUTED_IN = ("float32", "bfloat16")

@@ -26,7 +26,7 @@ ROOMS = (
     ("fusion",),
     ("checkpoints",),
     ("rosetta",),
-    ("pipeline", "training", "evaluation"),
+    ("chat_pipeline", "training", "evaluation"),
     ("analysis",),
     ("cli",),
 )

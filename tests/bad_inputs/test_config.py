@@ -15,7 +15,7 @@ import yaml
 from snakemake.utils import update_config
 
 from tests.bad_inputs.refusals import refused
-from workflow import cost, crate, holders, pin, plan, planned_jobs, unlock, write_report
+from workflow import cost, crate, holders, pin, plan, unlock, write_report
 from workflow.cost import read_timings
 from workflow.load import load_settings
 from workflow.plan import read_config
@@ -280,7 +280,6 @@ COMMANDS: dict[str, tuple[Any, list[str], str]] = {
     ),
     "timings of no run": (cost.main, ["--results", "nowhere"], "must have timed jobs"),
     "timings of a spoilt file": (cost.main, ["--results", "timed"], "must hold the time and memory"),
-    "a README without its place": (planned_jobs.main, [], "README.md must be a file"),
     "a lock of nobody": (unlock.main, [], "must say whose it is"),
     "a report of inputs that are not there": (
         write_report.main,

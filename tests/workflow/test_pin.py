@@ -17,7 +17,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from c2c.models import hub
-from paper.commits import check_pinned
+from paper.reading.commits import check_pinned
 from workflow.pin import commit_of, pin, recorded
 from workflow.validation import read_table
 

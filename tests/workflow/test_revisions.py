@@ -10,7 +10,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from c2c.models import hub
-from paper.commits import COMMIT, TABLES
+from paper.reading.commits import COMMIT, TABLES
 from workflow.holders import read_holders
 from workflow.hub_inputs import check_mirrored, check_start, hub_inputs, warning
 from workflow.load import load_settings

@@ -17,7 +17,7 @@ from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_text
 from c2c.storage.manifests import read_object
 
-CONFIG = Path(__file__).resolve().parents[1] / "config"
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 TABLES = {"models": "model", "released": "model", "benchmarks": "dataset", "training_sets": "dataset"}
 """Tables with hub ids, and what kind of repository those name."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
