@@ -68,19 +68,19 @@ def check_values(values: Any) -> None:
     """
     kinds = get_type_hints(type(values))
     for item in fields(values):
-        rule, value = rule_of(item), getattr(values, item.name)
-        if rule.choices:
-            check_choice(f"--{item.name.replace('_', '-')}", value, rule.choices)
+        bounds, value = rule_of(item), getattr(values, item.name)
+        if bounds.choices:
+            check_choice(f"--{item.name.replace('_', '-')}", value, bounds.choices)
         elif kinds[item.name] is int:
-            if type(value) is not int or not rule.least <= value <= rule.most:  # type: ignore[operator]
-                text = f"{item.name} must be a whole number of {rule.least} to {rule.most}"
-                raise RefusedError(text, value, f"Correct {item.name}")
+            if type(value) is not int or not bounds.least <= value <= bounds.most:  # type: ignore[operator]
+                rule = f"{item.name} must be a whole number of {bounds.least} to {bounds.most}"
+                raise RefusedError(rule, value, f"Correct {item.name}")
         elif kinds[item.name] is float:
             # Every comparison with a NaN is false, so bounds alone would let it pass.
             if type(value) not in (int, float) or not math.isfinite(value):
                 raise RefusedError(f"{item.name} must be a finite number", value, f"Correct {item.name}")
-            if not _is_inside(value, rule):
-                raise RefusedError(f"{item.name} must be {_range(rule)}", value, f"Correct {item.name}")
+            if not _is_inside(value, bounds):
+                raise RefusedError(f"{item.name} must be {_range(bounds)}", value, f"Correct {item.name}")
 
 
 def _is_inside(value: float, rule: Rule) -> bool:
