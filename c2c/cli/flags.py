@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from c2c.errors import RefusedError
 from c2c.provenance import check_output
+from c2c.settings import rule_of
 
 if TYPE_CHECKING:
     from c2c.training.latent_run import LatentRun
@@ -153,10 +154,10 @@ def add_training(parser: argparse.ArgumentParser, **told: str) -> None:
     from c2c.training.config import TrainingConfig
 
     for setting in fields(TrainingConfig):
-        flag = "--" + setting.name.replace("_", "-")
+        flag, rule = "--" + setting.name.replace("_", "-"), rule_of(setting)
         # What is parsed by a function of ours is so after argparse, which would report a refusal in its own words.
-        kind = str if "parse" in setting.metadata else type(setting.default)
-        text = told.get(setting.name, setting.metadata["help"]) + " (default: %(default)s)"
+        kind = str if rule.parse else type(setting.default)
+        text = told.get(setting.name, rule.flag_help()) + " (default: %(default)s)"
         parser.add_argument(flag, type=kind, default=setting.default, help=text)
 
 
@@ -166,8 +167,9 @@ def trained(kind: type[Run], options: argparse.Namespace) -> Run:
 
     settings = {setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)}
     for setting in fields(TrainingConfig):
-        if "parse" in setting.metadata and isinstance(settings[setting.name], str):
-            settings[setting.name] = setting.metadata["parse"](settings[setting.name])
+        parse = rule_of(setting).parse
+        if parse and isinstance(settings[setting.name], str):
+            settings[setting.name] = parse(settings[setting.name])
     config = TrainingConfig(**settings)
     names = [field.name for field in fields(kind) if field.name != "config"]
     run: Run = kind(**{name: getattr(options, name) for name in names}, config=config)

@@ -135,7 +135,7 @@ def _train(options: argparse.Namespace) -> None:
     from c2c.training.run import TrainingRun, train
 
     run = trained(TrainingRun, options)
-    if not launch.joined(options.processes, run.config.batch_size, options.given):
+    if not launch.launch_or_join(options.processes, run.config, options.given):
         return
     if not launch.is_first():
         train(run)

@@ -78,7 +78,7 @@ def _train_latent(options: argparse.Namespace) -> None:
     from c2c.training.latent_run import LatentRun, train_latent
 
     run = trained(LatentRun, options)
-    if not launch.joined(options.processes, run.config.batch_size, options.given):
+    if not launch.launch_or_join(options.processes, run.config, options.given):
         return
     if not launch.is_first():
         train_latent(run)

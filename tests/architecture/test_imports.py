@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("c2c", "benchmarks", "paper", "workflow")
 
 ROOMS = (
-    ("errors", "types", "stats", "markup", "provenance", "storage"),
+    ("errors", "types", "settings", "stats", "markup", "provenance", "storage"),
     ("cache",),
     ("alignment",),
     ("fuser",),

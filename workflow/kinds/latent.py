@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from c2c.errors import RefusedError
+from workflow.config import check_training
 from workflow.kinds.groups import check_group, fusions, members
 from workflow.kinds.jobs import AnswerJob, answer_job
 from workflow.plan import memory
@@ -21,7 +22,7 @@ METHODS = ("c2c", "c2c_deranged")
 
 
 @dataclass(frozen=True)
-class LatentTraining:
+class LatentSpaceTraining:
     """One training of a latent space: its path below ``latent/``."""
 
     latent: str
@@ -39,10 +40,10 @@ def latent_names(settings: Settings) -> list[str]:
     return [entry["latent"] for entry in settings.config.get("latent", [])]
 
 
-def latent_trainings(settings: Settings) -> list[LatentTraining]:
+def latent_trainings(settings: Settings) -> list[LatentSpaceTraining]:
     """Their trainings."""
     return [
-        LatentTraining(entry["latent"], entry["alignment"], seed)
+        LatentSpaceTraining(entry["latent"], entry["alignment"], seed)
         for entry in settings.config.get("latent", [])
         for seed in entry["seeds"]
     ]
@@ -174,13 +175,7 @@ def _check_pair(settings: Settings, pair: str) -> None:
 
 def _check_training(settings: Settings, latent: str) -> None:
     training = latent_training(settings, latent)
-    for key in ("checkpoint_every", "evaluate_every"):
-        if training[key] > training["steps"]:
-            rule = f"{key} of latent space {latent!r} must be at most its steps ({training['steps']})"
-            raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
-    if training["micro_batch_size"] > training["batch_size"]:
-        rule = f"micro_batch_size of latent space {latent!r} must be at most its batch_size ({training['batch_size']})"
-        raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+    check_training(f"The training of latent space {latent!r}", training, settings.processes.get("processes", 1))
     if training["batch_size"] % len(pairs := latent_pairs(settings, latent)):
         rule = f"batch_size of latent space {latent!r} must have as many examples of each of its {len(pairs)} pairs"
         raise RefusedError(rule, training["batch_size"], f"Choose a multiple of {len(pairs)}")

@@ -163,7 +163,7 @@ class Estimator:
         operations = FORWARD * sharer + THROUGH * receiver + TRAINED * self.fusers_of(run)
         return tokens * operations / self.operations_per_hour()
 
-    def latent_training(self, run: latent.LatentTraining) -> float:
+    def latent_training(self, run: latent.LatentSpaceTraining) -> float:
         """Hours of training a latent space: each token passes one pair's models, its encoder and its decoder."""
         settings, operations = self.settings, 0.0
         training, members = latent.latent_training(settings, run.latent), latent.latent_pairs(settings, run.latent)
@@ -363,7 +363,7 @@ def _fuser_disk_gb(estimator: Estimator, run: FuserTraining) -> float:
     return 4 * (1 + len(steps)) * estimator.fusers_of(run) / 1e9
 
 
-def _latent_disk_gb(estimator: Estimator, run: latent.LatentTraining) -> float:
+def _latent_disk_gb(estimator: Estimator, run: latent.LatentSpaceTraining) -> float:
     members = latent.latent_pairs(estimator.settings, run.latent)
     return sum(4 * latent.latent_parameters(estimator.settings, run.latent, pair) for pair in members) / 1e9
 

@@ -76,9 +76,9 @@ def files_of_job(wildcards):
 def fuser_flags(wildcards, output):
     """The Fusers and the router of a job as flags, where it has any."""
     job = job_of(wildcards)
-    results = output.records.removesuffix(f"/{job.path}.parquet")
+    results = output.records.removesuffix(f"{job.path}.parquet")
     places = {"--fuser": job.fusers, "--router": [job.router] if job.router else []}
-    return [word for flag, paths in places.items() if paths for word in (flag, *(f"{results}/{p}" for p in paths))]
+    return [word for flag, paths in places.items() if paths for word in (flag, *(f"{results}{p}" for p in paths))]
 
 
 def question_flags(wildcards, input):
@@ -155,6 +155,26 @@ def training_memory(wildcards, attempt):
 def listed(files):
     """The files of an input as a list, which Snakemake gives as a text where there is one."""
     return list(files) if isinstance(files, (list, tuple)) else [files]
+
+
+def latent_models(role):
+    """The manifests of the Receivers or the Sharers of a latent space, one a pair."""
+    return lambda wildcards: [
+        f"<results>/models/{settings.pairs[pair][role]}.json" for pair in latent_pairs(settings, wildcards.latent)
+    ]
+
+
+def latent_sets(part):
+    """The tokenised training or validation sets of a latent space, one a pair."""
+    return lambda wildcards: [
+        f"<results>/data/tokenised/{folder}/{part}.parquet" for folder in latent_tokenised(settings, wildcards.latent)
+    ]
+
+
+def latency_flags(wildcards):
+    """Recipe, alignment and seed of the Fusers whose times stand for the pair, as flags."""
+    run = settings.latency_run(wildcards.pair)
+    return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
 
 
 def optional_flag(flag, name):

@@ -1,12 +1,6 @@
 # Times, one question at a time. A measurement takes all cores, so that nothing runs beside it.
 
 
-def latency_flags(wildcards):
-    """Recipe, alignment and seed of the Fusers whose times stand for the pair, as flags."""
-    run = settings.latency_run(wildcards.pair)
-    return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
-
-
 rule measure_latency:
     input:
         receiver=receiver_manifest,

@@ -1,20 +1,6 @@
 # A latent space that several models share: one training of all encoders and decoders (Table 14).
 
 
-def latent_models(role):
-    """The manifests of the Receivers or the Sharers of a latent space, one a pair."""
-    return lambda wildcards: [
-        f"<results>/models/{settings.pairs[pair][role]}.json" for pair in latent_pairs(settings, wildcards.latent)
-    ]
-
-
-def latent_sets(part):
-    """The tokenised training or validation sets of a latent space, one a pair."""
-    return lambda wildcards: [
-        f"<results>/data/tokenised/{folder}/{part}.parquet" for folder in latent_tokenised(settings, wildcards.latent)
-    ]
-
-
 rule train_latent:
     input:
         receivers=latent_models("receiver"),
