@@ -65,6 +65,4 @@ def _check_examples(settings: Settings, given: Mapping[str, Any], remedy: str) -
     if row["shot_split"] is None:
         rule = "Examples of the enrichment oracle must come from a split that nobody is asked"
         others = ", ".join(settings.data.with_shots)
-        raise RefusedError(
-            rule, given["examples"], f"Name one of {others}, or the world's that is asked"
-        )
+        raise RefusedError(rule, given["examples"], f"Name one of {others}, or the world's that is asked")

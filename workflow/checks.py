@@ -12,9 +12,9 @@ from benchmarks.world.sizes import check_heads
 from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.models.hub import MIRRORS
-from paper.artefacts import of_kind, read_artefacts
-from paper.needed import NEEDED
+from paper.artefacts import of_kind, read_artefacts, required_files
 from workflow.analysis import check_analysis
+from workflow.config import check_training
 from workflow.data import check_benchmarks, check_training_set
 from workflow.latent import check_latent
 from workflow.methods import check_agents, check_groups, check_released, check_single
@@ -52,7 +52,7 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):
-        needed = [Path(name).stem for name in NEEDED if name.startswith(f"{kind}/")]
+        needed = [Path(name).stem for name in required_files() if name.startswith(f"{kind}/")]
         if missing := [name for name in needed if name not in artefacts[kind]]:
             rule = f"A paper must have the {kind} {', '.join(needed)}"
             raise RefusedError(
@@ -158,26 +158,10 @@ def _check_benchmarks(settings: Settings, root: Path) -> None:
 def _check_training(settings: Settings, root: Path) -> None:
     for run in settings.runs:
         training = settings.training_of(run.pair, run.recipe, run.alignment)
-        for key in ("checkpoint_every", "evaluate_every"):
-            if training[key] > training["steps"]:
-                rule = f"training.{key} must be at most training.steps ({training['steps']})"
-                raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
-        if (processes := settings.processes.get("processes", 1)) > training["batch_size"]:
-            rule = f"training.batch_size must have an example for each of the {processes} processes of a job"
-            raise RefusedError(rule, training["batch_size"], "Raise it, or lower gpus_per_job")
-        if late := [step for step in training.get("keep_steps", []) if step >= training["steps"]]:
-            rule = f"training.keep_steps must lie before the last step ({training['steps']}), which is kept anyway"
-            raise RefusedError(rule, late[0], "Drop it, or raise training.steps")
-        if training["micro_batch_size"] > training["batch_size"]:
-            rule = f"training.micro_batch_size must be at most training.batch_size ({training['batch_size']})"
-            raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+        check_training(f"The training of {run.path}", training, settings.processes.get("processes", 1))
         if run.recipe == "adapter" and training != settings.training_of(run.pair, "c2c", run.alignment):
             rule = "An adapter must be trained as the c2c that it is the control of"
             raise RefusedError(rule, run.path, "Give both entries of runs the same training")
-    fuser = settings.config["fuser"]
-    if fuser["final_temperature"] > fuser["initial_temperature"]:
-        rule = f"fuser.final_temperature must be at most fuser.initial_temperature ({fuser['initial_temperature']})"
-        raise RefusedError(rule, fuser["final_temperature"], "Lower it; the gate's temperature falls in training")
     for name in settings.used_training_sets:
         for part in check_training_set(settings.data, name, root):
             _check_source(settings, "training_sets", part, "split", "reader")
@@ -215,5 +199,6 @@ def _check_source(settings: Settings, table: str, name: str, *needed: str) -> No
         raise RefusedError(rule, name, "Use --profile smoke, or add the key as config/smoke.yaml has it")
     for column in ("hub_id", "revision", *needed):
         if row["source"] == "hub" and row[column] is None:
-            rule = f"A row of config/{table}.tsv with source hub must fill {column!r}"
-            raise RefusedError(rule, f"{name}: empty", "Fill the cell")
+            place = "The metadata of a benchmark" if table == "benchmarks" else f"A row of config/{table}.tsv"
+            rule = f"{place} with source hub must fill {column!r}"
+            raise RefusedError(rule, f"{name}: empty", f"Fill in {column}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import AGENT_METHODS
-from paper.reference import Reference
+from paper.reading.reference import Reference
 from workflow import analysis, latent
 from workflow.memory import BYTES, fuser_parameters
 from workflow.methods import agent_pairs, agent_run, agent_tasks, group_methods, group_runs, members, single_runs

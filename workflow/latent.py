@@ -8,6 +8,7 @@ from typing import Any
 
 from c2c.errors import RefusedError
 from workflow import memory
+from workflow.config import check_training
 from workflow.methods import check_group, members
 from workflow.settings import Settings
 from workflow.validation import check_known
@@ -150,13 +151,7 @@ def _check_pair(settings: Settings, pair: str) -> None:
 
 def _check_training(settings: Settings, latent: str) -> None:
     training = latent_training(settings, latent)
-    for key in ("checkpoint_every", "evaluate_every"):
-        if training[key] > training["steps"]:
-            rule = f"{key} of latent space {latent!r} must be at most its steps ({training['steps']})"
-            raise RefusedError(rule, training[key], "Lower it, so that it happens at least once")
-    if training["micro_batch_size"] > training["batch_size"]:
-        rule = f"micro_batch_size of latent space {latent!r} must be at most its batch_size ({training['batch_size']})"
-        raise RefusedError(rule, training["micro_batch_size"], "Lower it; 0 runs the whole batch at once")
+    check_training(f"The training of latent space {latent!r}", training, settings.processes.get("processes", 1))
     if training["batch_size"] % len(pairs := latent_pairs(settings, latent)):
         rule = f"batch_size of latent space {latent!r} must have as many examples of each of its {len(pairs)} pairs"
         raise RefusedError(rule, training["batch_size"], f"Choose a multiple of {len(pairs)}")

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from workflow import memory
+from workflow.config import training_defaults
 from workflow.data import Data
 from workflow.revisions import asked_revision
 from workflow.validation import Table
@@ -100,7 +101,8 @@ class Settings:
     @property
     def training(self) -> Mapping[str, Any]:
         """Settings of the fuser and its training, where a run has none of its own."""
-        return {**self.config["fuser"], **_without(self.config["training"], "retries"), "dtype": self.config["dtype"]}
+        blocks = {**training_defaults(), **self.config["fuser"], **_without(self.config["training"], "retries")}
+        return {**blocks, "dtype": self.config["dtype"]}
 
     def training_of(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
         """Settings of one fuser and its training: the scale's, with those of its entry in ``runs`` over them."""

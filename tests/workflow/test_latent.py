@@ -85,7 +85,7 @@ REFUSED = {
     "uneven batches": (put("latent.0.training", {"batch_size": 50}), r"examples of each of its 4 pairs; received 50"),
     "evaluated never": (
         put("latent.0.training", {"evaluate_every": 999}),
-        r"evaluate_every of latent space 'gap_latent'",
+        r"latent space 'gap_latent': evaluate_every must be at most",
     ),
     "a model that nobody asks": (
         put("latent.0.groups", ["qwen3_coder_and_base"]),

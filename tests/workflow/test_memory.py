@@ -12,7 +12,7 @@ from torch import nn
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.variants import create_fuser
 from c2c.types import CacheShape
-from paper.reference import Reference
+from paper.reading.reference import Reference
 from workflow import memory
 from workflow.cost import read_timings
 from workflow.load import load_settings

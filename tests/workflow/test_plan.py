@@ -10,7 +10,7 @@ import pytest
 
 from c2c.cli.main import main as c2c
 from c2c.errors import RefusedError
-from paper.reference import Reference
+from paper.reading.reference import Reference
 from workflow.cost import Timing, job_counts
 from workflow.estimate import BY_RULE, Assumptions, Estimator, paper_hours
 from workflow.latent import latent_names, latent_pairs

@@ -41,8 +41,8 @@ rule generate_group:
         "Answering with all Sharers of {wildcards.group}, {wildcards.fusion}, alignment {wildcards.alignment},"
         " seed {wildcards.seed}: {params.methods}; progress: tail -f {log}"
     shell:
-        "c2c generate-group --scale {params.scale:q} --pair {wildcards.group:q} --receiver {input.receiver:q}"
-        " --sharers {input.sharers:q} --fusers {params.folders:q} --fusion {wildcards.fusion:q}"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.group:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharers:q} --fuser {params.folders:q} --fusion {wildcards.fusion:q} --recipe c2c"
         " --alignment {wildcards.alignment:q} --seed {wildcards.seed:q}"
         " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
         " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

@@ -125,8 +125,8 @@ rule generate_latent_group:
         "Answering with all Sharers of {wildcards.group} through the latent space {wildcards.latent},"
         " {wildcards.fusion}, seed {wildcards.seed}: {params.methods}; progress: tail -f {log}"
     shell:
-        "c2c generate-group --scale {params.scale:q} --pair {wildcards.group:q} --receiver {input.receiver:q}"
-        " --sharers {input.sharers:q} --fusers {params.folders:q} --fusion {wildcards.fusion:q} --recipe latent"
+        "c2c generate --scale {params.scale:q} --pair {wildcards.group:q} --receiver {input.receiver:q}"
+        " --sharer {input.sharers:q} --fuser {params.folders:q} --fusion {wildcards.fusion:q} --recipe latent"
         " --alignment {wildcards.alignment:q} --seed {wildcards.seed:q}"
         " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
         " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from paper import beside
-from paper.answers import Answers
-from paper.reference import Reference
+from paper.reading.answers import Answers
+from paper.reading.reference import Reference
+from paper.rows import AGREES, ELSEWHERE, HIGHER, LOWER, verdict
 from paper.tables import (
     combinations,
     latency,
@@ -52,14 +52,14 @@ def test_the_papers_cell_stands_beside_ours_with_the_difference_and_a_verdict() 
     assert found.paper == 52.6 and found.paper_time_s == 0.3
     assert found.difference_value == pytest.approx(found.value - 52.6)
     assert found.difference_low == pytest.approx(found.low - 52.6)
-    assert found.verdict == beside.HIGHER and found.low > 52.6
+    assert found.verdict == HIGHER and found.low > 52.6
 
 
 def test_every_cell_of_the_papers_table_stands_in_ours_and_says_when_it_was_not_run() -> None:
     frame = published.build(as_paper(FIRST, QWEN25), None)
     assert len(frame) == 60 and frame["paper"].notna().all()
     missing = frame[frame["value"].isna()]
-    assert len(missing) == 55 and set(missing["reason"]) == {beside.ELSEWHERE}
+    assert len(missing) == 55 and set(missing["reason"]) == {ELSEWHERE}
     other = row(missing, receiver="Qwen3-0.6B", sharer="Llama3.2-1B-Instruct", benchmark="mmlu_redux", arm="c2c")
     assert other.paper == 44.42 and other.paper_time_s == 0.5
 
@@ -72,11 +72,11 @@ def test_a_scale_without_a_cell_of_the_paper_names_what_the_paper_prints(answers
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "paper", "verdict"),
-    [(40, 50, 45, beside.AGREES), (40, 50, 39, beside.HIGHER), (40, 50, 51, beside.LOWER), (40, 50, None, "")],
+    ("low", "high", "paper", "expected"),
+    [(40, 50, 45, AGREES), (40, 50, 39, HIGHER), (40, 50, 51, LOWER), (40, 50, None, "")],
 )
-def test_the_verdict_says_on_which_side_of_our_interval_the_paper_lies(low, high, paper, verdict) -> None:
-    assert beside.verdict(low, high, paper) == verdict
+def test_the_verdict_says_on_which_side_of_our_interval_the_paper_lies(low, high, paper, expected) -> None:
+    assert verdict(low, high, paper) == expected
 
 
 def test_printed_cells_are_found_by_our_ids_and_never_by_another_scoring() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from paper import names
-from paper.answers import AT_STEP, Answers
+from paper.reading import names
+from paper.reading.answers import AT_STEP, Answers
 
 COLUMN = "failed"
 CELL = ["pair", "benchmark", "arm"]

@@ -7,22 +7,20 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from decimal import ROUND_HALF_UP, Decimal
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from c2c import markup
-from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.provenance import stamp
 from c2c.stats import Estimate
 from c2c.storage.files import write_atomically
-from c2c.storage.formats import read_text
-from paper import citing, failures, names
-from paper.answers import Answers
-from paper.command import REMEDY, command
+from paper.command import command
+from paper.reading import failures, names
+from paper.reading.answers import Answers
+from paper.writing import citation
 
 NOT_RUN = "not run"
 NOTHING, MINUS = "–", "−"
@@ -37,13 +35,13 @@ KEPT = 4
 def stamped(
     outputs: Iterable[Path], inputs: Iterable[Path], settings: Mapping[str, Any] | None = None
 ) -> Iterator[None]:
-    """`stamp` for several files that one block makes, with how each is cited; inside, `citing` knows the inputs."""
+    """`stamp` for several files that one block makes, with how each is cited; inside, `citation` knows the inputs."""
     sources = [*inputs, names.PATH]
     with ExitStack() as stack:
-        stack.enter_context(citing.made_from(sources))
+        stack.enter_context(citation.made_from(sources))
         for output in outputs:
-            notes = stack.enter_context(stamp(output, inputs=[*sources, citing.CFF], settings=settings))
-            if cited := citing.of_file(output.absolute()):
+            notes = stack.enter_context(stamp(output, inputs=[*sources, citation.CFF], settings=settings))
+            if cited := citation.cite_file(output.absolute()):
                 notes["citation"] = cited.described()
         yield
 
@@ -69,7 +67,7 @@ def write_table(
         frame = failures.with_failures(frame, answers)
     write_atomically(beside(stem, ".csv"), markup.csv_text(frame, KEPT))
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
-    cited = citing.citation("table", stem.name, scales)
+    cited = citation.cite("table", stem.name, scales)
     entry = cited.bibtex() if cited else ""
     write_atomically(beside(stem, ".md"), _markdown(printed, notes) + _remarked(entry))
     write_atomically(beside(stem, ".tex"), _commented(entry) + _tex(printed, notes))
@@ -97,40 +95,6 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
 
     if code := main():
         sys.exit(code)
-
-
-def read_table(path: Path, *, empty_is_missing: bool = False) -> pd.DataFrame:
-    """A written .csv in which an empty cell of text stays an empty text.
-
-    Args:
-        path: The file.
-        empty_is_missing: Make it no value instead.
-
-    Raises:
-        RefusedError: It is no table, or not there.
-    """
-    return read_csv(path, keep_default_na=False, na_values=[""] if empty_is_missing else None)
-
-
-def read_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """`pandas.read_csv` of a file of UTF-8 text, with its options.
-
-    Raises:
-        RefusedError: It is no table, or not there.
-    """
-    text = read_text(path, REMEDY)
-    if "\0" in text:
-        raise RefusedError(f"{path.name} must be a table of comma-separated values", "a NUL", REMEDY)
-    try:
-        frame: pd.DataFrame = pd.read_csv(StringIO(text), **options)
-    except (ValueError, OverflowError) as error:
-        raise RefusedError(f"{path.name} must be a table of comma-separated values", str(error), REMEDY) from error
-    return frame
-
-
-def read_if_given(path: Path | None) -> pd.DataFrame | None:
-    """`read_table`, or None for no path."""
-    return None if path is None else read_table(path)
 
 
 def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:

@@ -14,8 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
-from c2c.checkpoints.checkpoint import assemble
-from c2c.checkpoints.released import load_released
+from c2c.checkpoints.checkpoint import load_components
 from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
@@ -249,13 +248,14 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
         return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
     folder = hub.resolve(fuser)
     if (folder / "final").is_dir() or (folder / "projector_config.json").is_file():
-        model = load_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
+        model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
         (settings,) = model.released_settings
         aligned = settings.get("is_do_alignment")
         return model, settings.get("alignment_strategy", "first") if aligned else UNALIGNED, False
     described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
-    model, (about,) = assemble([folder], described, override=override)
-    return model, about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
+    components = load_components([folder], described, override=override)
+    (about,) = components.about
+    return RosettaModel.of_components(components), about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
 
 
 def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[Sequence[Message]], bool]:

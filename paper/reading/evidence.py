@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from c2c.stats import NO_SEED, Cell, Estimate, bootstrap_ratio, comparable, mean_with_interval, paired_difference
-from paper import names
-from paper.answers import BASELINE, MAIN_ALIGNMENT, Answers, arm_name
-from paper.basis import Basis
-from paper.reference import Reference
-from paper.summarise_latency import per_question
+from paper.reading import names
+from paper.reading.answers import BASELINE, MAIN_ALIGNMENT, Answers, arm_name
+from paper.reading.basis import Basis
+from paper.reading.reference import Reference
+from paper.reading.times import per_question
 
 SHOWN_CELLS = 4
 """Missing cells that a reason names; of more it says how many there are."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-PATH = Path(__file__).with_name("names.yaml")
+PATH = Path(__file__).parents[1] / "names.yaml"
 PAPER_SCORING = "letter"
 
 

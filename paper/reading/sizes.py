@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-PATH = Path(__file__).parents[1] / "config/models.tsv"
+PATH = Path(__file__).parents[2] / "config/models.tsv"
 
 
 @cache

@@ -11,10 +11,10 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.storage.manifests import read_object
-from paper import names
-from paper.answers import MAIN_ALIGNMENT
 from paper.command import REMEDY
-from paper.output import read_csv
+from paper.reading import names
+from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.files import read_csv
 
 
 class FuserRun(NamedTuple):

@@ -1,7 +1,8 @@
-"""Cells of ours beside the same cells of the paper: value, interval, n, difference and verdict, cell by cell.
+"""Rows of tables: our value of each cell, the paper's value of the same cell, their difference and a verdict.
 
-A table of the paper is built from `cells` and shown with `printed`. Where a scale has any cell of the paper's table,
-the paper's other cells stand in it too, as never run; where it has none, notes name what the paper prints.
+`comparison` builds the tidy frame of a table that the paper has, `comparison_text` its printed form. If a scale has
+any cell of the paper's table, the paper's other cells are rows too, as never run; if it has none, a note names what
+the paper prints.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
-from paper import names
-from paper.answers import Answers, Pair
-from paper.output import NOTHING, count, fixed, percent, show
-from paper.reference import Reference
-from paper.tables.main import TIMES, times_of
+from paper.reading import names
+from paper.reading.answers import Answers, Pair
+from paper.reading.reference import Reference
+from paper.reading.times import TIMES, times_of
+from paper.writing.output import NOTHING, count, fixed, percent, show
 
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
 AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
@@ -27,7 +28,7 @@ CELL = ("panel", "receiver", "sharer", "arm", "benchmark")
 DIFFERENCE = ("difference_value", "difference_low", "difference_high")
 
 
-def cells(
+def comparison(
     answers: Answers,
     latency: pd.DataFrame | None,
     artefact: str,
@@ -37,8 +38,8 @@ def cells(
 ) -> pd.DataFrame:
     """One row a pair, benchmark and arm, with what the paper prints of the same cell.
 
-    A cell is the paper's where `artefact` is a place of the pair (`paper.names.places`): the same models after another
-    training are not.
+    A cell is the paper's if `artefact` is a place of the pair (`names.places`): the same models after another training
+    do not count.
 
     Args:
         answers: Of one scale.
@@ -55,7 +56,7 @@ def cells(
             for arm in arms:
                 of = (pair.name, (pair.receiver, None if arm in free else pair.sharer), arm, benchmark)
                 said = {column: reference.find(artefact, metric, *of) for column, metric in metrics.items()}
-                rows.append(measured(answers, pair, benchmark, arm) | said)
+                rows.append(cell(answers, pair, benchmark, arm) | said)
     frame = pd.DataFrame(_with_difference(rows))
     if frame["paper"].notna().any():
         frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms, more)], ignore_index=True)
@@ -66,7 +67,7 @@ def cells(
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
 
 
-def measured(answers: Answers, pair: Pair, benchmark: str, arm: str) -> dict[str, Any]:
+def cell(answers: Answers, pair: Pair, benchmark: str, arm: str) -> dict[str, Any]:
     """Ids, accuracy in percent with its interval, n and seeds of one cell, or the reason for which it is empty."""
     found = answers.get(pair.name, benchmark, arm)
     head = dict(zip(HEAD, [answers.scale, *pair, benchmark, arm], strict=True))
@@ -83,8 +84,10 @@ def verdict(low: float, high: float, paper: float | None) -> str:
     return AGREES if low <= paper <= high else HIGHER if low > paper else LOWER
 
 
-def printed(frame: pd.DataFrame, more: dict[str, Any] | None = None, value: str = "Accuracy, % [95 %]") -> pd.DataFrame:
-    """What a person reads of `cells`; `more` are columns between the method's and the accuracy's neighbours."""
+def comparison_text(
+    frame: pd.DataFrame, more: dict[str, Any] | None = None, value: str = "Accuracy, % [95 %]"
+) -> pd.DataFrame:
+    """What a person reads of `comparison`; `more` are columns between the method's and the accuracy's neighbours."""
     rows = frame.to_dict("records")
     table = {
         "Pair": [names.title("pairs", str(row["pair"])) for row in rows],
@@ -117,22 +120,22 @@ def paper_columns(frame: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def unless_empty(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+def without_empty_paper(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """A printed table without its last column, the paper's values, where no row of `frame` has one."""
     return table if frame["paper"].notna().any() else table.iloc[:, :-1]
 
 
-def notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:
+def comparison_notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     """What the columns of the paper mean; or, where no cell is the paper's, what it prints at this place."""
     if frame["paper"].notna().any():
         return [
             f"Paper: as printed in {place}. Verdict: it agrees where the paper's value lies within our 95 % interval. "
             "The paper states no interval of its own."
         ]
-    return printed_there(frame, table, place)
+    return printed_note(frame, table, place)
 
 
-def printed_there(frame: pd.DataFrame, table: str, place: str) -> list[str]:
+def printed_note(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     """What the paper prints at `place` (``printed.yaml``), as a note; none where a cell is one of the paper's."""
     if frame["paper"].notna().any():
         return []
@@ -141,7 +144,7 @@ def printed_there(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(said)}."] if said else []
 
 
-def add_difference(frame: pd.DataFrame) -> pd.DataFrame:
+def with_difference(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with difference to the paper and verdict, in its order."""
     return pd.DataFrame(_with_difference(frame.to_dict("records")))
 

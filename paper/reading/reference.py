@@ -16,10 +16,10 @@ import pandas as pd
 import yaml
 
 from c2c.errors import RefusedError, check_choice
-from paper import names
+from paper.reading import names
 
-PATH = Path(__file__).with_name("reference_values.csv")
-PRINTED = Path(__file__).with_name("printed.yaml")
+PATH = Path(__file__).parents[1] / "reference_values.csv"
+PRINTED = Path(__file__).parents[1] / "printed.yaml"
 MAIN = "Table 4"
 """The artefact of the paper with its main results."""
 FORMULAS = ("mean", "difference", "ratio", "sum")

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from c2c.errors import RefusedError
 from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import check_keys
-from paper import names
-from paper.answers import MAIN_ALIGNMENT
+from paper.reading import names
+from paper.reading.answers import MAIN_ALIGNMENT
 
 KEY = "rests_on"
 ENTRY = {"pairs": list, "benchmarks": list, "timed": str, "trainings": list}

@@ -16,7 +16,7 @@ from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.evaluation.scoring import check_records, failed, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
-from paper import names
+from paper.reading import names
 
 MAIN_ALIGNMENT = "span"
 """The token alignment of every table and claim that names no other."""
