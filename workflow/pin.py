@@ -107,7 +107,8 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
                 cells[placed] = commit
                 rows[number] = "\t".join(cells)
         texts[config / f"{table}.tsv"] = "\n".join([head, *rows]) + "\n"
-    for name, row in read_benchmarks([config.parent / FOLDER]).items():
+    benchmarks = config.parent / FOLDER
+    for name, row in (read_benchmarks([benchmarks]) if benchmarks.is_dir() else {}).items():
         seen.add(name)
         if not row["hub_id"] or COMMIT.fullmatch(row["revision"]) or (only and name not in only):
             continue

@@ -92,8 +92,9 @@ def read_pinned(config: Path = CONFIG) -> set[tuple[str, str]]:
     Raises:
         RefusedError: A table is missing, or lacks a column.
     """
-    benchmarks = read_benchmarks([config.parent / FOLDER]).values()
-    found = {(row["hub_id"], row["revision"]) for row in benchmarks if COMMIT.fullmatch(row["revision"] or "")}
+    folder = config.parent / FOLDER
+    rows = read_benchmarks([folder] if folder.is_dir() else []).values()
+    found = {(row["hub_id"], row["revision"]) for row in rows if COMMIT.fullmatch(row["revision"] or "")}
     for table in (table for table in TABLES if table != "benchmarks"):
         path = config / f"{table}.tsv"
         rows = [line.split("\t") for line in read_text(path, "Restore the table").splitlines()]
