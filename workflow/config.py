@@ -368,7 +368,7 @@ class ScaleConfig:
         choices=("corrected", "paper"),
     )
     benchmarks: tuple[str, ...] = ids(
-        "tasks: ids of benchmarks (folders of `benchmarks/tasks`), with a scoring (`arc_easy_text`) where there are several",
+        "tasks: folders of `benchmarks/tasks`, with a scoring (`arc_easy_text`) where there are several",
         fewest=1,
     )
     sample: int | None = setting(

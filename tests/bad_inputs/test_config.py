@@ -15,12 +15,17 @@ import yaml
 from snakemake.utils import update_config
 
 from tests.bad_inputs.refusals import refused
+<<<<<<< HEAD
 from workflow import cost, crate, holders, pin, plan, unlock, write_report
 from workflow.cost import read_timings
 from workflow.data import load_benchmarks
+=======
+from workflow import crate, holders, pin, unlock, write_report
+>>>>>>> main
 from workflow.load import load_settings
-from workflow.plan import read_config
-from workflow.resources import RULES, read_requests
+from workflow.plan import report
+from workflow.plan.report import read_config
+from workflow.plan.stages import read_requests, read_timings
 from workflow.validation import check_config, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -277,15 +282,15 @@ def test_spoilt_timings_are_refused_by_their_name(case: str, tmp_path: Path) -> 
 
 def test_a_table_of_resources_that_is_not_there_is_refused() -> None:
     with refused("must exist", "/nowhere.tsv"):
-        read_requests({"C2C_RESOURCES": "/nowhere.tsv"}, ROOT / RULES)
+        read_requests({"C2C_RESOURCES": "/nowhere.tsv"})
 
 
 COMMANDS: dict[str, tuple[Any, list[str], str]] = {
-    "a scale that is none": (plan.main, ["--scale", "nope"], "Choose one of"),
-    "a scale that is a path": (plan.main, ["--scale", "../config/smoke"], "Choose one of"),
-    "a config file that is not there": (plan.main, ["--configfile", "nowhere.yaml"], "nowhere.yaml must be a file"),
-    "a config file that is a folder": (plan.main, ["--configfile", "config"], "must be a file"),
-    "a config file that is binary": (plan.main, ["--configfile", "binary"], "binary must be UTF-8"),
+    "a scale that is none": (report.main, ["--scale", "nope"], "Choose one of"),
+    "a scale that is a path": (report.main, ["--scale", "../config/smoke"], "Choose one of"),
+    "a config file that is not there": (report.main, ["--configfile", "nowhere.yaml"], "nowhere.yaml must be a file"),
+    "a config file that is a folder": (report.main, ["--configfile", "config"], "must be a file"),
+    "a config file that is binary": (report.main, ["--configfile", "binary"], "binary must be UTF-8"),
     "tables that are not there": (pin.main, ["--config", "nowhere"], "must exist"),
     "tables that are binary": (pin.main, ["--config", "spoilt"], "models.tsv must be UTF-8"),
     "a row that is none": (pin.main, ["--only", "nobody"], "must be a row of a table"),
@@ -306,8 +311,8 @@ COMMANDS: dict[str, tuple[Any, list[str], str]] = {
         ["--results", "done", "--configfile", "config/config.yaml", "--output", "c.tar"],
         "must be written as an archive",
     ),
-    "timings of no run": (cost.main, ["--results", "nowhere"], "must have timed jobs"),
-    "timings of a spoilt file": (cost.main, ["--results", "timed"], "must hold the time and memory"),
+    "timings of no run": (report.main, ["--measure", "nowhere"], "must have timed jobs"),
+    "timings of a spoilt file": (report.main, ["--measure", "timed"], "must hold the time and memory"),
     "a lock of nobody": (unlock.main, [], "must say whose it is"),
     "a report of inputs that are not there": (
         write_report.main,

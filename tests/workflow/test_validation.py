@@ -12,7 +12,7 @@ import pytest
 from c2c.errors import RefusedError
 from workflow.checks import check_mirrors
 from workflow.load import load_settings
-from workflow.settings import Run, flags
+from workflow.settings import FuserTraining, flags
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -367,7 +367,7 @@ def test_empty_cells_are_none_and_numbers_are_numbers() -> None:
 
 def test_runs_expand_to_one_fuser_a_seed(config_of: Merged) -> None:
     settings = load_settings(config_of("smoke"), ROOT)
-    assert Run("gap_a", "adapter", "span", 2) in settings.runs
+    assert FuserTraining("gap_a", "adapter", "span", 2) in settings.runs
     assert [run.path for run in settings.runs][:2] == ["gap_a/c2c/span/seed0", "gap_a/c2c/span/seed1"]
 
 

@@ -1,4 +1,4 @@
-"""The analyses of caches as the workflow sees them: what the config's block ``analysis`` asks for. Imports no torch."""
+"""Analyses of caches, one for each key of the config's block ``analysis``. Imports no torch."""
 
 from __future__ import annotations
 
