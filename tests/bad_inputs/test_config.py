@@ -15,13 +15,8 @@ import yaml
 from snakemake.utils import update_config
 
 from tests.bad_inputs.refusals import refused
-<<<<<<< HEAD
-from workflow import cost, crate, holders, pin, plan, unlock, write_report
-from workflow.cost import read_timings
-from workflow.data import load_benchmarks
-=======
 from workflow import crate, holders, pin, unlock, write_report
->>>>>>> main
+from workflow.data import load_benchmarks
 from workflow.load import load_settings
 from workflow.plan import report
 from workflow.plan.report import read_config
