@@ -41,11 +41,6 @@ CACHE_FORMS = ("dynamic", "sliding", "static", "int8", "int4")
 IGNORED = -100
 """Label of a token without loss, as in transformers."""
 
-DTYPES = ("float32", "bfloat16", "float16")
-"""Precisions in which a model can be loaded."""
-PROMPTS = ("plain", "chat")
-"""How a question is put: as plain text, or as messages in each model's own chat template."""
-
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 """Model types whose layers have no attention."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from c2c.types import FUSIONS
-from paper import names
 from paper.findings.wording import (
     CELL,
     arm,
@@ -19,7 +18,8 @@ from paper.findings.wording import (
     points,
     tally,
 )
-from paper.output import fixed
+from paper.reading import names
+from paper.writing.output import fixed
 
 
 def sources(frame: pd.DataFrame) -> list[str]:
