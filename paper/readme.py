@@ -15,7 +15,7 @@ import pandas as pd
 from c2c.errors import RefusedError, exit_code
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
-from paper.names import title
+from paper.reading.names import title
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
