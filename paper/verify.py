@@ -28,7 +28,7 @@ from paper.reading.committed import COST, PROTOCOL, RECORDS, REMARKS, TIMES, pro
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.recompute import recompute_committed
-from paper.writing.output import NOTHING, fixed, show
+from paper.writing.numbers import NOTHING, decimal, show
 
 COMMITTED = Path(__file__).with_name("records")
 COLLECT = "Restore it, or run the workflow and python -m paper.collect"
@@ -144,7 +144,7 @@ def main() -> int:
 
 
 def _number(value: float | None) -> str:
-    return NOTHING if value is None else fixed(value, 2)
+    return NOTHING if value is None else decimal(value, 2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from paper import summarise_latency
 from paper.reading import names
 from paper.reading.answers import Answers, arm_name
 from paper.tables import ablation, alignment, gains, latency, main
-from paper.writing.output import NOT_RUN, notes_on_gaps, show, write_table
+from paper.writing.output import notes_on_gaps, write_table
+from paper.writing.numbers import NOT_RUN, show
 from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
 
 
