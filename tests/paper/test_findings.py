@@ -164,14 +164,14 @@ def test_training_is_told_from_the_histories_of_pairs_that_do_not_stand_aside(re
     shutil.rmtree(results / "fusers", ignore_errors=True)
     for run in (run for run in SMOKE if run.recipe):
         write_fuser(run, results / "fusers")
-    said = section.found(results)
+    said = section.sentences(results)
     assert "Validation loss at the last step, Pair A" in said[0]
     assert all("gap_first" not in source for source in section.sources(results))
     history = next((results / "fusers/gap_a/c2c/span").glob("seed*/history.csv"))
     frame = pd.read_csv(history)
     frame["validation_loss"] += 5
     frame.to_csv(history, index=False)
-    assert section.found(results) != said
+    assert section.sentences(results) != said
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,14 @@ def test_halves_go_away_from_zero_on_the_decimal_in_python_and_in_the_pdf(
     value: float, digits: int, written: str
 ) -> None:
     assert decimal(value, digits) == written
-    assert in_the_pdf(f'decimal("{value:.4f}", digits: {digits})') == written
-    assert in_the_pdf(f"decimal({value}, digits: {digits})") == written
+    assert in_the_pdf(f'fixed("{value:.4f}", digits: {digits})') == written
+    assert in_the_pdf(f"fixed({value}, digits: {digits})") == written
 
 
 @pytest.mark.parametrize(("value", "written"), [(-6.25, "−6.3"), (6.25, "+6.3"), (-0.04, "0.0"), (0.04, "0.0")])
 def test_signs_are_true_minus_signs_and_zero_has_none(value: float, written: str) -> None:
     assert show(value, float("nan"), float("nan"), sign=True) == written
-    assert in_the_pdf(f'decimal("{value:.4f}", sign: true)') == written
+    assert in_the_pdf(f'fixed("{value:.4f}", sign: true)') == written
 
 
 def test_code_in_the_table_of_departures_is_set_as_code() -> None:

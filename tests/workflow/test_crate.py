@@ -19,8 +19,7 @@ from c2c.errors import RefusedError
 from paper.figures import gains, style
 from paper.recompute import recompute
 from paper.writing import citation
-from paper.writing.output import stamped
-from paper.writing.output import path_with
+from paper.writing.output import path_with, stamped
 from tests.paper.builder import SMOKE, make_latency, make_records, write, write_fuser
 from workflow.crate import BIOSCHEMAS, pack
 
