@@ -201,7 +201,8 @@ def test_the_detectable_difference_stands_beside_n(answers):
     found = row(frame, **CELL, gain="pairing")
     left, right = (answers.get(CELL["pair"], CELL["benchmark"], arm) for arm in ("c2c", "c2c_deranged"))
     assert found.detectable == pytest.approx(100 * detectable_difference(left, right))
-    assert list(gains.text_table(frame).columns).index("Detectable, points") == list(gains.text_table(frame)).index("n") + 1
+    columns = list(gains.text_table(frame))
+    assert columns.index("Detectable, points") == columns.index("n") + 1
 
 
 def test_parts_of_a_point_have_gains_but_no_mcnemar(answers):
