@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from c2c.alignment.chat import ChatAligner
     from c2c.alignment.tokens import SharerInput, TokenAligner
+    from c2c.chat_pipeline import ChatPipeline, pipeline
     from c2c.checkpoints.sharer_cache import SharerCache
     from c2c.errors import RefusedError
     from c2c.fuser.config import FuserConfig
@@ -15,13 +16,12 @@ if TYPE_CHECKING:
     from c2c.fuser.stack import FuserStack
     from c2c.fusion.sections import generate_kv_cache_index
     from c2c.models.loading import LoadedModel
-    from c2c.pipeline import ChatPipeline, pipeline
     from c2c.rosetta import RosettaModel, create_c2c_projector
 
 __version__ = "0.1.0"
 _HOMES = {
     "ChatAligner": "c2c.alignment.chat",
-    "ChatPipeline": "c2c.pipeline",
+    "ChatPipeline": "c2c.chat_pipeline",
     "Fuser": "c2c.fuser.layer",
     "FuserConfig": "c2c.fuser.config",
     "FuserStack": "c2c.fuser.stack",
@@ -33,7 +33,7 @@ _HOMES = {
     "TokenAligner": "c2c.alignment.tokens",
     "create_c2c_projector": "c2c.rosetta",
     "generate_kv_cache_index": "c2c.fusion.sections",
-    "pipeline": "c2c.pipeline",
+    "pipeline": "c2c.chat_pipeline",
 }
 __all__ = [
     "ChatAligner",

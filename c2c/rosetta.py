@@ -14,6 +14,10 @@ from c2c.alignment.tokens import SharerInput
 from c2c.cache import kv_cache, rope
 from c2c.cache.shape import cache_shape
 from c2c.cache.windows import masks_in_tokens, splits_windows
+from c2c.checkpoints.checkpoint import load_pretrained, save_pretrained
+from c2c.checkpoints.components import Components
+from c2c.checkpoints.push import push_to_hub
+from c2c.checkpoints.released import load_released
 from c2c.errors import NoRoomError, RefusedError
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
@@ -24,9 +28,7 @@ from c2c.fusion.prefill import FusedPrefill
 from c2c.fusion.response import ResponseFusion
 from c2c.fusion.sections import Section, read_sections
 from c2c.generation.decoding import check_options, continue_text
-
-IGNORED = -100
-"""Label of a token that is not supervised, as in transformers."""
+from c2c.types import IGNORED
 
 
 def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -> Fuser:
@@ -107,30 +109,55 @@ class RosettaModel(FusedPrefill):
         return model
 
     @classmethod
-    def from_released(cls, source: Any, *, receiver: Any, sharers: Any, **options: Any) -> RosettaModel:
-        """Load fusers in the published layout; see `c2c.checkpoints.released.load_released` for the arguments."""
-        from c2c.checkpoints.released import load_released
+    def of_components(cls, components: Components) -> RosettaModel:
+        """A RosettaModel of loaded components, in eval mode.
 
-        return load_released(source, receiver=receiver, sharers=sharers, **options)
+        Raises:
+            RefusedError: As `of_stacks`.
+        """
+        model = cls.of_stacks(
+            components.receiver,
+            components.sharers,
+            components.stacks,
+            fusion=components.fusion,
+            include_response=components.include_response,
+        ).eval()
+        model.contracts, model.override = components.contracts, components.override
+        model.contract_check = components.contract_check
+        model.released_settings = list(components.released_settings)
+        return model
+
+    def components(self) -> Components:
+        """Models, Fusers and settings, as saving takes them."""
+        return Components(
+            receiver=self.receiver,
+            sharers=self.sharers,
+            stacks=[self.stack(number) for number in range(len(self.stacks))],
+            fusion=self.fusion,
+            include_response=self.include_response,
+            contracts=self.contracts,
+            override=self.override,
+            contract_check=self.contract_check,
+            released_settings=self.released_settings,
+        )
+
+    @classmethod
+    def from_released(cls, source: Any, *, receiver: Any, sharers: Any, **options: Any) -> RosettaModel:
+        """Load released fusers; see `c2c.checkpoints.released.load_released` for the arguments."""
+        return cls.of_components(load_released(source, receiver=receiver, sharers=sharers, **options))
 
     @classmethod
     def from_pretrained(cls, source: Any, *, receiver: Any, sharers: Any, **options: Any) -> RosettaModel:
-        """Load own checkpoints, one a Sharer; see `c2c.checkpoints.checkpoint.load_model` for the arguments."""
-        from c2c.checkpoints.checkpoint import load_model
+        """Load own checkpoints, one a Sharer; see `c2c.checkpoints.checkpoint.load_pretrained` for the arguments."""
+        return cls.of_components(load_pretrained(source, receiver=receiver, sharers=sharers, **options))
 
-        return load_model(source, receiver=receiver, sharers=sharers, **options)
-
-    def save_pretrained(self, folder: Any, **described: Any) -> None:
-        """Save the Fusers; see `c2c.checkpoints.checkpoint.save_model`."""
-        from c2c.checkpoints.checkpoint import save_model
-
-        save_model(self, folder, **described)
+    def save_pretrained(self, folder: Any, **options: Any) -> None:
+        """Save the Fusers; see `c2c.checkpoints.checkpoint.save_pretrained` for the arguments."""
+        save_pretrained(self.components(), folder, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish the Fusers with a model card (`c2c.checkpoints.push.push_model`); returns the commit's address."""
-        from c2c.checkpoints.push import push_model
-
-        return push_model(self, repo_id, **options)
+        """Publish the Fusers with a model card (`c2c.checkpoints.push.push_to_hub`); returns the commit's address."""
+        return push_to_hub(self.components(), repo_id, **options)
 
     def set_projector_config(
         self,

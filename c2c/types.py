@@ -1,7 +1,9 @@
-"""Shape letters, and the types and names of choices that all of the package shares. Imports no torch.
+"""Letters of tensor shapes, the types that the whole package shares, and the choices that a user can name.
 
-Letters, fixed here for the whole package (design §2): ``B`` batch, ``N`` tokens, ``T``/``S`` Receiver/Sharer
-layers, ``Ht``/``Hs`` their KV heads, ``Dt``/``Ds`` their head dimensions, ``V`` vocabulary.
+Letters: ``B`` batch, ``N`` tokens, ``T``/``S`` Receiver/Sharer layers, ``Ht``/``Hs`` their KV heads, ``Dt``/``Ds``
+their head dimensions, ``V`` vocabulary.
+
+Nothing here imports torch, so that the command line and the workflow know all choices at once.
 """
 
 from __future__ import annotations
@@ -19,16 +21,25 @@ KeyValue: TypeAlias = "tuple[Tensor, Tensor]"
 Half = Literal["key", "value"]
 HALVES: tuple[Half, Half] = ("key", "value")
 
-Fusion = Literal["sequential", "parallel"]
 FUSIONS = ("sequential", "parallel")
-
+"""How the caches of several Sharers are fused: one after the other, or all into the Receiver's own, added up."""
 LAYER_ALIGNMENTS = ("terminal", "nearest")
+"""Which Sharer layer each Receiver layer reads; see `c2c.alignment.layers`."""
 TOKEN_ALIGNMENTS = ("span", "first", "longest")
-
-DTYPES = ("float32", "bfloat16", "float16")
-"""Precisions in which a model can be loaded."""
+"""Which Sharer tokens each Receiver token reads; see `c2c.alignment.tokens`."""
+UNALIGNED = "none"
+"""In place of a token alignment: the Sharer reads the Receiver's token ids, chat template included."""
 PROMPTS = ("plain", "chat")
-"""How a question is put: as plain text, or as messages in each model's own chat template."""
+"""Plain text, or messages in each model's own chat template."""
+DTYPES = ("float32", "bfloat16", "float16")
+"""Precisions in which models are loaded."""
+GATE_NOISES = ("gumbel", "logistic")
+"""Noise on a gate in training: one Gumbel sample, as the reference draws it, or the difference of two."""
+CACHE_FORMS = ("dynamic", "sliding", "static", "int8", "int4")
+"""Forms of a cache that a continuation can be written into; see `c2c.cache.kv_cache`."""
+
+IGNORED = -100
+"""Label of a token without loss, as in transformers."""
 
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 """Model types whose layers have no attention."""
@@ -50,26 +61,18 @@ class CacheShape(NamedTuple):
         """
         heads = getattr(config, "num_attention_heads", None)
         if not heads:
+            recurrent = getattr(config, "model_type", "") in RECURRENT or getattr(config, "state_size", None)
+            memory = "it keeps a recurrent state instead of keys and values"
             raise RefusedError(
                 "A model's cache must hold keys and values per attention head",
-                f"{getattr(config, 'model_type', type(config).__name__)}: {_instead(config)}",
+                f"{getattr(config, 'model_type', type(config).__name__)}: "
+                f"{memory if recurrent else 'its config names no attention heads'}",
                 "Use a decoder model with attention in every layer",
             )
+        kv_heads = getattr(config, "num_key_value_heads", None)
+        if not kv_heads:
+            # Falcon has two switches instead of a number: all its heads share one, or none do.
+            shared = getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False)
+            kv_heads = 1 if shared else heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return cls(config.num_hidden_layers, _cached_heads(config, heads), head_dim)
-
-
-def _cached_heads(config: Any, heads: int) -> int:
-    """KV heads, by their name; Falcon says in two switches whether all its heads share one."""
-    named = getattr(config, "num_key_value_heads", None)
-    if named:
-        return int(named)
-    shared = getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False)
-    return 1 if shared else heads
-
-
-def _instead(config: Any) -> str:
-    """What a model without attention heads keeps of a text."""
-    if getattr(config, "model_type", "") in RECURRENT or getattr(config, "state_size", None):
-        return "it keeps a recurrent state instead of keys and values"
-    return "its config names no attention heads"
+        return cls(config.num_hidden_layers, int(kv_heads), head_dim)

@@ -105,9 +105,26 @@ def by_target(artefacts: Iterable[Artefact]) -> dict[str, list[Artefact]]:
     return found
 
 
+def required_files() -> tuple[str, ...]:
+    """Files of a results folder without which the PDF cannot be set; the workflow asks before any job starts."""
+    verdicts = ("claims.json", "claims_time.json")
+    return (*verdicts, *(_file_in_text(artefact) for artefact in read_artefacts() if artefact.text == NEEDED))
+
+
+def optional_files() -> tuple[str, ...]:
+    """Files of a results folder that the PDF prints where they exist."""
+    return tuple(_file_in_text(artefact) for artefact in read_artefacts() if artefact.text in (OWN, GENERIC))
+
+
 def key(place: str) -> str:
     """`Table 4` and `table-4` as `table4`."""
     return re.sub(r"[^a-z0-9.]", "", place.lower())
+
+
+def _file_in_text(artefact: Artefact) -> str:
+    """The file that the PDF includes: a figure's PDF, the text of a generic table, the numbers of any other table."""
+    suffix = ".pdf" if artefact.kind == "figure" else ".md" if artefact.text == GENERIC else ".csv"
+    return artefact.stem + suffix
 
 
 def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:

@@ -19,16 +19,18 @@ import yaml
 from c2c.errors import RefusedError
 from c2c.storage.files import written_whole
 from c2c.storage.manifests import read_object
-from paper import citing, claims, failures, names
-from paper.artefacts import GENERIC, Artefact, read_artefacts
+from paper import claims
+from paper.artefacts import GENERIC, Artefact, optional_files, read_artefacts, required_files
 from paper.command import REMEDY, command
-from paper.commits import check_pinned
 from paper.findings import read_sections
-from paper.fusers import FuserRun
-from paper.needed import NEEDED, OPTIONAL
-from paper.output import read_csv, read_table, stamped
-from paper.precision import by_dtype
-from paper.reference import Reference
+from paper.reading import failures, names
+from paper.reading.commits import check_pinned
+from paper.reading.files import read_csv, read_table
+from paper.reading.fusers import FuserRun
+from paper.reading.precision import by_dtype
+from paper.reading.reference import Reference
+from paper.writing import citation
+from paper.writing.output import stamped
 
 TEXT = Path(__file__).parent
 SOURCES = (
@@ -55,10 +57,10 @@ def build(results: Path, output: Path) -> None:
     """Compile the paper of a results folder.
 
     Raises:
-        RefusedError: A table, figure or file of claims is missing, or the run is not to be cited (`paper.commits`).
+        RefusedError: A table, figure or file of claims is missing, or the run must not be cited (`check_pinned`).
     """
     check_pinned(results)
-    if missing := [name for name in NEEDED if not (results / name).is_file()]:
+    if missing := [name for name in required_files() if not (results / name).is_file()]:
         raise RefusedError("The paper must have its tables, figures and claims", missing, "Make them first")
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
@@ -75,20 +77,20 @@ def build(results: Path, output: Path) -> None:
 
 def inputs(results: Path) -> list[str]:
     """Names of the files of a results folder that the text reads."""
-    return [name for name in (*NEEDED, *OPTIONAL) if (results / name).is_file()]
+    return [name for name in (*required_files(), *optional_files()) if (results / name).is_file()]
 
 
 def cite(results: Path) -> dict[str, Any]:
     """How the paper and each of its tables and figures is cited, and by whom they are."""
     scale = str(read_table(results / "tables/main.csv")["scale"].iloc[0])
-    found: dict[str, dict[str, Any]] = {kind: {} for kind in citing.KINDS.values()}
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in citation.KINDS.values()}
     for name in inputs(results):
-        kind = citing.KINDS.get(Path(name).parent.name, "")
-        if kind and (cited := citing.citation(kind, Path(name).stem, scale)):
+        kind = citation.KINDS.get(Path(name).parent.name, "")
+        if kind and (cited := citation.cite(kind, Path(name).stem, scale)):
             found[kind][cited.name] = cited.described()
-    whole = citing.citation("paper", "paper", scale)
+    whole = citation.cite("paper", "paper", scale)
     described = whole.described() if whole else {}
-    return {**found, **described, "authors": citing.authors(), "version": str(citing.software()["version"])}
+    return {**found, **described, "authors": citation.authors(), "version": str(citation.software()["version"])}
 
 
 def describe(results: Path) -> dict[str, Any]:

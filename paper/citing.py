@@ -1,203 +1,26 @@
-"""How a table, a figure or the paper is cited: its id, its caption, and a BibTeX entry that names data and version.
+"""Print how tables, figures or the paper are cited: a BibTeX entry that names data and version.
 
-    python -m paper.citing results/smoke/tables/main.csv results/smoke/figures/gains.pdf      prints their entries
-    python -m paper.citing results/smoke                                                      those of all artefacts
-
-Titles and captions stand in ``artefacts.yaml`` (that of the paper in ``workflow/report``), authors and version in
-``CITATION.cff``, and nowhere else. An entry has neither date nor commit, so that the same data give the same
-bytes; both stand in the provenance file.
+python -m paper.citing results/smoke/tables/main.csv results/smoke/figures/gains.pdf      prints their entries
+python -m paper.citing results/smoke                                                      those of all artefacts
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from fnmatch import fnmatch
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import yaml
 
 from c2c.errors import RefusedError
-from c2c.markup import latex
-from paper.artefacts import of_kind
 from paper.command import command
-from paper.commits import check_pinned
-from paper.compare import read_rules
-
-ROOT = Path(__file__).resolve().parents[1]
-CFF = ROOT / "CITATION.cff"
-PAPER = ROOT / "workflow/report/paper.rst"
-"""The caption of the paper: a sentence in bold, and a paragraph."""
-KINDS = {"tables": "table", "figures": "figure", "paper": "paper"}
-"""Folders of a scale's results whose files are cited, and what is in them."""
-BOLD = re.compile(r"\*\*(.+?)\*\*\s*(.*?)\n\s*\n", re.DOTALL)
-HASH_LENGTH = 16
-
-_inputs: ContextVar[tuple[Path, ...]] = ContextVar("inputs of the artefact that is being made", default=())
-
-
-@dataclass(frozen=True)
-class Citation:
-    """What a reader needs to cite one artefact.
-
-    Args:
-        kind: ``table``, ``figure`` or ``paper``.
-        name: Its id: the name of its files, without suffix.
-        scale: The scale of the replication that it is of.
-        title: What it shows, without a full stop.
-        caption: How it is to be read.
-        inputs: Start of the SHA-256 of what it was made from (`steady_hash`); empty where that is not known.
-    """
-
-    kind: str
-    name: str
-    scale: str
-    title: str
-    caption: str
-    inputs: str = ""
-
-    @property
-    def id(self) -> str:
-        """``c2c-smoke-table-main``: the key of the BibTeX entry."""
-        return "-".join(["c2c", self.scale, self.kind, *([self.name] if self.kind != self.name else [])])
-
-    @property
-    def place(self) -> str:
-        """``table main of the smoke scale``."""
-        named = self.kind if self.kind == self.name else f"{self.kind} {self.name}"
-        return f"{named} of the {self.scale} scale"
-
-    @property
-    def sentence(self) -> str:
-        """The citation in words."""
-        about = software()
-        made_from = f", inputs {self.inputs}" if self.inputs else ""
-        told = f"{self.title} ({self.place}{made_from})"
-        return f"{authors()}: {told}. {about['title']}, version {about['version']}."
-
-    def bibtex(self) -> str:
-        """A BibTeX entry."""
-        about = software()
-        made_from = f", inputs SHA-256 {self.inputs}" if self.inputs else ""
-        fields = {
-            "author": " and ".join(_entity(each) or _person(each) for each in about["authors"]),
-            "title": f"{{{latex(self.title)}}}",
-            "howpublished": latex(f"{about['title']}, version {about['version']}"),
-            "note": latex(f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}"),
-        }
-        lines = [f"  {name:12} = {{{value}}}," for name, value in fields.items()]
-        # A key has no sign that ends it.
-        return "\n".join([f"@misc{{{re.sub('[^A-Za-z0-9._-]+', '_', self.id)},", *lines, "}"])
-
-    def described(self) -> dict[str, str]:
-        """The same as JSON has it, for provenance."""
-        return {
-            "id": self.id,
-            "title": self.title,
-            "caption": self.caption,
-            "cite": self.sentence,
-            "bibtex": self.bibtex(),
-        }
-
-
-def citation(kind: str, name: str, scale: str, inputs: Iterable[Path] = ()) -> Citation | None:
-    """The citation of the paper, or of an artefact of the registry; None for any other, and without a scale."""
-    if not scale or (kind != "paper" and name not in of_kind(kind)):
-        return None
-    artefact = None if kind == "paper" else of_kind(kind)[name]
-    title, caption = (artefact.title, artefact.caption) if artefact else _of_paper()
-    paths = list(inputs)
-    return Citation(kind, name, scale, title, caption, steady_hash(paths)[:HASH_LENGTH] if paths else "")
-
-
-def of_file(path: Path) -> Citation | None:
-    """The citation of a file in the layout of results, ``<scale>/<folder>/<name>``; None for one that is not cited."""
-    kind = KINDS.get(path.parent.name)
-    # What is cited is the artefact, in whichever of its files; a name may have a dot.
-    return citation(kind, path.stem, path.parent.parent.name, _inputs.get()) if kind else None
-
-
-@contextmanager
-def made_from(inputs: Iterable[Path]) -> Iterator[None]:
-    """Inside, citations of files name these inputs."""
-    token = _inputs.set(tuple(inputs))
-    try:
-        yield
-    finally:
-        _inputs.reset(token)
-
-
-@cache
-def software() -> dict[str, Any]:
-    """The content of CITATION.cff."""
-    content: dict[str, Any] = yaml.safe_load(CFF.read_text(encoding="utf-8"))
-    return content
-
-
-def authors() -> str:
-    """Names of the authors of this software."""
-    return ", ".join(str(each.get("name") or _person(each)) for each in software()["authors"])
-
-
-def arxiv_number() -> str:
-    """Of the paper that is replicated."""
-    return str(software()["references"][0]["identifiers"][0]["value"]).removeprefix("arXiv:")
-
-
-def steady_hash(paths: Iterable[Path]) -> str:
-    """SHA-256 of files without what differs between two runs of one scale (``volatile.yaml``), in whichever order."""
-    parts = sorted(hashlib.sha256(_steady(path)).hexdigest() for path in paths)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _steady(path: Path) -> bytes:
-    """The content of a file; of a table, without its volatile columns."""
-    tails = ["/".join(path.parts[at:]) for at in range(len(path.parts))]
-    rules: dict[str, list[str]] = read_rules()["columns"]
-    fitting = [names for pattern, names in rules.items() if any(fnmatch(tail, pattern) for tail in tails)]
-    volatile = [name for names in fitting for name in names]
-    if not volatile or path.suffix not in (".csv", ".parquet"):
-        return path.read_bytes()
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
-    kept = [column for column in frame if not any(fnmatch(str(column), pattern) for pattern in volatile)]
-    return frame[kept].to_csv(index=False).encode()
-
-
-def _of_paper() -> tuple[str, str]:
-    """Title and caption of the paper.
-
-    Raises:
-        RefusedError: The text of the report does not open with them.
-    """
-    text = BOLD.search(PAPER.read_text(encoding="utf-8"))
-    if text is None:
-        raise RefusedError("A caption must open with a sentence in bold and a paragraph", str(PAPER), "Write it so")
-    title, caption = (" ".join(part.split()) for part in text.groups())
-    return title.rstrip("."), caption
-
-
-def _person(author: dict[str, str]) -> str:
-    return f"{author['given-names']} {author['family-names']}"
-
-
-def _entity(author: dict[str, str]) -> str:
-    """A group, in braces, so that BibTeX takes its name for one."""
-    return f"{{{author['name']}}}" if "name" in author else ""
+from paper.reading.commits import check_pinned
+from paper.writing.citation import KINDS, Citation, cite_file
 
 
 def artefacts(folder: Path) -> list[Citation]:
     """Citations of all tables, figures and the paper of one scale's results, each once."""
     files = [path for name in KINDS for path in sorted((folder / name).glob("*")) if path.suffix in (".csv", ".pdf")]
-    return [found for path in files if (found := of_file(path))]
+    return [found for path in files if (found := cite_file(path))]
 
 
 @command
@@ -212,7 +35,7 @@ def main() -> None:
 def _print(paths: Iterable[Path]) -> None:
     for path in paths:
         folder = path.resolve()
-        found = artefacts(folder) if folder.is_dir() else [each for each in [of_file(folder)] if each]
+        found = artefacts(folder) if folder.is_dir() else [each for each in [cite_file(folder)] if each]
         if not found or not folder.exists():
             remedy = "Name a file in tables or figures of a scale's results, or the folder of a scale"
             raise RefusedError("What is cited must be a table, a figure or the paper of a scale", str(path), remedy)

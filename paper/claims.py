@@ -16,13 +16,13 @@ from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_yaml
-from paper.answers import Answers
-from paper.basis import Basis
 from paper.command import command
-from paper.evidence import Evidence, contradiction, numbers, paired, time_ratio
-from paper.output import stamped
-from paper.reference import PATH as REFERENCE
-from paper.reference import Reference
+from paper.reading.answers import Answers
+from paper.reading.basis import Basis
+from paper.reading.evidence import Evidence, contradiction, numbers, paired, time_ratio
+from paper.reading.reference import PATH as REFERENCE
+from paper.reading.reference import Reference
+from paper.writing.output import stamped
 
 PATH = Path(__file__).with_name("claims.yaml")
 SUPPORTED, DIRECTION, UNSUPPORTED = "supported", "supported in direction only", "not supported"

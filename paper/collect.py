@@ -27,13 +27,14 @@ from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.provenance import SUFFIX, stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import read_object
-from paper import names
 from paper.artefacts import RELEASED
 from paper.command import REMEDY, command
-from paper.output import read_table
-from paper.precision import dtype_of
-from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, recompute, recomputed_tables, remarks_of
-from paper.summarise_latency import MEASUREMENT
+from paper.reading import names
+from paper.reading.committed import COST, PROTOCOL, RECORDS, REMARKS, TIMES, remarks_of
+from paper.reading.files import read_table
+from paper.reading.precision import dtype_of
+from paper.reading.times import MEASUREMENT
+from paper.recompute import recompute, recomputed_tables
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md", "tables/*.tex")
 TIMED = ("latency.csv",)

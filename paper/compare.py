@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from c2c.errors import RefusedError
 from paper.command import command
+from paper.reading.volatile import read_rules
 
-PATH = Path(__file__).with_name("volatile.yaml")
 SAME, VOLATILE, CHANGED = "same", "volatile", "CHANGED"
 
 
@@ -33,12 +32,6 @@ def compare(left: Path, right: Path, rules: Mapping[str, Any]) -> Iterator[tuple
     names = {str(path.relative_to(root)) for root in (left, right) for path in root.rglob("*") if path.is_file()}
     for name in sorted(names):
         yield name, *_compare_file(left / name, right / name, name, rules)
-
-
-def read_rules(path: Path = PATH) -> dict[str, Any]:
-    """What ``volatile.yaml`` lists."""
-    rules: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return rules
 
 
 @command

@@ -21,33 +21,13 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.evaluation.scoring import score_records, scores_text
 from c2c.storage.files import write_atomically
 from paper import claims, summarise_latency
-from paper.answers import Answers
 from paper.artefacts import LATENCY, RELEASED, Artefact, of_kind
 from paper.artefacts import RECORDS as ANSWERED
 from paper.command import command
-from paper.output import read_table
-from paper.reference import Reference
-
-RECORDS, TIMES = "records.parquet", "latency.parquet"
-"""File names of all answer records and all latency records of a scale, in a folder of committed records."""
-COST = "training_cost.csv"
-"""What training cost, in a folder of committed records where it was measured; Table 12 is made from it."""
-PROTOCOL = "protocol.txt"
-"""Names the protocol of a folder of committed records, where it is not `corrected`."""
-
-
-REMARKS = "remarks.txt"
-"""Says, a line each, what a reader of the committed numbers must know and the records do not hold."""
-
-
-def protocol_of(folder: Path) -> str:
-    """By which the answers in a folder of committed records were marked."""
-    return (folder / PROTOCOL).read_text(encoding="utf-8").strip() if (folder / PROTOCOL).is_file() else CORRECTED
-
-
-def remarks_of(folder: Path) -> list[str]:
-    """What `REMARKS` of a folder of committed records says; nothing where there is no such file."""
-    return (folder / REMARKS).read_text(encoding="utf-8").splitlines() if (folder / REMARKS).is_file() else []
+from paper.reading.answers import Answers
+from paper.reading.committed import COST, RECORDS, TIMES, protocol_of, remarks_of
+from paper.reading.files import read_table
+from paper.reading.reference import Reference
 
 
 def recompute(

@@ -23,13 +23,14 @@ from c2c.evaluation.protocol import CORRECTED
 from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_json
 from c2c.storage.manifests import read_object
-from paper import names
 from paper.artefacts import by_target, read_artefacts
 from paper.artefacts import key as _key
 from paper.command import REMEDY, command
-from paper.output import NOTHING, fixed, read_table, show
-from paper.recompute import PROTOCOL, RECORDS, TIMES, protocol_of
-from paper.reference import MAIN, Reference
+from paper.reading import names
+from paper.reading.committed import PROTOCOL, RECORDS, TIMES, protocol_of
+from paper.reading.files import read_table
+from paper.reading.reference import MAIN, Reference
+from paper.writing.output import NOTHING, fixed, show
 
 CLAIMS = ("claims.json", "claims_time.json")
 PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}

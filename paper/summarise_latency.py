@@ -9,34 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from c2c import markup
-from c2c.errors import RefusedError
 from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
 from c2c.stats import bootstrap_mean
 from c2c.storage.files import write_atomically
 from paper.command import command
-from paper.output import KEPT, stamped
+from paper.reading.times import KEY, TOKENS, per_question
+from paper.writing.output import KEPT, stamped
 
-KEY = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
 COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n", "tokens"]
-TOKENS = {
-    **{f"{who}_prefill": f"{who}_tokens_in" for who in ("sharer", "receiver")},
-    **{f"{who}_decode": f"{who}_tokens_out" for who in ("sharer", "receiver")},
-}
-"""What a phase reads or writes."""
-MEASUREMENT = [*KEY, "seed", "question_id", "repeat"]
-
-
-def per_question(records: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of each phase and tokens by question, averaged over repeats (and seeds): index `KEY` and question.
-
-    Raises:
-        RefusedError: A measurement stands twice.
-    """
-    if (twice := records.duplicated(MEASUREMENT)).any():
-        found = records.loc[twice, ["method", "question_id", "repeat"]].iloc[0].to_dict()
-        raise RefusedError("Each question must be timed once a repeat", found, "Drop the duplicate records")
-    columns = {f"{phase}_s": phase for phase in PHASES}
-    return records.rename(columns=columns).groupby([*KEY, "question_id"])[[*PHASES, *TOKENS.values()]].mean()
 
 
 def summarise(records: pd.DataFrame) -> pd.DataFrame:

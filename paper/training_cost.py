@@ -14,7 +14,7 @@ from c2c.provenance import SUFFIX, stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import read_object
 from paper.command import REMEDY, command
-from paper.fusers import FuserRun
+from paper.reading.fusers import FuserRun
 
 COLUMNS = [*FuserRun._fields, "step", "last", "processes", "gpus", "hours", "gpu_hours"]
 

@@ -22,11 +22,13 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.provenance import SUFFIX
-from paper import names
 from paper.command import command
-from paper.output import NOTHING, fixed, read_table, show
-from paper.recompute import COST, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of, recompute_committed
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.committed import COST, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of
+from paper.reading.files import read_table
+from paper.reading.reference import Reference
+from paper.recompute import recompute_committed
+from paper.writing.output import NOTHING, fixed, show
 
 COMMITTED = Path(__file__).with_name("records")
 COLLECT = "Restore it, or run the workflow and python -m paper.collect"

@@ -7,11 +7,12 @@ import torch
 from transformers import DynamicCache
 
 from c2c import FuserStack, RefusedError, RosettaModel, generate_kv_cache_index
-from c2c.cache.kv_cache import BITS, FORMS, cache_of, hold, layers_of, prefill
+from c2c.cache.kv_cache import BITS, cache_of, hold, layers_of, prefill
+from c2c.types import CACHE_FORMS
 from tests.conftest import SMALL, build_model, open_gates
 
 TOTAL, NEW = 11, 6
-EXACT = [form for form in FORMS if form not in BITS]
+EXACT = [form for form in CACHE_FORMS if form not in BITS]
 
 
 def fused_model(family: str) -> RosettaModel:
@@ -36,7 +37,7 @@ def test_a_cache_of_another_form_leads_to_the_same_text(family, form, prompt_ids
     assert torch.equal(model.generate(index, prompt_ids, mask, max_new_tokens=NEW, cache=form), expected)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", CACHE_FORMS)
 def test_what_a_form_holds_is_read_back_up_to_its_rounding(form, prompt_ids) -> None:
     model = build_model("llama", head_dim=16)
     cache = prefill(model, prompt_ids, torch.ones_like(prompt_ids), torch.arange(TOTAL).expand(2, -1))

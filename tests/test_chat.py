@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, TextIteratorStreamer
 import c2c
 from c2c import FuserStack, RefusedError
 from c2c.alignment.chat import ChatAligner, UnalignedChats
+from c2c.chat_pipeline import ChatPipeline, converse
 from c2c.checkpoints.checkpoint import save_stack
-from c2c.cli.main import main as cli
+from c2c.cli.main import main
 from c2c.fusion.batch import collate_chats
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.pipeline import ChatPipeline, converse
 
 CASE = Path(__file__).parent / "golden" / "qwen3_from_qwen2"
 TURNS = [
@@ -322,9 +322,9 @@ def test_lines_are_answered_in_one_conversation(pipe) -> None:
 def test_the_command_answers_one_message_and_refuses_in_one_line(folders, pipe, capsys) -> None:
     models = ["--receiver", folders["receiver"], "--sharer", folders["sharer"]]
     asked = ["--message", "what is home?", "--max-new-tokens", "6", "--alignment", "span"]
-    assert cli.main(["chat", *models, "--fuser", folders["fuser"], *asked]) == 0
+    assert main(["chat", *models, "--fuser", folders["fuser"], *asked]) == 0
     assert capsys.readouterr().out == pipe("what is home?", max_new_tokens=6) + "\n"
-    assert cli.main(["chat", *models, "--fuser", folders["receiver"], *asked]) == 2
+    assert main(["chat", *models, "--fuser", folders["receiver"], *asked]) == 2
     assert "c2c chat: A fuser folder must hold" in capsys.readouterr().err
 
 
@@ -342,6 +342,6 @@ def test_the_command_reads_lines_and_streams_the_answers(folders, capsys, monkey
     monkeypatch.setattr(ChatPipeline, "__call__", answer)
     monkeypatch.setattr("sys.stdin", io.StringIO("what?\nwhere?\n"))
     models = ["--receiver", folders["receiver"], "--sharer", folders["sharer"], "--fuser", folders["fuser"]]
-    assert cli.main(["chat", *models]) == 0
+    assert main(["chat", *models]) == 0
     assert shown == [["what?"], ["what?", "red home", "where?"]]
     assert capsys.readouterr().out == "red home\n" * 2

@@ -11,8 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from c2c import FuserStack, RefusedError, RosettaModel
 from c2c.checkpoints.checkpoint import save_stack
-from c2c.evaluation.group_run import GroupRun
-from c2c.evaluation.run import GenerationRun
+from c2c.evaluation.generate import GenerationRun
 from c2c.models.contract import (
     FUSER_LINES,
     MODEL_LINES,
@@ -177,13 +176,13 @@ def test_a_run_in_such_a_precision_is_refused_before_anything_is_read(contract, 
     asked = {"scale": "s", "pair": "p", "tasks": tmp_path, "benchmarks": {}, "output": tmp_path / "x.parquet"}
     asked |= {"receiver": "nowhere", "dtype": "float16", "methods": ("c2c",)}
     with refused("Pass --dtype float32"):
-        GenerationRun(**asked, sharer="nowhere", fuser=str(tmp_path / "fuser"))
-    GenerationRun(**asked | {"methods": ("receiver",)}, sharer="nowhere", fuser=str(tmp_path / "fuser"))
+        GenerationRun(**asked, sharers=["nowhere"], fusers=[str(tmp_path / "fuser")])
+    GenerationRun(**asked | {"methods": ("receiver",)}, sharers=["nowhere"], fusers=[str(tmp_path / "fuser")])
     group = {"sharers": ["a", "b"], "fusers": [str(tmp_path / "fuser")] * 2, "alignment": "span", "seed": 0}
     with refused("Pass --dtype float32"):
-        GroupRun(**asked, **group)
+        GenerationRun(**asked, **group)
     lines = [f"{part}.weights_sha256" for part in ("receiver", "sharer_1", "sharer_2")]
-    GroupRun(**asked, **group, accept_difference=lines)
+    GenerationRun(**asked, **group, accept_difference=lines)
 
 
 def test_every_precision_that_is_offered_can_be_loaded(tiny_model, tmp_path) -> None:

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from c2c import markup
-from paper.citing import Citation
-from paper.output import read_table, write_table
+from paper.reading.files import read_table
+from paper.writing.citation import Citation
+from paper.writing.output import write_table
 
 EVIL = [
     "x | y",

@@ -11,8 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from c2c.analysis.run import AnalysisRun
-from c2c.evaluation.group_run import GroupRun
-from c2c.evaluation.run import GenerationRun
+from c2c.evaluation.generate import GenerationRun
 from c2c.models import hub
 from c2c.storage.formats import write_json
 from c2c.training.config import TrainingConfig
@@ -74,16 +73,14 @@ def hash_of(work: str, model: str, lines: Path) -> str:
         return LatentRun(train=[lines] * 2, validation=[lines] * 2, **named, **size, **sets).key()
     if work == "group":
         given = {"methods": ("c2c",), "sharers": [model] * 2, "fusers": [str(here / "fuser")] * 2}
-        return GroupRun(**asked(model, lines), **given).fingerprint()
+        return GenerationRun(**asked(model, lines), **given).fingerprint()
     kind = {"generation": GenerationRun, "analysis": AnalysisRun}[work]
-    return kind(**asked(model, lines), sharer=model, methods=("receiver",)).fingerprint()
+    return kind(**asked(model, lines), sharers=[model], methods=("receiver",)).fingerprint()
 
 
 @pytest.mark.parametrize("work", ["training", "single", "latent", "generation", "group", "analysis"])
 def test_F13_F14_work_on_other_weights_is_other_work(work, model, lines, monkeypatch) -> None:
     monkeypatch.setattr("c2c.evaluation.run.task_files", lambda *arguments: [])
-    monkeypatch.setattr("c2c.evaluation.group_run.task_files", lambda *arguments: [])
-    monkeypatch.setattr("c2c.analysis.run.task_files", lambda *arguments: [])
     named, folder = model
     first = hash_of(work, named, lines)
     assert hash_of(work, named, lines) == first

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from c2c import FuserStack, RefusedError, RosettaModel, SharerCache, SharerInput, generate_kv_cache_index
-from c2c.checkpoints.checkpoint import save_model
 from c2c.checkpoints.sharer_cache import MANIFEST, STATES
 from c2c.provenance import file_hash
 from tests.conftest import build_model
@@ -63,7 +62,7 @@ def test_a_receiver_alone_in_its_process_answers_with_what_another_process_wrote
 def test_a_cache_from_before_the_computation_was_a_line_is_fused_and_one_that_computes_otherwise_is_not(
     open_model, saved, tmp_path
 ) -> None:
-    save_model(open_model, tmp_path / "fuser")
+    open_model.save_pretrained(tmp_path / "fuser")
     manifest = json.loads((saved / MANIFEST).read_text())
     computation = manifest["sharer"].pop("computation")
     (saved / MANIFEST).write_text(json.dumps(manifest))
@@ -89,7 +88,7 @@ def test_a_sharer_that_is_not_here_needs_its_cache(open_model, prompt_ids) -> No
 
 
 def test_a_cache_of_another_model_is_refused_line_by_line(open_model, given, tmp_path) -> None:
-    save_model(open_model, tmp_path / "fusers")
+    open_model.save_pretrained(tmp_path / "fusers")
     assert not SharerCache.read(open_model.sharers[0], given).check_fusers(tmp_path / "fusers").accepted
     other = build_model("llama", layers=4, kv_heads=1, head_dim=12, seed=7)
     cache = SharerCache.read(other, given)
@@ -101,7 +100,7 @@ def test_a_cache_of_another_model_is_refused_line_by_line(open_model, given, tmp
 def test_a_cache_of_another_model_is_refused_by_loaded_fusers_before_the_receiver_runs(
     open_model, given, prompt_ids, tmp_path, monkeypatch
 ) -> None:
-    save_model(open_model, tmp_path / "fusers")
+    open_model.save_pretrained(tmp_path / "fusers")
     models = {"receiver": open_model.receiver, "sharers": open_model.sharers}
     index = generate_kv_cache_index(TOTAL - 1, 1)
     other = build_model("llama", layers=4, kv_heads=1, head_dim=12, seed=7)
@@ -124,7 +123,7 @@ def test_a_cache_of_another_model_is_refused_by_loaded_fusers_before_the_receive
 def test_a_cache_that_does_not_say_of_which_model_it_is_is_refused_by_loaded_fusers(
     open_model, given, prompt_ids, tmp_path
 ) -> None:
-    save_model(open_model, tmp_path / "fusers")
+    open_model.save_pretrained(tmp_path / "fusers")
     model = RosettaModel.from_pretrained(
         tmp_path / "fusers", receiver=open_model.receiver, sharers=open_model.sharers[0]
     )
@@ -136,7 +135,7 @@ def test_a_cache_that_does_not_say_of_which_model_it_is_is_refused_by_loaded_fus
 
 
 def test_with_several_sharers_each_cache_is_compared_with_its_own(two_sharers, given, prompt_ids, tmp_path) -> None:
-    save_model(two_sharers, tmp_path / "fusers")
+    two_sharers.save_pretrained(tmp_path / "fusers")
     model = RosettaModel.from_pretrained(
         tmp_path / "fusers", receiver=two_sharers.receiver, sharers=two_sharers.sharers
     )

@@ -8,12 +8,12 @@ from transformers import LogitsProcessor
 
 import c2c
 from c2c import FuserStack
+from c2c.chat_pipeline import ChatPipeline
 from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import StopStrings, check_stops, continue_text
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.pipeline import ChatPipeline
 
 MARK = "<|open|>"
 PROMPT = "what is the color of home?"

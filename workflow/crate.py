@@ -27,8 +27,8 @@ from c2c.provenance import SUFFIX, file_hash, stamp
 from c2c.storage.files import written_whole
 from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import read_object
-from paper import citing
-from paper.commits import check_pinned
+from paper.reading.commits import check_pinned
+from paper.writing import citation
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = "Snakefile"
@@ -85,7 +85,7 @@ class RunCrate:
         configs: Config files of the run, in order.
 
     Raises:
-        RefusedError: The run is not finished, is not to be cited (`paper.commits.check_pinned`), or a config is none.
+        RefusedError: The run is not finished, must not be cited (`check_pinned`), or a config is none.
     """
 
     def __init__(self, results: Path, configs: Sequence[Path]) -> None:
@@ -126,13 +126,13 @@ class RunCrate:
         return datetime.fromtimestamp(int((self.results / NEEDED[1]).stat().st_mtime), UTC)
 
     def _describe(self) -> None:
-        about = citing.software()
-        cited = citing.citation("paper", "paper", self.results.name)
+        about = citation.software()
+        cited = citation.cite("paper", "paper", self.results.name)
         root = self.crate.root_dataset
         root["name"] = f"{about['title']}: run of the {self.results.name} scale"
         root["description"] = (
             f"Records, tables, figures, verdicts and paper of the {self.results.name} scale of a replication of "
-            f"arXiv:{citing.arxiv_number()}, with the workflow and the config that made them."
+            f"arXiv:{citation.arxiv_number()}, with the workflow and the config that made them."
         )
         root["datePublished"] = self.finished().isoformat()
         root["version"] = str(about["version"])
@@ -154,7 +154,7 @@ class RunCrate:
         return self._context(identifier, "Person", name=name, familyName=author["family-names"])
 
     def _replicated(self, paper: dict[str, Any]) -> Entity:
-        address = f"https://arxiv.org/abs/{citing.arxiv_number()}"
+        address = f"https://arxiv.org/abs/{citation.arxiv_number()}"
         names = ", ".join(f"{each['given-names']} {each['family-names']}" for each in paper["authors"])
         return self._context(
             address, "ScholarlyArticle", name=paper["title"], creditText=names, datePublished=str(paper["year"])
@@ -212,7 +212,7 @@ class RunCrate:
                     artefact["creditText"], artefact["description"] = cited["cite"], cited["bibtex"]
 
     def _cited(self, place: str) -> dict[str, str] | None:
-        found = citing.of_file(self._file(place))
+        found = citation.cite_file(self._file(place))
         return found and found.described()
 
     def _file(self, place: str) -> Path:

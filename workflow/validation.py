@@ -16,9 +16,11 @@ from typing import Any
 import jsonschema
 
 from c2c.errors import RefusedError
+from c2c.settings import json_schema
 from c2c.storage.formats import read_text, read_yaml
+from workflow.config import ScaleConfig
 
-SCHEMAS = Path(__file__).parent / "schemas"
+TABLE_SCHEMAS = Path(__file__).parent / "schemas" / "tables.schema.yaml"
 Row = dict[str, Any]
 Table = dict[str, Row]
 RESTORE = "Restore the file, or correct it; config/README.md explains its columns"
@@ -36,7 +38,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
         RefusedError: At the first key or value that breaks it.
     """
-    check(config, _schemas("config"), "config")
+    check(config, _config_schema(), "config")
 
 
 def read_table(path: Path, schema: str = "") -> Table:
@@ -50,20 +52,22 @@ def read_table(path: Path, schema: str = "") -> Table:
         raise RefusedError(
             "Each table of the config must exist", str(path), "Restore it, or run from the repository's root"
         )
-    schemas = _schemas("tables")
-    about = schemas[schema or path.stem]
+    key, about = _table_schemas()[schema or path.stem]["key"], row_schema(schema or path.stem)
     columns = about["properties"]
-    row_schema = {"$defs": schemas["$defs"], "properties": columns}
     table: Table = {}
     for number, cells in enumerate(_cells(path, list(columns)), start=2):
-        row = {name: _value(cell, columns[name], schemas["$defs"]) for name, cell in cells.items()}
-        check(row, row_schema, f"{path.name}, line {number}")
-        if row[about["key"]] in table:
-            raise RefusedError(
-                f"An id must stand once in {path.name}", row[about["key"]], f"Rename line {number} or drop it"
-            )
-        table[row[about["key"]]] = row
+        row = {name: _value(cell, columns[name], about["$defs"]) for name, cell in cells.items()}
+        check(row, about, f"{path.name}, line {number}")
+        if row[key] in table:
+            raise RefusedError(f"An id must stand once in {path.name}", row[key], f"Rename line {number} or drop it")
+        table[row[key]] = row
     return table
+
+
+def row_schema(table: str) -> dict[str, Any]:
+    """The schema of a row of a table."""
+    schemas = _table_schemas()
+    return {"$defs": schemas["$defs"], "properties": schemas[table]["properties"]}
 
 
 def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
@@ -125,9 +129,15 @@ _RULES = {
 
 
 @cache
-def _schemas(name: str) -> Any:
-    """A file of `SCHEMAS`, read once."""
-    return read_yaml(SCHEMAS / f"{name}.schema.yaml", "Restore the file")
+def _config_schema() -> dict[str, Any]:
+    """The schema that ``schemas/config.schema.yaml`` holds for editors."""
+    return json_schema(ScaleConfig)
+
+
+@cache
+def _table_schemas() -> Any:
+    """The schemas of the tables, read once."""
+    return read_yaml(TABLE_SCHEMAS, "Restore the file")
 
 
 def _is_whole(_: Any, value: object) -> bool:

@@ -20,6 +20,7 @@ from benchmarks.world import texts
 from benchmarks.world.texts import Fact, Text
 from benchmarks.world.world import World
 from c2c.errors import check_choice
+from c2c.types import IGNORED
 
 KNOWLEDGE: dict[str, Callable[[World], list[Fact]]] = {
     "all": lambda world: world.facts(),
@@ -39,7 +40,6 @@ MIXTURES: dict[str, dict[str, int]] = {
 READINGS = 8
 """Random values that each attribute of each name is read with."""
 
-IGNORED = -100
 SORTED_BATCHES = 8
 """Rows are sorted by length within so many batches, so that a batch holds hardly any padding."""
 

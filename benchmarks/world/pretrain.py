@@ -34,6 +34,7 @@ from c2c.provenance import file_hash, stamp
 from c2c.storage.files import sync, write_atomically
 from c2c.storage.locks import locked
 from c2c.storage.manifests import describe_source
+from c2c.types import IGNORED
 
 BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
 """Of AdamW, and the norm above which gradients are cut; not of the config, since no result hangs on them."""
@@ -143,7 +144,7 @@ def _loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> to
     """Cross-entropy of the labels. Padding is at the right, so causal attention needs no mask."""
     positions = torch.arange(ids.shape[1])[None]
     states = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)[0]
-    told = labels != corpus.IGNORED
+    told = labels != IGNORED
     return functional.cross_entropy(model.get_output_embeddings()(states[told]), labels[told])
 
 

@@ -24,11 +24,11 @@ from c2c.analysis.run import AnalysisRun, asked, batches, digest
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.answers.store import AnswerStore, check_free
+from c2c.evaluation.generate import record, write_answers
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import gold_of, load_tasks, questions_of
 from c2c.evaluation.readers.reader import Alone
-from c2c.evaluation.run import record, write_answers
 from c2c.evaluation.scoring import mark
 from c2c.models.loading import LoadedModel, load_model
 from c2c.storage.files import write_atomically
@@ -70,10 +70,9 @@ class EnrichmentRun(AnalysisRun):
         if self.most < 1:
             raise RefusedError("The largest K of the best layers must be at least 1", self.most, "Raise --most")
 
-    @property
-    def inputs(self) -> list[Path]:
-        """With the examples."""
-        return [*super().inputs, self.examples]
+    def other_files(self) -> list[Path]:
+        """The Fusers, if any, and the examples."""
+        return [*super().other_files(), self.examples]
 
 
 def half_of(question: Question) -> str:
@@ -153,7 +152,7 @@ def enrich(run: EnrichmentRun, notes: dict[str, Any] | None = None) -> pd.DataFr
 
     Args:
         run: What is asked.
-        notes: As in `c2c.evaluation.run.write_answers`.
+        notes: As in `c2c.evaluation.generate.write_answers`.
 
     Returns:
         The records, also written to ``run.output``: methods `receiver` (or `sharer`), `few_shot`, `oracle`, and

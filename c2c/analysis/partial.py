@@ -16,13 +16,13 @@ from c2c.analysis.run import AnalysisRun, asked, fused
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.answers.store import check_free
+from c2c.evaluation.generate import record, write_answers
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
-from c2c.evaluation.run import record, write_answers
 from c2c.fusion.batch import ChatBatch, lay_out
 from c2c.fusion.sections import SIDES, section_index
 from c2c.models.pair import load_pair
@@ -132,7 +132,7 @@ def answer_partially_fused(run: PartialRun, notes: dict[str, Any] | None = None)
 
     Args:
         run: What is asked.
-        notes: As in `c2c.evaluation.run.write_answers`.
+        notes: As in `c2c.evaluation.generate.write_answers`.
 
     Returns:
         The records, also written to ``run.output``: one row a question, method and setting (`setting_of`).

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
@@ -15,22 +13,20 @@ from c2c.evaluation.answers.batches import batches_of, check_budget
 from c2c.evaluation.answers.store import AnswerStore, open_store
 from c2c.evaluation.methods.method import TOKEN_BUDGET
 from c2c.evaluation.methods.registry import fused_reader
-from c2c.evaluation.pair_run import PairRun
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.questions.task_files import task_files
 from c2c.evaluation.questions.tasks import questions_of
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
-from c2c.models.loading import LoadedModel, model_state
+from c2c.evaluation.run import EvaluationRun
+from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.provenance import file_hash
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalysisRun(PairRun):
-    """One call of ``c2c analyse`` that asks questions; `PairRun` says what the other fields are.
+class AnalysisRun(EvaluationRun):
+    """One call of ``c2c analyse`` that asks questions; `EvaluationRun` documents the other fields.
 
     Args:
         questions: How many questions of the benchmark are asked: those with the lowest SHA-256 of
@@ -56,21 +52,6 @@ class AnalysisRun(PairRun):
             raise RefusedError(
                 "An analysis must ask at least 2 questions", self.questions, "Raise --questions; 0 asks all"
             )
-
-    @property
-    def inputs(self) -> list[Path]:
-        """Files and folders that the outcome depends on, the models' where they are files."""
-        named = [Path(each) for each in (self.receiver, self.sharer, self.fuser) if each]
-        return [*(path for path in named if path.exists()), *self.benchmarks.values()]
-
-    def fingerprint(self) -> str:
-        """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
-        files = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
-        files += [Path(self.fuser)] if self.fuser else []
-        models = [model_state(each) for each in (self.receiver, self.sharer)]
-        told = {name: str(value) for name, value in vars(self).items() if name not in ("output", "tasks")}
-        content = [[file_hash(path) for path in files], models, told]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def store(self) -> AbstractContextManager[AnswerStore]:
         """Where answers are kept until all are there, so that an interrupted run goes on (`open_store`)."""

@@ -18,9 +18,8 @@ from transformers.utils import is_hqq_available
 from c2c.cache import rope
 from c2c.cache.windows import masks_in_tokens, splits_windows
 from c2c.errors import RefusedError, check_choice
-from c2c.types import CacheShape, KeyValue
+from c2c.types import CACHE_FORMS, CacheShape, KeyValue
 
-FORMS = ("dynamic", "sliding", "static", "int8", "int4")
 BITS = {"int8": 8, "int4": 4}
 WITHIN_WINDOWS = ("sliding", "static")
 
@@ -114,7 +113,7 @@ def check_form(form: str, config: Any) -> str:
     Raises:
         RefusedError: If the form is unknown, or is one of integers and hqq is missing or a layer has a sliding window.
     """
-    check_choice("The form of a cache", form, FORMS)
+    check_choice("The form of a cache", form, CACHE_FORMS)
     if form in BITS:
         if not is_hqq_available():
             raise RefusedError(
@@ -140,7 +139,7 @@ def hold(cache: Cache, form: str, config: Any, room: int) -> Cache:
 
     Args:
         cache: All tokens so far; `cache` itself is returned for ``dynamic``.
-        form: One of `FORMS`.
+        form: One of `c2c.types.CACHE_FORMS`.
         config: Of the model.
         room: Tokens that a static cache can hold.
 

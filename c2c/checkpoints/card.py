@@ -8,9 +8,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from c2c.markup import code, markdown
 from c2c.models.contract import Contract
 from c2c.models.hub import is_hub_id
-from c2c.markup import code, markdown
 
 PAPER = "2510.03215"
 LIBRARY = "cache-to-cache"

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c.models import hub
 from c2c.checkpoints.checkpoint_folder import (
     CONFIG,
     FILES,
@@ -25,30 +24,29 @@ from c2c.checkpoints.checkpoint_folder import (
     read_config,
     read_manifest,
 )
-from c2c.models.contract import Contract, ContractCheck, Lines, check_contract, describe_fusers, describe_model
+from c2c.checkpoints.components import Components
 from c2c.errors import RefusedError
-from c2c.storage.folders import current, exchange
 from c2c.fuser.latent import LatentEncoder, LatentStack
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
 from c2c.fuser.weights import load_weights
+from c2c.models import hub
+from c2c.models.contract import Contract, ContractCheck, Lines, check_contract, describe_fusers, describe_model
 from c2c.models.loading import Device, Dtype, as_list, load_described
 from c2c.provenance import file_hash
+from c2c.storage.folders import current, exchange
 from c2c.types import CacheShape
-
-if TYPE_CHECKING:
-    from c2c.rosetta import RosettaModel
 
 __all__ = [
     "CONFIG",
     "MANIFEST",
     "WEIGHTS",
-    "assemble",
-    "load_model",
+    "load_components",
+    "load_pretrained",
     "load_stack",
     "read_config",
     "read_manifest",
-    "save_model",
+    "save_pretrained",
     "save_stack",
     "stack_folders",
     "write_stack",
@@ -146,14 +144,14 @@ def _build(described: Description) -> FuserStack:
     return stack if encoder is None else LatentStack(encoder, stack)
 
 
-def save_model(
-    model: RosettaModel,
+def save_pretrained(
+    components: Components,
     folder: str | Path,
     *,
     tokenizers: Sequence[PreTrainedTokenizerBase | None] = (),
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save a RosettaModel's Fusers (its language models are not copied): one Sharer in `folder`, several in
+    """Save the Fusers of a RosettaModel (its language models are not copied): one Sharer in `folder`, several in
     ``sharer_1/``, ``sharer_2/`` … of it.
 
     What `folder` held before is there until all of them are saved: a kill leaves the old Fusers or the new ones.
@@ -162,7 +160,7 @@ def save_model(
     that were accepted are saved too (``contract_check``), and loading shows them again.
 
     Args:
-        model: The model.
+        components: Of the model.
         folder: Created if it does not exist.
         tokenizers: The Receiver's and each Sharer's, so that loading can compare them; none are compared if empty.
         about: What else a reader must know, as in `save_stack`.
@@ -170,9 +168,11 @@ def save_model(
     Raises:
         RefusedError: If there is no Sharer, and so no Fuser, or there are tokenizers for some models only.
     """
-    if not model.sharers:
+    if not components.sharers:
         raise RefusedError("A model must have Sharers, and so Fusers, to be saved", "a Receiver alone", "Add a Sharer")
-    models = [each if isinstance(each, PreTrainedModel) else each.config for each in (model.receiver, *model.sharers)]
+    models = [components.receiver, *components.sharers]
+    # A wrapped model, or one that runs elsewhere, is described by its config
+    models = [model if isinstance(model, PreTrainedModel) else model.config for model in models]
     if tokenizers and len(tokenizers) != len(models):
         raise RefusedError(
             f"There must be a tokenizer for each of the {len(models)} models",
@@ -180,23 +180,23 @@ def save_model(
             "Pass the Receiver's and each Sharer's, None where there is none",
         )
     lines = [describe_model(*each) for each in zip(models, tokenizers or [None] * len(models), strict=True)]
-    used = {"fusion": model.fusion, "include_response": model.include_response}
-    check = model.contract_check or ContractCheck()
+    used = {"fusion": components.fusion, "include_response": components.include_response}
+    check = components.contract_check or ContractCheck()
     with exchange(Path(folder), FILES, PART) as unfinished:
-        folders = stack_folders(unfinished, len(model.stacks))
-        for number, (where, sharer) in enumerate(zip(folders, lines[1:], strict=True)):
+        folders = stack_folders(unfinished, len(components.stacks))
+        for where, stack, sharer in zip(folders, components.stacks, lines[1:], strict=True):
             where.mkdir(exist_ok=True)
             told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
-            write_stack(model.stack(number), where, lines[0], sharer, told, check)
+            write_stack(stack, where, lines[0], sharer, told, check)
 
 
 def stack_folders(folder: Path, sharers: int) -> list[Path]:
-    """Where `save_model` keeps the Fusers of each Sharer."""
+    """Where `save_pretrained` keeps the Fusers of each Sharer."""
     folder = current(folder)
     return [folder] if sharers == 1 else [folder / f"sharer_{number}" for number in range(1, sharers + 1)]
 
 
-def load_model(
+def load_pretrained(
     source: str | Path | Sequence[str | Path],
     *,
     receiver: Any,
@@ -208,13 +208,13 @@ def load_model(
     dtype: Dtype | None = None,
     device: Device | None = None,
     override: Sequence[str] = (),
-) -> RosettaModel:
-    """A RosettaModel from what `save_model` or ``c2c train`` saved, for the models that the contract names.
+) -> Components:
+    """The components of a RosettaModel from checkpoints of `save_pretrained` or ``c2c train``, one a Sharer.
 
     Args:
         source: The folder or hub id, or one a Sharer.
-        receiver: The Receiver: a model, a `c2c.models.loading.LoadedModel` (then its tokenizer is compared too), or where
-            both are: folder, model manifest, hub id.
+        receiver: The Receiver: a model, a `c2c.models.loading.LoadedModel` (then its tokenizer is compared too), or
+            where both are: folder, model manifest, hub id.
         sharers: The Sharers, as `receiver`, or the config of one that runs elsewhere.
         fusion: ``sequential`` or ``parallel``; as the checkpoint says if None.
         include_response: Whether the response is fused too; as the checkpoint says if None.
@@ -225,8 +225,8 @@ def load_model(
         override: Lines of the contract that may differ, by name; see `c2c.models.contract.check_contract`.
 
     Returns:
-        The model in eval mode. Its `contract_check` says which differences were accepted or noted, now and before the
-        Fusers were saved. Its `contracts` also hold for caches that are given in place of a Sharer.
+        The components. Their `contract_check` has the differences that were accepted or noted, now and before the
+        Fusers were saved. The `contracts` also hold for caches that are given in place of a Sharer.
 
     Raises:
         RefusedError: If a file is missing or changed, or the models are not those of the contract, line by line.
@@ -243,45 +243,50 @@ def load_model(
         read_config(folder)  # before any language model is loaded
     described = [load_described(each, dtype, device) for each in (receiver, *named)]
     options = {"fusion": fusion, "include_response": include_response}
-    return assemble(folders, described, override=override, **options)[0]  # type: ignore[arg-type]
+    return load_components(folders, described, override=override, **options)  # type: ignore[arg-type]
 
 
-def assemble(
+def load_components(
     folders: Sequence[Path],
     described: Sequence[tuple[Any, Lines]],
     *,
     fusion: str | None = None,
     include_response: bool | None = None,
     override: Sequence[str] = (),
-) -> tuple[RosettaModel, list[dict[str, Any]]]:
-    """A RosettaModel of loaded models and saved Fusers, and what was said about each of these.
+) -> Components:
+    """The components of a RosettaModel of loaded models and saved Fusers.
 
     Args:
         folders: Fusers of each Sharer.
         described: The Receiver, then each Sharer, with their lines.
-        fusion: As in `load_model`.
-        include_response: As in `load_model`.
-        override: As in `load_model`.
+        fusion: As in `load_pretrained`.
+        include_response: As in `load_pretrained`.
+        override: As in `load_pretrained`.
 
     Raises:
-        RefusedError: As in `load_model`.
+        RefusedError: As in `load_pretrained`.
     """
-    from c2c.rosetta import RosettaModel
-
     (receiver, lines), sharers = described[0], described[1:]
-    loaded = [_load(folder) for folder in folders]
-    for saved in loaded:
-        saved.stack.to(receiver.device, receiver.dtype)
-    found = [
-        {"receiver": lines, "sharer": sharer, "fuser": describe_fusers(saved.stack)}
-        for (_, sharer), saved in zip(sharers, loaded, strict=True)
+    checkpoints = [_load(folder) for folder in folders]
+    for checkpoint in checkpoints:
+        checkpoint.stack.to(receiver.device, receiver.dtype)
+    # Compare the models that are here with those of the contracts
+    models = [
+        {"receiver": lines, "sharer": sharer, "fuser": describe_fusers(checkpoint.stack)}
+        for (_, sharer), checkpoint in zip(sharers, checkpoints, strict=True)
     ]
-    contracts = [saved.contract for saved in loaded]
-    check = ContractCheck().joined(*(saved.check for saved in loaded), check_contract(contracts, found, override))
-    said = loaded[0].about
-    fusion = fusion or said.get("fusion", "sequential")
-    response = bool(said.get("include_response")) if include_response is None else include_response
-    stacks, models = [saved.stack for saved in loaded], [model for model, _ in sharers]
-    model = RosettaModel.of_stacks(receiver, models, stacks, fusion=fusion, include_response=response).eval()
-    model.contract_check, model.contracts, model.override = check, contracts, as_list(override)
-    return model, [saved.about for saved in loaded]
+    contracts = [checkpoint.contract for checkpoint in checkpoints]
+    check = check_contract(contracts, models, override)
+    # What is not given is as the first checkpoint records it
+    about = checkpoints[0].about
+    return Components(
+        receiver=receiver,
+        sharers=[model for model, _ in sharers],
+        stacks=[checkpoint.stack for checkpoint in checkpoints],
+        fusion=fusion or about.get("fusion", "sequential"),
+        include_response=bool(about.get("include_response")) if include_response is None else include_response,
+        contracts=contracts,
+        override=as_list(override),
+        contract_check=ContractCheck().joined(*(checkpoint.check for checkpoint in checkpoints), check),
+        about=[checkpoint.about for checkpoint in checkpoints],
+    )

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from c2c.models.contract import LATER_LINES, PARTS, Contract, ContractCheck
 from c2c.errors import RefusedError, check_choice
-from c2c.storage.folders import current
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.latent import LatentEncoder
 from c2c.fuser.weights import USE_MATCHING, Form, Needs, check_depth, check_forms, forms, read_header
+from c2c.models.contract import LATER_LINES, PARTS, Contract, ContractCheck
+from c2c.provenance import file_hash
+from c2c.storage.folders import current
 from c2c.storage.manifests import (
     COPY_AGAIN,
     COUNT,
@@ -27,7 +28,6 @@ from c2c.storage.manifests import (
     check_size,
     read_object,
 )
-from c2c.provenance import file_hash
 from c2c.types import FUSIONS, CacheShape
 
 FORMAT = 2
@@ -65,8 +65,8 @@ MODEL_KINDS: dict[str, type] = {
     "tokenizer_sha256": str,
     "weights_sha256": str,
 }
-"""What `c2c.models.contract.MODEL_LINES` are, where they are not None; those that each family writes in its own way are left
-out, since they are only compared."""
+"""Kinds of `c2c.models.contract.MODEL_LINES`, where they are not None; lines that each family writes in its own way are
+left out, since they are only compared."""
 FUSER_KINDS: dict[str, type] = {"layer_map": dict, "sizes": list, "dtype": str}
 BUFFERS = (".gate_temperature",)
 """Ends of the names of tensors that are no weights."""

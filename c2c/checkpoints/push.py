@@ -7,27 +7,33 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from c2c.models import hub
 from c2c.checkpoints.card import model_card
-from c2c.checkpoints.checkpoint import CONFIG, MANIFEST, WEIGHTS, read_config, read_manifest, save_model, stack_folders
+from c2c.checkpoints.checkpoint import (
+    CONFIG,
+    MANIFEST,
+    WEIGHTS,
+    read_config,
+    read_manifest,
+    save_pretrained,
+    stack_folders,
+)
 from c2c.checkpoints.checkpoint_folder import PART
+from c2c.checkpoints.components import Components
 from c2c.errors import RefusedError
+from c2c.models import hub
 from c2c.storage.folders import current
-
-if TYPE_CHECKING:
-    from c2c.rosetta import RosettaModel
 
 CARD = "README.md"
 ALONGSIDE = ("history.csv", "gates.csv")
 LICENSE = "apache-2.0"
 
 
-def push_model(
-    model: RosettaModel,
+def push_to_hub(
+    components: Components,
     repo_id: str,
     *,
     private: bool = False,
@@ -40,14 +46,14 @@ def push_model(
     """Publish a model's Fusers.
 
     Args:
-        model: A model with Sharers.
+        components: Of a model with Sharers.
         repo_id: ``owner/name`` on the hub; made if it does not exist.
         private: Whether a repository that is made is private.
         revision: Branch to push to, made if it does not exist; the main one if None.
         token: Of the hub; the one that is logged in if None.
         license: Of the Fusers, as the hub names it.
-        tokenizers: As `c2c.checkpoints.checkpoint.save_model` takes them.
-        about: As `c2c.checkpoints.checkpoint.save_model` takes it.
+        tokenizers: As `c2c.checkpoints.checkpoint.save_pretrained` takes them.
+        about: As `c2c.checkpoints.checkpoint.save_pretrained` takes it.
 
     Returns:
         The address of the commit.
@@ -56,7 +62,7 @@ def push_model(
         RefusedError: If there is no Sharer, `repo_id` is no hub id, or the hub refuses.
     """
     with tempfile.TemporaryDirectory() as folder:
-        save_model(model, folder, tokenizers=tokenizers, about=about)
+        save_pretrained(components, folder, tokenizers=tokenizers, about=about)
         return push_folder(folder, repo_id, private=private, revision=revision, token=token, license=license)
 
 
@@ -69,7 +75,7 @@ def push_folder(
     token: str | None = None,
     license: str = LICENSE,
 ) -> str:
-    """Publish a folder that ``c2c train`` or `c2c.checkpoints.checkpoint.save_model` wrote; arguments as in `push_model`.
+    """Publish a folder of ``c2c train`` or `RosettaModel.save_pretrained`; arguments as in `push_to_hub`.
 
     Returns:
         The address of the commit.

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from c2c.models import hub
-from c2c.checkpoints import released_manifest as published
 from c2c.cache.shape import cache_shape
-from c2c.models.contract import ContractCheck, check_contract
+from c2c.checkpoints import released_manifest as published
+from c2c.checkpoints.components import Components
+from c2c.checkpoints.released_recipe import DOWNLOAD_AGAIN, ReleasedRecipe, read_recipe
+from c2c.checkpoints.released_weights import forms_of, read_state
 from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.weights import check_depth, check_forms, forms, load_weights
+from c2c.models import hub
+from c2c.models.contract import ContractCheck, check_contract
 from c2c.models.loading import Device, Dtype, ModelSource, SharerSource, as_list, identify, load_sharer
 from c2c.storage.manifests import check_kinds, read_object
-from c2c.checkpoints.released_recipe import DOWNLOAD_AGAIN, ReleasedRecipe, read_recipe
-from c2c.checkpoints.released_weights import forms_of, read_state
-from c2c.rosetta import RosettaModel
 from c2c.types import CacheShape
 
 CLASSES = ("C2CProjector", "AblationProjector")
@@ -58,8 +58,8 @@ def load_released(
     dtype: Dtype | None = None,
     device: Device | None = None,
     override: Sequence[str] = (),
-) -> RosettaModel:
-    """A RosettaModel from fusers as the reference publishes them.
+) -> Components:
+    """The components of a RosettaModel from fusers as the reference publishes them.
 
     Their recipe, ``config.json``, names the two models and says nothing else about them: ids are all that can be
     compared. A model that was built in code has none; that is noted. The layout has no hashes either: where there is
@@ -79,8 +79,8 @@ def load_released(
             ``sharer_1.id``, ``fuser_1.fusion`` and so on.
 
     Returns:
-        The model in eval mode, with `contract_check`, and `released_settings`: what each recipe says of alignment,
-        response and fusion.
+        The components, with `contract_check`, and `released_settings`: those of each recipe for alignment, response
+        and fusion.
 
     Raises:
         RefusedError: If files are missing, a name in them is unknown or missing, or a fuser does not fit the models
@@ -99,13 +99,19 @@ def load_released(
     fusion = fusion or recipes[0].fusion or "sequential"
     check = _check_recipes(recipes, receiver, named, fusion, override)
     check = check.joined(ContractCheck(noted=tuple(_unvouched(sources, folders))))
-    model = _assemble(folders, [load_sharer(each, dtype, device) for each in (receiver, *named)], fusion)
+    models = [load_sharer(model, dtype, device) for model in (receiver, *named)]
     fused = recipes[0].settings.get("include_response", False)
-    model.include_response = fused if include_response is None else include_response
-    model.contract_check = check
-    model.contracts, model.override = [recipe.contract(several=False) for recipe in recipes], as_list(override)
-    model.released_settings = [recipe.settings for recipe in recipes]
-    return model
+    return Components(
+        receiver=models[0],
+        sharers=models[1:],
+        stacks=_read_stacks(folders, models),
+        fusion=fusion,
+        include_response=fused if include_response is None else include_response,
+        contracts=[recipe.contract(several=False) for recipe in recipes],
+        override=as_list(override),
+        contract_check=check,
+        released_settings=[recipe.settings for recipe in recipes],
+    )
 
 
 def _find(source: str | Path, revision: str | None, subfolder: str | None) -> Path:
@@ -128,14 +134,14 @@ def _unvouched(sources: Sequence[str | Path], folders: Sequence[Path]) -> list[s
     ]
 
 
-def _assemble(folders: Sequence[Path], models: Sequence[Any], fusion: str) -> RosettaModel:
-    receiver, sharers = models[0], models[1:]
-    shape, *shapes = (cache_shape(each if isinstance(each, PreTrainedConfig) else each.config) for each in models)
-    stacks = [
+def _read_stacks(folders: Sequence[Path], models: Sequence[Any]) -> list[FuserStack]:
+    """The fusers of each Sharer, where the Receiver is; `models` are the Receiver and the Sharers or their configs."""
+    receiver = models[0]
+    shape, *shapes = (cache_shape(model if isinstance(model, PreTrainedConfig) else model.config) for model in models)
+    return [
         read_stack(folder, sharer=sharer, receiver=shape).to(receiver.device, receiver.dtype)
         for folder, sharer in zip(folders, shapes, strict=True)
     ]
-    return RosettaModel.of_stacks(receiver, sharers, stacks, fusion=fusion).eval()
 
 
 def _check_recipes(

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from c2c.models import hub
-from c2c.errors import RefusedError
-from c2c.storage.manifests import PUBLISHED, describe_source, is_manifest, read_source
 from c2c.checkpoints.released_recipe import RECIPE, ReleasedRecipe, read_recipe
-from c2c.types import TOKEN_ALIGNMENTS
-
-UNALIGNED = "none"
-"""The Sharer is handed the Receiver's tokens, template and all."""
+from c2c.errors import RefusedError
+from c2c.models import hub
+from c2c.storage.manifests import PUBLISHED, describe_source, is_manifest, read_source
+from c2c.types import TOKEN_ALIGNMENTS, UNALIGNED
 
 
 def describe(hub_id: str, subfolder: str, revision: str | None) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from c2c.models.contract import Contract
 from c2c.errors import RefusedError, check_choice
+from c2c.models.contract import Contract
 from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import check_kinds, check_size
 from c2c.types import FUSIONS

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from c2c.checkpoints.released_recipe import DOWNLOAD_AGAIN
 from c2c.errors import RefusedError
 from c2c.fuser.weights import Form
-from c2c.checkpoints.released_recipe import DOWNLOAD_AGAIN
 
 LARGEST_PICKLE = 16 * 2**20
 """Bytes of the part of a file that names its tensors; a fuser's has a few thousand."""

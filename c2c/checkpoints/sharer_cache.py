@@ -25,15 +25,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c.cache import kv_cache
 from c2c.alignment.tokens import SharerInput
+from c2c.cache import kv_cache
 from c2c.checkpoints.checkpoint_folder import MODEL_KINDS, read_manifest
-from c2c.models.contract import ContractCheck, check_contract, describe_model
 from c2c.errors import RefusedError, check_choice, excerpt
-from c2c.storage.folders import current, exchange
 from c2c.fuser.weights import NUMBERS, Form, read_header
-from c2c.storage.manifests import COUNT, LARGEST_COUNT, check_counts, check_keys, check_kinds, read_object
+from c2c.models.contract import ContractCheck, check_contract, describe_model
 from c2c.provenance import file_hash
+from c2c.storage.folders import current, exchange
+from c2c.storage.manifests import COUNT, LARGEST_COUNT, check_counts, check_keys, check_kinds, read_object
 from c2c.types import CacheShape, KeyValue
 
 FORMAT, VERSION = "c2c-sharer-cache", 1
@@ -93,7 +93,8 @@ class SharerCache:
 
         Args:
             folder: A checkpoint of one Sharer's Fusers.
-            override: Lines that may differ, such as ``sharer.tokenizer_sha256``; see `c2c.models.contract.check_contract`.
+            override: Lines that may differ, such as ``sharer.tokenizer_sha256``; see
+                `c2c.models.contract.check_contract`.
 
         Raises:
             RefusedError: With each line that differs.

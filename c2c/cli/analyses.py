@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c2c.cli.flags import add_budget, add_dtype, add_failed_share, add_pair, add_prompts
+from c2c.cli.flags import add_budget, add_dtype, add_failed_share, add_fusers, add_models, add_prompts
 from c2c.errors import RefusedError
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
@@ -31,7 +31,7 @@ def _add_questions(parser: argparse.ArgumentParser, output: str) -> None:
     """Flags of `c2c.analysis.run.AnalysisRun`."""
     parser.add_argument("--scale", required=True, help="scale of the replication")
     parser.add_argument("--pair", required=True, help="id of the pair")
-    add_pair(parser)
+    add_models(parser)
     parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
     parser.add_argument(
         "--benchmark", required=True, metavar="ID=FILE", help="the benchmark and its prepared questions"
@@ -44,10 +44,7 @@ def _add_questions(parser: argparse.ArgumentParser, output: str) -> None:
 
 
 def _add_fuser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fuser", required=True, help="folder of trained Fusers")
-    parser.add_argument("--recipe", required=True, help="recipe of the Fusers")
-    parser.add_argument("--alignment", required=True, help="token alignment of the Fusers")
-    parser.add_argument("--seed", type=int, required=True, help="training seed of the Fusers")
+    add_fusers(parser, required=True)
     parser.add_argument(
         "--accept-difference",
         nargs="+",
@@ -79,12 +76,12 @@ def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str
 
     from c2c.models.hub import about
 
-    inputs: dict[str, Any] = {"inputs": run.inputs, "settings": _settings(run), "sources": [run.tasks]}
+    inputs: dict[str, Any] = {"inputs": run.files(), "settings": _settings(run), "sources": [run.tasks]}
     with ExitStack() as stack:
         notes = [stack.enter_context(stamp(path, **inputs)) for path in outputs]
         make(notes[0])
         for note in notes:
-            note["models"] = {role: about(getattr(run, role)) for role in ("receiver", "sharer")}
+            note["models"] = {role: about(place) for role, place in run.models.items()}
 
 
 def _add_effective_rank(kinds: Any) -> None:

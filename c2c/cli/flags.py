@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from c2c.errors import RefusedError
 from c2c.provenance import check_output
+from c2c.settings import rule_of
 
 if TYPE_CHECKING:
     from c2c.training.latent_run import LatentRun
@@ -23,6 +24,48 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
     """The flags of the two models."""
     parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
     parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
+
+
+def add_models(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The flags of a Receiver and its Sharers, as `c2c.evaluation.run.EvaluationRun` has them.
+
+    Args:
+        parser: Gets the flags.
+        several: Whether there may be more than one Sharer.
+    """
+    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
+    text = "Sharer: folder, model manifest or hub id" + ("; several answer together" if several else "")
+    parser.add_argument(
+        "--sharer", nargs="+" if several else 1, required=True, dest="sharers", metavar="SHARER", help=text
+    )
+
+
+def add_fusers(parser: argparse.ArgumentParser, *, several: bool = False, required: bool = False) -> None:
+    """The flags of the Fusers of each Sharer, and of how they were trained.
+
+    Args:
+        parser: Gets the flags.
+        several: Whether there may be more than one Sharer.
+        required: Whether Fusers must be named.
+    """
+    text = "folder of the Fusers of each Sharer, in the same order" if several else "folder of trained Fusers"
+    parser.add_argument(
+        "--fuser",
+        nargs="+" if several else 1,
+        required=required,
+        default=[],
+        dest="fusers",
+        metavar="FUSER",
+        help=text + ("" if required else ", for the methods that need them"),
+    )
+    for flag, text in (("recipe", "recipe of the Fusers"), ("alignment", "token alignment of the Fusers")):
+        parser.add_argument(f"--{flag}", required=required, default="", help=text)
+    parser.add_argument("--seed", type=int, required=required, default=None, help="training seed of the Fusers")
+    if several:
+        from c2c.types import FUSIONS
+
+        text = "how the Fusers of several Sharers are used: one after the other, or added up (default: %(default)s)"
+        parser.add_argument("--fusion", choices=FUSIONS, default="sequential", help=text)
 
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:
@@ -96,9 +139,9 @@ def benchmarks(given: Sequence[str]) -> dict[str, Path]:
 
 def asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
-    given = {field.name: getattr(options, field.name) for field in fields(kind)}
-    settings = {name: value for name, value in given.items() if name not in ("tasks", "output")}
-    return kind(**given | {"benchmarks": benchmarks(options.benchmarks)}), settings
+    values = {field.name: getattr(options, field.name) for field in fields(kind) if hasattr(options, field.name)}
+    settings = {name: value for name, value in values.items() if name not in ("tasks", "output")}
+    return kind(**values | {"benchmarks": benchmarks(options.benchmarks)}), settings
 
 
 def add_training(parser: argparse.ArgumentParser, **told: str) -> None:
@@ -111,10 +154,10 @@ def add_training(parser: argparse.ArgumentParser, **told: str) -> None:
     from c2c.training.config import TrainingConfig
 
     for setting in fields(TrainingConfig):
-        flag = "--" + setting.name.replace("_", "-")
+        flag, rule = "--" + setting.name.replace("_", "-"), rule_of(setting)
         # What is parsed by a function of ours is so after argparse, which would report a refusal in its own words.
-        kind = str if "parse" in setting.metadata else type(setting.default)
-        text = told.get(setting.name, setting.metadata["help"]) + " (default: %(default)s)"
+        kind = str if rule.parse else type(setting.default)
+        text = told.get(setting.name, rule.flag_help()) + " (default: %(default)s)"
         parser.add_argument(flag, type=kind, default=setting.default, help=text)
 
 
@@ -124,8 +167,9 @@ def trained(kind: type[Run], options: argparse.Namespace) -> Run:
 
     settings = {setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)}
     for setting in fields(TrainingConfig):
-        if "parse" in setting.metadata and isinstance(settings[setting.name], str):
-            settings[setting.name] = setting.metadata["parse"](settings[setting.name])
+        parse = rule_of(setting).parse
+        if parse and isinstance(settings[setting.name], str):
+            settings[setting.name] = parse(settings[setting.name])
     config = TrainingConfig(**settings)
     names = [field.name for field in fields(kind) if field.name != "config"]
     run: Run = kind(**{name: getattr(options, name) for name in names}, config=config)

@@ -6,7 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from c2c.cli.flags import (
     add_budget,
     add_dtype,
     add_failed_share,
+    add_fusers,
+    add_models,
     add_pair,
     add_prompts,
     add_training,
@@ -133,7 +135,7 @@ def _train(options: argparse.Namespace) -> None:
     from c2c.training.run import TrainingRun, train
 
     run = trained(TrainingRun, options)
-    if not launch.joined(options.processes, run.config.batch_size, options.given):
+    if not launch.launch_or_join(options.processes, run.config, options.given):
         return
     if not launch.is_first():
         train(run)
@@ -166,7 +168,7 @@ def _add_chat(commands: Any) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from transformers import TextStreamer
 
-    from c2c.pipeline import converse, lines_of, pipeline
+    from c2c.chat_pipeline import converse, lines_of, pipeline
 
     if options.message is None and sys.stdin is None:
         raise RefusedError(
@@ -192,20 +194,13 @@ def _chat(options: argparse.Namespace) -> None:
     converse(pipe, lines, say=lambda text: print(f"c2c chat: {text}", file=sys.stderr), **shown)
 
 
-def _add_questions(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
-    add_pair(parser)
-    add_asked(parser, methods)
-    parser.add_argument("--fuser", default="", help="folder of trained Fusers, for the methods that need them")
-    parser.add_argument("--recipe", default="", help="recipe of the Fusers")
-    parser.add_argument("--alignment", default="", help="token alignment of the Fusers")
-    parser.add_argument("--seed", type=int, default=None, help="training seed of the Fusers")
-
-
 def _add_generate(commands: Any) -> None:
-    from c2c.evaluation.schema import PAIR_METHODS
+    from c2c.evaluation.schema import METHODS
 
-    parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question")
-    _add_questions(parser, PAIR_METHODS)
+    parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question and method")
+    add_models(parser, several=True)
+    add_asked(parser, METHODS)
+    add_fusers(parser, several=True)
     add_budget(parser)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
@@ -213,19 +208,19 @@ def _add_generate(commands: Any) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from c2c.evaluation.run import GenerationRun, generate
+    from c2c.evaluation.generate import GenerationRun, generate
 
-    run, settings = asked(GenerationRun, options)
-    inputs = [*_here(run, run.router), *run.benchmarks.values()]
-    with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
-        generate(run, notes)
-        notes["models"] = _revisions(run)
+    _evaluate(GenerationRun, generate, options)
 
 
-def _here(run: Any, *others: str) -> list[Path]:
-    """Models and Fusers of a run that are files or folders here; provenance knows models by their hash too."""
-    given = [Path(each) for each in (run.receiver, run.sharer, run.fuser, *others) if each]
-    return [path for path in given if path.exists()]
+def _evaluate(kind: Any, answer: Callable[[Any, dict[str, Any]], Any], options: argparse.Namespace) -> None:
+    """Build an `c2c.evaluation.run.EvaluationRun` from flags, and write its records with their provenance."""
+    from c2c.models.hub import about
+
+    run, settings = asked(kind, options)
+    with stamp(run.output, inputs=run.files(), settings=settings, sources=[run.tasks]) as notes:
+        answer(run, notes)
+        notes["models"] = {role: about(place) for role, place in run.models.items()}
 
 
 def _add_train_router(commands: Any) -> None:
@@ -276,7 +271,9 @@ def _add_latency(commands: Any) -> None:
     from c2c.evaluation.schema import TIMED_METHODS
 
     parser = commands.add_parser("latency", help="time methods one question at a time, split into phases")
-    _add_questions(parser, TIMED_METHODS)
+    add_models(parser)
+    add_asked(parser, TIMED_METHODS)
+    add_fusers(parser)
     parser.add_argument("--questions", type=int, default=32, help="first questions of each benchmark")
     parser.add_argument("--repeats", type=int, default=3, help="times that each question is asked")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves it to torch")
@@ -286,11 +283,7 @@ def _add_latency(commands: Any) -> None:
 def _latency(options: argparse.Namespace) -> None:
     from c2c.evaluation.latency import LatencyRun, measure_pair
 
-    run, settings = asked(LatencyRun, options)
-    inputs = [*_here(run), *run.benchmarks.values()]
-    with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
-        measure_pair(run, notes)
-        notes["models"] = _revisions(run)
+    _evaluate(LatencyRun, measure_pair, options)
 
 
 def _add_claims(commands: Any) -> None:
@@ -313,7 +306,7 @@ def _add_plan(commands: Any) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
-    _of_the_repository("c2c plan", "workflow.plan", "--scale", options.scale, *files)
+    _of_the_repository("c2c plan", "workflow.plan.report", "--scale", options.scale, *files)
 
 
 def _of_the_repository(what: str, module: str, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""Sub-commands of `c2c` for what the paper does beyond one trained pair: several Sharers at once, and the like."""
+"""Sub-commands of `c2c` beyond one trained pair: released Fusers, a latent space, a fine-tuned Receiver."""
 
 from __future__ import annotations
 
@@ -7,39 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from c2c.cli.flags import add_asked, add_budget, add_pair, add_training, asked, trained
+from c2c.cli.flags import add_pair, add_training, trained
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import check_manifest_place
-
-
-def _add_generate_group(commands: Any) -> None:
-    from c2c.evaluation.schema import GROUP_METHODS
-    from c2c.types import FUSIONS
-
-    told = "answer benchmarks with several Sharers at once, whose Fusers were trained alone"
-    parser = commands.add_parser("generate-group", help=told)
-    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
-    parser.add_argument("--sharers", nargs="+", required=True, help="each Sharer: folder, model manifest or hub id")
-    parser.add_argument("--fusers", nargs="+", required=True, help="folder of each Sharer's Fusers, in the same order")
-    parser.add_argument("--fusion", choices=FUSIONS, default="sequential", help="one after the other, or added up")
-    parser.add_argument("--recipe", default="", help="recipe of the Fusers, where it is another than c2c")
-    parser.add_argument("--alignment", required=True, help="token alignment of the Fusers")
-    parser.add_argument("--seed", type=int, required=True, help="training seed of the Fusers")
-    add_asked(parser, GROUP_METHODS)
-    add_budget(parser)
-    parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
-    parser.set_defaults(command=_generate_group)
-
-
-def _generate_group(options: argparse.Namespace) -> None:
-    from c2c.evaluation.group_run import GroupRun, generate_group
-    from c2c.models.hub import about
-
-    run, settings = asked(GroupRun, options)
-    with stamp(run.output, inputs=run.files(), settings=settings, sources=[run.tasks]) as notes:
-        generate_group(run, notes)
-        notes["models"] = [about(source) for source in (run.receiver, *run.sharers)]
 
 
 def _add_fetch_fuser(commands: Any) -> None:
@@ -107,7 +78,7 @@ def _train_latent(options: argparse.Namespace) -> None:
     from c2c.training.latent_run import LatentRun, train_latent
 
     run = trained(LatentRun, options)
-    if not launch.joined(options.processes, run.config.batch_size, options.given):
+    if not launch.launch_or_join(options.processes, run.config, options.given):
         return
     if not launch.is_first():
         train_latent(run)
@@ -117,4 +88,4 @@ def _train_latent(options: argparse.Namespace) -> None:
         notes["models"] = [about(each) for each in dict.fromkeys([*run.receivers, *run.sharers])]
 
 
-BUILDERS = (_add_generate_group, _add_fetch_fuser, _add_train_single, _add_train_latent)
+BUILDERS = (_add_fetch_fuser, _add_train_single, _add_train_latent)

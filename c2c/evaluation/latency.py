@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,14 +16,15 @@ from tqdm import tqdm
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation import schema
+from c2c.evaluation.generate import note_contract
 from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
-from c2c.evaluation.pair_run import PairRun, note_contract
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone, check_room, tokenise
+from c2c.evaluation.run import EvaluationRun
 from c2c.fusion.fuse import align
 from c2c.fusion.prefill import ReadPrompt
 from c2c.fusion.response import ResponseFusion
@@ -180,7 +181,7 @@ def measure(
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyRun(PairRun):
+class LatencyRun(EvaluationRun):
     """What one call of ``c2c latency`` times.
 
     Args:
@@ -189,14 +190,17 @@ class LatencyRun(PairRun):
         threads: Those of torch on a CPU: tiny models are slower with more than one; 0 leaves it to torch.
 
     Raises:
-        RefusedError: If a number is too small, a method cannot be timed, or `PairRun` is refused.
+        RefusedError: If a number is too small, a method cannot be timed, or `EvaluationRun` is refused.
     """
-
-    known_methods: ClassVar[Sequence[str]] = schema.TIMED_METHODS
 
     questions: int = 32
     repeats: int = 3
     threads: int = 0
+
+    @classmethod
+    def methods_for(cls, sharers: int) -> Sequence[str]:
+        """Methods that can be timed."""
+        return schema.TIMED_METHODS
 
     def __post_init__(self) -> None:
         super().__post_init__()

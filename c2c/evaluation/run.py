@@ -1,224 +1,229 @@
-"""Generate the records of one pair: all methods on all benchmarks, one row a question (design §6)."""
+"""One evaluation: a Receiver, its Sharers and their Fusers, and the questions that methods answer with them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-import pandas as pd
-from lm_eval.evaluator import evaluate
-
-from c2c.errors import RefusedError
+from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
+from c2c.checkpoints.released_manifest import alignment_of, is_published
+from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.answers.answer import Answer
-from c2c.evaluation.answers.batches import check_budget
-from c2c.evaluation.answers.store import AnswerStore, check_free, open_store
-from c2c.evaluation.methods.agents import Agents, check_agents
-from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
-from c2c.evaluation.methods.registry import FUSED_METHODS, OneModel
-from c2c.evaluation.methods.router import Router
-from c2c.evaluation.methods.routing import HalfRouting, Routing, TrainedRouting
-from c2c.evaluation.methods.text_to_text import TextToText
-from c2c.evaluation.pair_run import PairRun, note_contract
-from c2c.evaluation.questions import prompting
-from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.task_files import task_files
-from c2c.evaluation.questions.tasks import load_tasks, question_of_request
-from c2c.evaluation.readers.reader import text_hash
-from c2c.evaluation.readers.sharer_memory import SharerMemory
-from c2c.models.loading import model_state
-from c2c.models.pair import Pair, load_pair
+from c2c.models.contract import PARTS, check_lines, check_precision
+from c2c.models.loading import model_name, model_state
 from c2c.provenance import file_hash
+from c2c.storage.folders import current
+from c2c.storage.manifests import read_object
+from c2c.types import DTYPES, FUSIONS, PROMPTS
 
-if TYPE_CHECKING:
-    from c2c.evaluation.group_run import GroupRun
+WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", *schema.ZEROED_ONE, "t_c2c", "t_c2c_deranged")
+DEFAULT_RECIPE = "c2c"
+"""The recipe that the records of a group leave out: there the column ``recipe`` names the fusion."""
+PLACES = ("receiver", "sharers", "fusers", "router", "tasks", "benchmarks", "output")
+"""Fields that say where something is. Answers depend on what is there, not on the place."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationRun(PairRun):
-    """What one call of ``c2c generate`` answers.
+class EvaluationRun:
+    """Who answers which questions: a Receiver with one Sharer (a pair) or with several (a group).
 
     Args:
-        token_budget: Tokens of a batch: rows times the longest, pads and answers included.
-        limit: Only the first questions of each benchmark; 0 for all.
-        router: Folder of a trained router, for the method routing_trained.
+        scale: Of the replication.
+        pair: Id of the pair or group.
+        receiver: Where the Receiver is: folder, model manifest or hub id.
+        sharers: Where each Sharer is.
+        methods: Names of methods.
+        tasks: Folder of task files.
+        benchmarks: Prepared questions of each benchmark.
+        output: Parquet file of records.
+        fusers: Folder of the Fusers of each Sharer, in the same order; empty if no method needs them.
+        fusion: How the Fusers of several Sharers work together: ``sequential`` or ``parallel``.
+        recipe: How the Fusers were trained.
+        alignment: Token alignment that they were trained with.
+        seed: Their training seed.
+        accept_difference: Lines of the Fusers' contracts that may differ, by name: ``sharer.rope``, and
+            ``sharer_2.rope`` where there are several Sharers.
+        prompts: ``plain``, or ``chat``: messages in each model's own chat template.
+        dtype: Precision of the models.
 
     Raises:
-        RefusedError: If the budget is too small, the router is missing, or `PairRun` is refused.
+        RefusedError: If a name is unknown, there are too many Sharers, a method needs Fusers and a Sharer has none, or
+            a folder of Fusers names another recipe, alignment or seed.
     """
 
-    token_budget: int = TOKEN_BUDGET
-    limit: int = 0
-    router: str = ""
+    most_sharers: ClassVar[int] = 1
+
+    scale: str
+    pair: str
+    receiver: str
+    sharers: Sequence[str]
+    methods: Sequence[str]
+    tasks: Path
+    benchmarks: Mapping[str, Path]
+    output: Path
+    fusers: Sequence[str] = ()
+    fusion: str = "sequential"
+    recipe: str = ""
+    alignment: str = ""
+    seed: int | None = None
+    accept_difference: Sequence[str] = ()
+    prompts: str = "plain"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_budget(self.token_budget)
-        schema.check_limit(self.limit)
-        if "routing_trained" in self.methods and not self.router:
-            raise RefusedError(
-                "routing_trained must be run with a router", "no --router", "Pass the folder of c2c train-router"
+        schema.check_ids(scale=self.scale, pair=self.pair)
+        check_choice("--prompts", self.prompts, PROMPTS)
+        check_choice("--dtype", self.dtype, DTYPES)
+        check_choice("--fusion", self.fusion, FUSIONS)
+        if not 1 <= len(self.sharers) <= self.most_sharers:
+            rule = f"This command must be run with {_count(self.most_sharers)}"
+            raise RefusedError(rule, len(self.sharers), "Name them after --sharer")
+        check_lines(self.accept_difference, _contract_lines(len(self.sharers)))
+        for method in self.methods:
+            check_choice("--methods", method, self.methods_for(len(self.sharers)))
+        self._check_fusers()
+
+    @classmethod
+    def methods_for(cls, sharers: int) -> Sequence[str]:
+        """Methods that can be run with this number of Sharers."""
+        if sharers == 1:
+            return schema.PAIR_METHODS
+        return [name for name in schema.GROUP_METHODS if name not in schema.ZEROED_ONE[sharers:]]
+
+    def _check_fusers(self) -> None:
+        # An analysis names no methods: its kind uses the Fusers.
+        users = [method for method in self.methods if method in WITH_FUSER]
+        if users and not self.fusers:
+            raise RefusedError("This method must be run with trained Fusers", users[0], "Pass --fuser with its folder")
+        if self.fusers and len(self.fusers) != len(self.sharers):
+            rule, received = (
+                "Each Sharer must have its Fusers",
+                f"{len(self.sharers)} Sharers, {len(self.fusers)} folders",
             )
+            raise RefusedError(rule, received, "Name them in the same order: --sharer A B --fuser A B")
+        if not users and self.methods:
+            return
+        for number, fuser in enumerate(self.fusers, start=1):
+            # The contract of one Sharer calls it `sharer`; that of several numbers them.
+            accept = [line.replace(f"sharer_{number}.", "sharer.") for line in self.accept_difference]
+            check_fusers_precision(fuser, self.dtype, accept)
+            check_labels(fuser, recipe=self.recipe, alignment=self.alignment, seed=self.seed)
+
+    @property
+    def sharer(self) -> str:
+        """The only Sharer, of a run that takes one."""
+        (sharer,) = self.sharers
+        return sharer
+
+    @property
+    def fuser(self) -> str:
+        """The folder of the only Sharer's Fusers, of a run that takes one Sharer; empty if there are none."""
+        return self.fusers[0] if self.fusers else ""
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Where each model is, by its name in the contract: ``receiver``; ``sharer``, or ``sharer_1``, ``sharer_2``."""
+        return {
+            "receiver": self.receiver,
+            **dict(zip(_numbered("sharer", len(self.sharers)), self.sharers, strict=True)),
+        }
+
+    def files(self) -> list[Path]:
+        """Models and Fusers that are files or folders here, and the questions: what the records are made from."""
+        places = [*map(Path, self.models.values()), *self.other_files()]
+        return [*(path for path in places if path.exists()), *self.benchmarks.values()]
+
+    def other_files(self) -> list[Path]:
+        """Files and folders that answers depend on, other than the models and the questions."""
+        return [Path(fuser) for fuser in self.fusers]
 
     def fingerprint(self) -> str:
-        """Hash of everything that an answer depends on: arguments, questions, prompts, models and fuser."""
-        files = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks)]
-        files += [Path(each) for each in (self.fuser, self.router) if each]
-        hashes: list[Any] = [file_hash(path) if path.exists() else str(path) for path in files]
-        hashes += [model_state(each) for each in (self.receiver, self.sharer)]
-        arguments = [self.pair, *self.methods, self.recipe, self.alignment, self.seed, self.token_budget]
-        arguments += [self.limit, self.prompts, self.dtype, *self.accept_difference]
-        return hashlib.sha256(json.dumps([hashes, arguments]).encode()).hexdigest()[:16]
+        """Hash of everything that an answer depends on: settings, questions, prompts, models and Fusers."""
+        paths = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks), *self.other_files()]
+        hashes: list[Any] = [file_hash(path) if path.exists() else str(path) for path in paths]
+        hashes += [model_state(model) for model in self.models.values()]
+        settings = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in PLACES}
+        content = [hashes, sorted(self.benchmarks), settings]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def columns(self, method: str) -> dict[str, Any]:
+        """The columns of a record that say who answers; those of the Fusers are empty for a method without them."""
+        fused = method in WITH_FUSER
+        trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
+        alignment, recipe = self.alignment, self.recipe
+        if fused and is_published(self.fusers[0]):
+            alignment = alignment_of(self.fusers[0])
+        if len(self.sharers) > 1:
+            recipe = self.fusion if self.recipe == DEFAULT_RECIPE else f"{self.recipe}_{self.fusion}"
+        return {
+            "scale": self.scale,
+            "pair": self.pair,
+            "receiver": model_name(self.receiver),
+            "sharer": schema.TOGETHER.join(map(model_name, self.sharers)),
+            "recipe": recipe if trained else "",
+            "alignment": alignment if fused else "",
+            "prompts": self.prompts,
+            "method": method,
+            "seed": self.seed if trained else None,
+        }
 
 
-def build_methods(run: GenerationRun, pair: Pair, store: AnswerStore | None) -> dict[str, Method]:
-    """The methods of a run, in order; the router uses the answers of the single models where those run too."""
-    options: dict[str, Any] = {"token_budget": run.token_budget, "store": store}
-    memory = SharerMemory(pair.sharer)
-    single = {
-        "receiver": OneModel(pair.receiver, "receiver", **options),
-        "sharer": OneModel(pair.sharer, "sharer", **options),
-    }
-    built: dict[str, Method] = {}
-    for name in run.methods:
-        if name in single:
-            built[name] = single[name]
-        elif name == "routing":
-            built[name] = Routing(single["receiver"], single["sharer"])
-        elif name == "routing_trained":
-            built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
-        elif name in schema.AGENT_METHODS:
-            built[name] = Agents(name, pair, run.fuser, run.accept_difference, **options)
-        elif name == "t2t":
-            built[name] = TextToText(pair, **options)
-        else:
-            fused: dict[str, Any] = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
-            built[name] = FUSED_METHODS[name](pair, **fused, **options)
-    for method in (*single.values(), *built.values()):
-        method.panel = (pair.receiver, pair.sharer)
-    return built
+def _count(most: int) -> str:
+    return "one Sharer" if most == 1 else f"1 to {most} Sharers"
 
 
-def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
-    """Answer all questions by all methods, and write the records.
-
-    Args:
-        run: What is answered.
-        notes: Gets what provenance should know: ``contract``, if there is a fuser.
-
-    Returns:
-        The records, one row a question and method (`c2c.evaluation.schema.RECORD_SCHEMA`).
-
-    Raises:
-        RefusedError: If an input is missing or does not fit.
-    """
-    if set(run.methods) & set(schema.AGENT_METHODS):
-        check_agents(run.tasks, run.benchmarks)
-    check_free(run.output)
-    pair = load_pair(run.receiver, run.sharer, run.dtype)
-    prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
-    return answer_all(run, partial(build_methods, run, pair), run.columns, notes)
+def _numbered(part: str, sharers: int) -> list[str]:
+    """Names of a part of the contract that each Sharer has."""
+    return [part] if sharers == 1 else [f"{part}_{number}" for number in range(1, sharers + 1)]
 
 
-def answer_all(
-    run: GenerationRun | GroupRun,
-    build: Callable[[AnswerStore], dict[str, Method]],
-    columns: Callable[[str], dict[str, Any]],
-    notes: dict[str, Any] | None = None,
-) -> pd.DataFrame:
-    """Answer the questions of a run by the methods that `build` gives, and write the records.
+def _contract_lines(sharers: int) -> list[str]:
+    """Names of the lines of the contracts of this number of Sharers."""
+    names = {part: ["receiver"] if part == "receiver" else _numbered(part, sharers) for part in PARTS}
+    return [f"{name}.{line}" for part, lines in PARTS.items() for name in names[part] for line in lines]
 
-    Args:
-        run: What is asked, and where the records go.
-        build: The methods by name, which keep their answers in the store.
-        columns: What a record of a method says of who answers.
-        notes: As in `generate`.
 
-    Returns:
-        The records, as `generate` does.
+def check_fusers_precision(fuser: str | Path, dtype: str, accept: Sequence[str] = ()) -> None:
+    """Refuse, before a model is loaded, a precision in which trained Fusers cannot be used.
 
     Raises:
-        RefusedError: If an input is missing or does not fit.
+        RefusedError: As `c2c.models.contract.check_precision`, or if their manifest cannot be read.
     """
-    tasks = load_tasks(run.tasks, run.benchmarks)
-    with open_store(run.output, run.fingerprint()) as store:
-        rows: list[dict[str, Any]] = []
-        for name, method in build(store).items():
-            asked = _ask(method, tasks, run)
-            note_contract(method.reader, notes)
-            who = columns(name)
-            rows += [record(who, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())]
-        return write_answers(rows, run.output, notes)
+    manifest = Path(fuser) / MANIFEST
+    contract = read_object(manifest).get("contract") if manifest.is_file() else None
+    if isinstance(contract, dict):  # loading the Fusers refuses anything else
+        check_precision(contract, dtype, accept)
 
 
-def write_answers(rows: list[dict[str, Any]], output: Path, notes: dict[str, Any] | None = None) -> pd.DataFrame:
-    """Write the records of a run, and say on stderr how many questions of each method failed.
+def check_labels(fuser: str | Path, *, recipe: str, alignment: str, seed: int | None) -> None:
+    """Refuse labels under which records would name Fusers that were trained otherwise.
+
+    Released Fusers, and folders that do not name their training, go with any label.
 
     Args:
-        rows: Of `record`.
-        output: Parquet file.
-        notes: Gets ``records``, the numbers of rows and of failed questions.
+        fuser: Folder of trained Fusers.
+        recipe: How they are said to be trained; Fusers that were kept at a step are ``<recipe>@<step>``.
+        alignment: Token alignment.
+        seed: Training seed.
 
-    Returns:
-        The records.
+    Raises:
+        RefusedError: With each label that is missing or another one than the folder names.
     """
-    frame = schema.frame_of(rows, schema.RECORD_SCHEMA)
-    schema.write_records(frame, output)
-    lost = frame[frame["error"].fillna("") != ""]
-    if notes is not None:
-        notes["records"] = {"rows": len(frame), "failed": len(lost)}
-    for (benchmark, method), each in lost.groupby(["benchmark", "method"]):
-        asked = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
-        told = f"{len(each)} of {asked} question(s) of {benchmark} failed, the first with {each['error'].iloc[0]}"
-        print(f"{method}: {told}", file=sys.stderr)
-    return frame
-
-
-def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun | GroupRun) -> dict[tuple[str, int], Question]:
-    """Run one method through lm-eval; returns the questions it was asked."""
-    asked: dict[tuple[str, int], Question] = {}
-
-    def remember(request: Any) -> Question:
-        key = (request.task_name, int(request.doc_id))
-        if key not in asked:
-            asked[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
-        return asked[key]
-
-    method.describe = remember
-    if isinstance(method, HalfRouting):
-        method.receiver.describe = method.sharer.describe = remember
-    for task in tasks["tasks"].values():
-        task.override_metric(metric_name="bypass")
-    chat = run.prompts == "chat"
-    evaluate(method, tasks, limit=run.limit or None, bootstrap_iters=0, apply_chat_template=chat)
-    return asked
-
-
-def record(
-    who: Mapping[str, Any], method: str, question: Question, answer: Answer, tasks: dict[str, Any], setting: str = ""
-) -> dict[str, Any]:
-    """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
-    task = tasks["tasks"][question.benchmark]
-    choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
-    answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
-    if not method.startswith("routing"):
-        answered["confidence"] = None
-    return {
-        **answered,
-        **who,
-        "benchmark": question.benchmark,
-        "setting": setting,
-        "subset": str(question.doc.get("subset") or ""),
-        "scoring": task.config.metadata["scoring"],
-        "question_id": str(question.doc["id"]),
-        "question_hash": text_hash(json.dumps(question.doc, sort_keys=True)),
-        "prompt_hash": text_hash(answer.prompt_read or question.prompt),
-        "gold": question.gold,
-        "choices": choices,
-    }
+    config = current(Path(fuser)) / CONFIG
+    about = read_object(config).get("about") if not is_published(fuser) and config.is_file() else None
+    if not isinstance(about, dict):  # loading the Fusers refuses anything else
+        return
+    named = {label: about[label] for label in ("recipe", "alignment", "seed") if about.get(label) is not None}
+    if "recipe" in named and about.get("step") is not None:
+        named["recipe"] = f"{named['recipe']}@{about['step']}"
+    labels = {"recipe": recipe, "alignment": alignment, "seed": seed}
+    wrong = [f"{label} {labels[label]!r}, not {value!r}" for label, value in named.items() if labels[label] != value]
+    if wrong:
+        flags = " ".join(f"--{label} {str(value)[:80]}" for label, value in named.items())
+        rule = f"Records must name how their fuser was trained, as {CONFIG} in its folder does"
+        raise RefusedError(rule, wrong, f"Pass {flags}, or the fuser that you mean")

@@ -9,9 +9,8 @@ from numbers import Real
 from typing import Any
 
 from c2c.errors import RefusedError, check_choice
-from c2c.types import CacheShape
+from c2c.types import GATE_NOISES, CacheShape
 
-GATE_NOISES = ("gumbel", "logistic")
 WIDEST, DEEPEST, LONGEST = 2**20, 2**8, 2**53
 """Most that a width, a depth and a number of steps can be: beyond them no matrix fits into any machine's memory, and
 steps are no longer exact."""

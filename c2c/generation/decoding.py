@@ -26,6 +26,7 @@ from c2c.cache import rope
 from c2c.cache.kv_cache import empty_cache
 from c2c.cache.windows import counted_in_tokens, splits_windows
 from c2c.errors import RefusedError, check_choice
+from c2c.generation.head import hook_head
 from c2c.generation.penalties import penalties_of
 
 
@@ -270,21 +271,6 @@ def _only(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
         model.generation_config = own
 
 
-@contextmanager
-def seen_by_head(model: PreTrainedModel, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside, the model's head is handed what `change` makes of the hidden states ``(B, n, hidden)``."""
-
-    def before(module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (change(arguments[0]), *arguments[1:])
-
-    head: Any = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(before)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 @torch.no_grad()
 def continue_text(
     model: PreTrainedModel,
@@ -335,7 +321,7 @@ def continue_text(
         cache = empty_cache(model.config)
     settings = generation_config(model, max_new_tokens, do_sample, **options)
     # Of a slice, as `generate` hands it on, torch multiplies a copy of the head's weights a row (CPU, bfloat16).
-    whole = seen_by_head(model, Tensor.contiguous)
+    whole = hook_head(model, Tensor.contiguous)
     rotated = rope.in_generation(model, attention_mask, max_new_tokens, fused=cache is not None)
     with counted_in_tokens(model) if split else nullcontext(), rotated, _only(model, settings), whole:
         return model.generate(  # type: ignore[operator]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from c2c.alignment.tokens import TokenAligner
 from c2c.models.loading import Device, Dtype, LoadedModel, load_model, load_tokenizer, model_name
 
-__all__ = ["LoadedModel", "Pair", "load_model", "load_pair", "load_tokenizer", "model_name"]
+__all__ = ["LoadedModel", "Pair", "load_model", "load_models", "load_pair", "load_tokenizer", "model_name"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class Pair:
 
 
 def load_pair(receiver: str | Path, sharer: str | Path, dtype: Dtype = "float32", device: Device | None = None) -> Pair:
-    """Load both models; a Sharer that is the Receiver itself (recipe `identical`) is loaded once."""
-    loaded = load_model(receiver, dtype, device)
-    return Pair(loaded, loaded if str(sharer) == str(receiver) else load_model(sharer, dtype, device))
+    """Load both models; see `load_models`."""
+    return Pair(*load_models([receiver, sharer], dtype, device))
+
+
+def load_models(
+    sources: Sequence[str | Path], dtype: Dtype = "float32", device: Device | None = None
+) -> list[LoadedModel]:
+    """Load models in their order; one that is named twice, as in the recipe `identical`, is loaded once."""
+    models = {source: load_model(source, dtype, device) for source in dict.fromkeys(map(str, sources))}
+    return [models[str(source)] for source in sources]

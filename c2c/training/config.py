@@ -1,150 +1,157 @@
-"""Settings of one training run; the command line's flags are its fields."""
+"""Settings of one training; the flags of the command line and the config's blocks follow from its fields."""
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from c2c.errors import RefusedError, check_choice
-from c2c.fuser.config import GATE_NOISES, VARIANTS
-from c2c.types import DTYPES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
+from c2c.errors import RefusedError
+from c2c.fuser.config import VARIANTS, FuserConfig
+from c2c.settings import check_values, setting, whole_numbers
+from c2c.types import DTYPES, GATE_NOISES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")
-KEPT = ("last", "best")
+FINAL_WEIGHTS = ("last", "best")
 OUTPUT_INITS = ("default", "zero")
 AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
 
-BOUNDS: dict[str, tuple[int, int]] = {
-    "hidden_dim": (1, 2**17),
-    "intermediate_dim": (1, 2**17),
-    "num_layers": (1, 1000),
-    "rank": (1, 2**17),
-    "steps": (1, 10**8),
-    "batch_size": (1, 10**6),
-    "micro_batch_size": (0, 10**6),
-    "max_length": (1, 10**8),
-    "evaluate_every": (1, 10**8),
-    "checkpoint_every": (1, 10**8),
-    "validation_limit": (0, 10**9),
-    "seed": (0, 2**32 - 1),
-}
-"""The least and the most of each whole number; the seed's most is numpy's. More would ask for the impossible."""
-NUMBERS = (
-    "dropout", "initial_temperature", "final_temperature", "learning_rate", "weight_decay", "warmup_ratio",
-    "max_gradient_norm",
-)  # fmt: skip
-POSITIVE = ("initial_temperature", "final_temperature", "learning_rate", "max_gradient_norm")
-
-
-def _flag(default: Any, text: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": text, **more})
+WIDEST, LONGEST, GREATEST_SEED = 2**17, 10**8, 2**32 - 1
+"""Greatest width of a layer, greatest number of steps or tokens, and numpy's greatest seed."""
 
 
 def read_steps(text: str) -> tuple[int, ...]:
-    """Steps as a flag gives them, ``50,100``; none for an empty text.
+    """Steps as the flag ``--keep-steps`` gives them: ``50,100``.
 
     Raises:
-        RefusedError: If a part of it is no whole number.
+        RefusedError: If a part of the text is no whole number.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if wrong := [part for part in parts if not re.fullmatch(r"[0-9]{1,9}", part)]:
-        raise RefusedError("--keep-steps must be whole numbers with commas between", wrong[0], "Write 50,100")
-    return tuple(int(part) for part in parts)
+    return whole_numbers(text, "--keep-steps", "50,100")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a FuserStack is trained; defaults are the paper's (reference spec §5.2) but for models in fp32.
+    """How the fusers of a pair are trained; defaults are the paper's, but for models in fp32.
+
+    Sources: paper §3.3 and §4.1; ``docs/reference-behaviour.md``, "Training".
 
     Raises:
-        RefusedError: If a name is unknown or a number is out of range.
+        RefusedError: If a name is unknown, a number is out of range, or two settings exclude each other.
     """
 
-    variant: str = _flag("full", "parts of the Fuser: " + ", ".join(VARIANTS))
-    sharer_cache: str = _flag("own", "own, or zeroed (the control recipe adapter)")
-    response: str = _flag("plain", "plain, or fused: the response's tokens are fused too, in use as in training")
-    dtype: str = _flag("float32", "precision of the two frozen models: " + ", ".join(DTYPES))
-    alignment: str = _flag("span", "token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
-    prompts: str = _flag("plain", "prompts: " + ", ".join(PROMPTS) + " (messages in each model's own template)")
-    layer_alignment: str = _flag("terminal", "layer alignment: " + ", ".join(LAYER_ALIGNMENTS))
-    hidden_dim: int = _flag(1024, "width of the Fuser's hidden states")
-    intermediate_dim: int = _flag(1024, "inner width of its residual blocks")
-    num_layers: int = _flag(3, "depth of the Fuser")
-    rank: int = _flag(128, "width of the bottleneck of the variant low_rank; without effect on the others")
-    dropout: float = _flag(0.1, "dropout inside the residual blocks")
-    gate_noise: str = _flag("gumbel", "noise on the gates: " + ", ".join(GATE_NOISES))
-    output_init: str = _flag("default", "initial weights of the projection's last layer: default, or zero")
-    initial_temperature: float = _flag(1.0, "gate temperature at the first step")
-    final_temperature: float = _flag(0.001, "gate temperature at the last step")
-    steps: int = _flag(1929, "optimiser steps")
-    batch_size: int = _flag(256, "examples an optimiser step")
-    micro_batch_size: int = _flag(0, "examples run at once; 0 for the whole batch")
-    learning_rate: float = _flag(1e-4, "peak learning rate of AdamW")
-    weight_decay: float = _flag(0.01, "weight decay of AdamW")
-    warmup_ratio: float = _flag(0.1, "share of the steps in which the learning rate rises")
-    max_gradient_norm: float = _flag(1.0, "gradients are clipped to this norm")
-    max_length: int = _flag(2048, "longest example in Receiver tokens; longer ones are left out and counted")
-    evaluate_every: int = _flag(100, "steps between two evaluations on the validation set")
-    validation_limit: int = _flag(0, "only the first examples of the validation set; 0 for all")
-    checkpoint_every: int = _flag(100, "steps between two checkpoints")
-    keep: str = _flag("last", "weights that are kept: of the last step, or of the step with the best validation loss")
-    keep_steps: tuple[int, ...] = _flag((), "earlier steps whose Fusers are kept too, as in 50,100", parse=read_steps)
-    autocast: str = _flag("none", "precision in which the Fusers compute while they learn: " + ", ".join(AUTOCASTS))
-    recompute: str = _flag("none", "activations to compute twice, to save memory: " + ", ".join(RECOMPUTED))
-    seed: int = _flag(42, "fixes initial weights, order, dropout and gate noise")
+    variant: str = setting("full", "parts of the Fuser", choices=tuple(VARIANTS), block=None)
+    sharer_cache: str = setting(
+        "own", "the Sharer's cache; zeroed for the adapter control", choices=SHARER_CACHES, block=None
+    )
+    response: str = setting(
+        "plain", "whether the response's tokens are fused too, in use as in training", choices=RESPONSES, block=None
+    )
+    dtype: str = setting("float32", "precision of the two frozen models", choices=DTYPES, block=None)
+    alignment: str = setting("span", "token alignment", choices=TOKEN_ALIGNMENTS, block=None)
+    prompts: str = setting(
+        "plain", "plain text, or chat (messages in each model's own template)", choices=PROMPTS, block=None
+    )
+    layer_alignment: str = setting(
+        "terminal", "which Sharer layer a Receiver layer reads", choices=LAYER_ALIGNMENTS, block="fuser"
+    )
+    hidden_dim: int = setting(
+        FuserConfig.hidden_dim, "width of the Fuser's hidden states", least=1, most=WIDEST, block="fuser"
+    )
+    intermediate_dim: int = setting(
+        FuserConfig.intermediate_dim, "inner width of the Fuser's residual blocks", least=1, most=WIDEST, block="fuser"
+    )
+    num_layers: int = setting(FuserConfig.num_layers, "depth of the Fuser", least=3, most=256, block="fuser")
+    rank: int = setting(
+        FuserConfig.rank,
+        "width of the bottleneck of the variant low_rank; without effect on the others",
+        least=1,
+        most=WIDEST,
+        block="fuser",
+    )
+    dropout: float = setting(
+        FuserConfig.dropout, "dropout inside the Fuser's residual blocks", least=0, below=1, block="fuser"
+    )
+    gate_noise: str = setting(
+        FuserConfig.gate_noise, "noise on the gates in training", choices=GATE_NOISES, block="fuser"
+    )
+    output_init: str = setting(
+        "default", "initial weights of the projection's last layer", choices=OUTPUT_INITS, block="run"
+    )
+    initial_temperature: float = setting(
+        FuserConfig.initial_temperature, "temperature of the gates at the first step", above=0, block="fuser"
+    )
+    final_temperature: float = setting(
+        FuserConfig.final_temperature,
+        "temperature of the gates at the last step, at most the initial one",
+        above=0,
+        block="fuser",
+    )
+    steps: int = setting(FuserConfig.anneal_steps, "optimiser steps", least=1, most=LONGEST)
+    batch_size: int = setting(256, "examples an optimiser step", least=1, most=10**6)
+    micro_batch_size: int = setting(
+        0, "examples run at once, at most batch_size; 0 for the whole batch", least=0, most=10**6
+    )
+    learning_rate: float = setting(1e-4, "peak learning rate of AdamW", above=0)
+    weight_decay: float = setting(0.01, "weight decay of AdamW", least=0)
+    warmup_ratio: float = setting(0.1, "share of the steps in which the learning rate rises", least=0, below=1)
+    max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm", above=0)
+    max_length: int = setting(
+        2048, "longest example in Receiver tokens; longer ones are left out and counted", least=2, most=LONGEST
+    )
+    evaluate_every: int = setting(100, "steps between two evaluations on the validation set", least=1, most=LONGEST)
+    validation_limit: int = setting(0, "only the first examples of the validation set; 0 for all", least=0, most=10**9)
+    checkpoint_every: int = setting(100, "steps between two checkpoints", least=1, most=LONGEST)
+    keep: str = setting(
+        "last",
+        "weights that are kept: of the last step, or of the step with the best validation loss",
+        choices=FINAL_WEIGHTS,
+    )
+    keep_steps: tuple[int, ...] = setting(
+        (), "earlier steps whose Fusers are kept too, as in 50,100", least=1, most=LONGEST, parse=read_steps
+    )
+    autocast: str = setting(
+        "none",
+        "precision in which the Fusers compute while they learn; none is that of their weights, float32",
+        choices=AUTOCASTS,
+    )
+    recompute: str = setting("none", "activations that are computed twice, to save memory", choices=RECOMPUTED)
+    seed: int = setting(
+        42, "fixes initial weights, order, dropout and gate noise", least=0, most=GREATEST_SEED, block=None
+    )
 
     def __post_init__(self) -> None:
-        check_choice("--variant", self.variant, VARIANTS)
-        check_choice("--sharer-cache", self.sharer_cache, SHARER_CACHES)
-        check_choice("--output-init", self.output_init, OUTPUT_INITS)
-        check_choice("--response", self.response, RESPONSES)
-        check_choice("--prompts", self.prompts, PROMPTS)
-        check_choice("--dtype", self.dtype, DTYPES)
-        check_choice("--keep", self.keep, KEPT)
-        check_choice("--autocast", self.autocast, AUTOCASTS)
-        check_choice("--recompute", self.recompute, RECOMPUTED)
-        check_choice("--alignment", self.alignment, TOKEN_ALIGNMENTS)
-        check_choice("--layer-alignment", self.layer_alignment, LAYER_ALIGNMENTS)
-        self._check_whole_numbers()
-        self._check_numbers()
-        self._check_keep_steps()
-
-    def _check_whole_numbers(self) -> None:
-        for name, (least, most) in BOUNDS.items():
-            value = getattr(self, name)
-            if type(value) is not int or not least <= value <= most:
-                raise RefusedError(f"{name} must be a whole number of {least} to {most}", value, f"Correct {name}")
+        check_values(self)
         if self.micro_batch_size > self.batch_size:
-            raise RefusedError(
-                f"micro_batch_size must be between 0 and batch_size = {self.batch_size}",
-                self.micro_batch_size,
-                "Choose 0 to run the whole batch at once",
-            )
-
-    def _check_numbers(self) -> None:
-        for name in NUMBERS:
-            value = getattr(self, name)
-            # Every comparison with a NaN is false, so a range alone would let it pass.
-            if type(value) not in (int, float) or not math.isfinite(value):
-                raise RefusedError(f"{name} must be a finite number", value, f"Correct {name}")
-            if value < 0 or (value == 0 and name in POSITIVE):
-                rule = f"{name} must be {'positive' if name in POSITIVE else 'at least 0'}"
-                raise RefusedError(rule, value, f"Correct {name}")
-        for name in ("warmup_ratio", "dropout"):
-            if getattr(self, name) >= 1:
-                raise RefusedError(f"{name} must be in [0, 1)", getattr(self, name), "Choose a share, such as 0.1")
+            rule = f"micro_batch_size must be at most batch_size, {self.batch_size}"
+            raise RefusedError(rule, self.micro_batch_size, "Lower it; 0 runs the whole batch at once")
         if self.final_temperature > self.initial_temperature:
-            rule = f"final_temperature must be at most initial_temperature = {self.initial_temperature}"
+            rule = f"final_temperature must be at most initial_temperature, {self.initial_temperature}"
             raise RefusedError(rule, self.final_temperature, "Lower it: a gate's temperature falls")
-
-    def _check_keep_steps(self) -> None:
         if wrong := [step for step in self.keep_steps if type(step) is not int or not 1 <= step < self.steps]:
             rule = f"keep_steps must lie between 1 and {self.steps - 1}, before the last step, which is kept anyway"
             raise RefusedError(rule, wrong[0], "Drop it, or train for more steps")
+
+    def check_processes(self, processes: int) -> None:
+        """Refuse a number of processes that cannot share a batch.
+
+        Raises:
+            RefusedError: If there are more processes than examples in a batch.
+        """
+        if processes > self.batch_size:
+            rule = f"A batch must have an example for each of the {processes} processes"
+            raise RefusedError(rule, f"batch_size {self.batch_size}", "Raise batch_size, or start fewer processes")
+
+    def check_intervals(self) -> None:
+        """Refuse a training without one checkpoint or one evaluation before its end, as a config must not ask for it.
+
+        Raises:
+            RefusedError: If `checkpoint_every` or `evaluate_every` is beyond the last step.
+        """
+        for name in ("checkpoint_every", "evaluate_every"):
+            if getattr(self, name) > self.steps:
+                rule = f"{name} must be at most steps, {self.steps}"
+                raise RefusedError(rule, getattr(self, name), "Lower it, so that it happens at least once")
 
     def fuser(self) -> dict[str, Any]:
         """Arguments of `FuserConfig.between`."""

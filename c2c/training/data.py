@@ -16,8 +16,7 @@ from c2c.alignment.tokens import SharerInput, left_pad
 from c2c.fusion.batch import collate_chats
 from c2c.models.pair import Pair
 from c2c.training.examples import Example
-
-IGNORED = -100
+from c2c.types import IGNORED
 
 
 @dataclass(frozen=True)

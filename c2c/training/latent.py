@@ -121,7 +121,7 @@ class LatentTrainer(Learner):
         set_seed(config.seed)
         self.pairs, self.config, self.checkpoints = list(pairs), replace(config, keep_steps=()), checkpoints
         self.processes = Processes.of_this_run()
-        self.processes.check_batch(config.batch_size)
+        config.check_processes(self.processes.count)
         models = {loaded.name: loaded.model for each in pairs for loaded in (each.pair.receiver, each.pair.sharer)}
         frozen: list[Any] = list(models.values())
         for model in frozen:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from c2c.errors import RefusedError
 from c2c.storage.locks import locked
+from c2c.training.config import TrainingConfig
 
 RANK, COUNT, LAUNCHER = "RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"
 """Environment variables in which torchrun and ``accelerate launch`` tell a process who it is."""
@@ -58,17 +59,23 @@ def start(processes: int, arguments: Sequence[str]) -> int:
     return 0
 
 
-def joined(processes: int, batch_size: int, arguments: Sequence[str]) -> bool:
-    """Start a training's processes where there are to be several; whether this one trains, or has waited for them.
+def launch_or_join(processes: int, config: TrainingConfig, arguments: Sequence[str]) -> bool:
+    """Start the processes of a training and wait for them, or, in one of them, join the training.
+
+    Args:
+        processes: How many processes train together.
+        config: Settings of the training, whose batches they share.
+        arguments: The command line, which each of several processes is started with.
+
+    Returns:
+        Whether this process trains; False after it has waited for others that did.
 
     Raises:
-        RefusedError: There is no process, or not an example of a batch for each.
+        RefusedError: If there is no process, or a batch has no example for one of them.
     """
     if processes < 1:
         raise RefusedError("--processes must be at least 1", processes, "Pass 1, or a process for each GPU")
-    if processes > batch_size:
-        rule = f"A batch must have an example for each of the {processes} processes"
-        raise RefusedError(rule, f"batch_size {batch_size}", "Raise --batch-size, or lower --processes")
+    config.check_processes(processes)
     if processes > 1 and not is_started():
         if code := start(processes, arguments):
             sys.exit(code)

@@ -69,7 +69,7 @@ class Trainer(Learner):
         stack.autocast = None if self.config.autocast == "none" else getattr(torch, self.config.autocast)
         stack.recompute = self.config.recompute == "fusers"
         self.processes = Processes.of_this_run()
-        self.processes.check_batch(self.config.batch_size)
+        self.config.check_processes(self.processes.count)
         frozen: list[Any] = [receiver, sharer]
         for model in frozen:
             model.to(self.processes.device)

@@ -64,16 +64,6 @@ class Processes:
         """Where the models of this process are."""
         return self.accelerator.device
 
-    def check_batch(self, batch_size: int) -> None:
-        """Refuse a batch that has no example for some process.
-
-        Raises:
-            RefusedError: If there are more processes than examples.
-        """
-        if batch_size < self.count:
-            rule = f"A batch must have an example for each of the {self.count} processes"
-            raise RefusedError(rule, f"batch_size {batch_size}", "Raise batch_size, or start fewer processes")
-
     def seed_noise(self, seed: int) -> None:
         """Let each process draw dropout and gate noise of its own; the first goes on as if it were alone."""
         if self.rank:

@@ -23,6 +23,7 @@ from torch.nn import functional
 from c2c.cache import kv_cache, rope
 from c2c.cache.windows import masks_in_tokens, splits_windows
 from c2c.errors import RefusedError
+from c2c.generation.head import logits_at
 from c2c.models.contract import weights_fingerprint
 from c2c.models.hub import resolve
 from c2c.models.loading import LoadedModel, load_model, load_tokenizer, model_state
@@ -31,13 +32,13 @@ from c2c.provenance import file_hash, settings_hash
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import describe_source
 from c2c.training.config import TrainingConfig
-from c2c.training.data import IGNORED, Batch, collate
+from c2c.training.data import Batch, collate
 from c2c.training.examples import Example
 from c2c.training.launch import alone_in
 from c2c.training.learner import Learner
-from c2c.training.loss import head_at
 from c2c.training.processes import Processes
 from c2c.training.tokenised import TokenisedSet, identity
+from c2c.types import IGNORED
 
 COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation_loss", "padding")
 COMPUTED_IN = ("float32", "bfloat16")
@@ -124,7 +125,7 @@ class SingleLearner(Learner):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
         reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
         positions = kv_cache.positions_of(mask)
-        with reduced, head_at(model, functional.pad(supervised, (0, 1))), rope.of_positions(model, positions):
+        with reduced, logits_at(model, functional.pad(supervised, (0, 1))), rope.of_positions(model, positions):
             output = model(input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False)
         return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised])
 

@@ -22,10 +22,10 @@ BESIDE = {
     "FuserStack": ["c2c.fuser.stack.Link", "c2c.alignment.layers.terminal", "c2c.alignment.layers.nearest"],
     "LoadedModel": ["c2c.models.loading.load_model"],
     "RosettaModel": [
-        "c2c.checkpoints.checkpoint.load_model",
-        "c2c.checkpoints.checkpoint.save_model",
+        "c2c.checkpoints.checkpoint.load_pretrained",
+        "c2c.checkpoints.checkpoint.save_pretrained",
         "c2c.checkpoints.released.load_released",
-        "c2c.checkpoints.push.push_model",
+        "c2c.checkpoints.push.push_to_hub",
         "c2c.generation.decoding.continue_text",
         "c2c.cache.kv_cache.hold",
     ],

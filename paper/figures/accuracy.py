@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paper import names
 from paper.figures import style
-from paper.output import fixed
+from paper.reading import names
+from paper.writing.output import fixed
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
 COLUMNS = 2

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paper import names
 from paper.figures import style
+from paper.reading import names
 
 COLUMNS = 3
 """Panels side by side, at most."""

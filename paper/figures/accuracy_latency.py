@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from paper import names
 from paper.figures import style
+from paper.reading import names
 
 Box = tuple[float, float, float, float]
 PANEL, LETTER = (170.0, 90.0), 5.0

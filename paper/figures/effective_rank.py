@@ -11,8 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from paper.command import command
 from paper.figures import style
-from paper.output import read_table, stamped, table_parser
+from paper.reading.files import read_table
 from paper.tables.effective_rank import CACHES, HALVES
+from paper.writing.output import stamped, table_parser
 
 LINES = {
     "sharer": (style.BLACK, "s", "-"),

@@ -14,10 +14,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper import names
 from paper.command import command
 from paper.figures import style
-from paper.output import read_table, stamped
+from paper.reading import names
+from paper.reading.files import read_table
+from paper.writing.output import stamped
 
 COLUMNS = 3
 ROW_HEIGHT, GROUP_GAP, FRAME_HEIGHT = 0.13, 1.3, 0.75

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from paper import names
 from paper.command import command
 from paper.figures import style
-from paper.fusers import label, read_tables
-from paper.output import stamped, table_parser
+from paper.reading import names
+from paper.reading.fusers import label, read_tables
+from paper.writing.output import stamped, table_parser
 
 FILE = "gates.csv"
 HALVES = {"key": (style.BLUE, "o"), "value": (style.VERMILION, "s")}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paper import names
 from paper.command import command
 from paper.figures import style
-from paper.output import read_table, stamped, table_parser
+from paper.reading import names
+from paper.reading.files import read_table
 from paper.tables.partial import SIDES, arms_of, build
+from paper.writing.output import stamped, table_parser
 
 LINES = {"": ("o", "-"), "deranged_": ("x", (0, (3, 2)))}
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from paper import names
 from paper.figures import style
+from paper.reading import names
 
 COLUMNS = 2
 MARKS = {"sharer": "D", "t2t": "^", "c2c": "o"}

@@ -20,9 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from c2c.storage.files import written_whole
-from paper import citing
 from paper.command import command
-from paper.output import beside, read_table, stamped, table_parser
+from paper.reading.files import read_table
+from paper.writing import citation
+from paper.writing.output import beside, stamped, table_parser
 
 SUFFIXES = (".pdf", ".png")
 TEXT_WIDTH = 6.3
@@ -34,7 +35,7 @@ LETTER, SHORTEST = 0.56, 12
 """Mean width of a letter as a share of the font's size, and how few letters a line of a title may be asked to have."""
 FIXED_BLANK = "\N{NO-BREAK SPACE}"
 INPUTS = "Inputs-SHA256"
-"""Key of a PNG for the start of the hash of what it was drawn from (`paper.citing.steady_hash`)."""
+"""Key of a PNG for the start of the hash of what it was drawn from (`paper.reading.volatile.steady_hash`)."""
 
 # Okabe and Ito's colours, told apart by all common kinds of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -103,20 +104,20 @@ def save(figure: Figure, stem: Path) -> None:
 def pdf_metadata(stem: Path) -> dict[str, str | None]:
     """Entries of the PDF's information dictionary, without dates: how the figure is cited, where it has a caption."""
     bare: dict[str, str | None] = {"CreationDate": None, "Creator": None, "Producer": None}
-    cited = citing.of_file(beside(stem, ".pdf").absolute())
+    cited = citation.cite_file(beside(stem, ".pdf").absolute())
     if cited is None:
         return bare
-    told = {"Title": cited.title, "Author": citing.authors(), "Subject": f"Cite as: {cited.sentence}"}
+    told = {"Title": cited.title, "Author": citation.authors(), "Subject": f"Cite as: {cited.sentence}"}
     return {**bare, **told, "Keywords": " ".join(cited.bibtex().split()), "Creator": cited.id}
 
 
 def png_metadata(stem: Path) -> dict[str, str | None]:
     """The text chunks of the PNG: the same under the names that PNG has, and the inputs' hash."""
     bare: dict[str, str | None] = {"Software": None}
-    cited = citing.of_file(beside(stem, ".png").absolute())
+    cited = citation.cite_file(beside(stem, ".png").absolute())
     if cited is None:
         return bare
-    told = {"Title": cited.title, "Author": citing.authors(), "Description": cited.caption, "Source": cited.id}
+    told = {"Title": cited.title, "Author": citation.authors(), "Description": cited.caption, "Source": cited.id}
     return {**bare, **told, "Comment": f"Cite as: {cited.sentence}", "BibTeX": cited.bibtex(), INPUTS: cited.inputs}
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from paper import names
 from paper.figures import style
+from paper.reading import names
 
 MARKS = {"receiver": "o", "sharer": "D", "t2t": "^", "c2c": "s", "projected": "P"}
 COLUMNS = 2

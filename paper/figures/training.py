@@ -17,14 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from paper import names
-from paper.answers import MAIN_ALIGNMENT
 from paper.command import command
 from paper.figures import style
-from paper.fusers import FuserRun, label, models_of, read_tables
-from paper.output import stamped, table_parser
-from paper.reference import PATH as REFERENCE
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.fusers import FuserRun, label, models_of, read_tables
+from paper.reading.reference import PATH as REFERENCE
+from paper.reading.reference import Reference
+from paper.writing.output import stamped, table_parser
 
 FILE, CONFIG = "history.csv", "config.json"
 PAPER, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"

@@ -9,7 +9,8 @@ import pandas as pd
 
 from paper.command import command
 from paper.figures import style
-from paper.output import fixed, read_table, stamped, table_parser
+from paper.reading.files import read_table
+from paper.writing.output import fixed, stamped, table_parser
 
 CLOUDS = {
     "receiver": (style.GREY, "o", "Receiver"),

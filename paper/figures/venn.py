@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from paper import names
 from paper.figures import style
-from paper.output import fixed
+from paper.reading import names
 from paper.tables.venn import NOBODY
+from paper.writing.output import fixed
 
 ROLES = ("fused", "receiver", "sharer")
 COLUMNS = 2

@@ -13,9 +13,9 @@ import yaml
 
 from c2c.errors import RefusedError
 from paper.findings import answers, caches
-from paper.fusers import FuserRun, read_tables
-from paper.names import aside
-from paper.output import read_table
+from paper.reading.files import read_table
+from paper.reading.fusers import FuserRun, read_tables
+from paper.reading.names import aside
 
 PATH = Path(__file__).parent.parent / "sections.yaml"
 KEYS = {"title", "chapter", "text", "findings"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paper import names
+from c2c.types import FUSIONS
 from paper.findings.wording import (
     CELL,
     arm,
@@ -18,9 +18,8 @@ from paper.findings.wording import (
     points,
     tally,
 )
-from paper.output import fixed
-
-FUSIONS = ("sequential", "parallel")
+from paper.reading import names
+from paper.writing.output import fixed
 
 
 def sources(frame: pd.DataFrame) -> list[str]:

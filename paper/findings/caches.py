@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paper import names
 from paper.findings.wording import arm, cell_title, first_cell, known, listed, percents, points, tally
-from paper.output import fixed
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.reference import Reference
+from paper.writing.output import fixed
 
 SWAPPED = "validation_deranged_loss"
 HALVES = {"key": "keys", "value": "values"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from paper import names
-from paper.output import fixed, show
+from paper.reading import names
+from paper.writing.output import fixed, show
 
 CELL = ["pair", "benchmark"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import names
-from paper.answers import Answers, Pair, difference
-from paper.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
+from paper.reading import names
+from paper.reading.answers import Answers, Pair, difference
+from paper.writing.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
 
 ARMS = ("project", "fuse", "c2c", "adapter")
 TITLES = {"c2c": "+ Gate (C2C)"}

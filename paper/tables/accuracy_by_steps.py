@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import names
-from paper.answers import AT_STEP, MAIN_ALIGNMENT, Answers, Pair
-from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, read_table, run_table, show, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import AT_STEP, MAIN_ALIGNMENT, Answers, Pair
+from paper.reading.files import read_table
+from paper.reading.reference import Reference
+from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 
 RECIPES = {"c2c": "c2c", "c2c_deranged": "c2c", "c2c_zeroed": "c2c", "adapter": "adapter"}
 """By arm the recipe whose fuser it is asked with."""

@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import beside, names
-from paper.answers import Answers, Pair, difference
-from paper.output import NOTHING, arm_cells, fixed, notes_on_gaps, percent, run_table, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import Answers, Pair, difference
+from paper.reading.reference import Reference
+from paper.rows import printed_note, without_empty_paper
+from paper.writing.output import NOTHING, arm_cells, fixed, notes_on_gaps, percent, run_table, write_table
 
 ARMS = ("receiver", "sharer", "t2t_agents", "c2c", "c2c_deranged", "t_c2c", "t_c2c_deranged")
 PLACE = "Table 15"
@@ -41,7 +42,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
     paper = [NOTHING if pd.isna(value) else fixed(value, 2) for value in frame["paper"]]
     rows = [[*cells, printed] for cells, printed in zip(arm_cells(frame), paper, strict=True)]
     table = pd.DataFrame(rows, columns=[*columns, "n", "Seeds", "Paper, %"])
-    return beside.unless_empty(table, frame)
+    return without_empty_paper(table, frame)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "The interpreter is the pair's Sharer, the solver its Receiver. T2T hands over the interpreter's analysis as "
         "text, C2C its cache of the problem, T-C2C both. In T-C2C deranged the text is the right one, and the cache is "
         "of what the solver reads of another problem. Differences are on the training seeds that both have.",
-        *beside.printed_there(frame, "agents", PLACE),
+        *printed_note(frame, "agents", PLACE),
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

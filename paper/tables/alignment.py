@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import names
-from paper.answers import MAIN_ALIGNMENT, Answers, Pair, difference
-from paper.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
+from paper.reading import names
+from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
+from paper.writing.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
 
 COMPARED = (MAIN_ALIGNMENT, "longest")
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "alignment"]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper import beside, names
-from paper.answers import Answers, difference
-from paper.output import NOTHING, notes_on_gaps, percent, read_if_given, run_table, show, write_table
+from paper.reading import names
+from paper.reading.answers import Answers, difference
+from paper.reading.files import read_if_given
+from paper.rows import comparison, comparison_notes, comparison_text
+from paper.writing.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
 
 PLACE, ARMS = "Table 7", ("receiver", "sharer", "t2t", "c2c")
 GAIN = ("gain_value", "gain_low", "gain_high")
@@ -20,7 +22,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
     `kind` is `SWAP` where another pair has the same two models in the other roles.
     """
-    frame = beside.cells(answers, latency, PLACE, ARMS)
+    frame = comparison(answers, latency, PLACE, ARMS)
     pairs = set(frame[["receiver", "sharer"]].itertuples(index=False, name=None))
     swapped = [sharer != receiver and (sharer, receiver) in pairs for receiver, sharer in _models(frame)]
     gains = []
@@ -35,7 +37,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads; a pair is named with its two models."""
     shown = [NOTHING if pd.isna(gain[0]) else show(*gain, sign=True) for gain in frame[list(GAIN)].to_numpy(float)]
-    table = beside.printed(frame, {"Less T2T, points": shown})
+    table = comparison_text(frame, {"Less T2T, points": shown})
     titles = [
         f"{names.title('pairs', row.pair)} ({row.kind}): {names.title('models', row.receiver)} from "
         f"{names.title('models', row.sharer)}"
@@ -49,7 +51,7 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
     frame = build(answers, latency)
     notes = [
         *([] if (frame["kind"] == SWAP).any() else ["Not run: a swap. No two pairs have the same models."]),
-        *beside.notes(frame, "combinations", PLACE),
+        *comparison_notes(frame, "combinations", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

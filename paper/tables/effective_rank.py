@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper import beside, names
-from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.files import read_table
+from paper.reading.reference import Reference
+from paper.rows import printed_note, without_empty_paper
+from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
 
 FUSED = "fused"
 CACHES = {"sharer": "Sharer", "receiver": "Receiver", "fused": "C2C", "fused_deranged": "C2C deranged"}
@@ -53,7 +55,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.itertuples()
     )
-    return beside.unless_empty(table, frame)
+    return without_empty_paper(table, frame)
 
 
 def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -67,7 +69,7 @@ def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "rows, all heads side by side. The rank cannot exceed the width.",
         "C2C deranged is the control: the same Fusers, but the Sharer read another question.",
         *_findings(frame),
-        *beside.printed_there(frame, "effective_rank", PLACE),
+        *printed_note(frame, "effective_rank", PLACE),
         "How the paper formed its matrices is not said there.",
     ]
     return write_table(frame, printed(frame), stem, notes)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from paper import beside, names
-from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.files import read_table
+from paper.reading.reference import Reference
+from paper.rows import printed_note, without_empty_paper
+from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
 
 DIRECT = {"receiver": "Direct", "sharer": "Direct"}
 TITLES = {**DIRECT, "few_shot": "Few-shot", "oracle": "Oracle, all layers"}
@@ -75,7 +77,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.to_dict("records")
     )
-    return beside.unless_empty(table, frame)
+    return without_empty_paper(table, frame)
 
 
 def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -95,7 +97,7 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
         "Keys and values of the first layer do not depend on what stood before, but for their position, which is kept: "
         f"enriching layer 0 alone changes nothing here. The paper prints {fixed(layer, 2)} for it, and "
         f"{fixed(direct, 2)} direct.",
-        *beside.printed_there(frame, "enrichment", PLACE),
+        *printed_note(frame, "enrichment", PLACE),
         _optimism(frame),
     ]
     return write_table(frame, printed(frame), stem, [note for note in notes if note])

@@ -16,9 +16,9 @@ from c2c.stats import (
     mean_with_interval,
     paired_difference,
 )
-from paper import names
-from paper.answers import Answers, Pair
-from paper.output import MINUS, NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.reading import names
+from paper.reading.answers import Answers, Pair
+from paper.writing.output import MINUS, NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper import names
 from paper.command import command
-from paper.fusers import label, read_tables
-from paper.output import NOTHING, SUFFIXES, beside, count, fixed, stamped, table_parser, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.fusers import label, read_tables
+from paper.reading.reference import Reference
+from paper.writing.output import NOTHING, SUFFIXES, beside, count, fixed, stamped, table_parser, write_table
 
 FILE = "gates.csv"
 RUN = ["pair", "recipe", "alignment"]
@@ -33,7 +33,7 @@ def build(gates: pd.DataFrame) -> pd.DataFrame:
     """One row a fuser recipe, half and layer, and one for `all` layers, over the training seeds.
 
     Args:
-        gates: The ``gates.csv`` of all fusers (`paper.fusers.read_tables`). Recipes without gates are left out.
+        gates: The ``gates.csv`` of all fusers (`paper.reading.fusers.read_tables`). Recipes without gates are left out.
     """
     gated = gates.dropna(subset=["gate_logit"])
     rows = []

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from c2c.evaluation.schema import PHASES
-from paper import names
-from paper.answers import arm_name
-from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
-from paper.reference import Reference
-from paper.summarise_latency import TOKENS
+from paper.reading import names
+from paper.reading.answers import arm_name
+from paper.reading.files import read_table
+from paper.reading.reference import Reference
+from paper.reading.times import TOKENS
+from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
 
 PLACE = "Table 3"
 HEAD = ["scale", "pair", "receiver", "sharer", "alignment", "benchmark", "arm"]

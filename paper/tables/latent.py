@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import beside, names
-from paper.answers import MAIN_ALIGNMENT, Answers, Pair, difference
-from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
+from paper.reading.reference import Reference
+from paper.rows import without_empty_paper
+from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 
 PLACE, LATENT = "Table 14", "latent"
 ALONE, BOTH = "None", "Both"
@@ -64,7 +65,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         for row in frame.to_dict("records")
     ]
     table = pd.DataFrame(rows, columns=PRINTED)
-    return beside.unless_empty(table, frame)
+    return without_empty_paper(table, frame)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:

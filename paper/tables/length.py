@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
-from paper import beside, names
-from paper.answers import Answers, Pair
-from paper.output import count, notes_on_gaps, percent, run_table, show, write_table
-from paper.partition import length_buckets, partition
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import Answers, Pair
+from paper.reading.partition import length_buckets, partition
+from paper.reading.reference import Reference
+from paper.rows import comparison_notes, comparison_text, with_difference
+from paper.writing.output import count, notes_on_gaps, percent, run_table, show, write_table
 
 LONG = "longbench"
 """The benchmark whose subsets are buckets of length, in words."""
@@ -32,14 +33,14 @@ def build(answers: Answers) -> pd.DataFrame:
     for pair in answers.pairs:
         for benchmark in (each for each in answers.asked(pair.name) if each in asked):
             rows += _rows(answers, pair, benchmark, reference)
-    frame = beside.add_difference(pd.DataFrame(rows))
+    frame = with_difference(pd.DataFrame(rows))
     return frame.astype({"n": "Int64", "seeds": "Int64", "paper": float})
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads: a row a bucket, with the methods side by side; with the paper's values, a row a method."""
     if frame["paper"].notna().any():
-        table = beside.printed(frame)
+        table = comparison_text(frame)
         table.insert(2, "Length", list(frame["bucket"]))
         return table
     rows = []
@@ -58,7 +59,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         if LONG in answers.benchmarks
         else "Length: tokens of the prompt as the Receiver alone reads it, in up to three buckets of about equally "
         "many questions (LongBench-E, which has buckets of its own, is not asked at this scale).",
-        *beside.notes(frame, "length", "Tables 5 and 11" if frame["paper"].notna().any() else "Table 5"),
+        *comparison_notes(frame, "length", "Tables 5 and 11" if frame["paper"].notna().any() else "Table 5"),
         *notes_on_gaps(frame[frame["bucket"] == WHOLE], ["pair", "benchmark", "arm"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
-from paper import names
-from paper.answers import BASELINE, MAIN_ALIGNMENT, MAIN_ARMS, Answers, Pair, arm_name
-from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
+from paper.reading import names
+from paper.reading.answers import MAIN_ARMS, Answers, Pair
+from paper.reading.files import read_if_given
+from paper.reading.times import TIMES, times_of
+from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 
-TIMES = {"mean_ms": "time_ms", "low_ms": "time_low_ms", "high_ms": "time_high_ms"}
 ELSEWHERE = ("project", "fuse", "released", "single", "t2t_agents", "t_c2c", "latent")
 """Arms that have a table of their own."""
 HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
@@ -87,16 +88,6 @@ def _row(answers: Answers, pair: Pair, arm: str, benchmark: str) -> dict[str, ob
         cells["failed"] = answers.failures(pair.name, benchmark, arm)
         cells["seeds"] = None if NO_SEED in found.columns else cells["seeds"]
     return head | cells | {"chance": 100 * answers.chance(benchmark), "reason": reason}
-
-
-def times_of(latency: pd.DataFrame) -> pd.DataFrame:
-    """Mean time of a question with its interval, in milliseconds, by Receiver, Sharer, arm and benchmark."""
-    shown = (latency["phase"] == "total") & latency["alignment"].isin([BASELINE, MAIN_ALIGNMENT])
-    total = latency[shown].rename(columns=TIMES)
-    arms = [arm_name(*key) for key in zip(total["recipe"], total["method"], strict=True)]
-    cell = ["receiver", "sharer", "arm", "benchmark"]
-    # Two pairs of the same models would each give a row to both.
-    return total.assign(arm=arms)[[*cell, *TIMES.values()]].drop_duplicates(cell)
 
 
 if __name__ == "__main__":

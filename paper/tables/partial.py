@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from paper import beside, names
-from paper.output import NOTHING, count, fixed, read_table, run_table, show, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.files import read_table
+from paper.reading.reference import Reference
+from paper.rows import printed_note, without_empty_paper
+from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
 
 SIDES = {"front": "Former", "back": "Latter"}
 KEPT = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
@@ -66,7 +68,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         }
         for row in frame.itertuples()
     )
-    return beside.unless_empty(table, frame)
+    return without_empty_paper(table, frame)
 
 
 def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -78,7 +80,7 @@ def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
         f"{names.title('benchmarks', str(first['benchmark']))}. The front is the paper's former part of a prompt, the "
         "back its latter. With 0 % the Receiver answers alone, with 100 % it is the Fuser as everywhere else. "
         "Deranged: the Sharer read another question. Each question counts in every row: differences are paired.",
-        *beside.printed_there(frame, "partial", PLACE),
+        *printed_note(frame, "partial", PLACE),
     ]
     return write_table(frame, printed(frame), stem, notes)
 

@@ -6,26 +6,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper import beside
-from paper.answers import Answers
-from paper.output import notes_on_gaps, read_if_given, run_table, write_table
+from paper.reading.answers import Answers
+from paper.reading.files import read_if_given
+from paper.rows import comparison, comparison_notes, comparison_text
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Table 4", ("receiver", "sharer", "routing", "t2t", "c2c")
 
 
 def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
     """One row a pair, benchmark and method: accuracy in percent, our time in milliseconds, the paper's in seconds."""
-    return beside.cells(answers, latency, PLACE, ARMS)
+    return comparison(answers, latency, PLACE, ARMS)
 
 
-printed = beside.printed
+printed = comparison_text
 
 
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers, latency)
     notes = [
-        *beside.notes(frame, "published", PLACE),
+        *comparison_notes(frame, "published", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

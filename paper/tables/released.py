@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import names
-from paper.answers import Answers, Pair, difference
-from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import Answers, Pair, difference
+from paper.reading.reference import Reference
+from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 
 ARMS = ("receiver", "sharer", "t2t", "routing", "released", "released_deranged", "released_zeroed")
 AGAINST = {"receiver": "system_", "released_deranged": "pairing_"}

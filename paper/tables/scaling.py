@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper import beside
-from paper.answers import Answers
-from paper.output import NOTHING, fixed, notes_on_gaps, run_table, write_table
-from paper.sizes import parameters
+from paper.reading.answers import Answers
+from paper.reading.sizes import parameters
+from paper.rows import comparison, comparison_notes, comparison_text
+from paper.writing.output import NOTHING, fixed, notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Figure 6", ("receiver", "sharer", "t2t", "c2c")
 
 
 def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark and method, in percent, with both models' sizes in millions of parameters."""
-    frame = beside.cells(answers, None, PLACE, ARMS)
+    frame = comparison(answers, None, PLACE, ARMS)
     frame = frame[frame["receiver"] != frame["sharer"]].reset_index(drop=True)
     sizes = {f"{role}_m": frame[role].map(parameters).astype(float) for role in ("receiver", "sharer")}
     return frame.assign(**sizes)
@@ -26,7 +26,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads."""
     sizes = frame[["receiver_m", "sharer_m"]].to_numpy(float)
     shown = [" / ".join(NOTHING if pd.isna(size) else f"{fixed(size, 1)}" for size in row) for row in sizes]
-    return beside.printed(frame, {"Receiver / Sharer, M": shown})
+    return comparison_text(frame, {"Receiver / Sharer, M": shown})
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     frame = build(answers)
     notes = [
         "M: millions of parameters of Receiver and Sharer. Pairs of one model with itself are left out.",
-        *beside.notes(frame, "scaling", PLACE),
+        *comparison_notes(frame, "scaling", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

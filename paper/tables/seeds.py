@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
-from paper import names
-from paper.answers import AT_STEP, Answers, Pair
-from paper.output import NOTHING, count, fixed, percent, run_table, write_table
+from paper.reading import names
+from paper.reading.answers import AT_STEP, Answers, Pair
+from paper.writing.output import NOTHING, count, fixed, percent, run_table, write_table
 
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "alignment"]
 CELL = ["pair", "benchmark", "arm", "alignment"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper import names
-from paper.answers import MAIN_ALIGNMENT, Answers, Pair, difference
-from paper.output import arm_cells, notes_on_gaps, percent, run_table, write_table
+from c2c.types import FUSIONS
+from paper.reading import names
+from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
+from paper.writing.output import arm_cells, notes_on_gaps, percent, run_table, write_table
 
-FUSIONS = ("sequential", "parallel")
 CONTROLS = ("deranged", "zeroed")
 HEAD = ["scale", "pair", "receiver", "sharers", "benchmark", "arm"]
 COLUMNS = [

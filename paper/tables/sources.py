@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper import beside
-from paper.answers import Answers, difference
-from paper.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
+from paper.reading.answers import Answers, difference
+from paper.rows import comparison, comparison_notes, comparison_text
+from paper.writing.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
 
 PLACE, ARMS = "Table 6", ("receiver", "single", "adapter", "identical", "c2c")
 OTHER_SHARER = ("single", "identical")
@@ -18,7 +18,7 @@ GAIN = ("gain_value", "gain_low", "gain_high")
 
 def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark and source, in percent; `gain` is the paired difference to the Receiver, in points."""
-    frame = beside.cells(answers, None, PLACE, ARMS, free_sharer=OTHER_SHARER)
+    frame = comparison(answers, None, PLACE, ARMS, free_sharer=OTHER_SHARER)
     gains = []
     for row in frame.itertuples():
         arm, receiver = (answers.get(row.pair, row.benchmark, name) for name in (row.arm, "receiver"))
@@ -31,7 +31,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What a person reads."""
     gains = frame[list(GAIN)].to_numpy(float)
     shown = [NOTHING if pd.isna(gain[0]) else show(*gain, sign=True) for gain in gains]
-    return beside.printed(frame, {"Less Receiver, points": shown})
+    return comparison_text(frame, {"Less Receiver, points": shown})
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     notes = [
         "Single: the Receiver's own weights, fine-tuned alone on the Fuser's training set. Identical: the Receiver is "
         "its own Sharer. The adapter, a Fuser without any message, is a row that the paper does not have.",
-        *beside.notes(frame, "sources", PLACE),
+        *comparison_notes(frame, "sources", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import Estimate, crossed_ratio, mean_with_interval, paired_difference
-from paper import beside
-from paper.answers import Answers
-from paper.output import NOTHING, fixed, notes_on_gaps, percent, read_if_given, run_table, show, write_table
+from paper.reading.answers import Answers
+from paper.reading.files import read_if_given
+from paper.rows import TIME_OF, comparison, comparison_notes, comparison_text
+from paper.writing.output import NOTHING, fixed, notes_on_gaps, percent, run_table, show, write_table
 
 PLACE, ARMS = "Table 9", ("sharer", "receiver", "t2t", "c2c", "projected", "adapter")
-MORE = {**beside.TIME_OF, "paper_pgr": "PGR"}
+MORE = {**TIME_OF, "paper_pgr": "PGR"}
 BOUNDS = ("pgr_value", "pgr_low", "pgr_high")
 ENDS = ("receiver", "sharer")
 
@@ -22,7 +23,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
     PGR = (method - Receiver) / (Sharer - Receiver), empty where the interval of the gap covers zero.
     """
-    frame = beside.cells(answers, latency, PLACE, ARMS, more=MORE)
+    frame = comparison(answers, latency, PLACE, ARMS, more=MORE)
     rows = []
     for row in frame.itertuples():
         shares = percent(_recovered(answers, row.pair, row.benchmark, row.arm), "pgr_")
@@ -36,7 +37,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
     shares = {"PGR, % [95 %]": [NOTHING if pd.isna(row[0]) else show(*row) for row in frame[list(BOUNDS)].to_numpy()]}
     if frame["paper_pgr"].notna().any():
         shares["Paper's PGR, %"] = [NOTHING if pd.isna(value) else fixed(value, 0) for value in frame["paper_pgr"]]
-    return beside.printed(frame, shares)
+    return comparison_text(frame, shares)
 
 
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
@@ -45,7 +46,7 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
     notes = [
         "PGR, the performance gap recovered: (method - Receiver) / (Sharer - Receiver), with the paired 95 % interval "
         "of a bootstrap over questions and seeds. A dash: the gap's interval covers zero, or the row is one end.",
-        *beside.notes(frame, "strong_to_weak", PLACE),
+        *comparison_notes(frame, "strong_to_weak", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

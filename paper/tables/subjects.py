@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
-from paper import beside, names
-from paper.answers import Answers, Pair, difference
-from paper.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
-from paper.partition import partition
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import Answers, Pair, difference
+from paper.reading.partition import partition
+from paper.reading.reference import Reference
+from paper.rows import comparison_notes, comparison_text, with_difference
 from paper.tables.length import LONG
+from paper.writing.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
 
 GROUPS = Path(__file__).parents[1] / "subjects.tsv"
 ARMS = ("receiver", "sharer", "t2t", "c2c", "projected")
@@ -46,7 +47,7 @@ def build(answers: Answers) -> pd.DataFrame:
     columns = [*HEAD, "value", "low", "high", "n", "seeds", *GAIN, "paper", "paper_gain", "reason"]
     frame = pd.DataFrame(rows, columns=columns).astype({"n": "Int64", "seeds": "Int64"})
     frame = frame.astype(dict.fromkeys([*columns[7:10], *GAIN, "paper", "paper_gain"], float))
-    return beside.add_difference(frame).astype({"n": "Int64", "seeds": "Int64"}) if rows else frame
+    return with_difference(frame).astype({"n": "Int64", "seeds": "Int64"}) if rows else frame
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         more["Paper's gain"] = [
             NOTHING if pd.isna(gain) else show(gain, *2 * [float("nan")]) for gain in frame["paper_gain"]
         ]
-    table = beside.printed(frame, more)
+    table = comparison_text(frame, more)
     table.insert(2, "Subject", [subject.replace("_", " ") for subject in frame["subject"]])
     return table
 
@@ -69,7 +70,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     notes = [
         "Subjects of MMLU in the 17 groups of its authors; of any other benchmark its own subsets.",
         *([] if len(frame) else ["Not run: no benchmark of this scale has subjects."]),
-        *beside.notes(frame, "subjects", "Figures 8 to 10"),
+        *comparison_notes(frame, "subjects", "Figures 8 to 10"),
         *notes_on_gaps(frame.drop_duplicates(["pair", "arm", "benchmark"]), ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

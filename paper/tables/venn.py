@@ -11,10 +11,11 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.stats import NO_SEED, accuracy_with_interval, is_graded
-from paper import beside, names
-from paper.answers import Answers, Pair
-from paper.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.answers import Answers, Pair
+from paper.reading.reference import Reference
+from paper.rows import comparison_notes, paper_columns, with_difference
+from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
 
 PLACE, FUSED, ALONE = "Figure 7", ("c2c", "projected"), ("receiver", "sharer")
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "region"]
@@ -40,7 +41,7 @@ def build(answers: Answers) -> pd.DataFrame:
         for benchmark in answers.asked(pair.name)
         for row in _rows(answers, pair, benchmark, arm, reference)
     ]
-    frame = beside.add_difference(pd.DataFrame(rows))
+    frame = with_difference(pd.DataFrame(rows))
     return frame.astype({"n": "Int64", "seeds": "Int64", "paper": float, "questions": float})
 
 
@@ -55,7 +56,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         "Share, % [95 %]": [show(row["value"], row["low"], row["high"]) for row in rows],
         "n": [count(row["n"]) for row in rows],
         "Seeds": [count(row["seeds"]) for row in rows],
-        **beside.paper_columns(frame),
+        **paper_columns(frame),
     }
     return pd.DataFrame(table)
 
@@ -73,7 +74,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "A region holds the questions that these answer rightly and the others do not; of several training seeds it "
         "is the mean. The paper's counts are shares of the number of questions that its accuracies fit; they are of "
         "C2C-C, though it says C2C.",
-        *beside.notes(frame, "venn", PLACE),
+        *comparison_notes(frame, "venn", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
     return write_table(frame, printed(frame), stem, notes, answers)

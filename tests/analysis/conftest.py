@@ -20,7 +20,7 @@ def settings(pair, fuser, benchmark_files, tmp_path) -> dict[str, Any]:
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     return {
-        "scale": "smoke", "pair": "tiny", "receiver": str(tmp_path / "receiver"), "sharer": str(tmp_path / "sharer"),
+        "scale": "smoke", "pair": "tiny", "receiver": str(tmp_path / "receiver"), "sharers": [str(tmp_path / "sharer")],
         "tasks": tasks, "benchmarks": {"choice": files["choice"]}, "questions": 8, "token_budget": 300,
         "output": tmp_path / "records.parquet",
     }  # fmt: skip
@@ -29,7 +29,7 @@ def settings(pair, fuser, benchmark_files, tmp_path) -> dict[str, Any]:
 @pytest.fixture
 def fused_settings(settings, fuser) -> dict[str, Any]:
     """The same with the fuser."""
-    return settings | {"fuser": fuser, "recipe": "c2c", "alignment": "span", "seed": 0}
+    return settings | {"fusers": [fuser], "recipe": "c2c", "alignment": "span", "seed": 0}
 
 
 @pytest.fixture

@@ -40,9 +40,9 @@ def outcome(fused_settings, examples, tmp_path):
         output, count = folder / OUTPUTS[kind], "5" if kind == "tsne" else "8"
         command = ["analyse", kind, "--scale", "smoke", "--pair", "tiny", "--questions", count]
         command += ["--benchmark", f"choice={given['benchmarks']['choice']}", "--tasks", str(given["tasks"])]
-        command += ["--receiver", given["receiver"], "--sharer", given["sharer"], "--output", str(output)]
+        command += ["--receiver", given["receiver"], "--sharer", *given["sharers"], "--output", str(output)]
         if kind in FUSED:
-            fuser = {"fuser": given["fuser"], "recipe": "c2c", "alignment": "span", "seed": 0}
+            fuser = {"fuser": given["fusers"][0], "recipe": "c2c", "alignment": "span", "seed": 0}
             command += [part for name, value in fuser.items() for part in (f"--{name}", str(value))]
         command += [*more(kind, folder, examples), "--token-budget", "300", "--dtype", dtype]
         assert main(command) == 0

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("c2c", "benchmarks", "paper", "workflow")
 
 ROOMS = (
-    ("errors", "types", "stats", "markup", "provenance", "storage"),
+    ("errors", "types", "settings", "stats", "markup", "provenance", "storage"),
     ("cache",),
     ("alignment",),
     ("fuser",),
@@ -26,7 +26,7 @@ ROOMS = (
     ("fusion",),
     ("checkpoints",),
     ("rosetta",),
-    ("pipeline", "training", "evaluation"),
+    ("chat_pipeline", "training", "evaluation"),
     ("analysis",),
     ("cli",),
 )

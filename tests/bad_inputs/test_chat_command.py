@@ -10,12 +10,12 @@ import pytest
 
 import c2c
 from c2c import FuserStack
+from c2c.chat_pipeline import ChatPipeline, converse
 from c2c.checkpoints.checkpoint import save_stack
-from c2c.cli.main import main as cli
+from c2c.cli.main import main
 from c2c.errors import REFUSED, ModelFaultError, RefusedError
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.pipeline import ChatPipeline, converse
 from tests.bad_inputs.refusals import refused
 from tests.conftest import PLAIN_TEMPLATE, build_model
 
@@ -91,14 +91,14 @@ def test_an_answer_that_the_template_refuses_is_not_remembered(pair, stack, monk
     def forget(pipe, messages, answer):
         raise RefusedError("A template must show an answer", answer, "Use another")
 
-    monkeypatch.setattr("c2c.pipeline._remembered", forget)
+    monkeypatch.setattr("c2c.chat_pipeline._remembered", forget)
     assert converse(pipe, ["what?", "where?"], say=said.append, max_new_tokens=2) == []
     assert len(said) == 2 and all("not remembered" in each for each in said)
 
 
 def test_a_closed_standard_input_is_refused_before_a_model_is_loaded(monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    assert cli.main(["chat", "--receiver", "none", "--sharer", "none", "--fuser", "none"]) == REFUSED
+    assert main(["chat", "--receiver", "none", "--sharer", "none", "--fuser", "none"]) == REFUSED
     assert "The standard input must be open" in capsys.readouterr().err
 
 
@@ -107,16 +107,16 @@ def test_a_terminal_alone_shows_that_a_line_is_waited_for(terminal, flags, monke
     stdin = io.StringIO("what?\n\n")
     monkeypatch.setattr(stdin, "isatty", lambda: terminal)
     monkeypatch.setattr("sys.stdin", stdin)
-    assert cli.main(["chat", *flags, "--max-new-tokens", "2"]) == 0
+    assert main(["chat", *flags, "--max-new-tokens", "2"]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("> ") == (3 if terminal else 0) and "> " not in shown.out
 
 
 def test_the_remedy_of_another_precision_can_be_followed(flags, capsys) -> None:
     asked = ["--message", "what?", "--max-new-tokens", "2", "--dtype", "float16"]
-    assert cli.main(["chat", *flags, *asked]) == REFUSED
+    assert main(["chat", *flags, *asked]) == REFUSED
     said = capsys.readouterr().err
     assert "--accept-difference" in said
     lines = ["receiver.weights_sha256", "sharer.weights_sha256"]
-    assert cli.main(["chat", *flags, *asked, "--accept-difference", *lines]) == 0, capsys.readouterr().err
-    assert cli.main(["chat", *flags, *asked, "--accept-difference", "receiver.colour"]) == REFUSED
+    assert main(["chat", *flags, *asked, "--accept-difference", *lines]) == 0, capsys.readouterr().err
+    assert main(["chat", *flags, *asked, "--accept-difference", "receiver.colour"]) == REFUSED

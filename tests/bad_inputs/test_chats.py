@@ -14,9 +14,9 @@ import torch
 import c2c
 from c2c import ChatAligner, ChatPipeline, FuserStack, TokenAligner
 from c2c.alignment.template import ChatTemplate
+from c2c.chat_pipeline import converse, lines_of
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.pipeline import converse, lines_of
 from tests.bad_inputs.refusals import refused
 from tests.conftest import PLAIN_TEMPLATE, build_model, open_gates
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import c2c
-from c2c.cli.main import main as cli
+from c2c.cli.main import main
 from c2c.errors import REFUSED
 from c2c.models.loading import check_device, load_causal_model, load_model
 from tests.bad_inputs.refusals import refused
@@ -27,7 +27,7 @@ def test_an_absent_device_is_refused_before_a_model_is_looked_for(device) -> Non
 @pytest.mark.parametrize("device", ABSENT)
 def test_the_command_refuses_an_absent_device(device, capsys) -> None:
     models = ["--receiver", "nowhere", "--sharer", "nowhere", "--fuser", "nowhere", "--message", "hello"]
-    assert cli.main(["chat", *models, "--device", device]) == REFUSED
+    assert main(["chat", *models, "--device", device]) == REFUSED
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("c2c chat: device must be") and repr(device) in said
 

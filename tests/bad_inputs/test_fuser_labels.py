@@ -11,10 +11,9 @@ import pytest
 
 from c2c.analysis.run import AnalysisRun
 from c2c.cli.main import main
-from c2c.evaluation.group_run import GroupRun
+from c2c.evaluation.generate import GenerationRun
 from c2c.evaluation.latency import LatencyRun
-from c2c.evaluation.pair_run import PairRun
-from c2c.evaluation.run import GenerationRun
+from c2c.evaluation.run import EvaluationRun
 from tests.bad_inputs.refusals import refused
 
 ABOUT = {"recipe": "c2c", "alignment": "span", "seed": 0}
@@ -46,10 +45,10 @@ def asked(tmp_path) -> dict[str, Any]:
     return {"scale": "s", "pair": "p", "receiver": "nowhere", "tasks": tmp_path, "output": tmp_path / "records.parquet"}
 
 
-def pair_run(kind: type[PairRun], asked: dict[str, Any], folder: str, labels: dict[str, Any]) -> PairRun:
+def build_run(kind: type[EvaluationRun], asked: dict[str, Any], folder: str, labels: dict[str, Any]) -> EvaluationRun:
     own = {"methods": ("c2c",)} if kind is not AnalysisRun else {}
     benchmarks = {"choice": Path("nowhere.jsonl")}
-    return kind(**asked, **own, sharer="nowhere", benchmarks=benchmarks, fuser=folder, **labels)
+    return kind(**asked, **own, sharers=["nowhere"], benchmarks=benchmarks, fusers=[folder], **labels)
 
 
 @pytest.mark.parametrize("kind", [GenerationRun, LatencyRun, AnalysisRun])
@@ -58,9 +57,9 @@ def test_labels_that_are_not_those_of_the_folder_are_refused_before_a_model_is_l
     asked, tmp_path, kind, labels, words
 ) -> None:
     folder = fuser(tmp_path, ABOUT)
-    pair_run(kind, asked, folder, LABELS)
+    build_run(kind, asked, folder, LABELS)
     with refused(words, REMEDY):
-        pair_run(kind, asked, folder, LABELS | labels)
+        build_run(kind, asked, folder, LABELS | labels)
 
 
 @pytest.mark.parametrize(
@@ -75,34 +74,33 @@ def test_labels_that_are_not_those_of_the_folder_are_refused_before_a_model_is_l
     ids=["an old folder", "one that names no seed", "one that names nothing", "kept Fusers", "latent Fusers"],
 )
 def test_labels_that_the_folder_names_or_does_not_name_are_taken(asked, tmp_path, about, labels) -> None:
-    pair_run(GenerationRun, asked, fuser(tmp_path, about), labels)
+    build_run(GenerationRun, asked, fuser(tmp_path, about), labels)
 
 
 @pytest.mark.parametrize("recipe", ["c2c", "c2c@25", "adapter@50"])
 def test_kept_fusers_are_named_with_their_step(asked, tmp_path, recipe) -> None:
     folder = fuser(tmp_path, {**ABOUT, "step": 50})
     with refused(f"recipe '{recipe}', not 'c2c@50'", "--recipe c2c@50"):
-        pair_run(GenerationRun, asked, folder, LABELS | {"recipe": recipe})
+        build_run(GenerationRun, asked, folder, LABELS | {"recipe": recipe})
 
 
 def test_a_run_without_a_fused_method_needs_no_label_of_the_fuser(asked, tmp_path) -> None:
     folder = fuser(tmp_path, ABOUT)
-    GenerationRun(
-        **asked | {"methods": ("receiver",)}, sharer="nowhere", benchmarks={}, fuser=folder, recipe="single", seed=3
-    )
+    labels = {"recipe": "single", "seed": 3}
+    GenerationRun(**asked | {"methods": ("receiver",)}, sharers=["nowhere"], benchmarks={}, fusers=[folder], **labels)
 
 
 def test_published_fusers_go_with_any_label(asked, tmp_path) -> None:
     folder = fuser(tmp_path, ABOUT)
     (Path(folder) / "projector_config.json").write_text("{}")
-    pair_run(GenerationRun, asked, folder, {"recipe": "released"})
+    build_run(GenerationRun, asked, folder, {"recipe": "released"})
 
 
 @pytest.fixture
-def group(asked) -> Callable[..., GroupRun]:
-    def build(fusers: list[str], **labels: Any) -> GroupRun:
+def group(asked) -> Callable[..., GenerationRun]:
+    def build(fusers: list[str], **labels: Any) -> GenerationRun:
         models = {"sharers": ["a", "b"], "fusers": fusers, "methods": ("c2c",), "benchmarks": {}}
-        return GroupRun(**asked, **models, **{"alignment": "span", "seed": 0} | labels)
+        return GenerationRun(**asked, **models, **LABELS | labels)
 
     return build
 
@@ -110,7 +108,6 @@ def group(asked) -> Callable[..., GroupRun]:
 def test_labels_of_a_group_are_held_against_the_fusers_of_each_sharer(group, tmp_path) -> None:
     first, second = fuser(tmp_path, ABOUT), fuser(tmp_path, {**ABOUT, "seed": 1}, "second")
     group([first, first])
-    group([first, first], recipe="c2c")
     for fusers in ([first, second], [second, first]):
         with refused("seed 0, not 1", "--seed 1"):
             group(fusers)

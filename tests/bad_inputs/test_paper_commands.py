@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from paper.artefacts import RECORDS, RELEASED, Artefact, read_artefacts
-from paper.compare import CHANGED, compare, read_rules
+from paper.compare import CHANGED, compare
+from paper.reading.volatile import read_rules
 from paper.recompute import recompute
 from tests.bad_inputs.refusals import LONGEST
 from tests.paper.builder import make_latency, make_records, write

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from c2c.evaluation.run import GenerationRun, generate
+from c2c.evaluation.generate import GenerationRun, generate
 
 METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged", "c2c_zeroed", "t2t_agents", "t_c2c")
 PROMPTS = {"S1 empty": "", "S2 one token": "{word}", "S1 blanks": "  "}
@@ -25,9 +25,9 @@ def run_of(pair, fuser, files, folder: Path, prompts: str) -> GenerationRun:
         loaded.tokenizer.save_pretrained(folder / loaded.name)
     tasks, benchmarks = files
     return GenerationRun(
-        scale="smoke", pair="tiny", receiver=str(folder / "receiver"), sharer=str(folder / "sharer"), methods=METHODS,
-        tasks=tasks, benchmarks=benchmarks, output=folder / "records.parquet", fuser=fuser, recipe="c2c",
-        alignment="span", seed=0, token_budget=200, prompts=prompts,
+        scale="smoke", pair="tiny", receiver=str(folder / "receiver"), sharers=[str(folder / "sharer")],
+        methods=METHODS, tasks=tasks, benchmarks=benchmarks, output=folder / "records.parquet", fusers=[fuser],
+        recipe="c2c", alignment="span", seed=0, token_budget=200, prompts=prompts,
     )  # fmt: skip
 
 

@@ -100,9 +100,9 @@ COMMANDS = {
         "--router {folder}/router --output {folder}/out/records.parquet",
         (*MODELS, *FUSER_FILES, *QUESTIONS, "router/router.json", "router/router.safetensors"),
     ),
-    "generate-group": Command(
-        "generate-group --receiver {folder}/receiver --sharers {folder}/sharer {folder}/sharer "
-        "--fusers {folder}/fuser {folder}/fuser --scale smoke --pair tiny --tasks {folder}/tasks --recipe c2c "
+    "generate, two Sharers": Command(
+        "generate --receiver {folder}/receiver --sharer {folder}/sharer {folder}/sharer "
+        "--fuser {folder}/fuser {folder}/fuser --scale smoke --pair tiny --tasks {folder}/tasks --recipe c2c "
         f"--alignment span --seed 42 {BENCHMARK} --methods c2c --output {{folder}}/out/records.parquet",
         (*MODELS, *FUSER_FILES, *QUESTIONS),
     ),

@@ -19,9 +19,9 @@ def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     run = LatencyRun(
-        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
+        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharers=[str(tmp_path / "sharer")],
         methods=("receiver", "sharer", "t2t", "c2c"), tasks=tasks, benchmarks={"free": files["free"]},
-        output=tmp_path / "latency.parquet", fuser=fuser, recipe="c2c", alignment="span", seed=0,
+        output=tmp_path / "latency.parquet", fusers=[fuser], recipe="c2c", alignment="span", seed=0,
         questions=3, repeats=2,
     )  # fmt: skip
     measure_pair(run)

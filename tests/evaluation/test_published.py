@@ -12,9 +12,9 @@ import torch
 from c2c import RefusedError, RosettaModel, generate_kv_cache_index
 from c2c.checkpoints import released_manifest as published
 from c2c.cli.main import main
+from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed
-from c2c.evaluation.run import GenerationRun, generate
 from c2c.models.loading import LoadedModel, load_causal_model
 from c2c.models.pair import Pair
 from c2c.storage.formats import write_json
@@ -122,9 +122,9 @@ def test_records_of_published_fusers_carry_their_alignment_and_no_seed(
         pair.receiver.tokenizer.save_pretrained(folder)
     tasks, files = benchmark_files
     run = GenerationRun(
-        scale="smoke", pair="golden", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer_1"),
+        scale="smoke", pair="golden", receiver=str(tmp_path / "receiver"), sharers=[str(tmp_path / "sharer_1")],
         methods=["c2c", "c2c_deranged", "c2c_zeroed", "receiver"], tasks=tasks, benchmarks=files,
-        output=tmp_path / "records.parquet", fuser=str(manifest), recipe="released",
+        output=tmp_path / "records.parquet", fusers=[str(manifest)], recipe="released",
     )  # fmt: skip
     records = generate(run)
     fused = records[records.method != "receiver"]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
+from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.registry import OneModel, TrainedRouting
 from c2c.evaluation.methods.router import Router, RouterConfig, fit, query_vectors
 from c2c.evaluation.methods.router_training import RouterRun, decisive, train_router
-from c2c.evaluation.run import GenerationRun, generate
 from tests.evaluation.conftest import ask
 
 DIM = 24
@@ -66,7 +66,7 @@ def run(pair, benchmark_files, tmp_path) -> GenerationRun:
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     return GenerationRun(
-        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
+        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharers=[str(tmp_path / "sharer")],
         methods=("receiver", "sharer"), tasks=tasks, benchmarks=files, output=tmp_path / "router_training.parquet",
     )  # fmt: skip
 

@@ -12,11 +12,11 @@ import torch
 
 from c2c.cli.main import main
 from c2c.errors import RefusedError
+from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.registry import Method
-from c2c.evaluation.run import GenerationRun, generate
 from c2c.evaluation.schema import PAIR_METHODS, read_records
 from c2c.evaluation.scoring import score_records
-from c2c.models.pair import load_pair
+from c2c.models.pair import load_models
 from c2c.storage.formats import write_json
 from c2c.storage.manifests import describe_source
 
@@ -30,8 +30,8 @@ def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     return GenerationRun(
-        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
-        methods=UNTRAINED, tasks=tasks, benchmarks=files, output=tmp_path / "records.parquet", fuser=fuser,
+        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharers=[str(tmp_path / "sharer")],
+        methods=UNTRAINED, tasks=tasks, benchmarks=files, output=tmp_path / "records.parquet", fusers=[fuser],
         recipe="c2c", alignment="span", seed=0, token_budget=100,
     )  # fmt: skip
 
@@ -87,13 +87,13 @@ def test_models_run_in_the_precision_asked_for_and_answers_in_another_are_not_ta
     loaded = []
 
     def remember(*args, **options):
-        loaded.append(load_pair(*args, **options))
+        loaded.append(load_models(*args, **options))
         return loaded[-1]
 
-    monkeypatch.setattr("c2c.evaluation.run.load_pair", remember)
+    monkeypatch.setattr("c2c.evaluation.generate.load_models", remember)
     half = replace(run, dtype="bfloat16", methods=("receiver", "c2c"), limit=2)
     assert not generate(half)["error"].fillna("").any()
-    assert {loaded[-1].receiver.model.dtype, loaded[-1].sharer.model.dtype} == {torch.bfloat16}
+    assert {each.model.dtype for each in loaded[-1]} == {torch.bfloat16}
     assert half.fingerprint() != replace(half, dtype="float32").fingerprint()
 
 
@@ -142,7 +142,8 @@ def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> Non
         folder = getattr(run, role)
         about = {"id": f"owner/{role}-1B", "revision": None, "path": folder, "source": "folder"}
         write_json(tmp_path / f"{role}.json", describe_source(Path(folder), **about))
-    records = generate(replace(run, **manifests, limit=1, methods=("receiver",)))
+    models = {"receiver": manifests["receiver"], "sharers": [manifests["sharer"]]}
+    records = generate(replace(run, **models, limit=1, methods=("receiver",)))
     assert set(records.receiver) == {"owner/receiver-1B"}
     assert set(records.sharer) == {"owner/sharer-1B"}
 
@@ -154,7 +155,7 @@ def test_records_name_models_by_the_ids_in_their_manifests(run, tmp_path) -> Non
         ({"token_budget": 0}, "token budget must be at least 1"),
         ({"methods": ("routing_trained",)}, "must be run with a router"),
         ({"methods": ("c2cc",)}, "Did you mean 'c2c'"),
-        ({"fuser": ""}, "must be run with a trained fuser"),
+        ({"fusers": []}, "must be run with trained Fusers"),
         ({"dtype": "half"}, "--dtype"),
         ({"accept_difference": ["receiver.ropes"]}, "Did you mean 'receiver.rope'"),
     ],

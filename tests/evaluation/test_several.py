@@ -12,7 +12,7 @@ import torch
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.cli.main import main
 from c2c.errors import RefusedError
-from c2c.evaluation.group_run import GroupRun, generate_group
+from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C
 from c2c.evaluation.readers.several import several_reader
@@ -96,20 +96,20 @@ def test_fusers_in_the_wrong_order_are_refused(pair, second, fusers) -> None:
 
 
 @pytest.fixture
-def run(pair, second, fusers, benchmark_files, tmp_path) -> GroupRun:
+def run(pair, second, fusers, benchmark_files, tmp_path) -> GenerationRun:
     tasks, files = benchmark_files
     for loaded in (pair.receiver, pair.sharer, second):
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
-    return GroupRun(
+    return GenerationRun(
         scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"),
         sharers=[str(tmp_path / "sharer"), str(tmp_path / "second")], fusers=fusers, methods=METHODS, tasks=tasks,
-        benchmarks=files, output=tmp_path / "records.parquet", alignment="span", seed=0, token_budget=100,
+        benchmarks=files, output=tmp_path / "records.parquet", recipe="c2c", alignment="span", seed=0, token_budget=100,
     )  # fmt: skip
 
 
 def test_every_method_of_a_group_answers_every_question_and_names_all_models(run) -> None:
-    records = generate_group(run)
+    records = generate(run)
     assert set(records.groupby(["method", "benchmark"]).question_id.nunique()) == {8}
     assert set(records.method) == set(METHODS)
     assert list(records.receiver.unique()) == [run.receiver]
@@ -122,10 +122,11 @@ def test_every_method_of_a_group_answers_every_question_and_names_all_models(run
 
 def test_the_command_writes_what_the_function_gives_with_its_provenance(run) -> None:
     files = [f"{name}={path}" for name, path in run.benchmarks.items()]
-    given = {"scale": [run.scale], "pair": [run.pair], "receiver": [run.receiver], "sharers": run.sharers,
-             "fusers": run.fusers, "alignment": ["span"], "seed": ["0"], "methods": ["c2c"], "tasks": [str(run.tasks)],
+    given = {"scale": [run.scale], "pair": [run.pair], "receiver": [run.receiver], "sharer": run.sharers,
+             "fuser": run.fusers, "recipe": ["c2c"],
+             "alignment": ["span"], "seed": ["0"], "methods": ["c2c"], "tasks": [str(run.tasks)],
              "benchmarks": files, "output": [str(run.output)], "fusion": ["parallel"]}  # fmt: skip
-    assert main(["generate-group", *(part for flag, value in given.items() for part in (f"--{flag}", *value))]) == 0
+    assert main(["generate", *(part for flag, value in given.items() for part in (f"--{flag}", *value))]) == 0
     assert set(read_records([run.output]).recipe) == {"parallel"}
     assert run.output.with_name("records.parquet.provenance.json").is_file()
 
@@ -142,8 +143,10 @@ def test_other_weights_of_a_fuser_make_other_answers(run) -> None:
     [
         ({"methods": ("c2c_zeroed_3",)}, "--methods"),
         ({"fusion": "serial"}, "--fusion"),
-        ({"sharers": ["one"], "fusers": ["one"]}, "A group must have 2 to 4 Sharers"),
-        ({"fusers": ["one"]}, "2 Sharers, 1 folders of Fusers"),
+        ({"sharers": ["one"] * 5, "fusers": ["one"] * 5}, "1 to 4 Sharers"),
+        ({"methods": ("t2t",)}, "--methods"),
+        ({"sharers": ["one"], "fusers": ["one"]}, "--methods"),
+        ({"fusers": ["one"]}, "2 Sharers, 1 folders"),
         ({"token_budget": 0}, "token budget"),
     ],
 )

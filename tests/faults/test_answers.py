@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ import pytest
 import torch
 
 from c2c.errors import ModelFaultError, RefusedError
-from c2c.evaluation import run as run_module
+from c2c.evaluation import generate as generate_module
 from c2c.evaluation.answers.store import AnswerStore
+from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import OneModel
-from c2c.evaluation.run import GenerationRun, generate
 from c2c.evaluation.schema import read_records
-from c2c.models.pair import Pair, load_pair
+from c2c.models.pair import LoadedModel, Pair, load_models
 
 METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged")
 ERRORS: dict[str, BaseException] = {
@@ -49,13 +50,13 @@ def run(pair, fuser, benchmark_files, tmp_path) -> GenerationRun:
         loaded.model.save_pretrained(tmp_path / loaded.name)
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     return GenerationRun(
-        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharer=str(tmp_path / "sharer"),
-        methods=METHODS, tasks=tasks, benchmarks=files, output=tmp_path / "out" / "records.parquet", fuser=fuser,
+        scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharers=[str(tmp_path / "sharer")],
+        methods=METHODS, tasks=tasks, benchmarks=files, output=tmp_path / "out" / "records.parquet", fusers=[fuser],
         recipe="c2c", alignment="span", seed=0, token_budget=100,
     )  # fmt: skip
 
 
-def failing_after(calls: int, error: BaseException, models: Pair) -> Pair:
+def failing_after(calls: int, error: BaseException, models: list[LoadedModel]) -> list[LoadedModel]:
     """The same models; after so many readings of either of them each further one raises."""
     left = calls
 
@@ -69,7 +70,7 @@ def failing_after(calls: int, error: BaseException, models: Pair) -> Pair:
 
         return read
 
-    for loaded in (models.receiver, models.sharer):
+    for loaded in models:
         body = loaded.model.base_model
         body.forward = wrapped(body.forward)
     return models
@@ -94,7 +95,8 @@ def test_a_run_whose_device_fails_ends_with_the_error_and_goes_on_to_the_same_re
         return answers
 
     monkeypatch.setattr(Method, "_respond", staticmethod(noted))
-    monkeypatch.setattr(run_module, "load_pair", lambda *given: failing_after(40, ERRORS[case], load_pair(*given)))
+    failing = partial(failing_after, 40, ERRORS[case])
+    monkeypatch.setattr(generate_module, "load_models", lambda *given: failing(load_models(*given)))
     with pytest.raises(type(ERRORS[case])) as caught:
         generate(run)
     assert caught.value is ERRORS[case]
@@ -105,7 +107,7 @@ def test_a_run_whose_device_fails_ends_with_the_error_and_goes_on_to_the_same_re
     kept = len(asked)
     assert kept > 8, "something was answered before"
 
-    monkeypatch.setattr(run_module, "load_pair", load_pair)
+    monkeypatch.setattr(generate_module, "load_models", load_models)
     generate(run)
     pd.testing.assert_frame_equal(records_of(run.output), records_of(whole.output), check_exact=True)
     assert records_of(run.output)["error"].isna().all()

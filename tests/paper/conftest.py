@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from c2c.evaluation.schema import LATENCY_SCHEMA
-from paper.answers import Answers
+from paper.reading.answers import Answers
 from paper.recompute import recompute
 from tests.paper.builder import SMOKE, make_latency, make_records, write, write_fuser
 

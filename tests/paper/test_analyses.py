@@ -14,7 +14,7 @@ from paper.figures import enrichment as enrichment_figure
 from paper.figures import partial as partial_figure
 from paper.figures import style
 from paper.figures import tsne as tsne_figure
-from paper.fusers import read_tables
+from paper.reading.fusers import read_tables
 from paper.recompute import recomputed_tables
 from paper.tables import effective_rank, enrichment, gates, partial
 from tests.paper.builder import Run, make_gates, write_fuser

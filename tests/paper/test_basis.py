@@ -12,10 +12,10 @@ import yaml
 
 from c2c.errors import RefusedError
 from paper import claims
-from paper.answers import Answers
-from paper.basis import Basis
-from paper.evidence import paired
-from paper.reference import Reference
+from paper.reading.answers import Answers
+from paper.reading.basis import Basis
+from paper.reading.evidence import paired
+from paper.reading.reference import Reference
 from tests.paper.builder import Bench, Run, make_latency, make_records
 
 WORLD = Basis.read(claims.PATH, "smoke")

@@ -12,14 +12,15 @@ import yaml
 from PIL import Image
 
 from c2c.errors import RefusedError
-from paper import citing
 from paper.artefacts import read_artefacts
-from paper.compare import compare, read_rules
+from paper.compare import compare
 from paper.figures import accuracy, style
-from paper.output import SUFFIXES, stamped, write_table
+from paper.reading.volatile import read_rules
+from paper.writing import citation
+from paper.writing.output import SUFFIXES, stamped, write_table
 from tests.paper.builder import make_latency
 
-ROOT = Path(citing.__file__).parents[1]
+ROOT = Path(citation.__file__).parents[2]
 
 
 def listed() -> list[tuple[str, str]]:
@@ -29,7 +30,7 @@ def listed() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("kind", "name"), [*listed(), ("paper", "paper")])
 def test_every_artefact_has_an_id_a_caption_and_an_entry(kind, name):
-    cited = citing.citation(kind, name, "smoke")
+    cited = citation.cite(kind, name, "smoke")
     assert cited is not None and not cited.title.endswith(".")
     assert cited.caption.endswith(".") and len(cited.caption) > 40
     assert re.fullmatch(r"@misc\{c2c-smoke-[a-z0-9_-]+,\n(  [a-z]+ += \{.+\},\n)+\}", cited.bibtex())
@@ -37,18 +38,18 @@ def test_every_artefact_has_an_id_a_caption_and_an_entry(kind, name):
 
 
 def test_ids_differ_between_artefacts_and_scales():
-    found = [citing.citation(kind, name, scale) for kind, name in listed() for scale in ("smoke", "paper")]
+    found = [citation.cite(kind, name, scale) for kind, name in listed() for scale in ("smoke", "paper")]
     assert len({each.id for each in found if each}) == len(listed()) * 2
 
 
 def test_an_artefact_is_cited_by_the_title_and_caption_of_the_registry():
     for each in read_artefacts():
-        cited = citing.citation(each.kind, each.name, "smoke")
+        cited = citation.cite(each.kind, each.name, "smoke")
         assert cited is not None and (cited.title, cited.caption) == (each.title, each.caption)
 
 
 def test_the_paper_is_cited_by_the_caption_that_the_report_shows():
-    cited = citing.citation("paper", "paper", "smoke")
+    cited = citation.cite("paper", "paper", "smoke")
     text = " ".join((ROOT / "workflow/report/paper.rst").read_text().split())
     assert cited is not None and f"**{cited.title}.** {cited.caption}" in text
 
@@ -110,7 +111,7 @@ def test_two_runs_with_other_times_have_the_same_notes(results, tmp_path, record
 
 
 def test_a_table_carries_its_entry_as_a_comment_and_the_rest_stays_what_it_was(results):
-    cited = citing.citation("table", "gains", "smoke")
+    cited = citation.cite("table", "gains", "smoke")
     markdown, tex = ((results / f"tables/gains{suffix}").read_text() for suffix in (".md", ".tex"))
     assert markdown.endswith(f"<!-- Cite as:\n{cited.bibtex()}\n-->\n")
     comments = [line for line in tex.splitlines() if line.startswith("%")]
@@ -126,16 +127,16 @@ def test_a_table_without_a_caption_has_no_entry(tmp_path):
 
 def test_a_caption_without_its_sentence_in_bold_is_refused(tmp_path, monkeypatch):
     (tmp_path / "paper.rst").write_text("The paper.\n\nText.\n")
-    monkeypatch.setattr(citing, "PAPER", tmp_path / "paper.rst")
+    monkeypatch.setattr(citation, "PAPER", tmp_path / "paper.rst")
     with pytest.raises(RefusedError, match="open with a sentence in bold"):
-        citing.citation("paper", "paper", "smoke")
+        citation.cite("paper", "paper", "smoke")
 
 
 def test_several_authors_are_joined_as_bibtex_wants_them(monkeypatch):
     people = [{"given-names": "Ada", "family-names": "Byron"}, {"name": "The others"}]
-    monkeypatch.setattr(citing, "software", lambda: {**yaml.safe_load(citing.CFF.read_text()), "authors": people})
-    assert "= {Ada Byron and {The others}}," in citing.citation("table", "main", "smoke").bibtex()
-    assert citing.authors() == "Ada Byron, The others"
+    monkeypatch.setattr(citation, "software", lambda: {**yaml.safe_load(citation.CFF.read_text()), "authors": people})
+    assert "= {Ada Byron and {The others}}," in citation.cite("table", "main", "smoke").bibtex()
+    assert citation.authors() == "Ada Byron, The others"
 
 
 def test_the_command_prints_the_entries_of_a_file_or_of_a_whole_scale(results):
@@ -143,7 +144,7 @@ def test_the_command_prints_the_entries_of_a_file_or_of_a_whole_scale(results):
         command = [sys.executable, "-m", "paper.citing", *map(str, paths)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert run(results / "tables/main.csv").stdout.strip() == citing.citation("table", "main", "smoke").bibtex()
+    assert run(results / "tables/main.csv").stdout.strip() == citation.cite("table", "main", "smoke").bibtex()
     assert run(results).stdout.count("@misc{") == len(list((results / "tables").glob("*.csv")))
     wrong = run(results / "scores.csv")
     assert wrong.returncode == 2 and "What is cited must be a table, a figure or the paper" in wrong.stderr

@@ -8,10 +8,10 @@ import yaml
 from c2c.errors import RefusedError
 from c2c.stats import Estimate
 from paper import claims
-from paper.answers import Answers
-from paper.basis import Basis
-from paper.evidence import Evidence, paired, time_ratio
-from paper.reference import PATH, Reference
+from paper.reading.answers import Answers
+from paper.reading.basis import Basis
+from paper.reading.evidence import Evidence, paired, time_ratio
+from paper.reading.reference import PATH, Reference
 from tests.paper.builder import Run, make_records
 
 WORLD = Basis.read(claims.PATH, "smoke")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from paper import failures
-from paper.answers import Answers
 from paper.artefacts import of_kind
-from paper.output import read_table
+from paper.reading import failures
+from paper.reading.answers import Answers
+from paper.reading.files import read_table
 from paper.recompute import recompute, recomputed_tables
 from tests.paper.builder import make_records
 

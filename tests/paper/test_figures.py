@@ -18,7 +18,7 @@ from paper.figures import (
     training,
     venn,
 )
-from paper.fusers import FuserRun, read_tables
+from paper.reading.fusers import FuserRun, read_tables
 from tests.paper.builder import SMOKE
 
 ELSEWHERE = {*(name for name, each in of_kind("figure").items() if each.analysis), "accuracy_by_steps"}

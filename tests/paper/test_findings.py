@@ -12,13 +12,13 @@ import yaml
 
 from c2c.errors import RefusedError
 from paper import build
-from paper.answers import Answers
 from paper.artefacts import GENERIC, read_artefacts
 from paper.findings import answers as of_answers
 from paper.findings import caches, function, read_sections
 from paper.findings.wording import counted, listed, tally
-from paper.output import fixed
+from paper.reading.answers import Answers
 from paper.tables import seeds, sources, strong_to_weak, subjects, venn
+from paper.writing.output import fixed
 from tests.paper.builder import SMOKE, write_fuser
 
 SECTIONS = {section.title: section for section in read_sections()}

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
-from paper.answers import Answers
 from paper.findings import answers as findings
+from paper.reading.answers import Answers
 from paper.tables import latent, main, several_sharers
 from tests.paper.builder import make_records
 from tests.paper.test_method_tables import FIRST, NAMES, QUESTIONS, SECOND, rows

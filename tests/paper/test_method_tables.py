@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
-from paper.answers import Answers
+from paper.reading.answers import Answers
 from paper.tables import agents, main, released, several_sharers, sources
 from tests.paper.builder import Run, make_records
 

@@ -28,9 +28,9 @@ from paper.figures import (
     training,
     venn,
 )
-from paper.fusers import read_tables
+from paper.reading.fusers import read_tables
+from paper.reading.reference import Reference
 from paper.recompute import recompute
-from paper.reference import Reference
 from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
 
 ROOT = Path(build.__file__).parent.parent

@@ -8,7 +8,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from c2c.stats import NO_SEED, crossed_ratio, paired_difference
-from paper.partition import length_buckets, partition
+from paper.reading.partition import length_buckets, partition
 from paper.tables.strong_to_weak import gap_recovered
 from paper.tables.venn import regions
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from paper import names
-from paper.reference import Reference
+from paper.reading import names
+from paper.reading.reference import Reference
 from workflow.load import load_settings
 from workflow.settings import Settings
 

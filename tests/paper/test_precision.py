@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from paper import build, collect
-from paper.precision import UNKNOWN, by_dtype, dtype_of
-from paper.recompute import RECORDS
+from paper.reading.committed import RECORDS
+from paper.reading.precision import UNKNOWN, by_dtype, dtype_of
 from tests.paper.builder import SMOKE, Run, make_records, write
 from tests.paper.test_paper import add_figures
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from c2c.errors import RefusedError
-from paper import names
-from paper.reference import PATH, Reference
+from paper.reading import names
+from paper.reading.reference import PATH, Reference
 
 CONFIG = PATH.parent.parent / "config"
 PAIR = ("Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-0.5B-Instruct")

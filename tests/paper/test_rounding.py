@@ -9,7 +9,7 @@ import pytest
 import typst
 
 from paper import build
-from paper.output import fixed, show
+from paper.writing.output import fixed, show
 
 PROGRAM = '#import "/text/lib.typ": *\n#metadata({call}) <shown>\n'
 PAPER = Path(build.__file__).parent

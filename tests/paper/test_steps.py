@@ -8,15 +8,16 @@ import pytest
 from PIL import Image
 
 from c2c.errors import RefusedError
-from paper.answers import Answers, arm_name
-from paper.basis import Basis, Training
-from paper.evidence import paired
 from paper.figures import accuracy_by_steps as by_steps_figure
 from paper.figures import style, training
-from paper.fusers import read_tables
-from paper.output import read_table
-from paper.recompute import COST, recompute
-from paper.reference import Reference
+from paper.reading.answers import Answers, arm_name
+from paper.reading.basis import Basis, Training
+from paper.reading.committed import COST
+from paper.reading.evidence import paired
+from paper.reading.files import read_table
+from paper.reading.fusers import read_tables
+from paper.reading.reference import Reference
+from paper.recompute import recompute
 from paper.tables import accuracy_by_steps, main
 from paper.training_cost import COLUMNS, cost
 from tests.paper.builder import RATES, Bench, Run, make_history, make_records, write_fuser, write_stamp

@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 
 from c2c.stats import detectable_difference
-from paper import names, summarise_latency
-from paper.answers import Answers, arm_name
-from paper.output import NOT_RUN, notes_on_gaps, show, write_table
+from paper import summarise_latency
+from paper.reading import names
+from paper.reading.answers import Answers, arm_name
 from paper.tables import ablation, alignment, gains, latency, main
+from paper.writing.output import NOT_RUN, notes_on_gaps, show, write_table
 from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
 
 

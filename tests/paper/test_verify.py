@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 from paper import collect, compare, verify
 from paper.artefacts import of_kind
 from paper.figures import gains
-from paper.recompute import RECORDS
+from paper.reading.committed import RECORDS
 
 ROOT = Path(verify.__file__).parent.parent
 

@@ -13,11 +13,11 @@ from c2c.errors import RefusedError
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.training.config import TrainingConfig
-from c2c.training.data import IGNORED, collate
+from c2c.training.data import collate
 from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.gates import gate_table
 from c2c.training.loop import Trainer
-from c2c.types import HALVES
+from c2c.types import HALVES, IGNORED
 
 
 def chat(number: int, *contents: str) -> dict:

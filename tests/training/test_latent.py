@@ -236,8 +236,8 @@ def test_a_pair_is_asked_as_any_with_another_question_as_the_control_and_batches
 def test_two_sharers_are_asked_together_with_encoders_of_one_space(asked, tmp_path) -> None:
     folders = [str(tmp_path / "space" / "pairs" / name) for name in ("one", "two")]
     sharers = [str(tmp_path / name) for name in ("left", "right")]
-    records = asked("generate-group", "both.parquet", pair="both", receiver=str(tmp_path / "first"), sharers=sharers,
-                    fusers=folders, fusion="sequential")  # fmt: skip
+    records = asked("generate", "both.parquet", pair="both", receiver=str(tmp_path / "first"), sharer=sharers,
+                    fuser=folders, fusion="sequential")  # fmt: skip
     assert set(records["recipe"]) == {"latent_sequential"}
     assert set(records["sharer"]) == {TOGETHER.join(sharers)}
     assert records["error"].fillna("").eq("").all()

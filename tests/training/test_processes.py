@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.training import launch, state
+from c2c.training.config import TrainingConfig
 from c2c.training.processes import Processes
 
 ALONE = [sys.executable, "-m"]
@@ -211,9 +212,9 @@ def test_a_training_is_not_resumed_by_another_number_of_processes(trainer) -> No
 
 
 def test_a_batch_has_an_example_for_each_process() -> None:
-    _of(0, 4).check_batch(4)
+    TrainingConfig(batch_size=4).check_processes(4)
     with pytest.raises(RefusedError, match="each of the 4 processes"):
-        _of(0, 4).check_batch(3)
+        TrainingConfig(batch_size=3).check_processes(4)
 
 
 def test_a_process_that_no_launcher_started_is_alone(monkeypatch) -> None:

@@ -14,7 +14,7 @@ from c2c.models.loading import LoadedModel, load_model
 from c2c.training import state
 from c2c.training.config import TrainingConfig
 from c2c.training.single import SingleLearner
-from paper.answers import arm_name
+from paper.reading.answers import arm_name
 from tests.training.conftest import SMALL, tokenise
 
 

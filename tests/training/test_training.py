@@ -18,10 +18,11 @@ from c2c.errors import RefusedError
 from c2c.models.contract import ContractCheck
 from c2c.training import state
 from c2c.training.config import TrainingConfig
-from c2c.training.data import IGNORED, collate
+from c2c.training.data import collate
 from c2c.training.examples import Example, read_lines
 from c2c.training.loop import Trainer
 from c2c.training.run import TrainingRun, train
+from c2c.types import IGNORED
 from tests.training.command import ENVIRONMENT, command, same_files, save_inputs, wait_for_step
 from tests.training.conftest import SMALL, tokenise, weights
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from paper import claims, names
-from paper.basis import Basis, Training
+from paper import claims
+from paper.reading import names
+from paper.reading.basis import Basis, Training
 from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]

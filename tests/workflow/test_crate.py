@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from c2c.errors import RefusedError
-from paper import citing
 from paper.figures import gains, style
-from paper.output import beside, stamped
 from paper.recompute import recompute
+from paper.writing import citation
+from paper.writing.output import beside, stamped
 from tests.paper.builder import SMOKE, make_latency, make_records, write, write_fuser
 from workflow.crate import BIOSCHEMAS, pack
 
@@ -109,7 +109,7 @@ def test_the_workflow_is_the_main_entity_in_its_language(entities: Entities) -> 
 
 
 def test_authors_and_licence_are_those_of_the_citation_file(entities: Entities) -> None:
-    about, root = citing.software(), entities["./"]
+    about, root = citation.software(), entities["./"]
     assert [entities[each["@id"]]["name"] for each in listed(root["author"])] == [
         each["name"] for each in about["authors"]
     ]
@@ -136,7 +136,7 @@ def test_the_action_says_what_was_run_and_what_came_of_it(entities: Entities) ->
 
 
 def test_an_artefact_has_its_caption_how_it_is_cited_and_what_it_is_based_on(entities: Entities) -> None:
-    figure, cited = entities["results/smoke/figures/gains.png"], citing.citation("figure", "gains", "smoke")
+    figure, cited = entities["results/smoke/figures/gains.png"], citation.cite("figure", "gains", "smoke")
     assert cited is not None and (figure["name"], figure["identifier"]) == (cited.title, cited.id)
     assert cited.title in figure["creditText"]
     assert {"@id": "results/smoke/tables/gains.csv"} in listed(figure["isBasedOn"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +18,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from c2c.cache import kv_cache, rope
 from c2c.cache.windows import masks_in_tokens, splits_windows
 from c2c.errors import ModelFaultError
-from c2c.generation.decoding import seen_by_head
+from c2c.generation.head import logits_at
 
 if TYPE_CHECKING:
     from c2c.evaluation.answers.answer import Answer, DecodingState
@@ -154,7 +153,7 @@ class _State:
         if self.response is not None and splits_windows(self.model, mask, mask.shape[1]):
             masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
         rope.check_growth("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
-        with logits_only_at(self.model, places), rope.of_positions(self.model, positions):
+        with logits_at(self.model, places), rope.of_positions(self.model, positions):
             output = self.model(
                 input_ids=ids, attention_mask=masks, position_ids=positions, cache=self.cache, use_cache=True
             )
@@ -171,8 +170,3 @@ class _State:
             assert self.cache is not None
             other.cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
         return other
-
-
-def logits_only_at(model: PreTrainedModel, places: Tensor) -> AbstractContextManager[None]:
-    """Inside, the model's head sees hidden states ``(1, K, hidden)`` at the K `places` of ``(B, n)``, row by row."""
-    return seen_by_head(model, lambda states: states[places.to(states.device)][None])

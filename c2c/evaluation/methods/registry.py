@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from c2c.alignment.chat import ChatAligner
-from c2c.checkpoints.checkpoint import assemble
+from c2c.checkpoints.checkpoint import load_components
 from c2c.checkpoints.released_manifest import is_published
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.routing import Routing, TrainedRouting
@@ -21,6 +21,7 @@ from c2c.evaluation.readers.released import published_reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
+from c2c.rosetta import RosettaModel
 
 __all__ = ["C2C", "FUSED_METHODS", "T2T", "C2CDeranged", "C2CZeroed", "Method", "OneModel", "Routing", "TrainedRouting"]
 
@@ -45,7 +46,8 @@ def fused_reader(
     if is_published(fuser):
         return published_reader(pair, fuser, sharer_reads, accept, memory)
     described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
-    model, (about,) = assemble([Path(fuser)], described, override=accept)
+    components = load_components([Path(fuser)], described, override=accept)
+    (about,), model = components.about, RosettaModel.of_components(components)
     if about.get("sharer_cache") == "zeroed":
         sharer_reads = "zeroed"
     aligner = ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer, about.get("alignment", "span"))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.checkpoints import released_manifest as published
-from c2c.checkpoints.released import load_released
 from c2c.errors import RefusedError
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.pair import Pair
+from c2c.rosetta import RosettaModel
+from c2c.types import UNALIGNED
 
 
 def published_reader(
@@ -24,10 +25,10 @@ def published_reader(
             the Receiver's tokens as they are and the Sharer lacks some.
     """
     folder = published.find(fuser)
-    model = load_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
+    model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
     alignment = published.alignment_of(folder)
     receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
-    if alignment != published.UNALIGNED:
+    if alignment != UNALIGNED:
         return Fused(pair, model, ChatAligner(receiver, sharer, alignment), sharer_reads, memory=memory)
     known = pair.sharer.model.config.get_text_config().vocab_size
     if known < len(receiver):

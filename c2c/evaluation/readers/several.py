@@ -10,7 +10,7 @@ import torch
 
 from c2c.alignment.chat import ChatAligner
 from c2c.cache import kv_cache
-from c2c.checkpoints.checkpoint import assemble
+from c2c.checkpoints.checkpoint import load_components
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
@@ -21,6 +21,7 @@ from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.sections import Section
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
+from c2c.rosetta import RosettaModel
 
 
 @dataclass
@@ -110,8 +111,9 @@ def several_reader(
             token alignments, or with the response fused.
     """
     described = [(loaded.model, loaded.description) for loaded in (receiver, *sharers)]
-    model, said = assemble([Path(folder) for folder in fusers], described, fusion=fusion, override=accept)
-    alignments = sorted({about.get("alignment", "span") for about in said})
+    components = load_components([Path(folder) for folder in fusers], described, fusion=fusion, override=accept)
+    model = RosettaModel.of_components(components)
+    alignments = sorted({about.get("alignment", "span") for about in components.about})
     if len(alignments) > 1 or model.include_response:
         raise RefusedError(
             "Fusers that are used together must have one token alignment, and fuse prompts alone",
@@ -128,6 +130,6 @@ def several_reader(
                 "zeroed" if about.get("sharer_cache") == "zeroed" else what,
                 memory=memory,
             )
-            for sharer, about, what, memory in zip(sharers, said, reads, kept, strict=True)
+            for sharer, about, what, memory in zip(sharers, components.about, reads, kept, strict=True)
         ]
     )

@@ -10,10 +10,11 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.world import corpus, texts
-from benchmarks.world.corpus import IGNORED, Corpus
+from benchmarks.world.corpus import Corpus
 from benchmarks.world.texts import Fact
 from benchmarks.world.world import World, generate
 from c2c.errors import RefusedError
+from c2c.types import IGNORED
 
 Tokenizers = dict[str, PreTrainedTokenizerFast]
 BLANK = {"attribute": r"(?P<attribute>\w+)", "entity": r"(?P<entity>\w+)", "value": r"(?P<value>\w+)"}

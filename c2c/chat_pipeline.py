@@ -1,0 +1,388 @@
+"""From messages to text in one call: a Receiver that reads a conversation together with a Sharer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from c2c.alignment.chat import ChatAligner, UnalignedChats
+from c2c.alignment.template import Message
+from c2c.alignment.tokens import AlignedPrompt
+from c2c.checkpoints.checkpoint import load_components
+from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
+from c2c.fuser.stack import FuserStack
+from c2c.fusion.batch import collate_chats
+from c2c.generation.decoding import StopStrings, check_options, check_stops, end_tokens
+from c2c.models import hub
+from c2c.models.loading import LoadedModel, check_device, load_model
+from c2c.models.pair import Pair
+from c2c.rosetta import RosettaModel
+from c2c.types import DTYPES, TOKEN_ALIGNMENTS, UNALIGNED
+
+Conversation = str | Sequence[Message]
+"""Messages with ``role`` and ``content``, or the text of one user's message."""
+
+SET_HERE = {
+    "stop_strings": "Pass stop=",
+    "eos_token_id": "Pass stop=, or call RosettaModel.generate",
+    "tokenizer": "Leave it out",
+    "sharer_inputs": "Call RosettaModel.generate",
+}
+"""Options of generation that `ChatPipeline` does not take, and what to do instead."""
+
+SEVERAL = "Build a RosettaModel of several Sharers, and its batches with c2c.fusion.batch.collate_chats"
+
+
+class ChatPipeline:
+    """Answers conversations with fused caches; see `pipeline`.
+
+    Args:
+        pair: The Receiver and the Sharer with their tokenizers.
+        model: The same two with their Fusers.
+        alignment: Token alignment: ``span``, ``first``, ``longest``, or ``none``: the Sharer is handed the Receiver's
+            tokens, template and all, as fusers that were published without alignment were trained.
+        zeroed: The Sharer does not run; its cache is zeros, as the recipe `adapter` was trained.
+
+    Raises:
+        RefusedError: If the model has several Sharers, the alignment is unknown, or the tokenizers do not give what it
+            needs.
+    """
+
+    def __init__(self, pair: Pair, model: RosettaModel, *, alignment: str = "span", zeroed: bool = False) -> None:
+        if len(model.sharers) != 1:
+            raise RefusedError("A chat pipeline must have exactly one Sharer", f"{len(model.sharers)} Sharers", SEVERAL)
+        self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
+        check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
+        receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
+        if alignment == UNALIGNED:
+            _check_vocabulary(pair)
+        self.aligner = UnalignedChats(receiver) if alignment == UNALIGNED else ChatAligner(receiver, sharer, alignment)
+
+    def __call__(
+        self,
+        messages: Conversation | Sequence[Conversation],
+        *,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> str | list[str]:
+        """Answer one conversation, or several in one batch.
+
+        Args:
+            messages: Turns with ``role`` and ``content``, a text (one user's message), or a list of such conversations.
+            continue_final_message: Go on with the last message instead of answering it.
+            **options: As `complete` takes them.
+
+        Returns:
+            The answer, or one a conversation: without special tokens, and ended before a stop string.
+
+        Raises:
+            RefusedError: If a tokenizer has no chat template (see `complete` for base models), or what is given is no
+                conversation.
+        """
+        conversations, several = _conversations(messages)
+        chats = [self.aligner.align(each, continue_final_message=continue_final_message) for each in conversations]
+        texts = self._write(chats, **options)
+        return texts if several else texts[0]
+
+    def complete(self, text: str | Sequence[str], *, control_tokens: bool = False, **options: Any) -> str | list[str]:
+        """Continue plain text, without a chat template; its whole prefix is fused. For base models.
+
+        Args:
+            text: A text, or a batch of them. Strings of control tokens in it are plain text; but where it begins with
+                the Receiver's BOS, no other is added.
+            control_tokens: Read such strings as control tokens: the text is a rendered conversation.
+            **options: ``max_new_tokens`` (256), ``do_sample`` (False), ``stop`` (a string or several that end the
+                text), ``streamer`` (of transformers, for one text), and ``temperature``, ``top_k``, ``top_p``,
+                ``repetition_penalty`` and the like, as `RosettaModel.generate` takes them.
+
+        Returns:
+            What follows the text, or each of them.
+
+        Raises:
+            RefusedError: If a text has fewer than two tokens, or nothing that can be fused, or is no text.
+        """
+        given = texts_of("A text to continue", text)
+        prompts = [self.aligner.align_text(each, control_tokens=control_tokens) for each in given]
+        texts = self._write(prompts, **options)
+        return texts[0] if isinstance(text, str) else texts
+
+    def _write(
+        self,
+        prompts: Sequence[AlignedPrompt],
+        *,
+        max_new_tokens: int = 256,
+        do_sample: bool = False,
+        stop: str | Sequence[str] = (),
+        streamer: Any = None,
+        **sampling: Any,
+    ) -> list[str]:
+        for name in sampling.keys() & SET_HERE:
+            raise RefusedError("An option must not be one that the pipeline sets from its models", name, SET_HERE[name])
+        stops = check_stops("stop", stop)
+        receiver, device = self.pair.receiver, self.model.receiver.device
+        batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
+        width = batch.input_ids.shape[1]
+        ends = self._ends()
+        written = self.model.generate(
+            batch.kv_cache_index,
+            batch.input_ids.to(device),
+            batch.attention_mask.to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=do_sample,
+            sharer_inputs=batch.sharer_inputs,
+            eos_token_id=ends or None,
+            stop_strings=stops,
+            tokenizer=receiver.tokenizer,
+            streamer=streamer,
+            **sampling,
+        )
+        return [self._text(ids, ends, stops) for ids in written[:, width:].tolist()]
+
+    def _ends(self) -> list[int]:
+        """The model's end tokens and its tokenizer's, which ends a turn although the model may not name it."""
+        own = self.pair.receiver.tokenizer.eos_token_id
+        return sorted({*end_tokens(self.model.receiver), *([] if own is None else [int(own)])})
+
+    def _text(self, ids: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
+        length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        text = StopStrings(self.pair.receiver.tokenizer, stops).text(ids[:length])
+        return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
+
+
+def texts_of(what: str, given: Any) -> list[str]:
+    """`given` as a list of texts.
+
+    Raises:
+        RefusedError: If it is neither a text nor a list of them.
+    """
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence) or not all(isinstance(each, str) for each in texts):
+        raise RefusedError(f"{what} must be a text or a list of texts", given, "Pass a string, or several in a list")
+    return list(texts)
+
+
+Model = LoadedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase] | str | Path
+
+
+def pipeline(
+    receiver: Model,
+    sharer: Model,
+    fuser: FuserStack | str | Path,
+    *,
+    alignment: str | None = None,
+    dtype: str = "float32",
+    device: str | torch.device | None = None,
+    override: Sequence[str] = (),
+) -> ChatPipeline:
+    """Load a pair and its Fusers; what comes back is called with messages and returns text.
+
+    Args:
+        receiver: The model that answers: a folder, model manifest or hub id, or a model with its tokenizer, as a
+            `LoadedModel` or as ``(model, tokenizer)``.
+        sharer: The model whose cache is fused, likewise.
+        fuser: A folder or hub id with the pair's Fusers, in the own or the published layout, or the Fusers themselves.
+        alignment: Token alignment; if None, what the Fusers were trained with, or ``span`` where nothing says it.
+            Published fusers say it in their recipe.
+        dtype: Of models that are loaded here, such as ``bfloat16``.
+        device: Where both models run; they stay where they are if None.
+        override: Lines of the Fusers' contract that may differ, by name; see `c2c.models.contract.check_contract`.
+
+    Raises:
+        RefusedError: If something is not found, is of another kind, the Fusers were made for other models, there are
+            several Sharers, or no such device.
+    """
+    check_choice("The precision of models", dtype, DTYPES)
+    if device is not None:
+        device = check_device(device)
+    for what, given in (("Sharer", sharer), ("folder of Fusers", fuser)):
+        if isinstance(given, list):
+            raise RefusedError(f"A chat pipeline must have exactly one {what}", f"a list of {len(given)}", SEVERAL)
+    for role, source in (("receiver", receiver), ("sharer", sharer)):
+        _check_model(role, source)
+    if not isinstance(fuser, (FuserStack, str, Path)):
+        raise RefusedError(
+            "fuser must be a folder, a hub id or a FuserStack, with Fusers for all layers",
+            type(fuser).__name__,
+            "Load them by name, or build them with FuserStack.between and link a Fuser to each layer",
+        )
+    same = sharer is receiver or (isinstance(sharer, (str, Path)) and str(sharer) == str(receiver))
+    answering = _loaded(receiver, dtype, device)
+    pair = Pair(answering, answering if same else _loaded(sharer, dtype, device))
+    model, trained_with, zeroed = _model(fuser, pair, override)
+    return ChatPipeline(pair, model, alignment=alignment or trained_with, zeroed=zeroed)
+
+
+def _check_model(role: str, source: Any) -> None:
+    parts = source if isinstance(source, tuple) and len(source) == 2 else ()
+    kinds = zip(parts, (PreTrainedModel, PreTrainedTokenizerBase), strict=False)
+    if isinstance(source, (LoadedModel, str, Path)) or (parts and all(isinstance(*each) for each in kinds)):
+        return
+    raise RefusedError(
+        f"The {role} must be a folder, a manifest, a hub id, or a model with its tokenizer",
+        type(source).__name__,
+        "Pass LoadedModel(name, model, tokenizer) or (model, tokenizer)",
+    )
+
+
+def _loaded(source: Model, dtype: str, device: str | torch.device | None) -> LoadedModel:
+    if isinstance(source, tuple):
+        loaded = LoadedModel(str(source[0].name_or_path or type(source[0]).__name__), *source)
+    else:
+        loaded = source if isinstance(source, LoadedModel) else load_model(source, dtype)
+    if device is not None:
+        loaded.model.to(device)  # type: ignore[arg-type]
+    return loaded
+
+
+def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) -> tuple[RosettaModel, str, bool]:
+    """The pair with its Fusers; the alignment that they were trained with; whether the Sharer's cache was zeros."""
+    receiver = pair.receiver.model
+    if isinstance(fuser, FuserStack):
+        fuser.to(receiver.device, receiver.dtype)
+        return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
+    folder = hub.resolve(fuser)
+    if (folder / "final").is_dir() or (folder / "projector_config.json").is_file():
+        model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
+        (settings,) = model.released_settings
+        aligned = settings.get("is_do_alignment")
+        return model, settings.get("alignment_strategy", "first") if aligned else UNALIGNED, False
+    described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
+    components = load_components([folder], described, override=override)
+    (about,) = components.about
+    return RosettaModel.of_components(components), about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
+
+
+def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[Sequence[Message]], bool]:
+    """The conversations, and whether several were asked for."""
+    if isinstance(given, str):
+        return [[{"role": "user", "content": given}]], False
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
+        raise RefusedError("A conversation must be a text or a list of messages", given, "Put a message into a list")
+    if not given:
+        raise RefusedError("There must be at least one message", list(given), "Pass a user's message")
+    if any(isinstance(each, Mapping) for each in given):
+        return [given], False  # type: ignore[list-item]
+    found = [_conversations(each) for each in given]  # type: ignore[arg-type]
+    if any(several for _, several in found):
+        raise RefusedError(
+            "A list must hold conversations, each of them a text or a list of messages",
+            given,
+            "Pass one list of them; a message is a mapping with role and content",
+        )
+    return [conversation for (conversation,), _ in found], True
+
+
+def converse(
+    pipe: ChatPipeline, lines: Iterable[str], *, say: Callable[[str], object] = warnings.warn, **options: Any
+) -> list[dict[str, str]]:
+    """Answer line by line in one conversation; blank lines are passed over, and so is, with a word, what is refused.
+
+    Of an answer the conversation keeps what the chat templates show of it later: most leave out its reasoning. Where it
+    outgrows the models' positions, its oldest turns are left out, and a line that is too long alone is not answered.
+
+    Args:
+        pipe: Answers.
+        lines: What the user says.
+        say: Is told, in one line each, what was left out or refused.
+        **options: As `ChatPipeline.complete` takes them; a streamer shows the answers.
+
+    Returns:
+        The messages that are still in the conversation.
+
+    Raises:
+        RefusedError: If no line could be answered: a tokenizer has no chat template, or an option is wrong.
+        ModelFaultError: If a model is of no use.
+    """
+    _check_ready(pipe, options)
+    messages: list[dict[str, str]] = []
+    for line in lines:
+        if line.strip():
+            messages = _answer(pipe, [*messages, {"role": "user", "content": line.strip()}], say, options)
+    return messages
+
+
+def _check_ready(pipe: ChatPipeline, options: Mapping[str, Any]) -> None:
+    """Refuse at once what every line would be refused for."""
+    for template in pipe.aligner.templates:
+        template.render([{"role": "user", "content": "hello"}])
+    check_options(1, options.get("max_new_tokens", 1), bool(options.get("do_sample")), {})
+
+
+def _answer(
+    pipe: ChatPipeline, messages: list[dict[str, str]], say: Callable[[str], object], options: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """The messages with an answer, without turns for which there is no room; without the last if it is refused."""
+    dropped, kept = 0, messages
+    while kept:
+        try:
+            answer = str(pipe(kept, **options))
+        except ModelFaultError:
+            raise
+        except RefusedError as refusal:
+            if isinstance(refusal, NoRoomError) and len(kept) > 1:
+                dropped, kept = dropped + 2, kept[2:]
+                continue
+            say(f"This line is not answered. {' '.join(str(refusal).splitlines())}")
+            return messages[:-1]
+        if dropped:
+            say(f"The conversation has no room for more; its {dropped} oldest messages are left out from here on.")
+        break
+    try:
+        return [*kept, {"role": "assistant", "content": _remembered(pipe, kept, answer)}]
+    except RefusedError as refusal:
+        say(f"This line and its answer are not remembered. {' '.join(str(refusal).splitlines())}")
+        return kept[:-1]
+
+
+def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) -> str:
+    """What all templates show of an answer once another message follows."""
+    for template in pipe.aligner.templates:
+        later = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
+        answer = template.shown(later, len(messages))
+    return answer
+
+
+def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """The lines that a person or a program writes; Ctrl-C ends them as the end of the input does.
+
+    Args:
+        stream: Of text or bytes.
+        ready: Called before each line is waited for.
+
+    Raises:
+        RefusedError: If a line is not UTF-8.
+    """
+    # A stream of text decodes more than a line at a time, and says nothing of the place.
+    source = getattr(stream, "buffer", stream)
+    for number in count(1):
+        try:
+            ready()
+            line = source.readline()
+        except KeyboardInterrupt:
+            return
+        if not line:
+            return
+        try:
+            text = line if isinstance(line, str) else line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RefusedError(
+                "What is said must be UTF-8", f"line {number}: {line[:80]!r}", "Set the terminal, or convert the file"
+            ) from error
+        yield text
+
+
+def _check_vocabulary(pair: Pair) -> None:
+    """Refuse to let a Sharer read the Receiver's tokens if it lacks some; padded rows of embeddings count as known."""
+    needed, own = len(pair.receiver.tokenizer), pair.sharer.model.config.get_text_config().vocab_size
+    if own < needed:
+        raise RefusedError(
+            f"Without alignment the Sharer must know all {needed} tokens of the Receiver",
+            f"{own} tokens",
+            "Choose the alignment span, first or longest",
+        )

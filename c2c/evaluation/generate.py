@@ -1,0 +1,235 @@
+"""Generate the records of a pair or a group: all methods on all benchmarks, one row a question and method."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+from lm_eval.evaluator import evaluate
+
+from c2c.errors import RefusedError
+from c2c.evaluation import schema
+from c2c.evaluation.answers.answer import Answer
+from c2c.evaluation.answers.batches import check_budget
+from c2c.evaluation.answers.store import AnswerStore, check_free, open_store
+from c2c.evaluation.methods.agents import Agents, check_agents
+from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
+from c2c.evaluation.methods.registry import FUSED_METHODS, OneModel
+from c2c.evaluation.methods.router import Router
+from c2c.evaluation.methods.routing import Routing, TrainedRouting
+from c2c.evaluation.methods.text_to_text import TextToText
+from c2c.evaluation.questions import prompting
+from c2c.evaluation.questions.question import Question
+from c2c.evaluation.questions.tasks import load_tasks, question_of_request
+from c2c.evaluation.readers.reader import text_hash
+from c2c.evaluation.readers.several import FusedBySeveral, several_reader
+from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.evaluation.run import EvaluationRun
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair, load_models
+from c2c.rosetta import RosettaModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRun(EvaluationRun):
+    """What one call of ``c2c generate`` answers.
+
+    Args:
+        token_budget: Tokens of a batch: rows times the longest, pads and answers included.
+        limit: Only the first questions of each benchmark; 0 for all.
+        router: Folder of a trained router, for the method routing_trained.
+
+    Raises:
+        RefusedError: If the budget is too small, the router is missing, or `EvaluationRun` is refused.
+    """
+
+    most_sharers: ClassVar[int] = schema.MOST_SHARERS
+
+    token_budget: int = TOKEN_BUDGET
+    limit: int = 0
+    router: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_budget(self.token_budget)
+        schema.check_limit(self.limit)
+        if "routing_trained" in self.methods and not self.router:
+            raise RefusedError(
+                "routing_trained must be run with a router", "no --router", "Pass the folder of c2c train-router"
+            )
+
+    def other_files(self) -> list[Path]:
+        """The Fusers and the router, where there are any."""
+        return [*super().other_files(), *([Path(self.router)] if self.router else [])]
+
+
+def build_methods(
+    run: GenerationRun, receiver: LoadedModel, sharers: Sequence[LoadedModel], store: AnswerStore | None
+) -> dict[str, Method]:
+    """The methods of a run, in order; the router uses the answers of the single models where those run too."""
+    panel = (receiver, *sharers)
+    if len(sharers) > 1:
+        built = _group_methods(run, receiver, sharers, store)
+        for method in built.values():
+            method.panel = panel
+        return built
+    pair = Pair(receiver, sharers[0])
+    options: dict[str, Any] = {"token_budget": run.token_budget, "store": store}
+    memory = SharerMemory(pair.sharer)
+    single = {
+        "receiver": OneModel(pair.receiver, "receiver", **options),
+        "sharer": OneModel(pair.sharer, "sharer", **options),
+    }
+    built = {}
+    for name in run.methods:
+        if name in single:
+            built[name] = single[name]
+        elif name == "routing":
+            built[name] = Routing(single["receiver"], single["sharer"])
+        elif name == "routing_trained":
+            built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
+        elif name in schema.AGENT_METHODS:
+            built[name] = Agents(name, pair, run.fuser, run.accept_difference, **options)
+        elif name == "t2t":
+            built[name] = TextToText(pair, **options)
+        else:
+            fused: dict[str, Any] = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
+            built[name] = FUSED_METHODS[name](pair, **fused, **options)
+    for method in (*single.values(), *built.values()):
+        method.panel = panel
+    return built
+
+
+def _group_methods(
+    run: GenerationRun, receiver: LoadedModel, sharers: Sequence[LoadedModel], store: AnswerStore | None
+) -> dict[str, Method]:
+    memories = [SharerMemory(sharer) for sharer in sharers]
+    built = {}
+    for name in run.methods:
+        reader = several_reader(
+            receiver,
+            sharers,
+            run.fusers,
+            _sharer_reads(name, len(sharers)),
+            fusion=run.fusion,
+            accept=run.accept_difference,
+            memories=memories,
+        )
+        built[name] = Method(name, reader, run.token_budget, store)
+    return built
+
+
+def _sharer_reads(method: str, sharers: int) -> list[str]:
+    """What each Sharer reads in a method."""
+    if method in schema.ZEROED_ONE:
+        zeroed = schema.ZEROED_ONE.index(method)
+        return ["zeroed" if number == zeroed else "matched" for number in range(sharers)]
+    return [{"c2c": "matched", "c2c_deranged": "deranged", "c2c_zeroed": "zeroed"}[method]] * sharers
+
+
+def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
+    """Answer all questions by all methods, and write the records.
+
+    Args:
+        run: What is answered.
+        notes: Gets what provenance should know: ``contract``, if there are Fusers.
+
+    Returns:
+        The records, one row a question and method (`c2c.evaluation.schema.RECORD_SCHEMA`).
+
+    Raises:
+        RefusedError: If an input is missing or does not fit.
+    """
+    if set(run.methods) & set(schema.AGENT_METHODS):
+        check_agents(run.tasks, run.benchmarks)
+    check_free(run.output)
+    receiver, *sharers = load_models(list(run.models.values()), run.dtype)
+    prompting.check_prompts(run.prompts, [receiver, *sharers])
+    tasks = load_tasks(run.tasks, run.benchmarks)
+    with open_store(run.output, run.fingerprint()) as store:
+        rows: list[dict[str, Any]] = []
+        for name, method in build_methods(run, receiver, sharers, store).items():
+            asked = _ask(method, tasks, run)
+            note_contract(method.reader, notes)
+            columns = run.columns(name)
+            rows += [
+                record(columns, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())
+            ]
+        return write_answers(rows, run.output, notes)
+
+
+def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
+    """Put into `notes` how the models differ from the Fusers' contract, if `reader` uses Fusers that have one."""
+    model = getattr(reader.parts[0] if isinstance(reader, FusedBySeveral) else reader, "model", None)
+    if notes is not None and isinstance(model, RosettaModel) and model.contract_check:
+        notes["contract"] = model.contract_check.to_dict()
+
+
+def write_answers(rows: list[dict[str, Any]], output: Path, notes: dict[str, Any] | None = None) -> pd.DataFrame:
+    """Write the records of a run, and say on stderr how many questions of each method failed.
+
+    Args:
+        rows: Of `record`.
+        output: Parquet file.
+        notes: Gets ``records``, the numbers of rows and of failed questions.
+
+    Returns:
+        The records.
+    """
+    frame = schema.frame_of(rows, schema.RECORD_SCHEMA)
+    schema.write_records(frame, output)
+    lost = frame[frame["error"].fillna("") != ""]
+    if notes is not None:
+        notes["records"] = {"rows": len(frame), "failed": len(lost)}
+    for (benchmark, method), each in lost.groupby(["benchmark", "method"]):
+        asked = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
+        told = f"{len(each)} of {asked} question(s) of {benchmark} failed, the first with {each['error'].iloc[0]}"
+        print(f"{method}: {told}", file=sys.stderr)
+    return frame
+
+
+def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
+    """Run one method through lm-eval; returns the questions it was asked."""
+    asked: dict[tuple[str, int], Question] = {}
+
+    def remember(request: Any) -> Question:
+        key = (request.task_name, int(request.doc_id))
+        if key not in asked:
+            asked[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
+        return asked[key]
+
+    method.describe = remember
+    for task in tasks["tasks"].values():
+        task.override_metric(metric_name="bypass")
+    chat = run.prompts == "chat"
+    evaluate(method, tasks, limit=run.limit or None, bootstrap_iters=0, apply_chat_template=chat)
+    return asked
+
+
+def record(
+    who: Mapping[str, Any], method: str, question: Question, answer: Answer, tasks: dict[str, Any], setting: str = ""
+) -> dict[str, Any]:
+    """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
+    task = tasks["tasks"][question.benchmark]
+    choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
+    answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
+    if not method.startswith("routing"):
+        answered["confidence"] = None
+    return {
+        **answered,
+        **who,
+        "benchmark": question.benchmark,
+        "setting": setting,
+        "subset": str(question.doc.get("subset") or ""),
+        "scoring": task.config.metadata["scoring"],
+        "question_id": str(question.doc["id"]),
+        "question_hash": text_hash(json.dumps(question.doc, sort_keys=True)),
+        "prompt_hash": text_hash(answer.prompt_read or question.prompt),
+        "gold": question.gold,
+        "choices": choices,
+    }

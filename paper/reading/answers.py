@@ -1,0 +1,176 @@
+"""Records as answer frames: who answered which question rightly, by pair, benchmark, arm and token alignment.
+
+An *arm* is a method together with the recipe of its fuser: `c2c`, `c2c_deranged`, `adapter`, `project`, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from c2c.evaluation.protocol import CORRECTED
+from c2c.evaluation.schema import TOGETHER, read_records
+from c2c.evaluation.scoring import check_records, failed, mark
+from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
+from paper.reading import names
+
+MAIN_ALIGNMENT = "span"
+"""The token alignment of every table and claim that names no other."""
+BASELINE = ""
+"""The recipe and the alignment of a method without a fuser."""
+AT_STEP = "@"
+"""Between a recipe and the step of the training at which its fuser was kept, before the last: ``c2c@50``.
+
+So a fuser on its way is an arm of its own in every record and comparison, and records need no other column.
+"""
+IDENTICAL = "identical"
+"""The recipe whose Sharer is the Receiver itself."""
+SINGLE_METHOD = "receiver"
+"""What a Receiver that was itself trained is asked as; its recipe names the arm."""
+MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
+KEPT = [
+    *("scale", "pair", "receiver", "sharer", "alignment", "seed"),
+    *("benchmark", "subset", "question_id", "gold", "tokens_in"),
+]
+"""Columns of records that answers keep."""
+
+
+class Pair(NamedTuple):
+    """Id of a pair, or of a group of Sharers, and of its models."""
+
+    name: str
+    receiver: str
+    sharer: str
+
+    @property
+    def is_group(self) -> bool:
+        """Whether there are several Sharers, of which each has a pair of its own too."""
+        return TOGETHER in self.sharer
+
+    @property
+    def sharers(self) -> list[str]:
+        """The Sharers of a group, in the order in which they are fused."""
+        return self.sharer.split(TOGETHER)
+
+
+def arm_name(recipe: str, method: str) -> str:
+    """The arm of a record: a recipe other than `c2c` lends its name to the method, and each its step if it has one."""
+    recipe, mark, step = recipe.partition(AT_STEP)
+    if recipe not in (BASELINE, "c2c"):
+        method = recipe if method in ("c2c", SINGLE_METHOD) else f"{recipe}_{method.removeprefix('c2c_')}"
+    return f"{method}{mark}{step}"
+
+
+def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:
+    """Mean paired difference left - right, or None where the two cannot be compared."""
+    if left is None or right is None or not comparable(left, right):
+        return None
+    return mean_with_interval(paired_difference(left, right))
+
+
+class Answers:
+    """Checked and marked records of one scale.
+
+    Attributes:
+        all_pairs: Everything that was asked under an id of its own.
+        groups: Those with several Sharers.
+        pairs: Those with one Sharer that stand in the tables of all pairs.
+        benchmarks: What was asked.
+        arms: What was run for `pairs`.
+        remarks: What a reader must know and the records do not hold.
+    """
+
+    def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED, remarks: Sequence[str] = ()) -> None:
+        """Check and mark `records`; with `protocol: paper` as the reference does.
+
+        Comparisons are paired, so that a failed question counts as wrong here in either protocol.
+
+        Args:
+            records: Of one scale.
+            protocol: By which answers are marked.
+            remarks: What a reader of any number of these must know and the records do not hold.
+
+        Raises:
+            RefusedError: The records are refused by `check_records`.
+        """
+        check_records(records)
+        self.remarks = list(remarks)
+        arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
+        options = [None if choices is None else len(choices) for choices in records["choices"]]
+        self.marked = records[KEPT].assign(
+            arm=arms, options=options, correct=mark(records, protocol), failed=failed(records)
+        )
+        self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
+        keys = ["pair", "benchmark", "arm", "alignment"]
+        self._groups = {key: group for key, group in self.marked.groupby(keys)}
+        self._frames: dict[tuple[str, ...], pd.DataFrame] = {}
+        # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
+        own = self.marked["arm"].str.startswith(IDENTICAL)
+        found = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
+        pairs = {row.pair: Pair(*row) for row in found.itertuples(index=False)}
+        self.all_pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
+        self.groups = [pair for pair in self.all_pairs if pair.is_group]
+        self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.aside(pair.name))]
+        self.benchmarks = names.in_order("benchmarks", self.marked["benchmark"])
+        main = self.marked["pair"].isin([pair.name for pair in self.pairs])
+        self.arms = names.in_order("arms", {arm for arm in self.marked.loc[main, "arm"] if AT_STEP not in arm})
+        self.scale = ", ".join(sorted(self.marked["scale"].unique()))
+
+    @classmethod
+    def read(cls, paths: list[Path], protocol: str = CORRECTED) -> Answers:
+        """Answers from parquet files of records."""
+        return cls(read_records(paths), protocol)
+
+    def get(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
+        """Credits from 0 to 1, questions as rows in order, seeds as columns; None where the arm was never run."""
+        group = self._group(pair, benchmark, arm, alignment)
+        if group is None:
+            return None
+        key = (pair, benchmark, arm, str(group["alignment"].iloc[0]))
+        if key not in self._frames:
+            self._frames[key] = group.pivot(index="question_id", columns="seed", values="correct").sort_index()
+        return self._frames[key]
+
+    def about(self, benchmark: str, column: str, pair: str | None = None) -> pd.Series:
+        """`subset` or `tokens_in` of each question of a benchmark, as the Receiver alone reads it, by question id."""
+        rows = self.marked[(self.marked["benchmark"] == benchmark) & (self.marked["arm"] == "receiver")]
+        rows = rows if pair is None else rows[rows["pair"] == pair]
+        return rows.drop_duplicates("question_id").set_index("question_id")[column].sort_index()
+
+    def failures(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> int:
+        """How many answers of the arm failed."""
+        group = self._group(pair, benchmark, arm, alignment)
+        return 0 if group is None else int(group["failed"].sum())
+
+    def arms_of(self, pair: str) -> set[str]:
+        """Arms that were run for a pair."""
+        return {key[2] for key in self._groups if key[0] == pair}
+
+    def asked(self, pair: str) -> list[str]:
+        """Benchmarks that the pair was asked, in the order of `benchmarks`."""
+        found = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
+        return [name for name in self.benchmarks if name in found]
+
+    def alignments(self, pair: str) -> list[str]:
+        """Token alignments of the pair's fusers, the main one first."""
+        found = set(self.marked.loc[self.marked["pair"] == pair, "alignment"]) - {BASELINE}
+        return sorted(found, key=lambda name: (name != MAIN_ALIGNMENT, name))
+
+    def chance(self, benchmark: str) -> float:
+        """Accuracy of a guess among the options, or, for a free answer, among the gold answers of the subset."""
+        return self._chances[benchmark]
+
+    @cached_property
+    def _chances(self) -> dict[str, float]:
+        questions = self.marked.drop_duplicates(["benchmark", "question_id"]).fillna({"subset": ""})
+        different = questions.groupby(["benchmark", "subset"])["gold"].transform("nunique")
+        guess = 1 / questions["options"].astype(float).fillna(different)
+        return {str(name): float(mean) for name, mean in guess.groupby(questions["benchmark"]).mean().items()}
+
+    def _group(self, pair: str, benchmark: str, arm: str, alignment: str) -> pd.DataFrame | None:
+        found = self._groups.get((pair, benchmark, arm, alignment))
+        return self._groups.get((pair, benchmark, arm, BASELINE)) if found is None else found

@@ -1,0 +1,92 @@
+"""Titles of ids, and reasons for cells that were never run, from ``names.yaml``."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PATH = Path(__file__).parents[1] / "names.yaml"
+PAPER_SCORING = "letter"
+
+
+@cache
+def _names() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+    return content
+
+
+def title(kind: str, name: str) -> str:
+    """How the id `name` of `kind` (arms, benchmarks, pairs, ...) is written; the id itself where nothing is listed.
+
+    A task of a benchmark with several scorings (`arc_easy_text`) is written with both.
+    """
+    found = _names()[kind].get(name, {}).get("title")
+    base, scoring = _task(kind, name)
+    if found is None and scoring:
+        return f"{title(kind, base)} ({_names()['scorings'][scoring]['title']})"
+    return str(found or name)
+
+
+def _task(kind: str, name: str) -> tuple[str, str]:
+    """The benchmark and the scoring that a task id is made of; the id and nothing where it is not."""
+    base, _, scoring = name.rpartition("_")
+    split = kind == "benchmarks" and name not in _names()[kind] and scoring in _names()["scorings"]
+    return (base, scoring) if split and base in _names()[kind] else (name, "")
+
+
+def paper_name(kind: str, name: str) -> str | None:
+    """What the paper calls `name`, or None; of a benchmark's tasks it has the one in which letters are written."""
+    base, scoring = _task(kind, name)
+    found = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
+    return None if found is None else str(found)
+
+
+def benchmark_of(task: str) -> str:
+    """The benchmark of a task id such as ``arc_easy_text``; the id itself where it is no task of several."""
+    return _task("benchmarks", task)[0]
+
+
+def places(pair: str) -> tuple[str, ...]:
+    """Tables and figures of the paper that are of these models after this training, as in ``Table 4``; main one first.
+
+    The paper has the same models after other trainings elsewhere; those are pairs of their own.
+    """
+    return tuple(_names()["pairs"].get(pair, {}).get("paper", ()))
+
+
+def ours(kind: str, printed: str) -> str:
+    """Our id for what the paper calls `printed`; the paper's name itself where there is none."""
+    return next((name for name, entry in _names()[kind].items() if entry.get("paper") == printed), printed)
+
+
+def aside(pair: str) -> bool:
+    """Whether a pair stands in tables of its own alone, and no claim rests on it."""
+    return bool(_names()["pairs"].get(pair, {}).get("aside", False))
+
+
+def in_order(kind: str, names: object) -> list[str]:
+    """`names` in the order of the list, unlisted ones behind in alphabetical order."""
+    listed = list(_names()[kind])
+
+    def rank(name: str) -> tuple[int, str]:
+        base, _ = _task(kind, name)
+        return (listed.index(base) if base in listed else len(listed), name)
+
+    return sorted(set(names), key=rank)  # type: ignore[call-overload]
+
+
+def reason_not_compared(missing: str | None, **cell: str) -> str:
+    """Why a difference holds no number: the reason for the missing arm, or that both were trained with other seeds."""
+    return "no training seed in common" if missing is None else reason_not_run(arm=missing, **cell)
+
+
+def reason_not_run(**cell: str) -> str:
+    """Why the cell with these ids (pair, arm, alignment, benchmark) holds no number."""
+    for entry in _names()["not_run"]:
+        if all(fnmatch(cell.get(key, ""), pattern) for key, pattern in entry.items() if key != "reason"):
+            return str(entry["reason"])
+    return ""

@@ -1,0 +1,22 @@
+"""Parameters of models as records name them, from ``config/models.tsv``."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+PATH = Path(__file__).parents[2] / "config/models.tsv"
+
+
+@cache
+def _sizes() -> dict[str, float]:
+    table = pd.read_csv(PATH, sep="\t", keep_default_na=False)
+    named = table["hub_id"].where(table["hub_id"] != "", table["model"])
+    return dict(zip(named, table["parameters_m"].astype(float), strict=True))
+
+
+def parameters(model: str) -> float | None:
+    """Millions of parameters of a model by its hub id (or its name in the generated world); None where unlisted."""
+    return _sizes().get(model)

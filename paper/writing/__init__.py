@@ -1,0 +1,1 @@
+"""Writing artefacts: files of one table or figure, with provenance and citation."""

@@ -1,0 +1,424 @@
+"""The keys of ``config/*.yaml`` as dataclasses: types, defaults, bounds and meanings of all settings.
+
+``python -m workflow.schema`` generates from them ``workflow/schemas/config.schema.yaml`` and the tables of keys in
+``config/README.md``. Settings of a training are those of `c2c.training.config.TrainingConfig`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, get_type_hints
+
+from c2c.errors import RefusedError
+from c2c.settings import as_json, from_mapping, rule_of, setting
+from c2c.training.config import GREATEST_SEED, TrainingConfig
+from c2c.types import TOKEN_ALIGNMENTS
+
+ID = r"\A[a-z0-9_]+\Z"
+MOST = 10**9
+"""Greatest count."""
+WIDE = 10**6
+"""Greatest width, number of layers or of heads."""
+BASELINES = ("receiver", "sharer", "t2t", "routing", "routing_trained")
+"""Methods without a Fuser."""
+
+
+def an_id(text: str, default: Any = ...) -> Any:
+    """An id of a table or of a task."""
+    return setting(default, text, pattern=ID)
+
+
+def ids(text: str, default: Any = ..., fewest: int = 0) -> Any:
+    """A list of ids."""
+    return setting(default, text, pattern=ID, fewest=fewest)
+
+
+def count(text: str, default: Any = ..., least: int = 1) -> Any:
+    """A whole number of things."""
+    return setting(default, text, least=least, most=MOST)
+
+
+def size(text: str, default: Any = ...) -> Any:
+    """A width, or a number of layers or heads."""
+    return setting(default, text, least=1, most=WIDE)
+
+
+def seed(text: str) -> Any:
+    """A seed of numpy."""
+    return setting(..., text, least=0, most=GREATEST_SEED)
+
+
+def seeds(text: str) -> Any:
+    """Several seeds."""
+    return setting(..., text, least=0, most=GREATEST_SEED, fewest=1)
+
+
+def alignment(text: str = "token alignment") -> Any:
+    """A token alignment."""
+    return setting(..., text, choices=TOKEN_ALIGNMENTS)
+
+
+def rate(text: str) -> Any:
+    """A positive number of at most 1."""
+    return setting(..., text, above=0, most=1)
+
+
+def training_block(name: str, text: str, *blocks: str, without: tuple[str, ...] = (), **more: Any) -> Any:
+    """A dataclass of those fields of `TrainingConfig` that stand in some blocks of the config, and of `more`."""
+    kinds = get_type_hints(TrainingConfig)
+    part = [
+        (item.name, kinds[item.name], field(default=item.default, metadata=item.metadata))
+        for item in fields(TrainingConfig)
+        if rule_of(item).block in blocks and item.name not in without
+    ]
+    added = [(key, int, value) for key, value in more.items()]
+    # Without the module, its type hints cannot be resolved.
+    space = {"__doc__": text, "__module__": __name__}
+    return make_dataclass(name, [*part, *added], kw_only=True, frozen=True, namespace=space)
+
+
+FuserBlock = training_block("FuserBlock", "Sizes of each Fuser and the temperatures of its gates.", "fuser")
+TrainingBlock = training_block(
+    "TrainingBlock",
+    "How fusers are trained.",
+    "training",
+    retries=setting(5, "attempts of a job that was cut off; each resumes from the last checkpoint", least=0, most=20),
+)
+RunTraining = training_block(
+    "RunTraining",
+    "Keys of `fuser` and `training`, but `retries`, that replace those for the fusers of one entry; and another one.",
+    *("fuser", "training", "run"),
+)
+LatentTraining = training_block(
+    "LatentTraining",
+    "Keys of `fuser` and `training`, but `retries` and `keep_steps`, that replace those for one latent space.\n"
+    "`batch_size` must be a multiple of the number of its pairs.",
+    *("fuser", "training"),
+    without=("keep_steps",),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry:
+    """Fusers to train. An `adapter` needs a `c2c` of the same pair, alignment, seed and training: it is its control.
+
+    What a pair learns from belongs to the pair: the same two models with another training set are another pair
+    (`qwen3_from_qwen25_mmlu`), so that their records never mix.
+    """
+
+    pair: str = an_id("id of `pairs.tsv`")
+    recipe: str = an_id("id of `recipes.tsv`")
+    alignment: str = alignment()
+    seeds: tuple[int, ...] = seeds("seeds of the training, one training each")
+    aside: bool = setting(
+        False, "whether these fusers are left out of the timing and of the figures of gates and training"
+    )
+    training: RunTraining = setting(None, "settings of these fusers' training alone")  # type: ignore[valid-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleEntry:
+    """Receivers that are fine-tuned as a whole on the training set of a pair.
+
+    Steps, batches, order and learning rate are those of the pair's `c2c` in `runs`.
+    """
+
+    pair: str = an_id("id of `pairs.tsv`; `runs` must have a `c2c` of it with this alignment and these seeds")
+    alignment: str = alignment()
+    seeds: tuple[int, ...] = seeds("seeds of the training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentsEntry:
+    """Pairs that answer as two agents: the Sharer interprets, the Receiver solves.
+
+    They answer the tasks whose file has `agents_question` and `agents_prompt`
+    (`benchmarks/tasks/shared/agents.yaml`).
+    """
+
+    pair: str = an_id("id of `pairs.tsv`; `runs` must have a `c2c` of it with this alignment and seed")
+    alignment: str = alignment()
+    seed: int = seed("seed of that `c2c`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupEntry:
+    """Several Sharers of one Receiver at once. Nothing more is trained for them."""
+
+    group: str = an_id("id of `groups.tsv`; `runs` must have a `c2c` of each of its pairs")
+    alignment: str = alignment()
+    seeds: tuple[int, ...] = seeds("seeds of those `c2c`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentEntry:
+    """Latent spaces: one cache that several models share. One job trains all encoders and decoders of a space.
+
+    Each step has as many examples of every pair. Models and training sets are those of pairs in `runs`, where each
+    Receiver must also answer alone. Several Sharers are fused in the first way that `fusions` of the group names.
+    """
+
+    latent: str = an_id("id of the latent space")
+    groups: tuple[str, ...] = ids("ids of `groups.tsv`, one for each Receiver, with its Sharers", fewest=1)
+    alignment: str = alignment()
+    seeds: tuple[int, ...] = seeds("seeds of the training")
+    layers: int = size("layers of the latent cache")
+    heads: int = size("KV heads of the latent cache")
+    head_dim: int = size("dimension of each of these heads")
+    training: LatentTraining = setting(None, "settings of this space's training alone")  # type: ignore[valid-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationBlock:
+    """How questions are answered in batches. Answers do not depend on it."""
+
+    token_budget: int = count("tokens of a batch: rows times the longest row, pads and answers included")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterBlock:
+    """The router of `routing_trained`, which also routes benchmarks that it was not trained on."""
+
+    questions: int = count("training questions of each benchmark that has a training split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherBlock:
+    """How a model writes the answers of a training set with source `teacher`. Unfinished answers are left out."""
+
+    max_new_tokens: int = count("longest answer, in tokens")
+    temperature: float = setting(..., "sampling temperature", above=0)
+    top_p: float = rate("probability mass of the tokens that are sampled from")
+    top_k: int = count("number of the tokens that are sampled from")
+    seed: int = seed("seed of the sampling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyBlock:
+    """Timing of single questions. With `null` nothing is timed, and `artefacts` must not name artefacts of times."""
+
+    benchmark: str = an_id("one of `benchmarks`")
+    methods: tuple[str, ...] = setting(..., "methods to time", choices=("receiver", "sharer", "t2t", "c2c"), fewest=1)
+    questions: int = count("questions to time, the first of the benchmark")
+    repeats: int = count("times that each question is answered")
+    threads: int = setting(
+        ..., "threads of torch; 0: torch's own number. Tiny models are slower with more than one", least=0, most=4096
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtefactsBlock:
+    """What is made without being named on the command line; the ids are those of `paper/artefacts.yaml`."""
+
+    tables: tuple[str, ...] = ids("ids of tables")
+    figures: tuple[str, ...] = ids("ids of figures")
+    paper: bool = setting(..., "whether the PDF is made")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectiveRankBlock:
+    """Effective rank of caches before and after fusion."""
+
+    pair: str = an_id("pair of a run")
+    recipe: str = an_id("recipe of that run")
+    alignment: str = alignment("token alignment of that run")
+    seed: int = seed("seed of that run")
+    benchmark: str = an_id("one of `benchmarks`")
+    questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnrichmentBlock:
+    """The enrichment oracle: a question's cache is computed after few-shot examples, which are then dropped from it."""
+
+    pair: str = an_id("id of `pairs.tsv`")
+    role: str = setting(..., "which model of the pair answers", choices=("receiver", "sharer"))
+    benchmark: str = an_id("one of `benchmarks`")
+    questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
+    examples: str = an_id(
+        "benchmark whose training split gives the examples; in the world, entities that Receivers know"
+    )
+    shots: int = count("examples before each question")
+    most: int = count("greatest K of the K best and the K worst layers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TsneBlock:
+    """t-SNE of caches, and an MLP that maps the Sharer's cache to the Receiver's."""
+
+    pair: str = an_id("pair of a run")
+    recipe: str = an_id("recipe of that run")
+    alignment: str = alignment("token alignment of that run")
+    seed: int = seed("seed of that run")
+    benchmark: str = an_id("one of `benchmarks`")
+    questions: int = count("questions, those with the lowest hash", least=2)
+    training_questions: int = count("questions on which the MLP is trained", least=2)
+    perplexity: float = setting(..., "perplexity of t-SNE", above=0)
+    iterations: int = count("iterations of t-SNE", least=250)
+    hidden: int = size("width of the MLP")
+    steps: int = count("training steps of the MLP")
+    learning_rate: float = rate("learning rate of the MLP")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialBlock:
+    """Accuracy by the share of a prompt's tokens that are fused (progressive fusion)."""
+
+    pair: str = an_id("pair of a run")
+    recipe: str = an_id("recipe of that run")
+    alignment: str = alignment("token alignment of that run")
+    seed: int = seed("seed of that run")
+    benchmark: str = an_id("one of `benchmarks`")
+    questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
+    shares: tuple[float, ...] = setting(..., "shares of the tokens that are fused", least=0, most=1, fewest=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisBlock:
+    """Analyses of caches; `null` leaves one out, and `analysis: null` all of them."""
+
+    effective_rank: EffectiveRankBlock | None = setting(..., "effective rank of caches")
+    enrichment: EnrichmentBlock | None = setting(..., "oracle of cache enrichment")
+    tsne: TsneBlock | None = setting(..., "t-SNE of caches")
+    partial: PartialBlock | None = setting(..., "progressive fusion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateSizes:
+    """Sizes of one private benchmark; there are at most so many training examples as words or operands allow."""
+
+    test: int = setting(..., "test questions", least=4)
+    train: int = count("training examples, at most")
+    validation: int = setting(..., "validation examples", least=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateBlock:
+    """The private benchmarks, on which the Sharer alone can know the answer; `benchmarks.gap` makes them."""
+
+    seed: int = seed("seed of splits and facts")
+    private_line: PrivateSizes = setting(..., "sizes of the private line")
+    words: PrivateSizes = setting(..., "sizes of the private words")
+    skill: PrivateSizes = setting(..., "sizes of the arithmetic skill")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingBlock:
+    """How the models of the knowledge-gap world are pretrained."""
+
+    hidden: int = size("hidden size, a multiple of 8")
+    layers: int = size("layers")
+    steps: int = count("optimiser steps")
+    batch_size: int = count("examples a step")
+    learning_rate: float = rate("peak learning rate")
+    embedding_rate: float = setting(8.0, "factor of the learning rate of embeddings", above=0)
+    warmup_ratio: float = setting(0.05, "share of the steps in which the learning rate rises", least=0, below=1)
+    weight_decay: float = setting(
+        1.0, "weight decay; strong, so that facts about all names are stored in one form", least=0
+    )
+    seed: int = seed("seed of the pretraining")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelBlock:
+    """A model of the knowledge-gap world, by its id. Keys that it leaves out are those of `pretraining`."""
+
+    architecture: str = setting(..., "family", choices=("qwen3", "llama"))
+    tokenizer: str = setting(..., "`split` cuts the names of entities into several tokens", choices=("word", "split"))
+    knows: str = setting(
+        ...,
+        "facts of which entities; a half has every second entity",
+        choices=("all", "quarter", "first_half", "second_half"),
+    )
+    hidden: int = size("hidden size of this model", None)
+    layers: int = size("layers of this model", None)
+    steps: int = count("optimiser steps of this model", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldBlock:
+    """The knowledge-gap world: entities, their attributes, and models that know some of the facts."""
+
+    entities: int = setting(..., "entities, a multiple of 16", least=16)
+    attributes: int = count("attributes of each entity, at most 6")
+    values: int = setting(..., "values of each attribute, 4 to 16", least=4)
+    seed: int = seed("seed of the facts")
+    pretraining: PretrainingBlock = setting(..., "how its models are pretrained")
+    models: dict[str, WorldModelBlock] = setting(..., "its models by their ids", pattern=ID, fewest=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleConfig:
+    """A whole config: ``config/config.yaml`` with the files of a scale merged over it."""
+
+    scale: str = an_id("name of the run: its folder below `results/`, and a column of every record")
+    gpus_per_job: int = setting(
+        ..., "GPUs of each job with a model; a training starts a process for each; 0: CPU", least=0, most=8
+    )
+    dtype: str = setting(
+        ..., "precision of the models; Fusers are trained and stored in float32", choices=("float32", "bfloat16")
+    )
+    unpinned: bool = setting(
+        False, "whether mirrors without history and rows without a commit are accepted; such a run cannot be cited"
+    )
+    protocol: str = setting(
+        ...,
+        "evaluation; `paper` repeats quirks of the reference (`c2c/evaluation/protocol.py`)",
+        choices=("corrected", "paper"),
+    )
+    benchmarks: tuple[str, ...] = ids(
+        "tasks: folders of `benchmarks/tasks`, with a scoring (`arc_easy_text`) where there are several",
+        fewest=1,
+    )
+    sample: int | None = setting(
+        ..., "questions of each benchmark, those with the lowest SHA-256 of `<benchmark>/<id>`; `null`: all", least=2
+    )
+    context_limit: int | None = setting(
+        ..., "characters of a question's long text; the middle of a longer one is cut; `null`: no limit", least=100
+    )
+    failed_share: float = setting(
+        ..., "largest share of failed questions of a method and benchmark; scoring refuses more", least=0, most=1
+    )
+    baselines: tuple[str, ...] = setting(..., "methods without a Fuser", choices=BASELINES, fewest=1)
+    runs: tuple[RunEntry, ...] = setting(..., "fusers to train", fewest=1)
+    single: tuple[SingleEntry, ...] = setting((), "Receivers to fine-tune as a whole")
+    agents: tuple[AgentsEntry, ...] = setting((), "pairs that answer as two agents")
+    released: tuple[str, ...] = ids("ids of `released.tsv`: released fusers, which are used as they are", ())
+    groups: tuple[GroupEntry, ...] = setting((), "several Sharers at once")
+    latent: tuple[LatentEntry, ...] = setting((), "latent spaces to train")
+    fuser: FuserBlock = setting(..., "sizes of each Fuser and its gates")  # type: ignore[valid-type]
+    training: TrainingBlock = setting(..., "how fusers are trained")  # type: ignore[valid-type]
+    generation: GenerationBlock = setting(..., "batches of questions")
+    router: RouterBlock = setting(..., "the router of `routing_trained`")
+    teacher: TeacherBlock = setting(..., "sampling of a training set's answers")
+    latency: LatencyBlock | None = setting(..., "timing of single questions")
+    artefacts: ArtefactsBlock = setting(..., "tables and figures that are made")
+    analysis: AnalysisBlock | None = setting(..., "analyses of caches")
+    gap: PrivateBlock = setting(..., "the private benchmarks")
+    world: WorldBlock = setting(None, "the knowledge-gap world, for scales that use it")
+
+
+def training_defaults() -> dict[str, Any]:
+    """Settings of `fuser` and `training` where a config has none, without `retries`."""
+    blocks = [item for block in (FuserBlock, TrainingBlock) for item in fields(block)]
+    return {item.name: as_json(item.default) for item in blocks if item.name != "retries"}
+
+
+def check_training(place: str, values: Mapping[str, Any], processes: int = 1) -> None:
+    """Hold the settings of one training against each other, by the rules of `TrainingConfig`.
+
+    Args:
+        place: What is trained, for the message: ``The training of gap_a/c2c/span/seed0``.
+        values: Settings of the training; others in it are ignored.
+        processes: Processes that share each batch.
+
+    Raises:
+        RefusedError: At the first rule that does not hold.
+    """
+    try:
+        config = from_mapping(TrainingConfig, values)
+        config.check_processes(processes)
+        config.check_intervals()
+    except RefusedError as refusal:
+        raise RefusedError(f"{place}: {refusal.rule}", refusal.received, refusal.remedy) from None
