@@ -69,7 +69,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "mine.yaml").write_text(yaml.safe_dump({"task": "mine", "dataset_path": "json"}))
     monkeypatch.setattr("lm_eval.tasks.TaskManager", Few)
-    monkeypatch.setattr(lm_eval, "TaskManager", Few)
+    monkeypatch.setattr(command, "TaskManager", Few)
     return tmp_path / "tasks"
 
 
