@@ -213,11 +213,11 @@ def test_conversations_are_answered_as_hf_answers_them(pair, written, tmp_path) 
 def test_what_a_fused_method_cannot_read_is_refused_before_anything_is_answered(
     pair, written, name, tmp_path, monkeypatch
 ) -> None:
-    model = LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser")))
+    fused = LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser")))
     for model in (pair.receiver.model, pair.sharer.model):
         monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("a model ran"))
     with refused():
-        ask(model, written, ["other_limit", "arc", name])
+        ask(fused, written, ["other_limit", "arc", name])
 
 
 @pytest.mark.parametrize("context", ["a", " ", "\n \n"])
