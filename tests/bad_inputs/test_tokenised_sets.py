@@ -14,7 +14,7 @@ import pytest
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.training import tokenised
 from c2c.training.examples import Example
-from c2c.training.tokenised import KEY, SCHEMA, TokenisedSet, write_tokenised
+from c2c.training.tokenised_set import KEY, SCHEMA, TokenisedSet, write_tokenised
 from tests.bad_inputs.refusals import refused
 
 ABOUT = {"version": 1}

@@ -13,7 +13,7 @@ from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.training import tokenised
 from c2c.training.examples import TOO_LONG, Example, Examples
-from c2c.training.tokenised import TokenisedSet, identity, write_tokenised
+from c2c.training.tokenised_set import TokenisedSet, identity, write_tokenised
 
 PLAIN = [
     {"id": "a", "prompt": "what is the color of home Answer:", "response": "red", "opening": "Answer:"},
