@@ -1,5 +1,6 @@
 # The workflow from models and data to the paper. Run it from here: snakemake --profile smoke
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -8,35 +9,23 @@ from snakemake.utils import min_version
 
 from c2c.errors import RefusedError
 from c2c.provenance import CONFIG_HASH, settings_hash
-from workflow import analysis
 from workflow.checks import check_mirrors
-from workflow.cost import read_timings, statement
 from workflow.holders import hold
-from workflow.latent import METHODS as LATENT_METHODS
-from workflow.latent import (
-    latent_groups,
+from workflow.hub_inputs import check_start, warning
+from workflow.kinds import analysis
+from workflow.kinds.latent import (
     latent_memory_mb,
     latent_names,
     latent_pairs,
-    latent_records,
     latent_tokenised,
     latent_training,
 )
-from workflow.methods import (
-    GroupRun,
-    agent_pairs,
-    agent_run,
-    agent_tasks,
-    fetched_fuser,
-    group_methods,
-    group_runs,
-    member_runs,
-    members,
-    single_runs,
-)
-from workflow.resources import grown, own_container
-from workflow.hub_inputs import check_start, warning
+from workflow.kinds.registry import answer_jobs
+from workflow.kinds.released import released_source
+from workflow.kinds.router import router_answers
 from workflow.load import load_settings
+from workflow.plan.report import statement
+from workflow.plan.stages import grown, job_memory_mb, own_container, read_timings
 from workflow.settings import OWN_TOKENS, flags
 
 min_version("9.27")
@@ -78,13 +67,9 @@ include: "workflow/rules/gap.smk"
 include: "workflow/rules/teacher.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/router.smk"
-include: "workflow/rules/generate.smk"
-include: "workflow/rules/methods_common.smk"
-include: "workflow/rules/groups.smk"
+include: "workflow/rules/answer.smk"
 include: "workflow/rules/released.smk"
 include: "workflow/rules/single.smk"
-include: "workflow/rules/agents.smk"
-include: "workflow/rules/latent_common.smk"
 include: "workflow/rules/latent.smk"
 include: "workflow/rules/score.smk"
 
@@ -97,7 +82,6 @@ if config["latency"]:
 include: "workflow/rules/analyse_common.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/artefacts.smk"
-include: "workflow/rules/steps.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/crate.smk"
 

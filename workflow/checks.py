@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.models.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts, required_files
-from workflow.analysis import check_analysis
 from workflow.config import check_training
 from workflow.data import check_benchmarks, check_training_set
-from workflow.latent import check_latent
-from workflow.methods import check_agents, check_groups, check_released, check_single
-from workflow.settings import Run, Settings
+from workflow.kinds.pairs import check_runs
+from workflow.kinds.registry import check_kinds
+from workflow.kinds.released import check_released
+from workflow.settings import Settings
 from workflow.validation import check_known
 
 
@@ -83,17 +82,12 @@ def check_settings(settings: Settings, root: Path) -> None:
         check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
         check_known("The recipe of a run", run["recipe"], settings.recipes, "Add it to config/recipes.tsv")
     check_released(settings)
-    _check_runs(settings)
+    check_runs(settings)
     _check_pairs(settings)
     _check_benchmarks(settings, root)
     _check_training(settings, root)
     _check_latency(settings)
-    _check_router(settings)
-    check_groups(settings)
-    check_latent(settings)
-    check_single(settings)
-    check_agents(settings, root)
-    check_analysis(settings)
+    check_kinds(settings, root)
 
 
 def _at(place: str, check: Any, *values: int) -> None:
@@ -102,28 +96,6 @@ def _at(place: str, check: Any, *values: int) -> None:
         check(*values)
     except RefusedError as refusal:
         raise RefusedError(f"config.{place}: {refusal.rule}", refusal.received, refusal.remedy) from None
-
-
-def _check_runs(settings: Settings) -> None:
-    seen: set[Run] = set()
-    for run in settings.runs:
-        if run in seen:
-            raise RefusedError(
-                "Each fuser must be listed once in runs", run.path, "Drop the second entry or change its seed"
-            )
-        seen.add(run)
-    for run in settings.runs:
-        if run.recipe == "adapter" and replace(run, recipe="c2c") not in seen:
-            rule = "Each adapter control must have a c2c run of the same pair, alignment and seed to be compared with"
-            raise RefusedError(rule, run.path, "Give both recipes the same seeds in runs")
-    own: set[tuple[str, Run]] = set()
-    for run in settings.runs:
-        if settings.sharer_role(run.recipe) == "receiver" and run.pair in settings.pairs:
-            key = (settings.pairs[run.pair]["receiver"], replace(run, pair=""))
-            if key in own:
-                rule = "A Receiver that is its own Sharer must be trained in one of its pairs"
-                raise RefusedError(rule, run.path, "Drop the run of the other pair, or this one")
-            own.add(key)
 
 
 def _check_pairs(settings: Settings) -> None:
@@ -184,14 +156,6 @@ def _check_latency(settings: Settings) -> None:
             raise RefusedError(rule, pair, "Add a c2c run of this pair, or drop c2c from latency.methods")
 
 
-def _check_router(settings: Settings) -> None:
-    learned = [task for pair in settings.used_pairs for task in settings.router_tasks(pair)]
-    if "routing_trained" in settings.config["baselines"] and not learned:
-        rule = "routing_trained must learn from a benchmark whose data set has a training split"
-        known = ", ".join(settings.data.with_training_questions)
-        raise RefusedError(rule, settings.config["benchmarks"], f"Add one of {known}, or drop routing_trained")
-
-
 def _check_source(settings: Settings, table: str, name: str, *needed: str) -> None:
     row = getattr(settings, table)[name]
     if row["source"] == "world" and "world" not in settings.config:
@@ -199,5 +163,6 @@ def _check_source(settings: Settings, table: str, name: str, *needed: str) -> No
         raise RefusedError(rule, name, "Use --profile smoke, or add the key as config/smoke.yaml has it")
     for column in ("hub_id", "revision", *needed):
         if row["source"] == "hub" and row[column] is None:
-            rule = f"A row of config/{table}.tsv with source hub must fill {column!r}"
-            raise RefusedError(rule, f"{name}: empty", "Fill the cell")
+            place = "The metadata of a benchmark" if table == "benchmarks" else f"A row of config/{table}.tsv"
+            rule = f"{place} with source hub must fill {column!r}"
+            raise RefusedError(rule, f"{name}: empty", f"Fill in {column}")

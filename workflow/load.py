@@ -1,4 +1,4 @@
-"""Reads the config's tables, and checks config and tables before any job starts."""
+"""Reads the config's tables and the benchmarks, and checks config and tables before any job starts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from workflow.checks import check_artefacts, check_settings, check_world
+from workflow.data import load_benchmarks
 from workflow.hub_inputs import check_mirrored, check_unpinned
 from workflow.settings import Settings
 from workflow.validation import check_config, read_table
 
-TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
-"""The tables below ``config/`` that a run reads, in the order of the fields of `Settings`."""
+TABLES = ("models", "pairs", "recipes", "training_sets", "groups", "released")
+"""The tables below ``config/`` that a run reads, as the fields of `Settings` are called."""
 
 
 def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
-    """Read the tables below `root` and check them and `config`, first alone, then against each other.
+    """Read the tables and benchmarks below `root` and check them and `config`, first alone, then against each other.
 
     Raises:
         RefusedError: At the first rule that does not hold.
@@ -25,7 +26,8 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     check_world(config)
     check_artefacts(config)
     check_unpinned(config)
-    settings = Settings(config, *(read_table(root / "config" / f"{name}.tsv") for name in TABLES))
+    tables = {name: read_table(root / "config" / f"{name}.tsv") for name in TABLES}
+    settings = Settings(config, benchmarks=load_benchmarks(root), **tables)
     check_settings(settings, root)
     check_mirrored(settings)
     return settings

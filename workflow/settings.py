@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from workflow import memory
 from workflow.config import training_defaults
 from workflow.data import Data
+from workflow.plan import memory
 from workflow.revisions import asked_revision
 from workflow.validation import Table
 
@@ -18,8 +18,8 @@ OWN_TOKENS = ".receiver"
 
 
 @dataclass(frozen=True)
-class Run:
-    """One fuser to train: its path below ``fusers/`` and, with ``.parquet``, below ``records/``."""
+class FuserTraining:
+    """One training of a pair's Fusers: its path below ``fusers/`` and, with ``.parquet``, below ``records/``."""
 
     pair: str
     recipe: str
@@ -46,18 +46,20 @@ class Settings:
     released: Table
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[FuserTraining]:
         """All fusers of this scale, in the config's order."""
         return [
-            Run(entry["pair"], entry["recipe"], entry["alignment"], seed)
+            FuserTraining(entry["pair"], entry["recipe"], entry["alignment"], seed)
             for entry in self.config["runs"]
             for seed in entry["seeds"]
         ]
 
     @property
-    def main_runs(self) -> list[Run]:
+    def main_runs(self) -> list[FuserTraining]:
         """Those that are not aside: only they are timed, and drawn in the figures of training and gates."""
-        aside = {(each["pair"], each["recipe"], each["alignment"]) for each in self.config["runs"] if each.get("aside")}
+        aside = {
+            (entry["pair"], entry["recipe"], entry["alignment"]) for entry in self.config["runs"] if entry.get("aside")
+        }
         return [run for run in self.runs if (run.pair, run.recipe, run.alignment) not in aside]
 
     @property
@@ -107,17 +109,10 @@ class Settings:
     def training_of(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
         """Settings of one fuser and its training: the scale's, with those of its entry in ``runs`` over them."""
         key = (pair, recipe, alignment)
-        entries = [each for each in self.config["runs"] if (each["pair"], each["recipe"], each["alignment"]) == key]
-        return {**self.training, **(entries[0].get("training", {}) if entries else {})}
-
-    @property
-    def kept_steps(self) -> list[str]:
-        """Paths below ``records/`` of the fusers that are kept before their last step, ``<run>.step<step>``."""
-        return [
-            f"{run.path}.step{step}"
-            for run in self.runs
-            for step in self.training_of(run.pair, run.recipe, run.alignment).get("keep_steps", [])
+        entries = [
+            entry for entry in self.config["runs"] if (entry["pair"], entry["recipe"], entry["alignment"]) == key
         ]
+        return {**self.training, **(entries[0].get("training", {}) if entries else {})}
 
     @property
     def processes(self) -> Mapping[str, Any]:
@@ -139,12 +134,12 @@ class Settings:
     def timed_pairs(self) -> list[str]:
         """Pairs with a run that is not aside, asked the benchmark of the latency run; the first of the same models."""
         latency, main = self.config["latency"], {run.pair for run in self.main_runs}
-        asked = [
+        pairs = [
             pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)
         ]
-        models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in reversed(asked)}
+        models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in reversed(pairs)}
         first = {both: pair for pair, both in models.items()}
-        return [pair for pair in asked if first[models[pair]] == pair]
+        return [pair for pair in pairs if first[models[pair]] == pair]
 
     @property
     def generation(self) -> Mapping[str, Any]:
@@ -161,8 +156,8 @@ class Settings:
 
     def router_tasks(self, pair: str) -> list[str]:
         """Tasks of a pair from whose training questions its router learns; it routes the others too."""
-        known = self.data.with_training_questions
-        return [task for task in self.tasks(pair) if self.data.benchmark_of[task] in known]
+        benchmarks = self.data.with_training_questions
+        return [task for task in self.tasks(pair) if self.data.benchmark_of[task] in benchmarks]
 
     def pretraining(self, model: str) -> Mapping[str, Any]:
         """Settings with which a model of the knowledge-gap world is made."""
@@ -189,14 +184,9 @@ class Settings:
         length = self.training_of(pair, recipe, alignment)["max_length"]
         return f"{pair}{OWN_TOKENS if self.sharer_role(recipe) == 'receiver' else ''}/{alignment}/{length}"
 
-    def latency_run(self, pair: str) -> Run:
+    def latency_run(self, pair: str) -> FuserTraining:
         """The fuser whose latency stands for its pair: the first of recipe c2c."""
         return next(run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c"))
-
-    def latency_flags(self, pair: str) -> list[str]:
-        """Recipe, alignment and seed of that fuser, as flags."""
-        run = self.latency_run(pair)
-        return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
 
     def sizes(self, model: str) -> memory.Sizes:
         """Sizes of a model."""
@@ -212,8 +202,8 @@ class Settings:
     def training_mb(self, pair: str, recipe: str, alignment: str) -> int:
         """Memory that the training of a fuser asks for, in MB."""
         sharer, receiver = (self.sizes(self.pairs[pair][role]) for role in (self.sharer_role(recipe), "receiver"))
-        about, projected = self.training_of(pair, recipe, alignment), self.recipes[recipe]["variant"] == "projected"
-        return memory.training_mb(sharer, receiver, about, projected=projected)
+        training, projected = self.training_of(pair, recipe, alignment), self.recipes[recipe]["variant"] == "projected"
+        return memory.training_mb(sharer, receiver, training, projected=projected)
 
     def single_mb(self, pair: str, alignment: str) -> int:
         """Memory that the training of a Receiver itself asks for, in MB."""

@@ -307,7 +307,7 @@ def _add_plan(commands: Any) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
-    _of_the_repository("c2c plan", "workflow.plan", "--scale", options.scale, *files)
+    _of_the_repository("c2c plan", "workflow.plan.report", "--scale", options.scale, *files)
 
 
 def _of_the_repository(what: str, module: str, *arguments: str) -> None:

@@ -10,17 +10,17 @@ from c2c.errors import RefusedError
 from c2c.fuser.latent import LatentSpace
 from c2c.types import CacheShape
 from tests.workflow.test_validation import Merged, edit, put
-from workflow.latent import (
+from workflow.kinds.latent import (
+    latent_answers,
     latent_memory_mb,
     latent_pairs,
     latent_parameters,
-    latent_records,
     latent_sizes,
     latent_tokenised,
     latent_training,
 )
 from workflow.load import load_settings
-from workflow.memory import fuser_parameters
+from workflow.plan.memory import fuser_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_a_space_trains_the_pairs_of_its_groups_and_asks_each_and_each_group(con
     expected = {f"gap_latent/pairs/{pair}/span/seed{seed}" for pair in pairs for seed in (0, 1)}
     groups = ("gap_halves/sequential", "gap_halves_b/sequential")
     expected |= {f"gap_latent/groups/{group}/span/seed{seed}" for group in groups for seed in (0, 1)}
-    found = latent_records(settings)
+    found = [job.path.removeprefix("records/latent/") for job in latent_answers(settings)]
     assert set(found) == expected and len(found) == len(expected)
 
 

@@ -13,11 +13,10 @@ from c2c.fuser.config import FuserConfig
 from c2c.fuser.variants import create_fuser
 from c2c.types import CacheShape
 from paper.reading.reference import Reference
-from workflow import memory
-from workflow.cost import read_timings
 from workflow.load import load_settings
-from workflow.memory import Sizes
-from workflow.plan import memory_mb
+from workflow.plan import memory
+from workflow.plan.memory import Sizes
+from workflow.plan.stages import memory_mb, read_timings
 from workflow.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,16 +90,16 @@ def test_the_largest_pair_no_longer_asks_for_several_machines(settings: Settings
     weights = 2 * (14768 + 14770)
     asked = settings.answering_mb("qwen3_14b_from_qwen25_14b_mmlu")
     assert weights < asked < 1.3 * weights
-    assert memory_mb(settings, "generate_single") < asked == memory_mb(settings, "generate_fused")
+    assert memory_mb(settings, "answer_single") < asked == memory_mb(settings, "answer_fused")
 
 
-@pytest.mark.parametrize("rule", ["train_fuser", "generate_baselines", "generate_fused"])
+@pytest.mark.parametrize("rule", ["train_fuser", "answer_baselines", "answer_fused"])
 def test_measured_jobs_held_no_more_than_is_asked_for_and_not_much_less(config_of: ConfigOf, rule: str) -> None:
     laptop = load_settings(config_of("laptop"), ROOT)
     (measured,) = (
         each.memory_mb
         for each in read_timings(ROOT / "config/timings.csv")
-        if (each.scale, each.rule) == ("laptop", rule)
+        if (each.scale, each.stage) == ("laptop", rule)
     )
     assert measured < memory_mb(laptop, rule) < 2 * measured
 

@@ -8,6 +8,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from tests.workflow.test_validation import Merged, edit, put
+from workflow.kinds.steps import kept_answers
 from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,8 +20,8 @@ def test_each_kept_step_of_each_run_is_asked_and_no_other(config_of: Merged) -> 
     run = {"pair": "gap_a", "alignment": "span", "seeds": [0, 1]}
     kept = {"training": {"keep_steps": [10, 20]}}
     config["runs"] = [{**run, "recipe": "c2c", **kept}, {**run, "recipe": "project"}, *others]
-    assert load_settings(config, ROOT).kept_steps == [
-        f"gap_a/c2c/span/seed{seed}.step{step}" for seed in (0, 1) for step in (10, 20)
+    assert [job.path for job in kept_answers(load_settings(config, ROOT))] == [
+        f"records/gap_a/c2c/span/seed{seed}.step{step}" for seed in (0, 1) for step in (10, 20)
     ]
     config["runs"].append({**run, "recipe": "adapter"})
     with pytest.raises(RefusedError, match="An adapter must be trained as the c2c"):
@@ -60,13 +61,6 @@ def test_pairs_that_are_no_group_are_refused(pairs: str, message: str, root: Pat
         load_settings(config_of("smoke"), root)
 
 
-def test_most_sharers_of_a_group_is_what_records_can_name() -> None:
-    from c2c.evaluation.schema import MOST_SHARERS
-    from workflow import methods
-
-    assert methods.MOST_SHARERS == MOST_SHARERS
-
-
 def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -> None:
     settings = load_settings(config_of("smoke"), ROOT)
     assert "gap_first" in settings.used_pairs
@@ -75,8 +69,8 @@ def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -
 
 
 METHODS_REFUSED = {
-    "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "have published fusers"),
-    "unknown published fusers": (put("released", ["qwen25_05"]), r"Published fusers must be known; .*'qwen25_05b'\?"),
+    "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "have released Fusers"),
+    "unknown published fusers": (put("released", ["qwen25_05"]), r"Released Fusers must be known; .*'qwen25_05b'\?"),
     "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"must have a c2c run .*received 'gap_a/span/seed7'"),
     "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver must be known"),
     "agents without a c2c": (put("agents.0.seed", 7), r"with a c2c run .*received 'gap_a/c2c/span/seed7'"),

@@ -11,17 +11,18 @@ import pytest
 from c2c.cli.main import main as c2c
 from c2c.errors import RefusedError
 from paper.reading.reference import Reference
-from workflow.cost import Timing, job_counts
-from workflow.estimate import BY_RULE, Assumptions, Estimator, paper_hours
-from workflow.latent import latent_names, latent_pairs
+from workflow.kinds.latent import latent_names, latent_pairs
+from workflow.kinds.pairs import fused_job
+from workflow.kinds.steps import kept_steps
 from workflow.load import load_settings
-from workflow.plan import ESTIMATED, TIMED, UNKNOWN, paper_total, read_config, stages, written
-from workflow.settings import Run, Settings
+from workflow.plan.report import ESTIMATED, TIMED, UNKNOWN, paper_total, plan_lines, read_config, stage_costs
+from workflow.plan.stages import Assumptions, Estimator, Timing, job_counts, paper_hours
+from workflow.settings import FuserTraining, Settings
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RELEASED = "generate_released"
+RELEASED = "answer_released"
 
 ConfigOf = Callable[[str], dict[str, Any]]
 
@@ -33,11 +34,17 @@ def settings(config_of: ConfigOf) -> Settings:
 
 @pytest.fixture
 def estimator(settings: Settings) -> Estimator:
-    return Estimator(settings, Reference(), read_table(ROOT / "config" / "sizes.tsv"), root=ROOT)
+    return Estimator(settings, Reference(), read_table(ROOT / "config" / "sizes.tsv"))
 
 
 def with_config(settings: Settings, **changes: Any) -> Settings:
     return replace(settings, config={**settings.config, **changes})
+
+
+def fused_once(estimator: Estimator, pair: str) -> float:
+    """Hours in which the Fusers of a pair answer everything by one method."""
+    job = fused_job(estimator.settings, FuserTraining(pair, "c2c", "span", 42))
+    return estimator.answering(replace(job, methods=("c2c",)))
 
 
 def test_hours_of_the_paper_are_those_that_table_12_prints(settings: Settings) -> None:
@@ -48,7 +55,7 @@ def test_hours_of_the_paper_are_those_that_table_12_prints(settings: Settings) -
 
 
 def test_the_first_pair_takes_what_it_took_the_paper_and_half_the_steps_take_half(estimator: Estimator) -> None:
-    run = Run("qwen3_from_qwen25", "c2c", "span", 42)
+    run = FuserTraining("qwen3_from_qwen25", "c2c", "span", 42)
     assert estimator.training(run) == pytest.approx(44.72)
     half = {**estimator.settings.config["training"], "steps": 1929 // 2}
     shorter = replace(estimator, settings=with_config(estimator.settings, training=half))
@@ -56,16 +63,16 @@ def test_the_first_pair_takes_what_it_took_the_paper_and_half_the_steps_take_hal
 
 
 def test_the_estimate_for_another_sharer_agrees_with_the_hours_that_the_paper_prints(estimator: Estimator) -> None:
-    estimate = estimator.training(Run("qwen3_from_llama32", "c2c", "span", 42))
+    estimate = estimator.training(FuserTraining("qwen3_from_llama32", "c2c", "span", 42))
     assert estimate == pytest.approx(54.24, rel=0.1)
 
 
 def test_twice_the_questions_take_twice_the_hours(estimator: Estimator) -> None:
     def sampled(number: int) -> float:
-        return replace(estimator, settings=with_config(estimator.settings, sample=number)).hours("generate_fused") or 0
+        return replace(estimator, settings=with_config(estimator.settings, sample=number)).hours("answer_fused") or 0
 
     assert sampled(200) == pytest.approx(2 * sampled(100))
-    assert 0 < sampled(200) < (estimator.hours("generate_fused") or 0)
+    assert 0 < sampled(200) < (estimator.hours("answer_fused") or 0)
 
 
 def test_hours_of_tokenising_are_lines_by_rate(estimator: Estimator) -> None:
@@ -79,9 +86,7 @@ def test_hours_of_tokenising_are_lines_by_rate(estimator: Estimator) -> None:
 
 
 def test_each_kept_step_is_asked_as_its_fuser_is(estimator: Estimator) -> None:
-    kept = [
-        run for run in estimator.settings.runs if any(f"{run.path}.step" in p for p in estimator.settings.kept_steps)
-    ]
+    kept = list(dict.fromkeys(run for run, _ in kept_steps(estimator.settings)))
     few = replace(
         estimator,
         settings=replace(
@@ -95,7 +100,7 @@ def test_each_kept_step_is_asked_as_its_fuser_is(estimator: Estimator) -> None:
         ),
     )
     assert kept and few.settings.runs == kept
-    assert few.hours("generate_kept") == pytest.approx(4 * (few.hours("generate_fused") or 0))
+    assert few.hours("answer_kept") == pytest.approx(4 * (few.hours("answer_fused") or 0))
 
 
 def test_a_teacher_writes_more_slowly_the_larger_it_is(estimator: Estimator) -> None:
@@ -108,27 +113,27 @@ def test_a_teacher_writes_more_slowly_the_larger_it_is(estimator: Estimator) -> 
 
 def test_a_rule_or_data_of_which_nothing_is_known_has_no_estimate(estimator: Estimator) -> None:
     assert estimator.hours("unheard_of") is None
-    assert replace(estimator, sizes={"openhermes": estimator.sizes["openhermes"]}).hours("generate_fused") is None
+    assert replace(estimator, sizes={"openhermes": estimator.sizes["openhermes"]}).hours("answer_fused") is None
 
 
 def test_timed_jobs_replace_the_estimate(settings: Settings, estimator: Estimator) -> None:
-    timings = [Timing("paper", "train_fuser", 2, 90.0, 50000.0, 2000.0), Timing("smoke", "generate_fused", 1, 1, 1, 1)]
-    found = {stage.rule: stage for stage in stages(settings, timings, estimator)}
+    timings = [Timing("paper", "train_fuser", 2, 90.0, 50000.0, 2000.0), Timing("smoke", "answer_fused", 1, 1, 1, 1)]
+    found = {stage.name: stage for stage in stage_costs(settings, timings, estimator)}
     assert {rule: stage.jobs for rule, stage in found.items()} == job_counts(settings)
     training = found["train_fuser"]
     jobs = len(settings.runs)
     assert (training.basis, training.hours) == (TIMED, jobs * 1.5)
     assert (training.memory_gb, training.disk_gb) == (50.0, jobs * 2.0)
-    assert found["generate_fused"].basis == ESTIMATED and found["tokenise_training_set"].gpus == 0
+    assert found["answer_fused"].basis == ESTIMATED and found["tokenise_training_set"].gpus == 0
 
 
 def test_each_stage_of_the_papers_scale_is_estimated_and_the_totals_are_their_sums(
     settings: Settings, estimator: Estimator
 ) -> None:
-    found = stages(settings, [], estimator)
-    assert {stage.rule for stage in found} == set(job_counts(settings)) >= set(BY_RULE) - {"answer_router_questions"}
+    found = stage_costs(settings, [], estimator)
+    assert {stage.name for stage in found} == set(job_counts(settings))
     assert all(stage.basis == ESTIMATED and stage.hours for stage in found)
-    lines = [line.split() for line in written(settings, [], estimator)]
+    lines = [line.split() for line in plan_lines(settings, [], estimator)]
     hours = [stage.hours or 0 for stage in found]
     (gpu,) = (float(line[2]) for line in lines if line[:2] == ["GPU", "hours:"])
     (without,) = (float(line[4]) for line in lines if line[:2] == ["hours", "without"])
@@ -136,7 +141,7 @@ def test_each_stage_of_the_papers_scale_is_estimated_and_the_totals_are_their_su
     assert gpu + without == pytest.approx(sum(hours), abs=0.1)
     assert disk == pytest.approx(sum(stage.disk_gb or 0 for stage in found), abs=0.1)
     for stage in found:
-        (line,) = (line for line in lines if line[:1] == [stage.rule])
+        (line,) = (line for line in lines if line[:1] == [stage.name])
         assert int(line[1]) == stage.jobs and line[-1] == ESTIMATED
 
 
@@ -150,7 +155,7 @@ def test_published_fusers_are_asked_three_times_and_half_of_them_take_half(estim
     def hours(*names: str) -> float:
         return replace(estimator, settings=with_config(estimator.settings, released=list(names))).hours(RELEASED) or 0
 
-    once = estimator.fused_once("qwen3_from_qwen25") / estimator.operations_per_hour()
+    once = fused_once(estimator, "qwen3_from_qwen25")
     assert hours("qwen25_05b") == pytest.approx(3 * once)
     assert hours("qwen25_05b", "llama32_1b") == pytest.approx(hours("qwen25_05b") + hours("llama32_1b"))
 
@@ -166,26 +171,26 @@ def test_shares_of_a_prompt_are_fused_at_both_ends_each_with_its_control(estimat
     kinds = estimator.settings.config["analysis"]
     fewer = {**kinds, "partial": {**kinds["partial"], "shares": [1]}}
     once = replace(estimator, settings=with_config(estimator.settings, analysis=fewer)).hours("fuse_partially") or 0
-    assert once == pytest.approx(4 * estimator.fused_once(kinds["partial"]["pair"]) / estimator.operations_per_hour())
+    assert once == pytest.approx(4 * fused_once(estimator, kinds["partial"]["pair"]))
     assert estimator.hours("fuse_partially") == pytest.approx(5 * once)
 
 
 def test_a_group_costs_more_than_its_first_pair_and_less_than_both_alone(estimator: Estimator) -> None:
     pairs = ("qwen3_from_qwen3_4b_base_mmlu", "qwen3_from_qwen25_math_mmlu")
-    alone = [5 * estimator.fused_once(pair) / estimator.operations_per_hour() for pair in pairs]
-    assert max(alone) < (estimator.hours("generate_group") or 0) < sum(alone)
+    alone = [5 * fused_once(estimator, pair) for pair in pairs]
+    assert max(alone) < (estimator.hours("answer_groups") or 0) < sum(alone)
 
 
 def test_a_scale_says_which_stages_its_total_leaves_out(config_of: ConfigOf) -> None:
     laptop = load_settings(config_of("laptop"), ROOT)
     timings = [Timing("laptop", rule, 1, 60.0, 1.0, 1.0) for rule in job_counts(laptop) if rule != "train_fuser"]
-    text = "\n".join(written(laptop, timings, Estimator.of(laptop, ROOT)))
+    text = "\n".join(plan_lines(laptop, timings, Estimator.of(laptop, ROOT)))
     assert re.search(r"not counted, never timed: +train_fuser$", text, flags=re.MULTILINE)
 
 
 def test_nothing_is_estimated_for_a_machine_without_a_gpu(config_of: ConfigOf) -> None:
     laptop = load_settings(config_of("laptop"), ROOT)
-    found = {stage.rule: stage for stage in stages(laptop, [], Estimator.of(laptop, ROOT))}
+    found = {stage.name: stage for stage in stage_costs(laptop, [], Estimator.of(laptop, ROOT))}
     assert found["train_fuser"].basis == UNKNOWN and found["train_fuser"].hours is None
 
 
@@ -193,7 +198,7 @@ def test_gpu_hours_count_every_gpu_of_a_job_and_the_papers_hours_stand_beside(se
     timings = [Timing("paper", rule, 1, 60.0, 1000.0, 1.0) for rule in job_counts(settings)]
     four = with_config(settings, gpus_per_job=4)
     jobs = sum(number for rule, number in job_counts(four).items() if rule != "tokenise_training_set")
-    lines = [line.split() for line in written(four, timings, Estimator.of(four, ROOT))]
+    lines = [line.split() for line in plan_lines(four, timings, Estimator.of(four, ROOT))]
     assert ["GPU", "hours:", f"{4 * jobs:.1f}"] in lines
     paper, known = paper_total(settings, Estimator.of(settings, ROOT))
     (said,) = (line for line in lines if line[:4] == ["the", "paper", "(Table", "12):"])
@@ -201,10 +206,10 @@ def test_gpu_hours_count_every_gpu_of_a_job_and_the_papers_hours_stand_beside(se
 
 
 def test_estimates_are_marked_with_what_they_take_for_granted(settings: Settings, estimator: Estimator) -> None:
-    text = "\n".join(written(settings, [], estimator))
+    text = "\n".join(plan_lines(settings, [], estimator))
     assert "so these are estimates" in text and "200 examples a second" in text
     timed = [Timing("paper", rule, 1, 60.0, 1000.0, 1.0) for rule in job_counts(settings)]
-    assert "estimate" not in "\n".join(written(settings, timed, estimator))
+    assert "estimate" not in "\n".join(plan_lines(settings, timed, estimator))
 
 
 def test_a_scale_that_is_none_is_refused_with_those_that_are() -> None:

@@ -38,8 +38,7 @@ def test_a_dry_run_of_every_scale_plans_all_stages(scale: str, run_snakemake: Ru
     for rule in (
         "tokenise_training_set",
         "train_fuser",
-        "generate_baselines",
-        "generate_fused",
+        "answer_questions",
         "score_records",
         "measure_latency",
     ):
@@ -98,7 +97,7 @@ def test_each_artefact_is_a_target_by_its_name_and_its_place_in_the_paper(
 def test_a_target_plans_only_what_its_artefact_needs(run_snakemake: Runner) -> None:
     done = run_snakemake(*SCALES["smoke"], "--dry-run", "--nolock", "--forceall", "--quiet", "rules", "--", "table3")
     assert re.search(r"measure_latency +[1-9]", done.stdout) and re.search(r"tabulate +1\n", done.stdout), done.stdout
-    assert not re.search(r"^(generate_|score_|judge_|draw)", done.stdout, flags=re.MULTILINE), done.stdout
+    assert not re.search(r"^(answer_|score_|judge_|draw)", done.stdout, flags=re.MULTILINE), done.stdout
 
 
 def test_lint_finds_nothing(run_snakemake: Runner) -> None:
@@ -148,7 +147,7 @@ def test_every_rule_has_a_log_a_benchmark_a_message_and_one_command(name: str) -
     assert "&&" not in command and ";" not in command
 
 
-@pytest.mark.parametrize("name", ["train_fuser", "generate_baselines", "generate_fused", "measure_latency"])
+@pytest.mark.parametrize("name", ["train_fuser", "answer_questions", "measure_latency"])
 def test_gpu_rules_name_their_tasks_for_slurm(name: str) -> None:
     assert "tasks=1" in rules()[name] and "gpu=" in rules()[name]
 
@@ -226,6 +225,8 @@ def test_published_fusers_are_asked_without_any_training(run_snakemake: Runner) 
     assert done.returncode == 0, done.stdout
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.MULTILINE))
     fusers = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["released"]
-    assert int(jobs["fetch_fuser"]) == int(jobs["generate_released"]) == len(fusers)
+    assert int(jobs["fetch_fuser"]) == len(fusers)
+    planned = re.findall(r"Answering with the released Fusers (\w+): ", done.stdout)
+    assert sorted(planned) == sorted(fusers)
     assert not [rule for rule in jobs if rule.startswith(("train", "tokenise", "prepare_training"))]
     assert "--fuser nics-efc/C2C_Fuser --subfolder qwen3_0.6b+qwen2.5_0.5b_Fuser" in done.stdout

@@ -19,6 +19,9 @@ wildcard_constraints:
     figure="|".join(of_kind("figure")),
 
 
+ANSWERS = {job.path.removeprefix("records/"): job for job in answer_jobs(settings)}
+ROUTER_ANSWERS = {job.pairs[0]: job for job in router_answers(settings)}
+
 # Minutes that a job may take; on a cluster config/resources.tsv says so instead. Training goes on from its last checkpoint.
 TRAIN_MINUTES = 1440 if config["gpus_per_job"] else 480
 ANSWER_MINUTES = 240
@@ -37,21 +40,14 @@ def fuser_runs(pair=None, recipe=None, aside=True):
 
 def all_records(wildcards):
     """Every file of records of this scale."""
-    baselines = collect("<results>/records/{pair}/baselines.parquet", pair=settings.used_pairs)
-    groups = collect("<results>/records/groups/{run.path}.parquet", run=group_runs(settings))
-    agents = collect("<results>/records/agents/{pair}.parquet", pair=agent_pairs(settings))
-    single = collect("<results>/records/single/{run.path}.parquet", run=single_runs(settings))
-    released = collect("<results>/records/released/{fuser}.parquet", fuser=config["released"])
-    latent = collect("<results>/records/latent/{path}.parquet", path=latent_records(settings))
-    return [
-        *baselines,
-        *collect("<results>/records/{run}.parquet", run=[*fuser_runs(), *settings.kept_steps]),
-        *groups,
-        *released,
-        *single,
-        *agents,
-        *latent,
-    ]
+    return [f"<results>/records/{answers}.parquet" for answers in ANSWERS]
+
+
+def released_records(wildcards):
+    """Records of the released Fusers of this scale, and of their models alone."""
+    pairs = dict.fromkeys(settings.released[name]["pair"] for name in config["released"])
+    names = [*(f"{pair}/baselines" for pair in pairs), *(f"released/{name}" for name in config["released"])]
+    return [f"<results>/records/{name}.parquet" for name in names]
 
 
 def questions_of(task):
@@ -59,26 +55,40 @@ def questions_of(task):
     return f"<results>/data/benchmarks/{settings.data.benchmark_of[task]}.jsonl"
 
 
-def benchmark_files(wildcards):
-    """The prepared questions of every task of a pair, in the config's order."""
-    return [questions_of(task) for task in settings.tasks(wildcards.pair)]
-
-
 def prepared_benchmarks(wildcards):
     """The prepared questions of this scale, each file once."""
     return list(dict.fromkeys(questions_of(task) for task in config["benchmarks"]))
 
 
-def task_files(wildcards):
-    """The prompts of every task of a pair, with the files that they include, each once."""
-    files = [path for task in settings.tasks(wildcards.pair) for path in settings.data.task_files(task)]
-    return list(dict.fromkeys(files))
+def job_of(wildcards):
+    """What a job of `c2c generate` consists of (workflow/kinds/jobs.py)."""
+    return ANSWERS[wildcards.answers] if "answers" in wildcards.keys() else ROUTER_ANSWERS[wildcards.pair]
 
 
-def benchmark_flags(wildcards, input):
-    """The prepared questions as the command line takes them: ID=FILE."""
-    named = zip(settings.tasks(wildcards.pair), input.questions, strict=True)
-    return [f"{task}={path}" for task, path in named]
+def files_of_job(wildcards):
+    """The files that a job of `c2c generate` reads, by name of the input."""
+    job = job_of(wildcards)
+    files = {name: [f"<results>/{path}" for path in paths] for name, paths in job.inputs.items()}
+    tasks = [path for task in job.tasks for path in settings.data.task_files(task)]
+    return {**files, "tasks": list(dict.fromkeys(tasks))}
+
+
+def fuser_flags(wildcards, output):
+    """The Fusers and the router of a job as flags, where it has any."""
+    job = job_of(wildcards)
+    results = output.records.removesuffix(f"{job.path}.parquet")
+    places = {"--fuser": job.fusers, "--router": [job.router] if job.router else []}
+    return [word for flag, paths in places.items() if paths for word in (flag, *(f"{results}{p}" for p in paths))]
+
+
+def question_flags(wildcards, input):
+    """The prepared questions of a job as the command line takes them: ID=FILE."""
+    return [f"{task}={path}" for task, path in zip(job_of(wildcards).tasks, input.questions, strict=True)]
+
+
+def job_memory(wildcards, attempt):
+    """Memory of a job of `c2c generate`, in MB; more at each further attempt."""
+    return grown(job_memory_mb(settings, job_of(wildcards)), attempt)
 
 
 def receiver_manifest(wildcards):
@@ -132,30 +142,6 @@ def prompts_of(wildcards):
     return settings.pairs[wildcards.pair]["prompts"]
 
 
-def router_files(wildcards):
-    """The trained router of a pair, where routing_trained is among the baselines."""
-    if "routing_trained" not in settings.baselines(wildcards.pair):
-        return []
-    return [f"<results>/routers/{wildcards.pair}/{name}" for name in ("router.safetensors", "router.json")]
-
-
-def router_flag(wildcards, input):
-    """The folder of the trained router as a flag, where there is one."""
-    return ["--router", os.path.dirname(input.router[0])] if input.router else []
-
-
-def router_questions(wildcards):
-    """Training questions that a router learns from, a file a task; those of one benchmark are the same."""
-    benchmarks = [settings.data.benchmark_of[task] for task in settings.router_tasks(wildcards.pair)]
-    return collect("<results>/data/training_questions/{benchmark}.jsonl", benchmark=benchmarks)
-
-
-def router_benchmark_flags(wildcards, input):
-    """Those questions as the command line takes them: ID=FILE."""
-    named = zip(settings.router_tasks(wildcards.pair), input.questions, strict=True)
-    return [f"{task}={path}" for task, path in named]
-
-
 def answering_memory(wildcards, attempt):
     """Memory of a job that runs both models, in MB; more at each further attempt."""
     return grown(settings.answering_mb(wildcards.pair), attempt)
@@ -169,6 +155,26 @@ def training_memory(wildcards, attempt):
 def listed(files):
     """The files of an input as a list, which Snakemake gives as a text where there is one."""
     return list(files) if isinstance(files, (list, tuple)) else [files]
+
+
+def latent_models(role):
+    """The manifests of the Receivers or the Sharers of a latent space, one a pair."""
+    return lambda wildcards: [
+        f"<results>/models/{settings.pairs[pair][role]}.json" for pair in latent_pairs(settings, wildcards.latent)
+    ]
+
+
+def latent_sets(part):
+    """The tokenised training or validation sets of a latent space, one a pair."""
+    return lambda wildcards: [
+        f"<results>/data/tokenised/{folder}/{part}.parquet" for folder in latent_tokenised(settings, wildcards.latent)
+    ]
+
+
+def latency_flags(wildcards):
+    """Recipe, alignment and seed of the Fusers whose times stand for the pair, as flags."""
+    run = settings.latency_run(wildcards.pair)
+    return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
 
 
 def optional_flag(flag, name):
@@ -202,7 +208,7 @@ def source_files(source):
     if source == RECORDS:
         return all_records(None)
     if source == RELEASED:
-        return records_of_released(None)
+        return released_records(None)
     if source == LATENCY and not config["latency"]:
         return []
     if "{run}" in source:

@@ -26,7 +26,7 @@ rule measure_latency:
     params:
         scale=config["scale"],
         folder=subpath(input.fuser, parent=True),
-        fuser=lambda wildcards: settings.latency_flags(wildcards.pair),
+        fuser=latency_flags,
         methods=config["latency"]["methods"],
         benchmark=config["latency"]["benchmark"],
         prompts=prompts_of,

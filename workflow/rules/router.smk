@@ -3,10 +3,7 @@
 
 rule answer_router_questions:
     input:
-        receiver=receiver_manifest,
-        sharer=sharer_manifest,
-        questions=router_questions,
-        tasks=task_files,
+        unpack(files_of_job),
     output:
         records="<results>/routers/{pair}/answers.parquet",
         provenance="<results>/routers/{pair}/answers.parquet.provenance.json",
@@ -14,25 +11,28 @@ rule answer_router_questions:
         "<results>/logs/answer_router_questions/{pair}.log",
     benchmark:
         "<results>/benchmarks/answer_router_questions/{pair}.tsv"
+    wildcard_constraints:
+        pair=one_of(ROUTER_ANSWERS),
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=answering_memory,
+        mem_mb=job_memory,
         runtime=ANSWER_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,
     params:
         scale=config["scale"],
-        benchmarks=router_benchmark_flags,
+        methods=lambda wildcards: job_of(wildcards).methods,
         prompts=prompts_of,
+        benchmarks=question_flags,
         settings=flags(settings.generation),
+        subject=lambda wildcards: job_of(wildcards).subject,
     message:
-        "Answering training questions with the single models of {wildcards.pair}, for its router; progress: tail -f {log}"
+        "Answering with {params.subject}; progress: tail -f {log}"
     shell:
         "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
-        " --sharer {input.sharer:q}"
-        " --methods receiver sharer --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --sharer {input.sharers:q} --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
         " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"
 
 
@@ -40,8 +40,8 @@ rule train_router:
     input:
         receiver=receiver_manifest,
         records="<results>/routers/{pair}/answers.parquet",
-        questions=router_questions,
-        tasks=task_files,
+        questions=lambda wildcards: files_of_job(wildcards)["questions"],
+        tasks=lambda wildcards: files_of_job(wildcards)["tasks"],
     output:
         weights="<results>/routers/{pair}/router.safetensors",
         about="<results>/routers/{pair}/router.json",
@@ -60,7 +60,7 @@ rule train_router:
         tasks=1,
     params:
         folder=subpath(output.about, parent=True),
-        benchmarks=router_benchmark_flags,
+        benchmarks=question_flags,
         prompts=prompts_of,
         settings=flags(settings.generation),
     message:

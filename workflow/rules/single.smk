@@ -35,39 +35,3 @@ rule train_single:
         " --prompts {params.prompts:q} --seed {wildcards.seed:q} {params.settings:q}"
         " --tokenised {input.train:q} {input.validation:q}"
         " --checkpoints {params.checkpoints:q} --output {output.manifest:q} >> {log:q} 2>&1"
-
-
-rule generate_single:
-    input:
-        receiver="<results>/single/{pair}/{alignment}/seed{seed}.json",
-        sharer=sharer_manifest,
-        questions=benchmark_files,
-        tasks=task_files,
-    output:
-        records="<results>/records/single/{pair}/{alignment}/seed{seed}.parquet",
-        provenance="<results>/records/single/{pair}/{alignment}/seed{seed}.parquet.provenance.json",
-    log:
-        "<results>/logs/generate_single/{pair}/{alignment}/seed{seed}.log",
-    benchmark:
-        "<results>/benchmarks/generate_single/{pair}/{alignment}/seed{seed}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=answering_memory,
-        runtime=ANSWER_MINUTES,
-        gpu=config["gpus_per_job"],
-        tasks=1,
-    params:
-        scale=config["scale"],
-        benchmarks=benchmark_flags,
-        prompts=prompts_of,
-        settings=flags(settings.generation),
-    message:
-        "Answering with the fine-tuned Receiver of {wildcards.pair}, seed {wildcards.seed}; progress: tail -f {log}"
-    shell:
-        "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
-        " --sharer {input.sharer:q}"
-        " --recipe single --seed {wildcards.seed:q} --methods receiver --prompts {params.prompts:q}"
-        " --tasks benchmarks/tasks"
-        " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

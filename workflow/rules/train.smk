@@ -77,3 +77,22 @@ rule train_fuser:
         " --seed {wildcards.seed:q} {params.settings:q}"
         " --tokenised {input.train:q} {input.validation:q}"
         " --checkpoints {params.checkpoints:q} --output {params.folder:q} --kept {output.kept:q} >> {log:q} 2>&1"
+
+
+rule collect_training_cost:
+    input:
+        stamps=collect("<results>/fusers/{run}.provenance.json", run=fuser_runs()),
+    output:
+        cost="<results>/training_cost.csv",
+        provenance="<results>/training_cost.csv.provenance.json",
+    log:
+        "<results>/logs/collect_training_cost.log",
+    benchmark:
+        "<results>/benchmarks/collect_training_cost.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    message:
+        "Hours of each training, by step"
+    shell:
+        "python -m paper.training_cost --stamps {input.stamps:q} --output {output.cost:q} > {log:q} 2>&1"

@@ -1,4 +1,6 @@
-"""Latent spaces that several models share: what of them is trained and asked. Imports no torch."""
+"""Latent spaces that several models share (Table 14): one training of all their encoders and decoders, then answers of
+every pair, and of every Receiver with all of its Sharers. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from c2c.errors import RefusedError
-from workflow import memory
 from workflow.config import check_training
-from workflow.methods import check_group, members
+from workflow.kinds.groups import check_group, fusions, members
+from workflow.kinds.jobs import AnswerJob, answer_job
+from workflow.plan import memory
 from workflow.settings import Settings
 from workflow.validation import check_known
 
+LATENT, LATENT_GROUPS = "latent", "latent_groups"
+
 METHODS = ("c2c", "c2c_deranged")
-"""What is asked of each pair of a latent space, and of all Sharers of a Receiver together."""
 
 
 @dataclass(frozen=True)
-class LatentRun:
+class LatentSpaceTraining:
     """One training of a latent space: its path below ``latent/``."""
 
     latent: str
@@ -36,17 +40,17 @@ def latent_names(settings: Settings) -> list[str]:
     return [entry["latent"] for entry in settings.config.get("latent", [])]
 
 
-def latent_runs(settings: Settings) -> list[LatentRun]:
+def latent_trainings(settings: Settings) -> list[LatentSpaceTraining]:
     """Their trainings."""
     return [
-        LatentRun(entry["latent"], entry["alignment"], seed)
+        LatentSpaceTraining(entry["latent"], entry["alignment"], seed)
         for entry in settings.config.get("latent", [])
         for seed in entry["seeds"]
     ]
 
 
 def latent_groups(settings: Settings, latent: str) -> list[str]:
-    """The groups of a latent space, one a Receiver: its Sharers are those that it is asked with, alone and together."""
+    """The groups of a latent space, one a Receiver; their Sharers answer with it alone and together."""
     groups: list[str] = _entry(settings, latent)["groups"]
     return groups
 
@@ -56,30 +60,51 @@ def latent_pairs(settings: Settings, latent: str) -> list[str]:
     return [pair for group in latent_groups(settings, latent) for pair in members(settings, group)]
 
 
-def latent_fusion(settings: Settings, group: str) -> str:
-    """How the Sharers of a group are fused in a latent space: the first way that its row names."""
-    return str(settings.groups[group]["fusions"]).split()[0]
-
-
-def latent_records(settings: Settings) -> list[str]:
-    """Paths of all records of latent spaces, below ``records/latent/``."""
-    paths = []
-    for run in latent_runs(settings):
-        trained = f"{run.alignment}/seed{run.seed}"
-        paths += [f"{run.latent}/pairs/{pair}/{trained}" for pair in latent_pairs(settings, run.latent)]
-        paths += [
-            f"{run.latent}/groups/{group}/{latent_fusion(settings, group)}/{trained}"
-            for group in latent_groups(settings, run.latent)
-        ]
-    return paths
+def latent_answers(settings: Settings) -> list[AnswerJob]:
+    """For every training, a job a pair and then a job a group, fused in the first way that its row names."""
+    jobs = []
+    for run in latent_trainings(settings):
+        folder, place = f"latent/{run.path}/pairs", f"{run.alignment}/seed{run.seed}"
+        options = {"recipe": "latent", "alignment": run.alignment, "seed": run.seed}
+        for pair in latent_pairs(settings, run.latent):
+            jobs.append(
+                answer_job(
+                    settings,
+                    LATENT,
+                    f"records/latent/{run.latent}/pairs/{pair}/{place}",
+                    [pair],
+                    METHODS,
+                    fusers=(f"{folder}/{pair}",),
+                    fuser_files=(folder,),
+                    options=options,
+                    subject=f"{pair} through the latent space {run.latent}, alignment {run.alignment}, seed {run.seed}",
+                )
+            )
+        for group in latent_groups(settings, run.latent):
+            fusion = fusions(settings, group)[0]
+            jobs.append(
+                answer_job(
+                    settings,
+                    LATENT_GROUPS,
+                    f"records/latent/{run.latent}/groups/{group}/{fusion}/{place}",
+                    members(settings, group),
+                    METHODS,
+                    name=group,
+                    fusers=tuple(f"{folder}/{pair}" for pair in members(settings, group)),
+                    fuser_files=(folder,),
+                    options={"fusion": fusion, **options},
+                    subject=f"all Sharers of {group} through the latent space {run.latent}, {fusion}, seed {run.seed}",
+                )
+            )
+    return jobs
 
 
 def latent_training(settings: Settings, latent: str) -> Mapping[str, Any]:
     """Sizes of the latent cache and settings of its training: the scale's, with those of its entry over them."""
     entry = _entry(settings, latent)
     sizes = {f"latent_{name}": entry[name] for name in ("layers", "heads", "head_dim")}
-    trained = {**settings.training, **entry.get("training", {})}
-    return {**{name: value for name, value in trained.items() if name != "keep_steps"}, **sizes}
+    training = {**settings.training, **entry.get("training", {})}
+    return {**{name: value for name, value in training.items() if name != "keep_steps"}, **sizes}
 
 
 def latent_tokenised(settings: Settings, latent: str) -> list[str]:
@@ -109,7 +134,7 @@ def latent_memory_mb(settings: Settings, latent: str) -> int:
 
 
 def check_latent(settings: Settings) -> None:
-    """Each latent space is of groups whose models are asked at this scale.
+    """Each latent space consists of groups whose models answer at this scale.
 
     Raises:
         RefusedError: An id is unknown or stands twice, models or training sets of a pair are not used at this scale,
@@ -135,15 +160,14 @@ def check_latent(settings: Settings) -> None:
 def _check_pair(settings: Settings, pair: str) -> None:
     row = settings.pairs[pair]
     for role in ("receiver", "sharer"):
-        known, remedy = settings.used_models, "Add a pair with it to runs, so that it is made and asked alone"
-        check_known(f"The {role} of {pair!r} in a latent space, as a model of runs,", row[role], known, remedy)
-    known, remedy = settings.used_training_sets, "Add a pair with it to runs, so that it is prepared"
-    check_known(f"The training set of {pair!r} in a latent space, as one of runs,", row["training_set"], known, remedy)
-    alone = [settings.pairs[each] for each in settings.used_pairs]
-    asked = set(settings.tasks(pair))
+        models, remedy = settings.used_models, "Add a pair with it to runs, so that it is made and asked alone"
+        check_known(f"The {role} of {pair!r} in a latent space, as a model of runs,", row[role], models, remedy)
+    sets, remedy = settings.used_training_sets, "Add a pair with it to runs, so that it is prepared"
+    check_known(f"The training set of {pair!r} in a latent space, as one of runs,", row["training_set"], sets, remedy)
+    tasks, columns = set(settings.tasks(pair)), ("receiver", "prompts")
     if not any(
-        (each["receiver"], each["prompts"]) == (row["receiver"], row["prompts"]) and asked <= set(settings.tasks(name))
-        for name, each in zip(settings.used_pairs, alone, strict=True)
+        all(settings.pairs[name][column] == row[column] for column in columns) and tasks <= set(settings.tasks(name))
+        for name in settings.used_pairs
     ):
         rule = f"What {pair!r} is asked in a latent space, its Receiver must answer alone in a pair of runs"
         raise RefusedError(rule, row["receiver"], "Add such a pair to runs")
@@ -158,5 +182,5 @@ def _check_training(settings: Settings, latent: str) -> None:
 
 
 def _entry(settings: Settings, latent: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(each for each in settings.config["latent"] if each["latent"] == latent)
-    return found
+    entry: Mapping[str, Any] = next(entry for entry in settings.config["latent"] if entry["latent"] == latent)
+    return entry

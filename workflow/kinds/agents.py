@@ -1,0 +1,65 @@
+"""Two agents (Table 15): the Sharer interprets the problem, the Receiver solves it. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from c2c.errors import RefusedError
+from c2c.evaluation.questions.task_files import read_task_file
+from c2c.evaluation.schema import AGENT_METHODS
+from workflow.data import TASKS
+from workflow.kinds.jobs import AnswerJob, answer_job, checkpoint_files
+from workflow.settings import FuserTraining, Settings
+from workflow.validation import check_known
+
+AGENTS = "agents"
+
+
+def agent_runs(settings: Settings) -> list[FuserTraining]:
+    """The trainings whose Fusers the agents use, one a pair, in the config's order."""
+    return [
+        FuserTraining(entry["pair"], "c2c", entry["alignment"], entry["seed"])
+        for entry in settings.config.get("agents", [])
+    ]
+
+
+def agent_tasks(settings: Settings, pair: str, tasks: Path = TASKS) -> list[str]:
+    """The tasks of a pair whose files have prompts for interpreter and solver."""
+    return [task for task in settings.tasks(pair) if "agents_prompt" in read_task_file(tasks, task)["metadata"]]
+
+
+def agent_answers(settings: Settings) -> list[AnswerJob]:
+    """A job a pair: by text, and by text and cache."""
+    return [
+        answer_job(
+            settings,
+            AGENTS,
+            f"records/agents/{run.pair}",
+            [run.pair],
+            AGENT_METHODS,
+            tasks=agent_tasks(settings, run.pair),
+            fusers=(f"fusers/{run.path}",),
+            fuser_files=checkpoint_files([f"fusers/{run.path}"]),
+            options={"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed},
+            subject=f"{run.pair} as interpreter and solver",
+        )
+        for run in agent_runs(settings)
+    ]
+
+
+def check_agents(settings: Settings, root: Path) -> None:
+    """Two agents have a C2C of their pair, and a task with prompts for them.
+
+    Raises:
+        RefusedError: Otherwise, or if a pair stands twice.
+    """
+    runs = agent_runs(settings)
+    pairs = [run.pair for run in runs]
+    for run in runs:
+        check_known("The pair of two agents", run.pair, settings.pairs, "Add it to config/pairs.tsv")
+        if run not in settings.runs or pairs.count(run.pair) > 1:
+            rule = "Two agents must be asked once a pair, with a c2c run of their alignment and seed"
+            raise RefusedError(rule, run.path, "Add it to runs, or correct the entry of agents")
+        if not agent_tasks(settings, run.pair, root / TASKS):
+            rule = f"Pair {run.pair!r} must be asked a task with agents_question and agents_prompt"
+            raise RefusedError(rule, " ".join(settings.tasks(run.pair)), "Add such a task, as gsm8k, or drop the entry")

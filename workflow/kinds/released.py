@@ -1,0 +1,58 @@
+"""Released Fusers: fetched from the hub instead of trained, and asked with their controls. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from c2c.errors import RefusedError
+from paper import artefacts
+from workflow.kinds.jobs import AnswerJob, answer_job
+from workflow.revisions import asked_revision
+from workflow.settings import Settings
+from workflow.validation import check_known
+
+RELEASED = "released"
+
+METHODS = ("c2c", "c2c_deranged", "c2c_zeroed")
+
+
+def released_answers(settings: Settings) -> list[AnswerJob]:
+    """A job a folder of released Fusers."""
+    return [
+        answer_job(
+            settings,
+            RELEASED,
+            f"records/released/{name}",
+            [settings.released[name]["pair"]],
+            METHODS,
+            fusers=(f"released/{name}.json",),
+            fuser_files=(f"released/{name}.json",),
+            options={"recipe": "released"},
+            subject=f"the released Fusers {name}",
+        )
+        for name in settings.config.get("released", [])
+    ]
+
+
+def released_source(settings: Settings, name: str) -> Mapping[str, str]:
+    """Where released Fusers are, as flags of ``c2c fetch-fuser``."""
+    row = settings.released[name]
+    return {"fuser": row["hub_id"], "subfolder": row["subfolder"], "revision": asked_revision(row, settings.config)}
+
+
+def check_released(settings: Settings) -> None:
+    """Released Fusers are known, and so are their pairs; their table needs some.
+
+    Raises:
+        RefusedError: Otherwise.
+    """
+    names = settings.config.get("released", [])
+    for table in artefacts.of_kind("table").values():
+        reads_released = artefacts.RELEASED in table.reads.values()
+        if not names and reads_released and table.name in settings.config["artefacts"]["tables"]:
+            rule = f"The table {table.name} of artefacts must have released Fusers"
+            raise RefusedError(rule, "released: []", "Drop it from artefacts, or name Fusers of config/released.tsv")
+    for name in names:
+        check_known("Released Fusers", name, settings.released, "Add them to config/released.tsv")
+        pair = settings.released[name]["pair"]
+        check_known(f"The pair of released Fusers {name!r}", pair, settings.pairs, "Add it to config/pairs.tsv")

@@ -1,0 +1,224 @@
+"""Prints what a whole run of a scale does and costs, from nothing, before anything is started.
+
+    c2c plan --scale paper                 (the same: python -m workflow.plan.report --scale paper)
+    c2c plan --configfile config/config.yaml config/mine.yaml
+    python -m workflow.plan.report --measure results/laptop
+
+The last one replaces the scale's rows of ``config/timings.csv`` by the means of the jobs in a results folder. Imports
+no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snakemake.utils import update_config
+
+from c2c.errors import RefusedError, exit_code
+from c2c.storage.formats import read_yaml
+from workflow.load import load_settings
+from workflow.plan.stages import (
+    PATH,
+    STAGES,
+    Estimator,
+    Timing,
+    job_counts,
+    measure,
+    memory_mb,
+    paper_hours,
+    read_timings,
+    write_timings,
+)
+from workflow.settings import Settings
+
+CONFIG = Path("config")
+BASE = "config.yaml"
+TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What all jobs of a stage cost.
+
+    Args:
+        name: Name of the stage.
+        jobs: How many there are.
+        hours: Hours of all of them, one after the other; None if nothing is known.
+        gpus: GPUs of a job, 0 for a stage without.
+        memory_gb: Memory of a job; that of its GPU where it has one.
+        disk_gb: What all of them leave.
+        basis: Where hours, memory and disk are from: `timed`, `estimate` or `not timed`.
+    """
+
+    name: str
+    jobs: int
+    hours: float | None
+    gpus: int
+    memory_gb: float | None
+    disk_gb: float | None
+    basis: str
+
+
+def stage_costs(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> list[StageCost]:
+    """The cost of every stage, in the order in which the jobs run."""
+    timed = {timing.stage: timing for timing in timings if timing.scale == settings.config["scale"]}
+    return [_cost(settings, name, jobs, timed.get(name), estimator) for name, jobs in job_counts(settings).items()]
+
+
+def _cost(settings: Settings, name: str, jobs: int, timing: Timing | None, estimator: Estimator) -> StageCost:
+    models = STAGES[name].models
+    gpus = settings.config["gpus_per_job"] if models else 0
+    if timing is not None:
+        hours, disk = jobs * timing.minutes / 60, jobs * timing.output_mb / 1000
+        return StageCost(name, jobs, hours, gpus, timing.memory_mb / 1000, disk, TIMED)
+    # The speed of a machine without a GPU is unknown, so only stages without models are estimated there.
+    hours = estimator.hours(name) if gpus or not models else None
+    memory = memory_mb(settings, name) / 1000 if models else None
+    return StageCost(name, jobs, hours, gpus, memory, estimator.disk_gb(name), UNKNOWN if hours is None else ESTIMATED)
+
+
+def statement(settings: Settings, timings: Iterable[Timing]) -> str:
+    """The cost of a whole run of this scale, from nothing, as a few lines.
+
+    Stages that were never timed at this scale are named, not guessed.
+    """
+    scale, gpus = settings.config["scale"], settings.config["gpus_per_job"]
+    timed = {timing.stage: timing for timing in timings if timing.scale == scale}
+    jobs = job_counts(settings)
+    timings_of_jobs = [(count, timed[name]) for name, count in jobs.items() if name in timed]
+    untimed = [name for name in jobs if name not in timed]
+    parts = ", ".join(f"{name} {count}" for name, count in jobs.items())
+    lines = [f"Scale {scale}: {sum(jobs.values())} jobs that take time ({parts})."]
+    if timings_of_jobs:
+        hours = sum(count * timing.minutes for count, timing in timings_of_jobs) / 60
+        disk = sum(count * timing.output_mb for count, timing in timings_of_jobs) / 1000
+        memory = max(timing.memory_mb for _, timing in timings_of_jobs) / 1000
+        unit = "GPU hours" if gpus else "hours of jobs, one after the other"
+        sizes = f"{memory:.1f} GB of memory, {disk:.1f} GB of disk"
+        lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {sizes}.")
+    if untimed:
+        lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
+    if download := model_download_gb(settings):
+        lines.append(f"Models to be fetched once: about {download:.1f} GB (2 bytes a parameter).")
+    return "\n".join([*lines, f"By stage, with estimates and the paper's own hours: c2c plan --scale {scale}"])
+
+
+def model_download_gb(settings: Settings) -> float:
+    """Size of the models of a scale that are fetched, at 2 bytes a parameter."""
+    fetched = [name for name in settings.used_models if settings.models[name]["source"] == "hub"]
+    return float(sum(2 * settings.models[name]["parameters_m"] for name in fetched) / 1000)
+
+
+def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
+    """GPU hours that the paper spent on trainings of this scale, and how many of them it has hours of (Table 12)."""
+    printed = []
+    for run in settings.runs:
+        hours = paper_hours(estimator.reference, settings, run.pair, settings.sharer_role(run.recipe))
+        steps = settings.training_of(run.pair, run.recipe, run.alignment)["steps"]
+        printed += [hours[steps]] if steps in hours else []
+    return sum(printed), len(printed)
+
+
+def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> Iterator[str]:
+    """The plan as lines of text."""
+    costs = stage_costs(settings, timings, estimator)
+    yield f"Scale {settings.config['scale']}, a whole run from nothing"
+    yield ""
+    yield f"{'stage':26}{'jobs':>6}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
+    for stage in costs:
+        hours = _number(stage.hours)
+        sizes = f"{_size(stage.memory_gb):>11}{_size(stage.disk_gb):>11}"
+        yield f"{stage.name:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{sizes}  {stage.basis}"
+    yield ""
+    yield "hours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave"
+    yield ""
+    yield from _totals(settings, costs, estimator)
+    if any(stage.basis == ESTIMATED for stage in costs):
+        yield ""
+        yield f"Never timed at this scale ({PATH}), so these are estimates. They assume:"
+        yield from (f"  - {line}" for line in estimator.assumptions.lines(estimator.operations_per_hour()))
+        yield "  - memory at the longest example and the fullest batch (workflow/plan/memory.py); a training holds less"
+        yield "    with a smaller micro_batch_size, or with recompute: fusers"
+
+
+def _totals(settings: Settings, costs: list[StageCost], estimator: Estimator) -> Iterator[str]:
+    for name, part in (("GPU hours", True), ("hours without a GPU", False)):
+        hours = [stage.hours * (stage.gpus or 1) for stage in costs if bool(stage.gpus) is part and stage.hours]
+        if hours:
+            yield f"{name + ':':26}{sum(hours):>15.1f}"
+    if uncounted := [stage.name for stage in costs if stage.hours is None]:
+        yield f"{'not counted, never timed:':26}{'':>5}{', '.join(uncounted)}"
+    paper, trainings = paper_total(settings, estimator)
+    if trainings:
+        remark = (
+            f"GPU hours for {trainings} of the {len(settings.runs)} trainings, or for others of their pair and steps"
+        )
+        yield f"{'the paper (Table 12):':26}{paper:>15.1f} {remark}"
+    yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in costs):>15.1f} GB"
+    if any(stage.name == "train_fuser" and stage.basis != TIMED for stage in costs):
+        yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
+    models, data = model_download_gb(settings), estimator.data_download_gb()
+    yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
+
+
+def read_config(scale: str, files: Sequence[Path] = (), folder: Path = CONFIG) -> dict[str, Any]:
+    """The config of a scale, or of config files over the paper's, merged as Snakemake merges them.
+
+    Raises:
+        RefusedError: There is no such scale.
+    """
+    paths = [folder / BASE, *files] if files else [folder / BASE, folder / f"{scale}.yaml"]
+    config: dict[str, Any] = {}
+    for path in paths:
+        # A scale without a file is the paper's, or none; a file that is named must be there.
+        if path.is_file() or files:
+            update_config(config, _mapping(path))
+    if not files and config.get("scale") != scale and (folder / BASE).is_file():
+        configs = [_mapping(path) for path in sorted(folder.glob("*.yaml"))]
+        scales = [str(entry["scale"]) for entry in configs if "scale" in entry]
+        raise RefusedError("A scale must have a file in config/", scale, f"Choose one of {', '.join(scales)}")
+    return config
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    remedy = "Correct the file; config/README.md explains its keys"
+    content = read_yaml(path, remedy)
+    if not isinstance(content, dict):
+        raise RefusedError(f"{path.name} must hold keys with values", content, remedy)
+    return content
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; a refusal ends with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
+    parser.add_argument("--measure", type=Path, metavar="RESULTS", help="write the timings of a results folder instead")
+    options = parser.parse_args(arguments)
+    if options.measure:
+        return exit_code("workflow.plan.report", lambda: write_timings(measure(options.measure)))
+    return exit_code("workflow.plan.report", lambda: _print(options.scale, options.configfile))
+
+
+def _print(scale: str, files: Sequence[Path]) -> None:
+    settings = load_settings(read_config(scale, files))
+    print("\n".join(plan_lines(settings, read_timings(), Estimator.of(settings))))
+
+
+def _size(gigabytes: float | None) -> str:
+    return "–" if gigabytes is None else f"{_number(gigabytes)} GB"
+
+
+def _number(number: float | None) -> str:
+    if number is None:
+        return "–"
+    return "<0.1" if 0 < number < 0.05 else f"{number:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
