@@ -27,7 +27,7 @@ from c2c.fuser.stack import FuserStack
 from c2c.models.contract import describe_model
 from c2c.provenance import file_hash, stamp
 from c2c.storage.files import write_atomically
-from c2c.training import state, tokenised
+from c2c.training import state, tokenised_set
 from c2c.training.processes import Processes
 from paper.figures import style
 from tests.faults.broken import broken_files
