@@ -189,11 +189,11 @@ def test_a_kept_step_that_is_spoilt_is_trained_again(spoil, trainer, monkeypatch
     spoil(resumed.checkpoints / "kept-3.safetensors")
     resumed.run()
     assert "step-4 is not used: kept-3.safetensors" in capsys.readouterr().err
-    expected = whole_run.kept(3).state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.kept(3).state_dict().items())
+    expected = whole_run.stack_at(3).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.stack_at(3).state_dict().items())
     one_bit(resumed.checkpoints / "kept-3.safetensors")
     with refused("kept-3.safetensors", "SHA-256"):
-        resumed.kept(3)
+        resumed.stack_at(3)
 
 
 def test_the_best_weights_are_a_file_of_the_step_like_the_others(trainer, monkeypatch, capsys) -> None:
