@@ -10,10 +10,11 @@ from typing import Any
 from benchmarks.prompts import prompt_file
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import included, read_task_file, task_path
+from workflow.paths import source
 from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check_known
 
-TASKS = Path("benchmarks/tasks")
+TASKS = Path(source("benchmarks/tasks"))
 
 TRAINING_SPLITS = {"arc": "train", "openbookqa": "train", "gsm8k": "train", "mmlu": "auxiliary_train"}
 """Split with questions to train on, of the data sets that have one, by reader."""
