@@ -163,5 +163,6 @@ def _check_source(settings: Settings, table: str, name: str, *needed: str) -> No
         raise RefusedError(rule, name, "Use --profile smoke, or add the key as config/smoke.yaml has it")
     for column in ("hub_id", "revision", *needed):
         if row["source"] == "hub" and row[column] is None:
-            rule = f"A row of config/{table}.tsv with source hub must fill {column!r}"
-            raise RefusedError(rule, f"{name}: empty", "Fill the cell")
+            place = "The metadata of a benchmark" if table == "benchmarks" else f"A row of config/{table}.tsv"
+            rule = f"{place} with source hub must fill {column!r}"
+            raise RefusedError(rule, f"{name}: empty", f"Fill in {column}")

@@ -368,7 +368,8 @@ class ScaleConfig:
         choices=("corrected", "paper"),
     )
     benchmarks: tuple[str, ...] = ids(
-        "tasks: ids of `benchmarks.tsv`, with a scoring (`arc_easy_text`) where there are several", fewest=1
+        "tasks: folders of `benchmarks/tasks`, with a scoring (`arc_easy_text`) where there are several",
+        fewest=1,
     )
     sample: int | None = setting(
         ..., "questions of each benchmark, those with the lowest SHA-256 of `<benchmark>/<id>`; `null`: all", least=2

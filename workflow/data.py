@@ -7,25 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.catalogue import FOLDER, read_benchmarks
 from benchmarks.prompts import prompt_file
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import included, read_task_file, task_path
 from workflow.paths import source
 from workflow.revisions import asked_revision
-from workflow.validation import Row, Table, check_known
+from workflow.validation import Row, Table, check, check_known, row_schema
 
-TASKS = Path(source("benchmarks/tasks"))
-
-TRAINING_SPLITS = {"arc": "train", "openbookqa": "train", "gsm8k": "train", "mmlu": "auxiliary_train"}
-"""Split with questions to train on, of the data sets that have one, by reader."""
-
-SHOT_SPLITS = {**TRAINING_SPLITS, "mmlu": "dev"}
-"""Split whose questions serve as examples in front of others, by reader."""
+TASKS = Path(source(str(FOLDER)))
 
 
 @dataclass(frozen=True)
 class Data:
-    """The rows of config/benchmarks.tsv and config/training_sets.tsv, and the config that uses them.
+    """The benchmarks, the rows of config/training_sets.tsv, and the config that uses them.
 
     A *task* is a benchmark under one scoring: ``<benchmark>_<scoring>``, or ``<benchmark>`` where there is one only.
     """
@@ -36,12 +31,12 @@ class Data:
 
     @property
     def benchmark_of(self) -> dict[str, str]:
-        """The benchmark of every task that the table has."""
+        """The benchmark of every task that there is."""
         return {task: name for name in self.benchmarks for task in self.tasks_of(name)}
 
     def tasks_of(self, benchmark: str) -> list[str]:
         """The tasks of a benchmark, one a scoring."""
-        scorings = self.benchmarks[benchmark]["scorings"].split()
+        scorings = self.benchmarks[benchmark]["scorings"]
         return [benchmark] if len(scorings) == 1 else [f"{benchmark}_{scoring}" for scoring in scorings]
 
     def task_files(self, task: str) -> list[str]:
@@ -61,7 +56,7 @@ class Data:
         """
         row = self.benchmarks[benchmark]
         return {
-            **self._dataset({**row, "split": TRAINING_SPLITS[row["reader"]]}),
+            **self._dataset({**row, "split": row["train_split"]}),
             "sample": self.config["router"]["questions"],
         }
 
@@ -72,17 +67,17 @@ class Data:
             KeyError: Its data set has no split for that.
         """
         row = self.benchmarks[benchmark]
-        return self._dataset({**row, "split": SHOT_SPLITS[row["reader"]]})
+        return self._dataset({**row, "split": row["shot_split"]})
 
     @property
     def with_shots(self) -> list[str]:
         """Benchmarks whose data set has a split for examples."""
-        return [name for name, row in self.benchmarks.items() if row["reader"] in SHOT_SPLITS]
+        return [name for name, row in self.benchmarks.items() if row["shot_split"]]
 
     @property
     def with_training_questions(self) -> list[str]:
         """Benchmarks whose data set has a training split."""
-        return [name for name, row in self.benchmarks.items() if row["reader"] in TRAINING_SPLITS]
+        return [name for name, row in self.benchmarks.items() if row["train_split"]]
 
     def parts(self, training_set: str) -> list[str]:
         """The training sets that a mix consists of, or whose questions are answered; any other is its only part."""
@@ -123,6 +118,18 @@ class Data:
         return {flag: asked[column] for column, flag in columns.items() if asked[column] is not None}
 
 
+def load_benchmarks(root: Path) -> Table:
+    """The benchmarks below `root`, each held against its schema.
+
+    Raises:
+        RefusedError: A file is no benchmark's, or a value in it is impossible.
+    """
+    table = read_benchmarks([root / FOLDER])
+    for row in table.values():
+        check(row, row_schema("benchmarks"), f"metadata of {row['folder']}")
+    return table
+
+
 def check_benchmarks(data: Data, root: Path) -> list[str]:
     """Hold the tasks of the config against tables and task files; returns their ids.
 
@@ -131,21 +138,21 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
     """
     for task in data.config["benchmarks"]:
         benchmark_of = data.benchmark_of
-        check_known("A benchmark", task, benchmark_of, "Name a benchmark of config/benchmarks.tsv with its scoring")
+        check_known("A benchmark", task, benchmark_of, "Name a benchmark of benchmarks/tasks with its scoring")
         wanted = root / TASKS / benchmark_of[task] / f"{task}.yaml"
         if not wanted.is_file():
             rule = f"Benchmark {task!r} must have its prompts in a file"
-            raise RefusedError(rule, str(wanted), "Write it, or correct the table")
+            raise RefusedError(rule, str(wanted), "Write it, or correct metadata.scorings of the benchmark")
         task_path(root / TASKS, task)
         content = read_task_file(root / TASKS, task)
         if missing := {"doc_to_text", "doc_to_target"} - set(content):
             rule = f"{wanted} must name doc_to_text and doc_to_target"
             raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
-        scorings = data.benchmarks[benchmark_of[task]]["scorings"].split()
+        scorings = data.benchmarks[benchmark_of[task]]["scorings"]
         named = content["metadata"]["scoring"]
         if named != (scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark_of[task]}_")):
             rule = f"metadata.scoring of {wanted} must be that of the task"
-            raise RefusedError(rule, named, "Correct it, or the column scorings")
+            raise RefusedError(rule, named, "Correct it, or metadata.scorings of the benchmark")
     return list(data.config["benchmarks"])
 
 

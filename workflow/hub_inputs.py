@@ -59,7 +59,8 @@ def check_mirrored(settings: Settings) -> None:
     for each in hub_inputs(settings):
         folder = hub.mirrored(each.hub_id)
         if folder and each.pinned and hub.revision_of(folder) != each.revision:
-            rule = f"A mirrored folder must say that it is of the commit that config/{each.table}.tsv names"
+            place = "the benchmark" if each.table == "benchmarks" else f"config/{each.table}.tsv"
+            rule = f"A mirrored folder must say that it is of the commit that {place} names"
             remedy = (
                 f"Download it so (hf download {each.hub_id} --revision {each.revision} --local-dir …), or set "
                 "unpinned: true in the config to take what is there"

@@ -1,4 +1,4 @@
-"""Reads the config's tables, and checks config and tables before any job starts."""
+"""Reads the config's tables and the benchmarks, and checks config and tables before any job starts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from snakemake.utils import update_config
 
 from c2c.storage.formats import read_yaml
 from workflow.checks import check_artefacts, check_settings, check_world
+from workflow.data import load_benchmarks
 from workflow.hub_inputs import check_mirrored, check_unpinned
 from workflow.paths import ROOT, own_or_shipped
 from workflow.settings import Settings
 from workflow.validation import check_config, read_table
 
-TABLES = ("models", "pairs", "recipes", "benchmarks", "training_sets", "groups", "released")
-"""The tables below ``config/`` that a run reads, in the order of the fields of `Settings`."""
+TABLES = ("models", "pairs", "recipes", "training_sets", "groups", "released")
+"""The tables below ``config/`` that a run reads, as the fields of `Settings` are called."""
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,9 +41,9 @@ def load_settings(config: Mapping[str, Any], root: Path | None = None) -> Settin
     check_world(config)
     check_artefacts(config)
     check_unpinned(config)
-    files = [f"config/{name}.tsv" for name in TABLES]
-    paths = [root / file if root else own_or_shipped(file) for file in files]
-    settings = Settings(config, *(read_table(path) for path in paths))
+    files = {name: f"config/{name}.tsv" for name in TABLES}
+    tables = {name: read_table(root / file if root else own_or_shipped(file)) for name, file in files.items()}
+    settings = Settings(config, benchmarks=load_benchmarks(root or ROOT), **tables)
     check_settings(settings, root or ROOT)
     check_mirrored(settings)
     return settings

@@ -1,6 +1,6 @@
 """Pins revisions: writes the commit that each branch or tag of the config's tables stands for into the table.
 
-    python -m workflow.pin                             every row of config/ with a hub id
+    python -m workflow.pin                             every row of config/ and every benchmark with a hub id
     python -m workflow.pin --only qwen3_06b gsm8k
     python -m workflow.pin --results results/paper     to the commits that a run got; needs no network
 
@@ -12,15 +12,20 @@ run's results, rows that the run did not use stay as they are too.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from benchmarks.catalogue import FOLDER, read_benchmarks
 from c2c.errors import RefusedError, exit_code
 from c2c.models import hub
 from c2c.storage.files import write_atomically
 from paper.reading.commits import COMMIT, TABLES, read_fetched
 from workflow.validation import read_table
+
+REVISION = re.compile(r"^( +revision: +)\S+", flags=re.MULTILINE)
+"""Where the file of a benchmark names its revision."""
 
 Resolve = Callable[[str, str, str], str | None]
 """Hub id, revision and kind of repository to a commit; None leaves the row as it is."""
@@ -71,19 +76,21 @@ def recorded(results: Path) -> Resolve:
 
 
 def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) -> list[str]:
-    """Pin the tables of a folder; returns a line for each row that changed.
+    """Pin the tables of a folder, and the benchmarks; returns a line for each revision that changed.
 
     Args:
-        config: Folder of the tables.
+        config: Folder of the tables; that of the benchmarks is benchmarks/tasks beside it.
         resolve: Gives the commit.
         only: Ids of the rows to pin; empty for all.
 
     Raises:
         RefusedError: A row does not resolve, or no table has an id of `only`.
     """
-    texts, changes, seen = {}, [], set[str]()
+    texts, changes, seen = dict[Path, str](), [], set[str]()
     commits: dict[tuple[str, str, str], str | None] = {}
     for table, kind in TABLES.items():
+        if table == "benchmarks":
+            continue
         read_table(config / f"{table}.tsv")  # refuses what is no such table
         head, *rows = (config / f"{table}.tsv").read_text(encoding="utf-8").splitlines()
         named, placed = (head.split("\t").index(column) for column in ("hub_id", "revision"))
@@ -99,11 +106,26 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
                 changes.append(f"{table}: {cells[0]}: {cells[placed]} is {commit}")
                 cells[placed] = commit
                 rows[number] = "\t".join(cells)
-        texts[table] = "\n".join([head, *rows]) + "\n"
+        texts[config / f"{table}.tsv"] = "\n".join([head, *rows]) + "\n"
+    benchmarks = config.parent / FOLDER
+    for name, row in (read_benchmarks([benchmarks]) if benchmarks.is_dir() else {}).items():
+        seen.add(name)
+        if not row["hub_id"] or COMMIT.fullmatch(row["revision"]) or (only and name not in only):
+            continue
+        key = (row["hub_id"], row["revision"], TABLES["benchmarks"])
+        if key not in commits:
+            commits[key] = resolve(*key)
+        if commit := commits[key]:
+            changes.append(f"benchmarks: {name}: {row['revision']} is {commit}")
+            path = Path(row["folder"]) / f"{name}.yaml"
+            text = path.read_text(encoding="utf-8")
+            texts[path] = REVISION.sub(rf"\g<1>{commit}", text, count=1)
     if unknown := sorted(set(only) - seen):
-        raise RefusedError("What is pinned must be a row of a table with hub ids", ", ".join(unknown), "Correct --only")
-    for table, text in texts.items():
-        write_atomically(config / f"{table}.tsv", text)
+        raise RefusedError(
+            "What is pinned must be a row of a table with hub ids, or a benchmark", ", ".join(unknown), "Correct --only"
+        )
+    for path, text in texts.items():
+        write_atomically(path, text)
     return changes
 
 

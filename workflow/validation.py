@@ -52,20 +52,22 @@ def read_table(path: Path, schema: str = "") -> Table:
         raise RefusedError(
             "Each table of the config must exist", str(path), "Restore it, or run from the repository's root"
         )
-    schemas = _table_schemas()
-    about = schemas[schema or path.stem]
+    key, about = _table_schemas()[schema or path.stem]["key"], row_schema(schema or path.stem)
     columns = about["properties"]
-    row_schema = {"$defs": schemas["$defs"], "properties": columns}
     table: Table = {}
     for number, cells in enumerate(_cells(path, list(columns)), start=2):
-        row = {name: _value(cell, columns[name], schemas["$defs"]) for name, cell in cells.items()}
-        check(row, row_schema, f"{path.name}, line {number}")
-        if row[about["key"]] in table:
-            raise RefusedError(
-                f"An id must stand once in {path.name}", row[about["key"]], f"Rename line {number} or drop it"
-            )
-        table[row[about["key"]]] = row
+        row = {name: _value(cell, columns[name], about["$defs"]) for name, cell in cells.items()}
+        check(row, about, f"{path.name}, line {number}")
+        if row[key] in table:
+            raise RefusedError(f"An id must stand once in {path.name}", row[key], f"Rename line {number} or drop it")
+        table[row[key]] = row
     return table
+
+
+def row_schema(table: str) -> dict[str, Any]:
+    """The schema of a row of a table."""
+    schemas = _table_schemas()
+    return {"$defs": schemas["$defs"], "properties": schemas[table]["properties"]}
 
 
 def check(value: Any, schema: Mapping[str, Any], where: str) -> None:

@@ -1,4 +1,4 @@
-"""Readers of data sets by name, as config/benchmarks.tsv and config/training_sets.tsv name them."""
+"""Readers of data sets by name, as the files of benchmarks and config/training_sets.tsv name them."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.catalogue import FOLDER, read_benchmarks
 from c2c.errors import RefusedError
 from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_text
@@ -19,7 +20,7 @@ from c2c.storage.manifests import read_object
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 TABLES = {"models": "model", "released": "model", "benchmarks": "dataset", "training_sets": "dataset"}
-"""Tables with hub ids, and what kind of repository those name."""
+"""Tables with hub ids (benchmarks have a file each), and what kind of repository those name."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CITED = ("paper",)
 """Scales of which nothing is cited whose inputs are not pinned."""
@@ -86,13 +87,15 @@ def _fetched(about: Any, kind: str, place: str) -> Iterator[Fetched]:
 
 
 def read_pinned(config: Path = CONFIG) -> set[tuple[str, str]]:
-    """Ids and commits that the tables of a config folder name.
+    """Ids and commits that the tables of a config folder, and the benchmarks beside it, name.
 
     Raises:
         RefusedError: A table is missing, or lacks a column.
     """
-    found = set[tuple[str, str]]()
-    for table in TABLES:
+    folder = config.parent / FOLDER
+    rows = read_benchmarks([folder] if folder.is_dir() else []).values()
+    found = {(row["hub_id"], row["revision"]) for row in rows if COMMIT.fullmatch(row["revision"] or "")}
+    for table in (table for table in TABLES if table != "benchmarks"):
         path = config / f"{table}.tsv"
         rows = [line.split("\t") for line in read_text(path, "Restore the table").splitlines()]
         if not rows or not {"hub_id", "revision"} <= set(rows[0]):

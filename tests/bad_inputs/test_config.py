@@ -16,6 +16,7 @@ from snakemake.utils import update_config
 
 from tests.bad_inputs.refusals import refused
 from workflow import crate, holders, pin, unlock, write_report
+from workflow.data import load_benchmarks
 from workflow.load import load_settings
 from workflow.plan import report
 from workflow.plan.report import read_config
@@ -78,7 +79,7 @@ def cell_of(tmp_path: Path, table: str, column: str, value: str) -> Path:
 
 CELLS = {
     "M9 a revision that is a command": ("models", "revision", "$(touch x)"),
-    "a revision with a blank": ("benchmarks", "revision", "main; touch x"),
+    "a revision with a blank": ("training_sets", "revision", "main; touch x"),
     "a revision that is a flag": ("training_sets", "revision", "--force"),
     "a revision with two dots": ("released", "revision", "a/../b"),
     "a revision of the reference log": ("released", "revision", "main@{1}"),
@@ -87,7 +88,7 @@ CELLS = {
     "a hub id that is hidden": ("models", "hub_id", ".cache/model"),
     "a hub id that is a flag": ("models", "hub_id", "-h/model"),
     "a hub id whose name is a flag": ("models", "hub_id", "owner/--model"),
-    "a hub id with the folder above": ("benchmarks", "hub_id", "owner/.."),
+    "a hub id with the folder above": ("training_sets", "hub_id", "owner/.."),
     "a hub id of three parts": ("training_sets", "hub_id", "a/b/c"),
     "a hub id of one part": ("training_sets", "hub_id", "gsm8k"),
     "a hub id that is a command": ("released", "hub_id", "a/$(touch x)"),
@@ -95,7 +96,7 @@ CELLS = {
     "D10 a subfolder above": ("released", "subfolder", "../x"),
     "A22 an absolute subfolder": ("released", "subfolder", "/etc"),
     "a subset that adds a part of its source": ("training_sets", "subset", "a,limit=1"),
-    "a split that is a command": ("benchmarks", "split", "`touch x`"),
+    "a split that is a command": ("training_sets", "split", "`touch x`"),
     "M12 an id with a folder above": ("models", "model", "a/../b"),
     "M11 a size that is NaN": ("models", "parameters_m", "nan"),
     "a size that is infinite": ("models", "parameters_m", "inf"),
@@ -119,6 +120,33 @@ def test_an_impossible_cell_is_refused_with_its_line(case: str, tmp_path: Path) 
     table, column, value = CELLS[case]
     with refused(f"{table}.tsv, line", column):
         read_table(cell_of(tmp_path, table, column, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("revision", "main; touch x"),
+        ("hub_id", "owner/.."),
+        ("split", "`touch x`"),
+        ("scorings", ["leter"]),
+        ("source", 5),
+    ],
+)
+def test_an_impossible_value_of_a_benchmark_is_refused_with_its_file(key: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks/tasks/fruit/fruit.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump({"metadata": {"source": "hub", "scorings": ["letter"], key: value}}))
+    with refused("fruit", key):
+        load_benchmarks(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "metadata: 5\n", "metadata: {source: hub}\n", "- a\n"])
+def test_a_spoilt_file_of_a_benchmark_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks/tasks/fruit/fruit.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with refused("fruit.yaml"):
+        load_benchmarks(tmp_path)
 
 
 def test_a_formula_in_a_description_is_text(tmp_path: Path) -> None:

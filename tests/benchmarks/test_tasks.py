@@ -13,12 +13,18 @@ from benchmarks.readers.longbench import SETS
 from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, resolve, task_path
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.evaluation.questions.templates import TEMPLATES
-from workflow.settings import Settings
-from workflow.validation import read_table
+from workflow.data import Data, load_benchmarks
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "benchmarks" / "tasks"
-FILES = sorted(path for path in TASKS.glob("*/*.yaml") if path.parent.name != SHARED)
+BENCHMARKS = load_benchmarks(ROOT)
+DATA = Data({}, BENCHMARKS, {})
+FILES = sorted(
+    path
+    for path in TASKS.glob("*/*.yaml")
+    if path.parent.name != SHARED and (path.stem in DATA.benchmark_of or path.stem not in BENCHMARKS)
+)
+"""All but those of benchmarks with several scorings, which are tasks in files of their own."""
 NAMES = [path.stem for path in FILES]
 REAL = [name for name in NAMES if not name.startswith("knowledge_gap")]
 
@@ -197,14 +203,12 @@ def test_the_models_of_lm_eval_have_room_for_the_longest_answer_of_a_task(ours: 
     assert limit == max(ours["longbench"].config.metadata["answer_tokens"].values())
 
 
-def test_every_task_of_the_table_has_its_file_and_no_file_is_without_a_row() -> None:
-    tables = {name: read_table(ROOT / "config" / f"{name}.tsv") for name in ("benchmarks", "training_sets")}
-    settings = Settings({}, models={}, pairs={}, recipes={}, groups={}, released={}, **tables)
-    listed = settings.data.benchmark_of
+def test_every_scoring_of_a_benchmark_has_its_task_file_and_every_task_file_is_of_one() -> None:
+    listed = DATA.benchmark_of
     assert {path.stem: path.parent.name for path in FILES} == listed
     for task, benchmark in listed.items():
         scoring = read_task_file(TASKS, task)["metadata"]["scoring"]
-        assert task == (benchmark if len(settings.data.tasks_of(benchmark)) == 1 else f"{benchmark}_{scoring}")
+        assert task == (benchmark if len(DATA.tasks_of(benchmark)) == 1 else f"{benchmark}_{scoring}")
 
 
 def test_a_wording_stands_in_one_file() -> None:

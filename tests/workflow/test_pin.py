@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.catalogue import FOLDER, read_benchmarks
 from c2c.errors import RefusedError
 from c2c.models import hub
 from paper.reading.commits import check_pinned
@@ -22,7 +23,7 @@ from workflow.pin import commit_of, pin, recorded
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ("models", "released", "benchmarks", "training_sets")
+TABLES = ("models", "released", "training_sets")
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
@@ -37,7 +38,16 @@ def config(tmp_path: Path) -> Path:
     for table in TABLES:
         text = (ROOT / "config" / f"{table}.tsv").read_text()
         (tmp_path / "config" / f"{table}.tsv").write_text(COMMIT.sub("main", text))
+    for path in (ROOT / FOLDER).glob("*/*.yaml"):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(COMMIT.sub("main", path.read_text()))
     return tmp_path / "config"
+
+
+def revision_of(config: Path, benchmark: str) -> object:
+    """The revision that the file of a benchmark names."""
+    return read_benchmarks([config.parent / FOLDER])[benchmark]["revision"]
 
 
 class FakeHub(BaseHTTPRequestHandler):
@@ -86,7 +96,7 @@ def test_every_row_with_a_hub_id_gets_the_commit_that_the_hub_names(config: Path
     assert done.returncode == 0, done.stderr
     models = read_table(config / "models.tsv")
     assert models["qwen3_06b"]["revision"] == commit("Qwen/Qwen3-0.6B", kind="model")
-    assert read_table(config / "benchmarks.tsv")["gsm8k"]["revision"] == commit("openai/gsm8k", kind="dataset")
+    assert revision_of(config, "gsm8k") == commit("openai/gsm8k", kind="dataset")
     assert read_table(config / "released.tsv")["qwen3_4b"]["revision"] == commit("nics-efc/C2C_Fuser", kind="model")
     for table in TABLES:
         rows, before = read_table(config / f"{table}.tsv"), read_table(ROOT / "config" / f"{table}.tsv")
@@ -117,7 +127,7 @@ def test_only_the_rows_that_are_named_are_pinned_and_commits_stay(config: Path) 
     assert asked == ["Qwen/Qwen3-0.6B", "openai/gsm8k"]
     pin(config, resolve)
     assert "Qwen/Qwen3-0.6B" not in asked[2:] and "openai/gsm8k" in asked[2:]
-    with pytest.raises(RefusedError, match=r"row of a table with hub ids; received 'qwen3_6b'"):
+    with pytest.raises(RefusedError, match=r"row of a table with hub ids, or a benchmark; received 'qwen3_6b'"):
         pin(config, resolve, ["qwen3_6b"])
 
 

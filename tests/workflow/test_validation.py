@@ -242,8 +242,7 @@ TABLES_REFUSED = {
     "unknown method": ("recipes", "c2c_zeroed", "c2c_zero", r"recipes\.tsv, line 2\.methods must have the form"),
     "size that is no number": ("models", "\t0.5\t", "\thalf\t", r"_m must be of type number; received 'half'"),
     "id twice": ("models", "gap_receiver_b\t", "gap_receiver_a\t", r"An id must stand once in models\.tsv"),
-    "missing cell": ("benchmarks", "\thub\t", "\t", r"benchmarks\.tsv, line 4 must have 9 cells; received 8"),
-    "unknown scoring": ("benchmarks", "letter logits text", "letter logit text", r"4\.scorings must have the form"),
+    "missing cell": ("training_sets", "\thub\t", "\t", r"training_sets\.tsv, line 3 must have 13 cells; received 12"),
     "unknown way to ask": ("training_sets", "\tletter\t", "\tleter\t", r"line 4\.asked_as must have the form"),
 }
 
@@ -287,7 +286,7 @@ def test_a_task_file_of_another_scoring_is_refused(root: Path, config_of: Merged
 
 
 def test_a_hub_row_without_reader_is_refused(root: Path, config_of: Merged) -> None:
-    edit(root / "config" / "benchmarks.tsv", "6454\topenbookqa\t", "6454\t\t")
+    edit(root / "benchmarks" / "tasks" / "openbookqa" / "openbookqa.yaml", "  reader: openbookqa\n", "")
     with pytest.raises(RefusedError, match=r"with source hub must fill 'reader'; received 'openbookqa: empty'"):
         load_settings(config_of("trial"), root)
 
