@@ -27,7 +27,7 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     check_artefacts(config)
     check_unpinned(config)
     tables = {name: read_table(root / "config" / f"{name}.tsv") for name in TABLES}
-    settings = Settings(config, benchmarks=load_benchmarks(root), **tables)
+    settings = Settings(config, benchmarks=load_benchmarks(root, config.get("benchmark_folders", [])), **tables)
     check_settings(settings, root)
     check_mirrored(settings)
     return settings
