@@ -373,7 +373,7 @@ class ScaleConfig:
     )
     benchmark_folders: tuple[str, ...] = setting(
         (),
-        "further folders of benchmarks, of your own (`docs/guides/your-own-benchmark.md`), from the repository's root",
+        "folders of further benchmarks, such as your own (`docs/guides/your-own-benchmark.md`)",
     )
     sample: int | None = setting(
         ..., "questions of each benchmark, those with the lowest SHA-256 of `<benchmark>/<id>`; `null`: all", least=2

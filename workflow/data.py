@@ -12,10 +12,11 @@ from benchmarks.own import QUESTION_FILE, OwnFile, task_config
 from benchmarks.prompts import prompt_file
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, task_path
+from workflow.paths import source
 from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check, check_known, row_schema
 
-TASKS = FOLDER
+TASKS = Path(source(str(FOLDER)))
 
 
 @dataclass(frozen=True)
@@ -162,13 +163,13 @@ class Data:
         return {flag: asked[column] for column, flag in columns.items() if asked[column] is not None}
 
 
-def load_benchmarks(root: Path, folders: Iterable[str] = ()) -> Table:
+def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
     """The benchmarks below `root`, and those in further folders, each held against its schema.
 
     Raises:
         RefusedError: A file is no benchmark's, or a value in it is impossible.
     """
-    table = read_benchmarks([root / FOLDER, *(root / folder for folder in folders)])
+    table = read_benchmarks([root / FOLDER, *folders])
     for row in table.values():
         check(row, row_schema("benchmarks"), f"metadata of {row['folder']}")
     return table
@@ -231,7 +232,7 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
         rule = "A training set with source file, and no other, must name a path"
         raise RefusedError(rule, f"{name}: source {row['source']}, path {row['path']}", "Correct its row")
     for path in data.files(name):
-        if not (root / path).is_file():
+        if not (root / path).is_file() and not Path(path).is_file():
             raise RefusedError(f"The path of training set {name!r} must be a file", path, "Correct the path")
     for part in data.parts(name):
         check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")

@@ -69,11 +69,13 @@ rule write_own_task:
     params:
         folder=subpath(input.task, parent=True),
         scoring=lambda wildcards: settings.data.scoring_of(wildcards.task),
+        tasks=TASKS,
     message:
         "Writing the task {wildcards.task} of {input.task}"
     shell:
         "python -m benchmarks.prepare own-task --folder {params.folder:q} --scoring {params.scoring:q}"
-        " --task {wildcards.task:q} --questions {input.questions:q} --output {output.task:q} > {log:q} 2>&1"
+        " --task {wildcards.task:q} --questions {input.questions:q} --tasks {params.tasks:q} --output {output.task:q}"
+        " > {log:q} 2>&1"
 
 
 rule prepare_training_questions:
@@ -118,11 +120,12 @@ rule prepare_training_set:
     conda:
         "../../environment.yml"
     params:
+        tasks=TASKS,
         sources=lambda wildcards: settings.data.sources(wildcards.training_set),
         asking=lambda wildcards: flags(settings.data.asking(wildcards.training_set)),
     message:
         "Preparing the training set {wildcards.training_set}: {params.sources} {params.asking}"
     shell:
         "HF_HUB_OFFLINE=0 python -m benchmarks.prepare training-set --source {params.sources:q} {params.asking:q}"
-        " --tasks benchmarks/tasks --without {input.benchmarks:q}"
+        " --tasks {params.tasks:q} --without {input.benchmarks:q}"
         " --train-output {output.train:q} --validation-output {output.validation:q} > {log:q} 2>&1"

@@ -1,6 +1,6 @@
 """The methods of design §4 over loaded models: `receiver`, `sharer`, `t2t`, `routing`, `c2c` and controls.
 
-`c2c.evaluation.harness.door` makes them known to lm-eval by name.
+`c2c.evaluation.harness` registers them with lm-eval.
 """
 
 from __future__ import annotations
