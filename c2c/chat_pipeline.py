@@ -76,18 +76,21 @@ class ChatPipeline:
 
         Args:
             messages: Turns with ``role`` and ``content``, a text (one user's message), or a list of such conversations.
-            continue_final_message: Go on with the last message instead of answering it.
+            continue_final_message: Continue the last message instead of answering it.
             **options: As `complete` takes them.
 
         Returns:
             The answer, or one a conversation: without special tokens, and ended before a stop string.
 
         Raises:
-            RefusedError: If a tokenizer has no chat template (see `complete` for base models), or what is given is no
+            RefusedError: If a tokenizer has no chat template (see `complete` for base models), or `messages` is no
                 conversation.
         """
         conversations, several = _conversations(messages)
-        chats = [self.aligner.align(each, continue_final_message=continue_final_message) for each in conversations]
+        chats = [
+            self.aligner.align(conversation, continue_final_message=continue_final_message)
+            for conversation in conversations
+        ]
         texts = self._write(chats, **options)
         return texts if several else texts[0]
 
@@ -103,13 +106,13 @@ class ChatPipeline:
                 ``repetition_penalty`` and the like, as `RosettaModel.generate` takes them.
 
         Returns:
-            What follows the text, or each of them.
+            The continuation of the text, or a list with one of each text.
 
         Raises:
             RefusedError: If a text has fewer than two tokens, or nothing that can be fused, or is no text.
         """
-        given = texts_of("A text to continue", text)
-        prompts = [self.aligner.align_text(each, control_tokens=control_tokens) for each in given]
+        prefixes = texts_of("A text to continue", text)
+        prompts = [self.aligner.align_text(prefix, control_tokens=control_tokens) for prefix in prefixes]
         texts = self._write(prompts, **options)
         return texts[0] if isinstance(text, str) else texts
 
@@ -125,6 +128,7 @@ class ChatPipeline:
     ) -> list[str]:
         for name in sampling.keys() & SET_HERE:
             raise RefusedError("An option must not be one that the pipeline sets from its models", name, SET_HERE[name])
+        # Prompts of one batch, aligned with the Sharer's
         stops = check_stops("stop", stop)
         receiver, device = self.pair.receiver, self.model.receiver.device
         batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
@@ -143,6 +147,7 @@ class ChatPipeline:
             streamer=streamer,
             **sampling,
         )
+        # New tokens to text: (B, N + new) -> B texts
         return [self._text(ids, ends, stops) for ids in written[:, width:].tolist()]
 
     def _ends(self) -> list[int]:
@@ -156,15 +161,15 @@ class ChatPipeline:
         return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
 
-def texts_of(what: str, given: Any) -> list[str]:
-    """`given` as a list of texts.
+def texts_of(what: str, value: Any) -> list[str]:
+    """`value` as a list of texts.
 
     Raises:
         RefusedError: If it is neither a text nor a list of them.
     """
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, Sequence) or not all(isinstance(each, str) for each in texts):
-        raise RefusedError(f"{what} must be a text or a list of texts", given, "Pass a string, or several in a list")
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise RefusedError(f"{what} must be a text or a list of texts", value, "Pass a string, or several in a list")
     return list(texts)
 
 
@@ -198,12 +203,13 @@ def pipeline(
         RefusedError: If something is not found, is of another kind, the Fusers were made for other models, there are
             several Sharers, or no such device.
     """
+    # Refuse before any model is loaded
     check_choice("The precision of models", dtype, DTYPES)
     if device is not None:
         device = check_device(device)
-    for what, given in (("Sharer", sharer), ("folder of Fusers", fuser)):
-        if isinstance(given, list):
-            raise RefusedError(f"A chat pipeline must have exactly one {what}", f"a list of {len(given)}", SEVERAL)
+    for what, value in (("Sharer", sharer), ("folder of Fusers", fuser)):
+        if isinstance(value, list):
+            raise RefusedError(f"A chat pipeline must have exactly one {what}", f"a list of {len(value)}", SEVERAL)
     for role, source in (("receiver", receiver), ("sharer", sharer)):
         _check_model(role, source)
     if not isinstance(fuser, (FuserStack, str, Path)):
@@ -212,6 +218,7 @@ def pipeline(
             type(fuser).__name__,
             "Load them by name, or build them with FuserStack.between and link a Fuser to each layer",
         )
+    # A pair of one model loads it once
     same = sharer is receiver or (isinstance(sharer, (str, Path)) and str(sharer) == str(receiver))
     answering = _loaded(receiver, dtype, device)
     pair = Pair(answering, answering if same else _loaded(sharer, dtype, device))
@@ -222,7 +229,7 @@ def pipeline(
 def _check_model(role: str, source: Any) -> None:
     parts = source if isinstance(source, tuple) and len(source) == 2 else ()
     kinds = zip(parts, (PreTrainedModel, PreTrainedTokenizerBase), strict=False)
-    if isinstance(source, (LoadedModel, str, Path)) or (parts and all(isinstance(*each) for each in kinds)):
+    if isinstance(source, (LoadedModel, str, Path)) or (parts and all(isinstance(*part) for part in kinds)):
         return
     raise RefusedError(
         f"The {role} must be a folder, a manifest, a hub id, or a model with its tokenizer",
@@ -257,24 +264,24 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
     return RosettaModel.of_components(components), about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
 
 
-def _conversations(given: Conversation | Sequence[Conversation]) -> tuple[list[Sequence[Message]], bool]:
-    """The conversations, and whether several were asked for."""
-    if isinstance(given, str):
-        return [[{"role": "user", "content": given}]], False
-    if not isinstance(given, Sequence) or isinstance(given, bytes):
-        raise RefusedError("A conversation must be a text or a list of messages", given, "Put a message into a list")
-    if not given:
-        raise RefusedError("There must be at least one message", list(given), "Pass a user's message")
-    if any(isinstance(each, Mapping) for each in given):
-        return [given], False  # type: ignore[list-item]
-    found = [_conversations(each) for each in given]  # type: ignore[arg-type]
-    if any(several for _, several in found):
+def _conversations(value: Conversation | Sequence[Conversation]) -> tuple[list[Sequence[Message]], bool]:
+    """The conversations, and whether `value` is a list of several."""
+    if isinstance(value, str):
+        return [[{"role": "user", "content": value}]], False
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        raise RefusedError("A conversation must be a text or a list of messages", value, "Put a message into a list")
+    if not value:
+        raise RefusedError("There must be at least one message", list(value), "Pass a user's message")
+    if any(isinstance(item, Mapping) for item in value):
+        return [value], False  # type: ignore[list-item]
+    conversations = [_conversations(item) for item in value]  # type: ignore[arg-type]
+    if any(several for _, several in conversations):
         raise RefusedError(
             "A list must hold conversations, each of them a text or a list of messages",
-            given,
+            value,
             "Pass one list of them; a message is a mapping with role and content",
         )
-    return [conversation for (conversation,), _ in found], True
+    return [conversation for (conversation,), _ in conversations], True
 
 
 def converse(
@@ -288,7 +295,7 @@ def converse(
     Args:
         pipe: Answers.
         lines: What the user says.
-        say: Is told, in one line each, what was left out or refused.
+        say: Called with one line for each message that was left out or refused.
         **options: As `ChatPipeline.complete` takes them; a streamer shows the answers.
 
     Returns:
@@ -317,15 +324,15 @@ def _answer(
     pipe: ChatPipeline, messages: list[dict[str, str]], say: Callable[[str], object], options: Mapping[str, Any]
 ) -> list[dict[str, str]]:
     """The messages with an answer, without turns for which there is no room; without the last if it is refused."""
-    dropped, kept = 0, messages
-    while kept:
+    dropped, turns = 0, messages
+    while turns:
         try:
-            answer = str(pipe(kept, **options))
+            answer = str(pipe(turns, **options))
         except ModelFaultError:
             raise
         except RefusedError as refusal:
-            if isinstance(refusal, NoRoomError) and len(kept) > 1:
-                dropped, kept = dropped + 2, kept[2:]
+            if isinstance(refusal, NoRoomError) and len(turns) > 1:
+                dropped, turns = dropped + 2, turns[2:]
                 continue
             say(f"This line is not answered. {' '.join(str(refusal).splitlines())}")
             return messages[:-1]
@@ -333,10 +340,10 @@ def _answer(
             say(f"The conversation has no room for more; its {dropped} oldest messages are left out from here on.")
         break
     try:
-        return [*kept, {"role": "assistant", "content": _remembered(pipe, kept, answer)}]
+        return [*turns, {"role": "assistant", "content": _remembered(pipe, turns, answer)}]
     except RefusedError as refusal:
         say(f"This line and its answer are not remembered. {' '.join(str(refusal).splitlines())}")
-        return kept[:-1]
+        return turns[:-1]
 
 
 def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) -> str:
@@ -360,6 +367,7 @@ def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterato
     # A stream of text decodes more than a line at a time, and says nothing of the place.
     source = getattr(stream, "buffer", stream)
     for number in count(1):
+        # A line, or the end of the input
         try:
             ready()
             line = source.readline()
@@ -371,7 +379,7 @@ def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterato
             text = line if isinstance(line, str) else line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise RefusedError(
-                "What is said must be UTF-8", f"line {number}: {line[:80]!r}", "Set the terminal, or convert the file"
+                "Input lines must be UTF-8", f"line {number}: {line[:80]!r}", "Set the terminal, or convert the file"
             ) from error
         yield text
 

@@ -50,7 +50,7 @@ def no_timer(phase: str) -> AbstractContextManager[None]:
 
 
 def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -> Fuser:
-    """A new Fuser of one Receiver layer, of the paper's size unless told otherwise.
+    """A new Fuser of one Receiver layer, of the paper's size by default.
 
     Args:
         source_config: The Sharer's Hugging Face config.
@@ -61,7 +61,7 @@ def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -
 
 
 class AbsentSharer(nn.Module):
-    """A Sharer that runs elsewhere: its config is known here, its cache is given (`SharerInput.layers`)."""
+    """A Sharer that runs in another process: a config here, and its caches as `SharerInput.layers`."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
@@ -149,23 +149,25 @@ class RosettaModel(nn.Module):
         Raises:
             RefusedError: If their numbers differ, a stack is for caches of other sizes, or weights are not finite.
         """
-        for name, each in (("sharers", sharers), ("stacks", stacks)):
-            if not isinstance(each, Sequence | nn.ModuleList):
-                raise RefusedError(f"{name} must be a list, one a Sharer", type(each).__name__, f"Pass {name}=[...]")
+        # One stack a Sharer
+        for name, value in (("sharers", sharers), ("stacks", stacks)):
+            if not isinstance(value, Sequence | nn.ModuleList):
+                raise RefusedError(f"{name} must be a list, one a Sharer", type(value).__name__, f"Pass {name}=[...]")
         if len(sharers) != len(stacks):
             raise RefusedError(
                 "Each Sharer must have one FuserStack", f"{len(sharers)} and {len(stacks)}", "Pass one stack a Sharer"
             )
         model = cls([receiver, *sharers], fusion=fusion, include_response=include_response)
-        for number, (made, needed) in enumerate(zip(stacks, model.stacks, strict=True), start=1):
+        # Each stack must be for the caches of its two models
+        for number, (stack, empty) in enumerate(zip(stacks, model.stacks, strict=True), start=1):
             for name in ("sharer", "receiver"):
-                if getattr(made, name) != getattr(needed, name):
+                if getattr(stack, name) != getattr(empty, name):
                     raise RefusedError(
-                        f"The Fusers of Sharer {number} must fit the {name}'s cache {tuple(getattr(needed, name))}",
-                        tuple(getattr(made, name)),
+                        f"The Fusers of Sharer {number} must fit the {name}'s cache {tuple(getattr(empty, name))}",
+                        tuple(getattr(stack, name)),
                         "Use the models that the Fusers were trained for",
                     )
-            _check_finite(made, number)
+            _check_finite(stack, number)
         model.stacks = nn.ModuleList(stacks).train(model.training)
         return model
 
@@ -233,6 +235,7 @@ class RosettaModel(nn.Module):
         Raises:
             RefusedError: If a model, layer or Fuser does not exist, the layer is linked already, or sizes do not fit.
         """
+        # Both ends of the link, and the Fuser
         if target_model_idx != 0:
             raise RefusedError("The target of a Fuser must be the Receiver, model 0", target_model_idx, "Pass 0")
         if not 1 <= source_model_idx <= len(self.stacks):
@@ -247,6 +250,7 @@ class RosettaModel(nn.Module):
                 projector_idx,
                 "Name one of them",
             )
+        # The stack goes where the Receiver is
         stack = self.stack(source_model_idx - 1)
         stack.link(target_model_layer_idx, source_model_layer_idx, self.projector_list[projector_idx])
         stack.to(self.receiver.device, self.receiver.dtype).train(self.training)
@@ -548,7 +552,7 @@ class RosettaModel(nn.Module):
     def read_receiver(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, cache: Cache | None, section: Section
     ) -> Cache:
-        """Let the Receiver read one section (arguments cover the whole prompt, ``(B, N)``), after `cache`."""
+        """Run the Receiver over one section after `cache`; the tensors ``(B, N)`` cover the whole prompt."""
         columns = slice(section.start, section.end)
         return kv_cache.prefill(
             self.receiver,
@@ -682,6 +686,7 @@ class RosettaModel(nn.Module):
     def _check_generation(
         self, sections: Sequence[Section], input_ids: Tensor, mask: Tensor, new_tokens: int, cache: str
     ) -> None:
+        """Refuse a prompt that cannot be continued, for its form of cache, its pads or its length."""
         kv_cache.check_form(cache, self.receiver.config)
         if sections[-1].sharers and cache != "dynamic":
             raise RefusedError(
@@ -689,6 +694,7 @@ class RosettaModel(nn.Module):
                 cache,
                 'Pass cache="dynamic", or fuse the prompt alone',
             )
+        # Pads
         if mask.shape == input_ids.shape and not bool((mask[:, -1] == 1).all()):
             raise RefusedError(
                 "The last column of a prompt to be continued must be a token in every row",
@@ -701,6 +707,7 @@ class RosettaModel(nn.Module):
                 cache,
                 'Pass cache="dynamic", or run rows of different layout one by one',
             )
+        # Length
         room = getattr(self.receiver.config.get_text_config(), "max_position_embeddings", None)
         needed = int(mask.sum(-1).max()) + new_tokens
         if room and needed > room:
@@ -743,7 +750,9 @@ def _check_weights(name: str, model: PreTrainedModel) -> None:
 
 
 def _check_finite(stack: FuserStack, number: int) -> None:
-    wrong = [name for name, each in stack.named_parameters() if not each.is_meta and not each.isfinite().all()]
+    wrong = [
+        name for name, parameter in stack.named_parameters() if not parameter.is_meta and not parameter.isfinite().all()
+    ]
     if wrong:
         raise RefusedError(
             f"The weights of Sharer {number}'s Fusers must be finite",

@@ -88,12 +88,14 @@ def model_card(
     Args:
         repo_id: Where they will be.
         contracts: The contract of each Sharer's Fusers.
-        about: What `save_stack` was told about each.
+        about: For each Sharer, the `about` of `save_stack`.
         license: Of the Fusers, as the hub names it.
         accepted: Lines of an earlier contract that differed, and were accepted by name when the Fusers were loaded.
     """
+    # Models, and those that are not on the hub
     models = [("Receiver", contracts[0]["receiver"]), *_sharers(contracts)]
     unpublished = [code(str(lines["id"])) for _, lines in models if not is_hub_id(lines["id"])]
+    # Metadata of the hub, then the text
     data = ModelCardData(
         library_name=LIBRARY,
         base_model=[lines["id"] for _, lines in models if is_hub_id(lines["id"])] or None,
@@ -121,7 +123,7 @@ def _sharers(contracts: Sequence[Contract]) -> list[tuple[str, dict[str, Any]]]:
 def _models(models: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     columns = ("id", "revision", "architecture", "layers", "kv_heads", "head_dim")
     rows = [
-        (role, *("–" if each[name] is None else code(str(each[name])) for name in columns)) for role, each in models
+        (role, *("–" if lines[name] is None else code(str(lines[name])) for name in columns)) for role, lines in models
     ]
     return _table(("", *columns), rows)
 
@@ -143,8 +145,8 @@ def _accepted(lines: Sequence[str]) -> str:
 
 
 def _training(about: Mapping[str, Any]) -> str:
-    told = {name: about[name] for name in ("recipe", "alignment", "sharer_cache", "seed", "fusion") if name in about}
-    settings = {**told, **about.get("training", {})}
+    recipe = {name: about[name] for name in ("recipe", "alignment", "sharer_cache", "seed", "fusion") if name in about}
+    settings = {**recipe, **about.get("training", {})}
     if not settings:
         return "Nothing was noted about how these Fusers were trained."
     return _table(("setting", "value"), [(markdown(str(name)), code(str(value))) for name, value in settings.items()])
@@ -163,7 +165,7 @@ def _program(repo_id: str, contracts: Sequence[Contract], about: Mapping[str, An
 
 def _contract(models: Sequence[tuple[str, Mapping[str, Any]]], contracts: Sequence[Contract]) -> str:
     lines = ("dtype", "vocab_size", "rope", "tokenizer_sha256", "weights_sha256")
-    rows = [(line, *(code(json.dumps(each[line])) for _, each in models)) for line in lines]
+    rows = [(line, *(code(json.dumps(lines[line])) for _, lines in models)) for line in lines]
     dtypes = ", ".join(sorted({contract["fuser"]["dtype"] for contract in contracts}))
     return f"{_table(('', *(role for role, _ in models)), rows)}\n\nThe Fusers' own dtype is {code(dtypes)}."
 

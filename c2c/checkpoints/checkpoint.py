@@ -69,7 +69,7 @@ def save_stack(
         folder: Created if it does not exist. Files of other names stay.
         receiver: Lines of the Receiver, as `c2c.models.contract.describe_model` gives them.
         sharer: Lines of the Sharer.
-        about: What else a reader must know: recipe, alignment, training settings, seed.
+        about: What else to record: recipe, alignment, training settings, seed.
         check: What an earlier contract of these Fusers let pass, if they were loaded and are saved again.
     """
     with exchange(Path(folder), FILES, PART) as unfinished:
@@ -102,7 +102,7 @@ def write_stack(
 
 
 def load_stack(folder: str | Path) -> tuple[FuserStack, dict[str, Any]]:
-    """The Fusers that `save_stack` saved, in eval mode, and what was said about them; for no model in particular.
+    """The Fusers that `save_stack` saved, in eval mode, and their `about`; no models are compared.
 
     Raises:
         RefusedError: If a file is missing or changed.
@@ -163,7 +163,7 @@ def save_pretrained(
         components: Of the model.
         folder: Created if it does not exist.
         tokenizers: The Receiver's and each Sharer's, so that loading can compare them; none are compared if empty.
-        about: What else a reader must know, as in `save_stack`.
+        about: What else to record, as in `save_stack`.
 
     Raises:
         RefusedError: If there is no Sharer, and so no Fuser, or there are tokenizers for some models only.
@@ -179,15 +179,15 @@ def save_pretrained(
             len(tokenizers),
             "Pass the Receiver's and each Sharer's, None where there is none",
         )
-    lines = [describe_model(*each) for each in zip(models, tokenizers or [None] * len(models), strict=True)]
+    lines = [describe_model(*pair) for pair in zip(models, tokenizers or [None] * len(models), strict=True)]
     used = {"fusion": components.fusion, "include_response": components.include_response}
     check = components.contract_check or ContractCheck()
     with exchange(Path(folder), FILES, PART) as unfinished:
         folders = stack_folders(unfinished, len(components.stacks))
         for where, stack, sharer in zip(folders, components.stacks, lines[1:], strict=True):
             where.mkdir(exist_ok=True)
-            told = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
-            write_stack(stack, where, lines[0], sharer, told, check)
+            record = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
+            write_stack(stack, where, lines[0], sharer, record, check)
 
 
 def stack_folders(folder: Path, sharers: int) -> list[Path]:
@@ -216,8 +216,8 @@ def load_pretrained(
         receiver: The Receiver: a model, a `c2c.models.loading.LoadedModel` (then its tokenizer is compared too), or
             where both are: folder, model manifest, hub id.
         sharers: The Sharers, as `receiver`, or the config of one that runs elsewhere.
-        fusion: ``sequential`` or ``parallel``; as the checkpoint says if None.
-        include_response: Whether the response is fused too; as the checkpoint says if None.
+        fusion: ``sequential`` or ``parallel``; that of the checkpoint if None.
+        include_response: Whether the response is fused too; that of the checkpoint if None.
         revision: Hub revision of `source`.
         subfolder: Folder inside `source`.
         dtype: Of models that are loaded here (fp32 if None); the Fusers take the Receiver's.
@@ -241,7 +241,7 @@ def load_pretrained(
         )
     for folder in folders:
         read_config(folder)  # before any language model is loaded
-    described = [load_described(each, dtype, device) for each in (receiver, *named)]
+    described = [load_described(model, dtype, device) for model in (receiver, *named)]
     options = {"fusion": fusion, "include_response": include_response}
     return load_components(folders, described, override=override, **options)  # type: ignore[arg-type]
 
@@ -277,7 +277,7 @@ def load_components(
     ]
     contracts = [checkpoint.contract for checkpoint in checkpoints]
     check = check_contract(contracts, models, override)
-    # What is not given is as the first checkpoint records it
+    # Settings that are left out are those of the first checkpoint
     about = checkpoints[0].about
     return Components(
         receiver=receiver,

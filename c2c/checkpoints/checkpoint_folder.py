@@ -1,4 +1,4 @@
-"""What a folder of an own checkpoint says, checked file by file and key by key, before any memory is asked for."""
+"""The format of an own checkpoint's folder, checked file by file and key by key before any memory is allocated."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LINK_KEYS = {"receiver_layer": int, "sharer_layer": int, "fuser": int}
 CHECK_KEYS = {"accepted": list, "noted": list}
 MANIFEST_KEYS = {"format": int, "contract": dict, "sha256": dict}
 ABOUT_KINDS = {"include_response": bool, "fusion": str, "alignment": str, "sharer_cache": str}
-"""Of what a checkpoint says about itself, that on which its use depends."""
+"""Entries of `about` on which the use of a checkpoint depends."""
 MODEL_KINDS: dict[str, type] = {
     "id": str,
     "revision": str,
@@ -106,7 +106,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def describe_folder(folder: str | Path) -> Description:
-    """All that a checkpoint says, checked in the order of `c2c.fuser.weights`.
+    """The two JSON files and the configs of the Fusers, checked in the order of `c2c.fuser.weights`.
 
     Raises:
         RefusedError: As `read_config`.
@@ -117,9 +117,9 @@ def describe_folder(folder: str | Path) -> Description:
     config = _read_config(folder / CONFIG)
     _check_whole(manifest.get("contract", {}))
     # 2. the header of the weights, 3. what the Fusers need, on the meta device
-    held = read_header(folder / WEIGHTS, COPY_AGAIN)
-    fusers = list(_fusers(config, held))
-    _check_dtype(held, manifest["contract"]["fuser"]["dtype"])
+    tensors = read_header(folder / WEIGHTS, COPY_AGAIN)
+    fusers = list(_fusers(config, tensors))
+    _check_dtype(tensors, manifest["contract"]["fuser"]["dtype"])
     # 4. the hash of the large file, whose size is known to be that of what is needed
     _check_hash(folder / WEIGHTS, manifest)
     return Description(manifest, config, fusers)
@@ -147,9 +147,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_hash(path: Path, manifest: Mapping[str, Any]) -> None:
-    found = file_hash(path)
-    if found != manifest.get("sha256", {}).get(path.name):
-        raise RefusedError(f"{path.name} must be the file that the manifest names", found, COPY_AGAIN)
+    digest = file_hash(path)
+    if digest != manifest.get("sha256", {}).get(path.name):
+        raise RefusedError(f"{path.name} must be the file that the manifest names", digest, COPY_AGAIN)
 
 
 def _check_whole(contract: Contract) -> None:
@@ -209,31 +209,31 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _fusers(config: Mapping[str, Any], held: Mapping[str, Form]) -> Iterator[FuserConfig]:
+def _fusers(config: Mapping[str, Any], tensors: Mapping[str, Form]) -> Iterator[FuserConfig]:
     """The config of each Fuser, compared with what the weights hold one by one, so that the first wrong one ends it."""
-    needs, known = Needs(), _encoder(config, held)
+    needs, expected = Needs(), _encoder(config, tensors)
     names: defaultdict[str, list[str]] = defaultdict(list)
-    for name in held:
+    for name in tensors:
         if match := re.match(r"fusers\.\d+\.", name):
             names[match.group()].append(name)
     for number, values in enumerate(config["fusers"]):
         fuser, prefix = FuserConfig.from_dict(values), f"fusers.{number}."
-        own = {name: held[name] for name in names[prefix]}
+        own = {name: tensors[name] for name in names[prefix]}
         check_depth(fuser, len(own), WEIGHTS)
         needed = {prefix + name: shape for name, shape in needs.of(fuser).items()}
         if any(name not in own or own[name].shape != shape for name, shape in needed.items()):
             check_forms(needed, own, WEIGHTS)
-        known |= needed
+        expected |= needed
         yield fuser
-    check_forms(known, held, WEIGHTS)
+    check_forms(expected, tensors, WEIGHTS)
 
 
-def _encoder(config: Mapping[str, Any], held: Mapping[str, Form]) -> dict[str, tuple[int, ...]]:
+def _encoder(config: Mapping[str, Any], tensors: Mapping[str, Form]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a latent encoder's tensors: those of one latent layer, as often as there are layers."""
     if "latent" not in config:
         return {}
     latent, reads = CacheShape(**config["latent"]["shape"]), config["latent"]["reads"]
-    if latent.layers > len(held) or not all(type(layer) is int for layer in reads):
+    if latent.layers > len(tensors) or not all(type(layer) is int for layer in reads):
         raise RefusedError(
             f"latent in {CONFIG} must have layers that {WEIGHTS} holds, each of which reads one layer of a model",
             (latent.layers, reads),
@@ -250,10 +250,10 @@ def _encoder(config: Mapping[str, Any], held: Mapping[str, Form]) -> dict[str, t
     }
 
 
-def _check_dtype(held: Mapping[str, Form], named: Any) -> None:
+def _check_dtype(tensors: Mapping[str, Form], dtype: Any) -> None:
     """The precision in which the weights are stored is a line of the contract."""
-    dtypes = {form.dtype for name, form in held.items() if not name.endswith(BUFFERS)}
-    if ", ".join(sorted(dtypes)) != named:
+    dtypes = {form.dtype for name, form in tensors.items() if not name.endswith(BUFFERS)}
+    if ", ".join(sorted(dtypes)) != dtype:
         raise RefusedError(
-            f"{WEIGHTS} must hold numbers of the dtype that the contract names, {named}", sorted(dtypes), COPY_AGAIN
+            f"{WEIGHTS} must hold numbers of the dtype that the contract names, {dtype}", sorted(dtypes), COPY_AGAIN
         )

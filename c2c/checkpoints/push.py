@@ -91,7 +91,7 @@ def push_folder(
 
 
 def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> None:
-    """Copy to `staged` what is published of a fuser folder, and write its card there.
+    """Copy the files of a fuser folder that go to the hub to `staged`, and write the card there.
 
     Raises:
         RefusedError: If a file is missing or changed.
@@ -107,8 +107,8 @@ def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> N
         for name in (CONFIG, WEIGHTS, MANIFEST, *ALONGSIDE):
             if (part / name).is_file():
                 shutil.copyfile(part / name, target / name)
-    contracts, about = [each["contract"] for each in manifests], [each["about"] for each in configs]
-    accepted = list(dict.fromkeys(line for each in configs for line in each["contract_check"]["accepted"]))
+    contracts, about = [manifest["contract"] for manifest in manifests], [config["about"] for config in configs]
+    accepted = list(dict.fromkeys(line for config in configs for line in config["contract_check"]["accepted"]))
     card = model_card(repo_id, contracts, about, license, accepted=accepted)
     (staged / CARD).write_text(card, encoding="utf-8")
 

@@ -87,6 +87,7 @@ def load_released(
         RefusedError: If files are missing, a name in them is unknown or missing, or a fuser does not fit the models
             or was trained for others.
     """
+    # 1. One folder a Sharer
     sources, named = as_list(source), as_list(sharers)
     subfolders = [subfolder] * len(sources) if subfolder is None or isinstance(subfolder, str) else list(subfolder)
     if not len(sources) == len(named) == len(subfolders):
@@ -96,10 +97,12 @@ def load_released(
             "Pass lists of the same length",
         )
     folders = [_find(place, revision, inner) for place, inner in zip(sources, subfolders, strict=True)]
+    # 2. Recipes, before any model is loaded
     recipes = [read_recipe(folder) for folder in folders]
     fusion = fusion or recipes[0].fusion or "sequential"
     check = _check_recipes(recipes, receiver, named, fusion, override)
     check = check.joined(ContractCheck(noted=tuple(_unvouched(sources, folders))))
+    # 3. Models and fusers
     models = [load_sharer(model, dtype, device) for model in (receiver, *named)]
     fused = recipes[0].settings.get("include_response", False)
     return Components(
@@ -152,13 +155,13 @@ def _check_recipes(
     fusion: str,
     override: Sequence[str],
 ) -> ContractCheck:
-    """Compare what can be known before any model is loaded. One Sharer's caches are fused the same in both fusions."""
+    """Compare the ids, before any model is loaded. One Sharer's caches are fused the same in both fusions."""
     several = len(recipes) > 1
-    found = [
+    models = [
         {"receiver": {"id": identify(receiver).id}, "sharer": {"id": identify(sharer).id}, "fuser": {"fusion": fusion}}
         for sharer in sharers
     ]
-    check = check_contract([recipe.contract(several) for recipe in recipes], found, override)
+    check = check_contract([recipe.contract(several) for recipe in recipes], models, override)
     silent = [
         f"fusers of Sharer {number}: no config.json says for which models they are"
         for number, recipe in enumerate(recipes, start=1)

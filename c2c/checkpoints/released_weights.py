@@ -31,11 +31,12 @@ they are told to (``bytearray``), or make tensors without memory."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of ``torch.save``, mapped from the disk: no number is read, and no memory asked for, yet.
+    """The tensors of a file of ``torch.save``, mapped from the disk: no number is read and no memory allocated yet.
 
     Raises:
         RefusedError: If the file is no state dict of dense floating-point tensors alone.
     """
+    # The archive and the operations of its pickle, then the tensors
     rule = f"{path.name} must be a pickle of tensors alone"
     try:
         problem = _problem(path)
@@ -51,6 +52,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise RefusedError(f"{path.name} must hold tensors by name", type(state).__name__, "Use the matching files")
     if odd := [name for name in state if not isinstance(name, str)]:
         raise RefusedError(f"{path.name} must hold tensors by names that are text", odd, "Use the matching files")
+    # A tensor of few numbers may claim a large shape by strides of 0
     shared = [name for name, tensor in state.items() if tensor.nbytes > tensor.untyped_storage().nbytes()]
     if shared:
         raise RefusedError(

@@ -167,10 +167,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 "Wait until it is written, or write it again",
             )
     manifest = read_object(folder / MANIFEST, WRITE_AGAIN)
-    found = (manifest.get("format"), manifest.get("version"))
-    if found != (FORMAT, VERSION):
+    version = (manifest.get("format"), manifest.get("version"))
+    if version != (FORMAT, VERSION):
         raise RefusedError(
-            f"A Sharer's cache must be {FORMAT}, version {VERSION}", found, "Write it with the same version of c2c"
+            f"A Sharer's cache must be {FORMAT}, version {VERSION}", version, "Write it with the same version of c2c"
         )
     check_keys(MANIFEST, manifest, MANIFEST_KEYS, remedy=WRITE_AGAIN)
     check_keys(f"shape in {MANIFEST}", manifest["shape"], COUNT, remedy=WRITE_AGAIN)
@@ -182,22 +182,22 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_header(held: Mapping[str, Form], manifest: Mapping[str, Any], shape: CacheShape) -> None:
+def _check_header(tensors: Mapping[str, Form], manifest: Mapping[str, Any], shape: CacheShape) -> None:
     states = (manifest["rows"], shape.heads, manifest["tokens"], shape.head_dim)
     # A number of tensors that the file does not hold is refused before their names are written out.
-    wrong = [] if len(held) == 2 * shape.layers + len(ROWS) else [f"{len(held)} tensors, for {shape.layers} layers"]
-    layers = range(min(shape.layers, len(held)))
+    wrong = [] if len(tensors) == 2 * shape.layers + len(ROWS) else [f"{len(tensors)} tensors, for {shape.layers} layers"]
+    layers = range(min(shape.layers, len(tensors)))
     expected = {f"{half}.{layer}": states for layer in layers for half in ("key", "value")}
     rows = dict.fromkeys(("input_ids", "attention_mask"), (manifest["rows"], manifest["tokens"]))
-    wrong += [f"{name:.80}" for name in sorted({*expected, *ROWS} ^ held.keys())]
+    wrong += [f"{name:.80}" for name in sorted({*expected, *ROWS} ^ tensors.keys())]
     wrong += [
-        f"{name} is {held[name].shape}, expected {excerpt(needed)}"
+        f"{name} is {tensors[name].shape}, expected {excerpt(needed)}"
         for name, needed in {**expected, **rows}.items()
-        if name in held and held[name].shape != needed
+        if name in tensors and tensors[name].shape != needed
     ]
     wrong += [
         f"{name} is {form.dtype:.20}, expected {manifest['dtype']}"
-        for name, form in held.items()
+        for name, form in tensors.items()
         if name in expected and form.dtype != manifest["dtype"]
     ]
     if wrong:

@@ -1,4 +1,7 @@
-"""One batch of aligned prompts, whatever their sections (design §4; reference spec §2.2, §4)."""
+"""One batch of aligned prompts, whatever their sections.
+
+See ``docs/reference-behaviour.md``, "Prefill and sections" and "Chat alignment".
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ class ChatBatch(NamedTuple):
     def to(self, device: torch.device) -> ChatBatch:
         """The same batch there; of the sections, only the shape and one number each are read."""
         ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
-        return ChatBatch(self.kv_cache_index, ids, mask, [each.to(device) for each in self.sharer_inputs])
+        return ChatBatch(
+            self.kv_cache_index, ids, mask, [sharer_input.to(device) for sharer_input in self.sharer_inputs]
+        )
 
 
 def sections_of(prompt: AlignedPrompt) -> tuple[ChatSection, ...]:
@@ -105,12 +110,15 @@ def collate_chats(
         RefusedError: If there is no row, rows are not aligned with the same number of Sharers, the alignments of a row
             are not of one and the same prompt, or the mask names a Sharer that is not there.
     """
+    # Rows, each of one alignment a Sharer, and their sections
     aligned = [[chat] if isinstance(chat, AlignedPrompt) else list(chat) for chat in chats]
     sharers = _sharers(aligned)
     rows = [sections_of(row[0]) for row in aligned]
     count = max(len(row) for row in rows)
+    # Columns: a row with fewer sections has empty ones at its left
     filled = [(ChatSection(0, 0, "template"),) * (count - len(row)) + row for row in rows]
     widths = [max(section.end - section.start for section in column) for column in zip(*filled, strict=True)]
+    # Messages are fused, templates are not; they alternate
     fused = _checked_mask(mask, sharers)
     masks = [fused if (count - 1 - number) % 2 else NOT_FUSED for number in range(count)]
     columns = sum(widths[:-1])
@@ -122,15 +130,16 @@ def collate_chats(
         token_map = laid(row, [*chat.token_map, UNMATCHED], UNMATCHED)[:columns]
         return AlignedPrompt(chat.receiver_ids, up_to_fused(chat).sharer_ids, token_map)
 
-    pads = _one_each("pad id", sharer_pad, sharers)
-    encoders = _one_each("reencode", reencode, sharers)
+    # One input a Sharer
+    pads = _list_of("pad id", sharer_pad, sharers)
+    encoders = _list_of("reencode", reencode, sharers)
     return ChatBatch(
         [section_index(bits, width) for bits, width in zip(masks, widths, strict=True)],
-        torch.tensor([laid(row, each[0].receiver_ids, receiver_pad) for row, each in enumerate(aligned)]),
-        torch.tensor([laid(row, [1] * len(each[0].receiver_ids), 0) for row, each in enumerate(aligned)]),
+        torch.tensor([laid(row, prompts[0].receiver_ids, receiver_pad) for row, prompts in enumerate(aligned)]),
+        torch.tensor([laid(row, [1] * len(prompts[0].receiver_ids), 0) for row, prompts in enumerate(aligned)]),
         [
             batch_readings(
-                [reading(row, each[sharer]) for row, each in enumerate(aligned)],
+                [reading(row, prompts[sharer]) for row, prompts in enumerate(aligned)],
                 pads[sharer],
                 zeroed=zeroed,
                 reencode=encoders[sharer],
@@ -153,7 +162,7 @@ def _sharers(aligned: Sequence[Sequence[AlignedPrompt]]) -> int:
         )
     for number, row in enumerate(aligned):
         ours = (row[0].receiver_ids, sections_of(row[0]))
-        if any((each.receiver_ids, sections_of(each)) != ours for each in row[1:]):
+        if any((prompt.receiver_ids, sections_of(prompt)) != ours for prompt in row[1:]):
             raise RefusedError(
                 "The alignments of a conversation must have the Receiver's tokens and sections in common",
                 f"conversation {number}",
@@ -173,12 +182,12 @@ def _checked_mask(mask: int | None, sharers: int) -> int:
     return mask
 
 
-def _one_each(name: str, given: Any, sharers: int) -> list[Any]:
+def _list_of(name: str, values: Any, sharers: int) -> list[Any]:
     """One value a Sharer; a value that is no sequence is the only Sharer's, and None is everyone's."""
-    values = list(given) if isinstance(given, Sequence) else [given] * (sharers if given is None else 1)
-    if len(values) != sharers:
-        raise RefusedError(f"There must be one {name} for each of the {sharers} Sharer(s)", len(values), "Pass a list")
-    return values
+    listed = list(values) if isinstance(values, Sequence) else [values] * (sharers if values is None else 1)
+    if len(listed) != sharers:
+        raise RefusedError(f"There must be one {name} for each of the {sharers} Sharer(s)", len(listed), "Pass a list")
+    return listed
 
 
 def lay_out(values: Sequence[int], sections: Sequence[ChatSection], widths: Sequence[int], pad: int) -> list[int]:

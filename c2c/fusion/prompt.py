@@ -36,7 +36,7 @@ def generate_kv_cache_index(
     Args:
         instruction_length: n, tokens that are fused; usually the prompt without its last token.
         response_length: m, tokens after them; at least 1.
-        share: Fuse only ``int(n * share)`` of the n tokens (reference spec §6.5).
+        share: Fuse only ``int(n * share)`` of the n tokens.
         side: Which of them: those at the ``front`` or at the ``back``. Columns are counted, so rows of a batch that
             are padded to different degrees get different shares of their own tokens.
 
@@ -62,7 +62,7 @@ def generate_kv_cache_index(
 
 def section_index(mask: int, length: int) -> Tensor:
     """One section, ``(1, length, 2)`` int64 of ``[mask, 0]``; the mask is a sum of ``1 << Sharer``, or -1 for none."""
-    return torch.tensor([mask, 0]).expand(1, length, 2).clone()
+    return torch.tensor([mask, 0]).expand(1, length, 2).clone()  # (2,) -> (1, length, 2)
 
 
 def read_sections(
@@ -81,6 +81,7 @@ def read_sections(
         RefusedError: If shapes are wrong, rows or tokens of a section disagree, a bit names no Sharer, the sections
             do not add up to N, or the last section selects a Sharer though the response is not fused.
     """
+    # Columns and Sharers of each section
     _check_kinds(kv_cache_index, input_ids)
     if input_ids.dim() != 2 or not len(input_ids):
         raise RefusedError(
@@ -99,6 +100,7 @@ def read_sections(
             [tuple(index.shape) for index in kv_cache_index],
             "Make the sections as long as the prompt, such as generate_kv_cache_index(N - 1, 1)",
         )
+    # The last section is continued from; it is fused with the response alone
     if include_response and sections:
         chosen = next((section.sharers for section in reversed(sections) if section.sharers), ())
         if chosen and len(sections) == 1:
@@ -125,7 +127,7 @@ def _check_kinds(kv_cache_index: Any, input_ids: Any) -> None:
             "Pass the tokenizer's tensor (return_tensors='pt'); what a Sharer reads goes into sharer_inputs",
         )
     several = isinstance(kv_cache_index, Sequence) and not isinstance(kv_cache_index, str)
-    odd = [type(each).__name__ for each in kv_cache_index if not isinstance(each, Tensor)] if several else []
+    odd = [type(index).__name__ for index in kv_cache_index if not isinstance(index, Tensor)] if several else []
     if not several or odd:
         raise RefusedError(
             "kv_cache_index must be a list of tensors, one a section",
@@ -151,6 +153,7 @@ def _mask_of(index: Tensor, number: int, batch: int, sharers: int) -> int:
             index[..., 1].unique().tolist(),
             "Set the second column to 0",
         )
+    # All rows and tokens have one mask
     masks = index[..., 0].unique().tolist()
     if len(masks) > 1:
         raise RefusedError(
@@ -179,6 +182,7 @@ def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
     Raises:
         RefusedError: If a shape, dtype or value is wrong.
     """
+    # Kinds and shapes
     _check_whole(input_ids, "input_ids", "Pass the tokenizer's input_ids")
     check_tensors(attention_mask=attention_mask, position_ids=position_ids)
     for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
@@ -191,6 +195,7 @@ def check_prompt(input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
     _check_whole(position_ids, "position_ids", "Count tokens from 0, or leave them out")
     check_mask(attention_mask, "attention_mask")
     check_rows(attention_mask, "attention_mask")
+    # Values
     _check_ids(input_ids, config.get_text_config().vocab_size, "The Receiver", "Use the Receiver's own tokenizer")
     if int(position_ids.min()) < 0:
         raise RefusedError("position_ids must be at least 0", int(position_ids.min()), "Count tokens from 0")
@@ -214,32 +219,32 @@ def check_room(name: str, needed: int, config: PreTrainedConfig, what: str = "")
         raise NoRoomError(f"What {name} reads {what}must fit into its {room} positions", needed, "Shorten the prompt")
 
 
-def check_tensors(**given: Any) -> None:
+def check_tensors(**tensors: Any) -> None:
     """Refuse what is given in place of a tensor; None stands for an argument that is left out.
 
     Raises:
         RefusedError: With the argument's name.
     """
-    for name, value in given.items():
+    for name, value in tensors.items():
         if value is not None and not isinstance(value, Tensor):
             raise RefusedError(f"{name} must be a tensor", type(value).__name__, f"Pass torch.tensor({name})")
 
 
-def check_inputs(given: Mapping[int, Any]) -> None:
+def check_inputs(inputs: Mapping[int, Any]) -> None:
     """Refuse what is given to a selected Sharer in place of a `SharerInput` of tensors.
 
     Raises:
         RefusedError: With the Sharer's number.
     """
-    for sharer, each in given.items():
-        if not isinstance(each, SharerInput):
+    for sharer, sharer_input in inputs.items():
+        if not isinstance(sharer_input, SharerInput):
             raise RefusedError(
                 f"What Sharer {sharer + 1} reads must be a SharerInput",
-                type(each).__name__,
+                type(sharer_input).__name__,
                 "Build it with c2c.alignment.tokens.batch_readings, or SharerInput.of_receiver",
             )
         name = f"input_ids, attention_mask and token_map of Sharer {sharer + 1}"
-        for value in (each.input_ids, each.attention_mask, each.token_map):
+        for value in (sharer_input.input_ids, sharer_input.attention_mask, sharer_input.token_map):
             if not isinstance(value, Tensor):
                 raise RefusedError(f"{name} must be tensors", type(value).__name__, "Pass torch.tensor(...)")
 
@@ -261,7 +266,7 @@ def check_rows(mask: Tensor, name: str) -> None:
     Raises:
         RefusedError: With the rows.
     """
-    empty = (mask.sum(-1) == 0).nonzero().flatten().tolist()
+    empty = (mask.sum(-1) == 0).nonzero().flatten().tolist()  # (B, N) -> numbers of rows
     if empty:
         raise RefusedError(f"Each row of {name} must have a token", f"row(s) {empty} of zeros", "Leave such rows out")
 
@@ -300,45 +305,48 @@ def check_readings(
         RefusedError: If a token map, an id, a mask or a given cache does not fit.
     """
     for sharer in selected:
-        given, name = inputs[sharer], f"Sharer {sharer + 1}"
-        _check_map(given, name, *prefix.shape)
-        if given.zeroed:
+        sharer_input, name = inputs[sharer], f"Sharer {sharer + 1}"
+        _check_map(sharer_input, name, *prefix.shape)
+        if sharer_input.zeroed:
             continue
-        check_mask(given.attention_mask, f"{name}'s attention_mask")
+        check_mask(sharer_input.attention_mask, f"{name}'s attention_mask")
         if not own_tokens:
-            check_rows(given.attention_mask, f"{name}'s attention_mask")
-        _check_matches(given, name, prefix)
-        if given.layers is None:
+            check_rows(sharer_input.attention_mask, f"{name}'s attention_mask")
+        _check_matches(sharer_input, name, prefix)
+        # Either the Sharer reads the tokens, or its cache of them is given
+        if sharer_input.layers is None:
             remedy = "Give it its own tokens: align them with sharer_inputs"
-            _check_ids(given.input_ids, configs[sharer].get_text_config().vocab_size, name, remedy)
-            check_room(name, int(given.attention_mask.sum(-1).max()), configs[sharer])
+            _check_ids(sharer_input.input_ids, configs[sharer].get_text_config().vocab_size, name, remedy)
+            check_room(name, int(sharer_input.attention_mask.sum(-1).max()), configs[sharer])
         else:
-            _check_layers(given, name, shapes[sharer])
+            _check_layers(sharer_input, name, shapes[sharer])
 
 
-def _check_map(given: SharerInput, name: str, rows: int, fused: int) -> None:
-    token_map = given.token_map
-    if given.input_ids.dim() != 2 or not given.input_ids.numel() or token_map.dim() != 2:
+def _check_map(sharer_input: SharerInput, name: str, rows: int, fused: int) -> None:
+    token_map = sharer_input.token_map
+    if sharer_input.input_ids.dim() != 2 or not sharer_input.input_ids.numel() or token_map.dim() != 2:
         raise RefusedError(
             f"{name}'s input_ids must be (B, M) with at least one token, and its token map (B, n)",
-            (tuple(given.input_ids.shape), tuple(token_map.shape)),
+            (tuple(sharer_input.input_ids.shape), tuple(token_map.shape)),
             "Build them with c2c.alignment.tokens.batch_readings",
         )
-    for what, numbers in (("input_ids", given.input_ids), ("token map", token_map)):
+    # Kinds and shapes
+    for what, numbers in (("input_ids", sharer_input.input_ids), ("token map", token_map)):
         _check_whole(numbers, f"{name}'s {what}", "Build it with c2c.alignment.tokens.batch_readings")
-    tokens = given.input_ids.shape[1]
-    if given.input_ids.shape != given.attention_mask.shape:
+    tokens = sharer_input.input_ids.shape[1]
+    if sharer_input.input_ids.shape != sharer_input.attention_mask.shape:
         raise RefusedError(
             f"{name}'s input_ids and attention_mask must have one shape",
-            (tuple(given.input_ids.shape), tuple(given.attention_mask.shape)),
+            (tuple(sharer_input.input_ids.shape), tuple(sharer_input.attention_mask.shape)),
             "Build them with c2c.alignment.tokens.batch_readings",
         )
-    if token_map.shape[0] != rows or token_map.shape[1] < fused or given.input_ids.shape[0] != rows:
+    if token_map.shape[0] != rows or token_map.shape[1] < fused or sharer_input.input_ids.shape[0] != rows:
         raise RefusedError(
             f"{name}'s token map must cover the {fused} fused tokens of {rows} rows",
-            (tuple(token_map.shape), tuple(given.input_ids.shape)),
+            (tuple(token_map.shape), tuple(sharer_input.input_ids.shape)),
             "Align the whole prefix (c2c.alignment.tokens.batch_readings)",
         )
+    # Values
     highest, lowest = int(token_map.max()), int(token_map.min())
     if highest >= tokens or lowest < -1:
         raise RefusedError(
@@ -348,11 +356,11 @@ def _check_map(given: SharerInput, name: str, rows: int, fused: int) -> None:
         )
 
 
-def _check_matches(given: SharerInput, name: str, prefix: Tensor) -> None:
+def _check_matches(sharer_input: SharerInput, name: str, prefix: Tensor) -> None:
     """Refuse a map from a token of the Receiver to a pad of the Sharer."""
-    here = given.token_map[:, : prefix.shape[1]]
-    read = given.attention_mask.to(here.device).gather(1, here.clamp(min=0).long())
-    pads = (prefix.to(here.device) != 0) & (here >= 0) & (read == 0)
+    here = sharer_input.token_map[:, : prefix.shape[1]]
+    tokens = sharer_input.attention_mask.to(here.device).gather(1, here.clamp(min=0).long())
+    pads = (prefix.to(here.device) != 0) & (here >= 0) & (tokens == 0)
     if bool(pads.any()):
         row, token = pads.nonzero()[0].tolist()
         raise RefusedError(
@@ -362,9 +370,9 @@ def _check_matches(given: SharerInput, name: str, prefix: Tensor) -> None:
         )
 
 
-def _check_layers(given: SharerInput, name: str, shape: CacheShape) -> None:
-    layers = given.layers or ()
-    needed = (given.input_ids.shape[0], shape.heads, given.input_ids.shape[1], shape.head_dim)
+def _check_layers(sharer_input: SharerInput, name: str, shape: CacheShape) -> None:
+    layers = sharer_input.layers or ()
+    needed = (sharer_input.input_ids.shape[0], shape.heads, sharer_input.input_ids.shape[1], shape.head_dim)
     wrong = [tuple(states.shape) for layer in layers for states in layer if tuple(states.shape) != needed]
     if len(layers) != shape.layers or wrong:
         raise RefusedError(

@@ -142,9 +142,9 @@ class TokenClock(StoppingCriteria):
 
 def end_tokens(model: PreTrainedModel) -> list[int]:
     """The model's end-of-text ids, from its generation config or its config; may be empty."""
-    found = model.generation_config.eos_token_id if model.generation_config is not None else None
-    found = found if found is not None else getattr(model.config, "eos_token_id", None)
-    return [] if found is None else list(found) if isinstance(found, (list, tuple)) else [int(found)]
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ends = ends if ends is not None else getattr(model.config, "eos_token_id", None)
+    return [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
 
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
@@ -165,7 +165,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     **dict.fromkeys(("top_k", "min_new_tokens", "no_repeat_ngram_size"), _COUNT),
     **dict.fromkeys(("presence_penalty", "frequency_penalty"), _ANY),
 }
-"""Of each option that is a number, what it must be, in code and in words, and a remedy."""
+"""For each option that is a number: its rule, in code and in words, and a remedy."""
 
 
 def check_options(
@@ -183,6 +183,7 @@ def check_options(
     Raises:
         RefusedError: With the option.
     """
+    # Arguments that are no numbers, or go together
     if not _is_whole(max_new_tokens) or max_new_tokens < 1:
         raise RefusedError("max_new_tokens must be at least 1", max_new_tokens, "Ask for one token or more")
     if not isinstance(do_sample, bool):
@@ -204,6 +205,7 @@ def check_options(
                 value,
                 "Pass do_sample=True, or leave it out for greedy text",
             )
+    # Numbers
     for name in options.keys() & RANGES:
         fits, rule, remedy = RANGES[name]
         number = options[name]
@@ -215,6 +217,7 @@ def check_options(
             options["min_new_tokens"],
             "Raise max_new_tokens",
         )
+    # Ids of tokens
     for name in ("eos_token_id", "pad_token_id", "bad_words_ids"):
         _check_tokens(name, options.get(name), vocabulary)
 
@@ -223,23 +226,23 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_tokens(name: str, given: Any, vocabulary: int | None) -> None:
+def _check_tokens(name: str, value: Any, vocabulary: int | None) -> None:
     """Refuse ids that no token has: one id, a list of them, or for bad words a list of lists."""
-    if given is None:
+    if value is None:
         return
-    ids = list(given) if isinstance(given, (list, tuple)) and name != "pad_token_id" else [given]
+    ids = list(value) if isinstance(value, (list, tuple)) and name != "pad_token_id" else [value]
     if name == "bad_words_ids":
-        if not ids or not all(isinstance(each, (list, tuple)) and each for each in ids):
-            raise RefusedError("bad_words_ids must be a list of lists of token ids", given, "Pass [[id], [id, id]]")
-        ids = [token for each in ids for token in each]
-    wrong = [each for each in ids if not _is_whole(each) or each < 0 or each >= (vocabulary or each + 1)]
+        if not ids or not all(isinstance(item, (list, tuple)) and item for item in ids):
+            raise RefusedError("bad_words_ids must be a list of lists of token ids", value, "Pass [[id], [id, id]]")
+        ids = [token for item in ids for token in item]
+    wrong = [item for item in ids if not _is_whole(item) or item < 0 or item >= (vocabulary or item + 1)]
     if wrong:
         known = "" if vocabulary is None else f" from 0 to {vocabulary - 1}"
         raise RefusedError(f"{name} must hold ids of tokens{known}", wrong[0], "Pass ids of the Receiver's tokenizer")
 
 
 def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **options: Any) -> GenerationConfig:
-    """Exactly what is asked for: neither the model's own sampling defaults nor the library's apply."""
+    """These options alone: neither the model's own sampling defaults nor the library's apply."""
     ends = options.pop("eos_token_id", None)
     ends = end_tokens(model) if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
     pad = options.pop("pad_token_id", None)

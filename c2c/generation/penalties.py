@@ -14,7 +14,7 @@ from transformers import LogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 
 class WithoutPads(LogitsProcessor):
-    """A processor that looks only at which tokens a row has, shown no pad: each is replaced by the last prompt token.
+    """A processor that reads only which tokens a row has, with its pads replaced by the last prompt token.
 
     Args:
         processor: Of transformers; how often a token occurs must not matter to it.
@@ -27,15 +27,15 @@ class WithoutPads(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`input_ids` ``(B, N + new)``, `scores` ``(B, V)``."""
         prompt = self.pads.shape[1]
-        shown = input_ids.clone()
-        shown[:, :prompt] = torch.where(self.pads, input_ids[:, prompt - 1 : prompt], input_ids[:, :prompt])
-        return self.processor(shown, scores)
+        tokens = input_ids.clone()
+        tokens[:, :prompt] = torch.where(self.pads, input_ids[:, prompt - 1 : prompt], input_ids[:, :prompt])
+        return self.processor(tokens, scores)
 
 
 class CountPenalty(LogitsProcessor):
     """Lowers the score of each token by ``presence`` if it occurs and by ``frequency`` for each time that it does.
 
-    Prompt and new text count (reference spec §2.4); pads do not.
+    Prompt and new text count; pads do not.
 
     Args:
         attention_mask: ``(B, N)`` of the prompt.
@@ -58,12 +58,14 @@ def penalties_of(options: Mapping[str, float], attention_mask: Tensor) -> list[L
     """Processors for ``presence_penalty``, ``frequency_penalty`` and ``repetition_penalty``, in the reference's order.
 
     Args:
-        options: The penalties that are asked for.
+        options: Penalties by their names.
         attention_mask: ``(B, N)`` of the prompt.
     """
     presence, frequency = options.get("presence_penalty", 0.0), options.get("frequency_penalty", 0.0)
-    found: list[LogitsProcessor] = [CountPenalty(attention_mask, presence, frequency)] if presence or frequency else []
+    processors: list[LogitsProcessor] = (
+        [CountPenalty(attention_mask, presence, frequency)] if presence or frequency else []
+    )
     repetition = options.get("repetition_penalty", 1.0)
     if repetition != 1.0:
-        found.append(WithoutPads(RepetitionPenaltyLogitsProcessor(repetition), attention_mask))
-    return found
+        processors.append(WithoutPads(RepetitionPenaltyLogitsProcessor(repetition), attention_mask))
+    return processors
