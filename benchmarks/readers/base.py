@@ -70,6 +70,7 @@ def choice(
         key: Place of the right option, or None if the row names none.
         group: See `Outcome`.
     """
+    # A row that cannot be asked is left out, with the first reason that applies.
     texts = [str(option).strip() for option in options]
     if not question.strip():
         return exclusion("the question is empty", group)
@@ -79,6 +80,7 @@ def choice(
         return exclusion("an option is empty", group)
     if key is None or not 0 <= key < len(texts):
         return exclusion("the key names no option", group)
+    # Options keep their order, and the key becomes a letter.
     return Outcome(
         KEPT_ROW,
         {
