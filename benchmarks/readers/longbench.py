@@ -57,7 +57,7 @@ def longbench_training(row: Row, place: Place, protocol: str) -> Outcome:
 def is_asked(identity: str) -> bool:
     """Whether a question is in the asked quarter: SHA-256 of its id is 1 modulo 4.
 
-    The reference splits them so too (docs/reference-behaviour.md, "Training data").
+    The reference splits them so too (docs/reference-behaviour.md, "Benchmarks and subsets").
     """
     return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % 4 == 1
 
