@@ -207,8 +207,8 @@ def printed_note(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     if frame["paper"].notna().any():
         return []
     entries = Reference().printed().get(table, [])
-    said = [f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
-    return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(said)}."] if said else []
+    values = [f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
+    return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(values)}."] if values else []
 
 
 def with_difference(frame: pd.DataFrame) -> pd.DataFrame:
@@ -218,10 +218,10 @@ def with_difference(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _with_difference(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
-        known = row["paper"] is not None and row["value"] is not None
+        is_compared = row["paper"] is not None and row["value"] is not None
         for name, part in zip(DIFFERENCE, ("value", "low", "high"), strict=True):
-            row[name] = row[part] - row["paper"] if known else None
-        row["verdict"] = verdict(row["low"], row["high"], row["paper"]) if known else ""
+            row[name] = row[part] - row["paper"] if is_compared else None
+        row["verdict"] = verdict(row["low"], row["high"], row["paper"]) if is_compared else ""
     return rows
 
 
@@ -229,10 +229,10 @@ def _of_paper_alone(
     frame: pd.DataFrame, reference: Reference, artefact: str, arms: Sequence[str], more: Mapping[str, str]
 ) -> pd.DataFrame:
     """Rows for the paper's cells that `frame` does not have: empty, with what the paper prints and a reason."""
-    said = {column: _by_cell(reference, artefact, metric) for column, metric in more.items()}
+    values_by_cell = {column: _by_cell(reference, artefact, metric) for column, metric in more.items()}
     kinds = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
-    found = frame[frame["paper"].notna()].to_dict("records")
-    ours = {tuple(names.paper_name(kind, str(row[name])) for name, kind in kinds.items()) for row in found}
+    with_paper = frame[frame["paper"].notna()].to_dict("records")
+    ours = {tuple(names.paper_name(kind, str(row[name])) for name, kind in kinds.items()) for row in with_paper}
     without_sharer = {(receiver, arm, benchmark) for receiver, _, arm, benchmark in ours}
     rows: list[dict[str, Any]] = []
     for row in reference.rows(artefact, "accuracy"):
@@ -242,7 +242,7 @@ def _of_paper_alone(
             continue
         ids = [frame["scale"].iloc[0], f"{receiver} from {sharer}", receiver, sharer]
         ids += [names.ours("benchmarks", benchmark), names.ours("arms", arm)]
-        printed_too = {column: values.get(_cell(row)) for column, values in said.items()}
+        printed_too = {column: values.get(_cell(row)) for column, values in values_by_cell.items()}
         about = {"reason": ELSEWHERE, "paper": row["value"], **printed_too}
         rows.append(dict(zip(ID_COLUMNS, ids, strict=True)) | percent(None) | about)
     return pd.DataFrame(_with_difference(rows), columns=frame.columns)

@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fusers", nargs="+", type=Path, required=True, help="folders of trained fusers")
     parser.add_argument("--output", type=Path, default=Path("paper/tries.csv"))
-    given = parser.parse_args(arguments)
-    frame = pd.DataFrame([row(folder) for folder in given.fusers]).sort_values(["pair", "best_validation_loss"])
-    with stamp(given.output, inputs=[folder / "history.csv" for folder in given.fusers]):
-        write_atomically(given.output, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
+    parsed = parser.parse_args(arguments)
+    frame = pd.DataFrame([row(folder) for folder in parsed.fusers]).sort_values(["pair", "best_validation_loss"])
+    with stamp(parsed.output, inputs=[folder / "history.csv" for folder in parsed.fusers]):
+        write_atomically(parsed.output, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
     print(frame.to_string(index=False))
 
 

@@ -81,11 +81,14 @@ def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
     chosen = []
     for (x, y), arm in zip(points, rows["arm"], strict=True):
         width = LETTER * len(names.title("arms", arm))
-        tried = [
-            (place, (left + x, y + place[1] - 5, left + x + width, y + place[1] + 5))
-            for place, left in (((7, 0), 7), ((-7, 0), -7 - width), ((0, -11), -width / 2), ((0, 11), -width / 2))
+        candidates = [
+            (place, (edge + x, y + place[1] - 5, edge + x + width, y + place[1] + 5))
+            for place, edge in (((7, 0), 7), ((-7, 0), -7 - width), ((0, -11), -width / 2), ((0, 11), -width / 2))
         ]
-        place, box = next((each for each in tried if not any(_overlap(each[1], other) for other in boxes)), tried[0])
+        place, box = next(
+            (candidate for candidate in candidates if not any(_overlap(candidate[1], other) for other in boxes)),
+            candidates[0],
+        )
         boxes.append(box)
         chosen.append(place)
     return chosen

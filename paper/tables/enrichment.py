@@ -19,7 +19,7 @@ DIRECT = {"receiver": "Direct", "sharer": "Direct"}
 TITLES = {**DIRECT, "few_shot": "Few-shot", "oracle": "Oracle, all layers"}
 SETTING = re.compile(r"(layer|best|worst) (\d+)(, same questions)?")
 PLACE = "Table 1"
-PRINTED = {
+PAPER_PLACES = {
     **dict.fromkeys(DIRECT, (PLACE, "Direct", "")),
     "few_shot": (PLACE, "Few-shot", ""),
     "oracle": (PLACE, "Oracle", ""),
@@ -47,9 +47,9 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
     reference = Reference()
     rows = []
     for row in accuracy.to_dict("records"):
-        found = SETTING.fullmatch(str(row["setting"]))
-        kind, number = (found[1], int(found[2])) if found else (str(row["method"]), None)
-        same = bool(found and found[3])
+        match = SETTING.fullmatch(str(row["setting"]))
+        kind, number = (match[1], int(match[2])) if match else (str(row["method"]), None)
+        same = bool(match and match[3])
         chosen = {"chosen_on": ("same" if same else "other half") if kind in ("best", "worst") else ""}
         printed = _printed(reference, row, kind, number)
         about = {"kind": kind, "number": number, **chosen, "layers": _layers(orders, kind, number, same)}
@@ -106,7 +106,7 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
 
 def _printed(reference: Reference, row: dict[Any, Any], kind: str, number: int | None) -> float | None:
     """The paper's accuracy of the same method or setting, where its model is the one of the pair that was enriched."""
-    artefact, method, panel = PRINTED[kind]
+    artefact, method, panel = PAPER_PLACES[kind]
     models = (row["receiver"] if row["method"] != "sharer" else row["sharer"], None)
     panel = panel.format(number=number)
     return reference.find(artefact, "accuracy", row["pair"], models, method, row["benchmark"], panel)
