@@ -33,7 +33,7 @@ LAYER_0, DIRECT_THERE = (
     "table-1/cache-enrichment/qwen3-1.7b/-/direct/mmlu-redux/accuracy",
 )
 """Ids of two printed values that a note quotes."""
-DECIMALS = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
 NUMBERS = ["value", "low", "high", "n", "tokens_in", "difference_value", "difference_low", "difference_high"]
 
 
@@ -54,7 +54,7 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
         printed = _printed(reference, row, kind, number)
         about = {"kind": kind, "number": number, **chosen, "layers": _layers(orders, kind, number, same)}
         found_numbers = {name: row[name] for name in NUMBERS} | {"paper": printed}
-        rows.append({name: row[name] for name in DECIMALS} | about | found_numbers)
+        rows.append({name: row[name] for name in ID_COLUMNS} | about | found_numbers)
     frame = pd.DataFrame(rows).astype({"number": "Int64", "n": "Int64", "paper": float})
     numbers = [name for name in NUMBERS if name != "n"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)

@@ -15,7 +15,7 @@ from paper.writing.numbers import NOTHING, count, decimal, show
 from paper.writing.output import run_table, write_table
 
 SIDES = {"front": "Former", "back": "Latter"}
-DECIMALS = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
 BOUNDS = ["value", "low", "high"]
 PLACE, PANEL = "Figure 11", "{share}% fused"
 PRINTED_RECIPE = "projected"
@@ -36,7 +36,7 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
     for row in tidy[tidy["method"] == "c2c"].to_dict("records"):
         place = (row["side"], row["share"])
         rows.append(
-            {name: row[name] for name in DECIMALS}
+            {name: row[name] for name in ID_COLUMNS}
             | {"side": row["side"], "share": row["share"]}
             | {name: row[name] for name in BOUNDS}
             | {f"deranged_{name}": swapped.loc[place, name] for name in BOUNDS}
