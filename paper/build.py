@@ -49,7 +49,7 @@ SOURCES = (
     "names.yaml",
 )
 WRITTEN = (*SOURCES, "sections.yaml")
-"""What the text is made from, beside results."""
+"""Sources of the text other than results."""
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 
@@ -94,7 +94,7 @@ def cite(results: Path) -> dict[str, Any]:
 
 
 def describe(results: Path) -> dict[str, Any]:
-    """What the text needs beside tables and claims: the scale, the world, training settings, the paper's numbers."""
+    """What the text needs besides tables and claims: the scale, the world, training settings, the paper's numbers."""
     main = read_table(results / "tables/main.csv")
     timed = main.loc[main["time_ms"] != "", "benchmark"]
     reference = Reference()

@@ -73,6 +73,7 @@ def collect(
         raise RefusedError(
             "Results must be complete before they are collected", str(results), f"Make {missing or 'records'}"
         )
+    # Records, and what follows from them: copied, or computed where it is partial or has remarks.
     records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
     priced = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
     price = None if priced is None else priced.read_bytes()
@@ -84,10 +85,12 @@ def collect(
         if partial or lines:
             source = Path(temporary)
             recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced))
+        # Of the tables, only those that `make verify` can recompute.
         copied = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}
         followed = recomputed_tables(timed is not None, price is not None, RELEASED in set(records["recipe"]))
         copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
+    # Everything is read: replace the folder.
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     with _stamp(output / RECORDS, answers):

@@ -22,11 +22,11 @@ from paper.writing.columns import BOUNDS, counts, decimals, differences, estimat
 from paper.writing.numbers import NOTHING, decimal
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm")
-"""What a row is of."""
+"""Columns that name the cell that a row holds."""
 AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
 ELSEWHERE = "a pair or benchmark of the paper that this scale does not have"
 TIME_OF = {"paper_time_s": "inference time"}
-"""What a table of the paper says of a cell beside its accuracy: our column, and the paper's metric."""
+"""A further metric of a cell in a table of the paper: our column, and the paper's name of the metric."""
 PAPER_CELL = ("panel", "receiver", "sharer", "arm", "benchmark")
 """Columns that name a cell of a table of the paper."""
 DIFFERENCE = ("difference_value", "difference_low", "difference_high")
@@ -130,6 +130,7 @@ def comparison(
         more: The paper's further metrics of a cell, by the column that they come into.
     """
     reference, free, metrics = Reference(), set(free_sharer), {"paper": "accuracy", **more}
+    # Our cells, each with what the paper prints of it.
     rows = []
     for pair in answers.pairs:
         for benchmark in answers.asked(pair.name):
@@ -139,10 +140,12 @@ def comparison(
                 frame = answers.get(pair.name, benchmark, arm)
                 rows.append(arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, **printed))
     frame = pd.DataFrame(_with_difference(rows))
+    # The paper's other cells, if it has any of ours.
     if frame["paper"].notna().any():
         frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms, more)], ignore_index=True)
     frame = frame.astype({"n": "Int64", "seeds": "Int64", **dict.fromkeys(metrics, float)})
     frame = frame[[*(column for column in frame if column not in more), *more]]
+    # Times.
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])

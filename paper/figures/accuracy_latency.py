@@ -35,10 +35,12 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
+    # A point a method, with its intervals in both directions.
     for row in rows.itertuples():
         xerr, yerr = ([[mean - low], [high - mean]] for mean, low, high in _reach(row))
         colour = style.colour(row.arm)
         axis.errorbar(row.time_ms, row.value, xerr=xerr, yerr=yerr, fmt="o", ms=4.5, lw=1, color=colour, clip_on=False)
+    # Names next to the points, where they cover nothing.
     for row, (right, up) in zip(rows.itertuples(), label_offsets(rows), strict=True):
         axis.annotate(
             names.title("arms", row.arm),
@@ -49,6 +51,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
             va="center",
             color=style.colour(row.arm),
         )
+    # Chance, and the axes.
     axis.axhline(rows["chance"].iloc[0], ls=(0, (3, 2)), lw=0.8, color=style.GREY, zorder=0)
     axis.annotate(
         "chance",

@@ -36,6 +36,7 @@ def draw_panels(
         label: Of the axis.
     """
     drawn = frame[frame["arm"].isin(marks)].dropna(subset=[columns[0]])
+    # A panel a pair and benchmark; a row of panels is as high as its longest list of subjects.
     groups = list(drawn.groupby(["pair", "benchmark"], sort=False))
     wide = min(PANELS_IN_A_ROW, max(len(groups), 1))
     rows = [groups[start : start + wide] for start in range(0, len(groups), wide)] or [[]]
@@ -44,6 +45,7 @@ def draw_panels(
     figure, axes = style.panels(
         len(rows), wide, sum(heights) + 0.5, sharey=False, gridspec_kw={"height_ratios": heights}
     )
+    # Panels, titles and one legend.
     for axis, ((pair, benchmark), group) in zip(axes, groups, strict=False):
         _panel(axis, group, columns, marks)
         title = f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}"

@@ -84,6 +84,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
     for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
         main = alignment == MAIN_ALIGNMENT
         colour = style.colour(str(recipe)) if main else style.SKY
+        # Training loss: a thin line a seed, averaged over neighbouring steps.
         for _, run in runs.groupby("seed"):
             window = max(run["step"].nunique() // AVERAGED, 1)
             axis.plot(
@@ -93,6 +94,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
                 color=colour,
                 alpha=0.6,
             )
+        # Validation loss, mean over seeds; dotted with another prompt's message.
         checked = runs.dropna(subset=["validation_loss"]).groupby("step")["validation_loss"].mean()
         name = label(str(recipe), str(alignment), not main)
         axis.plot(
@@ -109,6 +111,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
         axis.plot(swapped.index, swapped, lw=1, ls=":", color=colour)
     if group[SWAPPED].notna().any():
         axis.plot([], [], lw=1, ls=":", color=style.GREY, label=DERANGED)
+    # The paper's losses, and the axes.
     if paper is not None:
         axis.plot(paper.index, paper, ls="", marker="*", ms=4, color=style.BLACK, label=PAPER_LABEL)
     axis.set(yscale="log")

@@ -125,6 +125,7 @@ def check_pinned(results: Path, config: Path = CONFIG) -> None:
     if not fetched:
         remedy = "Run the scale, and cite the results that the run leaves"
         raise RefusedError(rule, f"{results}, which records none", remedy)
+    # A branch, or a commit that no table names, may be other data tomorrow.
     loose = [source for source in fetched if source.commit is None or (source.id, source.commit) not in pinned]
     if loose:
         named = list(dict.fromkeys(f"{source.id} at {source.commit or source.revision}" for source in loose))
