@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from c2c.evaluation.scoring.letters import LETTERS
+
 Row = dict[str, Any]
-LETTERS = "ABCDEFGHIJ"
 
 KEPT_ROW, CORRECTED_ROW, EXCLUDED_ROW = "kept", "corrected", "left out"
 
