@@ -78,8 +78,8 @@ class Basis:
 
     def is_timed(self, pair: str, recipe: str, alignment: str, seed: int | None, benchmark: str) -> bool:
         """Whether a verdict on times rests on measurements of this fuser (or, without a recipe, baseline)."""
-        known = not recipe or seed in self.seeds.get(Training(pair, recipe, alignment), ())
-        return known and self.timed.get(pair) == benchmark
+        is_listed = not recipe or seed in self.seeds.get(Training(pair, recipe, alignment), ())
+        return is_listed and self.timed.get(pair) == benchmark
 
 
 def _read(where: str, entries: Any) -> Basis:

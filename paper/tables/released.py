@@ -61,8 +61,8 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers)
-    found = frame[frame["arm"] == "released"].drop_duplicates("pair")
-    alignments = "; ".join(f"{names.title('pairs', row.pair)}: {row.alignment}" for row in found.itertuples())
+    fusers = frame[frame["arm"] == "released"].drop_duplicates("pair")
+    alignments = "; ".join(f"{names.title('pairs', row.pair)}: {row.alignment}" for row in fusers.itertuples())
     notes = [
         "Fusers as published; nothing is trained. Gains are paired differences in points with 95 % intervals.",
         f"Token alignment, as each was published (none: the Sharer reads the Receiver's tokens). {alignments}.",
