@@ -1,4 +1,4 @@
-"""The registry of tables and figures (``artefacts.yaml``): what each reads and says, and its place in the paper."""
+"""The registry of tables and figures (``artefacts.yaml``): what each reads, its caption, and its place in the paper."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class Artefact:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What makes it by name: its own name, and each of its places of the paper."""
+        """Targets of the workflow that make it: its name, and its places in the paper."""
         return (self.name, *map(key, self.places))
 
     def command(self, results: str) -> str:
         """The command that makes it, with patterns in the place of many files."""
-        flags = [f"--{flag} {results}/{_shown(flag, source)}" for flag, source in self.reads.items()]
+        flags = [f"--{flag} {results}/{_pattern_of(flag, source)}" for flag, source in self.reads.items()]
         return " ".join([f"python -m {self.module}", *flags, f"--output-stem {results}/{self.stem}"])
 
 
@@ -142,7 +142,7 @@ def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
     return Artefact(kind=kind, name=name, **fields)
 
 
-def _shown(flag: str, source: str) -> str:
+def _pattern_of(flag: str, source: str) -> str:
     if source in (RECORDS, RELEASED):
         return "records/..."
     pattern = source.replace("{run}", "*/*/*/seed*").replace("{pair}", "*")

@@ -51,13 +51,13 @@ def collect(
     partial: bool = False,
     remarks: Sequence[str] = (),
 ) -> None:
-    """Fill `output` from a results folder; what it held before is removed, or kept where `partial` says so.
+    """Fill `output` from a results folder; what it held before is removed, or kept if `partial`.
 
     Args:
         results: Folder of one scale's results.
         output: Folder of committed records.
         protocol: By which the results were scored.
-        partial: Take the records that exist beside those of other stages in `output`, and compute from them what a
+        partial: Take the records that exist, add those of other stages in `output`, and compute from them what a
             finished scale has already computed. A pair whose baselines are missing is left out with a line that
             says so.
         remarks: What a reader must know and the records do not hold, such as where the weights came from; printed

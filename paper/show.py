@@ -74,7 +74,7 @@ def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
     for folder, claim in verdicts_by_folder:
         yield ""
         yield f"Scale {folder.name}: {claim['verdict']}{' (' + claim['reason'] + ')' if claim['reason'] else ''}"
-        yield f"  {_found(claim)}, n = {claim['n'] or 0}"
+        yield f"  {_our_value(claim)}, n = {claim['n'] or 0}"
         for cell in claim["evidence"].get("cells", []):
             place = ", ".join(str(cell[key]) for key in ("pair", "receiver", "sharer", "benchmark") if key in cell)
             yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}"
@@ -99,7 +99,7 @@ def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[
         yield ""
         yield f"Scale {folder.name}, claims on {artefact}:"
         for claim in claims:
-            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_found(claim)}"
+            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
         yield from _origin(folder, CLAIMS[0], timed=False)
         if ours := by_target(read_artefacts()).get(key):
             yield f"Ours of the same form: {', '.join(str(folder / each.files[-1]) for each in ours)}"
@@ -162,7 +162,7 @@ def _snakemake(scale: str) -> str:
     return f"snakemake {PROFILES.get(scale, f'--cores all --configfile config/{scale}.yaml --')}"
 
 
-def _found(claim: dict[str, Any]) -> str:
+def _our_value(claim: dict[str, Any]) -> str:
     """Our value, or for a contradiction the other printed value."""
     if claim["evidence"]["kind"] == "check":
         return f"printed elsewhere {_number(claim['evidence']['recomputed'])} {claim['unit']}"

@@ -26,7 +26,7 @@ def cost(stamps: Iterable[Path]) -> pd.DataFrame:
     interrupted run. `gpu_hours` is that times the GPUs, as in the paper's Table 12, and 0 where a CPU trained.
 
     Args:
-        stamps: The provenance file beside each fuser's folder.
+        stamps: The provenance file of each Fuser's folder.
 
     Raises:
         RefusedError: A file does not say what the training cost.

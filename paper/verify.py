@@ -89,7 +89,7 @@ def print_main(frame: pd.DataFrame, reference: Reference) -> None:
 
 
 def print_table(name: str, path: Path, printed: list[dict[str, Any]]) -> None:
-    """A table as it was recomputed, and the paper's values that stand beside it."""
+    """A recomputed table, and the paper's values for it."""
     if path.is_file():
         text = path.read_text(encoding="utf-8").partition("<!--")[0].strip()
         print(f"\n{name}\n\n{text}\n")

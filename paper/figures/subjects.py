@@ -78,12 +78,12 @@ def _panel(axis: Axes, group: pd.DataFrame, columns: tuple[str, str, str, str], 
     for line in range(len(subjects) - 1):
         axis.axhline(line + 0.5, lw=0.4, color="0.88", zorder=0)
     axis.axvline(0, lw=0.7, color=style.BLACK, zorder=0)
-    axis.set_yticks(range(len(subjects)), [f"{s.replace('_', ' ')} ({_asked(group, s)})" for s in subjects])
+    axis.set_yticks(range(len(subjects)), [f"{s.replace('_', ' ')} ({_questions_of(group, s)})" for s in subjects])
     axis.set_ylim(len(subjects) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
 
 
-def _asked(group: pd.DataFrame, subject: str) -> int:
+def _questions_of(group: pd.DataFrame, subject: str) -> int:
     return int(group.loc[group["subject"] == subject, "n"].iloc[0])
 
 

@@ -36,7 +36,7 @@ class PaperSection:
         return [
             sentence
             for name, source in self.findings.items()
-            if (frame := _read(results, source)) is not None
+            if (frame := _read_frame(results, source)) is not None
             for sentence in function(name)(frame)
         ]
 
@@ -84,7 +84,7 @@ def _paths(results: Path, source: str) -> list[Path]:
     return [path for path in paths if not has_own_tables(FuserRun.of(path.parent).pair)]
 
 
-def _read(results: Path, source: str) -> pd.DataFrame | None:
+def _read_frame(results: Path, source: str) -> pd.DataFrame | None:
     paths = _paths(results, source)
     if not paths:
         return None

@@ -76,7 +76,7 @@ def released(frame: pd.DataFrame) -> list[str]:
 
 
 def combinations(frame: pd.DataFrame) -> list[str]:
-    """C2C beside text, pair by pair, of `tables/combinations.csv`."""
+    """C2C compared with text, pair by pair, of `tables/combinations.csv`."""
     rows = known(frame, "gain_value", arm="c2c")
     if rows.empty:
         return []

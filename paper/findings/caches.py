@@ -50,7 +50,7 @@ def accuracy_by_steps(frame: pd.DataFrame) -> list[str]:
 
 
 def gates(frame: pd.DataFrame) -> list[str]:
-    """How many gates are open, and the mean weights, of ``tables/gates.csv``; beside them what the paper says."""
+    """How many gates are open, and the mean weights, of ``tables/gates.csv``; and the paper's shares."""
     whole = frame[frame["layer"] == "all"]
     if whole.empty:
         return []
@@ -94,7 +94,7 @@ def partial(frame: pd.DataFrame) -> list[str]:
 
 
 def enrichment(frame: pd.DataFrame) -> list[str]:
-    """The oracle beside direct and few-shot answers, of ``tables/enrichment.csv``."""
+    """The oracle, direct and few-shot answers, of ``tables/enrichment.csv``."""
     rows = known(frame)
     by_kind = {kind: part.iloc[0] for kind, part in rows.groupby("kind")}
     if not {"receiver", "few_shot", "oracle"} <= set(by_kind):

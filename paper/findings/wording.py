@@ -34,10 +34,10 @@ def points(row: pd.Series, prefix: str = "difference_") -> str:
 
 
 def tally(rows: pd.DataFrame, prefix: str, of: str = "pairs and benchmarks") -> str:
-    """Where intervals lie, as in "above zero on 3, below zero on 1 and not told from zero on 2 of 6 pairs and ..."."""
+    """Where intervals lie, as in "above zero on 3 and not distinguishable from zero on 2 of 5 pairs and benchmarks"."""
     estimates = rows.dropna(subset=[f"{prefix}low"])
     above, below = int((estimates[f"{prefix}low"] > 0).sum()), int((estimates[f"{prefix}high"] < 0).sum())
-    counts = {"above zero": above, "below zero": below, "not told from zero": len(estimates) - above - below}
+    counts = {"above zero": above, "below zero": below, "not distinguishable from zero": len(estimates) - above - below}
     places = {where: count for where, count in counts.items() if count}
     if len(places) == 1:
         return (

@@ -78,10 +78,10 @@ class Answers:
     Attributes:
         all_pairs: Everything that was asked under an id of its own.
         groups: Those with several Sharers.
-        pairs: Those with one Sharer that stand in the tables of all pairs.
+        pairs: Those with one Sharer that are rows of the tables of all pairs.
         benchmarks: What was asked.
         arms: What was run for `pairs`.
-        remarks: What a reader must know and the records do not hold.
+        remarks: Notes that the records cannot contain, such as where weights came from.
     """
 
     def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED, remarks: Sequence[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""In which precision the models ran that wrote a file of records, from the provenance beside it."""
+"""The precision of the models that wrote a file of records, from its provenance file."""
 
 from __future__ import annotations
 

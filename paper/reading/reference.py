@@ -69,7 +69,7 @@ class Reference:
         return values[0] - values[1] if kind == "difference" else values[0] / values[1]
 
     def printed(self, path: Path = PRINTED_PATH) -> dict[str, list[dict[str, Any]]]:
-        """The paper's values that stand beside each of our tables, by table: label, unit, value."""
+        """The paper's values for each of our tables, by table: label, unit, value."""
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {
             table: [entry | {"value": round(self.evaluate(entry["value"]), 4)} for entry in entries]

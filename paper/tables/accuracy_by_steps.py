@@ -1,4 +1,4 @@
-"""Training cost and accuracy by step, with every control at each step; the paper's Table 12 beside it."""
+"""Training cost and accuracy by step, with every control at each step, and the paper's Table 12."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: all times in milliseconds; the paper's of a method below ours, where it has them."""
     rows = []
     for row in frame.to_dict("records"):
-        rows.append(_shown(row, "", show(row["total_ms"], row["total_low_ms"], row["total_high_ms"], digits=2)))
+        rows.append(_text_row(row, "", show(row["total_ms"], row["total_low_ms"], row["total_high_ms"], digits=2)))
         if not pd.isna(row["paper_total_ms"]):
-            rows.append(_shown(row, "paper_", _number(row["paper_total_ms"])))
+            rows.append(_text_row(row, "paper_", _number(row["paper_total_ms"])))
     return pd.DataFrame(rows)
 
 
@@ -69,7 +69,7 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes)
 
 
-def _shown(row: dict[Any, Any], prefix: str, total: str) -> dict[str, str]:
+def _text_row(row: dict[Any, Any], prefix: str, total: str) -> dict[str, str]:
     method = names.title("arms", str(row["arm"]))
     cells = {
         f"{names.title('phases', phase)}, ms": _number(row[f"{prefix}{phase}_ms"])
