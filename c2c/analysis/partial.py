@@ -12,7 +12,7 @@ import torch
 
 from c2c.alignment.chat import ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, batch_readings
-from c2c.analysis.run import AnalysisRun, asked, fused
+from c2c.analysis.run import AnalysisRun, run_reader, sample_questions
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.answers.store import check_free
@@ -32,11 +32,11 @@ READS = {"c2c": "matched", "c2c_deranged": "deranged"}
 
 
 @dataclass
-class PartlyFused(Fused):
+class PartialReader(Fused):
     """As `Fused`, but of the n tokens that it would fuse of a prompt only ``int(n * share)`` are.
 
-    The tokens are read section by section (reference spec §6.5): what stands behind fused tokens has seen them fused.
-    Each row of a batch gets the share of its own tokens.
+    The tokens are read section by section (docs/reference-behaviour.md, "Analyses"): tokens after fused ones attend to
+    the fused cache. Each row of a batch gets the share of its own tokens.
 
     Args:
         share: In [0, 1].
@@ -65,8 +65,9 @@ class PartlyFused(Fused):
 
     def laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
         """Three sections, each as wide as the widest row's: the two parts of the prefix, and the last token."""
-        read = [self.sharer_reads_of(question) for question in questions]
-        rows = [aligned for aligned, _ in read]
+        alignments = [self.sharer_reads_of(question) for question in questions]
+        rows = [aligned for aligned, _ in alignments]
+        # The three parts of each row, padded to the widest row's.
         parts = [_sections(row, self.share, self.side) for row in rows]
         widths = [max(part.end - part.start for part in column) for column in zip(*parts, strict=True)]
         check_room(self.pair.receiver, sum(widths), max(question.max_new_tokens for question in questions))
@@ -77,37 +78,38 @@ class PartlyFused(Fused):
             replace(row, token_map=lay_out([*row.token_map, UNMATCHED], part, widths, UNMATCHED)[:-1])
             for row, part in zip(rows, parts, strict=True)
         ]
+        # The Sharer reads the same tokens; only one of the parts has it fused.
         zeroed = self.sharer_reads == "zeroed"
-        given = batch_readings(moved, pads[1], zeroed=zeroed, reencode=self.aligner.reencode)
+        sharer_input = batch_readings(moved, pads[1], zeroed=zeroed, reencode=self.aligner.reencode)
         sharers = (1, -1, -1) if self.side == "front" else (-1, 1, -1)
         index = [section_index(mask, width) for mask, width in zip(sharers, widths, strict=True) if width]
-        batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [given]).to(device)
-        return batch, [whose for _, whose in read]
+        batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [sharer_input]).to(device)
+        return batch, [whose for _, whose in alignments]
 
     def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill and fuse; where nothing is fused, the Sharer has read nothing."""
-        reading = super().read(questions)
+        state = super().read(questions)
         if self.share == 0:
-            for answer in reading.answers:
+            for answer in state.answers:
                 answer.sharer_question_id, answer.sharer_tokens_in = None, 0
-        return reading
+        return state
 
 
-def partly(whole: Fused, share: float, side: str) -> PartlyFused:
+def partial_reader(whole: Fused, share: float, side: str) -> PartialReader:
     """A reader like `whole` that fuses a share of what it fuses."""
-    given = {field.name: getattr(whole, field.name) for field in fields(Fused)}
-    return PartlyFused(**given, share=share, side=side)
+    whole_fields = {field.name: getattr(whole, field.name) for field in fields(Fused)}
+    return PartialReader(**whole_fields, share=share, side=side)
 
 
 def _sections(prompt: AlignedPrompt, share: float, side: str) -> tuple[ChatSection, ...]:
     """The former and the latter part of the prefix, and the last token; one part holds all that is fused."""
     tokens = len(prompt.receiver_ids)
     places = [place for place, at in enumerate(prompt.token_map) if at != UNMATCHED]
-    wanted = int(len(places) * share)
+    count = int(len(places) * share)
     if side == "front":
-        border = places[wanted - 1] + 1 if wanted else 0
+        border = places[count - 1] + 1 if count else 0
     else:
-        border = places[len(places) - wanted] if wanted else tokens - 1
+        border = places[len(places) - count] if count else tokens - 1
     return tuple(ChatSection(*ends, "message") for ends in ((0, border), (border, tokens - 1), (tokens - 1, tokens)))
 
 
@@ -123,7 +125,7 @@ class PartialRun(AnalysisRun):
 
 
 def setting_of(side: str, share: float) -> str:
-    """How a record names a share: ``front 0.25``."""
+    """The setting of a record: side and share, such as ``front 0.25``."""
     return f"{side} {share:g}"
 
 
@@ -142,14 +144,15 @@ def answer_partially_fused(run: PartialRun, notes: dict[str, Any] | None = None)
     """
     check_free(run.output)
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
-    questions = asked(run, tasks, [pair.receiver, pair.sharer])
+    questions = sample_questions(run, tasks, [pair.receiver, pair.sharer])
+    # All settings share what the Sharer has read.
     memory, rows = SharerMemory(pair.sharer), []
     with run.store() as store:
         for method, reads in READS.items():
-            whole = fused(run, pair, reads, memory)
+            whole = run_reader(run, pair, reads, memory)
             for side, share in product(SIDES, run.shares):
                 setting = setting_of(side, share)
-                reader = partly(whole, share, side)
+                reader = partial_reader(whole, share, side)
                 answers = Method(f"{method} {setting}", reader, run.token_budget, store).answer(questions)
                 rows += [
                     record(run.columns(method), method, question, answer, tasks, setting)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from c2c import generate_kv_cache_index
-from c2c.analysis.partial import PartialRun, PartlyFused, answer_partially_fused, partly
-from c2c.analysis.run import AnalysisRun, fused
+from c2c.analysis.partial import PartialReader, PartialRun, answer_partially_fused, partial_reader
+from c2c.analysis.run import AnalysisRun, run_reader
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C, OneModel
@@ -17,10 +17,10 @@ from tests.evaluation.conftest import ask
 
 @pytest.fixture
 def reader(fused_settings, pair):
-    whole = fused(AnalysisRun(**fused_settings), pair)
+    whole = run_reader(AnalysisRun(**fused_settings), pair)
 
-    def part(share: float, side: str = "front") -> PartlyFused:
-        return partly(whole, share, side)
+    def part(share: float, side: str = "front") -> PartialReader:
+        return partial_reader(whole, share, side)
 
     return part
 
