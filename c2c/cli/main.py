@@ -195,7 +195,7 @@ def _chat(options: argparse.Namespace) -> None:
 
 
 def _add_generate(commands: Any) -> None:
-    from c2c.evaluation.schema import METHODS
+    from c2c.evaluation.methods.declarations import METHODS
 
     parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question and method")
     add_models(parser, several=True)
@@ -238,10 +238,10 @@ def _add_train_router(commands: Any) -> None:
 
 
 def _train_router(options: argparse.Namespace) -> None:
-    from c2c.evaluation.methods.router_training import RouterRun, train_router
+    from c2c.evaluation.methods.routing import RouterTrainingRun, train_router
     from c2c.models.hub import about
 
-    run, settings = asked(RouterRun, options)
+    run, settings = asked(RouterTrainingRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
     with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
         notes["router"] = train_router(run)
@@ -268,7 +268,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _add_latency(commands: Any) -> None:
-    from c2c.evaluation.schema import TIMED_METHODS
+    from c2c.evaluation.methods.declarations import TIMED_METHODS
 
     parser = commands.add_parser("latency", help="time methods one question at a time, split into phases")
     add_models(parser)

@@ -20,37 +20,26 @@ from c2c.evaluation.harness.model_respondents import FusedModel, Single
 from c2c.evaluation.harness.requests import text_of_chat
 from c2c.evaluation.harness.respondents import Respondent
 from c2c.evaluation.harness.several_respondents import Several
+from c2c.evaluation.methods.declarations import LM_EVAL_OPTIONS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
-from c2c.evaluation.methods.registry import FUSED_METHODS, OneModel
-from c2c.evaluation.methods.router import Router
-from c2c.evaluation.methods.routing import HalfRouting, Routing, TrainedRouting
+from c2c.evaluation.methods.routing import Router, RoutingMethod
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone, positions
-from c2c.models.loading import check_device, load_model
-from c2c.models.pair import load_pair
+from c2c.models.loading import check_device
+from c2c.models.pair import load_models
 from c2c.storage.formats import read_yaml
 from c2c.types import DTYPES
 
 WORDING = Path(__file__).with_name("wording.yaml")
 """What text to text asks and tells where the call names no other file."""
 COMMON = ("dtype", "device", "batch_size", "max_batch_size", "token_budget")
-PAIR = ("receiver", "sharer")
-FUSED = (*PAIR, "fuser", "accept", "max_length")
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "receiver": ("model", "max_length"),
-    "sharer": ("model", "max_length"),
-    "t2t": (*PAIR, "wording"),
-    "routing": PAIR,
-    "routing_trained": (*PAIR, "router"),
-    **dict.fromkeys(FUSED_METHODS, FUSED),
-}
-"""The methods that lm-eval knows, and what ``model_args`` of each may name beside `COMMON`."""
 WITHOUT_LIMIT = 2**62
 """Tokens of a batch whose size is given in requests."""
-NEEDED = ("model", *PAIR, "fuser", "router")
+NEEDED = ("model", "receiver", "sharer", "fuser", "router")
 
 
 class Door(LM):
@@ -146,13 +135,15 @@ def _respondent(method: Method, rows: int | None, room: int | None, wording: Map
             return replace(question, doc=doc, t2t_question=asked, t2t_prompt=told)
 
         return Several(method, routed=False, complete=complete)
-    if isinstance(method, HalfRouting):
+    if isinstance(method, RoutingMethod):
         return Several(method, routed=True)
     if isinstance(method.reader, Alone):
         return Single(method, rows, room)
     if isinstance(method.reader, Fused):
         return FusedModel(method, rows, room)
-    raise RefusedError("lm-eval must be given a method of one Receiver", method.name, f"Choose of {', '.join(OPTIONS)}")
+    raise RefusedError(
+        "lm-eval must be given a method of one Receiver", method.name, f"Choose of {', '.join(LM_EVAL_OPTIONS)}"
+    )
 
 
 def read_wording(path: Path) -> dict[str, str]:
@@ -172,12 +163,12 @@ def read_wording(path: Path) -> dict[str, str]:
 
 
 class NamedDoor(Door):
-    """A method by its name and lm-eval's ``model_args``; see `OPTIONS`."""
+    """A method by its name and lm-eval's ``model_args``; see `c2c.evaluation.methods.declarations`."""
 
     name: ClassVar[str]
 
     def __init__(self, **options: Any) -> None:
-        allowed = (*OPTIONS[self.name], *COMMON)
+        allowed = (*LM_EVAL_OPTIONS[self.name], *COMMON)
         for option in options:
             check_choice(f"An option of --model {self.name}", option, allowed)
         for option in set(NEEDED).intersection(allowed):
@@ -229,19 +220,21 @@ class NamedDoor(Door):
 
 def _method(name: str, options: Mapping[str, Any], budget: int) -> Method:
     placed = {"dtype": str(options["dtype"]).removeprefix("torch."), "device": options["device"]}
-    given: dict[str, Any] = {"token_budget": budget, "progress": False}
-    if name in ("receiver", "sharer"):
-        return OneModel(load_model(str(options["model"]), **placed), name, **given)
-    if name == "routing_trained":
-        router = Router.load(Path(str(options["router"])))
-    pair = load_pair(str(options["receiver"]), str(options["sharer"]), **placed)
-    if name == "t2t":
-        return TextToText(pair, budget)
-    if name in FUSED_METHODS:
-        accept = [each for each in str(options.get("accept") or "").split("+") if each]
-        return FUSED_METHODS[name](pair, fuser=str(options["fuser"]), accept=accept, **given)
-    both = OneModel(pair.receiver, "receiver", **given), OneModel(pair.sharer, "sharer", **given)
-    return Routing(*both) if name == "routing" else TrainedRouting(*both, router)
+    own = LM_EVAL_OPTIONS[name]
+    if "router" in own:  # refused, if at all, before a model is loaded
+        Router.load(Path(str(options["router"])))
+    sources = [str(options[role]) for role in ("model", "receiver", "sharer") if role in own]
+    models = load_models(sources, **placed)
+    inputs = MethodInputs(
+        models[0],
+        models[-1:],
+        fusers=[str(options["fuser"])] if "fuser" in own else (),
+        accept=[line for line in str(options.get("accept") or "").split("+") if line],
+        router=str(options.get("router") or ""),
+        token_budget=budget,
+        progress=False,
+    )
+    return inputs.build(name)
 
 
 def batch_rows(batch_size: Any, most: Any = None) -> int | None:
@@ -276,8 +269,8 @@ def expect(lm: LM, tasks: Iterable[Task]) -> None:
 
 def names() -> Sequence[str]:
     """The models of this project that lm-eval knows once this module is imported."""
-    return tuple(OPTIONS)
+    return tuple(LM_EVAL_OPTIONS)
 
 
-for _name in OPTIONS:
+for _name in LM_EVAL_OPTIONS:
     register_model(_name)(type(f"Door_{_name}", (NamedDoor,), {"name": _name, "__doc__": f"The method {_name}."}))
