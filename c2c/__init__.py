@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from c2c.fuser.config import FuserConfig
     from c2c.fuser.layer import Fuser
     from c2c.fuser.stack import FuserStack
-    from c2c.fusion.sections import generate_kv_cache_index
+    from c2c.fusion.prompt import generate_kv_cache_index
     from c2c.models.loading import LoadedModel
     from c2c.rosetta import RosettaModel, create_c2c_projector
 
@@ -32,7 +32,7 @@ _HOMES = {
     "SharerInput": "c2c.alignment.tokens",
     "TokenAligner": "c2c.alignment.tokens",
     "create_c2c_projector": "c2c.rosetta",
-    "generate_kv_cache_index": "c2c.fusion.sections",
+    "generate_kv_cache_index": "c2c.fusion.prompt",
     "pipeline": "c2c.chat_pipeline",
 }
 __all__ = [

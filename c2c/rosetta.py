@@ -1,13 +1,14 @@
-"""A Receiver that reads Sharers' caches: the public model (paper §3.2; reference spec §2)."""
+"""A Receiver that reads Sharers' caches: the public model (paper §3.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from c2c.alignment.tokens import SharerInput
@@ -18,17 +19,34 @@ from c2c.checkpoints.checkpoint import load_pretrained, save_pretrained
 from c2c.checkpoints.components import Components
 from c2c.checkpoints.push import push_to_hub
 from c2c.checkpoints.released import load_released
-from c2c.errors import NoRoomError, RefusedError
+from c2c.errors import NoRoomError, RefusedError, check_choice
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
-from c2c.fusion.checks import check_tensors
-from c2c.fusion.prefill import FusedPrefill
-from c2c.fusion.response import ResponseFusion
-from c2c.fusion.sections import Section, read_sections
+from c2c.fusion.fuse import Aligned, align, fuse_tokens, join_tokens
+from c2c.fusion.prompt import (
+    Section,
+    check_inputs,
+    check_labels,
+    check_prompt,
+    check_readings,
+    check_room,
+    check_tensors,
+    read_sections,
+)
+from c2c.fusion.response import ResponseFusion, SharerReader
 from c2c.generation.decoding import check_options, continue_text
-from c2c.types import IGNORED
+from c2c.models.contract import Contract, ContractCheck, check_cache
+from c2c.types import FUSIONS, KeyValue
+
+Timer = Callable[[str], AbstractContextManager[Any]]
+"""Called with the name of a phase; what it returns is entered while the phase runs."""
+
+
+def no_timer(phase: str) -> AbstractContextManager[None]:
+    """A timer that measures nothing."""
+    return nullcontext()
 
 
 def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -> Fuser:
@@ -42,19 +60,51 @@ def create_c2c_projector(source_config: Any, target_config: Any, **fuser: Any) -
     return create_fuser(FuserConfig.between(cache_shape(source_config), cache_shape(target_config), **fuser))
 
 
-class RosettaModel(FusedPrefill):
+class AbsentSharer(nn.Module):
+    """A Sharer that runs elsewhere: its config is known here, its cache is given (`SharerInput.layers`)."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+
+
+class PromptCaches(NamedTuple):
+    """What the models hold of a prompt's sections but the last.
+
+    Args:
+        cache: The Receiver's fused cache, or None if there is only one section.
+        unfused: T layers ``(B, Ht, n, Dt)`` of the Receiver without any fusion; empty unless the response is fused.
+        inputs: The input of each selected Sharer, by its number.
+        sharers: The cache of each selected Sharer: S layers ``(B, Hs, M, Ds)``.
+        own_tokens: The Sharers read the Receiver's tokens, at its positions.
+    """
+
+    cache: Cache | None
+    unfused: list[KeyValue]
+    inputs: dict[int, SharerInput]
+    sharers: dict[int, list[KeyValue]]
+    own_tokens: bool
+
+
+class RosettaModel(nn.Module):
     """One Receiver, its Sharers and the Fusers between them; in eval mode, as loaded models are.
 
     Args:
-        model_list: The Receiver first, then the Sharers: causal models whose caches are keys and values.
+        model_list: The Receiver first, then the Sharers: causal models whose caches are keys and values. A Sharer that
+            runs in another process is named by its config; its cache comes with `SharerInput.layers`. Each model may be
+            on a device of its own; Fusers are on the Receiver's.
         projector_list: Fusers that `set_projector_config` names by number.
-        fusion: ``sequential`` or ``parallel``; see `FusedPrefill`.
+        fusion: With several Sharers: ``sequential`` (each fuses what the one before left) or ``parallel`` (each reads
+            the Receiver's own cache; their changes are added up).
         include_response: Fuse the last section and each new token too; see `c2c.fusion.response`.
 
     Attributes:
-        contract_check: Differences from the checkpoint's contract that were accepted or noted, by loading or of a cache
-            that was given; None if not loaded.
-        released_settings: Of each published fuser that was loaded, what its recipe says of its use.
+        contracts: For each Sharer, the models that its Fusers were trained for; empty unless they were loaded. A cache
+            that is given in place of a Sharer is compared with it.
+        override: Lines of the contracts that may differ, by name, as loading was called with.
+        contract_check: Differences from the contracts that were accepted or noted, when the Fusers were loaded or when
+            a cache was given; None if there is no contract.
+        released_settings: For each Sharer with released fusers, the settings of their recipe.
 
     Raises:
         RefusedError: If there is no model, the fusion is unknown, or a model's cache is not keys and values.
@@ -68,10 +118,21 @@ class RosettaModel(FusedPrefill):
         fusion: str = "sequential",
         include_response: bool = False,
     ) -> None:
-        super().__init__(model_list, fusion=fusion)
-        self.projector_list = list(projector_list)
+        super().__init__()
+        _check_models(model_list)
+        self.fusion = check_choice("The fusion of several Sharers", fusion, FUSIONS)
         self.include_response = include_response
+        models = [AbsentSharer(model) if isinstance(model, PreTrainedConfig) else model for model in model_list]
+        shapes = [cache_shape(model.config) for model in models]
+        self.contracts: Sequence[Contract] = ()
+        self.override: Sequence[str] = ()
+        self.contract_check: ContractCheck | None = None
         self.released_settings: list[dict[str, Any]] = []
+        self.model_list = nn.ModuleList(models)
+        self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
+        self.projector_list = list(projector_list)
+        self.eval()
+        self.model_list.requires_grad_(False)
 
     @classmethod
     def of_stacks(
@@ -190,6 +251,55 @@ class RosettaModel(FusedPrefill):
         stack.link(target_model_layer_idx, source_model_layer_idx, self.projector_list[projector_idx])
         stack.to(self.receiver.device, self.receiver.dtype).train(self.training)
 
+    @property
+    def receiver(self) -> PreTrainedModel:
+        """The model that answers."""
+        return self.model_list[0]  # type: ignore[return-value]
+
+    @property
+    def sharers(self) -> list[PreTrainedModel]:
+        """The models whose caches are fused; `AbsentSharer` stands for one that runs elsewhere."""
+        return list(self.model_list[1:])  # type: ignore[arg-type]
+
+    def stack(self, sharer: int) -> FuserStack:
+        """The Fusers of one Sharer, by its number from 0."""
+        stack = self.stacks[sharer]
+        assert isinstance(stack, FuserStack)
+        return stack
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the Fusers' mode; the language models are frozen and stay in eval mode."""
+        super().train(mode)
+        for model in self.model_list:
+            model.eval()
+        return self
+
+    @contextmanager
+    def restricted(self, *, layers: Sequence[int] | None = None, gates: str = "learned") -> Iterator[Self]:
+        """Inside, only some Receiver layers are fused, or all gates are open or closed; after it all is as before.
+
+        Args:
+            layers: Receiver layers that may be fused; all linked ones if None.
+            gates: ``learned``, ``open`` or ``closed``.
+
+        Raises:
+            RefusedError: If a layer does not exist or the name is unknown.
+        """
+        forced = {"learned": None, "open": True, "closed": False}
+        check_choice("The state of the gates", gates, forced)
+        stacks = [self.stack(number) for number in range(len(self.stacks))]
+        before = [(stack.active_layers, [fuser.gate_override for fuser in stack.all_fusers()]) for stack in stacks]
+        try:
+            for stack in stacks:
+                stack.only_layers(layers)
+                stack.force_gates(forced[gates])
+            yield self
+        finally:
+            for stack, (active, overrides) in zip(stacks, before, strict=True):
+                stack.active_layers = active
+                for fuser, override in zip(stack.all_fusers(), overrides, strict=False):
+                    fuser.gate_override = override
+
     def forward(
         self,
         kv_cache_index: Sequence[Tensor],
@@ -221,15 +331,18 @@ class RosettaModel(FusedPrefill):
         check_tensors(attention_mask=attention_mask, position_ids=position_ids, labels=labels)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = kv_cache.positions_of(mask) if position_ids is None else position_ids
-        _check_labels(labels, input_ids, sections[-1], self.receiver.config.get_text_config().vocab_size)
-        read = self.read_prompt(
-            sections, input_ids, mask, positions, sharer_inputs, keep_unfused=bool(sections[-1].sharers)
-        )
-        last, cache = slice(sections[-1].start, sections[-1].end), read.cache
-        if sections[-1].sharers:
-            response = ResponseFusion(self, read, sections[-1].sharers)
+        vocabulary = self.receiver.config.get_text_config().vocab_size
+        check_labels(labels, input_ids, sections[-1], vocabulary)
+        # 1. Read and fuse all sections but the last
+        fused_response = bool(sections[-1].sharers)
+        prompt = self.read_prompt(sections, input_ids, mask, positions, sharer_inputs, keep_unfused=fused_response)
+        last, cache = slice(sections[-1].start, sections[-1].end), prompt.cache
+        # 2. Where the response is fused, prepare keys and values of the last section
+        if fused_response:
+            response = self.fuse_response(prompt, sections[-1].sharers)
             response.lay_down(input_ids[:, last], mask, positions[:, last])
             cache = response.cache
+        # 3. Run the Receiver on the last section
         masks: Any = mask
         if splits_windows(self.receiver, mask, mask.shape[1]):
             masks = masks_in_tokens(self.receiver, mask, last.stop - last.start, cache)
@@ -243,9 +356,6 @@ class RosettaModel(FusedPrefill):
                 use_cache=True,
             )
 
-    def _sections(self, kv_cache_index: Sequence[Tensor], input_ids: Tensor) -> list[Section]:
-        return read_sections(kv_cache_index, input_ids, len(self.stacks), include_response=self.include_response)
-
     @torch.no_grad()
     def generate(
         self,
@@ -257,6 +367,7 @@ class RosettaModel(FusedPrefill):
         do_sample: bool = False,
         sharer_inputs: Sequence[SharerInput] | None = None,
         cache: str = "dynamic",
+        timer: Timer = no_timer,
         **options: Any,
     ) -> Tensor:
         """Fuse the prompt's sections but the last, then let the Receiver write.
@@ -273,11 +384,12 @@ class RosettaModel(FusedPrefill):
             sharer_inputs: As in `forward`.
             cache: How the Receiver's fused cache is held while it writes: ``dynamic``, ``sliding``, ``static``,
                 ``int8`` or ``int4``; see `c2c.cache.kv_cache.hold`.
+            timer: Measures the phases of `read_prompt`.
             **options: Sampling, penalties, stop strings, streamer, as `c2c.generation.decoding.continue_text` takes
                 them.
 
         Returns:
-            ``(B, N + new)`` int64: the prompt and what was written after it.
+            ``(B, N + new)`` int64: the prompt and the new tokens.
 
         Raises:
             RefusedError: If sections, shapes, token ids, room or options do not fit.
@@ -285,11 +397,12 @@ class RosettaModel(FusedPrefill):
         sections = self._sections(kv_cache_index, input_ids)
         check_tensors(attention_mask=attention_mask)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        known = self.receiver.config.get_text_config().vocab_size
-        check_options(len(input_ids), max_new_tokens, do_sample, options, known)
+        vocabulary = self.receiver.config.get_text_config().vocab_size
+        check_options(len(input_ids), max_new_tokens, do_sample, options, vocabulary)
         self._check_generation(sections, input_ids, mask, max_new_tokens, cache)
+        # 1. Read and fuse all sections but the last
         fused_response = bool(sections[-1].sharers)
-        read = self.read_prompt(
+        prompt = self.read_prompt(
             sections,
             input_ids,
             mask,
@@ -297,14 +410,274 @@ class RosettaModel(FusedPrefill):
             sharer_inputs,
             keep_unfused=fused_response,
             new_tokens=max_new_tokens,
+            timer=timer,
         )
-        written: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, **options}
+        # 2. Continue from the fused cache
+        settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, **options}
         if fused_response:
-            with ResponseFusion(self, read, sections[-1].sharers).in_generation() as growing:
-                return continue_text(self.receiver, input_ids, mask, growing, **written)
-        room = input_ids.shape[1] + max_new_tokens
-        held = None if read.cache is None else kv_cache.hold(read.cache, cache, self.receiver.config, room)
-        return continue_text(self.receiver, input_ids, mask, held, **written)
+            with self.fuse_response(prompt, sections[-1].sharers).in_generation() as growing:
+                return continue_text(self.receiver, input_ids, mask, growing, **settings)
+        prefix = prompt.cache
+        if prefix is not None:
+            prefix = kv_cache.hold(prefix, cache, self.receiver.config, input_ids.shape[1] + max_new_tokens)
+        return continue_text(self.receiver, input_ids, mask, prefix, **settings)
+
+    def read_prompt(
+        self,
+        sections: Sequence[Section],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        sharer_inputs: Sequence[SharerInput] | None = None,
+        *,
+        keep_unfused: bool = False,
+        new_tokens: int = 0,
+        timer: Timer = no_timer,
+    ) -> PromptCaches:
+        """Read and fuse all sections but the last one.
+
+        A Sharer that no section selects does not run; one that is selected reads its whole input once, with its own
+        cache un-fused, which equals reading it section by section. Without `sharer_inputs` each reads the Receiver's
+        own tokens at the Receiver's positions.
+
+        Args:
+            sections: They tile the prompt; see `c2c.fusion.prompt.read_sections`.
+            input_ids: ``(B, N)`` int64.
+            attention_mask: ``(B, N)``.
+            position_ids: ``(B, N)`` int64.
+            sharer_inputs: One a Sharer.
+            keep_unfused: Also keep the Receiver's cache without any fusion: the last section is to be fused.
+            new_tokens: How many tokens at most the Receiver will write after the prompt.
+            timer: Measures the phases ``sharer_prefill``, ``receiver_prefill`` and ``fusion``; those of several
+                sections, or of several Sharers, are entered one after another.
+
+        Raises:
+            RefusedError: If the inputs of the models do not fit the prompt or their vocabularies, or a Sharer of a
+                fused response has no room for it.
+        """
+        # 1. Checks, before any model runs
+        _check_weights("The Receiver", self.receiver)
+        check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
+        if len(sections) > 1 and new_tokens:
+            lengths = position_ids.amax(-1) + 1
+            rope.check_growth("the Receiver", self.receiver.config, lengths, lengths + new_tokens - 1)
+        inputs = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
+        own_tokens = sharer_inputs is None
+        if keep_unfused:
+            positions = position_ids if own_tokens else None
+            self._check_response(sections[-1], inputs, attention_mask, positions, new_tokens)
+        # 2. Each Sharer reads its whole input
+        sharers = {}
+        for sharer, sharer_input in inputs.items():
+            positions = position_ids[:, : sharer_input.input_ids.shape[1]] if own_tokens else None
+            with timer("sharer_prefill"):
+                sharers[sharer] = self.read_sharer(sharer, sharer_input, positions)
+        with timer("fusion"):
+            aligned = {sharer: align(sharers[sharer], inputs[sharer].token_map) for sharer in inputs}
+        # 3. The Receiver reads section by section, each after what was fused before it
+        cache: Cache | None = None
+        unfused: list[KeyValue] = []
+        for section in sections[:-1]:
+            with timer("receiver_prefill"):
+                cache = self.read_receiver(input_ids, attention_mask, position_ids, cache, section)
+                if keep_unfused and section is sections[0]:
+                    unfused = kv_cache.layers_of(cache)
+            if section.sharers:
+                with timer("fusion"):
+                    self.fuse_section(cache, section, aligned)
+        # 4. Of several sections, the Receiver's own cache is that of reading them all at once
+        if keep_unfused and len(sections) > 2:
+            prefix = Section(0, sections[-1].start, ())
+            with timer("receiver_prefill"):
+                own = self.read_receiver(input_ids, attention_mask, position_ids, None, prefix)
+            unfused = kv_cache.layers_of(own)
+        return PromptCaches(cache, unfused, inputs, sharers, own_tokens)
+
+    def prefill(
+        self,
+        sections: Sequence[Section],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        sharer_inputs: Sequence[SharerInput] | None = None,
+    ) -> Cache | None:
+        """The Receiver's fused cache of all sections but the last, or None if there is only one; see `read_prompt`."""
+        return self.read_prompt(sections, input_ids, attention_mask, position_ids, sharer_inputs).cache
+
+    def read_sharer(self, sharer: int, sharer_input: SharerInput, position_ids: Tensor | None = None) -> list[KeyValue]:
+        """Run one Sharer over its input, without gradients, or take the cache that is given in its place.
+
+        Args:
+            sharer: Its number, from 0.
+            sharer_input: A zeroed input, or one with `layers`, does not run the Sharer.
+            position_ids: ``(B, M)`` int64; counted from the mask if None.
+
+        Returns:
+            S layers of keys and values ``(B, Hs, M, Ds)``, on the Sharer's device.
+
+        Raises:
+            RefusedError: If the Sharer runs elsewhere and no cache is given.
+        """
+        if sharer_input.zeroed:
+            batch, tokens = sharer_input.input_ids.shape
+            return kv_cache.zeros(self.stack(sharer).sharer, batch, tokens, next(self.receiver.parameters()))
+        if sharer_input.layers is not None:
+            return list(sharer_input.layers)
+        model = self.running(sharer)
+        ids, mask = sharer_input.input_ids.to(model.device), sharer_input.attention_mask.to(model.device)
+        positions = kv_cache.positions_of(mask) if position_ids is None else position_ids.to(model.device)
+        with torch.no_grad():
+            return kv_cache.layers_of(kv_cache.prefill(model, ids, mask, positions))
+
+    def running(self, sharer: int) -> PreTrainedModel:
+        """A Sharer that is here.
+
+        Raises:
+            RefusedError: If only its config is.
+        """
+        model = self.sharers[sharer]
+        if isinstance(model, AbsentSharer):
+            raise RefusedError(
+                f"Sharer {sharer + 1} runs elsewhere, so its cache must be given",
+                "tokens alone",
+                "Load what it read with c2c.SharerCache.load(folder).as_input(), or pass the model itself",
+            )
+        _check_weights(f"Sharer {sharer + 1}", model)
+        return model
+
+    def read_receiver(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, cache: Cache | None, section: Section
+    ) -> Cache:
+        """Let the Receiver read one section (arguments cover the whole prompt, ``(B, N)``), after `cache`."""
+        columns = slice(section.start, section.end)
+        return kv_cache.prefill(
+            self.receiver,
+            input_ids[:, columns],
+            attention_mask[:, : section.end],
+            position_ids[:, columns],
+            cache,
+            position_ids.amax(-1) + 1,
+        )
+
+    def fuse_tokens(self, receiver: list[KeyValue], aligned: Mapping[int, Aligned]) -> list[KeyValue]:
+        """Fuse the Receiver's keys and values of some tokens; see `c2c.fusion.fuse.fuse_tokens`."""
+        return fuse_tokens({sharer: self.stack(sharer) for sharer in aligned}, self.fusion, receiver, aligned)
+
+    def fuse_section(self, cache: Cache, section: Section, aligned: Mapping[int, Aligned]) -> None:
+        """Replace the Receiver's keys and values of one section by the fused ones.
+
+        Args:
+            cache: The Receiver's, up to the section's end; changed in place.
+            section: Its columns and its Sharers.
+            aligned: The cache of each Sharer at the prompt's tokens, at least up to the section's end.
+        """
+        layers = kv_cache.layers_of(cache)
+        own = kv_cache.last_tokens(layers, section.end - section.start)
+        fused = self.fuse_tokens(own, {sharer: aligned[sharer].columns(section) for sharer in section.sharers})
+        for number, ((keys, values), new) in enumerate(zip(layers, fused, strict=True)):
+            # A layer without a Fuser is returned as it was
+            if new is not own[number]:
+                earlier = (keys[:, :, : section.start], values[:, :, : section.start])
+                kv_cache.set_layer(cache, number, join_tokens(earlier, new) if section.start else new)
+
+    def fuse_response(self, prompt: PromptCaches, sharers: Sequence[int]) -> ResponseFusion:
+        """The state that fuses the tokens after a prompt, which `read_prompt` read with `keep_unfused`.
+
+        Args:
+            prompt: Caches of the prompt.
+            sharers: Numbers of the Sharers that are fused into the response.
+        """
+        assert prompt.cache is not None, "read_sections refuses a response without a prefix"
+        readers = {
+            sharer: SharerReader(
+                None if prompt.inputs[sharer].zeroed else self.running(sharer),
+                self.stack(sharer).sharer,
+                prompt.inputs[sharer],
+                prompt.sharers[sharer],
+                own_tokens=prompt.own_tokens,
+            )
+            for sharer in sharers
+        }
+        return ResponseFusion(self.receiver, readers, self.fuse_tokens, prompt.unfused, prompt.cache)
+
+    def _sections(self, kv_cache_index: Sequence[Tensor], input_ids: Tensor) -> list[Section]:
+        return read_sections(kv_cache_index, input_ids, len(self.stacks), include_response=self.include_response)
+
+    def _inputs(
+        self,
+        sections: Sequence[Section],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        sharer_inputs: Sequence[SharerInput] | None,
+    ) -> dict[int, SharerInput]:
+        """The input of each selected Sharer, checked."""
+        selected = sorted({sharer for section in sections for sharer in section.sharers})
+        # The tokens of a fused response come later; the Sharer has to have read the whole prefix before them.
+        end = max((min(section.end, sections[-1].start) for section in sections if section.sharers), default=0)
+        prefix = attention_mask[:, :end]
+        if sharer_inputs is None:
+            # The Receiver's own tokens, one for one
+            token_map = torch.arange(end, device=input_ids.device).expand(len(input_ids), -1)  # (B, end)
+            inputs = dict.fromkeys(selected, SharerInput(input_ids[:, :end], prefix, token_map))
+        elif isinstance(sharer_inputs, SharerInput) or len(sharer_inputs) != len(self.stacks):
+            raise RefusedError(
+                f"sharer_inputs must be a list with an input for each of the {len(self.stacks)} Sharers",
+                "one SharerInput" if isinstance(sharer_inputs, SharerInput) else f"{len(sharer_inputs)} inputs",
+                "Pass one SharerInput a Sharer, in their order",
+            )
+        else:
+            inputs = {sharer: sharer_inputs[sharer] for sharer in selected}
+            check_inputs(inputs)
+        configs = [sharer.config for sharer in self.sharers]
+        shapes = [self.stack(number).sharer for number in range(len(self.stacks))]
+        check_readings(selected, inputs, configs, shapes, prefix, own_tokens=sharer_inputs is None)
+        # A cache of another model than the Sharer of the contract is refused, or its differences are noted
+        for sharer, sharer_input in inputs.items():
+            if self.contracts and sharer_input.layers is not None and sharer_input.sharer is not None:
+                check = check_cache(self.contracts, sharer, dict(sharer_input.sharer), self.override)
+                self.contract_check = check if self.contract_check is None else self.contract_check.joined(check)
+        return inputs
+
+    def _check_response(
+        self,
+        last: Section,
+        inputs: Mapping[int, SharerInput],
+        attention_mask: Tensor,
+        position_ids: Tensor | None,
+        new_tokens: int,
+    ) -> None:
+        """Refuse a response that is to be fused if one of its Sharers cannot read what the Receiver may write.
+
+        Args:
+            last: Its section.
+            inputs: What each Sharer reads before it.
+            attention_mask: ``(B, N)`` of the Receiver.
+            position_ids: ``(B, N)`` of the Receiver, where the Sharers read at those; None if they count their own.
+            new_tokens: How many tokens may come after the prompt.
+        """
+        vocabulary = self.receiver.config.get_text_config().vocab_size
+        opening = attention_mask[:, last.start : last.end].sum(-1)
+        for sharer in last.sharers:
+            if inputs[sharer].zeroed:
+                continue
+            config = self.running(sharer).config
+            # Room: tokens that the Sharer has read before the response, and after the prompt
+            if position_ids is None:
+                before = inputs[sharer].attention_mask.sum(-1).to(attention_mask.device)
+                length = int((before + opening).max())
+            else:
+                before = position_ids[:, : last.start].amax(-1) + 1
+                length = int(position_ids.max()) + 1
+            rope.check_growth(f"Sharer {sharer + 1}", config, before, before + opening + max(new_tokens - 1, 0))
+            check_room(f"Sharer {sharer + 1}", length + new_tokens, config, "with the response ")
+            # Vocabulary
+            own = config.get_text_config().vocab_size
+            if inputs[sharer].reencode is None and own < vocabulary:
+                raise RefusedError(
+                    f"Sharer {sharer + 1} must know all {vocabulary} tokens that the Receiver may write",
+                    f"{own} tokens",
+                    "Align the tokens: give a SharerInput with reencode (TokenAligner.reencode)",
+                )
 
     def _check_generation(
         self, sections: Sequence[Section], input_ids: Tensor, mask: Tensor, new_tokens: int, cache: str
@@ -338,6 +711,37 @@ class RosettaModel(FusedPrefill):
             )
 
 
+def _check_models(models: Any) -> None:
+    """Refuse models that are no Receiver and its Sharers."""
+    if not isinstance(models, Sequence):
+        raise RefusedError(
+            "The models of a RosettaModel must be a list", type(models).__name__, "Pass [receiver, sharer, ...]"
+        )
+    if not models or not _is_model(models[0]):
+        kinds = [type(model).__name__ for model in models]
+        raise RefusedError(
+            "The first model of a RosettaModel must be a Receiver", kinds, "Pass [receiver, sharer, ...]"
+        )
+    if odd := [model for model in models if not (_is_model(model) or isinstance(model, PreTrainedConfig))]:
+        raise RefusedError(
+            "The models of a RosettaModel must be loaded",
+            odd,
+            "Load them first, or use from_pretrained with their names",
+        )
+
+
+def _is_model(model: object) -> bool:
+    """Whether it is a module with a config; a wrapper, such as an adapter, is no PreTrainedModel."""
+    return isinstance(model, nn.Module) and isinstance(getattr(model, "config", None), PreTrainedConfig)
+
+
+def _check_weights(name: str, model: PreTrainedModel) -> None:
+    if model.device.type == "meta":
+        raise RefusedError(
+            f"{name} must have weights to read with", "a model on the device meta", "Load it with from_pretrained"
+        )
+
+
 def _check_finite(stack: FuserStack, number: int) -> None:
     wrong = [name for name, each in stack.named_parameters() if not each.is_meta and not each.isfinite().all()]
     if wrong:
@@ -345,25 +749,4 @@ def _check_finite(stack: FuserStack, number: int) -> None:
             f"The weights of Sharer {number}'s Fusers must be finite",
             f"NaN or infinity in {wrong[0]}",
             "Load them from a checkpoint again, or train them with a lower learning rate",
-        )
-
-
-def _check_labels(labels: Tensor | None, input_ids: Tensor, last: Section, vocabulary: int) -> None:
-    if labels is None:
-        return
-    if labels.shape != input_ids.shape:
-        raise RefusedError(
-            f"labels must be {tuple(input_ids.shape)}, as input_ids is", tuple(labels.shape), "Pass one label a token"
-        )
-    if labels.dtype != torch.int64 or bool(((labels != IGNORED) & ((labels < 0) | (labels >= vocabulary))).any()):
-        raise RefusedError(
-            f"labels must be whole numbers (int64) from 0 to {vocabulary - 1}, or {IGNORED} for no loss",
-            f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}",
-            f"Copy input_ids, and set what is not to be learned to {IGNORED}",
-        )
-    if not bool((labels[:, last.start + 1 : last.end] != IGNORED).any()):
-        raise RefusedError(
-            "Labels must name at least one token after the first of the last section",
-            f"only {IGNORED} there",
-            "Label the response, which the last section holds",
         )

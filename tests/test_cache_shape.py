@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from c2c import FuserStack, RefusedError, RosettaModel, create_c2c_projector
 from c2c.cache import kv_cache
 from c2c.cache.shape import cache_shape
-from c2c.fusion.sections import generate_kv_cache_index
+from c2c.fusion.prompt import generate_kv_cache_index
 from c2c.types import CacheShape
 
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}

@@ -11,7 +11,7 @@ import torch
 
 from c2c import FuserStack, RosettaModel, SharerInput, generate_kv_cache_index
 from c2c.cache.kv_cache import layers_of
-from c2c.fusion.sections import Section
+from c2c.fusion.prompt import Section
 from tests.conftest import SMALL, build_model
 
 N = 11
@@ -26,7 +26,7 @@ def sections(*_, include_response: bool) -> list[Section]:
 def shapes_alone(monkeypatch) -> None:
     monkeypatch.setattr("c2c.rosetta.read_sections", sections)
     for check in ("check_prompt", "check_readings", "_check_weights"):
-        monkeypatch.setattr(f"c2c.fusion.prefill.{check}", lambda *_, **__: None)
+        monkeypatch.setattr(f"c2c.rosetta.{check}", lambda *_, **__: None)
     real = torch.Tensor.__bool__
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda self: False if self.is_meta else real(self))
 

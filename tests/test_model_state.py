@@ -15,8 +15,8 @@ from c2c.evaluation.generate import GenerationRun
 from c2c.models import hub
 from c2c.storage.formats import write_json
 from c2c.training.config import TrainingConfig
-from c2c.training.latent_run import LatentRun
-from c2c.training.run import TrainingRun
+from c2c.training.fusers import TrainingRun
+from c2c.training.latent import LatentRun
 from c2c.training.single import SingleRun
 
 OTHER = "model.norm.weight"

@@ -190,8 +190,8 @@ def test_prompts_longer_than_a_sliding_window_are_fused_whole(tiny_model, prompt
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        (lambda ids: [], "must say what each of the 1 Sharers reads; received '0 inputs'"),
-        (lambda ids: [reading(ids, [[0] * 10] * 2)] * 2, "must say what each of the 1 Sharers reads"),
+        (lambda ids: [], "must be a list with an input for each of the 1 Sharers; received '0 inputs'"),
+        (lambda ids: [reading(ids, [[0] * 10] * 2)] * 2, "must be a list with an input for each of the 1 Sharers"),
         (lambda ids: [reading(ids, [[0] * 9] * 2)], "token map must cover the 10 fused tokens of 2 rows"),
         (lambda ids: [reading(ids, [[0] * 10])], "token map must cover the 10 fused tokens of 2 rows"),
         (lambda ids: [reading(ids, [[11] * 10] * 2)], "token map must point at its 11 tokens"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2c import RefusedError, generate_kv_cache_index
-from c2c.fusion.sections import Section, read_sections
+from c2c.fusion.prompt import Section, read_sections
 
 IDS = torch.zeros((2, 5), dtype=torch.long)
 

@@ -50,7 +50,13 @@ SOURCES = (
         "config/*.tsv",
         "config/README.md",
     ),
-    *("workflow/rules/*.smk", "workflow/schemas/*.yaml", "workflow/report/*.rst", "paper/claims.yaml"),
+    *(
+        "workflow/Snakefile",
+        "workflow/rules/*.smk",
+        "workflow/schemas/*.yaml",
+        "workflow/report/*.rst",
+        "paper/claims.yaml",
+    ),
     *("paper/reference_values.csv", "paper/deviations.md", "benchmarks/tasks/**/*.yaml"),
 )
 """What of the repository is packed beside the workflow and the config of the run."""

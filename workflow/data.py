@@ -11,10 +11,11 @@ from benchmarks.catalogue import FOLDER, read_benchmarks
 from benchmarks.prompts import prompt_file
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import included, read_task_file, task_path
+from workflow.paths import source
 from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check, check_known, row_schema
 
-TASKS = FOLDER
+TASKS = Path(source(str(FOLDER)))
 
 
 @dataclass(frozen=True)

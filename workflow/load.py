@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from snakemake.utils import update_config
+
+from c2c.storage.formats import read_yaml
 from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import load_benchmarks
 from workflow.hub_inputs import check_mirrored, check_unpinned
+from workflow.paths import ROOT, own_or_shipped
 from workflow.settings import Settings
 from workflow.validation import check_config, read_table
 
@@ -16,8 +20,19 @@ TABLES = ("models", "pairs", "recipes", "training_sets", "groups", "released")
 """The tables below ``config/`` that a run reads, as the fields of `Settings` are called."""
 
 
-def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
-    """Read the tables and benchmarks below `root` and check them and `config`, first alone, then against each other.
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run; outside of the repository, with the paper's for all keys that it does not have."""
+    if Path.cwd() == ROOT:
+        return dict(config)
+    defaults: dict[str, Any] = read_yaml(ROOT / "config/config.yaml", "Restore the file")
+    update_config(defaults, config)
+    return defaults
+
+
+def load_settings(config: Mapping[str, Any], root: Path | None = None) -> Settings:
+    """Read the tables below `root`, or each from the working directory or else the repository, and check everything.
+
+    Config and tables are checked first alone, then against each other.
 
     Raises:
         RefusedError: At the first rule that does not hold.
@@ -26,8 +41,9 @@ def load_settings(config: Mapping[str, Any], root: Path = Path()) -> Settings:
     check_world(config)
     check_artefacts(config)
     check_unpinned(config)
-    tables = {name: read_table(root / "config" / f"{name}.tsv") for name in TABLES}
-    settings = Settings(config, benchmarks=load_benchmarks(root), **tables)
-    check_settings(settings, root)
+    files = {name: f"config/{name}.tsv" for name in TABLES}
+    tables = {name: read_table(root / file if root else own_or_shipped(file)) for name, file in files.items()}
+    settings = Settings(config, benchmarks=load_benchmarks(root or ROOT), **tables)
+    check_settings(settings, root or ROOT)
     check_mirrored(settings)
     return settings

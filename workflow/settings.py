@@ -218,10 +218,11 @@ class Settings:
 def flags(values: Mapping[str, Any]) -> list[str]:
     """Command-line flags with one value each, as words, in the mapping's order: ``--learning-rate``, ``0.002``.
 
-    A list is one value, with commas between: ``--keep-steps``, ``50,100``. Words hold any text: each rule's command
-    quotes what it is given (``{params.settings:q}``).
+    A list is one value, with commas between: ``--keep-steps``, ``50,100``; an empty list has no flag, because Snakemake
+    drops empty words. Words hold any text: each rule's command quotes them (``{params.settings:q}``).
     """
-    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", _text(value))]
+    filled = {name: value for name, value in values.items() if value != []}
+    return [word for name, value in filled.items() for word in (f"--{name.replace('_', '-')}", _text(value))]
 
 
 def _text(value: Any) -> str:

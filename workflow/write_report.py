@@ -16,7 +16,7 @@ from c2c.storage.files import replace, unfinished_path
 def main(arguments: list[str] | None = None) -> int:
     """Command line; the exit code is that of snakemake."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--configfile", type=Path, nargs="+", required=True, help="config files of the run, in order")
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="config files of the run, in order")
     parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="what the report is made of")
     parser.add_argument("--output", type=Path, required=True, help="the report (.html)")
     options = parser.parse_args(arguments)
@@ -30,7 +30,8 @@ def _write(options: argparse.Namespace) -> int:
     folder = unfinished_path(options.output)
     report = folder / options.output.name
     command = [sys.executable, "-m", "snakemake", "results", "--cores", "1", "--nolock"]
-    command += ["--configfile", *map(str, options.configfile), "--report", str(report)]
+    command += ["--configfile", *map(str, options.configfile)] if options.configfile else []
+    command += ["--report", str(report)]
     try:
         with stamp(options.output, inputs=[*options.configfile, *options.inputs]):
             folder.mkdir()

@@ -27,10 +27,10 @@ from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
+from c2c.training.batch_order import WINDOW, batch_order, padding
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
-from c2c.training.loop import Trainer
-from c2c.training.order import WINDOW, order, padding
+from c2c.training.fusers import FuserLearner
 
 PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 12, 2, 700
 ROUNDS = 5
@@ -58,7 +58,7 @@ def build_model(hidden: int, seed: int) -> LoadedModel:
     return LoadedModel(f"random-{hidden}", model, SimpleNamespace(pad_token_id=0))  # type: ignore[arg-type]
 
 
-def build_trainer(batch_size: int, folder: Path) -> Trainer:
+def build_trainer(batch_size: int, folder: Path) -> FuserLearner:
     """A training run on random tokens."""
     pair = Pair(build_model(64, 0), build_model(96, 1))
     draw = torch.Generator().manual_seed(0)
@@ -68,7 +68,7 @@ def build_trainer(batch_size: int, folder: Path) -> Trainer:
         prompt = AlignedPrompt(ids[:PROMPT_TOKENS], ids[: PROMPT_TOKENS - 1], list(range(PROMPT_TOKENS - 1)))
         examples.append(Example(prompt, ids[PROMPT_TOKENS:]))
     config = TrainingConfig(steps=10_000, batch_size=batch_size, hidden_dim=128, intermediate_dim=128)
-    return Trainer(pair, config, examples, examples[:batch_size], folder)
+    return FuserLearner(pair, config, examples, examples[:batch_size], folder)
 
 
 def median_ms(work: Callable[[], object], repeats: int) -> float:
@@ -130,7 +130,9 @@ def pads(batch_size: int) -> dict[str, float]:
     steps = len(lengths) // batch_size
     epochs = {"shuffled": 1, "similar_length": WINDOW}
     return {
-        f"pads_{name}": round(padding(list(islice(order(lengths, batch_size, 0, window=window), steps)), lengths), 4)
+        f"pads_{name}": round(
+            padding(list(islice(batch_order(lengths, batch_size, 0, window=window), steps)), lengths), 4
+        )
         for name, window in epochs.items()
     }
 

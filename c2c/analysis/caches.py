@@ -12,7 +12,7 @@ from c2c.cache import kv_cache
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.fusion.fuse import align
-from c2c.fusion.sections import Section
+from c2c.fusion.prompt import Section
 from c2c.types import KeyValue
 
 

@@ -24,7 +24,7 @@ from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, lay_out
-from c2c.fusion.sections import SIDES, section_index
+from c2c.fusion.prompt import SIDES, section_index
 from c2c.models.pair import load_pair
 
 READS = {"c2c": "matched", "c2c_deranged": "deranged"}

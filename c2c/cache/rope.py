@@ -6,7 +6,7 @@ would get both rotations, and a row of a batch its neighbour's; so the lengths a
 be rotated anew: a text that would grow over the limit is refused.
 
 The other type that transformers changes, ``dynamic``, does so only beyond ``max_position_embeddings``, where no text is
-read (`c2c.fusion.checks.check_room`). All others (``linear``, ``yarn``, ``llama3``, ...) are the same at every length.
+read (`c2c.fusion.prompt.check_room`). All others (``linear``, ``yarn``, ``llama3``, ...) are the same at every length.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from c2c.provenance import check_output
 from c2c.settings import rule_of
 
 if TYPE_CHECKING:
-    from c2c.training.latent_run import LatentRun
-    from c2c.training.run import TrainingRun
+    from c2c.training.fusers import TrainingRun
+    from c2c.training.latent import LatentRun
     from c2c.training.single import SingleRun
 
 Run = TypeVar("Run", "TrainingRun", "SingleRun", "LatentRun")

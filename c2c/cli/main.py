@@ -132,7 +132,8 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from c2c.training import launch
-    from c2c.training.run import TrainingRun, train
+    from c2c.training.fusers import TrainingRun
+    from c2c.training.run import train
 
     run = trained(TrainingRun, options)
     if not launch.launch_or_join(options.processes, run.config, options.given):

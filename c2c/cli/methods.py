@@ -46,11 +46,12 @@ def _add_train_single(commands: Any) -> None:
 
 def _train_single(options: argparse.Namespace) -> None:
     from c2c.models.hub import about
-    from c2c.training.single import SingleRun, train_single
+    from c2c.training.run import train
+    from c2c.training.single import SingleRun
 
     run = trained(SingleRun, options)
     with stamp(run.output, inputs=run.files(), settings=run.config.to_dict()) as notes:
-        notes["training"] = train_single(run)
+        notes["training"] = train(run)
         notes["models"] = {"receiver": about(run.receiver), "sharer": about(run.sharer)}
 
 
@@ -75,16 +76,17 @@ def _add_train_latent(commands: Any) -> None:
 def _train_latent(options: argparse.Namespace) -> None:
     from c2c.models.hub import about
     from c2c.training import launch
-    from c2c.training.latent_run import LatentRun, train_latent
+    from c2c.training.latent import LatentRun
+    from c2c.training.run import train
 
     run = trained(LatentRun, options)
     if not launch.launch_or_join(options.processes, run.config, options.given):
         return
     if not launch.is_first():
-        train_latent(run)
+        train(run)
         return
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
-        notes["training"] = train_latent(run)
+        notes["training"] = train(run)
         notes["models"] = [about(each) for each in dict.fromkeys([*run.receivers, *run.sharers])]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +14,6 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.generate import note_contract
@@ -26,10 +26,6 @@ from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Alone, check_room, tokenise
 from c2c.evaluation.run import EvaluationRun
-from c2c.fusion.fuse import align
-from c2c.fusion.prefill import ReadPrompt
-from c2c.fusion.response import ResponseFusion
-from c2c.fusion.sections import read_sections
 from c2c.generation.decoding import StopAtText, TokenClock, continue_text
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import load_pair
@@ -111,44 +107,59 @@ def time_t2t(method: TextToText, question: Question) -> Phases:
     return Phases(prefill, decode, 0.0, first, rest, watch.lap(), read, written, seen, said)
 
 
-@torch.no_grad()
+class PhaseTimer:
+    """Seconds of each phase of a prefill; the timer that `RosettaModel.generate` takes.
+
+    Args:
+        device: Of the Receiver.
+
+    Attributes:
+        seconds: Of each phase by its name, those of several runs added up.
+        end: When the last phase ended, on the clock of `Stopwatch`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.end = device, 0.0
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Measure what runs inside."""
+        watch = Stopwatch(self.device)
+        yield
+        self.seconds[phase] += watch.lap()
+        self.end = watch.at
+
+
 def time_c2c(reader: Fused, question: Question) -> Phases:
     """Sharer prefill, Receiver prefill, fusion, then the Receiver's answer.
 
     The Receiver's prefill is its prefix and the step that gives the first token, so that it means the same as for a
-    model alone. Where the response is fused too, what the Sharer reads and the Fusers do in a step is part of it.
+    model alone. Where the response is fused too, the steps of the Sharer and of the Fusers are part of it.
     """
     loaded, model = reader.pair.receiver, reader.model
-    start = Stopwatch(loaded.model.device)
-    watch = Stopwatch(loaded.model.device)
-    (index, ids, mask, [given]), _ = reader.laid_out([question])
-    prefix, last = read_sections(index, ids, 1, include_response=model.include_response)
-    watch.lap()
-    reading = model.read_sharer(0, given)
-    sharer_prefill = watch.lap()
-    cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix)
-    unfused = kv_cache.layers_of(cache)
-    receiver_prefill = watch.lap()
-    model.fuse_section(cache, prefix, {0: align(reading, given.token_map)})
-    fusion = watch.lap()
-    read = ReadPrompt(cache, unfused, {0: given}, {0: reading}, own_tokens=False)
-    response = ResponseFusion(model, read, last.sharers) if model.include_response else None
-    clock, width = TokenClock(), ids.shape[1]
+    watch, timer, clock = Stopwatch(loaded.model.device), PhaseTimer(loaded.model.device), TokenClock()
+    (index, ids, mask, [sharer_input]), _ = reader.laid_out([question])
+    width = ids.shape[1]
     criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
-    before = watch.at
-    with nullcontext(cache) if response is None else response.in_generation() as held:
-        new = question.max_new_tokens
-        sequences = continue_text(loaded.model, ids, mask, held, max_new_tokens=new, criteria=criteria)
+    sequences = model.generate(
+        index,
+        ids,
+        mask,
+        max_new_tokens=question.max_new_tokens,
+        sharer_inputs=[sharer_input],
+        timer=timer,
+        criteria=criteria,
+    )
     loaded.tokenizer.decode(sequences[0, width:], skip_special_tokens=True)
-    whole = watch.lap()
-    first = clock.ticks[0] - before
+    total = watch.lap()
     return Phases(
-        sharer_prefill_s=sharer_prefill,
-        fusion_s=fusion,
-        receiver_prefill_s=receiver_prefill + first,
-        receiver_decode_s=whole - first,
-        total_s=start.lap(),
-        sharer_tokens_in=int(given.attention_mask.sum()) if not given.zeroed else 0,
+        sharer_prefill_s=timer.seconds["sharer_prefill"],
+        fusion_s=timer.seconds["fusion"],
+        receiver_prefill_s=timer.seconds["receiver_prefill"] + clock.ticks[0] - timer.end,
+        receiver_decode_s=watch.at - clock.ticks[0],
+        total_s=total,
+        sharer_tokens_in=int(sharer_input.attention_mask.sum()) if not sharer_input.zeroed else 0,
         receiver_tokens_in=width,
         receiver_tokens_out=len(clock.ticks),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from c2c.alignment.chat import AlignedChat, ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, SharerInput, batch_readings
 from c2c.errors import RefusedError
-from c2c.fusion.sections import section_index
+from c2c.fusion.prompt import section_index
 
 NOT_FUSED = -1
 

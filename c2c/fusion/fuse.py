@@ -1,4 +1,7 @@
-"""Fuse the caches of some tokens: one Sharer after the other, or each with the Receiver's own (reference spec §2.3)."""
+"""Fuse the caches of some tokens: one Sharer after the other, or each with the Receiver's own cache.
+
+See ``docs/reference-behaviour.md``, "Several Sharers".
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor
 
 from c2c.cache import kv_cache
 from c2c.fuser.stack import FuserStack
-from c2c.fusion.sections import Section
+from c2c.fusion.prompt import Section
 from c2c.types import KeyValue
 
 
@@ -46,61 +49,58 @@ def align(layers: Sequence[KeyValue], token_map: Tensor) -> Aligned:
 
 
 def fuse_tokens(
-    stacks: Mapping[int, FuserStack], fusion: str, own: list[KeyValue], theirs: Mapping[int, Aligned]
+    stacks: Mapping[int, FuserStack], fusion: str, receiver: list[KeyValue], aligned: Mapping[int, Aligned]
 ) -> list[KeyValue]:
     """Fuse the Receiver's keys and values of some tokens with those of each Sharer.
 
     Args:
         stacks: The Fusers of each Sharer.
         fusion: ``sequential`` or ``parallel``.
-        own: T layers of keys and values ``(B, Ht, n, Dt)``.
-        theirs: For each Sharer that is fused here, in order, what it holds for the same n tokens.
+        receiver: T layers of the Receiver's keys and values ``(B, Ht, n, Dt)``.
+        aligned: For each Sharer that is fused, in order, its cache at the same n tokens.
 
     Returns:
-        T layers ``(B, Ht, n, Dt)``; layers that nothing was fused with are the tensors of `own`.
+        T layers ``(B, Ht, n, Dt)``; layers that nothing was fused with are the tensors of `receiver`.
     """
     if fusion == "sequential":
-        fused = own
-        for sharer, aligned in theirs.items():
-            fused = _rounded(_fuse_one(stacks[sharer], aligned, fused), own)
+        fused = receiver
+        for sharer, of_sharer in aligned.items():
+            # The next Sharer's Fuser reads what the cache would hold, in its precision
+            fused = [
+                new if new is old else (new[0].to(old[0].dtype), new[1].to(old[1].dtype))
+                for new, old in zip(_fuse_sharer(stacks[sharer], of_sharer, fused), receiver, strict=True)
+            ]
         return fused
-    fused_alone = [_fuse_one(stacks[sharer], aligned, own) for sharer, aligned in theirs.items()]
-    if len(fused_alone) == 1:
-        return fused_alone[0]
-    return [_add_changes(of_layer, old) for *of_layer, old in zip(*fused_alone, own, strict=True)]
+    by_sharer = [_fuse_sharer(stacks[sharer], of_sharer, receiver) for sharer, of_sharer in aligned.items()]
+    if len(by_sharer) == 1:
+        return by_sharer[0]
+    return [_add_changes(of_layer, old) for *of_layer, old in zip(*by_sharer, receiver, strict=True)]
 
 
-def _fuse_one(stack: FuserStack, theirs: Aligned, receiver: list[KeyValue]) -> list[KeyValue]:
-    here, dtype = receiver[0][0].device, receiver[0][0].dtype
-    taken = [(keys.to(here, dtype), values.to(here, dtype)) for keys, values in theirs.layers]
-    fused = stack(taken, receiver)
-    if theirs.matched is None:
+def _fuse_sharer(stack: FuserStack, aligned: Aligned, receiver: list[KeyValue]) -> list[KeyValue]:
+    """Fuse with one Sharer, where the tokens have one of its own."""
+    device, dtype = receiver[0][0].device, receiver[0][0].dtype
+    fused = stack([(keys.to(device, dtype), values.to(device, dtype)) for keys, values in aligned.layers], receiver)
+    if aligned.matched is None:
         return fused
-    matched = theirs.matched.to(here)[:, None, :, None]
+    # (B, n) -> (B, 1, n, 1), over heads and dimensions
+    matched = aligned.matched.to(device)[:, None, :, None]
     return [
         new if new is old else (torch.where(matched, new[0], old[0]), torch.where(matched, new[1], old[1]))
         for new, old in zip(fused, receiver, strict=True)
     ]
 
 
-def _rounded(fused: list[KeyValue], own: list[KeyValue]) -> list[KeyValue]:
-    """What the cache would hold of `fused`, which the next Sharer's Fuser reads."""
-    return [
-        new if new is old else (new[0].to(old[0].dtype), new[1].to(old[1].dtype))
-        for new, old in zip(fused, own, strict=True)
-    ]
+def _add_changes(fused: Sequence[KeyValue], receiver: KeyValue) -> KeyValue:
+    """One layer's own states plus the sum of the changes by each Sharer's Fuser, in the precision of the Fusers.
 
-
-def _add_changes(fused: Sequence[KeyValue], own: KeyValue) -> KeyValue:
-    """One layer's own states plus the sum of what each Sharer's Fuser changed, in the precision of the Fusers.
-
-    The sum is rounded once, where the cache takes it (reference spec §1.3).
+    The sum is rounded once, where the cache takes it.
     """
-    changed = [each for each in fused if each is not own]
+    changed = [layer for layer in fused if layer is not receiver]
     if not changed:
-        return own
+        return receiver
     keys, values = (
-        old + sum(new - old for new in half) for half, old in zip(zip(*changed, strict=True), own, strict=True)
+        old + sum(new - old for new in half) for half, old in zip(zip(*changed, strict=True), receiver, strict=True)
     )
     return keys, values
 

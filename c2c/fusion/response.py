@@ -1,60 +1,68 @@
-"""Fuse the response too, token by token, for any Receiver (`include_response`; reference spec §2.5).
+"""Fuse the response too, token by token, for any Receiver (`include_response`).
 
-The new tokens are read three times: by the Receiver on its own un-fused cache, by each Sharer on its own cache, and,
-after the Fusers have made keys and values of the two, by the Receiver on the fused cache, which answers. In that last
-run every layer attends to the fused keys and values of the new tokens. No attention is patched for it: a model hands
-its new keys and values to its cache and attends to what the cache returns, and ours returns the fused ones.
+New tokens are run three times (``docs/reference-behaviour.md``, "Fused response"): by the Receiver on its own un-fused
+cache, by each Sharer on its own cache, and, after the Fusers have made keys and values of the two, by the Receiver on
+the fused cache, which answers. In that last run every layer attends to the fused keys and values of the new tokens. No
+attention is patched for it: a model hands its new keys and values to its cache and attends to what the cache returns,
+and ours returns the fused ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, PreTrainedModel
 
+from c2c.alignment.tokens import SharerInput
 from c2c.cache import kv_cache, rope
 from c2c.fusion.fuse import Aligned
-from c2c.fusion.prefill import FusedPrefill, ReadPrompt
-from c2c.types import KeyValue
+from c2c.types import CacheShape, KeyValue
 
 
 class SharerReader:
     """One Sharer that reads a response as it grows.
 
     Args:
-        prefill: The models.
-        sharer: Its number, from 0.
-        prompt: What the models hold of the prompt; `FusedPrefill.read_prompt` has checked that this Sharer can go on.
+        model: The Sharer; None for a zeroed input, whose cache is zeros.
+        shape: Cache sizes of the Sharer.
+        sharer_input: Its input of the prompt.
+        layers: Its cache of the prompt: S layers ``(B, Hs, M, Ds)``.
+        own_tokens: The Sharer reads the Receiver's tokens, at its positions.
     """
 
-    def __init__(self, prefill: FusedPrefill, sharer: int, prompt: ReadPrompt) -> None:
-        self.given, self.shape = prompt.inputs[sharer], prefill.stack(sharer).sharer
-        self.own_tokens = prompt.own_tokens
-        if self.given.zeroed:
-            return
-        self.model = prefill.running(sharer)
-        read = [
-            (keys.to(self.model.device, self.model.dtype), values.to(self.model.device, self.model.dtype))
-            for keys, values in prompt.readings[sharer]
-        ]
-        self.cache = kv_cache.cache_of(read, self.model.config)
-        self.mask = self.given.attention_mask.to(self.model.device)
+    def __init__(
+        self,
+        model: PreTrainedModel | None,
+        shape: CacheShape,
+        sharer_input: SharerInput,
+        layers: list[KeyValue],
+        *,
+        own_tokens: bool,
+    ) -> None:
+        self.model, self.shape, self.own_tokens, self.reencode = model, shape, own_tokens, sharer_input.reencode
+        if model is not None:
+            prompt = [
+                (keys.to(model.device, model.dtype), values.to(model.device, model.dtype)) for keys, values in layers
+            ]
+            self.cache = kv_cache.cache_of(prompt, model.config)
+            self.mask = sharer_input.attention_mask.to(model.device)
 
     def of_rows(self, rows: Tensor) -> SharerReader:
-        """The same reader for rows ``(B',)`` of its batch; what one reads from here on, the other does not."""
+        """The same reader for rows ``(B',)`` of its batch; the two share no state from here on."""
         other = copy(self)
-        if not self.given.zeroed:
-            other.cache = kv_cache.repeat_rows(self.cache, rows.to(self.mask.device), self.model.config)
-            other.mask = self.mask[rows.to(self.mask.device)]
+        if self.model is not None:
+            rows = rows.to(self.mask.device)
+            other.cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
+            other.mask = self.mask[rows]
         return other
 
     @torch.no_grad()
-    def read(self, input_ids: Tensor, mask: Tensor, position_ids: Tensor) -> list[KeyValue]:
+    def read_tokens(self, input_ids: Tensor, mask: Tensor, position_ids: Tensor) -> list[KeyValue]:
         """Read new tokens.
 
         Args:
@@ -66,34 +74,42 @@ class SharerReader:
             S layers of keys and values ``(B, Hs, n, Ds)`` of the new tokens alone.
         """
         batch, tokens = input_ids.shape
-        if self.given.zeroed:
-            like = torch.zeros((), device=input_ids.device)
-            return kv_cache.zeros(self.shape, batch, tokens, like)
-        ids = input_ids if self.given.reencode is None else self.given.reencode(input_ids)
+        if self.model is None:
+            return kv_cache.zeros(self.shape, batch, tokens, torch.zeros((), device=input_ids.device))
+        ids = input_ids if self.reencode is None else self.reencode(input_ids)
+        # (B, M) and (B, n) -> (B, M + n)
         before, self.mask = self.mask, torch.cat([self.mask, mask.to(self.mask)], dim=1)
         rope.check_growth("the Sharer", self.model.config, before.sum(-1), self.mask.sum(-1))
         positions = position_ids if self.own_tokens else kv_cache.positions_of(self.mask)[:, -tokens:]
-        here = self.model.device
-        kv_cache.prefill(self.model, ids.to(here), self.mask, positions.to(here), self.cache)
+        device = self.model.device
+        kv_cache.prefill(self.model, ids.to(device), self.mask, positions.to(device), self.cache)
         return kv_cache.last_tokens(kv_cache.layers_of(self.cache), tokens)
 
 
 class ResponseFusion:
-    """Lays down the fused keys and values of each new token before the Receiver reads it.
+    """Prepares the fused keys and values of each new token before the Receiver reads it.
+
+    `c2c.rosetta.RosettaModel.fuse_response` builds it.
 
     Args:
-        prefill: The models and their Fusers.
-        prompt: What they hold of the prompt, with the Receiver's un-fused cache.
-        sharers: Numbers of the Sharers that are fused into the response.
+        receiver: The Receiver.
+        readers: The Sharers that are fused into the response, by their numbers.
+        fuse: Makes fused layers of the Receiver's own layers and those of each Sharer, of the same n tokens.
+        unfused: T layers ``(B, Ht, N, Dt)`` of the Receiver for the prompt, without any fusion.
+        fused: The Receiver's fused cache of the prompt.
     """
 
-    def __init__(self, prefill: FusedPrefill, prompt: ReadPrompt, sharers: Sequence[int]) -> None:
-        assert prompt.cache is not None, "read_sections refuses a response without a prefix"
-        self.models = prefill
-        self.readers = {sharer: SharerReader(prefill, sharer, prompt) for sharer in sharers}
-        config = prefill.receiver.config
-        self.unfused = kv_cache.cache_of(prompt.unfused, config)
-        self.cache = kv_cache.preset_cache(kv_cache.layers_of(prompt.cache), config)
+    def __init__(
+        self,
+        receiver: PreTrainedModel,
+        readers: Mapping[int, SharerReader],
+        fuse: Callable[[list[KeyValue], Mapping[int, Aligned]], list[KeyValue]],
+        unfused: list[KeyValue],
+        fused: Cache,
+    ) -> None:
+        self.receiver, self.readers, self.fuse = receiver, dict(readers), fuse
+        self.unfused = kv_cache.cache_of(unfused, receiver.config)
+        self.cache = kv_cache.preset_cache(kv_cache.layers_of(fused), receiver.config)
 
     def lay_down(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> None:
         """Prepare `cache` for the Receiver's run over new tokens.
@@ -104,18 +120,20 @@ class ResponseFusion:
             position_ids: ``(B, n)`` int64.
         """
         tokens = input_ids.shape[1]
-        kv_cache.prefill(self.models.receiver, input_ids, attention_mask, position_ids, self.unfused)
+        # Receiver and Sharers read the new tokens, each on its own cache
+        kv_cache.prefill(self.receiver, input_ids, attention_mask, position_ids, self.unfused)
         own = kv_cache.last_tokens(kv_cache.layers_of(self.unfused), tokens)
         aligned = {
-            sharer: Aligned(reader.read(input_ids, attention_mask[:, -tokens:], position_ids), None)
+            sharer: Aligned(reader.read_tokens(input_ids, attention_mask[:, -tokens:], position_ids), None)
             for sharer, reader in self.readers.items()
         }
-        fused = self.models.fuse_tokens(own, aligned)
+        # Layers that were fused are stored in place of what the attention computes
+        fused = self.fuse(own, aligned)
         kv_cache.lay_down(self.cache, [new if new is not old else None for new, old in zip(fused, own, strict=True)])
 
     def of_rows(self, rows: Tensor) -> ResponseFusion:
         """The same state for rows ``(B',)`` of its batch, such as one for each option of a question."""
-        other, config = copy(self), self.models.receiver.config
+        other, config = copy(self), self.receiver.config
         other.readers = {sharer: reader.of_rows(rows) for sharer, reader in self.readers.items()}
         other.unfused = kv_cache.repeat_rows(self.unfused, rows, config)
         layers = [(keys[rows], values[rows]) for keys, values in kv_cache.layers_of(self.cache)]
@@ -126,16 +144,16 @@ class ResponseFusion:
     def in_generation(self) -> Iterator[Cache]:
         """Inside, each of the Receiver's own forward calls on the yielded cache is prepared by `lay_down`."""
 
-        def before(module: Any, arguments: Any, named: dict[str, Any]) -> None:
-            ids, mask = named["input_ids"], named.get("attention_mask")
+        def before(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+            ids, mask = keywords["input_ids"], keywords.get("attention_mask")
             if mask is None:  # transformers leaves out a mask of ones
                 mask = ids.new_ones((ids.shape[0], self.cache.get_seq_length() + ids.shape[1]))
-            positions = named.get("position_ids")
+            positions = keywords.get("position_ids")
             if positions is None:
                 positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
             self.lay_down(ids, mask, positions)
 
-        handle = self.models.receiver.register_forward_pre_hook(before, with_kwargs=True)
+        handle = self.receiver.register_forward_pre_hook(before, with_kwargs=True)
         try:
             yield self.cache
         finally:

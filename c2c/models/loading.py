@@ -55,7 +55,7 @@ class LoadedModel:
 
 ModelSource = PreTrainedModel | LoadedModel | str | Path
 SharerSource = ModelSource | PreTrainedConfig
-"""A Sharer that runs elsewhere is named by its config; see `c2c.fusion.prefill.FusedPrefill`."""
+"""A Sharer that runs elsewhere is named by its config; see `c2c.rosetta.RosettaModel`."""
 
 
 def as_list(value: Any) -> list[Any]:

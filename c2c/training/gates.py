@@ -11,9 +11,9 @@ from transformers import Cache
 
 from c2c.cache import kv_cache
 from c2c.fusion.fuse import Aligned, align
-from c2c.fusion.sections import Section, read_sections
+from c2c.fusion.prompt import Section, read_sections
 from c2c.rosetta import RosettaModel
-from c2c.training.data import Batch
+from c2c.training.batches import Batch
 from c2c.types import HALVES
 
 COLUMNS = ("layer", "half", "gate_logit", "open", "weight_mean", "weight_low", "weight_high")

@@ -9,35 +9,36 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
+import pyarrow.parquet as pq
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from c2c.cache.shape import cache_shape
+from c2c.checkpoints.checkpoint import save_stack
 from c2c.errors import RefusedError
 from c2c.fuser.latent import LatentSpace, LatentStack
 from c2c.fuser.stack import FuserStack
+from c2c.models.loading import load_model
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
+from c2c.storage.files import write_atomically, written_whole
+from c2c.training.batch_order import Lengths, batch_order, lengths_of
+from c2c.training.batches import Batch, collate
 from c2c.training.config import TrainingConfig
-from c2c.training.data import Batch, collate
 from c2c.training.examples import Example
-from c2c.training.learner import Learner
-from c2c.training.loop import swapped
+from c2c.training.fusers import FusionLearner, deranged_examples
 from c2c.training.loss import response_loss
-from c2c.training.order import Lengths, lengths_of, order
 from c2c.training.processes import Processes
-from c2c.training.state import Progress
+from c2c.training.run import HISTORY, ORDER_FILE, LearningRun, cost, final_losses, fuser_labels, order_table
+from c2c.training.tokenised_set import TokenisedSet, identity
 from c2c.types import CacheShape
 
-COLUMNS = (
-    "step", "loss", "learning_rate", "temperature", "gradient_norm", "validation_loss", "validation_deranged_loss",
-    "open_gates", "padding",
-)  # fmt: skip
+RECIPE, PAIRS = "latent", "pairs"
+MOST = {"latent_layers": 1000, "latent_heads": 1024, "latent_head_dim": 2**14}
+"""Greatest sizes of a latent cache."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class PairBatch(Batch):
     number: int
 
 
-class Joined(Sequence[PairExample]):
-    """The training sets of all pairs, one behind the other; examples are read when they are asked for."""
+class ConcatenatedSets(Sequence[PairExample]):
+    """The sets of all pairs, one after the other; an example is read when it is indexed."""
 
     def __init__(self, parts: Sequence[Sequence[Example]]) -> None:
         self.parts = parts
@@ -91,8 +92,8 @@ class Joined(Sequence[PairExample]):
         return PairExample(number, self.parts[number][index - self.starts[number]])
 
 
-class LatentTrainer(Learner):
-    """One training run of a whole latent space, or what one of several processes does of it.
+class LatentLearner(FusionLearner):
+    """Training of a whole latent space, or the part of it that one of several processes does.
 
     Attributes:
         space: The encoders and decoders that learn.
@@ -110,98 +111,95 @@ class LatentTrainer(Learner):
             than there are processes, or not as many of each pair.
     """
 
-    columns = COLUMNS
-
     def __init__(
         self, pairs: Sequence[PairExamples], latent: CacheShape, config: TrainingConfig, checkpoints: Path
     ) -> None:
-        check_pairs([each.name for each in pairs], config.batch_size)
+        check_pairs([part.name for part in pairs], config.batch_size)
         if config.response != "plain":
             raise RefusedError("A latent space must be trained with plain responses", config.response, "Pass plain")
+        # The seed comes first: initial weights are the first draws.
         set_seed(config.seed)
         self.pairs, self.config, self.checkpoints = list(pairs), replace(config, keep_steps=()), checkpoints
         self.processes = Processes.of_this_run()
         config.check_processes(self.processes.count)
-        models = {loaded.name: loaded.model for each in pairs for loaded in (each.pair.receiver, each.pair.sharer)}
+        # Pairs share models: each is moved once.
+        models = {loaded.name: loaded.model for part in pairs for loaded in (part.pair.receiver, part.pair.sharer)}
         frozen: list[Any] = list(models.values())
         for model in frozen:
             model.to(self.processes.device)
         sharers, receivers = (
-            {getattr(each.pair, role).name: cache_shape(getattr(each.pair, role).model.config) for each in pairs}
+            {getattr(part.pair, role).name: cache_shape(getattr(part.pair, role).model.config) for part in pairs}
             for role in ("sharer", "receiver")
         )
+        # An encoder for each Sharer, a decoder for each Receiver, and a stack of both for each pair.
         self.space = LatentSpace(
             sharers, receivers, latent, layer_alignment=config.layer_alignment, **config.fuser()
         )  # fmt: skip
-        self.stacks = {each.name: self._stack(each.pair) for each in pairs}
+        self.stacks = {part.name: self._stack(part.pair) for part in pairs}
         self.models = [
-            RosettaModel.of_stacks(each.pair.receiver.model, [each.pair.sharer.model], [self.stacks[each.name]])
-            for each in pairs
+            RosettaModel.of_stacks(part.pair.receiver.model, [part.pair.sharer.model], [self.stacks[part.name]])
+            for part in pairs
         ]
         self.model = nn.ModuleList(self.models)
-        self.training: Any = Joined([each.training for each in pairs])
-        self.validation: Any = Joined([each.validation for each in pairs])
-        self.deranged: Any = Joined([swapped(each.validation, config, self.processes) for each in pairs])
+        self.training: Any = ConcatenatedSets([part.training for part in pairs])
+        self.validation: Any = ConcatenatedSets([part.validation for part in pairs])
+        self.deranged = ConcatenatedSets(
+            [deranged_examples(part.validation, config, self.processes) for part in pairs]
+        )  # fmt: skip
         self.space = self.prepare(self.space)
 
     def run(self) -> tuple[dict[str, LatentStack], pd.DataFrame]:
         """Train to the end, from the last checkpoint if there is one.
 
         Returns:
-            The stack of each pair in eval mode, with the weights that the config keeps, and one row a step: COLUMNS,
-            of which the validation losses are those of all pairs together.
+            The stack of each pair in eval mode, with the weights that the config keeps, and one row a step: the
+            columns of a pair's fusers, of which the validation losses are those of all pairs together.
         """
         history = self.learn()
         self.model.eval()
         return self.stacks, history
 
-    def trained(self) -> pd.DataFrame:
+    @property
+    def gated_stacks(self) -> Sequence[FuserStack]:
+        """The decoders; encoders have no gates."""
+        return [decoder for decoder in self.space.decoders if isinstance(decoder, FuserStack)]
+
+    def deranged_validation(self) -> Any:
+        """The deranged sets of all pairs, or nothing if a pair has none."""
+        return self.deranged if all(self.deranged.parts) else ()
+
+    def example_ids(self) -> pd.DataFrame:
         """The examples of each step: columns step and ids, each of them ``<pair>/<id>``."""
-        read = [[self.training[index] for index in batch] for batch in self.progress.trained]
-        ids = [[f"{self.pairs[each.number].name}/{each.example.id}" for each in batch] for batch in read]
+        steps = [[self.training[index] for index in batch] for batch in self.progress.trained]
+        ids = [[f"{self.pairs[number].name}/{example.id}" for number, example in batch] for batch in steps]
         return pd.DataFrame({"step": range(1, len(ids) + 1), "ids": ids})
 
     def collate(self, examples: Sequence[Any]) -> PairBatch:
         """One batch of some examples of one pair."""
         number, zeroed = examples[0].number, self.config.sharer_cache == "zeroed"
-        batch = collate([each.example for each in examples], self.pairs[number].pair, zeroed=zeroed)
+        batch = collate([item.example for item in examples], self.pairs[number].pair, zeroed=zeroed)
         return PairBatch(**vars(batch), number=number)
 
     def _stack(self, pair: Pair) -> LatentStack:
         stack = self.space.stack(pair.receiver.name, pair.sharer.name)
-        stack.autocast = None if self.config.autocast == "none" else getattr(torch, self.config.autocast)
-        stack.recompute = self.config.recompute == "fusers"
+        self.configure(stack)
         return stack
 
     def _batches(self, start: int) -> Iterator[list[int]]:
         """As many examples of each pair, in an order of its own."""
         size, seed = self.config.batch_size // len(self.pairs), self.config.seed
-        own = [order(lengths_of(part), size, seed, start=start) for part in self.training.parts]
-        for batches in zip(*own, strict=True):
+        orders = [batch_order(lengths_of(part), size, seed, start=start) for part in self.training.parts]
+        for batches in zip(*orders, strict=True):
             pairs = zip(self.training.starts, batches, strict=True)
             yield [first + index for first, batch in pairs for index in batch]
 
     def _parts(self, examples: Any, indices: Sequence[int]) -> Sequence[list[int]]:
         """Which examples this process runs together: never those of two pairs."""
-        own: dict[int, list[int]] = {}
+        by_pair: dict[int, list[int]] = {}
         for index in indices:
-            own.setdefault(examples.pair_of(index), []).append(index)
-        return self.processes.share([part for each in own.values() for part in self._cut(each, examples.lengths)])
-
-    def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
-        temperature = next((float(each) for name, each in self.space.named_buffers() if "temperature" in name), None)
-        row, tokens = super()._step(step, indices)
-        decoders = [each for each in self.space.decoders if isinstance(each, FuserStack)]
-        for decoder in decoders:
-            decoder.anneal(step)
-        open_gates = fmean(decoder.open_share() for decoder in decoders)
-        return {**row, "temperature": temperature, "open_gates": open_gates}, tokens
-
-    def _validate(self, progress: Progress) -> None:
-        """With the loss where the Sharers' readings are swapped, where there are any."""
-        super()._validate(progress)
-        if all(self.deranged.parts):
-            progress.history[-1]["validation_deranged_loss"] = self.loss_on(self.deranged)
+            by_pair.setdefault(examples.pair_of(index), []).append(index)
+        parts = [part for numbers in by_pair.values() for part in self._cut(numbers, examples.lengths)]
+        return self.processes.share(parts)
 
     def _loss(self, batch: Batch) -> Tensor:
         assert isinstance(batch, PairBatch)
@@ -219,3 +217,109 @@ def check_pairs(names: Sequence[str], batch_size: int) -> None:
     if batch_size % len(names):
         rule = f"A batch must have as many examples of each of the {len(names)} pairs"
         raise RefusedError(rule, f"batch_size {batch_size}", f"Choose a multiple of {len(names)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentRun(LearningRun[LatentLearner]):
+    """One call of ``c2c train-latent``; each of the lists has one entry an ordered pair.
+
+    Args:
+        pairs: Ids of the pairs.
+        receivers: Where their Receivers are; the same place is the same model.
+        sharers: Where their Sharers are.
+        train: Their training sets, as ``c2c tokenise`` wrote them.
+        validation: Their validation sets.
+        latent_layers: Layers of the latent cache.
+        latent_heads: Its heads.
+        latent_head_dim: Size of a head.
+        config: All other settings; each step has as many examples of every pair, `batch_size` in all.
+        checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
+        output: Folder for ``history.csv``, ``order.parquet`` and ``pairs/<pair>``, a checkpoint each.
+
+    Raises:
+        RefusedError: If the lists differ in length, a pair stands twice, or a batch has not as many examples of each.
+    """
+
+    pairs: Sequence[str]
+    receivers: Sequence[str]
+    sharers: Sequence[str]
+    train: Sequence[Path]
+    validation: Sequence[Path]
+    latent_layers: int
+    latent_heads: int
+    latent_head_dim: int
+
+    def __post_init__(self) -> None:
+        check_pairs(self.pairs, self.config.batch_size)
+        lists = {name: getattr(self, name) for name in ("receivers", "sharers", "train", "validation")}
+        if wrong := {name: len(items) for name, items in lists.items() if len(items) != len(self.pairs)}:
+            rule = f"Each of the {len(self.pairs)} pairs must have a Receiver, a Sharer and two tokenised sets"
+            raise RefusedError(rule, wrong, "Name them in the same order: --pairs A B --receivers … --sharers …")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                flag = f"--{name.replace('_', '-')}"
+                raise RefusedError(f"{flag} must be from 1 to {most}", getattr(self, name), f"Correct {flag}")
+
+    def models(self) -> list[str]:
+        """All Receivers, then all Sharers, each once."""
+        return list(dict.fromkeys([*self.receivers, *self.sharers]))
+
+    def sets(self) -> list[Path]:
+        """Training sets, then validation sets."""
+        return [*self.train, *self.validation]
+
+    def settings(self) -> dict[str, Any]:
+        """Pairs, models, sizes of the latent cache and all settings, as JSON has them."""
+        lists = {name: list(getattr(self, name)) for name in ("pairs", "receivers", "sharers")}
+        return {"recipe": RECIPE, **lists, "latent": self.latent._asdict(), **self.config.to_dict()}
+
+    @property
+    def latent(self) -> CacheShape:
+        """Sizes of the latent cache."""
+        return CacheShape(self.latent_layers, self.latent_heads, self.latent_head_dim)
+
+    def learner(self, checkpoints: Path) -> LatentLearner:
+        """The latent space, with the examples of all pairs; each model is loaded once.
+
+        Raises:
+            RefusedError: If a set was tokenised for other models or settings.
+        """
+        config, parts = self.config, []
+        sets = [tuple(map(TokenisedSet, files)) for files in zip(self.train, self.validation, strict=True)]
+        loaded = {source: load_model(source, config.dtype) for source in self.models()}
+        rows = zip(self.pairs, self.receivers, self.sharers, sets, strict=True)
+        for name, receiver, sharer, (training, validation) in rows:
+            pair = Pair(loaded[receiver], loaded[sharer])
+            tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
+            for tokenised in (training, validation):
+                tokenised.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))
+            parts.append(PairExamples(name, pair, training, validation[: config.validation_limit or None]))
+        return LatentLearner(parts, self.latent, config, checkpoints)
+
+    def notes(self, learner: LatentLearner, history: pd.DataFrame) -> dict[str, Any]:
+        """Examples by pair, trained parameters, final losses and cost."""
+        return {
+            "examples": {part.name: len(part.training) for part in learner.pairs},
+            "parameters": {
+                "encoders": sum(parameter.numel() for parameter in learner.space.encoders.parameters()),
+                "decoders": sum(parameter.numel() for parameter in learner.space.decoders.parameters()),
+            },
+            "final": final_losses(history),
+            "cost": cost(learner),
+        }
+
+    def write(self, learner: LatentLearner, history: pd.DataFrame) -> None:
+        """The order of training, a checkpoint for each pair, which is used as any pair's fusers, and the history."""
+        with written_whole(self.output / ORDER_FILE) as unfinished:
+            pq.write_table(order_table(learner), unfinished)
+        for part in learner.pairs:
+            others = [name for name in self.pairs if name != part.name]
+            about = fuser_labels(learner, part.pair, RECIPE, together_with=others)
+            # The run's own settings, which may name steps that a latent space does not keep.
+            about["training"] = self.config.to_dict()
+            models: dict[str, Any] = {
+                "receiver": part.pair.receiver.description,
+                "sharer": part.pair.sharer.description,
+            }
+            save_stack(learner.stacks[part.name], self.output / PAIRS / part.name, **models, about=about)
+        write_atomically(self.output / HISTORY, history.to_csv(index=False))

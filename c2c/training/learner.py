@@ -1,6 +1,6 @@
 """Learning step by step: batches, optimiser, schedule, validation, checkpoints and exact resume (spec §5.4).
 
-What learns, and from which loss, is for who inherits: the Fusers of a pair (`c2c.training.loop`), or the Receiver
+What learns, and from which loss, is for who inherits: the Fusers of a pair (`c2c.training.fusers`), or the Receiver
 itself (`c2c.training.single`).
 """
 
@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,21 +21,21 @@ from transformers import get_linear_schedule_with_warmup
 
 from c2c.errors import RefusedError
 from c2c.training import state
+from c2c.training.batch_order import Lengths, batch_order, by_length, lengths_of
+from c2c.training.batches import Batch
 from c2c.training.config import TrainingConfig
-from c2c.training.data import Batch
 from c2c.training.examples import Example
-from c2c.training.order import Lengths, by_length, lengths_of, order
 from c2c.training.processes import Processes
 from c2c.training.progress_bar import ProgressBar
 
-Learned = TypeVar("Learned", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Learner(ABC):
-    """One training run, or what one of several processes does of it.
+    """One training, or the part of it that one of several processes does.
 
-    Who inherits sets `config`, `training`, `validation` and `checkpoints`, as `c2c.training.loop.Trainer` describes
-    them, and `processes` and `model`; then it calls `prepare`.
+    A subclass sets `config`, `training`, `validation` and `checkpoints` (see `c2c.training.fusers.FuserLearner`),
+    `processes` and `model`; then it calls `prepare`.
     """
 
     columns: ClassVar[Sequence[str]]
@@ -48,19 +48,21 @@ class Learner(ABC):
     processes: Processes
     model: Any
     """What runs: a module that is set to training and to evaluation."""
+    left_out: Mapping[str, Mapping[str, int]]
+    """Lines of the training and validation set that were left out, by reason; not every run counts them."""
 
-    def prepare(self, learned: Learned) -> Learned:
+    def prepare(self, module: Module) -> Module:
         """Make optimiser and schedule of the module that learns, and put it where this process computes."""
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        optimizer = torch.optim.AdamW(learned.parameters(), lr=rate, weight_decay=decay, fused=True)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=decay, fused=True)
         warmup = int(self.config.warmup_ratio * self.config.steps)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
         self.accelerator = self.processes.accelerator
         self.progress = state.Progress()
         self.lengths = lengths_of(self.training)
         # As if for evaluation: not wrapped, since `Processes` exchanges the gradients.
-        prepared: Learned = self.accelerator.prepare_model(learned, evaluation_mode=True)
-        self.learned: nn.Module = prepared
+        prepared: Module = self.accelerator.prepare_model(module, evaluation_mode=True)
+        self.module: nn.Module = prepared
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
         self.processes.seed_noise(self.config.seed)
         return prepared
@@ -103,12 +105,12 @@ class Learner(ABC):
                 if step % config.checkpoint_every == 0 and step < config.steps:
                     state.save(self.processes, self.checkpoints, progress)
                 bar.advance(progress.history[-1], tokens)
-        self.learned.eval()
+        self.module.eval()
         if progress.best:
-            self.learned.load_state_dict(progress.best)
+            self.module.load_state_dict(progress.best)
         return pd.DataFrame(progress.history).reindex(columns=list(self.columns))
 
-    def trained(self) -> pd.DataFrame:
+    def example_ids(self) -> pd.DataFrame:
         """The ids of the examples of each step that was trained: columns step and ids."""
         ids = [[self.training[index].id for index in batch] for batch in self.progress.trained]
         return pd.DataFrame({"step": range(1, len(ids) + 1), "ids": ids})
@@ -131,7 +133,7 @@ class Learner(ABC):
 
     def _batches(self, start: int) -> Iterator[list[int]]:
         """The examples of each step behind `start`."""
-        return order(self.lengths, self.config.batch_size, self.config.seed, start=start)
+        return batch_order(self.lengths, self.config.batch_size, self.config.seed, start=start)
 
     def _validate(self, progress: state.Progress) -> None:
         """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
@@ -141,13 +143,13 @@ class Learner(ABC):
         self._check_finite("The validation loss", row["validation_loss"], row["step"])
         if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
             progress.best_step = row["step"]
-            progress.best = {name: tensor.detach().clone() for name, tensor in self.learned.state_dict().items()}
+            progress.best = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
 
     def _keep(self, step: int) -> None:
         self.progress.seconds_at[str(step)] = self.progress.seconds
         with self.processes.together():
             if self.processes.is_first:
-                self.progress.kept[str(step)] = state.keep(self.checkpoints, step, self.learned.state_dict())
+                self.progress.kept[str(step)] = state.save_weights(self.checkpoints, step, self.module.state_dict())
 
     def _check_finite(self, what: str, value: float, step: int) -> None:
         """Stop a training that can no longer learn, before the step spoils the weights; all processes see one value.
@@ -183,7 +185,7 @@ class Learner(ABC):
             total += float(loss.detach())
         mean = self.processes.sum(total)[0]
         self._check_finite("The loss", mean, step)
-        learned = list(self.learned.parameters())
+        learned = list(self.module.parameters())
         self.processes.sum_gradients(learned)
         norm = self.accelerator.clip_grad_norm_(learned, self.config.max_gradient_norm)
         self._check_finite("The norm of the gradients", float(norm), step)

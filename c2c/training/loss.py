@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from c2c.generation.head import logits_at
 from c2c.rosetta import RosettaModel
-from c2c.training.data import Batch
+from c2c.training.batches import Batch
 from c2c.types import IGNORED
 
 

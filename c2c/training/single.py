@@ -26,62 +26,21 @@ from c2c.errors import RefusedError
 from c2c.generation.head import logits_at
 from c2c.models.contract import weights_fingerprint
 from c2c.models.hub import resolve
-from c2c.models.loading import LoadedModel, load_model, load_tokenizer, model_state
+from c2c.models.loading import LoadedModel, load_model, load_tokenizer
 from c2c.models.pair import Pair
-from c2c.provenance import file_hash, settings_hash
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import describe_source
+from c2c.training.batches import Batch, collate
 from c2c.training.config import TrainingConfig
-from c2c.training.data import Batch, collate
 from c2c.training.examples import Example
-from c2c.training.launch import alone_in
 from c2c.training.learner import Learner
 from c2c.training.processes import Processes
-from c2c.training.tokenised import TokenisedSet, identity
+from c2c.training.run import HISTORY, LearningRun, best_step, final_losses
+from c2c.training.tokenised_set import TokenisedSet, identity
 from c2c.types import IGNORED
 
 COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "validation_loss", "padding")
 COMPUTED_IN = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SingleRun:
-    """What one call of ``c2c train-single`` trains.
-
-    Args:
-        receiver: Where the Receiver is.
-        sharer: Where the Sharer is that the sets were tokenised with; only its tokenizer is read, to compare.
-        config: Settings of the training; those of Fusers have no effect. `dtype` is ``float32`` or ``bfloat16``: what
-            the Receiver computes in; its weights learn, and are written, in float32.
-        tokenised: Training and validation set of a pair, as ``c2c tokenise`` wrote them.
-        checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
-        output: Manifest of the trained model (.json); its folder, without the suffix, stands beside it.
-
-    Raises:
-        RefusedError: If `dtype` is ``float16``, in which small gradients vanish.
-    """
-
-    receiver: str
-    sharer: str
-    config: TrainingConfig
-    tokenised: Sequence[Path]
-    checkpoints: Path
-    output: Path
-
-    def __post_init__(self) -> None:
-        if self.config.dtype not in COMPUTED_IN:
-            rule = f"A Receiver must be fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
-            raise RefusedError(rule, self.config.dtype, "Pass --dtype bfloat16, which has the range of float32")
-
-    def files(self) -> list[Path]:
-        """The inputs that are files or folders here."""
-        return [*(path for path in map(Path, (self.receiver, self.sharer)) if path.exists()), *self.tokenised]
-
-    def key(self) -> str:
-        """Name of the folder for resumable states: a hash of all that the weights depend on."""
-        models = [model_state(each) for each in (self.receiver, self.sharer)]
-        sets = [file_hash(path) for path in self.tokenised]
-        return settings_hash({"single": self.config.to_dict(), "models": models, "files": sets})[:16]
 
 
 class SingleLearner(Learner):
@@ -89,7 +48,7 @@ class SingleLearner(Learner):
 
     Args:
         receiver: All of its weights learn.
-        config: As `c2c.training.loop.Trainer` takes it; no earlier step is kept.
+        config: As `c2c.training.fusers.FuserLearner` takes it; no earlier step is kept.
         training: Examples to learn from.
         validation: Examples to watch the loss on.
         checkpoints: Folder for resumable states of exactly this run; removed when the run ends.
@@ -130,54 +89,83 @@ class SingleLearner(Learner):
         return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised])
 
 
-def train_single(run: SingleRun) -> dict[str, Any]:
-    """Fine-tune the Receiver, or go on where an interrupted run of the same settings stopped.
+@dataclass(frozen=True, kw_only=True)
+class SingleRun(LearningRun[SingleLearner]):
+    """One call of ``c2c train-single``.
 
-    The manifest names the Receiver, so that records of the trained model stand among those of its pair.
-
-    Returns:
-        What provenance should know: examples, trained parameters, precision, and the final losses.
+    Args:
+        receiver: Where the Receiver is.
+        sharer: Where the Sharer is that the sets were tokenised with; only its tokenizer is read, to compare.
+        config: Settings of the training; those of Fusers have no effect. `dtype` is ``float32`` or ``bfloat16``: what
+            the Receiver computes in; its weights learn, and are written, in float32.
+        tokenised: Training and validation set of a pair, as ``c2c tokenise`` wrote them.
+        checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
+        output: Manifest of the trained model (.json); the model's folder has the same path without the suffix.
 
     Raises:
-        RefusedError: If an input is missing, the sets were tokenised for other models or settings, or the same training
-            runs already.
+        RefusedError: If `dtype` is ``float16``, in which small gradients vanish.
     """
-    checkpoints = run.checkpoints / run.key()
-    with alone_in(checkpoints):
-        return _train(run, checkpoints)
 
+    receiver: str
+    sharer: str
+    tokenised: Sequence[Path]
 
-def _train(run: SingleRun, checkpoints: Path) -> dict[str, Any]:
-    training, validation = (TokenisedSet(path) for path in run.tokenised)
-    receiver, config = load_model(run.receiver), run.config
-    sharer = load_tokenizer(resolve(run.sharer))
-    made_for = identity(receiver.tokenizer, sharer, config.alignment, config.prompts, config.max_length)
-    for each in (training, validation):
-        each.check(made_for)
-    watched = validation[: config.validation_limit or None]
-    learner = SingleLearner(receiver, config, training, watched, checkpoints)
-    history = learner.learn()
-    _write(run, receiver, history)
-    learner.forget_checkpoints()
-    last = history.iloc[-1]
-    kept = {"kept_step": learner.progress.best_step} if config.keep == "best" else {}
-    return {
-        "examples": {"training": len(training), "validation": len(watched)},
-        "parameters": sum(each.numel() for each in receiver.model.parameters()),
-        "precision": {"weights": "float32", "computes": config.dtype},
-        "final": {name: float(last[name]) for name in ("loss", "validation_loss")},
-        **kept,
-    }
+    def __post_init__(self) -> None:
+        if self.config.dtype not in COMPUTED_IN:
+            rule = f"A Receiver must be fine-tuned in {' or '.join(COMPUTED_IN)}; small gradients vanish in float16"
+            raise RefusedError(rule, self.config.dtype, "Pass --dtype bfloat16, which has the range of float32")
 
+    def models(self) -> list[str]:
+        """Receiver and Sharer."""
+        return [self.receiver, self.sharer]
 
-def _write(run: SingleRun, receiver: LoadedModel, history: pd.DataFrame) -> None:
-    """The folder of the model; its manifest, which says that it is complete, comes last."""
-    folder = run.output.with_suffix("")
-    run.output.unlink(missing_ok=True)
-    model: Any = receiver.model
-    model.cpu().save_pretrained(folder)
-    receiver.tokenizer.save_pretrained(folder)
-    write_atomically(folder / "history.csv", history.to_csv(index=False))
-    revision = weights_fingerprint(receiver.model)
-    manifest = describe_source(folder, id=receiver.name, revision=revision, path=str(folder), source="single")
-    write_atomically(run.output, json.dumps(manifest, indent=1) + "\n")
+    def sets(self) -> list[Path]:
+        """Training and validation set."""
+        return list(self.tokenised)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings, as JSON has them."""
+        return self.config.to_dict()
+
+    def key_settings(self) -> dict[str, Any]:
+        """The settings, marked as those of this kind of training."""
+        return {"single": self.config.to_dict()}
+
+    def learner(self, checkpoints: Path) -> SingleLearner:
+        """The Receiver, with the examples of both sets.
+
+        Raises:
+            RefusedError: If an input is missing, or a set was tokenised for other models or settings.
+        """
+        training, validation = (TokenisedSet(path) for path in self.tokenised)
+        receiver, config = load_model(self.receiver), self.config
+        sharer = load_tokenizer(resolve(self.sharer))
+        made_for = identity(receiver.tokenizer, sharer, config.alignment, config.prompts, config.max_length)
+        for tokenised in (training, validation):
+            tokenised.check(made_for)
+        return SingleLearner(receiver, config, training, validation[: config.validation_limit or None], checkpoints)
+
+    def notes(self, learner: SingleLearner, history: pd.DataFrame) -> dict[str, Any]:
+        """Examples, trained parameters, precision, and the final losses."""
+        return {
+            "examples": {"training": len(learner.training), "validation": len(learner.validation)},
+            "parameters": sum(parameter.numel() for parameter in learner.receiver.model.parameters()),
+            "precision": {"weights": "float32", "computes": self.config.dtype},
+            "final": final_losses(history),
+            **best_step(learner),
+        }
+
+    def write(self, learner: SingleLearner, history: pd.DataFrame) -> None:
+        """The folder of the model, and then its manifest, which states that the folder is complete.
+
+        The manifest names the Receiver, so that records of the trained model are those of its pair.
+        """
+        receiver, folder = learner.receiver, self.output.with_suffix("")
+        self.output.unlink(missing_ok=True)
+        model: Any = receiver.model
+        model.cpu().save_pretrained(folder)
+        receiver.tokenizer.save_pretrained(folder)
+        write_atomically(folder / HISTORY, history.to_csv(index=False))
+        revision = weights_fingerprint(receiver.model)
+        manifest = describe_source(folder, id=receiver.name, revision=revision, path=str(folder), source="single")
+        write_atomically(self.output, json.dumps(manifest, indent=1) + "\n")

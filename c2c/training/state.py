@@ -122,7 +122,7 @@ def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Remove all that `save` and `keep` wrote; a process that is killed in between leaves nothing that resumes."""
+    """Remove what `save` and `save_weights` wrote; a process that is killed in between leaves nothing that resumes."""
     for step in _steps(folder):
         _remove(step)
     shutil.rmtree(folder, ignore_errors=True)
@@ -212,7 +212,7 @@ def _check(step: Path, processes: int) -> None:
         raise _SpoiltError("an earlier version of this package saved it")
     if settings_hash(own) != content.get("sha256") or len(content["history"]) != _number(step):
         raise _SpoiltError(f"{PROGRESS} has changed since it was saved")
-    kept = {_kept(step.parent, int(number)): known for number, known in content["kept"].items()}
+    kept = {_weights_path(step.parent, int(number)): known for number, known in content["kept"].items()}
     for path, known in {**{step / name: known for name, known in content["files"].items()}, **kept}.items():
         if not path.is_file():
             raise _SpoiltError(f"{path.name} is missing")
@@ -262,30 +262,30 @@ def _has_random_states(path: Path, device: torch.device) -> bool:
     return all(same)
 
 
-def keep(folder: Path, step: int, weights: Mapping[str, Tensor]) -> str:
+def save_weights(folder: Path, step: int, weights: Mapping[str, Tensor]) -> str:
     """Keep the Fusers' weights after a step until the run ends; they are there whole or not at all.
 
     Returns:
         SHA-256 of the file.
     """
-    path = _kept(folder, step)
+    path = _weights_path(folder, step)
     with written_whole(path) as unfinished:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, unfinished)
     return file_hash(path)
 
 
-def kept(folder: Path, step: int, sha256: str) -> dict[str, Tensor]:
-    """The weights that `keep` kept.
+def load_weights(folder: Path, step: int, sha256: str) -> dict[str, Tensor]:
+    """The weights that `save_weights` saved.
 
     Raises:
         RefusedError: If the file is not there, or is another one.
     """
-    path = _kept(folder, step)
+    path = _weights_path(folder, step)
     if (received := file_hash(path)) != sha256:
         rule = f"{path.name} must be as it was saved, with SHA-256 {sha256}"
         raise RefusedError(rule, received, f"Remove {folder}, and train anew")
     return load_file(path)
 
 
-def _kept(folder: Path, step: int) -> Path:
+def _weights_path(folder: Path, step: int) -> Path:
     return folder / f"kept-{step}.safetensors"

@@ -12,7 +12,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.models import hub
 from c2c.models.loading import load_tokenizer, model_name
 from c2c.training.examples import Examples, read_lines
-from c2c.training.tokenised import identity, write_tokenised
+from c2c.training.tokenised_set import identity, write_tokenised
 from c2c.types import PROMPTS, TOKEN_ALIGNMENTS
 
 

@@ -37,9 +37,6 @@ BESIDE = {
 """What the docstrings of a public name refer to for their arguments; it is shown on the same page."""
 
 
-INHERITED = {"RosettaModel": ["receiver", "sharers", "stack", "restricted", "prefill"]}
-"""What users need of the classes beneath a public one."""
-
 VERSION = "The version of the installed package."
 
 
@@ -68,8 +65,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def api_page(name: str) -> str:
     """The page of one public name, as mkdocstrings reads it."""
     lines = [f"::: c2c.{name}", "    options:", "      heading_level: 1"]
-    if name in INHERITED:
-        lines.append(f"      inherited_members: [{', '.join(INHERITED[name])}]")
     if not is_described(name):
         lines += ["      show_if_no_docstring: true", "", VERSION]
     for path in BESIDE.get(name, []):

@@ -15,7 +15,7 @@ from c2c.alignment.tokens import AlignedPrompt, TokenAligner, batch_readings, le
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.fusion.batch import ChatBatch, collate_chats, up_to_fused
-from c2c.fusion.sections import generate_kv_cache_index, read_sections
+from c2c.fusion.prompt import generate_kv_cache_index, read_sections
 from tests.conftest import FAMILIES
 
 CONVERSATIONS = [

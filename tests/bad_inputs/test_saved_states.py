@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from c2c.errors import system_error
 from c2c.provenance import file_hash, settings_hash
 from c2c.training import state
-from c2c.training.loop import Trainer
+from c2c.training.fusers import FuserLearner
 from tests.bad_inputs.refusals import refused
 from tests.training.conftest import pair, rows, trainer, weights
 
@@ -27,7 +27,7 @@ class CutOffError(Exception):
     """In the place of a kill."""
 
 
-def cut_at(monkeypatch: pytest.MonkeyPatch, built: Trainer, step: int) -> None:
+def cut_at(monkeypatch: pytest.MonkeyPatch, built: FuserLearner, step: int) -> None:
     """Train until a step is saved, and end there."""
     save = state.save
 
@@ -49,7 +49,7 @@ def whole(trainer) -> tuple[dict[str, torch.Tensor], str]:
 
 
 @pytest.fixture
-def cut(trainer, monkeypatch) -> Trainer:
+def cut(trainer, monkeypatch) -> FuserLearner:
     """A training that was cut off after step 4, with steps 2 and 4 saved."""
     cut_at(monkeypatch, trainer("cut"), 4)
     return trainer("cut")
@@ -189,11 +189,11 @@ def test_a_kept_step_that_is_spoilt_is_trained_again(spoil, trainer, monkeypatch
     spoil(resumed.checkpoints / "kept-3.safetensors")
     resumed.run()
     assert "step-4 is not used: kept-3.safetensors" in capsys.readouterr().err
-    expected = whole_run.kept(3).state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.kept(3).state_dict().items())
+    expected = whole_run.stack_at(3).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.stack_at(3).state_dict().items())
     one_bit(resumed.checkpoints / "kept-3.safetensors")
     with refused("kept-3.safetensors", "SHA-256"):
-        resumed.kept(3)
+        resumed.stack_at(3)
 
 
 def test_the_best_weights_are_a_file_of_the_step_like_the_others(trainer, monkeypatch, capsys) -> None:
@@ -211,15 +211,15 @@ def test_the_best_weights_are_a_file_of_the_step_like_the_others(trainer, monkey
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_training_at_its_step(value, trainer, monkeypatch) -> None:
     built = trainer()
-    loss, before = Trainer._loss, {}
+    loss, before = FuserLearner._loss, {}
 
-    def spoilt(self: Trainer, batch):
+    def spoilt(self: FuserLearner, batch):
         if not self.model.training or self.progress.steps < 4:
             return loss(self, batch)
         before.update(weights(self))
         return loss(self, batch) * value
 
-    monkeypatch.setattr(Trainer, "_loss", spoilt)
+    monkeypatch.setattr(FuserLearner, "_loss", spoilt)
     with refused("loss must be a finite number", "at step 5 of 6", "step 4 in", "learning_rate"):
         built.run()
     assert built.progress.steps == 4
@@ -230,14 +230,14 @@ def test_a_loss_that_is_not_finite_stops_the_training_at_its_step(value, trainer
 def test_gradients_that_are_not_finite_stop_the_training_before_they_spoil_the_weights(trainer) -> None:
     built = trainer()
     before = weights(built)
-    next(built.learned.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    next(built.module.parameters()).register_hook(lambda gradient: gradient * float("inf"))
     with refused("norm of the gradients must be", "at step 1 of 6", "no step"):
         built.run()
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(built).items())
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_training(trainer, monkeypatch) -> None:
-    monkeypatch.setattr(Trainer, "loss_on", lambda self, examples: float("nan"))
+    monkeypatch.setattr(FuserLearner, "loss_on", lambda self, examples: float("nan"))
     with refused("validation loss must be a finite number", "at step 3 of 6", "step 2 in"):
         trainer().run()
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from c2c.alignment.tokens import AlignedPrompt
-from c2c.training import tokenised
+from c2c.training import tokenised_set
 from c2c.training.examples import Example
-from c2c.training.tokenised import KEY, SCHEMA, TokenisedSet, write_tokenised
+from c2c.training.tokenised_set import KEY, SCHEMA, TokenisedSet, write_tokenised
 from tests.bad_inputs.refusals import refused
 
 ABOUT = {"version": 1}
@@ -101,7 +101,7 @@ def test_the_set_that_is_spoilt_here_is_a_good_one_before(tmp_path) -> None:
 
 @pytest.mark.parametrize("where", ["the first group", "a later group"])
 def test_s12_ids_beyond_32_bits_are_refused_when_they_are_written(where, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(tokenised, "ROW_GROUP", 2)
+    monkeypatch.setattr(tokenised_set, "ROW_GROUP", 2)
     examples = [example(number) for number in range(5)]
     examples[0 if where == "the first group" else 4] = example(9, receiver_ids=[1, 2**33, 3])
     with refused("32 bits", "8589934592"):

@@ -21,10 +21,11 @@ from c2c.storage.files import host
 from c2c.storage.locks import locked
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Examples
-from c2c.training.latent_run import LatentRun, train_latent
-from c2c.training.run import TrainingRun, train
-from c2c.training.single import SingleRun, train_single
-from c2c.training.tokenised import identity, write_tokenised
+from c2c.training.fusers import TrainingRun
+from c2c.training.latent import LatentRun
+from c2c.training.run import train
+from c2c.training.single import SingleRun
+from c2c.training.tokenised_set import identity, write_tokenised
 from tests.bad_inputs.refusals import refused
 
 Command = Callable[[list[str]], int]
@@ -213,7 +214,7 @@ RUNS: dict[str, Callable[[], Any]] = {
     ),
 }  # fmt: skip
 TRAINERS = {
-    "train": train, "train-single": train_single, "train-latent": train_latent, "train-router": train_router,
+    "train": train, "train-single": train, "train-latent": train, "train-router": train_router,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from c2c.cli.main import main
 from c2c.evaluation.answers.answer import Answer
 from c2c.storage.formats import write_json_lines
 from c2c.training.examples import Examples, read_lines
-from c2c.training.tokenised import TokenisedSet
+from c2c.training.tokenised_set import TokenisedSet
 from tests.bad_inputs.refusals import refused
 
 GOOD = {"id": "a", "prompt": "what is the color of home", "response": "red"}

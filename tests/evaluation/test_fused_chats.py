@@ -12,7 +12,7 @@ from c2c import ChatAligner
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C, C2CDeranged
 from c2c.fusion.batch import collate_chats
-from c2c.training.data import collate
+from c2c.training.batches import collate
 from c2c.training.examples import Examples
 from tests.evaluation.conftest import ask
 from tests.evaluation.test_prompting import chats

@@ -27,7 +27,7 @@ from c2c.fuser.stack import FuserStack
 from c2c.models.contract import describe_model
 from c2c.provenance import file_hash, stamp
 from c2c.storage.files import write_atomically
-from c2c.training import state, tokenised
+from c2c.training import state, tokenised_set
 from c2c.training.processes import Processes
 from paper.figures import style
 from tests.faults.broken import broken_files
@@ -52,7 +52,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "text": lambda folder: write_atomically(folder / "text.json", json.dumps(list(range(100)))),
     "stamp": lambda folder: stamped(folder / "stamped.json"),
     "records": lambda folder: schema.write_records(pd.DataFrame({"number": [1]}), folder / "some.parquet", NUMBERS),
-    "tokenised": lambda folder: tokenised.write_tokenised(folder / "set.parquet", [], {"version": 1}, {}),
+    "tokenised": lambda folder: tokenised_set.write_tokenised(folder / "set.parquet", [], {"version": 1}, {}),
     "figure": lambda folder: figure(folder / "figure"),
 }
 
@@ -60,7 +60,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_file_has_its_name_when_it_is_whole_and_the_next_run_leaves_nothing_else(name, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(schema.pq, "write_table", announced(schema.pq.write_table, 1))
-    monkeypatch.setattr(tokenised.pq, "ParquetWriter", announced(tokenised.pq.ParquetWriter, 0))
+    monkeypatch.setattr(tokenised_set.pq, "ParquetWriter", announced(tokenised_set.pq.ParquetWriter, 0))
     results = tmp_path / "results"
     kills = 0
     for change in killed_at_each_change(results, lambda: WRITERS[name](results)):

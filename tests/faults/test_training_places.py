@@ -114,12 +114,12 @@ def test_fusers_that_find_the_disk_full_are_no_fusers_and_the_next_run_goes_on_f
     # Saved states fit; what is trained is written into a folder of its own, with a limit from then on.
     limited = (
         "import resource, sys\n"
-        "import c2c.training.run as run\n"
-        "write = run._write\n"
+        "import c2c.training.fusers as fusers\n"
+        "write = fusers.TrainingRun.write\n"
         "def limit(*given):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
         "    write(*given)\n"
-        "run._write = limit\n"
+        "fusers.TrainingRun.write = limit\n"
         "from c2c.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

@@ -11,7 +11,7 @@ from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example, Examples
-from c2c.training.loop import Trainer
+from c2c.training.fusers import FuserLearner
 
 SMALL = {
     "steps": 6,
@@ -46,14 +46,14 @@ def rows(word_tokenizer) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def trainer(pair, rows, tmp_path) -> Callable[..., Trainer]:
+def trainer(pair, rows, tmp_path) -> Callable[..., FuserLearner]:
     examples = tokenise(rows, pair, "span", 64)
 
-    def build(folder: str = "checkpoints", **changes) -> Trainer:
-        return Trainer(pair, TrainingConfig(**{**SMALL, **changes}), examples, examples[:3], tmp_path / folder)
+    def build(folder: str = "checkpoints", **changes) -> FuserLearner:
+        return FuserLearner(pair, TrainingConfig(**{**SMALL, **changes}), examples, examples[:3], tmp_path / folder)
 
     return build
 
 
-def weights(trainer_: Trainer) -> dict[str, torch.Tensor]:
+def weights(trainer_: FuserLearner) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer_.stack.state_dict().items()}

@@ -12,11 +12,11 @@ from c2c.alignment.template import ChatTemplate
 from c2c.errors import RefusedError
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
+from c2c.training.batches import collate
 from c2c.training.config import TrainingConfig
-from c2c.training.data import collate
 from c2c.training.examples import Example, Examples, read_lines
+from c2c.training.fusers import FuserLearner
 from c2c.training.gates import gate_table
-from c2c.training.loop import Trainer
 from c2c.types import HALVES, IGNORED
 
 
@@ -50,10 +50,10 @@ def pair(tiny_model, chat_receiver, chat_sharer) -> Pair:
 
 
 @pytest.fixture
-def trainer(pair, tmp_path) -> Trainer:
+def trainer(pair, tmp_path) -> FuserLearner:
     config = TrainingConfig(steps=3, batch_size=4, hidden_dim=8, intermediate_dim=8, evaluate_every=3)
     examples = tokenise(ROWS, pair, "span", 128)
-    built = Trainer(pair, config, examples, examples[:2], tmp_path)
+    built = FuserLearner(pair, config, examples, examples[:2], tmp_path)
     built.model.eval()
     for fuser in built.model.stacks[0].fusers:
         for half in HALVES:

@@ -13,7 +13,7 @@ from c2c.checkpoints.checkpoint import read_config
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.training.config import TrainingConfig, read_steps
-from c2c.training.loop import Trainer
+from c2c.training.fusers import FuserLearner
 from tests.training.conftest import SMALL, weights
 
 
@@ -21,14 +21,14 @@ from tests.training.conftest import SMALL, weights
 def watched(monkeypatch) -> dict[int, dict[str, torch.Tensor]]:
     """The weights at the end of each step."""
     snapshots: dict[int, dict[str, torch.Tensor]] = {}
-    step = Trainer._step
+    step = FuserLearner._step
 
-    def remember(self: Trainer, number: int, indices):
+    def remember(self: FuserLearner, number: int, indices):
         done = step(self, number, indices)
         snapshots[number] = weights(self)
         return done
 
-    monkeypatch.setattr(Trainer, "_step", remember)
+    monkeypatch.setattr(FuserLearner, "_step", remember)
     return snapshots
 
 
@@ -37,12 +37,12 @@ def test_the_fusers_of_a_kept_step_are_those_that_there_were_after_it(trainer, w
     settings = {"keep_steps": (1, 3), "evaluate_every": 1}
     if cut_at:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Trainer, "_validate", _cut(cut_at))
+            patch.setattr(FuserLearner, "_validate", _cut(cut_at))
             trainer(**settings).run()
     built = trainer(**settings)
     stack, _ = built.run()
     for step in (1, 3):
-        kept = built.kept(step)
+        kept = built.stack_at(step)
         assert not kept.training and kept is not built.stack
         assert all(torch.equal(tensor, watched[step][name]) for name, tensor in kept.state_dict().items())
     assert all(torch.equal(tensor, watched[6][name]) for name, tensor in stack.state_dict().items())
@@ -52,7 +52,7 @@ def test_the_fusers_of_a_kept_step_are_those_that_there_were_after_it(trainer, w
 
 
 def _cut(at: int):
-    def validate(self: Trainer, progress) -> None:
+    def validate(self: FuserLearner, progress) -> None:
         progress.history[-1]["validation_loss"] = 1.0
         if progress.steps >= at:
             raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.training import state
 from c2c.training.config import TrainingConfig
-from c2c.training.latent import LatentTrainer, PairExamples
+from c2c.training.latent import LatentLearner, PairExamples
 from c2c.training.tokenise import TokeniseRun, tokenise_file
 from c2c.types import CacheShape
 from tests.evaluation.conftest import benchmark_files, words  # noqa: F401
@@ -42,19 +42,19 @@ def models(tiny_model, word_tokenizer) -> dict[str, LoadedModel]:
 
 @pytest.fixture
 def latent(models, rows, tmp_path):
-    def build(folder: str = "checkpoints", pairs=NAMES, **changes) -> LatentTrainer:
+    def build(folder: str = "checkpoints", pairs=NAMES, **changes) -> LatentLearner:
         made = []
         for name, receiver, sharer in pairs:
             pair = Pair(models[receiver], models[sharer])
             examples = tokenise(rows, pair, "span", 64)
             made.append(PairExamples(name, pair, examples, examples[:3]))
         config = TrainingConfig(**{**SMALL, "steps": 8, "learning_rate": 1e-2, **changes})
-        return LatentTrainer(made, LATENT, config, tmp_path / folder)
+        return LatentLearner(made, LATENT, config, tmp_path / folder)
 
     return build
 
 
-def weights(trainer: LatentTrainer) -> dict[str, torch.Tensor]:
+def weights(trainer: LatentLearner) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.space.state_dict().items()}
 
 
@@ -110,9 +110,9 @@ def test_all_gates_anneal_together(latent) -> None:
 def test_each_step_has_as_many_examples_of_every_pair_and_each_pair_sees_all_of_its_own(latent) -> None:
     built = latent(steps=10, batch_size=8)
     built.run()
-    owners = built.trained()["ids"].map(lambda ids: sorted(each.split("/")[0] for each in ids))
+    owners = built.example_ids()["ids"].map(lambda ids: sorted(each.split("/")[0] for each in ids))
     assert all(each == sorted([name for name, *_ in NAMES] * 2) for each in owners)
-    seen = built.trained()["ids"].iloc[:5].explode()
+    seen = built.example_ids()["ids"].iloc[:5].explode()
     assert seen.nunique() == len(seen) == 40  # five steps of two examples are one epoch of each pair's ten
 
 
@@ -133,7 +133,7 @@ def test_a_run_cut_off_amid_the_pairs_and_resumed_ends_with_the_same_bits_and_hi
     resumed = latent("cut", checkpoint_every=3)
     _, again = resumed.run()
     assert history.to_csv() == again.to_csv()
-    assert whole.trained().equals(resumed.trained())
+    assert whole.example_ids().equals(resumed.example_ids())
     other = weights(resumed)
     assert all(torch.equal(tensor, other[name]) for name, tensor in weights(whole).items())
 

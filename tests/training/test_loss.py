@@ -9,10 +9,10 @@ import torch
 
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
+from c2c.training.batches import collate
 from c2c.training.config import TrainingConfig
-from c2c.training.data import collate
 from c2c.training.examples import Example, Examples
-from c2c.training.loop import Trainer
+from c2c.training.fusers import FuserLearner
 from c2c.training.loss import response_loss
 
 ROWS = [
@@ -23,12 +23,12 @@ ROWS = [
 FAMILIES = ["qwen3", "gpt_neox", "gemma3", "granite"]
 
 
-def build(tiny_model, tokenizer, family: str, folder, **changes) -> tuple[Trainer, list[Example]]:
+def build(tiny_model, tokenizer, family: str, folder, **changes) -> tuple[FuserLearner, list[Example]]:
     models = (tiny_model(family, vocab=len(tokenizer)), tiny_model("qwen2", vocab=len(tokenizer), layers=4, seed=1))
     pair = Pair(*(LoadedModel(str(number), model, tokenizer) for number, model in enumerate(models)))
     examples = list(Examples(tokenizer, tokenizer, "span", "plain", 64).of(ROWS))
     config = TrainingConfig(steps=2, batch_size=3, hidden_dim=8, intermediate_dim=8, dropout=0.0, **changes)
-    return Trainer(pair, config, examples, examples, folder), examples
+    return FuserLearner(pair, config, examples, examples, folder), examples
 
 
 @pytest.mark.parametrize("family", FAMILIES)

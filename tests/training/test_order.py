@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from c2c.training.order import WINDOW, by_length, order, padding
+from c2c.training.batch_order import WINDOW, batch_order, by_length, padding
 
 
 def uneven(count: int, seed: int = 0) -> list[tuple[int, int]]:
@@ -18,7 +18,7 @@ def uneven(count: int, seed: int = 0) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(("examples", "batch"), [(10, 4), (100, 8), (7, 7), (3, 8), (257, 16)])
 @pytest.mark.parametrize("window", [1, 3, WINDOW])
 def test_every_example_is_trained_once_an_epoch_and_epochs_differ(examples: int, batch: int, window: int) -> None:
-    batches = list(islice(order(uneven(examples), batch, seed=3, window=window), 4 * examples // batch + 4))
+    batches = list(islice(batch_order(uneven(examples), batch, seed=3, window=window), 4 * examples // batch + 4))
     assert {len(each) for each in batches} == {batch}
     flat = [index for each in batches for index in each]
     epochs = [flat[at : at + examples] for at in range(0, 3 * examples, examples)]
@@ -29,20 +29,20 @@ def test_every_example_is_trained_once_an_epoch_and_epochs_differ(examples: int,
 @pytest.mark.parametrize("start", [1, 3, 13, 40])
 def test_the_order_can_be_entered_at_any_step(start: int) -> None:
     lengths = uneven(83)
-    whole = list(islice(order(lengths, 8, seed=1), 60))
-    assert list(islice(order(lengths, 8, seed=1, start=start), 20)) == whole[start : start + 20]
+    whole = list(islice(batch_order(lengths, 8, seed=1), 60))
+    assert list(islice(batch_order(lengths, 8, seed=1, start=start), 20)) == whole[start : start + 20]
 
 
 def test_another_seed_gives_other_batches_and_the_same_seed_the_same() -> None:
     lengths = uneven(64)
-    one, same, other = (list(islice(order(lengths, 8, seed=seed), 8)) for seed in (0, 0, 1))
+    one, same, other = (list(islice(batch_order(lengths, 8, seed=seed), 8)) for seed in (0, 0, 1))
     assert one == same != other
 
 
 def test_batches_of_similar_length_hold_a_third_of_the_pads_or_less() -> None:
     lengths = uneven(2048)
     shuffled, bucketed = (
-        padding(list(islice(order(lengths, 8, seed=0, window=window), 256)), lengths) for window in (1, WINDOW)
+        padding(list(islice(batch_order(lengths, 8, seed=0, window=window), 256)), lengths) for window in (1, WINDOW)
     )
     assert shuffled > 0.4
     assert bucketed < shuffled / 3
@@ -50,7 +50,7 @@ def test_batches_of_similar_length_hold_a_third_of_the_pads_or_less() -> None:
 
 def test_the_batches_of_an_epoch_do_not_come_in_the_order_of_their_length() -> None:
     lengths = uneven(512)
-    means = [sum(lengths[index][0] for index in batch) / 8 for batch in islice(order(lengths, 8, seed=0), 32)]
+    means = [sum(lengths[index][0] for index in batch) / 8 for batch in islice(batch_order(lengths, 8, seed=0), 32)]
     assert means != sorted(means) and means != sorted(means, reverse=True)
     rises = sum(later > earlier for earlier, later in pairwise(means))
     assert 8 <= rises <= 23

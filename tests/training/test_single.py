@@ -31,7 +31,7 @@ def learner(tiny_model, word_tokenizer, pair, rows, tmp_path):
 
 
 def weights(built: SingleLearner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in built.learned.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in built.module.state_dict().items()}
 
 
 def test_every_weight_learns_and_the_loss_falls(learner) -> None:

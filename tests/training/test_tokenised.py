@@ -11,9 +11,9 @@ import pytest
 
 from c2c.cli.main import main
 from c2c.errors import RefusedError
-from c2c.training import tokenised
+from c2c.training import tokenised_set
 from c2c.training.examples import TOO_LONG, Example, Examples
-from c2c.training.tokenised import TokenisedSet, identity, write_tokenised
+from c2c.training.tokenised_set import TokenisedSet, identity, write_tokenised
 
 PLAIN = [
     {"id": "a", "prompt": "what is the color of home Answer:", "response": "red", "opening": "Answer:"},
@@ -63,7 +63,7 @@ def test_what_is_read_back_is_what_was_written(make: Make, tmp_path: Path, align
 
 
 def test_groups_of_rows_are_read_back_in_their_order(make: Make, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(tokenised, "ROW_GROUP", 2)
+    monkeypatch.setattr(tokenised_set, "ROW_GROUP", 2)
     examples = make()
     one = examples.example(CHATS[0])
     kept = [one._replace(id=str(number)) for number in range(5)]

@@ -17,11 +17,11 @@ from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.models.contract import ContractCheck
 from c2c.training import state
+from c2c.training.batches import collate
 from c2c.training.config import TrainingConfig
-from c2c.training.data import collate
 from c2c.training.examples import Example, read_lines
-from c2c.training.loop import Trainer
-from c2c.training.run import TrainingRun, train
+from c2c.training.fusers import FuserLearner, TrainingRun
+from c2c.training.run import train
 from c2c.types import IGNORED
 from tests.training.command import ENVIRONMENT, command, same_files, save_inputs, wait_for_step
 from tests.training.conftest import SMALL, tokenise, weights
@@ -56,30 +56,30 @@ def test_the_order_that_is_saved_is_what_was_trained_on_resumed_or_not(trainer, 
     whole = trainer("whole")
     whole.run()
     seen: list[list[str]] = []
-    collate_ = Trainer.collate
+    collate_ = FuserLearner.collate
 
-    def watch(self: Trainer, examples) -> object:
+    def watch(self: FuserLearner, examples) -> object:
         if self.model.training:
             seen.append(sorted(example.id for example in examples))
         return collate_(self, examples)
 
-    monkeypatch.setattr(Trainer, "collate", watch)
+    monkeypatch.setattr(FuserLearner, "collate", watch)
     resumed = trainer("resumed")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "loss_on", _interrupted_at(6, resumed))
+        patch.setattr(FuserLearner, "loss_on", _interrupted_at(6, resumed))
         resumed.run()
     assert len(seen) == 6
     again = trainer("resumed")
     again.run()
-    assert whole.trained().equals(again.trained())
-    ids = [sorted(each) for each in again.trained()["ids"]]
+    assert whole.example_ids().equals(again.example_ids())
+    ids = [sorted(each) for each in again.example_ids()["ids"]]
     assert seen == [*ids, *ids[4:]]  # steps 5 and 6 came after the last checkpoint, so they were done again
-    flat = [name for each in again.trained()["ids"] for name in each]
+    flat = [name for each in again.example_ids()["ids"] for name in each]
     assert sorted(flat[:10]) == sorted(flat[10:20]) == sorted(example.id for example in again.training)
 
 
-def _interrupted_at(step: int, built: Trainer) -> Callable[[Trainer, object], float]:
-    def loss_on(self: Trainer, examples: object) -> float:
+def _interrupted_at(step: int, built: FuserLearner) -> Callable[[FuserLearner, object], float]:
+    def loss_on(self: FuserLearner, examples: object) -> float:
         if built.progress.steps >= step:
             raise KeyboardInterrupt
         return 1.0
@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(trainer) -> N
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def _run(built: Trainer) -> Trainer:
+def _run(built: FuserLearner) -> FuserLearner:
     built.run()
     return built
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from c2c.training.config import TrainingConfig
-from c2c.training.loop import Trainer
-from c2c.training.run import TrainingRun, train
+from c2c.training.fusers import FuserLearner, TrainingRun
+from c2c.training.run import train
 from tests.training.conftest import SMALL, weights
 
 
@@ -40,7 +40,7 @@ def test_the_best_weights_on_the_validation_set_are_kept_if_asked_for_and_surviv
 ) -> None:
     losses, snapshots = {1: 3.0, 2: 1.0, 3: 2.0, 4: 1.0, 5: 4.0, 6: 5.0}, {}
 
-    def loss_on(self: Trainer, examples: object) -> float:
+    def loss_on(self: FuserLearner, examples: object) -> float:
         step = self.progress.steps
         if cut and step == 5 and 5 not in snapshots:
             snapshots[5] = {}
@@ -48,7 +48,7 @@ def test_the_best_weights_on_the_validation_set_are_kept_if_asked_for_and_surviv
         snapshots[step] = weights(self)
         return losses[step]
 
-    monkeypatch.setattr(Trainer, "loss_on", loss_on)
+    monkeypatch.setattr(FuserLearner, "loss_on", loss_on)
     settings = {"keep": "best", "evaluate_every": 1}
     built = trainer(**settings)
     if cut:
@@ -64,7 +64,7 @@ def test_the_best_weights_on_the_validation_set_are_kept_if_asked_for_and_surviv
 @pytest.mark.parametrize(("limit", "watched"), [(0, 10), (3, 3)])
 def test_a_validation_limit_watches_the_first_examples_only(pair, rows, tmp_path, monkeypatch, limit, watched) -> None:
     (tmp_path / "set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    monkeypatch.setattr("c2c.training.run.load_pair", lambda *_: pair)
+    monkeypatch.setattr("c2c.training.fusers.load_pair", lambda *_: pair)
     monkeypatch.setattr("c2c.training.run.model_state", lambda source: [source, "0" * 64])
     files = {name: tmp_path / "set.jsonl" for name in ("data", "validation")}
     folders = {name: tmp_path / name for name in ("checkpoints", "output")}

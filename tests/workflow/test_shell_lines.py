@@ -38,7 +38,7 @@ FREE_TEXT = 'it\'s $(touch broken) `touch broken` ; touch broken "x" *'
 def commands() -> dict[str, str]:
     """The command of each rule, by file and rule."""
     found = {}
-    for path in [ROOT / "Snakefile", *RULES]:
+    for path in [ROOT / "workflow" / "Snakefile", *RULES]:
         for indent, name, body in re.findall(r"^( *)rule (\w*):\n((?:\1 +.*\n|\n)+)", path.read_text(), re.MULTILINE):
             if "shell:" in body:
                 lines = re.findall(r'^ *"(.*)"$', body.split("shell:")[1], re.MULTILINE)
@@ -48,7 +48,7 @@ def commands() -> dict[str, str]:
 
 
 def test_every_command_of_every_rule_is_looked_at() -> None:
-    text = "".join(path.read_text() for path in [ROOT / "Snakefile", *RULES])
+    text = "".join(path.read_text() for path in [ROOT / "workflow" / "Snakefile", *RULES])
     assert len(commands()) == len(re.findall(r"^ +shell:$", text, re.MULTILINE)) > 25
     assert "run:" not in re.findall(r"^ +(\w+:)$", text, re.MULTILINE)
 

@@ -25,6 +25,7 @@ from paper.reading.reference import Reference
 from workflow.kinds import agents, analysis, groups, latent, pairs, released, router, single, steps
 from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.registry import answer_jobs
+from workflow.paths import ROOT, own_or_shipped
 from workflow.plan.memory import BYTES, fuser_parameters
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
 from workflow.validation import Row, Table, check_known, read_table
@@ -89,7 +90,7 @@ class Estimator:
     assumptions: Assumptions = Assumptions()
 
     @classmethod
-    def of(cls, settings: Settings, root: Path = Path()) -> Estimator:
+    def of(cls, settings: Settings, root: Path = ROOT) -> Estimator:
         """An estimator of a scale, with the sizes below `root`."""
         return cls(settings, Reference(), read_table(root / SIZES))
 
@@ -483,7 +484,7 @@ class Timing:
     output_mb: float
 
 
-def read_timings(path: Path = PATH) -> list[Timing]:
+def read_timings(path: Path = ROOT / PATH) -> list[Timing]:
     """The committed timings; none where there is no file.
 
     Raises:
@@ -547,7 +548,7 @@ def _measured(path: Path) -> tuple[float, float]:
         raise RefusedError(f"{path} must hold the time and memory of a job", "\n".join(lines), remedy) from error
 
 
-def write_timings(timings: Iterable[Timing], path: Path = PATH) -> None:
+def write_timings(timings: Iterable[Timing], path: Path = ROOT / PATH) -> None:
     """Put the timings of one scale into the file, in place of what it held of that scale."""
     timings = list(timings)
     others = [timing for timing in read_timings(path) if timing.scale not in {fresh.scale for fresh in timings}]
@@ -578,7 +579,7 @@ def read_requests(environment: Mapping[str, str] = os.environ) -> Table:
     Raises:
         RefusedError: The table is none, names a rule that does not exist, or has no row `default`.
     """
-    table = read_table(Path(environment.get(OWN_TABLE) or REQUESTS), schema="resources")
+    table = read_table(Path(environment.get(OWN_TABLE) or own_or_shipped(str(REQUESTS))), schema="resources")
     for rule in table:
         choices = [DEFAULT, *SUBMITTED]
         check_known("A rule that asks for resources", rule, choices, "Correct the table; local rules ask for none")

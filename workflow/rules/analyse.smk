@@ -23,6 +23,7 @@ if "effective_rank" in analyses:
             gpu=config["gpus_per_job"],
             tasks=1,
         params:
+            tasks=TASKS,
             folder=subpath(input.fuser, parent=True),
             task=analyses["effective_rank"]["benchmark"],
             settings=analysed("effective_rank"),
@@ -31,7 +32,7 @@ if "effective_rank" in analyses:
         shell:
             "c2c analyse effective-rank --receiver {input.receiver:q} --sharer {input.sharer:q}"
             " --fuser {params.folder:q}"
-            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --tasks {params.tasks:q} --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
             " --output {output.ranks:q} > {log:q} 2>&1"
 
 
@@ -103,6 +104,7 @@ if "enrichment" in analyses:
             gpu=config["gpus_per_job"],
             tasks=1,
         params:
+            tasks=TASKS,
             task=analyses["enrichment"]["benchmark"],
             settings=analysed("enrichment"),
         message:
@@ -110,7 +112,7 @@ if "enrichment" in analyses:
         shell:
             "c2c analyse enrichment --receiver {input.receiver:q} --sharer {input.sharer:q}"
             " --examples {input.examples:q}"
-            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --tasks {params.tasks:q} --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
             " --output {output.records:q} --orders {output.orders:q} >> {log:q} 2>&1"
 
 
@@ -139,6 +141,7 @@ if "tsne" in analyses:
             gpu=config["gpus_per_job"],
             tasks=1,
         params:
+            tasks=TASKS,
             folder=subpath(input.fuser, parent=True),
             task=analyses["tsne"]["benchmark"],
             settings=analysed("tsne"),
@@ -146,7 +149,7 @@ if "tsne" in analyses:
             "Training the transformation oracle, and placing the caches of questions in a plane"
         shell:
             "c2c analyse tsne --receiver {input.receiver:q} --sharer {input.sharer:q} --fuser {params.folder:q}"
-            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --tasks {params.tasks:q} --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
             " --output {output.points:q} --clouds {output.clouds:q} > {log:q} 2>&1"
 
 
@@ -171,6 +174,7 @@ if "partial" in analyses:
             gpu=config["gpus_per_job"],
             tasks=1,
         params:
+            tasks=TASKS,
             folder=subpath(input.fuser, parent=True),
             task=analyses["partial"]["benchmark"],
             shares=analyses["partial"]["shares"],
@@ -179,7 +183,7 @@ if "partial" in analyses:
             "Answering with a share of each prompt fused; progress: tail -f {log}"
         shell:
             "c2c analyse partial --receiver {input.receiver:q} --sharer {input.sharer:q} --fuser {params.folder:q}"
-            " --tasks benchmarks/tasks --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
+            " --tasks {params.tasks:q} --benchmark {params.task:q}={input.questions:q} {params.settings:q}"
             " --shares {params.shares:q} --output {output.records:q} >> {log:q} 2>&1"
 
 

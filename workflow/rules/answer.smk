@@ -23,6 +23,7 @@ rule answer_questions:
         gpu=config["gpus_per_job"],
         tasks=1,
     params:
+        tasks=TASKS,
         scale=config["scale"],
         name=lambda wildcards: job_of(wildcards).name,
         fusers=fuser_flags,
@@ -37,5 +38,5 @@ rule answer_questions:
     shell:
         "c2c generate --scale {params.scale:q} --pair {params.name:q} --receiver {input.receiver:q}"
         " --sharer {input.sharers:q} {params.fusers:q} {params.options:q}"
-        " --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --methods {params.methods:q} --prompts {params.prompts:q} --tasks {params.tasks:q}"
         " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"

@@ -5,8 +5,8 @@
 rule tabulate:
     input:
         unpack(sources_of("table")),
-        names="paper/names.yaml",
-        reference="paper/reference_values.csv",
+        names=source("paper/names.yaml"),
+        reference=source("paper/reference_values.csv"),
     output:
         csv=report(
             "<results>/tables/{table}.csv",
@@ -41,8 +41,8 @@ rule tabulate:
 rule draw:
     input:
         unpack(sources_of("figure")),
-        names="paper/names.yaml",
-        reference="paper/reference_values.csv",
+        names=source("paper/names.yaml"),
+        reference=source("paper/reference_values.csv"),
     output:
         pdf="<results>/figures/{figure}.pdf",
         png=report(

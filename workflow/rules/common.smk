@@ -257,19 +257,18 @@ def command_of(kind):
 
 
 def config_files():
-    """The config files of this run, relative to the root, in the order in which they override each other."""
-    given = workflow.overwrite_configfiles or ["config/config.yaml"]
-    return [os.path.relpath(path) for path in given]
+    """The config files of this run, relative to the working directory, in the order in which they override each other."""
+    return [os.path.relpath(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
 
 
 def paper_sources():
     """The text of the paper, and what it takes names, published values, captions and citations from."""
-    folder = Path("paper")
+    folder = Path(source("paper"))
     sources = [*folder.glob("*.typ"), *folder.glob("text/*.typ"), *folder.glob("*.yaml"), folder / "deviations.md"]
-    written = [*sources, folder / "reference_values.csv", "CITATION.cff"]
+    written = [*sources, folder / "reference_values.csv", source("CITATION.cff")]
     return sorted([*map(str, written), *report_captions()])
 
 
 def report_captions():
     """The texts of the report."""
-    return sorted(str(path) for path in Path("workflow/report").glob("*.rst"))
+    return sorted(str(path) for path in Path(source("workflow/report")).glob("*.rst"))

@@ -6,7 +6,7 @@ rule pack_crate:
         report="<results>/report.html",
         results=rules.results.input,
         records=all_records,
-        citation="CITATION.cff",
+        citation=source("CITATION.cff"),
     output:
         crate="<results>/crate.zip",
         provenance="<results>/crate.zip.provenance.json",

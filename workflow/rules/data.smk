@@ -64,11 +64,12 @@ rule prepare_training_set:
     conda:
         "../../environment.yml"
     params:
+        tasks=TASKS,
         sources=lambda wildcards: settings.data.sources(wildcards.training_set),
         asking=lambda wildcards: flags(settings.data.asking(wildcards.training_set)),
     message:
         "Preparing the training set {wildcards.training_set}: {params.sources} {params.asking}"
     shell:
         "HF_HUB_OFFLINE=0 python -m benchmarks.prepare training-set --source {params.sources:q} {params.asking:q}"
-        " --tasks benchmarks/tasks --without {input.benchmarks:q}"
+        " --tasks {params.tasks:q} --without {input.benchmarks:q}"
         " --train-output {output.train:q} --validation-output {output.validation:q} > {log:q} 2>&1"

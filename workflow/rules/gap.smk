@@ -3,8 +3,8 @@
 
 rule make_gap_benchmark:
     input:
-        "benchmarks/private/words.tsv",
-        "benchmarks/private/values.tsv",
+        source("benchmarks/private/words.tsv"),
+        source("benchmarks/private/values.tsv"),
     output:
         questions="<results>/data/benchmarks/{benchmark}.jsonl",
         provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
@@ -27,8 +27,8 @@ rule make_gap_benchmark:
 
 rule make_gap_training_set:
     input:
-        "benchmarks/private/words.tsv",
-        "benchmarks/private/values.tsv",
+        source("benchmarks/private/words.tsv"),
+        source("benchmarks/private/values.tsv"),
         prompts=settings.data.gap_prompts(),
     output:
         train="<results>/data/training/{training_set}/train.jsonl",
@@ -45,10 +45,11 @@ rule make_gap_training_set:
     conda:
         "../../environment.yml"
     params:
+        tasks=TASKS,
         settings=lambda wildcards: flags(settings.data.gap(wildcards.training_set)),
         folder=subpath(output.train, parent=True),
     message:
         "Making the training set {wildcards.training_set}: {params.settings}"
     shell:
-        "python -m benchmarks.private.make {params.settings:q} --tasks benchmarks/tasks --training-set {params.folder:q}"
+        "python -m benchmarks.private.make {params.settings:q} --tasks {params.tasks:q} --training-set {params.folder:q}"
         " > {log:q} 2>&1"

@@ -24,6 +24,7 @@ rule measure_latency:
         gpu=config["gpus_per_job"],
         tasks=1,
     params:
+        tasks=TASKS,
         scale=config["scale"],
         folder=subpath(input.fuser, parent=True),
         fuser=latency_flags,
@@ -37,7 +38,7 @@ rule measure_latency:
         "c2c latency --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
         " --sharer {input.sharer:q}"
         " --fuser {params.folder:q} {params.fuser:q} --methods {params.methods:q} --prompts {params.prompts:q}"
-        " --tasks benchmarks/tasks"
+        " --tasks {params.tasks:q}"
         " --benchmarks {params.benchmark:q}={input.questions:q} {params.settings:q} --output {output.records:q}"
         " > {log:q} 2>&1"
 

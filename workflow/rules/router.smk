@@ -22,6 +22,7 @@ rule answer_router_questions:
         gpu=config["gpus_per_job"],
         tasks=1,
     params:
+        tasks=TASKS,
         scale=config["scale"],
         methods=lambda wildcards: job_of(wildcards).methods,
         prompts=prompts_of,
@@ -32,7 +33,7 @@ rule answer_router_questions:
         "Answering with {params.subject}; progress: tail -f {log}"
     shell:
         "c2c generate --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
-        " --sharer {input.sharers:q} --methods {params.methods:q} --prompts {params.prompts:q} --tasks benchmarks/tasks"
+        " --sharer {input.sharers:q} --methods {params.methods:q} --prompts {params.prompts:q} --tasks {params.tasks:q}"
         " --benchmarks {params.benchmarks:q} {params.settings:q} --output {output.records:q} >> {log:q} 2>&1"
 
 
@@ -59,6 +60,7 @@ rule train_router:
         gpu=config["gpus_per_job"],
         tasks=1,
     params:
+        tasks=TASKS,
         folder=subpath(output.about, parent=True),
         benchmarks=question_flags,
         prompts=prompts_of,
@@ -67,5 +69,5 @@ rule train_router:
         "Training the router of {wildcards.pair}"
     shell:
         "c2c train-router --receiver {input.receiver:q} --records {input.records:q} --prompts {params.prompts:q}"
-        " --tasks benchmarks/tasks --benchmarks {params.benchmarks:q} {params.settings:q} --output {params.folder:q}"
+        " --tasks {params.tasks:q} --benchmarks {params.benchmarks:q} {params.settings:q} --output {params.folder:q}"
         " >> {log:q} 2>&1"

@@ -31,8 +31,8 @@ rule score_records:
 
 rule judge_claims:
     input:
-        claims="paper/claims.yaml",
-        reference="paper/reference_values.csv",
+        claims=source("paper/claims.yaml"),
+        reference=source("paper/reference_values.csv"),
         records=all_records,
         latency=collect("<results>/latency/{pair}.parquet", pair=settings.timed_pairs),
     output:

@@ -20,8 +20,7 @@ from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader, check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, collate_chats, in_two_sections, up_to_fused
-from c2c.fusion.response import ResponseFusion
-from c2c.fusion.sections import generate_kv_cache_index, read_sections
+from c2c.fusion.prompt import generate_kv_cache_index, read_sections
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
@@ -167,7 +166,7 @@ class Fused(Reader):
             )
             for question, row, given, name in zip(questions, mask, sharer_input.attention_mask, whose, strict=True)
         ]
-        response = ResponseFusion(self.model, read, sections[-1].sharers) if fused_response else None
+        response = self.model.fuse_response(read, sections[-1].sharers) if fused_response else None
         return DecodingState(
             receiver.model, receiver.tokenizer, ids, mask, read.cache, answers, response, special=not chat
         )

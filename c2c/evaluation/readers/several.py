@@ -18,7 +18,7 @@ from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.reader import Reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
-from c2c.fusion.sections import Section
+from c2c.fusion.prompt import Section
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel

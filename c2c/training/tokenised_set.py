@@ -20,8 +20,8 @@ from c2c.fusion.batch import sections_of
 from c2c.models.contract import tokenizer_fingerprint
 from c2c.storage.files import written_whole
 from c2c.storage.formats import parse_json
+from c2c.training.batch_order import Lengths
 from c2c.training.examples import Example
-from c2c.training.order import Lengths
 
 TOKENS = pa.list_(pa.int32())
 SCHEMA = pa.schema(

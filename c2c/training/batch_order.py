@@ -25,7 +25,9 @@ def lengths_of(examples: Sequence[Example]) -> Lengths:
     return [(len(example.prompt.receiver_ids), len(example.response_ids)) for example in examples]
 
 
-def order(lengths: Lengths, batch_size: int, seed: int, start: int = 0, window: int = WINDOW) -> Iterator[list[int]]:
+def batch_order(
+    lengths: Lengths, batch_size: int, seed: int, start: int = 0, window: int = WINDOW
+) -> Iterator[list[int]]:
     """Endless batches of indices; each epoch is a new seeded permutation, and batches run over its end into the next.
 
     An epoch is shuffled, sorted by length inside windows of `window` batches, cut into batches, and the batches are

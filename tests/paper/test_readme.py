@@ -1,0 +1,51 @@
+"""The README's results are those of the committed records, and its lines can be read in a terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from c2c.errors import RefusedError
+from paper import readme
+from paper.readme import BEGIN, END, GAINS, README, conclusion, current, insert, table
+
+LONGEST_LINE, LONGEST_CELL = 160, 200
+
+
+def test_the_readme_shows_the_numbers_of_the_committed_records() -> None:
+    assert current() == README.read_text(encoding="utf-8"), "run: python -m paper.readme"
+
+
+def test_a_changed_gain_changes_the_table() -> None:
+    gains = pd.read_csv(readme.GAINS_FILE)
+    changed = gains.assign(value=gains["value"] + 1)
+    assert table(changed) != table(gains)
+
+
+@pytest.mark.parametrize(
+    ("signs", "words"),
+    [
+        ((1, 1, 1, 0), "carries information"),
+        ((1, 1, 0, 1), "no more than none"),
+        ((1, 0, 1, 1), "adaptation"),
+        ((1, 0, 0, 0), "Nothing shows"),
+        ((-1, 0, 0, 0), "worse"),
+        ((0, 0, 0, 0), "No difference"),
+    ],
+)
+def test_a_row_is_communication_only_where_pairing_and_communication_are_above_zero(signs, words) -> None:
+    assert words in conclusion(dict(zip(GAINS, signs, strict=True)))
+
+
+def test_a_readme_without_a_place_is_refused() -> None:
+    with pytest.raises(RefusedError, match="must have a place"):
+        insert("no marks", "")
+    assert insert(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\n\nnew\n\n{END}\nb"
+
+
+def test_no_line_and_no_cell_is_too_long() -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > LONGEST_LINE] == []
+    assert [
+        cell for line in lines if line.startswith("|") for cell in line.split("|") if len(cell) > LONGEST_CELL
+    ] == []
