@@ -12,9 +12,9 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from c2c.alignment.tokens import SharerInput
-from c2c.cache import kv_cache, rope
+from c2c.cache import kv_cache
+from c2c.cache.rows import check_rotations, masks_in_tokens, rotations_of_positions, splits_windows
 from c2c.cache.shape import cache_shape
-from c2c.cache.windows import masks_in_tokens, splits_windows
 from c2c.checkpoints.checkpoint import load_pretrained, save_pretrained
 from c2c.checkpoints.components import Components
 from c2c.checkpoints.push import push_to_hub
@@ -346,7 +346,7 @@ class RosettaModel(nn.Module):
         masks: Any = mask
         if splits_windows(self.receiver, mask, mask.shape[1]):
             masks = masks_in_tokens(self.receiver, mask, last.stop - last.start, cache)
-        with rope.of_positions(self.receiver, positions):
+        with rotations_of_positions(self.receiver, positions):
             return self.receiver(
                 input_ids=input_ids[:, last],
                 attention_mask=masks,
@@ -460,7 +460,7 @@ class RosettaModel(nn.Module):
         check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
         if len(sections) > 1 and new_tokens:
             lengths = position_ids.amax(-1) + 1
-            rope.check_growth("the Receiver", self.receiver.config, lengths, lengths + new_tokens - 1)
+            check_rotations("the Receiver", self.receiver.config, lengths, lengths + new_tokens - 1)
         inputs = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
         own_tokens = sharer_inputs is None
         if keep_unfused:
@@ -668,7 +668,7 @@ class RosettaModel(nn.Module):
             else:
                 before = position_ids[:, : last.start].amax(-1) + 1
                 length = int(position_ids.max()) + 1
-            rope.check_growth(f"Sharer {sharer + 1}", config, before, before + opening + max(new_tokens - 1, 0))
+            check_rotations(f"Sharer {sharer + 1}", config, before, before + opening + max(new_tokens - 1, 0))
             check_room(f"Sharer {sharer + 1}", length + new_tokens, config, "with the response ")
             # Vocabulary
             own = config.get_text_config().vocab_size

@@ -19,9 +19,9 @@ KINDS = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
 RECORDS, RELEASED, LATENCY = "records", "released", "latency.csv"
 """Sources in `Artefact.reads` that are no plain path: all answer records, those of published fusers, which a scale may
 lack, and the times, likewise."""
-NEEDED, OWN, GENERIC, ASIDE = "needed", "own", "generic", "aside"
-TEXTS = (NEEDED, OWN, GENERIC, ASIDE)
-KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "beside", "module", "analysis"}
+NEEDED, OWN, GENERIC, FIGURE = "needed", "own", "generic", "figure"
+TEXTS = (NEEDED, OWN, GENERIC, FIGURE)
+KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "needs_paper", "module", "analysis"}
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Artefact:
             folders.
         places: Of the paper, as in ``Table 4``; targets of the workflow too (``table4``).
         text: `NEEDED`: the PDF cannot do without it; `OWN`: the text has a passage for it; `GENERIC`: it is printed
-            under `section`; `ASIDE`: it is made, but the PDF shows the figure that is drawn from it.
+            under `section`; `FIGURE`: the PDF shows the figure that is drawn from it.
         section: Heading in the PDF of a `GENERIC` one; neighbours with the same heading share it.
         timed: Whether there is nothing to show where nothing was timed.
-        beside: Whether the PDF prints it only where it has a cell of the paper beside ours (column ``paper``).
+        needs_paper: Whether the PDF prints it only if a cell of it has a value of the paper (column ``paper``).
         module: That makes it.
         analysis: Kind of analysis (`analysis` of the config) without which there is nothing to show; empty for none.
     """
@@ -55,7 +55,7 @@ class Artefact:
     text: str = GENERIC
     section: str = ""
     timed: bool = False
-    beside: bool = False
+    needs_paper: bool = False
     module: str = field(default="")
     analysis: str = ""
 

@@ -134,7 +134,7 @@ def sections(results: Path) -> list[dict[str, Any]]:
         artefacts = [_described(each) for each in printed if each.section == title]
         section = told.get(title)
         chapter, text = (section.chapter, section.text) if section else (last, "")
-        said = section.found(results) if section else []
+        said = section.sentences(results) if section else []
         found.append({"title": title, "chapter": chapter, "text": text, "found": said, "artefacts": artefacts})
     return [each for each in found if each["artefacts"]]
 
@@ -184,7 +184,7 @@ def _is_printed(artefact: Artefact, results: Path) -> bool:
     """Whether the text prints the artefact by itself, under its section: a table without rows it does not."""
     if not _is_generic(artefact, results) or not _rows(artefact, results):
         return False
-    return not artefact.beside or bool(read_csv(results / artefact.files[0])["paper"].notna().any())
+    return not artefact.needs_paper or bool(read_csv(results / artefact.files[0])["paper"].notna().any())
 
 
 def _rows(artefact: Artefact, results: Path) -> int:

@@ -36,7 +36,7 @@ from paper.reading.precision import dtype_of
 from paper.reading.times import MEASUREMENT
 from paper.recompute import recompute, recomputed_tables
 
-COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md", "tables/*.tex")
+COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md")
 TIMED = ("latency.csv",)
 
 

@@ -85,7 +85,11 @@ def recompute_committed(folder: Path, output: Path) -> list[str]:
     timed = (folder / TIMES).is_file()
     times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
     cost = read_table(folder / COST) if (folder / COST).is_file() else None
-    return recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder), cost)
+    names = recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder), cost)
+    # A .tex file repeats its .md file and is not committed.
+    for path in output.glob("tables/*.tex"):
+        path.unlink()
+    return [name for name in names if not name.endswith(".tex")]
 
 
 @command

@@ -7,25 +7,105 @@ the paper prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from c2c.stats import NO_SEED, accuracy_with_interval
+from c2c.stats import NO_SEED, Estimate, accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import Answers, Pair
 from paper.reading.reference import Reference
 from paper.reading.times import TIMES, times_of
-from paper.writing.output import NOTHING, count, fixed, percent, show
+from paper.writing.columns import BOUNDS, counts, decimals, differences, estimates, titles
+from paper.writing.numbers import NOTHING, decimal
 
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
+ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm")
+"""What a row is of."""
 AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
 ELSEWHERE = "a pair or benchmark of the paper that this scale does not have"
 TIME_OF = {"paper_time_s": "inference time"}
 """What a table of the paper says of a cell beside its accuracy: our column, and the paper's metric."""
-CELL = ("panel", "receiver", "sharer", "arm", "benchmark")
+PAPER_CELL = ("panel", "receiver", "sharer", "arm", "benchmark")
+"""Columns that name a cell of a table of the paper."""
 DIFFERENCE = ("difference_value", "difference_low", "difference_high")
+
+
+def with_bounds(*prefixes: str) -> list[str]:
+    """Columns of estimates: `value`, `low` and `high` behind each prefix; an empty prefix is the accuracy's."""
+    return [f"{prefix}_{bound}".lstrip("_") for prefix in prefixes for bound in BOUNDS]
+
+
+def percent(estimate: Estimate | None, prefix: str = "") -> dict[str, float | int | None]:
+    """Columns `value`, `low`, `high`, `n`, `seeds` of an estimate in percent; empty for None."""
+    if estimate is None:
+        return {f"{prefix}{name}": None for name in BOUNDS} | {"n": None, "seeds": None}
+    scaled = estimate.scaled(100)
+    bounds = {f"{prefix}value": scaled.value, f"{prefix}low": scaled.low, f"{prefix}high": scaled.high}
+    return bounds | {"n": scaled.n, "seeds": scaled.seeds}
+
+
+def points(estimate: Estimate | None, prefix: str) -> dict[str, Any]:
+    """Columns of a paired difference in percentage points: value, low and high; empty for None."""
+    numbers = percent(estimate)
+    return {f"{prefix}{bound}": numbers[bound] for bound in BOUNDS}
+
+
+def accuracy(frame: pd.DataFrame | None, prefix: str = "", baseline_seeds: bool = True) -> dict[str, Any]:
+    """Accuracy of answers in percent with its interval, n and seeds; empty for an arm that was never run.
+
+    Args:
+        frame: Answers as `Answers.get` gives them.
+        prefix: Of the columns.
+        baseline_seeds: Whether answers without a training seed count as one seed; else their number is empty.
+    """
+    if frame is None:
+        return percent(None, prefix)
+    numbers = percent(accuracy_with_interval(frame), prefix)
+    return numbers if baseline_seeds or NO_SEED not in frame.columns else numbers | {"seeds": None}
+
+
+def arm_row(
+    answers: Answers,
+    pair: Pair,
+    benchmark: str,
+    arm: str,
+    frame: pd.DataFrame | None,
+    gains: Mapping[str, Estimate | None] = MappingProxyType({}),
+    baseline_seeds: bool = True,
+    **more: Any,
+) -> dict[str, Any]:
+    """One row of a table of arms: ids, accuracy in percent, paired differences in points, and why it is empty if it is.
+
+    Args:
+        answers: Of one scale.
+        pair: That was asked.
+        benchmark: Of which the answers are.
+        arm: That answered.
+        frame: Its answers (`Answers.get`), or None where it was never run.
+        gains: Paired differences by the prefix of their columns (`paper.reading.answers.difference`).
+        baseline_seeds: As in `accuracy`.
+        more: Further columns, such as `paper`, the paper's value of the same cell.
+    """
+    row = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, arm], strict=True))
+    for name, gain in gains.items():
+        row |= points(gain, f"{name}_")
+    reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if frame is None else ""
+    return row | accuracy(frame, "", baseline_seeds) | {"reason": reason} | more
+
+
+def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as the tidy frame of a table, with these columns and with whole numbers where they are counts."""
+    types = {"n": "Int64", "seeds": "Int64", "paper": float}
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return frame.astype({name: kind for name, kind in types.items() if name in frame})
+
+
+def with_gain(frame: pd.DataFrame, gain_of: Callable[[Any], Estimate | None], prefix: str = "gain") -> pd.DataFrame:
+    """`frame` with an estimate in percent or points of each row, as columns `prefix`_value, _low and _high."""
+    numbers = [[percent(gain_of(row))[bound] for bound in BOUNDS] for row in frame.itertuples()]
+    return frame.join(pd.DataFrame(numbers, index=frame.index, columns=with_bounds(prefix), dtype=float))
 
 
 def comparison(
@@ -54,9 +134,10 @@ def comparison(
     for pair in answers.pairs:
         for benchmark in answers.asked(pair.name):
             for arm in arms:
-                of = (pair.name, (pair.receiver, None if arm in free else pair.sharer), arm, benchmark)
-                said = {column: reference.find(artefact, metric, *of) for column, metric in metrics.items()}
-                rows.append(cell(answers, pair, benchmark, arm) | said)
+                cell = (pair.name, (pair.receiver, None if arm in free else pair.sharer), arm, benchmark)
+                printed = {column: reference.find(artefact, metric, *cell) for column, metric in metrics.items()}
+                frame = answers.get(pair.name, benchmark, arm)
+                rows.append(arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, **printed))
     frame = pd.DataFrame(_with_difference(rows))
     if frame["paper"].notna().any():
         frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms, more)], ignore_index=True)
@@ -65,16 +146,6 @@ def comparison(
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
-
-
-def cell(answers: Answers, pair: Pair, benchmark: str, arm: str) -> dict[str, Any]:
-    """Ids, accuracy in percent with its interval, n and seeds of one cell, or the reason for which it is empty."""
-    found = answers.get(pair.name, benchmark, arm)
-    head = dict(zip(HEAD, [answers.scale, *pair, benchmark, arm], strict=True))
-    if found is None:
-        return head | percent(None) | {"reason": names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark)}
-    numbers = percent(accuracy_with_interval(found))
-    return head | numbers | {"seeds": None if NO_SEED in found.columns else numbers["seeds"], "reason": ""}
 
 
 def verdict(low: float, high: float, paper: float | None) -> str:
@@ -88,21 +159,20 @@ def comparison_text(
     frame: pd.DataFrame, more: dict[str, Any] | None = None, value: str = "Accuracy, % [95 %]"
 ) -> pd.DataFrame:
     """What a person reads of `comparison`; `more` are columns between the method's and the accuracy's neighbours."""
-    rows = frame.to_dict("records")
     table = {
-        "Pair": [names.title("pairs", str(row["pair"])) for row in rows],
-        "Benchmark": [names.title("benchmarks", str(row["benchmark"])) for row in rows],
-        "Method": [names.title("arms", str(row["arm"])) for row in rows],
-        value: [show(row["value"], row["low"], row["high"]) for row in rows],
+        "Pair": titles(frame, "pair"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Method": titles(frame, "arm"),
+        value: estimates(frame),
         **(more or {}),
-        "n": [count(row["n"]) for row in rows],
-        "Seeds": [count(row["seeds"]) for row in rows],
+        "n": counts(frame, "n"),
+        "Seeds": counts(frame, "seeds"),
         **paper_columns(frame),
     }
     if "time_ms" in frame and frame["time_ms"].notna().any():
-        table["Time, ms"] = [_number(row["time_ms"]) for row in rows]
+        table["Time, ms"] = decimals(frame, "time_ms")
     if "paper_time_s" in frame and frame["paper_time_s"].notna().any():
-        table["Paper, s"] = [_number(row["paper_time_s"]) for row in rows]
+        table["Paper, s"] = decimals(frame, "paper_time_s")
     return pd.DataFrame(table)
 
 
@@ -111,12 +181,9 @@ def paper_columns(frame: pd.DataFrame) -> dict[str, list[str]]:
     if not frame["paper"].notna().any():
         return {}
     return {
-        "Paper, %": [_number(value) for value in frame["paper"]],
-        "Less paper": [
-            NOTHING if pd.isna(value) else show(value, low, high, sign=True)
-            for value, low, high in frame[list(DIFFERENCE)].to_numpy(float)
-        ],
-        "Verdict": [each or NOTHING for each in frame["verdict"]],
+        "Paper, %": decimals(frame, "paper"),
+        "Less paper": differences(frame),
+        "Verdict": [verdict or NOTHING for verdict in frame["verdict"]],
     }
 
 
@@ -140,7 +207,7 @@ def printed_note(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     if frame["paper"].notna().any():
         return []
     entries = Reference().printed().get(table, [])
-    said = [f"{entry['label']} {fixed(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
+    said = [f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
     return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(said)}."] if said else []
 
 
@@ -177,7 +244,7 @@ def _of_paper_alone(
         ids += [names.ours("benchmarks", benchmark), names.ours("arms", arm)]
         printed_too = {column: values.get(_cell(row)) for column, values in said.items()}
         about = {"reason": ELSEWHERE, "paper": row["value"], **printed_too}
-        rows.append(dict(zip(HEAD, ids, strict=True)) | percent(None) | about)
+        rows.append(dict(zip(ID_COLUMNS, ids, strict=True)) | percent(None) | about)
     return pd.DataFrame(_with_difference(rows), columns=frame.columns)
 
 
@@ -186,8 +253,4 @@ def _by_cell(reference: Reference, artefact: str, metric: str) -> dict[tuple[str
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in CELL)
-
-
-def _number(value: float) -> str:
-    return NOTHING if pd.isna(value) else fixed(value, 2)
+    return tuple(row[name] for name in PAPER_CELL)

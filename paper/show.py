@@ -30,7 +30,7 @@ from paper.reading import names
 from paper.reading.committed import PROTOCOL, RECORDS, TIMES, protocol_of
 from paper.reading.files import read_table
 from paper.reading.reference import MAIN, Reference
-from paper.writing.output import NOTHING, fixed, show
+from paper.writing.numbers import NOTHING, decimal, show
 
 CLAIMS = ("claims.json", "claims_time.json")
 PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}
@@ -190,7 +190,7 @@ def _mentions(where: str, key: str) -> bool:
 
 
 def _number(value: float | None) -> str:
-    return NOTHING if value is None else fixed(value, 2)
+    return NOTHING if value is None else decimal(value, 2)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from c2c.stats import bootstrap_mean
 from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.reading.times import KEY, TOKENS, per_question
-from paper.writing.output import KEPT, stamped
+from paper.writing.numbers import DECIMALS
+from paper.writing.output import stamped
 
 COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n", "tokens"]
 
@@ -37,7 +38,7 @@ def summarise(records: pd.DataFrame) -> pd.DataFrame:
 
 def write(records: pd.DataFrame, output: Path) -> None:
     """Write the summary of `records` as CSV."""
-    write_atomically(output, markup.csv_text(summarise(records), KEPT))
+    write_atomically(output, markup.csv_text(summarise(records), DECIMALS))
 
 
 @command

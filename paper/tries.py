@@ -22,7 +22,7 @@ from c2c.storage.manifests import read_object
 from paper.command import REMEDY, command
 from paper.reading.files import read_csv
 from paper.reading.fusers import FuserRun
-from paper.writing.output import KEPT
+from paper.writing.numbers import DECIMALS
 
 SETTINGS = ("variant", "sharer_cache", "layer_alignment", "hidden_dim", "steps", "batch_size", "learning_rate")
 """Flags of ``c2c train`` in which tries differ; what else differs is seen in the fuser's provenance."""
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     frame = pd.DataFrame([row(folder) for folder in given.fusers]).sort_values(["pair", "best_validation_loss"])
     with stamp(given.output, inputs=[folder / "history.csv" for folder in given.fusers]):
-        write_atomically(given.output, frame.to_csv(index=False, float_format=f"%.{KEPT}f", lineterminator="\n"))
+        write_atomically(given.output, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
     print(frame.to_string(index=False))
 
 

@@ -28,7 +28,7 @@ from paper.reading.committed import COST, PROTOCOL, RECORDS, REMARKS, TIMES, pro
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.recompute import recompute_committed
-from paper.writing.output import NOTHING, fixed, show
+from paper.writing.numbers import NOTHING, decimal, show
 
 COMMITTED = Path(__file__).with_name("records")
 COLLECT = "Restore it, or run the workflow and python -m paper.collect"
@@ -112,7 +112,7 @@ def compare_file(committed: Path, fresh: Path, name: str) -> bool:
     if committed.is_file() and fresh.is_file() and committed.read_bytes() == fresh.read_bytes():
         print(f"same     {name}")
         return True
-    print(f"CHANGED  {name}")
+    print(f"CHANGED  {name}" if committed.is_file() else f"NEW      {name}: not committed yet")
     difference = [line for line in difflib.unified_diff(old, new, "committed", "recomputed", lineterm="", n=0)][2:]
     for line in [line for line in difference if not line.startswith("@@")][:SHOWN_LINES]:
         print(f"           {line}")
@@ -140,11 +140,14 @@ def main() -> int:
     unchanged = all([verify(folder) for folder in folders])
     verdict = "Everything is as committed" if unchanged else "NOT as committed"
     print(f"\n{verdict}: {len(folders)} scale(s) recomputed in {time.perf_counter() - started:.0f} s.")
+    if not unchanged:
+        records = " ".join(str(folder) for folder in folders)
+        print(f"If the change is intended, or a table is new: python -m paper.recompute --records {records}")
     return 0 if unchanged else 1
 
 
 def _number(value: float | None) -> str:
-    return NOTHING if value is None else fixed(value, 2)
+    return NOTHING if value is None else decimal(value, 2)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from transformers import (
 from c2c import FuserStack, RosettaModel
 from c2c.alignment.tokens import SharerInput, left_pad
 from c2c.cache.kv_cache import positions_of
-from c2c.cache.rope import limit_of
+from c2c.cache.rows import rotation_limit
 from c2c.generation.decoding import continue_text
 from tests.bad_inputs.refusals import refused
 from tests.conftest import SMALL, VOCABULARY, build_model, open_gates
@@ -208,7 +208,7 @@ def test_positions_that_are_given_count_as_the_length(sections) -> None:
 def test_only_rotations_that_change_within_the_models_positions_have_a_limit(rope, limit) -> None:
     config = build_model("llama").config
     config.rope_parameters = rope | {"rope_theta": 10000.0}
-    assert limit_of(config) == limit
+    assert rotation_limit(config) == limit
 
 
 def test_dynamic_rotations_change_only_where_no_text_is_read(sections) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2c import FuserStack, RefusedError, RosettaModel
-from c2c.cache.windows import splits_windows
+from c2c.cache.rows import splits_windows
 from c2c.generation.decoding import continue_text
 from tests.conftest import SMALL, WINDOWS, build_model, open_gates
 

@@ -15,8 +15,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel, QuantizedCache, S
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, QuantizedLayer
 from transformers.utils import is_hqq_available
 
-from c2c.cache import rope
-from c2c.cache.windows import masks_in_tokens, splits_windows
+from c2c.cache.rows import masks_in_tokens, rotations_of_lengths, rotations_of_positions, splits_windows
 from c2c.errors import RefusedError, check_choice
 from c2c.types import CACHE_FORMS, CacheShape, KeyValue
 
@@ -224,7 +223,7 @@ def prefill(
         position_ids: ``(B, n)`` int64, positions of the new tokens.
         cache: What was read before, with all its tokens; grown in place. A new one if None.
         lengths: ``(B,)`` int64, tokens of each row's whole text, where more of it is to be read later; see
-            `c2c.cache.rope`.
+            `c2c.cache.rows`.
 
     Returns:
         The cache with ``past + n`` tokens.
@@ -235,7 +234,7 @@ def prefill(
     if splits_windows(model, attention_mask, attention_mask.shape[1]):
         masks = masks_in_tokens(model, attention_mask, input_ids.shape[1], cache)
     body = model.base_model
-    with rope.of_positions(model, position_ids) if lengths is None else rope.of_lengths(model, lengths):
+    with rotations_of_positions(model, position_ids) if lengths is None else rotations_of_lengths(model, lengths):
         body(
             input_ids=input_ids,
             attention_mask=masks,

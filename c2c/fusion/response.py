@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from c2c.alignment.tokens import SharerInput
-from c2c.cache import kv_cache, rope
+from c2c.cache import kv_cache
+from c2c.cache.rows import check_rotations
 from c2c.fusion.fuse import Aligned
 from c2c.types import CacheShape, KeyValue
 
@@ -79,7 +80,7 @@ class SharerReader:
         ids = input_ids if self.reencode is None else self.reencode(input_ids)
         # (B, M) and (B, n) -> (B, M + n)
         before, self.mask = self.mask, torch.cat([self.mask, mask.to(self.mask)], dim=1)
-        rope.check_growth("the Sharer", self.model.config, before.sum(-1), self.mask.sum(-1))
+        check_rotations("the Sharer", self.model.config, before.sum(-1), self.mask.sum(-1))
         positions = position_ids if self.own_tokens else kv_cache.positions_of(self.mask)[:, -tokens:]
         device = self.model.device
         kv_cache.prefill(self.model, ids.to(device), self.mask, positions.to(device), self.cache)

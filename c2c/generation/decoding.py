@@ -22,9 +22,8 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from c2c.cache import rope
 from c2c.cache.kv_cache import empty_cache
-from c2c.cache.windows import counted_in_tokens, splits_windows
+from c2c.cache.rows import counted_in_tokens, rotations_in_generation, splits_windows
 from c2c.errors import RefusedError, check_choice
 from c2c.generation.head import hook_head
 from c2c.generation.penalties import penalties_of
@@ -322,7 +321,7 @@ def continue_text(
     settings = generation_config(model, max_new_tokens, do_sample, **options)
     # Of a slice, as `generate` hands it on, torch multiplies a copy of the head's weights a row (CPU, bfloat16).
     whole = hook_head(model, Tensor.contiguous)
-    rotated = rope.in_generation(model, attention_mask, max_new_tokens, fused=cache is not None)
+    rotated = rotations_in_generation(model, attention_mask, max_new_tokens, fused=cache is not None)
     with counted_in_tokens(model) if split else nullcontext(), rotated, _only(model, settings), whole:
         return model.generate(  # type: ignore[operator]
             input_ids,

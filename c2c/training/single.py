@@ -20,8 +20,8 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn import functional
 
-from c2c.cache import kv_cache, rope
-from c2c.cache.windows import masks_in_tokens, splits_windows
+from c2c.cache import kv_cache
+from c2c.cache.rows import masks_in_tokens, rotations_of_positions, splits_windows
 from c2c.errors import RefusedError
 from c2c.generation.head import logits_at
 from c2c.models.contract import weights_fingerprint
@@ -84,7 +84,11 @@ class SingleLearner(Learner):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
         reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
         positions = kv_cache.positions_of(mask)
-        with reduced, logits_at(model, functional.pad(supervised, (0, 1))), rope.of_positions(model, positions):
+        with (
+            reduced,
+            logits_at(model, functional.pad(supervised, (0, 1))),
+            rotations_of_positions(model, positions),
+        ):
             output = model(input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False)
         return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised])
 

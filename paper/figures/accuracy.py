@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from paper.figures import style
 from paper.reading import names
-from paper.writing.output import fixed
+from paper.writing.numbers import decimal
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
 COLUMNS = 2
@@ -52,7 +52,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
         axis.errorbar(
             row["value"], place, xerr=reach, fmt="o", ms=4, lw=1.2, color=style.colour(str(arm)), clip_on=False
         )
-        axis.text(1.035, place, fixed(row["value"], 1), va="center", fontsize=7, transform=axis.get_yaxis_transform())
+        axis.text(1.035, place, decimal(row["value"], 1), va="center", fontsize=7, transform=axis.get_yaxis_transform())
     chance = rows["chance"].dropna().iloc[0]
     axis.axvline(chance, ls=(0, (3, 2)), lw=0.8, color=style.GREY, zorder=0)
     axis.text(chance + 1.5, -0.72, "chance", fontsize=6.5, color=style.GREY, va="center")

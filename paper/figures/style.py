@@ -23,7 +23,7 @@ from c2c.storage.files import written_whole
 from paper.command import command
 from paper.reading.files import read_table
 from paper.writing import citation
-from paper.writing.output import beside, stamped, table_parser
+from paper.writing.output import path_with, stamped, table_parser
 
 SUFFIXES = (".pdf", ".png")
 TEXT_WIDTH = 6.3
@@ -94,9 +94,9 @@ def save(figure: Figure, stem: Path) -> None:
     """Write the figure as .pdf and .png; the same data give the same bytes."""
     sns.despine(figure)
     fit_titles(figure)
-    with written_whole(beside(stem, ".pdf")) as unfinished:
+    with written_whole(path_with(stem, ".pdf")) as unfinished:
         figure.savefig(unfinished, format="pdf", metadata=pdf_metadata(stem))
-    with written_whole(beside(stem, ".png")) as unfinished:
+    with written_whole(path_with(stem, ".png")) as unfinished:
         figure.savefig(unfinished, format="png", dpi=RESOLUTION, metadata=png_metadata(stem))
     plt.close(figure)
 
@@ -104,7 +104,7 @@ def save(figure: Figure, stem: Path) -> None:
 def pdf_metadata(stem: Path) -> dict[str, str | None]:
     """Entries of the PDF's information dictionary, without dates: how the figure is cited, where it has a caption."""
     bare: dict[str, str | None] = {"CreationDate": None, "Creator": None, "Producer": None}
-    cited = citation.cite_file(beside(stem, ".pdf").absolute())
+    cited = citation.cite_file(path_with(stem, ".pdf").absolute())
     if cited is None:
         return bare
     told = {"Title": cited.title, "Author": citation.authors(), "Subject": f"Cite as: {cited.sentence}"}
@@ -114,7 +114,7 @@ def pdf_metadata(stem: Path) -> dict[str, str | None]:
 def png_metadata(stem: Path) -> dict[str, str | None]:
     """The text chunks of the PNG: the same under the names that PNG has, and the inputs' hash."""
     bare: dict[str, str | None] = {"Software": None}
-    cited = citation.cite_file(beside(stem, ".png").absolute())
+    cited = citation.cite_file(path_with(stem, ".png").absolute())
     if cited is None:
         return bare
     told = {"Title": cited.title, "Author": citation.authors(), "Description": cited.caption, "Source": cited.id}
@@ -148,7 +148,7 @@ def wrapped(title: str, letters: int) -> str:
 
 def outputs(stem: Path) -> list[Path]:
     """The files that `save` writes."""
-    return [beside(stem, suffix) for suffix in SUFFIXES]
+    return [path_with(stem, suffix) for suffix in SUFFIXES]
 
 
 def hide_unused(axes: Sequence[Axes], used: int) -> None:

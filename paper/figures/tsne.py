@@ -10,7 +10,8 @@ import pandas as pd
 from paper.command import command
 from paper.figures import style
 from paper.reading.files import read_table
-from paper.writing.output import fixed, stamped, table_parser
+from paper.writing.numbers import decimal
+from paper.writing.output import stamped, table_parser
 
 CLOUDS = {
     "receiver": (style.GREY, "o", "Receiver"),
@@ -26,7 +27,7 @@ def draw(points: pd.DataFrame, clouds: pd.DataFrame, stem: Path) -> None:
     for cache, (colour, marker, title) in CLOUDS.items():
         rows = points[points["cache"] == cache]
         about = clouds[clouds["cache"] == cache].iloc[0]
-        label = f"{title}\nspread {fixed(about['spread'], 2)}, distance {fixed(about['distance'], 2)}"
+        label = f"{title}\nspread {decimal(about['spread'], 2)}, distance {decimal(about['distance'], 2)}"
         axis.scatter(rows["x"], rows["y"], s=7, c=colour, marker=marker, alpha=0.6, lw=0, label=label)
     axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
     figure.legend(loc="outside right center", frameon=False, markerscale=1.8, labelspacing=1.1)

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from paper.figures import style
 from paper.reading import names
 from paper.tables.venn import NOBODY
-from paper.writing.output import fixed
+from paper.writing.numbers import decimal
 
 ROLES = ("fused", "receiver", "sharer")
 COLUMNS = 2
@@ -51,7 +51,7 @@ def _panel(axis: Axes, group: pd.DataFrame, arm: str) -> None:
         reach = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
         colour = style.BLUE if "fused" in inside else style.GREY
         axis.bar(place, row["value"], width=0.62, color=colour, yerr=reach, error_kw={"lw": 0.8})
-        axis.text(place, row["high"] + 1.5, fixed(row["questions"], 0), ha="center", va="bottom", fontsize=6.5)
+        axis.text(place, row["high"] + 1.5, decimal(row["questions"], 0), ha="center", va="bottom", fontsize=6.5)
         if not pd.isna(row["paper"]):
             axis.plot(place, row["paper"], marker="_", ms=13, color=style.VERMILION)
         heights = [-DOT_ROW * (number + 0.7) for number in range(len(ROLES))]

@@ -15,7 +15,7 @@ from c2c.errors import RefusedError
 from paper.findings import answers, caches
 from paper.reading.files import read_table
 from paper.reading.fusers import FuserRun, read_tables
-from paper.reading.names import aside
+from paper.reading.names import has_own_tables
 
 PATH = Path(__file__).parent.parent / "sections.yaml"
 KEYS = {"title", "chapter", "text", "findings"}
@@ -23,7 +23,7 @@ EVERY_FUSER = "{run}"
 
 
 @dataclass(frozen=True)
-class Section:
+class PaperSection:
     """One section: its heading, the one above, what is asked and how, and by function the files of its findings."""
 
     title: str
@@ -31,7 +31,7 @@ class Section:
     text: str
     findings: dict[str, str]
 
-    def found(self, results: Path) -> list[str]:
+    def sentences(self, results: Path) -> list[str]:
         """The sentences of every file of the section that a results folder has."""
         return [
             sentence
@@ -41,12 +41,12 @@ class Section:
         ]
 
     def sources(self, results: Path) -> list[str]:
-        """Files below `results` that `found` reads."""
+        """Files below `results` that `sentences` reads."""
         return [str(path.relative_to(results)) for source in self.findings.values() for path in _paths(results, source)]
 
 
 @cache
-def read_sections(path: Path = PATH) -> tuple[Section, ...]:
+def read_sections(path: Path = PATH) -> tuple[PaperSection, ...]:
     """All sections in their order.
 
     Raises:
@@ -59,7 +59,7 @@ def read_sections(path: Path = PATH) -> tuple[Section, ...]:
             raise RefusedError(rule, f"{row.get('title')}: {sorted(row)}", f"Mend {path.name}")
         for name in row["findings"]:
             function(name)
-        sections.append(Section(row["title"], row["chapter"], " ".join(row["text"].split()), row["findings"]))
+        sections.append(PaperSection(row["title"], row["chapter"], " ".join(row["text"].split()), row["findings"]))
     return tuple(sections)
 
 
@@ -77,11 +77,11 @@ def function(name: str) -> Callable[[pd.DataFrame], list[str]]:
 
 
 def _paths(results: Path, source: str) -> list[Path]:
-    """The file, or those of all fusers but the pairs that stand aside."""
+    """The file, or those of all fusers but those of pairs that have tables of their own."""
     if EVERY_FUSER not in source:
         return [results / source] if (results / source).is_file() else []
     found = sorted(results.glob(source.replace(EVERY_FUSER, "*/*/*/seed*")))
-    return [path for path in found if not aside(FuserRun.of(path.parent).pair)]
+    return [path for path in found if not has_own_tables(FuserRun.of(path.parent).pair)]
 
 
 def _read(results: Path, source: str) -> pd.DataFrame | None:

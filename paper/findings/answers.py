@@ -19,7 +19,7 @@ from paper.findings.wording import (
     tally,
 )
 from paper.reading import names
-from paper.writing.output import fixed
+from paper.writing.numbers import decimal
 
 
 def sources(frame: pd.DataFrame) -> list[str]:
@@ -46,7 +46,7 @@ def seeds(frame: pd.DataFrame) -> list[str]:
         if len(found):
             row = found.iloc[-1]
             said.append(
-                f"{arm(name)} has its largest standard deviation, {fixed(row['sd'], 1)} points over "
+                f"{arm(name)} has its largest standard deviation, {decimal(row['sd'], 1)} points over "
                 f"{int(row['seeds'])} seeds, on {cell_title(row)}."
             )
     return [*said, f"Of {len(cells)} trained cells, {len(cells) - len(several)} have one seed and no spread."]
@@ -101,7 +101,7 @@ def scaling(frame: pd.DataFrame) -> list[str]:
         of_receiver = rows[(rows["receiver"] == receiver) & rows["arm"].isin(["c2c", "t2t", "sharer"])]
         means = of_receiver.groupby(["arm", "sharer_m"])["value"].mean()
         changes = [
-            f"{arm(name)} {fixed(part.iloc[0], 1)} to {fixed(part.iloc[-1], 1)} %"
+            f"{arm(name)} {decimal(part.iloc[0], 1)} to {decimal(part.iloc[-1], 1)} %"
             for name, part in means.groupby(level="arm")
             if len(part) > 1
         ]
@@ -223,7 +223,7 @@ def venn(frame: pd.DataFrame) -> list[str]:
         if whole > 0:
             said.append(
                 f"of {counted(whole)} questions that {words} answers rightly, "
-                f"C2C answers {fixed(100 * kept / whole, 1)} %"
+                f"C2C answers {decimal(100 * kept / whole, 1)} %"
             )
     alone = f"it answers {counted(counts['fused'])} that neither of the two does"
     return [f"On {cell_title(first.iloc[0])}: {'; '.join([*said, alone])} (means over training seeds)."]

@@ -7,7 +7,7 @@ import pandas as pd
 from paper.findings.wording import arm, cell_title, first_cell, known, listed, percents, points, tally
 from paper.reading import names
 from paper.reading.reference import Reference
-from paper.writing.output import fixed
+from paper.writing.numbers import decimal
 
 SWAPPED = "validation_deranged_loss"
 HALVES = {"key": "keys", "value": "values"}
@@ -25,9 +25,9 @@ def training(frame: pd.DataFrame) -> list[str]:
     said = []
     for recipe, row in means.sort_index(ascending=False).iterrows():
         swapped = (
-            "" if pd.isna(row[SWAPPED]) else f", and {fixed(row[SWAPPED], 2)} where the Sharer reads another prompt"
+            "" if pd.isna(row[SWAPPED]) else f", and {decimal(row[SWAPPED], 2)} where the Sharer reads another prompt"
         )
-        said.append(f"{arm(str(recipe))} {fixed(row['validation_loss'], 2)} nats{swapped}")
+        said.append(f"{arm(str(recipe))} {decimal(row['validation_loss'], 2)} nats{swapped}")
     title = names.title("pairs", str(pair))
     return [f"Validation loss at the last step, {title}, mean over seeds: {'; '.join(reversed(said))}."]
 
@@ -65,10 +65,10 @@ def gates(frame: pd.DataFrame) -> list[str]:
             weight = (rows["weight_mean"] * rows["gates"]).sum() / rows["gates"].sum()
             parts.append(
                 f"{int(rows['open'].sum())} of {int(rows['gates'].sum())} gates of {title} are open, with a mean "
-                f"weight of {fixed(weight, 2)}"
+                f"weight of {decimal(weight, 2)}"
             )
         said.append(f"Over all pairs and seeds of {arm(recipe)}, {listed(parts)}.")
-    printed = [f"{each['label']} {fixed(each['value'], 2)} {each['unit']}" for each in Reference().printed()["gates"]]
+    printed = [f"{each['label']} {decimal(each['value'], 2)} {each['unit']}" for each in Reference().printed()["gates"]]
     return [*said, f"The paper states: {'; '.join(printed)}."]
 
 
@@ -83,7 +83,7 @@ def partial(frame: pd.DataFrame) -> list[str]:
     for side, words in sides.items():
         rows = between[between["side"] == side]
         if len(rows):
-            told = [f"{percents(row)} with {fixed(row['share'], 0)} %" for _, row in rows.iterrows()]
+            told = [f"{percents(row)} with {decimal(row['share'], 0)} %" for _, row in rows.iterrows()]
             said.append(f"Of the tokens {words} alone: {listed(told)}.")
     return [
         *said,
@@ -107,7 +107,7 @@ def enrichment(frame: pd.DataFrame) -> list[str]:
     if {"same", "other half"} <= set(best.columns):
         bias = (best["same"] - best["other half"]).mean()
         said.append(
-            f"Choosing the best layers on the questions they are judged on adds {fixed(bias, 1)} points in the "
+            f"Choosing the best layers on the questions they are judged on adds {decimal(bias, 1)} points in the "
             "mean over K."
         )
     return said
@@ -143,9 +143,9 @@ def tsne(frame: pd.DataFrame) -> list[str]:
         "transformed": "the Sharer's transformed by the MLP",
         "fused": "the fused cache",
     }
-    told = [f"{title} {fixed(rows.loc[name, 'distance'], 1)}" for name, title in titles.items() if name in rows.index]
+    told = [f"{title} {decimal(rows.loc[name, 'distance'], 1)}" for name, title in titles.items() if name in rows.index]
     return [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(told)}."] if told else []
 
 
 def _rank(value: float) -> str:
-    return fixed(value, 1)
+    return decimal(value, 1)

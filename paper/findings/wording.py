@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from paper.reading import names
-from paper.writing.output import fixed, show
+from paper.writing.numbers import decimal, show
 
 CELL = ["pair", "benchmark"]
 
@@ -46,7 +46,7 @@ def tally(rows: pd.DataFrame, prefix: str, of: str = "pairs and benchmarks") -> 
 
 def counted(number: float) -> str:
     """A count that may be a mean over seeds: without decimals where it is whole."""
-    return fixed(number, 0 if float(number).is_integer() else 1)
+    return decimal(number, 0 if float(number).is_integer() else 1)
 
 
 def listed(parts: Sequence[str]) -> str:

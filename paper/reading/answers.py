@@ -114,7 +114,7 @@ class Answers:
         pairs = {row.pair: Pair(*row) for row in found.itertuples(index=False)}
         self.all_pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
         self.groups = [pair for pair in self.all_pairs if pair.is_group]
-        self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.aside(pair.name))]
+        self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.has_own_tables(pair.name))]
         self.benchmarks = names.in_order("benchmarks", self.marked["benchmark"])
         main = self.marked["pair"].isin([pair.name for pair in self.pairs])
         self.arms = names.in_order("arms", {arm for arm in self.marked.loc[main, "arm"] if AT_STEP not in arm})

@@ -63,9 +63,9 @@ def ours(kind: str, printed: str) -> str:
     return next((name for name, entry in _names()[kind].items() if entry.get("paper") == printed), printed)
 
 
-def aside(pair: str) -> bool:
-    """Whether a pair stands in tables of its own alone, and no claim rests on it."""
-    return bool(_names()["pairs"].get(pair, {}).get("aside", False))
+def has_own_tables(pair: str) -> bool:
+    """Whether a pair is shown only in tables of its own, such as that of several Sharers."""
+    return bool(_names()["pairs"].get(pair, {}).get("own_tables", False))
 
 
 def in_order(kind: str, names: object) -> list[str]:

@@ -1,47 +1,49 @@
-"""The ablation of the fuser: project, + fuse, + gate (= C2C), and the adapter control, on the seeds that all share."""
+"""The ablation of the Fuser: project, + fuse, + gate (= C2C), and the adapter control, on the seeds that all share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from c2c.stats import accuracy_with_interval
 from paper.reading import names
-from paper.reading.answers import Answers, Pair, difference
-from paper.writing.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
+from paper.reading.answers import Answers, difference
+from paper.rows import ID_COLUMNS, arm_row, tidy, with_bounds
+from paper.writing.columns import counts, estimates, titles
+from paper.writing.numbers import NOTHING
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
-ARMS = ("project", "fuse", "c2c", "adapter")
-TITLES = {"c2c": "+ Gate (C2C)"}
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
+LEVELS = ("project", "fuse", "c2c", "adapter")
+"""Arms in the order in which parts of the Fuser are added, and the control."""
+WHOLE = "c2c"
+COLUMNS = (*ID_COLUMNS, *with_bounds("difference"), "n", "seeds", *with_bounds(""), "reason")
 
 
 def build(answers: Answers) -> pd.DataFrame:
-    """One row a pair, benchmark and level; `difference` is the paired one to the full fuser, in percentage points."""
-    rows = [
-        row
-        for pair in answers.pairs
-        for benchmark in answers.asked(pair.name)
-        for row in _levels(answers, pair, benchmark)
-    ]
-    return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})
+    """One row a pair, benchmark and level; `difference` is the level less the whole Fuser, in percentage points."""
+    rows = []
+    for pair in answers.pairs:
+        for benchmark in answers.asked(pair.name):
+            frames = _on_shared_seeds({arm: answers.get(pair.name, benchmark, arm) for arm in LEVELS})
+            for arm, frame in frames.items():
+                gain = difference(frame, frames[WHOLE])
+                rows.append(arm_row(answers, pair, benchmark, arm, frame, {"difference": gain}))
+    return tidy(rows, COLUMNS)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    return pd.DataFrame(
-        {
-            "Pair": names.title("pairs", row.pair),
-            "Benchmark": names.title("benchmarks", row.benchmark),
-            "Fuser": _title(row.arm),
-            "Accuracy, % [95 %]": show(row.value, row.low, row.high),
-            "Difference to C2C, points [95 %]": NOTHING if row.arm == "c2c" else _difference(row),
-            "n": count(row.n),
-            "Seeds": count(row.seeds),
-        }
-        for row in frame.itertuples()
-    )
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
+    gains = pd.Series(estimates(frame, "difference_", sign=True)).mask(frame["arm"] == WHOLE, NOTHING)
+    table = {
+        "Pair": titles(frame, "pair"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Fuser": ["+ Gate (C2C)" if arm == WHOLE else names.title("arms", arm) for arm in frame["arm"]],
+        "Accuracy, % [95 %]": estimates(frame),
+        "Difference to C2C, points [95 %]": gains,
+        "n": counts(frame, "n"),
+        "Seeds": counts(frame, "seeds"),
+    }
+    return pd.DataFrame(table)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -52,35 +54,16 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "trained and used with a Sharer cache of zeros.",
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _difference(row: Any) -> str:
-    return show(row.difference_value, row.difference_low, row.difference_high, sign=True)
-
-
-def _title(arm: str) -> str:
-    return TITLES.get(arm, names.title("arms", arm))
-
-
-def _on_shared_seeds(levels: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """All levels on the training seeds that they share; on their own seeds where they share none."""
-    shared = sorted(set.intersection(*(set(frame.columns) for frame in levels.values()))) if levels else []
-    return {arm: frame[shared] for arm, frame in levels.items()} if shared else levels
-
-
-def _levels(answers: Answers, pair: Pair, benchmark: str) -> list[dict[str, object]]:
-    found = {arm: answers.get(pair.name, benchmark, arm) for arm in ARMS}
-    levels = _on_shared_seeds({arm: frame for arm, frame in found.items() if frame is not None})
-    full = levels.get("c2c")
-    rows = []
-    for arm in ARMS:
-        frame = levels.get(arm)
-        head = dict(zip(HEAD, [answers.scale, *pair, benchmark, arm], strict=True))
-        accuracy = None if frame is None else accuracy_with_interval(frame)
-        reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if frame is None else ""
-        rows.append(head | percent(difference(frame, full), "difference_") | percent(accuracy) | {"reason": reason})
-    return rows
+def _on_shared_seeds(frames: dict[str, pd.DataFrame | None]) -> dict[str, pd.DataFrame | None]:
+    """Answers of all levels on the training seeds that they share; on their own seeds where they share none."""
+    seeds = [set(frame.columns) for frame in frames.values() if frame is not None]
+    shared = sorted(set.intersection(*seeds)) if seeds else []
+    if not shared:
+        return frames
+    return {arm: None if frame is None else frame[shared] for arm, frame in frames.items()}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from paper.reading import names
 from paper.reading.answers import AT_STEP, MAIN_ALIGNMENT, Answers, Pair
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
-from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import percent
+from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 RECIPES = {"c2c": "c2c", "c2c_deranged": "c2c", "c2c_zeroed": "c2c", "adapter": "adapter"}
 """By arm the recipe whose fuser it is asked with."""
@@ -42,8 +44,8 @@ def build(answers: Answers, cost: pd.DataFrame, reference: Reference) -> pd.Data
     return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads; columns of the paper, and GPU hours, only where there are any."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed; columns of the paper, and GPU hours, only where there are any."""
     table = pd.DataFrame(
         {
             "Pair": names.title("pairs", row.pair),
@@ -75,7 +77,7 @@ def write(answers: Answers, cost: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "fuser. GPU hours are hours times GPUs.",
         *notes_on_gaps(frame.assign(step=frame["step"].astype(str)), ["pair", "benchmark", "arm", "step"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def _rows(
@@ -120,7 +122,7 @@ def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str, step: int
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return NOTHING if value is None or pd.isna(value) else fixed(value, digits)
+    return NOTHING if value is None or pd.isna(value) else decimal(value, digits)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
-from paper.writing.output import NOTHING, count, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import accuracy, points, tidy, with_bounds
+from paper.writing.columns import counts, estimates, titles
+from paper.writing.numbers import NOTHING
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 COMPARED = (MAIN_ALIGNMENT, "longest")
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "alignment"]
-PARTS = ("receiver", "c2c", "deranged", "pairing", "difference")
+COLUMNS = (
+    *("scale", "pair", "receiver", "sharer", "benchmark", "alignment"),
+    *with_bounds("receiver", "c2c", "deranged", "pairing", "difference"),
+    *("n", "seeds", "reason"),
+)
 
 
 def build(answers: Answers) -> pd.DataFrame:
@@ -26,29 +31,25 @@ def build(answers: Answers) -> pd.DataFrame:
     for pair in answers.pairs:
         alignments = list(dict.fromkeys([*COMPARED, *answers.alignments(pair.name)]))
         rows += [_row(answers, pair, benchmark, kind) for benchmark in answers.asked(pair.name) for kind in alignments]
-    numbers = [f"{part}_{number}" for part in PARTS for number in ("value", "low", "high")]
-    return pd.DataFrame(rows, columns=[*HEAD, *numbers, "n", "seeds", "reason"]).astype(
-        {"n": "Int64", "seeds": "Int64"}
-    )
+    return tidy(rows, COLUMNS)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    return pd.DataFrame(
-        {
-            "Pair": names.title("pairs", row["pair"]),
-            "Benchmark": names.title("benchmarks", row["benchmark"]),
-            "Alignment": row["alignment"],
-            "Receiver, %": _show(row, "receiver"),
-            "C2C, %": _show(row, "c2c"),
-            "C2C deranged, %": _show(row, "deranged"),
-            "Pairing gain": _show(row, "pairing", sign=True),
-            "Span less this": NOTHING if row["alignment"] == MAIN_ALIGNMENT else _show(row, "difference", sign=True),
-            "n": count(row["n"]),
-            "Seeds": count(row["seeds"]),
-        }
-        for row in frame.to_dict("records")
-    )
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
+    is_main = frame["alignment"] == MAIN_ALIGNMENT
+    table = {
+        "Pair": titles(frame, "pair"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Alignment": list(frame["alignment"]),
+        "Receiver, %": estimates(frame, "receiver_"),
+        "C2C, %": estimates(frame, "c2c_"),
+        "C2C deranged, %": estimates(frame, "deranged_"),
+        "Pairing gain": estimates(frame, "pairing_", sign=True),
+        "Span less this": pd.Series(estimates(frame, "difference_", sign=True)).mask(is_main, NOTHING),
+        "n": counts(frame, "n"),
+        "Seeds": counts(frame, "seeds"),
+    }
+    return pd.DataFrame(table)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -58,27 +59,25 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "Accuracies in percent and paired differences in percentage points, with 95 % intervals.",
         *notes_on_gaps(frame, ["pair", "benchmark", "alignment"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
-
-
-def _show(row: dict[str, float], part: str, sign: bool = False) -> str:
-    return show(row[f"{part}_value"], row[f"{part}_low"], row[f"{part}_high"], sign=sign)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def _row(answers: Answers, pair: Pair, benchmark: str, alignment: str) -> dict[str, object]:
-    head = dict(zip(HEAD, [answers.scale, *pair, benchmark, alignment], strict=True))
     receiver, c2c, deranged = (
         answers.get(pair.name, benchmark, arm, alignment) for arm in ("receiver", "c2c", "c2c_deranged")
     )
-    main = answers.get(pair.name, benchmark, "c2c")
-    cells = head
-    for part, frame in (("receiver", receiver), ("deranged", deranged), ("c2c", c2c)):
-        cells |= percent(None if frame is None else accuracy_with_interval(frame), f"{part}_")
-    for part, left, right in (("pairing", c2c, deranged), ("difference", main, c2c)):
-        gain = percent(difference(left, right), f"{part}_")
-        cells |= {name: value for name, value in gain.items() if name.startswith(part)}
+    span = answers.get(pair.name, benchmark, "c2c")
     reason = names.reason_not_run(pair=pair.name, alignment=alignment, benchmark=benchmark) if c2c is None else ""
-    return cells | {"reason": reason}
+    return (
+        dict(zip(COLUMNS, [answers.scale, *pair, benchmark, alignment], strict=False))
+        | accuracy(receiver, "receiver_")
+        | accuracy(deranged, "deranged_")
+        | points(difference(c2c, deranged), "pairing_")
+        | points(difference(span, c2c), "difference_")
+        # The last one decides n and seeds.
+        | accuracy(c2c, "c2c_")
+        | {"reason": reason}
+    )
 
 
 if __name__ == "__main__":

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from c2c.stats import Estimate
 from paper.reading import names
 from paper.reading.answers import Answers, difference
 from paper.reading.files import read_if_given
-from paper.rows import comparison, comparison_notes, comparison_text
-from paper.writing.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import comparison, comparison_notes, comparison_text, with_gain
+from paper.writing.columns import differences
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Table 7", ("receiver", "sharer", "t2t", "c2c")
-GAIN = ("gain_value", "gain_low", "gain_high")
 SWAP, PLAIN = "swap", "combination"
 
 
@@ -22,28 +24,25 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
     `kind` is `SWAP` where another pair has the same two models in the other roles.
     """
+
+    def beyond_text(row: Any) -> Estimate | None:
+        c2c, t2t = (answers.get(row.pair, row.benchmark, arm) for arm in ("c2c", "t2t"))
+        return difference(c2c, t2t) if row.arm == "c2c" else None
+
     frame = comparison(answers, latency, PLACE, ARMS)
-    pairs = set(frame[["receiver", "sharer"]].itertuples(index=False, name=None))
-    swapped = [sharer != receiver and (sharer, receiver) in pairs for receiver, sharer in _models(frame)]
-    gains = []
-    for row in frame.itertuples():
-        methods = [answers.get(row.pair, row.benchmark, name) for name in ("c2c", "t2t")]
-        gain = percent(difference(*methods) if row.arm == "c2c" else None, "gain_")
-        gains.append({name: gain[name] for name in GAIN})
-    kinds = [SWAP if swap else PLAIN for swap in swapped]
-    return frame.assign(kind=kinds).join(pd.DataFrame(gains, index=frame.index).astype(float))
+    models = list(zip(frame["receiver"], frame["sharer"], strict=True))
+    kinds = [SWAP if receiver != sharer and (sharer, receiver) in models else PLAIN for receiver, sharer in models]
+    return with_gain(frame.assign(kind=kinds), beyond_text)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads; a pair is named with its two models."""
-    shown = [NOTHING if pd.isna(gain[0]) else show(*gain, sign=True) for gain in frame[list(GAIN)].to_numpy(float)]
-    table = comparison_text(frame, {"Less T2T, points": shown})
-    titles = [
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed; a pair is named with its two models."""
+    pairs = [
         f"{names.title('pairs', row.pair)} ({row.kind}): {names.title('models', row.receiver)} from "
         f"{names.title('models', row.sharer)}"
         for row in frame.itertuples()
     ]
-    return table.assign(Pair=titles)
+    return comparison_text(frame, {"Less T2T, points": differences(frame, "gain_")}).assign(Pair=pairs)
 
 
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
@@ -54,11 +53,7 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         *comparison_notes(frame, "combinations", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
-
-
-def _models(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(frame[["receiver", "sharer"]].itertuples(index=False, name=None))
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.rows import printed_note, without_empty_paper
-from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
+from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.writing.output import run_table, write_table
 
 FUSED = "fused"
 CACHES = {"sharer": "Sharer", "receiver": "Receiver", "fused": "C2C", "fused_deranged": "C2C deranged"}
@@ -41,17 +42,17 @@ def build(ranks: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(["half", "cache"], key=lambda column: column.replace(ranked), ignore_index=True)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
     table = pd.DataFrame(
         {
             "Half": HALVES[str(row.half)],
             "Cache": CACHES[str(row.cache)],
-            "Effective rank, mean over layers": fixed(row.value, 1),
+            "Effective rank, mean over layers": decimal(row.value, 1),
             "Above the Receiver's": NOTHING if row.cache == "receiver" else _signed(row.above_receiver),
             "In so many layers": NOTHING if row.cache == "receiver" else f"{row.layers_above} of {row.layers}",
             "Width": count(row.width),
-            "Paper": NOTHING if pd.isna(row.paper) else fixed(row.paper, 0),
+            "Paper": NOTHING if pd.isna(row.paper) else decimal(row.paper, 0),
         }
         for row in frame.itertuples()
     )
@@ -72,7 +73,7 @@ def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
         *printed_note(frame, "effective_rank", PLACE),
         "How the paper formed its matrices is not said there.",
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, text_table(frame), stem, notes)
 
 
 def _signed(value: float) -> str:
@@ -85,8 +86,8 @@ def _findings(frame: pd.DataFrame) -> list[str]:
     said = []
     for half, row in wide.iterrows():
         if row["fused"] > 0:
-            share = f"against the {fixed(row['fused'], 1)} that fusion adds to the rank of {HALVES[str(half)]}"
-            said.append(f"With another question's cache {fixed(row['fused_deranged'], 1)} is added, {share}.")
+            share = f"against the {decimal(row['fused'], 1)} that fusion adds to the rank of {HALVES[str(half)]}"
+            said.append(f"With another question's cache {decimal(row['fused_deranged'], 1)} is added, {share}.")
         else:
             said.append(f"Fusion does not raise the mean rank of {HALVES[str(half)]}.")
     return [" ".join(said)]

@@ -12,7 +12,8 @@ from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.rows import printed_note, without_empty_paper
-from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
+from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.writing.output import run_table, write_table
 
 DIRECT = {"receiver": "Direct", "sharer": "Direct"}
 TITLES = {**DIRECT, "few_shot": "Few-shot", "oracle": "Oracle, all layers"}
@@ -32,7 +33,7 @@ LAYER_0, DIRECT_THERE = (
     "table-1/cache-enrichment/qwen3-1.7b/-/direct/mmlu-redux/accuracy",
 )
 """Ids of two printed values that a note quotes."""
-KEPT = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
+DECIMALS = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
 NUMBERS = ["value", "low", "high", "n", "tokens_in", "difference_value", "difference_low", "difference_high"]
 
 
@@ -53,27 +54,27 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
         printed = _printed(reference, row, kind, number)
         about = {"kind": kind, "number": number, **chosen, "layers": _layers(orders, kind, number, same)}
         found_numbers = {name: row[name] for name in NUMBERS} | {"paper": printed}
-        rows.append({name: row[name] for name in KEPT} | about | found_numbers)
+        rows.append({name: row[name] for name in DECIMALS} | about | found_numbers)
     frame = pd.DataFrame(rows).astype({"number": "Int64", "n": "Int64", "paper": float})
     numbers = [name for name in NUMBERS if name != "n"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
     return frame
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
     table = pd.DataFrame(
         {
             "Enriched": _title(row),
             "Layers": row["layers"] or NOTHING,
             "Layers chosen on": row["chosen_on"] or NOTHING,
-            "Tokens read": fixed(row["tokens_in"], 0),
+            "Tokens read": decimal(row["tokens_in"], 0),
             "Accuracy, % [95 %]": show(row["value"], row["low"], row["high"]),
             "Difference to direct, points [95 %]": NOTHING
             if pd.isna(row["difference_value"])
             else show(row["difference_value"], row["difference_low"], row["difference_high"], sign=True),
             "n": count(row["n"]),
-            "Paper, %": NOTHING if pd.isna(row["paper"]) else fixed(row["paper"], 2),
+            "Paper, %": NOTHING if pd.isna(row["paper"]) else decimal(row["paper"], 2),
         }
         for row in frame.to_dict("records")
     )
@@ -95,12 +96,12 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
         "questions (split by a hash) is judged with the order that the other half gave. Chosen on the same: one order "
         "from all questions, judged on all of them, as in the paper; that choice profits from chance.",
         "Keys and values of the first layer do not depend on what stood before, but for their position, which is kept: "
-        f"enriching layer 0 alone changes nothing here. The paper prints {fixed(layer, 2)} for it, and "
-        f"{fixed(direct, 2)} direct.",
+        f"enriching layer 0 alone changes nothing here. The paper prints {decimal(layer, 2)} for it, and "
+        f"{decimal(direct, 2)} direct.",
         *printed_note(frame, "enrichment", PLACE),
         _optimism(frame),
     ]
-    return write_table(frame, printed(frame), stem, [note for note in notes if note])
+    return write_table(frame, text_table(frame), stem, [note for note in notes if note])
 
 
 def _printed(reference: Reference, row: dict[Any, Any], kind: str, number: int | None) -> float | None:

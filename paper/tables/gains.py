@@ -18,7 +18,9 @@ from c2c.stats import (
 )
 from paper.reading import names
 from paper.reading.answers import Answers, Pair
-from paper.writing.output import MINUS, NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import percent
+from paper.writing.numbers import MINUS, NOTHING, count, decimal, show
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
@@ -49,8 +51,8 @@ def build(answers: Answers) -> pd.DataFrame:
     )
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: one row a gain."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: one row a gain."""
     return pd.DataFrame(
         {
             "Pair": names.title("pairs", row.pair),
@@ -59,7 +61,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             "Difference": f"{names.title('arms', row.of)} {MINUS} {names.title('arms', row.against)}",
             "Points [95 %]": show(row.value, row.low, row.high, sign=True),
             "n": count(row.n),
-            "Detectable, points": NOTHING if pd.isna(row.detectable) else fixed(row.detectable, 1),
+            "Detectable, points": NOTHING if pd.isna(row.detectable) else decimal(row.detectable, 1),
             "Seeds": count(row.seeds),
             "Only first right": count(row.of_only),
             "Only second right": count(row.against_only),
@@ -81,7 +83,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         *doubts(frame),
         *notes_on_gaps(frame, ["pair", "benchmark", "gain"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def doubts(frame: pd.DataFrame) -> list[str]:
@@ -103,7 +105,7 @@ def doubts(frame: pd.DataFrame) -> list[str]:
 
 def _cell(row: Any) -> str:
     points = show(row.value, row.low, row.high, sign=True)
-    return f"{names.title('benchmarks', row.benchmark)} {points}, detectable from {fixed(row.detectable, 1)}"
+    return f"{names.title('benchmarks', row.benchmark)} {points}, detectable from {decimal(row.detectable, 1)}"
 
 
 def _p(p_value: str) -> str:

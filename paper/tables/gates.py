@@ -11,7 +11,8 @@ from paper.command import command
 from paper.reading import names
 from paper.reading.fusers import label, read_tables
 from paper.reading.reference import Reference
-from paper.writing.output import NOTHING, SUFFIXES, beside, count, fixed, stamped, table_parser, write_table
+from paper.writing.numbers import NOTHING, count, decimal
+from paper.writing.output import SUFFIXES, path_with, stamped, table_parser, write_table
 
 FILE = "gates.csv"
 RUN = ["pair", "recipe", "alignment"]
@@ -52,15 +53,15 @@ def build(gates: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: the rows over all layers."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: the rows over all layers."""
     return pd.DataFrame(
         {
             "Pair": names.title("pairs", row["pair"]),
             "Recipe": label(row["recipe"], row["alignment"], _several(frame, row["pair"])),
             "Half": f"{row['half']}s",
             "Open gates": f"{row['open']} of {row['gates']}",
-            "Open, %": fixed(row["open_share"], 1),
+            "Open, %": decimal(row["open_share"], 1),
             "Mean weight": _number(row["weight_mean"]),
             "Lowest and highest layer": f"{_number(row['lowest'])} to {_number(row['highest'])}",
             "Seeds": count(row["seeds"]),
@@ -75,24 +76,24 @@ def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
     layers = frame[frame["layer"] != ALL]
     small, large = (reference.evaluate(name) for name in (SMALL, LARGE))
     keys, opened = layers[layers["half"] == "key"], layers[layers["open"] > 0]
-    shares = "; ".join(f"{fixed(reference.evaluate(name), 2)} % after {what}" for what, name in OPEN.items())
+    shares = "; ".join(f"{decimal(reference.evaluate(name), 2)} % after {what}" for what, name in OPEN.items())
     notes = [
         "Weights are means over validation tokens and KV heads; lowest and highest are layers' means over seeds. "
         "The .csv has every layer. Recipes without gates are left out.",
         f"Open gates in the paper: {shares}.",
-        f"Layers with a mean key weight below {fixed(small, 1)}, of which the paper has some: "
+        f"Layers with a mean key weight below {decimal(small, 1)}, of which the paper has some: "
         f"{int((keys['weight_mean'] < small).sum())} of {len(keys)}. Layers and halves with an open gate and a mean "
-        f"weight above {fixed(large, 1)}, in the paper most after MMLU's: "
+        f"weight above {decimal(large, 1)}, in the paper most after MMLU's: "
         f"{int((opened['weight_mean'] > large).sum())} of {len(opened)}.",
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, text_table(frame), stem, notes)
 
 
 @command
 def main() -> None:
     """Command line."""
     arguments = table_parser(__doc__, "--fusers").parse_args()
-    outputs = [beside(arguments.output_stem, suffix) for suffix in SUFFIXES]
+    outputs = [path_with(arguments.output_stem, suffix) for suffix in SUFFIXES]
     with stamped(outputs, [folder / FILE for folder in arguments.fusers]):
         write(read_tables(arguments.fusers, FILE), arguments.output_stem)
 
@@ -102,7 +103,7 @@ def _several(frame: pd.DataFrame, pair: str) -> bool:
 
 
 def _number(value: float) -> str:
-    return NOTHING if pd.isna(value) else fixed(value, 2)
+    return NOTHING if pd.isna(value) else decimal(value, 2)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from paper.reading.answers import arm_name
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.reading.times import TOKENS
-from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
+from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.writing.output import run_table, write_table
 
 PLACE = "Table 3"
 HEAD = ["scale", "pair", "receiver", "sharer", "alignment", "benchmark", "arm"]
@@ -42,8 +43,8 @@ def build(latency: pd.DataFrame) -> pd.DataFrame:
     return frame.join(pd.DataFrame(paper, index=frame.index).astype(float))
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: all times in milliseconds; the paper's of a method below ours, where it has them."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: all times in milliseconds; the paper's of a method below ours, where it has them."""
     rows = []
     for row in frame.to_dict("records"):
         rows.append(_shown(row, "", show(row["total_ms"], row["total_low_ms"], row["total_high_ms"], digits=2)))
@@ -61,18 +62,18 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
     ]
     if not frame["paper_total_ms"].notna().any():
         said = [
-            f"{each['label'].removesuffix(f', {PLACE}')} {fixed(each['value'], 0)} {each['unit']}"
+            f"{each['label'].removesuffix(f', {PLACE}')} {decimal(each['value'], 0)} {each['unit']}"
             for each in Reference().printed()["latency"]
         ]
         notes.append(f"{PLACE} prints, for other models on other hardware: {'; '.join(said)}.")
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, text_table(frame), stem, notes)
 
 
 def _shown(row: dict[Any, Any], prefix: str, total: str) -> dict[str, str]:
     method = names.title("arms", str(row["arm"]))
     cells = {
         f"{names.title('phases', phase)}, ms": _number(row[f"{prefix}{phase}_ms"])
-        + ("" if prefix or not row.get(TOKENS.get(phase)) else f" ({fixed(row[TOKENS[phase]], 0)})")
+        + ("" if prefix or not row.get(TOKENS.get(phase)) else f" ({decimal(row[TOKENS[phase]], 0)})")
         for phase in PHASES[:-1]
     }
     return {
@@ -101,7 +102,7 @@ def _paper_of(reference: Reference, row: dict[Any, Any]) -> dict[str, float | No
 
 
 def _number(value: float) -> str:
-    return NOTHING if pd.isna(value) else fixed(value, 2)
+    return NOTHING if pd.isna(value) else decimal(value, 2)
 
 
 def _ranked(order: list[str]):  # type: ignore[no-untyped-def]

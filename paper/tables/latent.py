@@ -6,28 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
 from paper.reading.reference import Reference
-from paper.rows import without_empty_paper
-from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import ID_COLUMNS, accuracy, arm_row, tidy, with_bounds, without_empty_paper
+from paper.writing.columns import counts, decimals, differences, estimates, titles
+from paper.writing.numbers import NOT_RUN, NOTHING
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, LATENT = "Table 14", "latent"
-ALONE, BOTH = "None", "Both"
+ALONE, SEVERAL = "None", "Both"
 """What Table 14 calls the Receiver without a Sharer, and with all of them."""
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm"]
-PARTS = ("", "deranged_", "gain_", "pairing_", "own_")
-COLUMNS = [
-    *HEAD,
-    *(f"{part}{bound}" for part in PARTS for bound in ("value", "low", "high")),
-    *("n", "seeds", "paper", "reason"),
-]
-
-PRINTED = [
-    *("Receiver", "Benchmark", "Sharer", "Accuracy, % [95 %]", "Another question's message, %"),
-    *("Pairing gain, points", "Less the pair's own Fusers, points", "n", "Seeds", "Paper, %"),
-]
+COLUMNS = (*ID_COLUMNS, *with_bounds("", "deranged", "gain", "pairing", "own"), "n", "seeds", "paper", "reason")
 
 
 def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
@@ -37,35 +27,35 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
     alone, `pairing` beyond another question's message, and `own` beyond Fusers that were trained for the pair alone.
     """
     reference = reference or Reference()
-    asked = [pair for pair in answers.all_pairs if _arm(answers, pair)]
-    receivers = dict.fromkeys(pair.receiver for pair in asked)
-    rows = [
-        row
-        for receiver in receivers
-        for row in _of_receiver(answers, reference, [pair for pair in asked if pair.receiver == receiver])
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "Int64", "seeds": "Int64", "paper": float})
+    pairs = [pair for pair in answers.all_pairs if _arm(answers, pair)]
+    rows = []
+    for receiver in dict.fromkeys(pair.receiver for pair in pairs):
+        own = sorted((pair for pair in pairs if pair.receiver == receiver), key=lambda pair: pair.is_group)
+        for benchmark in dict.fromkeys(benchmark for pair in own for benchmark in answers.asked(pair.name)):
+            alone = _alone(answers, receiver, benchmark)
+            paper = _paper_value(reference, receiver, ALONE, benchmark)
+            rows.append(arm_row(answers, Pair("", receiver, ""), benchmark, "receiver", alone, paper=paper))
+            rows += [_row(answers, reference, pair, benchmark, alone) for pair in own]
+    return tidy(rows, COLUMNS)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    rows = [
-        [
-            names.title("models", row["receiver"]),
-            names.title("benchmarks", row["benchmark"]),
-            _sharers(row),
-            show(*_part(row, "")),
-            _shown(row, "deranged_", sign=False),
-            _shown(row, "pairing_"),
-            _shown(row, "own_"),
-            count(row["n"]),
-            count(row["seeds"]),
-            NOTHING if pd.isna(row["paper"]) else fixed(row["paper"], 2),
-        ]
-        for row in frame.to_dict("records")
-    ]
-    table = pd.DataFrame(rows, columns=PRINTED)
-    return without_empty_paper(table, frame)
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
+    table = {
+        "Receiver": [names.title("models", name) for name in frame["receiver"]],
+        "Benchmark": titles(frame, "benchmark"),
+        "Sharer": [_sharers(row) for row in frame.to_dict("records")],
+        "Accuracy, % [95 %]": estimates(frame),
+        "Another question's message, %": [
+            NOTHING if text == NOT_RUN else text for text in estimates(frame, "deranged_")
+        ],
+        "Pairing gain, points": differences(frame, "pairing_"),
+        "Less the pair's own Fusers, points": differences(frame, "own_"),
+        "n": counts(frame, "n"),
+        "Seeds": counts(frame, "seeds"),
+        "Paper, %": decimals(frame, "paper"),
+    }
+    return without_empty_paper(pd.DataFrame(table), frame)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -76,29 +66,16 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "Sharers nothing more is trained. Pairing gain: less the same with another question's message. The last "
         "difference is to Fusers that were trained for one pair alone. Both are paired, on the training seeds that both"
         " have.",
-        *_papers(frame),
+        *_sharers_note(frame),
         *notes_on_gaps(frame, ["receiver", "sharer", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def _arm(answers: Answers, pair: Pair) -> str:
     """The arm of a pair or group through a latent space, or nothing."""
-    found = [arm for arm in answers.arms_of(pair.name) if arm.startswith(LATENT) and not arm.endswith("_deranged")]
-    return min(found, default="")
-
-
-def _of_receiver(answers: Answers, reference: Reference, asked: list[Pair]) -> list[dict[str, object]]:
-    ordered = sorted(asked, key=lambda pair: pair.is_group)
-    benchmarks = dict.fromkeys(task for pair in ordered for task in answers.asked(pair.name))
-    receiver, rows = ordered[0].receiver, []
-    for benchmark in benchmarks:
-        alone = _alone(answers, receiver, benchmark)
-        row = dict(zip(HEAD, [answers.scale, "", receiver, "", benchmark, "receiver"], strict=True))
-        paper = _paper(reference, receiver, ALONE, benchmark)
-        rows.append(row | _numbers(alone, "receiver", benchmark) | {"paper": paper})
-        rows += [_row(answers, reference, pair, benchmark, alone) for pair in ordered]
-    return rows
+    arms = [arm for arm in answers.arms_of(pair.name) if arm.startswith(LATENT) and not arm.endswith("_deranged")]
+    return min(arms, default="")
 
 
 def _row(
@@ -106,44 +83,42 @@ def _row(
 ) -> dict[str, object]:
     arm = _arm(answers, pair)
     own = arm.removeprefix(f"{LATENT}_") if pair.is_group else "c2c"
-    found, deranged, trained_alone = (
+    frame, deranged, trained_alone = (
         answers.get(pair.name, benchmark, name, MAIN_ALIGNMENT) for name in (arm, f"{arm}_deranged", own)
     )
-    row = dict(zip(HEAD, [answers.scale, *pair, benchmark, arm], strict=True))
-    for part, other in (("gain_", alone), ("pairing_", deranged), ("own_", trained_alone)):
-        row |= percent(difference(found, other), part)
-    row |= percent(None if deranged is None else accuracy_with_interval(deranged), "deranged_")
-    sharer = BOTH if pair.is_group else names.paper_name("models", pair.sharer) or pair.sharer
-    return row | _numbers(found, arm, benchmark) | {"paper": _paper(reference, pair.receiver, sharer, benchmark)}
-
-
-def _numbers(frame: pd.DataFrame | None, arm: str, benchmark: str) -> dict[str, object]:
-    reason = names.reason_not_run(arm=arm, benchmark=benchmark) if frame is None else ""
-    return percent(None if frame is None else accuracy_with_interval(frame)) | {"reason": reason}
+    gains = {
+        "gain": difference(frame, alone),
+        "pairing": difference(frame, deranged),
+        "own": difference(frame, trained_alone),
+    }
+    sharer = SEVERAL if pair.is_group else names.paper_name("models", pair.sharer) or pair.sharer
+    paper = _paper_value(reference, pair.receiver, sharer, benchmark)
+    # The row's own n and seeds come last.
+    return accuracy(deranged, "deranged_") | arm_row(answers, pair, benchmark, arm, frame, gains, paper=paper)
 
 
 def _alone(answers: Answers, receiver: str, benchmark: str) -> pd.DataFrame | None:
     """What the Receiver answers alone, in whichever of its pairs that is asked."""
     pairs = [pair.name for pair in answers.all_pairs if pair.receiver == receiver]
-    found = (answers.get(pair, benchmark, "receiver") for pair in pairs)
-    return next((frame for frame in found if frame is not None), None)
+    frames = (answers.get(pair, benchmark, "receiver") for pair in pairs)
+    return next((frame for frame in frames if frame is not None), None)
 
 
-def _paper(reference: Reference, receiver: str, sharer: str, benchmark: str) -> float | None:
+def _paper_value(reference: Reference, receiver: str, sharer: str, benchmark: str) -> float | None:
     """What Table 14 prints; where it remarks on a Sharer, the remark stands behind its name in brackets."""
-    asked = (names.paper_name("models", receiver), names.paper_name("benchmarks", benchmark))
-    found = [
+    cell = (names.paper_name("models", receiver), names.paper_name("benchmarks", benchmark))
+    values = [
         row["value"]
         for row in reference.rows(PLACE, "accuracy")
-        if (row["receiver"], row["benchmark"]) == asked and row["sharer"].split(" (")[0] == sharer
+        if (row["receiver"], row["benchmark"]) == cell and row["sharer"].split(" (")[0] == sharer
     ]
-    return found[0] if len(found) == 1 else None
+    return values[0] if len(values) == 1 else None
 
 
-def _papers(frame: pd.DataFrame) -> list[str]:
+def _sharers_note(frame: pd.DataFrame) -> list[str]:
     """That the paper's Sharers are not certain, where any of its values stands beside ours."""
-    told = "Paper: as printed in Table 14, whose caption names these Sharers; the text beside it names another."
-    return [told] if frame["paper"].notna().any() else []
+    note = "Paper: as printed in Table 14, whose caption names these Sharers; the text beside it names another."
+    return [note] if frame["paper"].notna().any() else []
 
 
 def _sharers(row: dict[str, str]) -> str:
@@ -153,15 +128,6 @@ def _sharers(row: dict[str, str]) -> str:
     if pair.is_group:
         return "both" if len(pair.sharers) == 2 else f"all {len(pair.sharers)}"
     return names.title("models", pair.sharer)
-
-
-def _part(row: dict[str, float], part: str) -> list[float]:
-    return [row[f"{part}{bound}"] for bound in ("value", "low", "high")]
-
-
-def _shown(row: dict[str, float], part: str, sign: bool = True) -> str:
-    value, low, high = _part(row, part)
-    return NOTHING if pd.isna(value) else show(value, low, high, sign=sign)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,24 @@ from typing import Any
 
 import pandas as pd
 
-from c2c.stats import NO_SEED, accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import Answers, Pair
 from paper.reading.partition import length_buckets, partition
 from paper.reading.reference import Reference
-from paper.rows import comparison_notes, comparison_text, with_difference
-from paper.writing.output import count, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import arm_row, comparison_notes, comparison_text, with_bounds, with_difference
+from paper.writing.columns import estimates, titles
+from paper.writing.numbers import count
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 LONG = "longbench"
 """The benchmark whose subsets are buckets of length, in words."""
 WHOLE = "all"
 PLACES, PANEL = ("Table 5", "Table 11"), "length {bucket}"
 ARMS = ("receiver", "sharer", "t2t", "c2c", "adapter")
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "bucket", "arm"]
+COLUMNS = (
+    *("scale", "pair", "receiver", "sharer", "benchmark", "bucket", "arm"),
+    *(*with_bounds(""), "n", "seeds", "reason", "paper"),
+)
 
 
 def build(answers: Answers) -> pd.DataFrame:
@@ -28,26 +32,27 @@ def build(answers: Answers) -> pd.DataFrame:
 
     LongBench-E stands alone where it is asked; otherwise each benchmark has buckets of the Receiver's prompt tokens.
     """
-    asked = [LONG] if LONG in answers.benchmarks else answers.benchmarks
+    benchmarks = [LONG] if LONG in answers.benchmarks else answers.benchmarks
     reference, rows = Reference(), []
     for pair in answers.pairs:
-        for benchmark in (each for each in answers.asked(pair.name) if each in asked):
+        for benchmark in (name for name in answers.asked(pair.name) if name in benchmarks):
             rows += _rows(answers, pair, benchmark, reference)
-    frame = with_difference(pd.DataFrame(rows))
+    frame = with_difference(pd.DataFrame(rows, columns=list(COLUMNS)))
     return frame.astype({"n": "Int64", "seeds": "Int64", "paper": float})
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: a row a bucket, with the methods side by side; with the paper's values, a row a method."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: a row a bucket and a column a method; with values of the paper, a row a method."""
     if frame["paper"].notna().any():
         table = comparison_text(frame)
         table.insert(2, "Length", list(frame["bucket"]))
         return table
     rows = []
     for (pair, benchmark, bucket), cells in frame.groupby(["pair", "benchmark", "bucket"], sort=False, observed=True):
-        titles = {"Pair": names.title("pairs", str(pair)), "Benchmark": names.title("benchmarks", str(benchmark))}
-        shown = {f"{names.title('arms', row.arm)}, %": show(row.value, row.low, row.high) for row in cells.itertuples()}
-        rows.append(titles | {"Length": bucket} | shown | {"n": count(cells["n"].max())})
+        ids = {"Pair": names.title("pairs", str(pair)), "Benchmark": names.title("benchmarks", str(benchmark))}
+        methods = [f"{title}, %" for title in titles(cells, "arm")]
+        accuracies = dict(zip(methods, estimates(cells), strict=True))
+        rows.append(ids | {"Length": bucket} | accuracies | {"n": count(cells["n"].max())})
     return pd.DataFrame(rows)
 
 
@@ -62,40 +67,33 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         *comparison_notes(frame, "length", "Tables 5 and 11" if frame["paper"].notna().any() else "Table 5"),
         *notes_on_gaps(frame[frame["bucket"] == WHOLE], ["pair", "benchmark", "arm"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, reference: Reference) -> list[dict[str, Any]]:
-    """Of each bucket, then of the whole, where there are two or more."""
+    """Of each bucket if there are several, then of the whole."""
     if benchmark == LONG:
-        parts = answers.about(benchmark, "subset")
-        buckets = sorted(parts.unique())
+        labels = answers.about(benchmark, "subset")
+        buckets = sorted(labels.unique())
     else:
-        parts = length_buckets(answers.about(benchmark, "tokens_in", pair.name))
-        buckets = list(parts.cat.categories)
+        labels = length_buckets(answers.about(benchmark, "tokens_in", pair.name))
+        buckets = list(labels.cat.categories)
     rows = []
     for bucket in [*(buckets if len(buckets) > 1 else []), WHOLE]:
         for arm in ARMS:
             frame = answers.get(pair.name, benchmark, arm)
-            chosen = frame if frame is None or bucket == WHOLE else partition(frame, parts)[bucket]
-            head = dict(zip(HEAD, [answers.scale, *pair, benchmark, bucket, arm], strict=True))
-            rows.append(head | _numbers(chosen, pair, benchmark, arm) | {"paper": _printed(reference, head)})
+            part = frame if frame is None or bucket == WHOLE else partition(frame, labels)[bucket]
+            paper = _paper_score(reference, pair, arm, benchmark, bucket)
+            row = arm_row(answers, pair, benchmark, arm, part, baseline_seeds=False, paper=paper)
+            rows.append(row | {"bucket": bucket})
     return rows
 
 
-def _numbers(frame: pd.DataFrame | None, pair: Pair, benchmark: str, arm: str) -> dict[str, Any]:
-    if frame is None:
-        return percent(None) | {"reason": names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark)}
-    numbers = percent(accuracy_with_interval(frame))
-    return numbers | {"seeds": None if NO_SEED in frame.columns else numbers["seeds"], "reason": ""}
-
-
-def _printed(reference: Reference, head: dict[str, str]) -> float | None:
-    """The paper's score of the same bucket; its average stands under another name than ours."""
-    bucket = "average" if head["bucket"] == WHOLE else head["bucket"]
-    cell = (head["pair"], (head["receiver"], head["sharer"]), head["arm"], head["benchmark"])
-    found = [reference.find(place, "score", *cell, PANEL.format(bucket=bucket)) for place in PLACES]
-    return next((value for value in found if value is not None), None)
+def _paper_score(reference: Reference, pair: Pair, arm: str, benchmark: str, bucket: str) -> float | None:
+    """The paper's score of the same bucket; what we call `all` is its average."""
+    panel = PANEL.format(bucket="average" if bucket == WHOLE else bucket)
+    scores = [reference.find(place, "score", pair.name, pair[1:], arm, benchmark, panel) for place in PLACES]
+    return next((score for score in scores if score is not None), None)
 
 
 if __name__ == "__main__":

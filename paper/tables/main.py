@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import NO_SEED, accuracy_with_interval
 from paper.reading import names
-from paper.reading.answers import MAIN_ARMS, Answers, Pair
+from paper.reading.answers import MAIN_ARMS, Answers
 from paper.reading.files import read_if_given
 from paper.reading.times import TIMES, times_of
-from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import arm_row, tidy, with_bounds
+from paper.writing.columns import counts, decimals, estimates, titles
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
-ELSEWHERE = ("project", "fuse", "released", "single", "t2t_agents", "t_c2c", "latent")
+OTHER_TABLES = ("project", "fuse", "released", "single", "t2t_agents", "t_c2c", "latent")
 """Arms that have a table of their own."""
-HEAD = ["scale", "pair", "receiver", "sharer", "arm", "benchmark"]
+COLUMNS = (
+    *("scale", "pair", "receiver", "sharer", "arm", "benchmark"),
+    *(*with_bounds(""), "n", "seeds", "failed", "chance", "reason"),
+)
 
 
 def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
@@ -24,37 +28,39 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
     Without a latency summary the columns of times are empty.
     """
     arms = names.in_order("arms", {*MAIN_ARMS, *answers.arms})
-    rows = [
-        _row(answers, pair, arm, benchmark)
-        for pair in answers.pairs
-        for arm in arms
-        if not arm.startswith(ELSEWHERE)
-        for benchmark in answers.asked(pair.name)
-    ]
-    frame = pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64", "failed": "Int64"})
+    rows = []
+    for pair in answers.pairs:
+        for arm in (arm for arm in arms if not arm.startswith(OTHER_TABLES)):
+            for benchmark in answers.asked(pair.name):
+                answered = answers.get(pair.name, benchmark, arm)
+                failures = None if answered is None else answers.failures(pair.name, benchmark, arm)
+                chance = 100 * answers.chance(benchmark)
+                more = {"failed": failures, "chance": chance}
+                rows.append(arm_row(answers, pair, benchmark, arm, answered, baseline_seeds=False, **more))
+    frame = tidy(rows, COLUMNS).astype({"failed": "Int64"})
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: one row a pair, benchmark and method; times and failures only where there are any."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: by pair and benchmark; times and failures only where there are any."""
     ordered = frame.sort_values(["pair", "benchmark"], key=_appearance(frame), kind="stable")
-    table = pd.DataFrame(
-        {
-            "Pair": names.title("pairs", row.pair),
-            "Benchmark": names.title("benchmarks", row.benchmark),
-            "Method": names.title("arms", row.arm),
-            "Accuracy, % [95 %]": show(row.value, row.low, row.high),
-            "n": count(row.n),
-            "Failed": count(row.failed),
-            "Time, ms": NOTHING if pd.isna(row.time_ms) else fixed(row.time_ms, 2),
-            "Seeds": count(row.seeds),
-        }
-        for row in ordered.itertuples()
-    )
-    empty = {"Time, ms": frame["time_ms"].isna().all(), "Failed": not frame["failed"].fillna(0).any()}
-    return table.drop(columns=[name for name, nothing in empty.items() if nothing])
+    table = {
+        "Pair": titles(ordered, "pair"),
+        "Benchmark": titles(ordered, "benchmark"),
+        "Method": titles(ordered, "arm"),
+        "Accuracy, % [95 %]": estimates(ordered),
+        "n": counts(ordered, "n"),
+        "Failed": counts(ordered, "failed"),
+        "Time, ms": decimals(ordered, "time_ms"),
+        "Seeds": counts(ordered, "seeds"),
+    }
+    if frame["time_ms"].isna().all():
+        del table["Time, ms"]
+    if not frame["failed"].fillna(0).any():
+        del table["Failed"]
+    return pd.DataFrame(table)
 
 
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
@@ -69,25 +75,13 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         "A dash: no training, or not timed.",
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def _appearance(frame: pd.DataFrame):  # type: ignore[no-untyped-def]
     """Sort key: the order in which values first appear."""
     orders = {name: list(frame[name].unique()) for name in ("pair", "benchmark")}
     return lambda column: column.map(orders[column.name].index)
-
-
-def _row(answers: Answers, pair: Pair, arm: str, benchmark: str) -> dict[str, object]:
-    found = answers.get(pair.name, benchmark, arm)
-    head = dict(zip(HEAD, [answers.scale, *pair, arm, benchmark], strict=True))
-    estimate = None if found is None else accuracy_with_interval(found)
-    reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if found is None else ""
-    cells = percent(estimate)
-    if found is not None:
-        cells["failed"] = answers.failures(pair.name, benchmark, arm)
-        cells["seeds"] = None if NO_SEED in found.columns else cells["seeds"]
-    return head | cells | {"chance": 100 * answers.chance(benchmark), "reason": reason}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.rows import printed_note, without_empty_paper
-from paper.writing.output import NOTHING, count, fixed, run_table, show, write_table
+from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.writing.output import run_table, write_table
 
 SIDES = {"front": "Former", "back": "Latter"}
-KEPT = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
+DECIMALS = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
 NUMBERS = ["value", "low", "high"]
 PLACE, PANEL = "Figure 11", "{share}% fused"
 PRINTED_RECIPE = "projected"
@@ -35,7 +36,7 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
     for row in tidy[tidy["method"] == "c2c"].to_dict("records"):
         place = (row["side"], row["share"])
         rows.append(
-            {name: row[name] for name in KEPT}
+            {name: row[name] for name in DECIMALS}
             | {"side": row["side"], "share": row["share"]}
             | {name: row[name] for name in NUMBERS}
             | {f"deranged_{name}": swapped.loc[place, name] for name in NUMBERS}
@@ -54,17 +55,17 @@ def arms_of(frame: pd.DataFrame) -> tuple[str, str]:
     return recipe, f"{recipe}_deranged"
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads; the Fuser goes by the name of its recipe."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed; the Fuser goes by the name of its recipe."""
     own, deranged = (names.title("arms", arm) for arm in arms_of(frame))
     table = pd.DataFrame(
         {
-            "Fused": f"{fixed(row.share, 0)} % at the {row.side}",
+            "Fused": f"{decimal(row.share, 0)} % at the {row.side}",
             f"{own}, % [95 %]": show(row.value, row.low, row.high),
             f"{deranged}, % [95 %]": show(row.deranged_value, row.deranged_low, row.deranged_high),
             "Difference, points [95 %]": show(row.difference_value, row.difference_low, row.difference_high, sign=True),
             "n": count(row.n),
-            "Paper, %": NOTHING if pd.isna(row.paper) else fixed(row.paper, 2),
+            "Paper, %": NOTHING if pd.isna(row.paper) else decimal(row.paper, 2),
         }
         for row in frame.itertuples()
     )
@@ -82,7 +83,7 @@ def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "Deranged: the Sharer read another question. Each question counts in every row: differences are paired.",
         *printed_note(frame, "partial", PLACE),
     ]
-    return write_table(frame, printed(frame), stem, notes)
+    return write_table(frame, text_table(frame), stem, notes)
 
 
 def _printed(reference: Reference, row: dict[str, Any]) -> float | None:

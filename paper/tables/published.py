@@ -19,9 +19,6 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
     return comparison(answers, latency, PLACE, ARMS)
 
 
-printed = comparison_text
-
-
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers, latency)
@@ -29,7 +26,7 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         *comparison_notes(frame, "published", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, comparison_text(frame), stem, notes, answers)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pandas as pd
 from paper.reading.answers import Answers
 from paper.reading.sizes import parameters
 from paper.rows import comparison, comparison_notes, comparison_text
-from paper.writing.output import NOTHING, fixed, notes_on_gaps, run_table, write_table
+from paper.writing.columns import decimals
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Figure 6", ("receiver", "sharer", "t2t", "c2c")
 
@@ -22,11 +23,10 @@ def build(answers: Answers) -> pd.DataFrame:
     return frame.assign(**sizes)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    sizes = frame[["receiver_m", "sharer_m"]].to_numpy(float)
-    shown = [" / ".join(NOTHING if pd.isna(size) else f"{fixed(size, 1)}" for size in row) for row in sizes]
-    return comparison_text(frame, {"Receiver / Sharer, M": shown})
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
+    sizes = zip(decimals(frame, "receiver_m", 1), decimals(frame, "sharer_m", 1), strict=True)
+    return comparison_text(frame, {"Receiver / Sharer, M": list(map(" / ".join, sizes))})
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         *comparison_notes(frame, "scaling", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 if __name__ == "__main__":

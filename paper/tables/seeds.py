@@ -10,9 +10,11 @@ import pandas as pd
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import AT_STEP, Answers, Pair
-from paper.writing.output import NOTHING, count, fixed, percent, run_table, write_table
+from paper.rows import percent
+from paper.writing.numbers import count, decimal
+from paper.writing.output import run_table, write_table
 
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "alignment"]
+ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm", "alignment")
 CELL = ["pair", "benchmark", "arm", "alignment"]
 
 
@@ -33,8 +35,8 @@ def build(answers: Answers) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seed": "Int64", "n": "Int64", "seeds": "Int64", "sd": float, "range": float})
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads: one row a cell."""
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: one row a cell."""
     rows = []
     for (pair, benchmark, arm, alignment), cell in frame.groupby(CELL, sort=False):
         first = cell.iloc[0]
@@ -44,10 +46,10 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
                 "Benchmark": names.title("benchmarks", str(benchmark)),
                 "Method": names.title("arms", str(arm)),
                 "Alignment": str(alignment),
-                "Accuracy by seed, %": ", ".join(f"{row.seed}: {fixed(row.value, 1)}" for row in cell.itertuples()),
-                "Mean, %": fixed(first["mean"], 1),
-                "SD, points": _number(first["sd"]),
-                "Range, points": _number(first["range"]),
+                "Accuracy by seed, %": ", ".join(f"{row.seed}: {decimal(row.value, 1)}" for row in cell.itertuples()),
+                "Mean, %": decimal(first["mean"], 1),
+                "SD, points": decimal(first["sd"], 1),
+                "Range, points": decimal(first["range"], 1),
                 "n": count(first["n"]),
                 "Seeds": count(first["seeds"]),
             }
@@ -63,19 +65,19 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "SD: standard deviation between training seeds (of the sample); a dash where there is one seed. All seeds "
         "answer the same n questions.",
         *(
-            f"The widest range, {fixed(row.range, 1)} points: {names.title('pairs', row.pair)}, "
+            f"The widest range, {decimal(row.range, 1)} points: {names.title('pairs', row.pair)}, "
             f"{names.title('benchmarks', row.benchmark)}, {names.title('arms', row.arm)}."
             for row in widest.itertuples()
         ),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, alignment: str) -> list[dict[str, Any]]:
     frame = answers.get(pair.name, benchmark, arm, alignment)
     if frame is None or NO_SEED in frame.columns:
         return []
-    head = dict(zip(HEAD, [answers.scale, *pair, benchmark, arm, alignment], strict=True))
+    head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, arm, alignment], strict=True))
     by_seed = 100 * frame.mean()
     spread = {"sd": by_seed.std(ddof=1), "range": by_seed.max() - by_seed.min()} if len(by_seed) > 1 else {}
     cell = {"sd": None, "range": None, "mean": by_seed.mean(), "seeds": len(by_seed)} | spread
@@ -84,10 +86,6 @@ def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, alignment: str
         numbers = percent(accuracy_with_interval(frame[[seed]]))
         rows.append(head | {"seed": seed} | numbers | cell)
     return rows
-
-
-def _number(value: float) -> str:
-    return NOTHING if pd.isna(value) else fixed(value, 1)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import accuracy_with_interval
 from c2c.types import FUSIONS
 from paper.reading import names
 from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
-from paper.writing.output import arm_cells, notes_on_gaps, percent, run_table, write_table
+from paper.rows import arm_row, tidy, with_bounds
+from paper.writing.columns import counts, differences, estimates, titles
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
-CONTROLS = ("deranged", "zeroed")
-HEAD = ["scale", "pair", "receiver", "sharers", "benchmark", "arm"]
-COLUMNS = [
-    *HEAD,
-    *(f"{part}{bound}" for part in ("difference_", "") for bound in ("value", "low", "high")),
-    *("n", "seeds", "reason"),
-]
+COLUMNS = (
+    "scale",
+    "pair",
+    "receiver",
+    "sharers",
+    "benchmark",
+    "arm",
+    *with_bounds("difference", ""),
+    "n",
+    "seeds",
+    "reason",
+)
 
 
 def build(answers: Answers) -> pd.DataFrame:
@@ -26,22 +32,28 @@ def build(answers: Answers) -> pd.DataFrame:
 
     Which of the single ones is the better is seen on the same questions, so that the difference is a cautious one.
     """
-    rows = [
-        row for group in _asked(answers) for task in answers.asked(group.name) for row in _rows(answers, group, task)
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "Int64", "seeds": "Int64"})
+    rows = []
+    for group in _groups(answers):
+        for benchmark in answers.asked(group.name):
+            frames, best = _frames(answers, group, benchmark)
+            for arm, frame in frames.items():
+                gain = difference(frame, best) if arm in FUSIONS else None
+                rows.append(arm_row(answers, group, benchmark, arm, frame, {"difference": gain}))
+    return tidy([row | {"sharers": row["sharer"]} for row in rows], COLUMNS)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    columns = [
-        "Sharers",
-        "Benchmark",
-        "Who answers",
-        "Accuracy, % [95 %]",
-        "Beyond the better single C2C, points [95 %]",
-    ]
-    return pd.DataFrame(arm_cells(frame), columns=[*columns, "n", "Seeds"])
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
+    table = {
+        "Sharers": titles(frame, "pair"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Who answers": titles(frame, "arm"),
+        "Accuracy, % [95 %]": estimates(frame),
+        "Beyond the better single C2C, points [95 %]": differences(frame),
+        "n": counts(frame, "n"),
+        "Seeds": counts(frame, "seeds"),
+    }
+    return pd.DataFrame(table)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -50,18 +62,18 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     notes = [
         "The Fusers of each Sharer were trained alone; nothing is trained for their use together. The last column is "
         "paired, on the training seeds that both have.",
-        *(_who(group) for group in _asked(answers)),
+        *(_models(group) for group in _groups(answers)),
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _asked(answers: Answers) -> list[Pair]:
-    """Groups that were asked with Fusers that were trained alone."""
+def _groups(answers: Answers) -> list[Pair]:
+    """Groups that were asked with Fusers that were trained for one Sharer each."""
     return [group for group in answers.groups if not answers.arms_of(group.name).isdisjoint(FUSIONS)]
 
 
-def _who(group: Pair) -> str:
+def _models(group: Pair) -> str:
     listed = [f"Sharer {place}: {names.title('models', name)}" for place, name in enumerate(group.sharers, start=1)]
     receiver = f"Receiver: {names.title('models', group.receiver)}"
     return f"{names.title('pairs', group.name)}: {'; '.join([receiver, *listed])}."
@@ -69,38 +81,33 @@ def _who(group: Pair) -> str:
 
 def _members(answers: Answers, group: Pair) -> list[str]:
     """The pair of each Sharer with the same Receiver; one that was run with recipe c2c, where there are several."""
-    found = []
+    members = []
     for sharer in group.sharers:
         pairs = [pair.name for pair in answers.all_pairs if pair[1:] == (group.receiver, sharer)]
-        ranked = sorted(pairs, key=lambda name: ("c2c" not in answers.arms_of(name), not names.aside(name)))
-        found.append(next(iter(ranked), ""))
-    return found
+        ranked = sorted(pairs, key=lambda name: ("c2c" not in answers.arms_of(name), not names.has_own_tables(name)))
+        members.append(next(iter(ranked), ""))
+    return members
 
 
-def _rows(answers: Answers, group: Pair, benchmark: str) -> list[dict[str, object]]:
+def _frames(
+    answers: Answers, group: Pair, benchmark: str
+) -> tuple[dict[str, pd.DataFrame | None], pd.DataFrame | None]:
+    """Answers by arm, and those of the better of the single C2C."""
     members = _members(answers, group)
+    places = range(1, len(members) + 1)
+    # Each model alone, and C2C from each Sharer alone.
     frames = {"receiver": answers.get(members[0], benchmark, "receiver")}
     for arm in ("sharer", "c2c"):
-        for place, pair in enumerate(members, start=1):
+        for place, pair in zip(places, members, strict=True):
             frames[f"{arm}_{place}"] = answers.get(pair, benchmark, arm)
-    zeroed = [f"zeroed_{place}" for place in range(1, len(members) + 1)]
+    # All Sharers together, with the controls.
+    controls = ("deranged", "zeroed", *(f"zeroed_{place}" for place in places))
     for fusion in FUSIONS:
         if fusion in answers.arms_of(group.name):
-            for arm in (fusion, *(f"{fusion}_{control}" for control in (*CONTROLS, *zeroed))):
+            for arm in (fusion, *(f"{fusion}_{control}" for control in controls)):
                 frames[arm] = answers.get(group.name, benchmark, arm, MAIN_ALIGNMENT)
-    single = [frames[f"c2c_{place}"] for place in range(1, len(members) + 1)]
-    best = max((frame for frame in single if frame is not None), key=lambda frame: frame.mean(axis=None), default=None)
-    return [_row(answers, group, benchmark, arm, frame, best) for arm, frame in frames.items()]
-
-
-def _row(
-    answers: Answers, group: Pair, benchmark: str, arm: str, frame: pd.DataFrame | None, best: pd.DataFrame | None
-) -> dict[str, object]:
-    head = dict(zip(HEAD, [answers.scale, *group, benchmark, arm], strict=True))
-    beyond = difference(frame, best) if arm in FUSIONS else None
-    accuracy = None if frame is None else accuracy_with_interval(frame)
-    reason = names.reason_not_run(pair=group.name, arm=arm, benchmark=benchmark) if frame is None else ""
-    return head | percent(beyond, "difference_") | percent(accuracy) | {"reason": reason}
+    single = [frame for place in places if (frame := frames[f"c2c_{place}"]) is not None]
+    return frames, max(single, key=lambda frame: frame.mean(axis=None), default=None)
 
 
 if __name__ == "__main__":

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from c2c.stats import Estimate
 from paper.reading.answers import Answers, difference
-from paper.rows import comparison, comparison_notes, comparison_text
-from paper.writing.output import NOTHING, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import comparison, comparison_notes, comparison_text, with_gain
+from paper.writing.columns import differences
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Table 6", ("receiver", "single", "adapter", "identical", "c2c")
 OTHER_SHARER = ("single", "identical")
 """The paper lists these without a Sharer, or with the Receiver as the Sharer."""
-GAIN = ("gain_value", "gain_low", "gain_high")
 
 
 def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark and source, in percent; `gain` is the paired difference to the Receiver, in points."""
-    frame = comparison(answers, None, PLACE, ARMS, free_sharer=OTHER_SHARER)
-    gains = []
-    for row in frame.itertuples():
-        arm, receiver = (answers.get(row.pair, row.benchmark, name) for name in (row.arm, "receiver"))
-        gain = None if row.arm == "receiver" else difference(arm, receiver)
-        gains.append({name: percent(gain, "gain_")[name] for name in GAIN})
-    return frame.join(pd.DataFrame(gains, index=frame.index).astype(float))
+
+    def beyond_receiver(row: Any) -> Estimate | None:
+        frame, receiver = (answers.get(row.pair, row.benchmark, arm) for arm in (row.arm, "receiver"))
+        return None if row.arm == "receiver" else difference(frame, receiver)
+
+    return with_gain(comparison(answers, None, PLACE, ARMS, free_sharer=OTHER_SHARER), beyond_receiver)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    gains = frame[list(GAIN)].to_numpy(float)
-    shown = [NOTHING if pd.isna(gain[0]) else show(*gain, sign=True) for gain in gains]
-    return comparison_text(frame, {"Less Receiver, points": shown})
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
+    return comparison_text(frame, {"Less Receiver, points": differences(frame, "gain_")})
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -43,7 +42,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         *comparison_notes(frame, "sources", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ import pandas as pd
 from c2c.stats import Estimate, crossed_ratio, mean_with_interval, paired_difference
 from paper.reading.answers import Answers
 from paper.reading.files import read_if_given
-from paper.rows import TIME_OF, comparison, comparison_notes, comparison_text
-from paper.writing.output import NOTHING, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import TIME_OF, comparison, comparison_notes, comparison_text, with_gain
+from paper.writing.columns import decimals, estimates
+from paper.writing.numbers import NOT_RUN, NOTHING
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Table 9", ("sharer", "receiver", "t2t", "c2c", "projected", "adapter")
-MORE = {**TIME_OF, "paper_pgr": "PGR"}
-BOUNDS = ("pgr_value", "pgr_low", "pgr_high")
+METRICS = {**TIME_OF, "paper_pgr": "PGR"}
 ENDS = ("receiver", "sharer")
 
 
@@ -23,21 +24,19 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
     PGR = (method - Receiver) / (Sharer - Receiver), empty where the interval of the gap covers zero.
     """
-    frame = comparison(answers, latency, PLACE, ARMS, more=MORE)
-    rows = []
-    for row in frame.itertuples():
-        shares = percent(_recovered(answers, row.pair, row.benchmark, row.arm), "pgr_")
-        rows.append({name: shares[name] for name in BOUNDS})
-    printed_shares = frame.pop("paper_pgr")
-    return frame.join(pd.DataFrame(rows, index=frame.index).astype(float)).assign(paper_pgr=printed_shares)
+    frame = comparison(answers, latency, PLACE, ARMS, more=METRICS)
+    paper_shares = frame.pop("paper_pgr")
+    frame = with_gain(frame, lambda row: _recovered(answers, row.pair, row.benchmark, row.arm), "pgr")
+    return frame.assign(paper_pgr=paper_shares)
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    shares = {"PGR, % [95 %]": [NOTHING if pd.isna(row[0]) else show(*row) for row in frame[list(BOUNDS)].to_numpy()]}
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
+    shares = [NOTHING if text == NOT_RUN else text for text in estimates(frame, "pgr_")]
+    columns = {"PGR, % [95 %]": shares}
     if frame["paper_pgr"].notna().any():
-        shares["Paper's PGR, %"] = [NOTHING if pd.isna(value) else fixed(value, 0) for value in frame["paper_pgr"]]
-    return comparison_text(frame, shares)
+        columns["Paper's PGR, %"] = decimals(frame, "paper_pgr", 0)
+    return comparison_text(frame, columns)
 
 
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:
@@ -49,7 +48,7 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
         *comparison_notes(frame, "strong_to_weak", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def gap_recovered(method: pd.DataFrame, receiver: pd.DataFrame, sharer: pd.DataFrame) -> Estimate | None:

@@ -14,8 +14,9 @@ from c2c.stats import NO_SEED, accuracy_with_interval, is_graded
 from paper.reading import names
 from paper.reading.answers import Answers, Pair
 from paper.reading.reference import Reference
-from paper.rows import comparison_notes, paper_columns, with_difference
-from paper.writing.output import NOTHING, count, fixed, notes_on_gaps, percent, run_table, show, write_table
+from paper.rows import comparison_notes, paper_columns, percent, with_difference
+from paper.writing.columns import counts, decimals, estimates, titles
+from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, FUSED, ALONE = "Figure 7", ("c2c", "projected"), ("receiver", "sharer")
 HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "region"]
@@ -45,17 +46,16 @@ def build(answers: Answers) -> pd.DataFrame:
     return frame.astype({"n": "Int64", "seeds": "Int64", "paper": float, "questions": float})
 
 
-def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a person reads."""
-    rows = frame.to_dict("records")
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed."""
     table = {
-        "Pair": [names.title("pairs", row["pair"]) for row in rows],
-        "Benchmark": [names.title("benchmarks", row["benchmark"]) for row in rows],
-        "Answered rightly by": [title(row["region"], row["arm"]) for row in rows],
-        "Questions": [NOTHING if pd.isna(row["questions"]) else fixed(row["questions"], 1) for row in rows],
-        "Share, % [95 %]": [show(row["value"], row["low"], row["high"]) for row in rows],
-        "n": [count(row["n"]) for row in rows],
-        "Seeds": [count(row["seeds"]) for row in rows],
+        "Pair": titles(frame, "pair"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Answered rightly by": [title(*row) for row in frame[["region", "arm"]].itertuples(index=False)],
+        "Questions": decimals(frame, "questions", 1),
+        "Share, % [95 %]": estimates(frame),
+        "n": counts(frame, "n"),
+        "Seeds": counts(frame, "seeds"),
         **paper_columns(frame),
     }
     return pd.DataFrame(table)
@@ -77,7 +77,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         *comparison_notes(frame, "venn", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]
-    return write_table(frame, printed(frame), stem, notes, answers)
+    return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def regions(answers: Mapping[str, pd.DataFrame]) -> dict[tuple[str, ...], pd.DataFrame]:

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,15 @@ import pandas as pd
 from c2c import markup
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.provenance import stamp
-from c2c.stats import Estimate
 from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.reading import failures, names
 from paper.reading.answers import Answers
 from paper.writing import citation
+from paper.writing.columns import NAME_KINDS
+from paper.writing.numbers import DECIMALS
 
-NOT_RUN = "not run"
-NOTHING, MINUS = "–", "−"
-KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
-"""Columns of a frame whose ids have titles."""
 SUFFIXES = (".csv", ".tex", ".md")
-KEPT = 4
-"""Decimals of every number in a .csv."""
 
 
 @contextmanager
@@ -46,7 +40,7 @@ def stamped(
         yield
 
 
-def beside(stem: Path, suffix: str) -> Path:
+def path_with(stem: Path, suffix: str) -> Path:
     """`stem` with `suffix`, also where the stem has a dot in its name."""
     return stem.with_name(stem.name + suffix)
 
@@ -65,12 +59,12 @@ def write_table(
     if answers is not None:
         notes = [*notes, *failures.notes(answers), *answers.remarks]
         frame = failures.with_failures(frame, answers)
-    write_atomically(beside(stem, ".csv"), markup.csv_text(frame, KEPT))
+    write_atomically(path_with(stem, ".csv"), markup.csv_text(frame, DECIMALS))
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
     cited = citation.cite("table", stem.name, scales)
     entry = cited.bibtex() if cited else ""
-    write_atomically(beside(stem, ".md"), _markdown(printed, notes) + _remarked(entry))
-    write_atomically(beside(stem, ".tex"), _commented(entry) + _tex(printed, notes))
+    write_atomically(path_with(stem, ".md"), _markdown(printed, notes) + _remarked(entry))
+    write_atomically(path_with(stem, ".tex"), _commented(entry) + _tex(printed, notes))
     return frame
 
 
@@ -89,7 +83,7 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
         arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
         given = {flag: getattr(arguments, flag) for flag in readers}
         inputs = [path for paths in given.values() for path in (paths if isinstance(paths, list) else [paths]) if path]
-        with stamped([beside(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
+        with stamped([path_with(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
             more = {flag: [arguments.protocol] if flag == "records" else [] for flag in readers}
             write(*(readers[flag](paths, *more[flag]) for flag, paths in given.items()), arguments.output_stem)
 
@@ -110,80 +104,28 @@ def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
     return parser
 
 
-def percent(estimate: Estimate | None, prefix: str = "") -> dict[str, float | int | None]:
-    """Columns `value`, `low`, `high`, `n`, `seeds` of an estimate in percent; empty for None."""
-    if estimate is None:
-        return {f"{prefix}{name}": None for name in ("value", "low", "high")} | {"n": None, "seeds": None}
-    scaled = estimate.scaled(100)
-    bounds = {f"{prefix}value": scaled.value, f"{prefix}low": scaled.low, f"{prefix}high": scaled.high}
-    return bounds | {"n": scaled.n, "seeds": scaled.seeds}
-
-
-def show(value: float, low: float, high: float, digits: int = 1, sign: bool = False) -> str:
-    """A number with its interval, as in "93.4 [91.0, 95.2]"; "not run" where there is none."""
-    if pd.isna(value):
-        return NOT_RUN
-    plus = "+" if sign else ""
-    number = _signed(value, digits, plus)
-    return number if pd.isna(low) else f"{number} [{_signed(low, digits)}, {_signed(high, digits)}]"
-
-
-def fixed(value: float, digits: int) -> str:
-    """The number with so many decimals: what the .csv holds of it, halves away from zero, as the PDF rounds it too."""
-    rounded = Decimal(f"{value:.{KEPT}f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
-    return str(rounded if rounded else abs(rounded))
-
-
-def count(value: float | int | None) -> str:
-    """A whole number, or a dash."""
-    return NOTHING if value is None or pd.isna(value) else f"{int(value)}"
-
-
-def arm_cells(frame: pd.DataFrame) -> list[list[str]]:
-    """What a person reads of each row of arms: pair, benchmark, arm, accuracy, `difference`, n and seeds."""
-    return [
-        [
-            names.title("pairs", row.pair),
-            names.title("benchmarks", row.benchmark),
-            names.title("arms", row.arm),
-            show(row.value, row.low, row.high),
-            NOTHING
-            if pd.isna(row.difference_value)
-            else show(row.difference_value, row.difference_low, row.difference_high, sign=True),
-            count(row.n),
-            count(row.seeds),
-        ]
-        for row in frame.itertuples()
-    ]
-
-
 def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     """One sentence for each reason for which rows of `frame` hold no number, naming the rows by the columns `what`."""
     gaps = frame[frame["reason"] != ""]
     if gaps.empty:
         return []
     titled = [
-        [names.title(KINDS[column], name) if column in KINDS else name for name in gaps[column]] for column in what
+        [names.title(NAME_KINDS[column], name) if column in NAME_KINDS else name for name in gaps[column]]
+        for column in what
     ]
     if "benchmark" in what:
         others = [column for column in what if column != "benchmark"]
         asked = frame.groupby(others)["benchmark"].transform("nunique").loc[gaps.index]
         missing = gaps.groupby([*others, "reason"])["benchmark"].transform("nunique")
         everywhere = (asked == missing) & (asked > 2)
-        titles = titled[what.index("benchmark")]
+        benchmarks = titled[what.index("benchmark")]
         titled[what.index("benchmark")] = [
-            "all benchmarks" if whole else title for whole, title in zip(everywhere, titles, strict=True)
+            "all benchmarks" if whole else title for whole, title in zip(everywhere, benchmarks, strict=True)
         ]
     labels = pd.Series([" / ".join(parts) for parts in zip(*titled, strict=True)], index=gaps.index)
     return [
         f"Not run: {'; '.join(dict.fromkeys(group))}. Reason: {why}." for why, group in labels.groupby(gaps["reason"])
     ]
-
-
-def _signed(value: float, digits: int, plus: str = "") -> str:
-    """The number with a true minus sign, and no sign before a zero."""
-    text = fixed(value, digits)
-    return (plus if float(text) > 0 else "") + text.replace("-", MINUS)
 
 
 def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:

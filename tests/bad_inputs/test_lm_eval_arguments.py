@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from c2c.errors import REFUSED
-from c2c.evaluation.harness import models as lm_eval
+from c2c.evaluation.harness import command
 
 ASKED = ["--model", "receiver", "--model_args", "model=nowhere", "--tasks", "mine"]
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *given: str) -> str:
     monkeypatch.setattr(sys, "argv", ["lm_eval", *given])
-    assert lm_eval.main() == REFUSED
+    assert command.main() == REFUSED
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("c2c.evaluation.harness: ") and " must " in said and len(said) < 4_000
     return said
@@ -55,21 +55,21 @@ def test_arguments_of_a_config_file_are_checked_as_those_of_the_command(monkeypa
     path.write_text(yaml.safe_dump({"model": "receiver", "tasks": "mine", "limit": -2}), encoding="utf-8")
     assert "--limit" in refusal(monkeypatch, capsys, "--config", str(path), "--tasks", "mine")
     path.write_text(yaml.safe_dump({"tasks": "mine"}), encoding="utf-8")
-    assert "told a model" in refusal(monkeypatch, capsys, "--config", str(path), "--tasks", "mine")
+    assert "must be given a model" in refusal(monkeypatch, capsys, "--config", str(path), "--tasks", "mine")
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with the task `mine`, which alone is known, as lm-eval reads its own for seconds."""
 
-    class Few(lm_eval.TaskManager):
+    class Few(command.TaskManager):
         def __init__(self, **options) -> None:
             super().__init__(**options | {"include_defaults": False})
 
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "mine.yaml").write_text(yaml.safe_dump({"task": "mine", "dataset_path": "json"}))
     monkeypatch.setattr("lm_eval.tasks.TaskManager", Few)
-    monkeypatch.setattr(lm_eval, "TaskManager", Few)
+    monkeypatch.setattr(command, "TaskManager", Few)
     return tmp_path / "tasks"
 
 

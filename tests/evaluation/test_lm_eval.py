@@ -14,8 +14,8 @@ import torch
 import yaml
 from lm_eval.api.registry import get_model
 
-from c2c.evaluation.harness import models as lm_eval
-from c2c.evaluation.harness.door import OPTIONS, NamedDoor, batch_rows
+from c2c.evaluation.harness import command
+from c2c.evaluation.harness.model import METHOD_OPTIONS, RegisteredModel, batch_rows
 from c2c.evaluation.questions.question import Question
 from c2c.models.loading import check_device
 from tests.bad_inputs.refusals import refused
@@ -69,7 +69,7 @@ def test_lm_evals_command_knows_this_projects_models_and_its_own(named, argument
 
 def run(monkeypatch: pytest.MonkeyPatch, *given: str) -> int:
     monkeypatch.setattr(sys, "argv", ["lm_eval", *given])
-    return lm_eval.main()
+    return command.main()
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_a_request_that_is_refused_ends_the_command_before_anything_is_answered(
     assert said.startswith("c2c.evaluation.harness: ") and "must not be empty" in said
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", METHOD_OPTIONS)
 def test_what_a_model_needs_is_asked_for_by_name(name) -> None:
     with refused(f"--model {name}"):
         get_model(name).create_from_arg_string("", {"batch_size": 1})
 
 
-def built(name: str, folders: dict[str, Path], **options: Any) -> NamedDoor:
+def built(name: str, folders: dict[str, Path], **options: Any) -> RegisteredModel:
     where = {"model": folders["receiver"]} if name in ("receiver", "sharer") else folders
     return get_model(name).create_from_arg_obj({key: str(path) for key, path in where.items()}, options)
 
@@ -118,10 +118,10 @@ def built(name: str, folders: dict[str, Path], **options: Any) -> NamedDoor:
 @pytest.mark.parametrize("name", ["receiver", "sharer", "t2t", "routing", "c2c"])
 def test_precision_and_device_are_those_asked_for(name, folders, fuser) -> None:
     given = {"fuser": fuser} if name == "c2c" else {}
-    door = built(name, folders, dtype="bfloat16", device="cpu", **given)
-    assert {each.model.dtype for each in door.method.models} == {torch.bfloat16}
-    assert door.get_model_info()["model_dtype"] == "torch.bfloat16"
-    assert door.device == torch.device("cpu")
+    model = built(name, folders, dtype="bfloat16", device="cpu", **given)
+    assert {each.model.dtype for each in model.method.models} == {torch.bfloat16}
+    assert model.get_model_info()["model_dtype"] == "torch.bfloat16"
+    assert model.device == torch.device("cpu")
 
 
 def test_a_batch_has_as_many_requests_as_asked_for(folders) -> None:
@@ -141,9 +141,9 @@ def test_a_device_that_is_not_here_is_refused(device) -> None:
 def test_text_to_text_takes_the_wording_of_another_file(folders, tmp_path) -> None:
     wording = {"metadata": {"t2t_question": "what {{prompt}}", "t2t_prompt": "{{message}} {{prompt}}"}}
     (tmp_path / "wording.yaml").write_text(yaml.safe_dump(wording))
-    door = built("t2t", folders, wording=str(tmp_path / "wording.yaml"))
-    question = door.respondent.complete(Question("mine", 0, {"id": "1"}, "red", gold=""))
-    assert door.method.request(question).prompt == "what red"
+    model = built("t2t", folders, wording=str(tmp_path / "wording.yaml"))
+    question = model.respondent.with_wording(Question("mine", 0, {"id": "1"}, "red", gold=""))
+    assert model.method.request(question).prompt == "what red"
     (tmp_path / "wording.yaml").write_text("metadata: {t2t_question: what}")
     with refused("t2t_prompt"):
         built("t2t", folders, wording=str(tmp_path / "wording.yaml"))

@@ -16,11 +16,10 @@ from lm_eval.tasks import TaskManager
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-import c2c.evaluation.harness.models  # noqa: F401  lm-eval tells a door what all tasks ask
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.errors import RefusedError
-from c2c.evaluation.harness.door import Door
-from c2c.evaluation.harness.requests import writing_of
+from c2c.evaluation.harness import LMEvalModel
+from c2c.evaluation.harness.requests import text_settings
 from c2c.evaluation.methods.registry import C2C, C2CDeranged, OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
 from c2c.evaluation.methods.text_to_text import TextToText
@@ -177,7 +176,7 @@ def expected(pair, written) -> dict[str, Any]:
 
 @pytest.mark.parametrize("rows", [None, 1])
 def test_the_receiver_answers_every_kind_of_request_as_hf_does(pair, written, expected, rows) -> None:
-    found = ask(Door(OneModel(pair.receiver), rows=rows), written, list(TASKS))
+    found = ask(LMEvalModel(OneModel(pair.receiver), rows=rows), written, list(TASKS))
     assert_alike(found, expected)
     assert found["results"]["blimp"]["acc,none"] + found["results"]["blimp_reversed"]["acc,none"] == 1
     greedy = [each[0][1] for document in found["samples"]["lambada"] for each in document]
@@ -190,13 +189,13 @@ def test_with_closed_gates_every_kind_of_request_that_has_a_prompt_is_answered_a
     pair, written, expected, tmp_path
 ) -> None:
     asked = [name for name in TASKS if name not in SINGLE]
-    found = ask(Door(C2C(pair, fuser_of(pair, tmp_path / "fuser"))), written, asked)
+    found = ask(LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser"))), written, asked)
     theirs = {name: {task: expected[name][task] for task in asked} for name in ("samples", "results")}
     assert_alike(found, theirs)
 
 
 def test_open_gates_change_the_answers(pair, written, expected, tmp_path) -> None:
-    found = ask(Door(C2C(pair, fuser_of(pair, tmp_path / "fuser", opened=True))), written, ["arc"])
+    found = ask(LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser", opened=True))), written, ["arc"])
     assert all(
         abs(one[0][0] - other[0][0]) > 1e-3
         for ours, theirs in zip(found["samples"]["arc"], expected["samples"]["arc"], strict=True)
@@ -209,18 +208,18 @@ def test_conversations_are_answered_as_hf_answers_them(pair, written, tmp_path) 
         pytest.skip("hf puts the first token before a rendered conversation, whose template has it where it is wanted")
     theirs = ask(hf(pair.receiver), written, list(CHATS), apply_chat_template=True)
     for method in (OneModel(pair.receiver), C2C(pair, fuser_of(pair, tmp_path / "fuser"))):
-        assert_alike(ask(Door(method), written, list(CHATS), apply_chat_template=True), theirs)
+        assert_alike(ask(LMEvalModel(method), written, list(CHATS), apply_chat_template=True), theirs)
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_what_a_fused_method_cannot_read_is_refused_before_anything_is_answered(
     pair, written, name, tmp_path, monkeypatch
 ) -> None:
-    door = Door(C2C(pair, fuser_of(pair, tmp_path / "fuser")))
+    fused = LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser")))
     for model in (pair.receiver.model, pair.sharer.model):
         monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("a model ran"))
     with refused():
-        ask(door, written, ["other_limit", "arc", name])
+        ask(fused, written, ["other_limit", "arc", name])
 
 
 @pytest.mark.parametrize("context", ["a", " ", "\n \n"])
@@ -229,18 +228,18 @@ def test_a_context_without_two_tokens_is_refused_by_a_fused_method(pair, context
         pytest.skip("with the token before it these are two")
     folder = write_tasks(tmp_path, {"short": {**CHOICE, "doc_to_text": context}})
     with refused():
-        ask(Door(C2C(pair, fuser_of(pair, tmp_path / "fuser"))), folder, ["short"])
+        ask(LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser"))), folder, ["short"])
 
 
 def test_a_deranged_sharer_reads_another_documents_context(pair, written, tmp_path) -> None:
     fuser = fuser_of(pair, tmp_path / "fuser", opened=True)
-    door = Door(C2CDeranged(pair, fuser))
+    model = LMEvalModel(C2CDeranged(pair, fuser))
     seen = []
-    inner = door.respondent.reader.sharer_reads_of
-    door.respondent.reader.sharer_reads_of = lambda question: (
+    inner = model.respondent.reader.sharer_reads_of
+    model.respondent.reader.sharer_reads_of = lambda question: (
         seen.append((question, inner(question)[1])) or inner(question)
     )
-    ask(door, written, ["winogrande"])
+    ask(model, written, ["winogrande"])
     assert len(seen) == 4
     assert all(question.doc["good"] != other.doc["good"] for question, other in seen)
 
@@ -253,14 +252,14 @@ def test_a_special_token_as_stop_ends_the_text_as_it_does_for_hf(pair, tmp_path)
     folder = write_tasks(tmp_path, {"free": {**WRITTEN, "generation_kwargs": plain}})
     mark = tokenizer.convert_tokens_to_ids("<|open|>")
     loaded = LoadedModel("loud", loud, tokenizer)
-    texts = [document[0][0] for document in ask(Door(OneModel(loaded)), folder, ["free"])["samples"]["free"]]
+    texts = [document[0][0] for document in ask(LMEvalModel(OneModel(loaded)), folder, ["free"])["samples"]["free"]]
     third = tokenizer.encode(max(texts, key=len), add_special_tokens=False)[2]
     # The special token takes the place of one that the model writes.
     head = loud.get_output_embeddings().weight.data
     head[mark] = head[third] * 1.01
     cut = {**WRITTEN, "generation_kwargs": {**plain, "until": ["<|open|>"]}}
     folder = write_tasks(tmp_path, {"cut": cut, "free": {**WRITTEN, "generation_kwargs": plain}})
-    ours, theirs = (ask(model, folder, ["cut", "free"]) for model in (Door(OneModel(loaded)), hf(loaded)))
+    ours, theirs = (ask(model, folder, ["cut", "free"]) for model in (LMEvalModel(OneModel(loaded)), hf(loaded)))
     assert_alike(ours, theirs)
     assert any(
         len(a[0][0]) < len(b[0][0]) for a, b in zip(ours["samples"]["cut"], ours["samples"]["free"], strict=True)
@@ -276,7 +275,7 @@ def test_repeats_of_a_sampled_answer_are_different_and_follow_the_seed(pair, bui
     task = {**WRITTEN, "generation_kwargs": SAMPLED, "repeats": 4, "filter_list": TAKEN}
     folder = write_tasks(tmp_path, {"sampled": task})
     method = OneModel(pair.receiver) if built == "receiver" else C2C(pair, fuser_of(pair, tmp_path / "fuser"))
-    runs = [ask(Door(method), folder, ["sampled"], torch_random_seed=seed)["samples"] for seed in (1, 1, 2)]
+    runs = [ask(LMEvalModel(method), folder, ["sampled"], torch_random_seed=seed)["samples"] for seed in (1, 1, 2)]
     assert all(len(set(document[0])) > 1 for document in runs[0]["sampled"])
     assert runs[0] == runs[1] != runs[2]
 
@@ -284,17 +283,20 @@ def test_repeats_of_a_sampled_answer_are_different_and_follow_the_seed(pair, bui
 @pytest.mark.parametrize("requests", [False, True])
 def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
-    told = Door(TextToText(pair))
+    told = LMEvalModel(TextToText(pair))
     asked = ["arc", "other_limit"]
     options = {"apply_chat_template": requests}
     found = ask(told, written, asked, **options)
     assert all(text for document in found["samples"]["other_limit"] for text in document[0])
     assert all(each.message and "question:" in each.prompt_read for each in told.method.answers.values())
     assert all(-500 < each[0][0] < 0 for document in found["samples"]["arc"] for each in document)
-    singles = [ask(Door(OneModel(part, name)), written, asked, **options)
+    singles = [ask(LMEvalModel(OneModel(part, name)), written, asked, **options)
                for part, name in ((pair.receiver, "receiver"), (pair.sharer, "sharer"))]  # fmt: skip
     routed = ask(
-        Door(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))), written, asked, **options
+        LMEvalModel(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))),
+        written,
+        asked,
+        **options,
     )
     for place, text in enumerate(routed["samples"]["other_limit"]):
         assert text in [single["samples"]["other_limit"][place] for single in singles]
@@ -303,7 +305,7 @@ def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests,
 @pytest.mark.parametrize("name", ["blimp", "rolling", "winogrande", "lambada"])
 def test_what_cannot_be_routed_is_refused(pair, written, name) -> None:
     with refused():
-        ask(Door(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))), written, [name])
+        ask(LMEvalModel(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))), written, [name])
 
 
 def test_conversations_are_known_when_lm_eval_takes_them_from_its_own_cache(
@@ -311,8 +313,8 @@ def test_conversations_are_known_when_lm_eval_takes_them_from_its_own_cache(
 ) -> None:
     monkeypatch.setattr("lm_eval.caching.cache.PATH", str(tmp_path))
     options = {"apply_chat_template": True, "cache_requests": True}
-    runs = [ask(Door(OneModel(pair.receiver)), written, ["other_limit"], **options)["samples"] for _ in range(2)]
-    fresh = ask(Door(OneModel(pair.receiver)), written, ["other_limit"], apply_chat_template=True)["samples"]
+    runs = [ask(LMEvalModel(OneModel(pair.receiver)), written, ["other_limit"], **options)["samples"] for _ in range(2)]
+    fresh = ask(LMEvalModel(OneModel(pair.receiver)), written, ["other_limit"], apply_chat_template=True)["samples"]
     assert list(tmp_path.glob("requests-*"))
     assert runs[0] == runs[1] == fresh
 
@@ -323,7 +325,7 @@ def test_a_failure_of_a_model_is_no_answer(pair, written, monkeypatch) -> None:
 
     monkeypatch.setattr(pair.receiver.model, "forward", fail)
     with pytest.raises(RuntimeError, match="device lost"):
-        ask(Door(OneModel(pair.receiver)), written, ["arc"])
+        ask(LMEvalModel(OneModel(pair.receiver)), written, ["arc"])
 
 
 BAD_SETTINGS = {
@@ -349,14 +351,14 @@ def test_settings_of_generation_that_cannot_be_honoured_are_refused(pair, settin
     folder = write_tasks(tmp_path, {"free": {**WRITTEN, "generation_kwargs": {**GREEDY, **settings}}})
     monkeypatch.setattr(pair.receiver.model, "forward", lambda *_, **__: pytest.fail("a model ran"))
     with refused():
-        ask(Door(OneModel(pair.receiver)), folder, ["free"])
+        ask(LMEvalModel(OneModel(pair.receiver)), folder, ["free"])
 
 
 @pytest.mark.parametrize("name", ["temperature", "max_new_tokens", "max_tokens"])
 @pytest.mark.parametrize("value", ["hot", True, [1]])
 def test_numbers_of_generation_must_be_numbers(name, value) -> None:
     with refused(name):
-        writing_of({"until": [], name: value}, "", "a task")
+        text_settings({"until": [], name: value}, "", "a task")
 
 
 GOOD_SETTINGS = {
@@ -372,9 +374,9 @@ GOOD_SETTINGS = {
 @pytest.mark.parametrize("settings", GOOD_SETTINGS.values(), ids=GOOD_SETTINGS)
 def test_settings_of_generation_are_honoured_as_by_hf(pair, settings, tmp_path) -> None:
     folder = write_tasks(tmp_path, {"free": {**WRITTEN, "generation_kwargs": {**GREEDY, **settings}}})
-    assert_alike(*(ask(model, folder, ["free"]) for model in (Door(OneModel(pair.receiver)), hf(pair.receiver))))
+    assert_alike(*(ask(model, folder, ["free"]) for model in (LMEvalModel(OneModel(pair.receiver)), hf(pair.receiver))))
 
 
 def test_a_method_by_itself_refuses_what_only_a_door_answers(pair, written) -> None:
-    with pytest.raises(RefusedError, match="Door"):
+    with pytest.raises(RefusedError, match="LMEvalModel"):
         ask(OneModel(pair.receiver), written, ["arc"])

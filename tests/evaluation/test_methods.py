@@ -10,7 +10,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
 from c2c.evaluation.answers.answer import DecodingState
-from c2c.evaluation.harness import door
+from c2c.evaluation.harness import METHOD_OPTIONS
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed, OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
@@ -185,7 +185,7 @@ def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmar
         "receiver": {"model": where["receiver"]}, "routing": where, "c2c": {**where, "fuser": fuser},
         "c2c_deranged": {**where, "fuser": fuser}, "c2c_zeroed": {**where, "fuser": fuser},
     }  # fmt: skip
-    assert set(arguments) < set(door.names())
+    assert set(arguments) < set(METHOD_OPTIONS)
     for name, given in arguments.items():
         loaded = load_tasks(tasks, {"choice": files["choice"]})
         method = get_model(name).create_from_arg_obj(given, {"token_budget": 400, "device": None})

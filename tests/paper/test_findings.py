@@ -18,7 +18,7 @@ from paper.findings import caches, function, read_sections
 from paper.findings.wording import counted, listed, tally
 from paper.reading.answers import Answers
 from paper.tables import seeds, sources, strong_to_weak, subjects, venn
-from paper.writing.output import fixed
+from paper.writing.numbers import decimal
 from tests.paper.builder import SMOKE, write_fuser
 
 SECTIONS = {section.title: section for section in read_sections()}
@@ -56,7 +56,7 @@ def test_a_changed_record_changes_the_sentence(records) -> None:
 def test_the_numbers_of_a_finding_stand_in_its_table(answers) -> None:
     frame = strong_to_weak.build(answers, None)
     row = frame.query("arm == 'c2c'").iloc[0]
-    assert f"C2C {fixed(row['pgr_value'], 1)} [" in of_answers.strong_to_weak(frame)[0]
+    assert f"C2C {decimal(row['pgr_value'], 1)} [" in of_answers.strong_to_weak(frame)[0]
 
 
 def test_subjects_name_the_largest_and_the_smallest_gain(answers) -> None:
@@ -75,7 +75,7 @@ def test_regions_of_right_answers_are_added_up_by_who_else_is_right(answers) -> 
     counts = first.set_index("region")["questions"]
     whole = counts["fused&sharer"] + counts["sharer"]
     said = of_answers.venn(frame)[0]
-    assert f"of {counted(whole)} questions" in said and f"{fixed(100 * counts['fused&sharer'] / whole, 1)} %" in said
+    assert f"of {counted(whole)} questions" in said and f"{decimal(100 * counts['fused&sharer'] / whole, 1)} %" in said
 
 
 def test_one_seed_has_no_spread(answers) -> None:
@@ -164,14 +164,14 @@ def test_training_is_told_from_the_histories_of_pairs_that_do_not_stand_aside(re
     shutil.rmtree(results / "fusers", ignore_errors=True)
     for run in (run for run in SMOKE if run.recipe):
         write_fuser(run, results / "fusers")
-    said = section.found(results)
+    said = section.sentences(results)
     assert "Validation loss at the last step, Pair A" in said[0]
     assert all("gap_first" not in source for source in section.sources(results))
     history = next((results / "fusers/gap_a/c2c/span").glob("seed*/history.csv"))
     frame = pd.read_csv(history)
     frame["validation_loss"] += 5
     frame.to_csv(history, index=False)
-    assert section.found(results) != said
+    assert section.sentences(results) != said
 
 
 @pytest.mark.parametrize(

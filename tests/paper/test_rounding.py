@@ -9,7 +9,7 @@ import pytest
 import typst
 
 from paper import build
-from paper.writing.output import fixed, show
+from paper.writing.numbers import decimal, show
 
 PROGRAM = '#import "/text/lib.typ": *\n#metadata({call}) <shown>\n'
 PAPER = Path(build.__file__).parent
@@ -36,7 +36,7 @@ def in_the_pdf(call: str) -> str:
 def test_halves_go_away_from_zero_on_the_decimal_in_python_and_in_the_pdf(
     value: float, digits: int, written: str
 ) -> None:
-    assert fixed(value, digits) == written
+    assert decimal(value, digits) == written
     assert in_the_pdf(f'fixed("{value:.4f}", digits: {digits})') == written
     assert in_the_pdf(f"fixed({value}, digits: {digits})") == written
 

@@ -7,7 +7,7 @@ import pytest
 
 from paper.reading.answers import Answers
 from paper.reading.reference import Reference
-from paper.rows import AGREES, ELSEWHERE, HIGHER, LOWER, verdict
+from paper.rows import AGREES, ELSEWHERE, HIGHER, LOWER, comparison_text, verdict
 from paper.tables import (
     combinations,
     latency,
@@ -66,7 +66,7 @@ def test_every_cell_of_the_papers_table_stands_in_ours_and_says_when_it_was_not_
 
 def test_a_scale_without_a_cell_of_the_paper_names_what_the_paper_prints(answers, tmp_path) -> None:
     frame = published.write(answers, None, tmp_path / "published")
-    assert frame["paper"].isna().all() and "Paper, %" not in published.printed(frame)
+    assert frame["paper"].isna().all() and "Paper, %" not in comparison_text(frame)
     text = (tmp_path / "published.md").read_text(encoding="utf-8")
     assert "Table 4 prints" in text and "C2C 47.79 %" in text
 
@@ -240,7 +240,7 @@ def test_phases_hold_their_tokens_and_the_papers_times() -> None:
     found = built.iloc[0]
     assert (found.paper_total_ms, found.paper_fusion_ms, found.paper_receiver_decode_ms) == (445, 90, 308)
     assert (found.sharer_tokens_in, found.receiver_tokens_out) == (7, 3)
-    printed = latency.printed(built)
+    printed = latency.text_table(built)
     assert list(printed["Method"]) == ["C2C", "C2C, the paper"] and printed["Receiver decode, ms"][0] == "10.00 (3)"
 
 

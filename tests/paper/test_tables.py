@@ -8,7 +8,8 @@ from paper import summarise_latency
 from paper.reading import names
 from paper.reading.answers import Answers, arm_name
 from paper.tables import ablation, alignment, gains, latency, main
-from paper.writing.output import NOT_RUN, notes_on_gaps, show, write_table
+from paper.writing.numbers import NOT_RUN, show
+from paper.writing.output import notes_on_gaps, write_table
 from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
 
 
@@ -80,7 +81,7 @@ def test_a_method_that_was_never_run_is_shown_with_a_reason(times):
     frame = main.build(Answers(make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 0)])), times)
     missing = row(frame, **CELL, arm="adapter")
     assert pd.isna(missing.value) and missing.reason
-    assert NOT_RUN in main.printed(frame).query("Method == 'Adapter'").to_numpy()
+    assert NOT_RUN in main.text_table(frame).query("Method == 'Adapter'").to_numpy()
 
 
 def test_times_stand_in_columns_of_their_own(answers, times):
@@ -88,7 +89,7 @@ def test_times_stand_in_columns_of_their_own(answers, times):
     frame, other = main.build(answers, times), main.build(answers, slower)
     steady = [column for column in frame if not column.startswith("time_")]
     pd.testing.assert_frame_equal(frame[steady], other[steady])
-    printed, changed = main.printed(frame), main.printed(other)
+    printed, changed = main.text_table(frame), main.text_table(other)
     assert {column for column in printed if not printed[column].equals(changed[column])} == {"Time, ms"}
 
 
@@ -200,7 +201,8 @@ def test_the_detectable_difference_stands_beside_n(answers):
     found = row(frame, **CELL, gain="pairing")
     left, right = (answers.get(CELL["pair"], CELL["benchmark"], arm) for arm in ("c2c", "c2c_deranged"))
     assert found.detectable == pytest.approx(100 * detectable_difference(left, right))
-    assert list(gains.printed(frame).columns).index("Detectable, points") == list(gains.printed(frame)).index("n") + 1
+    columns = list(gains.text_table(frame))
+    assert columns.index("Detectable, points") == columns.index("n") + 1
 
 
 def test_parts_of_a_point_have_gains_but_no_mcnemar(answers):
@@ -220,7 +222,7 @@ def test_a_pair_with_identical_models_has_that_recipe_in_the_place_of_c2c():
 
 def test_without_times_the_main_table_has_no_column_for_them(answers):
     frame = main.build(answers, None)
-    assert "Time, ms" not in main.printed(frame).columns and len(main.printed(frame)) == len(frame)
+    assert "Time, ms" not in main.text_table(frame).columns and len(main.text_table(frame)) == len(frame)
 
 
 def test_a_task_of_several_scorings_is_titled_by_both_and_stands_beside_its_benchmark():

@@ -19,7 +19,7 @@ from c2c.errors import RefusedError
 from paper.figures import gains, style
 from paper.recompute import recompute
 from paper.writing import citation
-from paper.writing.output import beside, stamped
+from paper.writing.output import path_with, stamped
 from tests.paper.builder import SMOKE, make_latency, make_records, write, write_fuser
 from workflow.crate import BIOSCHEMAS, pack
 
@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (write_fuser(run, folder / "fusers") / "model.safetensors").write_bytes(b"weights")
     table, stem = folder / "tables/gains.csv", folder / "figures/gains"
     with stamped(
-        [beside(table.with_suffix(""), suffix) for suffix in (".csv", ".md")],
+        [path_with(table.with_suffix(""), suffix) for suffix in (".csv", ".md")],
         [folder / "records/gap_a/baselines.parquet"],
     ):
         pass

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c.cache import kv_cache, rope
-from c2c.cache.windows import masks_in_tokens, splits_windows
+from c2c.cache import kv_cache
+from c2c.cache.rows import check_rotations, masks_in_tokens, rotations_of_positions, splits_windows
 from c2c.errors import ModelFaultError
 from c2c.generation.head import logits_at
 
@@ -152,8 +152,8 @@ class _State:
         masks: Any = mask
         if self.response is not None and splits_windows(self.model, mask, mask.shape[1]):
             masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
-        rope.check_growth("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
-        with logits_at(self.model, places), rope.of_positions(self.model, positions):
+        check_rotations("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
+        with logits_at(self.model, places), rotations_of_positions(self.model, positions):
             output = self.model(
                 input_ids=ids, attention_mask=masks, position_ids=positions, cache=self.cache, use_cache=True
             )

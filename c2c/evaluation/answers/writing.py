@@ -51,7 +51,7 @@ class _Row:
         return float(torch.tensor(self.sure[: max(len(self.ids), 1)]).mean().exp())
 
 
-def write_answers(
+def decode_answers(
     reading: DecodingState, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None
 ) -> list[Answer]:
     """Answer in free text, each row up to its stop string, an end token or the token limit.

@@ -1,1 +1,10 @@
-"""This package's methods as models of lm-eval."""
+"""This package's methods as models of lm-eval.
+
+Importing this package registers the methods with lm-eval, under the names in `METHOD_OPTIONS`; `LMEvalModel` makes a
+model of lm-eval of a method that is loaded already; `main` is lm-eval's command line.
+"""
+
+from c2c.evaluation.harness.command import main
+from c2c.evaluation.harness.model import METHOD_OPTIONS, LMEvalModel
+
+__all__ = ["METHOD_OPTIONS", "LMEvalModel", "main"]

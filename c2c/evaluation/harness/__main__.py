@@ -1,5 +1,5 @@
 """``python -m c2c.evaluation.harness``: lm-eval's command with the models of this package."""
 
-from c2c.evaluation.harness.models import main
+from c2c.evaluation.harness.command import main
 
 raise SystemExit(main())

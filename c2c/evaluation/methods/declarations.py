@@ -98,8 +98,8 @@ AGENT_METHODS = tuple(row.name for row in DECLARATIONS.values() if row.agents)
 BASELINE_METHODS = tuple(row.name for row in DECLARATIONS.values() if not row.fusers and not row.agents)
 """Methods without Fusers that answer every task."""
 TIMED_METHODS = tuple(row.name for row in DECLARATIONS.values() if row.timed)
-LM_EVAL_OPTIONS = {row.name: row.options for row in DECLARATIONS.values() if row.options is not None}
-"""The methods that lm-eval offers, with their own options."""
+METHOD_OPTIONS = {row.name: row.options for row in DECLARATIONS.values() if row.options is not None}
+"""The methods that are registered with lm-eval, and the ``model_args`` of each in addition to the common ones."""
 
 
 def methods_for(sharers: int) -> Sequence[str]:

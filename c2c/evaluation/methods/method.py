@@ -15,7 +15,7 @@ from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.answers.batches import batches_of, check_budget
 from c2c.evaluation.answers.likelihood import option_tokens, score_options
 from c2c.evaluation.answers.store import AnswerStore
-from c2c.evaluation.answers.writing import write_answers
+from c2c.evaluation.answers.writing import decode_answers
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader
@@ -199,7 +199,7 @@ class Method(LM):
 
     @staticmethod
     def _respond(reading: DecodingState, batch: Sequence[Question]) -> list[Answer]:
-        return score_options(reading, batch) if batch[0].options else write_answers(reading, batch)
+        return score_options(reading, batch) if batch[0].options else decode_answers(reading, batch)
 
 
 def fits(question: Question, panel: Sequence[LoadedModel]) -> bool:
@@ -230,8 +230,8 @@ def describe_plainly(request: Instance) -> Question:
         RefusedError: Always.
     """
     raise RefusedError(
-        "A Method must be told how a request becomes one of its questions",
+        "A Method must have a function that makes a question of a request",
         f"a request of {request.task_name}",
         "Set Method.describe (c2c.evaluation.questions.tasks.question_of_request), or hand lm-eval a "
-        "c2c.evaluation.harness.door.Door(method)",
+        "c2c.evaluation.harness.LMEvalModel(method)",
     )

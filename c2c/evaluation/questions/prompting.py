@@ -64,8 +64,12 @@ def chat_question(question: Question, conversation: str) -> Question:
         conversation: Written by `messages_as_json`.
     """
     messages = tuple(json.loads(conversation))
-    prompt = next((message["content"] for message in reversed(messages) if message["role"] == "user"), "")
-    return replace(question, messages=messages, prompt=prompt)
+    return replace(question, messages=messages, prompt=last_user_message(messages))
+
+
+def last_user_message(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The content of the user's last message; empty if there is none."""
+    return next((str(message["content"]) for message in reversed(messages) if message["role"] == "user"), "")
 
 
 def prompt_text(loaded: LoadedModel, question: Question, *, private: bool = False) -> str:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from c2c.alignment.tokens import left_pad
-from c2c.cache import kv_cache, rope
+from c2c.cache import kv_cache
+from c2c.cache.rows import rotations_change
 from c2c.evaluation.answers.batches import batches_of
 from c2c.models.loading import LoadedModel
 from c2c.types import KeyValue
@@ -81,7 +82,7 @@ class SharerMemory:
     def _read(self, batch: Sequence[Key]) -> dict[Key, list[KeyValue]]:
         """Read one batch; what all its texts begin with, such as a template's words, is read once."""
         model, texts = self.sharer.model, [self._ids[key] or [self.sharer.pad] for key in batch]
-        whole = len(batch) == 1 or rope.changes(model.config, max(len(text) for text in texts))
+        whole = len(batch) == 1 or rotations_change(model.config, max(len(text) for text in texts))
         shared = 0 if whole else common_start(texts)
         ids, mask = left_pad([text[shared:] for text in texts], self.sharer.pad)
         cache = None

@@ -1,0 +1,42 @@
+"""Columns of a printed table, each from columns of its tidy frame."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from paper.reading import names
+from paper.writing.numbers import count, decimal, show, show_difference
+
+NAME_KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
+"""Columns of a frame whose ids have titles in ``names.yaml``, and the kind of each."""
+BOUNDS = ("value", "low", "high")
+"""An estimate and the ends of its interval: columns of a frame, with or without a prefix."""
+
+
+def titles(frame: pd.DataFrame, column: str) -> list[str]:
+    """Titles of the ids in a column."""
+    return [names.title(NAME_KINDS[column], str(name)) for name in frame[column]]
+
+
+def estimates(frame: pd.DataFrame, prefix: str = "", sign: bool = False) -> list[str]:
+    """Numbers with their intervals; "not run" where a row has none."""
+    return [show(*bounds, sign=sign) for bounds in _bounds(frame, prefix)]
+
+
+def differences(frame: pd.DataFrame, prefix: str = "difference_") -> list[str]:
+    """Differences with sign and interval; a dash where a row has none."""
+    return [show_difference(*bounds) for bounds in _bounds(frame, prefix)]
+
+
+def decimals(frame: pd.DataFrame, column: str, digits: int = 2) -> list[str]:
+    """Numbers with so many decimals; a dash where a row has none."""
+    return [decimal(value, digits) for value in frame[column]]
+
+
+def counts(frame: pd.DataFrame, column: str) -> list[str]:
+    """Whole numbers; a dash where a row has none."""
+    return [count(value) for value in frame[column]]
+
+
+def _bounds(frame: pd.DataFrame, prefix: str) -> list[tuple[float, float, float]]:
+    return list(zip(*(frame[f"{prefix}{bound}"] for bound in BOUNDS), strict=True))
