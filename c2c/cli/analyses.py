@@ -1,4 +1,4 @@
-"""The command ``c2c analyse``: one kind of analysis each, thin around the functions of this package."""
+"""The command ``c2c analyse``: one sub-command for each kind of analysis."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c2c.cli.commands import Command, add_commands
 from c2c.cli.flags import add_budget, add_dtype, add_failed_share, add_fusers, add_models, add_prompts
 from c2c.errors import RefusedError
 from c2c.provenance import stamp
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     from c2c.analysis.run import AnalysisRun
 
 NOT_SETTINGS = ("tasks", "output", "benchmarks", "orders", "clouds")
-
-
-def add_analyse(commands: Any) -> None:
-    """Add ``analyse`` with its kinds to the sub-commands of ``c2c``."""
-    parser = commands.add_parser("analyse", help="what caches hold, and what they are worth: one analysis a kind")
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    for add in (_add_effective_rank, _add_enrichment, _add_tsne, _add_partial, _add_accuracy):
-        add(kinds)
 
 
 def _add_questions(parser: argparse.ArgumentParser, output: str) -> None:
@@ -61,9 +54,9 @@ def _run_of(kind: Callable[..., Any], options: argparse.Namespace, **more: Any) 
         raise RefusedError(
             "--benchmark must have the form ID=FILE", options.benchmark, "Write the id, =, and its prepared file"
         )
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    given = {flag: value for flag, value in vars(options).items() if flag in known}
-    return kind(**given, benchmarks={name: Path(path)}, **more)
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    settings = {flag: value for flag, value in vars(options).items() if flag in names}
+    return kind(**settings, benchmarks={name: Path(path)}, **more)
 
 
 def _settings(run: AnalysisRun) -> dict[str, Any]:
@@ -84,11 +77,9 @@ def _stamped(run: AnalysisRun, outputs: Sequence[Path], make: Callable[[dict[str
             note["models"] = {role: about(place) for role, place in run.models.items()}
 
 
-def _add_effective_rank(kinds: Any) -> None:
-    parser = kinds.add_parser("effective-rank", help="effective rank of keys and values by layer and cache")
+def _add_effective_rank(parser: argparse.ArgumentParser) -> None:
     _add_questions(parser, "ranks (.csv)")
     _add_fuser(parser)
-    parser.set_defaults(command=_effective_rank)
 
 
 def _effective_rank(options: argparse.Namespace) -> None:
@@ -99,15 +90,13 @@ def _effective_rank(options: argparse.Namespace) -> None:
     _stamped(run, [run.output], lambda notes: write_atomically(run.output, _csv(measure_ranks(run))))
 
 
-def _add_enrichment(kinds: Any) -> None:
-    parser = kinds.add_parser("enrichment", help="answers from a cache that was made behind examples")
+def _add_enrichment(parser: argparse.ArgumentParser) -> None:
     _add_questions(parser, "records (.parquet)")
     parser.add_argument("--role", choices=["receiver", "sharer"], default="receiver", help="the model that answers")
     parser.add_argument("--examples", type=Path, required=True, help="prepared questions that serve as examples")
     parser.add_argument("--shots", type=int, required=True, help="examples in front of a question")
     parser.add_argument("--most", type=int, default=10, help="largest K of the best and worst K layers")
     parser.add_argument("--orders", type=Path, required=True, help="layers in order, by what chose them (.csv)")
-    parser.set_defaults(command=_enrichment)
 
 
 def _enrichment(options: argparse.Namespace) -> None:
@@ -117,8 +106,7 @@ def _enrichment(options: argparse.Namespace) -> None:
     _stamped(run, [run.output, run.orders], lambda notes: enrich(run, notes))
 
 
-def _add_tsne(kinds: Any) -> None:
-    parser = kinds.add_parser("tsne", help="where the caches of questions lie, and what a trained MLP makes of them")
+def _add_tsne(parser: argparse.ArgumentParser) -> None:
     _add_questions(parser, "points (.csv)")
     _add_fuser(parser)
     parser.add_argument(
@@ -130,7 +118,6 @@ def _add_tsne(kinds: Any) -> None:
     parser.add_argument("--steps", type=int, default=1000, help="training steps of the MLP")
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="of the MLP")
     parser.add_argument("--clouds", type=Path, required=True, help="numbers of each cloud (.csv)")
-    parser.set_defaults(command=_tsne)
 
 
 def _tsne(options: argparse.Namespace) -> None:
@@ -142,12 +129,10 @@ def _tsne(options: argparse.Namespace) -> None:
     _stamped(run, [run.output, run.clouds], lambda notes: place_caches(run))
 
 
-def _add_partial(kinds: Any) -> None:
-    parser = kinds.add_parser("partial", help="answers with a share of each prompt's tokens fused")
+def _add_partial(parser: argparse.ArgumentParser) -> None:
     _add_questions(parser, "records (.parquet)")
     _add_fuser(parser)
     parser.add_argument("--shares", type=float, nargs="+", required=True, help="shares, each from 0 to 1")
-    parser.set_defaults(command=_partial)
 
 
 def _partial(options: argparse.Namespace) -> None:
@@ -157,16 +142,14 @@ def _partial(options: argparse.Namespace) -> None:
     _stamped(run, [run.output], lambda notes: answer_partially_fused(run, notes))
 
 
-def _add_accuracy(kinds: Any) -> None:
+def _add_accuracy(parser: argparse.ArgumentParser) -> None:
     from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 
-    parser = kinds.add_parser("accuracy", help="accuracies by method and setting, from records of an analysis")
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
     parser.add_argument("--against", required=True, metavar="METHOD", help="the method that all are compared with")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
     add_failed_share(parser)
     parser.add_argument("--output", type=Path, required=True, help="accuracies (.csv)")
-    parser.set_defaults(command=_accuracy)
 
 
 def _accuracy(options: argparse.Namespace) -> None:
@@ -179,3 +162,19 @@ def _accuracy(options: argparse.Namespace) -> None:
 
 def _csv(frame: Any) -> str:
     return str(frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+
+
+KINDS = {
+    "effective-rank": Command(
+        "effective rank of keys and values by layer and cache", _add_effective_rank, _effective_rank
+    ),
+    "enrichment": Command("answers from a cache that was made behind examples", _add_enrichment, _enrichment),
+    "tsne": Command("where the caches of questions lie, and what a trained MLP makes of them", _add_tsne, _tsne),
+    "partial": Command("answers with a share of each prompt's tokens fused", _add_partial, _partial),
+    "accuracy": Command("accuracies by method and setting, from records of an analysis", _add_accuracy, _accuracy),
+}
+
+
+def add_analyse(parser: argparse.ArgumentParser) -> None:
+    """Add the kinds of analyses to the parser of ``c2c analyse``."""
+    add_commands(parser, "kind", KINDS)

@@ -1,4 +1,4 @@
-"""Flags that several sub-commands of `c2c` share, and what they say as one run."""
+"""Flags that several sub-commands of `c2c` share, and the runs that are built from them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Run = TypeVar("Run", "TrainingRun", "SingleRun", "LatentRun")
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:
-    """The flags of the two models."""
+    """Add the flags of the two models."""
     parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
     parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
 
 
 def add_models(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """The flags of a Receiver and its Sharers, as `c2c.evaluation.run.EvaluationRun` has them.
+    """Add the flags of a Receiver and its Sharers, as `c2c.evaluation.run.EvaluationRun` has them.
 
     Args:
         parser: Gets the flags.
@@ -41,7 +41,7 @@ def add_models(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
 
 
 def add_fusers(parser: argparse.ArgumentParser, *, several: bool = False, required: bool = False) -> None:
-    """The flags of the Fusers of each Sharer, and of how they were trained.
+    """Add the flags of the Fusers of each Sharer, and of how they were trained.
 
     Args:
         parser: Gets the flags.
@@ -69,37 +69,37 @@ def add_fusers(parser: argparse.ArgumentParser, *, several: bool = False, requir
 
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:
-    """The flag that says how questions are put."""
+    """Add the flag of the form of prompts."""
     from c2c.types import PROMPTS
 
-    told = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
-    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=told)
+    text = "plain text, or chat: messages in each model's own chat template (default: %(default)s)"
+    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help=text)
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """The flag of the models' precision."""
+    """Add the flag of the models' precision."""
     from c2c.types import DTYPES
 
-    told = "precision of the models; float16 only with Fusers that were trained in it (default: %(default)s)"
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=told)
+    text = "precision of the models; float16 only with Fusers that were trained in it (default: %(default)s)"
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=text)
 
 
 def add_failed_share(parser: argparse.ArgumentParser) -> None:
     """Add ``--failed-share`` of what makes accuracies of answers."""
     from c2c.evaluation.scoring import FAILED_SHARE
 
-    told = "largest share of a method's questions of a benchmark that may have failed (default: %(default)s)"
-    parser.add_argument("--failed-share", type=float, default=FAILED_SHARE, help=told)
+    text = "largest share of a method's questions of a benchmark that may have failed (default: %(default)s)"
+    parser.add_argument("--failed-share", type=float, default=FAILED_SHARE, help=text)
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
-    """The flag of the size of a batch."""
-    told = "tokens of a batch, pads and answers included (default: %(default)s)"
-    parser.add_argument("--token-budget", type=int, default=4096, help=told)
+    """Add the flag of the size of a batch."""
+    text = "tokens of a batch, pads and answers included (default: %(default)s)"
+    parser.add_argument("--token-budget", type=int, default=4096, help=text)
 
 
-def add_asked(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
-    """The flags that say what is asked, by which methods, and where the records go."""
+def add_evaluation(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
+    """Add the flags of the benchmarks, of the methods that answer them, and of the records."""
     parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")
     parser.add_argument("--pair", required=True, help="id of the pair, noted in each record")
     parser.add_argument("--tasks", type=Path, required=True, help="folder of task files, one a benchmark")
@@ -114,7 +114,7 @@ def add_asked(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
 
 
 def add_accepted(parser: argparse.ArgumentParser) -> None:
-    """The flag of what may differ from what the Fusers were trained for."""
+    """Add the flag of differences from the Fusers' contract that are accepted."""
     parser.add_argument(
         "--accept-difference",
         nargs="+",
@@ -124,45 +124,47 @@ def add_accepted(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def benchmarks(given: Sequence[str]) -> dict[str, Path]:
-    """The prepared file of each benchmark."""
-    found = {}
-    for each in given:
-        name, separator, path = each.partition("=")
+def benchmark_files(arguments: Sequence[str]) -> dict[str, Path]:
+    """Read ``ID=FILE`` arguments as files of prepared questions by benchmark."""
+    files = {}
+    for argument in arguments:
+        name, separator, path = argument.partition("=")
         if not separator:
             raise RefusedError(
-                "--benchmarks must have the form ID=FILE", each, "Write the benchmark's id, =, and its prepared file"
+                "--benchmarks must have the form ID=FILE",
+                argument,
+                "Write the benchmark's id, =, and its prepared file",
             )
-        found[name] = Path(path)
-    return found
+        files[name] = Path(path)
+    return files
 
 
-def asked(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """A run of `kind`, whose fields are flags, and the settings that its provenance states."""
+def evaluation_from_flags(kind: Any, options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """A run from flags that have the names of its fields, and the settings for its provenance."""
     values = {field.name: getattr(options, field.name) for field in fields(kind) if hasattr(options, field.name)}
     settings = {name: value for name, value in values.items() if name not in ("tasks", "output")}
-    return kind(**values | {"benchmarks": benchmarks(options.benchmarks)}), settings
+    return kind(**values | {"benchmarks": benchmark_files(options.benchmarks)}), settings
 
 
-def add_training(parser: argparse.ArgumentParser, **told: str) -> None:
-    """The settings of a training, a flag each.
+def add_training(parser: argparse.ArgumentParser, **help_texts: str) -> None:
+    """Add one flag for each setting of a training.
 
     Args:
         parser: Gets the flags.
-        **told: Help of settings that mean something else in this training.
+        **help_texts: Help of settings that mean something else in this training, by their names.
     """
     from c2c.training.config import TrainingConfig
 
     for setting in fields(TrainingConfig):
         flag, rule = "--" + setting.name.replace("_", "-"), rule_of(setting)
-        # What is parsed by a function of ours is so after argparse, which would report a refusal in its own words.
+        # A parser of ours runs after argparse, which would replace the text of its refusal.
         kind = str if rule.parse else type(setting.default)
-        text = told.get(setting.name, rule.flag_help()) + " (default: %(default)s)"
+        text = help_texts.get(setting.name, rule.flag_help()) + " (default: %(default)s)"
         parser.add_argument(flag, type=kind, default=setting.default, help=text)
 
 
-def trained(kind: type[Run], options: argparse.Namespace) -> Run:
-    """A training of this kind as the flags tell it, its config among them."""
+def training_from_flags(kind: type[Run], options: argparse.Namespace) -> Run:
+    """A training run, with its config, from the flags of `add_training` and the fields of `kind`."""
     from c2c.training.config import TrainingConfig
 
     settings = {setting.name: getattr(options, setting.name) for setting in fields(TrainingConfig)}
@@ -173,6 +175,6 @@ def trained(kind: type[Run], options: argparse.Namespace) -> Run:
     config = TrainingConfig(**settings)
     names = [field.name for field in fields(kind) if field.name != "config"]
     run: Run = kind(**{name: getattr(options, name) for name in names}, config=config)
-    # Resumable states and results are removed and replaced: neither may be what is learned from, nor each other.
+    # Resumable states and results are removed and replaced, so neither may be an input or contain the other.
     check_output(run.checkpoints, [*run.files(), run.output])
     return run

@@ -4,70 +4,42 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from c2c import __version__
+from c2c.cli import methods
 from c2c.cli.analyses import add_analyse
+from c2c.cli.commands import Command, add_commands
 from c2c.cli.flags import (
     add_accepted,
-    add_asked,
     add_budget,
     add_dtype,
+    add_evaluation,
     add_failed_share,
     add_fusers,
     add_models,
     add_pair,
     add_prompts,
     add_training,
-    asked,
-    trained,
+    evaluation_from_flags,
+    training_from_flags,
 )
-from c2c.cli.methods import BUILDERS
 from c2c.errors import RefusedError, exit_code
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import check_manifest_place
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns its exit code (`c2c.errors.exit_code`)."""
-    options = _parser().parse_args(arguments)
-    options.given = list(sys.argv[1:] if arguments is None else arguments)
-    return exit_code(f"c2c {options.name}", lambda: options.command(options))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
-    commands = parser.add_subparsers(dest="name", required=True)
-    builders = (
-        _add_fetch,
-        _add_tokenise,
-        _add_train,
-        _add_chat,
-        _add_generate,
-        _add_train_router,
-        _add_score,
-        _add_latency,
-        add_analyse,
-        _add_claims,
-        _add_plan,
-        *BUILDERS,
-    )
-    for build in builders:
-        build(commands)
-    return parser
-
-
-def _add_fetch(commands: Any) -> None:
-    parser = commands.add_parser("fetch", help="fetch a model from a mirror or the hub and write its manifest")
+def _add_fetch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="hub id, owner/name")
     parser.add_argument("--revision", default=None, help="commit, tag or branch")
     parser.add_argument("--output", type=Path, required=True, help="model manifest (.json)")
-    parser.set_defaults(command=_fetch)
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -83,17 +55,15 @@ def _fetch(options: argparse.Namespace) -> None:
 LINES = "training set (JSON lines: id, prompt and response, or messages; optionally private and opening)"
 
 
-def _add_tokenise(commands: Any) -> None:
+def _add_tokenise(parser: argparse.ArgumentParser) -> None:
     from c2c.types import PROMPTS, TOKEN_ALIGNMENTS
 
-    parser = commands.add_parser("tokenise", help="align and tokenise a training set once for a pair")
     add_pair(parser)
     parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
     parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
     parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
     parser.add_argument("--data", type=Path, required=True, help=LINES)
     parser.add_argument("--output", type=Path, required=True, help="tokenised set (.parquet)")
-    parser.set_defaults(command=_tokenise)
 
 
 def _tokenise(options: argparse.Namespace) -> None:
@@ -108,8 +78,7 @@ def _tokenise(options: argparse.Namespace) -> None:
         print(f"c2c tokenise: {number} of {done['lines']} lines are left out: {reason}", file=sys.stderr)
 
 
-def _add_train(commands: Any) -> None:
-    parser = commands.add_parser("train", help="train the Fusers of one pair")
+def _add_train(parser: argparse.ArgumentParser) -> None:
     add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
     parser.add_argument("--data", type=Path, help=LINES)
@@ -127,7 +96,6 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--kept", type=Path, help="folder of the Fusers of --keep-steps (default: OUTPUT.steps)")
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, a GPU each")
     add_training(parser)
-    parser.set_defaults(command=_train)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -135,8 +103,8 @@ def _train(options: argparse.Namespace) -> None:
     from c2c.training.fusers import TrainingRun
     from c2c.training.run import train
 
-    run = trained(TrainingRun, options)
-    if not launch.launch_or_join(options.processes, run.config, options.given):
+    run = training_from_flags(TrainingRun, options)
+    if not launch.launch_or_join(options.processes, run.config, options.arguments):
         return
     if not launch.is_first():
         train(run)
@@ -153,8 +121,7 @@ def _revisions(run: Any) -> dict[str, Any]:
     return {role: about(getattr(run, role)) for role in ("receiver", "sharer")}
 
 
-def _add_chat(commands: Any) -> None:
-    parser = commands.add_parser("chat", help="talk with a Receiver that reads along with a Sharer")
+def _add_chat(parser: argparse.ArgumentParser) -> None:
     add_pair(parser)
     parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
     parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
@@ -163,7 +130,6 @@ def _add_chat(commands: Any) -> None:
     add_dtype(parser)
     parser.add_argument("--device", default=None, help="where the models run, such as cuda")
     add_accepted(parser)
-    parser.set_defaults(command=_chat)
 
 
 def _chat(options: argparse.Namespace) -> None:
@@ -188,24 +154,22 @@ def _chat(options: argparse.Namespace) -> None:
         print(pipe(options.message, max_new_tokens=options.max_new_tokens), flush=True)
         return
     streamer = TextStreamer(pipe.pair.receiver.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    shown = {"max_new_tokens": options.max_new_tokens, "streamer": streamer}
+    generation = {"max_new_tokens": options.max_new_tokens, "streamer": streamer}
     # A person at a terminal sees when a line is waited for; a program's output stays as it is.
     prompt = "> " if sys.stdin.isatty() else ""
     lines = lines_of(sys.stdin, ready=lambda: print(prompt, end="", file=sys.stderr, flush=True))
-    converse(pipe, lines, say=lambda text: print(f"c2c chat: {text}", file=sys.stderr), **shown)
+    converse(pipe, lines, say=lambda text: print(f"c2c chat: {text}", file=sys.stderr), **generation)
 
 
-def _add_generate(commands: Any) -> None:
+def _add_generate(parser: argparse.ArgumentParser) -> None:
     from c2c.evaluation.methods.declarations import METHODS
 
-    parser = commands.add_parser("generate", help="answer benchmarks by methods, one record a question and method")
     add_models(parser, several=True)
-    add_asked(parser, METHODS)
+    add_evaluation(parser, METHODS)
     add_fusers(parser, several=True)
     add_budget(parser)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
-    parser.set_defaults(command=_generate)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -218,14 +182,13 @@ def _evaluate(kind: Any, answer: Callable[[Any, dict[str, Any]], Any], options: 
     """Build an `c2c.evaluation.run.EvaluationRun` from flags, and write its records with their provenance."""
     from c2c.models.hub import about
 
-    run, settings = asked(kind, options)
+    run, settings = evaluation_from_flags(kind, options)
     with stamp(run.output, inputs=run.files(), settings=settings, sources=[run.tasks]) as notes:
         answer(run, notes)
         notes["models"] = {role: about(place) for role, place in run.models.items()}
 
 
-def _add_train_router(commands: Any) -> None:
-    parser = commands.add_parser("train-router", help="train the router of routing_trained from answered questions")
+def _add_train_router(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
     parser.add_argument("--records", type=Path, required=True, help="answers of receiver and sharer (.parquet)")
     parser.add_argument("--tasks", type=Path, required=True, help="folder of task files")
@@ -235,31 +198,28 @@ def _add_train_router(commands: Any) -> None:
     add_prompts(parser)
     add_dtype(parser)
     add_budget(parser)
-    parser.set_defaults(command=_train_router)
 
 
 def _train_router(options: argparse.Namespace) -> None:
     from c2c.evaluation.methods.routing import RouterTrainingRun, train_router
     from c2c.models.hub import about
 
-    run, settings = asked(RouterTrainingRun, options)
+    run, settings = evaluation_from_flags(RouterTrainingRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
     with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
         notes["router"] = train_router(run)
         notes["models"] = {"receiver": about(run.receiver)}
 
 
-def _add_score(commands: Any) -> None:
+def _add_score(parser: argparse.ArgumentParser) -> None:
     from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 
-    parser = commands.add_parser("score", help="score records")
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
     parser.add_argument("--output", type=Path, required=True, help="scores (.csv)")
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default=CORRECTED, help="paper: with the quirks of the reference evaluation"
     )
     add_failed_share(parser)
-    parser.set_defaults(command=_score)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -268,17 +228,15 @@ def _score(options: argparse.Namespace) -> None:
     score_files(options.records, options.output, options.protocol, options.failed_share)
 
 
-def _add_latency(commands: Any) -> None:
+def _add_latency(parser: argparse.ArgumentParser) -> None:
     from c2c.evaluation.methods.declarations import TIMED_METHODS
 
-    parser = commands.add_parser("latency", help="time methods one question at a time, split into phases")
     add_models(parser)
-    add_asked(parser, TIMED_METHODS)
+    add_evaluation(parser, TIMED_METHODS)
     add_fusers(parser)
     parser.add_argument("--questions", type=int, default=32, help="first questions of each benchmark")
     parser.add_argument("--repeats", type=int, default=3, help="times that each question is asked")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves it to torch")
-    parser.set_defaults(command=_latency)
 
 
 def _latency(options: argparse.Namespace) -> None:
@@ -287,33 +245,87 @@ def _latency(options: argparse.Namespace) -> None:
     _evaluate(LatencyRun, measure_pair, options)
 
 
-def _add_claims(commands: Any) -> None:
-    parser = commands.add_parser("claims", help="the paper's claims and tables: its values, ours, verdicts, commands")
+def _add_claims(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["list", "show"], help="all claims, or one claim or table")
     parser.add_argument("item", nargs="?", default="", help="id of a claim, or a table or figure: table4")
-    parser.set_defaults(command=_claims)
 
 
 def _claims(options: argparse.Namespace) -> None:
-    _of_the_repository("c2c claims", "paper.show", options.action, *filter(None, [options.item]))
+    _run_module("c2c claims", "paper.show", options.action, *filter(None, [options.item]))
 
 
-def _add_plan(commands: Any) -> None:
-    parser = commands.add_parser("plan", help="what a run of the replication would do and cost")
+def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
-    parser.set_defaults(command=_plan)
 
 
 def _plan(options: argparse.Namespace) -> None:
     files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
-    _of_the_repository("c2c plan", "workflow.plan.report", "--scale", options.scale, *files)
+    _run_module("c2c plan", "workflow.plan.report", "--scale", options.scale, *files)
 
 
-def _of_the_repository(what: str, module: str, *arguments: str) -> None:
-    """Run a program of the replication's repository, which the library knows nothing of."""
+def _run_module(command: str, module: str, *arguments: str) -> None:
+    """Run a program of the replication's repository, which the library does not import, in this process.
+
+    Raises:
+        RefusedError: If the current folder is not the root of that repository.
+        SystemExit: With the program's exit code, unless it succeeded.
+    """
     if not Path(*module.split(".")).with_suffix(".py").is_file():
         remedy = "Clone the repository, and run this in its root"
-        raise RefusedError(f"{what} must run in the repository of the replication", str(Path.cwd()), remedy)
-    if code := subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
-        sys.exit(code)
+        raise RefusedError(f"{command} must run in the repository of the replication", str(Path.cwd()), remedy)
+    # As `python -m module` would: the current folder comes first, and the program reads its own arguments.
+    with _program_arguments(module, *arguments):
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                raise
+
+
+@contextmanager
+def _program_arguments(*arguments: str) -> Iterator[None]:
+    """Inside, `sys.argv` is `arguments`, and modules are looked for in the current folder first."""
+    argv, path = sys.argv, list(sys.path)
+    sys.argv, sys.path[:] = list(arguments), [str(Path.cwd()), *path]
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = argv, path
+
+
+COMMANDS = {
+    "fetch": Command("fetch a model from a mirror or the hub and write its manifest", _add_fetch, _fetch),
+    "tokenise": Command("align and tokenise a training set once for a pair", _add_tokenise, _tokenise),
+    "train": Command("train the Fusers of one pair", _add_train, _train),
+    "chat": Command("talk with a Receiver that reads along with a Sharer", _add_chat, _chat),
+    "generate": Command("answer benchmarks by methods, one record a question and method", _add_generate, _generate),
+    "train-router": Command(
+        "train the router of routing_trained from answered questions", _add_train_router, _train_router
+    ),
+    "score": Command("score records", _add_score, _score),
+    "latency": Command("time methods one question at a time, split into phases", _add_latency, _latency),
+    "analyse": Command(
+        "what caches hold, and what they are worth: one analysis a kind",
+        add_analyse,
+    ),
+    "claims": Command("the paper's claims and tables: its values, ours, verdicts, commands", _add_claims, _claims),
+    "plan": Command("what a run of the replication would do and cost", _add_plan, _plan),
+    **methods.COMMANDS,
+}
+"""Each sub-command: its help, its flags, and what it runs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; returns its exit code (`c2c.errors.exit_code`)."""
+    options = build_parser().parse_args(arguments)
+    options.arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return exit_code(f"c2c {options.name}", lambda: options.command(options))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; importing what a sub-command needs is left until it is chosen."""
+    parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    add_commands(parser, "name", COMMANDS)
+    return parser

@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
-from c2c.cli.flags import add_pair, add_training, trained
+from c2c.cli.commands import Command
+from c2c.cli.flags import add_pair, add_training, training_from_flags
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import check_manifest_place
 
 
-def _add_fetch_fuser(commands: Any) -> None:
-    parser = commands.add_parser("fetch-fuser", help="fetch published fusers and write their manifest")
+def _add_fetch_fuser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fuser", required=True, help="hub id, owner/name")
     parser.add_argument("--subfolder", default="", help="folder of one pair inside it")
     parser.add_argument("--revision", default=None, help="commit, tag or branch")
     parser.add_argument("--output", type=Path, required=True, help="manifest of the fusers (.json)")
-    parser.set_defaults(command=_fetch_fuser)
 
 
 def _fetch_fuser(options: argparse.Namespace) -> None:
@@ -33,15 +31,13 @@ def _fetch_fuser(options: argparse.Namespace) -> None:
         notes["fuser"] = manifest
 
 
-def _add_train_single(commands: Any) -> None:
-    parser = commands.add_parser("train-single", help="fine-tune the Receiver itself on a Fuser's training set")
+def _add_train_single(parser: argparse.ArgumentParser) -> None:
     add_pair(parser)
-    told = "training and validation set as c2c tokenise wrote them (.parquet)"
-    parser.add_argument("--tokenised", type=Path, nargs=2, required=True, metavar=("TRAIN", "VALIDATION"), help=told)
+    text = "training and validation set as c2c tokenise wrote them (.parquet)"
+    parser.add_argument("--tokenised", type=Path, nargs=2, required=True, metavar=("TRAIN", "VALIDATION"), help=text)
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="manifest of the trained model (.json)")
     add_training(parser, dtype="what the Receiver computes in: float32, bfloat16")
-    parser.set_defaults(command=_train_single)
 
 
 def _train_single(options: argparse.Namespace) -> None:
@@ -49,28 +45,25 @@ def _train_single(options: argparse.Namespace) -> None:
     from c2c.training.run import train
     from c2c.training.single import SingleRun
 
-    run = trained(SingleRun, options)
+    run = training_from_flags(SingleRun, options)
     with stamp(run.output, inputs=run.files(), settings=run.config.to_dict()) as notes:
         notes["training"] = train(run)
         notes["models"] = {"receiver": about(run.receiver), "sharer": about(run.sharer)}
 
 
-def _add_train_latent(commands: Any) -> None:
-    told = "train encoders and decoders of a latent space that several models share (Table 14)"
-    parser = commands.add_parser("train-latent", help=told)
-    each = "of each pair, in the same order"
+def _add_train_latent(parser: argparse.ArgumentParser) -> None:
+    order = "of each pair, in the same order"
     parser.add_argument("--pairs", nargs="+", required=True, help="ids of the ordered pairs")
-    parser.add_argument("--receivers", nargs="+", required=True, help=f"Receiver {each}: folder, manifest or hub id")
-    parser.add_argument("--sharers", nargs="+", required=True, help=f"Sharer {each}")
+    parser.add_argument("--receivers", nargs="+", required=True, help=f"Receiver {order}: folder, manifest or hub id")
+    parser.add_argument("--sharers", nargs="+", required=True, help=f"Sharer {order}")
     for part in ("train", "validation"):
-        parser.add_argument(f"--{part}", nargs="+", type=Path, required=True, help=f"{part} set {each} (.parquet)")
+        parser.add_argument(f"--{part}", nargs="+", type=Path, required=True, help=f"{part} set {order} (.parquet)")
     for size, word in (("layers", "layers"), ("heads", "heads"), ("head-dim", "numbers of a head")):
         parser.add_argument(f"--latent-{size}", type=int, required=True, help=f"{word} of the latent cache")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained pairs")
     parser.add_argument("--processes", type=int, default=1, help="processes that train together, a GPU each")
     add_training(parser)
-    parser.set_defaults(command=_train_latent)
 
 
 def _train_latent(options: argparse.Namespace) -> None:
@@ -79,15 +72,26 @@ def _train_latent(options: argparse.Namespace) -> None:
     from c2c.training.latent import LatentRun
     from c2c.training.run import train
 
-    run = trained(LatentRun, options)
-    if not launch.launch_or_join(options.processes, run.config, options.given):
+    run = training_from_flags(LatentRun, options)
+    if not launch.launch_or_join(options.processes, run.config, options.arguments):
         return
     if not launch.is_first():
         train(run)
         return
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
         notes["training"] = train(run)
-        notes["models"] = [about(each) for each in dict.fromkeys([*run.receivers, *run.sharers])]
+        notes["models"] = [about(model) for model in dict.fromkeys([*run.receivers, *run.sharers])]
 
 
-BUILDERS = (_add_fetch_fuser, _add_train_single, _add_train_latent)
+COMMANDS = {
+    "fetch-fuser": Command("fetch released fusers and write their manifest", _add_fetch_fuser, _fetch_fuser),
+    "train-single": Command(
+        "fine-tune the Receiver itself on a Fuser's training set", _add_train_single, _train_single
+    ),
+    "train-latent": Command(
+        "train encoders and decoders of a latent space that several models share (Table 14)",
+        _add_train_latent,
+        _train_latent,
+    ),
+}
+"""Sub-commands beyond one trained pair."""

@@ -1,0 +1,59 @@
+"""What the command line costs before it does anything: processor time, and the modules that it imports."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from c2c.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WATCH = """
+import atexit, json, resource, sys
+def report():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    heavy = [name for name in ("torch", "transformers", "pandas", "scipy") if name in sys.modules]
+    print(json.dumps([usage.ru_utime + usage.ru_stime, heavy]), file=sys.stderr)
+atexit.register(report)
+from c2c.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+FACTOR = 2.0
+"""How much slower the machine of a test may be than a free core of a laptop, for which the bounds are."""
+
+
+def cost(*arguments: str) -> tuple[float, list[str]]:
+    """Seconds of processor time of ``c2c``, its children included, and the large packages that it imported."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    modules = json.loads(done.stderr.splitlines()[-1])[1]
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, modules
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_the_help_of_the_command_line_imports_nothing_large_and_takes_half_a_second(flag: str) -> None:
+    seconds, modules = cost(flag)
+    assert modules == []
+    assert seconds < 0.5 * FACTOR
+
+
+@pytest.mark.parametrize("item", ["table4", "c2c_above_receiver"])
+def test_claims_are_shown_within_a_second_and_a_half_without_torch(item: str) -> None:
+    seconds, modules = cost("claims", "show", item)
+    assert not {"torch", "transformers"} & set(modules)
+    assert seconds < 1.5 * FACTOR
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_sub_command_needs_no_torch(name: str) -> None:
+    assert not {"torch", "transformers"} & set(cost(name, "--help")[1])
