@@ -18,6 +18,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.catalogue import FOLDER
+from benchmarks.own import PROMPTS, QUESTION_FILE, OwnFile, task_config, task_text
 from benchmarks.prompts import PROMPT_FILES
 from benchmarks.readers import QUESTIONS, READERS
 from benchmarks.readers.base import Row
@@ -28,6 +30,7 @@ from benchmarks.training_sets import TrainingSet, prepare_training_set
 from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS, active
 from c2c.provenance import stamp
+from c2c.storage.files import write_atomically
 from c2c.storage.formats import write_json_lines
 
 UNASKED = "solution"
@@ -92,6 +95,43 @@ def prepare_benchmark(
         print(f"{len(asked)} of {len(every)} questions are asked; {shortened} lost the middle of their text")
 
 
+def prepare_own_benchmark(path: Path, output: Path, *, count: int = 0) -> None:
+    """Write the questions of a user's own file; a sample of `count`, or all of them if that is 0.
+
+    Raises:
+        RefusedError: With the line that is no question (`benchmarks.own`).
+    """
+    source = OwnFile(path)
+    with stamp(output, inputs=[path], settings={"sample": count}) as notes:
+        rows = source.questions(output.stem)
+        asked = sample(rows, output.stem, count)
+        write_json_lines(output, asked)
+        notes.update(data=source.note(), rows=len(rows), questions=len(asked))
+        print(f"{output.stem}: {len(asked)} of {len(rows)} questions of {path} are asked")
+
+
+def write_own_task(folder: Path, scoring: str, task: str, questions: Path, tasks: Path, output: Path) -> None:
+    """Write the lm-eval task of a user's own benchmark under one scoring, with everything that it includes."""
+    files = [folder / f"{folder.name}.yaml", folder / QUESTION_FILE]
+    with stamp(output, inputs=files, settings={"task": task, "scoring": scoring}):
+        write_atomically(output, task_text(task_config(folder, scoring, task, tasks), questions))
+
+
+def parse_source(text: str) -> Source | OwnFile:
+    """``file=mine/train.jsonl``, with ``,limit=…`` where wanted; anything else is a `Source`.
+
+    Raises:
+        RefusedError: A part is unknown, or no number where one is wanted.
+    """
+    if not text.startswith("file="):
+        return Source.parse(text)
+    path, _, limit = text.removeprefix("file=").partition(",limit=")
+    if "," in path or (limit and not limit.isdigit()):
+        rule = "A source that is a file must be file=…, with limit=… where wanted, and no comma in its path"
+        raise RefusedError(rule, text, "Rename the file, or correct the limit")
+    return OwnFile(Path(path), int(limit) if limit else None)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -105,13 +145,25 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--sample", type=int, default=0, help="size of the fixed sample; 0 for all questions")
     benchmark.add_argument("--context-limit", type=int, default=0, help="characters of a long text; 0 for all")
     benchmark.add_argument("--output", type=Path, required=True, help="JSON lines; its stem names the benchmark")
+    own = kinds.add_parser("own-benchmark", help="questions of a file of one's own")
+    own.add_argument("--questions", type=Path, required=True, help="JSON lines: question, options, answer")
+    own.add_argument("--sample", type=int, default=0, help="size of the fixed sample; 0 for all questions")
+    own.add_argument("--output", type=Path, required=True, help="JSON lines; its stem names the benchmark")
+    task = kinds.add_parser("own-task", help="lm-eval task of a benchmark of one's own")
+    task.add_argument("--folder", type=Path, required=True, help="folder of the benchmark")
+    task.add_argument("--scoring", choices=sorted(PROMPTS), required=True, help="how its answers are scored")
+    task.add_argument("--task", required=True, help="id of the task")
+    task.add_argument("--questions", type=Path, required=True, help="its prepared questions")
+    task.add_argument("--tasks", type=Path, default=FOLDER, help="folder with the prompts of the protocol")
+    task.add_argument("--output", type=Path, required=True, help="YAML file")
     training = kinds.add_parser("training-set", help="examples to train on")
     training.add_argument(
         "--source",
         nargs="+",
         required=True,
         metavar="SOURCE",
-        help=f"reader=…,dataset=…,revision=…,split=…[,subset=…][,limit=…]; readers: {', '.join(sorted(READERS))}",
+        help="file=…[,limit=…], or reader=…,dataset=…,revision=…,split=…[,subset=…][,limit=…]; readers: "
+        + ", ".join(sorted(READERS)),
     )
     training.add_argument(
         "--asked-as", choices=sorted(PROMPT_FILES), default="", help="how questions are asked and answered"
@@ -130,7 +182,13 @@ def _run(options: argparse.Namespace) -> None:
         limits = {"count": options.sample, "context_limit": options.context_limit}
         prepare_benchmark(source, options.output, protocol=options.protocol, **limits)
         return
-    sources = tuple(Source.parse(each) for each in options.source)
+    if options.kind == "own-benchmark":
+        prepare_own_benchmark(options.questions, options.output, count=options.sample)
+        return
+    if options.kind == "own-task":
+        write_own_task(options.folder, options.scoring, options.task, options.questions, options.tasks, options.output)
+        return
+    sources = tuple(parse_source(text) for text in options.source)
     wanted = TrainingSet(sources, options.validation, options.asked_as, options.tasks, tuple(options.without))
     prepare_training_set(wanted, options.train_output, options.validation_output)
 

@@ -370,6 +370,10 @@ class ScaleConfig:
         "tasks: folders of `benchmarks/tasks`, with a scoring (`arc_easy_text`) where there are several",
         fewest=1,
     )
+    benchmark_folders: tuple[str, ...] = setting(
+        (),
+        "folders of further benchmarks, such as your own (`docs/guides/your-own-benchmark.md`)",
+    )
     sample: int | None = setting(
         ..., "questions of each benchmark, those with the lowest SHA-256 of `<benchmark>/<id>`; `null`: all", least=2
     )

@@ -43,7 +43,8 @@ def load_settings(config: Mapping[str, Any], root: Path | None = None) -> Settin
     check_unpinned(config)
     files = {name: f"config/{name}.tsv" for name in TABLES}
     tables = {name: read_table(root / file if root else own_or_shipped(file)) for name, file in files.items()}
-    settings = Settings(config, benchmarks=load_benchmarks(root or ROOT), **tables)
+    folders = [(root or Path()) / folder for folder in config.get("benchmark_folders", [])]
+    settings = Settings(config, benchmarks=load_benchmarks(root or ROOT, folders), **tables)
     check_settings(settings, root or ROOT)
     check_mirrored(settings)
     return settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
-from c2c.checkpoints.released_manifest import alignment_of, is_published
+from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.methods.declarations import DECLARATIONS, methods_for
@@ -154,8 +154,8 @@ class EvaluationRun:
         fused = method in DECLARATIONS and DECLARATIONS[method].fusers
         trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
         alignment, recipe = self.alignment, self.recipe
-        if fused and is_published(self.fusers[0]):
-            alignment = alignment_of(self.fusers[0])
+        if fused and is_released(self.fusers[0]):
+            alignment = released_alignment(self.fusers[0])
         if len(self.sharers) > 1:
             recipe = self.fusion if self.recipe == DEFAULT_RECIPE else f"{self.recipe}_{self.fusion}"
         return {
@@ -213,7 +213,7 @@ def check_labels(fuser: str | Path, *, recipe: str, alignment: str, seed: int | 
         RefusedError: With each label that is missing or another one than the folder names.
     """
     config = current(Path(fuser)) / CONFIG
-    about = read_object(config).get("about") if not is_published(fuser) and config.is_file() else None
+    about = read_object(config).get("about") if not is_released(fuser) and config.is_file() else None
     if not isinstance(about, dict):  # loading the Fusers refuses anything else
         return
     named = {label: about[label] for label in ("recipe", "alignment", "seed") if about.get(label) is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,11 +72,11 @@ def test_in_a_chat_the_analysis_stands_in_the_message_of_the_user(pair, asked) -
 
 def test_a_task_without_words_for_two_agents_is_refused_before_any_model_is_loaded(benchmark_files) -> None:
     tasks, _ = benchmark_files
-    check_agents(tasks, ["free", "choice"])
+    check_agents(tasks, dict.fromkeys(["free", "choice"], Path("questions.jsonl")))
     path = tasks / "free.yaml"
     content = yaml.safe_load(path.read_text())
     del content["metadata"]["agents_prompt"]
     path.write_text(yaml.safe_dump(content))
     assert not has_agents(tasks, "free")
     with pytest.raises(RefusedError, match=r"two agents answer must have the metadata.*received 'free'"):
-        check_agents(tasks, ["free", "choice"])
+        check_agents(tasks, dict.fromkeys(["free", "choice"], Path("questions.jsonl")))

@@ -6,7 +6,7 @@ the Sharer's cache of the same. Its control `t_c2c_deranged` keeps the text and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.questions.task_files import read_task_file
+from c2c.evaluation.questions.task_files import folder_of_task, read_task_file
 from c2c.evaluation.questions.templates import render
 from c2c.evaluation.readers.reader import Alone
 from c2c.evaluation.readers.sharer_memory import SharerMemory
@@ -34,13 +34,14 @@ def has_agents(tasks: Path, task: str) -> bool:
     return all(metadata.get(key) for key in NEEDED)
 
 
-def check_agents(tasks: Path, asked: Iterable[str]) -> None:
+def check_agents(tasks: Path, questions: Mapping[str, Path]) -> None:
     """Refuse tasks that do not say what interpreter and solver read.
 
     Raises:
         RefusedError: With those tasks.
     """
-    if silent := [task for task in asked if not has_agents(tasks, task)]:
+    folders = {task: folder_of_task(tasks, task, path) for task, path in questions.items()}
+    if silent := [task for task, folder in folders.items() if not has_agents(folder, task)]:
         rule = f"A task that two agents answer must have the metadata {' and '.join(NEEDED)}"
         raise RefusedError(rule, ", ".join(silent), "Include ../shared/agents.yaml in its file, or ask other methods")
 

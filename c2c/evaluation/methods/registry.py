@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from c2c.alignment.chat import ChatAligner
 from c2c.checkpoints.checkpoint import load_components
-from c2c.checkpoints.released_manifest import is_published
+from c2c.checkpoints.released_folder import is_released
 from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
@@ -37,7 +37,7 @@ def fused_reader(
     Raises:
         RefusedError: If the pair is not the one that the fuser was trained for.
     """
-    if is_published(fuser):
+    if is_released(fuser):
         return published_reader(pair, fuser, sharer_reads, accept, memory)
     described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
     components = load_components([Path(fuser)], described, override=accept)

@@ -7,7 +7,7 @@ stand in a file of its own; lm-eval, which does not read them, replaces that key
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,20 @@ def included(path: Path, tasks: Path) -> Iterator[Path]:
         waiting += [_beside(current, name, tasks) for name in _includes(current, _read(current))]
 
 
-def task_files(tasks: Path, names: Iterable[str]) -> list[Path]:
-    """The files of tasks and all that they include, each once.
+def folder_of_task(tasks: Path, task: str, questions: Path) -> Path:
+    """The folder with the file of a task: that of its prepared questions if ``<task>.yaml`` is there, else `tasks`."""
+    return questions.parent if (questions.parent / f"{task}.yaml").is_file() else tasks
+
+
+def task_files(tasks: Path, questions: Mapping[str, Path]) -> list[Path]:
+    """The files of tasks, of which the prepared questions are given, and all that they include, each once.
 
     Raises:
         RefusedError: A task has no file.
     """
-    return list(dict.fromkeys(path for name in names for path in included(task_path(tasks, name), tasks)))
+    folders = {task: folder_of_task(tasks, task, path) for task, path in questions.items()}
+    paths = (path for task, folder in folders.items() for path in included(task_path(folder, task), folder))
+    return list(dict.fromkeys(paths))
 
 
 def resolve(path: Path, tasks: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.question_files import REMEDY, read_questions
-from c2c.evaluation.questions.task_files import GUIDE, read_task_file
+from c2c.evaluation.questions.task_files import GUIDE, folder_of_task, read_task_file
 from c2c.evaluation.questions.templates import render
 from c2c.generation.decoding import check_stops
 
@@ -51,7 +51,7 @@ def load_tasks(tasks: Path, questions: Mapping[str, Path]) -> dict[str, Any]:
     """lm-eval's task dictionary for benchmarks whose questions are prepared files of JSON lines.
 
     Args:
-        tasks: Folder of task files, ``<tasks>/<any>/<benchmark>.yaml``.
+        tasks: Folder of task files, ``<tasks>/<any>/<benchmark>.yaml``; a file beside the questions is preferred.
         questions: Prepared file of each benchmark.
 
     Raises:
@@ -62,7 +62,7 @@ def load_tasks(tasks: Path, questions: Mapping[str, Path]) -> dict[str, Any]:
     for benchmark, path in questions.items():
         if not path.is_file():
             raise RefusedError(f"The questions of {benchmark} must be a file", str(path), "Prepare the benchmark first")
-        config = read_task_file(tasks, benchmark)
+        config = read_task_file(folder_of_task(tasks, benchmark, path), benchmark)
         _check_config(benchmark, config)
         # A key that is the name of a column alone is that column.
         columns = [name for key in ASKED if isinstance(name := config.get(key), str) and name.isidentifier()]

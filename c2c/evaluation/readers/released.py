@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2c.alignment.chat import ChatAligner, UnalignedChats
-from c2c.checkpoints import released_manifest as published
+from c2c.checkpoints.released_folder import released_alignment, resolve_released
 from c2c.errors import RefusedError
 from c2c.evaluation.readers.fused import Fused
 from c2c.evaluation.readers.sharer_memory import SharerMemory
@@ -24,9 +24,9 @@ def published_reader(
         RefusedError: If files are missing or changed, the pair is not the one that the recipe names, or the fusers need
             the Receiver's tokens as they are and the Sharer lacks some.
     """
-    folder = published.find(fuser)
+    folder = resolve_released(fuser)
     model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
-    alignment = published.alignment_of(folder)
+    alignment = released_alignment(folder)
     receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
     if alignment != UNALIGNED:
         return Fused(pair, model, ChatAligner(receiver, sharer, alignment), sharer_reads, memory=memory)
