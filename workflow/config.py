@@ -294,7 +294,7 @@ class PrivateSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateBlock:
-    """The private benchmarks, on which the Sharer alone can know the answer; `benchmarks.gap` makes them."""
+    """The private benchmarks, on which the Sharer alone can know the answer; `benchmarks.private` makes them."""
 
     seed: int = seed("seed of splits and facts")
     private_line: PrivateSizes = setting(..., "sizes of the private line")

@@ -1,4 +1,4 @@
-"""The columns of the two kinds of record, in one place (design §6). Imports no torch.
+"""The columns of the two kinds of record, in one place. Imports no torch.
 
 An *answer record* is one row a question x method, a *latency record* one row a question x method x repeat. Whoever
 writes them casts to the schema here (`to_table`), whoever reads them gets the same types back (`read_records`).
@@ -150,7 +150,7 @@ def read_records(paths: Iterable[Path | str], schema: pa.Schema = RECORD_SCHEMA)
         RefusedError: No path is given, or a file is not there, cannot be read to its end, is of a newer version, or
             has missing or unknown columns or values of other types.
     """
-    tables = [_read(Path(path), schema) for path in paths]
+    tables = [_read_table(Path(path), schema) for path in paths]
     if not tables:
         raise RefusedError("At least one file of records must be read", [], "Name the parquet files")
     return to_frame(pa.concat_tables(tables))
@@ -204,7 +204,7 @@ def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
     return pa.nulls(len(column), kind) if column.isna().all() else pa.array(column, type=kind, from_pandas=True)
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     remedy = "Name a file of records that this version wrote, or make it anew"
     try:
         # Of one file: a path may hold an = or lie in a folder that looks like a partition.

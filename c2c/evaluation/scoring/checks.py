@@ -33,12 +33,14 @@ def check_records(records: pd.DataFrame) -> None:
         if (absent := records[column].isna()).any():
             place = records.loc[absent, ["benchmark", "question_id", "method"]].iloc[0].to_dict()
             raise RefusedError(f"Every record must have its {column}", place, "Prepare the benchmark and generate anew")
-    for column, known in (("method", (*METHODS, *ANALYSIS_METHODS)), ("scoring", SCORINGS)):
+    for column, names in (("method", (*METHODS, *ANALYSIS_METHODS)), ("scoring", SCORINGS)):
         for name in records[column].unique():
-            check_choice(f"The {column} of a record", name, known)
+            check_choice(f"The {column} of a record", name, names)
     if (twice := records.duplicated(ANSWER_KEY)).any():
-        found = records.loc[twice, ["question_id", "method", "seed"]].iloc[0].to_dict()
-        raise RefusedError("Each question must be answered once by each method and seed", found, "Drop the duplicates")
+        duplicate = records.loc[twice, ["question_id", "method", "seed"]].iloc[0].to_dict()
+        raise RefusedError(
+            "Each question must be answered once by each method and seed", duplicate, "Drop the duplicates"
+        )
     _check_same_questions(records)
     _check_answerable(records[~failed(records)])
 
