@@ -90,9 +90,6 @@ class C2CZeroed(_FusedMethod):
     method, sharer_reads = "c2c_zeroed", "zeroed"
 
 
-FUSED_METHODS = {"c2c": C2C, "c2c_deranged": C2CDeranged, "c2c_zeroed": C2CZeroed}
-
-
 def build_single(name: str, inputs: MethodInputs) -> OneModel:
     """The Receiver or the Sharer alone."""
     model = inputs.receiver if name == "receiver" else inputs.pair.sharer
