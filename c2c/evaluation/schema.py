@@ -18,27 +18,12 @@ import pyarrow.parquet as pq
 from c2c.errors import RefusedError
 from c2c.storage.files import written_whole
 
-MOST_SHARERS = 4
-"""Most Sharers that are asked together."""
-AGENT_METHODS = ("t2t_agents", "t_c2c", "t_c2c_deranged")
-"""Methods of two agents, an interpreter and a solver."""
-PAIR_METHODS = (
-    *("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed"),
-    *AGENT_METHODS,
-)
-"""Methods of one Receiver and one Sharer."""
-ZEROED_ONE = tuple(f"c2c_zeroed_{number}" for number in range(1, MOST_SHARERS + 1))
-"""Of several Sharers the one with this number has a cache of zeros."""
-GROUP_METHODS = ("c2c", "c2c_deranged", "c2c_zeroed", *ZEROED_ONE)
-"""Methods of one Receiver and several Sharers."""
-METHODS = (*PAIR_METHODS, *ZEROED_ONE)
 TOGETHER = " + "
 """Joins the ids of Sharers that are asked together."""
 SINGLE = "single"
 """The recipe of a Receiver that was itself fine-tuned on a Fuser's training set; its method is `receiver`."""
 ANALYSIS_METHODS = ("few_shot", "oracle", "oracle_layers")
 """Methods of the enrichment oracle (`c2c.analysis.enrichment`), beside which stand those above."""
-TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 
 ID = re.compile(r"\w[\w.+-]*")

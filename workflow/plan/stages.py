@@ -17,6 +17,7 @@ from statistics import mean
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
 from paper.reading.reference import Reference
@@ -205,10 +206,11 @@ class Estimator:
         prompt, answer, message = row["prompt_tokens"], row["answer_tokens"], self.assumptions.message_tokens
         sharers = sum(self.weights(pair)[1] + self.fusers(pair) for pair in members)
         solver = (prompt + message + answer) * receiver
-        if method.startswith("c2c"):
+        needs = DECLARATIONS[method]
+        if needs.fusers and not needs.agents:
             return prompt * (receiver + sharers) + answer * receiver
         # The interpreter's message is written once, for the first method of two agents, and read by all of them.
-        if method.startswith("t_c2c"):
+        if needs.fusers:
             return (prompt + message) * sharers + solver
         return {
             "receiver": receiver * (prompt + answer),

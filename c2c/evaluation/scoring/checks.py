@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.methods.declarations import METHODS
 from c2c.evaluation.questions.task_files import SCORINGS
-from c2c.evaluation.schema import ANALYSIS_METHODS, METHODS, RECORD_SCHEMA, check_columns
+from c2c.evaluation.schema import ANALYSIS_METHODS, RECORD_SCHEMA, check_columns
 from c2c.evaluation.scoring.longbench import read_gold
 from c2c.evaluation.scoring.rules import BY_LIKELIHOOD, failed
 
