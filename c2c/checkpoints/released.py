@@ -16,9 +16,10 @@ from c2c.checkpoints.components import Components
 from c2c.checkpoints.released_recipe import DOWNLOAD_AGAIN, ReleasedRecipe, read_recipe
 from c2c.checkpoints.released_weights import forms_of, read_state
 from c2c.errors import RefusedError, check_choice, excerpt
-from c2c.fuser.config import VARIANTS, FuserConfig
+from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.fuser.variants import create_fuser
 from c2c.fuser.weights import check_depth, check_forms, forms, load_weights
 from c2c.models import hub
 from c2c.models.contract import ContractCheck, check_contract
@@ -196,7 +197,7 @@ def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> Fus
     for number, (config, state) in enumerate(zip(configs, states, strict=True)):
         check_depth(config, len(state), f"projector_{number}.pt")
     with torch.device("meta"):
-        fusers = [Fuser(config) for config in configs]
+        fusers = [create_fuser(config) for config in configs]
     stack = FuserStack(sharer, receiver)
     for layer, (sharer_layer, number) in sorted(layer_map.items()):
         stack.link(layer, sharer_layer, fusers[number])
@@ -269,4 +270,4 @@ def _read_config(path: Path) -> FuserConfig:
         raise RefusedError(
             f"ablation_level of {path.name} must be one of: {', '.join(map(str, levels))}", level, DOWNLOAD_AGAIN
         )
-    return FuserConfig(**{**VARIANTS[ABLATION_LEVELS[level]], **sizes})
+    return FuserConfig(variant=ABLATION_LEVELS[level], **sizes)

@@ -81,7 +81,7 @@ def _section_weights(
     read = stack.seen(theirs.layers)
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
-        if fuser.config.weighted:
+        if fuser.weighted:
             both = fuser.dynamic_weights(read[link.sharer_layer], receiver[layer])
             for half, weight in zip(HALVES, both, strict=True):
                 found[layer, half] = weight.squeeze(-1).transpose(1, 2)[counted].flatten()
