@@ -24,11 +24,28 @@ from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import text_hash
-from c2c.evaluation.readers.several import FusedBySeveral
 from c2c.evaluation.run import EvaluationRun
 from c2c.models.pair import load_models
-from c2c.rosetta import RosettaModel
+
+ANSWER_COLUMNS = (
+    "output_text",
+    "output_ids",
+    "choice_scores",
+    "choice_tokens",
+    "message",
+    "sharer_question_id",
+    "routed_to",
+    "confidence",
+    "tokens_in",
+    "tokens_out",
+    "sharer_tokens_in",
+    "sharer_tokens_out",
+    "time_s",
+    "error",
+)
+"""Columns of records that are fields of `c2c.evaluation.answers.answer.Answer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +126,8 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
     """Put into `notes` how the models differ from the Fusers' contract, if `reader` uses Fusers that have one."""
-    model = getattr(reader.parts[0] if isinstance(reader, FusedBySeveral) else reader, "model", None)
-    if notes is not None and isinstance(model, RosettaModel) and model.contract_check:
+    model = reader.model if isinstance(reader, FusedReader) else None
+    if notes is not None and model is not None and model.contract_check:
         notes["contract"] = model.contract_check.to_dict()
 
 
@@ -161,7 +178,7 @@ def record(
     """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
-    answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
+    answered = {name: getattr(answer, name) for name in ANSWER_COLUMNS}
     if not (method in DECLARATIONS and DECLARATIONS[method].confidence):
         answered["confidence"] = None
     return {

@@ -18,13 +18,13 @@ from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.generate import note_contract
 from c2c.evaluation.methods.declarations import TIMED_METHODS
-from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone, check_room, tokenise
+from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.load import fused_reader
+from c2c.evaluation.readers.reader import SingleReader, check_room, tokenise
 from c2c.evaluation.run import EvaluationRun
 from c2c.generation.decoding import StopAtText, TokenClock, continue_text
 from c2c.models.loading import LoadedModel
@@ -84,7 +84,7 @@ def _speak(loaded: LoadedModel, question: Question, text: str) -> tuple[str, flo
     return said, first, whole - first, read, len(clock.ticks)
 
 
-def time_alone(reader: Alone, question: Question, role: str) -> Phases:
+def time_alone(reader: SingleReader, question: Question, role: str) -> Phases:
     """One model alone; `role` (receiver or sharer) says whose phases they are."""
     watch = Stopwatch(reader.loaded.model.device)
     _, prefill, decode, read, written = _speak(reader.loaded, question, reader.text(question))
@@ -131,15 +131,15 @@ class PhaseTimer:
         self.end = watch.at
 
 
-def time_c2c(reader: Fused, question: Question) -> Phases:
+def time_c2c(reader: FusedReader, question: Question) -> Phases:
     """Sharer prefill, Receiver prefill, fusion, then the Receiver's answer.
 
     The Receiver's prefill is its prefix and the step that gives the first token, so that it means the same as for a
     model alone. Where the response is fused too, the steps of the Sharer and of the Fusers are part of it.
     """
-    loaded, model = reader.pair.receiver, reader.model
+    loaded, model = reader.receiver, reader.model
     watch, timer, clock = Stopwatch(loaded.model.device), PhaseTimer(loaded.model.device), TokenClock()
-    (index, ids, mask, [sharer_input]), _ = reader.laid_out([question])
+    (index, ids, mask, [sharer_input]), _ = reader.layout([question])
     width = ids.shape[1]
     criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
     sequences = model.generate(
@@ -242,8 +242,8 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     timers: dict[str, Callable[[Question], Phases]] = {
-        "receiver": partial(time_alone, Alone(pair.receiver), role="receiver"),
-        "sharer": partial(time_alone, Alone(pair.sharer, private=True), role="sharer"),
+        "receiver": partial(time_alone, SingleReader(pair.receiver), role="receiver"),
+        "sharer": partial(time_alone, SingleReader(pair.sharer, private=True), role="sharer"),
         "t2t": partial(time_t2t, TextToText(pair)),
     }
     if run.fuser:

@@ -15,13 +15,13 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.task_files import folder_of_task, read_task_file
 from c2c.evaluation.questions.templates import render
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.load import fused_reader
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.pair import Pair
 
@@ -61,7 +61,7 @@ class Agents(TextToText):
         super().__init__(pair, **options)
         self.name = name
         self.sharer.name = "agents analysis"
-        reader: Any = Alone(pair.receiver)
+        reader: Any = SingleReader(pair.receiver)
         if sharer_cache := DECLARATIONS[name].sharer_cache:
             reader = fused_reader(pair, fuser, sharer_cache, accept, SharerMemory(pair.sharer))
         self.reader = reader

@@ -31,7 +31,7 @@ from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, fits
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
-from c2c.evaluation.readers.reader import Alone, tokenise
+from c2c.evaluation.readers.reader import SingleReader, tokenise
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import mark
 from c2c.models.loading import load_model
@@ -165,7 +165,7 @@ class Router:
 
 
 @torch.no_grad()
-def query_vectors(reader: Alone, questions: Sequence[Question], token_budget: int) -> Tensor:
+def query_vectors(reader: SingleReader, questions: Sequence[Question], token_budget: int) -> Tensor:
     """Mean of the last hidden states over each prompt as `reader` reads it, ``(n, hidden)`` float32 on the CPU."""
     lengths = [reader.length(question) for question in questions]
     model = reader.loaded.model
@@ -334,7 +334,7 @@ def _train_router(run: RouterTrainingRun) -> dict[str, Any]:
     known = {(question.benchmark, str(question.doc["id"])): question for question in asked}
     if missing := [key for key in wins.index if key not in known]:
         raise RefusedError("The records must answer the questions that are given", missing[0], "Pass the same files")
-    vectors = query_vectors(Alone(loaded), [known[key] for key in wins.index], run.token_budget)
+    vectors = query_vectors(SingleReader(loaded), [known[key] for key in wins.index], run.token_budget)
     router = fit(vectors, sharer_right, RouterSettings(seed=run.seed))
     answered = records.groupby(["benchmark", "question_id"]).ngroups
     router.about |= {"receiver": loaded.name, "prompts": run.prompts, "benchmarks": sorted(run.benchmarks)}
@@ -412,7 +412,7 @@ class LearnedRouting(RoutingMethod):
 
     def __init__(self, receiver: Method, sharer: Method, router: Router) -> None:
         super().__init__("routing_trained", receiver, sharer)
-        assert isinstance(receiver.reader, Alone)
+        assert isinstance(receiver.reader, SingleReader)
         self.router, self.alone = router, receiver.reader
         loaded = self.alone.loaded
         router.check(loaded.name, loaded.model.config.get_text_config().hidden_size)

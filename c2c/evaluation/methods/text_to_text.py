@@ -12,7 +12,7 @@ from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, refused
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.reader import Alone, positions
+from c2c.evaluation.readers.reader import SingleReader, positions
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 
@@ -36,9 +36,9 @@ class TextToText(Method):
     """
 
     def __init__(self, pair: Pair, token_budget: int | str = TOKEN_BUDGET, store: AnswerStore | None = None) -> None:
-        super().__init__("t2t", Alone(pair.receiver), token_budget)
-        self.sharer = Method("t2t message", Alone(pair.sharer), token_budget, store)
-        self.receiver = Method("t2t", Alone(pair.receiver), token_budget, store)
+        super().__init__("t2t", SingleReader(pair.receiver), token_budget)
+        self.sharer = Method("t2t message", SingleReader(pair.sharer), token_budget, store)
+        self.receiver = Method("t2t", SingleReader(pair.receiver), token_budget, store)
 
     @property
     def models(self) -> tuple[LoadedModel, ...]:
