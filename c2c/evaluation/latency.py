@@ -17,6 +17,7 @@ from tqdm import tqdm
 from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.generate import note_contract
+from c2c.evaluation.methods.declarations import TIMED_METHODS
 from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
@@ -211,7 +212,7 @@ class LatencyRun(EvaluationRun):
     @classmethod
     def methods_for(cls, sharers: int) -> Sequence[str]:
         """Methods that can be timed."""
-        return schema.TIMED_METHODS
+        return TIMED_METHODS
 
     def __post_init__(self) -> None:
         super().__post_init__()

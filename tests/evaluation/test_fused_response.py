@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from c2c import generate_kv_cache_index
-from c2c.evaluation.methods.registry import C2C, Method
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C
 from tests.evaluation.conftest import ask
 
 

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
-from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed, OneModel
+from c2c.evaluation.methods.routing import ConfidenceRouting
+from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Alone
@@ -21,7 +24,7 @@ PRIVATE = "zorvex likes mubilo"
 @pytest.fixture
 def chat_methods(chat_pair, chat_fuser) -> dict[str, Method]:
     built = [
-        OneModel(chat_pair.receiver, "receiver"), OneModel(chat_pair.sharer, "sharer"), T2T(chat_pair),
+        OneModel(chat_pair.receiver, "receiver"), OneModel(chat_pair.sharer, "sharer"), TextToText(chat_pair),
         C2C(chat_pair, fuser=chat_fuser), C2CDeranged(chat_pair, fuser=chat_fuser),
         C2CZeroed(chat_pair, fuser=chat_fuser),
     ]  # fmt: skip
@@ -72,7 +75,7 @@ def test_routing_in_batches_is_routing_one_by_one(chat_methods, kind) -> None:
     def routed(budget: int) -> list[tuple]:
         for name in ("receiver", "sharer"):
             chat_methods[name].token_budget, chat_methods[name].answers = budget, {}
-        answers = ask(Routing(chat_methods["receiver"], chat_methods["sharer"]), chats(kind), budget)
+        answers = ask(ConfidenceRouting(chat_methods["receiver"], chat_methods["sharer"]), chats(kind), budget)
         return [(answer.routed_to, answer.output_ids) for answer in answers]
 
     assert routed(10_000) == routed(1)

@@ -13,10 +13,11 @@ from c2c.checkpoints.checkpoint import save_stack
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
+from c2c.evaluation.methods.declarations import GROUP_METHODS
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C
 from c2c.evaluation.readers.several import several_reader
-from c2c.evaluation.schema import GROUP_METHODS, TOGETHER, read_records
+from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask

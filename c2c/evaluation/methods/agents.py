@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import DECLARATIONS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
@@ -24,7 +26,6 @@ from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.pair import Pair
 
 NEEDED = ("agents_question", "agents_prompt")
-SHARER_READS = {"t_c2c": "matched", "t_c2c_deranged": "deranged"}
 
 
 def has_agents(tasks: Path, task: str) -> bool:
@@ -61,8 +62,8 @@ class Agents(TextToText):
         self.name = name
         self.sharer.name = "agents analysis"
         reader: Any = Alone(pair.receiver)
-        if name in SHARER_READS:
-            reader = fused_reader(pair, fuser, SHARER_READS[name], accept, SharerMemory(pair.sharer))
+        if sharer_cache := DECLARATIONS[name].sharer_cache:
+            reader = fused_reader(pair, fuser, sharer_cache, accept, SharerMemory(pair.sharer))
         self.reader = reader
         self.receiver = Method(name, reader, self.token_budget, self.sharer.store)
 
@@ -78,3 +79,9 @@ class Agents(TextToText):
         for each in [each for each in messages if each["role"] == "user"][-1:]:
             each["content"] = prompt
         return replace(question, prompt=prompt, messages=tuple(messages))
+
+
+def build(name: str, inputs: MethodInputs) -> Agents:
+    """Two agents of a pair, with or without its Fusers."""
+    fuser = inputs.fusers[0] if DECLARATIONS[name].fusers else ""
+    return Agents(name, inputs.pair, fuser, inputs.accept, token_budget=inputs.token_budget, store=inputs.store)

@@ -1,7 +1,4 @@
-"""The methods of design §4 over loaded models: `receiver`, `sharer`, `t2t`, `routing`, `c2c` and controls.
-
-`c2c.evaluation.harness` registers them with lm-eval.
-"""
+"""Methods of one model alone, and methods of trained Fusers."""
 
 from __future__ import annotations
 
@@ -12,20 +9,17 @@ from typing import Any, ClassVar
 from c2c.alignment.chat import ChatAligner
 from c2c.checkpoints.checkpoint import load_components
 from c2c.checkpoints.released_folder import is_released
+from c2c.evaluation.methods.declarations import DECLARATIONS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.routing import Routing, TrainedRouting
-from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.reader import Alone, Reader
 from c2c.evaluation.readers.released import published_reader
+from c2c.evaluation.readers.several import several_reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
-
-__all__ = ["C2C", "FUSED_METHODS", "T2T", "C2CDeranged", "C2CZeroed", "Method", "OneModel", "Routing", "TrainedRouting"]
-
-T2T = TextToText
 
 
 def fused_reader(
@@ -96,4 +90,25 @@ class C2CZeroed(_FusedMethod):
     method, sharer_reads = "c2c_zeroed", "zeroed"
 
 
-FUSED_METHODS = {"c2c": C2C, "c2c_deranged": C2CDeranged, "c2c_zeroed": C2CZeroed}
+def build_single(name: str, inputs: MethodInputs) -> OneModel:
+    """The Receiver or the Sharer alone."""
+    model = inputs.receiver if name == "receiver" else inputs.pair.sharer
+    return OneModel(model, name, **inputs.options)
+
+
+def build_fused(name: str, inputs: MethodInputs) -> Method:
+    """A method of the Fusers of a pair or of a group."""
+    caches = DECLARATIONS[name].sharer_caches(len(inputs.sharers))
+    if len(inputs.sharers) == 1:
+        reader: Reader = fused_reader(inputs.pair, inputs.fusers[0], caches[0], inputs.accept, inputs.memories[0])
+    else:
+        reader = several_reader(
+            inputs.receiver,
+            inputs.sharers,
+            inputs.fusers,
+            caches,
+            fusion=inputs.fusion,
+            accept=inputs.accept,
+            memories=inputs.memories,
+        )
+    return Method(name, reader, **inputs.options)

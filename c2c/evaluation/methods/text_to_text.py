@@ -1,4 +1,4 @@
-"""Text to text (method `t2t`): the Sharer writes a message, and the Receiver reads it with the prompt (design §4)."""
+"""Text to text (method `t2t`): the Sharer writes a message, and the Receiver reads it with the prompt."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.store import AnswerStore
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, refused
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
@@ -77,6 +78,11 @@ class TextToText(Method):
                 messages[place] = refused(question, refusal)
         messages |= dict(zip(asked, self.sharer.answer(list(asked.values())), strict=True))
         return [messages[place] for place in range(len(questions))]
+
+
+def build(name: str, inputs: MethodInputs) -> TextToText:
+    """Text to text of a pair."""
+    return TextToText(inputs.pair, inputs.token_budget, inputs.store)
 
 
 def _text(message: Answer) -> str:
