@@ -94,13 +94,16 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    # 1. Checks, before a model is loaded
     if any(DECLARATIONS[method].agents for method in run.methods):
         check_agents(run.tasks, run.benchmarks)
     check_free(run.output)
+    # 2. Models and questions
     receiver, *sharers = load_models(list(run.models.values()), run.dtype)
     prompting.check_prompts(run.prompts, [receiver, *sharers])
     tasks = load_tasks(run.tasks, run.benchmarks)
     with open_store(run.output, run.fingerprint()) as store:
+        # 3. All methods, before the first of them answers
         inputs = MethodInputs(
             receiver,
             sharers,
@@ -113,14 +116,14 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             panel=(receiver, *sharers),
         )
         methods = {name: inputs.build(name) for name in run.methods}
+        # 4. Answers
         rows: list[dict[str, Any]] = []
         for name, method in methods.items():
-            asked = _ask(method, tasks, run)
+            questions = _answer_tasks(method, tasks, run)
             note_contract(method.reader, notes)
             columns = run.columns(name)
-            rows += [
-                record(columns, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())
-            ]
+            for key, question in sorted(questions.items()):
+                rows.append(record(columns, name, question, method.answers[key], tasks))
         return write_answers(rows, run.output, notes)
 
 
@@ -144,32 +147,33 @@ def write_answers(rows: list[dict[str, Any]], output: Path, notes: dict[str, Any
     """
     frame = schema.frame_of(rows, schema.RECORD_SCHEMA)
     schema.write_records(frame, output)
-    lost = frame[frame["error"].fillna("") != ""]
+    failed = frame[frame["error"].fillna("") != ""]
     if notes is not None:
-        notes["records"] = {"rows": len(frame), "failed": len(lost)}
-    for (benchmark, method), each in lost.groupby(["benchmark", "method"]):
-        asked = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
-        told = f"{len(each)} of {asked} question(s) of {benchmark} failed, the first with {each['error'].iloc[0]}"
-        print(f"{method}: {told}", file=sys.stderr)
+        notes["records"] = {"rows": len(frame), "failed": len(failed)}
+    for (benchmark, method), rows_failed in failed.groupby(["benchmark", "method"]):
+        count = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
+        error = rows_failed["error"].iloc[0]
+        text = f"{len(rows_failed)} of {count} question(s) of {benchmark} failed, the first with {error}"
+        print(f"{method}: {text}", file=sys.stderr)
     return frame
 
 
-def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
-    """Run one method through lm-eval; returns the questions it was asked."""
-    asked: dict[tuple[str, int], Question] = {}
+def _answer_tasks(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
+    """Run one method through lm-eval; returns the questions by benchmark and number."""
+    questions: dict[tuple[str, int], Question] = {}
 
-    def remember(request: Any) -> Question:
+    def question_of(request: Any) -> Question:
         key = (request.task_name, int(request.doc_id))
-        if key not in asked:
-            asked[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
-        return asked[key]
+        if key not in questions:
+            questions[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
+        return questions[key]
 
-    method.describe = remember
+    method.question_of = question_of
     for task in tasks["tasks"].values():
         task.override_metric(metric_name="bypass")
     chat = run.prompts == "chat"
     evaluate(method, tasks, limit=run.limit or None, bootstrap_iters=0, apply_chat_template=chat)
-    return asked
+    return questions
 
 
 def record(

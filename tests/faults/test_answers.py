@@ -102,7 +102,7 @@ def test_a_run_whose_device_fails_ends_with_the_error_and_goes_on_to_the_same_re
     assert caught.value is ERRORS[case]
     if isinstance(caught.value, Exception):
         (note,) = caught.value.__notes__[-1:]
-        assert "stopped at" in note and "the same command goes on" in note
+        assert "stopped at" in note and "the same command resumes" in note
     assert not run.output.exists()
     kept = len(asked)
     assert kept > 8, "something was answered before"

@@ -186,6 +186,7 @@ class FusedReader(Reader):
         Raises:
             RefusedError: If the Receiver would read other tokens with one Sharer than with another.
         """
+        # 1. The same Receiver tokens with each Sharer
         inputs = [prompts.inputs(questions) for prompts in self.sharers]
         ids, mask = inputs[0][:2]
         sharer_inputs, owners = [item[2] for item in inputs], [item[3] for item in inputs]
@@ -195,11 +196,13 @@ class FusedReader(Reader):
                 questions[0].doc.get("id"),
                 "Use one token alignment for all Fusers",
             )
+        # 2. A chat whose response is fused has its last section after the last fused token
         if self.model.include_response and questions[0].messages:
             prompts = self.sharer
             rows = [in_two_sections(prompts.sharer_reads_of(question)[0]) for question in questions]
             pads, zeroed = (self.receiver.pad, prompts.pair.sharer.pad), prompts.sharer_reads == "zeroed"
             return collate_chats(rows, *pads, zeroed, prompts.aligner.reencode).to(ids.device), owners
+        # 3. Otherwise all Sharers are fused into the prompt up to its last token
         everyone = (1 << len(self.sharers)) - 1
         index = [section_index(everyone, ids.shape[1] - 1), section_index(-1, 1)]
         return ChatBatch(index, ids, mask, sharer_inputs), owners
