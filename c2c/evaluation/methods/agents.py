@@ -1,7 +1,7 @@
 """Two agents (paper, Table 15): an interpreter, the Sharer, analyses the problem; a solver, the Receiver, answers it.
 
 `t2t_agents` hands the analysis over as text. `t_c2c` does too, and fuses the solver's prompt, with the analysis in it,
-with the Sharer's cache of that prompt. Its control `t_c2c_deranged` keeps the text, but fuses the cache of another question.
+with the Sharer's cache of that prompt. Its control `t_c2c_deranged` keeps the text and fuses another question's cache.
 """
 
 from __future__ import annotations
