@@ -104,8 +104,8 @@ def time_t2t(method: TextToText, question: Question) -> Phases:
     for stop in filter(None, request.stops):
         message = message.split(stop)[0]
     prompt = prompting.question_with_message(question, message.strip())
-    _, *receiver_phases = _speak(receiver, prompt, prompting.prompt_text(receiver, prompt))
-    receiver_prefill, receiver_decode, receiver_in, receiver_out = receiver_phases
+    text = prompting.prompt_text(receiver, prompt)
+    _, receiver_prefill, receiver_decode, receiver_in, receiver_out = _speak(receiver, prompt, text)
     return Phases(
         sharer_prefill_s=prefill,
         sharer_decode_s=decode,
