@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.own import QUESTION_FILE, default_scorings
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import SHARED
 from c2c.storage.formats import read_yaml
@@ -17,7 +18,6 @@ from c2c.storage.formats import read_yaml
 FOLDER = Path("benchmarks/tasks")
 """Where the benchmarks of this repository are, relative to its root."""
 
-REQUIRED_KEYS = ("source", "scorings")
 KEYS = (
     *("benchmark", "folder", "source", "hub_id", "subset", "split", "revision", "reader", "scorings"),
     *("train_split", "shot_split", "description"),
@@ -27,8 +27,9 @@ REMEDY = "Correct it; benchmarks/tasks/README.md explains the keys"
 
 
 def benchmark_files(folder: Path) -> dict[str, Path]:
-    """The file of each benchmark in a folder of benchmarks, by id, in alphabetical order."""
-    paths = (path / f"{path.name}.yaml" for path in sorted(folder.glob("*/")) if path.name != SHARED)
+    """The file of each benchmark in a folder of benchmarks, by id, or of the one that the folder itself is."""
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and path.name != SHARED)]
+    paths = (path / f"{path.name}.yaml" for path in folders)
     return {path.stem: path for path in paths if path.is_file()}
 
 
@@ -56,9 +57,10 @@ def _read_row(name: str, path: Path) -> dict[str, Any]:
     metadata = content.get("metadata") if isinstance(content, dict) else None
     if not isinstance(metadata, dict):
         raise RefusedError(f"{path} must have the key metadata with keys of its own", metadata, REMEDY)
-    if missing := [key for key in REQUIRED_KEYS if metadata.get(key) is None]:
-        raise RefusedError(f"metadata of {path} must have {', '.join(REQUIRED_KEYS)}", f"no {missing[0]}", REMEDY)
-    return {**dict.fromkeys(KEYS), **{key: metadata[key] for key in KEYS if key in metadata}} | {
-        "benchmark": name,
-        "folder": str(path.parent),
-    }
+    row = {**dict.fromkeys(KEYS), **{key: metadata[key] for key in KEYS if key in metadata}}
+    row |= {"benchmark": name, "folder": str(path.parent)}
+    if row["source"] == "file" and row["scorings"] is None:
+        row["scorings"] = default_scorings(path.parent / QUESTION_FILE)
+    if missing := [key for key in ("source", "scorings") if row[key] is None]:
+        raise RefusedError(f"metadata of {path} must have source and scorings", f"no {missing[0]}", REMEDY)
+    return row

@@ -61,7 +61,10 @@ class PromptFormat:
 
     def _response(self, question: Row) -> str:
         if self.name == "text":
-            return str(question["options"][LETTERS.index(question["answer"])])
+            # A question without options (of a user's own file) has its answer as text.
+            return str(
+                question["options"][LETTERS.index(question["answer"])] if "options" in question else question["answer"]
+            )
         if self.name == "math":
             return f"{question['solution']}\nAnswer: {question['answer']}".strip()
         if self.name == "longbench":

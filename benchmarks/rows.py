@@ -11,8 +11,9 @@ from typing import Any, cast
 from tqdm import tqdm
 
 from benchmarks.overlap import texts_of
+from benchmarks.own import OwnFile
 from benchmarks.readers import READERS
-from benchmarks.readers.base import EXCLUDED_ROW, Outcome, Row, exclusion
+from benchmarks.readers.base import EXCLUDED_ROW, KEPT_ROW, Outcome, Place, Row, exclusion
 from benchmarks.sources import Source
 from c2c.errors import RefusedError, check_choice
 
@@ -40,7 +41,7 @@ class RowCounts:
         return dict(reasons.most_common())
 
     @property
-    def kept(self) -> int:
+    def kept_count(self) -> int:
         """Rows that were not left out."""
         return sum(self.rows.values()) - sum(self.exclusions.values())
 
@@ -55,7 +56,7 @@ class RowCounts:
     def table(self, title: str) -> str:
         """The waterfall as lines of text."""
         total = sum(self.rows.values())
-        lines = [f"{title}: {total} rows, {self.kept} kept, {total - self.kept} left out"]
+        lines = [f"{title}: {total} rows, {self.kept_count} kept, {total - self.kept_count} left out"]
         for (group, outcome, why), rows in sorted(self.rows.items()):
             lines.append(f"{rows:>8}  {f'{group}: ' if group else ''}{outcome}{f', since {why}' if why else ''}")
         return "\n".join(lines)
@@ -64,14 +65,14 @@ class RowCounts:
         """For provenance."""
         return {
             "rows": sum(self.rows.values()),
-            "kept": self.kept,
+            "kept": self.kept_count,
             "left_out": self.exclusions,
             "waterfall": self.waterfall(),
         }
 
 
 def read_rows(
-    source: Source,
+    source: Source | OwnFile,
     protocol: str,
     counts: RowCounts,
     *,
@@ -90,11 +91,10 @@ def read_rows(
     Raises:
         RefusedError: The reader is unknown, the source does not exist, or two rows share an id.
     """
-    reader = READERS[check_choice("A reader", source.reader, READERS)]
     digests: set[bytes] = set()
     questions: dict[str, Row] = {}
     for place, row in _with_progress(source):
-        outcome = reader(row, place, protocol)
+        outcome = _outcome(source, row, place, protocol)
         question = outcome.question
         # A row that repeats another one, or a question of a benchmark, is counted as such.
         if question is not None:
@@ -114,6 +114,28 @@ def read_rows(
     return list(questions.values())
 
 
+def _outcome(source: Source | OwnFile, row: Row, place: Place, protocol: str) -> Outcome:
+    """What the reader of a source makes of a row.
+
+    Raises:
+        RefusedError: The reader is unknown, or is for rows of another form.
+    """
+    if isinstance(source, OwnFile):
+        return Outcome(KEPT_ROW, row)
+    reader = READERS[check_choice("A reader", source.reader, READERS)]
+    try:
+        return reader(row, place, protocol)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        rule = f"Rows of {source.dataset} must have the form that the reader {source.reader} is for"
+        columns = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        where = f"{place.subset + ', ' if place.subset else ''}row {place.number}"
+        raise RefusedError(
+            rule,
+            f"{where} with {columns}: {type(error).__name__}: {error}",
+            "Choose another reader, or another data set",
+        ) from error
+
+
 def _digest(question: Row) -> bytes:
     """Equal for equal questions: of everything that is asked, or of all turns of a conversation."""
     if "messages" in question:
@@ -124,6 +146,6 @@ def _digest(question: Row) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _with_progress(source: Source) -> Iterator[tuple[Any, Row]]:
+def _with_progress(source: Source | OwnFile) -> Iterator[tuple[Any, Row]]:
     bar = cast(Callable[..., Iterator[tuple[Any, Row]]], tqdm)
     yield from bar(source.rows(), unit="rows", desc=source.dataset, mininterval=1)

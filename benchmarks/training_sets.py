@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.overlap import asked_in
+from benchmarks.own import OwnFile
 from benchmarks.prompts import PromptFormat
 from benchmarks.readers import CHATS
 from benchmarks.readers.base import Row
@@ -28,19 +29,21 @@ class TrainingSet:
     Args:
         sources: Where its rows come from, in this order.
         validation: How many examples are held out.
-        asked_as: ``letter``, ``text`` or ``math`` for questions; empty for conversations.
+        asked_as: ``letter``, ``text`` or ``math`` for questions; empty for conversations and for prompts of a file.
         tasks: Folder of task files, whose wordings questions are asked in.
         without: Prepared benchmarks; what they ask is left out.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[Source | OwnFile, ...]
     validation: int
     asked_as: str = ""
     tasks: Path = Path("benchmarks/tasks")
     without: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        chats = [source.reader in CHATS for source in self.sources]
+        chats = [source.reader in CHATS for source in self.sources if isinstance(source, Source)]
+        if any(isinstance(source, OwnFile) for source in self.sources) and not chats:
+            return
         if not chats or any(chats) != all(chats) or all(chats) == bool(self.asked_as):
             rule = "A training set must be made of questions, with asked_as, or of conversations, without"
             received = f"readers {', '.join(source.reader for source in self.sources)}, asked_as {self.asked_as!r}"
@@ -53,16 +56,26 @@ class TrainingSet:
             RefusedError: A source does not exist or gives nothing that can be asked.
         """
         outcomes, tested = RowCounts(), asked_in(self.without)
-        asked = PromptFormat.load(self.tasks, self.asked_as) if self.asked_as else None
+        prompt_format = PromptFormat.load(self.tasks, self.asked_as) if self.asked_as else None
         rows: list[Row] = []
         for source in self.sources:
-            found = RowCounts()
-            for row in read_rows(source, CORRECTED, found, without=tested):
+            counts = RowCounts()
+            for row in read_rows(source, CORRECTED, counts, without=tested):
                 identity = f"{source.dataset}/{source.subset or 'default'}/{row['id']}"
-                rows.append({**(asked.example(row) if asked else row), "id": identity})
-            print(found.table(f"{source.dataset}, {source.subset or 'default'}, {source.split}"))
-            outcomes.rows.update(found.rows)
+                rows.append({**_example(row, prompt_format), "id": identity})
+            print(counts.table(f"{source.dataset}, {source.subset or 'default'}, {source.split}"))
+            outcomes.rows.update(counts.rows)
         return rows, outcomes
+
+
+def _example(row: Row, prompt_format: PromptFormat | None) -> Row:
+    """A question in the words of the tasks; a conversation as it is; a prompt with its answer."""
+    if "prompt" in row:
+        return {"id": row["id"], "prompt": row["prompt"], "response": row["answer"]}
+    if prompt_format is None and "question" in row:
+        rule = "A training set of questions must say how they are asked"
+        raise RefusedError(rule, "an empty asked_as", "Fill asked_as: letter for options, text for bare answers")
+    return row if prompt_format is None else prompt_format.example(row)
 
 
 def prompt_of(row: Row) -> str:
@@ -87,23 +100,23 @@ def hold_out(rows: list[Row], count: int) -> tuple[list[Row], list[Row]]:
     return training, [row for row, rank in zip(rows, ranks, strict=True) if rank < bound]
 
 
-def prepare_training_set(wanted: TrainingSet, train: Path, validation: Path) -> None:
+def prepare_training_set(training_set: TrainingSet, train: Path, validation: Path) -> None:
     """Write a training set and what is held out of it.
 
     Raises:
         RefusedError: See `TrainingSet.examples` and `hold_out`.
     """
     settings = {
-        "sources": [asdict(source) for source in wanted.sources],
-        "validation": wanted.validation,
-        "asked_as": wanted.asked_as,
+        "sources": [asdict(source) for source in training_set.sources],
+        "validation": training_set.validation,
+        "asked_as": training_set.asked_as,
     }
     outputs: Sequence[Path] = (train, validation)
     with ExitStack() as stack:
-        notes = [stack.enter_context(stamp(path, inputs=wanted.without, settings=settings)) for path in outputs]
-        examples, outcomes = wanted.examples()
-        parts = hold_out(examples, wanted.validation)
+        notes = [stack.enter_context(stamp(path, inputs=training_set.without, settings=settings)) for path in outputs]
+        examples, outcomes = training_set.examples()
+        parts = hold_out(examples, training_set.validation)
         for rows, path, note in zip(parts, outputs, notes, strict=True):
             write_json_lines(path, rows)
-            note.update(data=[source.note() for source in wanted.sources], examples=len(rows), **outcomes.note())
+            note.update(data=[source.note() for source in training_set.sources], examples=len(rows), **outcomes.note())
         print(f"{len(parts[0])} examples to train on, {len(parts[1])} held out")

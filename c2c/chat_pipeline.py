@@ -15,6 +15,7 @@ from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.checkpoints.checkpoint import load_components
+from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
@@ -46,7 +47,7 @@ class ChatPipeline:
         pair: The Receiver and the Sharer with their tokenizers.
         model: The same two with their Fusers.
         alignment: Token alignment: ``span``, ``first``, ``longest``, or ``none``: the Sharer is handed the Receiver's
-            tokens, template and all, as fusers that were published without alignment were trained.
+            tokens, template and all, as fusers that were released without alignment were trained.
         zeroed: The Sharer does not run; its cache is zeros, as the recipe `adapter` was trained.
 
     Raises:
@@ -186,9 +187,9 @@ def pipeline(
         receiver: The model that answers: a folder, model manifest or hub id, or a model with its tokenizer, as a
             `LoadedModel` or as ``(model, tokenizer)``.
         sharer: The model whose cache is fused, likewise.
-        fuser: A folder or hub id with the pair's Fusers, in the own or the published layout, or the Fusers themselves.
+        fuser: A folder or hub id with the pair's Fusers, in the own or the released layout, or the Fusers themselves.
         alignment: Token alignment; if None, what the Fusers were trained with, or ``span`` where nothing says it.
-            Published fusers say it in their recipe.
+            The recipe of released fusers names it.
         dtype: Of models that are loaded here, such as ``bfloat16``.
         device: Where both models run; they stay where they are if None.
         override: Lines of the Fusers' contract that may differ, by name; see `c2c.models.contract.check_contract`.
@@ -247,11 +248,9 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
         fuser.to(receiver.device, receiver.dtype)
         return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
     folder = hub.resolve(fuser)
-    if (folder / "final").is_dir() or (folder / "projector_config.json").is_file():
+    if is_released(folder):
         model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
-        (settings,) = model.released_settings
-        aligned = settings.get("is_do_alignment")
-        return model, settings.get("alignment_strategy", "first") if aligned else UNALIGNED, False
+        return model, released_alignment(folder), False
     described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
     components = load_components([folder], described, override=override)
     (about,) = components.about

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig
 
 from c2c import RefusedError, RosettaModel
-from c2c.checkpoints import released_manifest as published
+from c2c.checkpoints import released_folder
 from c2c.checkpoints.released import read_stack
 from c2c.fuser.config import SWITCHES_OF_VARIANTS
 from c2c.types import CacheShape
@@ -247,7 +247,7 @@ def test_published_fusers_are_loaded_by_id_and_subfolder_from_a_mirror(mirror) -
 
 def test_a_manifest_of_fetched_fusers_vouches_for_them_and_finds_files_that_were_exchanged(mirror, tmp_path) -> None:
     manifest, given = tmp_path / "released.json", {"receiver": CASE / "receiver", "sharers": CASE / "sharer_1"}
-    manifest.write_text(json.dumps(published.describe("nics-efc/C2C_Fuser", PUBLISHED, None)))
+    manifest.write_text(json.dumps(released_folder.describe_released("nics-efc/C2C_Fuser", PUBLISHED, None)))
     accepted = ["receiver.id", "sharer.id"]
     assert RosettaModel.from_released(manifest, **given, override=accepted).contract_check.noted == ()
     final = mirror / PUBLISHED / "final"

@@ -46,8 +46,8 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
     artefacts = config["artefacts"]
     for kind in ("table", "figure"):
         for name in artefacts[f"{kind}s"]:
-            known = of_kind(kind)
-            check_known(f"A {kind} of artefacts", name, known, f"Choose among: {', '.join(known)}")
+            names = of_kind(kind)
+            check_known(f"A {kind} of artefacts", name, names, f"Choose among: {', '.join(names)}")
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):
@@ -103,17 +103,17 @@ def _check_pairs(settings: Settings) -> None:
         row = settings.pairs[pair]
         for role in ("receiver", "sharer"):
             check_known(f"The {role} of pair {pair!r}", row[role], settings.models, "Add it to config/models.tsv")
-        known = settings.training_sets
+        sets = settings.training_sets
         check_known(
-            f"The training set of pair {pair!r}", row["training_set"], known, "Add it to config/training_sets.tsv"
+            f"The training set of pair {pair!r}", row["training_set"], sets, "Add it to config/training_sets.tsv"
         )
     for name, model in settings.teachers.items():
         check_known(f"The teacher of {name!r}", model, settings.models, "Add it to config/models.tsv")
     for model in settings.used_models:
         _check_source(settings, "models", model)
         if settings.models[model]["source"] == "world":
-            made = settings.config["world"]["models"]
-            check_known("A model of the knowledge-gap world", model, made, "Add it to world.models")
+            models = settings.config["world"]["models"]
+            check_known("A model of the knowledge-gap world", model, models, "Add it to world.models")
 
 
 def _check_benchmarks(settings: Settings, root: Path) -> None:
@@ -143,10 +143,10 @@ def _check_latency(settings: Settings) -> None:
     latency = settings.config["latency"]
     if latency is None:
         artefacts = settings.config["artefacts"]
-        asked = [each.stem for each in read_artefacts() if each.timed and each.name in artefacts[f"{each.kind}s"]]
-        if asked:
+        timed = [entry.stem for entry in read_artefacts() if entry.timed and entry.name in artefacts[f"{entry.kind}s"]]
+        if timed:
             rule = "Artefacts of times must have the key latency"
-            raise RefusedError(rule, sorted(asked), "Drop them from artefacts, or fill latency")
+            raise RefusedError(rule, sorted(timed), "Drop them from artefacts, or fill latency")
         return
     measured = settings.config["benchmarks"]
     check_known("latency.benchmark", latency["benchmark"], measured, f"Choose one of benchmarks: {', '.join(measured)}")

@@ -59,7 +59,7 @@ SOURCES = (
     ),
     *("paper/reference_values.csv", "paper/deviations.md", "benchmarks/tasks/**/*.yaml"),
 )
-"""What of the repository is packed beside the workflow and the config of the run."""
+"""Files of the repository that are packed with the workflow and the config of the run."""
 FORMATS = {
     **{".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".md": "text/markdown"},
     **{".tex": "application/x-tex", ".pdf": "application/pdf", ".png": "image/png", ".html": "text/html"},
@@ -108,13 +108,13 @@ class RunCrate:
         self._describe()
         workflow = self._add_workflow()
         self._add_sources()
-        made = [self._add(path, self.place(path)) for path in self._results()]
+        entities = [self._add(path, self.place(path)) for path in self._results()]
         self._relate()
         self.crate.add_action(
             workflow,
             identifier="#run",
             object=[self.entities[place] for place in self._configs()],
-            result=made,
+            result=entities,
             properties={
                 "name": f"Run of the {self.results.name} scale",
                 "actionStatus": "http://schema.org/CompletedActionStatus",
@@ -161,7 +161,7 @@ class RunCrate:
 
     def _replicated(self, paper: dict[str, Any]) -> Entity:
         address = f"https://arxiv.org/abs/{citation.arxiv_number()}"
-        names = ", ".join(f"{each['given-names']} {each['family-names']}" for each in paper["authors"])
+        names = ", ".join(f"{author['given-names']} {author['family-names']}" for author in paper["authors"])
         return self._context(
             address, "ScholarlyArticle", name=paper["title"], creditText=names, datePublished=str(paper["year"])
         )
@@ -193,10 +193,10 @@ class RunCrate:
         return {str(path.relative_to(ROOT)) if inside[path] else f"config/{path.name}": path for path in self.configs}
 
     def _results(self) -> list[Path]:
-        found = {path for pattern in RESULTS for path in self.results.glob(pattern) if path.is_file()}
-        stamps = {path.with_name(path.name + SUFFIX) for path in found}
+        files = {path for pattern in RESULTS for path in self.results.glob(pattern) if path.is_file()}
+        stamps = {path.with_name(path.name + SUFFIX) for path in files}
         stamps |= set(self.results.glob(f"fusers/**/*{SUFFIX}"))
-        return sorted(path for path in found | stamps if path.is_file() and not path.name.startswith("."))
+        return sorted(path for path in files | stamps if path.is_file() and not path.name.startswith("."))
 
     def _add(self, path: Path, place: str) -> Entity:
         kind = FORMATS.get(path.suffix, PLAIN)
@@ -218,8 +218,8 @@ class RunCrate:
                     artefact["creditText"], artefact["description"] = cited["cite"], cited["bibtex"]
 
     def _cited(self, place: str) -> dict[str, str] | None:
-        found = citation.cite_file(self._file(place))
-        return found and found.described()
+        reference = citation.cite_file(self._file(place))
+        return reference and reference.described()
 
     def _file(self, place: str) -> Path:
         return self.results / place.removeprefix(f"results/{self.results.name}/")

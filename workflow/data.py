@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.catalogue import FOLDER, read_benchmarks
+from benchmarks.own import QUESTION_FILE, OwnFile, task_config
 from benchmarks.prompts import prompt_file
 from c2c.errors import RefusedError
-from c2c.evaluation.questions.task_files import included, read_task_file, task_path
+from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, task_path
 from workflow.paths import source
 from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check, check_known, row_schema
@@ -41,7 +42,38 @@ class Data:
 
     def task_files(self, task: str) -> list[str]:
         """The file of a task and those that it includes, relative to the root."""
+        if self.is_own(task):
+            return [f"<results>/data/benchmarks/{task}.yaml"]
         return [str(path) for path in included(TASKS / self.benchmark_of[task] / f"{task}.yaml", TASKS)]
+
+    def is_own(self, task: str) -> bool:
+        """Whether the questions of a task are a file of the user's own, and its task file is written with them."""
+        return bool(self.benchmarks[self.benchmark_of[task]]["source"] == "file")
+
+    @property
+    def own_tasks(self) -> list[str]:
+        """The tasks of benchmarks with source file."""
+        return [task for task in self.benchmark_of if self.is_own(task)]
+
+    def own_folder(self, benchmark: str) -> str:
+        """The folder of a benchmark with source file."""
+        return str(self.benchmarks[benchmark]["folder"])
+
+    def scoring_of(self, task: str) -> str:
+        """The scoring of a task."""
+        benchmark = self.benchmark_of[task]
+        scorings: list[str] = self.benchmarks[benchmark]["scorings"]
+        return scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark}_")
+
+    def task_config(self, task: str, tasks: Path = TASKS) -> dict[str, Any]:
+        """What a task file says, with what it includes.
+
+        Raises:
+            RefusedError: It is missing, or no task.
+        """
+        if self.is_own(task):
+            return task_config(Path(self.own_folder(self.benchmark_of[task])), self.scoring_of(task), task, tasks)
+        return read_task_file(tasks, task)
 
     def preparation(self, benchmark: str) -> dict[str, Any]:
         """Settings with which the questions of a benchmark are prepared."""
@@ -86,15 +118,15 @@ class Data:
     def sources(self, training_set: str) -> list[str]:
         """Where the examples of a training set come from, as the command line takes it, a word a part."""
         limit = self.training_sets[training_set]["limit"]
-        rows = [self._dataset(self.training_sets[part]) for part in self.parts(training_set)]
+        rows = [self._source(self.training_sets[part]) for part in self.parts(training_set)]
         rows = [{**row, **({"limit": limit} if limit is not None else {})} for row in rows]
         return [",".join(f"{key}={value}" for key, value in row.items()) for row in rows]
 
     def asking(self, training_set: str) -> dict[str, Any]:
         """How its questions are asked, and how many examples are held out."""
         row = self.training_sets[training_set]
-        asked = {} if row["asked_as"] is None else {"asked_as": row["asked_as"]}
-        return {**asked, "validation": row["validation"]}
+        prompts = {} if row["asked_as"] is None else {"asked_as": row["asked_as"]}
+        return {**prompts, "validation": row["validation"]}
 
     def prompt_files(self, training_set: str) -> list[str]:
         """The files with the words that its questions are asked in; none for conversations."""
@@ -102,36 +134,49 @@ class Data:
         return [] if asked_as is None else [str(path) for path in included(prompt_file(TASKS, asked_as), TASKS)]
 
     def gap(self, name: str) -> dict[str, Any]:
-        """Settings with which a gap benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
+        """Settings with which a private benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
         task = name.removeprefix("gap_").removesuffix("_unseen")
         values = {"validation_values": "unseen"} if name.endswith("_unseen") else {}
         return {"task": task, "seed": self.config["gap"]["seed"], **self.config["gap"][task], **values}
 
     @staticmethod
+    def shared_prompts() -> list[str]:
+        """The files with the prompts of the protocol."""
+        return sorted(map(str, (TASKS / SHARED).glob("*.yaml")))
+
+    @staticmethod
     def gap_prompts() -> list[str]:
-        """The files with the words in which the gap benchmarks ask."""
+        """The files with the words in which the private benchmarks ask."""
         return [str(path) for path in included(prompt_file(TASKS, "text"), TASKS)]
+
+    def files(self, training_set: str) -> list[str]:
+        """The file that a training set with source file comes from; nothing for another."""
+        path = self.training_sets[training_set]["path"]
+        return [] if path is None else [path]
+
+    def _source(self, row: Row) -> dict[str, Any]:
+        return {"file": row["path"]} if row["source"] == "file" else self._dataset(row)
 
     def _dataset(self, row: Row) -> dict[str, Any]:
         columns = {"reader": "reader", "hub_id": "dataset"} | {c: c for c in ("subset", "split", "revision")}
-        asked = {**row, "revision": asked_revision(row, self.config)}
-        return {flag: asked[column] for column, flag in columns.items() if asked[column] is not None}
+        cells = {**row, "revision": asked_revision(row, self.config)}
+        return {flag: cells[column] for column, flag in columns.items() if cells[column] is not None}
 
 
-def load_benchmarks(root: Path) -> Table:
-    """The benchmarks below `root`, each held against its schema.
+def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
+    """The benchmarks below `root`, and those in further folders, each held against its schema.
 
     Raises:
         RefusedError: A file is no benchmark's, or a value in it is impossible.
     """
-    table = read_benchmarks([root / FOLDER])
+    table = read_benchmarks([root / FOLDER, *folders])
     for row in table.values():
         check(row, row_schema("benchmarks"), f"metadata of {row['folder']}")
     return table
 
 
 def check_benchmarks(data: Data, root: Path) -> list[str]:
-    """Hold the tasks of the config against tables and task files; returns their ids.
+    """Check the tasks of the config, their files and, of a user's own, their questions; returns their ids.
 
     Raises:
         RefusedError: A task is unknown, or its file is missing, elsewhere, or of another scoring.
@@ -139,19 +184,23 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
     for task in data.config["benchmarks"]:
         benchmark_of = data.benchmark_of
         check_known("A benchmark", task, benchmark_of, "Name a benchmark of benchmarks/tasks with its scoring")
-        wanted = root / TASKS / benchmark_of[task] / f"{task}.yaml"
-        if not wanted.is_file():
+        if data.is_own(task):
+            OwnFile(Path(data.own_folder(benchmark_of[task])) / QUESTION_FILE).questions(task)
+            data.task_config(task, root / TASKS)
+            continue
+        # A task of this repository has a file of its scoring, with a prompt and an answer.
+        path = root / TASKS / benchmark_of[task] / f"{task}.yaml"
+        if not path.is_file():
             rule = f"Benchmark {task!r} must have its prompts in a file"
-            raise RefusedError(rule, str(wanted), "Write it, or correct metadata.scorings of the benchmark")
+            raise RefusedError(rule, str(path), "Write it, or correct metadata.scorings of the benchmark")
         task_path(root / TASKS, task)
         content = read_task_file(root / TASKS, task)
         if missing := {"doc_to_text", "doc_to_target"} - set(content):
-            rule = f"{wanted} must name doc_to_text and doc_to_target"
+            rule = f"{path} must name doc_to_text and doc_to_target"
             raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
-        scorings = data.benchmarks[benchmark_of[task]]["scorings"]
         named = content["metadata"]["scoring"]
-        if named != (scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark_of[task]}_")):
-            rule = f"metadata.scoring of {wanted} must be that of the task"
+        if named != data.scoring_of(task):
+            rule = f"metadata.scoring of {path} must be that of the task"
             raise RefusedError(rule, named, "Correct it, or metadata.scorings of the benchmark")
     return list(data.config["benchmarks"])
 
@@ -166,11 +215,12 @@ def _check_answered(data: Data, name: str, root: Path) -> list[str]:
 
 
 def check_training_set(data: Data, name: str, root: Path) -> list[str]:
-    """Hold a training set against the table and the files with its prompts; returns its parts.
+    """Check the row of a training set and the files with its prompts; returns its parts.
 
     Raises:
         RefusedError: A part is unknown or a mix itself, a cell is empty, or a validation part leaves nothing.
     """
+    # Which cells are filled follows from the source.
     row = data.training_sets[name]
     if (row["source"] in ("mix", "teacher")) != (row["parts"] is not None):
         rule = "A training set with source mix or teacher, and no other, must name its parts"
@@ -180,6 +230,13 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
         raise RefusedError(rule, f"{name}: source {row['source']}, teacher {row['teacher']}", "Correct its row")
     if row["source"] == "teacher":
         return _check_answered(data, name, root)
+    if (row["source"] == "file") != (row["path"] is not None):
+        rule = "A training set with source file, and no other, must name a path"
+        raise RefusedError(rule, f"{name}: source {row['source']}, path {row['path']}", "Correct its row")
+    for path in data.files(name):
+        if not (root / path).is_file() and not Path(path).is_file():
+            raise RefusedError(f"The path of training set {name!r} must be a file", path, "Correct the path")
+    # Parts of a mix are sets of their own.
     for part in data.parts(name):
         check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
         if part != name and data.training_sets[part]["source"] != "hub":

@@ -64,11 +64,11 @@ def read_holders(folder: Path) -> dict[Path, Holder]:
     Raises:
         RefusedError: If one of them does not say whose it is.
     """
-    found = {}
+    holders = {}
     for path in sorted((folder / HOLDERS).glob("*.json")):
         remedy = f"Make sure that no workflow runs in {folder} on any machine, and remove {path}"
         content = read_json(path, remedy)
         if not isinstance(content, Mapping) or any(type(content.get(key)) is not kind for key, kind in KEYS.items()):
             raise RefusedError(f"{path.name} must say whose it is: host, pid and since", content, remedy)
-        found[path] = Holder(**{key: content[key] for key in KEYS})
-    return found
+        holders[path] = Holder(**{key: content[key] for key in KEYS})
+    return holders

@@ -56,13 +56,13 @@ def check_mirrored(settings: Settings) -> None:
     """
     if settings.config.get("unpinned"):
         return
-    for each in hub_inputs(settings):
-        folder = hub.mirrored(each.hub_id)
-        if folder and each.pinned and hub.revision_of(folder) != each.revision:
-            place = "the benchmark" if each.table == "benchmarks" else f"config/{each.table}.tsv"
+    for row in hub_inputs(settings):
+        folder = hub.mirrored(row.hub_id)
+        if folder and row.pinned and hub.revision_of(folder) != row.revision:
+            place = "the benchmark" if row.table == "benchmarks" else f"config/{row.table}.tsv"
             rule = f"A mirrored folder must say that it is of the commit that {place} names"
             remedy = (
-                f"Download it so (hf download {each.hub_id} --revision {each.revision} --local-dir …), or set "
+                f"Download it so (hf download {row.hub_id} --revision {row.revision} --local-dir …), or set "
                 "unpinned: true in the config to take what is there"
             )
             raise RefusedError(rule, f"{folder}: {hub.revision_of(folder) or 'a folder that says none'}", remedy)
@@ -74,7 +74,7 @@ def check_start(settings: Settings) -> None:
     Raises:
         RefusedError: With the rows that name a branch or a tag.
     """
-    loose = [each for each in hub_inputs(settings) if not each.pinned]
+    loose = [row for row in hub_inputs(settings) if not row.pinned]
     if loose and settings.config["scale"] in CITED and not settings.config.get("unpinned"):
         rule = f"A run of the scale {settings.config['scale']}, which is cited, must start from commits"
         remedy = f"Where the hub is reached: {PIN}. For a run that nobody will cite, set unpinned: true in a config"
@@ -93,11 +93,11 @@ def check_unpinned(config: Mapping[str, Any]) -> None:
 
 
 def warning(settings: Settings) -> str:
-    """What is to be said before a run whose inputs are not all pinned; empty if they are."""
+    """The warning before a run whose inputs are not all pinned; empty if they are."""
     inputs = hub_inputs(settings)
-    loose = [each for each in inputs if not each.pinned]
+    loose = [row for row in inputs if not row.pinned]
     if settings.config.get("unpinned"):
-        loose += [each for each in inputs if each.pinned and has_no_history(each.hub_id)]
+        loose += [row for row in inputs if row.pinned and has_no_history(row.hub_id)]
     if not loose:
         return ""
     return (
@@ -107,6 +107,6 @@ def warning(settings: Settings) -> str:
 
 
 def _named(inputs: list[Input]) -> str:
-    named = [f"{each.table} {each.name} ({each.revision[:12]})" for each in inputs]
+    named = [f"{row.table} {row.name} ({row.revision[:12]})" for row in inputs]
     more = [f"{len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
     return ", ".join([*named[:MOST_NAMED], *more])

@@ -38,8 +38,8 @@ def commit_of(hub_id: str, revision: str, kind: str) -> str:
         RefusedError: The mirror's folder does not say which commit it is of, or the hub does not know or answer.
     """
     if folder := hub.mirrored(hub_id):
-        if found := hub.revision_of(folder):
-            return found
+        if commit := hub.revision_of(folder):
+            return commit
         remedy = f"Download it with its history (hf download), or take the mirror out of {hub.MIRRORS}"
         raise RefusedError("A mirrored folder that is pinned must say of which commit it is", str(folder), remedy)
     from huggingface_hub import HfApi
@@ -66,12 +66,12 @@ def recorded(results: Path) -> Resolve:
     if not fetched:
         raise RefusedError("A results folder must record what came from the hub", str(results), "Name that of a run")
     commits: dict[tuple[str, str, str], str] = {}
-    for each in fetched:
-        key = (each.id, each.revision, each.kind)
-        if each.commit and commits.setdefault(key, each.commit) != each.commit:
-            rule = f"A run must have one commit of {each.id}, revision {each.revision}"
-            remedy = f"Pin it by hand, and make {each.place} anew"
-            raise RefusedError(rule, f"{commits[key]} and, in {each.place}, {each.commit}", remedy)
+    for row in fetched:
+        key = (row.id, row.revision, row.kind)
+        if row.commit and commits.setdefault(key, row.commit) != row.commit:
+            rule = f"A run must have one commit of {row.id}, revision {row.revision}"
+            remedy = f"Pin it by hand, and make {row.place} anew"
+            raise RefusedError(rule, f"{commits[key]} and, in {row.place}, {row.commit}", remedy)
     return lambda *key: commits.get(key)
 
 
@@ -86,7 +86,7 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
     Raises:
         RefusedError: A row does not resolve, or no table has an id of `only`.
     """
-    texts, changes, seen = dict[Path, str](), [], set[str]()
+    texts, changes, names = dict[Path, str](), [], set[str]()
     commits: dict[tuple[str, str, str], str | None] = {}
     for table, kind in TABLES.items():
         if table == "benchmarks":
@@ -96,7 +96,7 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
         named, placed = (head.split("\t").index(column) for column in ("hub_id", "revision"))
         for number, row in enumerate(rows):
             cells = row.split("\t")
-            seen.add(cells[0])
+            names.add(cells[0])
             if not cells[named] or COMMIT.fullmatch(cells[placed]) or (only and cells[0] not in only):
                 continue
             key = (cells[named], cells[placed], kind)
@@ -109,7 +109,7 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
         texts[config / f"{table}.tsv"] = "\n".join([head, *rows]) + "\n"
     benchmarks = config.parent / FOLDER
     for name, row in (read_benchmarks([benchmarks]) if benchmarks.is_dir() else {}).items():
-        seen.add(name)
+        names.add(name)
         if not row["hub_id"] or COMMIT.fullmatch(row["revision"]) or (only and name not in only):
             continue
         key = (row["hub_id"], row["revision"], TABLES["benchmarks"])
@@ -120,7 +120,7 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
             path = Path(row["folder"]) / f"{name}.yaml"
             text = path.read_text(encoding="utf-8")
             texts[path] = REVISION.sub(rf"\g<1>{commit}", text, count=1)
-    if unknown := sorted(set(only) - seen):
+    if unknown := sorted(set(only) - names):
         raise RefusedError(
             "What is pinned must be a row of a table with hub ids, or a benchmark", ", ".join(unknown), "Correct --only"
         )

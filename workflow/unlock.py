@@ -22,7 +22,7 @@ from workflow.holders import Holder, read_holders
 
 LOCKS = Path(".snakemake/locks")
 JOBS = ("benchmarks.", "paper.", "workflow.")
-"""Packages whose modules the rules run with `python -m`; beside them, they run the command `c2c`."""
+"""Packages whose modules the rules run with `python -m`, in addition to the command `c2c`."""
 BY_HAND = "snakemake --unlock --cores 1"
 
 
@@ -66,12 +66,10 @@ def _forget(holders: Mapping[Path, Holder]) -> None:
 
 def _check_elsewhere(folder: Path, holders: list[Holder]) -> None:
     if elsewhere := [holder for holder in holders if not holder.here]:
-        named = "; ".join(f"process {each.pid} of {each.host}, since {each.since}" for each in elsewhere)
+        named = "; ".join(f"process {holder.pid} of {holder.host}, since {holder.since}" for holder in elsewhere)
         rule = f"Locks in {folder.name} must be removed by the machine that holds them"
-        remedy = (
-            "Give the command there, or wait. If that machine is gone, remove "
-            f"{', '.join(f'.snakemake/holders/{each.host}-{each.pid}.json' for each in elsewhere)}, then: {BY_HAND}"
-        )
+        files = ", ".join(f".snakemake/holders/{holder.host}-{holder.pid}.json" for holder in elsewhere)
+        remedy = f"Give the command there, or wait. If that machine is gone, remove {files}, then: {BY_HAND}"
         raise RefusedError(rule, named, remedy)
 
 

@@ -1,4 +1,4 @@
-"""Snakemake's report of all results, with its provenance beside it; takes the config files of the run, in order."""
+"""Snakemake's report of all results, with its provenance; takes the config files of the run, in order."""
 
 from __future__ import annotations
 

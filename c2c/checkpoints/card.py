@@ -1,4 +1,4 @@
-"""The model card of published Fusers: models, training, a program that loads them, the contract, and a warning."""
+"""The model card of Fusers on the hub: models, training, a program that loads them, the contract, and a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reads fusers in the published layout (reference spec §1.5). Here, and only here, the reference's words are used."""
+"""Loads released fusers; the reference's words are used in the modules of released fusers only.
+
+See ``docs/reference-behaviour.md``, "Checkpoint folder" and "Parameter names".
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,8 @@ import torch
 from transformers import PreTrainedConfig
 
 from c2c.cache.shape import cache_shape
-from c2c.checkpoints import released_manifest as published
 from c2c.checkpoints.components import Components
-from c2c.checkpoints.released_recipe import DOWNLOAD_AGAIN, ReleasedRecipe, read_recipe
+from c2c.checkpoints.released_folder import DOWNLOAD_AGAIN, ReleasedRecipe, is_released, read_recipe, resolve_released
 from c2c.checkpoints.released_weights import forms_of, read_state
 from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.fuser.config import FuserConfig
@@ -60,10 +62,9 @@ def load_released(
     device: Device | None = None,
     override: Sequence[str] = (),
 ) -> Components:
-    """The components of a RosettaModel from fusers as the reference publishes them.
+    """The components of a RosettaModel from released fusers.
 
-    Their recipe, ``config.json``, names the two models and says nothing else about them: ids are all that can be
-    compared. A model that was built in code has none; that is noted. The layout has no hashes either: where there is
+    Their recipe, ``config.json``, names the two models and nothing else of them, so only ids can be compared. A model that was built in code has none; that is noted. The layout has no hashes either: where there is
     no manifest of ``c2c fetch-fuser`` and no commit of the hub, it is noted that files may have been exchanged.
 
     Args:
@@ -72,8 +73,8 @@ def load_released(
         sharers: The Sharers, or where they are, or the config of one that runs elsewhere.
         subfolder: Of the pair inside `source`, for all Sharers or one a Sharer; only it is downloaded.
         revision: Hub revision of `source`.
-        fusion: ``sequential`` or ``parallel``; as the recipe says if None.
-        include_response: Whether the response is fused too; as the recipe says if None.
+        fusion: ``sequential`` or ``parallel``; that of the recipe if None.
+        include_response: Whether the response is fused too; that of the recipe if None.
         dtype: Of models that are loaded here (fp32 if None); the Fusers take the Receiver's.
         device: Of models that are loaded here (CPU if None); the Fusers go to the Receiver's.
         override: What may differ from the recipe, by name: ``receiver.id``, ``sharer.id``; with several Sharers
@@ -116,18 +117,18 @@ def load_released(
 
 
 def _find(source: str | Path, revision: str | None, subfolder: str | None) -> Path:
-    """The folder of one pair; of a manifest of published fusers, after its files have been compared with it."""
+    """The folder of one pair; of a manifest, after its files have been compared with its hashes."""
     if _has_hashes(source):
-        return published.find(source)
+        return resolve_released(source)
     return hub.resolve(source, revision, subfolder=subfolder)
 
 
 def _has_hashes(source: str | Path) -> bool:
-    return Path(source).suffix == ".json" and published.is_published(source)
+    return Path(source).suffix == ".json" and is_released(source)
 
 
 def _unvouched(sources: Sequence[str | Path], folders: Sequence[Path]) -> list[str]:
-    """A line for each folder whose files could have been exchanged with nobody noticing."""
+    """A line for each folder whose files have no hash, so that an exchange would not be noticed."""
     return [
         f"fusers of Sharer {number}: nothing vouches for their files, which have no hash (c2c fetch-fuser writes them)"
         for number, (source, folder) in enumerate(zip(sources, folders, strict=True), start=1)
@@ -162,15 +163,15 @@ def _check_recipes(
     silent = [
         f"fusers of Sharer {number}: no config.json says for which models they are"
         for number, recipe in enumerate(recipes, start=1)
-        if not recipe.found
+        if not recipe.exists
     ]
     return ContractCheck(check.accepted, (*check.noted, *silent))
 
 
 def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> FuserStack:
-    """The fusers of one published folder, which holds them itself or in ``final/``.
+    """The fusers of one released folder, which holds them itself or in ``final/``.
 
-    What the files say is checked first, in the order of `c2c.fuser.weights`: numbers are read last.
+    The files are checked first, in the order of `c2c.fuser.weights`: numbers are read last.
 
     Raises:
         RefusedError: If a file, key or layer is missing, unknown or of the wrong size.
@@ -189,7 +190,7 @@ def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> Fus
             "Download the folder again, or repair projector_config.json",
         )
     if absent := sorted(used - set(numbers)):
-        rule = "Published fusers must be numbered from 0 without a gap"
+        rule = "Released fusers must be numbered from 0 without a gap"
         raise RefusedError(rule, f"no projector_{absent[0]}.pt", DOWNLOAD_AGAIN)
     # 2. Fusers on the meta device, with their links; no deeper than the tensors in their files allow
     configs = [_read_config(final / f"projector_{number}.json") for number in range(len(numbers))]
@@ -213,7 +214,7 @@ def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> Fus
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RefusedError(
-            "A published folder must hold projector_config.json and a projector_{i}.json for each projector_{i}.pt",
+            "A released folder must hold projector_config.json and a projector_{i}.json for each projector_{i}.pt",
             f"no {path.name} in {path.parent.name}/",
             "Name the folder of one pair, or download it again",
         )
@@ -253,7 +254,7 @@ def _only_pair(pairs: list[list[int]]) -> tuple[int, int]:
 
 def _read_config(path: Path) -> FuserConfig:
     content = _read_json(path)
-    name = check_choice("The class of a published fuser", content.get("class", ""), CLASSES)
+    name = check_choice("The class of a released fuser", content.get("class", ""), CLASSES)
     check_kinds(path.name, content, {"init_args": dict}, remedy=DOWNLOAD_AGAIN)
     arguments = {**DEFAULTS, **content.get("init_args", {})}
     missing = [argument for argument in REQUIRED if argument not in arguments]

@@ -1,4 +1,4 @@
-"""The pickles that published fusers lie in, read without running anything and without believing their sizes."""
+"""The pickles of released fusers, read without running code and without trust in the sizes that they name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from c2c.checkpoints.released_recipe import DOWNLOAD_AGAIN
+from c2c.checkpoints.released_folder import DOWNLOAD_AGAIN
 from c2c.errors import RefusedError
 from c2c.fuser.weights import Form
 

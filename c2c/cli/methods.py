@@ -21,12 +21,12 @@ def _add_fetch_fuser(parser: argparse.ArgumentParser) -> None:
 
 
 def _fetch_fuser(options: argparse.Namespace) -> None:
-    from c2c.checkpoints.released_manifest import describe
+    from c2c.checkpoints.released_folder import describe_released
 
     settings = {name: getattr(options, name) for name in ("fuser", "subfolder", "revision")}
     check_manifest_place(options.output)
     with stamp(options.output, settings=settings) as notes:
-        manifest = describe(options.fuser, options.subfolder, options.revision)
+        manifest = describe_released(options.fuser, options.subfolder, options.revision)
         write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")
         notes["fuser"] = manifest
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
-from c2c.checkpoints.released_manifest import alignment_of, is_published
+from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
+from c2c.evaluation.methods.declarations import DECLARATIONS, methods_for
 from c2c.evaluation.questions.task_files import task_files
 from c2c.models.contract import PARTS, check_lines, check_precision
 from c2c.models.loading import model_name, model_state
@@ -21,7 +22,6 @@ from c2c.storage.folders import current
 from c2c.storage.manifests import read_object
 from c2c.types import DTYPES, FUSIONS, PROMPTS
 
-WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", *schema.ZEROED_ONE, "t_c2c", "t_c2c_deranged")
 DEFAULT_RECIPE = "c2c"
 """The recipe that the records of a group leave out: there the column ``recipe`` names the fusion."""
 PLACES = ("receiver", "sharers", "fusers", "router", "tasks", "benchmarks", "output")
@@ -91,13 +91,11 @@ class EvaluationRun:
     @classmethod
     def methods_for(cls, sharers: int) -> Sequence[str]:
         """Methods that can be run with this number of Sharers."""
-        if sharers == 1:
-            return schema.PAIR_METHODS
-        return [name for name in schema.GROUP_METHODS if name not in schema.ZEROED_ONE[sharers:]]
+        return methods_for(sharers)
 
     def _check_fusers(self) -> None:
         # An analysis names no methods: its kind uses the Fusers.
-        users = [method for method in self.methods if method in WITH_FUSER]
+        users = [method for method in self.methods if DECLARATIONS[method].fusers]
         if users and not self.fusers:
             raise RefusedError("This method must be run with trained Fusers", users[0], "Pass --fuser with its folder")
         if self.fusers and len(self.fusers) != len(self.sharers):
@@ -153,11 +151,11 @@ class EvaluationRun:
 
     def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the Fusers are empty for a method without them."""
-        fused = method in WITH_FUSER
+        fused = method in DECLARATIONS and DECLARATIONS[method].fusers
         trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
         alignment, recipe = self.alignment, self.recipe
-        if fused and is_published(self.fusers[0]):
-            alignment = alignment_of(self.fusers[0])
+        if fused and is_released(self.fusers[0]):
+            alignment = released_alignment(self.fusers[0])
         if len(self.sharers) > 1:
             recipe = self.fusion if self.recipe == DEFAULT_RECIPE else f"{self.recipe}_{self.fusion}"
         return {
@@ -215,7 +213,7 @@ def check_labels(fuser: str | Path, *, recipe: str, alignment: str, seed: int | 
         RefusedError: With each label that is missing or another one than the folder names.
     """
     config = current(Path(fuser)) / CONFIG
-    about = read_object(config).get("about") if not is_published(fuser) and config.is_file() else None
+    about = read_object(config).get("about") if not is_released(fuser) and config.is_file() else None
     if not isinstance(about, dict):  # loading the Fusers refuses anything else
         return
     named = {label: about[label] for label in ("recipe", "alignment", "seed") if about.get(label) is not None}

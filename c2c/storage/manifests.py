@@ -127,7 +127,7 @@ def _is(value: Any, kind: type) -> bool:
 
 
 FORMAT = 1
-PUBLISHED = "published fusers"
+RELEASED = "published fusers"
 """``kind`` of the manifest of published fusers; a model's has none."""
 FETCH_AGAIN = "Fetch it again (c2c fetch, c2c fetch-fuser), or train it again, and use the manifest that this writes"
 SOURCE_KEYS = {
@@ -145,7 +145,7 @@ SOURCE_KEYS = {
 }
 NULLABLE = ("revision", "resolved", "path")
 ALWAYS = ("id", "revision", "path", "sha256")
-REQUIRED = {None: ALWAYS, PUBLISHED: (*ALWAYS, "subfolder", "alignment")}
+REQUIRED = {None: ALWAYS, RELEASED: (*ALWAYS, "subfolder", "alignment")}
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -193,8 +193,8 @@ def read_source(path: Path) -> dict[str, Any]:
     """
     manifest = read_object(path, FETCH_AGAIN)
     kind, version = manifest.get("kind"), manifest.get("format", FORMAT)
-    if version != FORMAT or kind not in (None, PUBLISHED):
-        rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of {PUBLISHED}"
+    if version != FORMAT or kind not in (None, RELEASED):
+        rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of {RELEASED}"
         raise RefusedError(rule, {"format": version, "kind": kind}, FETCH_AGAIN)
     stated = {key: value for key, value in manifest.items() if value is not None or key not in NULLABLE}
     optional = [key for key in SOURCE_KEYS if key not in REQUIRED[kind] or (key in NULLABLE and key in manifest)]

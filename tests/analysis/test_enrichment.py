@@ -20,7 +20,8 @@ from c2c.analysis.enrichment import (
 )
 from c2c.cli.main import main
 from c2c.errors import RefusedError
-from c2c.evaluation.schema import METHODS, RECORD_SCHEMA, conform, read_records
+from c2c.evaluation.methods.declarations import METHODS
+from c2c.evaluation.schema import RECORD_SCHEMA, conform, read_records
 from c2c.evaluation.scoring import check_records
 
 LAYERS = 3

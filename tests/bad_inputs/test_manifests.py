@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from c2c.checkpoints import released_manifest as published
+from c2c.checkpoints import released_folder
 from c2c.cli.main import main
 from c2c.errors import REFUSED
 from c2c.models import hub
@@ -81,7 +81,7 @@ def test_a_manifest_that_is_spoilt_is_refused(case, use, manifest) -> None:
         use(manifest)
 
 
-@pytest.mark.parametrize("use", [hub.identify, model_name, published.is_published])
+@pytest.mark.parametrize("use", [hub.identify, model_name, released_folder.is_released])
 @pytest.mark.parametrize("case", ["D1 no JSON", "D2 a list", "D3 without path", "a later version", "binary", "empty"])
 def test_a_name_is_not_read_from_a_manifest_that_is_spoilt(case, use, manifest) -> None:
     spoil, words = MANIFESTS[case]
@@ -222,7 +222,7 @@ def test_published_fusers_that_were_replaced_are_refused(tmp_path) -> None:
     about = {"kind": "published fusers", "subfolder": "", "alignment": "none", "models": {}, "source": "folder"}
     about |= {"id": "owner/fusers", "revision": None, "path": str(tmp_path / "fusers")}
     write_json(tmp_path / "m.json", describe_source(tmp_path / "fusers", **about))
-    assert published.find(tmp_path / "m.json") == tmp_path / "fusers"
+    assert released_folder.resolve_released(tmp_path / "m.json") == tmp_path / "fusers"
     (tmp_path / "fusers" / "final" / "projector_0.pt").write_bytes(b"2")
     with refused("final/projector_0.pt has changed"):
-        published.find(tmp_path / "m.json")
+        released_folder.resolve_released(tmp_path / "m.json")

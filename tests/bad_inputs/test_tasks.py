@@ -133,7 +133,7 @@ def test_a_task_file_that_is_none_or_leaves_its_folder_is_refused(name: str, tas
             read()
     if "include" in str(TEXTS[name]):
         with refused("include"):
-            task_files(tasks, ["bench"])
+            task_files(tasks, {"bench": Path("bench.jsonl")})
     assert not (tmp_path / "ran").exists()
 
 

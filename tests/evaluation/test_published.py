@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from c2c import RefusedError, RosettaModel, generate_kv_cache_index
-from c2c.checkpoints import released_manifest as published
+from c2c.checkpoints import released_folder
 from c2c.cli.main import main
 from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.method import Method
@@ -55,20 +55,20 @@ def test_the_manifest_names_source_models_alignment_and_every_file(manifest, mir
     assert said["alignment"] == "none"
     assert len(said["sha256"]) == 1 + 3 * 2 + 1 and "final/projector_2.pt" in said["sha256"]
     assert str(mirror) not in manifest.read_text()
-    assert published.find(manifest) == mirror
-    assert published.is_published(manifest) and published.is_published(mirror)
+    assert released_folder.resolve_released(manifest) == mirror
+    assert released_folder.is_released(manifest) and released_folder.is_released(mirror)
 
 
 def test_a_file_that_changed_since_it_was_fetched_is_refused_by_name(manifest, mirror) -> None:
     (mirror / "final" / "projector_1.json").write_text("{}")
     with pytest.raises(RefusedError, match=r"\['final/projector_1.json has changed'\]"):
-        published.find(manifest)
+        released_folder.resolve_released(manifest)
 
 
 def test_a_manifest_of_a_model_and_a_folder_of_own_fusers_are_not_taken_for_published_ones(mirror, tmp_path) -> None:
     write_json(tmp_path / "model.json", describe_source(mirror, id="x/y", revision=None, path=None, source="mirror"))
-    assert not published.is_published(tmp_path / "model.json")
-    assert not published.is_published(tmp_path)
+    assert not released_folder.is_released(tmp_path / "model.json")
+    assert not released_folder.is_released(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_alignment_is_the_published_one(mirror, said, alignment) -> None:
     recipe["model"] |= said
     recipe["model"]["is_do_alignment"] = said.get("is_do_alignment", False)
     (mirror / "config.json").write_text(json.dumps(recipe))
-    assert published.alignment_of(mirror) == alignment
+    assert released_folder.released_alignment(mirror) == alignment
 
 
 def test_an_unknown_alignment_is_refused(mirror) -> None:
@@ -89,7 +89,7 @@ def test_an_unknown_alignment_is_refused(mirror) -> None:
     recipe["model"] |= {"is_do_alignment": True, "alignment_strategy": "shortest"}
     (mirror / "config.json").write_text(json.dumps(recipe))
     with pytest.raises(RefusedError, match="alignment_strategy"):
-        published.alignment_of(mirror)
+        released_folder.released_alignment(mirror)
 
 
 @torch.no_grad()

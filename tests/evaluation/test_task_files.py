@@ -58,7 +58,11 @@ def test_all_files_of_tasks_are_listed_once_and_without_dots(tmp_path: Path) -> 
         write(tmp_path / name / f"{name}.yaml", include=["../shared/first.yaml", "../shared/base.yaml"])
     shared = [tmp_path / "shared" / "first.yaml", tmp_path / "shared" / "base.yaml"]
     assert list(included(tmp_path / "x" / "x.yaml", tmp_path)) == [tmp_path / "x" / "x.yaml", *shared]
-    assert task_files(tmp_path, ["x", "y"]) == [tmp_path / "x" / "x.yaml", *shared, tmp_path / "y" / "y.yaml"]
+    assert task_files(tmp_path, dict.fromkeys("xy", Path("questions.jsonl"))) == [
+        tmp_path / "x" / "x.yaml",
+        *shared,
+        tmp_path / "y" / "y.yaml",
+    ]
 
 
 def test_a_file_that_includes_itself_is_refused(tmp_path: Path) -> None:

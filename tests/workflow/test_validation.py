@@ -242,7 +242,7 @@ TABLES_REFUSED = {
     "unknown method": ("recipes", "c2c_zeroed", "c2c_zero", r"recipes\.tsv, line 2\.methods must have the form"),
     "size that is no number": ("models", "\t0.5\t", "\thalf\t", r"_m must be of type number; received 'half'"),
     "id twice": ("models", "gap_receiver_b\t", "gap_receiver_a\t", r"An id must stand once in models\.tsv"),
-    "missing cell": ("training_sets", "\thub\t", "\t", r"training_sets\.tsv, line 3 must have 13 cells; received 12"),
+    "missing cell": ("training_sets", "\thub\t", "\t", r"training_sets\.tsv, line 3 must have 14 cells; received 13"),
     "unknown way to ask": ("training_sets", "\tletter\t", "\tleter\t", r"line 4\.asked_as must have the form"),
 }
 

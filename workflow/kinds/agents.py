@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from c2c.errors import RefusedError
-from c2c.evaluation.questions.task_files import read_task_file
-from c2c.evaluation.schema import AGENT_METHODS
+from c2c.evaluation.methods.declarations import AGENT_METHODS
 from workflow.data import TASKS
 from workflow.kinds.jobs import AnswerJob, answer_job, checkpoint_files
 from workflow.settings import FuserTraining, Settings
@@ -25,7 +24,8 @@ def agent_runs(settings: Settings) -> list[FuserTraining]:
 
 def agent_tasks(settings: Settings, pair: str, tasks: Path = TASKS) -> list[str]:
     """The tasks of a pair whose files have prompts for interpreter and solver."""
-    return [task for task in settings.tasks(pair) if "agents_prompt" in read_task_file(tasks, task)["metadata"]]
+    metadata = {task: settings.data.task_config(task, tasks)["metadata"] for task in settings.tasks(pair)}
+    return [task for task, keys in metadata.items() if "agents_prompt" in keys]
 
 
 def agent_answers(settings: Settings) -> list[AnswerJob]:

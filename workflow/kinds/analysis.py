@@ -14,55 +14,56 @@ WITH_FUSER = ("effective_rank", "tsne", "partial")
 """Kinds that need a trained fuser; `enrichment` needs one model alone."""
 
 PLACE = ("pair", "recipe", "alignment", "seed", "benchmark", "questions", "examples")
-"""Keys of a kind that rules hand on by themselves; all others are flags of its command."""
+"""Keys that rules turn into flags and files by themselves; all others are flags of the command of an analysis."""
 
 
 def kinds(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The analyses of this scale with their settings."""
-    return {kind: given for kind, given in (config["analysis"] or {}).items() if given is not None}
+    return {kind: entry for kind, entry in (config["analysis"] or {}).items() if entry is not None}
 
 
-def fuser_path(given: Mapping[str, Any]) -> str:
+def fuser_path(entry: Mapping[str, Any]) -> str:
     """The fuser of an analysis, below ``fusers/``."""
-    return f"{given['pair']}/{given['recipe']}/{given['alignment']}/seed{given['seed']}"
+    return f"{entry['pair']}/{entry['recipe']}/{entry['alignment']}/seed{entry['seed']}"
 
 
-def numbers(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What an analysis is told beside models, fuser and files; of all questions their number is 0."""
-    asked = {"questions": given["questions"] or 0}
-    return asked | {key: value for key, value in given.items() if key not in PLACE and not isinstance(value, list)}
+def numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of an analysis as flags of its command; 0 questions are all of them."""
+    questions = {"questions": entry["questions"] or 0}
+    return questions | {key: value for key, value in entry.items() if key not in PLACE and not isinstance(value, list)}
 
 
 def check_analysis(settings: Settings) -> None:
     """The analyses against the rest of the config.
 
     Raises:
-        RefusedError: One names a pair, fuser or benchmark that this scale has not, or examples that there are none of;
-            or an artefact is wanted without its analysis.
+        RefusedError: One names a pair, fuser or benchmark that this scale does not have, or examples that do not exist;
+            or the config names an artefact without its analysis.
     """
-    made, wanted = kinds(settings.config), settings.config["artefacts"]
-    for each in read_artefacts():
-        if each.analysis and each.analysis not in made and each.name in wanted[f"{each.kind}s"]:
-            rule = f"The {each.kind} {each.name} of artefacts must have analysis.{each.analysis}"
-            raise RefusedError(rule, "null", f"Drop it from artefacts, or fill analysis.{each.analysis}")
-    for kind, given in kinds(settings.config).items():
+    entries, names = kinds(settings.config), settings.config["artefacts"]
+    for artefact in read_artefacts():
+        missing = artefact.analysis and artefact.analysis not in entries
+        if missing and artefact.name in names[f"{artefact.kind}s"]:
+            rule = f"The {artefact.kind} {artefact.name} of artefacts must have analysis.{artefact.analysis}"
+            raise RefusedError(rule, "null", f"Drop it from artefacts, or fill analysis.{artefact.analysis}")
+    for kind, entry in entries.items():
         where, remedy = f"analysis.{kind}", f"Correct it, or set analysis.{kind} to null"
-        check_known(f"{where}.pair", given["pair"], settings.used_pairs, remedy)
-        check_known(f"{where}.benchmark", given["benchmark"], settings.tasks(given["pair"]), remedy)
+        check_known(f"{where}.pair", entry["pair"], settings.used_pairs, remedy)
+        check_known(f"{where}.benchmark", entry["benchmark"], settings.tasks(entry["pair"]), remedy)
         paths = [run.path for run in settings.runs]
-        if kind in WITH_FUSER and fuser_path(given) not in paths:
-            raise RefusedError(f"The fuser of {where} must be one of runs", fuser_path(given), remedy)
+        if kind in WITH_FUSER and fuser_path(entry) not in paths:
+            raise RefusedError(f"The fuser of {where} must be one of runs", fuser_path(entry), remedy)
         if kind == "enrichment":
-            _check_examples(settings, given, remedy)
+            _check_examples(settings, entry, remedy)
 
 
-def _check_examples(settings: Settings, given: Mapping[str, Any], remedy: str) -> None:
-    known = settings.data.benchmarks
-    check_known("analysis.enrichment.examples", given["examples"], known, remedy)
-    row, asked = known[given["examples"]], settings.data.benchmark_of[given["benchmark"]]
-    if row["source"] == "world" and given["examples"] == asked:
+def _check_examples(settings: Settings, entry: Mapping[str, Any], remedy: str) -> None:
+    benchmarks = settings.data.benchmarks
+    check_known("analysis.enrichment.examples", entry["examples"], benchmarks, remedy)
+    row = benchmarks[entry["examples"]]
+    if row["source"] == "world" and entry["examples"] == settings.data.benchmark_of[entry["benchmark"]]:
         return
     if row["shot_split"] is None:
-        rule = "Examples of the enrichment oracle must come from a split that nobody is asked"
+        rule = "Examples of the enrichment oracle must come from a split without questions of the evaluation"
         others = ", ".join(settings.data.with_shots)
-        raise RefusedError(rule, given["examples"], f"Name one of {others}, or the world's that is asked")
+        raise RefusedError(rule, entry["examples"], f"Name one of {others}, or the world's that is asked")

@@ -66,6 +66,7 @@ def latent_answers(settings: Settings) -> list[AnswerJob]:
     for run in latent_trainings(settings):
         folder, place = f"latent/{run.path}/pairs", f"{run.alignment}/seed{run.seed}"
         options = {"recipe": "latent", "alignment": run.alignment, "seed": run.seed}
+        # Every Sharer alone ...
         for pair in latent_pairs(settings, run.latent):
             jobs.append(
                 answer_job(
@@ -80,6 +81,7 @@ def latent_answers(settings: Settings) -> list[AnswerJob]:
                     subject=f"{pair} through the latent space {run.latent}, alignment {run.alignment}, seed {run.seed}",
                 )
             )
+        # ... and all Sharers of a Receiver together.
         for group in latent_groups(settings, run.latent):
             fusion = fusions(settings, group)[0]
             jobs.append(

@@ -1,15 +1,15 @@
 """How much memory a job of real models holds, from the sizes of its models and its settings. Imports no torch.
 
-Counted is what stands in memory at once, at the longest example or the fullest batch that the settings allow:
+The sum of what is in memory at the same time, at the longest example or the fullest batch that the settings allow:
 
 * weights of the models, each parameter in the scale's `dtype`;
 * Fusers: in use a parameter is held in `dtype`; in training it is fp32, with two moments of AdamW and a gradient, all
   fp32: 16 bytes;
 * caches of a batch in use: keys and values of both models for each of `token_budget` tokens;
-* activations that training keeps for its way back, for each of ``micro_batch_size * max_length`` tokens: of each
+* activations that training keeps for the backward pass, for each of ``micro_batch_size * max_length`` tokens: of each
   Receiver layer 34 bytes a hidden unit in 16 bits, twice that in fp32 (Korthikanti et al., arXiv 2205.05198, section
-  4.1, without the attention matrix, which is not kept); and what the Fusers keep (`fuser_activations`), which is
-  that of one alone with ``recompute: fusers``.
+  4.1, without the attention matrix, which is not kept); and those of the Fusers (`fuser_activations`), of a
+  single Fuser with ``recompute: fusers``.
 
 `ROOM_MB` is for the process itself. Logits are left out: the head reads supervised tokens alone.
 """
@@ -25,7 +25,7 @@ ROOM_MB = 2000
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LEARNED = 16
 """Bytes of a parameter that learns: weight, two moments of AdamW and gradient, in fp32."""
-KEPT_16_BIT = 34
+ACTIVATION_BYTES = 34
 """Bytes that a layer keeps of a token for each hidden unit, in 16 bits."""
 HALVES = 2
 WORLD_HEADS = 4
@@ -76,7 +76,9 @@ def sizes_of(row: Mapping[str, Any], world: Mapping[str, Any]) -> Sizes:
 
 
 def fuser_parameters(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
-    """Parameters of the Fusers of a pair, one for each Receiver layer, in the published form (reference spec §1.1).
+    """Parameters of the Fusers of a pair, one for each Receiver layer, as the reference builds them.
+
+    ``docs/reference-behaviour.md``, "Fuser".
 
     No variant has more but C2C-C.
 
@@ -87,8 +89,8 @@ def fuser_parameters(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any]
         projected: C2C-C, whose Sharer states pass an MLP of three layers to the Receiver's width first.
     """
     width, inner = settings["hidden_dim"], settings["intermediate_dim"]
-    read = receiver.kv_width + (receiver.kv_width if projected else sharer.kv_width)
-    half = _linear(read, width) + (settings["num_layers"] - 1) * _block(width, inner) + _block(width, width)
+    features = receiver.kv_width + (receiver.kv_width if projected else sharer.kv_width)
+    half = _linear(features, width) + (settings["num_layers"] - 1) * _block(width, inner) + _block(width, width)
     half += _linear(width, receiver.kv_heads) + _linear(width, receiver.kv_width) + 1
     if projected:
         half += _three_layers(sharer.kv_width, width, receiver.kv_width)
@@ -101,7 +103,7 @@ def encoder_parameters(sharer: Sizes, latent: Sizes, width: int) -> int:
 
 
 def fuser_activations(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any]) -> int:
-    """Numbers that the Fusers keep of a token for the way back.
+    """Numbers that the Fusers keep of a token for the backward pass.
 
     Each half keeps what it reads, of each residual block its input and norm and three inner states, and of the end the
     projection, twice: with its weight, and with its gate.
@@ -121,7 +123,7 @@ def answering_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], to
         receiver: The other.
         settings: Of the Fuser, and `dtype`.
         token_budget: Most tokens of a batch.
-        gpus: GPUs of the job; without one, what is read of the files of weights stands beside the weights.
+        gpus: GPUs of the job; without one, the files of weights are in memory too.
     """
     numbers = (0 if gpus else 1) * (sharer.parameters + receiver.parameters)
     numbers += sharer.parameters + receiver.parameters + fuser_parameters(sharer, receiver, settings, projected=True)
@@ -138,9 +140,9 @@ def training_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, 
         settings: Of the Fuser and its training.
         projected: As in `fuser_parameters`.
     """
-    held = BYTES[settings["dtype"]] * (sharer.parameters + receiver.parameters)
-    held += LEARNED * fuser_parameters(sharer, receiver, settings, projected=projected)
-    return ROOM_MB + int((held + _kept_bytes(sharer, receiver, sharer, settings)) / 1e6)
+    weights = BYTES[settings["dtype"]] * (sharer.parameters + receiver.parameters)
+    weights += LEARNED * fuser_parameters(sharer, receiver, settings, projected=projected)
+    return ROOM_MB + int((weights + _state_bytes(sharer, receiver, sharer, settings)) / 1e6)
 
 
 def latent_mb(
@@ -158,15 +160,15 @@ def latent_mb(
     learned += sum(fuser_parameters(latent, receiver, settings) for receiver in receivers.values())
     weights = sum(model.parameters for model in {**sharers, **receivers}.values())
     pairs = product(sharers.values(), receivers.values())
-    kept = max(_kept_bytes(sharer, receiver, latent, settings) for sharer, receiver in pairs)
-    return ROOM_MB + int((BYTES[settings["dtype"]] * weights + LEARNED * learned + kept) / 1e6)
+    states = max(_state_bytes(sharer, receiver, latent, settings) for sharer, receiver in pairs)
+    return ROOM_MB + int((BYTES[settings["dtype"]] * weights + LEARNED * learned + states) / 1e6)
 
 
 def single_mb(receiver: Sizes, settings: Mapping[str, Any]) -> int:
     """Memory of a job that fine-tunes the Receiver itself, in MB: each of its weights learns."""
     tokens = (settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"]
-    kept = receiver.layers * receiver.hidden * KEPT_16_BIT * BYTES[settings["dtype"]] / 2
-    return ROOM_MB + int((LEARNED * receiver.parameters + tokens * kept) / 1e6)
+    activations = receiver.layers * receiver.hidden * ACTIVATION_BYTES * BYTES[settings["dtype"]] / 2
+    return ROOM_MB + int((LEARNED * receiver.parameters + tokens * activations) / 1e6)
 
 
 def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
@@ -174,20 +176,22 @@ def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
     return ROOM_MB + int(BYTES[dtype] * (model.parameters + token_budget * model.cached) / 1e6)
 
 
-def _kept_bytes(sharer: Sizes, receiver: Sizes, read: Sizes, settings: Mapping[str, Any]) -> float:
-    """Caches and activations of a training; its Fusers read a cache of the sizes `read`."""
+def _state_bytes(sharer: Sizes, receiver: Sizes, source: Sizes, settings: Mapping[str, Any]) -> float:
+    """Caches and activations of a training; its Fusers read a cache of the sizes `source`."""
     wide = BYTES[settings["dtype"]]
-    kept = receiver.layers * receiver.hidden * KEPT_16_BIT * wide / 2 + wide * (sharer.cached + receiver.cached)
-    kept += fuser_activations(read, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
-    return kept * int((settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"])
+    token_bytes = receiver.layers * receiver.hidden * ACTIVATION_BYTES * wide / 2 + wide * (
+        sharer.cached + receiver.cached
+    )
+    token_bytes += fuser_activations(source, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
+    return token_bytes * int((settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"])
 
 
-def _three_layers(read: int, width: int, written: int) -> int:
-    return _linear(read, width) + _linear(width, width) + _linear(width, written) + HALVES * width
+def _three_layers(inputs: int, width: int, outputs: int) -> int:
+    return _linear(inputs, width) + _linear(width, width) + _linear(width, outputs) + HALVES * width
 
 
-def _linear(read: int, written: int) -> int:
-    return read * written + written
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
 
 
 def _block(width: int, inner: int) -> int:

@@ -5,27 +5,27 @@ analyses = analysis.kinds(config)
 
 def analysed_model(kind, role):
     """The manifest of a model of an analysis's pair; in recipe identical the Receiver is the Sharer too."""
-    given = analyses[kind]
-    if role == "sharer" and "recipe" in given:
-        role = settings.sharer_role(given["recipe"])
-    return f"<results>/models/{settings.pairs[given['pair']][role]}.json"
+    entry = analyses[kind]
+    if role == "sharer" and "recipe" in entry:
+        role = settings.sharer_role(entry["recipe"])
+    return f"<results>/models/{settings.pairs[entry['pair']][role]}.json"
 
 
 def analysed_files(kind):
     """What an analysis reads: models, questions, prompts, and the fuser where it needs one."""
-    given = analyses[kind]
+    entry = analyses[kind]
     files = {role: analysed_model(kind, role) for role in ("receiver", "sharer")}
-    files["questions"] = questions_of(given["benchmark"])
-    files["tasks"] = settings.data.task_files(given["benchmark"])
+    files["questions"] = questions_of(entry["benchmark"])
+    files["tasks"] = settings.data.task_files(entry["benchmark"])
     if kind in analysis.WITH_FUSER:
-        folder = f"<results>/fusers/{analysis.fuser_path(given)}"
+        folder = f"<results>/fusers/{analysis.fuser_path(entry)}"
         files |= {"fuser": f"{folder}/manifest.json", "weights": f"{folder}/model.safetensors"}
     return files
 
 
 def analysed(kind):
-    """The flags that name an analysis's pair, fuser and prompts, and all its numbers."""
-    given = analyses[kind]
-    named = {"scale": config["scale"], "pair": given["pair"], "prompts": settings.prompts(given["pair"])}
-    named |= {key: given[key] for key in ("recipe", "alignment", "seed") if key in given}
-    return flags(named | analysis.numbers(given) | settings.generation)
+    """Flags of an analysis: its pair, Fusers and prompts, and all its numbers."""
+    entry = analyses[kind]
+    names = {"scale": config["scale"], "pair": entry["pair"], "prompts": settings.prompts(entry["pair"])}
+    names |= {key: entry[key] for key in ("recipe", "alignment", "seed") if key in entry}
+    return flags(names | analysis.numbers(entry) | settings.generation)

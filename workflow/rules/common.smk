@@ -22,7 +22,7 @@ wildcard_constraints:
 ANSWERS = {job.path.removeprefix("records/"): job for job in answer_jobs(settings)}
 ROUTER_ANSWERS = {job.pairs[0]: job for job in router_answers(settings)}
 
-# Minutes that a job may take; on a cluster config/resources.tsv says so instead. Training goes on from its last checkpoint.
+# Minutes that a job may take; on a cluster config/resources.tsv says so instead. Training resumes from its last checkpoint.
 TRAIN_MINUTES = 1440 if config["gpus_per_job"] else 480
 ANSWER_MINUTES = 240
 
@@ -180,27 +180,30 @@ def latency_flags(wildcards):
 def optional_flag(flag, name):
     """A function that gives a flag with the input `name`, or nothing where this scale has no such input."""
 
-    def given(wildcards, input):
+    def words(wildcards, input):
         return [flag, *listed(input[name])] if input[name] else []
 
-    return given
+    return words
 
 
 def artefacts_of_scale():
-    """Every table and figure that this scale can make; some show times, an analysis or published fusers."""
-    made = analysis.kinds(config)
-    timed = [each for each in read_artefacts() if config["latency"] or not each.timed]
-    known = [each for each in timed if config.get("released") or RELEASED not in each.reads.values()]
-    return [each for each in known if not each.analysis or each.analysis in made]
+    """Every table and figure that this scale can make; some need times, an analysis or released Fusers."""
+    return [
+        artefact
+        for artefact in read_artefacts()
+        if (config["latency"] or not artefact.timed)
+        and (config.get("released") or RELEASED not in artefact.reads.values())
+        and (not artefact.analysis or artefact.analysis in analysis.kinds(config))
+    ]
 
 
 def result_files():
     """Each file, below the results folder, of what this scale shows: scores, times, verdicts, artefacts and the paper."""
-    timed = ["latency.csv"] if config["latency"] else []
+    times = ["latency.csv"] if config["latency"] else []
     paper = ["paper/paper.pdf"] if config["artefacts"]["paper"] else []
-    wanted = [of_kind(kind)[name] for kind in ("table", "figure") for name in config["artefacts"][f"{kind}s"]]
-    drawn = [file for artefact in wanted for file in artefact.files]
-    return ["scores.csv", *timed, "claims.json", "claims_time.json", *drawn, *paper]
+    names = [(kind, name) for kind in ("table", "figure") for name in config["artefacts"][f"{kind}s"]]
+    artefacts = [file for kind, name in names for file in of_kind(kind)[name].files]
+    return ["scores.csv", *times, "claims.json", "claims_time.json", *artefacts, *paper]
 
 
 def source_files(source):
@@ -230,25 +233,25 @@ def sources_of(kind):
 def flags_of(kind):
     """A function that gives those files as the command line takes them."""
 
-    def given(wildcards, input):
+    def words_of(wildcards, input):
         reads = of_kind(kind)[wildcards[kind]].reads
         files = {flag: listed(input[flag]) for flag in reads}
         folders = {"fusers": [os.path.dirname(path) for path in files.get("fusers", [])]}
         words = [[f"--{flag}", *{**files, **folders}[flag]] for flag in reads if files[flag]]
         protocol = ["--protocol", config["protocol"]] if RECORDS in reads else []
-        return [word for each in [*words, protocol] for word in each]
+        return [word for flag in [*words, protocol] for word in flag]
 
-    return given
+    return words_of
 
 
 def entry_of(kind, key):
-    """A function that gives what paper/artefacts.yaml says of a table or figure under `key`."""
+    """A function that gives the value of `key` of a table or figure in paper/artefacts.yaml."""
 
-    def said(wildcards):
+    def text(wildcards):
         value = getattr(of_kind(kind)[wildcards[kind]], key)
         return value if isinstance(value, str) else ", ".join(value)
 
-    return said
+    return text
 
 
 def command_of(kind):

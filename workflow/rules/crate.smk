@@ -1,4 +1,4 @@
-# A finished run as an RO-Crate, to be deposited and cited: asked for alone, as `crate`.
+# A finished run as an RO-Crate, to be deposited and cited. Target: crate
 
 
 rule pack_crate:

@@ -23,6 +23,62 @@ rule prepare_benchmark:
         " > {log:q} 2>&1"
 
 
+rule prepare_own_benchmark:
+    input:
+        questions=lambda wildcards: f"{settings.data.own_folder(wildcards.benchmark)}/questions.jsonl",
+    output:
+        questions="<results>/data/benchmarks/{benchmark}.jsonl",
+        provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
+    log:
+        "<results>/logs/prepare_own_benchmark/{benchmark}.log",
+    benchmark:
+        "<results>/benchmarks/prepare_own_benchmark/{benchmark}.tsv"
+    wildcard_constraints:
+        benchmark=one_of(settings.from_source("benchmarks", "file")),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        sample=config["sample"] or 0,
+    message:
+        "Checking the questions of {wildcards.benchmark}: {input.questions}"
+    shell:
+        "python -m benchmarks.prepare own-benchmark --questions {input.questions:q} --sample {params.sample:q}"
+        " --output {output.questions:q} > {log:q} 2>&1"
+
+
+rule write_own_task:
+    input:
+        task=lambda wildcards: "{0}/{1}.yaml".format(
+            settings.data.own_folder(settings.data.benchmark_of[wildcards.task]),
+            settings.data.benchmark_of[wildcards.task],
+        ),
+        questions=lambda wildcards: questions_of(wildcards.task),
+        prompts=settings.data.shared_prompts(),
+    output:
+        task="<results>/data/benchmarks/{task}.yaml",
+        provenance="<results>/data/benchmarks/{task}.yaml.provenance.json",
+    log:
+        "<results>/logs/write_own_task/{task}.log",
+    benchmark:
+        "<results>/benchmarks/write_own_task/{task}.tsv"
+    wildcard_constraints:
+        task=one_of(settings.data.own_tasks),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        folder=subpath(input.task, parent=True),
+        scoring=lambda wildcards: settings.data.scoring_of(wildcards.task),
+        tasks=TASKS,
+    message:
+        "Writing the task {wildcards.task} of {input.task}"
+    shell:
+        "python -m benchmarks.prepare own-task --folder {params.folder:q} --scoring {params.scoring:q}"
+        " --task {wildcards.task:q} --questions {input.questions:q} --tasks {params.tasks:q} --output {output.task:q}"
+        " > {log:q} 2>&1"
+
+
 rule prepare_training_questions:
     output:
         questions="<results>/data/training_questions/{benchmark}.jsonl",
@@ -48,6 +104,7 @@ rule prepare_training_questions:
 rule prepare_training_set:
     input:
         prompts=lambda wildcards: settings.data.prompt_files(wildcards.training_set),
+        files=lambda wildcards: settings.data.files(wildcards.training_set),
         benchmarks=prepared_benchmarks,
     output:
         train="<results>/data/training/{training_set}/train.jsonl",
@@ -59,7 +116,7 @@ rule prepare_training_set:
     benchmark:
         "<results>/benchmarks/prepare_training_set/{training_set}.tsv"
     wildcard_constraints:
-        training_set=one_of(settings.from_source("training_sets", "hub", "mix")),
+        training_set=one_of(settings.from_source("training_sets", "hub", "mix", "file")),
     localrule: True
     conda:
         "../../environment.yml"

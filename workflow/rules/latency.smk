@@ -1,4 +1,4 @@
-# Times, one question at a time. A measurement takes all cores, so that nothing runs beside it.
+# Times, one question at a time. A measurement takes all cores, so that nothing else runs meanwhile.
 
 
 rule measure_latency:
@@ -33,7 +33,7 @@ rule measure_latency:
         prompts=prompts_of,
         settings=flags(settings.latency),
     message:
-        "Timing {wildcards.pair} with nothing beside it: {params.methods}"
+        "Timing {wildcards.pair} alone: {params.methods}"
     shell:
         "c2c latency --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
         " --sharer {input.sharer:q}"

@@ -1,4 +1,4 @@
-# Models: pretrained on the spot in the knowledge-gap world, or fetched from a mirror or the hub.
+# Models: pretrained in the knowledge-gap world, or fetched from a mirror or the hub.
 
 
 rule build_world:

@@ -1,4 +1,4 @@
-# The paper as PDF, and the report: everything above in one HTML file, with a caption for each artefact.
+# The paper as PDF, and the report: all results in one HTML file, with a caption for each artefact.
 
 
 rule build_paper:

@@ -1,5 +1,5 @@
 # A training set is tokenised once for a pair, alignment and length, and one fuser is trained a job. The checkpoints of a training
-# are no declared output, since those are deleted when a job fails: a job that was cut off goes on from the last of
+# are no declared output, since those are deleted when a job fails: a job that was cut off resumes from the last of
 # them, and the trainer keeps those of different settings apart.
 
 

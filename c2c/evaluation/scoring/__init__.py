@@ -1,4 +1,4 @@
-"""From answer records to scores (design §6): what counts as correct, and how often it happened. Imports no torch.
+"""From answer records to scores: what counts as correct, and how often it happened. Imports no torch.
 
 A failed question is a record with an error and counts as wrong; only `protocol: paper` leaves it out. Too many of them
 are refused (`check_failed`).

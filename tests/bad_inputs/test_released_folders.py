@@ -16,7 +16,7 @@ from transformers import AutoConfig
 
 from c2c import RosettaModel
 from c2c.checkpoints.released import read_stack
-from c2c.checkpoints.released_recipe import read_recipe
+from c2c.checkpoints.released_folder import read_recipe
 from c2c.types import CacheShape
 from tests.bad_inputs.limits import within_limits
 from tests.bad_inputs.refusals import refused
@@ -210,7 +210,7 @@ PUBLISHED: dict[str, tuple[Callable[[Path], Any], str]] = {
         write("config.json", "model: !!python/object/apply:os.getcwd []\n"),
         "config.json must be YAML of plain values",
     ),
-    "A30 a class that is a list": (describe_class(["C2CProjector"]), "class of a published fuser must be"),
+    "A30 a class that is a list": (describe_class(["C2CProjector"]), "class of a released fuser must be"),
     "A30 a level that is text": (describe_class("AblationProjector", ablation_level="1"), "ablation_level of"),
     "A30 a level that is true": (describe_class("AblationProjector", ablation_level=True), "ablation_level of"),
     "A30 a level without end": (describe_class("AblationProjector", ablation_level=HUGE), "ablation_level of"),
