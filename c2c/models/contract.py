@@ -318,7 +318,7 @@ def _part(part: str, suffix: str) -> str:
 
 def _same(line: str, expected: Any, found: Any) -> bool:
     if line == "id":
-        return hub.same_id(str(expected or ""), str(found or ""))
+        return hub.is_same_id(str(expected or ""), str(found or ""))
     if line == "revision" and (expected is None or found is None):
         return True
     return bool(expected == found)

@@ -180,7 +180,7 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
-def same_id(one: str, other: str) -> bool:
+def is_same_id(one: str, other: str) -> bool:
     """Whether two ids can be of one model: equal, or equal in the last part where one of them has no owner."""
     if is_hub_id(one) and is_hub_id(other):
         return one.lower() == other.lower()

@@ -23,7 +23,7 @@ SHOWN = 20
 MOST_SAID = 300
 
 
-def load_whole(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def load_model_folder(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The causal model of a folder, on the CPU.
 
     Raises:

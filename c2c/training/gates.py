@@ -78,7 +78,7 @@ def _section_weights(
     if theirs.matched is not None:
         counted = counted & theirs.matched.to(mask.device)
     weights: dict[tuple[int, str], Tensor] = {}
-    sharer = stack.seen(theirs.layers)
+    sharer = stack.source_layers(theirs.layers)
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
         if fuser.weighted:
