@@ -635,7 +635,7 @@ class RosettaModel(nn.Module):
         for sharer, sharer_input in inputs.items():
             if self.contracts and sharer_input.layers is not None and sharer_input.sharer is not None:
                 check = check_cache(self.contracts, sharer, dict(sharer_input.sharer), self.override)
-                self.contract_check = check if self.contract_check is None else self.contract_check.joined(check)
+                self.contract_check = check if self.contract_check is None else self.contract_check.merged(check)
         return inputs
 
     def _check_response(

@@ -100,7 +100,7 @@ def load_released(
     recipes = [read_recipe(folder) for folder in folders]
     fusion = fusion or recipes[0].fusion or "sequential"
     check = _check_recipes(recipes, receiver, named, fusion, override)
-    check = check.joined(ContractCheck(noted=tuple(_unvouched(sources, folders))))
+    check = check.merged(ContractCheck(noted=tuple(_unvouched(sources, folders))))
     models = [load_sharer(model, dtype, device) for model in (receiver, *named)]
     fused = recipes[0].settings.get("include_response", False)
     return Components(
