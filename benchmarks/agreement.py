@@ -42,7 +42,7 @@ def compare(
         the same, and the largest difference of an option's log-likelihood in nats (0 for a text).
     """
     ours = OneModel(loaded, "receiver", token_budget=token_budget)
-    ours.describe = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
+    ours.question_of = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
     # The same tasks through this project and through lm-eval, one request at a time there.
     theirs = HFLM(
         pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=1, backend="causal", enable_thinking=False

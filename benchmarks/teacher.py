@@ -34,7 +34,7 @@ from c2c.evaluation.answers.store import AnswerStore, open_store
 from c2c.evaluation.answers.writing import ConfidenceMeter
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.generation.decoding import continue_text, end_tokens
 from c2c.models.hub import about
 from c2c.models.loading import Dtype, LoadedModel, load_model
@@ -110,7 +110,7 @@ def question_of(row: dict[str, Any], number: int, sampling: Sampling) -> Questio
     return prompting.chat_question(question, conversation)
 
 
-def answer_batch(teacher: Alone, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:
+def answer_batch(teacher: SingleReader, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:
     """Sampled answers of one batch; ``error`` says why one is of no use."""
     reading = teacher.read(questions)
     width, ends, meter = reading.input_ids.shape[1], set(end_tokens(reading.model)), ConfidenceMeter()
@@ -139,7 +139,7 @@ def answer_all(
     """
     prompting.check_prompts("chat", [loaded])
     check_budget(token_budget)
-    teacher = Alone(loaded)
+    teacher = SingleReader(loaded)
     questions = [question_of(row, number, sampling) for number, row in enumerate(rows)]
     lengths = [teacher.length(question) + sampling.max_new_tokens for question in questions]
     with tqdm(total=len(questions), desc=loaded.name, unit="answer", mininterval=1.0) as bar:

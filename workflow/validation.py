@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import FUSER_METHODS
 from c2c.settings import json_schema
 from c2c.storage.formats import read_text, read_yaml
 from workflow.config import ScaleConfig
@@ -140,8 +141,11 @@ def _config_schema() -> dict[str, Any]:
 
 @cache
 def _table_schemas() -> Any:
-    """The schemas of the tables, read once."""
-    return read_yaml(TABLE_SCHEMAS, "Restore the file")
+    """The schemas of the tables, read once; a recipe may name the methods that are declared to use a pair's Fusers."""
+    schemas = read_yaml(TABLE_SCHEMAS, "Restore the file")
+    name = f"({'|'.join(FUSER_METHODS)})"
+    schemas["recipes"]["properties"]["methods"]["pattern"] = rf"\A{name}( {name})*\Z"
+    return schemas
 
 
 def _is_whole(_: Any, value: object) -> bool:

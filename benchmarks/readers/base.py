@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from c2c.evaluation.scoring.letters import LETTERS
+from c2c.types import LETTERS
 
 Row = dict[str, Any]
 

@@ -25,8 +25,8 @@ from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.fuser.stack import FuserStack
 from c2c.models.pair import Pair, load_pair
 from c2c.provenance import stamp
@@ -43,14 +43,14 @@ def method_of(name: str, pair: Pair, hidden_dim: int, token_budget: int) -> Meth
     if name == "t2t":
         return TextToText(pair, token_budget)
     if name != "c2c":
-        return Method(name, Alone(getattr(pair, name), private=name == "sharer"), token_budget)
+        return Method(name, SingleReader(getattr(pair, name), private=name == "sharer"), token_budget)
     torch.manual_seed(0)
     sizes = {"hidden_dim": hidden_dim, "intermediate_dim": hidden_dim}
     stack = FuserStack.between(pair.sharer.model.config, pair.receiver.model.config, **sizes)
     stack.force_gates(True)
     model = RosettaModel.of_stacks(pair.receiver.model, [pair.sharer.model], [stack])
     aligner = ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer)
-    return Method(name, Fused(pair, model.eval(), aligner), token_budget)
+    return Method(name, FusedReader([SharerPrompts(pair, model.eval(), aligner)]), token_budget)
 
 
 def measure(build: Callable[[int], Method], questions: Sequence[Question], token_budget: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from c2c.cache import kv_cache
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.fusion.fuse import align
 from c2c.fusion.prompt import Section
 from c2c.types import KeyValue
@@ -33,14 +33,14 @@ class PrefixCaches(NamedTuple):
 
 
 @torch.no_grad()
-def read_caches(reader: Fused, questions: Sequence[Question]) -> PrefixCaches:
+def read_caches(reader: FusedReader, questions: Sequence[Question]) -> PrefixCaches:
     """Let both models read a batch of questions, and fuse.
 
     Args:
         reader: Chooses what the Sharer reads: these questions, others, or nothing.
         questions: The batch; of a deranged reader only questions that it was prepared for.
     """
-    (index, ids, mask, [sharer_input]), _ = reader.laid_out(questions)
+    (index, ids, mask, [sharer_input]), _ = reader.layout(questions)
     model = reader.model
     prefix = Section(0, ids.shape[1] - index[-1].shape[1], (0,))
     # Both caches of the prefix, and which of its tokens are fused.

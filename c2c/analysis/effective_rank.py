@@ -21,7 +21,7 @@ from c2c.analysis.run import AnalysisRun, batches, run_reader, sample_questions
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.models.pair import load_pair
 from c2c.types import HALVES
 
@@ -80,7 +80,7 @@ def measure_ranks(run: AnalysisRun) -> pd.DataFrame:
     return table
 
 
-def rank_table(matched: Fused, deranged: Fused, questions: Sequence[Sequence[Question]]) -> pd.DataFrame:
+def rank_table(matched: FusedReader, deranged: FusedReader, questions: Sequence[Sequence[Question]]) -> pd.DataFrame:
     """Effective ranks of four caches over the fused tokens of all questions.
 
     Args:
@@ -111,7 +111,7 @@ def rank_table(matched: Fused, deranged: Fused, questions: Sequence[Sequence[Que
     return pd.DataFrame(rows_of, columns=list(COLUMNS))
 
 
-def _rows(reader: Fused, caches: PrefixCaches, deranged: PrefixCaches) -> Iterator[tuple[Key, Tensor]]:
+def _rows(reader: FusedReader, caches: PrefixCaches, deranged: PrefixCaches) -> Iterator[tuple[Key, Tensor]]:
     """The matrix of each linked Receiver layer, half and cache."""
     for layer, link in sorted(reader.model.stack(0).links.items()):
         layers = {

@@ -277,7 +277,7 @@ class Oracle(FewShot):
             ]
             layers.append((torch.where(rows, new[0], old[0]), torch.where(rows, new[1], old[1])))
         answers = _answers([self.enrichment.prompt(question) for question in questions])
-        cache = kv_cache.cache_of(layers, loaded.model.config)
+        cache = kv_cache.cache_of_layers(layers, loaded.model.config)
         special = not questions[0].messages
         return DecodingState(loaded.model, loaded.tokenizer, both.ids, both.mask, cache, answers, special=special)
 

@@ -28,7 +28,7 @@ from c2c.evaluation.generate import record, write_answers
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import gold_of, load_tasks, questions_of
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.evaluation.scoring import mark
 from c2c.models.loading import LoadedModel, load_model
 from c2c.storage.files import write_atomically
@@ -183,7 +183,7 @@ def _answer_all(run: EnrichmentRun, answering: _Answering) -> None:
     layers = range(answering.enrichment.layers)
     answering.answer(
         {
-            (run.role, ""): Alone(loaded, private=run.role == "sharer"),
+            (run.role, ""): SingleReader(loaded, private=run.role == "sharer"),
             ("few_shot", ""): FewShot(answering.enrichment),
             ("oracle", ""): answering.oracle(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -20,7 +20,7 @@ from c2c.evaluation.generate import record, write_answers
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, lay_out
@@ -32,11 +32,11 @@ READS = {"c2c": "matched", "c2c_deranged": "deranged"}
 
 
 @dataclass
-class PartialReader(Fused):
-    """As `Fused`, but of the n tokens that it would fuse of a prompt only ``int(n * share)`` are.
+class PartialReader(FusedReader):
+    """As `FusedReader`, but of the n tokens that it would fuse of a prompt only ``int(n * share)`` are.
 
-    The tokens are read section by section (docs/reference-behaviour.md, "Analyses"): tokens after fused ones attend to
-    the fused cache. Each row of a batch gets the share of its own tokens.
+    The tokens are read section by section (``docs/reference-behaviour.md``, "Prefill and sections"): tokens after fused
+    ones attend to the fused cache. Each row of a batch gets the share of its own tokens.
 
     Args:
         share: In [0, 1].
@@ -50,7 +50,6 @@ class PartialReader(Fused):
     side: str = "front"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_choice("The side that is fused", self.side, SIDES)
         if not 0 <= self.share <= 1:
             raise RefusedError(
@@ -63,15 +62,16 @@ class PartialReader(Fused):
                 "Choose a fuser that was trained without include_response",
             )
 
-    def laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
+    def layout(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[list[Question | None]]]:
         """Three sections, each as wide as the widest row's: the two parts of the prefix, and the last token."""
-        alignments = [self.sharer_reads_of(question) for question in questions]
+        prompts = self.sharer
+        alignments = [prompts.sharer_reads_of(question) for question in questions]
         rows = [aligned for aligned, _ in alignments]
         # The three parts of each row, padded to the widest row's.
         parts = [_sections(row, self.share, self.side) for row in rows]
         widths = [max(part.end - part.start for part in column) for column in zip(*parts, strict=True)]
-        check_room(self.pair.receiver, sum(widths), max(question.max_new_tokens for question in questions))
-        pads, device = (self.pair.receiver.pad, self.pair.sharer.pad), self.pair.receiver.model.device
+        check_room(self.receiver, sum(widths), max(question.max_new_tokens for question in questions))
+        pads, device = (self.receiver.pad, prompts.pair.sharer.pad), self.receiver.model.device
         masks = [lay_out([1] * len(row.receiver_ids), part, widths, 0) for row, part in zip(rows, parts, strict=True)]
         ids = [lay_out(row.receiver_ids, part, widths, pads[0]) for row, part in zip(rows, parts, strict=True)]
         moved = [
@@ -79,12 +79,12 @@ class PartialReader(Fused):
             for row, part in zip(rows, parts, strict=True)
         ]
         # The Sharer reads the same tokens; only one of the parts has it fused.
-        zeroed = self.sharer_reads == "zeroed"
-        sharer_input = batch_readings(moved, pads[1], zeroed=zeroed, reencode=self.aligner.reencode)
+        zeroed = prompts.sharer_reads == "zeroed"
+        sharer_input = batch_readings(moved, pads[1], zeroed=zeroed, reencode=prompts.aligner.reencode)
         sharers = (1, -1, -1) if self.side == "front" else (-1, 1, -1)
         index = [section_index(mask, width) for mask, width in zip(sharers, widths, strict=True) if width]
         batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [sharer_input]).to(device)
-        return batch, [whose for _, whose in alignments]
+        return batch, [[question for _, question in alignments]]
 
     def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill and fuse; where nothing is fused, the Sharer has read nothing."""
@@ -95,10 +95,9 @@ class PartialReader(Fused):
         return state
 
 
-def partial_reader(whole: Fused, share: float, side: str) -> PartialReader:
+def partial_reader(whole: FusedReader, share: float, side: str) -> PartialReader:
     """A reader like `whole` that fuses a share of what it fuses."""
-    whole_fields = {field.name: getattr(whole, field.name) for field in fields(Fused)}
-    return PartialReader(**whole_fields, share=share, side=side)
+    return PartialReader(whole.sharers, share=share, side=side)
 
 
 def _sections(prompt: AlignedPrompt, share: float, side: str) -> tuple[ChatSection, ...]:

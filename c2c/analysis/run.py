@@ -12,11 +12,11 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answers.batches import batches_of, check_budget
 from c2c.evaluation.answers.store import AnswerStore, open_store
 from c2c.evaluation.methods.method import TOKEN_BUDGET
-from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import questions_of
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.load import fused_reader
 from c2c.evaluation.readers.reader import Reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.evaluation.run import EvaluationRun
@@ -91,8 +91,8 @@ def digest(text: str) -> str:
 
 def run_reader(
     run: AnalysisRun, pair: Pair, sharer_reads: str = "matched", memory: SharerMemory | None = None
-) -> Fused:
-    """The reader of the run's fuser; see `c2c.evaluation.methods.registry.fused_reader`.
+) -> FusedReader:
+    """The reader of the run's fuser; see `c2c.evaluation.readers.load.fused_reader`.
 
     Raises:
         RefusedError: If the run names no fuser, or one of other models.

@@ -28,7 +28,7 @@ from c2c.analysis.transformation import Training, explained_variance, train_tran
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.models.pair import load_pair
 from c2c.storage.files import write_atomically
 
@@ -100,7 +100,7 @@ def place_caches(run: TsneRun) -> tuple[pd.DataFrame, pd.DataFrame]:
     return points, clouds
 
 
-def _states(reader: Fused, questions: Sequence[Question], token_budget: int) -> list[dict[str, Tensor]]:
+def _states(reader: FusedReader, questions: Sequence[Question], token_budget: int) -> list[dict[str, Tensor]]:
     """For each question, in order, the last layer's states of its fused tokens, ``(tokens, width)`` float32 each."""
     last = max(reader.model.stack(0).links)
     sharer_last = reader.model.stack(0).links[last].sharer_layer

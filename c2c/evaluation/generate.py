@@ -24,11 +24,28 @@ from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import text_hash
-from c2c.evaluation.readers.several import FusedBySeveral
 from c2c.evaluation.run import EvaluationRun
 from c2c.models.pair import load_models
-from c2c.rosetta import RosettaModel
+
+ANSWER_COLUMNS = (
+    "output_text",
+    "output_ids",
+    "choice_scores",
+    "choice_tokens",
+    "message",
+    "sharer_question_id",
+    "routed_to",
+    "confidence",
+    "tokens_in",
+    "tokens_out",
+    "sharer_tokens_in",
+    "sharer_tokens_out",
+    "time_s",
+    "error",
+)
+"""Columns of records that are fields of `c2c.evaluation.answers.answer.Answer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +94,16 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    # 1. Checks, before a model is loaded
     if any(DECLARATIONS[method].agents for method in run.methods):
         check_agents(run.tasks, run.benchmarks)
     check_free(run.output)
+    # 2. Models and questions
     receiver, *sharers = load_models(list(run.models.values()), run.dtype)
     prompting.check_prompts(run.prompts, [receiver, *sharers])
     tasks = load_tasks(run.tasks, run.benchmarks)
     with open_store(run.output, run.fingerprint()) as store:
+        # 3. All methods, before the first of them answers
         inputs = MethodInputs(
             receiver,
             sharers,
@@ -96,21 +116,21 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             panel=(receiver, *sharers),
         )
         methods = {name: inputs.build(name) for name in run.methods}
+        # 4. Answers
         rows: list[dict[str, Any]] = []
         for name, method in methods.items():
-            asked = _ask(method, tasks, run)
+            questions = _answer_tasks(method, tasks, run)
             note_contract(method.reader, notes)
             columns = run.columns(name)
-            rows += [
-                record(columns, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())
-            ]
+            for key, question in sorted(questions.items()):
+                rows.append(record(columns, name, question, method.answers[key], tasks))
         return write_answers(rows, run.output, notes)
 
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
     """Put into `notes` how the models differ from the Fusers' contract, if `reader` uses Fusers that have one."""
-    model = getattr(reader.parts[0] if isinstance(reader, FusedBySeveral) else reader, "model", None)
-    if notes is not None and isinstance(model, RosettaModel) and model.contract_check:
+    model = reader.model if isinstance(reader, FusedReader) else None
+    if notes is not None and model is not None and model.contract_check:
         notes["contract"] = model.contract_check.to_dict()
 
 
@@ -127,32 +147,33 @@ def write_answers(rows: list[dict[str, Any]], output: Path, notes: dict[str, Any
     """
     frame = schema.frame_of(rows, schema.RECORD_SCHEMA)
     schema.write_records(frame, output)
-    lost = frame[frame["error"].fillna("") != ""]
+    failed = frame[frame["error"].fillna("") != ""]
     if notes is not None:
-        notes["records"] = {"rows": len(frame), "failed": len(lost)}
-    for (benchmark, method), each in lost.groupby(["benchmark", "method"]):
-        asked = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
-        told = f"{len(each)} of {asked} question(s) of {benchmark} failed, the first with {each['error'].iloc[0]}"
-        print(f"{method}: {told}", file=sys.stderr)
+        notes["records"] = {"rows": len(frame), "failed": len(failed)}
+    for (benchmark, method), rows_failed in failed.groupby(["benchmark", "method"]):
+        count = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
+        error = rows_failed["error"].iloc[0]
+        text = f"{len(rows_failed)} of {count} question(s) of {benchmark} failed, the first with {error}"
+        print(f"{method}: {text}", file=sys.stderr)
     return frame
 
 
-def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
-    """Run one method through lm-eval; returns the questions it was asked."""
-    asked: dict[tuple[str, int], Question] = {}
+def _answer_tasks(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
+    """Run one method through lm-eval; returns the questions by benchmark and number."""
+    questions: dict[tuple[str, int], Question] = {}
 
-    def remember(request: Any) -> Question:
+    def question_of(request: Any) -> Question:
         key = (request.task_name, int(request.doc_id))
-        if key not in asked:
-            asked[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
-        return asked[key]
+        if key not in questions:
+            questions[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
+        return questions[key]
 
-    method.describe = remember
+    method.question_of = question_of
     for task in tasks["tasks"].values():
         task.override_metric(metric_name="bypass")
     chat = run.prompts == "chat"
     evaluate(method, tasks, limit=run.limit or None, bootstrap_iters=0, apply_chat_template=chat)
-    return asked
+    return questions
 
 
 def record(
@@ -161,7 +182,7 @@ def record(
     """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
-    answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
+    answered = {name: getattr(answer, name) for name in ANSWER_COLUMNS}
     if not (method in DECLARATIONS and DECLARATIONS[method].confidence):
         answered["confidence"] = None
     return {

@@ -78,10 +78,10 @@ def _section_weights(
     if theirs.matched is not None:
         counted = counted & theirs.matched.to(mask.device)
     weights: dict[tuple[int, str], Tensor] = {}
-    sharer = stack.seen(theirs.layers)
+    sharer = stack.source_layers(theirs.layers)
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
-        if fuser.config.weighted:
+        if fuser.weighted:
             both = fuser.dynamic_weights(sharer[link.sharer_layer], receiver[layer])
             for half, weight in zip(HALVES, both, strict=True):
                 # (B, H, N, 1) -> (B, N, H), of which counted tokens: (K * H,)

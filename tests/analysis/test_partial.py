@@ -42,7 +42,7 @@ def test_without_a_share_the_receiver_answers_and_with_all_of_it_c2c(reader, pai
 def test_a_share_is_what_the_public_model_fuses_of_a_prompt_alone(reader, questions, side) -> None:
     part = reader(0.5, side)
     for question in questions["free"]:
-        prompt = torch.tensor([part.align(question).receiver_ids])
+        prompt = torch.tensor([part.sharer.align(question).receiver_ids])
         index = generate_kv_cache_index(prompt.shape[1] - 1, 1, share=0.5, side=side)
         expected = part.model.generate(index, prompt, max_new_tokens=question.max_new_tokens)
         (answer,) = ask(Method("half", part), [question], 10_000)

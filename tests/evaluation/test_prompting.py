@@ -14,7 +14,7 @@ from c2c.evaluation.methods.routing import ConfidenceRouting
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.reader import SingleReader
 from tests.evaluation.conftest import ask
 
 OPENING = "the answer is"
@@ -98,7 +98,7 @@ def test_only_the_users_words_are_fused(chat_methods, chat_pair, opening) -> Non
         reader, questions = chat_methods[name].reader, chats("free", opening=opening)
         reader.prepare(questions, 1000)
         for question in questions:
-            aligned, _ = reader.sharer_reads_of(question)
+            aligned, _ = reader.sharer.sharer_reads_of(question)
             fused = [token for token, at in zip(aligned.receiver_ids, aligned.token_map, strict=False) if at >= 0]
             assert chat_pair.receiver.tokenizer.decode(fused) == question.prompt
 
@@ -161,16 +161,16 @@ def test_the_deranged_sharer_reads_the_other_question_with_its_own_private_text(
     questions = [replace(each, doc={**each.doc, "private": f"{PRIVATE} {each.number}"}) for each in chats("free")]
     reader.prepare(questions, 1000)
     for question in questions:
-        aligned, other = reader.sharer_reads_of(question)
+        aligned, other = reader.sharer.sharer_reads_of(question)
         assert other is not None and other.number != question.number
-        assert aligned.sharer_ids == reader.align(other).sharer_ids
-        assert f"{PRIVATE} {other.number}" in reader.pair.sharer.tokenizer.decode(aligned.sharer_ids)
+        assert aligned.sharer_ids == reader.sharer.align(other).sharer_ids
+        assert f"{PRIVATE} {other.number}" in reader.sharer.pair.sharer.tokenizer.decode(aligned.sharer_ids)
 
 
 def test_t2t_gives_private_text_only_through_the_request(chat_methods, chat_pair) -> None:
     question = chats("free", PRIVATE)[0]
     told = replace(question, t2t_question="{{private}} and {{question}}")
     for each, shown in ((question, False), (told, True)):
-        assert (PRIVATE in Alone(chat_pair.sharer).text(prompting.message_question(each))) == shown
+        assert (PRIVATE in SingleReader(chat_pair.sharer).text(prompting.message_question(each))) == shown
     (answer,) = ask(chat_methods["t2t"], [replace(question, messages=())], 1)
     assert PRIVATE not in answer.prompt_read

@@ -23,8 +23,8 @@ from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
 from c2c.evaluation.methods.routing import Router, RoutingMethod
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone, positions
+from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.reader import SingleReader, positions
 from c2c.models.loading import check_device
 from c2c.models.pair import load_models
 from c2c.storage.formats import read_yaml
@@ -142,9 +142,9 @@ def respondent_of(method: Method, rows: int | None, room: int | None, wording: M
         return MethodRespondent(method, wording=wording)
     if isinstance(method, RoutingMethod):
         return MethodRespondent(method, is_routed=True)
-    if isinstance(method.reader, Alone):
+    if isinstance(method.reader, SingleReader):
         return AloneRespondent(method, rows, room)
-    if isinstance(method.reader, Fused):
+    if isinstance(method.reader, FusedReader):
         return FusedRespondent(method, rows, room)
     raise RefusedError(
         "lm-eval must be given a method of one Receiver", method.name, f"Choose of {', '.join(METHOD_OPTIONS)}"

@@ -97,6 +97,8 @@ AGENT_METHODS = tuple(row.name for row in DECLARATIONS.values() if row.agents)
 """Methods of two agents, an interpreter and a solver."""
 BASELINE_METHODS = tuple(row.name for row in DECLARATIONS.values() if not row.fusers and not row.agents)
 """Methods without Fusers that answer every task."""
+FUSER_METHODS = tuple(row.name for row in DECLARATIONS.values() if row.pair and row.fusers and not row.agents)
+"""Methods of a pair's Fusers that answer every task: a recipe names some of them."""
 TIMED_METHODS = tuple(row.name for row in DECLARATIONS.values() if row.timed)
 METHOD_OPTIONS = {row.name: row.options for row in DECLARATIONS.values() if row.options is not None}
 """The methods that are registered with lm-eval, and the ``model_args`` of each in addition to the common ones."""

@@ -25,13 +25,14 @@ from torch.nn.functional import logsigmoid, normalize
 
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.batches import batches_of
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, fits
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
-from c2c.evaluation.readers.reader import Alone, tokenise
+from c2c.evaluation.readers.reader import SingleReader, tokenise
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import mark
 from c2c.models.loading import load_model
@@ -165,17 +166,19 @@ class Router:
 
 
 @torch.no_grad()
-def query_vectors(reader: Alone, questions: Sequence[Question], token_budget: int) -> Tensor:
+def query_vectors(reader: SingleReader, questions: Sequence[Question], token_budget: int) -> Tensor:
     """Mean of the last hidden states over each prompt as `reader` reads it, ``(n, hidden)`` float32 on the CPU."""
     lengths = [reader.length(question) for question in questions]
     model = reader.loaded.model
     vectors: dict[int, Tensor] = {}
     for batch in batches_of(range(len(questions)), lengths, token_budget):
-        asked = [questions[place] for place in batch]
-        ids, mask, _ = tokenise(reader.loaded, [reader.text(each) for each in asked], chat=bool(asked[0].messages))
+        rows = [questions[place] for place in batch]
+        texts = [reader.text(question) for question in rows]
+        ids, mask, _ = tokenise(reader.loaded, texts, chat=bool(rows[0].messages))
         body: Any = model.base_model
         positions = kv_cache.positions_of(mask)
         states = body(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
+        # (B, N, hidden) -> (B, hidden), without pads
         means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         vectors.update(zip(batch, means.float().cpu(), strict=True))
     return torch.stack([vectors[place] for place in range(len(questions))])
@@ -201,8 +204,7 @@ def check_decisive(sharer_right: Tensor) -> int:
 def fit(queries: Tensor, sharer_right: Tensor, config: RouterSettings) -> Router:
     """Train a router on questions of which exactly one model was right.
 
-    Ties, where both were right or both wrong, say nothing of which model to choose and are left out beforehand, as
-    RouteLLM's matrix factorisation leaves them out.
+    Ties, where both were right or both wrong, are left out beforehand, as in RouteLLM's matrix factorisation.
 
     Args:
         queries: ``(n, query_dim)``.
@@ -219,6 +221,7 @@ def fit(queries: Tensor, sharer_right: Tensor, config: RouterSettings) -> Router
             rule, f"{int((~queries.isfinite()).sum())} that are not", "Choose --dtype float32 or bfloat16"
         )
     wins = check_decisive(sharer_right)
+    # Weights, split and noise are drawn in this order from one seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = MatrixFactorisation(queries.shape[1], config.dim)
@@ -228,34 +231,34 @@ def fit(queries: Tensor, sharer_right: Tensor, config: RouterSettings) -> Router
         cut = max(1, round(config.held_out * len(queries)))
         signs = torch.where(sharer_right, 1.0, -1.0)
         inputs = network.standardised(queries)
-        losses = _train(network, inputs, signs, order[cut:], order[:cut], config)
+        losses = _train_network(network, inputs, signs, order[cut:], order[:cut], config)
     about = {"config": asdict(config), "questions": len(queries), "sharer_right": wins, **losses}
     return Router(network.eval(), about)
 
 
-def _train(
+def _train_network(
     network: MatrixFactorisation, inputs: Tensor, signs: Tensor, own: Tensor, held_out: Tensor, config: RouterSettings
 ) -> dict[str, float]:
-    """Leave the weights of the best epoch in `network`; says which it was and the losses before and there."""
+    """Leave the weights of the best epoch in `network`; returns that epoch and the losses before training and at it."""
     optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
 
     def loss(places: Tensor, noise: float) -> Tensor:
         scores = network(inputs[places] + noise * torch.randn(len(places), inputs.shape[1]))
         return -logsigmoid(signs[places] * (scores[:, SHARER] - scores[:, RECEIVER])).mean()
 
-    def watched() -> float:
+    def validation_loss() -> float:
         with torch.no_grad():
             return float(loss(held_out, 0.0))
 
-    first = least = watched()
-    best, epoch = {name: each.clone() for name, each in network.state_dict().items()}, 0
+    first = least = validation_loss()
+    best, epoch = {name: tensor.clone() for name, tensor in network.state_dict().items()}, 0
     for number in range(1, config.epochs + 1):
         optimiser.zero_grad()
         loss(own, config.noise).backward()
         optimiser.step()
-        if (now := watched()) < least:
-            least, epoch = now, number
-            best = {name: each.clone() for name, each in network.state_dict().items()}
+        if (current_loss := validation_loss()) < least:
+            least, epoch = current_loss, number
+            best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict(best)
     return {"epoch": epoch, "loss_untrained": first, "loss_held_out": least}
 
@@ -309,7 +312,7 @@ def train_router(run: RouterTrainingRun) -> dict[str, Any]:
     """Train and save a router.
 
     Returns:
-        What ``router.json`` says of it.
+        The description in ``router.json``.
 
     Raises:
         RefusedError: If an input is missing or does not fit, too few questions tell the models apart, or another
@@ -321,20 +324,20 @@ def train_router(run: RouterTrainingRun) -> dict[str, Any]:
 
 def _train_router(run: RouterTrainingRun) -> dict[str, Any]:
     records = read_records([run.records])
-    asked_as = sorted(set(records["prompts"]))
-    if asked_as != [run.prompts]:
-        raise RefusedError(f"The records' prompts must be those of the run, {run.prompts}", asked_as, "Pass --prompts")
+    prompts = sorted(set(records["prompts"]))
+    if prompts != [run.prompts]:
+        raise RefusedError(f"The records' prompts must be those of the run, {run.prompts}", prompts, "Pass --prompts")
     wins = decisive(records)
     sharer_right = torch.tensor(wins.to_numpy(dtype=bool))
     check_decisive(sharer_right)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
     loaded = load_model(run.receiver, run.dtype)
     prompting.check_prompts(run.prompts, [loaded])
-    asked = [question for task in tasks.values() for question in questions_of(task, run.prompts)]
-    known = {(question.benchmark, str(question.doc["id"])): question for question in asked}
-    if missing := [key for key in wins.index if key not in known]:
+    questions = [question for task in tasks.values() for question in questions_of(task, run.prompts)]
+    by_id = {(question.benchmark, str(question.doc["id"])): question for question in questions}
+    if missing := [key for key in wins.index if key not in by_id]:
         raise RefusedError("The records must answer the questions that are given", missing[0], "Pass the same files")
-    vectors = query_vectors(Alone(loaded), [known[key] for key in wins.index], run.token_budget)
+    vectors = query_vectors(SingleReader(loaded), [by_id[key] for key in wins.index], run.token_budget)
     router = fit(vectors, sharer_right, RouterSettings(seed=run.seed))
     answered = records.groupby(["benchmark", "question_id"]).ngroups
     router.about |= {"receiver": loaded.name, "prompts": run.prompts, "benchmarks": sorted(run.benchmarks)}
@@ -350,8 +353,8 @@ class RoutingMethod(Method):
 
     Args:
         name: Of the method.
-        receiver: Answers what is kept.
-        sharer: Answers what is sent.
+        receiver: Answers one half.
+        sharer: Answers the other.
     """
 
     def __init__(self, name: str, receiver: Method, sharer: Method) -> None:
@@ -359,26 +362,29 @@ class RoutingMethod(Method):
         self.receiver, self.sharer = receiver, sharer
 
     @abstractmethod
-    def wishes(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
-        """What is known of each question, as records carry it, and how much it should go to the Sharer."""
+    def priorities(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
+        """The confidence in each question that records hold, and its priority for the Sharer."""
 
     @abstractmethod
-    def seconds_of(self, question: Question, sent: bool) -> float:
-        """What the choice cost beside the answer that is given."""
+    def routing_seconds(self, question: Question, to_sharer: bool) -> float:
+        """Seconds that the choice took in addition to the answer."""
 
     def _answer_benchmark(self, questions: Sequence[Question]) -> None:
-        noted, wishes = self.wishes(questions)
-        by_wish = sorted(range(len(questions)), key=lambda place: (-wishes[place], place))
-        sent = set(by_wish[: len(questions) // 2])
-        kept = [place for place in range(len(questions)) if place not in sent]
-        answers = dict(zip(kept, self.receiver.answer([questions[place] for place in kept]), strict=True))
-        theirs = self.sharer.answer([questions[place] for place in sorted(sent)])
-        answers |= dict(zip(sorted(sent), theirs, strict=True))
+        # 1. The half with the highest priorities goes to the Sharer
+        confidences, priorities = self.priorities(questions)
+        order = sorted(range(len(questions)), key=lambda place: (-priorities[place], place))
+        to_sharer = set(order[: len(questions) // 2])
+        to_receiver = [place for place in range(len(questions)) if place not in to_sharer]
+        # 2. Each model answers its half
+        answers: dict[int, Answer] = {}
+        for method, places in ((self.receiver, to_receiver), (self.sharer, sorted(to_sharer))):
+            answers |= dict(zip(places, method.answer([questions[place] for place in places]), strict=True))
+        # 3. Answers with what the choice rests on, and what it cost
         for place, question in enumerate(questions):
-            chosen = replace(answers[place], confidence=noted[place])
-            chosen.routed_to = "sharer" if place in sent else "receiver"
-            chosen.time_s += self.seconds_of(question, place in sent)
-            self.answers[question.benchmark, question.number] = chosen
+            answer = replace(answers[place], confidence=confidences[place])
+            answer.routed_to = "sharer" if place in to_sharer else "receiver"
+            answer.time_s += self.routing_seconds(question, place in to_sharer)
+            self.answers[question.benchmark, question.number] = answer
 
 
 class ConfidenceRouting(RoutingMethod):
@@ -391,48 +397,48 @@ class ConfidenceRouting(RoutingMethod):
     def __init__(self, receiver: Method, sharer: Method) -> None:
         super().__init__("routing", receiver, sharer)
 
-    def wishes(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
-        """Its confidence; the less, the more."""
-        sure = [answer.confidence or 0.0 for answer in self.receiver.answer(questions)]
-        return sure, [-each for each in sure]
+    def priorities(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
+        """The Receiver's confidence; the priority is its negative."""
+        confidences = [answer.confidence or 0.0 for answer in self.receiver.answer(questions)]
+        return confidences, [-confidence for confidence in confidences]
 
-    def seconds_of(self, question: Question, sent: bool) -> float:
-        """The Receiver has read the prompt and answered too, or its confidence would not be known."""
-        return self.receiver.answers[question.benchmark, question.number].time_s if sent else 0.0
+    def routing_seconds(self, question: Question, to_sharer: bool) -> float:
+        """The time of the Receiver's answer: its confidence needs that answer, too."""
+        return self.receiver.answers[question.benchmark, question.number].time_s if to_sharer else 0.0
 
 
 class LearnedRouting(RoutingMethod):
-    """The half of which a trained router says most surely that the Sharer is right goes to the Sharer.
+    """The half with the highest probability, by a trained router, that the Sharer is right goes to the Sharer.
 
     Args:
-        receiver: Answers what is kept; its model reads every prompt for the router.
-        sharer: Answers what is sent.
+        receiver: Answers the other half; its model reads every prompt for the router.
+        sharer: Answers its half.
         router: Trained for this Receiver.
     """
 
     def __init__(self, receiver: Method, sharer: Method, router: Router) -> None:
         super().__init__("routing_trained", receiver, sharer)
-        assert isinstance(receiver.reader, Alone)
-        self.router, self.alone = router, receiver.reader
-        loaded = self.alone.loaded
+        assert isinstance(receiver.reader, SingleReader)
+        self.router, self.query_reader = router, receiver.reader
+        loaded = self.query_reader.loaded
         router.check(loaded.name, loaded.model.config.get_text_config().hidden_size)
         self._seconds = 0.0
 
-    def wishes(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
-        """The probability that the Sharer wins; none where there is no prompt to read."""
+    def priorities(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:
+        """The probability that the Sharer is the one that is right, for both; 0 for a question that is refused."""
         started = time.perf_counter()
         panel = self.panel or self.models
-        readable = [place for place, question in enumerate(questions) if fits(question, panel)]
+        places = [place for place, question in enumerate(questions) if fits(question, panel)]
         wins = [0.0] * len(questions)
-        if readable:
-            vectors = query_vectors(self.alone, [questions[place] for place in readable], self.token_budget)
-            for place, chance in zip(readable, self.router.sharer_wins(vectors).tolist(), strict=True):
+        if places:
+            vectors = query_vectors(self.query_reader, [questions[place] for place in places], self.token_budget)
+            for place, chance in zip(places, self.router.sharer_wins(vectors).tolist(), strict=True):
                 wins[place] = chance
         self._seconds = (time.perf_counter() - started) / len(questions)
         return wins, wins
 
-    def seconds_of(self, question: Question, sent: bool) -> float:
-        """The Receiver has read every prompt for its vector."""
+    def routing_seconds(self, question: Question, to_sharer: bool) -> float:
+        """An equal share of the time in which the Receiver read all prompts for their vectors."""
         return self._seconds
 
 

@@ -5,7 +5,7 @@ are refused (`check_failed`).
 """
 
 from c2c.evaluation.scoring.checks import ANSWER_KEY, QUESTION_KEY, check_records
-from c2c.evaluation.scoring.letters import LETTERS, extract_letter
+from c2c.evaluation.scoring.letters import extract_letter
 from c2c.evaluation.scoring.rules import GRADED, RULES, failed, mark, normalise
 from c2c.evaluation.scoring.table import (
     FAILED_SHARE,
@@ -16,6 +16,7 @@ from c2c.evaluation.scoring.table import (
     score_records,
     scores_text,
 )
+from c2c.types import LETTERS
 
 __all__ = [
     "ANSWER_KEY",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-LETTERS = "ABCDEFGHIJ"
-"""Letters of the options of a question, which has up to ten."""
+from c2c.types import LETTERS
 
 LATIN = "A-Za-z0-9\u00c0-\u024f'\u2019"
 """Beside one of these a letter does not stand alone; Chinese characters are none of them."""
