@@ -42,23 +42,25 @@ def compare(
         the same, and the largest difference of an option's log-likelihood in nats (0 for a text).
     """
     ours = OneModel(loaded, "receiver", token_budget=token_budget)
-    ours.describe = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
+    ours.question_of = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
+    # The same tasks through this project and through lm-eval, one request at a time there.
     theirs = HFLM(
         pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=1, backend="causal", enable_thinking=False
     )
     options: dict[str, Any] = {"limit": limit or None, "bootstrap_iters": 0, "apply_chat_template": prompts == "chat"}
     evaluate(ours, dict(tasks), **options)
     logged = evaluate(theirs, dict(tasks), log_samples=True, **options)["samples"]
+    # One row a question: options are compared by their best one, free answers by their text.
     rows = []
     for benchmark, task in tasks["tasks"].items():
-        for sample in sorted(logged[benchmark], key=lambda each: int(each["doc_id"])):
+        for sample in sorted(logged[benchmark], key=lambda item: int(item["doc_id"])):
             answer = ours.answers[benchmark, int(sample["doc_id"])]
             if answer.error:
                 raise RefusedError("Both models must answer every question", answer.error, "Leave the question out")
             if answer.choice_scores is None:
                 pair, difference = (answer.output_text, sample["resps"][0][0]), 0.0
             else:
-                scores = [each[0][0] for each in sample["resps"]]
+                scores = [item[0][0] for item in sample["resps"]]
                 sizes = _sizes(task, sample["doc"])
                 pair = _best(answer.choice_scores, sizes), _best(scores, sizes)
                 difference = max(abs(a - b) for a, b in zip(answer.choice_scores, scores, strict=True))
@@ -78,7 +80,7 @@ def _best(scores: Sequence[float], sizes: Sequence[int]) -> int:
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Of each benchmark, how many questions were answered alike, and how far apart the likelihoods are."""
+    """One line a benchmark: how many answers are the same, and how far apart the likelihoods are."""
     lines = [
         f"{benchmark}: {int(part['same'].sum())} of {len(part)} answers the same,"
         f" log-likelihoods at most {part['largest_difference'].max():.1e} apart"
@@ -97,26 +99,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=0, help="first questions of each benchmark; 0 for all")
     parser.add_argument("--token-budget", type=int, default=4096, help="tokens of our batches")
     parser.add_argument("--output", type=Path, help="CSV with a row a question")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     alike: list[bool] = []
-    code = exit_code("benchmarks.agreement", lambda: alike.append(_run(given)))
+    code = exit_code("benchmarks.agreement", lambda: alike.append(_run(options)))
     return code or int(not all(alike))
 
 
-def _run(given: argparse.Namespace) -> bool:
+def _run(options: argparse.Namespace) -> bool:
     """Whether all answers are the same."""
-    files = {name: Path(path) for name, _, path in (each.partition("=") for each in given.benchmarks)}
-    tasks, loaded = load_tasks(given.tasks, files), load_model(given.receiver)
-    frame = compare(loaded, tasks, prompts=given.prompts, limit=given.limit, token_budget=given.token_budget)
+    files = {name: Path(path) for name, _, path in (item.partition("=") for item in options.benchmarks)}
+    tasks, loaded = load_tasks(options.tasks, files), load_model(options.receiver)
+    frame = compare(loaded, tasks, prompts=options.prompts, limit=options.limit, token_budget=options.token_budget)
     print(summary(frame))
-    if given.output:
-        with stamp(given.output, inputs=list(files.values()), settings={"receiver": loaded.name, **_told(given)}):
-            write_atomically(given.output, frame.to_csv(index=False, float_format="%.3g", lineterminator="\n"))
+    if options.output:
+        with stamp(
+            options.output, inputs=list(files.values()), settings={"receiver": loaded.name, **_settings(options)}
+        ):
+            write_atomically(options.output, frame.to_csv(index=False, float_format="%.3g", lineterminator="\n"))
     return bool(frame["same"].all())
 
 
-def _told(given: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(given, name) for name in ("prompts", "limit", "token_budget")}
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("prompts", "limit", "token_budget")}
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ def fold(text: str) -> str:
 
 def asked_in(files: Iterable[Path]) -> set[str]:
     """Folded questions of prepared benchmarks; those without a text of their own (key ``question``) have none."""
-    found: set[str] = set()
+    texts: set[str] = set()
     for path in files:
         for _, row in read_json_lines(path, "Prepare it again"):
-            found.add(fold(str(row.get("question") or "")))
-    return found - {""}
+            texts.add(fold(str(row.get("question") or "")))
+    return texts - {""}
 
 
 def texts_of(row: Row) -> set[str]:

@@ -55,11 +55,11 @@ def questions(source: Source, protocol: str, outcomes: RowCounts) -> list[Row]:
     if source.reader == "ceval" and active(protocol, "ceval_test_split"):
         source = source.of_split("test")
     repeats = active(protocol, "repeats_are_asked")
-    found = read_rows(source, protocol, outcomes, keep_repeats=repeats)
-    if not found:
+    rows = read_rows(source, protocol, outcomes, keep_repeats=repeats)
+    if not rows:
         rule = f"{source.dataset}, split {source.split}, must have questions that can be asked"
         raise RefusedError(rule, outcomes.exclusions or "no rows", "Choose another split, reader or protocol")
-    return [{key: value for key, value in question.items() if key != UNASKED} for question in found]
+    return [{key: value for key, value in question.items() if key != UNASKED} for question in rows]
 
 
 def prepare_benchmark(
@@ -83,16 +83,19 @@ def prepare_benchmark(
     settings = {**asdict(source), "protocol": protocol, "sample": count, "context_limit": context_limit}
     with stamp(output, settings=settings) as notes:
         outcomes = RowCounts()
-        every = questions(source, protocol, outcomes)
-        asked = sample(every, output.stem, count)
+        # Read every row, take the sample, and shorten long texts.
+        rows = questions(source, protocol, outcomes)
+        selection = sample(rows, output.stem, count)
         if context_limit:
-            asked = [cut_middle(each, context_limit) if "context" in each else each for each in asked]
-        write_json_lines(output, asked)
-        shortened = sum(bool(each.get("cut")) for each in asked)
-        notes.update(data=source.note(), **outcomes.note(), questions=len(asked), contexts_cut=shortened)
-        notes["subsets"] = len({each["subset"] for each in every})
+            selection = [
+                cut_middle(question, context_limit) if "context" in question else question for question in selection
+            ]
+        write_json_lines(output, selection)
+        shortened = sum(bool(question.get("cut")) for question in selection)
+        notes.update(data=source.note(), **outcomes.note(), questions=len(selection), contexts_cut=shortened)
+        notes["subsets"] = len({question["subset"] for question in rows})
         print(outcomes.table(f"{output.stem}, protocol {protocol}"))
-        print(f"{len(asked)} of {len(every)} questions are asked; {shortened} lost the middle of their text")
+        print(f"{len(selection)} of {len(rows)} questions are asked; {shortened} lost the middle of their text")
 
 
 def prepare_own_benchmark(path: Path, output: Path, *, count: int = 0) -> None:
@@ -104,10 +107,10 @@ def prepare_own_benchmark(path: Path, output: Path, *, count: int = 0) -> None:
     source = OwnFile(path)
     with stamp(output, inputs=[path], settings={"sample": count}) as notes:
         rows = source.questions(output.stem)
-        asked = sample(rows, output.stem, count)
-        write_json_lines(output, asked)
-        notes.update(data=source.note(), rows=len(rows), questions=len(asked))
-        print(f"{output.stem}: {len(asked)} of {len(rows)} questions of {path} are asked")
+        selection = sample(rows, output.stem, count)
+        write_json_lines(output, selection)
+        notes.update(data=source.note(), rows=len(rows), questions=len(selection))
+        print(f"{output.stem}: {len(selection)} of {len(rows)} questions of {path} are asked")
 
 
 def write_own_task(folder: Path, scoring: str, task: str, questions: Path, tasks: Path, output: Path) -> None:
@@ -135,6 +138,7 @@ def parse_source(text: str) -> Source | OwnFile:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
+    # Questions of a data set of the hub.
     benchmark = kinds.add_parser("benchmark", help="questions of a benchmark")
     benchmark.add_argument("--reader", choices=sorted(QUESTIONS), required=True, help="who knows the data set's rows")
     benchmark.add_argument("--dataset", required=True, help="hub id, owner/name")
@@ -145,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--sample", type=int, default=0, help="size of the fixed sample; 0 for all questions")
     benchmark.add_argument("--context-limit", type=int, default=0, help="characters of a long text; 0 for all")
     benchmark.add_argument("--output", type=Path, required=True, help="JSON lines; its stem names the benchmark")
+    # A benchmark of the user's own: its questions, and its task under one scoring.
     own = kinds.add_parser("own-benchmark", help="questions of a file of one's own")
     own.add_argument("--questions", type=Path, required=True, help="JSON lines: question, options, answer")
     own.add_argument("--sample", type=int, default=0, help="size of the fixed sample; 0 for all questions")
@@ -156,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("--questions", type=Path, required=True, help="its prepared questions")
     task.add_argument("--tasks", type=Path, default=FOLDER, help="folder with the prompts of the protocol")
     task.add_argument("--output", type=Path, required=True, help="YAML file")
+    # Examples to train on, of data sets and files.
     training = kinds.add_parser("training-set", help="examples to train on")
     training.add_argument(
         "--source",
@@ -189,8 +195,8 @@ def _run(options: argparse.Namespace) -> None:
         write_own_task(options.folder, options.scoring, options.task, options.questions, options.tasks, options.output)
         return
     sources = tuple(parse_source(text) for text in options.source)
-    wanted = TrainingSet(sources, options.validation, options.asked_as, options.tasks, tuple(options.without))
-    prepare_training_set(wanted, options.train_output, options.validation_output)
+    training_set = TrainingSet(sources, options.validation, options.asked_as, options.tasks, tuple(options.without))
+    prepare_training_set(training_set, options.train_output, options.validation_output)
 
 
 def main() -> int:

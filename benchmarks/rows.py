@@ -41,7 +41,7 @@ class RowCounts:
         return dict(reasons.most_common())
 
     @property
-    def kept(self) -> int:
+    def kept_count(self) -> int:
         """Rows that were not left out."""
         return sum(self.rows.values()) - sum(self.exclusions.values())
 
@@ -56,7 +56,7 @@ class RowCounts:
     def table(self, title: str) -> str:
         """The waterfall as lines of text."""
         total = sum(self.rows.values())
-        lines = [f"{title}: {total} rows, {self.kept} kept, {total - self.kept} left out"]
+        lines = [f"{title}: {total} rows, {self.kept_count} kept, {total - self.kept_count} left out"]
         for (group, outcome, why), rows in sorted(self.rows.items()):
             lines.append(f"{rows:>8}  {f'{group}: ' if group else ''}{outcome}{f', since {why}' if why else ''}")
         return "\n".join(lines)
@@ -65,7 +65,7 @@ class RowCounts:
         """For provenance."""
         return {
             "rows": sum(self.rows.values()),
-            "kept": self.kept,
+            "kept": self.kept_count,
             "left_out": self.exclusions,
             "waterfall": self.waterfall(),
         }

@@ -27,7 +27,7 @@ FAULTS_OF_FILES = (
     *(StopIteration, DatasetsError, YAMLError),  # the first comes from an empty file
 )
 """What `datasets` raises for files that are missing, spoilt or a script; errors of the machine are none of it."""
-MOST_SAID = 400
+MESSAGE_LENGTH = 400
 
 
 class Archive(NamedTuple):
@@ -75,15 +75,15 @@ class Source:
         Raises:
             RefusedError: A part is missing, unknown or no number where one is wanted.
         """
-        given = dict(part.partition("=")[::2] for part in text.split(","))
-        needed = {"reader", "dataset", "revision", "split"}
-        if not needed <= given.keys() <= needed | {"subset", "limit"}:
+        parts = dict(part.partition("=")[::2] for part in text.split(","))
+        required = {"reader", "dataset", "revision", "split"}
+        if not required <= parts.keys() <= required | {"subset", "limit"}:
             rule = "A source must be reader=…,dataset=…,revision=…,split=…, with subset=… and limit=… where wanted"
             raise RefusedError(rule, text, "Name each part once")
-        limit = given.pop("limit", None)
+        limit = parts.pop("limit", None)
         if limit is not None and not limit.isdigit():
             raise RefusedError("The limit of a source must be a number", limit, "Correct it, or leave it out")
-        return cls(**given, limit=None if limit is None else int(limit))
+        return cls(**parts, limit=None if limit is None else int(limit))
 
     def rows(self) -> Iterator[tuple[Place, Row]]:
         """Each row with its place, subsets in alphabetical order; at most `limit` of them.
@@ -91,13 +91,13 @@ class Source:
         Raises:
             RefusedError: The data set, a subset or the split does not exist.
         """
-        folder, left = hub.resolve(self.dataset, self.revision, "dataset"), self.limit
+        folder, remaining = hub.resolve(self.dataset, self.revision, "dataset"), self.limit
         for subset in self.subsets():
             for number, row in enumerate(self._load(folder, subset)):
-                if left is not None:
-                    if left == 0:
+                if remaining is not None:
+                    if remaining == 0:
                         return
-                    left -= 1
+                    remaining -= 1
                 yield Place(subset or "", number), row
 
     def subsets(self) -> list[str | None]:
@@ -110,12 +110,12 @@ class Source:
             return [self.subset]
         folder = hub.resolve(self.dataset, self.revision, "dataset")
         archive = self._archive(folder)
-        known = _archived(archive, self.split) if archive else self._configs(folder)
-        fitting = sorted(name for name in known if fnmatchcase(name, self.subset))
-        if not fitting:
+        subsets = _archived(archive, self.split) if archive else self._configs(folder)
+        matches = sorted(name for name in subsets if fnmatchcase(name, self.subset))
+        if not matches:
             rule = f"A subset of {self.dataset} must fit the pattern"
-            raise RefusedError(rule, self.subset, f"It has: {', '.join(sorted(known)[:20]) or 'none'}")
-        return list(fitting)
+            raise RefusedError(rule, self.subset, f"It has: {', '.join(sorted(subsets)[:20]) or 'none'}")
+        return list(matches)
 
     def _archive(self, folder: Path) -> tuple[Path, str] | None:
         archive = ARCHIVES.get(self.dataset)
@@ -137,13 +137,13 @@ class Source:
         except FAULTS_OF_FILES as error:
             raise self._refusal(f"subsets like {self.subset}", error) from error
 
-    def _refusal(self, wanted: str, error: Exception) -> RefusedError:
+    def _refusal(self, request: str, error: Exception) -> RefusedError:
         """What `datasets` says of a folder that it cannot read; a script in it is never run."""
         cause = error.__cause__ or error
-        said = " ".join(f"{type(cause).__name__}: {cause}".split()).rstrip(".")
+        message = " ".join(f"{type(cause).__name__}: {cause}".split()).rstrip(".")
         return RefusedError(
             "The data set must have the subset and the split, in files that can be read without a script",
-            f"{self.dataset}, {wanted}: {said[:MOST_SAID]}",
+            f"{self.dataset}, {request}: {message[:MESSAGE_LENGTH]}",
             "Correct subset and split, or download the data set again; one with a script needs its Parquet files",
         )
 

@@ -34,7 +34,7 @@ from c2c.evaluation.answers.store import AnswerStore, open_store
 from c2c.evaluation.answers.writing import ConfidenceMeter
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.generation.decoding import continue_text, end_tokens
 from c2c.models.hub import about
 from c2c.models.loading import Dtype, LoadedModel, load_model
@@ -49,7 +49,9 @@ UNFINISHED, EMPTY = "the answer did not end within its tokens", "the answer is e
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the teacher writes; the defaults are those of the paper's GSM8K data (issues 13 and 15 of its repository).
+    """How the teacher samples its answers.
+
+    The defaults are those of the paper's GSM8K data (issues 13 and 15 of the paper's repository).
 
     Args:
         max_new_tokens: Upper bound of an answer.
@@ -78,9 +80,9 @@ class Sampling:
             raise RefusedError(rule, asdict(self), "Correct the key teacher of the config")
 
     def processors(self, questions: Sequence[Question], device: torch.device) -> list[LogitsProcessor]:
-        """What makes greedy decoding of a batch a draw, in the order in which it applies."""
+        """Logits processors that turn greedy decoding of a batch into sampling, in their order."""
         seeds = [
-            int(hashlib.sha256(f"{self.seed}/{each.doc['id']}".encode()).hexdigest()[:15], 16) for each in questions
+            int(hashlib.sha256(f"{self.seed}/{item.doc['id']}".encode()).hexdigest()[:15], 16) for item in questions
         ]
         warpers = [TemperatureLogitsWarper(self.temperature), TopKLogitsWarper(self.top_k)]
         return [*warpers, TopPLogitsWarper(self.top_p), RowDraws(seeds, device)]
@@ -94,12 +96,12 @@ class RowDraws(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`scores` ``(B, V)``; minus infinity stays what it is."""
-        draws = [torch.rand(scores.shape[1], generator=each, device=scores.device) for each in self.generators]
+        draws = [torch.rand(scores.shape[1], generator=item, device=scores.device) for item in self.generators]
         return scores.float() - torch.log(-torch.log(torch.stack(draws)))
 
 
 def question_of(row: dict[str, Any], number: int, sampling: Sampling) -> Question:
-    """A line of a training set as a question in a chat, whose answer goes on from the line's opening."""
+    """A line of a training set as a question in a chat, whose answer continues the line's opening."""
     opening = row.get("opening") or ""
     messages: list[dict[str, str]] = [{"role": "user", "content": row["prompt"].removesuffix(opening)}]
     messages += [{"role": "assistant", "content": opening}] if opening else []
@@ -108,7 +110,7 @@ def question_of(row: dict[str, Any], number: int, sampling: Sampling) -> Questio
     return prompting.chat_question(question, conversation)
 
 
-def answer_batch(teacher: Alone, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:
+def answer_batch(teacher: SingleReader, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:
     """Sampled answers of one batch; ``error`` says why one is of no use."""
     reading = teacher.read(questions)
     width, ends, meter = reading.input_ids.shape[1], set(end_tokens(reading.model)), ConfidenceMeter()
@@ -137,7 +139,7 @@ def answer_all(
     """
     prompting.check_prompts("chat", [loaded])
     check_budget(token_budget)
-    teacher = Alone(loaded)
+    teacher = SingleReader(loaded)
     questions = [question_of(row, number, sampling) for number, row in enumerate(rows)]
     lengths = [teacher.length(question) + sampling.max_new_tokens for question in questions]
     with tqdm(total=len(questions), desc=loaded.name, unit="answer", mininterval=1.0) as bar:
@@ -145,8 +147,8 @@ def answer_all(
             if any(store.get(METHOD, question) is None for question in batch):
                 store.put(METHOD, batch, answer_batch(teacher, batch, sampling))
             bar.update(len(batch))
-    found = [store.get(METHOD, question) for question in questions]
-    return [answer for answer in found if answer is not None]
+    answers_or_none = [store.get(METHOD, question) for question in questions]
+    return [answer for answer in answers_or_none if answer is not None]
 
 
 def write_answers(
@@ -163,19 +165,25 @@ def write_answers(
         raise RefusedError(
             "A teacher must be asked questions", f"{chats} conversations in {lines}", "Name a set of questions"
         )
-    made_for = {"model": about(model), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
-    with open_store(output, settings_hash(made_for)) as store:
+    request = {"model": about(model), "dtype": dtype, "sampling": asdict(sampling), "lines": rows}
+    # Answers are stored as they are written: after an interruption only the others are asked.
+    with open_store(output, settings_hash(request)) as store:
         answers = answer_all(load_model(model, dtype=dtype), rows, sampling, token_budget, store)
         left_out = Counter(answer.error for answer in answers if answer.error)
-        kept = [
+        rows_with_answers = [
             {**row, "response": answer.output_text}
             for row, answer in zip(rows, answers, strict=True)
             if not answer.error
         ]
-        if not kept:
+        if not rows_with_answers:
             raise RefusedError("A teacher must end at least one answer", dict(left_out), "Raise max_new_tokens")
-        write_json_lines(output, kept)
-    return {"questions": len(rows), "kept": len(kept), "left_out": dict(left_out), "model": made_for["model"]}
+        write_json_lines(output, rows_with_answers)
+    return {
+        "questions": len(rows),
+        "kept": len(rows_with_answers),
+        "left_out": dict(left_out),
+        "model": request["model"],
+    }
 
 
 def main() -> int:
@@ -189,17 +197,19 @@ def main() -> int:
     for setting in fields(Sampling):
         flag, kind = "--" + setting.name.replace("_", "-"), type(setting.default)
         parser.add_argument(flag, type=kind, default=setting.default, help="default: %(default)s")
-    given = parser.parse_args()
-    return exit_code("benchmarks.teacher", lambda: _run(given))
+    options = parser.parse_args()
+    return exit_code("benchmarks.teacher", lambda: _run(options))
 
 
-def _run(given: argparse.Namespace) -> None:
-    sampling = Sampling(**{setting.name: getattr(given, setting.name) for setting in fields(Sampling)})
-    inputs = [given.lines, *([Path(given.model)] if Path(given.model).exists() else [])]
-    settings = {"model": given.model, "dtype": given.dtype, **asdict(sampling)}
-    with stamp(given.output, inputs=inputs, settings=settings) as notes:
-        made = write_answers(given.model, given.lines, given.output, sampling, given.token_budget, given.dtype)
-        notes.update(made)
+def _run(options: argparse.Namespace) -> None:
+    sampling = Sampling(**{setting.name: getattr(options, setting.name) for setting in fields(Sampling)})
+    inputs = [options.lines, *([Path(options.model)] if Path(options.model).exists() else [])]
+    settings = {"model": options.model, "dtype": options.dtype, **asdict(sampling)}
+    with stamp(options.output, inputs=inputs, settings=settings) as notes:
+        notes_of_answers = write_answers(
+            options.model, options.lines, options.output, sampling, options.token_budget, options.dtype
+        )
+        notes.update(notes_of_answers)
         print(f"{notes['kept']} of {notes['questions']} answers are kept; left out: {notes['left_out'] or 'none'}")
 
 

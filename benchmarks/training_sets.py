@@ -59,12 +59,12 @@ class TrainingSet:
         prompt_format = PromptFormat.load(self.tasks, self.asked_as) if self.asked_as else None
         rows: list[Row] = []
         for source in self.sources:
-            found = RowCounts()
-            for row in read_rows(source, CORRECTED, found, without=tested):
+            counts = RowCounts()
+            for row in read_rows(source, CORRECTED, counts, without=tested):
                 identity = f"{source.dataset}/{source.subset or 'default'}/{row['id']}"
                 rows.append({**_example(row, prompt_format), "id": identity})
-            print(found.table(f"{source.dataset}, {source.subset or 'default'}, {source.split}"))
-            outcomes.rows.update(found.rows)
+            print(counts.table(f"{source.dataset}, {source.subset or 'default'}, {source.split}"))
+            outcomes.rows.update(counts.rows)
         return rows, outcomes
 
 
@@ -100,23 +100,23 @@ def hold_out(rows: list[Row], count: int) -> tuple[list[Row], list[Row]]:
     return training, [row for row, rank in zip(rows, ranks, strict=True) if rank < bound]
 
 
-def prepare_training_set(wanted: TrainingSet, train: Path, validation: Path) -> None:
+def prepare_training_set(training_set: TrainingSet, train: Path, validation: Path) -> None:
     """Write a training set and what is held out of it.
 
     Raises:
         RefusedError: See `TrainingSet.examples` and `hold_out`.
     """
     settings = {
-        "sources": [asdict(source) for source in wanted.sources],
-        "validation": wanted.validation,
-        "asked_as": wanted.asked_as,
+        "sources": [asdict(source) for source in training_set.sources],
+        "validation": training_set.validation,
+        "asked_as": training_set.asked_as,
     }
     outputs: Sequence[Path] = (train, validation)
     with ExitStack() as stack:
-        notes = [stack.enter_context(stamp(path, inputs=wanted.without, settings=settings)) for path in outputs]
-        examples, outcomes = wanted.examples()
-        parts = hold_out(examples, wanted.validation)
+        notes = [stack.enter_context(stamp(path, inputs=training_set.without, settings=settings)) for path in outputs]
+        examples, outcomes = training_set.examples()
+        parts = hold_out(examples, training_set.validation)
         for rows, path, note in zip(parts, outputs, notes, strict=True):
             write_json_lines(path, rows)
-            note.update(data=[source.note() for source in wanted.sources], examples=len(rows), **outcomes.note())
+            note.update(data=[source.note() for source in training_set.sources], examples=len(rows), **outcomes.note())
         print(f"{len(parts[0])} examples to train on, {len(parts[1])} held out")

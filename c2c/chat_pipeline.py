@@ -350,7 +350,7 @@ def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) ->
     """What all templates show of an answer once another message follows."""
     for template in pipe.aligner.templates:
         later = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
-        answer = template.shown(later, len(messages))
+        answer = template.displayed_content(later, len(messages))
     return answer
 
 

@@ -41,10 +41,10 @@ def markdown(text: str) -> str:
 
 def code(text: str) -> str:
     """`text` as code within a line of Markdown, whatever back-quotes it has."""
-    shown = line(text)
-    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
-    blank = " " if "`" in (shown[:1], shown[-1:]) else ""
-    return f"{fence}{blank}{shown}{blank}{fence}"
+    text_line = line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text_line)), default=0))
+    blank = " " if "`" in (text_line[:1], text_line[-1:]) else ""
+    return f"{fence}{blank}{text_line}{blank}{fence}"
 
 
 def latex(text: str) -> str:
@@ -64,5 +64,5 @@ def csv_cell(value: Any) -> Any:
 def csv_text(frame: pd.DataFrame, decimals: int) -> str:
     """A frame as CSV: numbers with so many decimals, an empty cell where there is none, no text that is a formula."""
     texts = [name for name in frame if frame[name].dtype == object or str(frame[name].dtype).startswith("str")]
-    shown = frame.assign(**{str(name): frame[name].map(csv_cell) for name in texts})
-    return shown.to_csv(index=False, float_format=f"%.{decimals}f", lineterminator="\n")
+    cells = frame.assign(**{str(name): frame[name].map(csv_cell) for name in texts})
+    return cells.to_csv(index=False, float_format=f"%.{decimals}f", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""A JSON file beside each artefact that says where it comes from (design §6). Imports no torch."""
+"""Provenance: a JSON file next to each artefact with its inputs, settings, code and machine. Imports no torch."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def stamp(
     target = Path(f"{artefact}{SUFFIX}")
     paths = [Path(path) for path in inputs]
     check_output(Path(artefact), [*paths, *sources])
-    hashes = {_shown(path): file_hash(path) for path in paths}
+    hashes = {_portable(path): file_hash(path) for path in paths}
     # A kill between the new artefact and its provenance must leave no provenance of the old one.
     earlier, state = target.read_bytes() if target.is_file() else None, _state(Path(artefact))
     target.unlink(missing_ok=True)
@@ -142,8 +142,8 @@ def _state(path: Path) -> list[tuple[str, int, int, int]]:
     return [(str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns) for file in files if (stat := file.lstat())]
 
 
-def _shown(path: Path) -> str:
-    """`path` as a stranger can use it: relative to the current folder where it lies below it."""
+def _portable(path: Path) -> str:
+    """The path relative to the current folder if it lies below it, so that it holds on other machines."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
 
@@ -165,18 +165,18 @@ def _code() -> dict[str, Any]:
 
 
 def _packages() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _hardware() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    described: dict[str, Any] = {
+    hardware: dict[str, Any] = {
         "machine": platform.machine(),
         "system": platform.system(),
         "cpu": _cpu(),
@@ -185,13 +185,13 @@ def _hardware() -> dict[str, Any]:
     }
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        described["gpus"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return described
+        hardware["gpus"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return hardware
 
 
 def _cpu() -> str | None:
-    """Name of the processor's model, where the system tells it."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or None)
+    """Name of the processor's model, if the system has it."""
+    cpu_file = Path("/proc/cpuinfo")
+    lines = cpu_file.read_text(encoding="utf-8").splitlines() if cpu_file.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or None)

@@ -387,7 +387,7 @@ class RosettaModel(nn.Module):
             do_sample: Sample instead of taking the most likely token.
             sharer_inputs: As in `forward`.
             cache: How the Receiver's fused cache is held while it writes: ``dynamic``, ``sliding``, ``static``,
-                ``int8`` or ``int4``; see `c2c.cache.kv_cache.hold`.
+                ``int8`` or ``int4``; see `c2c.cache.kv_cache.convert_cache`.
             timer: Measures the phases of `read_prompt`.
             **options: Sampling, penalties, stop strings, streamer, as `c2c.generation.decoding.continue_text` takes
                 them.
@@ -423,7 +423,7 @@ class RosettaModel(nn.Module):
                 return continue_text(self.receiver, input_ids, mask, growing, **settings)
         prefix = prompt.cache
         if prefix is not None:
-            prefix = kv_cache.hold(prefix, cache, self.receiver.config, input_ids.shape[1] + max_new_tokens)
+            prefix = kv_cache.convert_cache(prefix, cache, self.receiver.config, input_ids.shape[1] + max_new_tokens)
         return continue_text(self.receiver, input_ids, mask, prefix, **settings)
 
     def read_prompt(
@@ -524,7 +524,7 @@ class RosettaModel(nn.Module):
         """
         if sharer_input.zeroed:
             batch, tokens = sharer_input.input_ids.shape
-            return kv_cache.zeros(self.stack(sharer).sharer, batch, tokens, next(self.receiver.parameters()))
+            return kv_cache.zero_layers(self.stack(sharer).sharer, batch, tokens, next(self.receiver.parameters()))
         if sharer_input.layers is not None:
             return list(sharer_input.layers)
         model = self.running(sharer)
@@ -639,7 +639,7 @@ class RosettaModel(nn.Module):
         for sharer, sharer_input in inputs.items():
             if self.contracts and sharer_input.layers is not None and sharer_input.sharer is not None:
                 check = check_cache(self.contracts, sharer, dict(sharer_input.sharer), self.override)
-                self.contract_check = check if self.contract_check is None else self.contract_check.joined(check)
+                self.contract_check = check if self.contract_check is None else self.contract_check.merged(check)
         return inputs
 
     def _check_response(

@@ -133,6 +133,7 @@ def _property(kind: Any, item: Field[Any]) -> dict[str, Any]:
 def _value_schema(kind: Any, rule: Rule) -> dict[str, Any]:
     """The schema of a value of some type; a rule's bounds, choices and pattern are those of a list's elements."""
     kind, nullable = without_none(kind)
+    # Lists and mappings hold values of one type; dataclasses are objects with known keys; the rest are scalars.
     if get_origin(kind) is tuple:
         element = get_args(kind)[0]
         schema: dict[str, Any] = {"type": "array", "items": _value_schema(element, rule)}
@@ -183,10 +184,10 @@ Model = TypeVar("Model")
 def from_mapping(model: type[Model], values: Mapping[str, Any], **more: Any) -> Model:
     """A dataclass of settings from those of `values` that are its fields, lists as tuples; `more` comes first."""
     names = {item.name for item in fields(model)}  # type: ignore[arg-type]
-    taken = {
+    arguments = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in names
     }
-    return model(**{**taken, **more})
+    return model(**{**arguments, **more})
 
 
 def whole_numbers(text: str, flag: str, example: str) -> tuple[int, ...]:

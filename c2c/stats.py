@@ -1,4 +1,4 @@
-"""Intervals and paired tests over questions and seeds (design §4). Imports no torch.
+"""Intervals and paired tests over questions and seeds. Imports no torch.
 
 Answers of one method on one benchmark are a frame of zeros and ones, questions as rows (`Q`), training seeds as
 columns (`S`). A method without training has the single column `NO_SEED`. Values are fractions, not percent. Where a
@@ -166,10 +166,10 @@ def minimal_detectable_difference(n: int, discordance: float, power: float = POW
     """
     if not (n > 0 and 0 <= discordance <= 1):
         raise RefusedError("A discordance must be a fraction of n > 0 questions", (n, discordance), "Count again")
-    level, wanted = _quantiles(power)
+    level, power_quantile = _quantiles(power)
 
     def excess(delta: float, spread: float) -> float:
-        return n**0.5 * delta - level * spread**0.5 - wanted * max(spread - delta**2, 0.0) ** 0.5
+        return n**0.5 * delta - level * spread**0.5 - power_quantile * max(spread - delta**2, 0.0) ** 0.5
 
     if excess(discordance, discordance) >= 0 and discordance > 0:
         return float(brentq(lambda delta: excess(delta, discordance), 0, discordance))
@@ -189,6 +189,7 @@ def crossed_bootstrap(cells: Sequence[Cell], resamples: int = RESAMPLES, seed: i
     total = np.zeros(resamples)
     for _, group in groupby(ordered, key=lambda cell: cell.questions):
         together = list(group)
+        # All cells of the same questions side by side: (Q, columns of all cells).
         rows = np.hstack([cell.values.to_numpy(float) for cell in together])
         kinds, counts = np.unique(rows, axis=0, return_counts=True)
         by_column = _draw(rng, counts, resamples) @ kinds
@@ -231,15 +232,18 @@ def crossed_ratio(top: pd.DataFrame, bottom: pd.DataFrame, resamples: int = RESA
         )
     bottom = bottom.loc[top.index]
     rng = np.random.default_rng(seed)
+    # Questions with equal rows are one kind: (kinds, S_top + S_bottom), drawn together for both means.
     rows = np.hstack([top.to_numpy(float), bottom.to_numpy(float)])
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
     drawn = _draw(rng, counts, resamples) @ kinds
+    # Seeds are drawn once where both have the same.
     above = _draw(rng, np.ones(top.shape[1]), resamples)
     below = above if list(top.columns) == list(bottom.columns) else _draw(rng, np.ones(bottom.shape[1]), resamples)
     parts = zip(np.split(drawn, [top.shape[1]], axis=1), (above, below), strict=True)
     upper, lower = ((part * seeds).sum(axis=1) / seeds.sum(axis=1) for part, seeds in parts)
-    known = lower != 0
-    low, high = np.percentile(upper[known] / lower[known], _bounds())
+    # A replicate without a denominator is no ratio.
+    nonzero = lower != 0
+    low, high = np.percentile(upper[nonzero] / lower[nonzero], _bounds())
     value = float(top.to_numpy(float).mean() / bottom.to_numpy(float).mean())
     return Estimate(value, float(low), float(high), len(top), top.shape[1])
 
@@ -294,7 +298,7 @@ def _ratio_of_means(left: np.ndarray, right: np.ndarray, axis: int = -1) -> np.n
 def _resample(
     data: tuple[np.ndarray, ...], statistic: Callable[..., Any], seed: int, paired: bool = False
 ) -> tuple[float, float]:
-    found = bootstrap(
+    result = bootstrap(
         data,
         statistic,
         paired=paired,
@@ -305,7 +309,7 @@ def _resample(
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def _draw(rng: np.random.Generator, counts: np.ndarray, resamples: int) -> np.ndarray:

@@ -38,6 +38,9 @@ GATE_NOISES = ("gumbel", "logistic")
 CACHE_FORMS = ("dynamic", "sliding", "static", "int8", "int4")
 """Forms of a cache that a continuation can be written into; see `c2c.cache.kv_cache`."""
 
+LETTERS = "ABCDEFGHIJ"
+"""Letters of the options of a question, which has up to ten."""
+
 IGNORED = -100
 """Label of a token without loss, as in transformers."""
 

@@ -1,4 +1,4 @@
-"""The registry of tables and figures (``artefacts.yaml``): what each reads and says, and its place in the paper."""
+"""The registry of tables and figures (``artefacts.yaml``): what each reads, its caption, and its place in the paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from c2c.errors import RefusedError, check_choice
 
 PATH = Path(__file__).with_name("artefacts.yaml")
-KINDS = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
+SUFFIXES = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
 """Kinds of artefact, and the files of each."""
 RECORDS, RELEASED, LATENCY = "records", "released", "latency.csv"
 """Sources in `Artefact.reads` that are no plain path: all answer records, those of published fusers, which a scale may
@@ -67,16 +67,16 @@ class Artefact:
     @property
     def files(self) -> tuple[str, ...]:
         """Its files below a results folder."""
-        return tuple(f"{self.stem}{suffix}" for suffix in KINDS[self.kind])
+        return tuple(f"{self.stem}{suffix}" for suffix in SUFFIXES[self.kind])
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What makes it by name: its own name, and each of its places of the paper."""
+        """Targets of the workflow that make it: its name, and its places in the paper."""
         return (self.name, *map(key, self.places))
 
     def command(self, results: str) -> str:
         """The command that makes it, with patterns in the place of many files."""
-        flags = [f"--{flag} {results}/{_shown(flag, source)}" for flag, source in self.reads.items()]
+        flags = [f"--{flag} {results}/{_pattern_of(flag, source)}" for flag, source in self.reads.items()]
         return " ".join([f"python -m {self.module}", *flags, f"--output-stem {results}/{self.stem}"])
 
 
@@ -88,21 +88,21 @@ def read_artefacts(path: Path = PATH) -> tuple[Artefact, ...]:
         RefusedError: An entry has an unknown key, lacks one, or is generic without a section.
     """
     content: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return tuple(_artefact(kind, name, row) for kind in KINDS for name, row in content[f"{kind}s"].items())
+    return tuple(_artefact(kind, name, row) for kind in SUFFIXES for name, row in content[f"{kind}s"].items())
 
 
 def of_kind(kind: str) -> dict[str, Artefact]:
     """The tables, or the figures, by name."""
-    return {each.name: each for each in read_artefacts() if each.kind == kind}
+    return {artefact.name: artefact for artefact in read_artefacts() if artefact.kind == kind}
 
 
 def by_target(artefacts: Iterable[Artefact]) -> dict[str, list[Artefact]]:
     """Which artefacts each target makes: ``gains`` is a table and a figure, ``table4`` whatever has that place."""
-    found: dict[str, list[Artefact]] = {}
+    targets: dict[str, list[Artefact]] = {}
     for artefact in artefacts:
         for target in dict.fromkeys(artefact.targets):
-            found.setdefault(target, []).append(artefact)
-    return found
+            targets.setdefault(target, []).append(artefact)
+    return targets
 
 
 def required_files() -> tuple[str, ...]:
@@ -128,21 +128,21 @@ def _file_in_text(artefact: Artefact) -> str:
 
 
 def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
-    for each in row:
-        check_choice(f"A key of the {kind} {name} in artefacts.yaml", each, sorted(KEYS))
+    for name_of_key in row:
+        check_choice(f"A key of the {kind} {name} in artefacts.yaml", name_of_key, sorted(KEYS))
     if missing := {"title", "caption", "reads"} - set(row):
         raise RefusedError(
             f"The {kind} {name} must have title, caption and reads", f"without {sorted(missing)}", "Add them"
         )
-    made = {"module": f"paper.{kind}s.{name}", "text": GENERIC} | row
-    made |= {"places": tuple(made.get("places", ())), "caption": " ".join(made["caption"].split())}
-    check_choice(f"The text of the {kind} {name}", made["text"], TEXTS)
-    if made["text"] == GENERIC and not made.get("section"):
+    fields = {"module": f"paper.{kind}s.{name}", "text": GENERIC} | row
+    fields |= {"places": tuple(fields.get("places", ())), "caption": " ".join(fields["caption"].split())}
+    check_choice(f"The text of the {kind} {name}", fields["text"], TEXTS)
+    if fields["text"] == GENERIC and not fields.get("section"):
         raise RefusedError("What the PDF prints by itself must have a section", f"the {kind} {name}", "Add its heading")
-    return Artefact(kind=kind, name=name, **made)
+    return Artefact(kind=kind, name=name, **fields)
 
 
-def _shown(flag: str, source: str) -> str:
+def _pattern_of(flag: str, source: str) -> str:
     if source in (RECORDS, RELEASED):
         return "records/..."
     pattern = source.replace("{run}", "*/*/*/seed*").replace("{pair}", "*")

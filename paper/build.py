@@ -49,7 +49,7 @@ SOURCES = (
     "names.yaml",
 )
 WRITTEN = (*SOURCES, "sections.yaml")
-"""What the text is made from, beside results."""
+"""Sources of the text other than results."""
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 
@@ -83,18 +83,18 @@ def inputs(results: Path) -> list[str]:
 def cite(results: Path) -> dict[str, Any]:
     """How the paper and each of its tables and figures is cited, and by whom they are."""
     scale = str(read_table(results / "tables/main.csv")["scale"].iloc[0])
-    found: dict[str, dict[str, Any]] = {kind: {} for kind in citation.KINDS.values()}
+    citations: dict[str, dict[str, Any]] = {kind: {} for kind in citation.KIND_OF_FOLDER.values()}
     for name in inputs(results):
-        kind = citation.KINDS.get(Path(name).parent.name, "")
+        kind = citation.KIND_OF_FOLDER.get(Path(name).parent.name, "")
         if kind and (cited := citation.cite(kind, Path(name).stem, scale)):
-            found[kind][cited.name] = cited.described()
+            citations[kind][cited.name] = cited.described()
     whole = citation.cite("paper", "paper", scale)
     described = whole.described() if whole else {}
-    return {**found, **described, "authors": citation.authors(), "version": str(citation.software()["version"])}
+    return {**citations, **described, "authors": citation.authors(), "version": str(citation.software()["version"])}
 
 
 def describe(results: Path) -> dict[str, Any]:
-    """What the text needs beside tables and claims: the scale, the world, training settings, the paper's numbers."""
+    """What the text needs besides tables and claims: the scale, the world, training settings, the paper's numbers."""
     main = read_table(results / "tables/main.csv")
     timed = main.loc[main["time_ms"] != "", "benchmark"]
     reference = Reference()
@@ -126,24 +126,28 @@ def describe(results: Path) -> dict[str, Any]:
 def sections(results: Path) -> list[dict[str, Any]]:
     """The sections that have an artefact to print, with what is found in each; unlisted ones last, with no text."""
     printed = [each for each in read_artefacts() if _is_printed(each, results)]
-    told = {each.title: each for each in read_sections()}
-    last = next(reversed(told.values())).chapter
-    titles = [*told, *(each.section for each in printed if each.section not in told)]
-    found = []
+    listed = {each.title: each for each in read_sections()}
+    last = next(reversed(listed.values())).chapter
+    titles = [*listed, *(each.section for each in printed if each.section not in listed)]
+    entries = []
     for title in dict.fromkeys(titles):
         artefacts = [_described(each) for each in printed if each.section == title]
-        section = told.get(title)
+        section = listed.get(title)
         chapter, text = (section.chapter, section.text) if section else (last, "")
-        said = section.sentences(results) if section else []
-        found.append({"title": title, "chapter": chapter, "text": text, "found": said, "artefacts": artefacts})
-    return [each for each in found if each["artefacts"]]
+        sentences = section.sentences(results) if section else []
+        entries.append({"title": title, "chapter": chapter, "text": text, "found": sentences, "artefacts": artefacts})
+    return [each for each in entries if each["artefacts"]]
 
 
 def left_out(results: Path) -> list[str]:
     """Headings whose tables were made and have no rows, as nothing of the kind was run."""
-    made = [each for each in read_artefacts() if _is_generic(each, results)]
-    shown = {each.section for each in made if _is_printed(each, results)}
-    return list(dict.fromkeys(each.section for each in made if not _rows(each, results) and each.section not in shown))
+    generic = [artefact for artefact in read_artefacts() if _is_generic(artefact, results)]
+    printed = {artefact.section for artefact in generic if _is_printed(artefact, results)}
+    return list(
+        dict.fromkeys(
+            artefact.section for artefact in generic if not _rows(artefact, results) and artefact.section not in printed
+        )
+    )
 
 
 def in_words(reference: Reference) -> list[dict[str, Any]]:
@@ -152,7 +156,9 @@ def in_words(reference: Reference) -> list[dict[str, Any]]:
     return [
         {
             **entry,
-            "numbers": [{**each, "value": reference.evaluate(each["value"])} for each in entry.get("numbers", [])],
+            "numbers": [
+                {**number, "value": reference.evaluate(number["value"])} for number in entry.get("numbers", [])
+            ],
         }
         for entry in entries
     ]
@@ -165,8 +171,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="folder of one scale's results")
     parser.add_argument("--output", type=Path, required=True, help="the PDF to write")
     arguments = parser.parse_args()
-    read = [*inputs(arguments.results), *(name for each in read_sections() for name in each.sources(arguments.results))]
-    used = [arguments.results / name for name in dict.fromkeys(read)]
+    names_read = [
+        *inputs(arguments.results),
+        *(name for each in read_sections() for name in each.sources(arguments.results)),
+    ]
+    used = [arguments.results / name for name in dict.fromkeys(names_read)]
     with stamped([arguments.output], [*used, *(TEXT / name for name in WRITTEN)]):
         build(arguments.results, arguments.output)
 
@@ -194,8 +203,8 @@ def _rows(artefact: Artefact, results: Path) -> int:
 
 def _described(artefact: Artefact) -> dict[str, Any]:
     """What the text says of it."""
-    said = {each: getattr(artefact, each) for each in ("kind", "name", "title", "caption", "section", "stem")}
-    return said | {"places": list(artefact.places)}
+    fields = {field: getattr(artefact, field) for field in ("kind", "name", "title", "caption", "section", "stem")}
+    return fields | {"places": list(artefact.places)}
 
 
 def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:
@@ -214,10 +223,10 @@ def _fusers(configs: Iterable[Path]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for run, path in sorted((FuserRun.of(path.parent), path) for path in configs):
         training = read_object(path, REMEDY)["about"]["training"]
-        told = {name: training[name] for name in ("steps", "batch_size", "max_length", "hidden_dim")}
+        settings = {name: training[name] for name in ("steps", "batch_size", "max_length", "hidden_dim")}
         key = (run.pair, run.recipe, run.alignment)
         row = rows.setdefault(
-            key, {"pair": run.pair, "recipe": run.recipe, "alignment": run.alignment, "seeds": [], **told}
+            key, {"pair": run.pair, "recipe": run.recipe, "alignment": run.alignment, "seeds": [], **settings}
         )
         row["seeds"].append(run.seed)
     order = names.in_order("arms", {row["recipe"] for row in rows.values()})
@@ -252,10 +261,10 @@ def _world(path: Path) -> dict[str, Any] | None:
 
 def _training(configs: Iterable[Path]) -> dict[str, Any] | None:
     """Training settings of the first fuser of recipe c2c, or None where no fuser is kept."""
-    found = sorted(configs, key=lambda path: FuserRun.of(path.parent))
-    if not found:
+    paths = sorted(configs, key=lambda path: FuserRun.of(path.parent))
+    if not paths:
         return None
-    settings: dict[str, Any] = read_object(found[0], REMEDY)["about"]["training"]
+    settings: dict[str, Any] = read_object(paths[0], REMEDY)["about"]["training"]
     return settings
 
 

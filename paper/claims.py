@@ -28,7 +28,7 @@ PATH = Path(__file__).with_name("claims.yaml")
 SUPPORTED, DIRECTION, UNSUPPORTED = "supported", "supported in direction only", "not supported"
 NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
 VERDICTS = (SUPPORTED, DIRECTION, UNSUPPORTED, NOT_RUN, INCONSISTENT)
-KINDS = ("paired_difference", "time_ratio", "none")
+EVIDENCE_KINDS = ("paired_difference", "time_ratio", "none")
 ABOVE = {"points": 0.0, "ratio": 1.0}
 WRITTEN = "Write it as the comment at the head of paper/claims.yaml says"
 KEYS = {"id", "sentence", "where", "unit", "paper", "replication", "evidence", "above", "check"}
@@ -49,7 +49,9 @@ def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
             raise RefusedError(
                 "A claim must have evidence or a check", claim["id"], "Write evidence: {kind: none, reason: ...}"
             )
-        check_choice(f"The evidence of claim {claim['id']}", claim.get("evidence", {}).get("kind", "none"), KINDS)
+        check_choice(
+            f"The evidence of claim {claim['id']}", claim.get("evidence", {}).get("kind", "none"), EVIDENCE_KINDS
+        )
     if len({claim["id"] for claim in claims}) != len(claims):
         raise RefusedError("Ids of claims must be unique", [claim["id"] for claim in claims], "Rename one")
     return claims
@@ -59,7 +61,7 @@ def _claims_of(path: Path) -> list[dict[str, Any]]:
     content = read_yaml(path, WRITTEN)
     listed = content.get("claims") if isinstance(content, dict) else None
     needed = {"id", "sentence", "where", "unit"}
-    if not isinstance(listed, list) or not all(isinstance(each, dict) and needed <= set(each) for each in listed):
+    if not isinstance(listed, list) or not all(isinstance(claim, dict) and needed <= set(claim) for claim in listed):
         raise RefusedError(f"{path.name} must list claims, each with id, sentence, where and unit", listed, WRITTEN)
     return list(listed)
 
@@ -153,8 +155,8 @@ def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, b
 
 
 def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, Any] | None:
-    found = claim.get("replication")
-    return found and {"value": round(reference.evaluate(found["value"]), 4), "note": found["note"]}
+    replication = claim.get("replication")
+    return replication and {"value": round(reference.evaluate(replication["value"]), 4), "note": replication["note"]}
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ def collect(
     partial: bool = False,
     remarks: Sequence[str] = (),
 ) -> None:
-    """Fill `output` from a results folder; what it held before is removed, or kept where `partial` says so.
+    """Fill `output` from a results folder; what it held before is removed, or kept if `partial`.
 
     Args:
         results: Folder of one scale's results.
         output: Folder of committed records.
         protocol: By which the results were scored.
-        partial: Take the records that exist beside those of other stages in `output`, and compute from them what a
+        partial: Take the records that exist, add those of other stages in `output`, and compute from them what a
             finished scale has already computed. A pair whose baselines are missing is left out with a line that
             says so.
         remarks: What a reader must know and the records do not hold, such as where the weights came from; printed
@@ -67,27 +67,30 @@ def collect(
         RefusedError: The results folder lacks records, or, unless `partial`, something that is computed from them.
     """
     answers, times = (sorted(results.glob(f"{folder}/**/[!.]*.parquet")) for folder in ("records", "latency"))
-    wanted = [] if partial else [*COPIED, *(TIMED if times else ())]
-    missing = [pattern for pattern in wanted if not list(results.glob(pattern))]
+    patterns = [] if partial else [*COPIED, *(TIMED if times else ())]
+    missing = [pattern for pattern in patterns if not list(results.glob(pattern))]
     if missing or not answers:
         raise RefusedError(
             "Results must be complete before they are collected", str(results), f"Make {missing or 'records'}"
         )
+    # Records, and what follows from them: copied, or computed where it is partial or has remarks.
     records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
     priced = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
     price = None if priced is None else priced.read_bytes()
-    said = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
+    lines = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
     with tempfile.TemporaryDirectory() as temporary:
         source = results
         if partial:
             records, timed = _with_earlier(records, timed, output)
-        if partial or said:
+        if partial or lines:
             source = Path(temporary)
-            recompute(records, timed, source, protocol, said, None if priced is None else read_table(priced))
-        copied = {str(path.relative_to(source)): path for each in [*COPIED, *TIMED] for path in source.glob(each)}
+            recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced))
+        # Of the tables, only those that `make verify` can recompute.
+        copied = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}
         followed = recomputed_tables(timed is not None, price is not None, RELEASED in set(records["recipe"]))
         copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
+    # Everything is read: replace the folder.
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     with _stamp(output / RECORDS, answers):
@@ -102,8 +105,8 @@ def collect(
         (output / name).write_bytes(content)
     if protocol != CORRECTED:
         write_atomically(output / PROTOCOL, f"{protocol}\n")
-    if said:
-        write_atomically(output / REMARKS, "\n".join(said) + "\n")
+    if lines:
+        write_atomically(output / REMARKS, "\n".join(lines) + "\n")
 
 
 @command
@@ -119,10 +122,10 @@ def main() -> None:
         help="take the records that there are so far; compute all else from them",
     )
     parser.add_argument("--remark", action="append", default=[], help="a line to be printed below every table")
-    given = parser.parse_args()
-    collect(given.results, given.output, given.protocol, given.partial, given.remark)
-    size = sum(path.stat().st_size for path in given.output.rglob("*") if path.is_file())
-    print(f"{given.output}: {size / 1024:.0f} KiB")
+    arguments = parser.parse_args()
+    collect(arguments.results, arguments.output, arguments.protocol, arguments.partial, arguments.remark)
+    size = sum(path.stat().st_size for path in arguments.output.rglob("*") if path.is_file())
+    print(f"{arguments.output}: {size / 1024:.0f} KiB")
 
 
 def _with_earlier(
@@ -143,23 +146,25 @@ def _with_earlier(
 
 def _join(earlier: pd.DataFrame, fresh: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     """`fresh`, and of `earlier` the stages that it does not have."""
-    made = set(fresh[key].astype(str).itertuples(index=False, name=None))
-    kept = [each not in made for each in earlier[key].astype(str).itertuples(index=False, name=None)]
-    return pd.concat([earlier[kept], fresh], ignore_index=True)
+    stages = set(fresh[key].astype(str).itertuples(index=False, name=None))
+    is_earlier = [stage not in stages for stage in earlier[key].astype(str).itertuples(index=False, name=None)]
+    return pd.concat([earlier[is_earlier], fresh], ignore_index=True)
 
 
 @contextmanager
 def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
     """`stamp` whose code is that of the runs that made the sources."""
     stamps = [path for source in sources if (path := source.with_name(source.name + SUFFIX)).is_file()]
-    told = [read_object(path, REMEDY) for path in stamps]
+    records = [read_object(path, REMEDY) for path in stamps]
     with stamp(target, inputs=[*sources, names.PATH]) as notes:
         yield
-        if told:
-            codes = {json.dumps(each["code"], sort_keys=True) for each in told}
+        if records:
+            codes = {json.dumps(record["code"], sort_keys=True) for record in records}
             notes["code"] = [json.loads(code) for code in sorted(codes)]
-            notes["config_sha256"] = sorted({str(each["config_sha256"]) for each in told if each.get("config_sha256")})
-            notes["hardware"] = told[0]["hardware"]
+            notes["config_sha256"] = sorted(
+                {str(record["config_sha256"]) for record in records if record.get("config_sha256")}
+            )
+            notes["hardware"] = records[0]["hardware"]
             notes["dtype"] = {str(source): dtype_of(source) for source in sources}
 
 

@@ -42,11 +42,11 @@ def main() -> int:
     parser.add_argument("right", type=Path, help="results of the other run")
     parser.add_argument("--all", action="store_true", help="name the files that are the same, too")
     arguments = parser.parse_args()
-    found = list(compare(arguments.left, arguments.right, read_rules()))
-    for name, verdict, why in found:
+    entries = list(compare(arguments.left, arguments.right, read_rules()))
+    for name, verdict, why in entries:
         if verdict == CHANGED or arguments.all:
             print(f"{verdict:9} {name}{why and ': ' + why}")
-    counts = {verdict: sum(entry[1] == verdict for entry in found) for verdict in (SAME, VOLATILE, CHANGED)}
+    counts = {verdict: sum(entry[1] == verdict for entry in entries) for verdict in (SAME, VOLATILE, CHANGED)}
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
     return 1 if counts[CHANGED] else 0
 

@@ -57,27 +57,27 @@ def recompute(
 def recomputed_tables(timed: bool, priced: bool, published: bool) -> dict[str, Artefact]:
     """Tables that follow from records, by name; some need times, the cost of training, or published fusers."""
     tables = of_kind("table").values()
-    made = [each for each in tables if follows_from_records(each) and (timed or not each.timed)]
-    lacking = {source for source, known in ((COST, priced), (RELEASED, published)) if not known}
-    return {each.name: each for each in made if not lacking & set(each.reads.values())}
+    artefacts = [table for table in tables if follows_from_records(table) and (timed or not table.timed)]
+    lacking = {source for source, is_available in ((COST, priced), (RELEASED, published)) if not is_available}
+    return {table.name: table for table in artefacts if not lacking & set(table.reads.values())}
 
 
 def follows_from_records(artefact: Artefact) -> bool:
     """Whether a table needs nothing but what a folder of committed records holds, or tables that do."""
-    tables = {f"{each.stem}.csv": each for each in of_kind("table").values()}
+    tables = {f"{table.stem}.csv": table for table in of_kind("table").values()}
     return all(
         source in (ANSWERED, RELEASED, LATENCY, COST) or (source in tables and follows_from_records(tables[source]))
         for source in artefact.reads.values()
     )
 
 
-def _tabulate(artefact: Artefact, known: Mapping[str, Any], folder: Path) -> None:
-    def read(source: str) -> Any:
-        if source in known:
-            return known[source]
+def _tabulate(artefact: Artefact, sources: Mapping[str, Any], folder: Path) -> None:
+    def load(source: str) -> Any:
+        if source in sources:
+            return sources[source]
         return read_table(folder / source) if (folder / source).is_file() else None
 
-    import_module(artefact.module).write(*map(read, artefact.reads.values()), folder / artefact.stem)
+    import_module(artefact.module).write(*map(load, artefact.reads.values()), folder / artefact.stem)
 
 
 def recompute_committed(folder: Path, output: Path) -> list[str]:

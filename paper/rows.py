@@ -22,11 +22,11 @@ from paper.writing.columns import BOUNDS, counts, decimals, differences, estimat
 from paper.writing.numbers import NOTHING, decimal
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm")
-"""What a row is of."""
+"""Columns that name the cell that a row holds."""
 AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
 ELSEWHERE = "a pair or benchmark of the paper that this scale does not have"
 TIME_OF = {"paper_time_s": "inference time"}
-"""What a table of the paper says of a cell beside its accuracy: our column, and the paper's metric."""
+"""A further metric of a cell in a table of the paper: our column, and the paper's name of the metric."""
 PAPER_CELL = ("panel", "receiver", "sharer", "arm", "benchmark")
 """Columns that name a cell of a table of the paper."""
 DIFFERENCE = ("difference_value", "difference_low", "difference_high")
@@ -130,6 +130,7 @@ def comparison(
         more: The paper's further metrics of a cell, by the column that they come into.
     """
     reference, free, metrics = Reference(), set(free_sharer), {"paper": "accuracy", **more}
+    # Our cells, each with what the paper prints of it.
     rows = []
     for pair in answers.pairs:
         for benchmark in answers.asked(pair.name):
@@ -139,10 +140,12 @@ def comparison(
                 frame = answers.get(pair.name, benchmark, arm)
                 rows.append(arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, **printed))
     frame = pd.DataFrame(_with_difference(rows))
+    # The paper's other cells, if it has any of ours.
     if frame["paper"].notna().any():
         frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms, more)], ignore_index=True)
     frame = frame.astype({"n": "Int64", "seeds": "Int64", **dict.fromkeys(metrics, float)})
     frame = frame[[*(column for column in frame if column not in more), *more]]
+    # Times.
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
@@ -207,8 +210,8 @@ def printed_note(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     if frame["paper"].notna().any():
         return []
     entries = Reference().printed().get(table, [])
-    said = [f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
-    return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(said)}."] if said else []
+    values = [f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
+    return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(values)}."] if values else []
 
 
 def with_difference(frame: pd.DataFrame) -> pd.DataFrame:
@@ -218,10 +221,10 @@ def with_difference(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _with_difference(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
-        known = row["paper"] is not None and row["value"] is not None
+        is_compared = row["paper"] is not None and row["value"] is not None
         for name, part in zip(DIFFERENCE, ("value", "low", "high"), strict=True):
-            row[name] = row[part] - row["paper"] if known else None
-        row["verdict"] = verdict(row["low"], row["high"], row["paper"]) if known else ""
+            row[name] = row[part] - row["paper"] if is_compared else None
+        row["verdict"] = verdict(row["low"], row["high"], row["paper"]) if is_compared else ""
     return rows
 
 
@@ -229,10 +232,10 @@ def _of_paper_alone(
     frame: pd.DataFrame, reference: Reference, artefact: str, arms: Sequence[str], more: Mapping[str, str]
 ) -> pd.DataFrame:
     """Rows for the paper's cells that `frame` does not have: empty, with what the paper prints and a reason."""
-    said = {column: _by_cell(reference, artefact, metric) for column, metric in more.items()}
+    values_by_cell = {column: _by_cell(reference, artefact, metric) for column, metric in more.items()}
     kinds = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
-    found = frame[frame["paper"].notna()].to_dict("records")
-    ours = {tuple(names.paper_name(kind, str(row[name])) for name, kind in kinds.items()) for row in found}
+    with_paper = frame[frame["paper"].notna()].to_dict("records")
+    ours = {tuple(names.paper_name(kind, str(row[name])) for name, kind in kinds.items()) for row in with_paper}
     without_sharer = {(receiver, arm, benchmark) for receiver, _, arm, benchmark in ours}
     rows: list[dict[str, Any]] = []
     for row in reference.rows(artefact, "accuracy"):
@@ -242,7 +245,7 @@ def _of_paper_alone(
             continue
         ids = [frame["scale"].iloc[0], f"{receiver} from {sharer}", receiver, sharer]
         ids += [names.ours("benchmarks", benchmark), names.ours("arms", arm)]
-        printed_too = {column: values.get(_cell(row)) for column, values in said.items()}
+        printed_too = {column: values.get(_cell(row)) for column, values in values_by_cell.items()}
         about = {"reason": ELSEWHERE, "paper": row["value"], **printed_too}
         rows.append(dict(zip(ID_COLUMNS, ids, strict=True)) | percent(None) | about)
     return pd.DataFrame(_with_difference(rows), columns=frame.columns)

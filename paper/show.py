@@ -41,12 +41,12 @@ KEYS = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "b
 
 def scales(root: Path = Path()) -> list[Path]:
     """The folder of each scale that has verdicts: this machine's results where it has them, else committed records."""
-    found = {}
+    folders = {}
     for pattern in ("paper/records/*", "results/*"):
-        found |= {path.parent.name: path.parent for path in sorted(root.glob(f"{pattern}/{CLAIMS[0]}"))}
-    if not found:
+        folders |= {path.parent.name: path.parent for path in sorted(root.glob(f"{pattern}/{CLAIMS[0]}"))}
+    if not folders:
         raise RefusedError("There must be verdicts to show", str(root.resolve()), "Run this in the repository's root")
-    return list(found.values())
+    return list(folders.values())
 
 
 def read_verdicts(folder: Path) -> dict[str, dict[str, Any]]:
@@ -59,22 +59,22 @@ def listing(folders: list[Path], reference: Reference) -> Iterator[str]:
     """Each claim with its verdict at each scale, then the tables and figures that can be shown."""
     verdicts = {folder.name: read_verdicts(folder) for folder in folders}
     for name, claim in {name: claim for each in verdicts.values() for name, claim in each.items()}.items():
-        told = "; ".join(f"{scale}: {each[name]['verdict']}" for scale, each in verdicts.items() if name in each)
-        yield f"{name:30} {told:45} {claim['where'] or 'ours'}: {claim['sentence']}"
+        states = "; ".join(f"{scale}: {each[name]['verdict']}" for scale, each in verdicts.items() if name in each)
+        yield f"{name:30} {states:45} {claim['where'] or 'ours'}: {claim['sentence']}"
     yield ""
     yield f"Of the paper: {', '.join(map(_key, reference.frame['artefact'].unique()))}"
 
 
 def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
     """A claim at every scale that has it."""
-    found = [(folder, verdicts[name]) for folder in folders if name in (verdicts := read_verdicts(folder))]
-    first = found[0][1]
+    verdicts_by_folder = [(folder, verdicts[name]) for folder in folders if name in (verdicts := read_verdicts(folder))]
+    first = verdicts_by_folder[0][1]
     yield first["sentence"]
     yield f"  paper      {_number(first['paper_value'])} {first['unit']} ({first['where'] or 'ours'})"
-    for folder, claim in found:
+    for folder, claim in verdicts_by_folder:
         yield ""
         yield f"Scale {folder.name}: {claim['verdict']}{' (' + claim['reason'] + ')' if claim['reason'] else ''}"
-        yield f"  {_found(claim)}, n = {claim['n'] or 0}"
+        yield f"  {_our_value(claim)}, n = {claim['n'] or 0}"
         for cell in claim["evidence"].get("cells", []):
             place = ", ".join(str(cell[key]) for key in ("pair", "receiver", "sharer", "benchmark") if key in cell)
             yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}"
@@ -95,11 +95,11 @@ def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[
         ours = [f"{scale} {each[where]}" for scale, each in cells.items() if measured and where in each]
         yield f"  {place:90} {row.value:>8} {row.unit:4} ours: {', '.join(ours) or NOTHING}"
     for folder in folders:
-        found = [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
+        claims = [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
         yield ""
         yield f"Scale {folder.name}, claims on {artefact}:"
-        for claim in found:
-            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_found(claim)}"
+        for claim in claims:
+            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
         yield from _origin(folder, CLAIMS[0], timed=False)
         if ours := by_target(read_artefacts()).get(key):
             yield f"Ours of the same form: {', '.join(str(folder / each.files[-1]) for each in ours)}"
@@ -124,13 +124,13 @@ def _lines(action: str, name: str | None) -> list[str]:
     if action == "list":
         return list(listing(folders, reference))
     tables = [_key(artefact) for artefact in reference.frame["artefact"].unique()]
-    known = list(dict.fromkeys(each for folder in folders for each in read_verdicts(folder)))
+    ids = list(dict.fromkeys(claim for folder in folders for claim in read_verdicts(folder)))
     if not name:
         rule = "c2c claims show must be given a claim, or a table or figure of the paper"
-        raise RefusedError(rule, "no name", f"Name one of: {', '.join([*known, *tables])}")
+        raise RefusedError(rule, "no name", f"Name one of: {', '.join([*ids, *tables])}")
     if _key(name) in tables:
         return list(show_table(_key(name), folders, reference))
-    check_choice("What is shown", name, [*known, *tables])
+    check_choice("What is shown", name, [*ids, *tables])
     return list(show_claim(name, folders))
 
 
@@ -138,14 +138,14 @@ def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:
     """Where the records lie, and the commands that make the number of them, and them from nothing."""
     committed = (folder / RECORDS).is_file()
     answers, times = (folder / RECORDS, folder / TIMES) if committed else (folder / "records", folder / "latency")
-    given = [f"--records {answers}" if committed else f"--records $(find {answers} -name '*.parquet')"]
+    flags = [f"--records {answers}" if committed else f"--records $(find {answers} -name '*.parquet')"]
     if times.exists():
-        given.append(f"--latency-records {times}" if committed else f"--latency-records {times}/*.parquet")
+        flags.append(f"--latency-records {times}" if committed else f"--latency-records {times}/*.parquet")
     if (protocol := _protocol(folder)) != CORRECTED:
-        given.append(f"--protocol {protocol}")
+        flags.append(f"--protocol {protocol}")
     outputs = "--output fresh/claims.json --output-time fresh/claims_time.json"
     yield f"  records    {times if timed and times.exists() else answers}"
-    yield f"  recompute  python -m paper.claims {' '.join(given)} {outputs}"
+    yield f"  recompute  python -m paper.claims {' '.join(flags)} {outputs}"
     yield f"  replicate  {_snakemake(folder.name)} results/{folder.name}/{file}"
 
 
@@ -162,7 +162,7 @@ def _snakemake(scale: str) -> str:
     return f"snakemake {PROFILES.get(scale, f'--cores all --configfile config/{scale}.yaml --')}"
 
 
-def _found(claim: dict[str, Any]) -> str:
+def _our_value(claim: dict[str, Any]) -> str:
     """Our value, or for a contradiction the other printed value."""
     if claim["evidence"]["kind"] == "check":
         return f"printed elsewhere {_number(claim['evidence']['recomputed'])} {claim['unit']}"
@@ -186,7 +186,7 @@ def _estimate(row: dict[Any, Any], digits: int) -> str:
 
 
 def _mentions(where: str, key: str) -> bool:
-    return key in {_key(found) for found in re.findall(r"(?:Table|Figure) \d+", where)}
+    return key in {_key(place) for place in re.findall(r"(?:Table|Figure) \d+", where)}
 
 
 def _number(value: float | None) -> str:

@@ -26,7 +26,7 @@ def cost(stamps: Iterable[Path]) -> pd.DataFrame:
     interrupted run. `gpu_hours` is that times the GPUs, as in the paper's Table 12, and 0 where a CPU trained.
 
     Args:
-        stamps: The provenance file beside each fuser's folder.
+        stamps: The provenance file of each Fuser's folder.
 
     Raises:
         RefusedError: A file does not say what the training cost.
@@ -37,12 +37,12 @@ def cost(stamps: Iterable[Path]) -> pd.DataFrame:
 
 def _rows(path: Path) -> list[list[object]]:
     run = FuserRun.of(Path(str(path).removesuffix(SUFFIX)))
-    told = read_object(path, REMEDY).get("training", {}).get("cost")
-    if not told:
+    cost = read_object(path, REMEDY).get("training", {}).get("cost")
+    if not cost:
         raise RefusedError("A fuser's provenance must say what its training cost", str(path), "Train it again")
-    steps = {int(step): seconds / 3600 for step, seconds in told["seconds"].items()}
+    steps = {int(step): seconds / 3600 for step, seconds in cost["seconds"].items()}
     return [
-        [*run, step, step == max(steps), told["processes"], told["gpus"], hours, hours * told["gpus"]]
+        [*run, step, step == max(steps), cost["processes"], cost["gpus"], hours, hours * cost["gpus"]]
         for step, hours in sorted(steps.items())
     ]
 
@@ -53,9 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stamps", type=Path, nargs="+", required=True, help="provenance files of fusers")
     parser.add_argument("--output", type=Path, required=True, help="the table (.csv)")
-    given = parser.parse_args()
-    with stamp(given.output, inputs=given.stamps):
-        write_atomically(given.output, cost(given.stamps).to_csv(index=False, lineterminator="\n"))
+    arguments = parser.parse_args()
+    with stamp(arguments.output, inputs=arguments.stamps):
+        write_atomically(arguments.output, cost(arguments.stamps).to_csv(index=False, lineterminator="\n"))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def row(folder: Path) -> dict[str, Any]:
     """
     run, stamped = FuserRun.of(folder), folder.with_name(folder.name + SUFFIX)
     if not (folder / "history.csv").is_file() or not stamped.is_file():
-        raise RefusedError("A try must be a trained fuser with its provenance beside it", str(folder), "Train it first")
+        raise RefusedError("A try must be a trained Fuser with its provenance file", str(folder), "Train it first")
+    # What was trained, and how it was validated.
     command = read_object(stamped, REMEDY)["command"]
     history = read_csv(folder / "history.csv", index_col="step")
     if missing := {"validation_loss", "validation_deranged_loss"} - set(history):
@@ -48,6 +49,7 @@ def row(folder: Path) -> dict[str, Any]:
     losses = history["validation_loss"].dropna()
     if losses.empty:
         raise RefusedError("A try must be validated", str(folder), "Lower training.evaluate_every")
+    # The settings in which tries differ, from the flags of the training's command.
     settings = {name: command[command.index("--" + name.replace("_", "-")) + 1] for name in SETTINGS}
     best = {"best_step": int(losses.idxmin()), "best_validation_loss": losses.min()}
     return {
@@ -66,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fusers", nargs="+", type=Path, required=True, help="folders of trained fusers")
     parser.add_argument("--output", type=Path, default=Path("paper/tries.csv"))
-    given = parser.parse_args(arguments)
-    frame = pd.DataFrame([row(folder) for folder in given.fusers]).sort_values(["pair", "best_validation_loss"])
-    with stamp(given.output, inputs=[folder / "history.csv" for folder in given.fusers]):
-        write_atomically(given.output, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
+    parsed = parser.parse_args(arguments)
+    frame = pd.DataFrame([row(folder) for folder in parsed.fusers]).sort_values(["pair", "best_validation_loss"])
+    with stamp(parsed.output, inputs=[folder / "history.csv" for folder in parsed.fusers]):
+        write_atomically(parsed.output, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
     print(frame.to_string(index=False))
 
 

@@ -38,7 +38,7 @@ SHOWN_LINES = 6
 
 
 def verify(folder: Path) -> bool:
-    """Recompute one scale's folder, print what was found, and return whether nothing changed.
+    """Recompute one scale's folder, print the result, and return whether nothing changed.
 
     Raises:
         RefusedError: The folder lacks its records, or its latency records although it holds what follows from them.
@@ -55,6 +55,7 @@ def verify(folder: Path) -> bool:
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
         files = recompute_committed(folder, fresh)
+        # What was recomputed, next to the paper's values.
         reference = Reference()
         print_main(read_table(fresh / "tables/main.csv", empty_is_missing=True), reference)
         for table, entries in reference.printed().items():
@@ -62,8 +63,11 @@ def verify(folder: Path) -> bool:
         for file in ("claims.json", "claims_time.json"):
             print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
         print()
+        # Whether each file is as committed; .tex files of older folders are not compared.
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES, COST, PROTOCOL, REMARKS} | {name for name in expected if name.endswith(SUFFIX)}
+        expected -= {RECORDS, TIMES, COST, PROTOCOL, REMARKS} | {
+            name for name in expected if name.endswith((SUFFIX, ".tex"))
+        }
         same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
         if folder.resolve().parent != COMMITTED.resolve():
             return all(same)
@@ -85,7 +89,7 @@ def print_main(frame: pd.DataFrame, reference: Reference) -> None:
 
 
 def print_table(name: str, path: Path, printed: list[dict[str, Any]]) -> None:
-    """A table as it was recomputed, and the paper's values that stand beside it."""
+    """A recomputed table, and the paper's values for it."""
     if path.is_file():
         text = path.read_text(encoding="utf-8").partition("<!--")[0].strip()
         print(f"\n{name}\n\n{text}\n")

@@ -346,7 +346,10 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
         "Did you mean 'hidden_dim'",
     ),
     "a dropout that is a word": (lambda: FuserConfig(**SIZES, dropout="x"), "dropout must be a number.*'x'"),
-    "a part that is a word": (lambda: FuserConfig(**SIZES, gated="no"), "gated must be True or False.*'no'"),
+    "a part that is a word": (
+        lambda: FuserConfig.from_dict({**SIZES, "gated": "no"}),
+        "gated must be True or False.*'no'",
+    ),
     "a config without heads": (
         lambda: FuserConfig.from_dict({name: SIZES[name] for name in SIZES if name != "receiver_heads"}),
         "must hold the heads of both caches.*no receiver_heads",

@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from c2c import FuserStack, RefusedError, RosettaModel, generate_kv_cache_index
-from c2c.cache.kv_cache import BITS, cache_of, hold, layers_of, prefill
+from c2c.cache.kv_cache import BITS, cache_of_layers, convert_cache, layers_of, prefill
 from c2c.types import CACHE_FORMS
 from tests.conftest import SMALL, build_model, open_gates
 
@@ -42,7 +42,7 @@ def test_what_a_form_holds_is_read_back_up_to_its_rounding(form, prompt_ids) -> 
     model = build_model("llama", head_dim=16)
     cache = prefill(model, prompt_ids, torch.ones_like(prompt_ids), torch.arange(TOTAL).expand(2, -1))
     layers = [(keys.clone(), values.clone()) for keys, values in layers_of(cache)]
-    held = layers_of(hold(cache, form, model.config, TOTAL + 4))
+    held = layers_of(convert_cache(cache, form, model.config, TOTAL + 4))
     # Of the range of a group, 2^bits - 1 steps; hqq's own optimisation may shift a number by a step more.
     steps = {"int8": 2 / 255, "int4": 2 / 15}.get(form, 0.0)
     for (keys, values), (other_keys, other_values) in zip(layers, held, strict=True):
@@ -57,7 +57,9 @@ def test_integers_of_a_row_do_not_depend_on_the_rest_of_its_batch(form) -> None:
     draw = torch.Generator().manual_seed(0)
     row, other = ([(torch.randn(2, 1, 2, 6, 16, generator=draw) * size).unbind() for _ in range(3)] for size in (1, 4))
     both = [tuple(torch.cat(pair) for pair in zip(*layers, strict=True)) for layers in zip(row, other, strict=True)]
-    alone, batched = (layers_of(hold(cache_of(each, config), form, config, TOTAL)) for each in (row, both))
+    alone, batched = (
+        layers_of(convert_cache(cache_of_layers(each, config), form, config, TOTAL)) for each in (row, both)
+    )
     for (keys, values), (all_keys, all_values) in zip(alone, batched, strict=True):
         assert torch.equal(all_keys[:1], keys)
         assert torch.equal(all_values[:1], values)
@@ -68,7 +70,8 @@ def test_fewer_bits_round_more_and_are_not_exact(prompt_ids) -> None:
     cache = prefill(model, prompt_ids, torch.ones_like(prompt_ids), torch.arange(TOTAL).expand(2, -1))
     keys = layers_of(cache)[0][0]
     errors = {
-        form: float((layers_of(hold(cache, form, model.config, TOTAL))[0][0] - keys).abs().mean()) for form in BITS
+        form: float((layers_of(convert_cache(cache, form, model.config, TOTAL))[0][0] - keys).abs().mean())
+        for form in BITS
     }
     assert 0 < errors["int8"] < errors["int4"] / 4
 
@@ -108,6 +111,6 @@ def test_a_cache_that_has_dropped_tokens_cannot_be_fused(prompt_ids) -> None:
 def test_a_static_cache_has_room_for_the_prompt_and_the_answer_and_no_more(prompt_ids) -> None:
     model = build_model("llama")
     layers = [(torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)) for _ in range(3)]
-    held = hold(cache_of(layers, model.config), "static", model.config, room=9)
+    held = convert_cache(cache_of_layers(layers, model.config), "static", model.config, room=9)
     assert held.layers[0].keys.shape[2] == 9
     assert int(held.get_seq_length()) == 5

@@ -225,4 +225,4 @@ def test_a_mirror_may_be_a_link(mirrors, tmp_path, monkeypatch) -> None:
     ],
 )
 def test_two_ids_can_be_of_one_model_where_an_owner_is_not_known(one, other, same) -> None:
-    assert hub.same_id(one, other) is hub.same_id(other, one) is same
+    assert hub.is_same_id(one, other) is hub.is_same_id(other, one) is same

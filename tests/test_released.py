@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from c2c import RefusedError, RosettaModel
 from c2c.checkpoints import released_folder
 from c2c.checkpoints.released import read_stack
+from c2c.fuser.config import SWITCHES_OF_VARIANTS
 from c2c.types import CacheShape
 
 CASE = Path(__file__).parent / "golden" / "qwen3_from_qwen2"
@@ -173,7 +174,7 @@ def test_an_ablated_fuser_is_read_by_its_level(folder, level, parts) -> None:
         edit(folder / "final" / f"projector_{number}.json", describe)
         edit_state(folder / "final" / f"projector_{number}.pt", remove)
     config = read(folder).fuser_of(0).config
-    assert (config.weighted, config.gated, config.reads_receiver) == parts
+    assert SWITCHES_OF_VARIANTS[config.variant][:3] == parts
 
 
 def test_arguments_that_a_description_leaves_out_have_the_references_defaults(folder) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, get_type_hints
 
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import BASELINE_METHODS
 from c2c.settings import as_json, from_mapping, rule_of, setting
 from c2c.training.config import GREATEST_SEED, TrainingConfig
 from c2c.types import TOKEN_ALIGNMENTS
@@ -20,8 +21,6 @@ MOST = 10**9
 """Greatest count."""
 WIDE = 10**6
 """Greatest width, number of layers or of heads."""
-BASELINES = ("receiver", "sharer", "t2t", "routing", "routing_trained")
-"""Methods without a Fuser."""
 
 
 def an_id(text: str, default: Any = ...) -> Any:
@@ -295,7 +294,7 @@ class PrivateSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateBlock:
-    """The private benchmarks, on which the Sharer alone can know the answer; `benchmarks.gap` makes them."""
+    """The private benchmarks, on which the Sharer alone can know the answer; `benchmarks.private` makes them."""
 
     seed: int = seed("seed of splits and facts")
     private_line: PrivateSizes = setting(..., "sizes of the private line")
@@ -384,7 +383,7 @@ class ScaleConfig:
     failed_share: float = setting(
         ..., "largest share of failed questions of a method and benchmark; scoring refuses more", least=0, most=1
     )
-    baselines: tuple[str, ...] = setting(..., "methods without a Fuser", choices=BASELINES, fewest=1)
+    baselines: tuple[str, ...] = setting(..., "methods without a Fuser", choices=BASELINE_METHODS, fewest=1)
     runs: tuple[RunEntry, ...] = setting(..., "fusers to train", fewest=1)
     single: tuple[SingleEntry, ...] = setting((), "Receivers to fine-tune as a whole")
     agents: tuple[AgentsEntry, ...] = setting((), "pairs that answer as two agents")

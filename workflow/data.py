@@ -125,8 +125,8 @@ class Data:
     def asking(self, training_set: str) -> dict[str, Any]:
         """How its questions are asked, and how many examples are held out."""
         row = self.training_sets[training_set]
-        asked = {} if row["asked_as"] is None else {"asked_as": row["asked_as"]}
-        return {**asked, "validation": row["validation"]}
+        prompts = {} if row["asked_as"] is None else {"asked_as": row["asked_as"]}
+        return {**prompts, "validation": row["validation"]}
 
     def prompt_files(self, training_set: str) -> list[str]:
         """The files with the words that its questions are asked in; none for conversations."""
@@ -134,7 +134,7 @@ class Data:
         return [] if asked_as is None else [str(path) for path in included(prompt_file(TASKS, asked_as), TASKS)]
 
     def gap(self, name: str) -> dict[str, Any]:
-        """Settings with which a gap benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
+        """Settings with which a private benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
         task = name.removeprefix("gap_").removesuffix("_unseen")
         values = {"validation_values": "unseen"} if name.endswith("_unseen") else {}
         return {"task": task, "seed": self.config["gap"]["seed"], **self.config["gap"][task], **values}
@@ -146,7 +146,7 @@ class Data:
 
     @staticmethod
     def gap_prompts() -> list[str]:
-        """The files with the words in which the gap benchmarks ask."""
+        """The files with the words in which the private benchmarks ask."""
         return [str(path) for path in included(prompt_file(TASKS, "text"), TASKS)]
 
     def files(self, training_set: str) -> list[str]:
@@ -159,8 +159,8 @@ class Data:
 
     def _dataset(self, row: Row) -> dict[str, Any]:
         columns = {"reader": "reader", "hub_id": "dataset"} | {c: c for c in ("subset", "split", "revision")}
-        asked = {**row, "revision": asked_revision(row, self.config)}
-        return {flag: asked[column] for column, flag in columns.items() if asked[column] is not None}
+        cells = {**row, "revision": asked_revision(row, self.config)}
+        return {flag: cells[column] for column, flag in columns.items() if cells[column] is not None}
 
 
 def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
@@ -176,7 +176,7 @@ def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
 
 
 def check_benchmarks(data: Data, root: Path) -> list[str]:
-    """Hold the tasks of the config against tables and task files; returns their ids.
+    """Check the tasks of the config, their files and, of a user's own, their questions; returns their ids.
 
     Raises:
         RefusedError: A task is unknown, or its file is missing, elsewhere, or of another scoring.
@@ -188,18 +188,19 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
             OwnFile(Path(data.own_folder(benchmark_of[task])) / QUESTION_FILE).questions(task)
             data.task_config(task, root / TASKS)
             continue
-        wanted = root / TASKS / benchmark_of[task] / f"{task}.yaml"
-        if not wanted.is_file():
+        # A task of this repository has a file of its scoring, with a prompt and an answer.
+        path = root / TASKS / benchmark_of[task] / f"{task}.yaml"
+        if not path.is_file():
             rule = f"Benchmark {task!r} must have its prompts in a file"
-            raise RefusedError(rule, str(wanted), "Write it, or correct metadata.scorings of the benchmark")
+            raise RefusedError(rule, str(path), "Write it, or correct metadata.scorings of the benchmark")
         task_path(root / TASKS, task)
         content = read_task_file(root / TASKS, task)
         if missing := {"doc_to_text", "doc_to_target"} - set(content):
-            rule = f"{wanted} must name doc_to_text and doc_to_target"
+            rule = f"{path} must name doc_to_text and doc_to_target"
             raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
         named = content["metadata"]["scoring"]
         if named != data.scoring_of(task):
-            rule = f"metadata.scoring of {wanted} must be that of the task"
+            rule = f"metadata.scoring of {path} must be that of the task"
             raise RefusedError(rule, named, "Correct it, or metadata.scorings of the benchmark")
     return list(data.config["benchmarks"])
 
@@ -214,11 +215,12 @@ def _check_answered(data: Data, name: str, root: Path) -> list[str]:
 
 
 def check_training_set(data: Data, name: str, root: Path) -> list[str]:
-    """Hold a training set against the table and the files with its prompts; returns its parts.
+    """Check the row of a training set and the files with its prompts; returns its parts.
 
     Raises:
         RefusedError: A part is unknown or a mix itself, a cell is empty, or a validation part leaves nothing.
     """
+    # Which cells are filled follows from the source.
     row = data.training_sets[name]
     if (row["source"] in ("mix", "teacher")) != (row["parts"] is not None):
         rule = "A training set with source mix or teacher, and no other, must name its parts"
@@ -234,6 +236,7 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
     for path in data.files(name):
         if not (root / path).is_file() and not Path(path).is_file():
             raise RefusedError(f"The path of training set {name!r} must be a file", path, "Correct the path")
+    # Parts of a mix are sets of their own.
     for part in data.parts(name):
         check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
         if part != name and data.training_sets[part]["source"] != "hub":

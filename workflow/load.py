@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from snakemake.utils import update_config
 
+from c2c.errors import RefusedError
 from c2c.storage.formats import read_yaml
 from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import load_benchmarks
@@ -16,15 +17,44 @@ from workflow.paths import ROOT, own_or_shipped
 from workflow.settings import Settings
 from workflow.validation import check_config, read_table
 
+BASE = "config.yaml"
+"""The config of the paper's scale, below ``config/``; all others override it."""
 TABLES = ("models", "pairs", "recipes", "training_sets", "groups", "released")
 """The tables below ``config/`` that a run reads, as the fields of `Settings` are called."""
+
+
+def read_config(scale: str, files: Sequence[Path] = (), folder: Path = Path("config")) -> dict[str, Any]:
+    """The config of a scale, or of config files over the paper's, merged as Snakemake merges them.
+
+    Raises:
+        RefusedError: There is no such scale.
+    """
+    paths = [folder / BASE, *files] if files else [folder / BASE, folder / f"{scale}.yaml"]
+    config: dict[str, Any] = {}
+    for path in paths:
+        # A scale without a file is the paper's, or none; a file that is named must be there.
+        if path.is_file() or files:
+            update_config(config, _mapping(path))
+    if not files and config.get("scale") != scale and (folder / BASE).is_file():
+        configs = [_mapping(path) for path in sorted(folder.glob("*.yaml"))]
+        scales = [str(entry["scale"]) for entry in configs if "scale" in entry]
+        raise RefusedError("A scale must have a file in config/", scale, f"Choose one of {', '.join(scales)}")
+    return config
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    remedy = "Correct the file; config/README.md explains its keys"
+    content = read_yaml(path, remedy)
+    if not isinstance(content, dict):
+        raise RefusedError(f"{path.name} must hold keys with values", content, remedy)
+    return content
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a run; outside of the repository, with the paper's for all keys that it does not have."""
     if Path.cwd() == ROOT:
         return dict(config)
-    defaults: dict[str, Any] = read_yaml(ROOT / "config/config.yaml", "Restore the file")
+    defaults: dict[str, Any] = read_yaml(ROOT / f"config/{BASE}", "Restore the file")
     update_config(defaults, config)
     return defaults
 

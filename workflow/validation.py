@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import FUSER_METHODS
 from c2c.settings import json_schema
 from c2c.storage.formats import read_text, read_yaml
 from workflow.config import ScaleConfig
@@ -27,7 +28,7 @@ RESTORE = "Restore the file, or correct it; config/README.md explains its column
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}")
 NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 GREATEST = 10**12
-"""What no number of a config or table goes beyond: no count, size or seed that can be meant does."""
+"""Greatest number that a config or table may hold: no count, size or seed is greater."""
 DEEPEST = 20
 """Lists and mappings inside each other that a config may have."""
 
@@ -86,19 +87,23 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
         raise _refusal(ranked[0], where)
 
 
-def check_known(what: str, received: str, known: Iterable[str], remedy: str) -> None:
-    """Refuse a name that is not in `known`, with the nearest one."""
-    if received not in (names := list(known)):
-        raise RefusedError(f"{what} must be known", received, f"{_nearest(received, names)}{remedy}")
+def check_known(what: str, received: str, names: Iterable[str], remedy: str) -> None:
+    """Refuse a name that is not in `names`, with the nearest one.
+
+    Raises:
+        RefusedError: If so; `what` says whose name it is, `remedy` what to do.
+    """
+    if received not in (choices := list(names)):
+        raise RefusedError(f"{what} must be known", received, f"{_nearest(received, choices)}{remedy}")
 
 
 def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
     place = ".".join([where, *(str(part) for part in error.absolute_path)])
     if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = next(key for key in error.instance if key not in known)
+        keys = list(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in keys)
         return RefusedError(
-            f"{place} must have only known keys", unknown, f"{_nearest(unknown, known)}Known: {', '.join(known)}"
+            f"{place} must have only known keys", unknown, f"{_nearest(unknown, keys)}Known: {', '.join(keys)}"
         )
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
@@ -115,7 +120,7 @@ def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
 
 _REMEDY = "Correct the value; config/README.md explains the key"
 _RULES = {
-    "type": lambda wanted: f"be of type {' or '.join([wanted] if isinstance(wanted, str) else wanted)}",
+    "type": lambda types: f"be of type {' or '.join([types] if isinstance(types, str) else types)}",
     "minimum": lambda least: f"be at least {least}",
     "maximum": lambda most: f"be at most {most}",
     "exclusiveMinimum": lambda bound: f"be greater than {bound}",
@@ -136,8 +141,11 @@ def _config_schema() -> dict[str, Any]:
 
 @cache
 def _table_schemas() -> Any:
-    """The schemas of the tables, read once."""
-    return read_yaml(TABLE_SCHEMAS, "Restore the file")
+    """The schemas of the tables, read once; a recipe may name the methods that are declared to use a pair's Fusers."""
+    schemas = read_yaml(TABLE_SCHEMAS, "Restore the file")
+    name = f"({'|'.join(FUSER_METHODS)})"
+    schemas["recipes"]["properties"]["methods"]["pattern"] = rf"\A{name}( {name})*\Z"
+    return schemas
 
 
 def _is_whole(_: Any, value: object) -> bool:
@@ -166,8 +174,8 @@ def _numbers(value: Any, where: str, depth: int = 0) -> Iterator[tuple[str, int 
         yield from _numbers(part, f"{where}.{key}", depth + 1)
 
 
-def _nearest(received: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(received), known, n=1)
+def _nearest(received: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(str(received), names, n=1)
     return f"Did you mean {near[0]!r}? " if near else ""
 
 
@@ -197,8 +205,8 @@ def _value(cell: str, schema: Mapping[str, Any], definitions: Mapping[str, Any])
     """A cell as the schema's type; left as text where it does not parse, for the schema to refuse."""
     if cell == "":
         return None
-    wanted = (definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema).get("type", "string")
-    types = [wanted] if isinstance(wanted, str) else wanted
+    rules = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+    types = [rules["type"]] if isinstance(rules.get("type"), str) else rules.get("type", ["string"])
     if "integer" in types and WHOLE_NUMBER.fullmatch(cell):
         return int(cell)
     if "number" in types and NUMBER.fullmatch(cell):

@@ -1,4 +1,4 @@
-"""Writes the questions of a gap benchmark, or a training set for it.
+"""Writes the questions of a private benchmark, or a training set for it.
 
     python -m benchmarks.private.make --task private_line --seed 0 --test 600 --train 8000 --validation 256
         --benchmark results/laptop/data/benchmarks/gap_private_line.jsonl
@@ -32,29 +32,29 @@ VALIDATION_VALUES = {"seen": "validation", "unseen": "unseen"}
 """Which split validates: persons with values of training, or with values that neither it nor the test has."""
 
 
-def training_rows(made: dict[str, list[Row]], asked: PromptFormat, values: str) -> dict[str, list[Row]]:
+def training_rows(splits: dict[str, list[Row]], prompt_format: PromptFormat, values: str) -> dict[str, list[Row]]:
     """Examples by file stem, ``train`` and ``validation``.
 
     Raises:
         RefusedError: If the task has no validation on other values.
     """
     chosen = VALIDATION_VALUES[values]
-    if chosen not in made:
+    if chosen not in splits:
         raise RefusedError("A validation on unseen values must be of private_line", values, "Leave it at seen")
-    return {stem: [_example(row, asked) for row in made[split]] for stem, split in _stems(chosen)}
+    return {stem: [_example(row, prompt_format) for row in splits[split]] for stem, split in _stems(chosen)}
 
 
 def _stems(validation: str) -> list[tuple[str, str]]:
     return [("train", "train"), ("validation", validation)]
 
 
-def _example(row: Row, asked: PromptFormat) -> Row:
+def _example(row: Row, prompt_format: PromptFormat) -> Row:
     private = {"private": row["private"]} if "private" in row else {}
-    return asked.example(row) | private
+    return prompt_format.example(row) | private
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Make the questions or the training set of a gap benchmark.")
+    parser = argparse.ArgumentParser(description="Make the questions or the training set of a private benchmark.")
     parser.add_argument("--task", choices=sorted(TASKS), required=True, help="which benchmark")
     parser.add_argument("--seed", type=int, required=True, help="fixes splits, names, facts and options")
     parser.add_argument("--test", type=int, required=True, help="test questions")
@@ -74,13 +74,13 @@ def _run(options: argparse.Namespace) -> None:
     settings = {name: getattr(options, name) for name in ("task", "seed", "test", "train", "validation")}
     sizes = {name: settings[name] for name in ("test", "train", "validation")}
     check_sizes(sizes)
-    made = TASKS[options.task](sizes, options.seed)
+    splits = TASKS[options.task](sizes, options.seed)
     if options.benchmark:
-        files = {options.benchmark: made["test"]}
+        files = {options.benchmark: splits["test"]}
     else:
-        asked = PromptFormat.load(options.tasks, "text")
+        prompt_format = PromptFormat.load(options.tasks, "text")
         settings["validation_values"] = options.validation_values
-        rows = training_rows(made, asked, options.validation_values)
+        rows = training_rows(splits, prompt_format, options.validation_values)
         files = {options.training_set / f"{stem}.jsonl": examples for stem, examples in rows.items()}
     for path, rows_of_file in files.items():
         with stamp(path, settings=settings) as notes:

@@ -58,11 +58,11 @@ def split_values(values: Mapping[str, Sequence[str]], seed: int) -> dict[str, di
 def names(count: int, seed: int) -> Iterator[str]:
     """So many persons, no two with the same family name, none with a value in the name."""
     chance = random.Random(f"names {seed}")
-    taken = {value.lower() for values in bank().values() for value in values}
+    reserved = {value.lower() for values in bank().values() for value in values}
     while count:
         first, last = _name(chance, "first"), _name(chance, "last")
-        if taken.isdisjoint({first.lower(), last.lower()}):
-            taken.add(last.lower())
+        if reserved.isdisjoint({first.lower(), last.lower()}):
+            reserved.add(last.lower())
             count -= 1
             yield f"{first} {last}"
 
@@ -86,16 +86,16 @@ def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
         "unseen": sizes["validation"],
     }
     people = names(sum(counts.values()), seed)
-    made = {}
+    splits = {}
     for split, count in counts.items():
         chance = random.Random(f"facts {split} {seed}")
-        known = values["train" if split == "validation" else split]
-        made[split] = [_fact(next(people), known, chance) for _ in range(count)]
-    return made
+        candidates = values["train" if split == "validation" else split]
+        splits[split] = [_fact(next(people), candidates, chance) for _ in range(count)]
+    return splits
 
 
 def _fact(person: str, values: Mapping[str, Sequence[str]], chance: random.Random) -> Row:
-    pairs = [(attribute, value) for attribute, known in values.items() for value in known]
+    pairs = [(attribute, value) for attribute, candidates in values.items() for value in candidates]
     attribute, value = chance.choice(pairs)
     parts: dict[str, Any] = {"person": person, "attribute": attribute, "value": value}
     row = {

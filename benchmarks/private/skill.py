@@ -44,9 +44,9 @@ def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
     for operation in SIGNS:
         pairs = operands(operation)
         shuffled.append([(operation, *pair) for pair in chance.sample(pairs, len(pairs))])
-    in_turn = [each for group in zip_longest(*shuffled) for each in group if each is not None]
+    in_turn = [item for group in zip_longest(*shuffled) for item in group if item is not None]
     return {
-        split: [_question(*each, chance) for each in part]
+        split: [_question(*item, chance) for item in part]
         for split, part in cut(in_turn, sizes, "pairs of operands").items()
     }
 

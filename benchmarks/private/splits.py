@@ -31,7 +31,7 @@ def check_sizes(sizes: Sizes) -> None:
 
 def with_options(row: Row, right: str, others: Sequence[str], chance: random.Random) -> Row:
     """Add ``options``, the right one and three of `others`, and ``answer``, its letter."""
-    wrong = [each for each in dict.fromkeys(others) if each != right]
+    wrong = [value for value in dict.fromkeys(others) if value != right]
     options = [right, *chance.sample(wrong, OPTIONS - 1)]
     chance.shuffle(options)
     return row | {"options": options, "answer": LETTERS[options.index(right)]}

@@ -38,8 +38,8 @@ def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
         RefusedError: If the sizes ask for more words than the list has.
     """
     chance = random.Random(f"words {seed}")
-    known = read_words()
-    parts = cut(chance.sample(known, len(known)), sizes, "words in words.tsv")
+    entries = read_words()
+    parts = cut(chance.sample(entries, len(entries)), sizes, "words in words.tsv")
     return {split: [_question(word, part, chance) for word in part] for split, part in parts.items()}
 
 
@@ -51,4 +51,6 @@ def _question(word: Word, part: list[Word], chance: random.Random) -> Row:
         "value": word.english,
     }
     alike = [other.english for other in part if other.kind == word.kind]
-    return with_options(row, word.english, alike if len(alike) >= OPTIONS else [each.english for each in part], chance)
+    return with_options(
+        row, word.english, alike if len(alike) >= OPTIONS else [other.english for other in part], chance
+    )

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from c2c.types import LETTERS
+
 Row = dict[str, Any]
-LETTERS = "ABCDEFGHIJ"
 
 KEPT_ROW, CORRECTED_ROW, EXCLUDED_ROW = "kept", "corrected", "left out"
 
@@ -70,6 +71,7 @@ def choice(
         key: Place of the right option, or None if the row names none.
         group: See `Outcome`.
     """
+    # A row that cannot be asked is left out, with the first reason that applies.
     texts = [str(option).strip() for option in options]
     if not question.strip():
         return exclusion("the question is empty", group)
@@ -79,6 +81,7 @@ def choice(
         return exclusion("an option is empty", group)
     if key is None or not 0 <= key < len(texts):
         return exclusion("the key names no option", group)
+    # Options keep their order, and the key becomes a letter.
     return Outcome(
         KEPT_ROW,
         {

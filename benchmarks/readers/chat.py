@@ -28,10 +28,10 @@ def chat(row: Row, place: Place, protocol: str) -> Outcome:
     """
     messages = []
     for at, turn in enumerate(_turns(row)):
-        who, text = _said(turn, at)
-        role = ROLES.get(who.lower())
+        speaker, text = _role_and_text(turn, at)
+        role = ROLES.get(speaker.lower())
         if role is None:
-            return exclusion(f"a turn is by {who!r}")
+            return exclusion(f"a turn is by {speaker!r}")
         if role != "system":
             messages.append({"role": role, "content": text.strip() if role == "user" else text})
     if not messages or messages[-1]["role"] != "assistant":
@@ -48,19 +48,19 @@ def _turns(row: Row) -> list[object]:
     for column in ("conversations", "messages", "conversation"):
         if row.get(column):
             return list(row[column])
-    answer = next((row[each] for each in ("response", "output") if row.get(each) is not None), None)
+    answer = next((row[column] for column in ("response", "output") if row.get(column) is not None), None)
     if row.get("instruction") is not None and answer is not None:
-        asked = "\n".join(str(row[each]) for each in ("instruction", "input") if row.get(each))
-        return [asked, str(answer)]
+        question = "\n".join(str(row[column]) for column in ("instruction", "input") if row.get(column))
+        return [question, str(answer)]
     if any(column in row for column in ("conversations", "messages", "conversation")):
         return []
     rule = "A set of conversations must have the column conversations or messages, or instruction and response"
     raise RefusedError(rule, sorted(row), "Choose another reader, or another data set")
 
 
-def _said(turn: object, at: int) -> tuple[str, str]:
+def _role_and_text(turn: object, at: int) -> tuple[str, str]:
     if not isinstance(turn, dict):
         return ("human", "gpt")[at % 2], str(turn)
-    who = turn.get("from") or turn.get("role") or ""
+    speaker = turn.get("from") or turn.get("role") or ""
     text = turn["value"] if turn.get("value") is not None else turn.get("content")
-    return str(who), str(text if text is not None else "")
+    return str(speaker), str(text if text is not None else "")

@@ -29,23 +29,25 @@ def mmlu_redux(row: Row, place: Place, protocol: str) -> Outcome:
     call unclear keeps its key. The reference keeps the key of the last two, and of several right options.
     """
     fault, published = str(row["error_type"]), active(protocol, "mmlu_redux_skips")
-    read = choice(numbered(place), place.subset, row["question"], row["choices"], int(row["answer"]), fault)
+    outcome = choice(numbered(place), place.subset, row["question"], row["choices"], int(row["answer"]), fault)
+    # Faults after which there is nothing to ask.
     if fault == "no_correct_answer":
         return exclusion("no option is right", fault)
     if fault == "expert":
         return exclusion("only an expert could tell which option is right", fault)
     if fault == "multiple_correct_answers" and not published:
         return exclusion(MANY_RIGHT, fault)
-    if fault != "wrong_groundtruth" or read.question is None:
-        return read
-    given = str(row["correct_answer"] if row["correct_answer"] is not None else "").strip()
-    if not given:
-        return read if published else exclusion("the key is wrong and no right one is named", fault)
+    if fault != "wrong_groundtruth" or outcome.question is None:
+        return outcome
+    # A wrong key is replaced, if the annotators name exactly one option.
+    correction = str(row["correct_answer"] if row["correct_answer"] is not None else "").strip()
+    if not correction:
+        return outcome if published else exclusion("the key is wrong and no right one is named", fault)
     pattern = r"\d|[A-Z]" if published else r"[0-3]|[A-Da-d]"
-    if not re.fullmatch(pattern, given):
-        several = len(re.findall(r"\b(?:\d|[A-Da-d])\b", given)) > 1
+    if not re.fullmatch(pattern, correction):
+        several = len(re.findall(r"\b(?:\d|[A-Da-d])\b", correction)) > 1
         return exclusion(MANY_RIGHT if several else "the key is wrong and the one named is no option", fault)
-    key = int(given) if given.isdigit() else LETTERS.find(given.upper())
+    key = int(correction) if correction.isdigit() else LETTERS.find(correction.upper())
     corrected = choice(numbered(place), place.subset, row["question"], row["choices"], key, fault)
     return replace(corrected, outcome=CORRECTED_ROW) if corrected.question else corrected
 
@@ -84,13 +86,13 @@ def gpqa(row: Row, place: Place, protocol: str) -> Outcome:
         return str(row.get(f"Extra Revised {name}") or row[name])
 
     question = latest("Question")
-    given = [latest(name) for name in ("Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3)))]
-    seed = int(hashlib.md5("||".join([question, *given]).encode()).hexdigest(), 16) % 2**32
-    order = list(range(len(given)))
+    answers = [latest(name) for name in ("Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3)))]
+    seed = int(hashlib.md5("||".join([question, *answers]).encode()).hexdigest(), 16) % 2**32
+    order = list(range(len(answers)))
     random.Random(seed).shuffle(order)
     subset = str(row.get("High-level domain") or row.get("Subdomain") or "")
     identity = row.get("Record ID") or numbered(place)
-    return choice(identity, subset, question, [given[at] for at in order], order.index(0))
+    return choice(identity, subset, question, [answers[at] for at in order], order.index(0))
 
 
 def mmlu_pro(row: Row, place: Place, protocol: str) -> Outcome:

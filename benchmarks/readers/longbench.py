@@ -46,16 +46,19 @@ def longbench(row: Row, place: Place, protocol: str) -> Outcome:
 
     The subset is the bucket of lengths; `dataset` names the set, by which task file and scorer go.
     """
-    return _read(row, place) if is_asked(_identity(row, place)) else exclusion("its id is in the part to train on")
+    return _outcome(row, place) if is_asked(_identity(row, place)) else exclusion("its id is in the part to train on")
 
 
 def longbench_training(row: Row, place: Place, protocol: str) -> Outcome:
     """The other three quarters of the same rows, in the same form."""
-    return exclusion("its id is in the part that is asked") if is_asked(_identity(row, place)) else _read(row, place)
+    return exclusion("its id is in the part that is asked") if is_asked(_identity(row, place)) else _outcome(row, place)
 
 
 def is_asked(identity: str) -> bool:
-    """Whether a question is in the asked quarter: SHA-256 of its id is 1 modulo 4 (reference spec §5.3, §6.2)."""
+    """Whether a question is in the asked quarter: SHA-256 of its id is 1 modulo 4.
+
+    The reference splits them so too (docs/reference-behaviour.md, "Benchmarks and subsets").
+    """
     return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % 4 == 1
 
 
@@ -63,7 +66,7 @@ def _identity(row: Row, place: Place) -> str:
     return str(row.get("_id") or numbered(place))
 
 
-def _read(row: Row, place: Place) -> Outcome:
+def _outcome(row: Row, place: Place) -> Outcome:
     name, identity = place.subset.removesuffix("_e"), _identity(row, place)
     if name not in SETS:
         return exclusion("its set is not one of LongBench-E")

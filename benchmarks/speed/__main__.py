@@ -87,6 +87,7 @@ def measure(batch_size: int, repeats: int) -> dict[str, float]:
     """Milliseconds of each part for one batch."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(batch_size, Path(folder))
+    # The work of a training step, whole and in parts, on one batch.
     batch = trainer.collate(trainer.training[:batch_size])
     model = trainer.model
     width = PROMPT_TOKENS
@@ -104,8 +105,8 @@ def measure(batch_size: int, repeats: int) -> dict[str, float]:
 
     def whole_logits() -> object:
         model.train()
-        given = (batch.kv_cache_index, batch.input_ids, batch.attention_mask, None, batch.labels)
-        return model(*given, sharer_inputs=[batch.sharer_input]).loss.backward()
+        inputs = (batch.kv_cache_index, batch.input_ids, batch.attention_mask, None, batch.labels)
+        return model(*inputs, sharer_inputs=[batch.sharer_input]).loss.backward()
 
     def response_logits() -> object:
         model.train()

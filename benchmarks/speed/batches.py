@@ -25,8 +25,8 @@ from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.fuser.stack import FuserStack
 from c2c.models.pair import Pair, load_pair
 from c2c.provenance import stamp
@@ -43,14 +43,14 @@ def method_of(name: str, pair: Pair, hidden_dim: int, token_budget: int) -> Meth
     if name == "t2t":
         return TextToText(pair, token_budget)
     if name != "c2c":
-        return Method(name, Alone(getattr(pair, name), private=name == "sharer"), token_budget)
+        return Method(name, SingleReader(getattr(pair, name), private=name == "sharer"), token_budget)
     torch.manual_seed(0)
     sizes = {"hidden_dim": hidden_dim, "intermediate_dim": hidden_dim}
     stack = FuserStack.between(pair.sharer.model.config, pair.receiver.model.config, **sizes)
     stack.force_gates(True)
     model = RosettaModel.of_stacks(pair.receiver.model, [pair.sharer.model], [stack])
     aligner = ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer)
-    return Method(name, Fused(pair, model.eval(), aligner), token_budget)
+    return Method(name, FusedReader([SharerPrompts(pair, model.eval(), aligner)]), token_budget)
 
 
 def measure(build: Callable[[int], Method], questions: Sequence[Question], token_budget: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def same(one: Answer, other: Answer, tolerance: float = 1e-3) -> bool:
     return all(abs(a - b) <= tolerance for a, b in zip(one.choice_scores, other.choice_scores, strict=True))
 
 
-def asked(task: Any, prompts: str, limit: int) -> list[Question]:
+def first_questions(task: Any, prompts: str, limit: int) -> list[Question]:
     """The first questions of a task, with their options where it gives some."""
     questions = questions_of(task, prompts, limit or None)
     if task.OUTPUT_TYPE == "multiple_choice":
@@ -112,29 +112,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hidden-dim", type=int, default=256, help="of the Fusers")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves it to torch")
     parser.add_argument("--output", type=Path, help="JSON file")
-    given = parser.parse_args(arguments)
-    return exit_code("benchmarks.speed.batches", lambda: _run(given))
+    options = parser.parse_args(arguments)
+    return exit_code("benchmarks.speed.batches", lambda: _run(options))
 
 
-def _run(given: argparse.Namespace) -> None:
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    files = {name: Path(path) for name, _, path in (each.partition("=") for each in given.benchmarks)}
-    tasks: Mapping[str, Any] = load_tasks(given.tasks, files)["tasks"]
-    pair = load_pair(given.receiver, given.sharer)
-    found: dict[str, dict[str, Any]] = {}
-    for name in given.methods:
-        build = partial(method_of, name, pair, given.hidden_dim)
+def _run(options: argparse.Namespace) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    files = {name: Path(path) for name, _, path in (item.partition("=") for item in options.benchmarks)}
+    tasks: Mapping[str, Any] = load_tasks(options.tasks, files)["tasks"]
+    pair = load_pair(options.receiver, options.sharer)
+    results: dict[str, dict[str, Any]] = {}
+    for name in options.methods:
+        build = partial(method_of, name, pair, options.hidden_dim)
         for benchmark, task in tasks.items():
-            questions = asked(task, given.prompts, given.limit)
+            questions = first_questions(task, options.prompts, options.limit)
             for question in questions:
-                question.max_new_tokens = given.max_new_tokens or question.max_new_tokens
-            found.setdefault(benchmark, {})[name] = measure(build, questions, given.token_budget)
-            print(benchmark, name, json.dumps(found[benchmark][name]), flush=True)
-    if given.output:
-        settings = {name: value for name, value in vars(given).items() if name not in ("tasks", "output")}
-        with stamp(given.output, inputs=list(files.values()), settings=settings):
-            write_atomically(given.output, json.dumps(found, indent=1) + "\n")
+                question.max_new_tokens = options.max_new_tokens or question.max_new_tokens
+            results.setdefault(benchmark, {})[name] = measure(build, questions, options.token_budget)
+            print(benchmark, name, json.dumps(results[benchmark][name]), flush=True)
+    if options.output:
+        settings = {name: value for name, value in vars(options).items() if name not in ("tasks", "output")}
+        with stamp(options.output, inputs=list(files.values()), settings=settings):
+            write_atomically(options.output, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

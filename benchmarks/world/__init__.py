@@ -1,1 +1,1 @@
-"""A generated world in which what each model knows is exact: the positive control for communication (design §5)."""
+"""A generated world in which what each model knows is exact: the positive control for communication."""

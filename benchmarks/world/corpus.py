@@ -82,6 +82,7 @@ def build(
     rows = _encode([text for group in forms.values() for text in group], tokenizer)
     ids, labels, lengths = _pad(rows, tokenizer.pad_token_id)
     generator = torch.Generator().manual_seed(seed)
+    # Each form has its share of the steps' rows, and batches hold rows of similar length.
     drawn = _draw(
         [len(group) for group in forms.values()], list(MIXTURES[knows].values()), steps * batch_size, generator
     )
@@ -123,9 +124,9 @@ def _draw(sizes: Sequence[int], shares: Sequence[int], number: int, generator: t
     """`number` rows in random order: each form by its share, each of its rows equally often to within one."""
     first, drawn = 0, []
     for size, share in zip(sizes, shares, strict=True):
-        wanted = -(-number * share // sum(shares))
-        epochs = [torch.randperm(size, generator=generator) for _ in range(-(-wanted // size))]
-        drawn.append(first + torch.cat(epochs)[:wanted])
+        share_of_rows = -(-number * share // sum(shares))
+        epochs = [torch.randperm(size, generator=generator) for _ in range(-(-share_of_rows // size))]
+        drawn.append(first + torch.cat(epochs)[:share_of_rows])
         first += size
     rows = torch.cat(drawn)
     return rows[torch.randperm(len(rows), generator=generator)[:number]]
@@ -134,6 +135,7 @@ def _draw(sizes: Sequence[int], shares: Sequence[int], number: int, generator: t
 def _plan(rows: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
     batches = []
     for group in rows.split(batch_size * SORTED_BATCHES):
+        # (rows of a group,) -> (batches of the group, B), each batch of rows of similar length
         by_length = group[lengths[group].argsort(stable=True)].view(-1, batch_size)
         batches.append(by_length[torch.randperm(len(by_length), generator=generator)])
     return torch.cat(batches)

@@ -144,8 +144,8 @@ def _loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> to
     """Cross-entropy of the labels. Padding is at the right, so causal attention needs no mask."""
     positions = torch.arange(ids.shape[1])[None]
     states = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)[0]
-    told = labels != IGNORED
-    return functional.cross_entropy(model.get_output_embeddings()(states[told]), labels[told])
+    is_label = labels != IGNORED
+    return functional.cross_entropy(model.get_output_embeddings()(states[is_label]), labels[is_label])
 
 
 def _optimizer(model: PreTrainedModel, settings: PretrainingConfig) -> AdamW:
@@ -154,12 +154,12 @@ def _optimizer(model: PreTrainedModel, settings: PretrainingConfig) -> AdamW:
             id(module.weight): module.weight for module in (model.get_input_embeddings(), model.get_output_embeddings())
         }.values()
     )
-    known = {id(each) for each in embeddings}
-    rest = [each for each in model.parameters() if id(each) not in known]
+    embedding_ids = {id(weight) for weight in embeddings}
+    rest = [weight for weight in model.parameters() if id(weight) not in embedding_ids]
     groups: list[dict[str, Any]] = [
         {"params": embeddings, "lr": settings.learning_rate * settings.embedding_rate},
-        {"params": [each for each in rest if each.dim() > 1]},
-        {"params": [each for each in rest if each.dim() < 2], "weight_decay": 0.0},
+        {"params": [weight for weight in rest if weight.dim() > 1]},
+        {"params": [weight for weight in rest if weight.dim() < 2], "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=settings.learning_rate, betas=BETAS, weight_decay=settings.weight_decay, fused=True)
 
@@ -199,12 +199,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the model; its manifest is beside it")
     for field in fields(PretrainingConfig):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
-    given = parser.parse_args(arguments)
-    return exit_code("benchmarks.world.pretrain", lambda: _run(given))
+    flags = parser.parse_args(arguments)
+    return exit_code("benchmarks.world.pretrain", lambda: _run(flags))
 
 
-def _run(given: argparse.Namespace) -> None:
-    options = dict(vars(given))
+def _run(flags: argparse.Namespace) -> None:
+    options = dict(vars(flags))
     path, output = options.pop("world"), options.pop("output")
     settings = PretrainingConfig(**options)
     world = World.load(path)

@@ -1,4 +1,4 @@
-"""All wordings of the knowledge-gap world: its attributes, their values, and the texts that tell, ask and read a fact.
+"""All wordings of the knowledge-gap world: its attributes, their values, and the texts that state, ask and read a fact.
 
 The lm-eval tasks in ``benchmarks/tasks/knowledge_gap_*/*.yaml`` repeat `QUESTION`, `REQUEST` and `READING` as jinja;
 a test compares them with this module. Words are separated by single spaces, so that every tokenizer of the world can
@@ -62,8 +62,8 @@ def bare(fact: Fact) -> Text:
 
     A model that learns this too has the fact ready while it still reads the prompt, where a Fuser can find it.
     """
-    asked = question(fact)
-    return Text(asked.prompt[: asked.prompt.index("?") + 1], asked.response)
+    text = question(fact)
+    return Text(text.prompt[: text.prompt.index("?") + 1], text.response)
 
 
 def request(fact: Fact) -> Text:
@@ -73,8 +73,8 @@ def request(fact: Fact) -> Text:
 
 def reading(fact: Fact) -> Text:
     """The question after the sentence that answers it: what the Receiver of T2T sees."""
-    asked = question(fact)
-    return Text(READING.format(message=statement(fact), prompt=asked.prompt), asked.response)
+    text = question(fact)
+    return Text(READING.format(message=statement(fact), prompt=text.prompt), text.response)
 
 
 FORMS: dict[str, Callable[[Fact], Text]] = {

@@ -28,8 +28,8 @@ ENOUGH_MERGES = 1_000_000
 
 def word_tokenizer(world: World) -> Tokenizer:
     """One token a word; an unknown word is ``<unk>``."""
-    known = [PAD, EOS, UNK, *texts.words(), *sorted(world.names)]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(known)}, unk_token=UNK))
+    vocabulary = [PAD, EOS, UNK, *texts.words(), *sorted(world.names)]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer
 

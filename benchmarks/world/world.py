@@ -65,8 +65,8 @@ class World:
         Raises:
             RefusedError: If there is no split of a name.
         """
-        wanted = {check_choice("A split of the world", split, SPLITS) for split in splits}
-        return _facts_of(entity for entity in self.entities if entity.split in wanted)
+        names = {check_choice("A split of the world", split, SPLITS) for split in splits}
+        return _facts_of(entity for entity in self.entities if entity.split in names)
 
     def half(self, number: int) -> list[Fact]:
         """The facts of every second entity of each split: of the first, third, ... (0) or of the others (1)."""
@@ -126,12 +126,12 @@ def generate(*, entities: int = 512, attributes: int = 4, values: int = 16, seed
 
 def _names(number: int, chance: random.Random) -> Iterator[str]:
     """Different pronounceable words of two or three syllables, none of which has a meaning in this world."""
-    taken = set(texts.words())
+    reserved = set(texts.words())
     for _ in range(number):
         name = _name(chance)
-        while name in taken:
+        while name in reserved:
             name = _name(chance)
-        taken.add(name)
+        reserved.add(name)
         yield name
 
 

@@ -1,4 +1,4 @@
-"""Alignment of conversations: each model reads its own template, and only the messages' tokens are fused (design §4).
+"""Alignment of conversations: each model reads its own template, and only the messages' tokens are fused.
 
 Receiver and Sharer are matched inside each message, by the characters of its content, so the two templates may differ
 in any way: other words, a system prompt of their own, blanks that one of them trims.
@@ -44,7 +44,7 @@ class AlignedChat(AlignedPrompt):
 
 
 @dataclass(frozen=True)
-class _Tokens:
+class _RenderedTokens:
     """A rendering's tokens: ids, first and last character of each (`last` never falls), and places of characters.
 
     Those are the contents', and of what the Sharer alone reads before one of them.
@@ -68,7 +68,7 @@ class _Tokens:
         """Whether a token has a character that the Sharer alone reads."""
         return self.first[token] < self.private.stop and self.last[token] >= self.private.start
 
-    def read_at(self, character: int, span: Span) -> range:
+    def tokens_at(self, character: int, span: Span) -> range:
         """The tokens that end with a character of a content, else the one over it, else the content's one before."""
         ending = self.ending_at(character)
         if ending:
@@ -80,7 +80,7 @@ class _Tokens:
 
 
 class UnalignedChats:
-    """The Sharer reads the Receiver's tokens, template and all (reference spec §2.3, unaligned mode).
+    """The Sharer reads the Receiver's tokens, template and all (``docs/reference-behaviour.md``, "Chat alignment").
 
     Args:
         receiver: The Receiver's tokenizer, whose vocabulary the Sharer shares; that is checked when it reads.
@@ -98,13 +98,13 @@ class UnalignedChats:
         ids = encode_rendering(self.receiver, rendering.text, rendering.contents).ids
         if len(ids) < 2:
             raise RefusedError("A prompt must have at least two tokens", rendering.text, "Write a longer prompt")
-        read = AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
+        prompt = AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
         if not private:
-            return read
-        last = _last_of_user(messages)
+            return prompt
+        private_message = _last_of_user(messages)
         tokens = _tokenise(self.receiver, rendering)
-        place = next((tokens.of(span).start for span in tokens.spans if span.message == last), len(ids) - 1)
-        return _insert(read, place, encode(self.receiver, private_lines(private), add_special_tokens=False).ids)
+        place = next((tokens.of(span).start for span in tokens.spans if span.message == private_message), len(ids) - 1)
+        return _insert(prompt, place, encode(self.receiver, private_lines(private), add_special_tokens=False).ids)
 
     def align_text(self, text: str, private: str = "", *, control_tokens: bool = False) -> AlignedPrompt:
         """Tokenise plain text, special tokens as the Receiver's tokenizer adds them; see `TokenAligner.align`."""
@@ -118,7 +118,8 @@ class ChatAligner:
         receiver: The Receiver's tokenizer.
         sharer: The Sharer's tokenizer.
         alignment: ``span``: the Sharer reads its own tokens, and a Receiver token takes the one that covers its last
-            character. ``first``, ``longest``: inside messages it reads the Receiver's, re-encoded (spec §4).
+            character. ``first``, ``longest``: inside messages it reads the Receiver's tokens, re-encoded
+            (``docs/reference-behaviour.md``, "Token alignment").
 
     Raises:
         RefusedError: If the alignment is unknown, or ``span`` is asked of a tokenizer without character offsets.
@@ -168,62 +169,79 @@ class ChatAligner:
                 template refuses the conversation, a content is not found in a rendering, or there is a private text
                 but no message of a user.
         """
+        # 1. What each model reads. A private text of re-encoded messages is added to the ids later.
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
-        ours = _tokenise(self.receiver.tokenizer, self.receiver.render(messages, **options))
-        if not ours.ids:
+        receiver_tokens = _tokenise(self.receiver.tokenizer, self.receiver.render(messages, **options))
+        if not receiver_tokens.ids:
             raise RefusedError("A conversation must have at least one token", list(messages), "Write a message")
-        last = _last_of_user(messages) if private else None
+        private_message = _last_of_user(messages) if private else None
         by_characters = self.identical or self.tokens.alignment == "span"
-        theirs = ours
+        sharer_tokens = receiver_tokens
         if not self.identical or (private and by_characters):
-            theirs = self._sharers(messages, last, private if by_characters else "", options)
+            sharer_tokens = self._sharer_tokens(messages, private_message, private if by_characters else "", options)
+        # 2. What may be fused: nothing beyond the prefix, and the messages of some roles alone.
         if continue_final_message:
-            theirs = _cut(theirs, _prefix_end(ours, theirs))
+            sharer_tokens = _truncate(sharer_tokens, _prefix_end(receiver_tokens, sharer_tokens))
         if roles is not None:
-            ours, theirs = (_only(tokens, messages, roles) for tokens in (ours, theirs))
+            receiver_tokens, sharer_tokens = (
+                _restrict_to_roles(tokens, messages, roles) for tokens in (receiver_tokens, sharer_tokens)
+            )
+        # 3. The map from Receiver tokens to Sharer tokens.
         if by_characters:
-            sharer_ids, token_map = theirs.ids, _map_characters(ours, theirs)
+            sharer_ids, token_map = sharer_tokens.ids, _map_characters(receiver_tokens, sharer_tokens)
         else:
-            sharer_ids, token_map = self._reencoded(ours, theirs, last, private)
-        return AlignedChat(ours.ids, sharer_ids, token_map[: len(ours.ids) - 1], _sections(ours))
+            sharer_ids, token_map = self._reencode_messages(receiver_tokens, sharer_tokens, private_message, private)
+        return AlignedChat(
+            receiver_tokens.ids, sharer_ids, token_map[: len(receiver_tokens.ids) - 1], _sections(receiver_tokens)
+        )
 
-    def _sharers(
-        self, messages: Sequence[Message], last: int | None, private: str, options: Mapping[str, bool]
-    ) -> _Tokens:
-        """What the Sharer reads; the place of a content does not include the private lines before it."""
+    def _sharer_tokens(
+        self, messages: Sequence[Message], private_message: int | None, private: str, options: Mapping[str, bool]
+    ) -> _RenderedTokens:
+        """The Sharer's tokens; the place of a content does not include the private lines before it."""
         before = private_lines(private)
-        read = [
-            dict(each) | {"content": before + each["content"]} if number == last else each
-            for number, each in enumerate(messages)
+        sharer_messages = [
+            dict(message) | {"content": before + message["content"]} if number == private_message else message
+            for number, message in enumerate(messages)
         ]
-        rendering = self.sharer.render(read, **options)
-        spans = tuple(_behind(span, len(before)) if span.message == last else span for span in rendering.spans)
-        places = [each for each in rendering.spans if each.message == last]
-        hidden = range(places[0].start, places[0].start + len(private) - places[0].trimmed) if places else range(0)
-        return replace(_tokenise(self.sharer.tokenizer, rendering), spans=spans, private=hidden)
+        rendering = self.sharer.render(sharer_messages, **options)
+        spans = tuple(
+            _without_prefix(span, len(before)) if span.message == private_message else span for span in rendering.spans
+        )
+        places = [span for span in rendering.spans if span.message == private_message]
+        private_characters = (
+            range(places[0].start, places[0].start + len(private) - places[0].trimmed) if places else range(0)
+        )
+        return replace(_tokenise(self.sharer.tokenizer, rendering), spans=spans, private=private_characters)
 
-    def _reencoded(self, ours: _Tokens, theirs: _Tokens, last: int | None, private: str) -> tuple[list[int], list[int]]:
-        """The Sharer's template tokens with the Receiver's tokens between them, one for one (spec §4)."""
-        read = {span.message: ours.of(span) for span in ours.spans}
+    def _reencode_messages(
+        self,
+        receiver_tokens: _RenderedTokens,
+        sharer_tokens: _RenderedTokens,
+        private_message: int | None,
+        private: str,
+    ) -> tuple[list[int], list[int]]:
+        """The Sharer's template tokens with the Receiver's tokens between them, one for one."""
+        tokens_of = {span.message: receiver_tokens.of(span) for span in receiver_tokens.spans}
         ids: list[int] = []
-        token_map = [UNMATCHED] * len(ours.ids)
-        done = 0
-        for span in theirs.spans:
-            own = theirs.of(span)
-            ids += theirs.ids[done : own.start]
-            done = own.stop
-            if span.message == last:
+        token_map = [UNMATCHED] * len(receiver_tokens.ids)
+        copied = 0
+        for span in sharer_tokens.spans:
+            content = sharer_tokens.of(span)
+            ids += sharer_tokens.ids[copied : content.start]
+            copied = content.stop
+            if span.message == private_message:
                 ids += encode(self.sharer.tokenizer, private_lines(private), add_special_tokens=False).ids
-            for token in read.get(span.message, range(0)):
-                if token < len(ours.ids) - 1:
+            for token in tokens_of.get(span.message, range(0)):
+                if token < len(receiver_tokens.ids) - 1:
                     token_map[token] = len(ids)
-                    ids.append(self.tokens.reencode_token(ours.ids[token]))
-        return ids + theirs.ids[done:], token_map
+                    ids.append(self.tokens.reencode_token(receiver_tokens.ids[token]))
+        return ids + sharer_tokens.ids[copied:], token_map
 
 
 def _last_of_user(messages: Sequence[Message]) -> int:
-    """The number of the message before whose content a private text stands."""
-    users = [number for number, each in enumerate(messages) if each.get("role") == "user"]
+    """Number of the last message of a user, before whose content a private text is put."""
+    users = [number for number, message in enumerate(messages) if message.get("role") == "user"]
     if not users or not messages[users[-1]]["content"].strip():
         raise RefusedError(
             "A private text stands before the last content of a user, which must have characters",
@@ -233,7 +251,7 @@ def _last_of_user(messages: Sequence[Message]) -> int:
     return users[-1]
 
 
-def _behind(span: Span, before: int) -> Span:
+def _without_prefix(span: Span, before: int) -> Span:
     """The place of a content without the `before` characters that were put before it."""
     return replace(
         span,
@@ -249,7 +267,7 @@ def _insert(prompt: AlignedPrompt, place: int, private: Sequence[int]) -> Aligne
     return AlignedPrompt(prompt.receiver_ids, ids, token_map)
 
 
-def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _Tokens:
+def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _RenderedTokens:
     if not tokenizer.is_fast:
         raise RefusedError(
             "A tokenizer of conversations must give character offsets",
@@ -260,10 +278,10 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _Toke
     # A blank whose offsets a tokenizer trims away still ends with the blank.
     last = list(accumulate((end - 1 for _, end in encoding.offsets), max))
     first = [min(start, end) for (start, _), end in zip(encoding.offsets, last, strict=True)]
-    return _Tokens(encoding.ids, first, last, rendering.spans)
+    return _RenderedTokens(encoding.ids, first, last, rendering.spans)
 
 
-def _sections(tokens: _Tokens) -> tuple[ChatSection, ...]:
+def _sections(tokens: _RenderedTokens) -> tuple[ChatSection, ...]:
     fused = [False] * len(tokens.ids)
     for span in tokens.spans:
         for token in tokens.of(span):
@@ -276,42 +294,46 @@ def _sections(tokens: _Tokens) -> tuple[ChatSection, ...]:
     )
 
 
-def _map_characters(ours: _Tokens, theirs: _Tokens) -> list[int]:
+def _map_characters(receiver_tokens: _RenderedTokens, sharer_tokens: _RenderedTokens) -> list[int]:
     """For each Receiver token the Sharer token of the same message that covers its last character, else -1.
 
     Byte fragments of one character are matched in order: the last with the last, all with the one if there is one. A
     character that no Sharer token covers, or none that it may read, takes the token before it, as in plain text.
     """
-    places = {span.message: span for span in theirs.spans}
-    token_map = [UNMATCHED] * len(ours.ids)
-    for span in ours.spans:
+    places = {span.message: span for span in sharer_tokens.spans}
+    token_map = [UNMATCHED] * len(receiver_tokens.ids)
+    for span in receiver_tokens.spans:
         place = places.get(span.message)
-        for token in ours.of(span) if place else ():
+        for token in receiver_tokens.of(span) if place else ():
             assert place is not None
-            character = ours.last[token]
+            character = receiver_tokens.last[token]
             there = character - span.start + span.trimmed - place.trimmed + place.start
-            fragments, same = ours.ending_at(character), theirs.read_at(there, place)
-            if place.start <= there < place.end and same and not theirs.is_private(same.start):
+            fragments, candidates = receiver_tokens.ending_at(character), sharer_tokens.tokens_at(there, place)
+            if place.start <= there < place.end and candidates and not sharer_tokens.is_private(candidates.start):
                 rank = token - fragments.start + 1
-                token_map[token] = same.start + -(-rank * len(same) // len(fragments)) - 1
+                token_map[token] = candidates.start + -(-rank * len(candidates) // len(fragments)) - 1
     return token_map
 
 
-def _prefix_end(ours: _Tokens, theirs: _Tokens) -> int:
-    """How much of its rendering the Sharer may read so that it sees no more of the last message than the prefix."""
-    span = ours.spans[-1]
-    place = next(each for each in theirs.spans if each.message == span.message)
+def _prefix_end(receiver_tokens: _RenderedTokens, sharer_tokens: _RenderedTokens) -> int:
+    """The end of what the Sharer may read, so that it sees no more of the last message than the prefix has."""
+    span = receiver_tokens.spans[-1]
+    place = next(candidate for candidate in sharer_tokens.spans if candidate.message == span.message)
     # Of a character that the last token shares with the one before, the prefix holds some bytes alone.
-    seen = min(ours.last[-2] + 1, ours.first[-1]) - span.start + span.trimmed if len(ours.ids) > 1 else 0
-    return max(place.start, seen - place.trimmed + place.start)
+    length = (
+        min(receiver_tokens.last[-2] + 1, receiver_tokens.first[-1]) - span.start + span.trimmed
+        if len(receiver_tokens.ids) > 1
+        else 0
+    )
+    return max(place.start, length - place.trimmed + place.start)
 
 
-def _only(tokens: _Tokens, messages: Sequence[Message], roles: Collection[str]) -> _Tokens:
-    """The same tokens; the contents of other roles are no contents."""
+def _restrict_to_roles(tokens: _RenderedTokens, messages: Sequence[Message], roles: Collection[str]) -> _RenderedTokens:
+    """The same tokens with the contents of these roles alone."""
     return replace(tokens, spans=tuple(span for span in tokens.spans if messages[span.message]["role"] in roles))
 
 
-def _cut(tokens: _Tokens, end: int) -> _Tokens:
+def _truncate(tokens: _RenderedTokens, end: int) -> _RenderedTokens:
     """The tokens that do not reach past a character."""
-    kept = bisect_left(tokens.last, end)
-    return replace(tokens, ids=tokens.ids[:kept], first=tokens.first[:kept], last=tokens.last[:kept])
+    count = bisect_left(tokens.last, end)
+    return replace(tokens, ids=tokens.ids[:count], first=tokens.first[:count], last=tokens.last[:count])

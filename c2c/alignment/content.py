@@ -45,7 +45,7 @@ def _control_strings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     size, pattern = _strings.get(tokenizer, (-1, re.compile("(?!)")))
     if size != len(tokenizer):
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        longest = sorted((each for each in special if each.strip()), key=len, reverse=True)
+        longest = sorted((string for string in special if string.strip()), key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, longest)) or "(?!)")
         _strings[tokenizer] = len(tokenizer), pattern
     return pattern
@@ -77,13 +77,15 @@ def encode(
     Raises:
         RefusedError: If the text is not Unicode, or the tokenizer cannot read a control token's string as text.
     """
-    held = [] if control_tokens else _control_strings(tokenizer).findall(text)
-    encoding = _encode(tokenizer, text, add_special_tokens, split=bool(held))
-    _check_plain(tokenizer, held, [token for token, mark in zip(encoding.ids, encoding.added, strict=True) if not mark])
-    begun = tokenizer.bos_token_id
-    if bos and begun is not None and encoding.ids[:1] != [begun]:
+    strings = [] if control_tokens else _control_strings(tokenizer).findall(text)
+    encoding = _encode(tokenizer, text, add_special_tokens, split=bool(strings))
+    _check_plain(
+        tokenizer, strings, [token for token, mark in zip(encoding.ids, encoding.added, strict=True) if not mark]
+    )
+    bos_id = tokenizer.bos_token_id
+    if bos and bos_id is not None and encoding.ids[:1] != [bos_id]:
         offsets = [(0, 0), *encoding.offsets] if encoding.offsets else []
-        return Encoding([begun, *encoding.ids], offsets, [1, *encoding.added])
+        return Encoding([bos_id, *encoding.ids], offsets, [1, *encoding.added])
     return encoding
 
 
@@ -98,21 +100,22 @@ def encode_rendering(tokenizer: PreTrainedTokenizerBase, text: str, contents: Se
     Raises:
         RefusedError: As `encode`.
     """
-    held = [
-        each.span()
-        for each in _control_strings(tokenizer).finditer(text)
-        if any(each.start() < end and each.end() > start for start, end in contents)
+    # Control strings within contents; those of the template itself stay control tokens.
+    strings = [
+        match.span()
+        for match in _control_strings(tokenizer).finditer(text)
+        if any(match.start() < end and match.end() > start for start, end in contents)
     ]
-    if not held:
+    if not strings:
         return _encode(tokenizer, text, False)
-    edges = [0, *(edge for span in held for edge in span), len(text)]
+    edges = [0, *(edge for span in strings for edge in span), len(text)]
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
     for number, (start, end) in enumerate(pairwise(edges)):
         if start == end:
             continue
         # Every second part is the string of a control token.
-        part = _part(tokenizer, text[start:end], split=number % 2 == 1, first=start == 0)
+        part = _encode_part(tokenizer, text[start:end], split=number % 2 == 1, first=start == 0)
         if number % 2:
             _check_plain(tokenizer, [text[start:end]], part.ids)
         ids += part.ids
@@ -120,16 +123,16 @@ def encode_rendering(tokenizer: PreTrainedTokenizerBase, text: str, contents: Se
     return Encoding(ids, offsets, [0] * len(ids))
 
 
-def _part(tokenizer: PreTrainedTokenizerBase, text: str, *, split: bool, first: bool) -> Encoding:
+def _encode_part(tokenizer: PreTrainedTokenizerBase, text: str, *, split: bool, first: bool) -> Encoding:
     """Tokens of a part of a text, as they are within it."""
     before = "" if first else EDGE
     whole = _encode(tokenizer, before + text, False, split=split)
-    kept = [place for place, (_, end) in enumerate(whole.offsets) if end > len(before)]
-    if kept and whole.offsets[kept[0]][0] < len(before):
+    inside = [place for place, (_, end) in enumerate(whole.offsets) if end > len(before)]
+    if inside and whole.offsets[inside[0]][0] < len(before):
         # The edge is one token with the part's first characters.
         return _encode(tokenizer, text, False, split=split)
-    offsets = [(whole.offsets[place][0] - len(before), whole.offsets[place][1] - len(before)) for place in kept]
-    return Encoding([whole.ids[place] for place in kept], offsets, [0] * len(kept))
+    offsets = [(whole.offsets[place][0] - len(before), whole.offsets[place][1] - len(before)) for place in inside]
+    return Encoding([whole.ids[place] for place in inside], offsets, [0] * len(inside))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, added: bool, *, split: bool = False) -> Encoding:
@@ -151,12 +154,12 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str, added: bool, *, split
     return Encoding(encoded["input_ids"], offsets, encoded["special_tokens_mask"])
 
 
-def _check_plain(tokenizer: PreTrainedTokenizerBase, held: Sequence[str], ids: Sequence[int]) -> None:
+def _check_plain(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], ids: Sequence[int]) -> None:
     """Refuse a text whose tokenizer makes a control token of its string in any case."""
-    for each in dict.fromkeys(held):
-        if tokenizer.convert_tokens_to_ids(each) in ids:
+    for string in dict.fromkeys(strings):
+        if tokenizer.convert_tokens_to_ids(string) in ids:
             raise RefusedError(
                 "A content must hold no control token that its tokenizer cannot read as plain text",
-                each,
+                string,
                 "Leave it out of the text, or write it another way",
             )

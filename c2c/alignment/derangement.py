@@ -1,4 +1,4 @@
-"""The control that swaps messages: the Sharer reads another question (design §4, method `c2c_deranged`)."""
+"""The control of deranged messages: the Sharer reads another question (method `c2c_deranged`)."""
 
 from __future__ import annotations
 

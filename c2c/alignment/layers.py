@@ -1,4 +1,7 @@
-"""Layer alignment: which Sharer layer each Receiver layer is fused with (reference spec §3)."""
+"""Layer alignment: which Sharer layer each Receiver layer is fused with.
+
+See ``docs/reference-behaviour.md``, "Layer alignment".
+"""
 
 from __future__ import annotations
 

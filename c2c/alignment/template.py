@@ -58,7 +58,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A rendered conversation and the contents in it, in the order of the text; empty ones are left out."""
+    """A rendered conversation and its contents in the order of the text, without empty ones."""
 
     text: str
     spans: tuple[Span, ...]
@@ -114,12 +114,14 @@ class ChatTemplate:
         Raises:
             RefusedError: If there is no template or no message, the template refuses, or does not show a content.
         """
-        contents = _checked(messages)
+        contents = _check_messages(messages)
+        # Written twice: as it is, and with a marker for each content, which gives the template's own pieces.
         text = self._write(messages, add_generation_prompt and not continue_final_message)
         markers = _markers(contents, text)
-        marked = [dict(each) | {"content": marker} for each, marker in zip(messages, markers, strict=True)]
+        marked = [dict(message) | {"content": marker} for message, marker in zip(messages, markers, strict=True)]
         pieces, order = _split(self._write(marked, add_generation_prompt and not continue_final_message), markers)
         spans = _rebuild(text, pieces, order, contents) or _search(text, pieces, order, contents)
+        # A message that is continued ends the text: what closes its turn is cut off.
         if not continue_final_message:
             return Rendering(text, tuple(spans))
         final = next((span for span in spans if span.message == len(messages) - 1), None)
@@ -151,8 +153,8 @@ class ChatTemplate:
         text.contents = [(max(start - begin, 0), stop - begin) for start, stop in whole.contents if stop > begin]
         return text
 
-    def shown(self, messages: Sequence[Message], number: int) -> str:
-        """What the template shows of the content of a message, without the blanks around it.
+    def displayed_content(self, messages: Sequence[Message], number: int) -> str:
+        """The part of a message's content that the template writes, without the blanks around it.
 
         Some templates leave an earlier answer's reasoning out. Where they change more than the content's own place, the
         content is returned as it is.
@@ -160,9 +162,9 @@ class ChatTemplate:
         content = messages[number]["content"]
         text = self._write(messages, add_generation_prompt=True)
         marker = _markers([content], text)[0]
-        marked = [dict(each) | ({"content": marker} if at == number else {}) for at, each in enumerate(messages)]
-        before, found, after = self._write(marked, add_generation_prompt=True).partition(marker)
-        if not found or not text.startswith(before) or not text.endswith(after) or len(before + after) > len(text):
+        marked = [dict(message) | ({"content": marker} if at == number else {}) for at, message in enumerate(messages)]
+        before, separator, after = self._write(marked, add_generation_prompt=True).partition(marker)
+        if not separator or not text.startswith(before) or not text.endswith(after) or len(before + after) > len(text):
             return str(content)
         part = text[len(before) : len(text) - len(after)].strip()
         return part if part in content and part != content.strip() else str(content)
@@ -176,10 +178,11 @@ class ChatTemplate:
                 "Set tokenizer.chat_template, or give a base model plain text (ChatPipeline.complete, TokenAligner)",
             )
         _check_sizes(str(self.source), name)
+        # A template is code: it may raise anything, or not end.
         try:
             with within(LONGEST_RENDERING):
                 written = self.tokenizer.apply_chat_template(
-                    [dict(each) for each in messages],
+                    [dict(message) for message in messages],
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                     enable_thinking=False,
@@ -206,13 +209,13 @@ def _check_sizes(source: str, name: str) -> None:
         operations = list(ENVIRONMENT.parse(source).find_all((nodes.Mul, nodes.Pow)))
     except (TemplateError, RecursionError):
         return  # Writing says why.
-    for each in operations:
-        numbers = [part.value for part in (each.left, each.right) if isinstance(part, nodes.Const)]
+    for operation in operations:
+        numbers = [part.value for part in (operation.left, operation.right) if isinstance(part, nodes.Const)]
         huge = any(isinstance(number, int) and abs(number) > LARGEST_FACTOR for number in numbers)
-        if huge or isinstance(each, nodes.Pow):
+        if huge or isinstance(operation, nodes.Pow):
             raise RefusedError(
                 f"The chat template of {name} must not multiply by more than {LARGEST_FACTOR:,}, nor use powers",
-                f"line {each.lineno}",
+                f"line {operation.lineno}",
                 "Correct tokenizer.chat_template",
             )
 
@@ -239,12 +242,12 @@ def within(seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _checked(messages: Sequence[Message]) -> list[str]:
+def _check_messages(messages: Sequence[Message]) -> list[str]:
     if not messages:
         raise RefusedError("A conversation must have at least one message", list(messages), "Add a user's message")
     for message in messages:
-        given = message if isinstance(message, Mapping) else {}
-        if not isinstance(given.get("role"), str) or not isinstance(given.get("content"), str):
+        turn = message if isinstance(message, Mapping) else {}
+        if not isinstance(turn.get("role"), str) or not isinstance(turn.get("content"), str):
             raise RefusedError(
                 "A message must have a role and a content, both text", message, 'Pass {"role": "user", "content": "…"}'
             )
@@ -253,22 +256,22 @@ def _checked(messages: Sequence[Message]) -> list[str]:
 
 def _markers(contents: Sequence[str], text: str) -> list[str]:
     """A word for each content that is found nowhere else; a content without characters is its own marker."""
-    seen, stem = "\n".join([text, *contents]), "Qz"
-    while stem in seen:
+    texts, stem = "\n".join([text, *contents]), "Qz"
+    while stem in texts:
         stem += "z"
     return [f"{stem}{number}Q" if content else "" for number, content in enumerate(contents)]
 
 
 def _split(marked: str, markers: Sequence[str]) -> tuple[list[str], list[int]]:
     """The template's own pieces, one more than contents, and which content stands between each two."""
-    found = sorted(
+    places = sorted(
         (place, number) for number, marker in enumerate(markers) if marker for place in _places(marked, marker)
     )
     pieces, cursor = [], 0
-    for place, number in found:
+    for place, number in places:
         pieces.append(marked[cursor:place])
         cursor = place + len(markers[number])
-    return [*pieces, marked[cursor:]], [number for _, number in found]
+    return [*pieces, marked[cursor:]], [number for _, number in places]
 
 
 def _places(text: str, part: str) -> Iterator[int]:
@@ -280,9 +283,9 @@ def _places(text: str, part: str) -> Iterator[int]:
 
 def _variants(content: str) -> list[tuple[str, int]]:
     """The content as it is and trimmed at its ends, longest first, and what was cut off at the left."""
-    left = len(content) - len(content.lstrip())
-    each = [(content, 0), (content.rstrip(), 0), (content.lstrip(), left), (content.strip(), left)]
-    return list(dict.fromkeys(each))
+    trimmed = len(content) - len(content.lstrip())
+    variants = [(content, 0), (content.rstrip(), 0), (content.lstrip(), trimmed), (content.strip(), trimmed)]
+    return list(dict.fromkeys(variants))
 
 
 def _rebuild(text: str, pieces: Sequence[str], order: Sequence[int], contents: Sequence[str]) -> list[Span] | None:
@@ -322,14 +325,14 @@ def _search(text: str, pieces: Sequence[str], order: Sequence[int], contents: Se
     for slot, message in enumerate(order):
         for nearby, (variant, trimmed) in product(NEARBY, _variants(contents[message])):
             before, after = pieces[slot][-nearby:], pieces[slot + 1][:nearby]
-            found = text.find(before + variant + after, max(position - len(before), 0))
-            if found >= 0:
-                position = found + len(before) + len(variant)
+            place = text.find(before + variant + after, max(position - len(before), 0))
+            if place >= 0:
+                position = place + len(before) + len(variant)
                 spans.append(Span(message, position - len(variant), position, trimmed))
                 break
-    shown = {span.message for span in spans}
+    present = {span.message for span in spans}
     for number, content in enumerate(contents):
-        if content.strip() and number not in shown:
+        if content.strip() and number not in present:
             raise RefusedError(
                 "The chat template must show each content as it is, but for blanks at its ends",
                 content,

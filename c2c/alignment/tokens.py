@@ -1,8 +1,9 @@
-"""Token alignment: what the Sharer reads, and which of its tokens each Receiver token is fused with (design §4).
+"""Token alignment: what the Sharer reads, and which of its tokens each Receiver token is fused with.
 
-``first`` and ``longest`` are the reference's (spec §4): the Sharer is handed the Receiver's tokens, each decoded and
-re-encoded alone, so it no longer reads its own words. ``span`` is ours: each model reads its own tokens of the same
-text, and each Receiver token takes the Sharer's cache at the Sharer token that covers its last character.
+``first`` and ``longest`` are the reference's (``docs/reference-behaviour.md``, "Token alignment"): the Sharer reads the
+Receiver's tokens, each decoded and re-encoded alone, and no longer its own tokens of the text. ``span`` is ours: each
+model reads its own tokens of the same text, and each Receiver token takes the Sharer's cache at the Sharer token that
+covers its last character.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ UNMATCHED = -1
 
 @dataclass(frozen=True)
 class SharerInput:
-    """What one Sharer reads beside the Receiver's prompt.
+    """What one Sharer reads for the Receiver's prompt.
 
     Args:
         input_ids: ``(B, M)`` int64, the Sharer's own tokens, left-padded.
@@ -52,11 +53,12 @@ class SharerInput:
     def of_receiver(cls, input_ids: Tensor, attention_mask: Tensor) -> SharerInput:
         """The Sharer reads the Receiver's own tokens, each ``(B, N)``, one for one."""
         batch, tokens = input_ids.shape
+        # (N,) -> (B, N)
         return cls(input_ids, attention_mask, torch.arange(tokens, device=input_ids.device).expand(batch, -1))
 
     def to(self, device: torch.device) -> SharerInput:
         """The same input on another device; `layers` stay where they are until they are fused."""
-        ids, mask, token_map = (each.to(device) for each in (self.input_ids, self.attention_mask, self.token_map))
+        ids, mask, token_map = (tensor.to(device) for tensor in (self.input_ids, self.attention_mask, self.token_map))
         return replace(self, input_ids=ids, attention_mask=mask, token_map=token_map)
 
 
@@ -126,18 +128,18 @@ class TokenAligner:
             theirs = encode(self.sharer, private_lines(private) + text, bos=bos, control_tokens=control_tokens)
             return self._align_spans(text, private_lines(private), ours, theirs)
         if private:
-            return self._align_behind(ours, encode(self.sharer, private_lines(private), bos=bos))
+            return self._align_after_private(ours, encode(self.sharer, private_lines(private), bos=bos))
         prefix = ids[:-1]
         return AlignedPrompt(ids, [self.reencode_token(token) for token in prefix], list(range(len(prefix))))
 
-    def _align_behind(self, ours: Encoding, private: Encoding) -> AlignedPrompt:
+    def _align_after_private(self, receiver: Encoding, private: Encoding) -> AlignedPrompt:
         """The Sharer's own tokens of the private lines, and behind them the Receiver's of the prompt, one for one."""
-        opening, ids = _without_closing(private), ours.ids
-        words = ours.added.index(0)
-        read = [self.reencode_token(token) for token in ids[words:-1]]
-        token_map = [self._same_role(token, opening) for token in ids[:words]]
-        token_map += range(len(opening), len(opening) + len(read))
-        return AlignedPrompt(ids, opening + read, token_map[: len(ids) - 1])
+        opening, ids = _drop_closing_tokens(private), receiver.ids
+        first_word = receiver.added.index(0)
+        reencoded = [self.reencode_token(token) for token in ids[first_word:-1]]
+        token_map = [self._same_role(token, opening) for token in ids[:first_word]]
+        token_map += range(len(opening), len(opening) + len(reencoded))
+        return AlignedPrompt(ids, opening + reencoded, token_map[: len(ids) - 1])
 
     def _align_spans(self, prompt: str, before: str, ours: Encoding, theirs: Encoding) -> AlignedPrompt:
         prefix = list(zip(ours.ids, ours.offsets, strict=True))[:-1]
@@ -148,7 +150,7 @@ class TokenAligner:
         usable = [end <= prefix_end for _, end in theirs.offsets]
         limit = usable.index(False) if False in usable else len(usable)
         sharer_ids, offsets = theirs.ids[:limit], theirs.offsets[:limit]
-        covering = _covering(_behind(offsets, before), [len(before) + end - 1 for _, (_, end) in prefix])
+        covering = _covering(_hide_private(offsets, before), [len(before) + end - 1 for _, (_, end) in prefix])
         token_map = [
             place if end > start else self._same_role(token, sharer_ids)
             for place, (token, (start, end)) in zip(covering, prefix, strict=True)
@@ -177,10 +179,11 @@ class TokenAligner:
         if self.identical:
             return receiver_ids
         ids = [[self.reencode_token(token) for token in row] for row in receiver_ids.tolist()]
+        # The shape keeps (B, 0) for no token.
         return torch.tensor(ids, dtype=torch.long, device=receiver_ids.device).view(receiver_ids.shape)
 
     def reencode_token(self, token: int) -> int:
-        """The Sharer's id for one Receiver id, as ``first`` and ``longest`` choose it (spec §4, token level)."""
+        """The Sharer's id for one Receiver id, as ``first`` and ``longest`` choose it."""
         if self.identical:
             return token
         if token not in self._reencoded:
@@ -193,19 +196,21 @@ class TokenAligner:
             return self._special(token, unknown)
         text = self.receiver.decode([token], clean_up_tokenization_spaces=False)
         added = self.receiver.added_tokens_decoder.get(token)
-        words = added is None or not added.special
-        ids: list[int] = self.sharer.encode(text, add_special_tokens=False, split_special_tokens=words)
+        is_word = added is None or not added.special
+        ids: list[int] = self.sharer.encode(text, add_special_tokens=False, split_special_tokens=is_word)
         if not ids:
             return unknown
-        return ids[0] if self.alignment == "first" else max(ids, key=lambda each: len(self.sharer.decode([each])))
+        return (
+            ids[0] if self.alignment == "first" else max(ids, key=lambda token_id: len(self.sharer.decode([token_id])))
+        )
 
     def _special(self, token: int, unknown: int) -> int:
         for role in ("unk", "bos", "eos", "pad"):
             ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (self.receiver, self.sharer))
             if ours == token and theirs is not None:
                 return int(theirs)
-        same = self.sharer.get_vocab().get(str(self.receiver.convert_ids_to_tokens(token)))
-        return unknown if same is None else int(same)
+        same_name = self.sharer.get_vocab().get(str(self.receiver.convert_ids_to_tokens(token)))
+        return unknown if same_name is None else int(same_name)
 
 
 def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
@@ -221,12 +226,12 @@ def private_lines(private: str) -> str:
     return f"{private}\n" if private else ""
 
 
-def _without_closing(encoding: Encoding) -> list[int]:
+def _drop_closing_tokens(encoding: Encoding) -> list[int]:
     """Token ids up to the last one that is of the text itself."""
     return encoding.ids[: len(encoding.added) - encoding.added[::-1].index(0)]
 
 
-def _behind(offsets: Sequence[tuple[int, int]], before: str) -> list[tuple[int, int]]:
+def _hide_private(offsets: Sequence[tuple[int, int]], before: str) -> list[tuple[int, int]]:
     """Offsets, empty for tokens that hold private text, or only the line break after it."""
     private = max(len(before) - 1, 0)
     return [(start, end) if start >= private and end > len(before) else (0, 0) for start, end in offsets]
@@ -236,11 +241,11 @@ def _covering(offsets: Sequence[tuple[int, int]], characters: Sequence[int]) -> 
     """For each character the last token that covers it, else the last one before it, else -1."""
     tokens = [index for index, (start, end) in enumerate(offsets) if end > start]
     starts = [offsets[index][0] for index in tokens]
-    return [tokens[after - 1] if (after := bisect_right(starts, each)) else UNMATCHED for each in characters]
+    return [tokens[after - 1] if (after := bisect_right(starts, character)) else UNMATCHED for character in characters]
 
 
 def match_length(token_map: Sequence[int], length: int) -> list[int]:
-    """Fit another text's token map to `length` Receiver tokens: cut at the left, or repeat it at the left (design §4).
+    """Fit another text's token map to `length` Receiver tokens: cut at the left, or repeat it at the left.
 
     Raises:
         RefusedError: If the map is empty but tokens are asked for.

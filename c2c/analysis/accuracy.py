@@ -17,8 +17,16 @@ from c2c.storage.files import write_atomically
 RUN = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
 NUMBERS = ("value", "low", "high")
 COLUMNS = (
-    *(*RUN, "method", "setting", *NUMBERS, "n", "seeds", "failed", "tokens_in"),
-    *("against", *(f"difference_{name}" for name in NUMBERS)),
+    *RUN,
+    "method",
+    "setting",
+    *NUMBERS,
+    "n",
+    "seeds",
+    "failed",
+    "tokens_in",
+    "against",
+    *(f"difference_{name}" for name in NUMBERS),
 )
 
 
@@ -42,9 +50,11 @@ def accuracy_table(records: pd.DataFrame, against: str, protocol: str = CORRECTE
     marked = records.assign(
         correct=mark(records, protocol), failed=failed(records), seed=records["seed"].fillna(NO_SEED).astype(int)
     )
+    # One group a benchmark, method and setting.
     by = [*_BENCH, "method", "setting"]
     groups = {tuple(map(str, key)): group for key, group in marked.groupby(by, sort=False)}
     frames = {key: _frame(group) for key, group in groups.items()}
+    # A row each, with the difference to the method that all are compared with.
     rows = []
     for key, group in groups.items():
         other = _compared(list(frames), key, against)
@@ -89,13 +99,14 @@ def _frame(group: pd.DataFrame) -> pd.DataFrame:
 
 def _compared(keys: list[tuple[str, ...]], key: tuple[str, ...], against: str) -> tuple[str, ...]:
     """The key of the answers that those of `key` are compared with."""
-    found = [each for each in keys if each[:3] == key[:3] and each[3] == against]
-    same = [each for each in found if each[4] == key[4]] or found
+    # Keys are scale, pair, benchmark, method and setting.
+    candidates = [other for other in keys if other[:3] == key[:3] and other[3] == against]
+    same = [other for other in candidates if other[4] == key[4]] or candidates
     if len(same) != 1:
-        held = [" ".join(each[3:]).strip() for each in keys if each[:3] == key[:3]]
+        answers = [" ".join(other[3:]).strip() for other in keys if other[:3] == key[:3]]
         raise RefusedError(
             f"The records must hold the method {against} once, to compare all answers with it",
-            held,
+            answers,
             "Name a method of the records",
         )
     return same[0]

@@ -1,4 +1,4 @@
-"""The caches of a question's fused tokens: the Receiver's, the Sharer's, and the fused one, token beside token."""
+"""The caches of a question's fused tokens: the Receiver's, the Sharer's, and the fused one, at the same tokens."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from c2c.cache import kv_cache
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.fusion.fuse import align
 from c2c.fusion.prompt import Section
 from c2c.types import KeyValue
 
 
 class PrefixCaches(NamedTuple):
-    """What the models hold of the prefixes of a batch.
+    """Keys and values of the prefixes of a batch.
 
     Args:
         receiver: T layers ``(B, Ht, n, Dt)``, before fusion.
@@ -33,17 +33,18 @@ class PrefixCaches(NamedTuple):
 
 
 @torch.no_grad()
-def read_caches(reader: Fused, questions: Sequence[Question]) -> PrefixCaches:
+def read_caches(reader: FusedReader, questions: Sequence[Question]) -> PrefixCaches:
     """Let both models read a batch of questions, and fuse.
 
     Args:
-        reader: Says what the Sharer reads: these questions, others, or nothing.
+        reader: Chooses what the Sharer reads: these questions, others, or nothing.
         questions: The batch; of a deranged reader only questions that it was prepared for.
     """
-    (index, ids, mask, [given]), _ = reader.laid_out(questions)
+    (index, ids, mask, [sharer_input]), _ = reader.layout(questions)
     model = reader.model
     prefix = Section(0, ids.shape[1] - index[-1].shape[1], (0,))
-    reading = align(model.read_sharer(0, given), given.token_map).columns(prefix)
+    # Both caches of the prefix, and which of its tokens are fused.
+    reading = align(model.read_sharer(0, sharer_input), sharer_input.token_map).columns(prefix)
     own = kv_cache.layers_of(model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix))
     counted = mask[:, : prefix.end] > 0
     if reading.matched is not None:
@@ -52,5 +53,6 @@ def read_caches(reader: Fused, questions: Sequence[Question]) -> PrefixCaches:
 
 
 def token_rows(states: Tensor, counted: Tensor) -> Tensor:
-    """Keys or values ``(B, H, n, D)`` as a matrix: one row a counted token, its heads side by side, ``(m, H * D)``."""
+    """Keys or values ``(B, H, n, D)`` as a matrix of counted tokens, their heads side by side, ``(m, H * D)``."""
+    # (B, H, n, D) -> (B, n, H * D) -> (m, H * D)
     return states.transpose(1, 2).flatten(2)[counted.to(states.device)]

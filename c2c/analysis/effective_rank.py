@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from c2c.analysis.caches import PrefixCaches, read_caches, token_rows
-from c2c.analysis.run import AnalysisRun, asked, batches, fused
+from c2c.analysis.run import AnalysisRun, batches, run_reader, sample_questions
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.models.pair import load_pair
 from c2c.types import HALVES
 
@@ -70,8 +70,8 @@ def measure_ranks(run: AnalysisRun) -> pd.DataFrame:
         RefusedError: If an input is missing or does not fit.
     """
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
-    questions = asked(run, tasks, [pair.receiver, pair.sharer])
-    matched, deranged = fused(run, pair), fused(run, pair, "deranged")
+    questions = sample_questions(run, tasks, [pair.receiver, pair.sharer])
+    matched, deranged = run_reader(run, pair), run_reader(run, pair, "deranged")
     deranged.prepare(questions, run.token_budget)
     table = rank_table(matched, deranged, batches(matched, questions, run.token_budget))
     head = {name: getattr(run, name) for name in ("scale", "pair", "recipe", "alignment", "seed")}
@@ -80,7 +80,7 @@ def measure_ranks(run: AnalysisRun) -> pd.DataFrame:
     return table
 
 
-def rank_table(matched: Fused, deranged: Fused, questions: Sequence[Sequence[Question]]) -> pd.DataFrame:
+def rank_table(matched: FusedReader, deranged: FusedReader, questions: Sequence[Sequence[Question]]) -> pd.DataFrame:
     """Effective ranks of four caches over the fused tokens of all questions.
 
     Args:
@@ -92,15 +92,17 @@ def rank_table(matched: Fused, deranged: Fused, questions: Sequence[Sequence[Que
         Columns COLUMNS, one row a Receiver layer, half and cache; `sharer_layer` is the one that the layer is fused
         with (paper: only Sharer layers that are read are shown).
     """
+    # Gram matrices, summed over batches: their size does not grow with the number of tokens.
     grams: dict[Key, Tensor] = {}
     tokens = 0
     for batch in questions:
-        own, swapped = read_caches(matched, batch), read_caches(deranged, batch)
-        tokens += int(own.counted.sum())
-        for key, rows in _rows(matched, own, swapped):
+        caches, deranged_caches = read_caches(matched, batch), read_caches(deranged, batch)
+        tokens += int(caches.counted.sum())
+        for key, rows in _rows(matched, caches, deranged_caches):
             states = rows.double()
             gram = states.T @ states
             grams[key] = grams[key] + gram if key in grams else gram
+    # One row a layer, half and cache.
     links = matched.model.stack(0).links
     rows_of = [
         (layer, links[layer].sharer_layer, half, cache, rank_of_gram(gram), tokens, len(gram))
@@ -109,15 +111,15 @@ def rank_table(matched: Fused, deranged: Fused, questions: Sequence[Sequence[Que
     return pd.DataFrame(rows_of, columns=list(COLUMNS))
 
 
-def _rows(reader: Fused, own: PrefixCaches, swapped: PrefixCaches) -> Iterator[tuple[Key, Tensor]]:
+def _rows(reader: FusedReader, caches: PrefixCaches, deranged: PrefixCaches) -> Iterator[tuple[Key, Tensor]]:
     """The matrix of each linked Receiver layer, half and cache."""
     for layer, link in sorted(reader.model.stack(0).links.items()):
         layers = {
-            "sharer": own.sharer[link.sharer_layer],
-            "receiver": own.receiver[layer],
-            "fused": own.fused[layer],
-            "fused_deranged": swapped.fused[layer],
+            "sharer": caches.sharer[link.sharer_layer],
+            "receiver": caches.receiver[layer],
+            "fused": caches.fused[layer],
+            "fused_deranged": deranged.fused[layer],
         }
         for place, half in enumerate(HALVES):
             for cache in CACHES:
-                yield (layer, half, cache), token_rows(layers[cache][place], own.counted)
+                yield (layer, half, cache), token_rows(layers[cache][place], caches.counted)

@@ -1,4 +1,4 @@
-"""What a model has read of a question behind answered examples, with the examples' part of its cache dropped.
+"""A question's cache that was made after answered examples, without the examples' part of it.
 
 The cache of the question is *enriched*: it is as long as that of the question alone, but was made while the model saw
 the examples (paper §3.1, cache enrichment oracle).
@@ -50,28 +50,28 @@ class Shots:
     """Examples to choose from, and how they are written.
 
     Args:
-        known: All of them.
-        count: How many stand before a question.
+        examples: All of them.
+        count: Number of examples before a question.
         delimiter: Between a prompt and its answer (the task's ``target_delimiter``).
         between: Between two examples (the task's ``fewshot_delimiter``); plain prompts only.
 
     Raises:
-        RefusedError: If there are fewer examples than wanted, or none is wanted.
+        RefusedError: If there are fewer examples than `count`, or `count` is below 1.
     """
 
-    known: Sequence[Shot]
+    examples: Sequence[Shot]
     count: int
     delimiter: str = " "
     between: str = "\n\n"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count < len(self.known):
-            rule = f"There must be at least 1 example before a question, and fewer than the {len(self.known)} known"
+        if not 1 <= self.count < len(self.examples):
+            rule = f"There must be at least 1 example before a question, and fewer than the {len(self.examples)} known"
             raise RefusedError(rule, self.count, "Change --shots, or prepare more examples")
 
     def of(self, question: Question) -> list[Shot]:
         """The examples of one question: of its subset where enough are, drawn by a hash of both ids; never itself."""
-        others = [shot for shot in self.known if shot.question.doc["id"] != question.doc["id"]]
+        others = [shot for shot in self.examples if shot.question.doc["id"] != question.doc["id"]]
         own = [shot for shot in others if shot.question.doc.get("subset") == question.doc.get("subset")]
         chosen = own if len(own) >= self.count else others
         return sorted(chosen, key=lambda shot: digest(f"{question.doc['id']}/{shot.question.doc['id']}"))[: self.count]
@@ -108,8 +108,8 @@ def enriched_prompt(loaded: LoadedModel, question: Question, shots: Shots) -> En
     text = prompting.prompt_text(loaded, question)
     alone = prompting.prompt_ids(loaded, text, chat=bool(question.messages))
     if question.messages:
-        told = prompting.prompt_text(loaded, _with_turns(question, shots))
-        whole = prompting.prompt_ids(loaded, told, chat=True)
+        whole_text = prompting.prompt_text(loaded, _with_turns(question, shots))
+        whole = prompting.prompt_ids(loaded, whole_text, chat=True)
         enriched = _common_end(alone, whole)
     else:
         chosen = shots.of(question)
@@ -117,25 +117,27 @@ def enriched_prompt(loaded: LoadedModel, question: Question, shots: Shots) -> En
         enriched = len(prompting.prompt_ids(loaded, text, chat=True))
         lead = len(alone) - enriched
         whole = alone[:lead] + prompting.prompt_ids(loaded, "".join(written), chat=True) + alone[lead:]
-        told = "".join(written) + text
+        whole_text = "".join(written) + text
     lead = len(alone) - enriched
     if enriched < 2 or whole[:lead] != alone[:lead] or whole[len(whole) - enriched :] != alone[lead:]:
         rule = "A question must stand at the end of its prompt in the same tokens, with examples before it and without"
         raise RefusedError(rule, loaded.name, "Ask in plain prompts, with a tokenizer that adds nothing at the end")
-    return EnrichedPrompt(alone, whole, enriched, told)
+    return EnrichedPrompt(alone, whole, enriched, whole_text)
 
 
 def _with_turns(question: Question, shots: Shots) -> Question:
     """The question as a conversation in which the examples were asked and answered before."""
     turns: list[dict[str, str]] = []
     for shot in shots.of(question):
-        *asked, last = shot.question.messages
-        begun = last["role"] == "assistant"
-        said = f"{last['content']}{shots.delimiter}{shot.answer}" if begun else shot.answer
-        turns += [*asked, *([] if begun else [last]), {"role": "assistant", "content": said}]
-    system = [each for each in question.messages if each["role"] == "system"]
-    rest = [each for each in question.messages if each["role"] != "system"]
-    turns = [each for each in turns if each["role"] != "system"]
+        # An assistant's opening at the end of an example begins the answer's message.
+        *messages, last = shot.question.messages
+        has_opening = last["role"] == "assistant"
+        answer = f"{last['content']}{shots.delimiter}{shot.answer}" if has_opening else shot.answer
+        turns += [*messages, *([] if has_opening else [last]), {"role": "assistant", "content": answer}]
+    # One system message: the question's.
+    system = [message for message in question.messages if message["role"] == "system"]
+    rest = [message for message in question.messages if message["role"] != "system"]
+    turns = [message for message in turns if message["role"] != "system"]
     return replace(question, messages=(*system, *turns, *rest))
 
 
@@ -144,8 +146,8 @@ def _common_end(one: Sequence[int], other: Sequence[int]) -> int:
     return next((at for at in range(most) if one[-1 - at] != other[-1 - at]), most)
 
 
-class BothReadings(NamedTuple):
-    """What a model has read of a batch, alone and enriched.
+class EnrichedCaches(NamedTuple):
+    """A model's caches of a batch of questions, alone and enriched.
 
     Args:
         ids: ``(B, N)`` int64, left-padded prompts of the questions alone.
@@ -177,7 +179,7 @@ class Enrichment:
             raise RefusedError(rule, loaded.model.config.model_type, "Choose a model that has them")
         self.loaded, self.shots = loaded, shots
         self._prompts: dict[Key, EnrichedPrompt] = {}
-        self._kept: dict[tuple[Key, ...], BothReadings] = {}
+        self._caches: dict[tuple[Key, ...], EnrichedCaches] = {}
 
     @property
     def layers(self) -> int:
@@ -193,32 +195,34 @@ class Enrichment:
 
     def forget(self) -> None:
         """Drop the caches."""
-        self._kept.clear()
+        self._caches.clear()
 
     @torch.no_grad()
-    def read(self, questions: Sequence[Question]) -> BothReadings:
+    def read(self, questions: Sequence[Question]) -> EnrichedCaches:
         """Read a batch twice: alone, and behind the examples."""
         key = tuple((question.benchmark, question.number) for question in questions)
-        if key not in self._kept:
+        if key not in self._caches:
             prompts = [self.prompt(question) for question in questions]
             room = max(question.max_new_tokens for question in questions)
-            check_room(self.loaded, max(len(each.whole) for each in prompts), room)
-            ids, mask, alone = self._prefix([each.alone for each in prompts], [0] * len(prompts))
-            _, _, whole = self._prefix([each.whole for each in prompts], [each.examples for each in prompts])
+            check_room(self.loaded, max(len(prompt.whole) for prompt in prompts), room)
+            # Each question alone, and after its examples, which are at negative positions.
+            ids, mask, alone = self._prefix([prompt.alone for prompt in prompts], [0] * len(prompts))
+            _, _, whole = self._prefix([prompt.whole for prompt in prompts], [prompt.examples for prompt in prompts])
+            # The question's own tokens are enriched; those before them (special ones, a system prompt) are not.
             width = ids.shape[1] - 1
-            counted = torch.tensor([each.enriched - 1 for each in prompts], device=ids.device)
-            seen = torch.arange(width, device=ids.device) >= width - counted[:, None]
+            counted = torch.tensor([prompt.enriched - 1 for prompt in prompts], device=ids.device)
+            is_enriched = torch.arange(width, device=ids.device) >= width - counted[:, None]
             enriched = [
-                tuple(torch.where(seen[:, None, :, None], new, old) for new, old in zip(*both, strict=True))
+                tuple(torch.where(is_enriched[:, None, :, None], new, old) for new, old in zip(*both, strict=True))
                 for both in zip(kv_cache.last_tokens(whole, width), alone, strict=True)
             ]
-            self._kept[key] = BothReadings(ids, mask, alone, enriched)  # type: ignore[arg-type]
-        return self._kept[key]
+            self._caches[key] = EnrichedCaches(ids, mask, alone, enriched)  # type: ignore[arg-type]
+        return self._caches[key]
 
     def _prefix(self, rows: Sequence[Sequence[int]], before: Sequence[int]) -> tuple[Tensor, Tensor, list[KeyValue]]:
         """Ids and mask of left-padded rows, and the cache of all but their last tokens; positions start at -before."""
         device = self.loaded.model.device
-        ids, mask = (each.to(device) for each in left_pad(rows, self.loaded.pad))
+        ids, mask = (tensor.to(device) for tensor in left_pad(rows, self.loaded.pad))
         positions = kv_cache.positions_of(mask) - torch.tensor(before, device=device)[:, None]
         cache = kv_cache.prefill(self.loaded.model, ids[:, :-1], mask[:, :-1], positions[:, :-1])
         return ids, mask, kv_cache.layers_of(cache)
@@ -243,8 +247,9 @@ class FewShot(Reader):
         """Nothing yet: the answering model reads the whole prompt."""
         loaded = self.enrichment.loaded
         prompts = [self.enrichment.prompt(question) for question in questions]
-        check_room(loaded, max(map(self.length, questions)), max(each.max_new_tokens for each in questions))
-        ids, mask = (each.to(loaded.model.device) for each in left_pad([each.whole for each in prompts], loaded.pad))
+        check_room(loaded, max(map(self.length, questions)), max(question.max_new_tokens for question in questions))
+        ids, mask = left_pad([prompt.whole for prompt in prompts], loaded.pad)
+        ids, mask = ids.to(loaded.model.device), mask.to(loaded.model.device)
         special = not questions[0].messages
         return DecodingState(loaded.model, loaded.tokenizer, ids, mask, None, _answers(prompts), special=special)
 
@@ -263,16 +268,19 @@ class Oracle(FewShot):
         """Both readings, joined layer by layer for each question."""
         loaded, both = self.enrichment.loaded, self.enrichment.read(questions)
         everything = range(self.enrichment.layers)
-        chosen = [set(self.layers_of(each) if self.layers_of else everything) for each in questions]
+        chosen = [set(self.layers_of(question) if self.layers_of else everything) for question in questions]
         layers: list[KeyValue] = []
         for number, (old, new) in enumerate(zip(both.alone, both.enriched, strict=True)):
-            rows = torch.tensor([number in each for each in chosen], device=both.ids.device)[:, None, None, None]
+            # (B,) -> (B, 1, 1, 1)
+            rows = torch.tensor([number in its_layers for its_layers in chosen], device=both.ids.device)[
+                :, None, None, None
+            ]
             layers.append((torch.where(rows, new[0], old[0]), torch.where(rows, new[1], old[1])))
         answers = _answers([self.enrichment.prompt(question) for question in questions])
-        cache = kv_cache.cache_of(layers, loaded.model.config)
+        cache = kv_cache.cache_of_layers(layers, loaded.model.config)
         special = not questions[0].messages
         return DecodingState(loaded.model, loaded.tokenizer, both.ids, both.mask, cache, answers, special=special)
 
 
 def _answers(prompts: Sequence[EnrichedPrompt]) -> list[Answer]:
-    return [Answer(prompt_read=each.text, tokens_in=len(each.whole)) for each in prompts]
+    return [Answer(prompt_read=prompt.text, tokens_in=len(prompt.whole)) for prompt in prompts]

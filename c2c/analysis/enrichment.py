@@ -20,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from c2c.analysis.enriched import Enrichment, FewShot, Oracle, Shot, Shots
-from c2c.analysis.run import AnalysisRun, asked, batches, digest
+from c2c.analysis.run import AnalysisRun, batches, digest, sample_questions
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
 from c2c.evaluation.answers.store import AnswerStore, check_free
@@ -28,7 +28,7 @@ from c2c.evaluation.generate import record, write_answers
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import gold_of, load_tasks, questions_of
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.evaluation.scoring import mark
 from c2c.models.loading import LoadedModel, load_model
 from c2c.storage.files import write_atomically
@@ -36,7 +36,7 @@ from c2c.storage.files import write_atomically
 ROLES = ("receiver", "sharer")
 ENDS = ("best", "worst")
 SAME = "same questions"
-"""Behind a setting whose layers were chosen on the questions that it is judged on, as in the paper."""
+"""Ends a setting whose layers were chosen on the questions that judge it, as in the paper."""
 ORDER_COLUMNS = ("chosen_on", "rank", "layer", "accuracy", "n")
 Orders = Mapping[str, Sequence[int]]
 """Layers, the best first, by what they were chosen on: a half or ``all``."""
@@ -88,8 +88,8 @@ def read_shots(run: EnrichmentRun) -> Shots:
     """
     (benchmark,) = run.benchmarks
     task = load_tasks(run.tasks, {benchmark: run.examples})["tasks"][benchmark]
-    known = [Shot(question, gold_of(task, question.doc)) for question in questions_of(task, run.prompts)]
-    return Shots(known, run.shots, task.config.target_delimiter, task.config.fewshot_delimiter)
+    examples = [Shot(question, gold_of(task, question.doc)) for question in questions_of(task, run.prompts)]
+    return Shots(examples, run.shots, task.config.target_delimiter, task.config.fewshot_delimiter)
 
 
 def layer_order(correct: pd.DataFrame) -> list[int]:
@@ -110,7 +110,7 @@ def chosen_layers(orders: Orders, end: str, count: int, same: bool, question: Qu
 
 
 def setting_of(end: str, count: int, same: bool) -> str:
-    """How a record names its layers: ``best 3``, or ``best 3, same questions``."""
+    """The setting of a record: ``best 3``, or ``best 3, same questions``."""
     return f"{end} {count}" + (f", {SAME}" if same else "")
 
 
@@ -120,7 +120,7 @@ class _Answering:
     def __init__(self, run: EnrichmentRun, loaded: LoadedModel, tasks: dict[str, Any], store: AnswerStore) -> None:
         self.run, self.tasks, self.store = run, tasks, store
         self.enrichment = Enrichment(loaded, read_shots(run))
-        self.questions = asked(run, tasks, [loaded])
+        self.questions = sample_questions(run, tasks, [loaded])
         self.rows: list[dict[str, Any]] = []
 
     def oracle(self, layers_of: Any = None) -> Oracle:
@@ -139,9 +139,16 @@ class _Answering:
                 method.answer(batch)
             self.enrichment.forget()
         new = [
-            record(self.run.columns(name), name, each, method.answers[each.benchmark, each.number], self.tasks, setting)
+            record(
+                self.run.columns(name),
+                name,
+                question,
+                method.answers[question.benchmark, question.number],
+                self.tasks,
+                setting,
+            )
             for (name, setting), method in methods.items()
-            for each in self.questions
+            for question in self.questions
         ]
         self.rows += new
         return schema.frame_of(new, schema.RECORD_SCHEMA)
@@ -171,12 +178,12 @@ def enrich(run: EnrichmentRun, notes: dict[str, Any] | None = None) -> pd.DataFr
 
 
 def _answer_all(run: EnrichmentRun, answering: _Answering) -> None:
-    """Each layer alone is answered first: its accuracy says which layers the best and worst K are."""
+    """Answer by all methods; single layers come before the best and worst K, which their accuracies decide."""
     loaded = answering.enrichment.loaded
     layers = range(answering.enrichment.layers)
     answering.answer(
         {
-            (run.role, ""): Alone(loaded, private=run.role == "sharer"),
+            (run.role, ""): SingleReader(loaded, private=run.role == "sharer"),
             ("few_shot", ""): FewShot(answering.enrichment),
             ("oracle", ""): answering.oracle(),
         }
@@ -220,7 +227,9 @@ def order_table(singles: pd.DataFrame, questions: Sequence[Question]) -> pd.Data
     layers = singles["setting"].str.removeprefix("layer ").astype(int)
     marked = singles.assign(layer=layers, correct=mark(singles))
     correct = marked.pivot(index="question_id", columns="layer", values="correct")
-    members = {half: [str(each.doc["id"]) for each in questions if half_of(each) == half] for half in HALVES}
+    members = {
+        half: [str(question.doc["id"]) for question in questions if half_of(question) == half] for half in HALVES
+    }
     members[ALL] = list(correct.index)
     rows = []
     for chosen_on, ids in members.items():

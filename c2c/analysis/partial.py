@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from c2c.alignment.chat import ChatSection
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, batch_readings
-from c2c.analysis.run import AnalysisRun, asked, fused
+from c2c.analysis.run import AnalysisRun, run_reader, sample_questions
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.answers.store import check_free
@@ -20,7 +20,7 @@ from c2c.evaluation.generate import record, write_answers
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, lay_out
@@ -32,11 +32,11 @@ READS = {"c2c": "matched", "c2c_deranged": "deranged"}
 
 
 @dataclass
-class PartlyFused(Fused):
-    """As `Fused`, but of the n tokens that it would fuse of a prompt only ``int(n * share)`` are.
+class PartialReader(FusedReader):
+    """As `FusedReader`, but of the n tokens that it would fuse of a prompt only ``int(n * share)`` are.
 
-    The tokens are read section by section (reference spec §6.5): what stands behind fused tokens has seen them fused.
-    Each row of a batch gets the share of its own tokens.
+    The tokens are read section by section (``docs/reference-behaviour.md``, "Prefill and sections"): tokens after fused
+    ones attend to the fused cache. Each row of a batch gets the share of its own tokens.
 
     Args:
         share: In [0, 1].
@@ -50,7 +50,6 @@ class PartlyFused(Fused):
     side: str = "front"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_choice("The side that is fused", self.side, SIDES)
         if not 0 <= self.share <= 1:
             raise RefusedError(
@@ -63,51 +62,53 @@ class PartlyFused(Fused):
                 "Choose a fuser that was trained without include_response",
             )
 
-    def laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
+    def layout(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[list[Question | None]]]:
         """Three sections, each as wide as the widest row's: the two parts of the prefix, and the last token."""
-        read = [self.sharer_reads_of(question) for question in questions]
-        rows = [aligned for aligned, _ in read]
+        prompts = self.sharer
+        alignments = [prompts.sharer_reads_of(question) for question in questions]
+        rows = [aligned for aligned, _ in alignments]
+        # The three parts of each row, padded to the widest row's.
         parts = [_sections(row, self.share, self.side) for row in rows]
         widths = [max(part.end - part.start for part in column) for column in zip(*parts, strict=True)]
-        check_room(self.pair.receiver, sum(widths), max(question.max_new_tokens for question in questions))
-        pads, device = (self.pair.receiver.pad, self.pair.sharer.pad), self.pair.receiver.model.device
+        check_room(self.receiver, sum(widths), max(question.max_new_tokens for question in questions))
+        pads, device = (self.receiver.pad, prompts.pair.sharer.pad), self.receiver.model.device
         masks = [lay_out([1] * len(row.receiver_ids), part, widths, 0) for row, part in zip(rows, parts, strict=True)]
         ids = [lay_out(row.receiver_ids, part, widths, pads[0]) for row, part in zip(rows, parts, strict=True)]
         moved = [
             replace(row, token_map=lay_out([*row.token_map, UNMATCHED], part, widths, UNMATCHED)[:-1])
             for row, part in zip(rows, parts, strict=True)
         ]
-        zeroed = self.sharer_reads == "zeroed"
-        given = batch_readings(moved, pads[1], zeroed=zeroed, reencode=self.aligner.reencode)
+        # The Sharer reads the same tokens; only one of the parts has it fused.
+        zeroed = prompts.sharer_reads == "zeroed"
+        sharer_input = batch_readings(moved, pads[1], zeroed=zeroed, reencode=prompts.aligner.reencode)
         sharers = (1, -1, -1) if self.side == "front" else (-1, 1, -1)
         index = [section_index(mask, width) for mask, width in zip(sharers, widths, strict=True) if width]
-        batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [given]).to(device)
-        return batch, [whose for _, whose in read]
+        batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [sharer_input]).to(device)
+        return batch, [[question for _, question in alignments]]
 
     def read(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill and fuse; where nothing is fused, the Sharer has read nothing."""
-        reading = super().read(questions)
+        state = super().read(questions)
         if self.share == 0:
-            for answer in reading.answers:
+            for answer in state.answers:
                 answer.sharer_question_id, answer.sharer_tokens_in = None, 0
-        return reading
+        return state
 
 
-def partly(whole: Fused, share: float, side: str) -> PartlyFused:
+def partial_reader(whole: FusedReader, share: float, side: str) -> PartialReader:
     """A reader like `whole` that fuses a share of what it fuses."""
-    given = {field.name: getattr(whole, field.name) for field in fields(Fused)}
-    return PartlyFused(**given, share=share, side=side)
+    return PartialReader(whole.sharers, share=share, side=side)
 
 
 def _sections(prompt: AlignedPrompt, share: float, side: str) -> tuple[ChatSection, ...]:
     """The former and the latter part of the prefix, and the last token; one part holds all that is fused."""
     tokens = len(prompt.receiver_ids)
     places = [place for place, at in enumerate(prompt.token_map) if at != UNMATCHED]
-    wanted = int(len(places) * share)
+    count = int(len(places) * share)
     if side == "front":
-        border = places[wanted - 1] + 1 if wanted else 0
+        border = places[count - 1] + 1 if count else 0
     else:
-        border = places[len(places) - wanted] if wanted else tokens - 1
+        border = places[len(places) - count] if count else tokens - 1
     return tuple(ChatSection(*ends, "message") for ends in ((0, border), (border, tokens - 1), (tokens - 1, tokens)))
 
 
@@ -123,7 +124,7 @@ class PartialRun(AnalysisRun):
 
 
 def setting_of(side: str, share: float) -> str:
-    """How a record names a share: ``front 0.25``."""
+    """The setting of a record: side and share, such as ``front 0.25``."""
     return f"{side} {share:g}"
 
 
@@ -142,14 +143,15 @@ def answer_partially_fused(run: PartialRun, notes: dict[str, Any] | None = None)
     """
     check_free(run.output)
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
-    questions = asked(run, tasks, [pair.receiver, pair.sharer])
+    questions = sample_questions(run, tasks, [pair.receiver, pair.sharer])
+    # All settings share what the Sharer has read.
     memory, rows = SharerMemory(pair.sharer), []
     with run.store() as store:
         for method, reads in READS.items():
-            whole = fused(run, pair, reads, memory)
+            whole = run_reader(run, pair, reads, memory)
             for side, share in product(SIDES, run.shares):
                 setting = setting_of(side, share)
-                reader = partly(whole, share, side)
+                reader = partial_reader(whole, share, side)
                 answers = Method(f"{method} {setting}", reader, run.token_budget, store).answer(questions)
                 rows += [
                     record(run.columns(method), method, question, answer, tasks, setting)

@@ -1,4 +1,4 @@
-"""What the analyses that ask questions have in common: one pair, one benchmark, a sample of its questions."""
+"""The run of an analysis that asks questions: one pair, one benchmark, and a sample of its questions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answers.batches import batches_of, check_budget
 from c2c.evaluation.answers.store import AnswerStore, open_store
 from c2c.evaluation.methods.method import TOKEN_BUDGET
-from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import questions_of
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.load import fused_reader
 from c2c.evaluation.readers.reader import Reader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.evaluation.run import EvaluationRun
@@ -34,7 +34,7 @@ class AnalysisRun(EvaluationRun):
         token_budget: Tokens of a batch: rows times the longest, pads and answers included.
 
     Raises:
-        RefusedError: If there is not exactly one benchmark, fewer than 2 questions are wanted, or the budget is none.
+        RefusedError: If there is not exactly one benchmark, fewer than 2 questions are asked, or the budget is below 1.
     """
 
     methods: Sequence[str] = ()
@@ -54,43 +54,45 @@ class AnalysisRun(EvaluationRun):
             )
 
     def store(self) -> AbstractContextManager[AnswerStore]:
-        """Where answers are kept until all are there, so that an interrupted run goes on (`open_store`)."""
+        """Where answers are kept until all are there, so that an interrupted run resumes (`open_store`)."""
         return open_store(self.output, self.fingerprint())
 
 
-def asked(
+def sample_questions(
     run: AnalysisRun, tasks: dict[str, Any], models: Sequence[LoadedModel], *, skip: int = 0, count: int | None = None
 ) -> list[Question]:
     """The questions of a run, with their options, in the order of the file.
 
     Args:
-        run: Names the benchmark.
+        run: With the benchmark.
         tasks: Of `c2c.evaluation.questions.tasks.load_tasks`.
-        models: Those that read them; for chats each needs a template.
-        skip: Leave out so many that come first in the order of the sample: other questions than an earlier call's.
-        count: How many; the run's number if None.
+        models: The models that read them; for chats all need a template.
+        skip: How many questions to leave out at the start of the sample, so that two calls give different questions.
+        count: Number of questions; the run's number if None.
 
     Raises:
         RefusedError: If the benchmark has fewer questions, or a model no chat template.
     """
     prompting.check_prompts(run.prompts, models)
     (benchmark,) = run.benchmarks
-    everything = questions_of(tasks["tasks"][benchmark], run.prompts, options=True)
-    wanted = skip + (run.questions or len(everything) if count is None else count)
-    if len(everything) < wanted:
-        rule = f"{benchmark} must have as many questions as the analysis takes ({wanted})"
-        raise RefusedError(rule, len(everything), "Lower the number of questions")
-    drawn = sorted(everything, key=lambda each: digest(f"{benchmark}/{each.doc['id']}"))[skip:wanted]
-    return sorted(drawn, key=lambda each: each.number)
+    questions = questions_of(tasks["tasks"][benchmark], run.prompts, options=True)
+    end = skip + (run.questions or len(questions) if count is None else count)
+    if len(questions) < end:
+        rule = f"{benchmark} must have as many questions as the analysis takes ({end})"
+        raise RefusedError(rule, len(questions), "Lower the number of questions")
+    sample = sorted(questions, key=lambda question: digest(f"{benchmark}/{question.doc['id']}"))[skip:end]
+    return sorted(sample, key=lambda question: question.number)
 
 
 def digest(text: str) -> str:
-    """SHA-256 of a text as hex digits: an order that has nothing to do with what is ordered."""
+    """SHA-256 of a text as hex digits: an order that is independent of the contents."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def fused(run: AnalysisRun, pair: Pair, sharer_reads: str = "matched", memory: SharerMemory | None = None) -> Fused:
-    """The reader of the run's fuser; see `c2c.evaluation.methods.registry.fused_reader`.
+def run_reader(
+    run: AnalysisRun, pair: Pair, sharer_reads: str = "matched", memory: SharerMemory | None = None
+) -> FusedReader:
+    """The reader of the run's fuser; see `c2c.evaluation.readers.load.fused_reader`.
 
     Raises:
         RefusedError: If the run names no fuser, or one of other models.
@@ -102,4 +104,6 @@ def fused(run: AnalysisRun, pair: Pair, sharer_reads: str = "matched", memory: S
 
 def batches(reader: Reader, questions: Sequence[Question], token_budget: int) -> list[list[Question]]:
     """Batches of questions whose prompts stay within the budget."""
-    return batches_of(questions, [reader.length(each) + each.max_new_tokens for each in questions], token_budget)
+    return batches_of(
+        questions, [reader.length(question) + question.max_new_tokens for question in questions], token_budget
+    )

@@ -57,10 +57,10 @@ class Transformation(nn.Module):
         )
 
     def forward(self, sharer: Tensor) -> Tensor:
-        """What the Receiver's states would be, ``(m, width)``."""
-        seen = (sharer - self.get_buffer("sharer_centre")) / self.get_buffer("sharer_scale")
-        made: Tensor = self.layers(seen)
-        return made * self.get_buffer("receiver_scale") + self.get_buffer("receiver_centre")
+        """Predicted states of the Receiver, ``(m, width)``."""
+        states = (sharer - self.get_buffer("sharer_centre")) / self.get_buffer("sharer_scale")
+        output: Tensor = self.layers(states)
+        return output * self.get_buffer("receiver_scale") + self.get_buffer("receiver_centre")
 
 
 def train_transformation(sharer: Tensor, receiver: Tensor, training: Training) -> Transformation:
@@ -80,6 +80,7 @@ def train_transformation(sharer: Tensor, receiver: Tensor, training: Training) -
             (len(sharer), len(receiver)),
             "Align them",
         )
+    # A generator of its own: weights and batches depend on the seed alone.
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(training.seed)
         model = Transformation(sharer, receiver, training.hidden).to(sharer.device)
@@ -94,7 +95,7 @@ def train_transformation(sharer: Tensor, receiver: Tensor, training: Training) -
     return model.eval().requires_grad_(False)
 
 
-def explained_variance(made: Tensor, true: Tensor) -> float:
+def explained_variance(predicted: Tensor, true: Tensor) -> float:
     """1 minus the squared error over the variance of `true` around its mean, both ``(m, width)``: 1 is perfect."""
     spread = (true - true.mean(0)).square().sum()
-    return float(1 - (made - true).square().sum() / spread)
+    return float(1 - (predicted - true).square().sum() / spread)

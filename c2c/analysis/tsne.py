@@ -6,7 +6,7 @@ mean of each sequence). The Sharer's last layer is the one that the Receiver's l
 is fused with. A narrower cache is filled up with zeros, which changes no distance within it. t-SNE sees all points at
 once (paper: 300 questions, perplexity 50, 1,000 iterations).
 
-Beside the picture stand two numbers of each cloud in the space of the caches: what t-SNE draws is no distance.
+Two numbers of each cloud are measured in the space of the caches, since distances in a t-SNE picture mean nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
 from c2c.analysis.caches import read_caches, token_rows
-from c2c.analysis.run import AnalysisRun, asked, batches, fused
+from c2c.analysis.run import AnalysisRun, batches, run_reader, sample_questions
 from c2c.analysis.transformation import Training, explained_variance, train_transformation
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
-from c2c.evaluation.readers.fused import Fused
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.models.pair import load_pair
 from c2c.storage.files import write_atomically
 
@@ -79,41 +79,42 @@ def place_caches(run: TsneRun) -> tuple[pd.DataFrame, pd.DataFrame]:
         RefusedError: If an input is missing or does not fit, or the benchmark has too few questions.
     """
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
-    reader, models = fused(run, pair), [pair.receiver, pair.sharer]
-    shown = asked(run, tasks, models)
-    others = asked(run, tasks, models, skip=len(shown), count=run.training_questions)
-    learned = _states(reader, others, run.token_budget)
-    transform = train_transformation(
-        torch.cat([each["sharer"] for each in learned]), torch.cat([each["receiver"] for each in learned]), run.training
-    )
-    states = _states(reader, shown, run.token_budget)
-    for each in states:
-        each["transformed"] = transform(each["sharer"])
-    made, true = (torch.cat([each[name] for each in states]) for name in ("transformed", "receiver"))
-    means = {name: np.stack([each[name].mean(0).numpy() for each in states]) for name in CACHES}
-    points = point_table(means, shown, run.perplexity, run.iterations)
+    reader, models = run_reader(run, pair), [pair.receiver, pair.sharer]
+    questions = sample_questions(run, tasks, models)
+    # The transformation is trained on other questions than those that are drawn.
+    others = sample_questions(run, tasks, models, skip=len(questions), count=run.training_questions)
+    training_states = _states(reader, others, run.token_budget)
+    sharer, receiver = (torch.cat([states[name] for states in training_states]) for name in ("sharer", "receiver"))
+    transform = train_transformation(sharer, receiver, run.training)
+    # One point a question and cache: the mean over its tokens.
+    all_states = _states(reader, questions, run.token_budget)
+    for states in all_states:
+        states["transformed"] = transform(states["sharer"])
+    predicted, true = (torch.cat([states[name] for states in all_states]) for name in ("transformed", "receiver"))
+    means = {name: np.stack([states[name].mean(0).numpy() for states in all_states]) for name in CACHES}
+    points = point_table(means, questions, run.perplexity, run.iterations)
     clouds = cloud_table(means)
-    clouds.loc[clouds["cache"] == "transformed", "explained"] = explained_variance(made, true)
+    clouds.loc[clouds["cache"] == "transformed", "explained"] = explained_variance(predicted, true)
     for frame, path in ((points, run.output), (clouds, run.clouds)):
         write_atomically(path, frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
     return points, clouds
 
 
-def _states(reader: Fused, questions: Sequence[Question], token_budget: int) -> list[dict[str, Tensor]]:
+def _states(reader: FusedReader, questions: Sequence[Question], token_budget: int) -> list[dict[str, Tensor]]:
     """For each question, in order, the last layer's states of its fused tokens, ``(tokens, width)`` float32 each."""
     last = max(reader.model.stack(0).links)
-    theirs = reader.model.stack(0).links[last].sharer_layer
-    found: dict[int, dict[str, Tensor]] = {}
+    sharer_last = reader.model.stack(0).links[last].sharer_layer
+    states: dict[int, dict[str, Tensor]] = {}
     for batch in batches(reader, questions, token_budget):
         caches = read_caches(reader, batch)
-        chosen = {"receiver": caches.receiver[last], "sharer": caches.sharer[theirs], "fused": caches.fused[last]}
+        chosen = {"receiver": caches.receiver[last], "sharer": caches.sharer[sharer_last], "fused": caches.fused[last]}
         for row, question in enumerate(batch):
             here = slice(row, row + 1)
-            found[question.number] = {
+            states[question.number] = {
                 name: torch.cat([token_rows(half[here], caches.counted[here]) for half in layer], dim=1).float().cpu()
                 for name, layer in chosen.items()
             }
-    return [found[question.number] for question in questions]
+    return [states[question.number] for question in questions]
 
 
 def point_table(
@@ -128,6 +129,7 @@ def point_table(
         iterations: Of t-SNE.
     """
     plane = TSNE(perplexity=perplexity, max_iter=iterations, init="pca", random_state=0, n_jobs=1)
+    # (caches * questions, 2) -> (caches, questions, 2)
     places = plane.fit_transform(np.concatenate(_equally_wide(means))).reshape(len(means), len(questions), 2)
     rows = [
         (cache, str(question.doc["id"]), str(question.doc.get("subset") or ""), float(x), float(y))

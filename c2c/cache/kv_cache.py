@@ -1,7 +1,7 @@
-"""The only module that touches transformers' cache classes: read them, write them, fill them without logits.
+"""Caches of transformers, whose classes no other module touches: read, written, converted, and filled by a prefill.
 
-Fusing needs every token of a prompt, so a prompt is read into a cache that keeps them all. What the Receiver then
-continues from can be held in another form (`hold`): within the window of sliding layers, at a fixed size, in integers.
+Fusing needs every token of a prompt, so a prompt is prefilled into a cache that keeps them all. The Receiver can then
+continue from another form of it (`convert_cache`): limited to sliding windows, of a fixed size, or in integers.
 """
 
 from __future__ import annotations
@@ -57,30 +57,32 @@ def layers_of(cache: Cache) -> list[KeyValue]:
     Raises:
         RefusedError: If a layer holds anything but one tensor of keys and one of values, or has dropped tokens.
     """
-    return [_states_of(layer, number) for number, layer in enumerate(cache.layers)]
+    return [_read_layer(layer, number) for number, layer in enumerate(cache.layers)]
 
 
-def _states_of(layer: Any, number: int) -> KeyValue:
+def _read_layer(layer: Any, number: int) -> KeyValue:
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
     if not isinstance(keys, Tensor) or not isinstance(values, Tensor):
-        raise _not_states(layer, number)
+        raise _unreadable_layer(layer, number)
     if isinstance(layer, QuantizedLayer):
+        # Older tokens are integers; the latest ones wait in full precision, in a tensor without axes if there are none.
         stored = (layer._dequantize(layer._quantized_keys), layer._dequantize(layer._quantized_values))
         recent = (keys, values) if keys.dim() == 4 else tuple(states[:, :, :0] for states in stored)
         keys, values = (torch.cat(parts, dim=2) for parts in zip(stored, recent, strict=True))
     if keys.dim() != 4:
-        raise _not_states(layer, number)
-    seen = int(layer.get_seq_length())
-    if seen > keys.shape[2]:
+        raise _unreadable_layer(layer, number)
+    # A static layer is longer than its text, a sliding one shorter.
+    length = int(layer.get_seq_length())
+    if length > keys.shape[2]:
         raise RefusedError(
             "A cache that is fused must hold all its tokens",
-            f"layer {number}: the last {keys.shape[2]} of {seen}",
+            f"layer {number}: the last {keys.shape[2]} of {length}",
             "Read the prompt into an empty_cache(config), which keeps what leaves a sliding window",
         )
-    return keys[:, :, :seen], values[:, :, :seen]
+    return keys[:, :, :length], values[:, :, :length]
 
 
-def _not_states(layer: Any, number: int) -> RefusedError:
+def _unreadable_layer(layer: Any, number: int) -> RefusedError:
     return RefusedError(
         "Each cache layer must hold keys and values of shape (B, H, N, D)",
         f"layer {number}: {type(layer).__name__}",
@@ -94,16 +96,16 @@ def set_layer(cache: Cache, layer: int, fused: KeyValue) -> None:
     slot.keys, slot.values = fused[0].to(slot.keys.dtype), fused[1].to(slot.values.dtype)
 
 
-def fill(cache: Cache, layers: Sequence[KeyValue]) -> Cache:
+def append_layers(cache: Cache, layers: Sequence[KeyValue]) -> Cache:
     """Add keys and values, each ``(B, H, N, D)``, to every layer of `cache`, which is returned."""
     for number, (keys, values) in enumerate(layers):
         cache.update(keys, values, number)
     return cache
 
 
-def cache_of(layers: Sequence[KeyValue], config: Any) -> Cache:
+def cache_of_layers(layers: Sequence[KeyValue], config: Any) -> Cache:
     """A cache for the model of `config` that holds the given keys and values, each ``(B, H, N, D)``."""
-    return fill(empty_cache(config), layers)
+    return append_layers(empty_cache(config), layers)
 
 
 def check_form(form: str, config: Any) -> str:
@@ -129,7 +131,7 @@ def check_form(form: str, config: Any) -> str:
     return form
 
 
-def hold(cache: Cache, form: str, config: Any, room: int) -> Cache:
+def convert_cache(cache: Cache, form: str, config: Any, room: int) -> Cache:
     """The same keys and values in another form, for a model that continues from them.
 
     ``dynamic`` keeps every token; ``sliding`` drops what left the window of a sliding layer; ``static`` has a fixed
@@ -149,15 +151,16 @@ def hold(cache: Cache, form: str, config: Any, room: int) -> Cache:
         return cache
     layers = layers_of(cache)
     if form == "sliding":
-        return fill(DynamicCache(config=config), layers)
+        return append_layers(DynamicCache(config=config), layers)
     if form == "static":
-        return fill(StaticCache(config=config, max_cache_len=room), layers)
+        return append_layers(StaticCache(config=config, max_cache_len=room), layers)
+    # Integers, with a scale for each half of a head: D / 2 numbers.
     group = layers[0][0].shape[3] // 2
-    held = QuantizedCache("hqq", config, BITS[form], axis_key=1, axis_value=1, q_group_size=group)
-    quantised: list[Any] = held.layers
-    for layer in quantised:
-        layer.quantizer = RowByRow(layer.quantizer)
-    return fill(held, layers)
+    quantised = QuantizedCache("hqq", config, BITS[form], axis_key=1, axis_value=1, q_group_size=group)
+    slots: list[Any] = quantised.layers
+    for slot in slots:
+        slot.quantizer = RowByRow(slot.quantizer)
+    return append_layers(quantised, layers)
 
 
 class RowByRow:
@@ -176,12 +179,12 @@ class RowByRow:
         return getattr(self._quantizer, name)
 
     def quantize(self, tensor: Tensor, **options: Any) -> Any:
-        """As hqq's."""
+        """Quantise as hqq does, with the zero points of the minimum and maximum."""
         return self._quantizer.quantize(tensor, optimize=False, **options)
 
 
 class PresetLayer(DynamicLayer):
-    """A cache layer that stores what was laid down for the next tokens, whatever the attention computes for them."""
+    """A cache layer that stores preset keys and values for the next tokens, whatever attention computes for them."""
 
     preset: KeyValue | None = None
 
@@ -192,15 +195,15 @@ class PresetLayer(DynamicLayer):
         return super().update(*(states.to(key_states.dtype) for states in new))
 
 
-def preset_cache(layers: Sequence[KeyValue], config: Any) -> Cache:
+def cache_with_presets(layers: Sequence[KeyValue], config: Any) -> Cache:
     """A cache of the given keys and values, each ``(B, H, N, D)``, whose layers are `PresetLayer`."""
     cache = empty_cache(config)
     cache.layers = [PresetLayer() for _ in cache.layers]
-    return fill(cache, layers)
+    return append_layers(cache, layers)
 
 
-def lay_down(cache: Cache, layers: Sequence[KeyValue | None]) -> None:
-    """Set what each layer of a `preset_cache` stores for the next tokens; None leaves it to the attention."""
+def set_presets(cache: Cache, layers: Sequence[KeyValue | None]) -> None:
+    """Set what each layer of a `cache_with_presets` stores for the next tokens; None leaves it to the attention."""
     for slot, new in zip(cache.layers, layers, strict=True):
         assert isinstance(slot, PresetLayer)
         slot.preset = new
@@ -221,7 +224,7 @@ def prefill(
         input_ids: ``(B, n)`` int64, the new tokens.
         attention_mask: ``(B, past + n)``, 1 for tokens and 0 for pads.
         position_ids: ``(B, n)`` int64, positions of the new tokens.
-        cache: What was read before, with all its tokens; grown in place. A new one if None.
+        cache: The cache of the earlier tokens, all of which it must hold; grown in place. A new one if None.
         lengths: ``(B,)`` int64, tokens of each row's whole text, where more of it is to be read later; see
             `c2c.cache.rows`.
 
@@ -230,6 +233,7 @@ def prefill(
     """
     if cache is None:
         cache = empty_cache(model.config)
+    # Windows are counted in tokens, and rotations chosen, for each row as if it were alone.
     masks: Any = attention_mask
     if splits_windows(model, attention_mask, attention_mask.shape[1]):
         masks = masks_in_tokens(model, attention_mask, input_ids.shape[1], cache)
@@ -245,7 +249,7 @@ def prefill(
     return cache
 
 
-def zeros(shape: CacheShape, batch: int, tokens: int, like: Tensor) -> list[KeyValue]:
+def zero_layers(shape: CacheShape, batch: int, tokens: int, like: Tensor) -> list[KeyValue]:
     """A cache of zeros, ``(batch, heads, tokens, head_dim)`` per layer, with dtype and device of `like`."""
     size = (batch, shape.heads, tokens, shape.head_dim)
     return [(like.new_zeros(size), like.new_zeros(size)) for _ in range(shape.layers)]
@@ -255,6 +259,7 @@ def take_tokens(layers: Sequence[KeyValue], index: Tensor) -> list[KeyValue]:
     """Pick cache positions per row: ``index`` is ``(B, n)`` int64 into the tokens axis; result ``(B, H, n, D)``."""
 
     def pick(states: Tensor) -> Tensor:
+        # (B, n) -> (B, 1, n, 1) -> (B, H, n, D)
         expanded = index[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
         return torch.gather(states, 2, expanded)
 
@@ -268,4 +273,4 @@ def last_tokens(layers: Sequence[KeyValue], count: int) -> list[KeyValue]:
 
 def repeat_rows(cache: Cache, rows: Tensor, config: Any) -> Cache:
     """A new cache whose row i is row ``rows[i]`` of `cache`; `rows` is ``(B',)`` int64."""
-    return cache_of([(keys[rows], values[rows]) for keys, values in layers_of(cache)], config)
+    return cache_of_layers([(keys[rows], values[rows]) for keys, values in layers_of(cache)], config)

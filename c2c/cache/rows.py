@@ -112,9 +112,9 @@ def _takes_positions(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def counts_columns(model: PreTrainedModel) -> bool:
-    """Whether what a model makes of a token changes with the pads between it and the token before.
+    """Whether a token's hidden state changes with the number of pads between it and the token before.
 
-    A model that is not told positions counts them itself: by the mask (Bloom) or by columns (MPT). It is tried once.
+    A model that takes no positions counts them itself: by the mask (Bloom) or by columns (MPT). It is tested once.
     """
     if model not in _column_counters:
         body, device = model.base_model, model.device
@@ -155,23 +155,25 @@ def masks_in_tokens(
             f"{config.model_type} with {config._attn_implementation}, layers {sorted(set(kinds or ()))}",
             'Load it with attn_implementation="sdpa", or run rows of different layout one by one',
         )
+    # Number of each column's token in its row, from 1: (B, past + n).
     place = attention_mask.long().cumsum(-1)
     like = torch.empty((len(attention_mask), tokens, 0), dtype=model.dtype, device=attention_mask.device)
 
-    def near(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def in_window(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return place[row, query] - place[row, key] < window
 
-    def beside(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def in_chunk(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (place[row, query] - 1) // chunk == (place[row, key] - 1) // chunk
 
-    known = {"config": config, "inputs_embeds": like, "attention_mask": attention_mask, "cache": cache}
-    within = {"sliding_attention": near, "chunked_attention": beside}
+    # One mask for each kind of layer, or a single one where the config names no kinds.
+    options = {"config": config, "inputs_embeds": like, "attention_mask": attention_mask, "cache": cache}
+    patterns = {"sliding_attention": in_window, "chunked_attention": in_chunk}
     if kinds is None:
-        return create_causal_mask(**known, and_mask_function=beside if chunk else near)
+        return create_causal_mask(**options, and_mask_function=in_chunk if chunk else in_window)
     return {
-        kind: create_causal_mask(**known, and_mask_function=within[kind])
-        if kind in within
-        else create_causal_mask(**known, allow_is_causal_skip=False)
+        kind: create_causal_mask(**options, and_mask_function=patterns[kind])
+        if kind in patterns
+        else create_causal_mask(**options, allow_is_causal_skip=False)
         for kind in dict.fromkeys(("full_attention", *(["sliding_attention"] if window else []), *kinds))
     }
 
@@ -201,8 +203,8 @@ LENGTHS = "row_lengths"
 def rotation_limit(config: Any) -> int | None:
     """The longest text, in tokens, that a model reads with its short rotations; None if all are the same."""
     parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    kinds = [parameters, *(each for each in parameters.values() if isinstance(each, Mapping))]
-    limits = [int(each["original_max_position_embeddings"]) for each in kinds if each.get("rope_type") == "longrope"]
+    kinds = [parameters, *(parts for parts in parameters.values() if isinstance(parts, Mapping))]
+    limits = [int(parts["original_max_position_embeddings"]) for parts in kinds if parts.get("rope_type") == "longrope"]
     return min(limits, default=None)
 
 
@@ -212,14 +214,14 @@ def rotations_change(config: Any, tokens: int) -> bool:
     return limit is not None and tokens > limit
 
 
-def check_rotations(name: str, config: Any, read: Tensor, needed: Tensor) -> None:
+def check_rotations(name: str, config: Any, lengths: Tensor, final_lengths: Tensor) -> None:
     """Refuse a text that grows over the limit after its first tokens were read.
 
     Args:
         name: Of the model.
         config: Of the model.
-        read: ``(B,)``, the tokens of each row that are in the cache or go into it together.
-        needed: ``(B,)``, the tokens at the end, as far as they are read.
+        lengths: ``(B,)``, the tokens of each row that are in the cache or go into it together.
+        final_lengths: ``(B,)``, the tokens of each row at the end, as far as they are read.
 
     Raises:
         NoRoomError: With the lengths of the first such row.
@@ -227,13 +229,13 @@ def check_rotations(name: str, config: Any, read: Tensor, needed: Tensor) -> Non
     limit = rotation_limit(config)
     if limit is None:
         return
-    crossing = (read <= limit) & (needed > limit)
+    crossing = (lengths <= limit) & (final_lengths > limit)
     if bool(crossing.any()):
         row = int(crossing.nonzero()[0])
         raise NoRoomError(
             f"What {name} reads must not grow over {limit} tokens after its cache was filled, since this model's "
             "rotary positions (longrope) of all tokens change there",
-            f"{int(read[row])} tokens that grow to {int(needed[row])}",
+            f"{int(lengths[row])} tokens that grow to {int(final_lengths[row])}",
             "Ask for fewer new tokens, or give a prompt that is shorter or begins above the limit",
         )
 
@@ -287,9 +289,10 @@ def rotations_in_generation(
     if rotation_limit(model.config) is None:
         yield
         return
+    # A cache cannot be rotated again: no row may grow over the limit.
     if fused or len(attention_mask) > 1:
-        read = attention_mask.sum(-1)
-        check_rotations("the model", model.config, read, read + new_tokens - 1)
+        lengths = attention_mask.sum(-1)
+        check_rotations("the model", model.config, lengths, lengths + new_tokens - 1)
     modules = _rotaries(model)
 
     def before(module: Any, arguments: Any, named: dict[str, Any]) -> None:
@@ -305,6 +308,7 @@ def rotations_in_generation(
     with rotations_of_lengths(model, torch.zeros(0, dtype=torch.long)):
         handle = model.register_forward_pre_hook(before, with_kwargs=True)
         own: Any = model
+        # Phi-3's own method drops a cache at the limit.
         if fused:
             own.prepare_inputs_for_generation = MethodType(GenerationMixin.prepare_inputs_for_generation, model)
         try:
@@ -339,11 +343,12 @@ def _by_row(module: Any, arguments: tuple[Any, ...], named: dict[str, Any], outp
     options = {name: value for name, value in named.items() if name not in ("x", "position_ids")}
     limit = rotation_limit(module.config)
     assert limit is not None
+    # (1 or B, n) -> (B, n)
     lengths, positions = lengths.to(positions.device), positions.expand(len(lengths), -1)
     # transformers looks at the highest position. One above the limit is added, or all of them are cut to below it:
     # only those of longer rows are, which take the other rotations.
     beyond = torch.cat([positions, positions.new_full((len(positions), 1), limit)], dim=1)
-    long = [each[:, :-1] for each in module.forward(hidden, beyond, **options)]
+    long = [rotation[:, :-1] for rotation in module.forward(hidden, beyond, **options)]
     short = module.forward(hidden, positions.clamp(max=limit - 1), **options)
     chosen = (lengths > limit)[:, None, None]
     return tuple(torch.where(chosen, above, below) for above, below in zip(long, short, strict=True))

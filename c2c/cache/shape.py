@@ -55,8 +55,8 @@ def cache_shape(config: Any) -> CacheShape:
     _check_kinds(decoder)
     shapes = sorted({CacheShape.of(layer) for layer in decoder.per_layer_config})
     if len(shapes) > 1:
-        found = " and ".join(f"{shape.heads} heads of {shape.head_dim}" for shape in shapes)
-        raise _refused("All layers of a cache must have the same number and size of heads", config, found)
+        sizes = " and ".join(f"{shape.heads} heads of {shape.head_dim}" for shape in shapes)
+        raise _refused("All layers of a cache must have the same number and size of heads", config, sizes)
     return shapes[0]
 
 
@@ -104,5 +104,5 @@ def _check_kinds(config: Any) -> None:
         )
 
 
-def _refused(rule: str, config: Any, found: str) -> RefusedError:
-    return RefusedError(rule, f"{config.model_type}: {found}", REMEDY)
+def _refused(rule: str, config: Any, received: str) -> RefusedError:
+    return RefusedError(rule, f"{config.model_type}: {received}", REMEDY)

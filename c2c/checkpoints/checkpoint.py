@@ -287,6 +287,6 @@ def load_components(
         include_response=bool(about.get("include_response")) if include_response is None else include_response,
         contracts=contracts,
         override=as_list(override),
-        contract_check=ContractCheck().joined(*(checkpoint.check for checkpoint in checkpoints), check),
+        contract_check=ContractCheck().merged(*(checkpoint.check for checkpoint in checkpoints), check),
         about=[checkpoint.about for checkpoint in checkpoints],
     )

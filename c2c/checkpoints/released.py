@@ -18,9 +18,10 @@ from c2c.checkpoints.components import Components
 from c2c.checkpoints.released_folder import DOWNLOAD_AGAIN, ReleasedRecipe, is_released, read_recipe, resolve_released
 from c2c.checkpoints.released_weights import forms_of, read_state
 from c2c.errors import RefusedError, check_choice, excerpt
-from c2c.fuser.config import VARIANTS, FuserConfig
+from c2c.fuser.config import FuserConfig
 from c2c.fuser.layer import Fuser
 from c2c.fuser.stack import FuserStack
+from c2c.fuser.variants import create_fuser
 from c2c.fuser.weights import check_depth, check_forms, forms, load_weights
 from c2c.models import hub
 from c2c.models.contract import ContractCheck, check_contract
@@ -101,7 +102,7 @@ def load_released(
     recipes = [read_recipe(folder) for folder in folders]
     fusion = fusion or recipes[0].fusion or "sequential"
     check = _check_recipes(recipes, receiver, named, fusion, override)
-    check = check.joined(ContractCheck(noted=tuple(_unvouched(sources, folders))))
+    check = check.merged(ContractCheck(noted=tuple(_unvouched(sources, folders))))
     # 3. Models and fusers
     models = [load_sharer(model, dtype, device) for model in (receiver, *named)]
     fused = recipes[0].settings.get("include_response", False)
@@ -200,7 +201,7 @@ def read_stack(folder: Path, *, sharer: CacheShape, receiver: CacheShape) -> Fus
     for number, (config, state) in enumerate(zip(configs, states, strict=True)):
         check_depth(config, len(state), f"projector_{number}.pt")
     with torch.device("meta"):
-        fusers = [Fuser(config) for config in configs]
+        fusers = [create_fuser(config) for config in configs]
     stack = FuserStack(sharer, receiver)
     for layer, (sharer_layer, number) in sorted(layer_map.items()):
         stack.link(layer, sharer_layer, fusers[number])
@@ -273,4 +274,4 @@ def _read_config(path: Path) -> FuserConfig:
         raise RefusedError(
             f"ablation_level of {path.name} must be one of: {', '.join(map(str, levels))}", level, DOWNLOAD_AGAIN
         )
-    return FuserConfig(**{**VARIANTS[ABLATION_LEVELS[level]], **sizes})
+    return FuserConfig(variant=ABLATION_LEVELS[level], **sizes)

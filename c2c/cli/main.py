@@ -162,7 +162,7 @@ def _chat(options: argparse.Namespace) -> None:
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
-    from c2c.evaluation.schema import METHODS
+    from c2c.evaluation.methods.declarations import METHODS
 
     add_models(parser, several=True)
     add_evaluation(parser, METHODS)
@@ -201,10 +201,10 @@ def _add_train_router(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_router(options: argparse.Namespace) -> None:
-    from c2c.evaluation.methods.router_training import RouterRun, train_router
+    from c2c.evaluation.methods.routing import RouterTrainingRun, train_router
     from c2c.models.hub import about
 
-    run, settings = evaluation_from_flags(RouterRun, options)
+    run, settings = evaluation_from_flags(RouterTrainingRun, options)
     inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
     with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
         notes["router"] = train_router(run)
@@ -229,7 +229,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _add_latency(parser: argparse.ArgumentParser) -> None:
-    from c2c.evaluation.schema import TIMED_METHODS
+    from c2c.evaluation.methods.declarations import TIMED_METHODS
 
     add_models(parser)
     add_evaluation(parser, TIMED_METHODS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,23 +16,36 @@ from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.batches import check_budget
-from c2c.evaluation.answers.store import AnswerStore, check_free, open_store
-from c2c.evaluation.methods.agents import Agents, check_agents
+from c2c.evaluation.answers.store import check_free, open_store
+from c2c.evaluation.methods.agents import check_agents
+from c2c.evaluation.methods.declarations import DECLARATIONS, MOST_SHARERS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
-from c2c.evaluation.methods.registry import FUSED_METHODS, OneModel
-from c2c.evaluation.methods.router import Router
-from c2c.evaluation.methods.routing import Routing, TrainedRouting
-from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
+from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import text_hash
-from c2c.evaluation.readers.several import FusedBySeveral, several_reader
-from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.evaluation.run import EvaluationRun
-from c2c.models.loading import LoadedModel
-from c2c.models.pair import Pair, load_models
-from c2c.rosetta import RosettaModel
+from c2c.models.pair import load_models
+
+ANSWER_COLUMNS = (
+    "output_text",
+    "output_ids",
+    "choice_scores",
+    "choice_tokens",
+    "message",
+    "sharer_question_id",
+    "routed_to",
+    "confidence",
+    "tokens_in",
+    "tokens_out",
+    "sharer_tokens_in",
+    "sharer_tokens_out",
+    "time_s",
+    "error",
+)
+"""Columns of records that are fields of `c2c.evaluation.answers.answer.Answer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +55,13 @@ class GenerationRun(EvaluationRun):
     Args:
         token_budget: Tokens of a batch: rows times the longest, pads and answers included.
         limit: Only the first questions of each benchmark; 0 for all.
-        router: Folder of a trained router, for the method routing_trained.
+        router: Folder of a trained router, for a method that needs one.
 
     Raises:
         RefusedError: If the budget is too small, the router is missing, or `EvaluationRun` is refused.
     """
 
-    most_sharers: ClassVar[int] = schema.MOST_SHARERS
+    most_sharers: ClassVar[int] = MOST_SHARERS
 
     token_budget: int = TOKEN_BUDGET
     limit: int = 0
@@ -58,78 +71,14 @@ class GenerationRun(EvaluationRun):
         super().__post_init__()
         check_budget(self.token_budget)
         schema.check_limit(self.limit)
-        if "routing_trained" in self.methods and not self.router:
-            raise RefusedError(
-                "routing_trained must be run with a router", "no --router", "Pass the folder of c2c train-router"
-            )
+        for method in self.methods:
+            if DECLARATIONS[method].router and not self.router:
+                rule = f"{method} must be run with a router"
+                raise RefusedError(rule, "no --router", "Pass the folder of c2c train-router")
 
     def other_files(self) -> list[Path]:
         """The Fusers and the router, where there are any."""
         return [*super().other_files(), *([Path(self.router)] if self.router else [])]
-
-
-def build_methods(
-    run: GenerationRun, receiver: LoadedModel, sharers: Sequence[LoadedModel], store: AnswerStore | None
-) -> dict[str, Method]:
-    """The methods of a run, in order; the router uses the answers of the single models where those run too."""
-    panel = (receiver, *sharers)
-    if len(sharers) > 1:
-        built = _group_methods(run, receiver, sharers, store)
-        for method in built.values():
-            method.panel = panel
-        return built
-    pair = Pair(receiver, sharers[0])
-    options: dict[str, Any] = {"token_budget": run.token_budget, "store": store}
-    memory = SharerMemory(pair.sharer)
-    single = {
-        "receiver": OneModel(pair.receiver, "receiver", **options),
-        "sharer": OneModel(pair.sharer, "sharer", **options),
-    }
-    built = {}
-    for name in run.methods:
-        if name in single:
-            built[name] = single[name]
-        elif name == "routing":
-            built[name] = Routing(single["receiver"], single["sharer"])
-        elif name == "routing_trained":
-            built[name] = TrainedRouting(single["receiver"], single["sharer"], Router.load(Path(run.router)))
-        elif name in schema.AGENT_METHODS:
-            built[name] = Agents(name, pair, run.fuser, run.accept_difference, **options)
-        elif name == "t2t":
-            built[name] = TextToText(pair, **options)
-        else:
-            fused: dict[str, Any] = {"fuser": run.fuser, "accept": run.accept_difference, "memory": memory}
-            built[name] = FUSED_METHODS[name](pair, **fused, **options)
-    for method in (*single.values(), *built.values()):
-        method.panel = panel
-    return built
-
-
-def _group_methods(
-    run: GenerationRun, receiver: LoadedModel, sharers: Sequence[LoadedModel], store: AnswerStore | None
-) -> dict[str, Method]:
-    memories = [SharerMemory(sharer) for sharer in sharers]
-    built = {}
-    for name in run.methods:
-        reader = several_reader(
-            receiver,
-            sharers,
-            run.fusers,
-            _sharer_reads(name, len(sharers)),
-            fusion=run.fusion,
-            accept=run.accept_difference,
-            memories=memories,
-        )
-        built[name] = Method(name, reader, run.token_budget, store)
-    return built
-
-
-def _sharer_reads(method: str, sharers: int) -> list[str]:
-    """What each Sharer reads in a method."""
-    if method in schema.ZEROED_ONE:
-        zeroed = schema.ZEROED_ONE.index(method)
-        return ["zeroed" if number == zeroed else "matched" for number in range(sharers)]
-    return [{"c2c": "matched", "c2c_deranged": "deranged", "c2c_zeroed": "zeroed"}[method]] * sharers
 
 
 def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -145,28 +94,43 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    if set(run.methods) & set(schema.AGENT_METHODS):
+    # 1. Checks, before a model is loaded
+    if any(DECLARATIONS[method].agents for method in run.methods):
         check_agents(run.tasks, run.benchmarks)
     check_free(run.output)
+    # 2. Models and questions
     receiver, *sharers = load_models(list(run.models.values()), run.dtype)
     prompting.check_prompts(run.prompts, [receiver, *sharers])
     tasks = load_tasks(run.tasks, run.benchmarks)
     with open_store(run.output, run.fingerprint()) as store:
+        # 3. All methods, before the first of them answers
+        inputs = MethodInputs(
+            receiver,
+            sharers,
+            run.fusers,
+            run.fusion,
+            run.accept_difference,
+            run.router,
+            run.token_budget,
+            store,
+            panel=(receiver, *sharers),
+        )
+        methods = {name: inputs.build(name) for name in run.methods}
+        # 4. Answers
         rows: list[dict[str, Any]] = []
-        for name, method in build_methods(run, receiver, sharers, store).items():
-            asked = _ask(method, tasks, run)
+        for name, method in methods.items():
+            questions = _answer_tasks(method, tasks, run)
             note_contract(method.reader, notes)
             columns = run.columns(name)
-            rows += [
-                record(columns, name, question, method.answers[key], tasks) for key, question in sorted(asked.items())
-            ]
+            for key, question in sorted(questions.items()):
+                rows.append(record(columns, name, question, method.answers[key], tasks))
         return write_answers(rows, run.output, notes)
 
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
     """Put into `notes` how the models differ from the Fusers' contract, if `reader` uses Fusers that have one."""
-    model = getattr(reader.parts[0] if isinstance(reader, FusedBySeveral) else reader, "model", None)
-    if notes is not None and isinstance(model, RosettaModel) and model.contract_check:
+    model = reader.model if isinstance(reader, FusedReader) else None
+    if notes is not None and model is not None and model.contract_check:
         notes["contract"] = model.contract_check.to_dict()
 
 
@@ -183,32 +147,33 @@ def write_answers(rows: list[dict[str, Any]], output: Path, notes: dict[str, Any
     """
     frame = schema.frame_of(rows, schema.RECORD_SCHEMA)
     schema.write_records(frame, output)
-    lost = frame[frame["error"].fillna("") != ""]
+    failed = frame[frame["error"].fillna("") != ""]
     if notes is not None:
-        notes["records"] = {"rows": len(frame), "failed": len(lost)}
-    for (benchmark, method), each in lost.groupby(["benchmark", "method"]):
-        asked = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
-        told = f"{len(each)} of {asked} question(s) of {benchmark} failed, the first with {each['error'].iloc[0]}"
-        print(f"{method}: {told}", file=sys.stderr)
+        notes["records"] = {"rows": len(frame), "failed": len(failed)}
+    for (benchmark, method), rows_failed in failed.groupby(["benchmark", "method"]):
+        count = int(((frame["method"] == method) & (frame["benchmark"] == benchmark)).sum())
+        error = rows_failed["error"].iloc[0]
+        text = f"{len(rows_failed)} of {count} question(s) of {benchmark} failed, the first with {error}"
+        print(f"{method}: {text}", file=sys.stderr)
     return frame
 
 
-def _ask(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
-    """Run one method through lm-eval; returns the questions it was asked."""
-    asked: dict[tuple[str, int], Question] = {}
+def _answer_tasks(method: Method, tasks: dict[str, Any], run: GenerationRun) -> dict[tuple[str, int], Question]:
+    """Run one method through lm-eval; returns the questions by benchmark and number."""
+    questions: dict[tuple[str, int], Question] = {}
 
-    def remember(request: Any) -> Question:
+    def question_of(request: Any) -> Question:
         key = (request.task_name, int(request.doc_id))
-        if key not in asked:
-            asked[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
-        return asked[key]
+        if key not in questions:
+            questions[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
+        return questions[key]
 
-    method.describe = remember
+    method.question_of = question_of
     for task in tasks["tasks"].values():
         task.override_metric(metric_name="bypass")
     chat = run.prompts == "chat"
     evaluate(method, tasks, limit=run.limit or None, bootstrap_iters=0, apply_chat_template=chat)
-    return asked
+    return questions
 
 
 def record(
@@ -217,8 +182,8 @@ def record(
     """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
-    answered = {name: getattr(answer, name) for name in schema.RECORD_SCHEMA.names if hasattr(answer, name)}
-    if not method.startswith("routing"):
+    answered = {name: getattr(answer, name) for name in ANSWER_COLUMNS}
+    if not (method in DECLARATIONS and DECLARATIONS[method].confidence):
         answered["confidence"] = None
     return {
         **answered,

@@ -17,13 +17,14 @@ from tqdm import tqdm
 from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.generate import note_contract
-from c2c.evaluation.methods.registry import fused_reader
+from c2c.evaluation.methods.declarations import TIMED_METHODS
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone, check_room, tokenise
+from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.load import fused_reader
+from c2c.evaluation.readers.reader import SingleReader, check_room, tokenise
 from c2c.evaluation.run import EvaluationRun
 from c2c.generation.decoding import StopAtText, TokenClock, continue_text
 from c2c.models.loading import LoadedModel
@@ -72,23 +73,24 @@ class Stopwatch:
 def _speak(loaded: LoadedModel, question: Question, text: str) -> tuple[str, float, float, int, int]:
     """What a model writes after `text`, seconds to its first token and after it, tokens read and written."""
     watch, clock = Stopwatch(loaded.model.device), TokenClock()
-    ids, mask, (read,) = tokenise(loaded, [text], chat=bool(question.messages))
-    check_room(loaded, read, question.max_new_tokens)
-    criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, read)] if question.stops else [])]
+    ids, mask, (tokens_in,) = tokenise(loaded, [text], chat=bool(question.messages))
+    check_room(loaded, tokens_in, question.max_new_tokens)
+    criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, tokens_in)] if question.stops else [])]
     started = watch.at
     sequences = continue_text(loaded.model, ids, mask, max_new_tokens=question.max_new_tokens, criteria=criteria)
-    said = str(loaded.tokenizer.decode(sequences[0, read:], skip_special_tokens=True))
+    text = str(loaded.tokenizer.decode(sequences[0, tokens_in:], skip_special_tokens=True))
     whole = watch.lap()
     first = clock.ticks[0] - started
-    return said, first, whole - first, read, len(clock.ticks)
+    return text, first, whole - first, tokens_in, len(clock.ticks)
 
 
-def time_alone(reader: Alone, question: Question, role: str) -> Phases:
+def time_single(reader: SingleReader, question: Question, role: str) -> Phases:
     """One model alone; `role` (receiver or sharer) says whose phases they are."""
     watch = Stopwatch(reader.loaded.model.device)
-    _, prefill, decode, read, written = _speak(reader.loaded, question, reader.text(question))
+    _, prefill, decode, tokens_in, tokens_out = _speak(reader.loaded, question, reader.text(question))
     phases = Phases(total_s=watch.lap())
-    for name, value in (("prefill_s", prefill), ("decode_s", decode), ("tokens_in", read), ("tokens_out", written)):
+    columns = {"prefill_s": prefill, "decode_s": decode, "tokens_in": tokens_in, "tokens_out": tokens_out}
+    for name, value in columns.items():
         setattr(phases, f"{role}_{name}", value)
     return phases
 
@@ -97,13 +99,24 @@ def time_t2t(method: TextToText, question: Question) -> Phases:
     """The Sharer's message, then the Receiver's answer."""
     receiver, sharer = method.models
     watch = Stopwatch(receiver.model.device)
-    asked = method.request(question)
-    message, prefill, decode, read, written = _speak(sharer, asked, prompting.prompt_text(sharer, asked))
-    for stop in filter(None, asked.stops):
+    request = method.request(question)
+    message, prefill, decode, tokens_in, tokens_out = _speak(sharer, request, prompting.prompt_text(sharer, request))
+    for stop in filter(None, request.stops):
         message = message.split(stop)[0]
-    told = prompting.question_with_message(question, message.strip())
-    _, first, rest, seen, said = _speak(receiver, told, prompting.prompt_text(receiver, told))
-    return Phases(prefill, decode, 0.0, first, rest, watch.lap(), read, written, seen, said)
+    prompt = prompting.question_with_message(question, message.strip())
+    text = prompting.prompt_text(receiver, prompt)
+    _, receiver_prefill, receiver_decode, receiver_in, receiver_out = _speak(receiver, prompt, text)
+    return Phases(
+        sharer_prefill_s=prefill,
+        sharer_decode_s=decode,
+        receiver_prefill_s=receiver_prefill,
+        receiver_decode_s=receiver_decode,
+        total_s=watch.lap(),
+        sharer_tokens_in=tokens_in,
+        sharer_tokens_out=tokens_out,
+        receiver_tokens_in=receiver_in,
+        receiver_tokens_out=receiver_out,
+    )
 
 
 class PhaseTimer:
@@ -130,17 +143,18 @@ class PhaseTimer:
         self.end = watch.at
 
 
-def time_c2c(reader: Fused, question: Question) -> Phases:
+def time_c2c(reader: FusedReader, question: Question) -> Phases:
     """Sharer prefill, Receiver prefill, fusion, then the Receiver's answer.
 
     The Receiver's prefill is its prefix and the step that gives the first token, so that it means the same as for a
     model alone. Where the response is fused too, the steps of the Sharer and of the Fusers are part of it.
     """
-    loaded, model = reader.pair.receiver, reader.model
+    loaded, model = reader.receiver, reader.model
     watch, timer, clock = Stopwatch(loaded.model.device), PhaseTimer(loaded.model.device), TokenClock()
-    (index, ids, mask, [sharer_input]), _ = reader.laid_out([question])
+    (index, ids, mask, [sharer_input]), _ = reader.layout([question])
     width = ids.shape[1]
     criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
+    # The timer sees each phase of the prefill, the clock each token of the answer
     sequences = model.generate(
         index,
         ids,
@@ -211,7 +225,7 @@ class LatencyRun(EvaluationRun):
     @classmethod
     def methods_for(cls, sharers: int) -> Sequence[str]:
         """Methods that can be timed."""
-        return schema.TIMED_METHODS
+        return TIMED_METHODS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,15 +254,17 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
     pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
+    # How each method is timed
     timers: dict[str, Callable[[Question], Phases]] = {
-        "receiver": partial(time_alone, Alone(pair.receiver), role="receiver"),
-        "sharer": partial(time_alone, Alone(pair.sharer, private=True), role="sharer"),
+        "receiver": partial(time_single, SingleReader(pair.receiver), role="receiver"),
+        "sharer": partial(time_single, SingleReader(pair.sharer, private=True), role="sharer"),
         "t2t": partial(time_t2t, TextToText(pair)),
     }
     if run.fuser:
         reader = fused_reader(pair, run.fuser, "matched", run.accept_difference)
         timers["c2c"] = partial(time_c2c, reader)
         note_contract(reader, notes)
+    # The questions of each benchmark, by all methods in turn
     rows = []
     for benchmark, task in tasks.items():
         questions = questions_of(task, run.prompts, run.questions)

@@ -13,6 +13,7 @@ from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
 from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
+from c2c.evaluation.methods.declarations import DECLARATIONS, methods_for
 from c2c.evaluation.questions.task_files import task_files
 from c2c.models.contract import PARTS, check_lines, check_precision
 from c2c.models.loading import model_name, model_state
@@ -21,7 +22,6 @@ from c2c.storage.folders import current
 from c2c.storage.manifests import read_object
 from c2c.types import DTYPES, FUSIONS, PROMPTS
 
-WITH_FUSER = ("c2c", "c2c_deranged", "c2c_zeroed", *schema.ZEROED_ONE, "t_c2c", "t_c2c_deranged")
 DEFAULT_RECIPE = "c2c"
 """The recipe that the records of a group leave out: there the column ``recipe`` names the fusion."""
 PLACES = ("receiver", "sharers", "fusers", "router", "tasks", "benchmarks", "output")
@@ -91,13 +91,11 @@ class EvaluationRun:
     @classmethod
     def methods_for(cls, sharers: int) -> Sequence[str]:
         """Methods that can be run with this number of Sharers."""
-        if sharers == 1:
-            return schema.PAIR_METHODS
-        return [name for name in schema.GROUP_METHODS if name not in schema.ZEROED_ONE[sharers:]]
+        return methods_for(sharers)
 
     def _check_fusers(self) -> None:
         # An analysis names no methods: its kind uses the Fusers.
-        users = [method for method in self.methods if method in WITH_FUSER]
+        users = [method for method in self.methods if DECLARATIONS[method].fusers]
         if users and not self.fusers:
             raise RefusedError("This method must be run with trained Fusers", users[0], "Pass --fuser with its folder")
         if self.fusers and len(self.fusers) != len(self.sharers):
@@ -153,7 +151,7 @@ class EvaluationRun:
 
     def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the Fusers are empty for a method without them."""
-        fused = method in WITH_FUSER
+        fused = method in DECLARATIONS and DECLARATIONS[method].fusers
         trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
         alignment, recipe = self.alignment, self.recipe
         if fused and is_released(self.fusers[0]):

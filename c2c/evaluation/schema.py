@@ -1,4 +1,4 @@
-"""The columns of the two kinds of record, in one place (design §6). Imports no torch.
+"""The columns of the two kinds of record, in one place. Imports no torch.
 
 An *answer record* is one row a question x method, a *latency record* one row a question x method x repeat. Whoever
 writes them casts to the schema here (`to_table`), whoever reads them gets the same types back (`read_records`).
@@ -18,27 +18,12 @@ import pyarrow.parquet as pq
 from c2c.errors import RefusedError
 from c2c.storage.files import written_whole
 
-MOST_SHARERS = 4
-"""Most Sharers that are asked together."""
-AGENT_METHODS = ("t2t_agents", "t_c2c", "t_c2c_deranged")
-"""Methods of two agents, an interpreter and a solver."""
-PAIR_METHODS = (
-    *("receiver", "sharer", "t2t", "routing", "routing_trained", "c2c", "c2c_deranged", "c2c_zeroed"),
-    *AGENT_METHODS,
-)
-"""Methods of one Receiver and one Sharer."""
-ZEROED_ONE = tuple(f"c2c_zeroed_{number}" for number in range(1, MOST_SHARERS + 1))
-"""Of several Sharers the one with this number has a cache of zeros."""
-GROUP_METHODS = ("c2c", "c2c_deranged", "c2c_zeroed", *ZEROED_ONE)
-"""Methods of one Receiver and several Sharers."""
-METHODS = (*PAIR_METHODS, *ZEROED_ONE)
 TOGETHER = " + "
 """Joins the ids of Sharers that are asked together."""
 SINGLE = "single"
 """The recipe of a Receiver that was itself fine-tuned on a Fuser's training set; its method is `receiver`."""
 ANALYSIS_METHODS = ("few_shot", "oracle", "oracle_layers")
 """Methods of the enrichment oracle (`c2c.analysis.enrichment`), beside which stand those above."""
-TIMED_METHODS = ("receiver", "sharer", "t2t", "c2c")
 PHASES = ("sharer_prefill", "sharer_decode", "fusion", "receiver_prefill", "receiver_decode", "total")
 
 ID = re.compile(r"\w[\w.+-]*")
@@ -165,7 +150,7 @@ def read_records(paths: Iterable[Path | str], schema: pa.Schema = RECORD_SCHEMA)
         RefusedError: No path is given, or a file is not there, cannot be read to its end, is of a newer version, or
             has missing or unknown columns or values of other types.
     """
-    tables = [_read(Path(path), schema) for path in paths]
+    tables = [_read_table(Path(path), schema) for path in paths]
     if not tables:
         raise RefusedError("At least one file of records must be read", [], "Name the parquet files")
     return to_frame(pa.concat_tables(tables))
@@ -219,7 +204,7 @@ def _array(column: pd.Series, kind: pa.DataType) -> pa.Array:
     return pa.nulls(len(column), kind) if column.isna().all() else pa.array(column, type=kind, from_pandas=True)
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     remedy = "Name a file of records that this version wrote, or make it anew"
     try:
         # Of one file: a path may hold an = or lie in a folder that looks like a partition.

@@ -1,4 +1,4 @@
-"""Sizes and parts of a Fuser, and the named ablation variants (reference spec §1.1 and §1.6)."""
+"""The config of a Fuser: its variant and its sizes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,31 @@ WIDEST, DEEPEST, LONGEST = 2**20, 2**8, 2**53
 """Most that a width, a depth and a number of steps can be: beyond them no matrix fits into any machine's memory, and
 steps are no longer exact."""
 
-VARIANTS: dict[str, dict[str, bool]] = {
-    "full": {"weighted": True, "gated": True, "reads_receiver": True},
-    "unweighted": {"weighted": False, "gated": True, "reads_receiver": True},
-    "fuse": {"weighted": False, "gated": False, "reads_receiver": True},
-    "project": {"weighted": False, "gated": False, "reads_receiver": False},
-    "ungated": {"weighted": True, "gated": False, "reads_receiver": True},
-    "projected": {"weighted": True, "gated": True, "reads_receiver": True, "projects_sharer": True},
-    "low_rank": {"weighted": True, "gated": True, "reads_receiver": True, "joint": True},
+VARIANTS = {
+    "full": "Fuser",
+    "unweighted": "UnweightedFuser",
+    "fuse": "UngatedUnweightedFuser",
+    "project": "ProjectionFuser",
+    "ungated": "UngatedFuser",
+    "projected": "ProjectedFuser",
+    "low_rank": "LowRankFuser",
 }
-"""Ablation levels 0 to 4 of the reference, in order (the paper's rows: project, + fuse (`fuse`), + gate (`full`)); then
-the paper's C2C-C (`projected`) and one bottleneck for keys and values together (`low_rank`)."""
+"""Each variant and its class in `c2c.fuser.variants`. The first five are the reference's ablation levels 0 to 4 (the
+paper's rows are `project`, `fuse` and `full`; ``docs/reference-behaviour.md``, "Variants of the Fuser"); `projected` is
+the paper's C2C-C, and `low_rank` has one bottleneck for keys and values together."""
+
+SWITCHES = ("weighted", "gated", "reads_receiver", "projects_sharer", "joint")
+SWITCHES_OF_VARIANTS = {
+    "full": (True, True, True, False, False),
+    "unweighted": (False, True, True, False, False),
+    "fuse": (False, False, True, False, False),
+    "project": (False, False, False, False, False),
+    "ungated": (True, False, True, False, False),
+    "projected": (True, True, True, True, False),
+    "low_rank": (True, True, True, False, True),
+}
+"""How files of Fusers name a variant: by these switches, as they did before variants were classes, so that all versions
+of this package read all files. The file of a variant that is not listed here names it as ``variant`` instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +58,12 @@ class FuserConfig:
         initial_temperature: Temperature of the gate at the first training step.
         final_temperature: Temperature after `anneal_steps` steps.
         anneal_steps: Optimiser steps over which the temperature falls geometrically.
-        weighted: Whether each token and head has a dynamic weight.
-        gated: Whether keys and values each have a learned gate.
-        reads_receiver: Whether the Receiver's cache is an input and is added to the output.
+        variant: One of `VARIANTS`.
         gate_noise: ``gumbel``: one Gumbel sample as in the reference; ``logistic``: the difference of two.
-        projects_sharer: Whether the Sharer's cache is first brought to the Receiver's width by an MLP of its own.
-        joint: Whether keys and values pass one bottleneck of width `rank` together, not two of width `hidden_dim`.
-        rank: Width of that bottleneck; without effect unless `joint`.
+        rank: Width of the bottleneck of `low_rank`; without effect on other variants.
 
     Raises:
-        RefusedError: If a size or probability is out of range, the noise is unknown, or the parts exclude each other.
+        RefusedError: If a size or probability is out of range, or the variant or the noise is unknown.
     """
 
     sharer_heads: int
@@ -67,12 +77,8 @@ class FuserConfig:
     initial_temperature: float = 1.0
     final_temperature: float = 0.001
     anneal_steps: int = 1929
-    weighted: bool = True
-    gated: bool = True
-    reads_receiver: bool = True
+    variant: str = "full"
     gate_noise: str = "gumbel"
-    projects_sharer: bool = False
-    joint: bool = False
     rank: int = 128
 
     def __post_init__(self) -> None:
@@ -84,9 +90,6 @@ class FuserConfig:
         _between("num_layers", self.num_layers, 3, DEEPEST)
         for name in ("dropout", "initial_temperature", "final_temperature"):
             _number(name, getattr(self, name))
-        for name in ("weighted", "gated", "reads_receiver", "projects_sharer", "joint"):
-            if not isinstance(getattr(self, name), bool):
-                raise RefusedError(f"{name} must be True or False", getattr(self, name), "Choose one of them")
         if not 0 <= self.dropout < 1:
             raise RefusedError("dropout must be in [0, 1)", self.dropout, "Choose a probability, such as 0.1")
         if not 0 < self.final_temperature <= self.initial_temperature:
@@ -95,13 +98,8 @@ class FuserConfig:
                 (self.initial_temperature, self.final_temperature),
                 "Choose 0 < final_temperature <= initial_temperature",
             )
+        check_choice("A Fuser variant", self.variant, VARIANTS)
         check_choice("gate_noise", self.gate_noise, GATE_NOISES)
-        if self.joint and self.projects_sharer:
-            raise RefusedError(
-                "A joint bottleneck must read the Sharer's cache as it is",
-                "joint and projects_sharer",
-                "Choose the variant low_rank or projected",
-            )
 
     @property
     def sharer_width(self) -> int:
@@ -113,12 +111,6 @@ class FuserConfig:
         """Ct = Ht · Dt."""
         return self.receiver_heads * self.receiver_head_dim
 
-    @property
-    def joined_width(self) -> int:
-        """Width of what one half reads at each token: the Sharer's states, then the Receiver's."""
-        sharer = self.receiver_width if self.projects_sharer else self.sharer_width
-        return sharer + (self.receiver_width if self.reads_receiver else 0)
-
     @classmethod
     def between(cls, sharer: CacheShape, receiver: CacheShape, *, variant: str = "full", **sizes: Any) -> FuserConfig:
         """The config that fits two caches, in one of the named variants.
@@ -129,36 +121,69 @@ class FuserConfig:
         check_choice("A Fuser variant", variant, VARIANTS)
         for name in sizes:
             check_choice("A size or part of a Fuser", name, [field.name for field in fields(cls)])
-        parts: dict[str, Any] = {**VARIANTS[variant], **sizes}
         return cls(
             sharer_heads=sharer.heads,
             sharer_head_dim=sharer.head_dim,
             receiver_heads=receiver.heads,
             receiver_head_dim=receiver.head_dim,
-            **parts,
+            variant=variant,
+            **sizes,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, as JSON has them."""
-        return asdict(self)
+        """All fields as JSON has them, the variant by its switches (`SWITCHES_OF_VARIANTS`)."""
+        values = asdict(self)
+        if self.variant not in SWITCHES_OF_VARIANTS:
+            return values
+        switches = dict(zip(SWITCHES, SWITCHES_OF_VARIANTS[self.variant], strict=True))
+        return {name: {**values, **switches}[name] for name in FILE_KEYS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FuserConfig:
-        """The config that `to_dict` wrote.
+        """The config that `to_dict` wrote, in this version or an earlier one.
 
         Raises:
-            RefusedError: If it is no object, a key is unknown or missing, or a value is out of range.
+            RefusedError: If it is no object, a key is unknown or missing, a value is out of range, or the switches are
+                not those of a variant.
         """
         if not isinstance(values, Mapping):
             raise RefusedError("A Fuser's config must be an object", values, "Pass what FuserConfig.to_dict gives")
+        names = [field.name for field in fields(cls)]
         for name in values:
-            check_choice("A key of a Fuser's config", name, [field.name for field in fields(cls)])
+            check_choice("A key of a Fuser's config", name, [*names, *SWITCHES])
         missing = [f"no {field.name}" for field in fields(cls) if field.default is MISSING and field.name not in values]
         if missing:
             raise RefusedError(
                 "A Fuser's config must hold the heads of both caches", missing, "Pass what FuserConfig.to_dict gives"
             )
-        return cls(**values)
+        variant = values["variant"] if "variant" in values else _variant_of(values)
+        return cls(**{name: values[name] for name in names if name in values} | {"variant": variant})
+
+
+FILE_KEYS = (
+    *("sharer_heads", "sharer_head_dim", "receiver_heads", "receiver_head_dim", "hidden_dim", "intermediate_dim"),
+    *("num_layers", "dropout", "initial_temperature", "final_temperature", "anneal_steps"),
+    *("weighted", "gated", "reads_receiver", "gate_noise", "projects_sharer", "joint", "rank"),
+)
+"""Keys of a Fuser in a file, in their order."""
+
+
+def _variant_of(values: Mapping[str, Any]) -> str:
+    """The variant that the switches of a file name; a switch that is missing is that of the variant ``full``."""
+    switches = {
+        name: values.get(name, default) for name, default in zip(SWITCHES, SWITCHES_OF_VARIANTS["full"], strict=True)
+    }
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise RefusedError(f"{name} must be True or False", value, "Choose one of them")
+    for variant, pattern in SWITCHES_OF_VARIANTS.items():
+        if tuple(switches.values()) == pattern:
+            return variant
+    raise RefusedError(
+        f"{', '.join(SWITCHES[:-1])} and joint must be those of one variant of the Fuser",
+        switches,
+        f"Choose one of the variants {', '.join(SWITCHES_OF_VARIANTS)}",
+    )
 
 
 def _number(name: str, value: float) -> None:

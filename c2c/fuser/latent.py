@@ -53,13 +53,15 @@ class LatentEncoder(nn.Module):
     def forward(self, cache: Sequence[KeyValue]) -> list[KeyValue]:
         """S layers of keys and values ``(B, Hs, N, Ds)`` to L layers ``(B, H, N, D)`` in the encoder's precision."""
         return [
-            (self._encode(layer, 0, cache[read][0]), self._encode(layer, 1, cache[read][1]))
-            for layer, read in enumerate(self.reads)
+            (self._encode(layer, 0, cache[source][0]), self._encode(layer, 1, cache[source][1]))
+            for layer, source in enumerate(self.reads)
         ]
 
     def _encode(self, layer: int, half: int, states: Tensor) -> Tensor:
         mlp = self.get_submodule(f"layers.{layer}.{HALVES[half]}")
+        # (B, Hs, N, Ds) -> (B, N, Hs * Ds)
         flat = states.transpose(1, 2).flatten(2).to(next(mlp.parameters()).dtype)
+        # (B, N, H * D) -> (B, H, N, D)
         return mlp(flat).unflatten(-1, (self.latent.heads, self.latent.head_dim)).transpose(1, 2)
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class LatentEncoder(nn.Module):
 
     @classmethod
     def from_dict(cls, model: CacheShape, values: Mapping[str, Any]) -> LatentEncoder:
-        """A new encoder of the form that `to_dict` told, for a model's cache."""
+        """A new encoder for a model's cache, of the sizes that `to_dict` wrote."""
         return cls(model, CacheShape(**values["shape"]), values["reads"], values["hidden_dim"])
 
 
@@ -76,7 +78,7 @@ class LatentStack(FuserStack):
     """The Fusers of one ordered pair: the Sharer's encoder, then the Receiver's decoder.
 
     Both may be shared with the stacks of other pairs. A link's `sharer_layer` is a latent layer here; `sharer` is
-    still the shape of the Sharer's own cache, so that whoever uses a stack gives it that.
+    still the shape of the Sharer's own cache, so that its users pass that cache.
 
     Args:
         encoder: Of the Sharer.
@@ -88,22 +90,24 @@ class LatentStack(FuserStack):
 
     def __init__(self, encoder: LatentEncoder, decoder: FuserStack) -> None:
         super().__init__(encoder.model, decoder.receiver)
-        if decoder.read != encoder.latent:
+        if decoder.source_shape != encoder.latent:
             raise RefusedError(
                 f"The decoder must read the latent cache that the encoder makes, {tuple(encoder.latent)}",
-                tuple(decoder.read),
+                tuple(decoder.source_shape),
                 "Take both from one latent space",
             )
         self.encoder, self.fusers, self.links = encoder, decoder.fusers, decoder.links
 
     @property
-    def read(self) -> CacheShape:
+    def source_shape(self) -> CacheShape:
         """Sizes of the latent cache."""
         return self.encoder.latent
 
-    def seen(self, sharer: Sequence[KeyValue]) -> Sequence[KeyValue]:
+    def source_layers(self, sharer: Sequence[KeyValue]) -> Sequence[KeyValue]:
         """The Sharer's cache in the latent space: L layers ``(B, H, N, D)``."""
-        encoded: list[KeyValue] = self.computed(self.encoder, sharer) if self.training else self.encoder(sharer)
+        encoded: list[KeyValue] = (
+            self.apply_in_training(self.encoder, sharer) if self.training else self.encoder(sharer)
+        )
         return encoded
 
 

@@ -1,19 +1,20 @@
 """The Fuser of one Receiver layer: project the Sharer's keys and values, weight them, gate them, add them.
 
-The formulas are those of the reference spec §1.2, parameter names those of the published fusers (§1.4). Keys and
-values have two separate, identical halves that share nothing.
+Formulas and parameter names are those of the released fusers (paper §3.3; ``docs/reference-behaviour.md``, "Fuser" and
+"Parameter names"). Keys and values have two separate, identical halves that share nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from c2c.errors import RefusedError
-from c2c.fuser.config import FuserConfig
+from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.types import HALVES, Half, KeyValue
 
 
@@ -48,80 +49,94 @@ class BlockChain(nn.Module):
 
 
 class Fuser(nn.Module):
-    """Fuses one Receiver layer's cache with one Sharer layer's (paper §3.3; reference spec §1.2).
+    """Fuses one Receiver layer's cache with one Sharer layer's (paper §3.3): the variant ``full``.
 
     For keys and for values: ``out = receiver + gate · weight · projection``, where projection and weight are functions
     of the Sharer's and the Receiver's states at the same token. In training the gate is a relaxed sample at the
     current temperature; at inference it is 1 if its logit is above 0, else 0, and a closed half costs nothing.
 
     Attributes:
+        weighted: Whether each token and head has a dynamic weight; a variant sets it.
+        gated: Whether keys and values each have a learned gate; a variant sets it.
+        reads_receiver: Whether the Receiver's cache is an input and is added to the output; a variant sets it.
         gate_override: None: the gates are as learned. True or False: both are exactly 1 or 0, in training too, and in
             variants without gates. It is no part of the config or the state dict.
 
     Args:
-        config: Sizes and parts. `c2c.fuser.variants.create_fuser` chooses the class that it asks for.
+        config: Variant and sizes. `c2c.fuser.variants.create_fuser` chooses the class of the variant.
 
     Raises:
-        RefusedError: If the config asks for another class.
+        RefusedError: If the config is of a variant with a class of its own.
     """
 
+    weighted: ClassVar[bool] = True
+    gated: ClassVar[bool] = True
+    reads_receiver: ClassVar[bool] = True
     gate_temperature: Tensor
     gate_override: bool | None = None
 
     def __init__(self, config: FuserConfig) -> None:
         super().__init__()
-        if type(self) is Fuser and (config.joint or config.projects_sharer):
+        if type(self) is Fuser and VARIANTS[config.variant] != "Fuser":
             raise RefusedError(
-                "A Fuser of the published form must have no joint bottleneck and no projection of the Sharer's cache",
-                {"joint": config.joint, "projects_sharer": config.projects_sharer},
+                "A Fuser must be of the class of its variant",
+                {"class": "Fuser", "variant": config.variant},
                 "Build it with c2c.fuser.variants.create_fuser",
             )
         self.config = config
-        if config.gated:
+        if self.gated:
             for half in HALVES:
                 self.register_parameter(f"{half}_gate_logit", nn.Parameter(torch.zeros(())))
             self.register_buffer("gate_temperature", torch.tensor(config.initial_temperature))
-        self._add_parts()
+        self.add_layers()
 
-    def _add_parts(self) -> None:
-        """Modules in the order in which the reference draws their weights (reference spec §1.3)."""
+    def add_layers(self) -> None:
+        """Add the modules, in the order in which the reference draws their weights."""
         config = self.config
         width, inner, dropout = config.hidden_dim, config.intermediate_dim, config.dropout
-        self._add_halves("in", lambda: nn.Linear(config.joined_width, width))
-        self._add_halves("mlp1", lambda: BlockChain(1, width, inner, dropout))
-        if config.weighted:
-            self._add_halves("scalar_mlp2", lambda: BlockChain(1, width, width, dropout))
-            self._add_halves("scalar_head", lambda: nn.Linear(width, config.receiver_heads))
-        self._add_halves("proj_mlp2", lambda: BlockChain(config.num_layers - 2, width, inner, dropout))
-        self._add_halves("proj_out", lambda: nn.Linear(width, config.receiver_width))
+        sharer_width, receiver_width = self.input_widths
+        self.add_halves("in", lambda: nn.Linear(sharer_width + receiver_width, width))
+        self.add_halves("mlp1", lambda: BlockChain(1, width, inner, dropout))
+        if self.weighted:
+            self.add_halves("scalar_mlp2", lambda: BlockChain(1, width, width, dropout))
+            self.add_halves("scalar_head", lambda: nn.Linear(width, config.receiver_heads))
+        self.add_halves("proj_mlp2", lambda: BlockChain(config.num_layers - 2, width, inner, dropout))
+        self.add_halves("proj_out", lambda: nn.Linear(width, config.receiver_width))
 
-    def _add_halves(self, part: str, build: Callable[[], nn.Module]) -> None:
+    @property
+    def input_widths(self) -> tuple[int, int]:
+        """Width of what one half reads of the Sharer and of the Receiver at each token; 0 where it reads nothing."""
+        return self.config.sharer_width, self.config.receiver_width if self.reads_receiver else 0
+
+    def add_halves(self, name: str, build: Callable[[], nn.Module]) -> None:
+        """Add a module for keys and one for values: ``key_<name>``, ``value_<name>``."""
         for half in HALVES:
-            self.add_module(f"{half}_{part}", build())
+            self.add_module(f"{half}_{name}", build())
 
-    def _part(self, half: Half, part: str) -> nn.Module:
-        return self.get_submodule(f"{half}_{part}")
+    def layer(self, half: Half, name: str) -> nn.Module:
+        """The module ``key_<name>`` or ``value_<name>``."""
+        return self.get_submodule(f"{half}_{name}")
 
     def gate_logit(self, half: Half) -> Tensor | None:
         """The gate's logit ``()``, or None in a variant without gates."""
-        return self.get_parameter(f"{half}_gate_logit") if self.config.gated else None
+        return self.get_parameter(f"{half}_gate_logit") if self.gated else None
 
     def is_open(self, half: Half) -> bool:
-        """Whether this half takes part at inference."""
+        """Whether this half is fused at inference."""
         if self.gate_override is not None:
             return self.gate_override
         logit = self.gate_logit(half)
         return logit is None or bool(logit > 0)
 
     def zero_output(self) -> None:
-        """Let the projection start at zero, so that an open gate changes nothing yet (``zero_init`` of spec §1.1)."""
+        """Let the projection start at zero, so that an open gate changes nothing yet."""
         for half in HALVES:
-            for parameter in self._part(half, "proj_out").parameters():
+            for parameter in self.layer(half, "proj_out").parameters():
                 nn.init.zeros_(parameter)
 
     def anneal(self, step: int) -> None:
         """Set the gate's temperature for optimiser step `step`: ``τ0 (τ1 / τ0) ** min(step / anneal_steps, 1)``."""
-        if self.config.gated:
+        if self.gated:
             first, last = self.config.initial_temperature, self.config.final_temperature
             self.gate_temperature.fill_(first * (last / first) ** min(step / self.config.anneal_steps, 1.0))
 
@@ -136,31 +151,33 @@ class Fuser(nn.Module):
 
         Returns:
             Keys and values ``(B, Ht, N, Dt)``; in float32 where an open gate of lower precision was applied at
-            inference (reference spec §1.3), to be rounded once by whoever stores them. Inputs of another precision
-            than the Fuser's are cast to it, so Fusers in float32 serve models in bfloat16.
+            inference (``docs/reference-behaviour.md``, "Initial weights and precision"), to be rounded once by whoever
+            stores them. Inputs of another precision than the Fuser's are cast to it, so Fusers in float32 serve models
+            in bfloat16.
 
         Raises:
             RefusedError: If heads, head dimensions, batch or tokens do not fit.
         """
         self._check(sharer, receiver)
         own: dict[Half, Tensor] = dict(zip(HALVES, receiver, strict=True))
+        # A half takes part if its gate is open; in training each gate is sampled, unless it is forced.
         sampled = self.training and self.gate_override is None
         if open_halves is None:
             open_halves = [half for half in HALVES if sampled or self.is_open(half)]
         active: list[Half] = [half for half in HALVES if sampled or half in open_halves]
-        # Each step is done for both halves before the next: the order in which random numbers are drawn is the spec's.
-        hidden = self._hidden(active, sharer, receiver)
-        projected = {half: self._project(half, hidden[half]) for half in active}
+        # Each step is done for both halves before the next, as the reference draws its random numbers in this order.
+        hidden = self.hidden_states(active, sharer, receiver)
+        fused = {half: self.projection(half, hidden[half]) for half in active}
         scales: dict[Half, Tensor] = {}
-        if self.config.weighted:
-            scales = {half: self._weight(half, hidden[half]) for half in active}
-        if self.config.gated:
+        if self.weighted:
+            scales = {half: self.weights(half, hidden[half]) for half in active}
+        if self.gated:
             # Gate before projection: a float32 gate spares weight · projection the rounding to half precision.
-            scales = {half: self._gate(half, projected[half]) * scales.get(half, 1.0) for half in active}
-        projected = {half: scales.get(half, 1.0) * projected[half] for half in active}
-        if self.config.reads_receiver:
-            projected = {half: own[half] + projected[half] for half in active}
-        keys, values = (projected.get(half, own[half]) for half in HALVES)
+            scales = {half: self.gate(half, fused[half]) * scales.get(half, 1.0) for half in active}
+        fused = {half: scales.get(half, 1.0) * fused[half] for half in active}
+        if self.reads_receiver:
+            fused = {half: own[half] + fused[half] for half in active}
+        keys, values = (fused.get(half, own[half]) for half in HALVES)
         return keys, values
 
     def dynamic_weights(self, sharer: KeyValue, receiver: KeyValue) -> tuple[Tensor, Tensor]:
@@ -169,55 +186,64 @@ class Fuser(nn.Module):
         Raises:
             RefusedError: In a variant without weights.
         """
-        if not self.config.weighted:
+        if not self.weighted:
             raise RefusedError(
-                "Dynamic weights must be those of a weighted variant", "weighted=False", "Use the variant full"
+                "Dynamic weights must be those of a weighted variant", self.config.variant, "Use the variant full"
             )
-        hidden = self._hidden(HALVES, sharer, receiver)
-        keys, values = (self._weight(half, hidden[half]) for half in HALVES)
+        hidden = self.hidden_states(HALVES, sharer, receiver)
+        keys, values = (self.weights(half, hidden[half]) for half in HALVES)
         return keys, values
 
-    def _hidden(self, halves: Sequence[Half], sharer: KeyValue, receiver: KeyValue) -> dict[Half, Tensor]:
-        """For each of `halves` the states ``(B, N, width)`` that its projection and its weights are computed from."""
-        pairs = zip(HALVES, sharer, receiver, strict=True)
-        joined = {half: self._join(half, theirs, own) for half, theirs, own in pairs if half in halves}
-        return {half: self._part(half, "mlp1")(self._part(half, "in")(states)) for half, states in joined.items()}
+    def hidden_states(self, halves: Sequence[Half], sharer: KeyValue, receiver: KeyValue) -> dict[Half, Tensor]:
+        """``h = mlp1(in(z))``: for each of `halves` the states ``(B, N, width)`` that both branches read."""
+        states = dict(zip(HALVES, zip(sharer, receiver, strict=True), strict=True))
+        inputs = {half: self.inputs(half, *states[half]) for half in halves}
+        return {half: self.layer(half, "mlp1")(self.layer(half, "in")(z)) for half, z in inputs.items()}
 
-    def _join(self, half: Half, sharer: Tensor, receiver: Tensor) -> Tensor:
-        """What one half reads at each token, ``(B, N, joined_width)``."""
-        read = [self._flat(sharer), self._flat(receiver)] if self.config.reads_receiver else [self._flat(sharer)]
-        return torch.cat(read, dim=-1)
+    def inputs(self, half: Half, sharer: Tensor, receiver: Tensor) -> Tensor:
+        """``z = [sharer, receiver]``: what one half reads at each token, ``(B, N, Cs + Ct)``."""
+        parts = [self.flatten_heads(sharer), self.flatten_heads(receiver)]
+        return torch.cat(parts if self.reads_receiver else parts[:1], dim=-1)
 
-    def _flat(self, states: Tensor) -> Tensor:
-        """``(B, H, N, D)`` to ``(B, N, H·D)`` in the Fuser's own precision."""
+    def flatten_heads(self, states: Tensor) -> Tensor:
+        """``(B, H, N, D)`` to ``(B, N, H · D)`` in the Fuser's own precision."""
+        # (B, H, N, D) -> (B, N, H, D) -> (B, N, H * D)
         return states.transpose(1, 2).flatten(2).to(self.get_parameter("key_proj_out.weight").dtype)
 
-    def _project(self, half: Half, hidden: Tensor) -> Tensor:
-        return self._to_heads(half, self._part(half, "proj_mlp2")(hidden))
+    def projection(self, half: Half, hidden: Tensor) -> Tensor:
+        """``p = proj_out(proj_mlp2(h))``, cut into heads: ``(B, N, width)`` to ``(B, Ht, N, Dt)``."""
+        return self.output_heads(half, self.layer(half, "proj_mlp2")(hidden))
 
-    def _to_heads(self, half: Half, states: Tensor) -> Tensor:
-        flat = self._part(half, "proj_out")(states)
+    def output_heads(self, half: Half, hidden: Tensor) -> Tensor:
+        """``proj_out``, cut into heads: ``(B, N, width)`` to ``(B, Ht, N, Dt)``."""
+        flat = self.layer(half, "proj_out")(hidden)
+        # (B, N, Ht * Dt) -> (B, N, Ht, Dt) -> (B, Ht, N, Dt)
         return flat.unflatten(-1, (self.config.receiver_heads, self.config.receiver_head_dim)).transpose(1, 2)
 
-    def _weight(self, half: Half, hidden: Tensor) -> Tensor:
-        return self._score(half, self._part(half, "scalar_mlp2")(hidden))
+    def weights(self, half: Half, hidden: Tensor) -> Tensor:
+        """``w = sigmoid(scalar_head(scalar_mlp2(h)))``: ``(B, N, width)`` to ``(B, Ht, N, 1)``."""
+        return self.head_weights(half, self.layer(half, "scalar_mlp2")(hidden))
 
-    def _score(self, half: Half, states: Tensor) -> Tensor:
-        return torch.sigmoid(self._part(half, "scalar_head")(states)).transpose(1, 2).unsqueeze(-1)
+    def head_weights(self, half: Half, hidden: Tensor) -> Tensor:
+        """``sigmoid(scalar_head)``: ``(B, N, width)`` to ``(B, Ht, N, 1)``."""
+        # (B, N, Ht) -> (B, Ht, N) -> (B, Ht, N, 1)
+        return torch.sigmoid(self.layer(half, "scalar_head")(hidden)).transpose(1, 2).unsqueeze(-1)
 
-    def _gate(self, half: Half, projected: Tensor) -> Tensor:
+    def gate(self, half: Half, projection: Tensor) -> Tensor:
+        """The gate of an active half: 1, or in training a relaxed sample ``(B, Ht, N, 1)`` at the temperature."""
         logit = self.get_parameter(f"{half}_gate_logit")
         if not self.training:
             return torch.ones((1, 1, 1, 1), dtype=torch.float32, device=logit.device)
         if self.gate_override is not None:
-            return projected.new_ones((1, 1, 1, 1))
-        noise = self._gumbel(projected, logit.dtype)
+            return projection.new_ones((1, 1, 1, 1))
+        noise = self.gumbel_noise(projection, logit.dtype)
         if self.config.gate_noise == "logistic":
-            noise = noise - self._gumbel(projected, logit.dtype)
+            noise = noise - self.gumbel_noise(projection, logit.dtype)
         return torch.sigmoid((logit + noise) / self.gate_temperature)
 
     @staticmethod
-    def _gumbel(like: Tensor, dtype: torch.dtype) -> Tensor:
+    def gumbel_noise(like: Tensor, dtype: torch.dtype) -> Tensor:
+        """Gumbel samples ``(B, Ht, N, 1)`` for a projection ``(B, Ht, N, Dt)``."""
         # Not rand_like: `like` is transposed, and would be filled in the order of its memory, not of its axes.
         uniform = torch.rand((*like.shape[:-1], 1), dtype=dtype, device=like.device)
         return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)

@@ -73,7 +73,7 @@ class FuserStack(nn.Module):
     def of_shapes(
         cls, sharer: CacheShape, receiver: CacheShape, *, layer_alignment: str = "terminal", **fuser: Any
     ) -> FuserStack:
-        """As `between`, for caches of known sizes."""
+        """Build new Fusers as `between` does, from cache sizes instead of configs."""
         stack = FuserStack(sharer, receiver)
         config = FuserConfig.between(stack.sharer, stack.receiver, **fuser)
         for layer, source in enumerate(align_layers(layer_alignment, stack.receiver.layers, stack.sharer.layers)):
@@ -81,12 +81,12 @@ class FuserStack(nn.Module):
         return stack
 
     @property
-    def read(self) -> CacheShape:
-        """Sizes of the cache that the Fusers read: the Sharer's, or what a subclass makes of it (`seen`)."""
+    def source_shape(self) -> CacheShape:
+        """Sizes of the cache that the Fusers read: the Sharer's, or what `source_layers` makes of it."""
         return self.sharer
 
-    def seen(self, sharer: Sequence[KeyValue]) -> Sequence[KeyValue]:
-        """What the Fusers read of S layers ``(B, Hs, N, Ds)`` of the Sharer: those themselves."""
+    def source_layers(self, sharer: Sequence[KeyValue]) -> Sequence[KeyValue]:
+        """The layers that the Fusers read, from S layers ``(B, Hs, N, Ds)`` of the Sharer: those themselves."""
         return sharer
 
     def link(self, receiver_layer: int, sharer_layer: int, fuser: Fuser) -> None:
@@ -97,7 +97,7 @@ class FuserStack(nn.Module):
         """
         for name, layer, layers in (
             ("Receiver", receiver_layer, self.receiver.layers),
-            ("Sharer", sharer_layer, self.read.layers),
+            ("Sharer", sharer_layer, self.source_shape.layers),
         ):
             if not 0 <= layer < layers:
                 raise RefusedError(
@@ -110,19 +110,19 @@ class FuserStack(nn.Module):
                 "Link each Receiver layer once per Sharer",
             )
         self._check_sizes(fuser.config)
-        known = [member is fuser for member in self.fusers]
-        if not any(known):
+        # Several Receiver layers may share a Fuser, which joins the stack once.
+        if not any(member is fuser for member in self.fusers):
             self.fusers.append(fuser)
-            known.append(True)
-        self.links[receiver_layer] = Link(receiver_layer, sharer_layer, known.index(True))
+        number = next(i for i, member in enumerate(self.fusers) if member is fuser)
+        self.links[receiver_layer] = Link(receiver_layer, sharer_layer, number)
 
     def _check_sizes(self, config: FuserConfig) -> None:
-        has = (config.sharer_heads, config.sharer_head_dim, config.receiver_heads, config.receiver_head_dim)
-        needs = (self.read.heads, self.read.head_dim, self.receiver.heads, self.receiver.head_dim)
-        if has != needs:
+        sizes = (config.sharer_heads, config.sharer_head_dim, config.receiver_heads, config.receiver_head_dim)
+        needs = (self.source_shape.heads, self.source_shape.head_dim, self.receiver.heads, self.receiver.head_dim)
+        if sizes != needs:
             raise RefusedError(
                 f"A Fuser of this pair must have (Hs, Ds, Ht, Dt) = {needs}",
-                has,
+                sizes,
                 "Create it from these two models' configs with create_c2c_projector",
             )
 
@@ -182,40 +182,45 @@ class FuserStack(nn.Module):
             T layers of keys and values ``(B, Ht, N, Dt)``; layers that are unlinked or left out by `only_layers` are
             the Receiver's own tensors.
         """
-        fused, read = list(receiver), self.seen(sharer)
+        fused, sources = list(receiver), self.source_layers(sharer)
         open_halves = {} if self.training else self.open_halves()
         for layer, link in sorted(self.links.items()):
             if self.is_active(layer):
-                theirs, own = read[link.sharer_layer], receiver[layer]
+                source, own = sources[link.sharer_layer], receiver[layer]
                 if self.training:
-                    fused[layer] = self.computed(self.fuser_of(layer), theirs, own)
+                    fused[layer] = self.apply_in_training(self.fuser_of(layer), source, own)
                 else:
-                    fused[layer] = self.fuser_of(layer)(theirs, own, open_halves.get(layer))
+                    fused[layer] = self.fuser_of(layer)(source, own, open_halves.get(layer))
         return fused
 
-    def computed(self, part: nn.Module, *inputs: Any) -> Any:
-        """What a part gives in training as `autocast` and `recompute` say; noise is the same when computed again."""
-        device = next(part.parameters()).device.type
+    def apply_in_training(self, module: nn.Module, *inputs: Any) -> Any:
+        """Run a module in training, with `autocast` and `recompute`; a recomputation draws the same noise."""
+        device = next(module.parameters()).device.type
         with nullcontext() if self.autocast is None else torch.autocast(device, self.autocast):
             if self.recompute and torch.is_grad_enabled():
-                return checkpoint(part, *inputs, use_reentrant=False)
-            return part(*inputs)
+                return checkpoint(module, *inputs, use_reentrant=False)
+            return module(*inputs)
 
     def open_halves(self) -> dict[int, list[Half]]:
         """The halves of each linked layer that are open at inference; the gates come from the device all at once."""
+        # One transfer from the device for all learned gates.
         learned = [
             (layer, half, logit) for layer, half, logit in self.gate_logits()
             if logit is not None and self.fuser_of(layer).gate_override is None
         ]  # fmt: skip
         logits = torch.stack([logit for _, _, logit in learned]).tolist() if learned else []
-        known = {(layer, half): logit > 0 for (layer, half, _), logit in zip(learned, logits, strict=True)}
+        is_open = {(layer, half): logit > 0 for (layer, half, _), logit in zip(learned, logits, strict=True)}
         return {
-            layer: [half for half in HALVES if self.is_active(layer) and known.get((layer, half), self._forced(layer))]
+            layer: [
+                half
+                for half in HALVES
+                if self.is_active(layer) and is_open.get((layer, half), self._is_forced_open(layer))
+            ]
             for layer in self.links
         }
 
-    def _forced(self, receiver_layer: int) -> bool:
-        """Whether a layer without learned gates, or with forced ones, is open."""
+    def _is_forced_open(self, receiver_layer: int) -> bool:
+        """Whether a layer whose gates are not learned, or are forced, is open."""
         return self.fuser_of(receiver_layer).gate_override is not False
 
     def anneal(self, step: int) -> None:
@@ -229,5 +234,5 @@ class FuserStack(nn.Module):
 
     def open_share(self) -> float:
         """Share of the linked layers' halves that are open at inference, 0 to 1; layers left out count as closed."""
-        halves = [len(each) for each in self.open_halves().values()]
-        return sum(halves) / (len(HALVES) * len(halves)) if halves else 0.0
+        counts = [len(halves) for halves in self.open_halves().values()]
+        return sum(counts) / (len(HALVES) * len(counts)) if counts else 0.0

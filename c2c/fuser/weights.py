@@ -2,7 +2,7 @@
 
 The order in which a folder is read: its JSON; the header of its weights, which names each tensor and is bounded by the
 file's size; Fusers on the meta device, which have shapes and no memory, compared with the header; hashes; and only then
-memory, and the numbers. So what a small file asks for costs no more than the file does.
+memory, and the numbers. So a small file cannot ask for more memory than its own size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FEW_LAYERS = 16
 
 
 class Form(NamedTuple):
-    """What a file says of a tensor: its shape, and its dtype as torch names it."""
+    """Shape and dtype of a tensor in a file, the dtype by its name in torch."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -41,7 +41,7 @@ def read_header(path: Path, remedy: str) -> dict[str, Form]:
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {name: _form(each.get_shape(), each.get_dtype()) for name, each in slices.items()}
+            return {name: _form(view.get_shape(), view.get_dtype()) for name, view in slices.items()}
     except (SafetensorError, OSError, MemoryError) as error:
         raise RefusedError(f"{path.name} must be a safetensors file", str(error), remedy) from error
 
@@ -82,23 +82,23 @@ def check_depth(config: FuserConfig, tensors: int, where: str) -> None:
         raise RefusedError(f"{where} must hold exactly the tensors of its fuser", received, USE_MATCHING)
 
 
-def check_forms(needed: Mapping[str, tuple[int, ...]], held: Mapping[str, Form], where: str) -> None:
+def check_forms(needed: Mapping[str, tuple[int, ...]], actual: Mapping[str, Form], where: str) -> None:
     """Refuse tensors that are missing, unknown, misshapen or no floating-point numbers.
 
     Raises:
         RefusedError: With the names that differ.
     """
-    wrong = [f"missing {name}" for name in needed if name not in held]
-    wrong += [f"unknown {name!s:.80}" for name in held if name not in needed]
+    wrong = [f"missing {name}" for name in needed if name not in actual]
+    wrong += [f"unknown {name!s:.80}" for name in actual if name not in needed]
     wrong += [
-        f"{name} is {held[name].shape}, expected {shape}"
+        f"{name} is {actual[name].shape}, expected {shape}"
         for name, shape in needed.items()
-        if name in held and held[name].shape != shape
+        if name in actual and actual[name].shape != shape
     ]
     wrong += [
-        f"{name} is {held[name].dtype:.20}, expected floating-point numbers"
+        f"{name} is {actual[name].dtype:.20}, expected floating-point numbers"
         for name in needed
-        if name in held and held[name].dtype not in NUMBERS.values()
+        if name in actual and actual[name].dtype not in NUMBERS.values()
     ]
     if wrong:
         raise RefusedError(f"{where} must hold exactly the tensors of its fuser", wrong, USE_MATCHING)

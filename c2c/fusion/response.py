@@ -50,7 +50,7 @@ class SharerReader:
             prompt = [
                 (keys.to(model.device, model.dtype), values.to(model.device, model.dtype)) for keys, values in layers
             ]
-            self.cache = kv_cache.cache_of(prompt, model.config)
+            self.cache = kv_cache.cache_of_layers(prompt, model.config)
             self.mask = sharer_input.attention_mask.to(model.device)
 
     def of_rows(self, rows: Tensor) -> SharerReader:
@@ -76,7 +76,7 @@ class SharerReader:
         """
         batch, tokens = input_ids.shape
         if self.model is None:
-            return kv_cache.zeros(self.shape, batch, tokens, torch.zeros((), device=input_ids.device))
+            return kv_cache.zero_layers(self.shape, batch, tokens, torch.zeros((), device=input_ids.device))
         ids = input_ids if self.reencode is None else self.reencode(input_ids)
         # (B, M) and (B, n) -> (B, M + n)
         before, self.mask = self.mask, torch.cat([self.mask, mask.to(self.mask)], dim=1)
@@ -109,8 +109,8 @@ class ResponseFusion:
         fused: Cache,
     ) -> None:
         self.receiver, self.readers, self.fuse = receiver, dict(readers), fuse
-        self.unfused = kv_cache.cache_of(unfused, receiver.config)
-        self.cache = kv_cache.preset_cache(kv_cache.layers_of(fused), receiver.config)
+        self.unfused = kv_cache.cache_of_layers(unfused, receiver.config)
+        self.cache = kv_cache.cache_with_presets(kv_cache.layers_of(fused), receiver.config)
 
     def lay_down(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> None:
         """Prepare `cache` for the Receiver's run over new tokens.
@@ -130,7 +130,7 @@ class ResponseFusion:
         }
         # Layers that were fused are stored in place of what the attention computes
         fused = self.fuse(own, aligned)
-        kv_cache.lay_down(self.cache, [new if new is not old else None for new, old in zip(fused, own, strict=True)])
+        kv_cache.set_presets(self.cache, [new if new is not old else None for new, old in zip(fused, own, strict=True)])
 
     def of_rows(self, rows: Tensor) -> ResponseFusion:
         """The same state for rows ``(B',)`` of its batch, such as one for each option of a question."""
@@ -138,7 +138,7 @@ class ResponseFusion:
         other.readers = {sharer: reader.of_rows(rows) for sharer, reader in self.readers.items()}
         other.unfused = kv_cache.repeat_rows(self.unfused, rows, config)
         layers = [(keys[rows], values[rows]) for keys, values in kv_cache.layers_of(self.cache)]
-        other.cache = kv_cache.preset_cache(layers, config)
+        other.cache = kv_cache.cache_with_presets(layers, config)
         return other
 
     @contextmanager

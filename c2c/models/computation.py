@@ -109,8 +109,8 @@ def describe_computation(config: PreTrainedConfig) -> dict[str, Any]:
         Numbers, texts, booleans, None, and lists of them, by name.
     """
     rope = rope_of(config)
-    kinds = [each for each in (rope, *(rope or {}).values()) if isinstance(each, Mapping)]
-    scaled = any(each.get("rope_type", "default") != "default" for each in kinds)
+    kinds = [parts for parts in (rope, *(rope or {}).values()) if isinstance(parts, Mapping)]
+    scaled = any(parts.get("rope_type", "default") != "default" for parts in kinds)
     without = NO_COMPUTATION if scaled else NO_COMPUTATION | SCALED_ROPE_ONLY
     settings = config.to_dict().items()
     return {key: value for key, value in settings if key not in without and key[:1] != "_" and _is_plain(value)}
@@ -140,5 +140,5 @@ def rope_of(config: PreTrainedConfig) -> Any:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return all(not isinstance(each, list | tuple) and _is_plain(each) for each in value)
+        return all(not isinstance(element, list | tuple) and _is_plain(element) for element in value)
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

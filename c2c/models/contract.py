@@ -7,7 +7,7 @@ A contract has three parts, ``receiver``, ``sharer`` and ``fuser``, each with na
   ``layer_types``, ``sliding_window``, ``computation`` (the config's other settings, `c2c.models.computation`; only
   those that both sides have), and the Fuser's own ``layer_map`` and ``sizes``. Each changes what a cache means.
 * Noted: ``id`` and ``revision``, since a folder's path is no identity and equal weights under two names are one model;
-  ``dtype``, since precision moves numbers by rounding alone. Without weights to compare (published fusers name ids
+  ``dtype``, since precision moves numbers by rounding alone. Without weights to compare (released fusers name ids
   only, a Sharer that runs elsewhere is known by its config) the ``id`` is all there is, and then it refuses. A
   tokenizer that only one side has is noted.
 
@@ -68,7 +68,7 @@ SHOWN = 120
 
 
 class Difference(NamedTuple):
-    """A line that is not as the contract says; `refuses` unless it is only to be noted."""
+    """A line in which a model or Fuser differs from the contract; it is refused, or noted if not `refuses`."""
 
     line: str
     expected: Any
@@ -79,8 +79,9 @@ class Difference(NamedTuple):
         expected, found = self.expected, self.found
         if isinstance(expected, Mapping) and isinstance(found, Mapping):
             keys = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
-            expected, found = ({key: each.get(key) for key in keys} for each in (expected, found))
-        return f"{self.line}: expected {_shown(expected)}, found {_shown(found)}"
+            # Of mappings only the keys that differ.
+            expected, found = ({key: lines.get(key) for key in keys} for lines in (expected, found))
+        return f"{self.line}: expected {_excerpt(expected)}, found {_excerpt(found)}"
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,12 @@ class ContractCheck:
     accepted: tuple[str, ...] = ()
     noted: tuple[str, ...] = ()
 
-    def joined(self, *others: ContractCheck) -> ContractCheck:
-        """What this check and others let pass, each line once."""
+    def merged(self, *others: ContractCheck) -> ContractCheck:
+        """This check and others as one, each line once."""
         checks = (self, *others)
-        accepted, noted = ([line for each in checks for line in getattr(each, name)] for name in ("accepted", "noted"))
-        return ContractCheck(tuple(dict.fromkeys(accepted)), tuple(dict.fromkeys(noted)))
+        accepted = dict.fromkeys(line for check in checks for line in check.accepted)
+        noted = dict.fromkeys(line for check in checks for line in check.noted)
+        return ContractCheck(tuple(accepted), tuple(noted))
 
     def to_dict(self) -> dict[str, list[str]]:
         """Both, as provenance has them."""
@@ -114,7 +116,7 @@ def describe_model(
         model: A causal model whose cache is keys and values, or the config of one that runs elsewhere: then
             ``weights_sha256`` is None.
         tokenizer: Its tokenizer; without one ``tokenizer_sha256`` is None.
-        name: Its id, or where it is; what the model itself says if None.
+        name: Its id, or where it is; the name that the model carries if None.
         revision: Commit, tag or branch.
 
     Raises:
@@ -122,6 +124,7 @@ def describe_model(
     """
     config = model if isinstance(model, PreTrainedConfig) else model.config
     shape, own, decoder = cache_shape(config), identify_model(model), config.get_text_config(decoder=True)
+    # The order of these lines is that of refusals; see MODEL_LINES.
     lines = {
         "id": own.id if name is None else hub.identify(name).id,
         "revision": own.revision if revision is None and name is None else revision,
@@ -164,9 +167,11 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
     """SHA-256 of each parameter's name, shape and first and last values, rounded to bf16; 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters(), key=lambda named: named[0]):
+        # (...) -> (size,); bf16 values are hashed by their bits.
         flat = parameter.detach().reshape(-1)
         ends = torch.cat([flat[:SAMPLED], flat[-SAMPLED:]]).to("cpu", torch.bfloat16)
-        digest.update(f"{name} {tuple(parameter.shape)} {ends.view(torch.int16).tolist()}\n".encode())
+        bits = ends.view(torch.int16).tolist()  # same shape: bf16 and int16 are two bytes each
+        digest.update(f"{name} {tuple(parameter.shape)} {bits}\n".encode())
     return digest.hexdigest()
 
 
@@ -182,41 +187,42 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def compare(expected: Mapping[str, Lines], found: Mapping[str, Lines]) -> list[Difference]:
-    """The lines of `expected` that `found` does not meet, in their order."""
+def compare(expected: Mapping[str, Lines], actual: Mapping[str, Lines]) -> list[Difference]:
+    """The lines of `expected` from which `actual` differs, in their order."""
     differences = []
     for part, lines in expected.items():
-        other = found.get(part, {})
+        other = actual.get(part, {})
         for line, value in lines.items():
-            found_value = other.get(line)
+            other_value = other.get(line)
             if line == COMPUTATION:
-                value, found_value = shared_settings(value, found_value)
-            if not _same(line, value, found_value):
-                refuses = _refuses(line, lines, other)
-                differences.append(Difference(f"{part}.{line}", value, found_value, refuses))
+                value, other_value = shared_settings(value, other_value)
+            if not _is_same(line, value, other_value):
+                refuses = _is_refused(line, lines, other)
+                differences.append(Difference(f"{part}.{line}", value, other_value, refuses))
     return differences
 
 
-def _refuses(line: str, expected: Lines, found: Lines) -> bool:
-    """Whether a line that differs refuses; it is noted otherwise."""
-    has = {each: (expected.get(each), found.get(each)) for each in (line, "id", "weights_sha256")}
+def _is_refused(line: str, expected: Lines, actual: Lines) -> bool:
+    """Whether a line that differs is refused; it is noted otherwise."""
+    # The two values of the line, and of what identifies a model.
+    has = {name: (expected.get(name), actual.get(name)) for name in (line, "id", "weights_sha256")}
     if line == "id":
         return all(has["id"]) and not all(has["weights_sha256"])
     if line == "weights_sha256" and not all(has[line]):
-        return not (all(has["id"]) and _same("id", *has["id"]))
+        return not (all(has["id"]) and _is_same("id", *has["id"]))
     if line == "tokenizer_sha256":
         return all(has[line])
     return line not in NOTED
 
 
 def check_contract(
-    expected: Sequence[Mapping[str, Lines]], found: Sequence[Mapping[str, Lines]], override: Sequence[str] = ()
+    expected: Sequence[Mapping[str, Lines]], actual: Sequence[Mapping[str, Lines]], override: Sequence[str] = ()
 ) -> ContractCheck:
     """Refuse models or Fusers that are not those of the contract.
 
     Args:
         expected: The contract of each Sharer's Fusers.
-        found: What is used instead, in the same order.
+        actual: The lines of the models and Fusers that are used, in the same order.
         override: Lines that may differ, by name: ``receiver.weights_sha256``. With several Sharers their lines are
             those of ``sharer_1``, ``fuser_1``, ``sharer_2`` and so on.
 
@@ -224,13 +230,13 @@ def check_contract(
         RefusedError: With each line that differs and is not in `override`, or if a name in it is no line.
     """
     differences: dict[str, Difference] = {}
-    lines: dict[str, None] = {}
-    for number, (wanted, used) in enumerate(zip(expected, found, strict=True), start=1):
+    names: dict[str, None] = {}
+    for number, contracts in enumerate(zip(expected, actual, strict=True), start=1):
         suffix = f"_{number}" if len(expected) > 1 else ""
-        wanted, used = ({_part(part, suffix): each[part] for part in each} for each in (wanted, used))
-        lines |= {f"{part}.{line}": None for each in (used, wanted) for part in each for line in each[part]}
-        differences |= {str(each): each for each in compare(wanted, used)}
-    return _let_pass(differences, check_lines(override, lines))
+        contract, other = ({_part(part, suffix): lines for part, lines in parts.items()} for parts in contracts)
+        names |= {f"{part}.{line}": None for parts in (other, contract) for part in parts for line in parts[part]}
+        differences |= {str(difference): difference for difference in compare(contract, other)}
+    return _let_pass(differences, check_lines(override, names))
 
 
 def check_precision(contract: Mapping[str, Lines], dtype: str, override: Sequence[str] = ()) -> None:
@@ -259,39 +265,39 @@ def check_precision(contract: Mapping[str, Lines], dtype: str, override: Sequenc
 
 
 def check_cache(
-    contracts: Sequence[Mapping[str, Lines]], sharer: int, found: Lines, override: Sequence[str] = ()
+    contracts: Sequence[Mapping[str, Lines]], sharer: int, actual: Lines, override: Sequence[str] = ()
 ) -> ContractCheck:
     """Refuse a cache of another model than the Sharer that Fusers were trained for.
 
     Args:
         contracts: The contract of each Sharer's Fusers.
         sharer: Number of the Sharer, from 0.
-        found: Lines of the model that the cache is of.
+        actual: Lines of the model that computed the cache.
         override: As `check_contract` takes it; lines of other parts have no effect here.
 
     Raises:
         RefusedError: With each line that differs and is not in `override`.
     """
     part = _part("sharer", f"_{sharer + 1}" if len(contracts) > 1 else "")
-    differences = compare({part: contracts[sharer].get("sharer", {})}, {part: dict(found)})
-    return _let_pass({str(each): each for each in differences}, override)
+    differences = compare({part: contracts[sharer].get("sharer", {})}, {part: dict(actual)})
+    return _let_pass({str(difference): difference for difference in differences}, override)
 
 
 def _let_pass(differences: Mapping[str, Difference], accepted: Sequence[str]) -> ContractCheck:
-    refused = [text for text, each in differences.items() if each.refuses and each.line not in accepted]
+    refused = [text for text, line in differences.items() if line.refuses and line.line not in accepted]
     if refused:
         names = sorted({differences[text].line for text in refused})
-        halves = [each for each in differences.values() if each.line.endswith(".dtype") and HALF in each[1:3]]
+        in_half = any(line.line.endswith(".dtype") and HALF in line[1:3] for line in differences.values())
         precision = "Load them in the precision of the contract, since float16 rounds weights otherwise; else u"
-        use = f"{precision if halves else 'U'}se those models"
+        use = f"{precision if in_half else 'U'}se those models"
         raise RefusedError(
             "Fusers must be used with the models that they were trained for",
             refused,
             f"{use}, or accept the difference by name: override={names}, --accept-difference " + " ".join(names),
         )
     return ContractCheck(
-        tuple(text for text, each in differences.items() if each.refuses),
-        tuple(text for text, each in differences.items() if not each.refuses),
+        tuple(text for text, line in differences.items() if line.refuses),
+        tuple(text for text, line in differences.items() if not line.refuses),
     )
 
 
@@ -305,9 +311,9 @@ def check_lines(override: Sequence[str], lines: Sequence[str] | Mapping[str, Non
         raise RefusedError(
             "An override must name the lines that may differ", override, "Pass names, such as ['receiver.rope']"
         )
-    known = [f"{part}.{line}" for part, each in PARTS.items() for line in each] if lines is None else list(lines)
+    names = [f"{part}.{line}" for part, own in PARTS.items() for line in own] if lines is None else list(lines)
     return [
-        check_choice("A line of the contract", line, known)
+        check_choice("A line of the contract", line, names)
         for line in ([override] if isinstance(override, str) else override)
     ]
 
@@ -316,19 +322,19 @@ def _part(part: str, suffix: str) -> str:
     return part if part == "receiver" else part + suffix
 
 
-def _same(line: str, expected: Any, found: Any) -> bool:
+def _is_same(line: str, expected: Any, actual: Any) -> bool:
     if line == "id":
-        return hub.same_id(str(expected or ""), str(found or ""))
-    if line == "revision" and (expected is None or found is None):
+        return hub.is_same_id(str(expected or ""), str(actual or ""))
+    if line == "revision" and (expected is None or actual is None):
         return True
-    return bool(expected == found)
+    return bool(expected == actual)
 
 
 def _as_json(lines: Lines) -> Lines:
     return json.loads(json.dumps(lines))
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     short = reprlib.Repr()
     short.maxstring = short.maxother = SHOWN
     short.maxdict = short.maxlist = 8

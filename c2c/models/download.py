@@ -13,7 +13,7 @@ MIRRORS = "C2C_HUB_MIRROR"
 """Environment variable: folders laid out as ``<owner>/<name>``, looked into before the hub is asked."""
 NOT_REACHED = (ConnectionError, TimeoutError)
 """Beside these there are the TransportErrors of the HTTP library, whose name changes between versions of the hub's."""
-MOST_SAID = 300
+LONGEST_EXCERPT = 300
 """Characters of an error that a refusal repeats."""
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
@@ -44,8 +44,8 @@ def download(hub_id: str, revision: str | None, kind: str, subfolder: str | None
         return Path(snapshot_download(hub_id, revision=revision, repo_type=kind, allow_patterns=only))
     except Exception as error:  # whatever it is, nothing was downloaded, and the refusal says why
         reason = _reason(error, hub_id, kind)
-        asked = hub_id if revision is None else f"{hub_id} at {revision}"
-        raise RefusedError(reason.rule, f"{asked}: {_said(error)}", reason.remedy) from error
+        source = hub_id if revision is None else f"{hub_id} at {revision}"
+        raise RefusedError(reason.rule, f"{source}: {_excerpt(error)}", reason.remedy) from error
 
 
 def list_folders(hub_id: str, revision: str | None, kind: str) -> list[str]:
@@ -80,12 +80,12 @@ def _reason(error: Exception, hub_id: str, kind: str) -> Reason:
             "Write the id as owner/name, or correct the path of the folder")),
     )  # fmt: skip
     not_reached = Reason(f"The hub must be reached for a {kind} that is not here yet", network)
-    for each in _chain(error):
-        if (known := _of_the_system(each)) or (known := _of_the_status(each, network)):
-            return known
-        if known := next((reason for error_class, reason in others if isinstance(each, error_class)), None):
-            return known
-        if isinstance(each, NOT_REACHED) or any(base.__name__ == "TransportError" for base in type(each).__mro__):
+    for cause in _chain(error):
+        if (reason := _of_the_system(cause)) or (reason := _of_the_status(cause, network)):
+            return reason
+        if reason := next((reason for error_class, reason in others if isinstance(cause, error_class)), None):
+            return reason
+        if isinstance(cause, NOT_REACHED) or any(base.__name__ == "TransportError" for base in type(cause).__mro__):
             return not_reached
     if isinstance(error, errors.LocalEntryNotFoundError):
         return not_reached
@@ -96,7 +96,7 @@ def _reason(error: Exception, hub_id: str, kind: str) -> Reason:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """An error and its causes, the first cause first: what wraps it says less."""
+    """An error and its causes, the first cause first, since it names the reason most exactly."""
     causes: list[BaseException] = []
     while error is not None and error not in causes:
         causes.append(error)
@@ -127,7 +127,7 @@ def _of_the_status(error: BaseException, network: str) -> Reason | None:
     return Reason("The hub must answer", f"Try again later. {network}") if status >= 500 else None
 
 
-def _said(error: Exception) -> str:
-    """The error's type, and the beginning of what it says."""
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said[:MOST_SAID]}" if said else type(error).__name__
+def _excerpt(error: Exception) -> str:
+    """Type and beginning of the text of an error, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:LONGEST_EXCERPT]}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Turns the name of a model, Fuser or data set into a folder: local path, mirror, hub (design §7); and back."""
+"""Turns the name of a model, Fuser or data set into a folder: local path, mirror, hub ; and back to an id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Identity(NamedTuple):
 
 
 def _mirrors() -> list[Path]:
-    return [Path(each) for each in os.environ.get(MIRRORS, "").split(os.pathsep) if each]
+    return [Path(mirror) for mirror in os.environ.get(MIRRORS, "").split(os.pathsep) if mirror]
 
 
 def mirrored(hub_id: str) -> Path | None:
@@ -63,6 +63,7 @@ def resolve(
     if is_manifest(source):
         folder = _fetched(Path(source), revision, kind)
         return folder if subfolder is None else _inside(folder, subfolder, str(source), lambda: _folders(folder))
+    # A folder here, else one of a mirror, else a download.
     path = Path(source)
     here = path if str(source) and path.is_dir() else mirrored(str(source))
     if here:
@@ -126,7 +127,7 @@ def _check_inside(subfolder: str, source: str) -> None:
         )
 
 
-def _inside(folder: Path, subfolder: str, source: str, known: Callable[[], list[str]]) -> Path:
+def _inside(folder: Path, subfolder: str, source: str, list_names: Callable[[], list[str]]) -> Path:
     """``folder/subfolder``, if it is there and no link leads out of `folder`."""
     _check_inside(subfolder, source)
     inner = folder / subfolder
@@ -134,7 +135,7 @@ def _inside(folder: Path, subfolder: str, source: str, known: Callable[[], list[
         raise RefusedError(
             f"A subfolder must be one of those in {source}",
             subfolder,
-            f"It has: {', '.join(known()) or 'no folder that can be listed'}",
+            f"It has: {', '.join(list_names()) or 'no folder that can be listed'}",
         )
     if not inner.resolve().is_relative_to(folder.resolve()):
         raise RefusedError(
@@ -172,7 +173,7 @@ def _check_revision(folder: Path, source: str, revision: str | None) -> None:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir() if each.is_dir())
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
 def is_hub_id(name: str) -> bool:
@@ -180,7 +181,7 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
-def same_id(one: str, other: str) -> bool:
+def is_same_id(one: str, other: str) -> bool:
     """Whether two ids can be of one model: equal, or equal in the last part where one of them has no owner."""
     if is_hub_id(one) and is_hub_id(other):
         return one.lower() == other.lower()
@@ -244,7 +245,7 @@ def describe(hub_id: str, revision: str | None) -> dict[str, Any]:
     """
     folder = resolve(hub_id, revision)
     if not (folder / "config.json").is_file():
-        remedy = "Name a model, not a folder of models or of data; for published fusers: c2c fetch-fuser"
+        remedy = "Name a model, not a folder of models or of data; for released fusers: c2c fetch-fuser"
         raise RefusedError(f"The folder of the model {hub_id} must hold config.json", str(folder), remedy)
     source = "folder" if Path(hub_id).is_dir() else "hub" if mirrored(hub_id) is None else "mirror"
     return describe_source(

@@ -21,7 +21,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.models import hub
 from c2c.models.contract import Lines, describe_model, identify_model
 from c2c.models.hub import Identity
-from c2c.models.model_folder import load_part, load_whole
+from c2c.models.model_folder import load_model_folder, load_part
 from c2c.storage.manifests import is_manifest, read_object, read_source
 from c2c.types import DTYPES
 
@@ -72,17 +72,17 @@ def load_causal_model(source: ModelSource, dtype: Dtype | None = None, device: D
         device: Where the weights go; None is the CPU, or where a model that is given is.
 
     Raises:
-        RefusedError: If nothing has that name, it is not whole (`c2c.models.model_folder.load_whole`), its files are
+        RefusedError: If nothing has that name, its folder is refused (`load_model_folder`), its files are
             not those of its manifest, there is no such device, or a model that is given has another dtype or device.
     """
-    wanted = None if dtype is None else check_choice("A dtype", str(dtype).removeprefix("torch."), DTYPES)
+    dtype_name = None if dtype is None else check_choice("A dtype", str(dtype).removeprefix("torch."), DTYPES)
     if isinstance(source, LoadedModel):
         source = source.model
     if isinstance(source, PreTrainedModel):
-        _check_placed(source, wanted, None if device is None else _device(device))
+        _check_placed(source, dtype_name, None if device is None else _device(device))
         return source
     place = check_device(device)
-    model: Any = load_whole(hub.resolve(source), getattr(torch, wanted or "float32"))
+    model: Any = load_model_folder(hub.resolve(source), getattr(torch, dtype_name or "float32"))
     return model.to(place).eval().requires_grad_(False)
 
 
@@ -114,13 +114,13 @@ def _no_device(device: Any) -> RefusedError:
 
 
 def _check_placed(model: PreTrainedModel, dtype: str | None, device: torch.device | None) -> None:
-    has = (str(model.dtype).removeprefix("torch."), model.device)
+    placed = (str(model.dtype).removeprefix("torch."), model.device)
     # "cuda" means whichever CUDA device; only a number says which.
-    elsewhere = device is not None and (device.type != has[1].type or device.index not in (None, has[1].index))
-    if (dtype is not None and dtype != has[0]) or elsewhere:
+    elsewhere = device is not None and (device.type != placed[1].type or device.index not in (None, placed[1].index))
+    if (dtype is not None and dtype != placed[0]) or elsewhere:
         raise RefusedError(
             f"A model that is given must have the dtype and device asked for ({dtype}, {device})",
-            f"{has[0]} on {has[1]}",
+            f"{placed[0]} on {placed[1]}",
             "Convert it with model.to(...), leave the arguments out, or name the model instead of passing it",
         )
 
@@ -154,10 +154,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         RefusedError: If its files cannot be read.
     """
     config = folder / "tokenizer_config.json"
-    named = (
+    class_name = (
         read_object(config, "Copy or download the folder again").get("tokenizer_class") if config.is_file() else None
     )
-    generic = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    generic = class_name in ("PreTrainedTokenizerFast", "TokenizersBackend")
     tokenizer: PreTrainedTokenizerBase = load_part(
         PreTrainedTokenizerFast if generic else AutoTokenizer, folder, "tokenizer"
     )
@@ -184,11 +184,13 @@ def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | No
         RefusedError: As `load_causal_model`, or if its tokenizer cannot be read.
     """
     device = check_device(device)
-    tokenizer = load_tokenizer(hub.resolve(source))
+    # Resolved once: a manifest's files are hashed, and a hub id may be downloaded.
+    folder = hub.resolve(source)
+    tokenizer = load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = load_causal_model(source, dtype, device)
-    return LoadedModel(model_name(source), model, tokenizer, identify(source).revision)
+    model = load_causal_model(folder, dtype, device)
+    return LoadedModel(model_name(source), model, tokenizer, hub.identify(source).revision)
 
 
 def identify(source: SharerSource) -> Identity:
@@ -211,11 +213,16 @@ def load_described(source: SharerSource, dtype: Dtype | None = None, device: Dev
     Raises:
         RefusedError: As `load_causal_model`.
     """
-    model = load_sharer(source, dtype, device)
     if isinstance(source, LoadedModel):
-        return model, source.description
-    name, revision = identify(source)
+        return load_sharer(source, dtype, device), source.description
     tokenizer = None
-    if isinstance(source, (str, Path)) and has_tokenizer(folder := hub.resolve(source)):
-        tokenizer = load_tokenizer(folder)
+    if isinstance(source, (str, Path)):
+        # Resolved once: a manifest's files are hashed, and a hub id may be downloaded.
+        folder = hub.resolve(source)
+        model = load_sharer(folder, dtype, device)
+        if has_tokenizer(folder):
+            tokenizer = load_tokenizer(folder)
+    else:
+        model = load_sharer(source, dtype, device)
+    name, revision = identify(source)
     return model, describe_model(model, tokenizer, name=name, revision=revision)

@@ -1,4 +1,4 @@
-"""Models and tokenizers from a folder's files, whole or not at all; the folder's own code is never run."""
+"""Models and tokenizers loaded from the files of a folder, or refused; the folder's own code is never run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST_LAYERS = 1_000
 FEWEST_BYTES, FEWEST_BYTES_QUANTISED = 2.0, 0.5
 """Bytes that a number takes in a file: two, or four bits where the config says that weights are quantised."""
 SHOWN = 20
-MOST_SAID = 300
+LONGEST_EXCERPT = 300
 
 
-def load_whole(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def load_model_folder(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The causal model of a folder, on the CPU.
 
     Raises:
@@ -42,7 +42,7 @@ def load_whole(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     except Exception as error:
         raise _refusal(f"The weights of {folder.name} must be readable", error) from error
     model: PreTrainedModel = loaded[0]
-    _check_whole(folder, loaded[1])
+    _check_complete(folder, loaded[1])
     check_finite(model, folder.name)
     return model
 
@@ -82,18 +82,18 @@ def _is_finite(weight: torch.Tensor) -> bool:
 
 def _read_config(folder: Path) -> PreTrainedConfig:
     """The config of a model folder, if transformers knows its type."""
-    told = read_object(folder / "config.json", f"{COPY}; a model's folder holds config.json and weights")
+    content = read_object(folder / "config.json", f"{COPY}; a model's folder holds config.json and weights")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        named = told.get("model_type")
-        if isinstance(named, str) and named in CONFIG_MAPPING:
+        model_type = content.get("model_type")
+        if isinstance(model_type, str) and model_type in CONFIG_MAPPING:
             rule = f"config.json of {folder.name} must be one that transformers {transformers.__version__} can read"
             raise _refusal(rule, error) from error
-        code = ", and the code that its folder brings is never run" if "auto_map" in told else ""
+        code = ", and the code that its folder brings is never run" if "auto_map" in content else ""
         raise RefusedError(
             f"The model_type of {folder.name} must be one that transformers {transformers.__version__} knows{code}",
-            named,
+            model_type,
             "Use a model of a type that it knows, or a later version of transformers",
         ) from error
 
@@ -101,6 +101,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
 def _check_size(folder: Path, config: PreTrainedConfig) -> None:
     """Refuse a config that asks for more than the weights' files hold, before any memory is taken for it."""
     name = f"config.json of {folder.name}"
+    # Building even without memory takes time for each layer.
     layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", 0)
     if not isinstance(layers, int) or not 0 <= layers <= MOST_LAYERS:
         raise RefusedError(f"num_hidden_layers in {name} must be a number up to {MOST_LAYERS}", layers, COPY)
@@ -110,21 +111,23 @@ def _check_size(folder: Path, config: PreTrainedConfig) -> None:
         numbers = sum(weight.numel() for weight in model.parameters())
     except Exception as error:
         raise _refusal(f"{name} must describe a causal model that can be built", error) from error
-    held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     least = FEWEST_BYTES_QUANTISED if getattr(config, "quantization_config", None) else FEWEST_BYTES
-    if held and numbers * least > held:
-        rule = f"The weights that {name} asks for must fit into its files, which hold {held:,} bytes"
+    if size and numbers * least > size:
+        rule = f"The weights that {name} asks for must fit into its files, which hold {size:,} bytes"
         raise RefusedError(rule, f"{numbers:,} numbers", COPY)
 
 
-def _check_whole(folder: Path, report: dict[str, Any]) -> None:
+def _check_complete(folder: Path, report: dict[str, Any]) -> None:
     """Refuse a model of which transformers drew some weights at random; tied weights are not missing."""
     missing = [f"{key} is missing" for key in sorted(report["missing_keys"])]
-    mismatched = [f"{_key(each)} has another shape" for each in sorted(report["mismatched_keys"], key=str)]
+    mismatched = [f"{_key(mismatch)} has another shape" for mismatch in sorted(report["mismatched_keys"], key=str)]
     if wrong := missing + mismatched:
         others = len(wrong) - SHOWN
-        shown = wrong[:SHOWN] + ([f"and {others} others"] if others > 0 else [])
-        raise RefusedError(f"The files of {folder.name} must hold all weights that its config.json names", shown, COPY)
+        excerpt = wrong[:SHOWN] + ([f"and {others} others"] if others > 0 else [])
+        raise RefusedError(
+            f"The files of {folder.name} must hold all weights that its config.json names", excerpt, COPY
+        )
 
 
 def _key(mismatch: Any) -> str:
@@ -137,10 +140,10 @@ def _refusal(rule: str, error: Exception) -> Exception:
     if _is_of_the_machine(error):
         return error
     remedy = f"{COPY}; see that the file is whole, and of a version that transformers {transformers.__version__} reads"
-    if any(isinstance(each, pickle.UnpicklingError) for each in _chain(error)):
+    if any(isinstance(cause, pickle.UnpicklingError) for cause in _chain(error)):
         rule += " as tensors alone; a pickle can hold code, which is never run"
         remedy = "Use the model's safetensors files, or convert it on a machine where that code may run"
-    return RefusedError(rule, _said(error), remedy)
+    return RefusedError(rule, _excerpt(error), remedy)
 
 
 def _is_of_the_machine(error: Exception) -> bool:
@@ -151,12 +154,12 @@ def _is_of_the_machine(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
 
 
-def _said(error: Exception) -> str:
+def _excerpt(error: Exception) -> str:
     """Type and beginning of an error's text, without advice to run foreign code."""
-    said = " ".join(str(error).split())
-    if "trust_remote_code" in said:
-        said = "it asks to run code of its own"
-    return f"{type(error).__name__}: {said[:MOST_SAID]}"
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        text = "it asks to run code of its own"
+    return f"{type(error).__name__}: {text[:LONGEST_EXCERPT]}"
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:

@@ -1,6 +1,6 @@
-"""SHA-256 of the files of a folder, kept between runs, and whether the files are still those. Imports no torch.
+"""SHA-256 of the files of a folder, stored between runs, and the comparison of files with a manifest. Imports no torch.
 
-A hash is kept beside the file's size, inode, time of change and time of status change (nanoseconds), and the file is
+A hash is stored with the file's size, inode, time of change and time of status change (nanoseconds), and the file is
 hashed again where one of them differs. What this misses: a disk or memory that changes bits without a write; a change
 that keeps the size and that a clock set back, or a file system that keeps no times of status change, gives the same
 times. To have every file hashed anew, remove the folder that `CACHE` names.
@@ -32,21 +32,21 @@ def folder_hashes(folder: Path) -> dict[str, str]:
 
     Links are followed to the files that they name, as in the hub's cache.
     """
-    kept, hashes, entries = _read(folder), {}, {}
+    stored, hashes, entries = _read_stored(folder), {}, {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in Path(name).parts) or not path.is_file():
             continue
         state = _state(path)
-        entry = kept.get(name)
-        known = isinstance(entry, list) and len(entry) == 2 and entry[0] == state and isinstance(entry[1], str)
-        hashes[name] = entry[1] if known and entry else file_hash(path)
-        # A file that changed while it was read has no one hash to keep.
+        entry = stored.get(name)
+        is_current = isinstance(entry, list) and len(entry) == 2 and entry[0] == state and isinstance(entry[1], str)
+        hashes[name] = entry[1] if is_current and entry else file_hash(path)
+        # A file that changed while it was hashed has no hash to store.
         if _state(path) == state and max(state[2:]) < time.time_ns() - YOUNG_NS:
             entries[name] = [state, hashes[name]]
-    if entries != kept:
+    if entries != stored:
         with suppress(OSError):  # without a place to keep them, they are computed each time
-            write_atomically(_kept_at(folder), json.dumps(entries))
+            write_atomically(_store_path(folder), json.dumps(entries))
     return hashes
 
 
@@ -84,15 +84,15 @@ def _state(path: Path) -> list[int]:
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _kept_at(folder: Path) -> Path:
+def _store_path(folder: Path) -> Path:
     place = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "c2c")
     return place / "hashes" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()}.json"
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """Kept states and hashes; none where they cannot be read, since they are only there to save time."""
+def _read_stored(folder: Path) -> dict[str, Any]:
+    """Stored states and hashes; empty if they cannot be read, since they only save time."""
     try:
-        kept = json.loads(_kept_at(folder).read_text(encoding="utf-8"))
+        stored = json.loads(_store_path(folder).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, RecursionError):
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return stored if isinstance(stored, dict) else {}

@@ -27,10 +27,10 @@ def unfinished_path(path: Path) -> Path:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the unfinished files and folders of `path` whose writers ran on this host and are gone."""
-    for left in path.parent.glob(f".{_escaped(path.name)}.*.unfinished"):
-        match = UNFINISHED.fullmatch(left.name)
+    for leftover in path.parent.glob(f".{_escaped(path.name)}.*.unfinished"):
+        match = UNFINISHED.fullmatch(leftover.name)
         if match and match["host"] == host() and not is_running(int(match["pid"])):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def _escaped(name: str) -> str:

@@ -17,13 +17,13 @@ PREVIOUS = ".previous-files"
 
 
 def current(folder: Path) -> Path:
-    """Where the complete files of `folder` are: in it, or, after a kill in an exchange, in what the exchange kept.
+    """Where the complete files of `folder` are: in it, or, after a kill in an exchange, in its folder of old files.
 
     Args:
         folder: A folder of `exchange`, or one inside it, such as ``sharer_1/``.
     """
-    kept = (folder / PREVIOUS, folder.parent / PREVIOUS / folder.name)
-    return next((place for place in kept if place.is_dir()), folder)
+    places = (folder / PREVIOUS, folder.parent / PREVIOUS / folder.name)
+    return next((place for place in places if place.is_dir()), folder)
 
 
 @contextmanager
@@ -70,8 +70,8 @@ def _places(folder: Path, parts: str) -> list[Path]:
 
 def _old_places(folder: Path, last: str, parts: str) -> list[Path]:
     """Where complete files are; after a kill in an exchange also where that one has removed some of them."""
-    begun = [folder / place.relative_to(kept) for kept in [folder / PREVIOUS] if kept.is_dir()
-             for place in _places(kept, parts)]  # fmt: skip
+    begun = [folder / place.relative_to(previous) for previous in [folder / PREVIOUS] if previous.is_dir()
+             for place in _places(previous, parts)]  # fmt: skip
     return [place for place in _places(folder, parts) if (place / last).is_file() or place in begun]
 
 

@@ -200,7 +200,7 @@ def read_source(path: Path) -> dict[str, Any]:
     optional = [key for key in SOURCE_KEYS if key not in REQUIRED[kind] or (key in NULLABLE and key in manifest)]
     check_keys(path.name, stated, SOURCE_KEYS, optional=optional, remedy=FETCH_AGAIN)
     hashes = manifest["sha256"]
-    if not hashes or not all(isinstance(each, str) and DIGEST.fullmatch(each) for each in hashes.values()):
+    if not hashes or not all(isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in hashes.values()):
         rule = f"sha256 in {path.name} must hold the SHA-256 of each file, in 64 hexadecimal digits"
         raise RefusedError(rule, hashes, FETCH_AGAIN)
     return manifest

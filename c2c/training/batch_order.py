@@ -18,10 +18,10 @@ Lengths = Sequence[tuple[int, int]]
 
 
 def lengths_of(examples: Sequence[Example]) -> Lengths:
-    """Prompt and response tokens of each example; a stored set knows them without reading it."""
-    known: Lengths | None = getattr(examples, "lengths", None)
-    if known is not None:
-        return known
+    """Prompt and response tokens of each example; a stored set has them without decoding any."""
+    lengths: Lengths | None = getattr(examples, "lengths", None)
+    if lengths is not None:
+        return lengths
     return [(len(example.prompt.receiver_ids), len(example.response_ids)) for example in examples]
 
 
@@ -37,17 +37,18 @@ def batch_order(
         lengths: Tokens of each example.
         batch_size: B, indices a batch.
         seed: Fixes all epochs.
-        start: Number of batches to leave out, so that a resumed run reads on where it stopped.
+        start: Number of batches to leave out, so that a resumed run continues where it stopped.
         window: Batches sorted together; 1 keeps the shuffled order.
     """
-    known: dict[int, list[int]] = {}
+    epochs: dict[int, list[int]] = {}
 
     def at(position: int) -> int:
         epoch, offset = divmod(position, len(lengths))
-        if epoch not in known:
-            known.clear()
-            known[epoch] = _epoch(epoch, lengths, batch_size, seed, window)
-        return known[epoch][offset]
+        # Positions only rise, so that one epoch is held at a time.
+        if epoch not in epochs:
+            epochs.clear()
+            epochs[epoch] = _epoch(epoch, lengths, batch_size, seed, window)
+        return epochs[epoch][offset]
 
     batch = start
     while True:
@@ -61,12 +62,14 @@ def _epoch(epoch: int, lengths: Lengths, batch_size: int, seed: int, window: int
     drawn = torch.randperm(len(lengths), generator=generator).tolist()
     if window == 1:
         return drawn
+    # The head fills the batch that the epoch before left open; what is left after the last whole batch is the tail.
     head = min(-epoch * len(lengths) % batch_size, len(drawn))
     end = head + (len(drawn) - head) // batch_size * batch_size
     body, size = drawn[head:end], window * batch_size
     ordered = [
         index for at in range(0, len(body), size) for index in by_length(body[at : at + size], lengths, batch_size)
     ]
+    # Batches of similar length are shuffled, so that lengths do not rise within a window.
     batches = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
     places = torch.randperm(len(batches), generator=generator).tolist()
     return [*drawn[:head], *(index for place in places for index in batches[place]), *drawn[end:]]

@@ -21,7 +21,7 @@ from c2c.types import IGNORED
 
 @dataclass(frozen=True)
 class Batch:
-    """Arguments of `RosettaModel.forward`, and how many tokens are supervised."""
+    """Arguments of `RosettaModel.forward`: B rows of N columns, of which `supervised` tokens have a loss."""
 
     kv_cache_index: list[Tensor]
     input_ids: Tensor
@@ -56,12 +56,16 @@ def collate(
         zeroed: The Sharer's cache is zeros (recipe `adapter`).
         reencode: How the Sharer reads a response that is fused; see `SharerInput`.
     """
-    read = [example.prompt for example in examples]
-    prompts = collate_chats(read, pair.receiver.pad, pair.sharer.pad, zeroed, reencode)
+    # The prompts of all rows, section by section, left-padded.
+    prompts = collate_chats(
+        [example.prompt for example in examples], pair.receiver.pad, pair.sharer.pad, zeroed, reencode
+    )
+    # Responses behind them, right-padded: (B, R); only they are supervised.
     responses, response_mask = _right_pad([example.response_ids for example in examples], pair.receiver.pad)
     ignored = torch.full_like(prompts.input_ids, IGNORED)
     labels = torch.cat([ignored, responses.masked_fill(response_mask == 0, IGNORED)], dim=1)
     last = prompts.kv_cache_index[-1]
+    # The last section goes on through the response: (1, 1, 2) -> (1, L + R, 2)
     continued = last[:, :1].expand(1, last.shape[1] + responses.shape[1], 2)
     return Batch(
         kv_cache_index=[*prompts.kv_cache_index[:-1], continued],

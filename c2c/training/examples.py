@@ -88,13 +88,14 @@ def _checked(row: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def _check_messages(messages: Any, number: int) -> None:
-    """Whether a template accepts the roles is seen when it is asked; lines that it refuses are left out and counted."""
-    if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
+    """Refuse turns without a role and a content; roles are up to the template, whose refusals are counted later."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise RefusedError("messages must be a list of objects", f"line {number}: {excerpt(messages)}", CORRECT)
-    if wrong := [each for each in messages if not all(isinstance(each.get(key), str) for key in ("role", "content"))]:
+    keys = ("role", "content")
+    if wrong := [message for message in messages if not all(isinstance(message.get(key), str) for key in keys)]:
         rule = "Each message must have a role and a content, both text"
         raise RefusedError(rule, f"line {number}: {excerpt(wrong[0])}", "Leave the line out, or write both as text")
-    roles = [each["role"] for each in messages]
+    roles = [message["role"] for message in messages]
     if len(roles) < 2 or roles[-1] != "assistant":
         raise RefusedError(
             "A conversation to learn from must end with an assistant's turn that answers another",
@@ -148,7 +149,7 @@ class Examples:
             RefusedError: If a conversation is to be plain; when all rows are done, if none of them could be used, with
                 the id of the last.
         """
-        kept, refusal = 0, None
+        number, refusal = 0, None
         for row in rows:
             place = f"line {row['id']!r}"
             if "messages" in row and self.prompts == "plain":
@@ -157,6 +158,7 @@ class Examples:
                     f"messages in {place}",
                     "Pass --prompts chat, for models with chat templates",
                 )
+            # Lines that cannot be aligned, and those that are too long, are counted by their reason.
             try:
                 example = self.example(row)
             except RefusedError as refused:
@@ -166,9 +168,9 @@ class Examples:
             if len(example.prompt.receiver_ids) + len(example.response_ids) > self.max_length:
                 self.left_out[TOO_LONG] += 1
                 continue
-            kept += 1
+            number += 1
             yield example
-        if not kept:
+        if not number:
             raise refusal or RefusedError(
                 "At least one example must fit into max_length tokens", self.max_length, "Raise --max-length"
             )
@@ -197,7 +199,7 @@ class Examples:
         return encode_rendering(self.receiver, text, text.contents).ids
 
     def _opened(self, chat: AlignedChat, messages: Sequence[Message], opening: str) -> AlignedChat:
-        """The same conversation, whose last section goes on with the opening of the answer."""
+        """The same conversation, whose last section continues with the opening of the answer."""
         begun = [*messages, {"role": "assistant", "content": opening}]
         ids = self._ids(RenderedText.of(self.aligner.receiver.render(begun, continue_final_message=True)))
         last = chat.sections[-1]
@@ -218,8 +220,8 @@ def _conversation(row: Mapping[str, Any]) -> tuple[list[Message], str]:
         return list(row["messages"]), ""
     opening = row.get("opening") or ""
     answer = opening + DELIMITER + row["response"] if opening else row["response"]
-    asked = row["prompt"].removesuffix(opening)
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}], opening
+    question = row["prompt"].removesuffix(opening)
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], opening
 
 
 def _without(response: RenderedText, opening: str) -> RenderedText:

@@ -37,16 +37,16 @@ def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
             weights.setdefault(key, []).append(part)
     rows = []
     for layer, half, logit in stack.gate_logits():  # type: ignore[operator]
-        seen = torch.cat(weights[layer, half]) if (layer, half) in weights else None
+        numbers = torch.cat(weights[layer, half]) if (layer, half) in weights else None
         rows.append(
             {
                 "layer": layer,
                 "half": half,
                 "gate_logit": None if logit is None else float(logit.detach()),
                 "open": int(stack.is_open(layer, half)),  # type: ignore[operator]
-                "weight_mean": None if seen is None else float(seen.mean()),
-                "weight_low": None if seen is None else float(seen.quantile(0.05)),
-                "weight_high": None if seen is None else float(seen.quantile(0.95)),
+                "weight_mean": None if numbers is None else float(numbers.mean()),
+                "weight_low": None if numbers is None else float(numbers.quantile(0.05)),
+                "weight_high": None if numbers is None else float(numbers.quantile(0.95)),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -56,17 +56,17 @@ def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
 def _weights(model: RosettaModel, batch: Batch) -> dict[tuple[int, str], Tensor]:
     """Weights of unpadded, matched tokens of the fused sections, flat, for each layer and half of a weighted stack."""
     device = model.receiver.device
-    ids, mask, given = batch.input_ids.to(device), batch.attention_mask.to(device), batch.sharer_input.to(device)
-    reading = align(model.read_sharer(0, given), given.token_map)
-    found: dict[tuple[int, str], list[Tensor]] = {}
+    ids, mask, sharer_input = batch.input_ids.to(device), batch.attention_mask.to(device), batch.sharer_input.to(device)
+    reading = align(model.read_sharer(0, sharer_input), sharer_input.token_map)
+    parts: dict[tuple[int, str], list[Tensor]] = {}
     cache = None
     for section in read_sections(batch.kv_cache_index, ids, 1)[:-1]:
         cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), cache, section)
         if section.sharers:
             for key, weights in _section_weights(model, cache, section, reading, mask).items():
-                found.setdefault(key, []).append(weights)
+                parts.setdefault(key, []).append(weights)
             model.fuse_section(cache, section, {0: reading})
-    return {key: torch.cat(parts) for key, parts in found.items()}
+    return {key: torch.cat(tensors) for key, tensors in parts.items()}
 
 
 def _section_weights(
@@ -77,12 +77,13 @@ def _section_weights(
     counted = mask[:, section.start : section.end] > 0
     if theirs.matched is not None:
         counted = counted & theirs.matched.to(mask.device)
-    found: dict[tuple[int, str], Tensor] = {}
-    read = stack.seen(theirs.layers)
+    weights: dict[tuple[int, str], Tensor] = {}
+    sharer = stack.source_layers(theirs.layers)
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
-        if fuser.config.weighted:
-            both = fuser.dynamic_weights(read[link.sharer_layer], receiver[layer])
+        if fuser.weighted:
+            both = fuser.dynamic_weights(sharer[link.sharer_layer], receiver[layer])
             for half, weight in zip(HALVES, both, strict=True):
-                found[layer, half] = weight.squeeze(-1).transpose(1, 2)[counted].flatten()
-    return found
+                # (B, H, N, 1) -> (B, N, H), of which counted tokens: (K * H,)
+                weights[layer, half] = weight.squeeze(-1).transpose(1, 2)[counted].flatten()
+    return weights

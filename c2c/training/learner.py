@@ -1,7 +1,7 @@
-"""Learning step by step: batches, optimiser, schedule, validation, checkpoints and exact resume (spec §5.4).
+"""The loop of a training: batches, optimiser, schedule, validation, checkpoints and exact resume.
 
-What learns, and from which loss, is for who inherits: the Fusers of a pair (`c2c.training.fusers`), or the Receiver
-itself (`c2c.training.single`).
+Subclasses say which module learns and from which loss: the fusers of a pair (`c2c.training.fusers`), a latent space
+(`c2c.training.latent`) or the Receiver itself (`c2c.training.single`). See ``docs/reference-behaviour.md``, "Training".
 """
 
 from __future__ import annotations
@@ -92,10 +92,12 @@ class Learner(ABC):
         batches = self._batches(progress.steps)
         with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
+                # Learn from one batch.
                 indices = next(batches)
                 row, tokens = self._step(step, indices)
                 progress.history.append({"step": step, **row})
                 progress.trained.append(indices)
+                # Validate, keep the weights of the step, and save a state to resume from.
                 if step % config.evaluate_every == 0 or step == config.steps:
                     self._validate(progress)
                     bar.validated(progress.history[-1])
@@ -136,7 +138,7 @@ class Learner(ABC):
         return batch_order(self.lengths, self.config.batch_size, self.config.seed, start=start)
 
     def _validate(self, progress: state.Progress) -> None:
-        """Note the validation loss of the last step, and keep its weights if they are the best and are asked for."""
+        """Add the validation loss to the last row, and keep the weights if `keep` is ``best`` and they are."""
         losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
         row = progress.history[-1]
         row["validation_loss"] = self.loss_on(self.validation)
@@ -159,7 +161,7 @@ class Learner(ABC):
         """
         if math.isfinite(value):
             return
-        # The same command would come to the same step, so what was saved is of use only for looking at it.
+        # The same command would reach the same step, so saved states only serve to examine it.
         saved = state.steps_of(self.checkpoints)
         there = f"step {saved[-1]} in {self.checkpoints}" if saved else "no step, since none was saved yet"
         raise RefusedError(
@@ -172,12 +174,14 @@ class Learner(ABC):
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
         """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
         self.model.train()
+        # The part of the batch that this process runs; the mean is over the tokens of all processes.
         own = [self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)]
         supervised, tokens, columns = self.processes.sum(
             sum(part.supervised for part in own),
             sum(part.tokens for part in own),
             sum(part.input_ids.numel() for part in own),
         )
+        # Each micro-batch adds its share of the gradients.
         total = 0.0
         for part in own:
             loss = self._loss(part) * (part.supervised / supervised)
@@ -185,9 +189,10 @@ class Learner(ABC):
             total += float(loss.detach())
         mean = self.processes.sum(total)[0]
         self._check_finite("The loss", mean, step)
-        learned = list(self.module.parameters())
-        self.processes.sum_gradients(learned)
-        norm = self.accelerator.clip_grad_norm_(learned, self.config.max_gradient_norm)
+        # Gradients of all processes, clipped together; then one step of the optimiser.
+        parameters = list(self.module.parameters())
+        self.processes.sum_gradients(parameters)
+        norm = self.accelerator.clip_grad_norm_(parameters, self.config.max_gradient_norm)
         self._check_finite("The norm of the gradients", float(norm), step)
         rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()

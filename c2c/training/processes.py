@@ -65,7 +65,7 @@ class Processes:
         return self.accelerator.device
 
     def seed_noise(self, seed: int) -> None:
-        """Let each process draw dropout and gate noise of its own; the first goes on as if it were alone."""
+        """Let each process draw dropout and gate noise of its own; the first draws as if it were alone."""
         if self.rank:
             set_seed(int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0]))
 
@@ -86,29 +86,31 @@ class Processes:
         """
         if self.count == 1:
             return
-        there = self._summed(torch.tensor([float(each.grad is not None) for each in parameters])).tolist()
-        known = [parameter for parameter, times in zip(parameters, there, strict=True) if times]
-        for bucket in _buckets(known):
-            gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in bucket]
+        # Processes must exchange the same parameters: those for which any of them has a gradient.
+        counts = self._summed(torch.tensor([float(parameter.grad is not None) for parameter in parameters])).tolist()
+        exchanged = [parameter for parameter, number in zip(parameters, counts, strict=True) if number]
+        for bucket in _buckets(exchanged):
+            gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in bucket]
+            # All gradients of a bucket as one vector.
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             distributed.all_reduce(flat)
-            sizes = [each.numel() for each in bucket]
+            sizes = [parameter.numel() for parameter in bucket]
             for parameter, summed in zip(bucket, flat.split(sizes), strict=True):
                 parameter.grad = summed.view_as(parameter).clone()
 
     def agree(self, text: str) -> str:
-        """What the first process says, in all of them."""
-        said = [text]
-        broadcast_object_list(said)
-        return said[0]
+        """The text of the first process, in all of them."""
+        texts = [text]
+        broadcast_object_list(texts)
+        return texts[0]
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Return when all processes have called this."""
         self.accelerator.wait_for_everyone()
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Go on when all processes have done the block; what one refuses, or the system refuses one, all raise.
+        """Leave the block when all processes have done it; all raise what one refuses, or the system refuses one.
 
         Otherwise the others would wait for it, or end with an error of the connection, which says nothing.
 
@@ -139,9 +141,10 @@ class Processes:
             words = (error.rule, str(error.received), error.remedy)
         elif isinstance(error, OSError):
             words = (error.errno, error.strerror, error.filename)
-        said = gather_object([(type(error).__name__, words)])
-        refusals = [RefusedError(*parts) for kind, parts in said if kind == RefusedError.__name__]
-        return [*own, *refusals, *(OSError(*parts) for kind, parts in said if parts and kind != RefusedError.__name__)]
+        failures = gather_object([(type(error).__name__, words)])
+        refusals = [RefusedError(*parts) for kind, parts in failures if kind == RefusedError.__name__]
+        others = [OSError(*parts) for kind, parts in failures if parts and kind != RefusedError.__name__]
+        return [*own, *refusals, *others]
 
     def end(self) -> None:
         """Leave the others; nothing can be exchanged afterwards."""
@@ -159,7 +162,7 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
     """Neighbours of at most `BUCKET` numbers together, or one that is larger."""
     bucket: list[nn.Parameter] = []
     for parameter in parameters:
-        if bucket and sum(each.numel() for each in [*bucket, parameter]) > BUCKET:
+        if bucket and sum(item.numel() for item in [*bucket, parameter]) > BUCKET:
             yield bucket
             bucket = []
         bucket.append(parameter)

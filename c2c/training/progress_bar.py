@@ -1,4 +1,4 @@
-"""What a person sees while a fuser is trained: loss, gates, speed, memory, time left, and a line a validation."""
+"""Progress of a training on stderr: loss, gates, speed, memory, time left, and a line for each validation."""
 
 from __future__ import annotations
 
@@ -49,10 +49,16 @@ class ProgressBar:
         self._tokens += tokens
         due = self._done % math.ceil(self._steps / LINES) == 0 or self._done in (self._begun_at + 1, self._steps)
         if self._lines and due:
-            left = tqdm.format_interval(self._seconds() / (self._done - self._begun_at) * (self._steps - self._done))
-            print(f"step {self._done} of {self._steps}: {self._told(row)}, {left} left", file=sys.stderr, flush=True)
+            remaining = tqdm.format_interval(
+                self._seconds() / (self._done - self._begun_at) * (self._steps - self._done)
+            )
+            print(
+                f"step {self._done} of {self._steps}: {self._status(row)}, {remaining} left",
+                file=sys.stderr,
+                flush=True,
+            )
         elif not self._bar.disable:
-            self._bar.set_postfix_str(self._told(row), refresh=False)
+            self._bar.set_postfix_str(self._status(row), refresh=False)
             self._bar.update()
 
     def validated(self, row: dict[str, Any]) -> None:
@@ -60,14 +66,14 @@ class ProgressBar:
         if not self._shown:
             return
         deranged = row.get("validation_deranged_loss")
-        swapped = "" if deranged is None else f" ({deranged:.4f} where the Sharer reads another prompt)"
+        control = "" if deranged is None else f" ({deranged:.4f} where the Sharer reads another prompt)"
         tqdm.write(
-            f"step {row['step']}: validation loss {row['validation_loss']:.4f}{swapped}, "
+            f"step {row['step']}: validation loss {row['validation_loss']:.4f}{control}, "
             f"training loss {row['loss']:.4f}{_gates(row)}",
             file=sys.stderr,
         )
 
-    def _told(self, row: dict[str, Any]) -> str:
+    def _status(self, row: dict[str, Any]) -> str:
         temperature = "" if row.get("temperature") is None else f", temperature {row['temperature']:.3f}"
         speed = self._tokens / self._seconds()
         return (

@@ -70,7 +70,7 @@ class Progress:
 
 
 class _SpoiltError(Exception):
-    """Why a step cannot be gone on from."""
+    """Why training cannot resume from a step."""
 
 
 def save(processes: Processes, folder: Path, progress: Progress) -> None:
@@ -107,17 +107,17 @@ def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
             f"{missing} are missing in {finished.parent}",
             "Let --checkpoints be on a file system that all hosts of the training share",
         )
-    content = {each.name: getattr(progress, each.name) for each in fields(progress) if each.name != "best"}
+    content = {item.name: getattr(progress, item.name) for item in fields(progress) if item.name != "best"}
     content |= {"version": VERSION, "files": files}
     text = json.dumps({**content, "sha256": settings_hash(content)})
     (unfinished / PROGRESS).write_text(text, encoding="utf-8")
     _remove(finished)
     replace(unfinished, finished)
-    # Those behind it were spoilt, or training would have gone on from them.
+    # Those behind it were spoilt, or training would have resumed from them.
     complete = [path for path in _steps(finished.parent) if (path / PROGRESS).is_file()]
-    kept = complete[: complete.index(finished) + 1][-STEPS_KEPT:]
+    last = complete[: complete.index(finished) + 1][-STEPS_KEPT:]
     for other in _steps(finished.parent):
-        if other not in kept:
+        if other not in last:
             _remove(other)
 
 
@@ -151,7 +151,7 @@ def _remove(step: Path) -> None:
 def resume(processes: Processes, folder: Path) -> Progress:
     """Load the last step of `folder` that is as it was saved; an empty progress if there is none.
 
-    A step that is not (a file is missing, cut off or changed) is said on stderr, and the one before is taken.
+    A step that is not (a file is missing, cut off or changed) is reported on stderr, and the one before is taken.
 
     Raises:
         RefusedError: In all processes: if the step was trained by another number of processes, whose noise and sums
@@ -166,7 +166,7 @@ def resume(processes: Processes, folder: Path) -> Progress:
         return progress
     with processes.together():
         content = read_object(folder / last / PROGRESS)
-        saved = {each.name: content[each.name] for each in fields(Progress) if each.name in content}
+        saved = {item.name: content[item.name] for item in fields(Progress) if item.name in content}
         best = load_file(folder / last / BEST) if BEST in content["files"] else {}
         progress = Progress(**saved, best=best)
         _load(processes, folder / last)
@@ -174,7 +174,7 @@ def resume(processes: Processes, folder: Path) -> Progress:
 
 
 def _last_step(folder: Path, processes: int) -> str:
-    """The name of the last step that is as it was saved, or none; what is left out is said."""
+    """The name of the last step that is as it was saved, or none; steps that are not used are reported."""
     spoilt, name = [], ""
     for step in reversed(_steps(folder)):
         try:
@@ -185,7 +185,7 @@ def _last_step(folder: Path, processes: int) -> str:
             name = step.name
             break
     if spoilt:
-        remedy = f"The training goes on from {name}" if name else "The training begins anew"
+        remedy = f"The training resumes from {name}" if name else "The training begins anew"
         print(f"{folder}: {'; '.join(spoilt)}. {remedy}.", file=sys.stderr)
     return name
 
@@ -205,18 +205,20 @@ def _check(step: Path, processes: int) -> None:
         raise RefusedError(
             f"Saved states must be of version {VERSION}, or an earlier one",
             f"version {version} in {step}",
-            f"Go on with the version of this package that saved them, or remove {step.parent} to begin anew",
+            f"Resume with the version of this package that saved them, or remove {step.parent} to begin anew",
         )
     own = {name: value for name, value in content.items() if name != "sha256"}
     if version != VERSION:
         raise _SpoiltError("an earlier version of this package saved it")
     if settings_hash(own) != content.get("sha256") or len(content["history"]) != _number(step):
         raise _SpoiltError(f"{PROGRESS} has changed since it was saved")
-    kept = {_weights_path(step.parent, int(number)): known for number, known in content["kept"].items()}
-    for path, known in {**{step / name: known for name, known in content["files"].items()}, **kept}.items():
+    # Files of the step itself, and fusers of earlier steps that the training must still write.
+    hashes = {step / name: sha256 for name, sha256 in content["files"].items()}
+    hashes |= {_weights_path(step.parent, int(number)): sha256 for number, sha256 in content["kept"].items()}
+    for path, sha256 in hashes.items():
         if not path.is_file():
             raise _SpoiltError(f"{path.name} is missing")
-        if file_hash(path) != known:
+        if file_hash(path) != sha256:
             raise _SpoiltError(f"{path.name} has changed since it was saved")
     if content["processes"] != processes:
         raise RefusedError(
@@ -233,20 +235,20 @@ def _load(processes: Processes, step: Path) -> None:
         exact = _has_random_states(step / RANDOM_STATES.format(processes.rank), processes.device)
     except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise RefusedError(
-            "Saved states must fit the training that goes on with them",
+            "Saved states must fit the training that resumes from them",
             str(error),
-            f"Go on with the version of this package that saved them, or remove {step.parent} to begin anew",
+            f"Resume with the version of this package that saved them, or remove {step.parent} to begin anew",
         ) from error
     if not exact:
         raise RefusedError(
             "The random states of every process must be those that were saved",
             f"others, after {step} was loaded on {processes.device}",
-            f"Go on on the kind of machine that saved them, or remove {step.parent} to begin anew",
+            f"Resume on the kind of machine that saved them, or remove {step.parent} to begin anew",
         )
 
 
 def _has_random_states(path: Path, device: torch.device) -> bool:
-    """Whether this process has the saved random states; accelerate goes on without a word where it cannot set them."""
+    """Whether this process has the saved random states, which accelerate may fail to set without a warning."""
     saved = load_states(path)
     numbers = saved["numpy_random_seed"]
     own: Any = np.random.get_state(legacy=True)

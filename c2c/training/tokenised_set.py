@@ -150,10 +150,10 @@ class TokenisedSet(Sequence[Example]):
         Raises:
             RefusedError: With the first thing that differs.
         """
-        for name, wanted in made_for.items():
-            if self.about.get(name) != wanted:
+        for name, expected in made_for.items():
+            if self.about.get(name) != expected:
                 raise RefusedError(
-                    f"A tokenised set must be made for this training: {name} {wanted}",
+                    f"A tokenised set must be made for this training: {name} {expected}",
                     f"{self.about.get(name)} in {self.path}",
                     "Make it with c2c tokenise of the same models and settings",
                 )
@@ -167,7 +167,7 @@ class TokenisedSet(Sequence[Example]):
     def __getitem__(self, index: slice) -> list[Example]: ...
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
+            return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         group, row = divmod(place, ROW_GROUP)
         return _example(self._group(group).slice(row, 1).to_pylist()[0])
@@ -238,6 +238,6 @@ def _example(row: Mapping[str, Any]) -> Example:
     if ends := row["sections"]:
         starts = [0, *ends[:-1]]
         kinds = ["message" if (len(ends) - number) % 2 == 0 else "template" for number in range(len(ends))]
-        sections = tuple(ChatSection(*each) for each in zip(starts, ends, kinds, strict=True))  # type: ignore[arg-type]
+        sections = tuple(ChatSection(*section) for section in zip(starts, ends, kinds, strict=True))  # type: ignore[arg-type]
         prompt = AlignedChat(prompt.receiver_ids, prompt.sharer_ids, prompt.token_map, sections)
     return Example(prompt, row["response_ids"], row["id"])

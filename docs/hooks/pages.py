@@ -27,7 +27,7 @@ BESIDE = {
         "c2c.checkpoints.released.load_released",
         "c2c.checkpoints.push.push_to_hub",
         "c2c.generation.decoding.continue_text",
-        "c2c.cache.kv_cache.hold",
+        "c2c.cache.kv_cache.convert_cache",
     ],
     "SharerCache": ["c2c.models.contract.check_contract", "c2c.models.contract.describe_model"],
     "SharerInput": ["c2c.alignment.tokens.batch_readings", "c2c.alignment.tokens.match_length"],

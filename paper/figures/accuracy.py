@@ -13,29 +13,34 @@ from paper.reading import names
 from paper.writing.numbers import decimal
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
-COLUMNS = 2
+PANELS_IN_A_ROW = 2
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the main table's `frame`: a panel for each benchmark that a pair was asked.
 
     A row holds a pair; of more than two benchmarks, a row holds a benchmark instead. Where pairs were asked different
-    benchmarks, panels follow each other, `COLUMNS` in a row.
+    benchmarks, panels follow each other, `PANELS_IN_A_ROW` in a row.
     """
     pairs, benchmarks = (list(frame[column].unique()) for column in ("pair", "benchmark"))
     turned = len(benchmarks) > 2
     arms = [arm for arm in frame["arm"].unique() if not turned or frame.loc[frame["arm"] == arm, "value"].notna().any()]
     order = [(pair, name) for name in benchmarks for pair in pairs] if turned else list(product(pairs, benchmarks))
-    asked = set(zip(frame["pair"], frame["benchmark"], strict=True))
+    panels = set(zip(frame["pair"], frame["benchmark"], strict=True))
     columns = len(pairs if turned else benchmarks)
-    if len(asked) < len(order):
-        order, columns = [place for place in product(pairs, benchmarks) if place in asked], min(COLUMNS, len(asked))
+    if len(panels) < len(order):
+        order, columns = (
+            [place for place in product(pairs, benchmarks) if place in panels],
+            min(PANELS_IN_A_ROW, len(panels)),
+        )
     rows = -(-len(order) // columns)
     figure, axes = style.panels(rows, columns, rows * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15)
-    separator = "\n" if turned or len(asked) < len(pairs) * len(benchmarks) else ", "
+    separator = "\n" if turned or len(panels) < len(pairs) * len(benchmarks) else ", "
     for axis, (pair, benchmark) in zip(axes, order, strict=False):
-        found = frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").reindex(arms)
-        _panel(axis, found, f"{names.title('pairs', pair)}{separator}{names.title('benchmarks', benchmark)}")
+        rows_of_panel = (
+            frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").reindex(arms)
+        )
+        _panel(axis, rows_of_panel, f"{names.title('pairs', pair)}{separator}{names.title('benchmarks', benchmark)}")
     style.hide_unused(axes, len(order))
     for axis in axes[max(len(order) - columns, 0) : len(order)]:
         axis.set_xlabel("Accuracy, %")

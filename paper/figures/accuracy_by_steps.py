@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from paper.figures import style
 from paper.reading import names
 
-COLUMNS = 3
+PANELS_IN_A_ROW = 3
 """Panels side by side, at most."""
 PANEL_HEIGHT, LEGEND_HEIGHT = 1.75, 0.4
 SPREAD = 0.012
@@ -25,7 +25,7 @@ SPREAD = 0.012
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the `frame` of Table 12."""
     groups = list(_with_course(frame).groupby(["pair", "benchmark"], sort=False))
-    columns = min(len(groups), COLUMNS)
+    columns = min(len(groups), PANELS_IN_A_ROW)
     rows = math.ceil(len(groups) / columns)
     width = min(style.TEXT_WIDTH, 3.3 * columns)
     figure, axes = style.panels(rows, columns, rows * PANEL_HEIGHT + LEGEND_HEIGHT, width)
@@ -38,15 +38,15 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     for axis in axes[max(len(groups) - columns, 0) : len(groups)]:
         axis.set_xlabel("Training step")
         axis.tick_params(labelbottom=True)
-    known = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=6, frameon=False)
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False)
     style.save(figure, stem)
 
 
 def _with_course(frame: pd.DataFrame) -> pd.DataFrame:
     """The cells with several steps; all of them where none has."""
-    asked = frame[(frame["step"] > 0) & frame["value"].notna()]
-    steps = asked.groupby(["pair", "benchmark"])["step"].nunique()
+    answered = frame[(frame["step"] > 0) & frame["value"].notna()]
+    steps = answered.groupby(["pair", "benchmark"])["step"].nunique()
     several = pd.MultiIndex.from_frame(frame[["pair", "benchmark"]]).isin(steps[steps > 1].index)
     return frame[several] if several.any() else frame
 
@@ -62,7 +62,7 @@ def _panel(axis: Axes, group: pd.DataFrame) -> None:
             rows["step"] + shift * (number - 1.5),
             rows["value"],
             yerr=[rows["value"] - rows["low"], rows["high"] - rows["value"]],
-            fmt=f"-{MARKS.get(str(arm), 'o')}",
+            fmt=f"-{MARKERS.get(str(arm), 'o')}",
             ms=3.2,
             lw=0.9,
             color=style.colour(str(arm)),
@@ -78,7 +78,7 @@ def _panel(axis: Axes, group: pd.DataFrame) -> None:
     axis.set_xlim(left=0)
 
 
-MARKS = {"c2c": "o", "c2c_deranged": "v", "c2c_zeroed": "^", "adapter": "s"}
+MARKERS = {"c2c": "o", "c2c_deranged": "v", "c2c_zeroed": "^", "adapter": "s"}
 
 
 if __name__ == "__main__":

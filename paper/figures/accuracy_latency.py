@@ -35,10 +35,12 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
+    # A point a method, with its intervals in both directions.
     for row in rows.itertuples():
         xerr, yerr = ([[mean - low], [high - mean]] for mean, low, high in _reach(row))
         colour = style.colour(row.arm)
         axis.errorbar(row.time_ms, row.value, xerr=xerr, yerr=yerr, fmt="o", ms=4.5, lw=1, color=colour, clip_on=False)
+    # Names next to the points, where they cover nothing.
     for row, (right, up) in zip(rows.itertuples(), label_offsets(rows), strict=True):
         axis.annotate(
             names.title("arms", row.arm),
@@ -49,6 +51,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
             va="center",
             color=style.colour(row.arm),
         )
+    # Chance, and the axes.
     axis.axhline(rows["chance"].iloc[0], ls=(0, (3, 2)), lw=0.8, color=style.GREY, zorder=0)
     axis.annotate(
         "chance",
@@ -81,11 +84,14 @@ def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
     chosen = []
     for (x, y), arm in zip(points, rows["arm"], strict=True):
         width = LETTER * len(names.title("arms", arm))
-        tried = [
-            (place, (left + x, y + place[1] - 5, left + x + width, y + place[1] + 5))
-            for place, left in (((7, 0), 7), ((-7, 0), -7 - width), ((0, -11), -width / 2), ((0, 11), -width / 2))
+        candidates = [
+            (place, (edge + x, y + place[1] - 5, edge + x + width, y + place[1] + 5))
+            for place, edge in (((7, 0), 7), ((-7, 0), -7 - width), ((0, -11), -width / 2), ((0, 11), -width / 2))
         ]
-        place, box = next((each for each in tried if not any(_overlap(each[1], other) for other in boxes)), tried[0])
+        place, box = next(
+            (candidate for candidate in candidates if not any(_overlap(candidate[1], other) for other in boxes)),
+            candidates[0],
+        )
         boxes.append(box)
         chosen.append(place)
     return chosen

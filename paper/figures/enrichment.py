@@ -56,9 +56,9 @@ def _legend() -> list[Line2D]:
     whole = [Line2D([], [], color=colour, lw=1, label=title) for colour, title in WHOLE.values()]
     single = Line2D([], [], color=style.PURPLE, marker="o", ls="", ms=3.5, label="one layer")
     ends = [
-        Line2D([], [], color=colour, marker=marker, ls=line, ms=3.5, lw=1.1, label=f"{end}, {told}")
+        Line2D([], [], color=colour, marker=marker, ls=line, ms=3.5, lw=1.1, label=f"{end}, {label}")
         for end, colour in ENDS.items()
-        for line, marker, told in CHOSEN.values()
+        for line, marker, label in CHOSEN.values()
     ]
     return [*whole, single, *ends]
 

@@ -20,9 +20,9 @@ from paper.reading import names
 from paper.reading.files import read_table
 from paper.writing.output import stamped
 
-COLUMNS = 3
+PANELS_IN_A_ROW = 3
 ROW_HEIGHT, GROUP_GAP, FRAME_HEIGHT = 0.13, 1.3, 0.75
-MARKS = {
+MARKERS = {
     "system": ("o", style.BLACK, style.BLACK),
     "pairing": ("s", style.BLUE, style.BLUE),
     "communication": ("D", style.VERMILION, style.VERMILION),
@@ -53,11 +53,11 @@ def draw(table: Path) -> Figure:
 
 def _panels(pairs: Mapping[str, Sequence[str]]) -> tuple[Figure, list[Axes]]:
     """A panel for each pair and what it is asked; all share the horizontal axis."""
-    heights = [ROW_HEIGHT * len(benchmarks) * (len(MARKS) + GROUP_GAP) for benchmarks in pairs.values()]
+    heights = [ROW_HEIGHT * len(benchmarks) * (len(MARKERS) + GROUP_GAP) for benchmarks in pairs.values()]
     if len({tuple(benchmarks) for benchmarks in pairs.values()}) > 1:
         whole = sum(heights) + FRAME_HEIGHT * len(pairs)
         return style.panels(len(pairs), 1, whole, sharey=False, height_ratios=heights)
-    columns = min(COLUMNS, len(pairs))
+    columns = min(PANELS_IN_A_ROW, len(pairs))
     rows = -(-len(pairs) // columns)
     return style.panels(rows, columns, rows * (heights[0] + FRAME_HEIGHT) + 0.3)
 
@@ -95,10 +95,10 @@ def main() -> None:
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str]) -> None:
-    step = len(MARKS) + GROUP_GAP
+    step = len(MARKERS) + GROUP_GAP
     for group, benchmark in enumerate(benchmarks):
         of_benchmark = rows[rows["benchmark"] == benchmark].set_index("gain")
-        for place, (gain, (shape, colour, filling)) in enumerate(MARKS.items()):
+        for place, (gain, (shape, colour, filling)) in enumerate(MARKERS.items()):
             height = group * step + place
             if gain not in of_benchmark.index or pd.isna(of_benchmark.loc[gain, "value"]):
                 axis.text(0, height, " not run", va="center", color=style.GREY, style="italic", fontsize=6)
@@ -109,7 +109,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str]) -> None:
         if group:
             axis.axhline(group * step - (1 + GROUP_GAP) / 2, lw=0.4, color="0.85", zorder=0)
     axis.axvline(0, lw=0.8, color=style.BLACK, zorder=0)
-    axis.set_yticks([group * step + (len(MARKS) - 1) / 2 for group in range(len(benchmarks))])
+    axis.set_yticks([group * step + (len(MARKERS) - 1) / 2 for group in range(len(benchmarks))])
     axis.set_yticklabels([names.title("benchmarks", benchmark) for benchmark in benchmarks])
     axis.set_ylim(len(benchmarks) * step - (1 + GROUP_GAP) / 2, -(1 + GROUP_GAP) / 2)
     axis.tick_params(axis="y", length=0)
@@ -118,9 +118,9 @@ def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str]) -> None:
 def _legend(axis: Axes) -> tuple[list[object], list[str]]:
     handles: list[object] = [
         axis.plot([], [], ls="", marker=shape, ms=4, color=colour, mfc=filling)[0]
-        for shape, colour, filling in MARKS.values()
+        for shape, colour, filling in MARKERS.values()
     ]
-    return handles, [f"{names.title('gains', gain)} gain" for gain in MARKS]
+    return handles, [f"{names.title('gains', gain)} gain" for gain in MARKERS]
 
 
 if __name__ == "__main__":

@@ -19,22 +19,22 @@ from paper.writing.output import stamped, table_parser
 
 FILE = "gates.csv"
 HALVES = {"key": (style.BLUE, "o"), "value": (style.VERMILION, "s")}
-COLUMNS = 3
+PANELS_IN_A_ROW = 3
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the rows of all ``gates.csv``; fusers without weights and gates have none to draw."""
     weighted = frame.dropna(subset=["weight_mean"])
     groups = list(weighted.groupby(["pair", "recipe", "alignment"], sort=False))
-    rows = max(math.ceil(len(groups) / COLUMNS), 1)
-    figure, axes = style.panels(rows, min(max(len(groups), 1), COLUMNS), 1.35 * rows + 0.45)
+    rows = max(math.ceil(len(groups) / PANELS_IN_A_ROW), 1)
+    figure, axes = style.panels(rows, min(max(len(groups), 1), PANELS_IN_A_ROW), 1.35 * rows + 0.45)
     for axis, ((pair, recipe, alignment), group) in zip(axes, groups, strict=False):
         several = frame.loc[frame["pair"] == pair, "alignment"].nunique() > 1
         _panel(axis, group, f"{names.title('pairs', pair)}: {label(recipe, alignment, several)}")
     style.hide_unused(axes, len(groups))
     for axis in axes:
         axis.tick_params(labelbottom=True)
-    for axis in axes[:: min(max(len(groups), 1), COLUMNS)]:
+    for axis in axes[:: min(max(len(groups), 1), PANELS_IN_A_ROW)]:
         axis.set_ylabel("Dynamic weight")
     figure.supxlabel("Receiver layer", fontsize=8)
     figure.legend(handles=_legend(), loc="outside upper center", ncols=4, frameon=False, handletextpad=0.2)

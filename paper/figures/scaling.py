@@ -13,22 +13,24 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from paper.figures import style
 from paper.reading import names
 
-COLUMNS = 2
-MARKS = {"sharer": "D", "t2t": "^", "c2c": "o"}
+PANELS_IN_A_ROW = 2
+MARKERS = {"sharer": "D", "t2t": "^", "c2c": "o"}
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw scaling.csv: C2C, T2T and the Sharer alone by its size; the Receiver alone as a line across."""
     frame = frame.dropna(subset=["sharer_m"])
     groups = list(frame.groupby(["receiver", "benchmark"], sort=False))
-    columns = min(COLUMNS, max(len(groups), 1))
+    columns = min(PANELS_IN_A_ROW, max(len(groups), 1))
     rows = max(math.ceil(len(groups) / columns), 1)
     figure, axes = style.panels(rows, columns, 1.75 * rows + 0.55)
     for axis, ((receiver, benchmark), group) in zip(axes, groups, strict=False):
         _panel(axis, group)
         size = group["receiver_m"].iloc[0]
-        told = "" if pd.isna(size) else f" ({size:g} M)"
-        axis.set_title(f"{names.title('models', receiver)}{told}\n{names.title('benchmarks', benchmark)}", loc="left")
+        size_text = "" if pd.isna(size) else f" ({size:g} M)"
+        axis.set_title(
+            f"{names.title('models', receiver)}{size_text}\n{names.title('benchmarks', benchmark)}", loc="left"
+        )
         axis.tick_params(labelbottom=True)
     style.hide_unused(axes, len(groups))
     for axis in axes[::columns]:
@@ -39,7 +41,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
 
 
 def _panel(axis: Axes, group: pd.DataFrame) -> None:
-    for place, (arm, marker) in enumerate(MARKS.items()):
+    for place, (arm, marker) in enumerate(MARKERS.items()):
         rows = group[group["arm"] == arm].dropna(subset=["value"]).sort_values("sharer_m")
         # Methods of one Sharer stand side by side, in its order of size.
         across = rows["sharer_m"] * 1.12 ** (place - 1)
@@ -61,7 +63,7 @@ def _panel(axis: Axes, group: pd.DataFrame) -> None:
 def _legend(frame: pd.DataFrame) -> list[Line2D]:
     lines = [
         Line2D([], [], ls="-", marker=marker, ms=4, color=style.colour(arm), label=names.title("arms", arm))
-        for arm, marker in MARKS.items()
+        for arm, marker in MARKERS.items()
     ]
     lines.append(Line2D([], [], ls=(0, (3, 2)), color=style.colour("receiver"), label="Receiver"))
     if frame["paper"].notna().any():

@@ -107,8 +107,8 @@ def pdf_metadata(stem: Path) -> dict[str, str | None]:
     cited = citation.cite_file(path_with(stem, ".pdf").absolute())
     if cited is None:
         return bare
-    told = {"Title": cited.title, "Author": citation.authors(), "Subject": f"Cite as: {cited.sentence}"}
-    return {**bare, **told, "Keywords": " ".join(cited.bibtex().split()), "Creator": cited.id}
+    entries = {"Title": cited.title, "Author": citation.authors(), "Subject": f"Cite as: {cited.sentence}"}
+    return {**bare, **entries, "Keywords": " ".join(cited.bibtex().split()), "Creator": cited.id}
 
 
 def png_metadata(stem: Path) -> dict[str, str | None]:
@@ -117,8 +117,8 @@ def png_metadata(stem: Path) -> dict[str, str | None]:
     cited = citation.cite_file(path_with(stem, ".png").absolute())
     if cited is None:
         return bare
-    told = {"Title": cited.title, "Author": citation.authors(), "Description": cited.caption, "Source": cited.id}
-    return {**bare, **told, "Comment": f"Cite as: {cited.sentence}", "BibTeX": cited.bibtex(), INPUTS: cited.inputs}
+    entries = {"Title": cited.title, "Author": citation.authors(), "Description": cited.caption, "Source": cited.id}
+    return {**bare, **entries, "Comment": f"Cite as: {cited.sentence}", "BibTeX": cited.bibtex(), INPUTS: cited.inputs}
 
 
 def fit_titles(figure: Figure) -> None:
@@ -141,8 +141,8 @@ def wrapped(title: str, letters: int) -> str:
     """
     if any(len(line) > letters for line in title.split("\n")):
         title = title.replace(" from ", "\nfrom ", 1)
-    kept = re.sub(r"\([^)\n]*\)", lambda found: found.group().replace(" ", FIXED_BLANK), title)
-    lines = [textwrap.wrap(line, letters, break_long_words=False, break_on_hyphens=False) for line in kept.split("\n")]
+    text = re.sub(r"\([^)\n]*\)", lambda match: match.group().replace(" ", FIXED_BLANK), title)
+    lines = [textwrap.wrap(line, letters, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")]
     return "\n".join("\n".join(line) for line in lines)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from paper.figures import style
-from paper.figures.subjects import MARKS, draw_panels
+from paper.figures.subjects import MARKERS, draw_panels
 
 ARMS = ("t2t", "c2c", "projected")
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the paired gains of subjects.csv."""
-    marks = {arm: MARKS[arm] for arm in ARMS}
+    marks = {arm: MARKERS[arm] for arm in ARMS}
     columns = ("gain_value", "gain_low", "gain_high", "paper_gain")
     draw_panels(frame, stem, columns, marks, "Gain over the Receiver, points")
 

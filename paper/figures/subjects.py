@@ -12,15 +12,15 @@ from matplotlib.lines import Line2D
 from paper.figures import style
 from paper.reading import names
 
-MARKS = {"receiver": "o", "sharer": "D", "t2t": "^", "c2c": "s", "projected": "P"}
-COLUMNS = 2
+MARKERS = {"receiver": "o", "sharer": "D", "t2t": "^", "c2c": "s", "projected": "P"}
+PANELS_IN_A_ROW = 2
 ROW, FRAME = 0.30, 0.55
 PRINTED = ("paper", "paper_gain")
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the accuracies of subjects.csv."""
-    draw_panels(frame, stem, ("value", "low", "high", "paper"), MARKS, "Accuracy, %")
+    draw_panels(frame, stem, ("value", "low", "high", "paper"), MARKERS, "Accuracy, %")
 
 
 def draw_panels(
@@ -35,15 +35,17 @@ def draw_panels(
         marks: By method, in the order in which they are drawn.
         label: Of the axis.
     """
-    shown = frame[frame["arm"].isin(marks)].dropna(subset=[columns[0]])
-    groups = list(shown.groupby(["pair", "benchmark"], sort=False))
-    wide = min(COLUMNS, max(len(groups), 1))
+    drawn = frame[frame["arm"].isin(marks)].dropna(subset=[columns[0]])
+    # A panel a pair and benchmark; a row of panels is as high as its longest list of subjects.
+    groups = list(drawn.groupby(["pair", "benchmark"], sort=False))
+    wide = min(PANELS_IN_A_ROW, max(len(groups), 1))
     rows = [groups[start : start + wide] for start in range(0, len(groups), wide)] or [[]]
     most = [max((group["subject"].nunique() for _, group in row), default=1) for row in rows]
     heights = [ROW * number + FRAME for number in most]
     figure, axes = style.panels(
         len(rows), wide, sum(heights) + 0.5, sharey=False, gridspec_kw={"height_ratios": heights}
     )
+    # Panels, titles and one legend.
     for axis, ((pair, benchmark), group) in zip(axes, groups, strict=False):
         _panel(axis, group, columns, marks)
         title = f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}"
@@ -54,8 +56,8 @@ def draw_panels(
     if not groups:
         axes[0].set_visible(True)
         axes[0].set_title("no benchmark of this scale has subjects", loc="left")
-    used = [arm for arm in marks if arm in set(shown["arm"])]
-    figure.legend(handles=_legend(used, marks, shown[columns[3]].notna().any()), loc="outside upper center", **LEGEND)
+    used = [arm for arm in marks if arm in set(drawn["arm"])]
+    figure.legend(handles=_legend(used, marks, drawn[columns[3]].notna().any()), loc="outside upper center", **LEGEND)
     style.save(figure, stem)
 
 
@@ -76,12 +78,12 @@ def _panel(axis: Axes, group: pd.DataFrame, columns: tuple[str, str, str, str], 
     for line in range(len(subjects) - 1):
         axis.axhline(line + 0.5, lw=0.4, color="0.88", zorder=0)
     axis.axvline(0, lw=0.7, color=style.BLACK, zorder=0)
-    axis.set_yticks(range(len(subjects)), [f"{s.replace('_', ' ')} ({_asked(group, s)})" for s in subjects])
+    axis.set_yticks(range(len(subjects)), [f"{s.replace('_', ' ')} ({_questions_of(group, s)})" for s in subjects])
     axis.set_ylim(len(subjects) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
 
 
-def _asked(group: pd.DataFrame, subject: str) -> int:
+def _questions_of(group: pd.DataFrame, subject: str) -> int:
     return int(group.loc[group["subject"] == subject, "n"].iloc[0])
 
 

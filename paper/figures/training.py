@@ -27,12 +27,12 @@ from paper.reading.reference import Reference
 from paper.writing.output import stamped, table_parser
 
 FILE, CONFIG = "history.csv", "config.json"
-PAPER, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
+PLACE, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
 SWAPPED = "validation_deranged_loss"
-DERANGED, PRINTED = "Sharer reads another prompt", "C2C in the paper"
+DERANGED, PAPER_LABEL = "Sharer reads another prompt", "C2C in the paper"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
-COLUMNS, LEGEND_COLUMNS = 3, 4
+PANELS_IN_A_ROW, LEGEND_COLUMNS = 3, 4
 PANEL_HEIGHT, PANEL_WIDTH, LEGEND_LINE = 2.2, 3.2, 0.17
 """Inches."""
 
@@ -41,7 +41,7 @@ def draw(frame: pd.DataFrame, stem: Path, paper: Mapping[str, pd.Series] | None 
     """Draw the rows of all ``history.csv``, and the paper's validation losses by step of the pairs in `paper`."""
     paper = paper or {}
     groups = list(frame.groupby("pair", sort=False))
-    columns = min(len(groups), COLUMNS)
+    columns = min(len(groups), PANELS_IN_A_ROW)
     rows = math.ceil(len(groups) / columns)
     lines = math.ceil((len(frame.groupby(["recipe", "alignment"])) + 2) / LEGEND_COLUMNS)
     width = min(style.TEXT_WIDTH, PANEL_WIDTH * columns)
@@ -70,20 +70,21 @@ def main() -> None:
 
 def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.Series]:
     """The paper's validation losses in nats by step (Figure 13b), of each pair that both have."""
-    found: dict[str, pd.Series] = {}
+    losses: dict[str, pd.Series] = {}
     for folder in folders:
         run, models = FuserRun.of(folder), models_of(folder / CONFIG)
-        rows = reference.of_pair(PAPER, METRIC, run.pair, (models["receiver"], models["sharer"]))
+        rows = reference.of_pair(PLACE, METRIC, run.pair, (models["receiver"], models["sharer"]))
         if run.recipe == "c2c" and rows:
-            losses = {int(row["benchmark"].removeprefix(STEP)): row["value"] for row in rows}
-            found[run.pair] = pd.Series(losses).sort_index()
-    return found
+            by_step = {int(row["benchmark"].removeprefix(STEP)): row["value"] for row in rows}
+            losses[run.pair] = pd.Series(by_step).sort_index()
+    return losses
 
 
 def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None) -> None:
     for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
         main = alignment == MAIN_ALIGNMENT
         colour = style.colour(str(recipe)) if main else style.SKY
+        # Training loss: a thin line a seed, averaged over neighbouring steps.
         for _, run in runs.groupby("seed"):
             window = max(run["step"].nunique() // AVERAGED, 1)
             axis.plot(
@@ -93,6 +94,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
                 color=colour,
                 alpha=0.6,
             )
+        # Validation loss, mean over seeds; dotted with another prompt's message.
         checked = runs.dropna(subset=["validation_loss"]).groupby("step")["validation_loss"].mean()
         name = label(str(recipe), str(alignment), not main)
         axis.plot(
@@ -109,8 +111,9 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
         axis.plot(swapped.index, swapped, lw=1, ls=":", color=colour)
     if group[SWAPPED].notna().any():
         axis.plot([], [], lw=1, ls=":", color=style.GREY, label=DERANGED)
+    # The paper's losses, and the axes.
     if paper is not None:
-        axis.plot(paper.index, paper, ls="", marker="*", ms=4, color=style.BLACK, label=PRINTED)
+        axis.plot(paper.index, paper, ls="", marker="*", ms=4, color=style.BLACK, label=PAPER_LABEL)
     axis.set(yscale="log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -120,14 +123,15 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
 
 def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
     """One for all panels, below them, with the lines that are no recipe's last."""
-    shown: dict[str, Artist] = {}
+    handles: dict[str, Artist] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            shown.setdefault(name, handle)
-    last = [name for name in (DERANGED, PRINTED) if name in shown]
-    order = [*(name for name in shown if name not in last), *last]
-    handles = [shown[name] for name in order]
-    figure.legend(handles, order, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False)
+            handles.setdefault(name, handle)
+    last = [name for name in (DERANGED, PAPER_LABEL) if name in handles]
+    order = [*(name for name in handles if name not in last), *last]
+    figure.legend(
+        [handles[name] for name in order], order, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False
+    )
 
 
 if __name__ == "__main__":

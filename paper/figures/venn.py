@@ -19,7 +19,7 @@ from paper.tables.venn import NOBODY
 from paper.writing.numbers import decimal
 
 ROLES = ("fused", "receiver", "sharer")
-COLUMNS = 2
+PANELS_IN_A_ROW = 2
 DOT_ROW = 11.0
 """Height of a row of dots, in percent of the bars' scale."""
 
@@ -28,7 +28,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw venn.csv: one panel a pair, fused method and benchmark; what nobody answers rightly is left out."""
     frame = frame[(frame["region"] != NOBODY) & frame["value"].notna()]
     groups = list(frame.groupby(["pair", "arm", "benchmark"], sort=False))
-    columns = min(COLUMNS, max(len(groups), 1))
+    columns = min(PANELS_IN_A_ROW, max(len(groups), 1))
     rows = max(math.ceil(len(groups) / columns), 1)
     # Rows of dots are named after the arm of their own panel.
     figure, axes = style.panels(rows, columns, 2.1 * rows + 0.3, sharey=False)

@@ -36,7 +36,7 @@ class PaperSection:
         return [
             sentence
             for name, source in self.findings.items()
-            if (frame := _read(results, source)) is not None
+            if (frame := _read_frame(results, source)) is not None
             for sentence in function(name)(frame)
         ]
 
@@ -70,9 +70,9 @@ def function(name: str) -> Callable[[pd.DataFrame], list[str]]:
         RefusedError: There is none.
     """
     for module in (answers, caches):
-        found: Any = getattr(module, name, None)
-        if found is not None and found.__module__ == module.__name__:
-            return found  # type: ignore[no-any-return]
+        finding: Any = getattr(module, name, None)
+        if finding is not None and finding.__module__ == module.__name__:
+            return finding  # type: ignore[no-any-return]
     raise RefusedError("A finding must be a function of paper/findings", name, "Name one of sections.yaml, or write it")
 
 
@@ -80,11 +80,11 @@ def _paths(results: Path, source: str) -> list[Path]:
     """The file, or those of all fusers but those of pairs that have tables of their own."""
     if EVERY_FUSER not in source:
         return [results / source] if (results / source).is_file() else []
-    found = sorted(results.glob(source.replace(EVERY_FUSER, "*/*/*/seed*")))
-    return [path for path in found if not has_own_tables(FuserRun.of(path.parent).pair)]
+    paths = sorted(results.glob(source.replace(EVERY_FUSER, "*/*/*/seed*")))
+    return [path for path in paths if not has_own_tables(FuserRun.of(path.parent).pair)]
 
 
-def _read(results: Path, source: str) -> pd.DataFrame | None:
+def _read_frame(results: Path, source: str) -> pd.DataFrame | None:
     paths = _paths(results, source)
     if not paths:
         return None

@@ -28,10 +28,10 @@ def sources(frame: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     first = first_cell(rows)
-    told = [f"{arm(row['arm'])} {points(row, 'gain_')}" for _, row in first.iterrows()]
-    said = [f"On {cell_title(first.iloc[0])}, what each has beyond the Receiver is: {listed(told)}."]
-    counts = [f"that of {arm(name)} is {tally(found, 'gain_')}" for name, found in rows.groupby("arm", sort=False)]
-    return [*said, f"Interval by interval, {listed(counts)}."]
+    gains = [f"{arm(row['arm'])} {points(row, 'gain_')}" for _, row in first.iterrows()]
+    sentences = [f"On {cell_title(first.iloc[0])}, what each has beyond the Receiver is: {listed(gains)}."]
+    counts = [f"that of {arm(name)} is {tally(group, 'gain_')}" for name, group in rows.groupby("arm", sort=False)]
+    return [*sentences, f"Interval by interval, {listed(counts)}."]
 
 
 def seeds(frame: pd.DataFrame) -> list[str]:
@@ -40,16 +40,16 @@ def seeds(frame: pd.DataFrame) -> list[str]:
     several = known(cells, "sd")
     if several.empty:
         return ["At this scale each Fuser was trained once, so that nothing is known of the spread."]
-    said = []
+    sentences = []
     for name in ("c2c", "adapter"):
-        found = several[several["arm"] == name].sort_values("sd", kind="stable")
-        if len(found):
-            row = found.iloc[-1]
-            said.append(
+        of_arms = several[several["arm"] == name].sort_values("sd", kind="stable")
+        if len(of_arms):
+            row = of_arms.iloc[-1]
+            sentences.append(
                 f"{arm(name)} has its largest standard deviation, {decimal(row['sd'], 1)} points over "
                 f"{int(row['seeds'])} seeds, on {cell_title(row)}."
             )
-    return [*said, f"Of {len(cells)} trained cells, {len(cells) - len(several)} have one seed and no spread."]
+    return [*sentences, f"Of {len(cells)} trained cells, {len(cells) - len(several)} have one seed and no spread."]
 
 
 def published(frame: pd.DataFrame) -> list[str]:
@@ -68,24 +68,24 @@ def released(frame: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     row = rows.iloc[0]
-    said = [
+    sentences = [
         f"On {cell_title(row)}, a published Fuser has a system gain of {points(row, 'system_')} and a pairing gain of "
         f"{points(row, 'pairing_')}."
     ]
-    return [*said, f"The system gain is {tally(rows, 'system_')}; the pairing gain is {tally(rows, 'pairing_')}."]
+    return [*sentences, f"The system gain is {tally(rows, 'system_')}; the pairing gain is {tally(rows, 'pairing_')}."]
 
 
 def combinations(frame: pd.DataFrame) -> list[str]:
-    """C2C beside text, pair by pair, of `tables/combinations.csv`."""
+    """C2C compared with text, pair by pair, of `tables/combinations.csv`."""
     rows = known(frame, "gain_value", arm="c2c")
     if rows.empty:
         return []
-    said = [
+    sentences = [
         f"{names.title('pairs', row['pair'])} {points(row, 'gain_')}"
         for _, row in rows.groupby("pair").head(1).iterrows()
     ]
     return [
-        f"C2C less T2T, each pair on its first benchmark: {listed(said)}.",
+        f"C2C less T2T, each pair on its first benchmark: {listed(sentences)}.",
         f"The difference is {tally(rows, 'gain_')}.",
     ]
 
@@ -96,7 +96,7 @@ def scaling(frame: pd.DataFrame) -> list[str]:
     sizes = rows.groupby("receiver", sort=False)["sharer_m"].nunique()
     if rows.empty or sizes.max() < 2:
         return ["Each Receiver has Sharers of one size at this scale, so that nothing follows about growth."]
-    said = []
+    sentences = []
     for receiver in sizes[sizes > 1].index:
         of_receiver = rows[(rows["receiver"] == receiver) & rows["arm"].isin(["c2c", "t2t", "sharer"])]
         means = of_receiver.groupby(["arm", "sharer_m"])["value"].mean()
@@ -106,10 +106,10 @@ def scaling(frame: pd.DataFrame) -> list[str]:
             if len(part) > 1
         ]
         if changes:
-            said.append(
+            sentences.append(
                 f"From the smallest to the largest Sharer of {names.title('models', receiver)}: {listed(changes)}."
             )
-    return said
+    return sentences
 
 
 def strong_to_weak(frame: pd.DataFrame) -> list[str]:
@@ -118,10 +118,10 @@ def strong_to_weak(frame: pd.DataFrame) -> list[str]:
     if rows.empty:
         return ["On no pair and benchmark is the Sharer ahead by more than chance, so that there is no gap to recover."]
     first = first_cell(rows)
-    told = [f"{arm(row['arm'])} {percents(row, 'pgr_')}" for _, row in first.iterrows()]
+    shares = [f"{arm(row['arm'])} {percents(row, 'pgr_')}" for _, row in first.iterrows()]
     cells = len(frame.drop_duplicates(CELL))
     return [
-        f"On {cell_title(first.iloc[0])}, this much is recovered: {listed(told)}.",
+        f"On {cell_title(first.iloc[0])}, this much is recovered: {listed(shares)}.",
         f"The gap is known on {len(rows.drop_duplicates(CELL))} of {cells} pairs and benchmarks.",
     ]
 
@@ -135,32 +135,34 @@ def several_sharers(frame: pd.DataFrame) -> list[str]:
     single = listed(
         [f"{arm(row['arm'])} {percents(row)}" for _, row in first[first["arm"].str.match(r"c2c_\d")].iterrows()]
     )
-    said = [f"On {cell_title(first.iloc[0])}: {single}."]
+    sentences = [f"On {cell_title(first.iloc[0])}: {single}."]
     for fusion in FUSIONS:
         row, swapped = of_arm(first, fusion), of_arm(first, f"{fusion}_deranged")
         if row is None:
             continue
         control = "" if swapped is None else f", and {percents(swapped)} where both read another question"
-        said.append(f"{arm(fusion)}: {percents(row)}, {points(row)} beyond the better single one{control}.")
+        sentences.append(f"{arm(fusion)}: {percents(row)}, {points(row)} beyond the better single one{control}.")
     both = known(frame[frame["arm"].isin(FUSIONS)], "difference_value")
-    return [*said, f"The difference to the better single one is {tally(both, 'difference_', 'cells')}."]
+    return [*sentences, f"The difference to the better single one is {tally(both, 'difference_', 'cells')}."]
 
 
 def latent(frame: pd.DataFrame) -> list[str]:
     """What passes through a latent cache, of `tables/latent.csv`."""
-    asked = known(frame, "pairing_value")
-    if asked.empty:
+    answered = known(frame, "pairing_value")
+    if answered.empty:
         return []
-    receiver, benchmark = asked.iloc[0][["receiver", "benchmark"]]
+    receiver, benchmark = answered.iloc[0][["receiver", "benchmark"]]
     alone = known(frame, receiver=receiver, benchmark=benchmark, arm="receiver")
-    heard = known(asked, receiver=receiver, benchmark=benchmark)
-    shown = [f"{names.title('pairs', row['pair'])} {percents(row)}" for _, row in heard.iterrows()]
+    heard = known(answered, receiver=receiver, benchmark=benchmark)
+    accuracies = [f"{names.title('pairs', row['pair'])} {percents(row)}" for _, row in heard.iterrows()]
     before = f", where the Receiver alone answers {percents(alone.iloc[0])}" if len(alone) else ""
-    said = [f"On {names.title('benchmarks', benchmark)}, through one latent cache: {listed(shown)}{before}."]
-    said.append(f"The pairing gain is {tally(asked, 'pairing_', 'cells')}.")
+    sentences = [f"On {names.title('benchmarks', benchmark)}, through one latent cache: {listed(accuracies)}{before}."]
+    sentences.append(f"The pairing gain is {tally(answered, 'pairing_', 'cells')}.")
     if len(own := known(frame, "own_value")):
-        said.append(f"The difference to Fusers that were trained for one pair alone is {tally(own, 'own_', 'cells')}.")
-    return said
+        sentences.append(
+            f"The difference to Fusers that were trained for one pair alone is {tally(own, 'own_', 'cells')}."
+        )
+    return sentences
 
 
 def agents(frame: pd.DataFrame) -> list[str]:
@@ -170,10 +172,10 @@ def agents(frame: pd.DataFrame) -> list[str]:
     if both.empty:
         return []
     first = first_cell(rows)
-    told = {"t2t_agents": "the same text without its cache", "t_c2c_deranged": "the same text with a swapped cache"}
-    beyond = [(of_arm(first, name), words) for name, words in told.items()]
-    said = listed([f"{points(row)} compared with {words}" for row, words in beyond if row is not None])
-    return [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} rightly: {said}."]
+    controls = {"t2t_agents": "the same text without its cache", "t_c2c_deranged": "the same text with a swapped cache"}
+    beyond = [(of_arm(first, name), words) for name, words in controls.items()]
+    comparisons = listed([f"{points(row)} compared with {words}" for row, words in beyond if row is not None])
+    return [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} rightly: {comparisons}."]
 
 
 def length(frame: pd.DataFrame) -> list[str]:
@@ -214,16 +216,16 @@ def venn(frame: pd.DataFrame) -> list[str]:
         return []
     first = first_cell(rows)
     counts = first.set_index("region")["questions"]
-    said = []
+    parts = []
     for model, words in (
         ("sharer", "the Sharer, but not the Receiver,"),
         ("receiver", "the Receiver, but not the Sharer,"),
     ):
-        kept, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
+        right, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
         if whole > 0:
-            said.append(
+            parts.append(
                 f"of {counted(whole)} questions that {words} answers rightly, "
-                f"C2C answers {decimal(100 * kept / whole, 1)} %"
+                f"C2C answers {decimal(100 * right / whole, 1)} %"
             )
     alone = f"it answers {counted(counts['fused'])} that neither of the two does"
-    return [f"On {cell_title(first.iloc[0])}: {'; '.join([*said, alone])} (means over training seeds)."]
+    return [f"On {cell_title(first.iloc[0])}: {'; '.join([*parts, alone])} (means over training seeds)."]

@@ -22,14 +22,14 @@ def training(frame: pd.DataFrame) -> list[str]:
     pair = losses["pair"].iloc[0]
     last = losses[losses["pair"] == pair].groupby(["recipe", "seed"]).tail(1)
     means = last.groupby("recipe")[["validation_loss", SWAPPED]].mean()
-    said = []
+    parts = []
     for recipe, row in means.sort_index(ascending=False).iterrows():
         swapped = (
             "" if pd.isna(row[SWAPPED]) else f", and {decimal(row[SWAPPED], 2)} where the Sharer reads another prompt"
         )
-        said.append(f"{arm(str(recipe))} {decimal(row['validation_loss'], 2)} nats{swapped}")
+        parts.append(f"{arm(str(recipe))} {decimal(row['validation_loss'], 2)} nats{swapped}")
     title = names.title("pairs", str(pair))
-    return [f"Validation loss at the last step, {title}, mean over seeds: {'; '.join(reversed(said))}."]
+    return [f"Validation loss at the last step, {title}, mean over seeds: {'; '.join(reversed(parts))}."]
 
 
 def accuracy_by_steps(frame: pd.DataFrame) -> list[str]:
@@ -41,20 +41,20 @@ def accuracy_by_steps(frame: pd.DataFrame) -> list[str]:
         return []
     first = first_cell(rows)
     start, end = int(first["step"].min()), int(first["step"].max())
-    said = []
+    parts = []
     for name in ("c2c", "c2c_deranged", "adapter"):
         at = first[first["arm"] == name].set_index("step")
         if {start, end} <= set(at.index):
-            said.append(f"{arm(name)} {percents(at.loc[start])} after {start} and {percents(at.loc[end])} after {end}")
-    return [f"Accuracy by step, {cell_title(first.iloc[0])}: {'; '.join(said)}."] if said else []
+            parts.append(f"{arm(name)} {percents(at.loc[start])} after {start} and {percents(at.loc[end])} after {end}")
+    return [f"Accuracy by step, {cell_title(first.iloc[0])}: {'; '.join(parts)}."] if parts else []
 
 
 def gates(frame: pd.DataFrame) -> list[str]:
-    """How many gates are open, and the mean weights, of ``tables/gates.csv``; beside them what the paper says."""
+    """How many gates are open, and the mean weights, of ``tables/gates.csv``; and the paper's shares."""
     whole = frame[frame["layer"] == "all"]
     if whole.empty:
         return []
-    said = []
+    sentences = []
     for recipe in ("c2c", "adapter"):
         of_recipe = whole[whole["recipe"] == recipe]
         if of_recipe.empty:
@@ -67,9 +67,11 @@ def gates(frame: pd.DataFrame) -> list[str]:
                 f"{int(rows['open'].sum())} of {int(rows['gates'].sum())} gates of {title} are open, with a mean "
                 f"weight of {decimal(weight, 2)}"
             )
-        said.append(f"Over all pairs and seeds of {arm(recipe)}, {listed(parts)}.")
-    printed = [f"{each['label']} {decimal(each['value'], 2)} {each['unit']}" for each in Reference().printed()["gates"]]
-    return [*said, f"The paper states: {'; '.join(printed)}."]
+        sentences.append(f"Over all pairs and seeds of {arm(recipe)}, {listed(parts)}.")
+    printed = [
+        f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}" for entry in Reference().printed()["gates"]
+    ]
+    return [*sentences, f"The paper states: {'; '.join(printed)}."]
 
 
 def partial(frame: pd.DataFrame) -> list[str]:
@@ -78,27 +80,27 @@ def partial(frame: pd.DataFrame) -> list[str]:
         return []
     between = frame[(frame["share"] > 0) & (frame["share"] < 100)]
     whole = frame[frame["share"] == 100].iloc[0]
-    said = [f"On {cell_title(whole)}, the whole prompt fused gives {percents(whole)}."]
+    sentences = [f"On {cell_title(whole)}, the whole prompt fused gives {percents(whole)}."]
     sides = {"front": "at the front", "back": "at the back"}
     for side, words in sides.items():
         rows = between[between["side"] == side]
         if len(rows):
-            told = [f"{percents(row)} with {decimal(row['share'], 0)} %" for _, row in rows.iterrows()]
-            said.append(f"Of the tokens {words} alone: {listed(told)}.")
+            accuracies = [f"{percents(row)} with {decimal(row['share'], 0)} %" for _, row in rows.iterrows()]
+            sentences.append(f"Of the tokens {words} alone: {listed(accuracies)}.")
     return [
-        *said,
+        *sentences,
         f"What the right message has beyond another question's is {tally(between, 'difference_', 'shares between')}.",
     ]
 
 
 def enrichment(frame: pd.DataFrame) -> list[str]:
-    """The oracle beside direct and few-shot answers, of ``tables/enrichment.csv``."""
+    """The oracle, direct and few-shot answers, of ``tables/enrichment.csv``."""
     rows = known(frame)
     by_kind = {kind: part.iloc[0] for kind, part in rows.groupby("kind")}
     if not {"receiver", "few_shot", "oracle"} <= set(by_kind):
         return []
     direct, shots, oracle = (by_kind[kind] for kind in ("receiver", "few_shot", "oracle"))
-    said = [
+    sentences = [
         f"{names.title('models', str(direct['receiver']))} answers {percents(direct)} directly, {percents(shots)} "
         f"behind the examples and {percents(oracle)} from the enriched cache, which is {points(oracle)} compared with "
         "the direct answer."
@@ -106,16 +108,16 @@ def enrichment(frame: pd.DataFrame) -> list[str]:
     best = rows[rows["kind"] == "best"].pivot_table(index="number", columns="chosen_on", values="value")
     if {"same", "other half"} <= set(best.columns):
         bias = (best["same"] - best["other half"]).mean()
-        said.append(
+        sentences.append(
             f"Choosing the best layers on the questions they are judged on adds {decimal(bias, 1)} points in the "
             "mean over K."
         )
-    return said
+    return sentences
 
 
 def effective_rank(frame: pd.DataFrame) -> list[str]:
     """What fusion adds to the rank, and what another question's cache adds, of ``tables/effective_rank.csv``."""
-    said = []
+    sentences = []
     for half, title in HALVES.items():
         rows = frame[frame["half"] == half].set_index("cache")
         own = next((name for name in ("receiver",) if name in rows.index), None)
@@ -128,11 +130,11 @@ def effective_rank(frame: pd.DataFrame) -> list[str]:
         control = (
             "" if swapped is None else f"; another question's cache adds {_rank(rows.loc[swapped, 'above_receiver'])}"
         )
-        said.append(
+        sentences.append(
             f"Fusion changes the effective rank of {title} from {_rank(rows.loc[own, 'value'])} to "
             f"{_rank(rows.loc[fused, 'value'])}, which is {_rank(rows.loc[fused, 'above_receiver'])} more{control}."
         )
-    return said
+    return sentences
 
 
 def tsne(frame: pd.DataFrame) -> list[str]:
@@ -143,8 +145,14 @@ def tsne(frame: pd.DataFrame) -> list[str]:
         "transformed": "the Sharer's transformed by the MLP",
         "fused": "the fused cache",
     }
-    told = [f"{title} {decimal(rows.loc[name, 'distance'], 1)}" for name, title in titles.items() if name in rows.index]
-    return [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(told)}."] if told else []
+    distances = [
+        f"{title} {decimal(rows.loc[name, 'distance'], 1)}" for name, title in titles.items() if name in rows.index
+    ]
+    return (
+        [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(distances)}."]
+        if distances
+        else []
+    )
 
 
 def _rank(value: float) -> str:

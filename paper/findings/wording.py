@@ -34,14 +34,16 @@ def points(row: pd.Series, prefix: str = "difference_") -> str:
 
 
 def tally(rows: pd.DataFrame, prefix: str, of: str = "pairs and benchmarks") -> str:
-    """Where intervals lie, as in "above zero on 3, below zero on 1 and not told from zero on 2 of 6 pairs and ..."."""
-    known = rows.dropna(subset=[f"{prefix}low"])
-    above, below = int((known[f"{prefix}low"] > 0).sum()), int((known[f"{prefix}high"] < 0).sum())
-    counts = {"above zero": above, "below zero": below, "not told from zero": len(known) - above - below}
-    said = {where: count for where, count in counts.items() if count}
-    if len(said) == 1:
-        return f"{next(iter(said))} on {'the only one of the' if len(known) == 1 else f'all {len(known)}'} {of}"
-    return f"{listed([f'{where} on {count}' for where, count in said.items()])} of {len(known)} {of}"
+    """Where intervals lie, as in "above zero on 3 and not distinguishable from zero on 2 of 5 pairs and benchmarks"."""
+    estimates = rows.dropna(subset=[f"{prefix}low"])
+    above, below = int((estimates[f"{prefix}low"] > 0).sum()), int((estimates[f"{prefix}high"] < 0).sum())
+    counts = {"above zero": above, "below zero": below, "not distinguishable from zero": len(estimates) - above - below}
+    places = {where: count for where, count in counts.items() if count}
+    if len(places) == 1:
+        return (
+            f"{next(iter(places))} on {'the only one of the' if len(estimates) == 1 else f'all {len(estimates)}'} {of}"
+        )
+    return f"{listed([f'{where} on {count}' for where, count in places.items()])} of {len(estimates)} {of}"
 
 
 def counted(number: float) -> str:
@@ -56,10 +58,10 @@ def listed(parts: Sequence[str]) -> str:
 
 def known(frame: pd.DataFrame, column: str = "value", **where: Any) -> pd.DataFrame:
     """Rows with a number in `column` and these values."""
-    found = frame.dropna(subset=[column])
+    rows = frame.dropna(subset=[column])
     for name, value in where.items():
-        found = found[found[name] == value]
-    return found
+        rows = rows[rows[name] == value]
+    return rows
 
 
 def first_cell(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,8 +71,8 @@ def first_cell(frame: pd.DataFrame) -> pd.DataFrame:
 
 def of_arm(rows: pd.DataFrame, name: str) -> pd.Series | None:
     """The row of an arm, or None."""
-    found = rows[rows["arm"] == name]
-    return found.iloc[0] if len(found) else None
+    matches = rows[rows["arm"] == name]
+    return matches.iloc[0] if len(matches) else None
 
 
 def _bounds(row: pd.Series, prefix: str) -> tuple[float, float, float]:

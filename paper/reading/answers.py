@@ -32,7 +32,7 @@ IDENTICAL = "identical"
 SINGLE_METHOD = "receiver"
 """What a Receiver that was itself trained is asked as; its recipe names the arm."""
 MAIN_ARMS = ("receiver", "sharer", "routing", "t2t", "c2c", "c2c_deranged", "c2c_zeroed", "adapter")
-KEPT = [
+RECORD_COLUMNS = [
     *("scale", "pair", "receiver", "sharer", "alignment", "seed"),
     *("benchmark", "subset", "question_id", "gold", "tokens_in"),
 ]
@@ -78,10 +78,10 @@ class Answers:
     Attributes:
         all_pairs: Everything that was asked under an id of its own.
         groups: Those with several Sharers.
-        pairs: Those with one Sharer that stand in the tables of all pairs.
+        pairs: Those with one Sharer that are rows of the tables of all pairs.
         benchmarks: What was asked.
         arms: What was run for `pairs`.
-        remarks: What a reader must know and the records do not hold.
+        remarks: Notes that the records cannot contain, such as where weights came from.
     """
 
     def __init__(self, records: pd.DataFrame, protocol: str = CORRECTED, remarks: Sequence[str] = ()) -> None:
@@ -101,7 +101,7 @@ class Answers:
         self.remarks = list(remarks)
         arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
         options = [None if choices is None else len(choices) for choices in records["choices"]]
-        self.marked = records[KEPT].assign(
+        self.marked = records[RECORD_COLUMNS].assign(
             arm=arms, options=options, correct=mark(records, protocol), failed=failed(records)
         )
         self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
@@ -110,8 +110,8 @@ class Answers:
         self._frames: dict[tuple[str, ...], pd.DataFrame] = {}
         # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
         own = self.marked["arm"].str.startswith(IDENTICAL)
-        found = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
-        pairs = {row.pair: Pair(*row) for row in found.itertuples(index=False)}
+        models = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
+        pairs = {row.pair: Pair(*row) for row in models.itertuples(index=False)}
         self.all_pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
         self.groups = [pair for pair in self.all_pairs if pair.is_group]
         self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.has_own_tables(pair.name))]
@@ -152,13 +152,13 @@ class Answers:
 
     def asked(self, pair: str) -> list[str]:
         """Benchmarks that the pair was asked, in the order of `benchmarks`."""
-        found = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
-        return [name for name in self.benchmarks if name in found]
+        benchmarks = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
+        return [name for name in self.benchmarks if name in benchmarks]
 
     def alignments(self, pair: str) -> list[str]:
         """Token alignments of the pair's fusers, the main one first."""
-        found = set(self.marked.loc[self.marked["pair"] == pair, "alignment"]) - {BASELINE}
-        return sorted(found, key=lambda name: (name != MAIN_ALIGNMENT, name))
+        alignments = set(self.marked.loc[self.marked["pair"] == pair, "alignment"]) - {BASELINE}
+        return sorted(alignments, key=lambda name: (name != MAIN_ALIGNMENT, name))
 
     def chance(self, benchmark: str) -> float:
         """Accuracy of a guess among the options, or, for a free answer, among the gold answers of the subset."""
@@ -172,5 +172,5 @@ class Answers:
         return {str(name): float(mean) for name, mean in guess.groupby(questions["benchmark"]).mean().items()}
 
     def _group(self, pair: str, benchmark: str, arm: str, alignment: str) -> pd.DataFrame | None:
-        found = self._groups.get((pair, benchmark, arm, alignment))
-        return self._groups.get((pair, benchmark, arm, BASELINE)) if found is None else found
+        group = self._groups.get((pair, benchmark, arm, alignment))
+        return self._groups.get((pair, benchmark, arm, BASELINE)) if group is None else group

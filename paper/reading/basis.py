@@ -55,7 +55,7 @@ class Basis:
         scales = content.get(KEY) if isinstance(content, dict) else None
         if not isinstance(scales, dict):
             raise RefusedError(f"{path.name} must list under {KEY} what verdicts rest on, by scale", scales, REMEDY)
-        bases = {str(name): _read(f"{KEY} of {name}", entries) for name, entries in scales.items()}
+        bases = {str(name): _read_basis(f"{KEY} of {name}", entries) for name, entries in scales.items()}
         return bases.get(scale, cls())
 
     def seeds_of(self, pair: str, arm: str) -> Sequence[int] | None:
@@ -78,11 +78,11 @@ class Basis:
 
     def is_timed(self, pair: str, recipe: str, alignment: str, seed: int | None, benchmark: str) -> bool:
         """Whether a verdict on times rests on measurements of this fuser (or, without a recipe, baseline)."""
-        known = not recipe or seed in self.seeds.get(Training(pair, recipe, alignment), ())
-        return known and self.timed.get(pair) == benchmark
+        is_listed = not recipe or seed in self.seeds.get(Training(pair, recipe, alignment), ())
+        return is_listed and self.timed.get(pair) == benchmark
 
 
-def _read(where: str, entries: Any) -> Basis:
+def _read_basis(where: str, entries: Any) -> Basis:
     basis = Basis({}, {}, {})
     for entry in _list(where, entries):
         check_keys(where, entry, ENTRY, optional=["timed"], remedy=REMEDY)

@@ -94,15 +94,17 @@ def read_pinned(config: Path = CONFIG) -> set[tuple[str, str]]:
     """
     folder = config.parent / FOLDER
     rows = read_benchmarks([folder] if folder.is_dir() else []).values()
-    found = {(row["hub_id"], row["revision"]) for row in rows if COMMIT.fullmatch(row["revision"] or "")}
+    commits = {(row["hub_id"], row["revision"]) for row in rows if COMMIT.fullmatch(row["revision"] or "")}
     for table in (table for table in TABLES if table != "benchmarks"):
         path = config / f"{table}.tsv"
         rows = [line.split("\t") for line in read_text(path, "Restore the table").splitlines()]
         if not rows or not {"hub_id", "revision"} <= set(rows[0]):
             raise RefusedError(f"{path.name} must have the columns hub_id and revision", rows[:1], "Restore the table")
         named, placed = rows[0].index("hub_id"), rows[0].index("revision")
-        found |= {(row[named], row[placed]) for row in rows[1:] if COMMIT.fullmatch("".join(row[placed : placed + 1]))}
-    return found
+        commits |= {
+            (row[named], row[placed]) for row in rows[1:] if COMMIT.fullmatch("".join(row[placed : placed + 1]))
+        }
+    return commits
 
 
 def check_pinned(results: Path, config: Path = CONFIG) -> None:
@@ -123,9 +125,10 @@ def check_pinned(results: Path, config: Path = CONFIG) -> None:
     if not fetched:
         remedy = "Run the scale, and cite the results that the run leaves"
         raise RefusedError(rule, f"{results}, which records none", remedy)
-    loose = [each for each in fetched if each.commit is None or (each.id, each.commit) not in pinned]
+    # A branch, or a commit that no table names, may be other data tomorrow.
+    loose = [source for source in fetched if source.commit is None or (source.id, source.commit) not in pinned]
     if loose:
-        named = list(dict.fromkeys(f"{each.id} at {each.commit or each.revision}" for each in loose))
+        named = list(dict.fromkeys(f"{source.id} at {source.commit or source.revision}" for source in loose))
         remedy = (
             f"Pin what the run got: python -m workflow.pin --results {results}. What came from a folder without "
             "history must be fetched again, at a commit"

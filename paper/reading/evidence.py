@@ -64,8 +64,8 @@ def paired(answers: Answers, basis: Basis, of: str, against: str, where: str = "
 
 def time_ratio(latency: pd.DataFrame, basis: Basis, of: str, against: str, scale: str = "") -> Evidence:
     """Mean total time of arm `of` divided by that of `against`, over every listed pair that has both."""
-    known = ("pair", "recipe", "alignment", "seed", "benchmark")
-    rested = [basis.is_timed(*key) for key in zip(*(latency[column] for column in known), strict=True)]
+    columns = ("pair", "recipe", "alignment", "seed", "benchmark")
+    rested = [basis.is_timed(*key) for key in zip(*(latency[column] for column in columns), strict=True)]
     totals = per_question(latency[np.array(rested, dtype=bool)])["total"].reset_index()
     totals["arm"] = [arm_name(*key) for key in zip(totals["recipe"], totals["method"], strict=True)]
     totals = totals[totals["alignment"].isin([BASELINE, MAIN_ALIGNMENT])]

@@ -42,7 +42,7 @@ def notes_of_tables(results: Path) -> list[str]:
         if {*CELL, COLUMN, "n"} <= set(frame.columns):
             for row in frame[~frame[COLUMN].isin(["", 0, "0"])].to_dict("records"):
                 cells.setdefault(tuple(str(row[key]) for key in CELL), (int(row[COLUMN]), 0))
-    return _sentence([(*key, failed, asked) for key, (failed, asked) in cells.items()])
+    return _sentence([(*key, failed, total) for key, (failed, total) in cells.items()])
 
 
 def _failed(row: dict[Any, Any], lost: pd.DataFrame) -> int:
@@ -62,8 +62,8 @@ def _failed(row: dict[Any, Any], lost: pd.DataFrame) -> int:
 def _sentence(cells: Iterable[tuple[Any, ...]]) -> list[str]:
     named = [
         f"{names.title('pairs', pair)} / {names.title('benchmarks', benchmark)} / {names.title('arms', arm)}: {failed}"
-        + (f" of {asked}" if asked else "")
-        for pair, benchmark, arm, failed, asked in cells
+        + (f" of {total}" if total else "")
+        for pair, benchmark, arm, failed, total in cells
         if failed
     ]
     more = f"; and {len(named) - SHOWN} more" if len(named) > SHOWN else ""

@@ -64,8 +64,8 @@ def models_of(config: Path) -> dict[str, str]:
     return {role: str(about[role]) for role in ("receiver", "sharer")}
 
 
-def _ranks(kind: str, found: pd.Series) -> dict[str, int]:
-    return {name: place for place, name in enumerate(names.in_order(kind, found))}
+def _ranks(kind: str, ids: pd.Series) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names.in_order(kind, ids))}
 
 
 def label(recipe: str, alignment: str, several: bool) -> str:

@@ -24,11 +24,11 @@ def title(kind: str, name: str) -> str:
 
     A task of a benchmark with several scorings (`arc_easy_text`) is written with both.
     """
-    found = _names()[kind].get(name, {}).get("title")
+    text = _names()[kind].get(name, {}).get("title")
     base, scoring = _task(kind, name)
-    if found is None and scoring:
+    if text is None and scoring:
         return f"{title(kind, base)} ({_names()['scorings'][scoring]['title']})"
-    return str(found or name)
+    return str(text or name)
 
 
 def _task(kind: str, name: str) -> tuple[str, str]:
@@ -41,8 +41,8 @@ def _task(kind: str, name: str) -> tuple[str, str]:
 def paper_name(kind: str, name: str) -> str | None:
     """What the paper calls `name`, or None; of a benchmark's tasks it has the one in which letters are written."""
     base, scoring = _task(kind, name)
-    found = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
-    return None if found is None else str(found)
+    text = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
+    return None if text is None else str(text)
 
 
 def benchmark_of(task: str) -> str:

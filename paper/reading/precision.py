@@ -1,4 +1,4 @@
-"""In which precision the models ran that wrote a file of records, from the provenance beside it."""
+"""The precision of the models that wrote a file of records, from its provenance file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dtype_of(records: Path) -> str:
 
 def by_dtype(files: Iterable[Path], root: Path) -> dict[str, list[str]]:
     """Files of records by the precision of their models, each named below `root`; most files first."""
-    found: dict[str, list[str]] = {}
+    files_by_dtype: dict[str, list[str]] = {}
     for path in sorted(files):
-        found.setdefault(dtype_of(path), []).append(path.relative_to(root).with_suffix("").as_posix())
-    return dict(sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0])))
+        files_by_dtype.setdefault(dtype_of(path), []).append(path.relative_to(root).with_suffix("").as_posix())
+    return dict(sorted(files_by_dtype.items(), key=lambda entry: (-len(entry[1]), entry[0])))

@@ -19,7 +19,7 @@ from c2c.errors import RefusedError, check_choice
 from paper.reading import names
 
 PATH = Path(__file__).parents[1] / "reference_values.csv"
-PRINTED = Path(__file__).parents[1] / "printed.yaml"
+PRINTED_PATH = Path(__file__).parents[1] / "printed.yaml"
 MAIN = "Table 4"
 """The artefact of the paper with its main results."""
 FORMULAS = ("mean", "difference", "ratio", "sum")
@@ -68,8 +68,8 @@ class Reference:
             return sum(values)
         return values[0] - values[1] if kind == "difference" else values[0] / values[1]
 
-    def printed(self, path: Path = PRINTED) -> dict[str, list[dict[str, Any]]]:
-        """The paper's values that stand beside each of our tables, by table: label, unit, value."""
+    def printed(self, path: Path = PRINTED_PATH) -> dict[str, list[dict[str, Any]]]:
+        """The paper's values for each of our tables, by table: label, unit, value."""
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {
             table: [entry | {"value": round(self.evaluate(entry["value"]), 4)} for entry in entries]
@@ -104,12 +104,12 @@ class Reference:
         """
         task, _, part = benchmark.partition("/")
         cell = (_named("arms", arm), "/".join(filter(None, (_named("benchmarks", task), part))))
-        found = [
+        rows = [
             row
             for row in self.of_pair(artefact, metric, pair, models)
             if (row["arm"], row["benchmark"]) == cell and panel in ("", row["panel"])
         ]
-        return found[0] if len(found) == 1 else None
+        return rows[0] if len(rows) == 1 else None
 
     def of_pair(self, artefact: str, metric: str, pair: str, models: Models) -> list[dict[str, Any]]:
         """The `rows` of an artefact that are of a pair: of its training (`names.places`) and of its models.
@@ -123,8 +123,12 @@ class Reference:
         """
         if artefact not in names.places(pair):
             return []
-        wanted = [(role, _named("models", name)) for role, name in zip(ROLES, models, strict=True) if name is not None]
-        return [row for row in self.rows(artefact, metric) if all(row[role] in (name, "") for role, name in wanted)]
+        models_of_pair = [
+            (role, _named("models", name)) for role, name in zip(ROLES, models, strict=True) if name is not None
+        ]
+        return [
+            row for row in self.rows(artefact, metric) if all(row[role] in (name, "") for role, name in models_of_pair)
+        ]
 
     def rows(self, artefact: str, metric: str) -> list[dict[str, Any]]:
         """The printed numbers of an artefact, in the paper's words: id, panel, models, benchmark, arm, value."""
@@ -151,10 +155,10 @@ class Reference:
         return float(rows["value"].astype(float).mean()) if len(rows) else None
 
     def _mean(self, pattern: str) -> float:
-        found = [value for name, value in self.numbers.items() if fnmatch(str(name), pattern) and not pd.isna(value)]
-        if not found:
+        values = [value for name, value in self.numbers.items() if fnmatch(str(name), pattern) and not pd.isna(value)]
+        if not values:
             raise RefusedError("A pattern must match printed values", pattern, "Look for ids in reference_values.csv")
-        return float(pd.Series(found).mean())
+        return float(pd.Series(values).mean())
 
     def _number(self, name: str) -> float:
         if name not in self.numbers.index or pd.isna(self.numbers[name]):
@@ -169,5 +173,5 @@ def _named(kind: str, name: str) -> str:
 
 def _role(method: str) -> str:
     """The method of a printed row: ``Qwen3-4B (Sharer)`` is the Sharer, ``C2C (C2C-C by magnitude)`` C2C-C."""
-    told = re.search(r"\((Sharer|Receiver|C2C-C)\b", method)
-    return told.group(1) if told else SYNONYMS.get(method, method)
+    match = re.search(r"\((Sharer|Receiver|C2C-C)\b", method)
+    return match.group(1) if match else SYNONYMS.get(method, method)

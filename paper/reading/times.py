@@ -25,16 +25,16 @@ def per_question(records: pd.DataFrame) -> pd.DataFrame:
         RefusedError: A measurement stands twice.
     """
     if (twice := records.duplicated(MEASUREMENT)).any():
-        found = records.loc[twice, ["method", "question_id", "repeat"]].iloc[0].to_dict()
-        raise RefusedError("Each question must be timed once a repeat", found, "Drop the duplicate records")
+        measurement = records.loc[twice, ["method", "question_id", "repeat"]].iloc[0].to_dict()
+        raise RefusedError("Each question must be timed once a repeat", measurement, "Drop the duplicate records")
     columns = {f"{phase}_s": phase for phase in PHASES}
     return records.rename(columns=columns).groupby([*KEY, "question_id"])[[*PHASES, *TOKENS.values()]].mean()
 
 
 def times_of(latency: pd.DataFrame) -> pd.DataFrame:
     """Mean time of a question with its interval, in milliseconds, by Receiver, Sharer, arm and benchmark."""
-    shown = (latency["phase"] == "total") & latency["alignment"].isin([BASELINE, MAIN_ALIGNMENT])
-    total = latency[shown].rename(columns=TIMES)
+    is_total = (latency["phase"] == "total") & latency["alignment"].isin([BASELINE, MAIN_ALIGNMENT])
+    total = latency[is_total].rename(columns=TIMES)
     arms = [arm_name(*key) for key in zip(total["recipe"], total["method"], strict=True)]
     cell = ["receiver", "sharer", "arm", "benchmark"]
     # Two pairs of the same models would each give a row to both.

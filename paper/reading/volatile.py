@@ -35,5 +35,5 @@ def _steady(path: Path) -> bytes:
     if not volatile or path.suffix not in (".csv", ".parquet"):
         return path.read_bytes()
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
-    kept = [column for column in frame if not any(fnmatch(str(column), pattern) for pattern in volatile)]
-    return frame[kept].to_csv(index=False).encode()
+    columns = [column for column in frame if not any(fnmatch(str(column), pattern) for pattern in volatile)]
+    return frame[columns].to_csv(index=False).encode()

@@ -1,4 +1,4 @@
-"""Training cost and accuracy by step, with every control at each step; the paper's Table 12 beside it."""
+"""Training cost and accuracy by step, with every control at each step, and the paper's Table 12."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RECIPES = {"c2c": "c2c", "c2c_deranged": "c2c", "c2c_zeroed": "c2c", "adapter": 
 """By arm the recipe whose fuser it is asked with."""
 BEFORE = "receiver"
 """What answers before the first step: a fresh Fuser has its gates closed."""
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "step", "arm"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "step", "arm"]
 PLACE, TRAINED_ON = "Table 12", "OpenHermes_training"
-PRINTED = {"value": "accuracy", "hours": "wall-clock", "gpu_hours": "GPU hours"}
+PAPER_METRICS = {"value": "accuracy", "hours": "wall-clock", "gpu_hours": "GPU hours"}
 """Columns of ours, and the metrics of the paper's table; its hours are of the training, its accuracy of a benchmark."""
 
 
@@ -86,8 +86,8 @@ def _rows(
     rows = [_row(answers, reference, pair, benchmark, 0, BEFORE, BEFORE, None)]
     for arm, recipe in RECIPES.items():
         for step, group in cost[cost["recipe"] == recipe].groupby("step"):
-            asked = arm if group["last"].all() else f"{arm}{AT_STEP}{step}"
-            rows.append(_row(answers, reference, pair, benchmark, int(str(step)), arm, asked, group))
+            arm_at_step = arm if group["last"].all() else f"{arm}{AT_STEP}{step}"
+            rows.append(_row(answers, reference, pair, benchmark, int(str(step)), arm, arm_at_step, group))
     return sorted(rows, key=lambda row: int(str(row["step"])))
 
 
@@ -98,16 +98,16 @@ def _row(
     benchmark: str,
     step: int,
     arm: str,
-    asked: str,
+    arm_at_step: str,
     cost: pd.DataFrame | None,
 ) -> dict[str, object]:
-    found = answers.get(pair.name, benchmark, asked)
-    head = dict(zip(HEAD, [answers.scale, *pair, benchmark, step, arm], strict=True))
+    answered = answers.get(pair.name, benchmark, arm_at_step)
+    head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, step, arm], strict=True))
     hours = {name: None if cost is None else float(cost[name].mean()) for name in ("hours", "gpu_hours")}
-    cells = percent(None if found is None else accuracy_with_interval(found))
+    cells = percent(None if answered is None else accuracy_with_interval(answered))
     cells["seeds"] = None if arm == BEFORE else cells["seeds"]
-    paper = {f"paper_{name}": _paper(reference, pair, arm, benchmark, step, name) for name in PRINTED}
-    reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if found is None else ""
+    paper = {f"paper_{name}": _paper(reference, pair, arm, benchmark, step, name) for name in PAPER_METRICS}
+    reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if answered is None else ""
     return head | cells | hours | paper | {"reason": reason}
 
 
@@ -117,8 +117,8 @@ def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str, step: int
         return None
     if column != "value" and names.paper_name("benchmarks", benchmark) is None:
         return None
-    asked = benchmark if column == "value" else TRAINED_ON
-    return reference.find(PLACE, PRINTED[column], pair.name, pair[1:], "c2c", asked, f"step {step}")
+    paper_benchmark = benchmark if column == "value" else TRAINED_ON
+    return reference.find(PLACE, PAPER_METRICS[column], pair.name, pair[1:], "c2c", paper_benchmark, f"step {step}")
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""Two agents, interpreter and solver: by text, by cache, and by both, beside one model alone (Table 15)."""
+"""Two agents, interpreter and solver: by text, by cache, and by both, compared with one model alone (Table 15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token alignments compared: C2C with span and with the reference's alignments, each beside its deranged control."""
+"""Token alignments compared: C2C with span and with the reference's alignments, each with its deranged control."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from paper.writing.output import run_table, write_table
 FUSED = "fused"
 CACHES = {"sharer": "Sharer", "receiver": "Receiver", "fused": "C2C", "fused_deranged": "C2C deranged"}
 HALVES = {"key": "keys", "value": "values"}
-HEAD = ["scale", "pair", "recipe", "alignment", "seed", "benchmark", "half", "cache"]
+ID_COLUMNS = ["scale", "pair", "recipe", "alignment", "seed", "benchmark", "half", "cache"]
 PLACE, METRIC = "Table 2", "average effective rank"
 PANELS = {"key": "K cache", "value": "V cache"}
 
@@ -31,7 +31,7 @@ def build(ranks: pd.DataFrame) -> pd.DataFrame:
         pair, recipe = str(group["pair"].iloc[0]), str(group["recipe"].iloc[0])
         cell = (pair, (None, None), recipe if cache == FUSED else str(cache), "", PANELS[str(half)])
         rows.append(
-            {column: group[column].iloc[0] for column in HEAD}
+            {column: group[column].iloc[0] for column in ID_COLUMNS}
             | {"value": group["effective_rank"].mean(), "above_receiver": above.mean()}
             | {"layers_above": int((above > 0).sum()), "layers": len(group)}
             | {"tokens": group["tokens"].iloc[0], "width": group["width"].iloc[0]}
@@ -83,14 +83,14 @@ def _signed(value: float) -> str:
 def _findings(frame: pd.DataFrame) -> list[str]:
     """In words, computed: whether the rank that fusion adds is that of the right message."""
     wide = frame.pivot(index="half", columns="cache", values="above_receiver")
-    said = []
+    sentences = []
     for half, row in wide.iterrows():
         if row["fused"] > 0:
             share = f"against the {decimal(row['fused'], 1)} that fusion adds to the rank of {HALVES[str(half)]}"
-            said.append(f"With another question's cache {decimal(row['fused_deranged'], 1)} is added, {share}.")
+            sentences.append(f"With another question's cache {decimal(row['fused_deranged'], 1)} is added, {share}.")
         else:
-            said.append(f"Fusion does not raise the mean rank of {HALVES[str(half)]}.")
-    return [" ".join(said)]
+            sentences.append(f"Fusion does not raise the mean rank of {HALVES[str(half)]}.")
+    return [" ".join(sentences)]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ DIRECT = {"receiver": "Direct", "sharer": "Direct"}
 TITLES = {**DIRECT, "few_shot": "Few-shot", "oracle": "Oracle, all layers"}
 SETTING = re.compile(r"(layer|best|worst) (\d+)(, same questions)?")
 PLACE = "Table 1"
-PRINTED = {
+PAPER_PLACES = {
     **dict.fromkeys(DIRECT, (PLACE, "Direct", "")),
     "few_shot": (PLACE, "Few-shot", ""),
     "oracle": (PLACE, "Oracle", ""),
@@ -33,7 +33,7 @@ LAYER_0, DIRECT_THERE = (
     "table-1/cache-enrichment/qwen3-1.7b/-/direct/mmlu-redux/accuracy",
 )
 """Ids of two printed values that a note quotes."""
-DECIMALS = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
 NUMBERS = ["value", "low", "high", "n", "tokens_in", "difference_value", "difference_low", "difference_high"]
 
 
@@ -47,14 +47,14 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
     reference = Reference()
     rows = []
     for row in accuracy.to_dict("records"):
-        found = SETTING.fullmatch(str(row["setting"]))
-        kind, number = (found[1], int(found[2])) if found else (str(row["method"]), None)
-        same = bool(found and found[3])
+        match = SETTING.fullmatch(str(row["setting"]))
+        kind, number = (match[1], int(match[2])) if match else (str(row["method"]), None)
+        same = bool(match and match[3])
         chosen = {"chosen_on": ("same" if same else "other half") if kind in ("best", "worst") else ""}
         printed = _printed(reference, row, kind, number)
         about = {"kind": kind, "number": number, **chosen, "layers": _layers(orders, kind, number, same)}
         found_numbers = {name: row[name] for name in NUMBERS} | {"paper": printed}
-        rows.append({name: row[name] for name in DECIMALS} | about | found_numbers)
+        rows.append({name: row[name] for name in ID_COLUMNS} | about | found_numbers)
     frame = pd.DataFrame(rows).astype({"number": "Int64", "n": "Int64", "paper": float})
     numbers = [name for name in NUMBERS if name != "n"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
@@ -106,7 +106,7 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
 
 def _printed(reference: Reference, row: dict[Any, Any], kind: str, number: int | None) -> float | None:
     """The paper's accuracy of the same method or setting, where its model is the one of the pair that was enriched."""
-    artefact, method, panel = PRINTED[kind]
+    artefact, method, panel = PAPER_PLACES[kind]
     models = (row["receiver"] if row["method"] != "sharer" else row["sharer"], None)
     panel = panel.format(number=number)
     return reference.find(artefact, "accuracy", row["pair"], models, method, row["benchmark"], panel)

@@ -22,7 +22,7 @@ from paper.rows import percent
 from paper.writing.numbers import MINUS, NOTHING, count, decimal, show
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
 DOUBTS = {
     (
@@ -90,7 +90,7 @@ def doubts(frame: pd.DataFrame) -> list[str]:
     """In words, computed: where C2C does not beat the Receiver, or a gain that decides is not above zero."""
     if frame["value"].isna().all():
         return []
-    said = []
+    sentences = []
     for (gain, finding), words in DOUBTS.items():
         rows = frame[(frame["gain"] == gain) & (frame["finding"] == finding)]
         if len(rows):
@@ -98,9 +98,9 @@ def doubts(frame: pd.DataFrame) -> list[str]:
                 f"{names.title('pairs', str(pair))}: {'; '.join(_cell(row) for row in group.itertuples())}"
                 for pair, group in rows.groupby("pair", sort=False)
             ]
-            said.append(f"{words}. {'. '.join(places)}.")
+            sentences.append(f"{words}. {'. '.join(places)}.")
     whole = "Wherever it was measured, C2C beats the Receiver, and its pairing and communication gain are above zero."
-    return said or [whole]
+    return sentences or [whole]
 
 
 def _cell(row: Any) -> str:
@@ -125,7 +125,7 @@ def _arms(answers: Answers, pair: Pair, gain: str) -> tuple[str, str]:
 def _row(answers: Answers, pair: Pair, benchmark: str, gain: str) -> dict[str, object]:
     of, against = _arms(answers, pair, gain)
     left, right = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
-    head = dict(zip(HEAD, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
+    head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
     if left is None or right is None or not comparable(left, right):
         missing = of if left is None else against if right is None else None
         reason = names.reason_not_compared(missing, pair=pair.name, benchmark=benchmark)
@@ -133,8 +133,8 @@ def _row(answers: Answers, pair: Pair, benchmark: str, gain: str) -> dict[str, o
         return head | percent(None) | missing_numbers | _counts(None, None) | {"reason": reason}
     estimate = mean_with_interval(paired_difference(left, right))
     finding = ABOVE if estimate.low > 0 else BELOW if estimate.high < 0 else COVERED
-    found = {"detectable": 100 * detectable_difference(left, right), "finding": finding}
-    return head | percent(estimate) | found | _counts(left, right) | {"reason": ""}
+    power = {"detectable": 100 * detectable_difference(left, right), "finding": finding}
+    return head | percent(estimate) | power | _counts(left, right) | {"reason": ""}
 
 
 def _counts(left: pd.DataFrame | None, right: pd.DataFrame | None) -> dict[str, object]:

@@ -17,7 +17,7 @@ from paper.writing.numbers import NOTHING, count, decimal, show
 from paper.writing.output import run_table, write_table
 
 PLACE = "Table 3"
-HEAD = ["scale", "pair", "receiver", "sharer", "alignment", "benchmark", "arm"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "alignment", "benchmark", "arm"]
 ALONE = {"receiver": "Receiver-only", "sharer": "Sharer-only"}
 """What the paper calls a model that answers alone; otherwise it names the method and whose phase it is."""
 FUSION = "KV-cache fusion time (inside C2C sharer prefill cell)"
@@ -30,10 +30,10 @@ def build(latency: pd.DataFrame) -> pd.DataFrame:
     """
     arms = [arm_name(*key) for key in zip(latency["recipe"], latency["method"], strict=True)]
     tidy = latency.assign(arm=arms, tokens=pd.to_numeric(latency["tokens"]))
-    wide = tidy.pivot(index=HEAD, columns="phase", values="mean_ms")[list(PHASES)].add_suffix("_ms")
-    total = tidy[tidy["phase"] == "total"].set_index(HEAD)[["low_ms", "high_ms", "median_ms", "n"]]
+    wide = tidy.pivot(index=ID_COLUMNS, columns="phase", values="mean_ms")[list(PHASES)].add_suffix("_ms")
+    total = tidy[tidy["phase"] == "total"].set_index(ID_COLUMNS)[["low_ms", "high_ms", "median_ms", "n"]]
     frame = wide.join(total.rename(columns={name: f"total_{name}" for name in ("low_ms", "high_ms", "median_ms")}))
-    tokens = tidy.pivot(index=HEAD, columns="phase", values="tokens")[list(TOKENS)].rename(columns=TOKENS)
+    tokens = tidy.pivot(index=ID_COLUMNS, columns="phase", values="tokens")[list(TOKENS)].rename(columns=TOKENS)
     frame = frame.join(tokens).reset_index()
     frame = frame.sort_values(
         ["receiver", "sharer", "benchmark", "arm"], key=_ranked(names.in_order("arms", arms)), ignore_index=True
@@ -47,9 +47,9 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: all times in milliseconds; the paper's of a method below ours, where it has them."""
     rows = []
     for row in frame.to_dict("records"):
-        rows.append(_shown(row, "", show(row["total_ms"], row["total_low_ms"], row["total_high_ms"], digits=2)))
+        rows.append(_text_row(row, "", show(row["total_ms"], row["total_low_ms"], row["total_high_ms"], digits=2)))
         if not pd.isna(row["paper_total_ms"]):
-            rows.append(_shown(row, "paper_", _number(row["paper_total_ms"])))
+            rows.append(_text_row(row, "paper_", _number(row["paper_total_ms"])))
     return pd.DataFrame(rows)
 
 
@@ -61,15 +61,15 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
         "phases. In brackets: tokens that the phase reads or writes, in the mean."
     ]
     if not frame["paper_total_ms"].notna().any():
-        said = [
-            f"{each['label'].removesuffix(f', {PLACE}')} {decimal(each['value'], 0)} {each['unit']}"
-            for each in Reference().printed()["latency"]
+        values = [
+            f"{entry['label'].removesuffix(f', {PLACE}')} {decimal(entry['value'], 0)} {entry['unit']}"
+            for entry in Reference().printed()["latency"]
         ]
-        notes.append(f"{PLACE} prints, for other models on other hardware: {'; '.join(said)}.")
+        notes.append(f"{PLACE} prints, for other models on other hardware: {'; '.join(values)}.")
     return write_table(frame, text_table(frame), stem, notes)
 
 
-def _shown(row: dict[Any, Any], prefix: str, total: str) -> dict[str, str]:
+def _text_row(row: dict[Any, Any], prefix: str, total: str) -> dict[str, str]:
     method = names.title("arms", str(row["arm"]))
     cells = {
         f"{names.title('phases', phase)}, ms": _number(row[f"{prefix}{phase}_ms"])
@@ -94,11 +94,11 @@ def _paper_of(reference: Reference, row: dict[Any, Any]) -> dict[str, float | No
         return reference.find(PLACE, metric, row["pair"], models, str(who), row["benchmark"])
 
     alone = ALONE.get(row["arm"])
-    found = {"paper_total_ms": find("total time", alone or method), "paper_fusion_ms": find(FUSION, method)}
+    times = {"paper_total_ms": find("total time", alone or method), "paper_fusion_ms": find(FUSION, method)}
     for who, step in ((who, step) for who in ("sharer", "receiver") for step in ("prefill", "decode")):
         name = alone if alone and who == row["arm"] else f"{method}/{who.capitalize()}"
-        found[f"paper_{who}_{step}_ms"] = find(f"{step} time", name)
-    return found
+        times[f"paper_{who}_{step}_ms"] = find(f"{step} time", name)
+    return times
 
 
 def _number(value: float) -> str:

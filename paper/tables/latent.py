@@ -98,7 +98,7 @@ def _row(
 
 
 def _alone(answers: Answers, receiver: str, benchmark: str) -> pd.DataFrame | None:
-    """What the Receiver answers alone, in whichever of its pairs that is asked."""
+    """What the Receiver answers alone, in any of its pairs."""
     pairs = [pair.name for pair in answers.all_pairs if pair.receiver == receiver]
     frames = (answers.get(pair, benchmark, "receiver") for pair in pairs)
     return next((frame for frame in frames if frame is not None), None)
@@ -116,7 +116,7 @@ def _paper_value(reference: Reference, receiver: str, sharer: str, benchmark: st
 
 
 def _sharers_note(frame: pd.DataFrame) -> list[str]:
-    """That the paper's Sharers are not certain, where any of its values stands beside ours."""
+    """A note that the paper's Sharers are not certain, if any of its values is compared with ours."""
     note = "Paper: as printed in Table 14, whose caption names these Sharers; the text beside it names another."
     return [note] if frame["paper"].notna().any() else []
 

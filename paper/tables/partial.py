@@ -15,8 +15,8 @@ from paper.writing.numbers import NOTHING, count, decimal, show
 from paper.writing.output import run_table, write_table
 
 SIDES = {"front": "Former", "back": "Latter"}
-DECIMALS = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
-NUMBERS = ["value", "low", "high"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
+BOUNDS = ["value", "low", "high"]
 PLACE, PANEL = "Figure 11", "{share}% fused"
 PRINTED_RECIPE = "projected"
 """Of which recipe the figure is: with the whole prompt fused it has about what C2C-C reaches elsewhere, not C2C."""
@@ -36,15 +36,15 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
     for row in tidy[tidy["method"] == "c2c"].to_dict("records"):
         place = (row["side"], row["share"])
         rows.append(
-            {name: row[name] for name in DECIMALS}
+            {name: row[name] for name in ID_COLUMNS}
             | {"side": row["side"], "share": row["share"]}
-            | {name: row[name] for name in NUMBERS}
-            | {f"deranged_{name}": swapped.loc[place, name] for name in NUMBERS}
-            | {f"difference_{name}": row[f"difference_{name}"] for name in NUMBERS}
+            | {name: row[name] for name in BOUNDS}
+            | {f"deranged_{name}": swapped.loc[place, name] for name in BOUNDS}
+            | {f"difference_{name}": row[f"difference_{name}"] for name in BOUNDS}
             | {"n": row["n"], "paper": _printed(reference, row)}
         )
     frame = pd.DataFrame(rows).astype({"n": "Int64", "paper": float})
-    numbers = [f"{prefix}{name}" for prefix in ("", "deranged_", "difference_") for name in NUMBERS]
+    numbers = [f"{prefix}{name}" for prefix in ("", "deranged_", "difference_") for name in BOUNDS]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
     return frame
 

@@ -1,4 +1,4 @@
-"""Ours beside the paper's Table 4: accuracy, difference, verdict and time of each method, pair and benchmark."""
+"""Our results compared with Table 4: accuracy, difference, verdict and time of each method, pair and benchmark."""
 
 from __future__ import annotations
 

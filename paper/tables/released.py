@@ -1,4 +1,4 @@
-"""Published fusers, asked without any training: accuracy, controls, system and pairing gain, beside the paper's."""
+"""Released Fusers, evaluated without any training: accuracy, controls, gains, and the paper's values (Table 4)."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers)
-    found = frame[frame["arm"] == "released"].drop_duplicates("pair")
-    alignments = "; ".join(f"{names.title('pairs', row.pair)}: {row.alignment}" for row in found.itertuples())
+    fusers = frame[frame["arm"] == "released"].drop_duplicates("pair")
+    alignments = "; ".join(f"{names.title('pairs', row.pair)}: {row.alignment}" for row in fusers.itertuples())
     notes = [
-        "Fusers as published; nothing is trained. Gains are paired differences in points with 95 % intervals.",
-        f"Token alignment, as each was published (none: the Sharer reads the Receiver's tokens). {alignments}.",
+        "Fusers as released; nothing is trained. Gains are paired differences in points with 95 % intervals.",
+        f"Token alignment, as each was released (none: the Sharer reads the Receiver's tokens). {alignments}.",
         *notes_on_gaps(frame, ["pair", "benchmark", "arm"]),
     ]
     return write_table(frame, text_table(frame), stem, notes, answers)

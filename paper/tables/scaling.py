@@ -1,4 +1,4 @@
-"""Accuracy by the size of Sharer and Receiver: C2C and T2T beside either model alone (the paper's Figure 6)."""
+"""Accuracy by the size of Sharer and Receiver: C2C, T2T and either model alone (the paper's Figure 6)."""
 
 from __future__ import annotations
 

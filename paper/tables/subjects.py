@@ -1,6 +1,6 @@
 """Accuracy by subject, and the gain over the Receiver in each (the paper's Figures 8, 9 and 10).
 
-The 57 subjects of MMLU stand in their 17 usual groups (``paper/subjects.tsv``); other benchmarks have their subsets.
+The 57 subjects of MMLU are in their 17 usual groups (``paper/subjects.tsv``); other benchmarks have their subsets.
 """
 
 from __future__ import annotations

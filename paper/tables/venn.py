@@ -19,13 +19,13 @@ from paper.writing.columns import counts, decimals, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, FUSED, ALONE = "Figure 7", ("c2c", "projected"), ("receiver", "sharer")
-HEAD = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "region"]
+ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "arm", "region"]
 NOBODY = "nobody"
 GRADED = "its scoring gives parts of a point"
 METRIC, SAMPLE = "correct questions in region", "sample-sizes/-/-/-/-/mmlu-redux/n-questions"
 PRINTED_ARM = "projected"
 """Of whom the figure is, which calls it C2C: the share that its text states is said of C2C-C."""
-PRINTED = {"fused": "C2C", "receiver": "Receiver", "sharer": "Sharer"}
+PAPER_NAMES = {"fused": "C2C", "receiver": "Receiver", "sharer": "Sharer"}
 
 
 def build(answers: Answers) -> pd.DataFrame:
@@ -134,10 +134,10 @@ def _on_seeds(frame: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
 
 
 def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, reference: Reference) -> list[dict[str, Any]]:
-    head = dict(zip(HEAD[:-1], [answers.scale, *pair, benchmark, arm], strict=True))
-    found = {name: answers.get(pair.name, benchmark, name) for name in (arm, *ALONE)}
-    frames = {"fused" if name == arm else name: frame for name, frame in found.items() if frame is not None}
-    missing = next((name for name, frame in found.items() if frame is None), None)
+    head = dict(zip(ID_COLUMNS[:-1], [answers.scale, *pair, benchmark, arm], strict=True))
+    answered = {name: answers.get(pair.name, benchmark, name) for name in (arm, *ALONE)}
+    frames = {"fused" if name == arm else name: frame for name, frame in answered.items() if frame is not None}
+    missing = next((name for name, frame in answered.items() if frame is None), None)
     if missing or is_graded(*frames.values()):
         reason = names.reason_not_run(pair=pair.name, arm=missing, benchmark=benchmark) if missing else GRADED
         return [head | {"region": NOBODY, "questions": None, "paper": None} | percent(None) | {"reason": reason}]
@@ -158,9 +158,9 @@ def _share(reference: Reference, pair: Pair, benchmark: str, who: tuple[str, ...
 
 def _printed(who: tuple[str, ...]) -> str:
     """What the paper calls the region."""
-    if len(who) == len(PRINTED):
+    if len(who) == len(PAPER_NAMES):
         return "all three"
-    return "&".join(PRINTED[name] for name in who) + (" only" if len(who) == 1 else "")
+    return "&".join(PAPER_NAMES[name] for name in who) + (" only" if len(who) == 1 else "")
 
 
 if __name__ == "__main__":

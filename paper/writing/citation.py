@@ -24,9 +24,9 @@ from paper.reading.volatile import steady_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 CFF = ROOT / "CITATION.cff"
-PAPER = ROOT / "workflow/report/paper.rst"
+PAPER_CAPTION = ROOT / "workflow/report/paper.rst"
 """The caption of the paper: a sentence in bold, and a paragraph."""
-KINDS = {"tables": "table", "figures": "figure", "paper": "paper"}
+KIND_OF_FOLDER = {"tables": "table", "figures": "figure", "paper": "paper"}
 """Folders of a scale's results whose files are cited, and what is in them."""
 BOLD = re.compile(r"\*\*(.+?)\*\*\s*(.*?)\n\s*\n", re.DOTALL)
 HASH_LENGTH = 16
@@ -70,15 +70,15 @@ class Citation:
         """The citation in words."""
         about = software()
         made_from = f", inputs {self.inputs}" if self.inputs else ""
-        told = f"{self.title} ({self.place}{made_from})"
-        return f"{authors()}: {told}. {about['title']}, version {about['version']}."
+        text = f"{self.title} ({self.place}{made_from})"
+        return f"{authors()}: {text}. {about['title']}, version {about['version']}."
 
     def bibtex(self) -> str:
         """A BibTeX entry."""
         about = software()
         made_from = f", inputs SHA-256 {self.inputs}" if self.inputs else ""
         fields = {
-            "author": " and ".join(_entity(each) or _person(each) for each in about["authors"]),
+            "author": " and ".join(_entity(author) or _person(author) for author in about["authors"]),
             "title": f"{{{latex(self.title)}}}",
             "howpublished": latex(f"{about['title']}, version {about['version']}"),
             "note": latex(f"{self.place[0].upper()}{self.place[1:]}{made_from}. Replicates arXiv:{arxiv_number()}"),
@@ -110,7 +110,7 @@ def cite(kind: str, name: str, scale: str, inputs: Iterable[Path] = ()) -> Citat
 
 def cite_file(path: Path) -> Citation | None:
     """The citation of a file in the layout of results, ``<scale>/<folder>/<name>``; None for one that is not cited."""
-    kind = KINDS.get(path.parent.name)
+    kind = KIND_OF_FOLDER.get(path.parent.name)
     # What is cited is the artefact, in whichever of its files; a name may have a dot.
     return cite(kind, path.stem, path.parent.parent.name, _inputs.get()) if kind else None
 
@@ -134,7 +134,7 @@ def software() -> dict[str, Any]:
 
 def authors() -> str:
     """Names of the authors of this software."""
-    return ", ".join(str(each.get("name") or _person(each)) for each in software()["authors"])
+    return ", ".join(str(author.get("name") or _person(author)) for author in software()["authors"])
 
 
 def arxiv_number() -> str:
@@ -148,9 +148,11 @@ def _of_paper() -> tuple[str, str]:
     Raises:
         RefusedError: The text of the report does not open with them.
     """
-    text = BOLD.search(PAPER.read_text(encoding="utf-8"))
+    text = BOLD.search(PAPER_CAPTION.read_text(encoding="utf-8"))
     if text is None:
-        raise RefusedError("A caption must open with a sentence in bold and a paragraph", str(PAPER), "Write it so")
+        raise RefusedError(
+            "A caption must open with a sentence in bold and a paragraph", str(PAPER_CAPTION), "Write it so"
+        )
     title, caption = (" ".join(part.split()) for part in text.groups())
     return title.rstrip("."), caption
 

@@ -81,11 +81,13 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
     @command
     def main() -> None:
         arguments = table_parser(description, *(f"--{flag}" for flag in readers)).parse_args()
-        given = {flag: getattr(arguments, flag) for flag in readers}
-        inputs = [path for paths in given.values() for path in (paths if isinstance(paths, list) else [paths]) if path]
+        paths_by_flag = {flag: getattr(arguments, flag) for flag in readers}
+        inputs = [
+            path for paths in paths_by_flag.values() for path in (paths if isinstance(paths, list) else [paths]) if path
+        ]
         with stamped([path_with(arguments.output_stem, suffix) for suffix in SUFFIXES], inputs):
             more = {flag: [arguments.protocol] if flag == "records" else [] for flag in readers}
-            write(*(readers[flag](paths, *more[flag]) for flag, paths in given.items()), arguments.output_stem)
+            write(*(readers[flag](paths, *more[flag]) for flag, paths in paths_by_flag.items()), arguments.output_stem)
 
     if code := main():
         sys.exit(code)
@@ -115,9 +117,9 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     ]
     if "benchmark" in what:
         others = [column for column in what if column != "benchmark"]
-        asked = frame.groupby(others)["benchmark"].transform("nunique").loc[gaps.index]
+        benchmarks_of = frame.groupby(others)["benchmark"].transform("nunique").loc[gaps.index]
         missing = gaps.groupby([*others, "reason"])["benchmark"].transform("nunique")
-        everywhere = (asked == missing) & (asked > 2)
+        everywhere = (benchmarks_of == missing) & (benchmarks_of > 2)
         benchmarks = titled[what.index("benchmark")]
         titled[what.index("benchmark")] = [
             "all benchmarks" if whole else title for whole, title in zip(everywhere, benchmarks, strict=True)

@@ -117,7 +117,7 @@ def test_examples_are_of_the_questions_subset_and_never_the_question_itself(shot
 @pytest.mark.parametrize("count", [0, 8])
 def test_more_examples_than_there_are_and_none_are_refused(shots, count) -> None:
     with pytest.raises(RefusedError, match=r"at least 1 example .*, and fewer than the 8"):
-        Shots(shots.known, count)
+        Shots(shots.examples, count)
 
 
 def test_in_a_chat_the_examples_are_earlier_turns_behind_the_system_prompt(chat_pair, questions) -> None:

@@ -20,7 +20,8 @@ from c2c.analysis.enrichment import (
 )
 from c2c.cli.main import main
 from c2c.errors import RefusedError
-from c2c.evaluation.schema import METHODS, RECORD_SCHEMA, conform, read_records
+from c2c.evaluation.methods.declarations import METHODS
+from c2c.evaluation.schema import RECORD_SCHEMA, conform, read_records
 from c2c.evaluation.scoring import check_records
 
 LAYERS = 3
@@ -112,8 +113,8 @@ def test_the_command_gives_the_same_bytes_but_for_times(run, capsys) -> None:
 
 def test_the_shots_are_written_in_the_words_of_the_task(run) -> None:
     shots = read_shots(run)
-    assert [shot.answer for shot in shots.known] == [str(shot.question.doc["answer"]) for shot in shots.known]
-    assert shots.known[0].question.prompt.startswith("what is the") and shots.delimiter == " "
+    assert [shot.answer for shot in shots.examples] == [str(shot.question.doc["answer"]) for shot in shots.examples]
+    assert shots.examples[0].question.prompt.startswith("what is the") and shots.delimiter == " "
 
 
 def test_methods_of_analyses_cannot_be_asked_of_generate() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from c2c import generate_kv_cache_index
-from c2c.analysis.partial import PartialRun, PartlyFused, answer_partially_fused, partly
-from c2c.analysis.run import AnalysisRun, fused
+from c2c.analysis.partial import PartialReader, PartialRun, answer_partially_fused, partial_reader
+from c2c.analysis.run import AnalysisRun, run_reader
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C, OneModel
@@ -17,10 +17,10 @@ from tests.evaluation.conftest import ask
 
 @pytest.fixture
 def reader(fused_settings, pair):
-    whole = fused(AnalysisRun(**fused_settings), pair)
+    whole = run_reader(AnalysisRun(**fused_settings), pair)
 
-    def part(share: float, side: str = "front") -> PartlyFused:
-        return partly(whole, share, side)
+    def part(share: float, side: str = "front") -> PartialReader:
+        return partial_reader(whole, share, side)
 
     return part
 
@@ -42,7 +42,7 @@ def test_without_a_share_the_receiver_answers_and_with_all_of_it_c2c(reader, pai
 def test_a_share_is_what_the_public_model_fuses_of_a_prompt_alone(reader, questions, side) -> None:
     part = reader(0.5, side)
     for question in questions["free"]:
-        prompt = torch.tensor([part.align(question).receiver_ids])
+        prompt = torch.tensor([part.sharer.align(question).receiver_ids])
         index = generate_kv_cache_index(prompt.shape[1] - 1, 1, share=0.5, side=side)
         expected = part.model.generate(index, prompt, max_new_tokens=question.max_new_tokens)
         (answer,) = ask(Method("half", part), [question], 10_000)

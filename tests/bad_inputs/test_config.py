@@ -17,10 +17,10 @@ from snakemake.utils import update_config
 from tests.bad_inputs.refusals import refused
 from workflow import crate, holders, pin, unlock, write_report
 from workflow.data import load_benchmarks
-from workflow.load import load_settings
+from workflow.load import load_settings, read_config
 from workflow.plan import report
-from workflow.plan.report import read_config
-from workflow.plan.stages import read_requests, read_timings
+from workflow.plan.stages import read_timings
+from workflow.requests import read_requests
 from workflow.validation import check_config, read_table
 
 ROOT = Path(__file__).resolve().parents[2]

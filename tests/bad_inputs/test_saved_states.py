@@ -105,7 +105,7 @@ def test_a_step_that_is_not_as_it_was_saved_is_said_and_the_one_before_is_used(n
     SPOILT[name](cut.checkpoints / "step-4")
     assert state.resume(cut.processes, cut.checkpoints).steps == 2
     said = capsys.readouterr().err
-    assert said.count("step-4 is not used") == 1 and "goes on from step-2" in said
+    assert said.count("step-4 is not used") == 1 and "resumes from step-2" in said
     assert len(said) < 1000
 
 

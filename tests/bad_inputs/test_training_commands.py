@@ -16,7 +16,7 @@ from benchmarks.private import make as gap
 from benchmarks.speed import __main__ as speed
 from benchmarks.world import make, pretrain, shots
 from c2c.cli.main import main as c2c
-from c2c.evaluation.methods.router_training import RouterRun, train_router
+from c2c.evaluation.methods.routing import RouterTrainingRun, train_router
 from c2c.storage.files import host
 from c2c.storage.locks import locked
 from c2c.training.config import TrainingConfig
@@ -209,7 +209,7 @@ RUNS: dict[str, Callable[[], Any]] = {
         pairs=["a"], receivers=["receiver"], sharers=["sharer"], train=SETS[:1], validation=SETS[1:], latent_layers=1,
         latent_heads=1, latent_head_dim=2, config=CONFIG, checkpoints=Path("states"), output=Path("out"),
     ),
-    "train-router": lambda: RouterRun(
+    "train-router": lambda: RouterTrainingRun(
         receiver="receiver", records=Path("none"), tasks=Path("none"), benchmarks={}, output=Path("out")
     ),
 }  # fmt: skip

@@ -16,7 +16,7 @@ from benchmarks.private.splits import check_sizes
 from benchmarks.teacher import Sampling
 from benchmarks.world import pretrain
 from benchmarks.world.world import World, generate
-from c2c.evaluation.methods.router import ABOUT, FORMAT, WEIGHTS, MatrixFactorisation, Router, RouterConfig, fit
+from c2c.evaluation.methods.routing import ABOUT, FORMAT, WEIGHTS, MatrixFactorisation, Router, RouterSettings, fit
 from c2c.provenance import file_hash
 from tests.bad_inputs.refusals import refused
 
@@ -113,7 +113,7 @@ def test_queries_that_are_not_finite_train_no_router() -> None:
     queries = torch.ones(12, 4)
     queries[3, 1] = float("nan")
     with refused("hidden states must be finite", "1 that are not"):
-        fit(queries, torch.arange(12) < 6, RouterConfig())
+        fit(queries, torch.arange(12) < 6, RouterSettings())
 
 
 @pytest.mark.parametrize("sizes", [{"test": -1}, {"train": 0}, {"validation": 10**9}, {"test": 30_000}])

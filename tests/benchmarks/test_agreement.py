@@ -112,6 +112,6 @@ def test_the_timings_of_batches_hold_the_answers_against_each_other(pair, files,
     tasks, questions = files
     build = partial(batches.method_of, method, pair, 16)
     for task in load_tasks(tasks, questions)["tasks"].values():
-        found = batches.measure(build, batches.asked(task, "chat", 4), 2000)
+        found = batches.measure(build, batches.first_questions(task, "chat", 4), 2000)
         assert (found["questions"], found["same_answers"]) == (4, 4)
         assert found["ratio"] > 0

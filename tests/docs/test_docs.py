@@ -112,7 +112,7 @@ def test_the_page_of_the_command_line_shows_each_command_with_its_help(pages, mo
     page = pages.cli_page()
     for command in ("fetch", "train", "generate", "score", "latency"):
         assert f"## c2c {command}\n" in page
-    assert "--sharer-cache SHARER_CACHE" in page and "own, or zeroed" in page
+    assert "--sharer-cache SHARER_CACHE" in page and "own, zeroed" in page
     for kind in ("effective-rank", "enrichment", "tsne", "partial", "accuracy"):
         assert f"### c2c analyse {kind}\n" in page
     assert "--perplexity PERPLEXITY" in page

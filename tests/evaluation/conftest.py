@@ -12,7 +12,7 @@ import yaml
 
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.evaluation.answers.answer import Answer
-from c2c.evaluation.methods.registry import Method
+from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.fuser.stack import FuserStack

@@ -33,7 +33,8 @@ def scores(answers) -> torch.Tensor:
 def test_the_solver_of_text_agents_is_the_receiver_after_reading_the_analysis(pair, asked) -> None:
     method = Agents("t2t_agents", pair)
     answers = ask(method, asked, 10_000)
-    alone = ask(OneModel(pair.receiver), [method.told(q, a.message) for q, a in zip(asked, answers, strict=True)], 100)
+    prompts = [method.receiver_question(q, a.message) for q, a in zip(asked, answers, strict=True)]
+    alone = ask(OneModel(pair.receiver), prompts, 100)
     torch.testing.assert_close(scores(answers), scores(alone), atol=1e-4, rtol=1e-4)
     assert all(answer.message and answer.message in answer.prompt_read for answer in answers)
     assert all(answer.sharer_tokens_out > 0 for answer in answers)
@@ -42,13 +43,13 @@ def test_the_solver_of_text_agents_is_the_receiver_after_reading_the_analysis(pa
 def test_the_interpreter_is_asked_in_the_words_of_the_task(pair, asked) -> None:
     method = Agents("t2t_agents", pair)
     assert method.request(asked[0]).prompt == f"what {asked[0].doc['question']}"
-    assert method.told(asked[0], "red").prompt == f"red the {asked[0].prompt}"
+    assert method.receiver_question(asked[0], "red").prompt == f"red the {asked[0].prompt}"
 
 
 def test_text_and_cache_together_are_c2c_on_what_the_solver_reads(pair, fuser, asked) -> None:
     both = Agents("t_c2c", pair, fuser)
     answers = ask(both, asked, 10_000)
-    read = [both.told(question, answer.message) for question, answer in zip(asked, answers, strict=True)]
+    read = [both.receiver_question(question, answer.message) for question, answer in zip(asked, answers, strict=True)]
     torch.testing.assert_close(scores(answers), scores(ask(C2C(pair, fuser=fuser), read, 100)), atol=1e-4, rtol=1e-4)
     text = ask(Agents("t2t_agents", pair), asked, 10_000)
     assert [answer.message for answer in answers] == [answer.message for answer in text]
@@ -66,7 +67,7 @@ def test_deranged_agents_keep_the_text_and_swap_the_cache(pair, fuser, asked) ->
 
 def test_in_a_chat_the_analysis_stands_in_the_message_of_the_user(pair, asked) -> None:
     messages = ({"role": "system", "content": "oslo"}, {"role": "user", "content": "home"})
-    told = Agents("t2t_agents", pair).told(replace(asked[0], messages=messages, prompt="home"), "red")
+    told = Agents("t2t_agents", pair).receiver_question(replace(asked[0], messages=messages, prompt="home"), "red")
     assert [each["content"] for each in told.messages] == ["oslo", "red the home"]
 
 

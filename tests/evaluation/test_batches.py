@@ -73,7 +73,7 @@ def test_a_reading_has_the_same_bits_in_whatever_order_questions_are_asked_for(p
     for key in ids:
         for here, there in zip(one[key], other[key], strict=True):
             assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
-    assert not second._kept
+    assert not second._caches
 
 
 def test_what_all_texts_begin_with_is_read_once_and_gives_the_same_readings(pair) -> None:

@@ -9,7 +9,8 @@ import torch
 
 import c2c
 from c2c import ChatAligner
-from c2c.evaluation.methods.registry import C2C, C2CDeranged, Method
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C, C2CDeranged
 from c2c.fusion.batch import collate_chats
 from c2c.training.batches import collate
 from c2c.training.examples import Examples

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from c2c import generate_kv_cache_index
-from c2c.evaluation.methods.registry import C2C, Method
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C
 from tests.evaluation.conftest import ask
 
 
@@ -48,7 +49,7 @@ def test_rows_that_have_ended_leave_the_batch_and_the_fused_response_goes_on(met
 def test_a_likelihood_is_that_of_the_fused_response(method, questions, pair) -> None:
     question = questions["choice"][0]
     (answer,) = ask(method, [question], 1)
-    ids, _, given, _ = method.reader.inputs([question])
+    ids, _, given, _ = method.reader.sharer.inputs([question])
     option = pair.receiver.tokenizer(question.options[0], add_special_tokens=False)["input_ids"]
     whole = torch.cat([ids, torch.tensor([option])], dim=1)
     index = generate_kv_cache_index(ids.shape[1] - 1, 1 + len(option))

@@ -20,7 +20,9 @@ from c2c.checkpoints.checkpoint import save_stack
 from c2c.errors import RefusedError
 from c2c.evaluation.harness import LMEvalModel
 from c2c.evaluation.harness.requests import text_settings
-from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, OneModel, Routing
+from c2c.evaluation.methods.registry import C2C, C2CDeranged, OneModel
+from c2c.evaluation.methods.routing import ConfidenceRouting
+from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
@@ -233,8 +235,8 @@ def test_a_deranged_sharer_reads_another_documents_context(pair, written, tmp_pa
     fuser = fuser_of(pair, tmp_path / "fuser", opened=True)
     model = LMEvalModel(C2CDeranged(pair, fuser))
     seen = []
-    inner = model.respondent.reader.sharer_reads_of
-    model.respondent.reader.sharer_reads_of = lambda question: (
+    inner = model.respondent.prompts.sharer_reads_of
+    model.respondent.prompts.sharer_reads_of = lambda question: (
         seen.append((question, inner(question)[1])) or inner(question)
     )
     ask(model, written, ["winogrande"])
@@ -281,7 +283,7 @@ def test_repeats_of_a_sampled_answer_are_different_and_follow_the_seed(pair, bui
 @pytest.mark.parametrize("requests", [False, True])
 def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 6)
-    told = LMEvalModel(T2T(pair))
+    told = LMEvalModel(TextToText(pair))
     asked = ["arc", "other_limit"]
     options = {"apply_chat_template": requests}
     found = ask(told, written, asked, **options)
@@ -291,7 +293,10 @@ def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests,
     singles = [ask(LMEvalModel(OneModel(part, name)), written, asked, **options)
                for part, name in ((pair.receiver, "receiver"), (pair.sharer, "sharer"))]  # fmt: skip
     routed = ask(
-        LMEvalModel(Routing(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))), written, asked, **options
+        LMEvalModel(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))),
+        written,
+        asked,
+        **options,
     )
     for place, text in enumerate(routed["samples"]["other_limit"]):
         assert text in [single["samples"]["other_limit"][place] for single in singles]
@@ -300,7 +305,7 @@ def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests,
 @pytest.mark.parametrize("name", ["blimp", "rolling", "winogrande", "lambada"])
 def test_what_cannot_be_routed_is_refused(pair, written, name) -> None:
     with refused():
-        ask(LMEvalModel(Routing(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))), written, [name])
+        ask(LMEvalModel(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))), written, [name])
 
 
 def test_conversations_are_known_when_lm_eval_takes_them_from_its_own_cache(

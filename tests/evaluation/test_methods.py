@@ -11,7 +11,10 @@ from lm_eval.evaluator import evaluate
 
 from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.harness import METHOD_OPTIONS
-from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed, OneModel
+from c2c.evaluation.methods.routing import ConfidenceRouting
+from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.tasks import load_tasks
 from tests.evaluation.conftest import ask
 
@@ -19,7 +22,7 @@ from tests.evaluation.conftest import ask
 @pytest.fixture
 def methods(pair, fuser) -> dict[str, Method]:
     built = [
-        OneModel(pair.receiver, "receiver"), OneModel(pair.sharer, "sharer"), T2T(pair),
+        OneModel(pair.receiver, "receiver"), OneModel(pair.sharer, "sharer"), TextToText(pair),
         C2C(pair, fuser=fuser), C2CDeranged(pair, fuser=fuser), C2CZeroed(pair, fuser=fuser),
     ]  # fmt: skip
     return {method.name: method for method in built}
@@ -112,7 +115,7 @@ def test_the_zeroed_control_does_not_run_the_sharer(pair, methods, questions, mo
 
 def test_the_router_sends_the_half_of_which_the_receiver_is_least_sure(methods, questions) -> None:
     receiver, sharer = methods["receiver"], methods["sharer"]
-    routed = ask(Routing(receiver, sharer), questions["free"], 10_000)
+    routed = ask(ConfidenceRouting(receiver, sharer), questions["free"], 10_000)
     sent = [answer.confidence for answer in routed if answer.routed_to == "sharer"]
     kept = [answer.confidence for answer in routed if answer.routed_to == "receiver"]
     assert len(sent) == len(kept) == 4

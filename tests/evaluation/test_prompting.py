@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
-from c2c.evaluation.methods.registry import C2C, T2T, C2CDeranged, C2CZeroed, Method, OneModel, Routing
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed, OneModel
+from c2c.evaluation.methods.routing import ConfidenceRouting
+from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.reader import SingleReader
 from tests.evaluation.conftest import ask
 
 OPENING = "the answer is"
@@ -21,7 +24,7 @@ PRIVATE = "zorvex likes mubilo"
 @pytest.fixture
 def chat_methods(chat_pair, chat_fuser) -> dict[str, Method]:
     built = [
-        OneModel(chat_pair.receiver, "receiver"), OneModel(chat_pair.sharer, "sharer"), T2T(chat_pair),
+        OneModel(chat_pair.receiver, "receiver"), OneModel(chat_pair.sharer, "sharer"), TextToText(chat_pair),
         C2C(chat_pair, fuser=chat_fuser), C2CDeranged(chat_pair, fuser=chat_fuser),
         C2CZeroed(chat_pair, fuser=chat_fuser),
     ]  # fmt: skip
@@ -72,7 +75,7 @@ def test_routing_in_batches_is_routing_one_by_one(chat_methods, kind) -> None:
     def routed(budget: int) -> list[tuple]:
         for name in ("receiver", "sharer"):
             chat_methods[name].token_budget, chat_methods[name].answers = budget, {}
-        answers = ask(Routing(chat_methods["receiver"], chat_methods["sharer"]), chats(kind), budget)
+        answers = ask(ConfidenceRouting(chat_methods["receiver"], chat_methods["sharer"]), chats(kind), budget)
         return [(answer.routed_to, answer.output_ids) for answer in answers]
 
     assert routed(10_000) == routed(1)
@@ -95,7 +98,7 @@ def test_only_the_users_words_are_fused(chat_methods, chat_pair, opening) -> Non
         reader, questions = chat_methods[name].reader, chats("free", opening=opening)
         reader.prepare(questions, 1000)
         for question in questions:
-            aligned, _ = reader.sharer_reads_of(question)
+            aligned, _ = reader.sharer.sharer_reads_of(question)
             fused = [token for token, at in zip(aligned.receiver_ids, aligned.token_map, strict=False) if at >= 0]
             assert chat_pair.receiver.tokenizer.decode(fused) == question.prompt
 
@@ -158,16 +161,16 @@ def test_the_deranged_sharer_reads_the_other_question_with_its_own_private_text(
     questions = [replace(each, doc={**each.doc, "private": f"{PRIVATE} {each.number}"}) for each in chats("free")]
     reader.prepare(questions, 1000)
     for question in questions:
-        aligned, other = reader.sharer_reads_of(question)
+        aligned, other = reader.sharer.sharer_reads_of(question)
         assert other is not None and other.number != question.number
-        assert aligned.sharer_ids == reader.align(other).sharer_ids
-        assert f"{PRIVATE} {other.number}" in reader.pair.sharer.tokenizer.decode(aligned.sharer_ids)
+        assert aligned.sharer_ids == reader.sharer.align(other).sharer_ids
+        assert f"{PRIVATE} {other.number}" in reader.sharer.pair.sharer.tokenizer.decode(aligned.sharer_ids)
 
 
 def test_t2t_gives_private_text_only_through_the_request(chat_methods, chat_pair) -> None:
     question = chats("free", PRIVATE)[0]
     told = replace(question, t2t_question="{{private}} and {{question}}")
     for each, shown in ((question, False), (told, True)):
-        assert (PRIVATE in Alone(chat_pair.sharer).text(prompting.message_question(each))) == shown
+        assert (PRIVATE in SingleReader(chat_pair.sharer).text(prompting.message_question(each))) == shown
     (answer,) = ask(chat_methods["t2t"], [replace(question, messages=())], 1)
     assert PRIVATE not in answer.prompt_read

@@ -21,10 +21,9 @@ def letters() -> pd.DataFrame:
     return make_records([Run("gap_a")], Bench(["openbookqa"]))
 
 
-def test_every_quirk_has_its_evidence_and_is_off_by_default():
-    for name, quirk in QUIRKS.items():
-        assert quirk.evidence.startswith("§6.") and quirk.effect and quirk.stage
-        assert active(PAPER, name) and not active(CORRECTED, name)
+def test_every_quirk_is_described_and_off_by_default():
+    for name, description in QUIRKS.items():
+        assert description and active(PAPER, name) and not active(CORRECTED, name)
 
 
 @pytest.mark.parametrize(("protocol", "name"), [("papers", "letter_extraction"), ("paper", "no_such_quirk")])

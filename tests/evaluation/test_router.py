@@ -9,9 +9,17 @@ import torch
 
 from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
-from c2c.evaluation.methods.registry import OneModel, TrainedRouting
-from c2c.evaluation.methods.router import Router, RouterConfig, fit, query_vectors
-from c2c.evaluation.methods.router_training import RouterRun, decisive, train_router
+from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.methods.routing import (
+    LearnedRouting,
+    Router,
+    RouterSettings,
+    RouterTrainingRun,
+    decisive,
+    fit,
+    query_vectors,
+    train_router,
+)
 from tests.evaluation.conftest import ask
 
 DIM = 24
@@ -26,19 +34,19 @@ def learnable(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_a_learnable_routing_is_learned_and_chance_is_not_taken_for_one() -> None:
-    router = fit(*learnable(400, 0), RouterConfig())
+    router = fit(*learnable(400, 0), RouterSettings())
     queries, right = learnable(400, 1)
     assert ((router.sharer_wins(queries) > 0.5) == right).float().mean() > 0.9
     noise = torch.randint(0, 2, (400,), generator=torch.Generator().manual_seed(3)).bool()
-    untaught = fit(learnable(400, 0)[0], noise, RouterConfig())
+    untaught = fit(learnable(400, 0)[0], noise, RouterSettings())
     assert 0.35 < ((untaught.sharer_wins(queries) > 0.5) == right).float().mean() < 0.65
 
 
 def test_the_same_seed_gives_the_same_router_and_another_one_another(tmp_path) -> None:
     queries, right = learnable(60, 0)
-    one, same, other = (fit(queries, right, RouterConfig(seed=seed)).sharer_wins(queries) for seed in (0, 0, 1))
+    one, same, other = (fit(queries, right, RouterSettings(seed=seed)).sharer_wins(queries) for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
-    fit(queries, right, RouterConfig()).save(tmp_path)
+    fit(queries, right, RouterSettings()).save(tmp_path)
     assert torch.equal(Router.load(tmp_path).sharer_wins(queries), one)
 
 
@@ -46,7 +54,7 @@ def test_questions_that_tell_nothing_apart_are_refused() -> None:
     queries, _ = learnable(40, 0)
     for right, rows in ((torch.ones(40, dtype=torch.bool), 40), (torch.arange(40) % 2 == 0, 6)):
         with pytest.raises(RefusedError, match="10 questions or more"):
-            fit(queries[:rows], right[:rows], RouterConfig())
+            fit(queries[:rows], right[:rows], RouterSettings())
 
 
 def test_a_querys_vector_is_the_mean_of_its_own_last_hidden_states(pair, questions) -> None:
@@ -78,11 +86,11 @@ def test_a_router_is_trained_from_records_and_routes_half_of_the_questions(run, 
         (at % 3 == 0) or (at % 3 == 1) == (method == "receiver")
         for at, method in zip(records["question_id"].str[1:].astype(int), records["method"], strict=True)
     ]
-    monkeypatch.setattr("c2c.evaluation.methods.router_training.mark", lambda given: marks)
+    monkeypatch.setattr("c2c.evaluation.methods.routing.mark", lambda given: marks)
     wins = decisive(records)
     assert len(wins) == 10 and wins.sum() == 4
     about = train_router(
-        RouterRun(
+        RouterTrainingRun(
             receiver=run.receiver, records=run.output, tasks=run.tasks, benchmarks=run.benchmarks,
             output=tmp_path / "router",
         )
@@ -103,20 +111,20 @@ def test_a_router_is_trained_from_records_and_routes_half_of_the_questions(run, 
 
 def test_a_router_of_another_receiver_is_refused(pair) -> None:
     queries, right = learnable(40, 0)
-    router = fit(queries, right, RouterConfig())
+    router = fit(queries, right, RouterSettings())
     with pytest.raises(RefusedError, match="hidden states of the Receiver"):
-        TrainedRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"), router)
+        LearnedRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"), router)
 
 
 def test_the_trained_router_is_the_same_in_batches(pair, questions) -> None:
     size = pair.receiver.model.config.hidden_size
     draw = torch.Generator().manual_seed(0)
     vectors = torch.randn(40, size, generator=draw)
-    router = fit(vectors, vectors[:, 0] > 0, RouterConfig())
+    router = fit(vectors, vectors[:, 0] > 0, RouterSettings())
 
     def routed(budget: int) -> list[tuple[str | None, list[int] | None]]:
         models = (OneModel(pair.receiver, token_budget=budget), OneModel(pair.sharer, "sharer", token_budget=budget))
-        answers = ask(TrainedRouting(*models, router), questions["free"], budget)
+        answers = ask(LearnedRouting(*models, router), questions["free"], budget)
         return [(answer.routed_to, answer.output_ids) for answer in answers]
 
     assert routed(1) == routed(10_000)

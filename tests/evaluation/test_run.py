@@ -13,8 +13,9 @@ import torch
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
-from c2c.evaluation.methods.registry import Method
-from c2c.evaluation.schema import PAIR_METHODS, read_records
+from c2c.evaluation.methods.declarations import PAIR_METHODS
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import score_records
 from c2c.models.pair import load_models
 from c2c.storage.formats import write_json

@@ -13,10 +13,11 @@ from c2c.checkpoints.checkpoint import save_stack
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
+from c2c.evaluation.methods.declarations import GROUP_METHODS
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import C2C
-from c2c.evaluation.readers.several import several_reader
-from c2c.evaluation.schema import GROUP_METHODS, TOGETHER, read_records
+from c2c.evaluation.readers.load import group_reader
+from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask
@@ -43,7 +44,7 @@ def fusers(pair, fuser, second, tmp_path) -> list[str]:
 
 
 def scores(pair, second, fusers, questions, reads, fusion="sequential", budget=10_000) -> torch.Tensor:
-    reader = several_reader(pair.receiver, [pair.sharer, second], fusers, reads, fusion=fusion)
+    reader = group_reader(pair.receiver, [pair.sharer, second], fusers, reads, fusion=fusion)
     answers = ask(Method("c2c", reader), questions["choice"], budget)
     return torch.tensor([answer.choice_scores for answer in answers])
 
@@ -60,8 +61,8 @@ def test_a_batch_equals_one_by_one_and_each_sharer_changes_the_answer(pair, seco
 
 
 def test_a_second_sharer_with_closed_gates_leaves_what_the_first_says_alone(pair, second, fusers, questions) -> None:
-    reader = several_reader(pair.receiver, [pair.sharer, second], fusers, BOTH)
-    reader.parts[0].model.stack(1).force_gates(False)
+    reader = group_reader(pair.receiver, [pair.sharer, second], fusers, BOTH)
+    reader.model.stack(1).force_gates(False)
     answers = ask(Method("c2c", reader), questions["free"], 10_000)
     alone = ask(C2C(pair, fuser=fusers[0]), questions["free"], 10_000)
     assert [answer.output_ids for answer in answers] == [answer.output_ids for answer in alone]
@@ -73,10 +74,10 @@ def test_one_after_the_other_and_added_up_are_different(pair, second, fusers, qu
 
 
 def test_in_a_derangement_all_sharers_read_the_same_other_question(pair, second, fusers, questions) -> None:
-    reader = several_reader(pair.receiver, [pair.sharer, second], fusers, ("deranged", "deranged"))
+    reader = group_reader(pair.receiver, [pair.sharer, second], fusers, ("deranged", "deranged"))
     reader.prepare(questions["free"], 100)
     for question in questions["free"]:
-        first, other = (part.sharer_reads_of(question)[1] for part in reader.parts)
+        first, other = (part.sharer_reads_of(question)[1] for part in reader.sharers)
         assert first.doc["id"] == other.doc["id"] != question.doc["id"]
 
 
@@ -87,12 +88,12 @@ def test_fusers_of_different_alignments_are_refused_together(pair, second, fuser
     lines = {"receiver": pair.receiver.description, "sharer": second.description}
     save_stack(stack, tmp_path / "longest", **lines, about={"alignment": "longest", "sharer_cache": "own"})
     with pytest.raises(RefusedError, match="one token alignment"):
-        several_reader(pair.receiver, [pair.sharer, second], [fusers[0], str(tmp_path / "longest")], BOTH)
+        group_reader(pair.receiver, [pair.sharer, second], [fusers[0], str(tmp_path / "longest")], BOTH)
 
 
 def test_fusers_in_the_wrong_order_are_refused(pair, second, fusers) -> None:
     with pytest.raises(RefusedError, match="models that they were trained for"):
-        several_reader(pair.receiver, [pair.sharer, second], fusers[::-1], BOTH)
+        group_reader(pair.receiver, [pair.sharer, second], fusers[::-1], BOTH)
 
 
 @pytest.fixture

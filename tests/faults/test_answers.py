@@ -102,7 +102,7 @@ def test_a_run_whose_device_fails_ends_with_the_error_and_goes_on_to_the_same_re
     assert caught.value is ERRORS[case]
     if isinstance(caught.value, Exception):
         (note,) = caught.value.__notes__[-1:]
-        assert "stopped at" in note and "the same command goes on" in note
+        assert "stopped at" in note and "the same command resumes" in note
     assert not run.output.exists()
     kept = len(asked)
     assert kept > 8, "something was answered before"
@@ -118,7 +118,7 @@ def test_a_run_whose_device_fails_ends_with_the_error_and_goes_on_to_the_same_re
 @pytest.mark.parametrize("case", ERRORS)
 def test_an_error_that_is_no_refusal_is_no_answer(pair, questions, tmp_path, case, calls) -> None:
     """S7, S8: all questions had "failed", no error was raised, and they were kept as answers."""
-    failing_after(calls, ERRORS[case], pair)
+    failing_after(calls, ERRORS[case], [pair.receiver, pair.sharer])
     method = OneModel(pair.receiver, store=AnswerStore(tmp_path / "kept"), token_budget=1)
     with pytest.raises(type(ERRORS[case])):
         method.answer(questions["choice"])

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from c2c import Fuser, FuserConfig, RefusedError
-from c2c.fuser.config import VARIANTS
+from c2c.fuser.config import SWITCHES, SWITCHES_OF_VARIANTS
+from c2c.fuser.variants import create_fuser
 from c2c.types import CacheShape
 
 HS, DS, HT, DT, H, I, L = 2, 6, 3, 4, 16, 20, 4  # noqa: E741
@@ -17,7 +18,7 @@ SIZES = {"hidden_dim": H, "intermediate_dim": I, "num_layers": L}
 def build(variant: str = "full", **changes) -> Fuser:
     torch.manual_seed(0)
     config = FuserConfig.between(CacheShape(3, HS, DS), CacheShape(3, HT, DT), variant=variant, **{**SIZES, **changes})
-    return Fuser(config).eval()
+    return create_fuser(config).eval()
 
 
 def opened(fuser: Fuser, key: float = 1.0, value: float = 1.0) -> Fuser:
@@ -169,7 +170,7 @@ def test_the_temperature_falls_geometrically_and_then_stays(step, temperature) -
 
 @pytest.mark.parametrize("variant", ["full", "unweighted", "fuse", "project", "ungated"])
 def test_a_removed_part_has_no_parameters(variant) -> None:
-    parts, names = VARIANTS[variant], set(build(variant).state_dict())
+    parts, names = dict(zip(SWITCHES, SWITCHES_OF_VARIANTS[variant], strict=True)), set(build(variant).state_dict())
     assert any("scalar" in name for name in names) == parts["weighted"]
     assert any("gate" in name for name in names) == parts["gated"]
     width = build(variant).key_in.in_features

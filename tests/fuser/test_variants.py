@@ -35,7 +35,7 @@ def states(batch: int = 2, tokens: int = 5):
 
 def opened(fuser: Fuser) -> Fuser:
     for half in HALVES:
-        if fuser.config.gated:
+        if fuser.gated:
             fuser.gate_logit(half).data.fill_(1.0)
     return fuser
 
@@ -44,7 +44,7 @@ def opened(fuser: Fuser) -> Fuser:
 def test_closed_gates_are_the_receivers_own_tensors_and_open_ones_are_not(variant) -> None:
     sharer, receiver = states()
     fuser = build(variant)
-    if fuser.config.gated:
+    if fuser.gated:
         assert [new is old for new, old in zip(fuser(sharer, receiver), receiver, strict=True)] == [True, True]
     changed = opened(fuser)(sharer, receiver)
     assert [torch.equal(new, old) for new, old in zip(changed, receiver, strict=True)] == [False, False]
@@ -176,8 +176,9 @@ def test_a_class_that_does_not_fit_its_config_and_parts_that_exclude_each_other_
     assert type(build("projected")) is ProjectedFuser
     with pytest.raises(RefusedError, match="create_fuser"):
         Fuser(build("low_rank").config)
-    with pytest.raises(RefusedError, match="A joint bottleneck must read the Sharer's cache as it is"):
-        build("low_rank", projects_sharer=True)
+    exclusive = build("low_rank").config.to_dict() | {"projects_sharer": True}
+    with pytest.raises(RefusedError, match="must be those of one variant"):
+        FuserConfig.from_dict(exclusive)
     with pytest.raises(RefusedError, match="rank must be a whole number of at least 1"):
         build("low_rank", rank=0)
 
@@ -194,7 +195,7 @@ def test_bfloat16_fusers_return_float32_and_the_cache_holds_it_rounded_once(
     with torch.no_grad():
         theirs, ours = (layers_of(each(input_ids=prefix).cache) for each in (sharer, receiver))
         held = layers_of(model(sections((1, 8), (-1, 3)), prompt_ids).cache)
-    if stack.fusers[0].config.gated:
+    if stack.fusers[0].gated:
         assert [torch.equal(held[0][half][:, :, :8], ours[0][half]) for half in (0, 1)] == [True, True]
     for fuser in stack.fusers:
         opened(fuser)
@@ -203,6 +204,6 @@ def test_bfloat16_fusers_return_float32_and_the_cache_holds_it_rounded_once(
         fused = stack(theirs, ours)
     for new, kept, own in zip(fused, held, ours, strict=True):
         for half in (0, 1):
-            assert new[half].dtype == (torch.float32 if stack.fusers[0].config.gated else torch.bfloat16)
+            assert new[half].dtype == (torch.float32 if stack.fusers[0].gated else torch.bfloat16)
             assert torch.equal(kept[half][:, :, :8], new[half].to(torch.bfloat16))
             assert not torch.equal(kept[half][:, :, :8], own[half])

@@ -26,7 +26,7 @@ def test_the_command_of_each_artefact_has_the_flags_of_its_sources(artefact):
 
 def test_every_module_of_a_table_or_figure_is_listed():
     listed = {artefact.module for artefact in read_artefacts()}
-    for kind in artefacts.KINDS:
+    for kind in artefacts.SUFFIXES:
         made = {path.stem for path in (ROOT / f"paper/{kind}s").glob("*.py")} - {"__init__", "style"}
         assert {f"paper.{kind}s.{name}" for name in made} <= listed
 

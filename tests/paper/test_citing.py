@@ -127,7 +127,7 @@ def test_a_table_without_a_caption_has_no_entry(tmp_path):
 
 def test_a_caption_without_its_sentence_in_bold_is_refused(tmp_path, monkeypatch):
     (tmp_path / "paper.rst").write_text("The paper.\n\nText.\n")
-    monkeypatch.setattr(citation, "PAPER", tmp_path / "paper.rst")
+    monkeypatch.setattr(citation, "PAPER_CAPTION", tmp_path / "paper.rst")
     with pytest.raises(RefusedError, match="open with a sentence in bold"):
         citation.cite("paper", "paper", "smoke")
 

@@ -133,7 +133,7 @@ def test_the_picture_of_the_gains_holds_the_hash_of_its_table(made_results, tmp_
 
 
 def test_each_gain_has_a_shape_and_filling_of_its_own():
-    assert len({(shape, filling == "white") for shape, _, filling in gains.MARKS.values()}) == len(gains.MARKS)
+    assert len({(shape, filling == "white") for shape, _, filling in gains.MARKERS.values()}) == len(gains.MARKERS)
 
 
 def test_pairs_without_a_gain_and_single_missing_gains_can_be_drawn(made_results, tmp_path):

@@ -97,8 +97,8 @@ def test_kept_steps_are_no_cells_of_the_spread(records) -> None:
     ("lows", "highs", "said"),
     [
         ([1, 2], [3, 4], "above zero on all 2 cells"),
-        ([-1, -2], [3, 4], "not told from zero on all 2 cells"),
-        ([1, -3, -1], [2, -2, 1], "above zero on 1, below zero on 1 and not told from zero on 1 of 3 cells"),
+        ([-1, -2], [3, 4], "not distinguishable from zero on all 2 cells"),
+        ([1, -3, -1], [2, -2, 1], "above zero on 1, below zero on 1 and not distinguishable from zero on 1 of 3 cells"),
         ([1], [2], "above zero on the only one of the cells"),
     ],
 )

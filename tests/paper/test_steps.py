@@ -127,11 +127,11 @@ def test_the_papers_values_stand_beside_the_same_pair_benchmark_and_step_and_now
     assert start.paper_value == Reference().numbers.filter(regex="^table-12/step-0/.*qwen2.5-0.5b").item()
     others = frame[~frame.index.isin([there.name, start.name])]
     assert others[["paper_value", "paper_hours", "paper_gpu_hours"]].isna().all(axis=None)
-    titles = accuracy_by_steps.printed(frame).columns
+    titles = accuracy_by_steps.text_table(frame).columns
     assert {"Paper, %", "Paper, hours", "GPU hours"} <= set(titles)
     assert not [
         title
-        for title in accuracy_by_steps.printed(accuracy_by_steps.build(Answers(records), costs, Reference()))
+        for title in accuracy_by_steps.text_table(accuracy_by_steps.build(Answers(records), costs, Reference()))
         if "Paper" in title
     ]
 

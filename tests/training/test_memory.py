@@ -74,7 +74,7 @@ def test_the_gates_noise_is_as_fine_with_autocast_as_without(trainer) -> None:
     built = trainer(autocast="bfloat16", variant="full")
     drawn = []
     fuser = built.stack.all_fusers()[0]
-    fuser._gumbel = lambda like, dtype: drawn.append(dtype) or torch.zeros((*like.shape[:-1], 1), dtype=dtype)
+    fuser.gumbel_noise = lambda like, dtype: drawn.append(dtype) or torch.zeros((*like.shape[:-1], 1), dtype=dtype)
     built.model.train()
     built._loss(built.collate(built.training[:4]))
     assert set(drawn) == {torch.float32}

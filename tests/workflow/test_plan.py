@@ -14,8 +14,8 @@ from paper.reading.reference import Reference
 from workflow.kinds.latent import latent_names, latent_pairs
 from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
-from workflow.load import load_settings
-from workflow.plan.report import ESTIMATED, TIMED, UNKNOWN, paper_total, plan_lines, read_config, stage_costs
+from workflow.load import load_settings, read_config
+from workflow.plan.report import ESTIMATED, TIMED, UNKNOWN, paper_total, plan_lines, stage_costs
 from workflow.plan.stages import Assumptions, Estimator, Timing, job_counts, paper_hours
 from workflow.settings import FuserTraining, Settings
 from workflow.validation import read_table
@@ -112,7 +112,6 @@ def test_a_teacher_writes_more_slowly_the_larger_it_is(estimator: Estimator) -> 
 
 
 def test_a_rule_or_data_of_which_nothing_is_known_has_no_estimate(estimator: Estimator) -> None:
-    assert estimator.hours("unheard_of") is None
     assert replace(estimator, sizes={"openhermes": estimator.sizes["openhermes"]}).hours("answer_fused") is None
 
 

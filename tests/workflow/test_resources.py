@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from c2c.errors import RefusedError
-from workflow.plan.stages import (
+from workflow.requests import (
     REQUESTS,
     SUBMITTED,
     default_resources,

@@ -105,7 +105,7 @@ REFUSED = {
     ),
     "examples that are asked themselves": (
         put("analysis.enrichment.examples", "gap_words"),
-        r"Examples .*must come from a split that nobody is asked; received 'gap_words'",
+        r"Examples .*must come from a split without questions of the evaluation; received 'gap_words'",
     ),
     "a share above one": (put("analysis.partial.shares", [0, 1.5]), r"shares\.1 must be at most 1"),
     "too many GPUs": (put("gpus_per_job", 9), r"gpus_per_job must be at most 8"),
@@ -223,7 +223,7 @@ def test_a_mirror_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_checking_a_config_imports_neither_torch_nor_pandas() -> None:
-    program = "import sys, workflow.settings; print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    program = "import sys, workflow.load; print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

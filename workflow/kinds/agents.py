@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from c2c.errors import RefusedError
-from c2c.evaluation.schema import AGENT_METHODS
+from c2c.evaluation.methods.declarations import AGENT_METHODS
 from workflow.data import TASKS
 from workflow.kinds.jobs import AnswerJob, answer_job, checkpoint_files
 from workflow.settings import FuserTraining, Settings

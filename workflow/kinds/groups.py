@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from c2c.errors import RefusedError
-from c2c.evaluation.schema import MOST_SHARERS
+from c2c.evaluation.methods.declarations import MOST_SHARERS
 from workflow.kinds.jobs import AnswerJob, answer_job, checkpoint_files
 from workflow.settings import FuserTraining, Settings
 from workflow.validation import check_known

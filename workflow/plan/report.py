@@ -15,13 +15,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from snakemake.utils import update_config
-
-from c2c.errors import RefusedError, exit_code
-from c2c.storage.formats import read_yaml
-from workflow.load import load_settings
+from c2c.errors import exit_code
+from workflow.load import load_settings, read_config
 from workflow.plan.stages import (
     PATH,
     STAGES,
@@ -36,8 +32,6 @@ from workflow.plan.stages import (
 )
 from workflow.settings import Settings
 
-CONFIG = Path("config")
-BASE = "config.yaml"
 TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
 
 
@@ -164,33 +158,6 @@ def _totals(settings: Settings, costs: list[StageCost], estimator: Estimator) ->
         yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
     models, data = model_download_gb(settings), estimator.data_download_gb()
     yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
-
-
-def read_config(scale: str, files: Sequence[Path] = (), folder: Path = CONFIG) -> dict[str, Any]:
-    """The config of a scale, or of config files over the paper's, merged as Snakemake merges them.
-
-    Raises:
-        RefusedError: There is no such scale.
-    """
-    paths = [folder / BASE, *files] if files else [folder / BASE, folder / f"{scale}.yaml"]
-    config: dict[str, Any] = {}
-    for path in paths:
-        # A scale without a file is the paper's, or none; a file that is named must be there.
-        if path.is_file() or files:
-            update_config(config, _mapping(path))
-    if not files and config.get("scale") != scale and (folder / BASE).is_file():
-        configs = [_mapping(path) for path in sorted(folder.glob("*.yaml"))]
-        scales = [str(entry["scale"]) for entry in configs if "scale" in entry]
-        raise RefusedError("A scale must have a file in config/", scale, f"Choose one of {', '.join(scales)}")
-    return config
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    remedy = "Correct the file; config/README.md explains its keys"
-    content = read_yaml(path, remedy)
-    if not isinstance(content, dict):
-        raise RefusedError(f"{path.name} must hold keys with values", content, remedy)
-    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

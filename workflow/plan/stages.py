@@ -9,7 +9,6 @@ what the paper's training of its first pair implies (paper Table 12). Imports no
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
@@ -18,16 +17,17 @@ from statistics import mean
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
 from paper.reading.reference import Reference
 from workflow.kinds import agents, analysis, groups, latent, pairs, released, router, single, steps
 from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.registry import answer_jobs
-from workflow.paths import ROOT, own_or_shipped
+from workflow.paths import ROOT
 from workflow.plan.memory import BYTES, fuser_parameters
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
-from workflow.validation import Row, Table, check_known, read_table
+from workflow.validation import Table, read_table
 
 # Estimates -----------------------------------------------------------------------------------------------------------
 
@@ -95,21 +95,15 @@ class Estimator:
 
     def hours(self, name: str) -> float | None:
         """Hours of all jobs of a stage; None where they cannot be estimated."""
-        stage = STAGES.get(name)
-        if stage is None or stage.hours is None:
-            return None
-        try:
-            return sum(stage.hours(self, item) for item in stage.items(self.settings))
-        except KeyError:
-            return None
+        return self._total(name, STAGES[name].hours)
 
     def disk_gb(self, name: str) -> float | None:
         """Gigabytes that all jobs of a stage leave; None where they cannot be estimated."""
-        stage = STAGES[name]
-        if stage.disk_gb is None:
-            return None
+        return self._total(name, STAGES[name].disk_gb)
+
+    def _total(self, name: str, of_item: Callable[[Estimator, Any], float] | None) -> float | None:
         try:
-            return sum(stage.disk_gb(self, item) for item in stage.items(self.settings))
+            return sum(of_item(self, item) for item in STAGES[name].items(self.settings)) if of_item else None
         except KeyError:
             return None
 
@@ -212,10 +206,11 @@ class Estimator:
         prompt, answer, message = row["prompt_tokens"], row["answer_tokens"], self.assumptions.message_tokens
         sharers = sum(self.weights(pair)[1] + self.fusers(pair) for pair in members)
         solver = (prompt + message + answer) * receiver
-        if method.startswith("c2c"):
+        needs = DECLARATIONS[method]
+        if needs.fusers and not needs.agents:
             return prompt * (receiver + sharers) + answer * receiver
         # The interpreter's message is written once, for the first method of two agents, and read by all of them.
-        if method.startswith("t_c2c"):
+        if needs.fusers:
             return (prompt + message) * sharers + solver
         return {
             "receiver": receiver * (prompt + answer),
@@ -555,84 +550,3 @@ def write_timings(timings: Iterable[Timing], path: Path = ROOT / PATH) -> None:
         cells = asdict(timing).values()
         lines.append(",".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells))
     write_atomically(path, "\n".join(lines) + "\n")
-
-
-# What jobs ask of a cluster ------------------------------------------------------------------------------------------
-
-REQUESTS = Path("config/resources.tsv")
-OWN_TABLE = "C2C_RESOURCES"
-CONTAINER = "C2C_CONTAINER"
-DEFAULT = "default"
-"""The row of all rules that have none of their own, and of what another row leaves empty."""
-GROWTH = 0.5
-"""So much of the first attempt's memory or time is added at each further one."""
-SLURM_NAMES = {"partition": "slurm_partition", "account": "slurm_account", "gpu_model": "gpu_model"}
-SUBMITTED = ("build_world", *dict.fromkeys(stage.rule for stage in STAGES.values()))
-"""Rules whose jobs are submitted to a cluster; all others are local."""
-
-
-def read_requests(environment: Mapping[str, str] = os.environ) -> Table:
-    """The rows of ``config/resources.tsv``, or of the table that `C2C_RESOURCES` names, by rule.
-
-    Raises:
-        RefusedError: The table is none, names a rule that does not exist, or has no row `default`.
-    """
-    table = read_table(Path(environment.get(OWN_TABLE) or own_or_shipped(str(REQUESTS))), schema="resources")
-    for rule in table:
-        choices = [DEFAULT, *SUBMITTED]
-        check_known("A rule that asks for resources", rule, choices, "Correct the table; local rules ask for none")
-    if DEFAULT not in table:
-        raise RefusedError(
-            "The table of resources must have a row for all other rules",
-            f"no row {DEFAULT!r}",
-            "Add one, with memory and time",
-        )
-    for column in ("cpus", "mem_mb", "runtime_min"):
-        if table[DEFAULT][column] is None:
-            raise RefusedError(f"The row {DEFAULT!r} must fill {column!r}", "an empty cell", "Fill the cell")
-    return table
-
-
-def own_container(environment: Mapping[str, str] = os.environ) -> str:
-    """The image that jobs run in, which `C2C_CONTAINER` names; empty for none."""
-    return environment.get(CONTAINER, "")
-
-
-def grown(amount: int, attempt: int) -> int:
-    """What a job asks for at its first, second, … attempt."""
-    return int(amount * (1 + GROWTH * (attempt - 1)))
-
-
-def set_threads(table: Table) -> dict[str, int]:
-    """The profile's `set-threads`: the cores of a job of each rule that is submitted."""
-    rows = {rule: table.get(rule, table[DEFAULT]) for rule in SUBMITTED}
-    return {rule: int(row["cpus"] or table[DEFAULT]["cpus"]) for rule, row in rows.items()}
-
-
-def set_resources(table: Table) -> dict[str, dict[str, str | int]]:
-    """The profile's `set-resources`: what the jobs of each rule ask for, as expressions of Snakemake."""
-    rows = {rule: _expressions(row) for rule, row in table.items() if rule != DEFAULT}
-    return {rule: row for rule, row in rows.items() if row}
-
-
-def default_resources(table: Table) -> dict[str, str | int]:
-    """The profile's `default-resources`: what a rule without a row, or with an empty cell, asks for."""
-    return _expressions(table[DEFAULT])
-
-
-def _expressions(row: Row) -> dict[str, str | int]:
-    """The filled cells of a row; names are quoted, or Snakemake would compute ``a100-80gb``."""
-    grows = (row["grows"] or "").split()
-    values = {
-        "mem_mb": _growing(row["mem_mb"], "memory" in grows),
-        "runtime": _growing(row["runtime_min"], "time" in grows),
-        **{resource: row[column] and repr(row[column]) for column, resource in SLURM_NAMES.items()},
-    }
-    return {resource: value for resource, value in values.items() if value is not None}
-
-
-def _growing(amount: int | None, grows: bool) -> str | int | None:
-    """`grown` as an expression of Snakemake, which knows the attempt when it submits a job."""
-    if amount is None or not grows:
-        return amount
-    return f"int({amount} * (1 + {GROWTH} * (attempt - 1)))"

@@ -50,7 +50,8 @@ rule prepare_own_benchmark:
 rule write_own_task:
     input:
         task=lambda wildcards: "{0}/{1}.yaml".format(
-            settings.data.own_folder(settings.data.benchmark_of[wildcards.task]), settings.data.benchmark_of[wildcards.task]
+            settings.data.own_folder(settings.data.benchmark_of[wildcards.task]),
+            settings.data.benchmark_of[wildcards.task],
         ),
         questions=lambda wildcards: questions_of(wildcards.task),
         prompts=settings.data.shared_prompts(),

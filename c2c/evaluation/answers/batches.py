@@ -30,20 +30,20 @@ def batches_of(
     of a longer list of batches are the same.
 
     Args:
-        items: What is batched.
-        lengths: Tokens of each.
+        items: Questions, or other things to be batched.
+        lengths: Tokens of each item.
         token_budget: Tokens of a batch, pads included.
         rows: Rows that each item takes; one if None.
     """
     check_budget(token_budget)
-    taken = [1] * len(items) if rows is None else rows
+    item_rows = [1] * len(items) if rows is None else rows
     batches: list[list[Item]] = []
     width = filled = 0
     for place in sorted(range(len(items)), key=lambda place: (-lengths[place], place)):
-        if batches and (filled + taken[place]) * width <= token_budget:
+        if batches and (filled + item_rows[place]) * width <= token_budget:
             batches[-1].append(items[place])
-            filled += taken[place]
+            filled += item_rows[place]
         else:
             batches.append([items[place]])
-            width, filled = lengths[place], taken[place]
+            width, filled = lengths[place], item_rows[place]
     return batches

@@ -1,4 +1,4 @@
-"""The likelihood of given options after what a model has read, with as little work as they need.
+"""The likelihood of options after a prompt, with as few forward passes as they need.
 
 The prompt is read once a question. Its last position gives the first token of every option, so options of one token
 need no more than that; of longer ones only the tokens after the first are run, on rows that repeat the cache. The
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,31 +19,30 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from c2c.cache import kv_cache
 from c2c.cache.rows import check_rotations, masks_in_tokens, rotations_of_positions, splits_windows
 from c2c.errors import ModelFaultError
+from c2c.evaluation.answers.answer import Answer, DecodingState
+from c2c.evaluation.questions.question import Question
+from c2c.fusion.response import ResponseFusion
 from c2c.generation.head import logits_at
 
-if TYPE_CHECKING:
-    from c2c.evaluation.answers.answer import Answer, DecodingState
-    from c2c.evaluation.questions.question import Question
-
-AT_ONCE = 64
+LOGIT_ROWS = 64
 """Positions whose logits are turned into probabilities at a time: a vocabulary may have 150,000 tokens."""
 
 
 def option_tokens(
     tokenizer: PreTrainedTokenizerBase, text: str, options: Sequence[str], *, special: bool
 ) -> list[list[int]]:
-    """Tokens of each option after `text`: what the whole has beyond the text's own, as lm-eval counts them.
+    """Tokens of each option after `text`: those of text and option beyond the text's own, as lm-eval counts them.
 
     Args:
         tokenizer: Of the answering model.
-        text: What it has read.
+        text: The prompt.
         options: Continuations.
         special: Whether `text` was tokenised with special tokens.
     """
-    read = len(tokenizer(text, add_special_tokens=special)["input_ids"])
+    prompt_tokens = len(tokenizer(text, add_special_tokens=special)["input_ids"])
     wholes = tokenizer([text + option for option in options], add_special_tokens=special)["input_ids"]
     alone = [tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
-    return [whole[read:] or own for whole, own in zip(wholes, alone, strict=True)]
+    return [whole[prompt_tokens:] or own for whole, own in zip(wholes, alone, strict=True)]
 
 
 def score_options(reading: DecodingState, questions: Sequence[Question]) -> list[Answer]:
@@ -51,33 +51,33 @@ def score_options(reading: DecodingState, questions: Sequence[Question]) -> list
         option_tokens(reading.tokenizer, answer.prompt_read, question.options, special=reading.special)
         for answer, question in zip(reading.answers, questions, strict=True)
     ]
-    for answer, each, weights in zip(reading.answers, options, score_tokens(reading, options), strict=True):
-        answer.choice_scores, answer.choice_tokens = [score for score, _ in weights], [len(ids) for ids in each]
-        answer.choice_greedy = [greedy for _, greedy in weights]
+    for answer, tokens, scores in zip(reading.answers, options, score_tokens(reading, options), strict=True):
+        answer.choice_scores, answer.choice_tokens = [score for score, _ in scores], [len(ids) for ids in tokens]
+        answer.choice_greedy = [greedy for _, greedy in scores]
         answer.tokens_out = sum(answer.choice_tokens)
         answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
     return reading.answers
 
 
 def check_finite(log_probabilities: Sequence[float], model: PreTrainedModel) -> None:
-    """Refuse log-probabilities, in nats, that a model without finite logits gives.
+    """Refuse log-probabilities, in nats, of a model whose logits are not finite.
 
     Raises:
         ModelFaultError: With the first of them.
     """
-    wrong = [each for each in log_probabilities if not math.isfinite(each)]
-    if wrong:
+    not_finite = [number for number in log_probabilities if not math.isfinite(number)]
+    if not_finite:
         rule = f"Every logit of {model.config.model_type} must be a finite number"
         remedy = "Check the weights of the models and the Fusers, and try --dtype float32"
-        raise ModelFaultError(rule, f"log-probability {wrong[0]} of a token", remedy)
+        raise ModelFaultError(rule, f"log-probability {not_finite[0]} of a token", remedy)
 
 
 @torch.no_grad()
 def score_tokens(reading: DecodingState, options: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[float, bool]]]:
-    """Weigh given tokens after what has been read.
+    """Score tokens after the prompts.
 
     Args:
-        reading: B rows.
+        reading: B prompts.
         options: For each row its options, each of at least one token id.
 
     Returns:
@@ -85,23 +85,25 @@ def score_tokens(reading: DecodingState, options: Sequence[Sequence[Sequence[int
         the likeliest one at its place.
     """
     device = reading.input_ids.device
-    rows = torch.tensor([row for row, each in enumerate(options) for _ in each], device=device)
-    flat = [ids for each in options for ids in each]
-    state, first = _State(reading), torch.tensor([ids[0] for ids in flat], device=device)
-    logits = state.read_on(reading.input_ids[:, state.columns_read :], reading.attention_mask)
+    rows = torch.tensor([row for row, its_options in enumerate(options) for _ in its_options], device=device)
+    flat = [ids for its_options in options for ids in its_options]
+    # The first token of every option, from the last position of its prompt.
+    state, first = _PrefilledBatch.of(reading), torch.tensor([ids[0] for ids in flat], device=device)
+    logits = state.logits(reading.input_ids[:, state.columns_read :], reading.attention_mask)
     sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
+    # Further tokens, on rows that repeat the cache.
     longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
     if longer:
-        scores, likeliest = _rest(state.of_rows(rows[longer]), [flat[number] for number in longer])
+        scores, likeliest = _score_further_tokens(state.of_rows(rows[longer]), [flat[number] for number in longer])
         sums[longer] += scores.double()
         greedy[longer] &= likeliest
     check_finite(sums.tolist(), reading.model)
-    weights = iter(zip(sums.tolist(), greedy.tolist(), strict=True))
-    return [[next(weights) for _ in each] for each in options]
+    scores_of_all = iter(zip(sums.tolist(), greedy.tolist(), strict=True))
+    return [[next(scores_of_all) for _ in its_options] for its_options in options]
 
 
-def _rest(state: _State, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Of the tokens after each first one, ``(n,)``: sum of log-probabilities, and whether all are the likeliest."""
+def _score_further_tokens(state: _PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Sum of log-probabilities of the tokens after each first one, ``(n,)``, and whether all are the likeliest."""
     width = max(len(ids) for ids in options) - 1
     device = state.mask.device
 
@@ -110,7 +112,7 @@ def _rest(state: _State, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tens
 
     written = padded([[1] * (len(ids) - 1) for ids in options])
     targets, places = padded([ids[1:] for ids in options]), written.bool()
-    logits = state.read_on(padded([ids[:-1] for ids in options]), torch.cat([state.mask, written], dim=1), places)
+    logits = state.logits(padded([ids[:-1] for ids in options]), torch.cat([state.mask, written], dim=1), places)
     rows = torch.arange(len(logits), device=device)
     scores, likeliest = torch.zeros(targets.shape, device=device), torch.ones_like(places)
     scores[places] = log_probability(logits, rows, targets[places])
@@ -119,8 +121,8 @@ def _rest(state: _State, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tens
 
 
 def log_probability(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probability of a token each, ``(n,)`` float32, in the `rows` ``(n,)`` of logits ``(K, V)``."""
-    sizes = torch.cat([part.float().logsumexp(-1) for part in logits.split(AT_ONCE)])
+    """Log-probability of one token in each of the `rows` ``(n,)`` of logits ``(K, V)``; ``(n,)`` float32."""
+    sizes = torch.cat([part.float().logsumexp(-1) for part in logits.split(LOGIT_ROWS)])
     return logits[rows, tokens].float() - sizes[rows]
 
 
@@ -129,29 +131,55 @@ def is_likeliest(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
     return logits.argmax(-1)[rows] == tokens
 
 
-class _State:
-    """What a model has read of a batch, and what reads on: a cache, or one whose new tokens are fused too."""
+@dataclass
+class _PrefilledBatch:
+    """A batch as far as it has been read: a cache, or one whose new tokens are fused too.
 
-    def __init__(self, reading: DecodingState) -> None:
-        self.model, self.mask, self.response = reading.model, reading.attention_mask, reading.response
-        unread = reading.cache is None and reading.response is None
-        self.cache: Cache | None = kv_cache.empty_cache(self.model.config) if unread else reading.cache
-        self.columns_read = 0 if unread else reading.input_ids.shape[1] - 1
+    Args:
+        model: The answering model.
+        mask: ``(B, n)`` int64, of the prompts and of all tokens read since.
+        columns_read: How many columns of the prompts are in the cache.
+        cache: Keys and values; that of `response` if there is one.
+        response: Fuses new tokens.
+    """
+
+    model: PreTrainedModel
+    mask: Tensor
+    columns_read: int
+    cache: Cache | None
+    response: ResponseFusion | None
+
+    @classmethod
+    def of(cls, state: DecodingState) -> _PrefilledBatch:
+        if state.response is not None:
+            columns_read, cache = state.response.cache.get_seq_length(), state.response.cache
+        elif state.cache is not None:
+            columns_read, cache = state.input_ids.shape[1] - 1, state.cache
+        else:
+            columns_read, cache = 0, kv_cache.empty_cache(state.model.config)
+        return cls(state.model, state.attention_mask, columns_read, cache, state.response)
+
+    def of_rows(self, rows: Tensor) -> _PrefilledBatch:
+        """The same for rows ``(B',)`` of the batch."""
         if self.response is not None:
-            self.columns_read = self.response.cache.get_seq_length()
+            return replace(self, mask=self.mask[rows], cache=None, response=self.response.of_rows(rows))
+        assert self.cache is not None
+        cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
+        return replace(self, mask=self.mask[rows], cache=cache)
 
-    def read_on(self, ids: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
+    def logits(self, ids: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
         """Read new tokens; logits ``(K, V)`` at `places` ``(B, n)`` of them, in the last column if None."""
         if places is None:
             places = torch.zeros_like(ids, dtype=torch.bool)
             places[:, -1] = True
         positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
+        # A response that is fused writes the new tokens into its own cache, and needs masks of its own windows.
+        masks: Any = mask
         if self.response is not None:
             self.response.lay_down(ids, mask, positions)
             self.cache = self.response.cache
-        masks: Any = mask
-        if self.response is not None and splits_windows(self.model, mask, mask.shape[1]):
-            masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
+            if splits_windows(self.model, mask, mask.shape[1]):
+                masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
         check_rotations("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
         with logits_at(self.model, places), rotations_of_positions(self.model, positions):
             output = self.model(
@@ -160,13 +188,3 @@ class _State:
         self.mask = mask
         logits: Tensor = output.logits[0]
         return logits
-
-    def of_rows(self, rows: Tensor) -> _State:
-        """The same state for rows ``(B',)`` of its batch."""
-        other: _State = _State.__new__(_State)
-        other.model, other.mask, other.columns_read, other.cache = self.model, self.mask[rows], self.columns_read, None
-        other.response = None if self.response is None else self.response.of_rows(rows)
-        if self.response is None:
-            assert self.cache is not None
-            other.cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
-        return other

@@ -1,4 +1,4 @@
-"""Answers kept while a run goes on, so that a killed run repeats and loses none (design §6)."""
+"""Answers on the disk while a run is at work, so that a killed run resumes without repeating or losing any."""
 
 from __future__ import annotations
 
@@ -145,8 +145,10 @@ def _report_others(output: Path, folder: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(output.stem)}\.[0-9a-f]{{16}}")
     others = [path for path in output.parent.iterdir() if pattern.fullmatch(path.name) and path != folder]
     if others and not folder.exists():
-        told = f"answers in {len(others)} folder(s) such as {others[0].name} are of other settings, inputs or versions"
-        print(f"{output.name}: {told}, and are not used. Remove them if no run of those is to go on.", file=sys.stderr)
+        notice = (
+            f"answers in {len(others)} folder(s) such as {others[0].name} are of other settings, inputs or versions"
+        )
+        print(f"{output.name}: {notice}, and are not used. Remove them if no such run is to resume.", file=sys.stderr)
 
 
 @cache
@@ -194,7 +196,7 @@ def _is_answer(value: Any) -> bool:
 def _fits(value: Any, kind: Any) -> bool:
     """Whether a value read from JSON is of the type that a field of `Answer` has."""
     if isinstance(kind, UnionType):
-        return any(_fits(value, each) for each in get_args(kind))
+        return any(_fits(value, member) for member in get_args(kind))
     if get_origin(kind) is list:
-        return isinstance(value, list) and all(_fits(each, get_args(kind)[0]) for each in value)
+        return isinstance(value, list) and all(_fits(element, get_args(kind)[0]) for element in value)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))

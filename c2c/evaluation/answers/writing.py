@@ -1,4 +1,4 @@
-"""Let a model answer a batch of questions by writing; `c2c.evaluation.answers.likelihood` weighs given options instead.
+"""Free-text answers to a batch of questions; `c2c.evaluation.answers.likelihood` scores options instead.
 
 Rows that have ended leave the batch: a few long answers would otherwise carry all others along to their end.
 """
@@ -25,15 +25,15 @@ STRETCH = 32
 
 
 class ConfidenceMeter(LogitsProcessor):
-    """Notes the probability of each greedy token; changes nothing."""
+    """Records the log-probability of each greedy token; the scores stay as they are."""
 
     def __init__(self) -> None:
         self.log_probabilities: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """`scores` ``(B, V)`` as they came."""
-        scores_now = scores.float()
-        self.log_probabilities.append(scores_now.max(-1).values - scores_now.logsumexp(-1))
+        """Return `scores`, ``(B, V)``, unchanged."""
+        logits = scores.float()
+        self.log_probabilities.append(logits.max(-1).values - logits.logsumexp(-1))
         return scores
 
 
@@ -43,12 +43,12 @@ class _Row:
 
     limit: int
     ids: list[int] = field(default_factory=list)
-    sure: list[float] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
     ended: bool = False
 
     def probability(self) -> float:
         """Geometric mean of the tokens' probabilities, in (0, 1]."""
-        return float(torch.tensor(self.sure[: max(len(self.ids), 1)]).mean().exp())
+        return float(torch.tensor(self.log_probabilities[: max(len(self.ids), 1)]).mean().exp())
 
 
 def decode_answers(
@@ -57,22 +57,24 @@ def decode_answers(
     """Answer in free text, each row up to its stop string, an end token or the token limit.
 
     Args:
-        reading: What the answering model has read.
+        reading: The prompts, prefilled.
         questions: One a row.
         sampling: Options of `c2c.generation.decoding.continue_text` that hold for each token alone, or for all tokens
             before it; greedy if None.
     """
     rows = [_Row(question.max_new_tokens) for question in questions]
-    width, stops = reading.input_ids.shape[1], sorted({stop for each in questions for stop in each.stops})
+    width, stops = reading.input_ids.shape[1], sorted({stop for question in questions for stop in question.stops})
     if reading.cache is None and reading.response is None:
         reading = replace(reading, cache=kv_cache.empty_cache(reading.model.config))
-    state, going = reading, rows
-    while going:
-        state = _write_on(state, going, stops, width, sampling or {})
-        places = [place for place, row in enumerate(going) if not row.ended]
-        if len(places) < len(going):
-            going = [going[place] for place in places]
-            state = state.of_rows(torch.tensor(places, device=state.input_ids.device)) if going else state
+    # Stretch by stretch; rows that have ended leave the batch after each.
+    state, unfinished = reading, rows
+    while unfinished:
+        state = _write_stretch(state, unfinished, stops, width, sampling or {})
+        places = [place for place, row in enumerate(unfinished) if not row.ended]
+        if len(places) < len(unfinished):
+            unfinished = [unfinished[place] for place in places]
+            state = state.of_rows(torch.tensor(places, device=state.input_ids.device)) if unfinished else state
+    # Tokens to text, cut before the first stop string.
     for answer, row, question in zip(reading.answers, rows, questions, strict=True):
         text = StopStrings(reading.tokenizer, question.stops).text(row.ids)
         for stop in filter(None, question.stops):
@@ -82,10 +84,10 @@ def decode_answers(
     return reading.answers
 
 
-def _write_on(
+def _write_stretch(
     reading: DecodingState, rows: Sequence[_Row], stops: Sequence[str], width: int, sampling: Mapping[str, Any]
 ) -> DecodingState:
-    """Write a stretch after what has been read and written, and return all of it; the prompt has `width` columns."""
+    """Write the next `STRETCH` tokens of each row; returns the state with them. The prompts have `width` columns."""
     before, meter = reading.input_ids.shape[1], ConfidenceMeter()
     stop = StopAtText(reading.tokenizer, stops, width)
     with nullcontext(reading.cache) if reading.response is None else reading.response.in_generation() as cache:
@@ -99,11 +101,12 @@ def _write_on(
             processors=[meter],
             **sampling,
         )
+    # Each row up to its stop string, its end token or its limit.
     ends, steps = end_tokens(reading.model), torch.stack(meter.log_probabilities, dim=1).tolist()
     for number, (row, ids) in enumerate(zip(rows, sequences[:, width:].tolist(), strict=True)):
         row.ids = _until_end(ids[: stop.lengths.get(number)], ends)[: row.limit]
-        row.sure += steps[number]
-        check_finite(row.sure[: len(row.ids)], reading.model)
+        row.log_probabilities += steps[number]
+        check_finite(row.log_probabilities[: len(row.ids)], reading.model)
         row.ended = len(row.ids) in (row.limit, stop.lengths.get(number)) or row.ids[-1] in ends
     new = reading.attention_mask.new_ones((len(rows), sequences.shape[1] - before))
     mask = torch.cat([reading.attention_mask, new], dim=1)
@@ -111,7 +114,7 @@ def _write_on(
 
 
 def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
-    """The tokens up to and with the first end token."""
+    """The tokens up to the first end token, with it."""
     for place, token in enumerate(ids):
         if token in ends:
             return ids[: place + 1]

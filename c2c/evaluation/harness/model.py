@@ -17,33 +17,23 @@ from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.answers.batches import check_budget
 from c2c.evaluation.harness.requests import chat_text
 from c2c.evaluation.harness.respondents import AloneRespondent, FusedRespondent, MethodRespondent, Respondent
+from c2c.evaluation.methods.declarations import METHOD_OPTIONS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
-from c2c.evaluation.methods.registry import FUSED_METHODS, OneModel
-from c2c.evaluation.methods.router import Router
-from c2c.evaluation.methods.routing import HalfRouting, Routing, TrainedRouting
+from c2c.evaluation.methods.routing import Router, RoutingMethod
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone, positions
-from c2c.models.loading import check_device, load_model
-from c2c.models.pair import load_pair
+from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.reader import SingleReader, positions
+from c2c.models.loading import check_device
+from c2c.models.pair import load_models
 from c2c.storage.formats import read_yaml
 from c2c.types import DTYPES
 
 WORDING_FILE = Path(__file__).with_name("wording.yaml")
 """Prompts of text to text where ``model_args`` name no other file."""
 COMMON_OPTIONS = ("dtype", "device", "batch_size", "max_batch_size", "token_budget")
-_PAIR = ("receiver", "sharer")
-METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
-    "receiver": ("model", "max_length"),
-    "sharer": ("model", "max_length"),
-    "t2t": (*_PAIR, "wording"),
-    "routing": _PAIR,
-    "routing_trained": (*_PAIR, "router"),
-    **dict.fromkeys(FUSED_METHODS, (*_PAIR, "fuser", "accept", "max_length")),
-}
-"""The methods that are registered with lm-eval, and the ``model_args`` that each takes besides `COMMON_OPTIONS`."""
-REQUIRED_OPTIONS = ("model", *_PAIR, "fuser", "router")
+REQUIRED_OPTIONS = ("model", "receiver", "sharer", "fuser", "router")
 """Options without which a method that takes them cannot be built."""
 NO_TOKEN_LIMIT = 2**62
 """Token budget of a batch whose size is given as a number of requests."""
@@ -150,11 +140,11 @@ def respondent_of(method: Method, rows: int | None, room: int | None, wording: M
     """
     if isinstance(method, TextToText):
         return MethodRespondent(method, wording=wording)
-    if isinstance(method, HalfRouting):
+    if isinstance(method, RoutingMethod):
         return MethodRespondent(method, is_routed=True)
-    if isinstance(method.reader, Alone):
+    if isinstance(method.reader, SingleReader):
         return AloneRespondent(method, rows, room)
-    if isinstance(method.reader, Fused):
+    if isinstance(method.reader, FusedReader):
         return FusedRespondent(method, rows, room)
     raise RefusedError(
         "lm-eval must be given a method of one Receiver", method.name, f"Choose of {', '.join(METHOD_OPTIONS)}"
@@ -258,19 +248,21 @@ def build_method(name: str, options: Mapping[str, Any], token_budget: int) -> Me
         RefusedError: If a model, fuser or router is missing or does not fit.
     """
     precision = {"dtype": options["dtype"], "device": options["device"]}
-    settings: dict[str, Any] = {"token_budget": token_budget, "progress": False}
-    if name in ("receiver", "sharer"):
-        return OneModel(load_model(str(options["model"]), **precision), name, **settings)
-    if name == "routing_trained":
-        router = Router.load(Path(str(options["router"])))
-    pair = load_pair(str(options["receiver"]), str(options["sharer"]), **precision)
-    if name == "t2t":
-        return TextToText(pair, token_budget)
-    if name in FUSED_METHODS:
-        accept = [line for line in str(options.get("accept") or "").split("+") if line]
-        return FUSED_METHODS[name](pair, fuser=str(options["fuser"]), accept=accept, **settings)
-    receiver, sharer = OneModel(pair.receiver, "receiver", **settings), OneModel(pair.sharer, "sharer", **settings)
-    return Routing(receiver, sharer) if name == "routing" else TrainedRouting(receiver, sharer, router)
+    options_of_method = METHOD_OPTIONS[name]
+    if "router" in options_of_method:  # refused before a model is loaded
+        Router.load(Path(str(options["router"])))
+    roles = [role for role in ("model", "receiver", "sharer") if role in options_of_method]
+    models = load_models([str(options[role]) for role in roles], **precision)
+    inputs = MethodInputs(
+        models[0],
+        models[-1:],
+        fusers=[str(options["fuser"])] if "fuser" in options_of_method else (),
+        accept=[line for line in str(options.get("accept") or "").split("+") if line],
+        router=str(options.get("router") or ""),
+        token_budget=token_budget,
+        progress=False,
+    )
+    return inputs.build(name)
 
 
 def batch_rows(batch_size: Any, max_batch_size: Any = None) -> int | None:

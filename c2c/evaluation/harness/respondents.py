@@ -28,8 +28,8 @@ from c2c.evaluation.harness.requests import Context, Encoder, TextSettings, cont
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone, positions
+from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
+from c2c.evaluation.readers.reader import SingleReader, positions
 from c2c.models.loading import LoadedModel
 
 Score = tuple[float, bool]
@@ -229,7 +229,7 @@ class AloneRespondent(ReaderRespondent):
     """One model alone. The beginning of a context that is too long is cut off, as in lm-eval's ``hf`` model."""
 
     def __init__(self, method: Method, rows: int | None = None, room: int | None = None) -> None:
-        assert isinstance(method.reader, Alone)
+        assert isinstance(method.reader, SingleReader)
         self.reader = method.reader
         config, tokenizer = self.reader.loaded.model.config, self.reader.loaded.tokenizer
         super().__init__(method, rows, resolve_max_length(config, tokenizer) if room is None else room)
@@ -292,8 +292,8 @@ class AloneRespondent(ReaderRespondent):
         )
 
 
-class RequestReader(Fused):
-    """A fused reader whose Receiver may read fewer tokens: without the blanks at the end of a rendered conversation."""
+class RequestPrompts(SharerPrompts):
+    """Prompts whose Receiver may read fewer tokens: without the blanks at the end of a rendered conversation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -335,8 +335,10 @@ class FusedRespondent(ReaderRespondent):
     def __init__(self, method: Method, rows: int | None = None, room: int | None = None) -> None:
         super().__init__(method, rows, room)
         reader = method.reader
-        assert isinstance(reader, Fused)
-        self.reader = RequestReader(**{field.name: getattr(reader, field.name) for field in fields(Fused)})
+        assert isinstance(reader, FusedReader)
+        prompts = {field.name: getattr(reader.sharer, field.name) for field in fields(SharerPrompts)}
+        self.prompts = RequestPrompts(**prompts)
+        self.reader = FusedReader([self.prompts])
 
     def encode_request(self, question: Question, text: str, continuation: str) -> tuple[list[int], list[int]]:
         """See `ReaderRespondent`."""
@@ -362,9 +364,9 @@ class FusedRespondent(ReaderRespondent):
 
     def _align(self, context: Context) -> None:
         """Align a context, and refuse it where it does not fit into the Sharer's positions."""
-        question, sharer = context.question, self.reader.pair.sharer
-        self.reader.receiver_ids[question.benchmark, question.number] = context.ids
-        aligned = self.reader.align(question)
+        question, sharer = context.question, self.prompts.pair.sharer
+        self.prompts.receiver_ids[question.benchmark, question.number] = context.ids
+        aligned = self.prompts.align(question)
         if len(aligned.sharer_ids) > positions(sharer):
             raise RefusedError(
                 f"A context of {question.benchmark} must fit into the Sharer's {positions(sharer)} positions",

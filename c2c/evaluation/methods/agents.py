@@ -1,7 +1,7 @@
 """Two agents (paper, Table 15): an interpreter, the Sharer, analyses the problem; a solver, the Receiver, answers it.
 
-`t2t_agents` hands the analysis over as text. `t_c2c` does too, and fuses what the solver reads, analysis included, with
-the Sharer's cache of the same. Its control `t_c2c_deranged` keeps the text and lets the Sharer read another question's.
+`t2t_agents` hands the analysis over as text. `t_c2c` does too, and fuses the solver's prompt, with the analysis in it,
+with the Sharer's cache of that prompt. Its control `t_c2c_deranged` keeps the text and fuses another question's cache.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from pathlib import Path
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import DECLARATIONS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import fused_reader
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.task_files import folder_of_task, read_task_file
 from c2c.evaluation.questions.templates import render
-from c2c.evaluation.readers.reader import Alone
+from c2c.evaluation.readers.load import fused_reader
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.pair import Pair
 
-NEEDED = ("agents_question", "agents_prompt")
-SHARER_READS = {"t_c2c": "matched", "t_c2c_deranged": "deranged"}
+AGENT_PROMPTS = ("agents_question", "agents_prompt")
 
 
 def has_agents(tasks: Path, task: str) -> bool:
-    """Whether a task says what interpreter and solver read."""
+    """Whether a task has the prompts of interpreter and solver."""
     metadata = read_task_file(tasks, task)["metadata"]
-    return all(metadata.get(key) for key in NEEDED)
+    return all(metadata.get(key) for key in AGENT_PROMPTS)
 
 
 def check_agents(tasks: Path, questions: Mapping[str, Path]) -> None:
-    """Refuse tasks that do not say what interpreter and solver read.
+    """Refuse tasks without the prompts of interpreter and solver.
 
     Raises:
         RefusedError: With those tasks.
     """
     folders = {task: folder_of_task(tasks, task, path) for task, path in questions.items()}
-    if silent := [task for task, folder in folders.items() if not has_agents(folder, task)]:
-        rule = f"A task that two agents answer must have the metadata {' and '.join(NEEDED)}"
-        raise RefusedError(rule, ", ".join(silent), "Include ../shared/agents.yaml in its file, or ask other methods")
+    if missing := [task for task, folder in folders.items() if not has_agents(folder, task)]:
+        rule = f"A task that two agents answer must have the metadata {' and '.join(AGENT_PROMPTS)}"
+        raise RefusedError(rule, ", ".join(missing), "Include ../shared/agents.yaml in its file, or ask other methods")
 
 
 class Agents(TextToText):
@@ -60,21 +61,27 @@ class Agents(TextToText):
         super().__init__(pair, **options)
         self.name = name
         self.sharer.name = "agents analysis"
-        reader: Any = Alone(pair.receiver)
-        if name in SHARER_READS:
-            reader = fused_reader(pair, fuser, SHARER_READS[name], accept, SharerMemory(pair.sharer))
+        reader: Any = SingleReader(pair.receiver)
+        if sharer_cache := DECLARATIONS[name].sharer_cache:
+            reader = fused_reader(pair, fuser, sharer_cache, accept, SharerMemory(pair.sharer))
         self.reader = reader
         self.receiver = Method(name, reader, self.token_budget, self.sharer.store)
 
-    def wanted(self, question: Question) -> Question:
-        """What the interpreter reads."""
+    def sharer_question(self, question: Question) -> Question:
+        """The question as the interpreter reads it."""
         return prompting.message_question(replace(question, t2t_question=question.agents_question))
 
-    def told(self, question: Question, message: str) -> Question:
-        """What the solver reads; in chats the analysis stands in the user's message, so that it is fused there too."""
+    def receiver_question(self, question: Question, message: str) -> Question:
+        """The question as the solver reads it; in chats the user's message holds the analysis, so that it is fused."""
         values = {**question.doc, "message": message, "prompt": question.prompt}
         prompt = render(f"agents_prompt of {question.benchmark}", question.agents_prompt, values)
-        messages = [dict(each) for each in question.messages]
-        for each in [each for each in messages if each["role"] == "user"][-1:]:
-            each["content"] = prompt
+        messages = [dict(turn) for turn in question.messages]
+        for turn in [turn for turn in messages if turn["role"] == "user"][-1:]:
+            turn["content"] = prompt
         return replace(question, prompt=prompt, messages=tuple(messages))
+
+
+def build(name: str, inputs: MethodInputs) -> Agents:
+    """Two agents of a pair, with or without its Fusers."""
+    fuser = inputs.fusers[0] if DECLARATIONS[name].fusers else ""
+    return Agents(name, inputs.pair, fuser, inputs.accept, token_budget=inputs.token_budget, store=inputs.store)

@@ -31,12 +31,13 @@ class Method(LM):
         name: Of the method, as records carry it.
         reader: What the answering model reads.
         token_budget: Tokens of a batch: rows times the longest, pads and answers included. Answers do not depend on it.
-        store: Keeps each answer, so that an interrupted run goes on where it stopped; None keeps nothing.
+        store: Keeps each answer, so that an interrupted run resumes; None keeps nothing.
         progress: Whether a bar is shown.
 
     Attributes:
         panel: The models of a comparison. A prompt that is too short for one of them is refused by every method, so
             that no answer is compared with a refusal; empty in evaluations of lm-eval's own.
+        question_of: Turns a request of lm-eval into a question; whoever passes the method to lm-eval sets it.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class Method(LM):
         self.panel: Sequence[LoadedModel] = ()
         self.token_budget = check_budget(int(token_budget))
         self.answers: dict[tuple[str, int], Answer] = {}
-        self.describe: Callable[[Instance], Question] = describe_plainly
-        self._asked: dict[tuple[str, int], Question] = {}
+        self.question_of: Callable[[Instance], Question] = refuse_request
+        self._questions: dict[tuple[str, int], Question] = {}
 
     @property
     def models(self) -> tuple[LoadedModel, ...]:
@@ -77,7 +78,7 @@ class Method(LM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Free answers, greedy, in the order of the requests."""
-        questions = [self.describe(request) for request in requests]
+        questions = [self.question_of(request) for request in requests]
         return [answer.output_text or "" for answer in self.answer(questions)]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -90,17 +91,17 @@ class Method(LM):
         contexts: dict[tuple[str, int], str] = {}
         places: list[tuple[tuple[str, int], int]] = []
         for request in requests:
-            question = self.describe(request)
+            question = self.question_of(request)
             key = (question.benchmark, question.number)
-            known = grouped.setdefault(key, replace(question, options=()))
+            group = grouped.setdefault(key, replace(question, options=()))
             if contexts.setdefault(key, request.args[0]) != request.args[0]:
                 raise RefusedError(
                     "The options of a question must share their context",
                     [contexts[key], request.args[0]],
                     "Ask this task by python -m c2c.evaluation.harness, which answers each request on its own",
                 )
-            places.append((key, len(known.options)))
-            known.options += (request.args[1],)
+            places.append((key, len(group.options)))
+            group.options += (request.args[1],)
         answers = dict(zip(grouped, self.answer(list(grouped.values())), strict=True))
         return [_score(answers[key], at) for key, at in places]
 
@@ -121,34 +122,34 @@ class Method(LM):
     def _answer_benchmark(self, questions: Sequence[Question]) -> None:
         open_questions = []
         for question in questions:
-            known = self._known(question)
-            if known is None:
+            answer = self._stored_answer(question)
+            if answer is None:
                 open_questions.append(question)
             else:
-                self._note(question, known)
+                self._add_answer(question, answer)
         if not open_questions:
             return
-        # A question that is refused takes no part in what others read.
+        # A refused question is left out: no control reads it in the place of another.
         self.reader.prepare([question for question in questions if fits(question, self.panel)], self.token_budget)
         about = f"{questions[0].benchmark} {self.name}"
         with tqdm(total=len(open_questions), desc=about, unit="question", disable=not self.progress) as bar:
             for batch in self._batches(open_questions):
-                self._keep(batch, self._answer_batch(batch))
+                self._add_answers(batch, self._answer_batch(batch))
                 bar.update(len(batch))
 
-    def _known(self, question: Question) -> Answer | None:
-        """The answer to the same question, from this run or from one that was cut off."""
+    def _stored_answer(self, question: Question) -> Answer | None:
+        """The answer to the same question, from this run or from an interrupted one."""
         key = (question.benchmark, question.number)
-        if key in self.answers and self._asked.get(key) == question:
+        if key in self.answers and self._questions.get(key) == question:
             return self.answers[key]
         return self.store.get(self.name, question) if self.store else None
 
-    def _note(self, question: Question, answer: Answer) -> None:
+    def _add_answer(self, question: Question, answer: Answer) -> None:
         key = (question.benchmark, question.number)
-        self.answers[key], self._asked[key] = answer, question
+        self.answers[key], self._questions[key] = answer, question
 
     def _batches(self, questions: Sequence[Question]) -> list[list[Question]]:
-        """Within the budget; an option of several tokens is a row of its own."""
+        """Batches within the token budget; an option of several tokens takes a row."""
         sizes = [self._size(question) for question in questions]
         return batches_of(questions, [n for n, _ in sizes], self.token_budget, [rows for _, rows in sizes])
 
@@ -164,14 +165,14 @@ class Method(LM):
         longest = max(map(len, option_tokens(tokenizer, "", question.options, special=False)))
         return length + longest, len(question.options) if longest > 1 else 1
 
-    def _keep(self, batch: Sequence[Question], answers: Sequence[Answer]) -> None:
+    def _add_answers(self, batch: Sequence[Question], answers: Sequence[Answer]) -> None:
         for question, answer in zip(batch, answers, strict=True):
-            self._note(question, answer)
+            self._add_answer(question, answer)
         if self.store:
             self.store.put(self.name, batch, answers)
 
     def _answer_batch(self, batch: Sequence[Question]) -> list[Answer]:
-        """Answers; a refusal is that of a question, and anything else ends the run (`_stopped_at` says where)."""
+        """Answer a batch; a refusal becomes the answer of its question, any other error ends the run."""
         started = time.perf_counter()
         try:
             for question in batch:
@@ -191,15 +192,15 @@ class Method(LM):
         return answers
 
     def _stopped_at(self, batch: Sequence[Question]) -> str:
-        """What a person must know of an error that is no refusal."""
+        """The note on an error that ends the run: where, and how to resume."""
         first, rows = batch[0], len(batch)
-        kept = "What was answered before is kept: the same command goes on from there." if self.store else ""
+        resume = "Answers so far are kept: the same command resumes from there." if self.store else ""
         place = f"{rows} question(s) of {first.benchmark}, the first of them {first.doc.get('id')!r}"
-        return f"{self.name} stopped at {place}. {kept} If memory is short, lower the token budget."
+        return f"{self.name} stopped at {place}. {resume} If memory is short, lower the token budget."
 
     @staticmethod
-    def _respond(reading: DecodingState, batch: Sequence[Question]) -> list[Answer]:
-        return score_options(reading, batch) if batch[0].options else decode_answers(reading, batch)
+    def _respond(state: DecodingState, batch: Sequence[Question]) -> list[Answer]:
+        return score_options(state, batch) if batch[0].options else decode_answers(state, batch)
 
 
 def fits(question: Question, panel: Sequence[LoadedModel]) -> bool:
@@ -217,14 +218,14 @@ def refused(question: Question, refusal: RefusedError) -> Answer:
 
 
 def _score(answer: Answer, option: int) -> tuple[float, bool]:
-    """What lm-eval is told of an option; of a failed question, whose record has the error, no score is made of it."""
+    """Log-likelihood of an option for lm-eval; minus infinity for a failed question, whose record holds the error."""
     if answer.choice_scores is None or answer.choice_greedy is None:
         return float("-inf"), False
     return answer.choice_scores[option], answer.choice_greedy[option]
 
 
-def describe_plainly(request: Instance) -> Question:
-    """Refuse: a request alone does not say which question of this project it asks.
+def refuse_request(request: Instance) -> Question:
+    """Refuse a request of lm-eval: it does not name the question of this project.
 
     Raises:
         RefusedError: Always.
@@ -232,6 +233,6 @@ def describe_plainly(request: Instance) -> Question:
     raise RefusedError(
         "A Method must have a function that makes a question of a request",
         f"a request of {request.task_name}",
-        "Set Method.describe (c2c.evaluation.questions.tasks.question_of_request), or hand lm-eval a "
+        "Set Method.question_of (c2c.evaluation.questions.tasks.question_of_request), or hand lm-eval a "
         "c2c.evaluation.harness.LMEvalModel(method)",
     )

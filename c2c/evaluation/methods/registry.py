@@ -1,64 +1,25 @@
-"""The methods of design §4 over loaded models: `receiver`, `sharer`, `t2t`, `routing`, `c2c` and controls.
-
-`c2c.evaluation.harness` registers them with lm-eval.
-"""
+"""Methods of one model alone, and methods of trained Fusers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
-from c2c.alignment.chat import ChatAligner
-from c2c.checkpoints.checkpoint import load_components
-from c2c.checkpoints.released_folder import is_released
+from c2c.evaluation.methods.declarations import DECLARATIONS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.routing import Routing, TrainedRouting
-from c2c.evaluation.methods.text_to_text import TextToText
-from c2c.evaluation.readers.fused import Fused
-from c2c.evaluation.readers.reader import Alone
-from c2c.evaluation.readers.released import published_reader
+from c2c.evaluation.readers.load import fused_reader, group_reader
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.rosetta import RosettaModel
-
-__all__ = ["C2C", "FUSED_METHODS", "T2T", "C2CDeranged", "C2CZeroed", "Method", "OneModel", "Routing", "TrainedRouting"]
-
-T2T = TextToText
-
-
-def fused_reader(
-    pair: Pair, fuser: str, sharer_reads: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
-) -> Fused:
-    """The reader of a trained fuser; one that was trained on zeroed caches gets zeroed ones.
-
-    Args:
-        pair: The models.
-        fuser: Folder of the fuser, or published ones: their folder, or the manifest of ``c2c fetch-fuser``.
-        sharer_reads: As in `Fused`.
-        accept: Lines of the fuser's contract that may differ, by name.
-        memory: See `Fused`.
-
-    Raises:
-        RefusedError: If the pair is not the one that the fuser was trained for.
-    """
-    if is_released(fuser):
-        return published_reader(pair, fuser, sharer_reads, accept, memory)
-    described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
-    components = load_components([Path(fuser)], described, override=accept)
-    (about,), model = components.about, RosettaModel.of_components(components)
-    if about.get("sharer_cache") == "zeroed":
-        sharer_reads = "zeroed"
-    aligner = ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer, about.get("alignment", "span"))
-    return Fused(pair, model, aligner, sharer_reads, memory=memory)
 
 
 class OneModel(Method):
     """One model alone; as the Sharer it reads what is private, too. Options as in `Method`."""
 
     def __init__(self, model: LoadedModel, name: str = "receiver", **options: Any) -> None:
-        super().__init__(name, Alone(model, private=name == "sharer"), **options)
+        super().__init__(name, SingleReader(model, private=name == "sharer"), **options)
 
 
 class _FusedMethod(Method):
@@ -79,7 +40,7 @@ class _FusedMethod(Method):
 
 
 class C2C(_FusedMethod):
-    """Fused prefix."""
+    """The prefix is fused with the Sharer's cache of it."""
 
     method, sharer_reads = "c2c", "matched"
 
@@ -96,4 +57,25 @@ class C2CZeroed(_FusedMethod):
     method, sharer_reads = "c2c_zeroed", "zeroed"
 
 
-FUSED_METHODS = {"c2c": C2C, "c2c_deranged": C2CDeranged, "c2c_zeroed": C2CZeroed}
+def build_single(name: str, inputs: MethodInputs) -> OneModel:
+    """The Receiver or the Sharer alone."""
+    model = inputs.receiver if name == "receiver" else inputs.pair.sharer
+    return OneModel(model, name, **inputs.options)
+
+
+def build_fused(name: str, inputs: MethodInputs) -> Method:
+    """A method of the Fusers of a pair or of a group."""
+    caches = DECLARATIONS[name].sharer_caches(len(inputs.sharers))
+    if len(inputs.sharers) == 1:
+        reader = fused_reader(inputs.pair, inputs.fusers[0], caches[0], inputs.accept, inputs.memories[0])
+    else:
+        reader = group_reader(
+            inputs.receiver,
+            inputs.sharers,
+            inputs.fusers,
+            caches,
+            fusion=inputs.fusion,
+            accept=inputs.accept,
+            memories=inputs.memories,
+        )
+    return Method(name, reader, **inputs.options)

@@ -1,4 +1,4 @@
-"""Text to text (method `t2t`): the Sharer writes a message, and the Receiver reads it with the prompt (design §4)."""
+"""Text to text (method `t2t`): the Sharer writes a message, and the Receiver reads it with the prompt."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.store import AnswerStore
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, refused
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.readers.reader import Alone, positions
+from c2c.evaluation.readers.reader import SingleReader, positions
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 
@@ -24,9 +25,9 @@ def message_limit(loaded: LoadedModel, tokens: int) -> int:
 
 
 class TextToText(Method):
-    """All messages are written before the first answer, each of the two in batches of their own size.
+    """All messages are written before the first answer; messages and answers have batches of their own size.
 
-    What only the Sharer may read reaches it through the task's ``t2t_question`` alone.
+    Private text reaches the Sharer only if the task's ``t2t_question`` contains it.
 
     Args:
         pair: Sharer and Receiver.
@@ -35,9 +36,9 @@ class TextToText(Method):
     """
 
     def __init__(self, pair: Pair, token_budget: int | str = TOKEN_BUDGET, store: AnswerStore | None = None) -> None:
-        super().__init__("t2t", Alone(pair.receiver), token_budget)
-        self.sharer = Method("t2t message", Alone(pair.sharer), token_budget, store)
-        self.receiver = Method("t2t", Alone(pair.receiver), token_budget, store)
+        super().__init__("t2t", SingleReader(pair.receiver), token_budget)
+        self.sharer = Method("t2t message", SingleReader(pair.sharer), token_budget, store)
+        self.receiver = Method("t2t", SingleReader(pair.receiver), token_budget, store)
 
     @property
     def models(self) -> tuple[LoadedModel, ...]:
@@ -45,38 +46,44 @@ class TextToText(Method):
         return self.receiver.models + self.sharer.models
 
     def request(self, question: Question) -> Question:
-        """What the Sharer is asked: the question without options, for a message as long as it can be."""
-        asked = self.wanted(question)
-        return replace(asked, max_new_tokens=message_limit(self.sharer.models[0], self.sharer.reader.length(asked)))
+        """The Sharer's request: the question without options, for a message as long as it can be."""
+        request = self.sharer_question(question)
+        limit = message_limit(self.sharer.models[0], self.sharer.reader.length(request))
+        return replace(request, max_new_tokens=limit)
 
-    def wanted(self, question: Question) -> Question:
-        """What the Sharer reads."""
+    def sharer_question(self, question: Question) -> Question:
+        """The question as the Sharer reads it."""
         return prompting.message_question(question)
 
-    def told(self, question: Question, message: str) -> Question:
-        """What the Receiver reads after the message."""
+    def receiver_question(self, question: Question, message: str) -> Question:
+        """The question as the Receiver reads it, with the Sharer's message."""
         return prompting.question_with_message(question, message)
 
     def _answer_benchmark(self, questions: Sequence[Question]) -> None:
-        sent = self._messages(questions)
-        heard = [place for place, message in enumerate(sent) if not message.error]
-        told = [self.told(questions[place], _text(sent[place])) for place in heard]
-        replies = dict(zip(heard, self.receiver.answer(told), strict=True))
-        for place, (question, message) in enumerate(zip(questions, sent, strict=True)):
+        messages = self._messages(questions)
+        places = [place for place, message in enumerate(messages) if not message.error]
+        prompts = [self.receiver_question(questions[place], _text(messages[place])) for place in places]
+        replies = dict(zip(places, self.receiver.answer(prompts), strict=True))
+        for place, (question, message) in enumerate(zip(questions, messages, strict=True)):
             self.answers[question.benchmark, question.number] = _with_message(replies.get(place), message)
 
     def _messages(self, questions: Sequence[Question]) -> list[Answer]:
-        """What the Sharer writes about each question; an error instead where it cannot be asked."""
-        asked: dict[int, Question] = {}
+        """The Sharer's message about each question; an error for a question that is refused."""
+        requests: dict[int, Question] = {}
         messages: dict[int, Answer] = {}
         for place, question in enumerate(questions):
             try:
                 prompting.check_length(question, self.panel)
-                asked[place] = self.request(question)
+                requests[place] = self.request(question)
             except RefusedError as refusal:
                 messages[place] = refused(question, refusal)
-        messages |= dict(zip(asked, self.sharer.answer(list(asked.values())), strict=True))
+        messages |= dict(zip(requests, self.sharer.answer(list(requests.values())), strict=True))
         return [messages[place] for place in range(len(questions))]
+
+
+def build(name: str, inputs: MethodInputs) -> TextToText:
+    """Text to text of a pair."""
+    return TextToText(inputs.pair, inputs.token_budget, inputs.store)
 
 
 def _text(message: Answer) -> str:

@@ -13,7 +13,7 @@ from c2c.storage.formats import read_json_lines
 REMEDY = "Prepare the benchmark again: python -m benchmarks.prepare, or as benchmarks/tasks/README.md says"
 NEVER_NULL = ("id", "question", "answer", "answers", "options", "context")
 """Columns of a question that a task file prints or compares; where a file has them, each line does."""
-LARGEST = 2**63
+INTEGER_LIMIT = 2**63
 """No whole number of a column may reach it."""
 
 
@@ -60,7 +60,7 @@ def _check_columns(where: str, row: Mapping[str, Any], needed: Iterable[str]) ->
 
 def _check_values(where: str, row: Mapping[str, Any], kinds: dict[str, str]) -> None:
     for name, value in row.items():
-        if _is_absurd(value):
+        if _is_out_of_range(value):
             raise RefusedError(f"{where} must hold finite numbers below 2^63 in {name}", value, REMEDY)
         kind = _kind(value)
         if kind and kinds.setdefault(name, kind) != kind:
@@ -68,20 +68,20 @@ def _check_values(where: str, row: Mapping[str, Any], kinds: dict[str, str]) -> 
             raise RefusedError(rule, value, REMEDY)
 
 
-def _is_absurd(value: Any) -> bool:
+def _is_out_of_range(value: Any) -> bool:
     if isinstance(value, dict):
-        return any(_is_absurd(each) for each in value.values())
+        return any(map(_is_out_of_range, value.values()))
     if isinstance(value, list):
-        return any(_is_absurd(each) for each in value)
+        return any(map(_is_out_of_range, value))
     return (isinstance(value, float) and not math.isfinite(value)) or (
-        isinstance(value, int) and not -LARGEST <= value < LARGEST
+        isinstance(value, int) and not -INTEGER_LIMIT <= value < INTEGER_LIMIT
     )
 
 
 def _kind(value: Any) -> str:
     """The kind of a value, for messages; nothing for null and an empty list, which fit any."""
     if isinstance(value, list):
-        inner = sorted({kind for each in value if (kind := _kind(each))})
+        inner = sorted({kind for element in value if (kind := _kind(element))})
         return f"a list of {' and '.join(inner)}" if inner else ""
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", dict: "an object"}
     return names.get(type(value), "")

@@ -1,4 +1,6 @@
-"""Task files of lm-eval: where they are, and what they say with what they include. Imports neither lm-eval nor pandas.
+"""Task files of lm-eval: where they are, and their keys with those of the files that they include.
+
+Imports neither lm-eval nor pandas.
 
 A folder of tasks holds ``<benchmark>/<task>.yaml``. A task file takes shared wordings by lm-eval's ``include``; a key
 of its own replaces an included one. Under ``metadata`` the single keys do, so that the wording of text to text can
@@ -51,14 +53,14 @@ def included(path: Path, tasks: Path) -> Iterator[Path]:
     Raises:
         RefusedError: An included file is missing or outside.
     """
-    seen, waiting = set(), [path]
-    while waiting:
-        current = waiting.pop(0)
-        if current in seen:
+    visited, queue = set(), [path]
+    while queue:
+        current = queue.pop(0)
+        if current in visited:
             continue
-        seen.add(current)
+        visited.add(current)
         yield current
-        waiting += [_beside(current, name, tasks) for name in _includes(current, _read(current))]
+        queue += [_included_path(current, name, tasks) for name in _includes(current, _read_task_yaml(current))]
 
 
 def folder_of_task(tasks: Path, task: str, questions: Path) -> Path:
@@ -99,7 +101,7 @@ def read_task_file(tasks: Path, task: str) -> dict[str, Any]:
     """
     path = task_path(tasks, task)
     config = resolve(path, tasks)
-    if (name := _read(path).get("task", task)) != task:
+    if (name := _read_task_yaml(path).get("task", task)) != task:
         raise RefusedError(f"task of {path.name} must be the file's name, {task}", name, "Rename one of the two")
     metadata = config.get("metadata") or {}
     if missing := [key for key in NEEDED if not metadata.get(key)]:
@@ -132,17 +134,17 @@ def _check_answers(name: str, config: dict[str, Any]) -> None:
 def _resolve(path: Path, tasks: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
         raise RefusedError("A task file must not include itself", str(path), "Break the circle of includes")
-    own = _read(path)
+    own = _read_task_yaml(path)
     names = _includes(path, own)
     own.pop("include", None)
     merged: dict[str, Any] = {}
-    for part in [*(_resolve(_beside(path, name, tasks), tasks, (*above, path)) for name in names), own]:
+    for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), own]:
         metadata = {**(merged.get("metadata") or {}), **(part.get("metadata") or {})}
         merged = {**merged, **part, **({"metadata": metadata} if metadata else {})}
     return merged
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_task_yaml(path: Path) -> dict[str, Any]:
     content = read_yaml(path, TRUSTED)
     if not isinstance(content, dict):
         raise RefusedError(f"The task file {path.name} must name keys", content, GUIDE)
@@ -159,14 +161,14 @@ def _includes(path: Path, config: dict[str, Any]) -> list[str]:
     return names
 
 
-def _beside(path: Path, name: str, tasks: Path) -> Path:
+def _included_path(path: Path, name: str, tasks: Path) -> Path:
     """An included file, by a path without dots, so that all who include it name it alike."""
     folder, rest = path.parent, name
     while rest.startswith("../") and folder.name not in ("", ".."):
         folder, rest = folder.parent, rest.removeprefix("../")
-    found = folder / rest
+    target = folder / rest
     # Links count by where they lead.
-    if Path(name).is_absolute() or not found.resolve().is_relative_to(tasks.resolve()):
+    if Path(name).is_absolute() or not target.resolve().is_relative_to(tasks.resolve()):
         rule = f"include of {path.name} must be a relative path to a file in the folder of tasks"
         raise RefusedError(rule, name, f"Copy it into {tasks}")
-    return found
+    return target

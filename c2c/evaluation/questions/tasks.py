@@ -23,24 +23,29 @@ from c2c.evaluation.questions.task_files import GUIDE, folder_of_task, read_task
 from c2c.evaluation.questions.templates import render
 from c2c.generation.decoding import check_stops
 
+COMPILED_TEMPLATES = 1024
+"""Compiled templates that are kept: a task has about five, and a run some tens of tasks."""
+
 
 def _sandbox_lm_eval() -> None:
-    """Let lm-eval render the templates of all tasks in a sandbox, as a task file is no program.
+    """Let lm-eval render the templates of all tasks in a sandbox, since a task file must not run code.
 
-    It compiles a task's templates anew for every question and option: most of the time of a fast model.
+    lm-eval compiles a task's templates anew for every question and option, which takes longer than a fast model does,
+    and it reads its environment from the module. So the environment is replaced there, for the whole process, and the
+    templates that were used last stay compiled.
     """
     plain = utils.env
     utils.env = SandboxedEnvironment(
         loader=plain.loader, undefined=plain.undefined, keep_trailing_newline=plain.keep_trailing_newline
     )
     utils.env.filters.update(plain.filters)
-    utils.env.from_string = functools.cache(utils.env.from_string)
+    utils.env.from_string = functools.lru_cache(COMPILED_TEMPLATES)(utils.env.from_string)
 
 
 _sandbox_lm_eval()
-ASKED = ("doc_to_text", "doc_to_target", "doc_to_choice")
-"""Keys of a task file that name what is asked, and what is right."""
-UNFIT = (
+QUESTION_KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")
+"""Keys of a task file that name the question, its answer and its options."""
+MISFIT_ERRORS = (
     *(TemplateError, LookupError, TypeError, ValueError, SyntaxError, AttributeError, ArithmeticError),
     *(AssertionError, RecursionError),
 )
@@ -65,12 +70,12 @@ def load_tasks(tasks: Path, questions: Mapping[str, Path]) -> dict[str, Any]:
         config = read_task_file(folder_of_task(tasks, benchmark, path), benchmark)
         _check_config(benchmark, config)
         # A key that is the name of a column alone is that column.
-        columns = [name for key in ASKED if isinstance(name := config.get(key), str) and name.isidentifier()]
+        columns = [name for key in QUESTION_KEYS if isinstance(name := config.get(key), str) and name.isidentifier()]
         read_questions(path, benchmark, columns)
         configs.append({**config, "task": benchmark, "dataset_kwargs": {"data_files": {"test": str(path)}}})
     try:
         loaded: dict[str, Any] = TaskManager(include_defaults=False).load(configs)
-    except UNFIT as error:
+    except MISFIT_ERRORS as error:
         rule = f"The task files of {', '.join(questions)} must be tasks of lm-eval that fit their questions"
         raise RefusedError(rule, f"{type(error).__name__}: {error}", GUIDE) from error
     for task in loaded["tasks"].values():
@@ -86,22 +91,22 @@ def _check_config(benchmark: str, config: Mapping[str, Any]) -> None:
         raise RefusedError(rule, [config.get("dataset_path"), config.get("test_split")], remedy)
     check_choice(f"output_type of {benchmark}", config.get("output_type", "generate_until"), ALL_OUTPUT_TYPES)
     metrics = config.get("metric_list") or []
-    names = [each.get("metric") if isinstance(each, dict) else None for each in metrics if isinstance(metrics, list)]
+    names = [entry.get("metric") if isinstance(entry, dict) else None for entry in metrics if isinstance(metrics, list)]
     unknown = [name for name in names if name not in metric_registry]
-    if not isinstance(metrics, list) or unknown or any(each.get("hf_evaluate") for each in metrics):
+    if not isinstance(metrics, list) or unknown or any(entry.get("hf_evaluate") for entry in metrics):
         rule = f"metric_list of {benchmark} must list metrics that lm-eval itself has: others would be fetched as code"
         raise RefusedError(rule, metrics, f"Choose among {', '.join(sorted(metric_registry))}")
 
 
 def _check_questions(task: Task) -> None:
-    """Write each question, its gold answer and what the Sharer of T2T is asked once, before any model reads one."""
+    """Render each question, its gold answer and its request to the Sharer of T2T, before any model reads one."""
     metadata, choices = task.config.metadata, task.OUTPUT_TYPE == "multiple_choice"
     for doc in task.test_docs():
         where = f"Question {doc['id']!r} of {task.config.task}"
         try:
             task.doc_to_text(doc)
             gold, options = gold_of(task, doc), task.doc_to_choice(doc) if choices else ["an answer"]
-        except UNFIT as error:
+        except MISFIT_ERRORS as error:
             rule = f"{where} must fit the task file, whose templates may not use Python's own attributes"
             raise RefusedError(rule, f"{type(error).__name__}: {error}", "Correct the file or the question") from error
         if not options or not all(isinstance(option, str) and option for option in options):
@@ -131,20 +136,20 @@ def questions_of(
         task: Of `load_tasks`.
         prompts: ``plain`` or ``chat``.
         limit: All if None.
-        options: With the options that are weighed, where there are such; else each question is one to be read alone.
+        options: Whether a question of multiple choice gets its options, which are scored then.
     """
     chat = prompts == "chat"
-    render = _as_text if chat else None
-    task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=render)
-    asked: dict[int, Question] = {}
+    chat_template = _messages_as_json if chat else None
+    task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=chat_template)
+    questions: dict[int, Question] = {}
     for request in task.instances:
-        question = asked.setdefault(int(request.doc_id or 0), question_of_request(task, request, prompts))
+        question = questions.setdefault(int(request.doc_id or 0), question_of_request(task, request, prompts))
         if options and request.request_type == "loglikelihood":
             question.options += (request.args[1],)
-    return list(asked.values())
+    return list(questions.values())
 
 
-def _as_text(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+def _messages_as_json(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
     return prompting.messages_as_json(messages)
 
 
@@ -153,7 +158,7 @@ def question_of_request(task: Task, request: Instance, prompts: str = "plain") -
 
     Args:
         task: The request's.
-        request: In chats its text is that of `prompting.messages_as_json`.
+        request: In chats `prompting.messages_as_json` wrote its text.
         prompts: ``plain`` or ``chat``.
     """
     doc, metadata = dict(request.doc), task.config.metadata

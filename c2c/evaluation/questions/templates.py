@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 TEMPLATES = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 MISFIT = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 # Templates are few and questions many.
-_compiled = functools.cache(TEMPLATES.from_string)
+_compiled = functools.lru_cache(1024)(TEMPLATES.from_string)
 
 
 def render(where: str, source: str, values: Mapping[str, Any], remedy: str = "") -> str:

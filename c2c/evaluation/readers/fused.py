@@ -1,4 +1,4 @@
-"""What a fused method lets the answering model read: a prompt, fused with the Sharer's cache of it (design §4)."""
+"""The reader of fused methods: the Receiver's cache of a prompt, fused with the caches of one or several Sharers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader, check_room
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, collate_chats, in_two_sections, up_to_fused
-from c2c.fusion.prompt import generate_kv_cache_index, read_sections
+from c2c.fusion.prompt import read_sections, section_index
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
@@ -32,18 +32,18 @@ Key = tuple[str, int]
 
 
 @dataclass
-class Fused(Reader):
-    """The prefix is fused with the Sharer's cache (methods `c2c`, `c2c_deranged`, `c2c_zeroed`).
+class SharerPrompts:
+    """The prompts of one Sharer: how they align with the Receiver's, and whose question it reads.
 
     Args:
-        pair: The models.
-        model: The Receiver, the Sharer and the Fusers.
+        pair: The Receiver and this Sharer.
+        model: The Receiver, all Sharers and their Fusers.
         aligner: Token alignment that the Fusers were trained with. Without any, the whole prompt but its last token is
             fused, the template's words too.
         sharer_reads: ``matched`` (this question), ``deranged`` (another one) or ``zeroed`` (nothing).
         seed: Of the derangement.
-        memory: Keeps what the Sharer has read, and may be shared by several readers of the same pair and alignment;
-            None reads anew each time.
+        memory: Caches that the Sharer has made before; readers of the same pair and alignment may share it. None
+            makes each cache anew.
     """
 
     pair: Pair
@@ -57,13 +57,8 @@ class Fused(Reader):
         self._other: dict[Key, Question] = {}
         self._aligned: dict[tuple[str, str, str], AlignedPrompt] = {}
 
-    @property
-    def models(self) -> tuple[LoadedModel, ...]:
-        """Receiver and Sharer."""
-        return self.pair.receiver, self.pair.sharer
-
     def align(self, question: Question) -> AlignedPrompt:
-        """The prompt as both models read it; remembered, since a control reads it again."""
+        """The prompt in the tokens of both models; kept, since a control aligns it again."""
         key = (question.prompt, question.private, prompting.messages_as_json(question.messages))
         if key not in self._aligned:
             if question.messages:
@@ -84,7 +79,7 @@ class Fused(Reader):
     def prepare(self, questions: Sequence[Question], token_budget: int) -> None:
         """Choose whose question the Sharer reads, and in which batches it reads them.
 
-        A question that cannot be aligned takes no part; it fails when it is read.
+        A question that cannot be aligned is left out; it fails when it is read.
         """
         usable = [question for question in questions if self._fits(question)]
         if self.sharer_reads == "deranged":
@@ -93,7 +88,8 @@ class Fused(Reader):
             for question, other in zip(usable, swapped, strict=True):
                 self._other[_key(question)] = usable[other]
         if self.memory is not None and self.sharer_reads != "zeroed":
-            self.memory.plan({_key(each): self.align(each).sharer_ids for each in usable}, token_budget)
+            prompts = {_key(question): self.align(question).sharer_ids for question in usable}
+            self.memory.plan(prompts, token_budget)
 
     def _fits(self, question: Question) -> bool:
         try:
@@ -102,7 +98,7 @@ class Fused(Reader):
             return False
 
     def sharer_reads_of(self, question: Question) -> tuple[AlignedPrompt, Question | None]:
-        """What the Sharer reads beside this question's prompt, and whose question that is."""
+        """This question's prompt aligned with what the Sharer reads, and the question that the Sharer reads."""
         own = self.align(question)
         if self.sharer_reads == "zeroed":
             return own, None
@@ -112,63 +108,141 @@ class Fused(Reader):
         return with_reading_of(own, self.align(other)), other
 
     def inputs(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor, SharerInput, list[Question | None]]:
-        """Receiver ids and mask, each ``(B, N)``; what the Sharer reads; whose questions those are."""
-        read = [self.sharer_reads_of(question) for question in questions]
+        """The batch of the Receiver and of this Sharer.
+
+        Returns:
+            Receiver ids and mask, each ``(B, N)``; the Sharer's input; for each row the question that the Sharer reads,
+            None if its cache is zeros.
+        """
+        rows = [self.sharer_reads_of(question) for question in questions]
         device = self.pair.receiver.model.device
-        ids, mask = left_pad([aligned.receiver_ids for aligned, _ in read], self.pair.receiver.pad)
+        ids, mask = left_pad([aligned.receiver_ids for aligned, _ in rows], self.pair.receiver.pad)
         check_room(self.pair.receiver, ids.shape[1], max(question.max_new_tokens for question in questions))
         sharer_input = batch_readings(
-            [aligned for aligned, _ in read],
+            [aligned for aligned, _ in rows],
             self.pair.sharer.pad,
             zeroed=self.sharer_reads == "zeroed",
             reencode=self.aligner.reencode,
         )
-        return ids.to(device), mask.to(device), sharer_input.to(device), [whose for _, whose in read]
+        return ids.to(device), mask.to(device), sharer_input.to(device), [question for _, question in rows]
 
-    def laid_out(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[Question | None]]:
-        """What is read of a batch, section by section, and whose questions the Sharer reads.
-
-        Of a chat whose answer is fused too, the template's words after the last message belong to the answer: they
-        are all that the Sharer reads of them, as in training.
-        """
-        ids, mask, sharer_input, whose = self.inputs(questions)
-        if not (self.model.include_response and questions[0].messages):
-            return ChatBatch(generate_kv_cache_index(ids.shape[1] - 1, 1), ids, mask, [sharer_input]), whose
-        rows = [in_two_sections(self.sharer_reads_of(question)[0]) for question in questions]
-        pads, zeroed = (self.pair.receiver.pad, self.pair.sharer.pad), self.sharer_reads == "zeroed"
-        return collate_chats(rows, *pads, zeroed, self.aligner.reencode).to(ids.device), whose
-
-    def remembered(self, sharer_input: SharerInput, whose: Sequence[Question | None]) -> SharerInput:
-        """With what the Sharer has read before of these questions, where there is a memory and it reads at all."""
+    def with_memory(self, sharer_input: SharerInput, questions: Sequence[Question | None]) -> SharerInput:
+        """The input with the caches of these questions, if there is a memory and the Sharer's cache is not zeros."""
         if self.memory is None or self.sharer_reads == "zeroed":
             return sharer_input
-        keys = [_key(each) for each in whose if each is not None]
+        keys = [_key(question) for question in questions if question is not None]
         return replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
+
+
+@dataclass
+class FusedReader(Reader):
+    """The prefix is fused with the caches that one or several Sharers have of it.
+
+    In a derangement all Sharers read the same other question.
+
+    Args:
+        sharers: The prompts of each Sharer. All have the same Receiver and the same model, whose Sharers are these in
+            this order.
+    """
+
+    sharers: Sequence[SharerPrompts]
+
+    @property
+    def model(self) -> RosettaModel:
+        """The Receiver, the Sharers and their Fusers."""
+        return self.sharers[0].model
+
+    @property
+    def receiver(self) -> LoadedModel:
+        """The Receiver of all Sharers."""
+        return self.sharers[0].pair.receiver
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The Receiver, then the Sharers."""
+        return self.receiver, *(prompts.pair.sharer for prompts in self.sharers)
+
+    @property
+    def sharer(self) -> SharerPrompts:
+        """The prompts of the only Sharer."""
+        (prompts,) = self.sharers
+        return prompts
+
+    def length(self, question: Question) -> int:
+        """Tokens of the Receiver or of a Sharer, whichever are most."""
+        return max(prompts.length(question) for prompts in self.sharers)
+
+    def prepare(self, questions: Sequence[Question], token_budget: int) -> None:
+        """See `SharerPrompts.prepare`."""
+        for prompts in self.sharers:
+            prompts.prepare(questions, token_budget)
+
+    def layout(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[list[Question | None]]]:
+        """The batch, section by section, and for each Sharer the questions that it reads.
+
+        Where the answer of a chat is fused too, the template's words after the last message belong to the answer: the
+        Sharer reads only these of them, as in training.
+
+        Raises:
+            RefusedError: If the Receiver would read other tokens with one Sharer than with another.
+        """
+        # 1. The same Receiver tokens with each Sharer
+        inputs = [prompts.inputs(questions) for prompts in self.sharers]
+        ids, mask = inputs[0][:2]
+        sharer_inputs, owners = [item[2] for item in inputs], [item[3] for item in inputs]
+        if any(not torch.equal(ids, item[0]) for item in inputs):
+            raise RefusedError(
+                "The Receiver must read the same tokens with each Sharer",
+                questions[0].doc.get("id"),
+                "Use one token alignment for all Fusers",
+            )
+        # 2. A chat whose response is fused has its last section after the last fused token
+        if self.model.include_response and questions[0].messages:
+            prompts = self.sharer
+            rows = [in_two_sections(prompts.sharer_reads_of(question)[0]) for question in questions]
+            pads, zeroed = (self.receiver.pad, prompts.pair.sharer.pad), prompts.sharer_reads == "zeroed"
+            return collate_chats(rows, *pads, zeroed, prompts.aligner.reencode).to(ids.device), owners
+        # 3. Otherwise all Sharers are fused into the prompt up to its last token
+        everyone = (1 << len(self.sharers)) - 1
+        index = [section_index(everyone, ids.shape[1] - 1), section_index(-1, 1)]
+        return ChatBatch(index, ids, mask, sharer_inputs), owners
 
     @torch.no_grad()
     def read(self, questions: Sequence[Question]) -> DecodingState:
-        """Prefill both models, and fuse."""
-        (index, ids, mask, [sharer_input]), whose = self.laid_out(questions)
-        sharer_input = self.remembered(sharer_input, whose)
-        fused_response = self.model.include_response
-        sections = read_sections(index, ids, 1, include_response=fused_response)
-        read = self.model.read_prompt(
-            sections, ids, mask, kv_cache.positions_of(mask), [sharer_input], keep_unfused=fused_response
-        )
-        ran = self.sharer_reads != "zeroed"
-        receiver, chat = self.pair.receiver, bool(questions[0].messages)
+        """Prefill all models, and fuse."""
+        # 1. The batch of each model, with the caches that Sharers made before
+        (index, ids, mask, sharer_inputs), owners = self.layout(questions)
+        sharer_inputs = [
+            prompts.with_memory(sharer_input, own)
+            for prompts, sharer_input, own in zip(self.sharers, sharer_inputs, owners, strict=True)
+        ]
+        # 2. Prefill and fusion
+        response = self.model.include_response
+        sections = read_sections(index, ids, len(self.sharers), include_response=response)
+        positions = kv_cache.positions_of(mask)
+        caches = self.model.read_prompt(sections, ids, mask, positions, sharer_inputs, keep_unfused=response)
+        # 3. The columns of records that are known before the answer. A Sharer whose cache is zeros reads no question;
+        # all others read the same one.
+        shared = next((own for own in owners if own[0] is not None), owners[0])
+        masks = [sharer_input.attention_mask for sharer_input in sharer_inputs if not sharer_input.zeroed]
         answers = [
             Answer(
-                prompt_read=prompting.prompt_text(receiver, question),
-                tokens_in=int(row.sum()),
-                sharer_question_id=None if name is None else str(name.doc["id"]),
-                sharer_tokens_in=int(given.sum()) if ran else 0,
+                prompt_read=prompting.prompt_text(self.receiver, question),
+                tokens_in=int(mask[row].sum()),
+                sharer_question_id=None if other is None else str(other.doc["id"]),
+                sharer_tokens_in=sum(int(sharer_mask[row].sum()) for sharer_mask in masks),
             )
-            for question, row, given, name in zip(questions, mask, sharer_input.attention_mask, whose, strict=True)
+            for row, (question, other) in enumerate(zip(questions, shared, strict=True))
         ]
-        response = self.model.fuse_response(read, sections[-1].sharers) if fused_response else None
         return DecodingState(
-            receiver.model, receiver.tokenizer, ids, mask, read.cache, answers, response, special=not chat
+            self.receiver.model,
+            self.receiver.tokenizer,
+            ids,
+            mask,
+            caches.cache,
+            answers,
+            self.model.fuse_response(caches, sections[-1].sharers) if response else None,
+            special=not questions[0].messages,
         )
 
 

@@ -1,4 +1,4 @@
-"""What the answering model reads before it answers (design §4)."""
+"""Readers: from questions to the state from which a model answers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from c2c.models.loading import LoadedModel
 
 
 class Reader(ABC):
-    """Turns questions into what the answering model has read of them."""
+    """Prefills the answering model with questions, as a method wants it."""
 
-    def prepare(self, questions: Sequence[Question], token_budget: int) -> None:  # noqa: B027  (most need no such)
-        """See all questions of a benchmark before the first batch; fused methods need to."""
+    def prepare(self, questions: Sequence[Question], token_budget: int) -> None:  # noqa: B027  (most readers need no preparation)
+        """Plan with all questions of a benchmark, before the first batch is read."""
 
     @property
     @abstractmethod
@@ -39,7 +39,7 @@ class Reader(ABC):
 
 
 def positions(loaded: LoadedModel) -> int:
-    """How many tokens the model can hold, as its config says; without limit if it does not say."""
+    """Positions of a model by its config; without limit if the config names none."""
     return getattr(loaded.model.config, "max_position_embeddings", None) or sys.maxsize
 
 
@@ -64,7 +64,7 @@ def tokenise(loaded: LoadedModel, texts: Sequence[str], *, chat: bool = False) -
 
 
 @dataclass
-class Alone(Reader):
+class SingleReader(Reader):
     """One model reads the prompt (methods `receiver` and `sharer`).
 
     Args:
@@ -77,15 +77,15 @@ class Alone(Reader):
 
     @property
     def models(self) -> tuple[LoadedModel, ...]:
-        """The one model."""
+        """The model, alone."""
         return (self.loaded,)
 
     def text(self, question: Question) -> str:
-        """What it reads."""
+        """The prompt as the model reads it."""
         return prompting.prompt_text(self.loaded, question, private=self.private)
 
     def read(self, questions: Sequence[Question]) -> DecodingState:
-        """The prompts as they are."""
+        """A batch of prompts, none of which has been read."""
         chat = bool(questions[0].messages)
         texts = [self.text(question) for question in questions]
         ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)

@@ -1,4 +1,4 @@
-"""What the Sharer has read, kept within one process: `c2c` and `c2c_deranged` need the same readings."""
+"""The Sharer's caches of questions, kept within one process: `c2c` and `c2c_deranged` need the same ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from c2c.types import KeyValue
 
 BYTES = 2**30
 SHARED_TOKENS = 8
-"""Fewer tokens at the start of all texts of a batch are read with each of them."""
+"""A shorter common start of the texts of a batch is not worth a run."""
 
 Key = tuple[str, int]
 
@@ -25,30 +25,30 @@ Key = tuple[str, int]
 class SharerMemory:
     """The Sharer's caches of questions, each read once as long as they fit.
 
-    Questions are read in batches that are planned for a whole benchmark, whichever of them is asked for first: so a
-    reading has the same bits whether the run was interrupted before or not, and whatever is remembered.
+    Batches are planned for a whole benchmark, whichever question comes first: a cache has the same bits whether or not
+    the run was interrupted before, and whichever caches are kept.
 
     Args:
-        sharer: Reads.
-        limit: Bytes that are kept, the batch at work not counted; what was used longest ago goes first.
+        sharer: Makes the caches.
+        limit: Bytes that are kept, without the current batch; the least recently used cache is dropped first.
     """
 
     def __init__(self, sharer: LoadedModel, limit: int = BYTES) -> None:
         self.sharer, self.limit = sharer, limit
         self._ids: dict[Key, Sequence[int]] = {}
         self._batch: dict[Key, tuple[Key, ...]] = {}
-        self._kept: OrderedDict[Key, list[KeyValue]] = OrderedDict()
+        self._caches: OrderedDict[Key, list[KeyValue]] = OrderedDict()
 
     def plan(self, sharer_ids: Mapping[Key, Sequence[int]], token_budget: int) -> None:
-        """Say what the Sharer reads of each question of a benchmark, all of them at once.
+        """Plan the batches of a benchmark.
 
         Args:
-            sharer_ids: The Sharer's token ids.
+            sharer_ids: The Sharer's token ids of every question.
             token_budget: Tokens of a batch, pads included.
         """
         new = {key: ids for key, ids in sharer_ids.items() if self._ids.get(key) != ids}
         for key in new:
-            self._kept.pop(key, None)
+            self._caches.pop(key, None)
         self._ids.update(new)
         for batch in batches_of(list(new), [max(len(ids), 1) for ids in new.values()], token_budget):
             self._batch.update(dict.fromkeys(batch, tuple(batch)))
@@ -57,30 +57,33 @@ class SharerMemory:
         """Caches of questions that were planned, left-padded: S layers ``(B, Hs, width, Ds)``.
 
         Args:
-            keys: One a row; one may stand in several.
+            keys: One a row; rows may have the same one.
             width: M, at least the tokens of the longest.
         """
-        found: dict[Key, list[KeyValue]] = {}
+        # 1. Caches that are missing, each with the whole batch that it was planned in
+        new: dict[Key, list[KeyValue]] = {}
         for key in keys:
-            if key not in found and key not in self._kept:
-                found |= self._read(self._batch[key])
-        here = {key: found[key] if key in found else self._kept[key] for key in dict.fromkeys(keys)}
-        for key, each in (found | here).items():
-            self._kept[key] = each
-            self._kept.move_to_end(key)
-        while self._kept and self._size() > self.limit:
-            self._kept.popitem(last=False)
-        count = len(here[keys[0]])
-        return [tuple(_padded([here[key][n][half] for key in keys], width) for half in (0, 1)) for n in range(count)]  # type: ignore[misc]
+            if key not in new and key not in self._caches:
+                new |= self._prefill(self._batch[key])
+        caches = {key: new[key] if key in new else self._caches[key] for key in dict.fromkeys(keys)}
+        # 2. The caches of this call are the last to be dropped
+        for key, cache in (new | caches).items():
+            self._caches[key] = cache
+            self._caches.move_to_end(key)
+        while self._caches and self._size() > self.limit:
+            self._caches.popitem(last=False)
+        # 3. S layers of keys and values: B rows (Hs, m, Ds) -> (B, Hs, width, Ds)
+        count = len(caches[keys[0]])
+        return [tuple(_padded([caches[key][n][half] for key in keys], width) for half in (0, 1)) for n in range(count)]  # type: ignore[misc]
 
     def _size(self) -> int:
-        one = next(iter(self._kept.values()))[0][0]
-        per_token = one.shape[0] * one.shape[2] * one.element_size() * 2 * len(next(iter(self._kept.values())))
-        return per_token * sum(each[0][0].shape[1] for each in self._kept.values())
+        one = next(iter(self._caches.values()))[0][0]
+        per_token = one.shape[0] * one.shape[2] * one.element_size() * 2 * len(next(iter(self._caches.values())))
+        return per_token * sum(cache[0][0].shape[1] for cache in self._caches.values())
 
     @torch.no_grad()
-    def _read(self, batch: Sequence[Key]) -> dict[Key, list[KeyValue]]:
-        """Read one batch; what all its texts begin with, such as a template's words, is read once."""
+    def _prefill(self, batch: Sequence[Key]) -> dict[Key, list[KeyValue]]:
+        """Prefill one batch; the tokens that all texts begin with, such as a template's words, run once."""
         model, texts = self.sharer.model, [self._ids[key] or [self.sharer.pad] for key in batch]
         whole = len(batch) == 1 or rotations_change(model.config, max(len(text) for text in texts))
         shared = 0 if whole else common_start(texts)
@@ -89,8 +92,8 @@ class SharerMemory:
         if shared:
             start = torch.tensor([texts[0][:shared]])
             mask = torch.cat([torch.ones((len(batch), shared), dtype=mask.dtype), mask], dim=1)
-            seen = torch.ones_like(start).to(model.device)
-            cache = kv_cache.prefill(model, start.to(model.device), seen, kv_cache.positions_of(seen))
+            start_mask = torch.ones_like(start).to(model.device)
+            cache = kv_cache.prefill(model, start.to(model.device), start_mask, kv_cache.positions_of(start_mask))
             rows = torch.zeros(len(batch), dtype=torch.long, device=model.device)
             cache = kv_cache.repeat_rows(cache, rows, model.config)
         ids, mask = ids.to(model.device), mask.to(model.device)
@@ -103,7 +106,7 @@ class SharerMemory:
 
 
 def common_start(texts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all texts begin with, if that is worth a run of its own: each text keeps one token, else 0."""
+    """Number of tokens that all texts begin with, at least one short of the shortest; 0 if too few for a run."""
     most = min(len(text) for text in texts) - 1
     same = next((at for at in range(most) if len({text[at] for text in texts}) > 1), most)
     return same if same >= SHARED_TOKENS else 0
@@ -112,6 +115,6 @@ def common_start(texts: Sequence[Sequence[int]]) -> int:
 def _padded(rows: Sequence[Tensor], width: int) -> Tensor:
     """``(B, H, width, D)`` of rows ``(H, m, D)``, zeros at the left."""
     states = rows[0].new_zeros((len(rows), rows[0].shape[0], width, rows[0].shape[2]))
-    for row, each in enumerate(rows):
-        states[row, :, width - each.shape[1] :] = each
+    for row, tensor in enumerate(rows):
+        states[row, :, width - tensor.shape[1] :] = tensor
     return states

@@ -1,11 +1,11 @@
-"""From answer records to scores (design §6): what counts as correct, and how often it happened. Imports no torch.
+"""From answer records to scores: what counts as correct, and how often it happened. Imports no torch.
 
 A failed question is a record with an error and counts as wrong; only `protocol: paper` leaves it out. Too many of them
 are refused (`check_failed`).
 """
 
 from c2c.evaluation.scoring.checks import ANSWER_KEY, QUESTION_KEY, check_records
-from c2c.evaluation.scoring.letters import LETTERS, extract_letter
+from c2c.evaluation.scoring.letters import extract_letter
 from c2c.evaluation.scoring.rules import GRADED, RULES, failed, mark, normalise
 from c2c.evaluation.scoring.table import (
     FAILED_SHARE,
@@ -16,6 +16,7 @@ from c2c.evaluation.scoring.table import (
     score_records,
     scores_text,
 )
+from c2c.types import LETTERS
 
 __all__ = [
     "ANSWER_KEY",

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.methods.declarations import METHODS
 from c2c.evaluation.questions.task_files import SCORINGS
-from c2c.evaluation.schema import ANALYSIS_METHODS, METHODS, RECORD_SCHEMA, check_columns
+from c2c.evaluation.schema import ANALYSIS_METHODS, RECORD_SCHEMA, check_columns
 from c2c.evaluation.scoring.longbench import read_gold
 from c2c.evaluation.scoring.rules import BY_LIKELIHOOD, failed
 
@@ -32,12 +33,14 @@ def check_records(records: pd.DataFrame) -> None:
         if (absent := records[column].isna()).any():
             place = records.loc[absent, ["benchmark", "question_id", "method"]].iloc[0].to_dict()
             raise RefusedError(f"Every record must have its {column}", place, "Prepare the benchmark and generate anew")
-    for column, known in (("method", (*METHODS, *ANALYSIS_METHODS)), ("scoring", SCORINGS)):
+    for column, names in (("method", (*METHODS, *ANALYSIS_METHODS)), ("scoring", SCORINGS)):
         for name in records[column].unique():
-            check_choice(f"The {column} of a record", name, known)
+            check_choice(f"The {column} of a record", name, names)
     if (twice := records.duplicated(ANSWER_KEY)).any():
-        found = records.loc[twice, ["question_id", "method", "seed"]].iloc[0].to_dict()
-        raise RefusedError("Each question must be answered once by each method and seed", found, "Drop the duplicates")
+        duplicate = records.loc[twice, ["question_id", "method", "seed"]].iloc[0].to_dict()
+        raise RefusedError(
+            "Each question must be answered once by each method and seed", duplicate, "Drop the duplicates"
+        )
     _check_same_questions(records)
     _check_answerable(records[~failed(records)])
 

@@ -1,11 +1,11 @@
-"""Which option letter a generated answer names: by rules that can be written down, and by the reference's."""
+"""The option letter that a generated answer names: by rules of this project, and by those of the reference."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-LETTERS = "ABCDEFGHIJ"
+from c2c.types import LETTERS
 
 LATIN = "A-Za-z0-9\u00c0-\u024f'\u2019"
 """Beside one of these a letter does not stand alone; Chinese characters are none of them."""
@@ -17,14 +17,14 @@ SMALL = f"{ALONE}(?:[b-hj]{END}|[ai]{NO_WORD})"
 OPEN, CLOSE = r"[\s(\[（【「\"'“‘:：,，-]*", r"[\s)\]）】」\"'”’.]*"
 """What may stand between a phrase and its letter, and behind the letter."""
 
-SAID = (
+ANSWER_PHRASE = (
     r"(?i:\banswers?(?:\s+to\s[^.\n]{0,60}?)?|\b(?:correct|right|best|final)\s+(?:option|choice|letter)|\b(?:choice|option)(?=:)"
     r"|\b(?:choose|choosing|pick|select|go with))"
     r"(?:\W*(?i:is|are|was|be|would be|should be|must be)\b)?"
     r"(?:\W*\b(?i:option|choice|letter|clearly|therefore|thus|definitely|probably|indeed|but|simply|rather)\b)*"
     r"|答案(?:应该|应当|应)?(?:是|为|选)?|选择?"
 )
-STATED = re.compile(f"(?:{SAID}){OPEN}({ALONE}[A-J]{END}|{SMALL})")
+STATED = re.compile(f"(?:{ANSWER_PHRASE}){OPEN}({ALONE}[A-J]{END}|{SMALL})")
 CALLED_RIGHT = re.compile(rf"({CAPITAL}|{ALONE}[AI]){CLOSE}(?i:is|was|must be)\s+(?i:the\s+)?(?i:correct|right|best)\b")
 OPENING = re.compile(rf"\W*({CAPITAL})")
 JOINT = re.compile(
@@ -51,12 +51,12 @@ def extract_letter(text: str, options: int = len(LETTERS)) -> str | None:
     """
     boxed = [_plain(inside) for inside in BOXED.findall(text)]
     if boxed and (inside := re.match(rf"\W*({CAPITAL}|[a-j](?=\W*$))", boxed[-1])):
-        return _known(inside.group(1), options)
+        return _option_letter(inside.group(1), options)
     plain = NEGATED.sub(" ", _plain(BOXED.sub(r" \1 ", text)))
     stated = [match for pattern in (STATED, CALLED_RIGHT) for match in pattern.finditer(plain)]
     named = max(stated, key=lambda match: match.end(1), default=None) or OPENING.match(plain)
     if named:
-        return None if JOINT.match(plain, named.end(1)) else _known(named.group(1), options)
+        return None if JOINT.match(plain, named.end(1)) else _option_letter(named.group(1), options)
     alone = set(re.findall(CAPITAL, plain)) & set(LETTERS[:options])
     return alone.pop() if len(alone) == 1 else None
 
@@ -70,17 +70,17 @@ def extract_as_published(text: str, options: int = 4) -> str | None:
     Then the last capital letter, inside words too.
     """
     text = text.strip("\n")
-    known = LETTERS[:options]
+    letters = LETTERS[:options]
     for phrase in OPENING_PHRASES:
         rest = re.search(rf"{phrase}\s*(.*)", text, re.IGNORECASE)
-        if rest and (capital := re.search(f"[{known}]", rest.group(1))):
+        if rest and (capital := re.search(f"[{letters}]", rest.group(1))):
             return capital.group()
     formulas = FORMULA.search(text) and not re.search("answer|option|choice|correct", text, re.IGNORECASE)
     if not formulas:
-        for pattern in (rf"\b([{known}])(?:\W*$|[.,;:!?)]\s)", rf"\b([{known}])\b"):
-            if found := re.findall(pattern, text, re.IGNORECASE):
-                return str(found[-1]).upper()
-    capitals = re.findall(f"[{known}]", text)
+        for pattern in (rf"\b([{letters}])(?:\W*$|[.,;:!?)]\s)", rf"\b([{letters}])\b"):
+            if matches := re.findall(pattern, text, re.IGNORECASE):
+                return str(matches[-1]).upper()
+    capitals = re.findall(f"[{letters}]", text)
     return capitals[-1] if capitals and not formulas else None
 
 
@@ -99,5 +99,5 @@ def _plain(text: str) -> str:
     return MARKS.sub("", text)
 
 
-def _known(letter: str, options: int) -> str | None:
+def _option_letter(letter: str, options: int) -> str | None:
     return letter.upper() if letter.upper() in LETTERS[:options] else None

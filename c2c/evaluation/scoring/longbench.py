@@ -24,13 +24,13 @@ def score(prediction: str, gold: str) -> float:
     """The credit of a prediction.
 
     Raises:
-        RefusedError: `read_gold` refuses the gold answer, or rouge_l is wanted and the package rouge is missing.
+        RefusedError: `read_gold` refuses the gold answer, or rouge_l is needed and the package rouge is missing.
     """
-    wanted = read_gold(gold)
-    if wanted.get("first_line"):
+    gold_answer = read_gold(gold)
+    if gold_answer.get("first_line"):
         prediction = prediction.lstrip("\n").split("\n")[0]
-    metric = METRICS[wanted["metric"]]
-    return max(metric(prediction, answer, wanted.get("classes") or []) for answer in wanted["answers"])
+    metric = METRICS[gold_answer["metric"]]
+    return max(metric(prediction, answer, gold_answer.get("classes") or []) for answer in gold_answer["answers"])
 
 
 def read_gold(gold: str) -> dict[str, Any]:
@@ -40,32 +40,34 @@ def read_gold(gold: str) -> dict[str, Any]:
         RefusedError: It is not such JSON as this module's text describes.
     """
     remedy = "Correct doc_to_target of the task"
-    wanted = parse_json(gold, "The gold answer of a question scored by longbench", remedy)
-    if not isinstance(wanted, dict) or not {"metric", "answers"} <= set(wanted) <= KEYS:
+    gold_answer = parse_json(gold, "The gold answer of a question scored by longbench", remedy)
+    if not isinstance(gold_answer, dict) or not {"metric", "answers"} <= set(gold_answer) <= KEYS:
         rule = "The gold answer of a question scored by longbench must be JSON with metric, answers and classes"
         raise RefusedError(rule, gold, remedy)
-    check_choice("The metric of a LongBench question", wanted["metric"], METRICS)
-    if not _are_texts(wanted["answers"]) or not wanted["answers"]:
-        raise RefusedError("The answers of a LongBench question must be a list of texts", wanted["answers"], remedy)
-    classes = wanted.get("classes")
+    check_choice("The metric of a LongBench question", gold_answer["metric"], METRICS)
+    if not _are_texts(gold_answer["answers"]) or not gold_answer["answers"]:
+        raise RefusedError(
+            "The answers of a LongBench question must be a list of texts", gold_answer["answers"], remedy
+        )
+    classes = gold_answer.get("classes")
     if classes is not None and not _are_texts(classes):
         raise RefusedError("The classes of a LongBench question must be a list of texts", classes, remedy)
-    if wanted["metric"] == "classification" and not classes:
+    if gold_answer["metric"] == "classification" and not classes:
         raise RefusedError("A classification must name its classes", gold, "Fill classes")
-    if not isinstance(wanted.get("first_line", False), bool):
-        raise RefusedError("first_line must be true or false", wanted["first_line"], remedy)
-    return wanted
+    if not isinstance(gold_answer.get("first_line", False), bool):
+        raise RefusedError("first_line must be true or false", gold_answer["first_line"], remedy)
+    return gold_answer
 
 
 def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def qa_f1(prediction: str, answer: str, classes: list[str]) -> float:
     """F1 over words, without letter case, punctuation and articles."""
-    given, wanted = _words(prediction), _words(answer)
-    same = sum((Counter(given) & Counter(wanted)).values())
-    return 2 * same / (len(given) + len(wanted)) if same else 0.0
+    words, gold_words = _words(prediction), _words(answer)
+    same = sum((Counter(words) & Counter(gold_words)).values())
+    return 2 * same / (len(words) + len(gold_words)) if same else 0.0
 
 
 def rouge_l(prediction: str, answer: str, classes: list[str]) -> float:

@@ -53,11 +53,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     logging.disable(logging.CRITICAL)
     # What a library prints is no verdict.
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    verdicts = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import math_verify  # noqa: F401  (before the clock of the first answer starts)
 
-    print(READY, file=told, flush=True)
+    print(READY, file=verdicts, flush=True)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, limit)
         try:
@@ -67,7 +67,7 @@ def main() -> None:
         except Exception:  # what math-verify cannot read is no right answer; it raises errors of many kinds
             verdict = WRONG
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(verdict, file=told, flush=True)
+        print(verdict, file=verdicts, flush=True)
 
 
 if __name__ == "__main__":

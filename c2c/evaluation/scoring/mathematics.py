@@ -58,13 +58,13 @@ def grade(questions: Iterable[tuple[str, str]], cpu_seconds: float = CPU_SECONDS
     if importlib.util.find_spec(PACKAGE) is None:
         raise RefusedError("The package math-verify must be installed for the scoring math", "not installed",
                            "pip install 'cache-to-cache[graders]'")  # fmt: skip
-    asked = dict.fromkeys(questions)
-    stated = {question: (gold_of(question[0]), stated_answer(question[1])) for question in asked}
-    known = {question: compare_plainly(*pair) for question, pair in stated.items()}
-    hard = [question for question, right in known.items() if right is None]
+    questions = dict.fromkeys(questions)
+    stated = {question: (gold_of(question[0]), stated_answer(question[1])) for question in questions}
+    plainly_equal = {question: compare_plainly(*pair) for question, pair in stated.items()}
+    hard = [question for question, right in plainly_equal.items() if right is None]
     verdicts = dict(zip(hard, _ask_workers([stated[question] for question in hard], cpu_seconds), strict=True))
     _report_limits(verdicts, cpu_seconds)
-    return {question: bool(known[question]) or verdicts.get(question) == RIGHT for question in asked}
+    return {question: bool(plainly_equal[question]) or verdicts.get(question) == RIGHT for question in questions}
 
 
 def _report_limits(verdicts: Mapping[tuple[str, str], str], cpu_seconds: float) -> None:
@@ -77,8 +77,8 @@ def _report_limits(verdicts: Mapping[tuple[str, str], str], cpu_seconds: float) 
     }
     for verdict, limit in limits.items():
         if counts[verdict]:
-            told = f"{counts[verdict]} of {len(verdicts)} answers {limit}, and count as wrong"
-            print(f"math-verify: {told}", file=sys.stderr)
+            notice = f"{counts[verdict]} of {len(verdicts)} answers {limit}, and count as wrong"
+            print(f"math-verify: {notice}", file=sys.stderr)
     if open_ones := [question for question, verdict in verdicts.items() if verdict == NONE]:
         print(f"math-verify: {len(open_ones)} of {len(verdicts)} answers have no verdict", file=sys.stderr)
         rule = f"Every answer to a mathematical question must be graded within {WALL_SECONDS:g} s on the clock"
@@ -94,8 +94,8 @@ def gold_of(gold: str) -> str:
 
 def gold_at_comma(gold: str) -> str:
     """The gold answer as the reference reads it: the first number, which ends at a thousands comma."""
-    found = PUBLISHED_GOLD.search(gold.rpartition("####")[2])
-    return found.group() if found else gold
+    number = PUBLISHED_GOLD.search(gold.rpartition("####")[2])
+    return number.group() if number else gold
 
 
 def stated_answer(text: str) -> str:
@@ -104,7 +104,7 @@ def stated_answer(text: str) -> str:
     """
     if boxed := BOXED.findall(text):
         return _tidy(boxed[-1])
-    stated = [next(part for part in found if part or part is found[-1]) for found in STATED.findall(text)]
+    stated = [next(group for group in groups if group or group is groups[-1]) for groups in STATED.findall(text)]
     return _tidy(next((line for line in reversed(stated) if line.strip()), text))
 
 
@@ -177,7 +177,7 @@ class _Worker:
         """The verdict on gold and answer."""
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()
-            if self._read(START_SECONDS) != READY:
+            if self._read_line(START_SECONDS) != READY:
                 self.stop()
                 return NONE
         stdin = self.process.stdin
@@ -185,7 +185,7 @@ class _Worker:
         with suppress(BrokenPipeError):
             stdin.write(json.dumps(pair) + "\n")
             stdin.flush()
-        verdict = self._read(WALL_SECONDS)
+        verdict = self._read_line(WALL_SECONDS)
         if verdict in (RIGHT, WRONG, MEMORY):
             return verdict
         verdict = self._death() if verdict == "" else NONE
@@ -201,7 +201,7 @@ class _Worker:
             return NONE
         return SLOW if code == -signal.SIGPROF else CRASH if -code in CRASHES else NONE
 
-    def _read(self, seconds: float) -> str | None:
+    def _read_line(self, seconds: float) -> str | None:
         """The next line of the process; empty if it has closed its output, None if nothing came in so many seconds."""
         assert self.process is not None and self.process.stdout is not None
         ready = select.select([self.process.stdout], [], [], seconds)[0]

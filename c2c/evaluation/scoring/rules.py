@@ -35,7 +35,7 @@ def mark(records: pd.DataFrame, protocol: str = CORRECTED) -> pd.Series:
 
 
 def failed(records: pd.DataFrame) -> pd.Series:
-    """Whether each record stands for a question that failed."""
+    """Whether each record is that of a failed question."""
     return records["error"].fillna("") != ""
 
 
@@ -45,7 +45,7 @@ def normalise(text: str) -> str:
 
 
 def _exact(records: pd.DataFrame, protocol: str) -> np.ndarray:
-    return _each(records, lambda text, gold: normalise(text) == normalise(gold))
+    return _credits(records, lambda text, gold: normalise(text) == normalise(gold))
 
 
 def _letter(records: pd.DataFrame, protocol: str) -> np.ndarray:
@@ -54,7 +54,7 @@ def _letter(records: pd.DataFrame, protocol: str) -> np.ndarray:
     def right(text: str, gold: str, options: int) -> bool:
         return _named(text, options, protocol) == gold.strip().upper()
 
-    return _each(records.assign(options=options), right, "options")
+    return _credits(records.assign(options=options), right, "options")
 
 
 def _named(text: str, options: int, protocol: str) -> str | None:
@@ -74,7 +74,7 @@ def _math(records: pd.DataFrame, protocol: str) -> np.ndarray:
 
 
 def _longbench(records: pd.DataFrame, protocol: str) -> np.ndarray:
-    return _each(records, longbench.score)
+    return _credits(records, longbench.score)
 
 
 def _likelihood(records: pd.DataFrame, protocol: str) -> np.ndarray:
@@ -83,7 +83,7 @@ def _likelihood(records: pd.DataFrame, protocol: str) -> np.ndarray:
 
 def _text(records: pd.DataFrame, protocol: str) -> np.ndarray:
     """Exactly lm-eval's ``acc_norm``: the sum of log-probabilities over the option's length in characters."""
-    return _by_choice(records, lambda scores, choices: scores / np.array([float(len(each)) for each in choices]))
+    return _by_choice(records, lambda scores, choices: scores / np.array([float(len(choice)) for choice in choices]))
 
 
 def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], np.ndarray]) -> np.ndarray:
@@ -103,11 +103,11 @@ def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], n
     return right
 
 
-def _each(records: pd.DataFrame, rule: Callable[..., float], *columns: str) -> np.ndarray:
+def _credits(records: pd.DataFrame, rule: Callable[..., float], *columns: str) -> np.ndarray:
     """The rule's credit of each output text, gold answer and further column; equal ones are looked at once."""
     questions = list(records[["output_text", "gold", *columns]].itertuples(index=False, name=None))
-    known = {question: float(rule(*question)) for question in dict.fromkeys(questions)}
-    return np.array([known[question] for question in questions], dtype=float)
+    credit = {question: float(rule(*question)) for question in dict.fromkeys(questions)}
+    return np.array([credit[question] for question in questions], dtype=float)
 
 
 RULES: dict[str, Rule] = {

@@ -65,6 +65,7 @@ def check_failed(records: pd.DataFrame, failed_share: float = FAILED_SHARE) -> N
     """
     if not 0 <= failed_share <= 1:
         raise RefusedError("The share of failed questions must be in [0, 1]", failed_share, "Choose 0.05")
+    # Shares of failed questions by run, pair and setting.
     lost = failed(records)
     shares = lost.groupby([records[name] for name in (*RUN_KEY, "pair", "setting")], dropna=False).mean()
     if not (above := shares[shares > failed_share]).empty:

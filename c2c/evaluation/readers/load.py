@@ -1,0 +1,117 @@
+"""Readers of Fusers that are on disk: trained ones, of one or several Sharers, and released ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from c2c.alignment.chat import ChatAligner, UnalignedChats
+from c2c.checkpoints.checkpoint import load_components
+from c2c.checkpoints.released_folder import is_released, released_alignment, resolve_released
+from c2c.errors import RefusedError
+from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
+from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.models.loading import LoadedModel
+from c2c.models.pair import Pair
+from c2c.rosetta import RosettaModel
+from c2c.types import UNALIGNED
+
+
+def fused_reader(
+    pair: Pair, fuser: str | Path, sharer_reads: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
+) -> FusedReader:
+    """The reader of a pair's Fusers, trained or released; those that were trained on zeroed caches get zeroed ones.
+
+    Args:
+        pair: The models.
+        fuser: Folder of the Fusers; of released ones also the manifest of ``c2c fetch-fuser``.
+        sharer_reads: As in `SharerPrompts`.
+        accept: Lines of the Fusers' contract that may differ, by name.
+        memory: As in `SharerPrompts`.
+
+    Raises:
+        RefusedError: If the pair is not the one that the Fusers were trained for.
+    """
+    if is_released(fuser):
+        return released_reader(pair, fuser, sharer_reads, accept, memory)
+    return group_reader(pair.receiver, [pair.sharer], [fuser], [sharer_reads], accept=accept, memories=[memory])
+
+
+def group_reader(
+    receiver: LoadedModel,
+    sharers: Sequence[LoadedModel],
+    fusers: Sequence[str | Path],
+    sharer_reads: Sequence[str],
+    *,
+    fusion: str | None = None,
+    accept: Sequence[str] = (),
+    memories: Sequence[SharerMemory | None] | None = None,
+) -> FusedReader:
+    """The reader of trained Fusers, one folder a Sharer; the Fusers of several Sharers were trained separately.
+
+    Args:
+        receiver: The Receiver of all.
+        sharers: The Sharers.
+        fusers: Folder of the Fusers of each Sharer.
+        sharer_reads: As in `SharerPrompts`, for each Sharer.
+        fusion: ``sequential`` or ``parallel``; as the first folder names it if None.
+        accept: Lines of the contracts that may differ, by name: ``receiver.rope``, ``sharer_1.rope``.
+        memories: As in `SharerPrompts`, for each Sharer.
+
+    Raises:
+        RefusedError: If the models are not those of the Fusers' contracts, or the Fusers of several Sharers were
+            trained with different token alignments, or with the response fused.
+    """
+    # 1. The model, if the Fusers were trained for these models
+    described = [(loaded.model, loaded.description) for loaded in (receiver, *sharers)]
+    components = load_components([Path(folder) for folder in fusers], described, fusion=fusion, override=accept)
+    model = RosettaModel.of_components(components)
+    # 2. Several Sharers fuse the same tokens of the Receiver
+    alignments = sorted({about.get("alignment", "span") for about in components.about})
+    if len(sharers) > 1 and (len(alignments) > 1 or model.include_response):
+        raise RefusedError(
+            "Fusers that are used together must have one token alignment, and fuse prompts alone",
+            f"alignments {', '.join(alignments)}; response fused: {model.include_response}",
+            "Train them with the same --alignment and --response plain",
+        )
+    # 3. The prompts of each Sharer
+    return FusedReader(
+        [
+            SharerPrompts(
+                Pair(receiver, sharer),
+                model,
+                ChatAligner(receiver.tokenizer, sharer.tokenizer, alignments[0]),
+                "zeroed" if about.get("sharer_cache") == "zeroed" else cache,
+                memory=memory,
+            )
+            for sharer, about, cache, memory in zip(
+                sharers, components.about, sharer_reads, memories or [None] * len(sharers), strict=True
+            )
+        ]
+    )
+
+
+def released_reader(
+    pair: Pair, fuser: str | Path, sharer_reads: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
+) -> FusedReader:
+    """The reader of released Fusers, with the alignment that their recipe names; arguments as in `fused_reader`.
+
+    Raises:
+        RefusedError: If files are missing or changed, the pair is not the one that the recipe names, or the Fusers need
+            the Receiver's tokens as they are and the Sharer lacks some.
+    """
+    folder = resolve_released(fuser)
+    model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
+    alignment = released_alignment(folder)
+    receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
+    if alignment != UNALIGNED:
+        aligner: ChatAligner | UnalignedChats = ChatAligner(receiver, sharer, alignment)
+        return FusedReader([SharerPrompts(pair, model, aligner, sharer_reads, memory=memory)])
+    vocabulary = pair.sharer.model.config.get_text_config().vocab_size
+    if vocabulary < len(receiver):
+        raise RefusedError(
+            f"The Sharer of Fusers that were released without alignment must know all {len(receiver)} tokens",
+            f"{vocabulary} tokens",
+            "Use the models that they were released for",
+        )
+    return FusedReader([SharerPrompts(pair, model, UnalignedChats(receiver), sharer_reads, memory=memory)])
