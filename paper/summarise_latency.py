@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c import markup
 from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
 from c2c.stats import bootstrap_mean
+from c2c.storage import markup
 from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.reading.times import KEY, TOKENS, per_question

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from c2c import markup
+from c2c.storage import markup
 from paper.reading.files import read_table
 from paper.writing.citation import Citation
 from paper.writing.output import write_table

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from c2c.markup import code, markdown
+from c2c.storage.markup import code, markdown
 from c2c.models.contract import Contract
 from c2c.models.hub import is_hub_id
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.markup import latex
+from c2c.storage.markup import latex
 from paper.artefacts import of_kind
 from paper.reading.volatile import steady_hash
 

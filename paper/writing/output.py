@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from c2c import markup
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.provenance import stamp
+from c2c.storage import markup
 from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.reading import failures, names

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("c2c", "benchmarks", "paper", "workflow")
 
 ROOMS = (
-    ("errors", "types", "settings", "stats", "markup", "provenance", "storage"),
+    ("errors", "types", "settings", "stats", "provenance", "storage"),
     ("cache",),
     ("alignment",),
     ("fuser",),
@@ -129,7 +129,7 @@ def test_a_module_imports_from_its_own_floor_or_from_floors_below_it(name: str, 
 
 
 def test_the_top_of_the_library_is_short() -> None:
-    assert len({name.split(".")[1] for name, _ in CORE}) <= 20
+    assert len({name.split(".")[1] for name, _ in CORE}) < 20, "with __init__.py: 20 entries"
 
 
 @pytest.mark.parametrize("name", ["workflow", "benchmarks", "paper"])

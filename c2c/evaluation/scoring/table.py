@@ -14,10 +14,10 @@ from c2c.evaluation.protocol import CORRECTED, active
 from c2c.evaluation.schema import RECORD_SCHEMA, conform, read_records
 from c2c.evaluation.scoring.checks import check_records
 from c2c.evaluation.scoring.rules import GRADED, failed, mark
-from c2c.markup import csv_text
 from c2c.provenance import stamp
 from c2c.stats import bootstrap_mean, wilson_interval
 from c2c.storage.files import write_atomically
+from c2c.storage.markup import csv_text
 
 RUN_KEY = ["scale", "receiver", "sharer", "recipe", "alignment", "method", "scoring", "seed", "benchmark"]
 SCORE_COLUMNS = [*RUN_KEY, "subset", "metric", "value", "n", "low", "high"]
