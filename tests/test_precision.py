@@ -1,4 +1,4 @@
-"""Half precision: fused caches and logits are the spec's, bit for bit (reference spec §1.3)."""
+"""Half precision: fused caches and logits are the reference's, bit for bit."""
 
 from __future__ import annotations
 

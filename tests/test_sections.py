@@ -1,4 +1,4 @@
-"""Sections: the kv_cache_index of reference spec §2.2, read strictly."""
+"""Sections: the kv_cache_index (docs/reference-behaviour.md, "Prefill and sections"), read strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer alignment: the facts of reference spec §3."""
+"""Layer alignment as the reference does it (docs/reference-behaviour.md, "Layer alignment")."""
 
 from __future__ import annotations
 

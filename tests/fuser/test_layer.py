@@ -35,7 +35,7 @@ def states(tokens: int = 5, batch: int = 2, dtype: torch.dtype = torch.float32):
 
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Reference spec §1.4."""
+    """As docs/reference-behaviour.md lists them ("Parameter names")."""
     shapes: dict[str, tuple[int, ...]] = {"key_gate_logit": (), "value_gate_logit": (), "gate_temperature": ()}
 
     def block(name: str, inner: int) -> None:
