@@ -70,7 +70,7 @@ def test_with_autocast_the_fusers_alone_compute_in_bfloat16_and_only_while_they_
 
 
 def test_the_gates_noise_is_as_fine_with_autocast_as_without(trainer) -> None:
-    """In bfloat16 it would be drawn from a few hundred values (docs/reference-behaviour.md, "Initial weights and precision")."""
+    """In bfloat16 it has a few hundred values (docs/reference-behaviour.md, "Initial weights and precision")."""
     built = trainer(autocast="bfloat16", variant="full")
     drawn = []
     fuser = built.stack.all_fusers()[0]
