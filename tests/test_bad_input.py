@@ -131,7 +131,10 @@ PROMPTS: dict[str, tuple[Callable[[Call], Call], str]] = {
         lambda c: replace(c, index=[at(c.index[0].repeat(2, 1, 1), (1, slice(None), 0), -1), c.index[1]]),
         "must select the same Sharers",
     ),
-    "no reading for a Sharer": (lambda c: replace(c, given=[]), "what each of the 1 Sharers reads.*0 inputs"),
+    "no reading for a Sharer": (
+        lambda c: replace(c, given=[]),
+        "must be a list with an input for each of the 1 Sharers.*0 inputs",
+    ),
     "two readings for one Sharer": (lambda c: replace(c, given=reading(c) * 2), "2 inputs"),
     "a map that is too short": (
         lambda c: replace(c, given=reading(c, token_map=torch.zeros(2, 9, dtype=torch.long))),
@@ -326,7 +329,10 @@ SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown token alignment": (lambda: TrainingConfig(alignment="spans"), "Did you mean 'span'"),
     "an unknown response": (lambda: TrainingConfig(response="both"), "--response.*plain, fused"),
     "a learning rate of nothing": (lambda: TrainingConfig(learning_rate=0.0), "must be positive"),
-    "a micro batch above the batch": (lambda: TrainingConfig(micro_batch_size=512), "between 0 and batch_size = 256"),
+    "a micro batch above the batch": (
+        lambda: TrainingConfig(micro_batch_size=512),
+        "must be at most batch_size, 256; received 512",
+    ),
     "no steps": (lambda: TrainingConfig(steps=0), "steps must be a whole number of 1 to"),
     "a model without attention": (lambda: RosettaModel([]), "must be a Receiver"),
     "a Receiver that runs elsewhere": (lambda: RosettaModel([build_model("llama").config]), "must be a Receiver"),

@@ -21,7 +21,7 @@ from c2c.checkpoints import checkpoint
 from c2c.evaluation import schema
 from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.store import AnswerStore
-from c2c.evaluation.methods import router
+from c2c.evaluation.methods import routing
 from c2c.evaluation.questions.question import Question
 from c2c.fuser.stack import FuserStack
 from c2c.models.contract import describe_model
@@ -176,12 +176,12 @@ def test_a_batch_that_is_kept_overwrites_none_that_a_killed_removal_left(removed
 
 
 def test_a_router_that_is_half_written_over_another_is_the_old_or_the_new_one(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(router, "save_file", announced(router.save_file, 1))
-    old, new = (router.Router(router.MatrixFactorisation(4, 2), {"receiver": name}) for name in ("old", "new"))
+    monkeypatch.setattr(routing, "save_file", announced(routing.save_file, 1))
+    old, new = (routing.Router(routing.MatrixFactorisation(4, 2), {"receiver": name}) for name in ("old", "new"))
     old.save(tmp_path)
     read = []
     for change in killed_at_each_change(tmp_path, lambda: new.save(tmp_path)):
-        found = router.Router.load(tmp_path)
+        found = routing.Router.load(tmp_path)
         weights = {"old": old, "new": new}[found.about["receiver"]].network.state_dict()
         assert all(torch.equal(weights[name], each) for name, each in found.network.state_dict().items())
         read.append(found.about["receiver"])
