@@ -31,10 +31,12 @@ def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
         empty in a variant without weights, the logit in one without gates.
     """
     stack = model.stack(0)
+    # Weights of all batches, by layer and half
     weights: dict[tuple[int, str], list[Tensor]] = {}
     for batch in batches:
         for key, part in _weights(model, batch).items():
             weights.setdefault(key, []).append(part)
+    # A row for each gate
     rows = []
     for layer, half, logit in stack.gate_logits():
         numbers = torch.cat(weights[layer, half]) if (layer, half) in weights else None
