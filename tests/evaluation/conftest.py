@@ -12,9 +12,11 @@ import yaml
 
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.evaluation.answers.answer import Answer
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
+from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
@@ -121,6 +123,13 @@ def questions(benchmark_files) -> dict[str, list[Question]]:
         options = tuple(f" {option}" for option in task.doc_to_choice(asked[0].doc)) if name == "choice" else ()
         found[name] = [replace(question, options=options) for question in asked.values()]
     return found
+
+
+def fused_method(name: str, pair: Pair, fuser: str, memory: SharerMemory | None = None) -> Method:
+    """The method of this name as a run builds it, with the caches in `memory` if there is one."""
+    inputs = MethodInputs(pair.receiver, [pair.sharer], [fuser])
+    inputs.memories = [memory]
+    return inputs.build(name)
 
 
 def ask(method: Method, questions: list[Question], token_budget: int) -> list[Answer]:

@@ -11,9 +11,9 @@ import yaml
 
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.agents import Agents, check_agents, has_agents
-from c2c.evaluation.methods.registry import C2C, OneModel
+from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.questions.question import Question
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,9 @@ def test_text_and_cache_together_are_c2c_on_what_the_solver_reads(pair, fuser, a
     both = Agents("t_c2c", pair, fuser)
     answers = ask(both, asked, 10_000)
     read = [both.receiver_question(question, answer.message) for question, answer in zip(asked, answers, strict=True)]
-    torch.testing.assert_close(scores(answers), scores(ask(C2C(pair, fuser=fuser), read, 100)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        scores(answers), scores(ask(fused_method("c2c", pair, fuser), read, 100)), atol=1e-4, rtol=1e-4
+    )
     text = ask(Agents("t2t_agents", pair), asked, 10_000)
     assert [answer.message for answer in answers] == [answer.message for answer in text]
     assert not torch.allclose(scores(answers), scores(text), atol=1e-3)

@@ -7,9 +7,8 @@ import torch
 
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.batches import batches_of
-from c2c.evaluation.methods.registry import C2C, C2CDeranged
 from c2c.evaluation.readers.sharer_memory import SharerMemory, common_start
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 LENGTHS = [3, 50, 7, 7, 12, 1, 30, 29, 8]
 
@@ -42,7 +41,7 @@ def test_a_budget_of_nothing_is_refused() -> None:
 
 def test_a_question_that_the_sharer_has_read_is_not_read_again(pair, fuser, questions, monkeypatch) -> None:
     memory = SharerMemory(pair.sharer)
-    matched, deranged = (method(pair, fuser=fuser, memory=memory) for method in (C2C, C2CDeranged))
+    matched, deranged = (fused_method(name, pair, fuser, memory) for name in ("c2c", "c2c_deranged"))
     ask(matched, questions["free"], 60)
 
     def refuse(*_, **__):
@@ -55,9 +54,9 @@ def test_a_question_that_the_sharer_has_read_is_not_read_again(pair, fuser, ques
 @pytest.mark.parametrize("kind", ["free", "choice"])
 @pytest.mark.parametrize("limit", [0, 2**30])
 def test_answers_do_not_depend_on_what_is_remembered(pair, fuser, questions, kind, limit) -> None:
-    for method in (C2C, C2CDeranged):
-        plain = ask(method(pair, fuser=fuser), questions[kind], 60)
-        kept = ask(method(pair, fuser=fuser, memory=SharerMemory(pair.sharer, limit)), questions[kind], 60)
+    for name in ("c2c", "c2c_deranged"):
+        plain = ask(fused_method(name, pair, fuser), questions[kind], 60)
+        kept = ask(fused_method(name, pair, fuser, SharerMemory(pair.sharer, limit)), questions[kind], 60)
         assert [answer.output_ids for answer in plain] == [answer.output_ids for answer in kept]
         for one, other in zip(plain, kept, strict=True):
             assert (one.choice_scores or []) == pytest.approx(other.choice_scores or [], abs=1e-5)

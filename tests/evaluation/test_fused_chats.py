@@ -9,12 +9,10 @@ import torch
 
 import c2c
 from c2c import ChatAligner
-from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import C2C, C2CDeranged
 from c2c.fusion.batch import collate_chats
 from c2c.training.batches import collate
 from c2c.training.examples import Examples
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 from tests.evaluation.test_prompting import chats
 
 
@@ -63,7 +61,7 @@ def test_the_sharer_of_the_pipeline_reads_up_to_the_last_message_and_then_the_re
 
 
 def test_the_sharer_reads_in_evaluation_what_it_reads_in_training(chat_pair, chat_fuser, read) -> None:
-    method = C2C(chat_pair, fuser=chat_fuser)
+    method = fused_method("c2c", chat_pair, chat_fuser)
     method.reader.model.include_response = True
     question = chats("choice")[2]
     ask(method, [question], 1)
@@ -81,9 +79,9 @@ def test_the_sharer_reads_in_evaluation_what_it_reads_in_training(chat_pair, cha
 
 
 @pytest.mark.parametrize("kind", ["free", "choice"])
-@pytest.mark.parametrize("built", [C2C, C2CDeranged])
-def test_chats_with_a_fused_response_are_answered_in_batches_as_one_by_one(built, kind, chat_pair, chat_fuser) -> None:
-    method: Method = built(chat_pair, fuser=chat_fuser)
+@pytest.mark.parametrize("name", ["c2c", "c2c_deranged"])
+def test_chats_with_a_fused_response_are_answered_in_batches_as_one_by_one(name, kind, chat_pair, chat_fuser) -> None:
+    method = fused_method(name, chat_pair, chat_fuser)
     method.reader.model.include_response = True
     batched, single = (ask(method, chats(kind), budget) for budget in (10_000, 1))
     for one, other in zip(batched, single, strict=True):

@@ -9,8 +9,7 @@ import torch
 
 from c2c import generate_kv_cache_index
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import C2C
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 
 @pytest.fixture(params=["free", "choice"])
@@ -20,7 +19,7 @@ def kind(request) -> str:
 
 @pytest.fixture
 def method(pair, fuser) -> Method:
-    built = C2C(pair, fuser=fuser)
+    built = fused_method("c2c", pair, fuser)
     built.reader.model.include_response = True
     return built
 

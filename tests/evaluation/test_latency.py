@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from c2c.evaluation.latency import LatencyRun, measure_pair, time_c2c
-from c2c.evaluation.methods.registry import C2C
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.fusion.response import ResponseFusion
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_c2c_writes_no_message_and_t2t_reads_one(records) -> None:
 
 @pytest.mark.parametrize("response", ["plain", "fused"])
 def test_the_answer_that_is_timed_is_the_methods_own(pair, fuser, questions, response, monkeypatch) -> None:
-    method = C2C(pair, fuser=fuser)
+    method = fused_method("c2c", pair, fuser)
     method.reader.model.include_response = response == "fused"
     question = questions["free"][0]
     (answer,) = ask(method, [question], 1)

@@ -20,7 +20,7 @@ from c2c.checkpoints.checkpoint import save_stack
 from c2c.errors import RefusedError
 from c2c.evaluation.harness import LMEvalModel
 from c2c.evaluation.harness.requests import text_settings
-from c2c.evaluation.methods.registry import C2C, C2CDeranged, OneModel
+from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.fuser.stack import FuserStack
@@ -28,6 +28,7 @@ from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from tests.bad_inputs.refusals import refused
 from tests.conftest import PLAIN_TEMPLATE, build_model, byte_level
+from tests.evaluation.conftest import fused_method
 
 ACCURACY = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
 EXACT = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
@@ -189,13 +190,15 @@ def test_with_closed_gates_every_kind_of_request_that_has_a_prompt_is_answered_a
     pair, written, expected, tmp_path
 ) -> None:
     asked = [name for name in TASKS if name not in SINGLE]
-    found = ask(LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser"))), written, asked)
+    found = ask(LMEvalModel(fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser"))), written, asked)
     theirs = {name: {task: expected[name][task] for task in asked} for name in ("samples", "results")}
     assert_alike(found, theirs)
 
 
 def test_open_gates_change_the_answers(pair, written, expected, tmp_path) -> None:
-    found = ask(LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser", opened=True))), written, ["arc"])
+    found = ask(
+        LMEvalModel(fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser", opened=True))), written, ["arc"]
+    )
     assert all(
         abs(one[0][0] - other[0][0]) > 1e-3
         for ours, theirs in zip(found["samples"]["arc"], expected["samples"]["arc"], strict=True)
@@ -207,7 +210,7 @@ def test_conversations_are_answered_as_hf_answers_them(pair, written, tmp_path) 
     if pair.receiver.tokenizer.bos_token:
         pytest.skip("hf puts the first token before a rendered conversation, whose template has it where it is wanted")
     theirs = ask(hf(pair.receiver), written, list(CHATS), apply_chat_template=True)
-    for method in (OneModel(pair.receiver), C2C(pair, fuser_of(pair, tmp_path / "fuser"))):
+    for method in (OneModel(pair.receiver), fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser"))):
         assert_alike(ask(LMEvalModel(method), written, list(CHATS), apply_chat_template=True), theirs)
 
 
@@ -215,7 +218,7 @@ def test_conversations_are_answered_as_hf_answers_them(pair, written, tmp_path) 
 def test_what_a_fused_method_cannot_read_is_refused_before_anything_is_answered(
     pair, written, name, tmp_path, monkeypatch
 ) -> None:
-    fused = LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser")))
+    fused = LMEvalModel(fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser")))
     for model in (pair.receiver.model, pair.sharer.model):
         monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("a model ran"))
     with refused():
@@ -228,12 +231,12 @@ def test_a_context_without_two_tokens_is_refused_by_a_fused_method(pair, context
         pytest.skip("with the token before it these are two")
     folder = write_tasks(tmp_path, {"short": {**CHOICE, "doc_to_text": context}})
     with refused():
-        ask(LMEvalModel(C2C(pair, fuser_of(pair, tmp_path / "fuser"))), folder, ["short"])
+        ask(LMEvalModel(fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser"))), folder, ["short"])
 
 
 def test_a_deranged_sharer_reads_another_documents_context(pair, written, tmp_path) -> None:
     fuser = fuser_of(pair, tmp_path / "fuser", opened=True)
-    model = LMEvalModel(C2CDeranged(pair, fuser))
+    model = LMEvalModel(fused_method("c2c_deranged", pair, fuser))
     seen = []
     inner = model.respondent.prompts.sharer_prompt
     model.respondent.prompts.sharer_prompt = lambda question: (
@@ -274,7 +277,11 @@ TAKEN = [{"name": "all", "filter": [{"function": "take_first_k", "k": 4}]}]
 def test_repeats_of_a_sampled_answer_are_different_and_follow_the_seed(pair, built, tmp_path) -> None:
     task = {**WRITTEN, "generation_kwargs": SAMPLED, "repeats": 4, "filter_list": TAKEN}
     folder = write_tasks(tmp_path, {"sampled": task})
-    method = OneModel(pair.receiver) if built == "receiver" else C2C(pair, fuser_of(pair, tmp_path / "fuser"))
+    method = (
+        OneModel(pair.receiver)
+        if built == "receiver"
+        else fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser"))
+    )
     runs = [ask(LMEvalModel(method), folder, ["sampled"], torch_random_seed=seed)["samples"] for seed in (1, 1, 2)]
     assert all(len(set(document[0])) > 1 for document in runs[0]["sampled"])
     assert runs[0] == runs[1] != runs[2]

@@ -12,18 +12,18 @@ from lm_eval.evaluator import evaluate
 from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.harness import METHOD_OPTIONS
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed, OneModel
+from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.tasks import load_tasks
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 
 @pytest.fixture
 def methods(pair, fuser) -> dict[str, Method]:
     built = [
         OneModel(pair.receiver, "receiver"), OneModel(pair.sharer, "sharer"), TextToText(pair),
-        C2C(pair, fuser=fuser), C2CDeranged(pair, fuser=fuser), C2CZeroed(pair, fuser=fuser),
+        *(fused_method(name, pair, fuser) for name in ("c2c", "c2c_deranged", "c2c_zeroed")),
     ]  # fmt: skip
     return {method.name: method for method in built}
 

@@ -9,13 +9,13 @@ import torch
 
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed, OneModel
+from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import SingleReader
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 OPENING = "the answer is"
 PRIVATE = "zorvex likes mubilo"
@@ -25,8 +25,8 @@ PRIVATE = "zorvex likes mubilo"
 def chat_methods(chat_pair, chat_fuser) -> dict[str, Method]:
     built = [
         OneModel(chat_pair.receiver, "receiver"), OneModel(chat_pair.sharer, "sharer"), TextToText(chat_pair),
-        C2C(chat_pair, fuser=chat_fuser), C2CDeranged(chat_pair, fuser=chat_fuser),
-        C2CZeroed(chat_pair, fuser=chat_fuser),
+        fused_method("c2c", chat_pair, chat_fuser), fused_method("c2c_deranged", chat_pair, chat_fuser),
+        fused_method("c2c_zeroed", chat_pair, chat_fuser),
     ]  # fmt: skip
     return {method.name: method for method in built}
 

@@ -13,13 +13,11 @@ from c2c import RefusedError, RosettaModel, generate_kv_cache_index
 from c2c.checkpoints import released_folder
 from c2c.cli.main import main
 from c2c.evaluation.generate import GenerationRun, generate
-from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import C2C, C2CDeranged, C2CZeroed
 from c2c.models.loading import LoadedModel, load_causal_model
 from c2c.models.pair import Pair
 from c2c.storage.formats import write_json
 from c2c.storage.manifests import describe_source
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 CASE = Path(__file__).parents[1] / "golden" / "qwen3_from_qwen2"
 PUBLISHED = "qwen3_from_qwen2_Fuser"
@@ -95,7 +93,7 @@ def test_an_unknown_alignment_is_refused(mirror) -> None:
 @torch.no_grad()
 def test_published_fusers_answer_as_the_model_that_they_make(pair, manifest, questions) -> None:
     asked = questions["choice"]
-    answers = ask(C2C(pair, fuser=str(manifest)), asked, 10_000)
+    answers = ask(fused_method("c2c", pair, str(manifest)), asked, 10_000)
     model = RosettaModel.from_released(CASE / "released_1", receiver=CASE / "receiver", sharers=CASE / "sharer_1")
     for question, answer in zip(asked, answers, strict=True):
         ids = torch.tensor([pair.receiver.tokenizer(question.prompt)["input_ids"]])
@@ -105,11 +103,11 @@ def test_published_fusers_answer_as_the_model_that_they_make(pair, manifest, que
 
 
 def test_the_controls_of_published_fusers_are_other_answers(pair, manifest, questions) -> None:
-    def scores(method: type[Method]) -> torch.Tensor:
-        answers = ask(method(pair, fuser=str(manifest)), questions["choice"], 10_000)  # type: ignore[call-arg]
+    def scores(name: str) -> torch.Tensor:
+        answers = ask(fused_method(name, pair, str(manifest)), questions["choice"], 10_000)
         return torch.tensor([answer.choice_scores for answer in answers])
 
-    matched, deranged, zeroed = (scores(method) for method in (C2C, C2CDeranged, C2CZeroed))
+    matched, deranged, zeroed = (scores(name) for name in ("c2c", "c2c_deranged", "c2c_zeroed"))
     assert not torch.allclose(matched, deranged, atol=1e-5)
     assert not torch.allclose(matched, zeroed, atol=1e-5)
 
@@ -136,10 +134,10 @@ def test_records_of_published_fusers_carry_their_alignment_and_no_seed(
 def test_fusers_published_for_other_models_are_refused(pair, manifest) -> None:
     other = Pair(LoadedModel("another", pair.receiver.model, pair.receiver.tokenizer), pair.sharer)
     with pytest.raises(RefusedError, match=r"receiver\.id"):
-        C2C(other, fuser=str(manifest))
+        fused_method("c2c", other, str(manifest))
 
 
 def test_without_alignment_a_sharer_that_lacks_tokens_is_refused(pair, manifest, split_tokenizer) -> None:
     other = Pair(LoadedModel("receiver", pair.receiver.model, split_tokenizer), pair.sharer)
     with pytest.raises(RefusedError, match="must know all"):
-        C2C(other, fuser=str(manifest))
+        fused_method("c2c", other, str(manifest))

@@ -15,12 +15,11 @@ from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.declarations import GROUP_METHODS
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import C2C
 from c2c.evaluation.readers.load import group_reader
 from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
-from tests.evaluation.conftest import ask
+from tests.evaluation.conftest import ask, fused_method
 
 METHODS = [name for name in GROUP_METHODS if name[-1] not in "34"]
 
@@ -64,7 +63,7 @@ def test_a_second_sharer_with_closed_gates_leaves_what_the_first_says_alone(pair
     reader = group_reader(pair.receiver, [pair.sharer, second], fusers, BOTH)
     reader.model.stack(1).force_gates(False)
     answers = ask(Method("c2c", reader), questions["free"], 10_000)
-    alone = ask(C2C(pair, fuser=fusers[0]), questions["free"], 10_000)
+    alone = ask(fused_method("c2c", pair, fusers[0]), questions["free"], 10_000)
     assert [answer.output_ids for answer in answers] == [answer.output_ids for answer in alone]
 
 

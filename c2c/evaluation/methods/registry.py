@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.readers.load import fused_reader, group_reader
 from c2c.evaluation.readers.reader import SingleReader
-from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.loading import LoadedModel
-from c2c.models.pair import Pair
 
 
 class OneModel(Method):
@@ -20,41 +17,6 @@ class OneModel(Method):
 
     def __init__(self, model: LoadedModel, name: str = "receiver", **options: Any) -> None:
         super().__init__(name, SingleReader(model, private=name == "sharer"), **options)
-
-
-class _FusedMethod(Method):
-    """A method of a fuser; arguments as in `fused_reader`, options as in `Method`."""
-
-    method: ClassVar[str]
-    sharer_cache: ClassVar[str]
-
-    def __init__(
-        self,
-        pair: Pair,
-        fuser: str,
-        accept: Sequence[str] = (),
-        memory: SharerMemory | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(self.method, fused_reader(pair, fuser, self.sharer_cache, accept, memory), **options)
-
-
-class C2C(_FusedMethod):
-    """The prefix is fused with the Sharer's cache of it."""
-
-    method, sharer_cache = "c2c", "matched"
-
-
-class C2CDeranged(_FusedMethod):
-    """The Sharer reads another question."""
-
-    method, sharer_cache = "c2c_deranged", "deranged"
-
-
-class C2CZeroed(_FusedMethod):
-    """The Sharer's cache is zeros."""
-
-    method, sharer_cache = "c2c_zeroed", "zeroed"
 
 
 def build_single(name: str, inputs: MethodInputs) -> OneModel:
