@@ -41,20 +41,20 @@ def compare(
         One row a question: our answer and theirs (the chosen option, or the text that was written), whether they are
         the same, and the largest difference of an option's log-likelihood in nats (0 for a text).
     """
-    ours = OneModel(loaded, "receiver", token_budget=token_budget)
-    ours.question_of = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
+    method = OneModel(loaded, "receiver", token_budget=token_budget)
+    method.question_of = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
     # The same tasks through this project and through lm-eval, one request at a time there.
-    theirs = HFLM(
+    reference = HFLM(
         pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=1, backend="causal", enable_thinking=False
     )
     options: dict[str, Any] = {"limit": limit or None, "bootstrap_iters": 0, "apply_chat_template": prompts == "chat"}
-    evaluate(ours, dict(tasks), **options)
-    logged = evaluate(theirs, dict(tasks), log_samples=True, **options)["samples"]
+    evaluate(method, dict(tasks), **options)
+    logged = evaluate(reference, dict(tasks), log_samples=True, **options)["samples"]
     # One row a question: options are compared by their best one, free answers by their text.
     rows = []
     for benchmark, task in tasks["tasks"].items():
         for sample in sorted(logged[benchmark], key=lambda item: int(item["doc_id"])):
-            answer = ours.answers[benchmark, int(sample["doc_id"])]
+            answer = method.answers[benchmark, int(sample["doc_id"])]
             if answer.error:
                 raise RefusedError("Both models must answer every question", answer.error, "Leave the question out")
             if answer.choice_scores is None:

@@ -220,10 +220,10 @@ def pipeline(
         )
     # A pair of one model loads it once
     same = sharer is receiver or (isinstance(sharer, (str, Path)) and str(sharer) == str(receiver))
-    answering = _loaded(receiver, dtype, device)
-    pair = Pair(answering, answering if same else _loaded(sharer, dtype, device))
-    model, trained_with, zeroed = _model(fuser, pair, override)
-    return ChatPipeline(pair, model, alignment=alignment or trained_with, zeroed=zeroed)
+    answering = _load(receiver, dtype, device)
+    pair = Pair(answering, answering if same else _load(sharer, dtype, device))
+    model, alignment_of_fusers, zeroed = _model(fuser, pair, override)
+    return ChatPipeline(pair, model, alignment=alignment or alignment_of_fusers, zeroed=zeroed)
 
 
 def _check_model(role: str, source: Any) -> None:
@@ -238,7 +238,7 @@ def _check_model(role: str, source: Any) -> None:
     )
 
 
-def _loaded(source: Model, dtype: str, device: str | torch.device | None) -> LoadedModel:
+def _load(source: Model, dtype: str, device: str | torch.device | None) -> LoadedModel:
     if isinstance(source, tuple):
         loaded = LoadedModel(str(source[0].name_or_path or type(source[0]).__name__), *source)
     else:
@@ -258,8 +258,8 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
     if is_released(folder):
         model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
         return model, released_alignment(folder), False
-    described = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
-    components = load_components([folder], described, override=override)
+    models = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
+    components = load_components([folder], models, override=override)
     (about,) = components.about
     return RosettaModel.of_components(components), about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
 

@@ -235,16 +235,16 @@ def _of_paper_alone(
     values_by_cell = {column: _by_cell(reference, artefact, metric) for column, metric in more.items()}
     kinds = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
     with_paper = frame[frame["paper"].notna()].to_dict("records")
-    ours = {tuple(names.paper_name(kind, str(row[name])) for name, kind in kinds.items()) for row in with_paper}
-    without_sharer = {(receiver, arm, benchmark) for receiver, _, arm, benchmark in ours}
+    cells = {tuple(names.paper_name(kind, str(row[name])) for name, kind in kinds.items()) for row in with_paper}
+    without_sharer = {(receiver, arm, benchmark) for receiver, _, arm, benchmark in cells}
     rows: list[dict[str, Any]] = []
     for row in reference.rows(artefact, "accuracy"):
         receiver, sharer, arm, benchmark = (row[name] for name in kinds)
         alone = sharer in ("", "none", receiver) and (receiver, arm, benchmark) in without_sharer
-        if alone or (receiver, sharer, arm, benchmark) in ours or names.ours("arms", arm) not in arms:
+        if alone or (receiver, sharer, arm, benchmark) in cells or names.id_of("arms", arm) not in arms:
             continue
         ids = [frame["scale"].iloc[0], f"{receiver} from {sharer}", receiver, sharer]
-        ids += [names.ours("benchmarks", benchmark), names.ours("arms", arm)]
+        ids += [names.id_of("benchmarks", benchmark), names.id_of("arms", arm)]
         printed_too = {column: values.get(_cell(row)) for column, values in values_by_cell.items()}
         about = {"reason": ELSEWHERE, "paper": row["value"], **printed_too}
         rows.append(dict(zip(ID_COLUMNS, ids, strict=True)) | percent(None) | about)

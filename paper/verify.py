@@ -100,10 +100,10 @@ def print_table(name: str, path: Path, printed: list[dict[str, Any]]) -> None:
 def print_claims(claims: list[dict[str, Any]]) -> None:
     """One line a claim: verdict, our value, the paper's."""
     for claim in claims:
-        ours = "" if claim["value"] is None else "ours " + show(claim["value"], claim["low"], claim["high"])
+        value = "" if claim["value"] is None else "ours " + show(claim["value"], claim["low"], claim["high"])
         if claim["evidence"]["kind"] == "check":
-            ours = f"printed elsewhere {_number(claim['evidence']['recomputed'])}"
-        print(f"{claim['verdict']:28} {claim['id']:28} {ours:28} paper {_number(claim['paper_value'])}")
+            value = f"printed elsewhere {_number(claim['evidence']['recomputed'])}"
+        print(f"{claim['verdict']:28} {claim['id']:28} {value:28} paper {_number(claim['paper_value'])}")
         if claim["reason"]:
             print(f"{'':28} {claim['reason']}")
 

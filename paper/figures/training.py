@@ -28,7 +28,7 @@ from paper.writing.output import stamped, table_parser
 
 FILE, CONFIG = "history.csv", "config.json"
 PLACE, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
-SWAPPED = "validation_deranged_loss"
+DERANGED_LOSS = "validation_deranged_loss"
 DERANGED, PAPER_LABEL = "Sharer reads another prompt", "C2C in the paper"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
@@ -107,9 +107,9 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
             color=colour,
             label=name,
         )
-        swapped = runs.dropna(subset=[SWAPPED]).groupby("step")[SWAPPED].mean()
-        axis.plot(swapped.index, swapped, lw=1, ls=":", color=colour)
-    if group[SWAPPED].notna().any():
+        losses = runs.dropna(subset=[DERANGED_LOSS]).groupby("step")[DERANGED_LOSS].mean()
+        axis.plot(losses.index, losses, lw=1, ls=":", color=colour)
+    if group[DERANGED_LOSS].notna().any():
         axis.plot([], [], lw=1, ls=":", color=style.GREY, label=DERANGED)
     # The paper's losses, and the axes.
     if paper is not None:

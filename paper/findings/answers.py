@@ -55,11 +55,13 @@ def seeds(frame: pd.DataFrame) -> list[str]:
 def published(frame: pd.DataFrame) -> list[str]:
     """How many cells agree with the paper's, of `tables/published.csv`."""
     rows = rows_with(frame, "paper")
-    ours = rows.dropna(subset=["value"])
-    if ours.empty:
+    common_cells = rows.dropna(subset=["value"])
+    if common_cells.empty:
         return []
-    counts = [f"{count} {verdict}" for verdict, count in ours["verdict"].value_counts().sort_index().items()]
-    return [f"Of {len(ours)} cells that both have, {listed(counts)}; {len(rows) - len(ours)} were not run."]
+    counts = [f"{count} {verdict}" for verdict, count in common_cells["verdict"].value_counts().sort_index().items()]
+    return [
+        f"Of {len(common_cells)} cells that both have, {listed(counts)}; {len(rows) - len(common_cells)} were not run."
+    ]
 
 
 def released(frame: pd.DataFrame) -> list[str]:
@@ -137,10 +139,10 @@ def several_sharers(frame: pd.DataFrame) -> list[str]:
     )
     sentences = [f"On {cell_title(first.iloc[0])}: {single}."]
     for fusion in FUSIONS:
-        row, swapped = of_arm(first, fusion), of_arm(first, f"{fusion}_deranged")
+        row, deranged = of_arm(first, fusion), of_arm(first, f"{fusion}_deranged")
         if row is None:
             continue
-        control = "" if swapped is None else f", and {percents(swapped)} where both read another question"
+        control = "" if deranged is None else f", and {percents(deranged)} where both read another question"
         sentences.append(f"{arm(fusion)}: {percents(row)}, {points(row)} beyond the better single one{control}.")
     both = rows_with(frame[frame["arm"].isin(FUSIONS)], "difference_value")
     return [*sentences, f"The difference to the better single one is {tally(both, 'difference_', 'cells')}."]

@@ -9,7 +9,7 @@ from paper.reading import names
 from paper.reading.reference import Reference
 from paper.writing.numbers import decimal
 
-SWAPPED = "validation_deranged_loss"
+DERANGED_LOSS = "validation_deranged_loss"
 HALVES = {"key": "keys", "value": "values"}
 
 
@@ -21,13 +21,15 @@ def training(frame: pd.DataFrame) -> list[str]:
         return []
     pair = losses["pair"].iloc[0]
     last = losses[losses["pair"] == pair].groupby(["recipe", "seed"]).tail(1)
-    means = last.groupby("recipe")[["validation_loss", SWAPPED]].mean()
+    means = last.groupby("recipe")[["validation_loss", DERANGED_LOSS]].mean()
     parts = []
     for recipe, row in means.sort_index(ascending=False).iterrows():
-        swapped = (
-            "" if pd.isna(row[SWAPPED]) else f", and {decimal(row[SWAPPED], 2)} where the Sharer reads another prompt"
+        control = (
+            ""
+            if pd.isna(row[DERANGED_LOSS])
+            else f", and {decimal(row[DERANGED_LOSS], 2)} where the Sharer reads another prompt"
         )
-        parts.append(f"{arm(str(recipe))} {decimal(row['validation_loss'], 2)} nats{swapped}")
+        parts.append(f"{arm(str(recipe))} {decimal(row['validation_loss'], 2)} nats{control}")
     title = names.title("pairs", str(pair))
     return [f"Validation loss at the last step, {title}, mean over seeds: {'; '.join(reversed(parts))}."]
 
@@ -124,11 +126,11 @@ def effective_rank(frame: pd.DataFrame) -> list[str]:
         fused = next(
             (name for name in rows.index if name not in ("sharer", "receiver") and "deranged" not in name), None
         )
-        swapped = next((name for name in rows.index if "deranged" in name), None)
+        deranged = next((name for name in rows.index if "deranged" in name), None)
         if own is None or fused is None:
             continue
         control = (
-            "" if swapped is None else f"; another question's cache adds {_rank(rows.loc[swapped, 'above_receiver'])}"
+            "" if deranged is None else f"; another question's cache adds {_rank(rows.loc[deranged, 'above_receiver'])}"
         )
         sentences.append(
             f"Fusion changes the effective rank of {title} from {_rank(rows.loc[own, 'value'])} to "

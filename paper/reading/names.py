@@ -59,7 +59,7 @@ def places(pair: str) -> tuple[str, ...]:
     return tuple(_names()["pairs"].get(pair, {}).get("paper", ()))
 
 
-def ours(kind: str, printed: str) -> str:
+def id_of(kind: str, printed: str) -> str:
     """Our id for what the paper calls `printed`; the paper's name itself where there is none."""
     return next((name for name, entry in _names()[kind].items() if entry.get("paper") == printed), printed)
 

@@ -31,7 +31,7 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
     reference = Reference()
     places = accuracy["setting"].str.split(" ", expand=True)
     tidy = accuracy.assign(side=places[0], share=100 * places[1].astype(float))
-    swapped = tidy[tidy["method"] == "c2c_deranged"].set_index(["side", "share"])
+    controls = tidy[tidy["method"] == "c2c_deranged"].set_index(["side", "share"])
     rows = []
     for row in tidy[tidy["method"] == "c2c"].to_dict("records"):
         place = (row["side"], row["share"])
@@ -39,7 +39,7 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
             {name: row[name] for name in ID_COLUMNS}
             | {"side": row["side"], "share": row["share"]}
             | {name: row[name] for name in BOUNDS}
-            | {f"deranged_{name}": swapped.loc[place, name] for name in BOUNDS}
+            | {f"deranged_{name}": controls.loc[place, name] for name in BOUNDS}
             | {f"difference_{name}": row[f"difference_{name}"] for name in BOUNDS}
             | {"n": row["n"], "paper": _printed(reference, row)}
         )
