@@ -216,14 +216,20 @@ class ArtefactsBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectiveRankBlock:
-    """Effective rank of caches before and after fusion."""
+class FusedAnalysisBlock:
+    """The fusers and the benchmark of an analysis."""
 
     pair: str = an_id("pair of a run")
     recipe: str = an_id("recipe of that run")
     alignment: str = alignment("token alignment of that run")
     seed: int = seed("seed of that run")
     benchmark: str = an_id("one of `benchmarks`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectiveRankBlock(FusedAnalysisBlock):
+    """Effective rank of caches before and after fusion."""
+
     questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
 
 
@@ -243,14 +249,9 @@ class EnrichmentBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TsneBlock:
+class TsneBlock(FusedAnalysisBlock):
     """t-SNE of caches, and an MLP that maps the Sharer's cache to the Receiver's."""
 
-    pair: str = an_id("pair of a run")
-    recipe: str = an_id("recipe of that run")
-    alignment: str = alignment("token alignment of that run")
-    seed: int = seed("seed of that run")
-    benchmark: str = an_id("one of `benchmarks`")
     questions: int = count("questions, those with the lowest hash", least=2)
     training_questions: int = count("questions on which the MLP is trained", least=2)
     perplexity: float = setting(..., "perplexity of t-SNE", above=0)
@@ -261,14 +262,9 @@ class TsneBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartialBlock:
+class PartialBlock(FusedAnalysisBlock):
     """Accuracy by the share of a prompt's tokens that are fused (progressive fusion)."""
 
-    pair: str = an_id("pair of a run")
-    recipe: str = an_id("recipe of that run")
-    alignment: str = alignment("token alignment of that run")
-    seed: int = seed("seed of that run")
-    benchmark: str = an_id("one of `benchmarks`")
     questions: int | None = count("questions, those with the lowest hash; `null`: all", least=2)
     shares: tuple[float, ...] = setting(..., "shares of the tokens that are fused", least=0, most=1, fewest=2)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from c2c.errors import RefusedError
-from c2c.provenance import check_output
+from c2c.provenance import check_output, stamp
 from c2c.settings import rule_of
 
 if TYPE_CHECKING:
@@ -178,3 +178,24 @@ def training_from_flags(kind: type[Run], options: argparse.Namespace) -> Run:
     # Resumable states and results are removed and replaced, so neither may be an input or contain the other.
     check_output(run.checkpoints, [*run.files(), run.output])
     return run
+
+
+def train_in_processes(run: TrainingRun | LatentRun, options: argparse.Namespace, models: Callable[[], Any]) -> None:
+    """Train in the processes that `options` ask for; the first one writes the provenance of the output.
+
+    Args:
+        run: What is trained.
+        options: With `processes`, and with `arguments`, by which the other processes are started.
+        models: Gives what the provenance states about the models.
+    """
+    from c2c.training import launch
+    from c2c.training.run import train
+
+    if not launch.launch_or_join(options.processes, run.config, options.arguments):
+        return
+    if not launch.is_first():
+        train(run)
+        return
+    with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
+        notes["training"] = train(run)
+        notes["models"] = models()

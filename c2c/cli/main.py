@@ -28,6 +28,7 @@ from c2c.cli.flags import (
     add_prompts,
     add_training,
     evaluation_from_flags,
+    train_in_processes,
     training_from_flags,
 )
 from c2c.errors import RefusedError, exit_code
@@ -99,19 +100,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from c2c.training import launch
     from c2c.training.fusers import TrainingRun
-    from c2c.training.run import train
 
     run = training_from_flags(TrainingRun, options)
-    if not launch.launch_or_join(options.processes, run.config, options.arguments):
-        return
-    if not launch.is_first():
-        train(run)
-        return
-    with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
-        notes["training"] = train(run)
-        notes["models"] = _revisions(run)
+    train_in_processes(run, options, lambda: _revisions(run))
 
 
 def _revisions(run: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from c2c.cli.commands import Command
-from c2c.cli.flags import add_pair, add_training, training_from_flags
+from c2c.cli.flags import add_pair, add_training, train_in_processes, training_from_flags
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import check_manifest_place
@@ -68,19 +68,11 @@ def _add_train_latent(parser: argparse.ArgumentParser) -> None:
 
 def _train_latent(options: argparse.Namespace) -> None:
     from c2c.models.hub import about
-    from c2c.training import launch
     from c2c.training.latent import LatentRun
-    from c2c.training.run import train
 
     run = training_from_flags(LatentRun, options)
-    if not launch.launch_or_join(options.processes, run.config, options.arguments):
-        return
-    if not launch.is_first():
-        train(run)
-        return
-    with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
-        notes["training"] = train(run)
-        notes["models"] = [about(model) for model in dict.fromkeys([*run.receivers, *run.sharers])]
+    models = dict.fromkeys([*run.receivers, *run.sharers])
+    train_in_processes(run, options, lambda: [about(model) for model in models])
 
 
 COMMANDS = {
