@@ -463,8 +463,8 @@ def read_timings(path: Path = ROOT / PATH) -> list[Timing]:
         except ValueError:
             valid = False
         if not valid:
-            rule = "must be a scale, a stage, a count of jobs and three numbers of 0 or more"
-            raise RefusedError(f"{path.name}, line {number} {rule}", line, MEASURE)
+            where = f"{path.name}, line {number}"
+            raise RefusedError(f"{where} must be a scale, a stage, jobs and three numbers of 0 or more", line, MEASURE)
         timings.append(timing)
     return timings
 
