@@ -264,8 +264,8 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
     return RosettaModel.of_components(components), about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
 
 
-def _conversations(value: Conversation | Sequence[Conversation]) -> tuple[list[Sequence[Message]], bool]:
-    """The conversations, and whether `value` is a list of several."""
+def _conversations(value: Any) -> tuple[list[Sequence[Message]], bool]:
+    """The conversations of a text, a list of messages or a list of either, and whether `value` is such a list."""
     if isinstance(value, str):
         return [[{"role": "user", "content": value}]], False
     if not isinstance(value, Sequence) or isinstance(value, bytes):
@@ -273,8 +273,8 @@ def _conversations(value: Conversation | Sequence[Conversation]) -> tuple[list[S
     if not value:
         raise RefusedError("There must be at least one message", list(value), "Pass a user's message")
     if any(isinstance(item, Mapping) for item in value):
-        return [value], False  # type: ignore[list-item]
-    conversations = [_conversations(item) for item in value]  # type: ignore[arg-type]
+        return [value], False
+    conversations = [_conversations(item) for item in value]
     if any(several for _, several in conversations):
         raise RefusedError(
             "A list must hold conversations, each of them a text or a list of messages",

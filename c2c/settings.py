@@ -10,9 +10,12 @@ import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from c2c.errors import RefusedError, check_choice
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def check_values(values: Any) -> None:
         if bounds.choices:
             check_choice(f"--{item.name.replace('_', '-')}", value, bounds.choices)
         elif kinds[item.name] is int:
-            if type(value) is not int or not bounds.least <= value <= bounds.most:  # type: ignore[operator]
+            if type(value) is not int or not _is_inside(value, bounds):
                 rule = f"{item.name} must be a whole number of {bounds.least} to {bounds.most}"
                 raise RefusedError(rule, value, f"Correct {item.name}")
         elif kinds[item.name] is float:
@@ -178,12 +181,12 @@ def as_json(value: Any) -> Any:
     return [as_json(part) for part in value] if isinstance(value, tuple) else value
 
 
-Model = TypeVar("Model")
+Model = TypeVar("Model", bound="DataclassInstance")
 
 
 def from_mapping(model: type[Model], values: Mapping[str, Any], **more: Any) -> Model:
     """A dataclass of settings from those of `values` that are its fields, lists as tuples; `more` comes first."""
-    names = {item.name for item in fields(model)}  # type: ignore[arg-type]
+    names = {item.name for item in fields(model)}
     arguments = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in names
     }

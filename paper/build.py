@@ -95,8 +95,10 @@ def cite(results: Path) -> dict[str, Any]:
 
 def describe(results: Path) -> dict[str, Any]:
     """What the text needs besides tables and claims: the scale, the world, training settings, the paper's numbers."""
+    # The main table names the scale, the pairs, the benchmarks and the one that is timed
     main = read_table(results / "tables/main.csv")
     timed = main.loc[main["time_ms"] != "", "benchmark"]
+    # The paper's setting of the gates' temperature
     reference = Reference()
     start, end = ("app.-a.3/setup/-/-/c2c/-/gate-temperature-" + edge for edge in ("start", "end"))
     return {
@@ -125,18 +127,18 @@ def describe(results: Path) -> dict[str, Any]:
 
 def sections(results: Path) -> list[dict[str, Any]]:
     """The sections that have an artefact to print, with what is found in each; unlisted ones last, with no text."""
-    printed = [each for each in read_artefacts() if _is_printed(each, results)]
-    listed = {each.title: each for each in read_sections()}
+    printed = [artefact for artefact in read_artefacts() if _is_printed(artefact, results)]
+    listed = {section.title: section for section in read_sections()}
     last = next(reversed(listed.values())).chapter
-    titles = [*listed, *(each.section for each in printed if each.section not in listed)]
+    titles = [*listed, *(artefact.section for artefact in printed if artefact.section not in listed)]
     entries = []
     for title in dict.fromkeys(titles):
-        artefacts = [_described(each) for each in printed if each.section == title]
+        artefacts = [_described(artefact) for artefact in printed if artefact.section == title]
         section = listed.get(title)
         chapter, text = (section.chapter, section.text) if section else (last, "")
         sentences = section.sentences(results) if section else []
         entries.append({"title": title, "chapter": chapter, "text": text, "found": sentences, "artefacts": artefacts})
-    return [each for each in entries if each["artefacts"]]
+    return [entry for entry in entries if entry["artefacts"]]
 
 
 def left_out(results: Path) -> list[str]:
@@ -173,7 +175,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names_read = [
         *inputs(arguments.results),
-        *(name for each in read_sections() for name in each.sources(arguments.results)),
+        *(name for section in read_sections() for name in section.sources(arguments.results)),
     ]
     used = [arguments.results / name for name in dict.fromkeys(names_read)]
     with stamped([arguments.output], [*used, *(TEXT / name for name in WRITTEN)]):

@@ -133,7 +133,7 @@ def comparison(
     # Our cells, each with what the paper prints of it.
     rows = []
     for pair in answers.pairs:
-        for benchmark in answers.asked(pair.name):
+        for benchmark in answers.benchmarks_of(pair.name):
             for arm in arms:
                 cell = (pair.name, (pair.receiver, None if arm in free else pair.sharer), arm, benchmark)
                 printed = {column: reference.find(artefact, metric, *cell) for column, metric in metrics.items()}

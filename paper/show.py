@@ -58,8 +58,10 @@ def read_verdicts(folder: Path) -> dict[str, dict[str, Any]]:
 def listing(folders: list[Path], reference: Reference) -> Iterator[str]:
     """Each claim with its verdict at each scale, then the tables and figures that can be shown."""
     verdicts = {folder.name: read_verdicts(folder) for folder in folders}
-    for name, claim in {name: claim for each in verdicts.values() for name, claim in each.items()}.items():
-        states = "; ".join(f"{scale}: {each[name]['verdict']}" for scale, each in verdicts.items() if name in each)
+    for name, claim in {name: claim for claims in verdicts.values() for name, claim in claims.items()}.items():
+        states = "; ".join(
+            f"{scale}: {claims[name]['verdict']}" for scale, claims in verdicts.items() if name in claims
+        )
         yield f"{name:30} {states:45} {claim['where'] or 'ours'}: {claim['sentence']}"
     yield ""
     yield f"Of the paper: {', '.join(map(_key, reference.frame['artefact'].unique()))}"
@@ -92,8 +94,8 @@ def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[
         place = ", ".join(filter(None, (row.panel, row.receiver, row.sharer, row.method, row.benchmark, row.metric)))
         where = (row.receiver, row.sharer, row.method, row.benchmark)
         measured = key == "table4" and row.metric == "accuracy"
-        ours = [f"{scale} {each[where]}" for scale, each in cells.items() if measured and where in each]
-        yield f"  {place:90} {row.value:>8} {row.unit:4} ours: {', '.join(ours) or NOTHING}"
+        values = [f"{scale} {table[where]}" for scale, table in cells.items() if measured and where in table]
+        yield f"  {place:90} {row.value:>8} {row.unit:4} ours: {', '.join(values) or NOTHING}"
     for folder in folders:
         claims = [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
         yield ""
@@ -101,8 +103,8 @@ def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[
         for claim in claims:
             yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
         yield from _origin(folder, CLAIMS[0], timed=False)
-        if ours := by_target(read_artefacts()).get(key):
-            yield f"Ours of the same form: {', '.join(str(folder / each.files[-1]) for each in ours)}"
+        if artefacts := by_target(read_artefacts()).get(key):
+            yield f"Ours of the same form: {', '.join(str(folder / artefact.files[-1]) for artefact in artefacts)}"
             yield f"  replicate  {_snakemake(folder.name)} {key}"
 
 

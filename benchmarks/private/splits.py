@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.types import LETTERS
 
 Row = dict[str, Any]
 Sizes = Mapping[str, int]
 """Rows of the splits ``test``, ``train`` and ``validation``."""
 
 OPTIONS = 4
-LETTERS = "ABCD"
 MOST_ROWS = 30_000
 """Of some 70,000 family names, of which as many again may go to a second validation set."""
 

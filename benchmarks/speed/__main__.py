@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -55,7 +56,8 @@ def build_model(hidden: int, seed: int) -> LoadedModel:
         bos_token_id=None,
     )
     model = Qwen3ForCausalLM(config).eval().requires_grad_(False)
-    return LoadedModel(f"random-{hidden}", model, SimpleNamespace(pad_token_id=0))  # type: ignore[arg-type]
+    tokenizer: Any = SimpleNamespace(pad_token_id=0)  # all that the measured readers ask of one
+    return LoadedModel(f"random-{hidden}", model, tokenizer)
 
 
 def build_trainer(batch_size: int, folder: Path) -> FuserLearner:

@@ -52,6 +52,6 @@ def with_reading_of(own: AlignedPrompt, other: AlignedPrompt) -> AlignedPrompt:
     Exactly the tokens that are fused of `own` are fused; they take the cache of the other's, cut at the left or
     repeated at the left.
     """
-    theirs = iter(match_length([at for at in other.token_map if at >= 0], sum(at >= 0 for at in own.token_map)))
-    token_map = [next(theirs) if at >= 0 else at for at in own.token_map]
+    places = iter(match_length([at for at in other.token_map if at >= 0], sum(at >= 0 for at in own.token_map)))
+    token_map = [next(places) if at >= 0 else at for at in own.token_map]
     return replace(own, sharer_ids=other.sharer_ids, token_map=token_map)

@@ -120,15 +120,15 @@ class TokenAligner:
                 there is nothing to fuse.
         """
         bos, text = split_bos(self.receiver, prompt)
-        ours = encode(self.receiver, text, bos=bos, control_tokens=control_tokens)
-        ids = ours.ids
+        receiver = encode(self.receiver, text, bos=bos, control_tokens=control_tokens)
+        ids = receiver.ids
         if len(ids) < 2:
             raise RefusedError("A prompt must have at least two tokens", prompt, "Write a longer prompt")
         if self.alignment == "span" and not self.identical:
-            theirs = encode(self.sharer, private_lines(private) + text, bos=bos, control_tokens=control_tokens)
-            return self._align_spans(text, private_lines(private), ours, theirs)
+            sharer = encode(self.sharer, private_lines(private) + text, bos=bos, control_tokens=control_tokens)
+            return self._align_spans(text, private_lines(private), receiver, sharer)
         if private:
-            return self._align_after_private(ours, encode(self.sharer, private_lines(private), bos=bos))
+            return self._align_after_private(receiver, encode(self.sharer, private_lines(private), bos=bos))
         prefix = ids[:-1]
         return AlignedPrompt(ids, [self.reencode_token(token) for token in prefix], list(range(len(prefix))))
 
@@ -141,15 +141,15 @@ class TokenAligner:
         token_map += range(len(opening), len(opening) + len(reencoded))
         return AlignedPrompt(ids, opening + reencoded, token_map[: len(ids) - 1])
 
-    def _align_spans(self, prompt: str, before: str, ours: Encoding, theirs: Encoding) -> AlignedPrompt:
-        prefix = list(zip(ours.ids, ours.offsets, strict=True))[:-1]
+    def _align_spans(self, prompt: str, before: str, receiver: Encoding, sharer: Encoding) -> AlignedPrompt:
+        prefix = list(zip(receiver.ids, receiver.offsets, strict=True))[:-1]
         # Of a character that the last token shares with the prefix, the prefix holds some bytes alone.
-        last_start, last_end = ours.offsets[-1]
+        last_start, last_end = receiver.offsets[-1]
         whole = last_start if last_end > last_start else len(prompt)
         prefix_end = len(before) + min(whole, max(end for _, (_, end) in prefix))
-        usable = [end <= prefix_end for _, end in theirs.offsets]
+        usable = [end <= prefix_end for _, end in sharer.offsets]
         limit = usable.index(False) if False in usable else len(usable)
-        sharer_ids, offsets = theirs.ids[:limit], theirs.offsets[:limit]
+        sharer_ids, offsets = sharer.ids[:limit], sharer.offsets[:limit]
         covering = _covering(_hide_private(offsets, before), [len(before) + end - 1 for _, (_, end) in prefix])
         token_map = [
             place if end > start else self._same_role(token, sharer_ids)
@@ -161,13 +161,13 @@ class TokenAligner:
                 prompt,
                 "Check that the Sharer's tokenizer is its own, or write a longer prompt",
             )
-        return AlignedPrompt(ours.ids, sharer_ids, token_map)
+        return AlignedPrompt(receiver.ids, sharer_ids, token_map)
 
     def _same_role(self, token: int, sharer_ids: list[int]) -> int:
         for role in ("bos_token_id", "eos_token_id"):
-            theirs = getattr(self.sharer, role)
-            if token == getattr(self.receiver, role) and theirs in sharer_ids:
-                return sharer_ids.index(theirs)
+            sharer_id = getattr(self.sharer, role)
+            if token == getattr(self.receiver, role) and sharer_id in sharer_ids:
+                return sharer_ids.index(sharer_id)
         return UNMATCHED
 
     def reencode(self, receiver_ids: Tensor) -> Tensor:
@@ -206,9 +206,11 @@ class TokenAligner:
 
     def _special(self, token: int, unknown: int) -> int:
         for role in ("unk", "bos", "eos", "pad"):
-            ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (self.receiver, self.sharer))
-            if ours == token and theirs is not None:
-                return int(theirs)
+            receiver_id, sharer_id = (
+                getattr(tokenizer, f"{role}_token_id") for tokenizer in (self.receiver, self.sharer)
+            )
+            if receiver_id == token and sharer_id is not None:
+                return int(sharer_id)
         same_name = self.sharer.get_vocab().get(str(self.receiver.convert_ids_to_tokens(token)))
         return unknown if same_name is None else int(same_name)
 

@@ -212,11 +212,14 @@ class Enrichment:
             width = ids.shape[1] - 1
             counted = torch.tensor([prompt.enriched - 1 for prompt in prompts], device=ids.device)
             is_enriched = torch.arange(width, device=ids.device) >= width - counted[:, None]
+            rows = is_enriched[:, None, :, None]  # (B, M) -> (B, 1, M, 1)
             enriched = [
-                tuple(torch.where(is_enriched[:, None, :, None], new, old) for new, old in zip(*both, strict=True))
-                for both in zip(kv_cache.last_tokens(whole, width), alone, strict=True)
+                (torch.where(rows, new_keys, keys), torch.where(rows, new_values, values))
+                for (new_keys, new_values), (keys, values) in zip(
+                    kv_cache.last_tokens(whole, width), alone, strict=True
+                )
             ]
-            self._caches[key] = EnrichedCaches(ids, mask, alone, enriched)  # type: ignore[arg-type]
+            self._caches[key] = EnrichedCaches(ids, mask, alone, enriched)
         return self._caches[key]
 
     def _prefix(self, rows: Sequence[Sequence[int]], before: Sequence[int]) -> tuple[Tensor, Tensor, list[KeyValue]]:

@@ -40,7 +40,7 @@ SAME = "same questions"
 ORDER_COLUMNS = ("chosen_on", "rank", "layer", "accuracy", "n")
 Orders = Mapping[str, Sequence[int]]
 """Layers, the best first, by what they were chosen on: a half or ``all``."""
-HALVES, ALL = ("half 0", "half 1"), "all"
+QUESTION_HALVES, ALL = ("half 0", "half 1"), "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class EnrichmentRun(AnalysisRun):
 
 def half_of(question: Question) -> str:
     """Which half a question belongs to, by the SHA-256 of its benchmark and id."""
-    return HALVES[int(digest(f"half/{question.benchmark}/{question.doc['id']}"), 16) % 2]
+    return QUESTION_HALVES[int(digest(f"half/{question.benchmark}/{question.doc['id']}"), 16) % 2]
 
 
 def read_shots(run: EnrichmentRun) -> Shots:
@@ -104,7 +104,7 @@ def layer_order(correct: pd.DataFrame) -> list[int]:
 
 def chosen_layers(orders: Orders, end: str, count: int, same: bool, question: Question) -> list[int]:
     """The `count` best or worst layers for a question: by the order of the other half, or (`same`) by that of all."""
-    other = ALL if same else HALVES[1 - HALVES.index(half_of(question))]
+    other = ALL if same else QUESTION_HALVES[1 - QUESTION_HALVES.index(half_of(question))]
     order = list(orders[other])
     return order[:count] if end == "best" else order[::-1][:count]
 
@@ -128,16 +128,19 @@ class _Answering:
 
     def answer(self, readers: Mapping[tuple[str, str], Any]) -> pd.DataFrame:
         """Records of the questions by method and setting, kept in `rows` too."""
+        # 1. A method for each reader, with the model that all of them load
         budget = self.run.token_budget
         methods = {
             key: Method(" ".join(key), reader, budget, self.store, progress=False) for key, reader in readers.items()
         }
         for method in methods.values():
             method.panel = (self.enrichment.loaded,)
+        # 2. All methods answer a batch before the next, so that its caches are made once
         for batch in tqdm(batches(FewShot(self.enrichment), self.questions, budget), unit="batch"):
             for method in methods.values():
                 method.answer(batch)
             self.enrichment.forget()
+        # 3. Their records
         new = [
             record(
                 self.run.columns(name),
@@ -181,6 +184,7 @@ def _answer_all(run: EnrichmentRun, answering: _Answering) -> None:
     """Answer by all methods; single layers come before the best and worst K, which their accuracies decide."""
     loaded = answering.enrichment.loaded
     layers = range(answering.enrichment.layers)
+    # 1. The baselines, and all layers enriched
     answering.answer(
         {
             (run.role, ""): SingleReader(loaded, private=run.role == "sharer"),
@@ -188,11 +192,13 @@ def _answer_all(run: EnrichmentRun, answering: _Answering) -> None:
             ("oracle", ""): answering.oracle(),
         }
     )
+    # 2. Single layers, whose accuracies order the layers
     singles = answering.answer(
         {("oracle_layers", f"layer {layer}"): answering.oracle(partial(_fixed, [layer])) for layer in layers}
     )
     table = order_table(singles, answering.questions)
     write_atomically(run.orders, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    # 3. The K best and the K worst layers, by the order of the other half and by that of all questions
     orders = {str(name): group["layer"].tolist() for name, group in table.groupby("chosen_on")}
     answering.answer(
         {
@@ -212,7 +218,7 @@ def check_halves(questions: Sequence[Question]) -> None:
     Raises:
         RefusedError: With their number.
     """
-    if {half_of(question) for question in questions} != set(HALVES):
+    if {half_of(question) for question in questions} != set(QUESTION_HALVES):
         rule = "Both halves of the questions must hold some, so that one can judge what the other chose"
         raise RefusedError(rule, f"{len(questions)} question(s), all in one half", "Ask more questions")
 
@@ -228,7 +234,8 @@ def order_table(singles: pd.DataFrame, questions: Sequence[Question]) -> pd.Data
     marked = singles.assign(layer=layers, correct=mark(singles))
     correct = marked.pivot(index="question_id", columns="layer", values="correct")
     members = {
-        half: [str(question.doc["id"]) for question in questions if half_of(question) == half] for half in HALVES
+        half: [str(question.doc["id"]) for question in questions if half_of(question) == half]
+        for half in QUESTION_HALVES
     }
     members[ALL] = list(correct.index)
     rows = []

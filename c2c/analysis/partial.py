@@ -65,7 +65,7 @@ class PartialReader(FusedReader):
     def layout(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[list[Question | None]]]:
         """Three sections, each as wide as the widest row's: the two parts of the prefix, and the last token."""
         prompts = self.sharer
-        alignments = [prompts.sharer_reads_of(question) for question in questions]
+        alignments = [prompts.sharer_prompt(question) for question in questions]
         rows = [aligned for aligned, _ in alignments]
         # The three parts of each row, padded to the widest row's.
         parts = [_sections(row, self.share, self.side) for row in rows]
@@ -79,7 +79,7 @@ class PartialReader(FusedReader):
             for row, part in zip(rows, parts, strict=True)
         ]
         # The Sharer reads the same tokens; only one of the parts has it fused.
-        zeroed = prompts.sharer_reads == "zeroed"
+        zeroed = prompts.sharer_cache == "zeroed"
         sharer_input = batch_readings(moved, pads[1], zeroed=zeroed, reencode=prompts.aligner.reencode)
         sharers = (1, -1, -1) if self.side == "front" else (-1, 1, -1)
         index = [section_index(mask, width) for mask, width in zip(sharers, widths, strict=True) if width]

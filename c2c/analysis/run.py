@@ -90,7 +90,7 @@ def digest(text: str) -> str:
 
 
 def run_reader(
-    run: AnalysisRun, pair: Pair, sharer_reads: str = "matched", memory: SharerMemory | None = None
+    run: AnalysisRun, pair: Pair, sharer_cache: str = "matched", memory: SharerMemory | None = None
 ) -> FusedReader:
     """The reader of the run's fuser; see `c2c.evaluation.readers.load.fused_reader`.
 
@@ -99,7 +99,7 @@ def run_reader(
     """
     if not run.fuser:
         raise RefusedError("This analysis must be run with a trained fuser", "no --fuser", "Pass the fuser's folder")
-    return fused_reader(pair, run.fuser, sharer_reads, run.accept_difference, memory)
+    return fused_reader(pair, run.fuser, sharer_cache, run.accept_difference, memory)
 
 
 def batches(reader: Reader, questions: Sequence[Question], token_budget: int) -> list[list[Question]]:

@@ -85,7 +85,7 @@ def write_stack(
         "sharer": stack.sharer._asdict(),
         "receiver": stack.receiver._asdict(),
         "links": [asdict(link) for _, link in sorted(stack.links.items())],
-        "fusers": [fuser.config.to_dict() for fuser in stack.fusers],  # type: ignore[union-attr,operator]
+        "fusers": [fuser.config.to_dict() for fuser in stack.all_fusers()],
         "about": dict(about),
         "contract_check": check.to_dict(),
         **({"latent": stack.encoder.to_dict()} if isinstance(stack, LatentStack) else {}),
@@ -242,8 +242,7 @@ def load_pretrained(
     for folder in folders:
         read_config(folder)  # before any language model is loaded
     described = [load_described(model, dtype, device) for model in (receiver, *named)]
-    options = {"fusion": fusion, "include_response": include_response}
-    return load_components(folders, described, override=override, **options)  # type: ignore[arg-type]
+    return load_components(folders, described, override=override, fusion=fusion, include_response=include_response)
 
 
 def load_components(

@@ -47,14 +47,14 @@ def _add_fuser(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run_of(kind: Callable[..., Any], options: argparse.Namespace, **more: Any) -> Any:
+def _run_of(kind: type[AnalysisRun], options: argparse.Namespace, **more: Any) -> Any:
     """A run of `kind` from the flags that are its fields; any other field keeps its default."""
     name, separator, path = options.benchmark.partition("=")
     if not separator:
         raise RefusedError(
             "--benchmark must have the form ID=FILE", options.benchmark, "Write the id, =, and its prepared file"
         )
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    names = {field.name for field in fields(kind)}
     settings = {flag: value for flag, value in vars(options).items() if flag in names}
     return kind(**settings, benchmarks={name: Path(path)}, **more)
 

@@ -161,8 +161,8 @@ def _sharers(aligned: Sequence[Sequence[AlignedPrompt]]) -> int:
             "Align each conversation with every Sharer",
         )
     for number, row in enumerate(aligned):
-        ours = (row[0].receiver_ids, sections_of(row[0]))
-        if any((prompt.receiver_ids, sections_of(prompt)) != ours for prompt in row[1:]):
+        reference = (row[0].receiver_ids, sections_of(row[0]))
+        if any((prompt.receiver_ids, sections_of(prompt)) != reference for prompt in row[1:]):
             raise RefusedError(
                 "The alignments of a conversation must have the Receiver's tokens and sections in common",
                 f"conversation {number}",

@@ -61,8 +61,8 @@ class StopStrings:
         if place == len(marked):
             return self._decode(ids)
         # The tokens that end before the stop string, and what the next one holds before it.
-        kept = next(n for n in range(len(ids), -1, -1) if len(self._decode(ids[:n], special=True)) <= place)
-        return self._decode(ids[:kept]) + marked[len(self._decode(ids[:kept], special=True)) : place]
+        count = next(n for n in range(len(ids), -1, -1) if len(self._decode(ids[:n], special=True)) <= place)
+        return self._decode(ids[:count]) + marked[len(self._decode(ids[:count], special=True)) : place]
 
     def _place(self, marked: str) -> int:
         """Where the first stop string with a special token starts, else the end of the text."""
@@ -75,7 +75,7 @@ class StopStrings:
 def _special_texts(tokenizer: PreTrainedTokenizerBase) -> set[str]:
     """The tokens that ``skip_special_tokens`` leaves out."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    return {text for text in (*tokenizer.all_special_tokens, *(str(each) for each in added if each.special)) if text}
+    return {text for text in (*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)) if text}
 
 
 def check_stops(what: str, stops: Any) -> list[str]:
@@ -237,8 +237,8 @@ def _check_tokens(name: str, value: Any, vocabulary: int | None) -> None:
         ids = [token for item in ids for token in item]
     wrong = [item for item in ids if not _is_whole(item) or item < 0 or item >= (vocabulary or item + 1)]
     if wrong:
-        known = "" if vocabulary is None else f" from 0 to {vocabulary - 1}"
-        raise RefusedError(f"{name} must hold ids of tokens{known}", wrong[0], "Pass ids of the Receiver's tokenizer")
+        limits = "" if vocabulary is None else f" from 0 to {vocabulary - 1}"
+        raise RefusedError(f"{name} must hold ids of tokens{limits}", wrong[0], "Pass ids of the Receiver's tokenizer")
 
 
 def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bool, **options: Any) -> GenerationConfig:

@@ -72,16 +72,16 @@ class Difference(NamedTuple):
 
     line: str
     expected: Any
-    found: Any
+    actual: Any
     refuses: bool
 
     def __str__(self) -> str:
-        expected, found = self.expected, self.found
-        if isinstance(expected, Mapping) and isinstance(found, Mapping):
-            keys = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
+        expected, actual = self.expected, self.actual
+        if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+            keys = [key for key in {**expected, **actual} if expected.get(key) != actual.get(key)]
             # Of mappings only the keys that differ.
-            expected, found = ({key: lines.get(key) for key in keys} for lines in (expected, found))
-        return f"{self.line}: expected {_excerpt(expected)}, found {_excerpt(found)}"
+            expected, actual = ({key: lines.get(key) for key in keys} for lines in (expected, actual))
+        return f"{self.line}: expected {_excerpt(expected)}, found {_excerpt(actual)}"
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def describe_model(
 def describe_fusers(stack: FuserStack) -> Lines:
     """A stack's lines in a contract: Receiver layer to Sharer layer, distinct Fuser configs, dtype of its weights."""
     sizes: list[dict[str, Any]] = []
-    for fuser in stack.fusers:
-        described = fuser.config.to_dict()  # type: ignore[union-attr,operator]
+    for fuser in stack.all_fusers():
+        described = fuser.config.to_dict()
         if described not in sizes:
             sizes.append(described)
     dtypes = {str(parameter.dtype).removeprefix("torch.") for parameter in stack.parameters()}

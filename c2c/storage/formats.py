@@ -134,16 +134,16 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping as it is written, before ``<<`` adds keys of others, which its own may replace."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[Any] = set()
+        names: set[Any] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             name = self.construct_object(key)
             if not isinstance(name, Hashable):
                 continue  # the constructor refuses it
-            if name in seen:
+            if name in names:
                 raise _DoubledKeyError(f"a second {excerpt(name)} in line {key.start_mark.line + 1}")
-            seen.add(name)
+            names.add(name)
         return node
 
 

@@ -30,20 +30,22 @@ def gate_table(model: RosettaModel, batches: Sequence[Batch]) -> pd.DataFrame:
         Columns COLUMNS: `open` is 0 or 1; the weights' mean and 5 % and 95 % quantiles over tokens and KV heads are
         empty in a variant without weights, the logit in one without gates.
     """
-    stack = model.stacks[0]
+    stack = model.stack(0)
+    # Weights of all batches, by layer and half
     weights: dict[tuple[int, str], list[Tensor]] = {}
     for batch in batches:
         for key, part in _weights(model, batch).items():
             weights.setdefault(key, []).append(part)
+    # A row for each gate
     rows = []
-    for layer, half, logit in stack.gate_logits():  # type: ignore[operator]
+    for layer, half, logit in stack.gate_logits():
         numbers = torch.cat(weights[layer, half]) if (layer, half) in weights else None
         rows.append(
             {
                 "layer": layer,
                 "half": half,
                 "gate_logit": None if logit is None else float(logit.detach()),
-                "open": int(stack.is_open(layer, half)),  # type: ignore[operator]
+                "open": int(stack.is_open(layer, half)),
                 "weight_mean": None if numbers is None else float(numbers.mean()),
                 "weight_low": None if numbers is None else float(numbers.quantile(0.05)),
                 "weight_high": None if numbers is None else float(numbers.quantile(0.95)),
@@ -72,13 +74,13 @@ def _weights(model: RosettaModel, batch: Batch) -> dict[tuple[int, str], Tensor]
 def _section_weights(
     model: RosettaModel, cache: Cache, section: Section, reading: Aligned, mask: Tensor
 ) -> dict[tuple[int, str], Tensor]:
-    stack, theirs = model.stack(0), reading.columns(section)
+    stack, columns = model.stack(0), reading.columns(section)
     receiver = kv_cache.last_tokens(kv_cache.layers_of(cache), section.end - section.start)
     counted = mask[:, section.start : section.end] > 0
-    if theirs.matched is not None:
-        counted = counted & theirs.matched.to(mask.device)
+    if columns.matched is not None:
+        counted = counted & columns.matched.to(mask.device)
     weights: dict[tuple[int, str], Tensor] = {}
-    sharer = stack.source_layers(theirs.layers)
+    sharer = stack.source_layers(columns.layers)
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
         if fuser.weighted:

@@ -24,17 +24,17 @@ class ProgressBar:
     Args:
         steps: Of the whole run.
         done: Of them, before this start.
-        shown: Whether anything is said; of several processes one says it.
+        show: Whether anything is said; of several processes one says it.
         device: Where the module learns, whose memory is shown.
     """
 
-    def __init__(self, steps: int, done: int, shown: bool = True, device: torch.device | None = None) -> None:
+    def __init__(self, steps: int, done: int, show: bool = True, device: torch.device | None = None) -> None:
         self._steps, self._done, self._begun_at = steps, done, done
         self._device = device or torch.device("cpu")
-        self._lines = shown and not sys.stderr.isatty()
-        hidden = not shown or self._lines
+        self._lines = show and not sys.stderr.isatty()
+        hidden = not show or self._lines
         self._bar = tqdm(total=steps, initial=done, desc="train", unit="step", mininterval=1.0, disable=hidden)
-        self._shown = shown
+        self._show = show
         self._tokens, self._started = 0, time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -63,7 +63,7 @@ class ProgressBar:
 
     def validated(self, row: dict[str, Any]) -> None:
         """A line of its own for a validation."""
-        if not self._shown:
+        if not self._show:
             return
         deranged = row.get("validation_deranged_loss")
         control = "" if deranged is None else f" ({deranged:.4f} where the Sharer reads another prompt)"

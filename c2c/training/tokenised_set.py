@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from c2c.alignment.chat import AlignedChat, ChatSection
+from c2c.alignment.chat import AlignedChat, ChatSection, SectionKind
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.errors import RefusedError
 from c2c.fusion.batch import sections_of
@@ -237,7 +237,9 @@ def _example(row: Mapping[str, Any]) -> Example:
     prompt = AlignedPrompt(row["receiver_ids"], row["sharer_ids"], row["token_map"])
     if ends := row["sections"]:
         starts = [0, *ends[:-1]]
-        kinds = ["message" if (len(ends) - number) % 2 == 0 else "template" for number in range(len(ends))]
-        sections = tuple(ChatSection(*section) for section in zip(starts, ends, kinds, strict=True))  # type: ignore[arg-type]
+        kinds: list[SectionKind] = [
+            "message" if (len(ends) - number) % 2 == 0 else "template" for number in range(len(ends))
+        ]
+        sections = tuple(ChatSection(*section) for section in zip(starts, ends, kinds, strict=True))
         prompt = AlignedChat(prompt.receiver_ids, prompt.sharer_ids, prompt.token_map, sections)
     return Example(prompt, row["response_ids"], row["id"])

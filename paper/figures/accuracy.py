@@ -22,6 +22,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     A row holds a pair; of more than two benchmarks, a row holds a benchmark instead. Where pairs were asked different
     benchmarks, panels follow each other, `PANELS_IN_A_ROW` in a row.
     """
+    # 1. Which panels there are, in which order, and how many in a row
     pairs, benchmarks = (list(frame[column].unique()) for column in ("pair", "benchmark"))
     turned = len(benchmarks) > 2
     arms = [arm for arm in frame["arm"].unique() if not turned or frame.loc[frame["arm"] == arm, "value"].notna().any()]
@@ -33,6 +34,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
             [place for place in product(pairs, benchmarks) if place in panels],
             min(PANELS_IN_A_ROW, len(panels)),
         )
+    # 2. The panels, each with all arms
     rows = -(-len(order) // columns)
     figure, axes = style.panels(rows, columns, rows * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15)
     separator = "\n" if turned or len(panels) < len(pairs) * len(benchmarks) else ", "
@@ -41,6 +43,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
             frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").reindex(arms)
         )
         _panel(axis, rows_of_panel, f"{names.title('pairs', pair)}{separator}{names.title('benchmarks', benchmark)}")
+    # 3. The axis of accuracies below the lowest panel of each column
     style.hide_unused(axes, len(order))
     for axis in axes[max(len(order) - columns, 0) : len(order)]:
         axis.set_xlabel("Accuracy, %")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,9 +102,8 @@ def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _reach(row: object) -> list[tuple[float, float, float]]:
-    numbers = [("time_ms", "time_low_ms", "time_high_ms"), ("value", "low", "high")]
-    return [tuple(getattr(row, name) for name in group) for group in numbers]  # type: ignore[misc]
+def _reach(row: Any) -> list[tuple[float, float, float]]:
+    return [(row.time_ms, row.time_low_ms, row.time_high_ms), (row.value, row.low, row.high)]
 
 
 if __name__ == "__main__":

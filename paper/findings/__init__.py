@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -70,9 +69,9 @@ def function(name: str) -> Callable[[pd.DataFrame], list[str]]:
         RefusedError: There is none.
     """
     for module in (answers, caches):
-        finding: Any = getattr(module, name, None)
+        finding: Callable[[pd.DataFrame], list[str]] | None = getattr(module, name, None)
         if finding is not None and finding.__module__ == module.__name__:
-            return finding  # type: ignore[no-any-return]
+            return finding
     raise RefusedError("A finding must be a function of paper/findings", name, "Name one of sections.yaml, or write it")
 
 

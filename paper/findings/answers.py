@@ -11,11 +11,11 @@ from paper.findings.wording import (
     cell_title,
     counted,
     first_cell,
-    known,
     listed,
     of_arm,
     percents,
     points,
+    rows_with,
     tally,
 )
 from paper.reading import names
@@ -24,7 +24,7 @@ from paper.writing.numbers import decimal
 
 def sources(frame: pd.DataFrame) -> list[str]:
     """Who gains how much over the Receiver, of `tables/sources.csv`."""
-    rows = known(frame, "gain_value")
+    rows = rows_with(frame, "gain_value")
     if rows.empty:
         return []
     first = first_cell(rows)
@@ -37,7 +37,7 @@ def sources(frame: pd.DataFrame) -> list[str]:
 def seeds(frame: pd.DataFrame) -> list[str]:
     """Where trainings lie furthest apart, of `tables/seeds.csv`."""
     cells = frame.drop_duplicates([*CELL, "arm", "alignment"])
-    several = known(cells, "sd")
+    several = rows_with(cells, "sd")
     if several.empty:
         return ["At this scale each Fuser was trained once, so that nothing is known of the spread."]
     sentences = []
@@ -54,7 +54,7 @@ def seeds(frame: pd.DataFrame) -> list[str]:
 
 def published(frame: pd.DataFrame) -> list[str]:
     """How many cells agree with the paper's, of `tables/published.csv`."""
-    rows = known(frame, "paper")
+    rows = rows_with(frame, "paper")
     ours = rows.dropna(subset=["value"])
     if ours.empty:
         return []
@@ -77,7 +77,7 @@ def released(frame: pd.DataFrame) -> list[str]:
 
 def combinations(frame: pd.DataFrame) -> list[str]:
     """C2C compared with text, pair by pair, of `tables/combinations.csv`."""
-    rows = known(frame, "gain_value", arm="c2c")
+    rows = rows_with(frame, "gain_value", arm="c2c")
     if rows.empty:
         return []
     sentences = [
@@ -92,7 +92,7 @@ def combinations(frame: pd.DataFrame) -> list[str]:
 
 def scaling(frame: pd.DataFrame) -> list[str]:
     """What a larger Sharer changes, of `tables/scaling.csv`."""
-    rows = known(frame)
+    rows = rows_with(frame)
     sizes = rows.groupby("receiver", sort=False)["sharer_m"].nunique()
     if rows.empty or sizes.max() < 2:
         return ["Each Receiver has Sharers of one size at this scale, so that nothing follows about growth."]
@@ -114,7 +114,7 @@ def scaling(frame: pd.DataFrame) -> list[str]:
 
 def strong_to_weak(frame: pd.DataFrame) -> list[str]:
     """The share of the gap that reaches the Receiver, of `tables/strong_to_weak.csv`."""
-    rows = known(frame, "pgr_value")
+    rows = rows_with(frame, "pgr_value")
     if rows.empty:
         return ["On no pair and benchmark is the Sharer ahead by more than chance, so that there is no gap to recover."]
     first = first_cell(rows)
@@ -128,7 +128,7 @@ def strong_to_weak(frame: pd.DataFrame) -> list[str]:
 
 def several_sharers(frame: pd.DataFrame) -> list[str]:
     """What both Sharers give beyond the better one, of `tables/several_sharers.csv`."""
-    rows = known(frame)
+    rows = rows_with(frame)
     if rows.empty:
         return []
     first = first_cell(rows)
@@ -142,23 +142,23 @@ def several_sharers(frame: pd.DataFrame) -> list[str]:
             continue
         control = "" if swapped is None else f", and {percents(swapped)} where both read another question"
         sentences.append(f"{arm(fusion)}: {percents(row)}, {points(row)} beyond the better single one{control}.")
-    both = known(frame[frame["arm"].isin(FUSIONS)], "difference_value")
+    both = rows_with(frame[frame["arm"].isin(FUSIONS)], "difference_value")
     return [*sentences, f"The difference to the better single one is {tally(both, 'difference_', 'cells')}."]
 
 
 def latent(frame: pd.DataFrame) -> list[str]:
     """What passes through a latent cache, of `tables/latent.csv`."""
-    answered = known(frame, "pairing_value")
+    answered = rows_with(frame, "pairing_value")
     if answered.empty:
         return []
     receiver, benchmark = answered.iloc[0][["receiver", "benchmark"]]
-    alone = known(frame, receiver=receiver, benchmark=benchmark, arm="receiver")
-    heard = known(answered, receiver=receiver, benchmark=benchmark)
+    alone = rows_with(frame, receiver=receiver, benchmark=benchmark, arm="receiver")
+    heard = rows_with(answered, receiver=receiver, benchmark=benchmark)
     accuracies = [f"{names.title('pairs', row['pair'])} {percents(row)}" for _, row in heard.iterrows()]
     before = f", where the Receiver alone answers {percents(alone.iloc[0])}" if len(alone) else ""
     sentences = [f"On {names.title('benchmarks', benchmark)}, through one latent cache: {listed(accuracies)}{before}."]
     sentences.append(f"The pairing gain is {tally(answered, 'pairing_', 'cells')}.")
-    if len(own := known(frame, "own_value")):
+    if len(own := rows_with(frame, "own_value")):
         sentences.append(
             f"The difference to Fusers that were trained for one pair alone is {tally(own, 'own_', 'cells')}."
         )
@@ -167,8 +167,8 @@ def latent(frame: pd.DataFrame) -> list[str]:
 
 def agents(frame: pd.DataFrame) -> list[str]:
     """What the cache adds to the text, of `tables/agents.csv`."""
-    rows = known(frame)
-    both = known(rows, arm="t_c2c")
+    rows = rows_with(frame)
+    both = rows_with(rows, arm="t_c2c")
     if both.empty:
         return []
     first = first_cell(rows)
@@ -180,7 +180,7 @@ def agents(frame: pd.DataFrame) -> list[str]:
 
 def length(frame: pd.DataFrame) -> list[str]:
     """The shortest and the longest prompts, of `tables/length.csv`."""
-    rows = known(frame, arm="c2c")
+    rows = rows_with(frame, arm="c2c")
     parts = rows[rows["bucket"] != "all"]
     if parts.empty:
         return ["All prompts of this scale are about equally long."]
@@ -197,7 +197,7 @@ def length(frame: pd.DataFrame) -> list[str]:
 
 def subjects(frame: pd.DataFrame) -> list[str]:
     """Where C2C gains most and least, of `tables/subjects.csv`."""
-    rows = known(frame, "gain_value", arm="c2c")
+    rows = rows_with(frame, "gain_value", arm="c2c")
     if rows.empty:
         return []
     first = first_cell(rows).sort_values("gain_value", kind="stable")
@@ -211,7 +211,7 @@ def subjects(frame: pd.DataFrame) -> list[str]:
 
 def venn(frame: pd.DataFrame) -> list[str]:
     """What becomes of questions that one of the two models alone answers, of `tables/venn.csv`."""
-    rows = known(frame, "questions", arm="c2c")
+    rows = rows_with(frame, "questions", arm="c2c")
     if rows.empty:
         return []
     first = first_cell(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paper.findings.wording import arm, cell_title, first_cell, known, listed, percents, points, tally
+from paper.findings.wording import arm, cell_title, first_cell, listed, percents, points, rows_with, tally
 from paper.reading import names
 from paper.reading.reference import Reference
 from paper.writing.numbers import decimal
@@ -15,7 +15,7 @@ HALVES = {"key": "keys", "value": "values"}
 
 def training(frame: pd.DataFrame) -> list[str]:
     """The last validation losses of the first pair, of all ``history.csv``."""
-    losses = known(frame, "validation_loss", alignment="span")
+    losses = rows_with(frame, "validation_loss", alignment="span")
     losses = losses[losses["recipe"].isin(["c2c", "adapter"])]
     if losses.empty:
         return []
@@ -34,7 +34,7 @@ def training(frame: pd.DataFrame) -> list[str]:
 
 def accuracy_by_steps(frame: pd.DataFrame) -> list[str]:
     """Accuracy at the first and the last kept step, of ``tables/accuracy_by_steps.csv``."""
-    rows = known(frame[frame["step"] > 0])
+    rows = rows_with(frame[frame["step"] > 0])
     steps = rows.groupby(["pair", "benchmark"])["step"].transform("nunique")
     rows = rows[steps > 1]
     if rows.empty:
@@ -95,7 +95,7 @@ def partial(frame: pd.DataFrame) -> list[str]:
 
 def enrichment(frame: pd.DataFrame) -> list[str]:
     """The oracle, direct and few-shot answers, of ``tables/enrichment.csv``."""
-    rows = known(frame)
+    rows = rows_with(frame)
     by_kind = {kind: part.iloc[0] for kind, part in rows.groupby("kind")}
     if not {"receiver", "few_shot", "oracle"} <= set(by_kind):
         return []

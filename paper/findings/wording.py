@@ -56,7 +56,7 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def known(frame: pd.DataFrame, column: str = "value", **where: Any) -> pd.DataFrame:
+def rows_with(frame: pd.DataFrame, column: str = "value", **where: Any) -> pd.DataFrame:
     """Rows with a number in `column` and these values."""
     rows = frame.dropna(subset=[column])
     for name, value in where.items():

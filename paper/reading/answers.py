@@ -150,7 +150,7 @@ class Answers:
         """Arms that were run for a pair."""
         return {key[2] for key in self._groups if key[0] == pair}
 
-    def asked(self, pair: str) -> list[str]:
+    def benchmarks_of(self, pair: str) -> list[str]:
         """Benchmarks that the pair was asked, in the order of `benchmarks`."""
         benchmarks = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
         return [name for name in self.benchmarks if name in benchmarks]

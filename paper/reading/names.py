@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -68,7 +69,7 @@ def has_own_tables(pair: str) -> bool:
     return bool(_names()["pairs"].get(pair, {}).get("own_tables", False))
 
 
-def in_order(kind: str, names: object) -> list[str]:
+def in_order(kind: str, names: Iterable[str]) -> list[str]:
     """`names` in the order of the list, unlisted ones behind in alphabetical order."""
     listed = list(_names()[kind])
 
@@ -76,7 +77,7 @@ def in_order(kind: str, names: object) -> list[str]:
         base, _ = _task(kind, name)
         return (listed.index(base) if base in listed else len(listed), name)
 
-    return sorted(set(names), key=rank)  # type: ignore[call-overload]
+    return sorted(set(names), key=rank)
 
 
 def reason_not_compared(missing: str | None, **cell: str) -> str:

@@ -23,7 +23,7 @@ def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark and level; `difference` is the level less the whole Fuser, in percentage points."""
     rows = []
     for pair in answers.pairs:
-        for benchmark in answers.asked(pair.name):
+        for benchmark in answers.benchmarks_of(pair.name):
             frames = _on_shared_seeds({arm: answers.get(pair.name, benchmark, arm) for arm in LEVELS})
             for arm, frame in frames.items():
                 gain = difference(frame, frames[WHOLE])

@@ -38,7 +38,7 @@ def build(answers: Answers, cost: pd.DataFrame, reference: Reference) -> pd.Data
         row
         for pair in answers.pairs
         if (cost["pair"] == pair.name).any()
-        for benchmark in answers.asked(pair.name)
+        for benchmark in answers.benchmarks_of(pair.name)
         for row in _rows(answers, cost[cost["pair"] == pair.name], reference, pair, benchmark)
     ]
     return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})

@@ -24,7 +24,7 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
     """
     reference, rows = reference or Reference(), []
     for pair in answers.pairs:
-        for benchmark in answers.asked(pair.name):
+        for benchmark in answers.benchmarks_of(pair.name):
             frames = {arm: answers.get(pair.name, benchmark, arm) for arm in ARMS}
             if frames["t2t_agents"] is None:
                 continue

@@ -30,7 +30,11 @@ def build(answers: Answers) -> pd.DataFrame:
     rows = []
     for pair in answers.pairs:
         alignments = list(dict.fromkeys([*COMPARED, *answers.alignments(pair.name)]))
-        rows += [_row(answers, pair, benchmark, kind) for benchmark in answers.asked(pair.name) for kind in alignments]
+        rows += [
+            _row(answers, pair, benchmark, kind)
+            for benchmark in answers.benchmarks_of(pair.name)
+            for kind in alignments
+        ]
     return tidy(rows, COLUMNS)
 
 

@@ -43,7 +43,7 @@ def build(answers: Answers) -> pd.DataFrame:
     rows = [
         _row(answers, pair, benchmark, gain)
         for pair in answers.pairs
-        for benchmark in answers.asked(pair.name)
+        for benchmark in answers.benchmarks_of(pair.name)
         for gain in GAINS
     ]
     return pd.DataFrame(rows).astype(

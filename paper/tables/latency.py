@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _number(value: float) -> str:
     return NOTHING if pd.isna(value) else decimal(value, 2)
 
 
-def _ranked(order: list[str]):  # type: ignore[no-untyped-def]
+def _ranked(order: list[str]) -> Callable[[pd.Series], pd.Series]:
     return lambda column: column.map(order.index) if column.name == "arm" else column
 
 

@@ -31,7 +31,7 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
     rows = []
     for receiver in dict.fromkeys(pair.receiver for pair in pairs):
         own = sorted((pair for pair in pairs if pair.receiver == receiver), key=lambda pair: pair.is_group)
-        for benchmark in dict.fromkeys(benchmark for pair in own for benchmark in answers.asked(pair.name)):
+        for benchmark in dict.fromkeys(benchmark for pair in own for benchmark in answers.benchmarks_of(pair.name)):
             alone = _alone(answers, receiver, benchmark)
             paper = _paper_value(reference, receiver, ALONE, benchmark)
             rows.append(arm_row(answers, Pair("", receiver, ""), benchmark, "receiver", alone, paper=paper))

@@ -35,7 +35,7 @@ def build(answers: Answers) -> pd.DataFrame:
     benchmarks = [LONG] if LONG in answers.benchmarks else answers.benchmarks
     reference, rows = Reference(), []
     for pair in answers.pairs:
-        for benchmark in (name for name in answers.asked(pair.name) if name in benchmarks):
+        for benchmark in (name for name in answers.benchmarks_of(pair.name) if name in benchmarks):
             rows += _rows(answers, pair, benchmark, reference)
     frame = with_difference(pd.DataFrame(rows, columns=list(COLUMNS)))
     return frame.astype({"n": "Int64", "seeds": "Int64", "paper": float})

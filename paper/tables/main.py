@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +32,7 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
     rows = []
     for pair in answers.pairs:
         for arm in (arm for arm in arms if not arm.startswith(OTHER_TABLES)):
-            for benchmark in answers.asked(pair.name):
+            for benchmark in answers.benchmarks_of(pair.name):
                 answered = answers.get(pair.name, benchmark, arm)
                 failures = None if answered is None else answers.failures(pair.name, benchmark, arm)
                 chance = 100 * answers.chance(benchmark)
@@ -78,7 +79,7 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
     return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _appearance(frame: pd.DataFrame):  # type: ignore[no-untyped-def]
+def _appearance(frame: pd.DataFrame) -> Callable[[pd.Series], pd.Series]:
     """Sort key: the order in which values first appear."""
     orders = {name: list(frame[name].unique()) for name in ("pair", "benchmark")}
     return lambda column: column.map(orders[column.name].index)

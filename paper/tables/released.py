@@ -31,7 +31,7 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
             continue
         of_pair = (answers.marked["pair"] == pair.name) & (answers.marked["arm"] == "released")
         alignment = str(answers.marked.loc[of_pair, "alignment"].iloc[0])
-        for benchmark in answers.asked(pair.name):
+        for benchmark in answers.benchmarks_of(pair.name):
             frames = {arm: answers.get(pair.name, benchmark, arm, alignment) for arm in ARMS}
             for arm, frame in frames.items():
                 gains = {

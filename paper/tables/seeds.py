@@ -26,7 +26,7 @@ def build(answers: Answers) -> pd.DataFrame:
     rows = [
         row
         for pair in answers.pairs
-        for benchmark in answers.asked(pair.name)
+        for benchmark in answers.benchmarks_of(pair.name)
         for alignment in answers.alignments(pair.name)
         for arm in names.in_order("arms", answers.arms_of(pair.name))
         if AT_STEP not in arm

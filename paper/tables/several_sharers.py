@@ -34,7 +34,7 @@ def build(answers: Answers) -> pd.DataFrame:
     """
     rows = []
     for group in _groups(answers):
-        for benchmark in answers.asked(group.name):
+        for benchmark in answers.benchmarks_of(group.name):
             frames, best = _frames(answers, group, benchmark)
             for arm, frame in frames.items():
                 gain = difference(frame, best) if arm in FUSIONS else None

@@ -43,7 +43,7 @@ def build(answers: Answers) -> pd.DataFrame:
     """
     reference, rows = Reference(), []
     for pair in answers.pairs:
-        for benchmark in answers.asked(pair.name):
+        for benchmark in answers.benchmarks_of(pair.name):
             subjects = _subjects(answers, benchmark)
             if benchmark != LONG and subjects.nunique() > 1:
                 rows += _rows(answers, pair, benchmark, subjects, reference)

@@ -39,7 +39,7 @@ def build(answers: Answers) -> pd.DataFrame:
         for pair in answers.pairs
         for arm in FUSED
         if arm == FUSED[0] or arm in answers.arms_of(pair.name)
-        for benchmark in answers.asked(pair.name)
+        for benchmark in answers.benchmarks_of(pair.name)
         for row in _rows(answers, pair, benchmark, arm, reference)
     ]
     frame = with_difference(pd.DataFrame(rows))

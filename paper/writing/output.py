@@ -97,9 +97,9 @@ def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
     """A parser with `--output-stem` and the given flags of input files; `--records` takes several, and a protocol."""
     parser = argparse.ArgumentParser(description=description)
     for flag in flags:
-        several = {"nargs": "+"} if flag in ("--records", "--fusers") else {}
+        several: dict[str, Any] = {"nargs": "+"} if flag in ("--records", "--fusers") else {}
         needed = not (flag == "--latency" and "--records" in flags)
-        parser.add_argument(flag, type=Path, required=needed, **several)  # type: ignore[arg-type]
+        parser.add_argument(flag, type=Path, required=needed, **several)
     if "--records" in flags:
         parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
     parser.add_argument("--output-stem", type=Path, required=True, help="path of the outputs without suffix")

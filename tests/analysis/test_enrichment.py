@@ -7,7 +7,7 @@ import pytest
 
 from c2c.analysis.accuracy import accuracy_table
 from c2c.analysis.enrichment import (
-    HALVES,
+    QUESTION_HALVES,
     SAME,
     EnrichmentRun,
     check_halves,
@@ -38,13 +38,13 @@ def test_layers_are_ordered_by_accuracy_and_equal_ones_by_their_number() -> None
 
 
 def test_a_question_is_judged_with_the_order_of_the_other_half(questions) -> None:
-    orders = {HALVES[0]: [0, 1, 2], HALVES[1]: [2, 1, 0], "all": [1, 0, 2]}
+    orders = {QUESTION_HALVES[0]: [0, 1, 2], QUESTION_HALVES[1]: [2, 1, 0], "all": [1, 0, 2]}
     for question in questions["choice"]:
-        other = orders[HALVES[1 - HALVES.index(half_of(question))]]
+        other = orders[QUESTION_HALVES[1 - QUESTION_HALVES.index(half_of(question))]]
         assert chosen_layers(orders, "best", 2, False, question) == other[:2]
         assert chosen_layers(orders, "worst", 1, False, question) == other[-1:]
         assert chosen_layers(orders, "best", 1, True, question) == [1]
-    assert {half_of(question) for question in questions["choice"]} == set(HALVES)
+    assert {half_of(question) for question in questions["choice"]} == set(QUESTION_HALVES)
 
 
 def singles(questions, right: dict[int, set[str]]) -> pd.DataFrame:
@@ -62,17 +62,17 @@ def singles(questions, right: dict[int, set[str]]) -> pd.DataFrame:
 
 def test_answers_of_a_half_change_its_own_order_and_that_of_all_but_not_the_other_halfs(questions) -> None:
     asked = questions["choice"]
-    first = {each.doc["id"] for each in asked if half_of(each) == HALVES[0]}
+    first = {each.doc["id"] for each in asked if half_of(each) == QUESTION_HALVES[0]}
     before = order_table(singles(asked, {0: set(), 1: set(), 2: set()}), asked)
     after = order_table(singles(asked, {0: set(), 1: set(), 2: first}), asked)
-    for name, expected in ((HALVES[0], [2, 0, 1]), (HALVES[1], [0, 1, 2]), ("all", [2, 0, 1])):
+    for name, expected in ((QUESTION_HALVES[0], [2, 0, 1]), (QUESTION_HALVES[1], [0, 1, 2]), ("all", [2, 0, 1])):
         assert after.loc[after["chosen_on"] == name, "layer"].tolist() == expected
         assert before.loc[before["chosen_on"] == name, "layer"].tolist() == [0, 1, 2]
-    assert after.loc[after["chosen_on"] == HALVES[0], "accuracy"].tolist() == [100, 0, 0]
+    assert after.loc[after["chosen_on"] == QUESTION_HALVES[0], "accuracy"].tolist() == [100, 0, 0]
 
 
 def test_questions_that_all_fall_into_one_half_are_refused(questions) -> None:
-    one = [each for each in questions["choice"] if half_of(each) == HALVES[0]]
+    one = [each for each in questions["choice"] if half_of(each) == QUESTION_HALVES[0]]
     with pytest.raises(RefusedError, match="Both halves"):
         check_halves(one)
 

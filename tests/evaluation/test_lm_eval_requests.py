@@ -235,8 +235,8 @@ def test_a_deranged_sharer_reads_another_documents_context(pair, written, tmp_pa
     fuser = fuser_of(pair, tmp_path / "fuser", opened=True)
     model = LMEvalModel(C2CDeranged(pair, fuser))
     seen = []
-    inner = model.respondent.prompts.sharer_reads_of
-    model.respondent.prompts.sharer_reads_of = lambda question: (
+    inner = model.respondent.prompts.sharer_prompt
+    model.respondent.prompts.sharer_prompt = lambda question: (
         seen.append((question, inner(question)[1])) or inner(question)
     )
     ask(model, written, ["winogrande"])

@@ -98,7 +98,7 @@ def test_only_the_users_words_are_fused(chat_methods, chat_pair, opening) -> Non
         reader, questions = chat_methods[name].reader, chats("free", opening=opening)
         reader.prepare(questions, 1000)
         for question in questions:
-            aligned, _ = reader.sharer.sharer_reads_of(question)
+            aligned, _ = reader.sharer.sharer_prompt(question)
             fused = [token for token, at in zip(aligned.receiver_ids, aligned.token_map, strict=False) if at >= 0]
             assert chat_pair.receiver.tokenizer.decode(fused) == question.prompt
 
@@ -161,7 +161,7 @@ def test_the_deranged_sharer_reads_the_other_question_with_its_own_private_text(
     questions = [replace(each, doc={**each.doc, "private": f"{PRIVATE} {each.number}"}) for each in chats("free")]
     reader.prepare(questions, 1000)
     for question in questions:
-        aligned, other = reader.sharer.sharer_reads_of(question)
+        aligned, other = reader.sharer.sharer_prompt(question)
         assert other is not None and other.number != question.number
         assert aligned.sharer_ids == reader.sharer.align(other).sharer_ids
         assert f"{PRIVATE} {other.number}" in reader.sharer.pair.sharer.tokenizer.decode(aligned.sharer_ids)

@@ -77,7 +77,7 @@ def test_in_a_derangement_all_sharers_read_the_same_other_question(pair, second,
     reader = group_reader(pair.receiver, [pair.sharer, second], fusers, ("deranged", "deranged"))
     reader.prepare(questions["free"], 100)
     for question in questions["free"]:
-        first, other = (part.sharer_reads_of(question)[1] for part in reader.sharers)
+        first, other = (part.sharer_prompt(question)[1] for part in reader.sharers)
         assert first.doc["id"] == other.doc["id"] != question.doc["id"]
 
 

@@ -47,4 +47,4 @@ def test_in_a_terminal_there_is_a_bar_and_no_line_a_step(capsys, monkeypatch) ->
 
 
 def test_a_process_that_is_not_the_first_says_nothing(capsys) -> None:
-    assert shown(capsys, 3, shown=False) == ""
+    assert shown(capsys, 3, show=False) == ""

@@ -45,18 +45,18 @@ def option_tokens(
     return [whole[prompt_tokens:] or own for whole, own in zip(wholes, alone, strict=True)]
 
 
-def score_options(reading: DecodingState, questions: Sequence[Question]) -> list[Answer]:
+def score_options(state: DecodingState, questions: Sequence[Question]) -> list[Answer]:
     """Score each option of each question: the sum of its tokens' log-probabilities after the prompt, in nats."""
     options = [
-        option_tokens(reading.tokenizer, answer.prompt_read, question.options, special=reading.special)
-        for answer, question in zip(reading.answers, questions, strict=True)
+        option_tokens(state.tokenizer, answer.prompt_read, question.options, special=state.special)
+        for answer, question in zip(state.answers, questions, strict=True)
     ]
-    for answer, tokens, scores in zip(reading.answers, options, score_tokens(reading, options), strict=True):
+    for answer, tokens, scores in zip(state.answers, options, score_tokens(state, options), strict=True):
         answer.choice_scores, answer.choice_tokens = [score for score, _ in scores], [len(ids) for ids in tokens]
         answer.choice_greedy = [greedy for _, greedy in scores]
         answer.tokens_out = sum(answer.choice_tokens)
         answer.confidence = float(torch.tensor(answer.choice_scores).softmax(-1).max())
-    return reading.answers
+    return state.answers
 
 
 def check_finite(log_probabilities: Sequence[float], model: PreTrainedModel) -> None:
@@ -73,46 +73,46 @@ def check_finite(log_probabilities: Sequence[float], model: PreTrainedModel) -> 
 
 
 @torch.no_grad()
-def score_tokens(reading: DecodingState, options: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[float, bool]]]:
+def score_tokens(state: DecodingState, options: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[float, bool]]]:
     """Score tokens after the prompts.
 
     Args:
-        reading: B prompts.
+        state: B prompts.
         options: For each row its options, each of at least one token id.
 
     Returns:
         For each option of each row the sum of its tokens' log-probabilities in nats, and whether each of its tokens is
         the likeliest one at its place.
     """
-    device = reading.input_ids.device
+    device = state.input_ids.device
     rows = torch.tensor([row for row, its_options in enumerate(options) for _ in its_options], device=device)
     flat = [ids for its_options in options for ids in its_options]
     # The first token of every option, from the last position of its prompt.
-    state, first = _PrefilledBatch.of(reading), torch.tensor([ids[0] for ids in flat], device=device)
-    logits = state.logits(reading.input_ids[:, state.columns_read :], reading.attention_mask)
+    batch, first = _PrefilledBatch.of(state), torch.tensor([ids[0] for ids in flat], device=device)
+    logits = batch.logits(state.input_ids[:, batch.columns_read :], state.attention_mask)
     sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
     # Further tokens, on rows that repeat the cache.
     longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
     if longer:
-        scores, likeliest = _score_further_tokens(state.of_rows(rows[longer]), [flat[number] for number in longer])
+        scores, likeliest = _score_further_tokens(batch.of_rows(rows[longer]), [flat[number] for number in longer])
         sums[longer] += scores.double()
         greedy[longer] &= likeliest
-    check_finite(sums.tolist(), reading.model)
+    check_finite(sums.tolist(), state.model)
     scores_of_all = iter(zip(sums.tolist(), greedy.tolist(), strict=True))
     return [[next(scores_of_all) for _ in its_options] for its_options in options]
 
 
-def _score_further_tokens(state: _PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def _score_further_tokens(batch: _PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Sum of log-probabilities of the tokens after each first one, ``(n,)``, and whether all are the likeliest."""
     width = max(len(ids) for ids in options) - 1
-    device = state.mask.device
+    device = batch.mask.device
 
     def padded(rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device)
 
     written = padded([[1] * (len(ids) - 1) for ids in options])
     targets, places = padded([ids[1:] for ids in options]), written.bool()
-    logits = state.logits(padded([ids[:-1] for ids in options]), torch.cat([state.mask, written], dim=1), places)
+    logits = batch.logits(padded([ids[:-1] for ids in options]), torch.cat([batch.mask, written], dim=1), places)
     rows = torch.arange(len(logits), device=device)
     scores, likeliest = torch.zeros(targets.shape, device=device), torch.ones_like(places)
     scores[places] = log_probability(logits, rows, targets[places])

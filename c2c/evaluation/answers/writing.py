@@ -52,49 +52,49 @@ class _Row:
 
 
 def decode_answers(
-    reading: DecodingState, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None
+    state: DecodingState, questions: Sequence[Question], sampling: Mapping[str, Any] | None = None
 ) -> list[Answer]:
     """Answer in free text, each row up to its stop string, an end token or the token limit.
 
     Args:
-        reading: The prompts, prefilled.
+        state: The prompts, prefilled.
         questions: One a row.
         sampling: Options of `c2c.generation.decoding.continue_text` that hold for each token alone, or for all tokens
             before it; greedy if None.
     """
     rows = [_Row(question.max_new_tokens) for question in questions]
-    width, stops = reading.input_ids.shape[1], sorted({stop for question in questions for stop in question.stops})
-    if reading.cache is None and reading.response is None:
-        reading = replace(reading, cache=kv_cache.empty_cache(reading.model.config))
+    width, stops = state.input_ids.shape[1], sorted({stop for question in questions for stop in question.stops})
+    if state.cache is None and state.response is None:
+        state = replace(state, cache=kv_cache.empty_cache(state.model.config))
     # Stretch by stretch; rows that have ended leave the batch after each.
-    state, unfinished = reading, rows
+    batch, unfinished = state, rows
     while unfinished:
-        state = _write_stretch(state, unfinished, stops, width, sampling or {})
+        batch = _write_stretch(batch, unfinished, stops, width, sampling or {})
         places = [place for place, row in enumerate(unfinished) if not row.ended]
         if len(places) < len(unfinished):
             unfinished = [unfinished[place] for place in places]
-            state = state.of_rows(torch.tensor(places, device=state.input_ids.device)) if unfinished else state
+            batch = batch.of_rows(torch.tensor(places, device=batch.input_ids.device)) if unfinished else batch
     # Tokens to text, cut before the first stop string.
-    for answer, row, question in zip(reading.answers, rows, questions, strict=True):
-        text = StopStrings(reading.tokenizer, question.stops).text(row.ids)
+    for answer, row, question in zip(state.answers, rows, questions, strict=True):
+        text = StopStrings(state.tokenizer, question.stops).text(row.ids)
         for stop in filter(None, question.stops):
             text = text.split(stop)[0]
         answer.output_text, answer.output_ids, answer.tokens_out = text, row.ids, len(row.ids)
         answer.confidence = row.probability()
-    return reading.answers
+    return state.answers
 
 
 def _write_stretch(
-    reading: DecodingState, rows: Sequence[_Row], stops: Sequence[str], width: int, sampling: Mapping[str, Any]
+    state: DecodingState, rows: Sequence[_Row], stops: Sequence[str], width: int, sampling: Mapping[str, Any]
 ) -> DecodingState:
     """Write the next `STRETCH` tokens of each row; returns the state with them. The prompts have `width` columns."""
-    before, meter = reading.input_ids.shape[1], ConfidenceMeter()
-    stop = StopAtText(reading.tokenizer, stops, width)
-    with nullcontext(reading.cache) if reading.response is None else reading.response.in_generation() as cache:
+    before, meter = state.input_ids.shape[1], ConfidenceMeter()
+    stop = StopAtText(state.tokenizer, stops, width)
+    with nullcontext(state.cache) if state.response is None else state.response.in_generation() as cache:
         sequences = continue_text(
-            reading.model,
-            reading.input_ids,
-            reading.attention_mask,
+            state.model,
+            state.input_ids,
+            state.attention_mask,
             cache,
             max_new_tokens=min(STRETCH, max(row.limit for row in rows) - (before - width)),
             criteria=[stop] if stop.stops else [],
@@ -102,15 +102,15 @@ def _write_stretch(
             **sampling,
         )
     # Each row up to its stop string, its end token or its limit.
-    ends, steps = end_tokens(reading.model), torch.stack(meter.log_probabilities, dim=1).tolist()
+    ends, steps = end_tokens(state.model), torch.stack(meter.log_probabilities, dim=1).tolist()
     for number, (row, ids) in enumerate(zip(rows, sequences[:, width:].tolist(), strict=True)):
         row.ids = _until_end(ids[: stop.lengths.get(number)], ends)[: row.limit]
         row.log_probabilities += steps[number]
-        check_finite(row.log_probabilities[: len(row.ids)], reading.model)
+        check_finite(row.log_probabilities[: len(row.ids)], state.model)
         row.ended = len(row.ids) in (row.limit, stop.lengths.get(number)) or row.ids[-1] in ends
-    new = reading.attention_mask.new_ones((len(rows), sequences.shape[1] - before))
-    mask = torch.cat([reading.attention_mask, new], dim=1)
-    return replace(reading, input_ids=sequences, attention_mask=mask)
+    new = state.attention_mask.new_ones((len(rows), sequences.shape[1] - before))
+    mask = torch.cat([state.attention_mask, new], dim=1)
+    return replace(state, input_ids=sequences, attention_mask=mask)
 
 
 def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:

@@ -102,14 +102,17 @@ class Encoder:
             RefusedError: If there is no token to score, or none before it.
         """
         if context == "":
+            # The special token is the context, unless the continuation begins with it
             ids: list[int] = self.tokenizer.encode(continuation, add_special_tokens=False)
             if self.prefix is None or ids[:1] == [self.prefix]:
                 context_ids, continuation_ids = ids[:1], ids[1:]
             else:
                 context_ids, continuation_ids = [self.prefix], ids
         else:
+            # Both are tokenised as one text, so that the blanks between them are tokens of the continuation
             context_ids = self.encode(context.rstrip(), chat=chat)
             continuation_ids = self.encode(context + continuation, chat=chat)[len(context_ids) :]
+        # Without a token on either side there is nothing to score
         if not context_ids:
             raise RefusedError(
                 "A context must have a token", context, "Leave the context empty, or write more than blanks"

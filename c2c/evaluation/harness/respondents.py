@@ -91,9 +91,11 @@ class Respondent(ABC):
         for number, request in enumerate(requests):
             settings = text_settings(request.args[1], self.end, str(request.task_name))
             key = (request.task_name, request.doc_id, request.args[0], settings)
+            # A greedy text answers all equal requests
             if key in contexts and not dict(settings.options).get("do_sample"):
                 contexts[key].requests.append(number)
                 continue
+            # Any other request has a context of its own
             question = replace(
                 context_question(request, next(self.numbers)),
                 stops=settings.stops,

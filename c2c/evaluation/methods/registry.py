@@ -26,7 +26,7 @@ class _FusedMethod(Method):
     """A method of a fuser; arguments as in `fused_reader`, options as in `Method`."""
 
     method: ClassVar[str]
-    sharer_reads: ClassVar[str]
+    sharer_cache: ClassVar[str]
 
     def __init__(
         self,
@@ -36,25 +36,25 @@ class _FusedMethod(Method):
         memory: SharerMemory | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(self.method, fused_reader(pair, fuser, self.sharer_reads, accept, memory), **options)
+        super().__init__(self.method, fused_reader(pair, fuser, self.sharer_cache, accept, memory), **options)
 
 
 class C2C(_FusedMethod):
     """The prefix is fused with the Sharer's cache of it."""
 
-    method, sharer_reads = "c2c", "matched"
+    method, sharer_cache = "c2c", "matched"
 
 
 class C2CDeranged(_FusedMethod):
     """The Sharer reads another question."""
 
-    method, sharer_reads = "c2c_deranged", "deranged"
+    method, sharer_cache = "c2c_deranged", "deranged"
 
 
 class C2CZeroed(_FusedMethod):
     """The Sharer's cache is zeros."""
 
-    method, sharer_reads = "c2c_zeroed", "zeroed"
+    method, sharer_cache = "c2c_zeroed", "zeroed"
 
 
 def build_single(name: str, inputs: MethodInputs) -> OneModel:

@@ -40,7 +40,7 @@ class SharerPrompts:
         model: The Receiver, all Sharers and their Fusers.
         aligner: Token alignment that the Fusers were trained with. Without any, the whole prompt but its last token is
             fused, the template's words too.
-        sharer_reads: ``matched`` (this question), ``deranged`` (another one) or ``zeroed`` (nothing).
+        sharer_cache: Whose cache is fused: ``matched`` (this question's), ``deranged`` (another one's) or ``zeroed``.
         seed: Of the derangement.
         memory: Caches that the Sharer has made before; readers of the same pair and alignment may share it. None
             makes each cache anew.
@@ -49,7 +49,7 @@ class SharerPrompts:
     pair: Pair
     model: RosettaModel
     aligner: ChatAligner | UnalignedChats
-    sharer_reads: str = "matched"
+    sharer_cache: str = "matched"
     seed: int = 0
     memory: SharerMemory | None = None
 
@@ -82,12 +82,12 @@ class SharerPrompts:
         A question that cannot be aligned is left out; it fails when it is read.
         """
         usable = [question for question in questions if self._fits(question)]
-        if self.sharer_reads == "deranged":
+        if self.sharer_cache == "deranged":
             sizes = [len(self.align(question).receiver_ids) for question in usable]
-            swapped = derange(sizes, [question.gold for question in usable], self.seed)
-            for question, other in zip(usable, swapped, strict=True):
+            others = derange(sizes, [question.gold for question in usable], self.seed)
+            for question, other in zip(usable, others, strict=True):
                 self._other[_key(question)] = usable[other]
-        if self.memory is not None and self.sharer_reads != "zeroed":
+        if self.memory is not None and self.sharer_cache != "zeroed":
             prompts = {_key(question): self.align(question).sharer_ids for question in usable}
             self.memory.plan(prompts, token_budget)
 
@@ -97,12 +97,12 @@ class SharerPrompts:
         except RefusedError:
             return False
 
-    def sharer_reads_of(self, question: Question) -> tuple[AlignedPrompt, Question | None]:
+    def sharer_prompt(self, question: Question) -> tuple[AlignedPrompt, Question | None]:
         """This question's prompt aligned with what the Sharer reads, and the question that the Sharer reads."""
         own = self.align(question)
-        if self.sharer_reads == "zeroed":
+        if self.sharer_cache == "zeroed":
             return own, None
-        if self.sharer_reads == "matched":
+        if self.sharer_cache == "matched":
             return own, question
         other = self._other[_key(question)]
         return with_reading_of(own, self.align(other)), other
@@ -114,21 +114,21 @@ class SharerPrompts:
             Receiver ids and mask, each ``(B, N)``; the Sharer's input; for each row the question that the Sharer reads,
             None if its cache is zeros.
         """
-        rows = [self.sharer_reads_of(question) for question in questions]
+        rows = [self.sharer_prompt(question) for question in questions]
         device = self.pair.receiver.model.device
         ids, mask = left_pad([aligned.receiver_ids for aligned, _ in rows], self.pair.receiver.pad)
         check_room(self.pair.receiver, ids.shape[1], max(question.max_new_tokens for question in questions))
         sharer_input = batch_readings(
             [aligned for aligned, _ in rows],
             self.pair.sharer.pad,
-            zeroed=self.sharer_reads == "zeroed",
+            zeroed=self.sharer_cache == "zeroed",
             reencode=self.aligner.reencode,
         )
         return ids.to(device), mask.to(device), sharer_input.to(device), [question for _, question in rows]
 
     def with_memory(self, sharer_input: SharerInput, questions: Sequence[Question | None]) -> SharerInput:
         """The input with the caches of these questions, if there is a memory and the Sharer's cache is not zeros."""
-        if self.memory is None or self.sharer_reads == "zeroed":
+        if self.memory is None or self.sharer_cache == "zeroed":
             return sharer_input
         keys = [_key(question) for question in questions if question is not None]
         return replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
@@ -199,8 +199,8 @@ class FusedReader(Reader):
         # 2. A chat whose response is fused has its last section after the last fused token
         if self.model.include_response and questions[0].messages:
             prompts = self.sharer
-            rows = [in_two_sections(prompts.sharer_reads_of(question)[0]) for question in questions]
-            pads, zeroed = (self.receiver.pad, prompts.pair.sharer.pad), prompts.sharer_reads == "zeroed"
+            rows = [in_two_sections(prompts.sharer_prompt(question)[0]) for question in questions]
+            pads, zeroed = (self.receiver.pad, prompts.pair.sharer.pad), prompts.sharer_cache == "zeroed"
             return collate_chats(rows, *pads, zeroed, prompts.aligner.reencode).to(ids.device), owners
         # 3. Otherwise all Sharers are fused into the prompt up to its last token
         everyone = (1 << len(self.sharers)) - 1

@@ -18,14 +18,14 @@ from c2c.types import UNALIGNED
 
 
 def fused_reader(
-    pair: Pair, fuser: str | Path, sharer_reads: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
+    pair: Pair, fuser: str | Path, sharer_cache: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
 ) -> FusedReader:
     """The reader of a pair's Fusers, trained or released; those that were trained on zeroed caches get zeroed ones.
 
     Args:
         pair: The models.
         fuser: Folder of the Fusers; of released ones also the manifest of ``c2c fetch-fuser``.
-        sharer_reads: As in `SharerPrompts`.
+        sharer_cache: As in `SharerPrompts`.
         accept: Lines of the Fusers' contract that may differ, by name.
         memory: As in `SharerPrompts`.
 
@@ -33,15 +33,15 @@ def fused_reader(
         RefusedError: If the pair is not the one that the Fusers were trained for.
     """
     if is_released(fuser):
-        return released_reader(pair, fuser, sharer_reads, accept, memory)
-    return group_reader(pair.receiver, [pair.sharer], [fuser], [sharer_reads], accept=accept, memories=[memory])
+        return released_reader(pair, fuser, sharer_cache, accept, memory)
+    return group_reader(pair.receiver, [pair.sharer], [fuser], [sharer_cache], accept=accept, memories=[memory])
 
 
 def group_reader(
     receiver: LoadedModel,
     sharers: Sequence[LoadedModel],
     fusers: Sequence[str | Path],
-    sharer_reads: Sequence[str],
+    sharer_caches: Sequence[str],
     *,
     fusion: str | None = None,
     accept: Sequence[str] = (),
@@ -53,7 +53,7 @@ def group_reader(
         receiver: The Receiver of all.
         sharers: The Sharers.
         fusers: Folder of the Fusers of each Sharer.
-        sharer_reads: As in `SharerPrompts`, for each Sharer.
+        sharer_caches: As in `SharerPrompts`, for each Sharer.
         fusion: ``sequential`` or ``parallel``; as the first folder names it if None.
         accept: Lines of the contracts that may differ, by name: ``receiver.rope``, ``sharer_1.rope``.
         memories: As in `SharerPrompts`, for each Sharer.
@@ -85,14 +85,14 @@ def group_reader(
                 memory=memory,
             )
             for sharer, about, cache, memory in zip(
-                sharers, components.about, sharer_reads, memories or [None] * len(sharers), strict=True
+                sharers, components.about, sharer_caches, memories or [None] * len(sharers), strict=True
             )
         ]
     )
 
 
 def released_reader(
-    pair: Pair, fuser: str | Path, sharer_reads: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
+    pair: Pair, fuser: str | Path, sharer_cache: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
 ) -> FusedReader:
     """The reader of released Fusers, with the alignment that their recipe names; arguments as in `fused_reader`.
 
@@ -106,7 +106,7 @@ def released_reader(
     receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
     if alignment != UNALIGNED:
         aligner: ChatAligner | UnalignedChats = ChatAligner(receiver, sharer, alignment)
-        return FusedReader([SharerPrompts(pair, model, aligner, sharer_reads, memory=memory)])
+        return FusedReader([SharerPrompts(pair, model, aligner, sharer_cache, memory=memory)])
     vocabulary = pair.sharer.model.config.get_text_config().vocab_size
     if vocabulary < len(receiver):
         raise RefusedError(
@@ -114,4 +114,4 @@ def released_reader(
             f"{vocabulary} tokens",
             "Use the models that they were released for",
         )
-    return FusedReader([SharerPrompts(pair, model, UnalignedChats(receiver), sharer_reads, memory=memory)])
+    return FusedReader([SharerPrompts(pair, model, UnalignedChats(receiver), sharer_cache, memory=memory)])

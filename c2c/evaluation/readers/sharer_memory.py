@@ -73,8 +73,11 @@ class SharerMemory:
         while self._caches and self._size() > self.limit:
             self._caches.popitem(last=False)
         # 3. S layers of keys and values: B rows (Hs, m, Ds) -> (B, Hs, width, Ds)
-        count = len(caches[keys[0]])
-        return [tuple(_padded([caches[key][n][half] for key in keys], width) for half in (0, 1)) for n in range(count)]  # type: ignore[misc]
+        rows_by_layer = zip(*(caches[key] for key in keys), strict=True)
+        return [
+            (_padded([keys for keys, _ in rows], width), _padded([values for _, values in rows], width))
+            for rows in rows_by_layer
+        ]
 
     def _size(self) -> int:
         one = next(iter(self._caches.values()))[0][0]

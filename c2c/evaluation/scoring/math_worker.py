@@ -30,12 +30,12 @@ def equal(gold: str, answer: str) -> bool:
 
     both = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     number = PLAIN.fullmatch(gold) is not None
-    wanted = parse(gold if number else f"${gold}$", both, parsing_timeout=None, raise_on_error=True)
-    given = reduce_to_number(answer) if number else answer.strip("$ ").removeprefix("\\(").removesuffix("\\)")
-    found = parse(f"\\boxed{{{given}}}", both, parsing_timeout=None, raise_on_error=True)
-    if not found and not number:
-        found = parse(answer, both, parsing_timeout=None, raise_on_error=True)
-    return bool(found) and bool(verify(wanted, found, timeout_seconds=None, raise_on_error=True))
+    gold_value = parse(gold if number else f"${gold}$", both, parsing_timeout=None, raise_on_error=True)
+    text = reduce_to_number(answer) if number else answer.strip("$ ").removeprefix("\\(").removesuffix("\\)")
+    value = parse(f"\\boxed{{{text}}}", both, parsing_timeout=None, raise_on_error=True)
+    if not value and not number:
+        value = parse(answer, both, parsing_timeout=None, raise_on_error=True)
+    return bool(value) and bool(verify(gold_value, value, timeout_seconds=None, raise_on_error=True))
 
 
 def reduce_to_number(answer: str) -> str:
