@@ -193,15 +193,19 @@ class Settings:
         row = self.models[model]
         return memory.sizes_of(row, self.pretraining(model) if row["source"] == "world" else {})
 
+    def pair_sizes(self, pair: str, sharer_role: str = "sharer") -> tuple[memory.Sizes, memory.Sizes]:
+        """Sizes of a pair's Sharer and Receiver; `sharer_role` says which of its models is the Sharer."""
+        return self.sizes(self.pairs[pair][sharer_role]), self.sizes(self.pairs[pair]["receiver"])
+
     def answering_mb(self, pair: str) -> int:
         """Memory that a job asks for in which both models of a pair answer, in MB."""
-        sharer, receiver = (self.sizes(self.pairs[pair][role]) for role in ("sharer", "receiver"))
+        sharer, receiver = self.pair_sizes(pair)
         budget = self.config["generation"]["token_budget"]
         return memory.answering_mb(sharer, receiver, self.training, budget, self.config["gpus_per_job"])
 
     def training_mb(self, pair: str, recipe: str, alignment: str) -> int:
         """Memory that the training of a fuser asks for, in MB."""
-        sharer, receiver = (self.sizes(self.pairs[pair][role]) for role in (self.sharer_role(recipe), "receiver"))
+        sharer, receiver = self.pair_sizes(pair, self.sharer_role(recipe))
         training, projected = self.training_of(pair, recipe, alignment), self.recipes[recipe]["variant"] == "projected"
         return memory.training_mb(sharer, receiver, training, projected=projected)
 

@@ -254,7 +254,7 @@ def test_a_spoilt_config_file_is_refused_by_its_name(case: str, tmp_path: Path) 
         read_config("paper", [path], ROOT / "config")
 
 
-HEAD = "scale,rule,jobs,minutes,memory_mb,output_mb\n"
+HEAD = "scale,stage,jobs,minutes,memory_mb,output_mb\n"
 TIMINGS = {
     "empty": b"",
     "binary": b"\xff\xfe",

@@ -16,7 +16,7 @@ from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
 from workflow.load import load_settings, read_config
 from workflow.plan.report import ESTIMATED, TIMED, UNKNOWN, paper_total, plan_lines, stage_costs
-from workflow.plan.stages import Assumptions, Estimator, Timing, job_counts, paper_hours
+from workflow.plan.stages import Estimator, Timing, job_counts
 from workflow.settings import FuserTraining, Settings
 from workflow.validation import read_table
 
@@ -47,11 +47,11 @@ def fused_once(estimator: Estimator, pair: str) -> float:
     return estimator.answering(replace(job, methods=("c2c",)))
 
 
-def test_hours_of_the_paper_are_those_that_table_12_prints(settings: Settings) -> None:
-    hours = paper_hours(Reference(), settings, "qwen3_from_llama32")
+def test_hours_of_the_paper_are_those_that_table_12_prints(estimator: Estimator) -> None:
+    hours = estimator.paper_hours("qwen3_from_llama32")
     assert hours[300] == 8.44 and hours[1929] == 54.24
-    assert paper_hours(Reference(), settings, "qwen3_from_llama32", "receiver") == {}
-    assert paper_hours(Reference(), settings, "qwen3_from_qwen25_mmlu") == {}
+    assert estimator.paper_hours("qwen3_from_llama32", "receiver") == {}
+    assert estimator.paper_hours("qwen3_from_qwen25_mmlu") == {}
 
 
 def test_the_first_pair_takes_what_it_took_the_paper_and_half_the_steps_take_half(estimator: Estimator) -> None:
@@ -76,7 +76,7 @@ def test_twice_the_questions_take_twice_the_hours(estimator: Estimator) -> None:
 
 
 def test_hours_of_tokenising_are_lines_by_rate(estimator: Estimator) -> None:
-    slow = replace(estimator, assumptions=Assumptions(lines_per_second=100.0))
+    slow = replace(estimator, lines_per_second=100.0)
     settings = estimator.settings
     runs = {(run.pair, run.recipe == "identical", run.alignment) for run in settings.runs}
     runs |= {(pair, False, "span") for name in latent_names(settings) for pair in latent_pairs(settings, name)}

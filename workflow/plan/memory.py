@@ -16,7 +16,7 @@ The sum of what is in memory at the same time, at the longest example or the ful
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -28,21 +28,14 @@ LEARNED = 16
 ACTIVATION_BYTES = 34
 """Bytes that a layer keeps of a token for each hidden unit, in 16 bits."""
 HALVES = 2
+"""Keys and values."""
 WORLD_HEADS = 4
 """Of the knowledge-gap world's models."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a model, as its ``config.json`` names them.
-
-    Args:
-        parameters: How many weights it has.
-        layers: ``num_hidden_layers``.
-        hidden: ``hidden_size``.
-        kv_heads: ``num_key_value_heads``.
-        head_dim: ``head_dim``.
-    """
+    """How many weights a model has, and its sizes from ``config.json``."""
 
     parameters: float
     layers: int
@@ -62,12 +55,7 @@ class Sizes:
 
 
 def sizes_of(row: Mapping[str, Any], world: Mapping[str, Any]) -> Sizes:
-    """Sizes of a model of ``config/models.tsv``.
-
-    Args:
-        row: Its row.
-        world: Settings with which a model of the knowledge-gap world is made; it has no sizes in the table.
-    """
+    """Sizes of a row of ``config/models.tsv``; a model of the knowledge-gap world has its sizes in `world`."""
     parameters = 1e6 * row["parameters_m"]
     if row["source"] == "world":
         hidden = world["hidden"]
@@ -76,17 +64,10 @@ def sizes_of(row: Mapping[str, Any], world: Mapping[str, Any]) -> Sizes:
 
 
 def fuser_parameters(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
-    """Parameters of the Fusers of a pair, one for each Receiver layer, as the reference builds them.
+    """Parameters of the Fusers of a pair, one for each Receiver layer (``docs/reference-behaviour.md``, "Fuser").
 
-    ``docs/reference-behaviour.md``, "Fuser".
-
-    No variant has more but C2C-C.
-
-    Args:
-        sharer: Of which keys and values are read.
-        receiver: Whose cache is fused.
-        settings: `hidden_dim`, `intermediate_dim` and `num_layers`.
-        projected: C2C-C, whose Sharer states pass an MLP of three layers to the Receiver's width first.
+    No variant has more but C2C-C (`projected`), whose Sharer states pass an MLP of three layers to the Receiver's width
+    first.
     """
     width, inner = settings["hidden_dim"], settings["intermediate_dim"]
     features = receiver.kv_width + (receiver.kv_width if projected else sharer.kv_width)
@@ -116,33 +97,19 @@ def fuser_activations(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any
 
 
 def answering_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], token_budget: int, gpus: int = 1) -> int:
-    """Memory of a job in which both models answer, in MB.
-
-    Args:
-        sharer: One of the two models.
-        receiver: The other.
-        settings: Of the Fuser, and `dtype`.
-        token_budget: Most tokens of a batch.
-        gpus: GPUs of the job; without one, the files of weights are in memory too.
-    """
-    numbers = (0 if gpus else 1) * (sharer.parameters + receiver.parameters)
-    numbers += sharer.parameters + receiver.parameters + fuser_parameters(sharer, receiver, settings, projected=True)
+    """Memory of a job in which both models answer, in MB; `token_budget` is the most tokens of a batch."""
+    # Without a GPU, the files of weights are in memory too.
+    numbers = (1 if gpus else 2) * (sharer.parameters + receiver.parameters)
+    numbers += fuser_parameters(sharer, receiver, settings, projected=True)
     numbers += token_budget * (sharer.cached + receiver.cached)
     return ROOM_MB + int(BYTES[settings["dtype"]] * numbers / 1e6)
 
 
 def training_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
-    """Memory of a job that trains the Fusers of a pair, in MB.
-
-    Args:
-        sharer: The Sharer.
-        receiver: The Receiver.
-        settings: Of the Fuser and its training.
-        projected: As in `fuser_parameters`.
-    """
-    weights = BYTES[settings["dtype"]] * (sharer.parameters + receiver.parameters)
-    weights += LEARNED * fuser_parameters(sharer, receiver, settings, projected=projected)
-    return ROOM_MB + int((weights + _state_bytes(sharer, receiver, sharer, settings)) / 1e6)
+    """Memory of a job that trains the Fusers of a pair, in MB; `projected` as in `fuser_parameters`."""
+    learned = fuser_parameters(sharer, receiver, settings, projected=projected)
+    states = _state_bytes(sharer, receiver, sharer, settings)
+    return _learning_mb([sharer, receiver], learned, states, settings)
 
 
 def latent_mb(
@@ -150,25 +117,19 @@ def latent_mb(
 ) -> int:
     """Memory of a job that trains all encoders and decoders of a latent space, in MB.
 
-    Args:
-        sharers: Models with an encoder, by name.
-        receivers: Models with a decoder, by name.
-        latent: Sizes of the latent cache; it has no parameters.
-        settings: Of the Fusers and their training.
+    Models come by name, because one with both an encoder and a decoder is in memory once.
     """
     learned = sum(encoder_parameters(sharer, latent, settings["hidden_dim"]) for sharer in sharers.values())
     learned += sum(fuser_parameters(latent, receiver, settings) for receiver in receivers.values())
-    weights = sum(model.parameters for model in {**sharers, **receivers}.values())
     pairs = product(sharers.values(), receivers.values())
     states = max(_state_bytes(sharer, receiver, latent, settings) for sharer, receiver in pairs)
-    return ROOM_MB + int((BYTES[settings["dtype"]] * weights + LEARNED * learned + states) / 1e6)
+    return _learning_mb({**sharers, **receivers}.values(), learned, states, settings)
 
 
 def single_mb(receiver: Sizes, settings: Mapping[str, Any]) -> int:
     """Memory of a job that fine-tunes the Receiver itself, in MB: each of its weights learns."""
-    tokens = (settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"]
-    activations = receiver.layers * receiver.hidden * ACTIVATION_BYTES * BYTES[settings["dtype"]] / 2
-    return ROOM_MB + int((LEARNED * receiver.parameters + tokens * activations) / 1e6)
+    states = _micro_batch_tokens(settings) * _receiver_bytes(receiver, settings)
+    return _learning_mb([], receiver.parameters, states, settings)
 
 
 def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
@@ -176,18 +137,31 @@ def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
     return ROOM_MB + int(BYTES[dtype] * (model.parameters + token_budget * model.cached) / 1e6)
 
 
+def _learning_mb(frozen: Iterable[Sizes], learned: float, states: float, settings: Mapping[str, Any]) -> int:
+    weights = BYTES[settings["dtype"]] * sum(model.parameters for model in frozen)
+    return ROOM_MB + int((weights + LEARNED * learned + states) / 1e6)
+
+
 def _state_bytes(sharer: Sizes, receiver: Sizes, source: Sizes, settings: Mapping[str, Any]) -> float:
     """Caches and activations of a training; its Fusers read a cache of the sizes `source`."""
-    wide = BYTES[settings["dtype"]]
-    token_bytes = receiver.layers * receiver.hidden * ACTIVATION_BYTES * wide / 2 + wide * (
-        sharer.cached + receiver.cached
-    )
+    token_bytes = _receiver_bytes(receiver, settings)
+    token_bytes += BYTES[settings["dtype"]] * (sharer.cached + receiver.cached)
     token_bytes += fuser_activations(source, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
-    return token_bytes * int((settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"])
+    return token_bytes * _micro_batch_tokens(settings)
+
+
+def _receiver_bytes(receiver: Sizes, settings: Mapping[str, Any]) -> float:
+    """Activations of a token that a Receiver keeps for the backward pass."""
+    return receiver.layers * receiver.hidden * ACTIVATION_BYTES * BYTES[settings["dtype"]] / 2
+
+
+def _micro_batch_tokens(settings: Mapping[str, Any]) -> int:
+    return int((settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"])
 
 
 def _three_layers(inputs: int, width: int, outputs: int) -> int:
-    return _linear(inputs, width) + _linear(width, width) + _linear(width, outputs) + HALVES * width
+    """Three linear layers with a norm after each of the first two."""
+    return _linear(inputs, width) + _linear(width, width) + _linear(width, outputs) + 2 * width
 
 
 def _linear(inputs: int, outputs: int) -> int:

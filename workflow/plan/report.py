@@ -20,13 +20,13 @@ from c2c.errors import exit_code
 from workflow.load import load_settings, read_config
 from workflow.plan.stages import (
     PATH,
+    SIZES,
     STAGES,
     Estimator,
     Timing,
     job_counts,
     measure,
     memory_mb,
-    paper_hours,
     read_timings,
     write_timings,
 )
@@ -37,16 +37,10 @@ TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
 
 @dataclass(frozen=True)
 class StageCost:
-    """What all jobs of a stage cost.
+    """What the jobs of a stage cost; None for what is not known.
 
-    Args:
-        name: Name of the stage.
-        jobs: How many there are.
-        hours: Hours of all of them, one after the other; None if nothing is known.
-        gpus: GPUs of a job, 0 for a stage without.
-        memory_gb: Memory of a job; that of its GPU where it has one.
-        disk_gb: What all of them leave.
-        basis: Where hours, memory and disk are from: `timed`, `estimate` or `not timed`.
+    Hours are those of all jobs, one after the other, memory is that of one job (of its GPU where it has one), and disk
+    is what all jobs leave. `basis` says where they are from: `TIMED`, `ESTIMATED` or `UNKNOWN`.
     """
 
     name: str
@@ -58,22 +52,25 @@ class StageCost:
     basis: str
 
 
-def stage_costs(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> list[StageCost]:
-    """The cost of every stage, in the order in which the jobs run."""
+def stage_costs(settings: Settings, timings: Iterable[Timing], estimator: Estimator | None = None) -> list[StageCost]:
+    """The cost of every stage, in the order in which the jobs run; without an estimator, of timed stages alone."""
     timed = {timing.stage: timing for timing in timings if timing.scale == settings.config["scale"]}
-    return [_cost(settings, name, jobs, timed.get(name), estimator) for name, jobs in job_counts(settings).items()]
-
-
-def _cost(settings: Settings, name: str, jobs: int, timing: Timing | None, estimator: Estimator) -> StageCost:
-    models = STAGES[name].models
-    gpus = settings.config["gpus_per_job"] if models else 0
-    if timing is not None:
-        hours, disk = jobs * timing.minutes / 60, jobs * timing.output_mb / 1000
-        return StageCost(name, jobs, hours, gpus, timing.memory_mb / 1000, disk, TIMED)
-    # The speed of a machine without a GPU is unknown, so only stages without models are estimated there.
-    hours = estimator.hours(name) if gpus or not models else None
-    memory = memory_mb(settings, name) / 1000 if models else None
-    return StageCost(name, jobs, hours, gpus, memory, estimator.disk_gb(name), UNKNOWN if hours is None else ESTIMATED)
+    costs = []
+    for name, jobs in job_counts(settings).items():
+        models = STAGES[name].models
+        gpus = settings.config["gpus_per_job"] if models else 0
+        if timing := timed.get(name):
+            timed_hours, disk = jobs * timing.minutes / 60, jobs * timing.output_mb / 1000
+            costs.append(StageCost(name, jobs, timed_hours, gpus, timing.memory_mb / 1000, disk, TIMED))
+        elif estimator:
+            # The speed of a machine without a GPU is unknown, so only stages without models are estimated there.
+            hours = estimator.hours(name) if gpus or not models else None
+            memory = memory_mb(settings, name) / 1000 if models else None
+            basis = UNKNOWN if hours is None else ESTIMATED
+            costs.append(StageCost(name, jobs, hours, gpus, memory, estimator.disk_gb(name), basis))
+        else:
+            costs.append(StageCost(name, jobs, None, gpus, None, None, UNKNOWN))
+    return costs
 
 
 def statement(settings: Settings, timings: Iterable[Timing]) -> str:
@@ -81,21 +78,17 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
 
     Stages that were never timed at this scale are named, not guessed.
     """
-    scale, gpus = settings.config["scale"], settings.config["gpus_per_job"]
-    timed = {timing.stage: timing for timing in timings if timing.scale == scale}
-    jobs = job_counts(settings)
-    timings_of_jobs = [(count, timed[name]) for name, count in jobs.items() if name in timed]
-    untimed = [name for name in jobs if name not in timed]
-    parts = ", ".join(f"{name} {count}" for name, count in jobs.items())
-    lines = [f"Scale {scale}: {sum(jobs.values())} jobs that take time ({parts})."]
-    if timings_of_jobs:
-        hours = sum(count * timing.minutes for count, timing in timings_of_jobs) / 60
-        disk = sum(count * timing.output_mb for count, timing in timings_of_jobs) / 1000
-        memory = max(timing.memory_mb for _, timing in timings_of_jobs) / 1000
-        unit = "GPU hours" if gpus else "hours of jobs, one after the other"
+    scale, costs = settings.config["scale"], stage_costs(settings, timings)
+    timed = [stage for stage in costs if stage.basis == TIMED]
+    parts = ", ".join(f"{stage.name} {stage.jobs}" for stage in costs)
+    lines = [f"Scale {scale}: {sum(stage.jobs for stage in costs)} jobs that take time ({parts})."]
+    if timed:
+        unit = "GPU hours" if settings.config["gpus_per_job"] else "hours of jobs, one after the other"
+        hours, disk = sum(stage.hours or 0 for stage in timed), sum(stage.disk_gb or 0 for stage in timed)
+        memory = max(stage.memory_gb or 0 for stage in timed)
         sizes = f"{memory:.1f} GB of memory, {disk:.1f} GB of disk"
         lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {sizes}.")
-    if untimed:
+    if untimed := [stage.name for stage in costs if stage.basis != TIMED]:
         lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
     if download := model_download_gb(settings):
         lines.append(f"Models to be fetched once: about {download:.1f} GB (2 bytes a parameter).")
@@ -112,7 +105,7 @@ def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
     """GPU hours that the paper spent on trainings of this scale, and how many of them it has hours of (Table 12)."""
     printed = []
     for run in settings.runs:
-        hours = paper_hours(estimator.reference, settings, run.pair, settings.sharer_role(run.recipe))
+        hours = estimator.paper_hours(run.pair, settings.sharer_role(run.recipe))
         steps = settings.training_of(run.pair, run.recipe, run.alignment)["steps"]
         printed += [hours[steps]] if steps in hours else []
     return sum(printed), len(printed)
@@ -120,44 +113,46 @@ def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
 
 def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> Iterator[str]:
     """The plan as lines of text."""
+    # A row a stage.
     costs = stage_costs(settings, timings, estimator)
     yield f"Scale {settings.config['scale']}, a whole run from nothing"
     yield ""
     yield f"{'stage':26}{'jobs':>6}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
     for stage in costs:
-        hours = _number(stage.hours)
-        sizes = f"{_size(stage.memory_gb):>11}{_size(stage.disk_gb):>11}"
-        yield f"{stage.name:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{sizes}  {stage.basis}"
+        hours, memory, disk = _cell(stage.hours), _cell(stage.memory_gb, " GB"), _cell(stage.disk_gb, " GB")
+        yield f"{stage.name:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{memory:>11}{disk:>11}  {stage.basis}"
     yield ""
     yield "hours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave"
     yield ""
-    yield from _totals(settings, costs, estimator)
-    if any(stage.basis == ESTIMATED for stage in costs):
-        yield ""
-        yield f"Never timed at this scale ({PATH}), so these are estimates. They assume:"
-        yield from (f"  - {line}" for line in estimator.assumptions.lines(estimator.operations_per_hour()))
-        yield "  - memory at the longest example and the fullest batch (workflow/plan/memory.py); a training holds less"
-        yield "    with a smaller micro_batch_size, or with recompute: fusers"
-
-
-def _totals(settings: Settings, costs: list[StageCost], estimator: Estimator) -> Iterator[str]:
+    # Totals: hours, the paper's own, disk and downloads.
     for name, part in (("GPU hours", True), ("hours without a GPU", False)):
-        hours = [stage.hours * (stage.gpus or 1) for stage in costs if bool(stage.gpus) is part and stage.hours]
-        if hours:
-            yield f"{name + ':':26}{sum(hours):>15.1f}"
+        stages = [stage for stage in costs if bool(stage.gpus) is part and stage.hours]
+        if stages:
+            yield f"{name + ':':26}{sum((stage.hours or 0) * (stage.gpus or 1) for stage in stages):>15.1f}"
     if uncounted := [stage.name for stage in costs if stage.hours is None]:
         yield f"{'not counted, never timed:':26}{'':>5}{', '.join(uncounted)}"
     paper, trainings = paper_total(settings, estimator)
     if trainings:
-        remark = (
-            f"GPU hours for {trainings} of the {len(settings.runs)} trainings, or for others of their pair and steps"
-        )
+        known = f"{trainings} of the {len(settings.runs)} trainings"
+        remark = f"GPU hours for {known}, or for others of their pair and steps"
         yield f"{'the paper (Table 12):':26}{paper:>15.1f} {remark}"
     yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in costs):>15.1f} GB"
     if any(stage.name == "train_fuser" and stage.basis != TIMED for stage in costs):
         yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
     models, data = model_download_gb(settings), estimator.data_download_gb()
     yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
+    # What the estimates assume.
+    if any(stage.basis == ESTIMATED for stage in costs):
+        yield ""
+        yield f"Never timed at this scale ({PATH}), so these are estimates. They assume:"
+        speed = estimator.operations_per_hour() / 3600e12
+        yield f"  - {speed:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)"
+        yield f"  - numbers and lengths of questions and examples as in {SIZES}"
+        yield f"  - messages of {estimator.message_tokens} tokens"
+        yield f"  - {estimator.lines_per_second:.0f} examples a second to tokenise, on one core"
+        yield f"  - {estimator.seconds_per_token} s a token where answers are timed one by one"
+        yield "  - memory at the longest example and the fullest batch (workflow/plan/memory.py); a training holds less"
+        yield "    with a smaller micro_batch_size, or with recompute: fusers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,24 +162,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
     parser.add_argument("--measure", type=Path, metavar="RESULTS", help="write the timings of a results folder instead")
     options = parser.parse_args(arguments)
-    if options.measure:
-        return exit_code("workflow.plan.report", lambda: write_timings(measure(options.measure)))
-    return exit_code("workflow.plan.report", lambda: _print(options.scale, options.configfile))
+
+    def run() -> None:
+        if options.measure:
+            write_timings(measure(options.measure))
+        else:
+            settings = load_settings(read_config(options.scale, options.configfile))
+            print("\n".join(plan_lines(settings, read_timings(), Estimator.of(settings))))
+
+    return exit_code("workflow.plan.report", run)
 
 
-def _print(scale: str, files: Sequence[Path]) -> None:
-    settings = load_settings(read_config(scale, files))
-    print("\n".join(plan_lines(settings, read_timings(), Estimator.of(settings))))
-
-
-def _size(gigabytes: float | None) -> str:
-    return "–" if gigabytes is None else f"{_number(gigabytes)} GB"
-
-
-def _number(number: float | None) -> str:
+def _cell(number: float | None, unit: str = "") -> str:
     if number is None:
         return "–"
-    return "<0.1" if 0 < number < 0.05 else f"{number:.1f}"
+    return ("<0.1" if 0 < number < 0.05 else f"{number:.1f}") + unit
 
 
 if __name__ == "__main__":

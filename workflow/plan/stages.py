@@ -46,8 +46,10 @@ WHOLE = 3
 
 
 @dataclass(frozen=True)
-class Assumptions:
-    """What an estimate assumes; printed with it.
+class Estimator:
+    """Hours and disk of single jobs that were never timed, from the rows of ``config/sizes.tsv``.
+
+    A `KeyError` means that the size of some data is unknown. The numbers below are assumed, and printed with the plan.
 
     Args:
         message_tokens: Tokens of a T2T message (the paper's limit).
@@ -56,37 +58,13 @@ class Assumptions:
         kilobytes_per_record: Size of one record.
     """
 
+    settings: Settings
+    reference: Reference
+    sizes: Table
     message_tokens: int = 256
     lines_per_second: float = 200.0
     seconds_per_token: float = 0.03
     kilobytes_per_record: float = 0.5
-
-    def lines(self, operations_per_hour: float) -> list[str]:
-        """In words."""
-        return [
-            f"{operations_per_hour / 3600e12:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)",
-            f"numbers and lengths of questions and examples as in {SIZES}",
-            f"messages of {self.message_tokens} tokens",
-            f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
-            f"{self.seconds_per_token} s a token where answers are timed one by one",
-        ]
-
-
-@dataclass(frozen=True)
-class Estimator:
-    """Hours and disk of single jobs that were never timed. A `KeyError` means that the size of some data is unknown.
-
-    Args:
-        settings: The scale.
-        reference: The paper's printed values.
-        sizes: Rows of ``config/sizes.tsv``.
-        assumptions: What else is assumed.
-    """
-
-    settings: Settings
-    reference: Reference
-    sizes: Table
-    assumptions: Assumptions = Assumptions()
 
     @classmethod
     def of(cls, settings: Settings, root: Path = ROOT) -> Estimator:
@@ -107,38 +85,45 @@ class Estimator:
         except KeyError:
             return None
 
+    def paper_hours(self, pair: str, sharer_role: str = "sharer") -> dict[int, float]:
+        """GPU hours that the paper's training of a pair took up to some steps, by step (Table 12)."""
+        row, models = self.settings.pairs[pair], self.settings.models
+        receiver, sharer = (models[row[role]]["hub_id"] or "" for role in ("receiver", sharer_role))
+        rows = self.reference.of_pair("Table 12", "GPU hours", pair, (receiver, sharer))
+        return {int(row["panel"].removeprefix("step ")): float(row["value"]) for row in rows}
+
     def operations_per_hour(self) -> float:
         """Operations that a GPU did in an hour of the paper's training of its first pair, by the same count.
 
         Raises:
             RefusedError: Its hours are not among the paper's values.
         """
-        steps, hours = max(paper_hours(self.reference, self.settings, PAPER_PAIR).items(), default=(0, 0.0))
+        steps, hours = max(self.paper_hours(PAPER_PAIR).items(), default=(0, 0.0))
         if not steps:
             raise RefusedError("Table 12 must have the hours of the paper's first pair", "no row", "Restore its values")
         tokens = steps * PAPER_BATCH * self.example_tokens(TRAINING_DATA)
-        receiver, sharer = self.weights(PAPER_PAIR)
-        fusers = self.fusers(PAPER_PAIR)
-        return tokens * (FORWARD * sharer + THROUGH * receiver + TRAINED * fusers) / hours
+        return tokens * self.operations_per_token(PAPER_PAIR, self.fusers(PAPER_PAIR)) / hours
 
-    def weights(self, pair: str) -> tuple[float, float]:
+    def operations_per_token(self, pair: str, learned: int, sharer_role: str = "sharer") -> float:
+        """Operations of a training: the Sharer reads, the gradient passes through the Receiver to what learns."""
+        receiver, sharer = self.weights(pair, sharer_role)
+        return FORWARD * sharer + THROUGH * receiver + TRAINED * learned
+
+    def weights(self, pair: str, sharer_role: str = "sharer") -> tuple[float, float]:
         """Parameters of Receiver and Sharer."""
-        models = self.settings.models
-        receiver, sharer = (models[self.settings.pairs[pair][role]]["parameters_m"] for role in ("receiver", "sharer"))
-        return receiver * 1e6, sharer * 1e6
+        sharer, receiver = self.settings.pair_sizes(pair, sharer_role)
+        return receiver.parameters, sharer.parameters
 
     def fusers(self, pair: str) -> int:
         """Parameters of a pair's Fusers in the reference's form."""
-        sharer, receiver = (self.settings.sizes(self.settings.pairs[pair][role]) for role in ("sharer", "receiver"))
-        return fuser_parameters(sharer, receiver, self.settings.training)
+        return fuser_parameters(*self.settings.pair_sizes(pair), self.settings.training)
 
     def fusers_of(self, run: FuserTraining) -> int:
         """Parameters of the Fusers of a training."""
-        row, recipe = self.settings.pairs[run.pair], self.settings.recipes[run.recipe]
-        sharer = self.settings.sizes(row[self.settings.sharer_role(run.recipe)])
+        sharer, receiver = self.settings.pair_sizes(run.pair, self.settings.sharer_role(run.recipe))
         training = self.settings.training_of(run.pair, run.recipe, run.alignment)
-        projected = recipe["variant"] == "projected"
-        return fuser_parameters(sharer, self.settings.sizes(row["receiver"]), training, projected=projected)
+        projected = self.settings.recipes[run.recipe]["variant"] == "projected"
+        return fuser_parameters(sharer, receiver, training, projected=projected)
 
     def example_tokens(self, training_set: str) -> int:
         """Tokens of a training example."""
@@ -150,12 +135,10 @@ class Estimator:
         return float(training["steps"] * training["batch_size"] * self.example_tokens(training_set))
 
     def training(self, run: FuserTraining) -> float:
-        """Hours of one training of Fusers: the Sharer reads, the gradient passes through the Receiver."""
-        receiver, sharer = self.weights(run.pair)
-        if self.settings.sharer_role(run.recipe) == "receiver":
-            sharer = receiver
+        """Hours of one training of Fusers."""
         tokens = self.trained_tokens(run.pair, self.settings.training_of(run.pair, run.recipe, run.alignment))
-        operations = FORWARD * sharer + THROUGH * receiver + TRAINED * self.fusers_of(run)
+        sharer_role = self.settings.sharer_role(run.recipe)
+        operations = self.operations_per_token(run.pair, self.fusers_of(run), sharer_role)
         return tokens * operations / self.operations_per_hour()
 
     def latent_training(self, run: latent.LatentSpaceTraining) -> float:
@@ -163,10 +146,9 @@ class Estimator:
         settings, operations = self.settings, 0.0
         training, members = latent.latent_training(settings, run.latent), latent.latent_pairs(settings, run.latent)
         for pair in members:
-            receiver, sharer = self.weights(pair)
             learned = latent.latent_parameters(settings, run.latent, pair)
             tokens = self.trained_tokens(pair, training) / len(members)
-            operations += tokens * (FORWARD * sharer + THROUGH * receiver + TRAINED * learned)
+            operations += tokens * self.operations_per_token(pair, learned)
         return operations / self.operations_per_hour()
 
     def single_training(self, run: single.SingleTraining) -> float:
@@ -178,7 +160,7 @@ class Estimator:
         """Hours of tokenising the two parts of a training set for a pair."""
         pair = folder.partition("/")[0].removesuffix(OWN_TOKENS)
         lines = self.sizes[self.settings.pairs[pair]["training_set"]]["lines"]
-        return float(lines / self.assumptions.lines_per_second / 3600)
+        return float(lines / self.lines_per_second / 3600)
 
     def teaching(self, training_set: str) -> float:
         """Hours in which a teacher answers the questions of a training set."""
@@ -203,7 +185,7 @@ class Estimator:
     def _weights_read(self, method: str, members: Sequence[str], row: Mapping[str, int]) -> float:
         """Weights times tokens of one answer: what each model and its Fusers read of a question of some length."""
         receiver, sharer = self.weights(members[0])
-        prompt, answer, message = row["prompt_tokens"], row["answer_tokens"], self.assumptions.message_tokens
+        prompt, answer, message = row["prompt_tokens"], row["answer_tokens"], self.message_tokens
         sharers = sum(self.weights(pair)[1] + self.fusers(pair) for pair in members)
         solver = (prompt + message + answer) * receiver
         needs = DECLARATIONS[method]
@@ -222,24 +204,25 @@ class Estimator:
     def records_gb(self, job: AnswerJob) -> float:
         """Size of the records of a job that answers."""
         records = len(job.methods) * sum(row["lines"] for row in self.questions(job.tasks, job.most_questions))
-        return records * self.assumptions.kilobytes_per_record / 1e6
+        return records * self.kilobytes_per_record / 1e6
 
     def latency(self, pair: str) -> float:
         """Hours of timing a pair."""
         latency = self.settings.config["latency"]
         answer = self.sizes[self.settings.data.benchmark_of[latency["benchmark"]]]["answer_tokens"]
-        tokens = sum(answer + (name == "t2t") * self.assumptions.message_tokens for name in latency["methods"])
-        return float(latency["questions"] * latency["repeats"] * tokens * self.assumptions.seconds_per_token / 3600)
+        tokens = sum(answer + (name == "t2t") * self.message_tokens for name in latency["methods"])
+        return float(latency["questions"] * latency["repeats"] * tokens * self.seconds_per_token / 3600)
 
     def analysing(self, kind: str) -> float:
         """Hours of an analysis."""
         entry = analysis.kinds(self.settings.config)[kind]
         (row,) = self.questions([entry["benchmark"]], entry["questions"])
-        (receiver, sharer), fusers = self.weights(entry["pair"]), self.fusers(entry["pair"])
-        prompt, answer, lines, passed = row["prompt_tokens"], row["answer_tokens"], row["lines"], receiver + sharer
+        prompt, answer, lines = row["prompt_tokens"], row["answer_tokens"], row["lines"]
+        receiver, sharer = self.weights(entry["pair"])
+        fused = receiver + sharer + self.fusers(entry["pair"])
         if kind == "effective_rank":
             # Each question is read with its own and with another Sharer cache.
-            weights = 2 * lines * prompt * (passed + fusers)
+            weights = 2 * lines * prompt * fused
         elif kind == "enrichment":
             # One model reads examples and question for each layer and each choice of layers.
             model = self.settings.sizes(self.settings.pairs[entry["pair"]][entry["role"]])
@@ -247,10 +230,10 @@ class Estimator:
             weights = readings * lines * ((entry["shots"] + 1) * prompt + answer) * model.parameters
         elif kind == "tsne":
             # The questions that are drawn, and those that the transformation learns from.
-            weights = (lines + entry["training_questions"]) * prompt * (passed + fusers)
+            weights = (lines + entry["training_questions"]) * prompt * fused
         else:
             # An answer and its control, for each share of the prompt, fused at either end.
-            weights = 2 * 2 * len(entry["shares"]) * lines * (prompt * (passed + fusers) + answer * receiver)
+            weights = 2 * 2 * len(entry["shares"]) * lines * (prompt * fused + answer * receiver)
         return FORWARD * weights / self.operations_per_hour()
 
     def checkpoint_gb(self) -> float:
@@ -267,20 +250,6 @@ class Estimator:
         return sum(self.sizes[name]["download_mb"] for name in names if name in self.sizes) / 1000
 
 
-def paper_hours(reference: Reference, settings: Settings, pair: str, sharer: str = "sharer") -> dict[int, float]:
-    """GPU hours that the paper's training of a pair took up to some steps, by step (Table 12).
-
-    Args:
-        reference: The paper's printed values.
-        settings: Which models the pair has.
-        pair: Id of the pair.
-        sharer: Which of its models is the Sharer: ``sharer``, or ``receiver``.
-    """
-    models = [settings.models[settings.pairs[pair][role]]["hub_id"] or "" for role in ("receiver", sharer)]
-    rows = reference.of_pair("Table 12", "GPU hours", pair, (models[0], models[1]))
-    return {int(row["panel"].removeprefix("step ")): float(row["value"]) for row in rows}
-
-
 # The table of stages -------------------------------------------------------------------------------------------------
 
 
@@ -289,7 +258,7 @@ class Stage:
     """All jobs of one sort.
 
     Args:
-        rule: The rule that runs them.
+        name: Its name, which is that of its rule unless the rule runs several stages.
         items: What a scale has of them, one a job, or one a pair of jobs.
         files: What a job leaves, below the results folder, by the place of its benchmark file.
         places: Which benchmark files of the rule are of this stage; the longest pattern that matches counts.
@@ -298,9 +267,10 @@ class Stage:
         memory_mb: Memory that the job of an item asks for.
         hours: Estimated hours of the jobs of an item.
         disk_gb: Estimated size of what they leave.
+        shared_rule: The rule, where it runs several stages.
     """
 
-    rule: str
+    name: str
     items: Callable[[Settings], Sequence[Any]]
     files: str
     places: str = "*"
@@ -309,30 +279,33 @@ class Stage:
     memory_mb: Callable[[Settings, Any], int] = Settings.answering_mb
     hours: Callable[[Estimator, Any], float] | None = None
     disk_gb: Callable[[Estimator, Any], float] | None = None
+    shared_rule: str = ""
 
-
-ANSWERING = "answer_questions"
-"""The rule of all kinds of answers."""
+    @property
+    def rule(self) -> str:
+        """The rule that runs the jobs."""
+        return self.shared_rule or self.name
 
 
 def _answers(kind: str, places: str) -> Stage:
     return Stage(
-        ANSWERING,
+        f"answer_{kind}",
         lambda settings: [job for job in answer_jobs(settings) if job.kind == kind],
         "records/{job}.parquet",
         places,
         memory_mb=job_memory_mb,
         hours=Estimator.answering,
         disk_gb=Estimator.records_gb,
+        shared_rule="answer_questions",
     )
 
 
-def _analysis(rule: str, kind: str) -> Stage:
+def _analysis(name: str, kind: str) -> Stage:
     return Stage(
-        rule,
-        lambda settings: [name for name in analysis.kinds(settings.config) if name == kind],
+        name,
+        lambda settings: [kind] if kind in analysis.kinds(settings.config) else [],
         f"analysis/{kind}/*",
-        memory_mb=lambda settings, name: settings.answering_mb(analysis.kinds(settings.config)[name]["pair"]),
+        memory_mb=lambda settings, kind: settings.answering_mb(analysis.kinds(settings.config)[kind]["pair"]),
         hours=Estimator.analysing,
     )
 
@@ -350,10 +323,6 @@ def token_folders(settings: Settings) -> list[str]:
     return list(dict.fromkeys(folders))
 
 
-def _pretrained(settings: Settings) -> list[str]:
-    return [name for name in settings.used_models if settings.models[name]["source"] != "hub"]
-
-
 def _fuser_disk_gb(estimator: Estimator, run: FuserTraining) -> float:
     steps = estimator.settings.training_of(run.pair, run.recipe, run.alignment).get("keep_steps", [])
     return 4 * (1 + len(steps)) * estimator.fusers_of(run) / 1e9
@@ -368,9 +337,14 @@ def _single_disk_gb(estimator: Estimator, run: single.SingleTraining) -> float:
     return BYTES[estimator.settings.config["dtype"]] * estimator.weights(run.pair)[0] / 1e9
 
 
-STAGES: dict[str, Stage] = {
-    "pretrain_model": Stage("pretrain_model", _pretrained, "models/{job}/*", models=False),
-    "tokenise_training_set": Stage(
+_STAGES = [
+    Stage(
+        "pretrain_model",
+        lambda settings: [name for name in settings.used_models if settings.models[name]["source"] != "hub"],
+        "models/{job}/*",
+        models=False,
+    ),
+    Stage(
         "tokenise_training_set",
         token_folders,
         "data/tokenised/{job}.parquet",
@@ -378,15 +352,15 @@ STAGES: dict[str, Stage] = {
         parts=2,
         hours=Estimator.tokenising,
     ),
-    "answer_router_questions": Stage(
+    Stage(
         "answer_router_questions",
         router.router_answers,
         "routers/{job}/answers.parquet",
         memory_mb=job_memory_mb,
         hours=Estimator.answering,
     ),
-    "train_router": Stage("train_router", router.router_pairs, "routers/{job}/router.*"),
-    "write_teacher_answers": Stage(
+    Stage("train_router", router.router_pairs, "routers/{job}/router.*"),
+    Stage(
         "write_teacher_answers",
         lambda settings: [*settings.teachers],
         "data/training/{job}.jsonl",
@@ -394,7 +368,7 @@ STAGES: dict[str, Stage] = {
         memory_mb=Settings.teacher_mb,
         hours=Estimator.teaching,
     ),
-    "train_fuser": Stage(
+    Stage(
         "train_fuser",
         lambda settings: settings.runs,
         "fusers/{job}/*",
@@ -402,10 +376,10 @@ STAGES: dict[str, Stage] = {
         hours=Estimator.training,
         disk_gb=_fuser_disk_gb,
     ),
-    "answer_baselines": _answers(pairs.BASELINES, "*/baselines"),
-    "answer_fused": _answers(pairs.FUSED, "*"),
-    "answer_groups": _answers(groups.GROUPS, "groups/*"),
-    "train_latent": Stage(
+    _answers(pairs.BASELINES, "*/baselines"),
+    _answers(pairs.FUSED, "*"),
+    _answers(groups.GROUPS, "groups/*"),
+    Stage(
         "train_latent",
         latent.latent_trainings,
         "latent/{job}/pairs/*/*",
@@ -413,9 +387,9 @@ STAGES: dict[str, Stage] = {
         hours=Estimator.latent_training,
         disk_gb=_latent_disk_gb,
     ),
-    "answer_latent": _answers(latent.LATENT, "latent/*/pairs/*"),
-    "answer_latent_groups": _answers(latent.LATENT_GROUPS, "latent/*/groups/*"),
-    "train_single": Stage(
+    _answers(latent.LATENT, "latent/*/pairs/*"),
+    _answers(latent.LATENT_GROUPS, "latent/*/groups/*"),
+    Stage(
         "train_single",
         single.single_trainings,
         "single/{job}/*",
@@ -423,18 +397,17 @@ STAGES: dict[str, Stage] = {
         hours=Estimator.single_training,
         disk_gb=_single_disk_gb,
     ),
-    "answer_single": _answers(single.SINGLE, "single/*"),
-    "answer_agents": _answers(agents.AGENTS, "agents/*"),
-    "answer_released": _answers(released.RELEASED, "released/*"),
-    "answer_kept": _answers(steps.KEPT, "*.step*"),
-    "measure_latency": Stage(
-        "measure_latency", lambda settings: settings.timed_pairs, "latency/{job}.parquet", hours=Estimator.latency
-    ),
-    "measure_effective_rank": _analysis("measure_effective_rank", "effective_rank"),
-    "enrich_caches": _analysis("enrich_caches", "enrichment"),
-    "place_caches": _analysis("place_caches", "tsne"),
-    "fuse_partially": _analysis("fuse_partially", "partial"),
-}
+    _answers(single.SINGLE, "single/*"),
+    _answers(agents.AGENTS, "agents/*"),
+    _answers(released.RELEASED, "released/*"),
+    _answers(steps.KEPT, "*.step*"),
+    Stage("measure_latency", lambda settings: settings.timed_pairs, "latency/{job}.parquet", hours=Estimator.latency),
+    _analysis("measure_effective_rank", "effective_rank"),
+    _analysis("enrich_caches", "enrichment"),
+    _analysis("place_caches", "tsne"),
+    _analysis("fuse_partially", "partial"),
+]
+STAGES = {stage.name: stage for stage in _STAGES}
 """Stages that take time, in the order in which their jobs run. The jobs of other rules are over in seconds."""
 
 
@@ -458,16 +431,7 @@ MEASURE = f"Restore the file, or measure again: python -m workflow.plan.report -
 
 @dataclass(frozen=True)
 class Timing:
-    """Means over the timed jobs of a stage at a scale.
-
-    Args:
-        scale: Name of the scale.
-        stage: Name of the stage.
-        jobs: How many jobs were timed.
-        minutes: Mean wall time of a job.
-        memory_mb: Most memory that any of them held.
-        output_mb: Mean size of what a job wrote.
-    """
+    """Mean wall time and output of the timed jobs of a stage at a scale, and the most memory that any of them held."""
 
     scale: str
     stage: str
@@ -486,41 +450,51 @@ def read_timings(path: Path = ROOT / PATH) -> list[Timing]:
     if not path.is_file():
         return []
     names = [field.name for field in fields(Timing)]
-    head, *rows = [line.split(",") for line in read_text(path, MEASURE).splitlines()] or [[]]
-    if head != names:
-        raise RefusedError(f"{path.name} must have the columns {', '.join(names)}", ", ".join(head), MEASURE)
-    return [_timing(path, number, row) for number, row in enumerate(rows, start=2)]
-
-
-def _timing(path: Path, number: int, row: list[str]) -> Timing:
-    where, line = f"{path.name}, line {number}", ",".join(row)
-    try:
-        scale, stage, jobs, *means = row
-        minutes, memory, output = map(float, means)
-        timing = Timing(scale, stage, int(jobs), minutes, memory, output)
-    except ValueError as error:
-        raise RefusedError(f"{where} must be a scale, a stage and four numbers", line, MEASURE) from error
-    if timing.jobs < 1 or not all(math.isfinite(number) and number >= 0 for number in (minutes, memory, output)):
-        raise RefusedError(f"{where} must have numbers of 0 or more", line, MEASURE)
-    return timing
+    head, *lines = read_text(path, MEASURE).splitlines() or [""]
+    if head.split(",") != names:
+        raise RefusedError(f"{path.name} must have the columns {', '.join(names)}", head, MEASURE)
+    timings = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            scale, stage, jobs, *cells = line.split(",")
+            minutes, memory, output = (float(cell) for cell in cells)
+            timing = Timing(scale, stage, int(jobs), minutes, memory, output)
+            valid = timing.jobs >= 1 and all(0 <= mean < math.inf for mean in (minutes, memory, output))
+        except ValueError:
+            valid = False
+        if not valid:
+            where = f"{path.name}, line {number}"
+            raise RefusedError(f"{where} must be a scale, a stage, jobs and three numbers of 0 or more", line, MEASURE)
+        timings.append(timing)
+    return timings
 
 
 def measure(results: Path) -> list[Timing]:
     """Timings of a results folder by stage, from the benchmark files of Snakemake and the sizes of what jobs wrote.
 
     Raises:
-        RefusedError: No job was timed there.
+        RefusedError: No job was timed there, or a benchmark file holds no time or memory.
     """
+    remedy = "Remove it, and run the workflow again"
     jobs: dict[str, list[tuple[float, float, float]]] = {}
     for path in sorted((results / "benchmarks").rglob("*.tsv")):
         rule, _, job = str(path.relative_to(results / "benchmarks").with_suffix("")).partition("/")
-        names = [name for name, stage in STAGES.items() if stage.rule == rule and fnmatch(job, stage.places)]
-        if names:
-            name = max(names, key=lambda name: len(STAGES[name].places))
-            seconds, memory = _measured(path)
-            files = results.glob(STAGES[name].files.format(job=job))
-            size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
-            jobs.setdefault(name, []).append((seconds / 60, memory, size))
+        stages = [stage for stage in STAGES.values() if stage.rule == rule and fnmatch(job, stage.places)]
+        if not stages:
+            continue
+        # The stage whose pattern says most about the job.
+        stage = max(stages, key=lambda stage: len(stage.places))
+        lines = read_text(path, remedy).splitlines()
+        row = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=False)) if len(lines) > 1 else {}
+        try:
+            # A job that was too quick has no measured memory.
+            minutes, memory = float(row["s"]) / 60, 0.0 if row["max_rss"] == "NA" else float(row["max_rss"])
+        except (KeyError, ValueError) as error:
+            raise RefusedError(f"{path} must hold the time and memory of a job", "\n".join(lines), remedy) from error
+        # What the job wrote, in MB.
+        files = results.glob(stage.files.format(job=job))
+        size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+        jobs.setdefault(stage.name, []).append((minutes, memory, size))
     if not jobs:
         raise RefusedError("A results folder must have timed jobs", str(results), "Run the scale first")
     return [
@@ -528,17 +502,6 @@ def measure(results: Path) -> list[Timing]:
         for name, rows in jobs.items()
         for minutes, memory, sizes in [zip(*rows, strict=True)]
     ]
-
-
-def _measured(path: Path) -> tuple[float, float]:
-    """Seconds and MB of memory that a benchmark file of Snakemake holds; 0 MB where the job was too quick."""
-    remedy = "Remove it, and run the workflow again"
-    lines = read_text(path, remedy).splitlines()
-    row = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=False)) if len(lines) > 1 else {}
-    try:
-        return float(row["s"]), 0.0 if row["max_rss"] == "NA" else float(row["max_rss"])
-    except (KeyError, ValueError) as error:
-        raise RefusedError(f"{path} must hold the time and memory of a job", "\n".join(lines), remedy) from error
 
 
 def write_timings(timings: Iterable[Timing], path: Path = ROOT / PATH) -> None:
