@@ -17,6 +17,7 @@ import jsonschema
 
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import FUSER_METHODS
+from c2c.fuser.config import VARIANTS
 from c2c.settings import json_schema
 from c2c.storage.formats import read_text, read_yaml
 from workflow.config import ScaleConfig
@@ -141,10 +142,12 @@ def _config_schema() -> dict[str, Any]:
 
 @cache
 def _table_schemas() -> Any:
-    """The schemas of the tables, read once; a recipe may name the methods that are declared to use a pair's Fusers."""
+    """The schemas of the tables, read once; variants and methods of a recipe are those that ``c2c`` declares."""
     schemas = read_yaml(TABLE_SCHEMAS, "Restore the file")
     name = f"({'|'.join(FUSER_METHODS)})"
-    schemas["recipes"]["properties"]["methods"]["pattern"] = rf"\A{name}( {name})*\Z"
+    columns = schemas["recipes"]["properties"]
+    columns["variant"]["enum"] = list(VARIANTS)
+    columns["methods"]["pattern"] = rf"\A{name}( {name})*\Z"
     return schemas
 
 
