@@ -7,6 +7,7 @@ way is a task of lm-eval itself, in this file; of one that is scored in several,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ def _read_row(name: str, path: Path) -> dict[str, Any]:
     metadata = content.get("metadata") if isinstance(content, dict) else None
     if not isinstance(metadata, dict):
         raise RefusedError(f"{path} must have the key metadata with keys of its own", metadata, REMEDY)
+    # Other keys may be lm-eval's or a prompt's own, but none of a benchmark of one's own may be misspelt.
+    for key in metadata if metadata.get("source") == "file" else ():
+        if key not in KEYS and (near := get_close_matches(str(key), KEYS, n=1, cutoff=0.8)):
+            raise RefusedError(
+                f"metadata of {path} must have only keys with a meaning", key, f"Did you mean {near[0]!r}? Correct it"
+            )
     row = {**dict.fromkeys(KEYS), **{key: metadata[key] for key in KEYS if key in metadata}}
     row |= {"benchmark": name, "folder": str(path.parent)}
     if row["source"] == "file" and row["scorings"] is None:

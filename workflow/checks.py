@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.world.sizes import check_heads
 from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
+from c2c.evaluation.methods.declarations import FUSER_METHODS, METHODS
 from c2c.models.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts, required_files
 from workflow.config import check_training
@@ -81,6 +82,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     for run in settings.config["runs"]:
         check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
         check_known("The recipe of a run", run["recipe"], settings.recipes, "Add it to config/recipes.tsv")
+    _check_recipes(settings)
     check_released(settings)
     check_runs(settings)
     _check_pairs(settings)
@@ -96,6 +98,21 @@ def _at(place: str, check: Any, *values: int) -> None:
         check(*values)
     except RefusedError as refusal:
         raise RefusedError(f"config.{place}: {refusal.rule}", refusal.received, refusal.remedy) from None
+
+
+def _check_recipes(settings: Settings) -> None:
+    """Each recipe names methods that use a pair's Fusers, each once, and its arms are no other method's."""
+    for recipe, row in settings.recipes.items():
+        methods = (row["methods"] or "").split()
+        for name in methods:
+            remedy = f"Correct config/recipes.tsv; methods with a pair's Fusers: {', '.join(FUSER_METHODS)}"
+            check_known(f"A method of recipe {recipe!r}", name, FUSER_METHODS, remedy)
+        if not methods or len(set(methods)) < len(methods):
+            rule = f"Recipe {recipe!r} must name its methods, each once"
+            raise RefusedError(rule, row["methods"], "Correct config/recipes.tsv")
+        if recipe in METHODS and recipe != "c2c":
+            rule = "The id of a recipe must not be that of a method, since both name the arm in tables"
+            raise RefusedError(rule, recipe, "Rename it in config/recipes.tsv")
 
 
 def _check_pairs(settings: Settings) -> None:

@@ -23,6 +23,12 @@ TABLES = ("models", "pairs", "recipes", "training_sets", "groups", "released")
 """The tables below ``config/`` that a run reads, as the fields of `Settings` are called."""
 
 
+def scale_ids(folder: Path = Path("config")) -> list[str]:
+    """The scales that have a config file in a folder."""
+    configs = [_mapping(path) for path in sorted(folder.glob("*.yaml"))]
+    return [str(config["scale"]) for config in configs if "scale" in config]
+
+
 def read_config(scale: str, files: Sequence[Path] = (), folder: Path = Path("config")) -> dict[str, Any]:
     """The config of a scale, or of config files over the paper's, merged as Snakemake merges them.
 
@@ -36,9 +42,8 @@ def read_config(scale: str, files: Sequence[Path] = (), folder: Path = Path("con
         if path.is_file() or files:
             update_config(config, _mapping(path))
     if not files and config.get("scale") != scale and (folder / BASE).is_file():
-        configs = [_mapping(path) for path in sorted(folder.glob("*.yaml"))]
-        scales = [str(entry["scale"]) for entry in configs if "scale" in entry]
-        raise RefusedError("A scale must have a file in config/", scale, f"Choose one of {', '.join(scales)}")
+        remedy = f"Choose one of {', '.join(scale_ids(folder))}, or pass --configfile"
+        raise RefusedError("A scale must have a file in config/", scale, remedy)
     return config
 
 

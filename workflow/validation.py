@@ -16,7 +16,6 @@ from typing import Any
 import jsonschema
 
 from c2c.errors import RefusedError
-from c2c.evaluation.methods.declarations import FUSER_METHODS
 from c2c.fuser.config import VARIANTS
 from c2c.settings import json_schema
 from c2c.storage.formats import read_text, read_yaml
@@ -142,12 +141,9 @@ def _config_schema() -> dict[str, Any]:
 
 @cache
 def _table_schemas() -> Any:
-    """The schemas of the tables, read once; variants and methods of a recipe are those that ``c2c`` declares."""
+    """The schemas of the tables, read once; the variants of a recipe are those that ``c2c`` has."""
     schemas = read_yaml(TABLE_SCHEMAS, "Restore the file")
-    name = f"({'|'.join(FUSER_METHODS)})"
-    columns = schemas["recipes"]["properties"]
-    columns["variant"]["enum"] = list(VARIANTS)
-    columns["methods"]["pattern"] = rf"\A{name}( {name})*\Z"
+    schemas["recipes"]["properties"]["variant"]["enum"] = list(VARIANTS)
     return schemas
 
 

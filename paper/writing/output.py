@@ -95,7 +95,7 @@ def run_table(description: str, write: Callable[..., object], **readers: Callabl
 
 def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
     """A parser with `--output-stem` and the given flags of input files; `--records` takes several, and a protocol."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     for flag in flags:
         several: dict[str, Any] = {"nargs": "+"} if flag in ("--records", "--fusers") else {}
         needed = not (flag == "--latency" and "--records" in flags)

@@ -92,6 +92,14 @@ def test_a_folder_of_benchmarks_or_of_one_is_read_and_the_scoring_follows_from_t
         read_benchmarks([tmp_path, folder])
 
 
+def test_a_misspelt_key_of_metadata_is_refused_with_the_right_one(tmp_path: Path) -> None:
+    folder = tmp_path / "fruit"
+    folder.mkdir()
+    (folder / "fruit.yaml").write_text("metadata: {source: file, scoring: [text]}")
+    with pytest.raises(RefusedError, match=r"must have only keys with a meaning.*'scoring'.*Did you mean 'scorings'"):
+        read_benchmarks([folder])
+
+
 def test_an_answer_is_a_letter_or_the_text_of_an_option(tmp_path: Path) -> None:
     rows = OwnFile(write_lines(tmp_path / "q.jsonl", CHOICE)).questions()
     assert [(row["answer"], row["value"]) for row in rows] == [("B", "lemon"), ("C", "coconut")]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
 from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
+from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.harness import METHOD_OPTIONS
+from c2c.evaluation.methods.declarations import DECLARATIONS, by_name
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
@@ -197,3 +200,17 @@ def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmar
 def test_t2t_without_the_prompts_of_a_task_file_is_an_error_of_each_question(methods, questions) -> None:
     answers = methods["t2t"].answer([replace(question, t2t_question="") for question in questions["free"]])
     assert all("A task of T2T must have the prompts" in answer.error for answer in answers)
+
+
+def test_every_declared_method_has_its_builder() -> None:
+    for declared in DECLARATIONS.values():
+        module, _, function = declared.builder.partition(":")
+        assert callable(getattr(import_module(f"c2c.evaluation.methods.{module}"), function))
+
+
+def test_a_method_that_is_declared_twice_or_reads_an_unknown_cache_is_refused() -> None:
+    row = DECLARATIONS["c2c"]
+    with pytest.raises(RefusedError, match="must be declared once; received 'c2c'"):
+        by_name(row, row)
+    with pytest.raises(RefusedError, match="Did you mean 'matched'"):
+        replace(row, sharer_cache="machted")

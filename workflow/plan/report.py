@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2c.errors import exit_code
-from workflow.load import load_settings, read_config
+from workflow.load import load_settings, read_config, scale_ids
 from workflow.plan.stages import (
     PATH,
     SIZES,
@@ -92,7 +92,9 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
         lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
     if download := model_download_gb(settings):
         lines.append(f"Models to be fetched once: about {download:.1f} GB (2 bytes a parameter).")
-    return "\n".join([*lines, f"By stage, with estimates and the paper's own hours: c2c plan --scale {scale}"])
+    # A scale of the repository has a file of its name; another one is planned from the config files of its run.
+    flag = f"--scale {scale}" if scale in scale_ids() else "--configfile, and the config files of this run"
+    return "\n".join([*lines, f"By stage, with estimates and the paper's own hours: c2c plan {flag}"])
 
 
 def model_download_gb(settings: Settings) -> float:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from c2c.errors import RefusedError, check_choice
+
 MOST_SHARERS = 4
 """Most Sharers that answer together."""
+SHARER_CACHES = ("matched", "deranged", "zeroed")
 PAIR_OPTIONS = ("receiver", "sharer")
 FUSER_OPTIONS = (*PAIR_OPTIONS, "fuser", "accept", "max_length")
 
@@ -48,6 +51,10 @@ class Declaration:
     confidence: bool = False
     options: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.sharer_cache:
+            check_choice("The sharer_cache of a method", self.sharer_cache, SHARER_CACHES)
+
     @property
     def fusers(self) -> bool:
         """Whether it needs trained Fusers."""
@@ -61,32 +68,44 @@ class Declaration:
 SINGLE = ("model", "max_length")
 FUSED = "registry:build_fused"
 
-DECLARATIONS: dict[str, Declaration] = {
-    row.name: row
-    for row in (
-        Declaration("receiver", "registry:build_single", timed=True, options=SINGLE),
-        Declaration("sharer", "registry:build_single", timed=True, options=SINGLE),
-        Declaration("t2t", "text_to_text:build", timed=True, options=(*PAIR_OPTIONS, "wording")),
-        Declaration("routing", "routing:build_by_confidence", confidence=True, options=PAIR_OPTIONS),
-        Declaration(
-            "routing_trained",
-            "routing:build_by_router",
-            router=True,
-            confidence=True,
-            options=(*PAIR_OPTIONS, "router"),
-        ),
-        Declaration("c2c", FUSED, "matched", group=True, timed=True, options=FUSER_OPTIONS),
-        Declaration("c2c_deranged", FUSED, "deranged", group=True, options=FUSER_OPTIONS),
-        Declaration("c2c_zeroed", FUSED, "zeroed", group=True, options=FUSER_OPTIONS),
-        Declaration("t2t_agents", "agents:build", agents=True),
-        Declaration("t_c2c", "agents:build", "matched", agents=True),
-        Declaration("t_c2c_deranged", "agents:build", "deranged", agents=True),
-        *(
-            Declaration(f"c2c_zeroed_{number}", FUSED, "matched", number, pair=False, group=True)
-            for number in range(1, MOST_SHARERS + 1)
-        ),
-    )
-}
+
+def by_name(*rows: Declaration) -> dict[str, Declaration]:
+    """Declarations by their names.
+
+    Raises:
+        RefusedError: Two have the same name.
+    """
+    declarations: dict[str, Declaration] = {}
+    for row in rows:
+        if row.name in declarations:
+            raise RefusedError("A method must be declared once", row.name, "Give one of the two another name")
+        declarations[row.name] = row
+    return declarations
+
+
+DECLARATIONS = by_name(
+    Declaration("receiver", "registry:build_single", timed=True, options=SINGLE),
+    Declaration("sharer", "registry:build_single", timed=True, options=SINGLE),
+    Declaration("t2t", "text_to_text:build", timed=True, options=(*PAIR_OPTIONS, "wording")),
+    Declaration("routing", "routing:build_by_confidence", confidence=True, options=PAIR_OPTIONS),
+    Declaration(
+        "routing_trained",
+        "routing:build_by_router",
+        router=True,
+        confidence=True,
+        options=(*PAIR_OPTIONS, "router"),
+    ),
+    Declaration("c2c", FUSED, "matched", group=True, timed=True, options=FUSER_OPTIONS),
+    Declaration("c2c_deranged", FUSED, "deranged", group=True, options=FUSER_OPTIONS),
+    Declaration("c2c_zeroed", FUSED, "zeroed", group=True, options=FUSER_OPTIONS),
+    Declaration("t2t_agents", "agents:build", agents=True),
+    Declaration("t_c2c", "agents:build", "matched", agents=True),
+    Declaration("t_c2c_deranged", "agents:build", "deranged", agents=True),
+    *(
+        Declaration(f"c2c_zeroed_{number}", FUSED, "matched", number, pair=False, group=True)
+        for number in range(1, MOST_SHARERS + 1)
+    ),
+)
 
 METHODS = tuple(DECLARATIONS)
 PAIR_METHODS = tuple(row.name for row in DECLARATIONS.values() if row.pair)
