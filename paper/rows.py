@@ -15,7 +15,7 @@ import pandas as pd
 
 from c2c.stats import NO_SEED, Estimate, accuracy_with_interval
 from paper.reading import names
-from paper.reading.answers import Answers, Pair
+from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
 from paper.reading.times import TIMES, times_of
 from paper.writing.columns import BOUNDS, counts, decimals, differences, estimates, titles
@@ -68,7 +68,7 @@ def accuracy(frame: pd.DataFrame | None, prefix: str = "", baseline_seeds: bool 
 
 def arm_row(
     answers: Answers,
-    pair: Pair,
+    pair: PairIds,
     benchmark: str,
     arm: str,
     frame: pd.DataFrame | None,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from c2c.errors import RefusedError
 
 
-class Training(NamedTuple):
+class TransformationTraining(NamedTuple):
     """How the MLP is trained: AdamW's settings are torch's own but for the rate.
 
     Args:
@@ -63,7 +63,7 @@ class Transformation(nn.Module):
         return output * self.get_buffer("receiver_scale") + self.get_buffer("receiver_centre")
 
 
-def train_transformation(sharer: Tensor, receiver: Tensor, training: Training) -> Transformation:
+def train_transformation(sharer: Tensor, receiver: Tensor, training: TransformationTraining) -> Transformation:
     """Train the MLP; the same tokens and settings give the same weights, whatever the state of torch's generator.
 
     Args:

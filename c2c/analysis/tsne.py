@@ -24,7 +24,7 @@ from torch import Tensor
 
 from c2c.analysis.caches import read_caches, token_rows
 from c2c.analysis.run import AnalysisRun, batches, run_reader, sample_questions
-from c2c.analysis.transformation import Training, explained_variance, train_transformation
+from c2c.analysis.transformation import TransformationTraining, explained_variance, train_transformation
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
@@ -55,7 +55,7 @@ class TsneRun(AnalysisRun):
     training_questions: int = 300
     perplexity: float = 50
     iterations: int = 1000
-    training: Training = field(default_factory=Training)
+    training: TransformationTraining = field(default_factory=TransformationTraining)
     clouds: Path
 
     def __post_init__(self) -> None:

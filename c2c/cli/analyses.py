@@ -121,10 +121,10 @@ def _add_tsne(parser: argparse.ArgumentParser) -> None:
 
 
 def _tsne(options: argparse.Namespace) -> None:
-    from c2c.analysis.transformation import Training
+    from c2c.analysis.transformation import TransformationTraining
     from c2c.analysis.tsne import TsneRun, place_caches
 
-    training = Training(hidden=options.hidden, steps=options.steps, learning_rate=options.learning_rate)
+    training = TransformationTraining(hidden=options.hidden, steps=options.steps, learning_rate=options.learning_rate)
     run = _run_of(TsneRun, options, training=training)
     _stamped(run, [run.output, run.clouds], lambda notes: place_caches(run))
 

@@ -39,7 +39,7 @@ RECORD_COLUMNS = [
 """Columns of records that answers keep."""
 
 
-class Pair(NamedTuple):
+class PairIds(NamedTuple):
     """Id of a pair, or of a group of Sharers, and of its models."""
 
     name: str
@@ -111,7 +111,7 @@ class Answers:
         # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
         own = self.marked["arm"].str.startswith(IDENTICAL)
         models = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
-        pairs = {row.pair: Pair(*row) for row in models.itertuples(index=False)}
+        pairs = {row.pair: PairIds(*row) for row in models.itertuples(index=False)}
         self.all_pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
         self.groups = [pair for pair in self.all_pairs if pair.is_group]
         self.pairs = [pair for pair in self.all_pairs if not (pair.is_group or names.has_own_tables(pair.name))]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from c2c.stats import accuracy_with_interval
 from paper.reading import names
-from paper.reading.answers import AT_STEP, MAIN_ALIGNMENT, Answers, Pair
+from paper.reading.answers import AT_STEP, MAIN_ALIGNMENT, Answers, PairIds
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.rows import percent
@@ -81,7 +81,7 @@ def write(answers: Answers, cost: pd.DataFrame, stem: Path) -> pd.DataFrame:
 
 
 def _rows(
-    answers: Answers, cost: pd.DataFrame, reference: Reference, pair: Pair, benchmark: str
+    answers: Answers, cost: pd.DataFrame, reference: Reference, pair: PairIds, benchmark: str
 ) -> list[dict[str, object]]:
     rows = [_row(answers, reference, pair, benchmark, 0, BEFORE, BEFORE, None)]
     for arm, recipe in RECIPES.items():
@@ -94,7 +94,7 @@ def _rows(
 def _row(
     answers: Answers,
     reference: Reference,
-    pair: Pair,
+    pair: PairIds,
     benchmark: str,
     step: int,
     arm: str,
@@ -111,7 +111,7 @@ def _row(
     return head | cells | hours | paper | {"reason": reason}
 
 
-def _paper(reference: Reference, pair: Pair, arm: str, benchmark: str, step: int, column: str) -> float | None:
+def _paper(reference: Reference, pair: PairIds, arm: str, benchmark: str, step: int, column: str) -> float | None:
     """The paper's value for the same pair, benchmark and step; None where it has none, as for every control."""
     if arm not in ("c2c", BEFORE):
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
+from paper.reading.answers import MAIN_ALIGNMENT, Answers, PairIds, difference
 from paper.rows import accuracy, points, tidy, with_bounds
 from paper.writing.columns import counts, estimates, titles
 from paper.writing.numbers import NOTHING
@@ -66,7 +66,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _row(answers: Answers, pair: Pair, benchmark: str, alignment: str) -> dict[str, object]:
+def _row(answers: Answers, pair: PairIds, benchmark: str, alignment: str) -> dict[str, object]:
     receiver, c2c, deranged = (
         answers.get(pair.name, benchmark, arm, alignment) for arm in ("receiver", "c2c", "c2c_deranged")
     )

@@ -17,7 +17,7 @@ from c2c.stats import (
     paired_difference,
 )
 from paper.reading import names
-from paper.reading.answers import Answers, Pair
+from paper.reading.answers import Answers, PairIds
 from paper.rows import percent
 from paper.writing.numbers import MINUS, NOTHING, count, decimal, show
 from paper.writing.output import notes_on_gaps, run_table, write_table
@@ -114,7 +114,7 @@ def _p(p_value: str) -> str:
     return p_value if float(p_value) >= 0.001 else "< 0.001"
 
 
-def _arms(answers: Answers, pair: Pair, gain: str) -> tuple[str, str]:
+def _arms(answers: Answers, pair: PairIds, gain: str) -> tuple[str, str]:
     """The two arms of a gain; a pair that was run with recipe `identical` alone has that in the place of C2C."""
     of, against = GAINS[gain]
     if "c2c" in answers.arms_of(pair.name) or "identical" not in answers.arms_of(pair.name):
@@ -122,7 +122,7 @@ def _arms(answers: Answers, pair: Pair, gain: str) -> tuple[str, str]:
     return of.replace("c2c", "identical"), against.replace("c2c", "identical")
 
 
-def _row(answers: Answers, pair: Pair, benchmark: str, gain: str) -> dict[str, object]:
+def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str, object]:
     of, against = _arms(answers, pair, gain)
     left, right = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
     head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, gain, of, against], strict=True))

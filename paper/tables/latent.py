@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
+from paper.reading.answers import MAIN_ALIGNMENT, Answers, PairIds, difference
 from paper.reading.reference import Reference
 from paper.rows import ID_COLUMNS, accuracy, arm_row, tidy, with_bounds, without_empty_paper
 from paper.writing.columns import counts, decimals, differences, estimates, titles
@@ -34,7 +34,7 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
         for benchmark in dict.fromkeys(benchmark for pair in own for benchmark in answers.benchmarks_of(pair.name)):
             alone = _alone(answers, receiver, benchmark)
             paper = _paper_value(reference, receiver, ALONE, benchmark)
-            rows.append(arm_row(answers, Pair("", receiver, ""), benchmark, "receiver", alone, paper=paper))
+            rows.append(arm_row(answers, PairIds("", receiver, ""), benchmark, "receiver", alone, paper=paper))
             rows += [_row(answers, reference, pair, benchmark, alone) for pair in own]
     return tidy(rows, COLUMNS)
 
@@ -72,14 +72,14 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _arm(answers: Answers, pair: Pair) -> str:
+def _arm(answers: Answers, pair: PairIds) -> str:
     """The arm of a pair or group through a latent space, or nothing."""
     arms = [arm for arm in answers.arms_of(pair.name) if arm.startswith(LATENT) and not arm.endswith("_deranged")]
     return min(arms, default="")
 
 
 def _row(
-    answers: Answers, reference: Reference, pair: Pair, benchmark: str, alone: pd.DataFrame | None
+    answers: Answers, reference: Reference, pair: PairIds, benchmark: str, alone: pd.DataFrame | None
 ) -> dict[str, object]:
     arm = _arm(answers, pair)
     own = arm.removeprefix(f"{LATENT}_") if pair.is_group else "c2c"
@@ -124,7 +124,7 @@ def _sharers_note(frame: pd.DataFrame) -> list[str]:
 def _sharers(row: dict[str, str]) -> str:
     if row["arm"] == "receiver":
         return "none"
-    pair = Pair(row["pair"], row["receiver"], row["sharer"])
+    pair = PairIds(row["pair"], row["receiver"], row["sharer"])
     if pair.is_group:
         return "both" if len(pair.sharers) == 2 else f"all {len(pair.sharers)}"
     return names.title("models", pair.sharer)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from paper.reading import names
-from paper.reading.answers import Answers, Pair
+from paper.reading.answers import Answers, PairIds
 from paper.reading.partition import length_buckets, partition
 from paper.reading.reference import Reference
 from paper.rows import arm_row, comparison_notes, comparison_text, with_bounds, with_difference
@@ -70,7 +70,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _rows(answers: Answers, pair: Pair, benchmark: str, reference: Reference) -> list[dict[str, Any]]:
+def _rows(answers: Answers, pair: PairIds, benchmark: str, reference: Reference) -> list[dict[str, Any]]:
     """Of each bucket if there are several, then of the whole."""
     if benchmark == LONG:
         labels = answers.about(benchmark, "subset")
@@ -89,7 +89,7 @@ def _rows(answers: Answers, pair: Pair, benchmark: str, reference: Reference) ->
     return rows
 
 
-def _paper_score(reference: Reference, pair: Pair, arm: str, benchmark: str, bucket: str) -> float | None:
+def _paper_score(reference: Reference, pair: PairIds, arm: str, benchmark: str, bucket: str) -> float | None:
     """The paper's score of the same bucket; what we call `all` is its average."""
     panel = PANEL.format(bucket="average" if bucket == WHOLE else bucket)
     scores = [reference.find(place, "score", pair.name, pair[1:], arm, benchmark, panel) for place in PLACES]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
 from paper.reading import names
-from paper.reading.answers import AT_STEP, Answers, Pair
+from paper.reading.answers import AT_STEP, Answers, PairIds
 from paper.rows import percent
 from paper.writing.numbers import count, decimal
 from paper.writing.output import run_table, write_table
@@ -73,7 +73,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, alignment: str) -> list[dict[str, Any]]:
+def _rows(answers: Answers, pair: PairIds, benchmark: str, arm: str, alignment: str) -> list[dict[str, Any]]:
     frame = answers.get(pair.name, benchmark, arm, alignment)
     if frame is None or NO_SEED in frame.columns:
         return []

@@ -8,7 +8,7 @@ import pandas as pd
 
 from c2c.types import FUSIONS
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT, Answers, Pair, difference
+from paper.reading.answers import MAIN_ALIGNMENT, Answers, PairIds, difference
 from paper.rows import arm_row, tidy, with_bounds
 from paper.writing.columns import counts, differences, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
@@ -68,18 +68,18 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes, answers)
 
 
-def _groups(answers: Answers) -> list[Pair]:
+def _groups(answers: Answers) -> list[PairIds]:
     """Groups that were asked with Fusers that were trained for one Sharer each."""
     return [group for group in answers.groups if not answers.arms_of(group.name).isdisjoint(FUSIONS)]
 
 
-def _models(group: Pair) -> str:
+def _models(group: PairIds) -> str:
     listed = [f"Sharer {place}: {names.title('models', name)}" for place, name in enumerate(group.sharers, start=1)]
     receiver = f"Receiver: {names.title('models', group.receiver)}"
     return f"{names.title('pairs', group.name)}: {'; '.join([receiver, *listed])}."
 
 
-def _members(answers: Answers, group: Pair) -> list[str]:
+def _members(answers: Answers, group: PairIds) -> list[str]:
     """The pair of each Sharer with the same Receiver; one that was run with recipe c2c, where there are several."""
     members = []
     for sharer in group.sharers:
@@ -90,7 +90,7 @@ def _members(answers: Answers, group: Pair) -> list[str]:
 
 
 def _frames(
-    answers: Answers, group: Pair, benchmark: str
+    answers: Answers, group: PairIds, benchmark: str
 ) -> tuple[dict[str, pd.DataFrame | None], pd.DataFrame | None]:
     """Answers by arm, and those of the better of the single C2C."""
     members = _members(answers, group)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from paper.reading.answers import Answers, Pair, difference
+from paper.reading.answers import Answers, PairIds, difference
 from paper.reading.partition import partition
 from paper.reading.reference import Reference
 from paper.rows import arm_row, comparison_notes, comparison_text, with_difference
@@ -83,7 +83,7 @@ def _subjects(answers: Answers, benchmark: str) -> pd.Series:
 
 
 def _rows(
-    answers: Answers, pair: Pair, benchmark: str, subjects: pd.Series, reference: Reference
+    answers: Answers, pair: PairIds, benchmark: str, subjects: pd.Series, reference: Reference
 ) -> list[dict[str, Any]]:
     parts = {arm: _parts(answers.get(pair.name, benchmark, arm), subjects) for arm in ARMS}
     rows = []
@@ -103,7 +103,7 @@ def _parts(frame: pd.DataFrame | None, subjects: pd.Series) -> dict[str, pd.Data
     return {} if frame is None else partition(frame.loc[frame.index.isin(subjects.index)], subjects)
 
 
-def _paper_values(reference: Reference, pair: Pair, arm: str, benchmark: str) -> dict[str, float | None]:
+def _paper_values(reference: Reference, pair: PairIds, arm: str, benchmark: str) -> dict[str, float | None]:
     """The paper's accuracy and gain of the same subject."""
     cell = (pair.name, pair[1:], arm, benchmark)
     gains = [reference.find(place, "accuracy gain over Receiver", *cell) for place in GAIN_PLACES]

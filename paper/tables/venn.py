@@ -12,7 +12,7 @@ import pandas as pd
 from c2c.errors import RefusedError
 from c2c.stats import NO_SEED, accuracy_with_interval, is_graded
 from paper.reading import names
-from paper.reading.answers import Answers, Pair
+from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
 from paper.rows import comparison_notes, paper_columns, percent, with_difference
 from paper.writing.columns import counts, decimals, estimates, titles
@@ -133,7 +133,7 @@ def _on_seeds(frame: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
     return frame[seeds].astype(int)
 
 
-def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, reference: Reference) -> list[dict[str, Any]]:
+def _rows(answers: Answers, pair: PairIds, benchmark: str, arm: str, reference: Reference) -> list[dict[str, Any]]:
     head = dict(zip(ID_COLUMNS[:-1], [answers.scale, *pair, benchmark, arm], strict=True))
     answered = {name: answers.get(pair.name, benchmark, name) for name in (arm, *ALONE)}
     frames = {"fused" if name == arm else name: frame for name, frame in answered.items() if frame is not None}
@@ -150,7 +150,7 @@ def _rows(answers: Answers, pair: Pair, benchmark: str, arm: str, reference: Ref
     return rows
 
 
-def _share(reference: Reference, pair: Pair, benchmark: str, who: tuple[str, ...]) -> float | None:
+def _share(reference: Reference, pair: PairIds, benchmark: str, who: tuple[str, ...]) -> float | None:
     """The paper's share of a region, in percent."""
     counted = reference.find(PLACE, METRIC, pair.name, pair[1:], _printed(who), benchmark)
     return None if counted is None else 100 * counted / reference.evaluate(SAMPLE)

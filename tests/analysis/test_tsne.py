@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from c2c.analysis.transformation import Training, explained_variance, train_transformation
+from c2c.analysis.transformation import TransformationTraining, explained_variance, train_transformation
 from c2c.analysis.tsne import CACHES, TsneRun, cloud_table, place_caches, point_table
 from c2c.errors import RefusedError
 
-QUICK = Training(hidden=64, steps=300, batch_size=256, learning_rate=3e-3)
+QUICK = TransformationTraining(hidden=64, steps=300, batch_size=256, learning_rate=3e-3)
 
 
 def states(seed: int, count: int = 600) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ def test_what_follows_from_the_sharer_is_learned_and_what_does_not_is_not() -> N
 
 
 def test_the_same_states_give_the_same_weights_whatever_was_drawn_before() -> None:
-    few = Training(hidden=8, steps=5, batch_size=16)
+    few = TransformationTraining(hidden=8, steps=5, batch_size=16)
     one = train_transformation(*states(0), few)(states(1)[0])
     torch.rand(3)
     assert torch.equal(one, train_transformation(*states(0), few)(states(1)[0]))
@@ -74,7 +74,7 @@ def test_a_narrower_cache_is_filled_up_and_clouds_apart_stay_apart_in_the_plane(
 def run(fused_settings, tmp_path) -> TsneRun:
     given = fused_settings | {"questions": 5, "output": tmp_path / "points.csv"}
     more = {"training_questions": 3, "perplexity": 4, "iterations": 250, "clouds": tmp_path / "clouds.csv"}
-    return TsneRun(**given, **more, training=Training(hidden=8, steps=5))
+    return TsneRun(**given, **more, training=TransformationTraining(hidden=8, steps=5))
 
 
 def test_the_run_places_each_question_in_each_cache(run) -> None:

@@ -74,3 +74,14 @@ def test_public_functions_are_documented_and_typed(path: Path) -> None:
 def test_every_package_of_the_library_can_be_imported() -> None:
     for path in (ROOT / "c2c").rglob("__init__.py"):
         importlib.import_module(".".join(path.parent.relative_to(ROOT).parts))
+
+
+def test_a_class_name_is_one_class() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in PYTHON:
+        module = path.relative_to(ROOT)
+        if module.parts[0] in ("c2c", "workflow", "paper", "benchmarks"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    homes.setdefault(node.name, []).append(str(module))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
