@@ -7,15 +7,15 @@ scoring gives parts of a point, answers are *graded*: numbers between 0 and 1, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import t as student
 
 from c2c.errors import RefusedError
 
@@ -23,6 +23,8 @@ CONFIDENCE = 0.95
 POWER = 0.8
 RESAMPLES = 10_000
 NO_SEED = -1
+MINIMAL_P = 1e-12
+"""One-sided p below which a t test says no more."""
 GAINS = {
     "system": ("c2c", "receiver"),
     "pairing": ("c2c", "c2c_deranged"),
@@ -32,31 +34,117 @@ GAINS = {
 
 
 @dataclass(frozen=True)
+class Spread:
+    """The standard error of a mean in two parts: that of the questions drawn, and that of the trainings drawn.
+
+    Attributes:
+        questions: Standard error from the questions, in the unit of the mean.
+        seeds: Standard error from the training seeds; 0 where a method has one seed, which says nothing about others.
+        questions_df: Degrees of freedom of `questions`.
+        seeds_df: Degrees of freedom of `seeds`; 0 with one seed.
+    """
+
+    questions: float
+    seeds: float
+    questions_df: float
+    seeds_df: float
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return float(np.hypot(self.questions, self.seeds))
+
+    def half_width(self, confidence: float = CONFIDENCE) -> float:
+        """Half the width of the t interval: the standard error times a quantile.
+
+        Two or three seeds estimate their part of the variance badly. Satterthwaite's degrees of freedom make too little
+        of that, Cochran's (1964) weighted quantile too much. The quantile here is the mean of both, which was chosen by
+        the simulation in ``paper/coverage.csv``.
+        """
+        return self.error * self._quantile((1 + confidence) / 2)
+
+    def p_value(self, value: float) -> float:
+        """The two-sided p of the hypothesis that the true mean is 0: 1 - the confidence whose interval ends at 0."""
+        if value == 0 or self.error == 0:
+            return float(value == 0)
+        ratio = abs(value) / self.error
+        if self._quantile(1 - MINIMAL_P) <= ratio:
+            return 2 * MINIMAL_P
+        return float(2 * brentq(lambda tail: self._quantile(1 - tail) - ratio, MINIMAL_P, 0.5))
+
+    def _quantile(self, level: float) -> float:
+        if not self.seeds:
+            return float(student.ppf(level, self.questions_df))
+        questions, seeds = self.questions**2, self.seeds**2
+        total = questions + seeds
+        df = total**2 / (questions**2 / self.questions_df + seeds**2 / self.seeds_df)
+        by_part = student.ppf(level, [self.questions_df, self.seeds_df])
+        cochran = (questions * by_part[0] + seeds * by_part[1]) / total
+        return float(student.ppf(level, df) + cochran) / 2
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval; `n` questions, `seeds` training seeds."""
+    """A mean with its 95 % interval; `n` questions, `seeds` training seeds.
+
+    With one seed the interval is over questions, for this training; with several it is over questions and trainings.
+
+    Attributes:
+        spread: The parts of the standard error; None where the interval is another than that of `mean_with_interval`.
+    """
 
     value: float
     low: float
     high: float
     n: int
     seeds: int
+    spread: Spread | None = None
 
     def scaled(self, factor: float) -> Estimate:
         """The same estimate in another unit, as in ``estimate.scaled(100)`` for percent."""
-        return replace(self, value=self.value * factor, low=self.low * factor, high=self.high * factor)
+        spread = self.spread and replace(
+            self.spread, questions=self.spread.questions * factor, seeds=self.spread.seeds * factor
+        )
+        scaled = {name: getattr(self, name) * factor for name in ("value", "low", "high")}
+        return replace(self, **scaled, spread=spread)
+
+    @property
+    def p_value(self) -> float:
+        """The two-sided p of the hypothesis that the true mean is 0; not a number where there is no `spread`."""
+        return self.spread.p_value(self.value) if self.spread else float("nan")
+
+    @property
+    def seed_sd(self) -> float:
+        """The standard deviation of one training's value around the mean over trainings; not a number for one seed."""
+        return self.spread.seeds * self.seeds**0.5 if self.spread and self.seeds > 1 else float("nan")
+
+    def with_seed_sd(self, seed_sd: float) -> Estimate:
+        """The interval that a value of one seed has over trainings too, if these differ by `seed_sd` (in its unit).
+
+        Raises:
+            RefusedError: The estimate has several seeds, or no `spread`.
+        """
+        if self.spread is None or self.seeds != 1:
+            raise RefusedError(
+                "An assumed difference between trainings must be for an estimate of one seed",
+                self.seeds,
+                "With several seeds use the interval as it is",
+            )
+        half = float(np.hypot(self.spread.half_width(), _quantiles()[0] * seed_sd))
+        return replace(self, low=self.value - half, high=self.value + half)
 
 
 @dataclass(frozen=True)
 class McNemar:
     """Discordant questions of two methods: `left_only` and `right_only` summed over seeds.
 
-    `p_value` is the largest of the seeds' exact two-sided p-values: answers of several seeds to one question are not
+    `p_values` are the exact two-sided p-values, one a seed: answers of several seeds to one question are not
     independent, so their counts are not pooled in a test.
     """
 
     left_only: int
     right_only: int
-    p_value: float
+    p_values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -69,12 +157,12 @@ class Cell:
 
     @property
     def questions(self) -> tuple[str, tuple[object, ...]]:
-        """What is resampled together: the benchmark and its questions."""
-        return self.benchmark, tuple(self.values.index)
+        """What cells share whose values are added up by question: the benchmark and its questions."""
+        return self.benchmark, tuple(sorted(map(str, self.values.index)))
 
     @property
     def seeds(self) -> tuple[str, tuple[int, ...]]:
-        """What is resampled together: the pair and its training seeds."""
+        """What cells share whose values are added up by seed: the pair and its training seeds."""
         return self.pair, tuple(int(seed) for seed in self.values.columns)
 
 
@@ -128,8 +216,22 @@ def exact_mcnemar(left: pd.DataFrame, right: pd.DataFrame) -> McNemar:
         raise RefusedError("The answers in McNemar's test must be right or wrong", "parts of a point", remedy)
     difference = paired_difference(left, right)
     wins, losses = (difference > 0).sum(), (difference < 0).sum()
-    worst = max(_binomial_p(int(win), int(loss)) for win, loss in zip(wins, losses, strict=True))
-    return McNemar(int(wins.sum()), int(losses.sum()), worst)
+    p_values = tuple(_binomial_p(int(win), int(loss)) for win, loss in zip(wins, losses, strict=True))
+    return McNemar(int(wins.sum()), int(losses.sum()), p_values)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979): p_(i) becomes max over j <= i of min(1, (m - j + 1) p_(j)).
+
+    An entry that is not a number is no test: it stays as it is and does not count in m.
+    """
+    adjusted = np.array(p_values, dtype=float)
+    order = [index for index in np.argsort(adjusted) if not np.isnan(adjusted[index])]
+    greatest = 0.0
+    for rank, index in enumerate(order):
+        greatest = max(greatest, min(1.0, (len(order) - rank) * adjusted[index]))
+        adjusted[index] = greatest
+    return [float(p_value) for p_value in adjusted]
 
 
 def detectable_difference(left: pd.DataFrame, right: pd.DataFrame) -> float:
@@ -176,31 +278,49 @@ def minimal_detectable_difference(n: int, discordance: float, power: float = POW
     return float(brentq(lambda delta: excess(delta, delta), 1e-12, 1)) if excess(1, 1) > 0 else 1.0
 
 
-def crossed_bootstrap(cells: Sequence[Cell], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Replicates `(resamples,)` of the mean over cells, questions and seeds both drawn with replacement.
+def crossed_spread(cells: Sequence[Cell]) -> Spread:
+    """The standard error of the mean over cells, with questions and seeds both drawn at random (crossed).
 
-    Two-way (crossed) bootstrap: a replicate draws questions once per benchmark and seeds once per pair, and weighs
-    every value by how often its question and its seed were drawn (Owen 2007, the pigeonhole bootstrap). Questions with
-    equal rows are interchangeable, so only the number of draws of each kind of row is drawn; this is exact.
+    In one cell of Q questions and S seeds a value is mean + question + seed + interaction. With the mean squares MS of
+    the two-way analysis of variance, whose expectations are S σ_q² + σ_i², Q σ_s² + σ_i² and σ_i², the mean has the
+    variance (MS_q + MS_s - MS_i) / (Q S). Its part MS_s / (Q S) has S - 1 degrees of freedom and is the seeds' part
+    here; the rest, not below 0, is the questions'. Over several cells values are first added up by question (cells of
+    one benchmark) and by seed (cells of one pair); degrees of freedom of sums are Satterthwaite's (1946).
     """
-    rng = np.random.default_rng(seed)
-    ordered = sorted(cells, key=lambda cell: (cell.benchmark, cell.pair, cell.seeds))
-    seed_draws = {key: _draw(rng, np.ones(len(key[1])), resamples) for key in sorted({cell.seeds for cell in ordered})}
-    total = np.zeros(resamples)
-    for _, group in groupby(ordered, key=lambda cell: cell.questions):
-        together = list(group)
-        # All cells of the same questions side by side: (Q, columns of all cells).
-        rows = np.hstack([cell.values.to_numpy(float) for cell in together])
-        kinds, counts = np.unique(rows, axis=0, return_counts=True)
-        by_column = _draw(rng, counts, resamples) @ kinds
-        edges = np.cumsum([cell.values.shape[1] for cell in together])[:-1]
-        for cell, by_seed in zip(together, np.split(by_column, edges, axis=1), strict=True):
-            total += (by_seed * seed_draws[cell.seeds]).sum(axis=1) / cell.values.size
-    return total / len(ordered)
+    weight = 1 / len(cells)
+    by_question: dict[object, np.ndarray] = {}
+    by_seed: dict[object, np.ndarray] = {}
+    interaction = 0.0
+    for cell in cells:
+        values = weight * cell.values.sort_index().to_numpy(float)
+        question_means, seed_means = values.mean(axis=1), values.mean(axis=0)
+        by_question[cell.questions] = by_question.get(cell.questions, 0.0) + question_means
+        if len(seed_means) > 1:
+            by_seed[cell.seeds] = by_seed.get(cell.seeds, 0.0) + seed_means
+            residual = values - question_means[:, None] - seed_means + values.mean()
+            interaction += _error_of_mean(residual.ravel(), max(1, (len(values) - 1) * (len(seed_means) - 1)))
+    question_part, questions_df = _sum_of_parts(by_question.values())
+    seed_part, seeds_df = _sum_of_parts(by_seed.values())
+    return Spread(max(question_part - interaction, 0.0) ** 0.5, seed_part**0.5, questions_df, seeds_df)
 
 
-def mean_with_interval(cells: Sequence[Cell] | pd.DataFrame, seed: int = 0) -> Estimate:
-    """Mean over cells (each counts alike) with the 95 % percentile interval of `crossed_bootstrap`.
+def _error_of_mean(deviations: np.ndarray, df: int) -> float:
+    """The squared standard error of a mean from the deviations of its values and their degrees of freedom."""
+    return float((deviations**2).sum() / df / len(deviations))
+
+
+def _sum_of_parts(sums: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Total squared standard error of independent means, and its degrees of freedom (Satterthwaite)."""
+    parts = [
+        (_error_of_mean(values - values.mean(), max(1, len(values) - 1)), max(1, len(values) - 1)) for values in sums
+    ]
+    total = sum(part for part, _ in parts)
+    squares = sum(part**2 / df for part, df in parts)
+    return total, total**2 / squares if squares else float(sum(df for _, df in parts))
+
+
+def mean_with_interval(cells: Sequence[Cell] | pd.DataFrame) -> Estimate:
+    """Mean over cells (each counts alike) with the 95 % t interval of `crossed_spread`.
 
     Raises:
         RefusedError: There is no cell, or a cell has no value.
@@ -209,54 +329,47 @@ def mean_with_interval(cells: Sequence[Cell] | pd.DataFrame, seed: int = 0) -> E
     shapes = [cell.values.shape for cell in cells]
     if not cells or any(0 in shape for shape in shapes):
         raise RefusedError("A mean must have at least one value", shapes, "Pass answered questions")
-    low, high = np.percentile(crossed_bootstrap(cells, seed=seed), _bounds())
-    value = float(np.mean([cell.values.to_numpy(float).mean() for cell in cells]))
+    value = float(np.mean([np.sort(cell.values.to_numpy(float), axis=None).mean() for cell in cells]))
     questions = {cell.questions: len(cell.values) for cell in cells}
-    return Estimate(value, float(low), float(high), sum(questions.values()), min(shape[1] for shape in shapes))
+    n, seeds = sum(questions.values()), min(shape[1] for shape in shapes)
+    if n == 1:
+        return Estimate(value, float("nan"), float("nan"), n, seeds)
+    spread = crossed_spread(cells)
+    return Estimate(value, value - spread.half_width(), value + spread.half_width(), n, seeds, spread)
 
 
-def crossed_ratio(top: pd.DataFrame, bottom: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """mean(top) / mean(bottom) of values `(Q, S)` on the same questions, with a 95 % percentile interval.
+def ratio_with_interval(top: pd.DataFrame, bottom: pd.DataFrame) -> Estimate:
+    """mean(top) / mean(bottom) of values `(Q, S)` on the same questions, with a 95 % interval.
 
-    The bootstrap is that of `crossed_bootstrap`; both means of a replicate are over the questions that it drew, and
-    over the seeds that it drew of each. Where both have the same seeds these are drawn once. A replicate whose
-    mean of `bottom` is zero is no ratio and is left out.
+    The interval is that of the mean of (top - ratio x bottom) / mean(bottom), the linear part of the ratio (the delta
+    method). A side without seeds goes with every seed of the other.
 
     Raises:
-        RefusedError: The questions differ, there are none, or the mean of `bottom` is zero.
+        RefusedError: The questions differ, there are none, both sides have seeds but none in common, or the mean of
+            `bottom` is zero.
     """
     if set(top.index) != set(bottom.index) or top.empty or not bottom.to_numpy(float).mean():
         remedy = "Pair the questions, and look whether the gap is there at all"
         raise RefusedError(
             "A ratio must have the same questions above and below, and a mean other than zero below", len(top), remedy
         )
-    bottom = bottom.loc[top.index]
-    rng = np.random.default_rng(seed)
-    # Questions with equal rows are one kind: (kinds, S_top + S_bottom), drawn together for both means.
-    rows = np.hstack([top.to_numpy(float), bottom.to_numpy(float)])
-    kinds, counts = np.unique(rows, axis=0, return_counts=True)
-    drawn = _draw(rng, counts, resamples) @ kinds
-    # Seeds are drawn once where both have the same.
-    above = _draw(rng, np.ones(top.shape[1]), resamples)
-    below = above if list(top.columns) == list(bottom.columns) else _draw(rng, np.ones(bottom.shape[1]), resamples)
-    parts = zip(np.split(drawn, [top.shape[1]], axis=1), (above, below), strict=True)
-    upper, lower = ((part * seeds).sum(axis=1) / seeds.sum(axis=1) for part, seeds in parts)
-    # A replicate without a denominator is no ratio.
-    nonzero = lower != 0
-    low, high = np.percentile(upper[nonzero] / lower[nonzero], _bounds())
-    value = float(top.to_numpy(float).mean() / bottom.to_numpy(float).mean())
-    return Estimate(value, float(low), float(high), len(top), top.shape[1])
+    top, bottom = _pair_up(top, bottom)
+    mean = float(bottom.to_numpy(float).mean())
+    value = float(top.to_numpy(float).mean()) / mean
+    linear = mean_with_interval((top.astype(float) - value * bottom.astype(float)) / mean)
+    return replace(linear, value=value, low=value + linear.low, high=value + linear.high)
 
 
 def accuracy_with_interval(answers: pd.DataFrame) -> Estimate:
-    """Share of right answers in `(Q, S)`: Wilson's interval for one seed, the crossed bootstrap for several.
+    """Share of right answers in `(Q, S)`: Wilson's interval for one seed, that of `mean_with_interval` for several.
 
-    Where all answers are right, or all wrong, a bootstrap would claim certainty: Wilson's over the questions is given.
-    Graded answers get the bootstrap also for one seed.
+    Where all answers are right, or all wrong, that would claim certainty: Wilson's over the questions is given. Graded
+    answers get the t interval for one seed, too. No bound lies outside 0 to 1.
     """
     values = answers.to_numpy(float)
     if is_graded(answers) or (values.shape[1] > 1 and values.min() != values.max()):
-        return mean_with_interval(answers)
+        estimate = mean_with_interval(answers)
+        return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
     low, high = wilson_interval(int(values[:, 0].sum()), len(values))
     return Estimate(float(values.mean()), low, high, len(values), values.shape[1])
 
@@ -310,16 +423,6 @@ def _resample(
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def _draw(rng: np.random.Generator, counts: np.ndarray, resamples: int) -> np.ndarray:
-    """How often each kind is drawn: `(resamples, kinds)`; as many draws as things counted."""
-    total = int(counts.sum())
-    return rng.multinomial(total, counts / total, size=resamples).astype(float)
-
-
-def _bounds() -> list[float]:
-    return [100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2]
 
 
 def _quantiles(power: float = POWER) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from c2c import stats
 from c2c.errors import RefusedError
@@ -60,10 +60,55 @@ def test_methods_without_a_common_seed_are_refused():
         stats.paired_difference(answers([[1]], [0]), answers([[1]], [1]))
 
 
-def test_bootstrap_with_one_seed_has_the_binomial_standard_error():
-    sample = random_answers(0.3, [0])
-    rate = sample.to_numpy().mean()
-    assert stats.crossed_bootstrap([Cell(sample)]).std() == pytest.approx((rate * (1 - rate) / 200) ** 0.5, rel=0.03)
+def test_with_one_seed_the_interval_is_the_t_interval_of_the_questions():
+    sample = random_answers(0.3, [0]) - 0.25
+    expected = ttest_1samp(sample[0], 0).confidence_interval(0.95)
+    estimate = stats.mean_with_interval(sample)
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    assert estimate.p_value == pytest.approx(ttest_1samp(sample[0], 0).pvalue)
+
+
+def test_the_spread_of_a_balanced_table_is_that_of_the_two_way_analysis_of_variance():
+    values = np.random.default_rng(3).normal(size=(40, 3)) + np.arange(3)
+    mean, by_question, by_seed = values.mean(), values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
+    ms_question = 3 * ((by_question - mean) ** 2).sum() / 39
+    ms_seed = 40 * ((by_seed - mean) ** 2).sum() / 2
+    ms_rest = ((values - by_question - by_seed + mean) ** 2).sum() / 78
+    spread = stats.crossed_spread([Cell(pd.DataFrame(values))])
+    assert spread.error**2 == pytest.approx((max(ms_question - ms_rest, 0) + ms_seed) / 120)
+    assert spread.seeds_df == pytest.approx(2)
+
+
+def test_where_all_that_differs_is_the_seed_the_interval_is_the_t_interval_of_the_seeds():
+    sample = pd.DataFrame(np.tile([0.1, 0.2, 0.6], (50, 1)))
+    expected = ttest_1samp([0.1, 0.2, 0.6], 0).confidence_interval(0.95)
+    estimate = stats.mean_with_interval(sample)
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    assert estimate.seed_sd == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
+
+
+def test_p_is_below_five_percent_just_where_the_interval_leaves_zero_out():
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        sample = pd.DataFrame(draw.normal(draw.normal(0, 0.3), 1, (60, 3)) + draw.normal(0, 0.2, 3))
+        estimate = stats.mean_with_interval(sample)
+        assert (estimate.p_value < 0.05) == (not estimate.low <= 0 <= estimate.high)
+
+
+def test_an_assumed_difference_between_trainings_adds_to_the_error_of_one_seed_and_of_no_other():
+    estimate = stats.mean_with_interval(random_answers(0.3, [0]))
+    widths = [estimate.with_seed_sd(seed_sd).high - estimate.value for seed_sd in (0.0, 0.01, 0.03)]
+    assert widths == sorted(widths) and widths[0] == pytest.approx(estimate.high - estimate.value)
+    assert widths[2] ** 2 - widths[0] ** 2 == pytest.approx((1.959964 * 0.03) ** 2)
+    with pytest.raises(RefusedError, match="one seed"):
+        stats.mean_with_interval(random_answers(0.3, [0, 1])).with_seed_sd(0.01)
+
+
+def test_holm_multiplies_the_smallest_p_by_the_number_of_tests_and_never_turns_the_order():
+    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert stats.holm([0.5, 0.9]) == [1.0, 1.0]
+    adjusted = stats.holm([float("nan"), 0.02])
+    assert np.isnan(adjusted[0]) and adjusted[1] == 0.02
 
 
 def test_seeds_that_differ_widen_the_interval():
@@ -71,16 +116,6 @@ def test_seeds_that_differ_widen_the_interval():
     differing = pd.concat([agreeing[0], 0 * agreeing[1]], axis=1)
     widths = [e.high - e.low for e in map(stats.mean_with_interval, (agreeing, differing))]
     assert widths[1] > 2 * widths[0]
-
-
-def test_bootstrap_by_kinds_of_rows_equals_the_plain_one_in_distribution():
-    sample = random_answers(0.4, [0, 1, 2], questions=60)
-    rng = np.random.default_rng(1)
-    questions = rng.multinomial(60, np.full(60, 1 / 60), size=20_000)
-    seeds = rng.multinomial(3, np.full(3, 1 / 3), size=20_000)
-    plain = np.einsum("rq,qs,rs->r", questions, sample.to_numpy(), seeds, optimize=True) / 180
-    ours = stats.crossed_bootstrap([Cell(sample)], resamples=20_000)
-    assert np.percentile(ours, [2.5, 50, 97.5]) == pytest.approx(np.percentile(plain, [2.5, 50, 97.5]), abs=0.009)
 
 
 def test_the_order_of_questions_changes_no_interval():
@@ -92,8 +127,17 @@ def test_pairs_that_share_their_questions_do_not_count_as_independent():
     sample = random_answers(0.4, [0])
     shared = [Cell(sample, pair, "bench") for pair in ("a", "b")]
     separate = [Cell(sample, pair, f"bench_{pair}") for pair in ("a", "b")]
-    spread = [stats.crossed_bootstrap(cells).std() for cells in (shared, separate)]
-    assert spread[0] == pytest.approx(2**0.5 * spread[1], rel=0.05)
+    errors = [stats.crossed_spread(cells).error for cells in (shared, separate)]
+    assert errors[0] == pytest.approx(2**0.5 * errors[1])
+
+
+def test_benchmarks_of_one_pair_share_its_trainings():
+    sample = pd.DataFrame(np.tile([0.1, 0.2, 0.6], (50, 1)))
+    shared = [Cell(sample, "pair", benchmark) for benchmark in ("a", "b")]
+    separate = [Cell(sample, f"pair {benchmark}", benchmark) for benchmark in ("a", "b")]
+    spreads = [stats.crossed_spread(cells) for cells in (shared, separate)]
+    assert spreads[0].seeds == pytest.approx(2**0.5 * spreads[1].seeds)
+    assert [spread.seeds_df for spread in spreads] == pytest.approx([2, 4])
 
 
 def test_every_cell_counts_alike_in_the_mean():
@@ -119,13 +163,13 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_questions():
     left, right = answers([[1]] * 9 + [[0]] * 2 + [[1]] * 5, [0]), answers([[0]] * 9 + [[1]] * 2 + [[1]] * 5, [0])
     found = stats.exact_mcnemar(left, right)
     assert (found.left_only, found.right_only) == (9, 2)
-    assert found.p_value == pytest.approx(0.06542969) == binomtest(2, 11, 0.5).pvalue
+    assert found.p_values == (pytest.approx(0.06542969),) == (binomtest(2, 11, 0.5).pvalue,)
 
 
-def test_mcnemar_does_not_gain_power_from_more_seeds():
+def test_mcnemar_tests_every_seed_for_itself():
     one = stats.exact_mcnemar(answers([[1]] * 4, [0]), answers([[0]] * 4, [NO_SEED]))
     three = stats.exact_mcnemar(answers([[1, 1, 1]] * 4, [0, 1, 2]), answers([[0]] * 4, [NO_SEED]))
-    assert (three.left_only, three.p_value) == (12, one.p_value)
+    assert (three.left_only, three.p_values) == (12, 3 * one.p_values)
 
 
 def test_all_right_for_several_seeds_still_has_an_interval():

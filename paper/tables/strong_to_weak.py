@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import Estimate, crossed_ratio, mean_with_interval, paired_difference
+from c2c.stats import Estimate, mean_with_interval, paired_difference, ratio_with_interval
 from paper.reading.answers import Answers
 from paper.reading.files import read_if_given
 from paper.rows import TIME_OF, comparison, comparison_notes, comparison_text, with_gain
@@ -70,7 +70,7 @@ def gap_recovered(method: pd.DataFrame, receiver: pd.DataFrame, sharer: pd.DataF
     estimate = mean_with_interval(gap)
     if estimate.low <= 0 <= estimate.high:
         return None
-    return crossed_ratio(paired_difference(method, receiver), gap)
+    return ratio_with_interval(paired_difference(method, receiver), gap)
 
 
 def _recovered(answers: Answers, pair: str, benchmark: str, arm: str) -> Estimate | None:

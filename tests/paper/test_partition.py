@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from c2c.errors import RefusedError
-from c2c.stats import NO_SEED, crossed_ratio, paired_difference
+from c2c.stats import NO_SEED, paired_difference, ratio_with_interval
 from paper.reading.partition import length_buckets, partition
 from paper.tables.strong_to_weak import gap_recovered
 from paper.tables.venn import regions
@@ -92,9 +92,9 @@ def test_a_gap_that_runs_the_other_way_is_one_too() -> None:
 
 def test_the_ratio_of_values_to_themselves_is_one_without_any_width() -> None:
     values = answers([0, 1, 1, 0, 1, 1, 1, 0], [1, 1, 1, 0, 1, 0, 1, 0], seeds=(0, 1))
-    found = crossed_ratio(values, values)
+    found = ratio_with_interval(values, values)
     assert (found.value, found.low, found.high) == (1, 1, 1) and found.seeds == 2
-    spread = crossed_ratio(values, answers([1] * 8))
+    spread = ratio_with_interval(values, answers([1] * 8))
     assert spread.low < spread.value < spread.high
     assert spread.value == pytest.approx(float(values.to_numpy().mean()))
 
@@ -102,6 +102,6 @@ def test_the_ratio_of_values_to_themselves_is_one_without_any_width() -> None:
 def test_a_ratio_by_zero_or_over_other_questions_is_refused() -> None:
     receiver = answers(RECEIVER)
     with pytest.raises(RefusedError, match="other than zero below"):
-        crossed_ratio(receiver, paired_difference(receiver, receiver))
+        ratio_with_interval(receiver, paired_difference(receiver, receiver))
     with pytest.raises(RefusedError, match="same questions"):
-        crossed_ratio(receiver, receiver[1:])
+        ratio_with_interval(receiver, receiver[1:])

@@ -1,0 +1,140 @@
+"""Coverage of the intervals that tables print, and false verdicts under a true zero: ``paper/coverage.csv``.
+
+    python -m paper.coverage --output paper/coverage.csv
+
+Answers are simulated whose true difference is zero: the mean over all questions and all trainings, of which a run
+draws some. An answer is right where the question, the arm, the training and chance together pass a threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from c2c.stats import Cell, Estimate, mean_with_interval
+from c2c.storage.files import write_atomically
+from paper.claims import CONTRADICTED, SUPPORTED, decide_interval
+from paper.command import command
+
+SIMULATIONS = 2000
+RESAMPLES = 1000
+CORRELATION = 0.85
+"""Between two arms' latent values of one question; the audited runs have that."""
+SEED_SDS = (0, 1, 2, 3)
+"""Standard deviation of a trained arm's accuracy over its trainings, in points."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one row of the table simulates.
+
+    Attributes:
+        against: `receiver`, an arm without trainings, or `adapter`, which is trained with the same seeds.
+        n: Questions.
+        seeds: Trainings of each trained arm.
+        seed_sd: Standard deviation of accuracy over trainings, in points.
+        common: Share of what an arm alone makes of a question that all its trainings have in common. In the records of
+            this package it is near 0.9 for differences to the Receiver and near 0 for those to the adapter.
+        pairs: Of which the mean is taken.
+        benchmarks: Of each pair.
+    """
+
+    against: str
+    n: int
+    seeds: int
+    seed_sd: float
+    common: float
+    pairs: int = 1
+    benchmarks: int = 1
+
+
+def settings() -> Iterator[Setting]:
+    """The rows of the table: single cells, then means over cells as claims take them."""
+    for (against, common), n, seeds, seed_sd in product(
+        (("receiver", 0.5), ("receiver", 0.9), ("adapter", 0.0), ("adapter", 0.5)), (100, 500), (1, 3, 5), SEED_SDS
+    ):
+        yield Setting(against, n, seeds, seed_sd, common)
+    for against, pairs, seed_sd in product(("receiver", "adapter"), (1, 3), SEED_SDS):
+        yield Setting(against, 100, 3, seed_sd, 0.5, pairs, benchmarks=4)
+
+
+def differences(setting: Setting, rng: np.random.Generator) -> list[Cell]:
+    """One simulated run: paired differences `(Q, S)` of every cell, whose true mean is zero."""
+    # The benchmark's questions are the same for all pairs: (benchmarks, Q, 1).
+    questions = CORRELATION**0.5 * rng.standard_normal((setting.benchmarks, setting.n, 1))
+    cells = []
+    for pair in range(setting.pairs):
+        answers = [_arm(setting, questions, rng, is_trained) for is_trained in (True, setting.against == "adapter")]
+        values = answers[0] - answers[1]
+        cells += [Cell(pd.DataFrame(part), f"pair {pair}", f"benchmark {index}") for index, part in enumerate(values)]
+    return cells
+
+
+def _arm(setting: Setting, questions: np.ndarray, rng: np.random.Generator, is_trained: bool) -> np.ndarray:
+    """Right or wrong answers of an arm: (benchmarks, Q, S), with S = 1 for an arm without trainings."""
+    seeds = setting.seeds if is_trained else 1
+    common = setting.common if is_trained else 1.0
+    rest = 1 - CORRELATION
+    arm = (rest * common) ** 0.5 * rng.standard_normal(questions.shape)
+    chance = (rest * (1 - common)) ** 0.5 * rng.standard_normal((*questions.shape[:2], seeds))
+    # At an accuracy of one half a shift of the threshold by 1 is worth norm.pdf(0) of accuracy.
+    shift = setting.seed_sd / 100 / norm.pdf(0) * rng.standard_normal(seeds) if is_trained else 0.0
+    return (questions + arm + chance + shift > 0).astype(np.int8)
+
+
+def bootstrap_interval(cells: list[Cell], rng: np.random.Generator) -> tuple[float, float]:
+    """95 % percentile interval of the pigeonhole bootstrap (Owen 2007), the rival of the t interval; for one cell."""
+    values = cells[0].values.to_numpy(float)
+    # Questions with equal rows are one kind, of which only the number of draws is drawn.
+    kinds, counts = np.unique(values, axis=0, return_counts=True)
+    questions = rng.multinomial(len(values), counts / len(values), size=RESAMPLES)
+    seeds = rng.multinomial(values.shape[1], np.full(values.shape[1], 1 / values.shape[1]), size=RESAMPLES)
+    low, high = np.percentile(((questions @ kinds) * seeds).sum(axis=1) / values.size, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def simulate(setting: Setting, simulations: int = SIMULATIONS, seed: int = 0) -> dict[str, Any]:
+    """One row: coverage and false verdicts in percent of the simulations, and the median half-width in points."""
+    rng = np.random.default_rng([seed, *map(int, pd.util.hash_array(np.array([str(setting)])))])
+    estimates: list[Estimate] = []
+    bootstraps: list[bool] = []
+    for _ in range(simulations):
+        cells = differences(setting, rng)
+        estimates.append(mean_with_interval(cells))
+        if len(cells) == 1:
+            low, high = bootstrap_interval(cells, rng)
+            bootstraps.append(low <= 0 <= high)
+    verdicts = [decide_interval(estimate, 0.0) for estimate in estimates]
+    return {
+        **asdict(setting),
+        "simulations": simulations,
+        "coverage": 100 * np.mean([estimate.low <= 0 <= estimate.high for estimate in estimates]),
+        "half_width": 100 * np.median([(estimate.high - estimate.low) / 2 for estimate in estimates]),
+        "false_supported": 100 * np.mean([verdict == SUPPORTED for verdict in verdicts]),
+        "false_contradicted": 100 * np.mean([verdict == CONTRADICTED for verdict in verdicts]),
+        "coverage_bootstrap": 100 * np.mean(bootstraps) if bootstraps else float("nan"),
+    }
+
+
+@command
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="the CSV file of the table")
+    parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="runs simulated for a row")
+    arguments = parser.parse_args()
+    rows = [simulate(setting, arguments.simulations) for setting in settings()]
+    write_atomically(arguments.output, pd.DataFrame(rows).to_csv(index=False, float_format="%.2f"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
