@@ -133,6 +133,22 @@ class Estimate:
         half = float(np.hypot(self.spread.half_width(), _quantiles()[0] * seed_sd))
         return replace(self, low=self.value - half, high=self.value + half)
 
+    def widened(self, seed_sd: float) -> Estimate:
+        """The interval in which one further training of somebody else is expected, on the same benchmark.
+
+        The interval over questions is widened by the seed term z s √(1 + 1/k) of k seeds with standard deviation s, and
+        is never narrower than the estimate's own. With one seed s is unknown, and `seed_sd` (in the unit of the value)
+        is taken for it.
+        """
+        known = self.seed_sd
+        term = _quantiles()[0] * (seed_sd if np.isnan(known) else known) * (1 + 1 / max(self.seeds, 1)) ** 0.5
+        below, above = self.value - self.low, self.high - self.value
+        if self.spread:
+            questions = replace(self.spread, seeds=0.0).half_width()
+            below, above = min(below, questions), min(above, questions)
+        low, high = self.value - float(np.hypot(below, term)), self.value + float(np.hypot(above, term))
+        return replace(self, low=min(low, self.low), high=max(high, self.high))
+
 
 @dataclass(frozen=True)
 class McNemar:

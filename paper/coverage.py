@@ -22,8 +22,8 @@ from scipy.stats import norm
 
 from c2c.stats import Cell, Estimate, mean_with_interval
 from c2c.storage.files import write_atomically
-from paper.claims import CONTRADICTED, SUPPORTED, decide_interval
 from paper.command import command
+from paper.verdicts import CONTRADICTED, SUPPORTED, decide
 
 SIMULATIONS = 2000
 RESAMPLES = 1000
@@ -113,7 +113,7 @@ def simulate(setting: Setting, simulations: int = SIMULATIONS, seed: int = 0) ->
         if len(cells) == 1:
             low, high = bootstrap_interval(cells, rng)
             bootstraps.append(low <= 0 <= high)
-    verdicts = [decide_interval(estimate, 0.0) for estimate in estimates]
+    verdicts = [decide(estimate, 0.0) for estimate in estimates]
     return {
         **asdict(setting),
         "simulations": simulations,

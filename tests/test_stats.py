@@ -246,8 +246,20 @@ def test_graded_answers_have_intervals_and_a_detectable_difference_but_no_mcnema
     left, right = graded(draw, 0.6), graded(draw, 0.4)
     found = stats.accuracy_with_interval(left[[0]])
     assert found.low < found.value < found.high and found.value == pytest.approx(left[0].mean())
-    assert stats.mean_with_interval(stats.paired_difference(left, right)).low > 0.1
+    assert stats.mean_with_interval(stats.paired_difference(left, right)[[0]]).low > 0.1
     spread = (left - right).std().mean() / 20
     assert stats.detectable_difference(left, right) == pytest.approx(2.8 * spread, rel=0.01)
     with pytest.raises(RefusedError, match="McNemar"):
         stats.exact_mcnemar(left, right)
+
+
+def test_a_widened_interval_has_the_seed_term_of_the_replication_rule():
+    values = pd.DataFrame(np.tile([0.1, 0.2, 0.6], (50, 1)))
+    estimate = stats.mean_with_interval(values)
+    term = 1.959964 * np.std([0.1, 0.2, 0.6], ddof=1) * (1 + 1 / 3) ** 0.5
+    assert estimate.widened(0.9).high - estimate.value == pytest.approx(max(term, estimate.high - estimate.value))
+    one = stats.accuracy_with_interval(random_answers(0.3, [0]))
+    above, below = one.high - one.value, one.value - one.low
+    widened, term = one.widened(0.02), 1.959964 * 0.02 * 2**0.5
+    assert widened.high - one.value == pytest.approx(np.hypot(above, term))
+    assert one.value - widened.low == pytest.approx(np.hypot(below, term))
