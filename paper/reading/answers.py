@@ -14,7 +14,7 @@ import pandas as pd
 
 from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import TOGETHER, read_records
-from c2c.evaluation.scoring import check_records, failed, mark
+from c2c.evaluation.scoring import check_records, failed, gold_margin, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
 from paper.reading import names
 
@@ -102,7 +102,11 @@ class Answers:
         arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
         options = [None if choices is None else len(choices) for choices in records["choices"]]
         self.marked = records[RECORD_COLUMNS].assign(
-            arm=arms, options=options, correct=mark(records, protocol), failed=failed(records)
+            arm=arms,
+            options=options,
+            correct=mark(records, protocol),
+            failed=failed(records),
+            margin=gold_margin(records),
         )
         self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
         keys = ["pair", "benchmark", "arm", "alignment"]
@@ -134,6 +138,17 @@ class Answers:
         if key not in self._frames:
             self._frames[key] = group.pivot(index="question_id", columns="seed", values="correct").sort_index()
         return self._frames[key]
+
+    def margins(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
+        """Nats by which the gold option is likelier than the others (`gold_margin`), as `get` gives credits.
+
+        None where the arm was never run, or where the benchmark's options are not weighed.
+        """
+        group = self._group(pair, benchmark, arm, alignment)
+        if group is None or group["margin"].isna().all():
+            return None
+        frame = group.pivot(index="question_id", columns="seed", values="margin").sort_index()
+        return frame.dropna()
 
     def about(self, benchmark: str, column: str, pair: str | None = None) -> pd.Series:
         """`subset` or `tokens_in` of each question of a benchmark, as the Receiver alone reads it, by question id."""

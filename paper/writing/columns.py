@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from paper.reading import names
-from paper.writing.numbers import count, decimal, show, show_difference
+from paper.writing.numbers import count, decimal, p_value, show, show_difference
 
 NAME_KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
 """Columns of a frame whose ids have titles in ``names.yaml``, and the kind of each."""
@@ -18,9 +18,9 @@ def titles(frame: pd.DataFrame, column: str) -> list[str]:
     return [names.title(NAME_KINDS[column], str(name)) for name in frame[column]]
 
 
-def estimates(frame: pd.DataFrame, prefix: str = "", sign: bool = False) -> list[str]:
+def estimates(frame: pd.DataFrame, prefix: str = "", sign: bool = False, digits: int = 1) -> list[str]:
     """Numbers with their intervals; "not run" where a row has none."""
-    return [show(*bounds, sign=sign) for bounds in _bounds(frame, prefix)]
+    return [show(*bounds, sign=sign, digits=digits) for bounds in _bounds(frame, prefix)]
 
 
 def differences(frame: pd.DataFrame, prefix: str = "difference_") -> list[str]:
@@ -31,6 +31,11 @@ def differences(frame: pd.DataFrame, prefix: str = "difference_") -> list[str]:
 def decimals(frame: pd.DataFrame, column: str, digits: int = 2) -> list[str]:
     """Numbers with so many decimals; a dash where a row has none."""
     return [decimal(value, digits) for value in frame[column]]
+
+
+def p_values(frame: pd.DataFrame, column: str) -> list[str]:
+    """p-values, as in "0.021" or "< 0.001"; a dash where a row has none."""
+    return [p_value(value) for value in frame[column]]
 
 
 def counts(frame: pd.DataFrame, column: str) -> list[str]:

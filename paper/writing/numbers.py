@@ -45,6 +45,13 @@ def count(value: float | int | None) -> str:
     return NOTHING if value is None or is_missing(value) else f"{int(value)}"
 
 
+def p_value(value: float | None) -> str:
+    """A p-value with three decimals, as in "0.021"; "< 0.001" below that, and a dash where there is none."""
+    if value is None or is_missing(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else decimal(value, 3)
+
+
 def _signed(value: float, digits: int, plus: str = "") -> str:
     """The number with a true minus sign, and no sign before a zero."""
     text = decimal(value, digits)

@@ -103,6 +103,24 @@ def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], n
     return right
 
 
+def gold_margin(records: pd.DataFrame) -> pd.Series:
+    """How much more likely the gold option is than the others, in nats, on the records' index.
+
+    The log-likelihood of the gold option less the mean of the others'. It moves with every message that says something
+    about the answer, where accuracy only moves if another option becomes the likeliest. Options that read like the gold
+    answer are left out of the others. Not a number for a failed question, where options were not weighed, or where no
+    option is another answer.
+    """
+    margins = pd.Series(np.nan, index=records.index)
+    weighed = records["choice_scores"].notna() & ~failed(records)
+    for place, gold, choices, scores in records.loc[weighed, ["gold", "choices", "choice_scores"]].itertuples():
+        is_gold = np.array([choice == gold for choice in choices])
+        if is_gold.any() and not is_gold.all():
+            values = np.asarray(scores, dtype=float)
+            margins[place] = values[is_gold].mean() - values[~is_gold].mean()
+    return margins
+
+
 def _credits(records: pd.DataFrame, rule: Callable[..., float], *columns: str) -> np.ndarray:
     """The rule's credit of each output text, gold answer and further column; equal ones are looked at once."""
     questions = list(records[["output_text", "gold", *columns]].itertuples(index=False, name=None))
