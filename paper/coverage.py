@@ -1,6 +1,6 @@
 """Coverage of the intervals that tables print, and false verdicts under a true zero: ``paper/coverage.csv``.
 
-    python -m paper.coverage --output paper/coverage.csv
+    python -m paper.coverage
 
 Answers are simulated whose true difference is zero: the mean over all questions and all trainings, of which a run
 draws some. An answer is right where the question, the arm, the training and chance together pass a threshold.
@@ -25,6 +25,7 @@ from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.verdicts import CONTRADICTED, SUPPORTED, decide
 
+PATH = Path(__file__).with_name("coverage.csv")
 SIMULATIONS = 2000
 RESAMPLES = 1000
 CORRELATION = 0.85
@@ -125,15 +126,38 @@ def simulate(setting: Setting, simulations: int = SIMULATIONS, seed: int = 0) ->
     }
 
 
+def summary(rows: pd.DataFrame) -> str:
+    """Coverage as a Markdown table: what is simulated down, the standard deviation between trainings across."""
+    cells = rows["pairs"] * rows["benchmarks"]
+    labels = {
+        "Difference to": rows["against"].map({"receiver": "Receiver", "adapter": "adapter"}),
+        "Common share": rows["common"].map("{:g}".format),
+        "n": rows["n"],
+        "Seeds": rows["seeds"],
+        "Cells": cells,
+    }
+    wide = pd.DataFrame(labels).assign(
+        seed_sd=rows["seed_sd"].map("SD {:g}".format),
+        coverage=[
+            f"{ours:.1f}" if np.isnan(theirs) else f"{ours:.1f} ({theirs:.1f})"
+            for ours, theirs in zip(rows["coverage"], rows["coverage_bootstrap"], strict=True)
+        ],
+    )
+    table = wide.pivot(index=list(labels), columns="seed_sd", values="coverage").reset_index()
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 @command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="the CSV file of the table")
+    parser.add_argument("--output", type=Path, default=PATH, help="the CSV file of the table; the .md lies beside it")
     parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="runs simulated for a row")
     arguments = parser.parse_args()
-    rows = [simulate(setting, arguments.simulations) for setting in settings()]
-    write_atomically(arguments.output, pd.DataFrame(rows).to_csv(index=False, float_format="%.2f"))
+    rows = pd.DataFrame([simulate(setting, arguments.simulations) for setting in settings()])
+    write_atomically(arguments.output, rows.to_csv(index=False, float_format="%.2f"))
+    write_atomically(arguments.output.with_suffix(".md"), summary(rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""The committed simulation of the intervals: what it must show, and that its rows can be made again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper.coverage import PATH, Setting, differences, settings, simulate, summary
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    return pd.read_csv(PATH)
+
+
+def test_every_setting_has_its_row(rows):
+    columns = list(Setting.__dataclass_fields__)
+    assert rows[columns].to_dict("records") == [vars(setting) for setting in settings()]
+
+
+def test_intervals_of_three_seeds_cover_the_truth_in_93_to_97_percent(rows):
+    three = rows[rows["seeds"] == 3]
+    assert set(three["n"]) == {100, 500} and set(three["seed_sd"]) == {0, 1, 2, 3}
+    # 2,000 simulations tell a coverage to within half a point (one standard error).
+    error = 100 * (0.95 * 0.05 / three["simulations"]) ** 0.5
+    assert (three["coverage"] >= 93 - error).all() and (three["coverage"] <= 97 + error).all()
+
+
+def test_a_true_zero_is_called_supported_in_at_most_five_percent_with_several_seeds(rows):
+    assert (rows.loc[rows["seeds"] > 1, "false_supported"] <= 5).all()
+
+
+def test_the_bootstrap_that_the_t_interval_replaced_is_too_narrow_where_trainings_differ(rows):
+    worst = rows[(rows["seeds"] == 3) & (rows["seed_sd"] == 3) & (rows["n"] == 500)]
+    assert (worst["coverage_bootstrap"] < worst["coverage"]).all()
+
+
+def test_one_seed_does_not_cover_other_trainings(rows):
+    one = rows[(rows["seeds"] == 1) & (rows["seed_sd"] == 3) & (rows["n"] == 500)]
+    assert (one["coverage"] < 80).all()
+
+
+def test_the_markdown_table_is_that_of_the_rows(rows):
+    assert PATH.with_suffix(".md").read_text(encoding="utf-8") == summary(rows)
+
+
+def test_a_row_is_the_same_whenever_it_is_simulated():
+    setting = Setting("adapter", 30, 3, 2, 0.5)
+    assert simulate(setting, 20) == simulate(setting, 20)
+
+
+def test_the_spread_of_simulated_trainings_is_the_one_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    means = [
+        float(differences(Setting("receiver", 4000, 1, 3, 0.5), rng)[0].values.to_numpy().mean()) for _ in range(400)
+    ]
+    # Of the questions' part, 4,000 of them leave half a point.
+    assert 100 * np.std(means) == pytest.approx(3, rel=0.15)
