@@ -349,7 +349,7 @@ class RosettaModel(nn.Module):
         # 2. Where the response is fused, prepare keys and values of the last section
         if fused_response:
             response = self.fuse_response(prompt, sections[-1].sharers)
-            response.lay_down(input_ids[:, last], mask, positions[:, last])
+            response.prepare_tokens(input_ids[:, last], mask, positions[:, last])
             cache = response.cache
         # 3. Run the Receiver on the last section
         # As in `kv_cache.prefill`: windows in tokens where transformers would count columns.

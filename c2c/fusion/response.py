@@ -117,7 +117,7 @@ class ResponseFusion:
         self.unfused = kv_cache.cache_of_layers(unfused, receiver.config)
         self.cache = kv_cache.cache_with_presets(kv_cache.layers_of(fused), receiver.config)
 
-    def lay_down(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> None:
+    def prepare_tokens(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> None:
         """Prepare `cache` for the Receiver's run over new tokens.
 
         Args:
@@ -149,7 +149,7 @@ class ResponseFusion:
 
     @contextmanager
     def in_generation(self) -> Iterator[Cache]:
-        """Inside, each of the Receiver's own forward calls on the yielded cache is prepared by `lay_down`."""
+        """Inside, each of the Receiver's own forward calls on the yielded cache is prepared by `prepare_tokens`."""
 
         def before(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
             # `generate` hands over the columns that are not in the cache yet: the last section, then token by token.
@@ -159,7 +159,7 @@ class ResponseFusion:
             positions = keywords.get("position_ids")
             if positions is None:
                 positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
-            self.lay_down(ids, mask, positions)
+            self.prepare_tokens(ids, mask, positions)
 
         handle = self.receiver.register_forward_pre_hook(before, with_kwargs=True)
         try:
