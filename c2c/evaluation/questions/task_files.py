@@ -134,11 +134,12 @@ def _check_answers(name: str, config: dict[str, Any]) -> None:
 def _resolve(path: Path, tasks: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
         raise RefusedError("A task file must not include itself", str(path), "Break the circle of includes")
-    own = _read_task_yaml(path)
-    names = _includes(path, own)
-    own.pop("include", None)
+    content = _read_task_yaml(path)
+    names = _includes(path, content)
+    content.pop("include", None)
     merged: dict[str, Any] = {}
-    for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), own]:
+    # Later files and the file itself take precedence; metadata is merged key by key.
+    for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), content]:
         metadata = {**(merged.get("metadata") or {}), **(part.get("metadata") or {})}
         merged = {**merged, **part, **({"metadata": metadata} if metadata else {})}
     return merged
