@@ -73,6 +73,15 @@ def stage_costs(settings: Settings, timings: Iterable[Timing], estimator: Estima
     return costs
 
 
+def hours_by_device(costs: Sequence[StageCost]) -> dict[bool, float]:
+    """Hours of the jobs on GPUs (True), times the GPUs of a job, and of those without (False), where there are any."""
+    hours: dict[bool, float] = {}
+    for on_gpu in (True, False):
+        if stages := [stage for stage in costs if bool(stage.gpus) is on_gpu and stage.hours]:
+            hours[on_gpu] = sum((stage.hours or 0) * (stage.gpus or 1) for stage in stages)
+    return hours
+
+
 def statement(settings: Settings, timings: Iterable[Timing]) -> str:
     """The cost of a whole run of this scale, from nothing, as a few lines.
 
@@ -83,11 +92,12 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
     parts = ", ".join(f"{stage.name} {stage.jobs}" for stage in costs)
     lines = [f"Scale {scale}: {sum(stage.jobs for stage in costs)} jobs that take time ({parts})."]
     if timed:
-        unit = "GPU hours" if settings.config["gpus_per_job"] else "hours of jobs, one after the other"
-        hours, disk = sum(stage.hours or 0 for stage in timed), sum(stage.disk_gb or 0 for stage in timed)
+        units = {True: "GPU hours", False: "hours of jobs without a GPU"}
+        hours = ", ".join(f"{number:.1f} {units[on_gpu]}" for on_gpu, number in hours_by_device(timed).items())
+        disk = sum(stage.disk_gb or 0 for stage in timed)
         memory = max(stage.memory_gb or 0 for stage in timed)
         sizes = f"{memory:.1f} GB of memory, {disk:.1f} GB of disk"
-        lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {sizes}.")
+        lines.append(f"By the jobs timed in {PATH}: {hours}, {sizes}.")
     if untimed := [stage.name for stage in costs if stage.basis != TIMED]:
         lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
     if download := model_download_gb(settings):
@@ -127,10 +137,8 @@ def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimat
     yield "hours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave"
     yield ""
     # Totals: hours, the paper's own, disk and downloads.
-    for name, part in (("GPU hours", True), ("hours without a GPU", False)):
-        stages = [stage for stage in costs if bool(stage.gpus) is part and stage.hours]
-        if stages:
-            yield f"{name + ':':26}{sum((stage.hours or 0) * (stage.gpus or 1) for stage in stages):>15.1f}"
+    for on_gpu, number in hours_by_device(costs).items():
+        yield f"{'GPU hours:' if on_gpu else 'hours without a GPU:':26}{number:>15.1f}"
     if uncounted := [stage.name for stage in costs if stage.hours is None]:
         yield f"{'not counted, never timed:':26}{'':>5}{', '.join(uncounted)}"
     paper, trainings = paper_total(settings, estimator)
@@ -172,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = load_settings(read_config(options.scale, options.configfile))
             print("\n".join(plan_lines(settings, read_timings(), Estimator.of(settings))))
 
-    return exit_code("workflow.plan.report", run)
+    return exit_code("c2c plan", run)
 
 
 def _cell(number: float | None, unit: str = "") -> str:

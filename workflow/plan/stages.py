@@ -8,7 +8,6 @@ what the paper's training of its first pair implies (paper Table 12). Imports no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
@@ -27,7 +26,7 @@ from workflow.kinds.registry import answer_jobs
 from workflow.paths import ROOT
 from workflow.plan.memory import BYTES, fuser_parameters
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
-from workflow.validation import Table, read_table
+from workflow.validation import Table, read_rows, read_table
 
 # Estimates -----------------------------------------------------------------------------------------------------------
 
@@ -426,7 +425,6 @@ def memory_mb(settings: Settings, name: str) -> int:
 # Timings -------------------------------------------------------------------------------------------------------------
 
 PATH = Path("config/timings.csv")
-MEASURE = f"Restore the file, or measure again: python -m workflow.plan.report --measure … writes {PATH}"
 
 
 @dataclass(frozen=True)
@@ -445,28 +443,9 @@ def read_timings(path: Path = ROOT / PATH) -> list[Timing]:
     """The committed timings; none where there is no file.
 
     Raises:
-        RefusedError: The file is no UTF-8 text, or has other columns, or a cell that is no such number.
+        RefusedError: As `workflow.validation.read_rows`.
     """
-    if not path.is_file():
-        return []
-    names = [field.name for field in fields(Timing)]
-    head, *lines = read_text(path, MEASURE).splitlines() or [""]
-    if head.split(",") != names:
-        raise RefusedError(f"{path.name} must have the columns {', '.join(names)}", head, MEASURE)
-    timings = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            scale, stage, jobs, *cells = line.split(",")
-            minutes, memory, output = (float(cell) for cell in cells)
-            timing = Timing(scale, stage, int(jobs), minutes, memory, output)
-            valid = timing.jobs >= 1 and all(0 <= mean < math.inf for mean in (minutes, memory, output))
-        except ValueError:
-            valid = False
-        if not valid:
-            where = f"{path.name}, line {number}"
-            raise RefusedError(f"{where} must be a scale, a stage, jobs and three numbers of 0 or more", line, MEASURE)
-        timings.append(timing)
-    return timings
+    return [Timing(**row) for row in read_rows(path)] if path.is_file() else []
 
 
 def measure(results: Path) -> list[Timing]:
