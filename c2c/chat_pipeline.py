@@ -152,10 +152,11 @@ class ChatPipeline:
 
     def _ends(self) -> list[int]:
         """The model's end tokens and its tokenizer's, which ends a turn although the model may not name it."""
-        own = self.pair.receiver.tokenizer.eos_token_id
-        return sorted({*end_tokens(self.model.receiver), *([] if own is None else [int(own)])})
+        eos = self.pair.receiver.tokenizer.eos_token_id
+        return sorted({*end_tokens(self.model.receiver), *([] if eos is None else [int(eos)])})
 
     def _text(self, ids: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
+        # Up to the end token, up to a stop string that names a special token, and up to any other stop string
         length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
         text = StopStrings(self.pair.receiver.tokenizer, stops).text(ids[:length])
         return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
@@ -252,6 +253,7 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
     """The pair with its Fusers; the alignment that they were trained with; whether the Sharer's cache was zeros."""
     receiver = pair.receiver.model
     if isinstance(fuser, FuserStack):
+        # Moved in place: the stack that was passed is the one that is used.
         fuser.to(receiver.device, receiver.dtype)
         return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
     folder = hub.resolve(fuser)
@@ -272,6 +274,7 @@ def _conversations(value: Any) -> tuple[list[Sequence[Message]], bool]:
         raise RefusedError("A conversation must be a text or a list of messages", value, "Put a message into a list")
     if not value:
         raise RefusedError("There must be at least one message", list(value), "Pass a user's message")
+    # A list with a message in it is one conversation, whatever else it holds.
     if any(isinstance(item, Mapping) for item in value):
         return [value], False
     conversations = [_conversations(item) for item in value]
@@ -331,6 +334,7 @@ def _answer(
         except ModelFaultError:
             raise
         except RefusedError as refusal:
+            # The oldest question and its answer are left out, until the rest fits or only the new line remains.
             if isinstance(refusal, NoRoomError) and len(turns) > 1:
                 dropped, turns = dropped + 2, turns[2:]
                 continue
@@ -349,8 +353,8 @@ def _answer(
 def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) -> str:
     """What all templates show of an answer once another message follows."""
     for template in pipe.aligner.templates:
-        later = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
-        answer = template.displayed_content(later, len(messages))
+        conversation = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
+        answer = template.displayed_content(conversation, len(messages))
     return answer
 
 
@@ -386,10 +390,10 @@ def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterato
 
 def _check_vocabulary(pair: Pair) -> None:
     """Refuse to let a Sharer read the Receiver's tokens if it lacks some; padded rows of embeddings count as known."""
-    needed, own = len(pair.receiver.tokenizer), pair.sharer.model.config.get_text_config().vocab_size
-    if own < needed:
+    needed, vocabulary = len(pair.receiver.tokenizer), pair.sharer.model.config.get_text_config().vocab_size
+    if vocabulary < needed:
         raise RefusedError(
             f"Without alignment the Sharer must know all {needed} tokens of the Receiver",
-            f"{own} tokens",
+            f"{vocabulary} tokens",
             "Choose the alignment span, first or longest",
         )

@@ -176,7 +176,7 @@ class _PrefilledBatch:
         # A response that is fused writes the new tokens into its own cache, and needs masks of its own windows.
         masks: Any = mask
         if self.response is not None:
-            self.response.lay_down(ids, mask, positions)
+            self.response.prepare_tokens(ids, mask, positions)
             self.cache = self.response.cache
             if splits_windows(self.model, mask, mask.shape[1]):
                 masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
