@@ -11,16 +11,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
-from c2c.checkpoints.checkpoint import load_components
-from c2c.checkpoints.released_folder import is_released, released_alignment
+from c2c.checkpoints.pair_fusers import aligner_of, load_pair_fusers
 from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
 from c2c.generation.decoding import StopStrings, check_options, check_stops, end_tokens
-from c2c.models import hub
 from c2c.models.loading import LoadedModel, check_device, load_model
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
@@ -60,10 +57,7 @@ class ChatPipeline:
             raise RefusedError("A chat pipeline must have exactly one Sharer", f"{len(model.sharers)} Sharers", SEVERAL)
         self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
         check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
-        receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
-        if alignment == UNALIGNED:
-            _check_vocabulary(pair)
-        self.aligner = UnalignedChats(receiver) if alignment == UNALIGNED else ChatAligner(receiver, sharer, alignment)
+        self.aligner = aligner_of(pair, alignment)
 
     def __call__(
         self,
@@ -256,14 +250,8 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
         # Moved in place: the stack that was passed is the one that is used.
         fuser.to(receiver.device, receiver.dtype)
         return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
-    folder = hub.resolve(fuser)
-    if is_released(folder):
-        model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
-        return model, released_alignment(folder), False
-    models = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
-    components = load_components([folder], models, override=override)
-    (about,) = components.about
-    return RosettaModel.of_components(components), about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
+    fusers = load_pair_fusers(pair, fuser, override)
+    return RosettaModel.of_components(fusers.components), fusers.alignment, fusers.zeroed
 
 
 def _conversations(value: Any) -> tuple[list[Sequence[Message]], bool]:
@@ -386,14 +374,3 @@ def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterato
                 "Input lines must be UTF-8", f"line {number}: {line[:80]!r}", "Set the terminal, or convert the file"
             ) from error
         yield text
-
-
-def _check_vocabulary(pair: Pair) -> None:
-    """Refuse to let a Sharer read the Receiver's tokens if it lacks some; padded rows of embeddings count as known."""
-    needed, vocabulary = len(pair.receiver.tokenizer), pair.sharer.model.config.get_text_config().vocab_size
-    if vocabulary < needed:
-        raise RefusedError(
-            f"Without alignment the Sharer must know all {needed} tokens of the Receiver",
-            f"{vocabulary} tokens",
-            "Choose the alignment span, first or longest",
-        )

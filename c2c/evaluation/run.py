@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
+from c2c.checkpoints.checkpoint_folder import CONFIG, MANIFEST
 from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
