@@ -84,7 +84,7 @@ def replace(unfinished: Path, path: Path) -> None:
         for entry in sorted(unfinished.rglob("*")):
             sync(entry)
     sync(unfinished)
-    # The name last, and the entry of the folder after it: in any other order a power cut could leave a name without bytes.
+    # The name last: otherwise a power cut could leave a name without bytes. Then the entry of the folder.
     unfinished.replace(path)
     sync(path.parent)
 

@@ -196,7 +196,7 @@ def read_source(path: Path) -> dict[str, Any]:
     manifest = read_object(path, FETCH_AGAIN)
     kind, version = manifest.get("kind"), manifest.get("format", FORMAT)
     if version != FORMAT or kind not in (None, RELEASED):
-        rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of {RELEASED}"
+        rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of released fusers"
         raise RefusedError(rule, {"format": version, "kind": kind}, FETCH_AGAIN)
     # A key that may be null counts as left out where it is.
     stated = {key: value for key, value in manifest.items() if value is not None or key not in NULLABLE}
