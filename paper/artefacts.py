@@ -9,9 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from c2c.errors import RefusedError, check_choice
+from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).with_name("artefacts.yaml")
 SUFFIXES = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
@@ -87,7 +86,7 @@ def read_artefacts(path: Path = PATH) -> tuple[Artefact, ...]:
     Raises:
         RefusedError: An entry has an unknown key, lacks one, or is generic without a section.
     """
-    content: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content: dict[str, dict[str, dict[str, Any]]] = read_yaml(path, f"Correct {path.name}")
     return tuple(_artefact(kind, name, row) for kind in SUFFIXES for name, row in content[f"{kind}s"].items())
 
 
@@ -129,16 +128,19 @@ def _file_in_text(artefact: Artefact) -> str:
 
 def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
     for name_of_key in row:
-        check_choice(f"A key of the {kind} {name} in artefacts.yaml", name_of_key, sorted(KEYS))
+        check_choice(f"A key of the {kind} {name} in {PATH.name}", name_of_key, sorted(KEYS))
     if missing := {"title", "caption", "reads"} - set(row):
         raise RefusedError(
-            f"The {kind} {name} must have title, caption and reads", f"without {sorted(missing)}", "Add them"
+            f"The {kind} {name} in {PATH.name} must have title, caption and reads",
+            f"without {sorted(missing)}",
+            "Add them",
         )
     fields = {"module": f"paper.{kind}s.{name}", "text": GENERIC} | row
     fields |= {"places": tuple(fields.get("places", ())), "caption": " ".join(fields["caption"].split())}
-    check_choice(f"The text of the {kind} {name}", fields["text"], TEXTS)
+    check_choice(f"The text of the {kind} {name} in {PATH.name}", fields["text"], TEXTS)
     if fields["text"] == GENERIC and not fields.get("section"):
-        raise RefusedError("What the PDF prints by itself must have a section", f"the {kind} {name}", "Add its heading")
+        rule = f"The {kind} {name} in {PATH.name}, whose text is {GENERIC}, must have the key section"
+        raise RefusedError(rule, "no section", "Add section, the heading in the PDF below which it is printed")
     return Artefact(kind=kind, name=name, **fields)
 
 

@@ -192,7 +192,7 @@ def check_fusers_precision(fuser: str | Path, dtype: str, accept: Sequence[str] 
     Raises:
         RefusedError: As `c2c.models.contract.check_precision`, or if their manifest cannot be read.
     """
-    manifest = Path(fuser) / MANIFEST
+    manifest = current(Path(fuser)) / MANIFEST
     contract = read_object(manifest).get("contract") if manifest.is_file() else None
     if isinstance(contract, dict):  # loading the Fusers refuses anything else
         check_precision(contract, dtype, accept)

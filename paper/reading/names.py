@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).parents[1] / "names.yaml"
@@ -28,7 +26,7 @@ def files() -> list[Path]:
 def read_names() -> dict[str, Any]:
     """The content of ``names.yaml``, with the titles of a user's benchmarks."""
     listed, *benchmark_files = files()
-    content: dict[str, Any] = yaml.safe_load(listed.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_yaml(listed, f"Correct {listed.name}")
     for path in benchmark_files:
         metadata = read_yaml(path, "Correct its metadata.title", str(path))["metadata"]
         content["benchmarks"].setdefault(path.stem, {"title": metadata["title"]})

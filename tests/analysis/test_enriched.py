@@ -140,7 +140,7 @@ def test_in_a_chat_the_examples_are_earlier_turns_behind_the_system_prompt(chat_
 
 
 def scores_of_one(enrichment: Enrichment, question: Question) -> torch.Tensor:
-    both = enrichment.read([question])
+    both = enrichment.caches([question])
     return torch.stack([states for layer in both.enriched for states in layer]).flatten()
 
 

@@ -60,7 +60,7 @@ def test_tables_that_need_only_records_are_recomputed():
     [
         ({"titel": "x"}, "key"),
         ({"reads": None}, "title, caption and reads"),
-        ({"text": "generic"}, "section"),
+        ({"text": "generic"}, "in artefacts.yaml, whose text is generic, must have the key section"),
         ({"text": "somewhere"}, "text"),
     ],
 )
