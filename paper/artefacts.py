@@ -159,16 +159,19 @@ def _file_in_text(artefact: Artefact) -> str:
 
 def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
     for name_of_key in row:
-        check_choice(f"A key of the {kind} {name} in artefacts.yaml", name_of_key, sorted(KEYS))
+        check_choice(f"A key of the {kind} {name} in {PATH.name}", name_of_key, sorted(KEYS))
     if missing := {"title", "caption", "reads"} - set(row):
         raise RefusedError(
-            f"The {kind} {name} must have title, caption and reads", f"without {sorted(missing)}", "Add them"
+            f"The {kind} {name} in {PATH.name} must have title, caption and reads",
+            f"without {sorted(missing)}",
+            "Add them",
         )
     fields = {"module": f"paper.{kind}s.{name}", "text": GENERIC} | row
     fields |= {"places": tuple(fields.get("places", ())), "caption": " ".join(fields["caption"].split())}
-    check_choice(f"The text of the {kind} {name}", fields["text"], TEXTS)
+    check_choice(f"The text of the {kind} {name} in {PATH.name}", fields["text"], TEXTS)
     if fields["text"] == GENERIC and not fields.get("section"):
-        raise RefusedError("What the PDF prints by itself must have a section", f"the {kind} {name}", "Add its heading")
+        rule = f"The {kind} {name} in {PATH.name}, whose text is {GENERIC}, must have the key section"
+        raise RefusedError(rule, "no section", "Add section, the heading in the PDF below which it is printed")
     return Artefact(kind=kind, name=name, **fields)
 
 

@@ -198,7 +198,7 @@ class Enrichment:
         self._caches.clear()
 
     @torch.no_grad()
-    def read(self, questions: Sequence[Question]) -> EnrichedCaches:
+    def caches(self, questions: Sequence[Question]) -> EnrichedCaches:
         """Read a batch twice: alone, and behind the examples."""
         key = tuple((question.benchmark, question.number) for question in questions)
         if key not in self._caches:
@@ -246,7 +246,7 @@ class FewShot(Reader):
         """Tokens with the examples."""
         return len(self.enrichment.prompt(question).whole)
 
-    def read(self, questions: Sequence[Question]) -> DecodingState:
+    def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """Nothing yet: the answering model reads the whole prompt."""
         loaded = self.enrichment.loaded
         prompts = [self.enrichment.prompt(question) for question in questions]
@@ -267,9 +267,9 @@ class Oracle(FewShot):
 
     layers_of: Callable[[Question], Sequence[int]] | None = None
 
-    def read(self, questions: Sequence[Question]) -> DecodingState:
+    def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """Both readings, joined layer by layer for each question."""
-        loaded, both = self.enrichment.loaded, self.enrichment.read(questions)
+        loaded, both = self.enrichment.loaded, self.enrichment.caches(questions)
         everything = range(self.enrichment.layers)
         chosen = [set(self.layers_of(question) if self.layers_of else everything) for question in questions]
         layers: list[KeyValue] = []

@@ -86,9 +86,9 @@ class PartialReader(FusedReader):
         batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [sharer_input]).to(device)
         return batch, [[question for _, question in alignments]]
 
-    def read(self, questions: Sequence[Question]) -> DecodingState:
+    def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill and fuse; where nothing is fused, the Sharer has read nothing."""
-        state = super().read(questions)
+        state = super().read_questions(questions)
         if self.share == 0:
             for answer in state.answers:
                 answer.sharer_question_id, answer.sharer_tokens_in = None, 0

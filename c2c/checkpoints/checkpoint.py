@@ -37,21 +37,6 @@ from c2c.provenance import file_hash
 from c2c.storage.folders import current, exchange
 from c2c.types import CacheShape
 
-__all__ = [
-    "CONFIG",
-    "MANIFEST",
-    "WEIGHTS",
-    "load_components",
-    "load_pretrained",
-    "load_stack",
-    "read_config",
-    "read_manifest",
-    "save_pretrained",
-    "save_stack",
-    "stack_folders",
-    "write_stack",
-]
-
 
 def save_stack(
     stack: FuserStack,

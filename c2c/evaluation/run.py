@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
+from c2c.checkpoints.checkpoint_folder import CONFIG, MANIFEST
 from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
@@ -192,7 +192,7 @@ def check_fusers_precision(fuser: str | Path, dtype: str, accept: Sequence[str] 
     Raises:
         RefusedError: As `c2c.models.contract.check_precision`, or if their manifest cannot be read.
     """
-    manifest = Path(fuser) / MANIFEST
+    manifest = current(Path(fuser)) / MANIFEST
     contract = read_object(manifest).get("contract") if manifest.is_file() else None
     if isinstance(contract, dict):  # loading the Fusers refuses anything else
         check_precision(contract, dtype, accept)

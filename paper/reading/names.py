@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).parents[1] / "names.yaml"
 PAPER_SCORING = "letter"
@@ -16,7 +16,7 @@ PAPER_SCORING = "letter"
 
 @cache
 def _names() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_yaml(PATH, f"Correct {PATH.name}")
     return content
 
 

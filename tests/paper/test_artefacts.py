@@ -60,7 +60,7 @@ def test_tables_that_need_only_records_are_recomputed():
     [
         ({"titel": "x"}, "key"),
         ({"reads": None}, "title, caption and reads"),
-        ({"text": "generic"}, "section"),
+        ({"text": "generic"}, "in artefacts.yaml, whose text is generic, must have the key section"),
         ({"text": "somewhere"}, "text"),
         ({"places": ["Table 99"]}, "A place of the table x in artefacts.yaml .*'Table 99'.*Table 4"),
         ({"places": ["Table 4", "Table 4"]}, "Each place of the table x in artefacts.yaml must be named once"),

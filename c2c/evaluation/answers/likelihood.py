@@ -173,13 +173,14 @@ class _PrefilledBatch:
             places = torch.zeros_like(ids, dtype=torch.bool)
             places[:, -1] = True
         positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
-        # A response that is fused writes the new tokens into its own cache, and needs masks of its own windows.
-        masks: Any = mask
+        # A response that is fused writes the new tokens into its own cache.
         if self.response is not None:
-            self.response.lay_down(ids, mask, positions)
+            self.response.prepare_tokens(ids, mask, positions)
             self.cache = self.response.cache
-            if splits_windows(self.model, mask, mask.shape[1]):
-                masks = masks_in_tokens(self.model, mask, ids.shape[1], self.response.cache)
+        # Sections of a batch may have pads between them, which transformers would count into a window.
+        masks: Any = mask
+        if splits_windows(self.model, mask, mask.shape[1]):
+            masks = masks_in_tokens(self.model, mask, ids.shape[1], self.cache)
         check_rotations("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
         with logits_at(self.model, places), rotations_of_positions(self.model, positions):
             output = self.model(

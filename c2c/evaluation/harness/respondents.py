@@ -384,7 +384,7 @@ class FusedRespondent(ReaderRespondent):
 
     def prefill(self, contexts: Sequence[Context]) -> DecodingState:
         """Read the contexts with both models, and fuse their caches."""
-        return self.reader.read([context.question for context in contexts])
+        return self.reader.read_questions([context.question for context in contexts])
 
 
 class MethodRespondent(Respondent):

@@ -208,7 +208,7 @@ class FusedReader(Reader):
         return ChatBatch(index, ids, mask, sharer_inputs), owners
 
     @torch.no_grad()
-    def read(self, questions: Sequence[Question]) -> DecodingState:
+    def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """Prefill all models, and fuse."""
         # 1. The batch of each model, with the caches that Sharers made before
         (index, ids, mask, sharer_inputs), owners = self.layout(questions)
