@@ -15,7 +15,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 
 from c2c.errors import RefusedError, exit_code
-from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.models.loading import LoadedModel, load_model
 from c2c.provenance import stamp
@@ -41,7 +41,7 @@ def compare(
         One row a question: our answer and theirs (the chosen option, or the text that was written), whether they are
         the same, and the largest difference of an option's log-likelihood in nats (0 for a text).
     """
-    method = OneModel(loaded, "receiver", token_budget=token_budget)
+    method = SingleModel(loaded, "receiver", token_budget=token_budget)
     method.question_of = lambda request: question_of_request(tasks["tasks"][request.task_name], request, prompts)
     # The same tasks through this project and through lm-eval, one request at a time there.
     reference = HFLM(

@@ -112,7 +112,7 @@ def question_of(row: dict[str, Any], number: int, sampling: Sampling) -> Questio
 
 def answer_batch(teacher: SingleReader, questions: Sequence[Question], sampling: Sampling) -> list[Answer]:
     """Sampled answers of one batch; ``error`` says why one is of no use."""
-    reading = teacher.read(questions)
+    reading = teacher.read_questions(questions)
     width, ends, meter = reading.input_ids.shape[1], set(end_tokens(reading.model)), ConfidenceMeter()
     written = continue_text(
         reading.model,

@@ -11,16 +11,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
-from c2c.checkpoints.checkpoint import load_components
-from c2c.checkpoints.released_folder import is_released, released_alignment
+from c2c.checkpoints.pair_fusers import aligner_of, load_pair_fusers
 from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
 from c2c.generation.decoding import StopStrings, check_options, check_stops, end_tokens
-from c2c.models import hub
 from c2c.models.loading import LoadedModel, check_device, load_model
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
@@ -60,10 +57,7 @@ class ChatPipeline:
             raise RefusedError("A chat pipeline must have exactly one Sharer", f"{len(model.sharers)} Sharers", SEVERAL)
         self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
         check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
-        receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
-        if alignment == UNALIGNED:
-            _check_vocabulary(pair)
-        self.aligner = UnalignedChats(receiver) if alignment == UNALIGNED else ChatAligner(receiver, sharer, alignment)
+        self.aligner = aligner_of(pair, alignment)
 
     def __call__(
         self,
@@ -152,10 +146,11 @@ class ChatPipeline:
 
     def _ends(self) -> list[int]:
         """The model's end tokens and its tokenizer's, which ends a turn although the model may not name it."""
-        own = self.pair.receiver.tokenizer.eos_token_id
-        return sorted({*end_tokens(self.model.receiver), *([] if own is None else [int(own)])})
+        eos = self.pair.receiver.tokenizer.eos_token_id
+        return sorted({*end_tokens(self.model.receiver), *([] if eos is None else [int(eos)])})
 
     def _text(self, ids: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
+        # Up to the end token, up to a stop string that names a special token, and up to any other stop string
         length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
         text = StopStrings(self.pair.receiver.tokenizer, stops).text(ids[:length])
         return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
@@ -252,16 +247,11 @@ def _model(fuser: FuserStack | str | Path, pair: Pair, override: Sequence[str]) 
     """The pair with its Fusers; the alignment that they were trained with; whether the Sharer's cache was zeros."""
     receiver = pair.receiver.model
     if isinstance(fuser, FuserStack):
+        # Moved in place: the stack that was passed is the one that is used.
         fuser.to(receiver.device, receiver.dtype)
         return RosettaModel.of_stacks(receiver, [pair.sharer.model], [fuser]), "span", False
-    folder = hub.resolve(fuser)
-    if is_released(folder):
-        model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=override)
-        return model, released_alignment(folder), False
-    models = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
-    components = load_components([folder], models, override=override)
-    (about,) = components.about
-    return RosettaModel.of_components(components), about.get("alignment", "span"), about.get("sharer_cache") == "zeroed"
+    fusers = load_pair_fusers(pair, fuser, override)
+    return RosettaModel.of_components(fusers.components), fusers.alignment, fusers.zeroed
 
 
 def _conversations(value: Any) -> tuple[list[Sequence[Message]], bool]:
@@ -272,6 +262,7 @@ def _conversations(value: Any) -> tuple[list[Sequence[Message]], bool]:
         raise RefusedError("A conversation must be a text or a list of messages", value, "Put a message into a list")
     if not value:
         raise RefusedError("There must be at least one message", list(value), "Pass a user's message")
+    # A list with a message in it is one conversation, whatever else it holds.
     if any(isinstance(item, Mapping) for item in value):
         return [value], False
     conversations = [_conversations(item) for item in value]
@@ -331,6 +322,7 @@ def _answer(
         except ModelFaultError:
             raise
         except RefusedError as refusal:
+            # The oldest question and its answer are left out, until the rest fits or only the new line remains.
             if isinstance(refusal, NoRoomError) and len(turns) > 1:
                 dropped, turns = dropped + 2, turns[2:]
                 continue
@@ -349,8 +341,8 @@ def _answer(
 def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) -> str:
     """What all templates show of an answer once another message follows."""
     for template in pipe.aligner.templates:
-        later = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
-        answer = template.displayed_content(later, len(messages))
+        conversation = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
+        answer = template.displayed_content(conversation, len(messages))
     return answer
 
 
@@ -382,14 +374,3 @@ def lines_of(stream: Any, ready: Callable[[], object] = lambda: None) -> Iterato
                 "Input lines must be UTF-8", f"line {number}: {line[:80]!r}", "Set the terminal, or convert the file"
             ) from error
         yield text
-
-
-def _check_vocabulary(pair: Pair) -> None:
-    """Refuse to let a Sharer read the Receiver's tokens if it lacks some; padded rows of embeddings count as known."""
-    needed, own = len(pair.receiver.tokenizer), pair.sharer.model.config.get_text_config().vocab_size
-    if own < needed:
-        raise RefusedError(
-            f"Without alignment the Sharer must know all {needed} tokens of the Receiver",
-            f"{own} tokens",
-            "Choose the alignment span, first or longest",
-        )

@@ -122,6 +122,7 @@ class RosettaModel(nn.Module):
         _check_models(model_list)
         self.fusion = check_choice("The fusion of several Sharers", fusion, FUSIONS)
         self.include_response = include_response
+        # A module in the place of an absent Sharer, so that numbers of models and Sharers agree.
         models = [AbsentSharer(model) if isinstance(model, PreTrainedConfig) else model for model in model_list]
         shapes = [cache_shape(model.config) for model in models]
         self.contracts: Sequence[Contract] = ()
@@ -132,6 +133,7 @@ class RosettaModel(nn.Module):
         self.stacks = nn.ModuleList(FuserStack(shape, shapes[0]) for shape in shapes[1:])
         self.projector_list = list(projector_list)
         self.eval()
+        # Only Fusers learn (paper §3.3).
         self.model_list.requires_grad_(False)
 
     @classmethod
@@ -273,6 +275,7 @@ class RosettaModel(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Set the Fusers' mode; the language models are frozen and stay in eval mode."""
+        # `train` of the base class would set dropout of the language models too.
         super().train(mode)
         for model in self.model_list:
             model.eval()
@@ -292,6 +295,7 @@ class RosettaModel(nn.Module):
         forced = {"learned": None, "open": True, "closed": False}
         check_choice("The state of the gates", gates, forced)
         stacks = [self.stack(number) for number in range(len(self.stacks))]
+        # What is restored: layers and gates of each stack
         before = [(stack.active_layers, [fuser.gate_override for fuser in stack.all_fusers()]) for stack in stacks]
         try:
             for stack in stacks:
@@ -301,6 +305,7 @@ class RosettaModel(nn.Module):
         finally:
             for stack, (active, overrides) in zip(stacks, before, strict=True):
                 stack.active_layers = active
+                # A Fuser that was linked inside the block comes last, and has no state to go back to.
                 for fuser, override in zip(stack.all_fusers(), overrides, strict=False):
                     fuser.gate_override = override
 
@@ -344,9 +349,10 @@ class RosettaModel(nn.Module):
         # 2. Where the response is fused, prepare keys and values of the last section
         if fused_response:
             response = self.fuse_response(prompt, sections[-1].sharers)
-            response.lay_down(input_ids[:, last], mask, positions[:, last])
+            response.prepare_tokens(input_ids[:, last], mask, positions[:, last])
             cache = response.cache
         # 3. Run the Receiver on the last section
+        # As in `kv_cache.prefill`: windows in tokens where transformers would count columns.
         masks: Any = mask
         if splits_windows(self.receiver, mask, mask.shape[1]):
             masks = masks_in_tokens(self.receiver, mask, last.stop - last.start, cache)
@@ -421,6 +427,7 @@ class RosettaModel(nn.Module):
         if fused_response:
             with self.fuse_response(prompt, sections[-1].sharers).in_generation() as growing:
                 return continue_text(self.receiver, input_ids, mask, growing, **settings)
+        # Fusion needs every token; other forms of the cache are made afterwards.
         prefix = prompt.cache
         if prefix is not None:
             prefix = kv_cache.convert_cache(prefix, cache, self.receiver.config, input_ids.shape[1] + max_new_tokens)
@@ -477,6 +484,7 @@ class RosettaModel(nn.Module):
             with timer("sharer_prefill"):
                 sharers[sharer] = self.read_sharer(sharer, sharer_input, positions)
         with timer("fusion"):
+            # (B, Hs, M, Ds) -> (B, Hs, n, Ds): one Sharer token for each token of the prefix
             aligned = {sharer: align(sharers[sharer], inputs[sharer].token_map) for sharer in inputs}
         # 3. The Receiver reads section by section, each after what was fused before it
         cache: Cache | None = None
@@ -493,8 +501,8 @@ class RosettaModel(nn.Module):
         if keep_unfused and len(sections) > 2:
             prefix = Section(0, sections[-1].start, ())
             with timer("receiver_prefill"):
-                own = self.read_receiver(input_ids, attention_mask, position_ids, None, prefix)
-            unfused = kv_cache.layers_of(own)
+                unfused_cache = self.read_receiver(input_ids, attention_mask, position_ids, None, prefix)
+            unfused = kv_cache.layers_of(unfused_cache)
         return PromptCaches(cache, unfused, inputs, sharers, own_tokens)
 
     def prefill(
@@ -530,6 +538,7 @@ class RosettaModel(nn.Module):
         model = self.running(sharer)
         ids, mask = sharer_input.input_ids.to(model.device), sharer_input.attention_mask.to(model.device)
         positions = kv_cache.positions_of(mask) if position_ids is None else position_ids.to(model.device)
+        # Gradients end at the Fusers, whose inputs from the Sharer are constants.
         with torch.no_grad():
             return kv_cache.layers_of(kv_cache.prefill(model, ids, mask, positions))
 
@@ -576,11 +585,12 @@ class RosettaModel(nn.Module):
             aligned: The cache of each Sharer at the prompt's tokens, at least up to the section's end.
         """
         layers = kv_cache.layers_of(cache)
-        own = kv_cache.last_tokens(layers, section.end - section.start)
-        fused = self.fuse_tokens(own, {sharer: aligned[sharer].columns(section) for sharer in section.sharers})
+        # The section's own states: (B, Ht, n, Dt) of each layer
+        unfused = kv_cache.last_tokens(layers, section.end - section.start)
+        fused = self.fuse_tokens(unfused, {sharer: aligned[sharer].columns(section) for sharer in section.sharers})
         for number, ((keys, values), new) in enumerate(zip(layers, fused, strict=True)):
             # A layer without a Fuser is returned as it was
-            if new is not own[number]:
+            if new is not unfused[number]:
                 earlier = (keys[:, :, : section.start], values[:, :, : section.start])
                 kv_cache.set_layer(cache, number, join_tokens(earlier, new) if section.start else new)
 
@@ -591,6 +601,7 @@ class RosettaModel(nn.Module):
             prompt: Caches of the prompt.
             sharers: Numbers of the Sharers that are fused into the response.
         """
+        # Each Sharer continues from its cache of the prompt; a zeroed one does not run.
         assert prompt.cache is not None, "read_sections refuses a response without a prefix"
         readers = {
             sharer: SharerReader(
@@ -667,6 +678,7 @@ class RosettaModel(nn.Module):
             config = self.running(sharer).config
             # Room: tokens that the Sharer has read before the response, and after the prompt
             if position_ids is None:
+                # A Sharer with tokens of its own counts those; others have the Receiver's positions.
                 before = inputs[sharer].attention_mask.sum(-1).to(attention_mask.device)
                 length = int((before + opening).max())
             else:
@@ -675,11 +687,11 @@ class RosettaModel(nn.Module):
             check_rotations(f"Sharer {sharer + 1}", config, before, before + opening + max(new_tokens - 1, 0))
             check_room(f"Sharer {sharer + 1}", length + new_tokens, config, "with the response ")
             # Vocabulary
-            own = config.get_text_config().vocab_size
-            if inputs[sharer].reencode is None and own < vocabulary:
+            sharer_vocabulary = config.get_text_config().vocab_size
+            if inputs[sharer].reencode is None and sharer_vocabulary < vocabulary:
                 raise RefusedError(
                     f"Sharer {sharer + 1} must know all {vocabulary} tokens that the Receiver may write",
-                    f"{own} tokens",
+                    f"{sharer_vocabulary} tokens",
                     "Align the tokens: give a SharerInput with reencode (TokenAligner.reencode)",
                 )
 

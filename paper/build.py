@@ -14,10 +14,10 @@ from typing import Any
 
 import pandas as pd
 import typst
-import yaml
 
 from c2c.errors import RefusedError
 from c2c.storage.files import written_whole
+from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import read_object
 from paper import claims
 from paper.artefacts import GENERIC, Artefact, optional_files, read_artefacts, required_files
@@ -154,7 +154,7 @@ def left_out(results: Path) -> list[str]:
 
 def in_words(reference: Reference) -> list[dict[str, Any]]:
     """Contradictions of the paper that no single comparison decides, with the printed values that belong to them."""
-    entries = yaml.safe_load(claims.PATH.read_text(encoding="utf-8"))["in_words"]
+    entries = read_yaml(claims.PATH, claims.WRITTEN)["in_words"]
     return [
         {
             **entry,

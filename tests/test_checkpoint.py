@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from c2c import FuserStack, RefusedError, RosettaModel, create_c2c_projector
-from c2c.checkpoints.checkpoint import load_stack, read_config, read_manifest, save_stack
+from c2c.checkpoints.checkpoint import load_stack, save_stack
+from c2c.checkpoints.checkpoint_folder import read_config, read_manifest
 from c2c.models.contract import describe_model
 from c2c.models.loading import LoadedModel
 from c2c.provenance import file_hash

@@ -250,7 +250,7 @@ def test_a_checkpoint_survives_a_disk_that_is_full_while_it_is_saved_again(model
 def test_a_cache_that_is_written_again_is_the_old_or_the_new_one(models, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(sharer_cache, "save_file", announced(sharer_cache.save_file, 1))
     ids = [torch.arange(first, first + 6).reshape(1, 6) for first in (3, 40)]
-    old, new = (SharerCache.read(models[2], SharerInput.of_receiver(each, torch.ones_like(each))) for each in ids)
+    old, new = (SharerCache.of_model(models[2], SharerInput.of_receiver(each, torch.ones_like(each))) for each in ids)
     old.save(tmp_path / "cache")
     seen = []
     for _ in killed_at_each_change(tmp_path / "cache", lambda: new.save(tmp_path / "cache")):

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from c2c import SharerCache, SharerInput
 sharer = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
 ids = torch.tensor(eval(sys.argv[2]))
-SharerCache.read(sharer, SharerInput.of_receiver(ids, torch.ones_like(ids))).save(sys.argv[3])
+SharerCache.of_model(sharer, SharerInput.of_receiver(ids, torch.ones_like(ids))).save(sys.argv[3])
 """
 
 
@@ -37,7 +37,7 @@ def given(prompt_ids) -> SharerInput:
 
 @pytest.fixture
 def saved(open_model, given, tmp_path) -> Path:
-    SharerCache.read(open_model.sharers[0], given).save(tmp_path / "cache")
+    SharerCache.of_model(open_model.sharers[0], given).save(tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -74,7 +74,7 @@ def test_a_cache_from_before_the_computation_was_a_line_is_fused_and_one_that_co
 
 
 def test_a_cache_survives_the_file_bit_for_bit(open_model, given, saved) -> None:
-    before, after = SharerCache.read(open_model.sharers[0], given), SharerCache.load(saved)
+    before, after = SharerCache.of_model(open_model.sharers[0], given), SharerCache.load(saved)
     for old, new in zip(before.layers, after.layers, strict=True):
         assert torch.equal(old[0], new[0])
         assert torch.equal(old[1], new[1])
@@ -89,9 +89,9 @@ def test_a_sharer_that_is_not_here_needs_its_cache(open_model, prompt_ids) -> No
 
 def test_a_cache_of_another_model_is_refused_line_by_line(open_model, given, tmp_path) -> None:
     open_model.save_pretrained(tmp_path / "fusers")
-    assert not SharerCache.read(open_model.sharers[0], given).check_fusers(tmp_path / "fusers").accepted
+    assert not SharerCache.of_model(open_model.sharers[0], given).check_fusers(tmp_path / "fusers").accepted
     other = build_model("llama", layers=4, kv_heads=1, head_dim=12, seed=7)
-    cache = SharerCache.read(other, given)
+    cache = SharerCache.of_model(other, given)
     with pytest.raises(RefusedError, match=r"sharer\.weights_sha256"):
         cache.check_fusers(tmp_path / "fusers")
     assert cache.check_fusers(tmp_path / "fusers", override=["sharer.weights_sha256"]).accepted
@@ -105,7 +105,7 @@ def test_a_cache_of_another_model_is_refused_by_loaded_fusers_before_the_receive
     index = generate_kv_cache_index(TOTAL - 1, 1)
     other = build_model("llama", layers=4, kv_heads=1, head_dim=12, seed=7)
     for model, name in ((open_model.sharers[0], "right"), (other, "wrong")):
-        SharerCache.read(model, given).save(tmp_path / name)
+        SharerCache.of_model(model, given).save(tmp_path / name)
     right, wrong = ([SharerCache.load(tmp_path / name).as_input()] for name in ("right", "wrong"))
     strict = RosettaModel.from_pretrained(tmp_path / "fusers", **models)
     lenient = RosettaModel.from_pretrained(tmp_path / "fusers", **models, override=["sharer.weights_sha256"])
@@ -127,7 +127,7 @@ def test_a_cache_that_does_not_say_of_which_model_it_is_is_refused_by_loaded_fus
     model = RosettaModel.from_pretrained(
         tmp_path / "fusers", receiver=open_model.receiver, sharers=open_model.sharers[0]
     )
-    SharerCache.read(open_model.sharers[0], given).save(tmp_path / "cache")
+    SharerCache.of_model(open_model.sharers[0], given).save(tmp_path / "cache")
     rewrite(tmp_path / "cache", sharer={})
     with pytest.raises(RefusedError, match=r"sharer\.architecture: expected 'llama', found None"):
         model(generate_kv_cache_index(TOTAL - 1, 1), prompt_ids,
@@ -142,7 +142,7 @@ def test_with_several_sharers_each_cache_is_compared_with_its_own(two_sharers, g
     other = build_model("llama", layers=4, seed=7)
     index = generate_kv_cache_index(TOTAL - 1, 1)
     index[0][..., 0] = 3
-    read = [SharerCache.read(each, given).as_input() for each in (*two_sharers.sharers, other)]
+    read = [SharerCache.of_model(each, given).as_input() for each in (*two_sharers.sharers, other)]
     assert torch.equal(model(index, prompt_ids, sharer_inputs=read[:2]).logits, model(index, prompt_ids).logits)
     with pytest.raises(RefusedError, match=r"received \[.sharer_2\.weights_sha256: expected"):
         model(index, prompt_ids, sharer_inputs=[read[0], read[2]])
@@ -215,7 +215,7 @@ def test_a_save_that_fails_leaves_the_cache_that_was_there(open_model, given, sa
         "c2c.checkpoints.sharer_cache.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
     )
     with pytest.raises(OSError, match="disk full"):
-        SharerCache.read(open_model.sharers[0], given).save(saved)
+        SharerCache.of_model(open_model.sharers[0], given).save(saved)
     assert sorted(path.name for path in saved.iterdir()) == [STATES, MANIFEST]
     assert torch.equal(SharerCache.load(saved).input_ids, given.input_ids)
 
@@ -223,7 +223,7 @@ def test_a_save_that_fails_leaves_the_cache_that_was_there(open_model, given, sa
 def test_a_cache_of_other_sizes_or_with_nan_is_refused_before_the_receiver_runs(
     open_model, given, prompt_ids, monkeypatch
 ) -> None:
-    cache = SharerCache.read(open_model.sharers[0], given)
+    cache = SharerCache.of_model(open_model.sharers[0], given)
     monkeypatch.setattr(open_model.receiver.base_model, "forward", lambda **_: pytest.fail("the Receiver ran"))
     index = generate_kv_cache_index(TOTAL - 1, 1)
 
@@ -240,7 +240,7 @@ def test_a_cache_of_other_sizes_or_with_nan_is_refused_before_the_receiver_runs(
 
 
 def test_fusers_and_the_cache_may_differ_in_precision(open_model, given, prompt_ids) -> None:
-    cache = SharerCache.read(open_model.sharers[0], given)
+    cache = SharerCache.of_model(open_model.sharers[0], given)
     half = [(keys.bfloat16(), values.bfloat16()) for keys, values in cache.layers]
     index = generate_kv_cache_index(TOTAL - 1, 1)
     changed = SharerInput(given.input_ids, given.attention_mask, given.token_map, layers=half)

@@ -9,7 +9,7 @@ from transformers import LogitsProcessor
 import c2c
 from c2c import FuserStack
 from c2c.chat_pipeline import ChatPipeline
-from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import StopStrings, check_stops, continue_text
 from c2c.models.loading import LoadedModel
@@ -99,7 +99,7 @@ def test_writing_stops_at_a_special_token_where_transformers_stops(pair, pipe) -
 
 def test_an_answer_to_a_question_ends_before_a_special_token(pair) -> None:
     tokenizer, model = pair.receiver.tokenizer, pair.receiver.model
-    method = OneModel(pair.receiver, progress=False)
+    method = SingleModel(pair.receiver, progress=False)
     question = Question("mine", 0, {"id": "0"}, PROMPT, gold="", max_new_tokens=12)
     (free,) = method.answer([question])
     head, kept = model.get_output_embeddings().weight, model.get_output_embeddings().weight.data.clone()

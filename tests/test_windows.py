@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from c2c import FuserStack, RefusedError, RosettaModel
+from c2c.cache.kv_cache import positions_of
 from c2c.cache.rows import splits_windows
+from c2c.evaluation.answers.answer import DecodingState
+from c2c.evaluation.answers.likelihood import score_tokens
+from c2c.fusion.prompt import read_sections
 from c2c.generation.decoding import continue_text
 from tests.conftest import SMALL, WINDOWS, build_model, open_gates
 
@@ -93,3 +97,24 @@ def test_an_attention_that_takes_no_such_masks_is_refused(padded, sections) -> N
 )
 def test_only_pads_between_tokens_of_a_text_longer_than_a_window_need_masks(family, mask, columns, split) -> None:
     assert splits_windows(build_model(family), torch.tensor([mask]), columns) is split
+
+
+@pytest.mark.parametrize("family", WINDOWS)
+def test_options_are_scored_as_alone_where_pads_lie_within_the_window_of_the_last_token(
+    family, prompt_ids, sections
+) -> None:
+    model = fused_model(family, "qwen2")
+    ids = torch.cat([prompt_ids, prompt_ids[:, :1]], dim=1)
+    mask = torch.ones_like(ids)
+    # The second row has one token in its middle section, right before the last column.
+    mask[1, 7:10] = 0
+
+    def scores(index, ids: torch.Tensor, mask: torch.Tensor) -> list[list[tuple[float, bool]]]:
+        prompt = model.prefill(read_sections(index, ids, 1), ids, mask, positions_of(mask))
+        state = DecodingState(model.receiver, None, ids, mask, prompt)
+        return score_tokens(state, [[[5], [6, 7, 8]]] * len(ids))
+
+    single = ids[1:, mask[1] > 0]
+    batch = scores(sections((-1, 7), (1, 4), (-1, 1)), ids, mask)[1]
+    alone = scores(sections((-1, 7), (1, 1), (-1, 1)), single, torch.ones_like(single))[0]
+    assert [score for score, _ in batch] == pytest.approx([score for score, _ in alone], abs=1e-4)

@@ -13,13 +13,14 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import FUSER_METHODS, METHODS
 from c2c.models.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts, required_files
+from paper.modules import check_module
 from workflow.config import check_training
 from workflow.data import check_benchmarks, check_training_set
 from workflow.kinds.pairs import check_runs
 from workflow.kinds.registry import check_kinds
 from workflow.kinds.released import check_released
 from workflow.settings import Settings
-from workflow.validation import check_known
+from workflow.validation import check_known, check_row
 
 
 def check_world(config: Mapping[str, Any]) -> None:
@@ -42,13 +43,18 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
     """The tables and figures of the config are known, and the paper's are among them.
 
     Raises:
-        RefusedError: One is not in ``paper/artefacts.yaml``, or the paper is wanted without one that it needs.
+        RefusedError: One is not in ``paper/artefacts.yaml``, an entry there has no module that can be run, or the paper
+            is wanted without one that it needs.
     """
     artefacts = config["artefacts"]
     for kind in ("table", "figure"):
         for name in artefacts[f"{kind}s"]:
             names = of_kind(kind)
-            check_known(f"A {kind} of artefacts", name, names, f"Choose among: {', '.join(names)}")
+            check_known(
+                f"A {kind} of artefacts", name, names, f"a {kind} of paper/artefacts.yaml", f"Names: {', '.join(names)}"
+            )
+    for artefact in read_artefacts():
+        check_module(artefact)
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):
@@ -80,8 +86,8 @@ def check_settings(settings: Settings, root: Path) -> None:
         RefusedError: At the first rule that does not hold.
     """
     for run in settings.config["runs"]:
-        check_known("The pair of a run", run["pair"], settings.pairs, "Add it to config/pairs.tsv")
-        check_known("The recipe of a run", run["recipe"], settings.recipes, "Add it to config/recipes.tsv")
+        check_row("The pair of a run", run["pair"], settings.pairs, "pairs")
+        check_row("The recipe of a run", run["recipe"], settings.recipes, "recipes")
     _check_recipes(settings)
     check_released(settings)
     check_runs(settings)
@@ -105,8 +111,8 @@ def _check_recipes(settings: Settings) -> None:
     for recipe, row in settings.recipes.items():
         methods = (row["methods"] or "").split()
         for name in methods:
-            remedy = f"Correct config/recipes.tsv; methods with a pair's Fusers: {', '.join(FUSER_METHODS)}"
-            check_known(f"A method of recipe {recipe!r}", name, FUSER_METHODS, remedy)
+            home, remedy = "a method that uses a pair's Fusers", "Correct config/recipes.tsv"
+            check_known(f"A method of recipe {recipe!r}", name, FUSER_METHODS, home, remedy)
         if not methods or len(set(methods)) < len(methods):
             rule = f"Recipe {recipe!r} must name its methods, each once"
             raise RefusedError(rule, row["methods"], "Correct config/recipes.tsv")
@@ -119,18 +125,18 @@ def _check_pairs(settings: Settings) -> None:
     for pair in settings.used_pairs:
         row = settings.pairs[pair]
         for role in ("receiver", "sharer"):
-            check_known(f"The {role} of pair {pair!r}", row[role], settings.models, "Add it to config/models.tsv")
+            check_row(f"The {role} of pair {pair!r}", row[role], settings.models, "models")
         sets = settings.training_sets
-        check_known(
-            f"The training set of pair {pair!r}", row["training_set"], sets, "Add it to config/training_sets.tsv"
-        )
+        check_row(f"The training set of pair {pair!r}", row["training_set"], sets, "training_sets")
     for name, model in settings.teachers.items():
-        check_known(f"The teacher of {name!r}", model, settings.models, "Add it to config/models.tsv")
+        check_row(f"The teacher of {name!r}", model, settings.models, "models")
     for model in settings.used_models:
         _check_source(settings, "models", model)
         if settings.models[model]["source"] == "world":
             models = settings.config["world"]["models"]
-            check_known("A model of the knowledge-gap world", model, models, "Add it to world.models")
+            check_known(
+                "A model of the knowledge-gap world", model, models, "a key of world.models", "Add it to world.models"
+            )
 
 
 def _check_benchmarks(settings: Settings, root: Path) -> None:
@@ -138,7 +144,13 @@ def _check_benchmarks(settings: Settings, root: Path) -> None:
         _check_source(settings, "benchmarks", settings.data.benchmark_of[task], "split", "reader")
     for pair in settings.used_pairs:
         for name in (settings.pairs[pair]["benchmarks"] or "").split():
-            check_known(f"A benchmark of pair {pair!r}", name, settings.benchmarks, "Correct config/pairs.tsv")
+            check_known(
+                f"A benchmark of pair {pair!r}",
+                name,
+                settings.benchmarks,
+                "the name of a benchmark",
+                "Correct config/pairs.tsv",
+            )
         if not settings.tasks(pair):
             rule = f"Pair {pair!r} must be asked at least one of the config's benchmarks"
             raise RefusedError(rule, settings.pairs[pair]["benchmarks"], "Add a task of theirs to benchmarks")
@@ -166,7 +178,7 @@ def _check_latency(settings: Settings) -> None:
             raise RefusedError(rule, sorted(timed), "Drop them from artefacts, or fill latency")
         return
     measured = settings.config["benchmarks"]
-    check_known("latency.benchmark", latency["benchmark"], measured, f"Choose one of benchmarks: {', '.join(measured)}")
+    check_known("latency.benchmark", latency["benchmark"], measured, "a task of the config's benchmarks", "Correct it")
     for pair in settings.timed_pairs:
         if "c2c" in latency["methods"] and not any((r.pair, r.recipe) == (pair, "c2c") for r in settings.runs):
             rule = "Latency of c2c must be measured with a fuser of recipe c2c of each pair"

@@ -17,6 +17,8 @@ from c2c.training.config import GREATEST_SEED, TrainingConfig
 from c2c.types import TOKEN_ALIGNMENTS
 
 ID = r"\A[a-z0-9_]+\Z"
+ID_FORM = "lower-case letters, digits and underscores, such as qwen3_06b"
+"""The characters of `ID`, as a message names them."""
 MOST = 10**9
 """Greatest count."""
 WIDE = 10**6

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.catalogue import FOLDER, read_benchmarks
-from benchmarks.own import QUESTION_FILE, OwnFile, task_config
 from benchmarks.prompts import prompt_file
+from benchmarks.user_files import QUESTION_FILE, UserFile
+from benchmarks.user_tasks import task_config
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, task_path
 from workflow.paths import source
 from workflow.revisions import asked_revision
-from workflow.validation import Row, Table, check, check_known, row_schema
+from workflow.validation import Row, Table, check, check_known, check_row, row_schema
 
 TASKS = Path(source(str(FOLDER)))
 
@@ -58,6 +59,13 @@ class Data:
     def own_folder(self, benchmark: str) -> str:
         """The folder of a benchmark with source file."""
         return str(self.benchmarks[benchmark]["folder"])
+
+    @property
+    def titled_files(self) -> list[str]:
+        """The YAML files of the config's benchmarks whose metadata has a title."""
+        asked = dict.fromkeys(self.benchmark_of[task] for task in self.config["benchmarks"])
+        titled = [name for name in asked if self.benchmarks[name]["title"] is not None]
+        return [str(Path(self.benchmarks[name]["folder"], f"{name}.yaml")) for name in titled]
 
     def scoring_of(self, task: str) -> str:
         """The scoring of a task."""
@@ -183,9 +191,12 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
     """
     for task in data.config["benchmarks"]:
         benchmark_of = data.benchmark_of
-        check_known("A benchmark", task, benchmark_of, "Name a benchmark of benchmarks/tasks with its scoring")
+        remedy = "Name a benchmark with its scoring, or add its folder to benchmark_folders"
+        check_known(
+            "A task of benchmarks", task, benchmark_of, "a benchmark of benchmarks/tasks or of your own", remedy
+        )
         if data.is_own(task):
-            OwnFile(Path(data.own_folder(benchmark_of[task])) / QUESTION_FILE).questions(task)
+            UserFile(Path(data.own_folder(benchmark_of[task])) / QUESTION_FILE).questions(task)
             data.task_config(task, root / TASKS)
             continue
         # A task of this repository has a file of its scoring, with a prompt and an answer.
@@ -238,7 +249,7 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
             raise RefusedError(f"The path of training set {name!r} must be a file", path, "Correct the path")
     # Parts of a mix are sets of their own.
     for part in data.parts(name):
-        check_known(f"A part of {name!r}", part, data.training_sets, "Add it to config/training_sets.tsv")
+        check_row(f"A part of {name!r}", part, data.training_sets, "training_sets")
         if part != name and data.training_sets[part]["source"] != "hub":
             raise RefusedError(f"A part of {name!r} must come from the hub", part, "Name its own parts instead")
     if row["source"] not in ("world", "gap"):

@@ -34,8 +34,8 @@ def read_requests(environment: Mapping[str, str] = os.environ) -> Table:
     """
     table = read_table(Path(environment.get(OWN_TABLE) or own_or_shipped(str(REQUESTS))), schema="resources")
     for rule in table:
-        choices = [DEFAULT, *SUBMITTED]
-        check_known("A rule that asks for resources", rule, choices, "Correct the table; local rules ask for none")
+        choices, remedy = [DEFAULT, *SUBMITTED], "Correct the table; local rules ask for none"
+        check_known("A rule that asks for resources", rule, choices, "a rule whose jobs are submitted", remedy)
     if DEFAULT not in table:
         raise RefusedError(
             "The table of resources must have a row for all other rules",

@@ -197,6 +197,13 @@ class Settings:
         """Sizes of a pair's Sharer and Receiver; `sharer_role` says which of its models is the Sharer."""
         return self.sizes(self.pairs[pair][sharer_role]), self.sizes(self.pairs[pair]["receiver"])
 
+    def fuser_parameters(self, run: FuserTraining) -> int:
+        """Parameters of the Fusers of a training."""
+        sharer, receiver = self.pair_sizes(run.pair, self.sharer_role(run.recipe))
+        training = self.training_of(run.pair, run.recipe, run.alignment)
+        projected = self.recipes[run.recipe]["variant"] == "projected"
+        return memory.fuser_parameters(sharer, receiver, training, projected=projected)
+
     def answering_mb(self, pair: str) -> int:
         """Memory that a job asks for in which both models of a pair answer, in MB."""
         sharer, receiver = self.pair_sizes(pair)

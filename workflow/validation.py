@@ -19,7 +19,7 @@ from c2c.errors import RefusedError
 from c2c.fuser.config import VARIANTS
 from c2c.settings import json_schema
 from c2c.storage.formats import read_text, read_yaml
-from workflow.config import ScaleConfig
+from workflow.config import ID, ID_FORM, ScaleConfig
 
 TABLE_SCHEMAS = Path(__file__).parent / "schemas" / "tables.schema.yaml"
 Row = dict[str, Any]
@@ -29,6 +29,8 @@ WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}")
 NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 GREATEST = 10**12
 """Greatest number that a config or table may hold: no count, size or seed is greater."""
+MOST_LISTED = 12
+"""Names that a message lists at most."""
 DEEPEST = 20
 """Lists and mappings inside each other that a config may have."""
 
@@ -53,16 +55,27 @@ def read_table(path: Path, schema: str = "") -> Table:
         raise RefusedError(
             "Each table of the config must exist", str(path), "Restore it, or run from the repository's root"
         )
-    key, about = _table_schemas()[schema or path.stem]["key"], row_schema(schema or path.stem)
-    columns = about["properties"]
+    key = _table_schemas()[schema or path.stem]["key"]
     table: Table = {}
-    for number, cells in enumerate(_cells(path, list(columns)), start=2):
-        row = {name: _value(cell, columns[name], about["$defs"]) for name, cell in cells.items()}
-        check(row, about, f"{path.name}, line {number}")
+    for number, row in enumerate(read_rows(path, schema), start=2):
         if row[key] in table:
             raise RefusedError(f"An id must stand once in {path.name}", row[key], f"Rename line {number} or drop it")
         table[row[key]] = row
     return table
+
+
+def read_rows(path: Path, schema: str = "") -> Iterator[Row]:
+    """Rows of a table in the file's order; cells of a file ``.csv`` have commas between, those of others tabs.
+
+    Raises:
+        RefusedError: As `read_table`, but for a missing file and an id that stands twice.
+    """
+    about = row_schema(schema or path.stem)
+    columns = about["properties"]
+    for number, cells in enumerate(_cells(path, list(columns)), start=2):
+        row = {name: _value(cell, columns[name], about["$defs"]) for name, cell in cells.items()}
+        check(row, about, f"{path.name}, line {number}")
+        yield row
 
 
 def row_schema(table: str) -> dict[str, Any]:
@@ -87,14 +100,27 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
         raise _refusal(ranked[0], where)
 
 
-def check_known(what: str, received: str, names: Iterable[str], remedy: str) -> None:
-    """Refuse a name that is not in `names`, with the nearest one.
+def check_known(what: str, received: str, names: Iterable[str], home: str, remedy: str) -> None:
+    """Refuse a name that is not among `names`, with the nearest of them, and with all where they are few.
+
+    Args:
+        what: Whose name it is: ``The pair of a run``.
+        received: The name.
+        names: The names that are allowed.
+        home: What has these names: ``a row of config/pairs.tsv``.
+        remedy: What the user can do about it.
 
     Raises:
-        RefusedError: If so; `what` says whose name it is, `remedy` what to do.
+        RefusedError: The name is another.
     """
     if received not in (choices := list(names)):
-        raise RefusedError(f"{what} must be known", received, f"{_nearest(received, choices)}{remedy}")
+        listing = f"Names: {', '.join(choices)}. " if 0 < len(choices) <= MOST_LISTED else ""
+        raise RefusedError(f"{what} must be {home}", received, f"{_nearest(received, choices)}{listing}{remedy}")
+
+
+def check_row(what: str, received: str, rows: Iterable[str], table: str) -> None:
+    """Refuse an id that is not among the `rows` of a table of config/, as `check_known`."""
+    check_known(what, received, rows, f"a row of config/{table}.tsv", f"Add it to config/{table}.tsv")
 
 
 def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
@@ -110,11 +136,14 @@ def _refusal(error: jsonschema.ValidationError, where: str) -> RefusedError:
         rule = f"{place} must have every required key"
         return RefusedError(rule, f"without {', '.join(missing)}", f"Add {missing[0]!r}")
     if error.validator == "enum":
-        allowed = [str(choice) for choice in error.validator_value]
+        allowed = [str(choice) for choice in error.validator_value if choice is not None]
         remedy = f"{_nearest(str(error.instance), allowed)}Choose one of: {', '.join(allowed)}"
         return RefusedError(f"{place} must be a known name", error.instance, remedy)
-    if error.validator == "pattern" and "propertyNames" in error.schema_path:
-        place = f"A key of {place}"
+    if error.validator == "pattern":
+        # A user reads characters in words, not a regular expression.
+        form = ID_FORM if error.validator_value == ID else error.schema["$comment"]
+        place = f"A key of {place}" if "propertyNames" in error.schema_path else place
+        return RefusedError(f"{place} must consist of {form}", error.instance, _REMEDY)
     return RefusedError(f"{place} must {_RULES[error.validator](error.validator_value)}", error.instance, _REMEDY)
 
 
@@ -125,7 +154,6 @@ _RULES = {
     "maximum": lambda most: f"be at most {most}",
     "exclusiveMinimum": lambda bound: f"be greater than {bound}",
     "exclusiveMaximum": lambda bound: f"be less than {bound}",
-    "pattern": lambda pattern: f"have the form {pattern}",
     "minItems": lambda count: f"list at least {count}",
     "minLength": lambda _: "not be empty",
     "minProperties": lambda count: f"name at least {count}",
@@ -179,11 +207,11 @@ def _nearest(received: str, names: list[str]) -> str:
 
 
 def _cells(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    text = read_text(path, RESTORE)
+    text, separator = read_text(path, RESTORE), "," if path.suffix == ".csv" else "\t"
     # A file that was cut in its last cell has all of its tabs.
     if not text.endswith("\n"):
         raise RefusedError(f"{path.name} must end its last line", text[-80:], "Restore the file, which may be cut off")
-    header, *lines = (line.removesuffix("\r").split("\t") for line in text.removesuffix("\n").split("\n"))
+    header, *lines = (line.removesuffix("\r").split(separator) for line in text.removesuffix("\n").split("\n"))
     if header != columns:
         raise RefusedError(
             f"The columns of {path.name} must be {', '.join(columns)}", ", ".join(header), "Correct its first line"
@@ -193,7 +221,9 @@ def _cells(path: Path, columns: list[str]) -> list[dict[str, str]]:
     for number, line in enumerate(lines, start=2):
         if len(line) != len(columns):
             raise RefusedError(
-                f"{path.name}, line {number} must have {len(columns)} cells", len(line), "Separate cells by one tab"
+                f"{path.name}, line {number} must have {len(columns)} cells",
+                len(line),
+                "Separate cells by one " + ("comma" if separator == "," else "tab"),
             )
         if unprintable := [cell for cell in line if not cell.isprintable()]:
             raise RefusedError(f"{path.name}, line {number} must be printable text", unprintable[0], RESTORE)

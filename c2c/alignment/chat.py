@@ -70,9 +70,11 @@ class _RenderedTokens:
 
     def tokens_at(self, character: int, span: Span) -> range:
         """The tokens that end with a character of a content, else the one over it, else the content's one before."""
+        # `ending.start` is the first token that ends at or after the character, whether one ends there or not.
         ending = self.ending_at(character)
         if ending:
             return ending
+        # A token that begins before the character and ends after it covers it.
         at = ending.start
         if at < len(self.ids) and self.first[at] <= character:
             return range(at, at + 1)
@@ -98,6 +100,7 @@ class UnalignedChats:
         ids = encode_rendering(self.receiver, rendering.text, rendering.contents).ids
         if len(ids) < 2:
             raise RefusedError("A prompt must have at least two tokens", rendering.text, "Write a longer prompt")
+        # One for one: Receiver token t is fused with Sharer token t.
         prompt = AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
         if not private:
             return prompt
@@ -200,14 +203,17 @@ class ChatAligner:
     ) -> _RenderedTokens:
         """The Sharer's tokens; the place of a content does not include the private lines before it."""
         before = private_lines(private)
+        # 1. The Sharer's rendering, with the private lines at the beginning of the message
         sharer_messages = [
             dict(message) | {"content": before + message["content"]} if number == private_message else message
             for number, message in enumerate(messages)
         ]
         rendering = self.sharer.render(sharer_messages, **options)
+        # 2. The places of the contents, without those lines
         spans = tuple(
             _without_prefix(span, len(before)) if span.message == private_message else span for span in rendering.spans
         )
+        # 3. The private characters: the line break after them belongs to both, and is not one of them
         places = [span for span in rendering.spans if span.message == private_message]
         private_characters = (
             range(places[0].start, places[0].start + len(private) - places[0].trimmed) if places else range(0)
@@ -222,6 +228,7 @@ class ChatAligner:
         private: str,
     ) -> tuple[list[int], list[int]]:
         """The Sharer's template tokens with the Receiver's tokens between them, one for one."""
+        # `copied` is the end of what was taken of the Sharer's own tokens so far.
         tokens_of = {span.message: receiver_tokens.of(span) for span in receiver_tokens.spans}
         ids: list[int] = []
         token_map = [UNMATCHED] * len(receiver_tokens.ids)
@@ -233,6 +240,7 @@ class ChatAligner:
             if span.message == private_message:
                 ids += encode(self.sharer.tokenizer, private_lines(private), add_special_tokens=False).ids
             for token in tokens_of.get(span.message, range(0)):
+                # The last Receiver token is beyond the prefix: it is neither read nor fused.
                 if token < len(receiver_tokens.ids) - 1:
                     token_map[token] = len(ids)
                     ids.append(self.tokens.reencode_token(receiver_tokens.ids[token]))
@@ -286,7 +294,9 @@ def _sections(tokens: _RenderedTokens) -> tuple[ChatSection, ...]:
     for span in tokens.spans:
         for token in tokens.of(span):
             fused[token] = True
+    # The last token is what the Receiver continues from, and is never fused.
     fused[-1:] = [False] * len(fused[-1:])
+    # A section begins where the kind changes.
     starts = [at for at, kind in enumerate(fused) if at == 0 or kind != fused[at - 1]]
     return tuple(
         ChatSection(start, end, "message" if fused[start] else "template")
@@ -307,9 +317,11 @@ def _map_characters(receiver_tokens: _RenderedTokens, sharer_tokens: _RenderedTo
         for token in receiver_tokens.of(span) if place else ():
             assert place is not None
             character = receiver_tokens.last[token]
+            # The same character in the Sharer's rendering, whose template may have trimmed another number of blanks.
             there = character - span.start + span.trimmed - place.trimmed + place.start
             fragments, candidates = receiver_tokens.ending_at(character), sharer_tokens.tokens_at(there, place)
             if place.start <= there < place.end and candidates and not sharer_tokens.is_private(candidates.start):
+                # Fragment r of m takes candidate ceil(r * k / m) of k: the last one takes the last one.
                 rank = token - fragments.start + 1
                 token_map[token] = candidates.start + -(-rank * len(candidates) // len(fragments)) - 1
     return token_map

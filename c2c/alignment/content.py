@@ -42,9 +42,11 @@ _strings: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, re.Pattern[str]]
 
 def _control_strings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """What finds the strings of the tokenizer's special tokens, longest first."""
+    # The size of the vocabulary tells whether tokens were added since; (?!) matches nothing.
     size, pattern = _strings.get(tokenizer, (-1, re.compile("(?!)")))
     if size != len(tokenizer):
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        # Longest first, since a regular expression takes the first alternative that fits.
         longest = sorted((string for string in special if string.strip()), key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, longest)) or "(?!)")
         _strings[tokenizer] = len(tokenizer), pattern
@@ -77,11 +79,13 @@ def encode(
     Raises:
         RefusedError: If the text is not Unicode, or the tokenizer cannot read a control token's string as text.
     """
+    # A text without control strings is encoded as always; only otherwise is the splitting asked for.
     strings = [] if control_tokens else _control_strings(tokenizer).findall(text)
     encoding = _encode(tokenizer, text, add_special_tokens, split=bool(strings))
     _check_plain(
         tokenizer, strings, [token for token, mark in zip(encoding.ids, encoding.added, strict=True) if not mark]
     )
+    # An empty offset: the BOS covers no character, so that no Receiver token is mapped to it by its place.
     bos_id = tokenizer.bos_token_id
     if bos and bos_id is not None and encoding.ids[:1] != [bos_id]:
         offsets = [(0, 0), *encoding.offsets] if encoding.offsets else []
@@ -108,6 +112,7 @@ def encode_rendering(tokenizer: PreTrainedTokenizerBase, text: str, contents: Se
     ]
     if not strings:
         return _encode(tokenizer, text, False)
+    # The rendering in pieces: template and contents, string, template and contents, string, ...
     edges = [0, *(edge for span in strings for edge in span), len(text)]
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
@@ -125,14 +130,16 @@ def encode_rendering(tokenizer: PreTrainedTokenizerBase, text: str, contents: Se
 
 def _encode_part(tokenizer: PreTrainedTokenizerBase, text: str, *, split: bool, first: bool) -> Encoding:
     """Tokens of a part of a text, as they are within it."""
+    # Many tokenizers put a blank before a text that begins; within a text there is none.
     before = "" if first else EDGE
-    whole = _encode(tokenizer, before + text, False, split=split)
-    inside = [place for place, (_, end) in enumerate(whole.offsets) if end > len(before)]
-    if inside and whole.offsets[inside[0]][0] < len(before):
+    encoding = _encode(tokenizer, before + text, False, split=split)
+    inside = [place for place, (_, end) in enumerate(encoding.offsets) if end > len(before)]
+    if inside and encoding.offsets[inside[0]][0] < len(before):
         # The edge is one token with the part's first characters.
         return _encode(tokenizer, text, False, split=split)
-    offsets = [(whole.offsets[place][0] - len(before), whole.offsets[place][1] - len(before)) for place in inside]
-    return Encoding([whole.ids[place] for place in inside], offsets, [0] * len(inside))
+    # Offsets within the part
+    offsets = [(encoding.offsets[place][0] - len(before), encoding.offsets[place][1] - len(before)) for place in inside]
+    return Encoding([encoding.ids[place] for place in inside], offsets, [0] * len(inside))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, added: bool, *, split: bool = False) -> Encoding:
@@ -142,6 +149,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str, added: bool, *, split
         raise RefusedError(
             "A text must be Unicode without lone surrogates", ascii(error.object[error.start]), "Correct the text"
         ) from error
+    # Passed only where it is needed: some tokenizers take no such option.
     options = {"split_special_tokens": True} if split else {}
     encoded = tokenizer(
         text,

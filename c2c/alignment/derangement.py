@@ -29,13 +29,18 @@ def derange(lengths: Sequence[int], golds: Sequence[str], seed: int) -> list[int
     Raises:
         RefusedError: If there is no such permutation, because one gold answer is that of more than half the questions.
     """
+    # 1. The cost of giving question i the text of question j: (Q, Q)
     count = len(lengths)
     sizes = np.asarray(lengths, dtype=np.float64)
     _, answers = np.unique(np.asarray(golds, dtype=object).astype(str), return_inverse=True)
     forbidden = answers[:, None] == answers[None, :]  # covers each question itself
     cost = np.abs(sizes[:, None] - sizes[None, :])
+    # Lengths are whole numbers: noise below 0.5 in all breaks ties and never outweighs a token.
     cost += np.random.default_rng(seed).uniform(0, 0.5 / max(count, 1), cost.shape)
+    # Dearer than all allowed pairs together, so that one is taken only where nothing else is left. Infinity would
+    # make scipy refuse the matrix with a message of its own.
     cost[forbidden] = (cost.max(initial=0.0) + 1) * (count + 1)
+    # 2. The cheapest permutation (the Hungarian method)
     rows, columns = linear_sum_assignment(cost)
     if bool(forbidden[rows, columns].any()):
         raise RefusedError(
@@ -46,12 +51,16 @@ def derange(lengths: Sequence[int], golds: Sequence[str], seed: int) -> list[int
     return [int(column) for column in columns]
 
 
-def with_reading_of(own: AlignedPrompt, other: AlignedPrompt) -> AlignedPrompt:
-    """A prompt for which the Sharer reads another one's text.
+def with_reading_of(prompt: AlignedPrompt, donor: AlignedPrompt) -> AlignedPrompt:
+    """`prompt`, for which the Sharer reads the text of `donor`.
 
-    Exactly the tokens that are fused of `own` are fused; they take the cache of the other's, cut at the left or
-    repeated at the left.
+    The tokens of `prompt` that are fused stay the same; they take the cache at the fused tokens of `donor`, cut at the
+    left or repeated at the left.
+
+    Raises:
+        RefusedError: If `donor` has no fused token and `prompt` has one.
     """
-    places = iter(match_length([at for at in other.token_map if at >= 0], sum(at >= 0 for at in own.token_map)))
-    token_map = [next(places) if at >= 0 else at for at in own.token_map]
-    return replace(own, sharer_ids=other.sharer_ids, token_map=token_map)
+    # Both ends align at the right, where the question and the opening of the answer are.
+    places = iter(match_length([at for at in donor.token_map if at >= 0], sum(at >= 0 for at in prompt.token_map)))
+    token_map = [next(places) if at >= 0 else at for at in prompt.token_map]
+    return replace(prompt, sharer_ids=donor.sharer_ids, token_map=token_map)

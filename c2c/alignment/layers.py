@@ -15,6 +15,7 @@ def terminal(receiver_layers: int, sharer_layers: int) -> list[int]:
     A shallower Sharer's first layer is read by all Receiver layers that have no counterpart.
     """
     offset = sharer_layers - receiver_layers
+    # m(t) for t = 0 ... T - 1; the clamp above S - 1 never acts, and is kept as the formula has it.
     return [min(max(offset + layer, 0), sharer_layers - 1) for layer in range(receiver_layers)]
 
 

@@ -140,6 +140,7 @@ class ChatTemplate:
         Raises:
             RefusedError: As `render`, or if the template changes the turns before it when it is added.
         """
+        # 1. The conversation before the turn, and with it; the one must begin the other
         before, whole = self.render(messages[:-1]).text, self.render(messages, add_generation_prompt=False)
         if not whole.text.startswith(before):
             raise RefusedError(
@@ -147,9 +148,11 @@ class ChatTemplate:
                 whole.text,
                 "Use a chat template whose generation prompt opens the assistant's turn as the turn itself does",
             )
+        # 2. The turn: up to its content, then what the template ends it with
         end = max((span.end for span in whole.spans if span.message == len(messages) - 1), default=len(before))
         begin = len(before)
         text = RenderedText(whole.text[begin:end] + (whole.text[end:].rstrip() or self.tokenizer.eos_token or ""))
+        # 3. Where the content is in the cut text; one that begins before the cut begins with it
         text.contents = [(max(start - begin, 0), stop - begin) for start, stop in whole.contents if stop > begin]
         return text
 
@@ -163,6 +166,7 @@ class ChatTemplate:
         text = self._write(messages, add_generation_prompt=True)
         marker = _markers([content], text)[0]
         marked = [dict(message) | ({"content": marker} if at == number else {}) for at, message in enumerate(messages)]
+        # A marker in the content's place gives the template's words around it; what `text` has between them is shown.
         before, separator, after = self._write(marked, add_generation_prompt=True).partition(marker)
         if not separator or not text.startswith(before) or not text.endswith(after) or len(before + after) > len(text):
             return str(content)
@@ -206,9 +210,10 @@ class ChatTemplate:
 def _check_sizes(source: str, name: str) -> None:
     """Refuse a template that multiplies by a huge number, which jinja would do before anything could stop it."""
     try:
+        # jinja folds constants when it compiles: "a" * 10 ** 10 would take the memory before `within` could raise.
         operations = list(ENVIRONMENT.parse(source).find_all((nodes.Mul, nodes.Pow)))
     except (TemplateError, RecursionError):
-        return  # Writing says why.
+        return  # `apply_chat_template` refuses it with its own reason.
     for operation in operations:
         numbers = [part.value for part in (operation.left, operation.right) if isinstance(part, nodes.Const)]
         huge = any(isinstance(number, int) and abs(number) > LARGEST_FACTOR for number in numbers)
@@ -228,6 +233,7 @@ def within(seconds: float) -> Iterator[None]:
     def stop() -> None:
         with lock:
             if state["running"]:
+                # Raised between two of its bytecodes; a signal would reach the main thread alone.
                 raised = ctypes.py_object(TimeoutError)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
 
@@ -257,6 +263,7 @@ def _check_messages(messages: Sequence[Message]) -> list[str]:
 def _markers(contents: Sequence[str], text: str) -> list[str]:
     """A word for each content that is found nowhere else; a content without characters is its own marker."""
     texts, stem = "\n".join([text, *contents]), "Qz"
+    # Longer until neither the conversation nor the template contains it.
     while stem in texts:
         stem += "z"
     return [f"{stem}{number}Q" if content else "" for number, content in enumerate(contents)]
@@ -294,20 +301,22 @@ def _rebuild(text: str, pieces: Sequence[str], order: Sequence[int], contents: S
         return None
     if not text.startswith(pieces[0]):
         return None
+    # Depth first: a reading is the spans so far, and a content may stand in `text` as it is or trimmed.
     readings: list[tuple[Span, ...]] = [()]
-    tried: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     while readings:
         spans = readings.pop()
         slot = len(spans)
         position = spans[-1].end + len(pieces[slot]) if spans else len(pieces[0])
         # What follows depends on the slot and the place alone, and has been tried from there before.
-        if (slot, position) in tried:
+        if (slot, position) in visited:
             continue
-        tried.add((slot, position))
+        visited.add((slot, position))
         if slot == len(order):
             if position == len(text):
                 return _without_repeats(spans)
             continue
+        # Reversed, since the last that is pushed is tried first: the longest variant.
         for variant, trimmed in reversed(_variants(contents[order[slot]])):
             if text.startswith(variant + pieces[slot + 1], position):
                 readings.append((*spans, Span(order[slot], position, position + len(variant), trimmed)))
@@ -323,6 +332,7 @@ def _search(text: str, pieces: Sequence[str], order: Sequence[int], contents: Se
     spans: list[Span] = []
     position = 0
     for slot, message in enumerate(order):
+        # The most context first, then the longest variant.
         for nearby, (variant, trimmed) in product(NEARBY, _variants(contents[message])):
             before, after = pieces[slot][-nearby:], pieces[slot + 1][:nearby]
             place = text.find(before + variant + after, max(position - len(before), 0))

@@ -119,22 +119,27 @@ class TokenAligner:
             RefusedError: If the prompt has fewer than two Receiver tokens, or none of its prefix has a Sharer token:
                 there is nothing to fuse.
         """
+        # 1. The Receiver: its own tokens of the text
         bos, text = split_bos(self.receiver, prompt)
         receiver = encode(self.receiver, text, bos=bos, control_tokens=control_tokens)
         ids = receiver.ids
         if len(ids) < 2:
             raise RefusedError("A prompt must have at least two tokens", prompt, "Write a longer prompt")
+        # 2a. span: the Sharer's own tokens of the same text, with the private lines before it
         if self.alignment == "span" and not self.identical:
             sharer = encode(self.sharer, private_lines(private) + text, bos=bos, control_tokens=control_tokens)
             return self._align_spans(text, private_lines(private), receiver, sharer)
         if private:
+            # 2b. Its tokens, re-encoded one for one; the private lines come before them in the Sharer's own tokens
             return self._align_after_private(receiver, encode(self.sharer, private_lines(private), bos=bos))
         prefix = ids[:-1]
         return AlignedPrompt(ids, [self.reencode_token(token) for token in prefix], list(range(len(prefix))))
 
     def _align_after_private(self, receiver: Encoding, private: Encoding) -> AlignedPrompt:
         """The Sharer's own tokens of the private lines, and behind them the Receiver's of the prompt, one for one."""
+        # An EOS after the private lines would end the text before the prompt.
         opening, ids = _drop_closing_tokens(private), receiver.ids
+        # What the Receiver's tokenizer put before the text (a BOS) takes the Sharer's token of the same role.
         first_word = receiver.added.index(0)
         reencoded = [self.reencode_token(token) for token in ids[first_word:-1]]
         token_map = [self._same_role(token, opening) for token in ids[:first_word]]
@@ -142,6 +147,7 @@ class TokenAligner:
         return AlignedPrompt(ids, opening + reencoded, token_map[: len(ids) - 1])
 
     def _align_spans(self, prompt: str, before: str, receiver: Encoding, sharer: Encoding) -> AlignedPrompt:
+        # 1. What the Sharer may read: its tokens that end within the prefix
         prefix = list(zip(receiver.ids, receiver.offsets, strict=True))[:-1]
         # Of a character that the last token shares with the prefix, the prefix holds some bytes alone.
         last_start, last_end = receiver.offsets[-1]
@@ -150,6 +156,9 @@ class TokenAligner:
         usable = [end <= prefix_end for _, end in sharer.offsets]
         limit = usable.index(False) if False in usable else len(usable)
         sharer_ids, offsets = sharer.ids[:limit], sharer.offsets[:limit]
+        # 2. The map from prefix tokens to them
+        # Each prefix token's last character, counted in the Sharer's text. A token without characters gets a
+        # place too, which is not used.
         covering = _covering(_hide_private(offsets, before), [len(before) + end - 1 for _, (_, end) in prefix])
         token_map = [
             place if end > start else self._same_role(token, sharer_ids)
@@ -164,6 +173,7 @@ class TokenAligner:
         return AlignedPrompt(receiver.ids, sharer_ids, token_map)
 
     def _same_role(self, token: int, sharer_ids: list[int]) -> int:
+        # Tokens without characters, which no offset can map.
         for role in ("bos_token_id", "eos_token_id"):
             sharer_id = getattr(self.sharer, role)
             if token == getattr(self.receiver, role) and sharer_id in sharer_ids:
@@ -194,8 +204,10 @@ class TokenAligner:
         unknown = self.sharer.unk_token_id if self.sharer.unk_token_id is not None else 0
         if token in self.receiver.all_special_ids:
             return self._special(token, unknown)
+        # Decoded alone: part of a character of several bytes becomes U+FFFD, as in the reference.
         text = self.receiver.decode([token], clean_up_tokenization_spaces=False)
         added = self.receiver.added_tokens_decoder.get(token)
+        # An added token that is no control token may look like one of the Sharer's; its text is read as text.
         is_word = added is None or not added.special
         ids: list[int] = self.sharer.encode(text, add_special_tokens=False, split_special_tokens=is_word)
         if not ids:
@@ -205,6 +217,7 @@ class TokenAligner:
         )
 
     def _special(self, token: int, unknown: int) -> int:
+        # By role first, then by the same string in the Sharer's vocabulary.
         for role in ("unk", "bos", "eos", "pad"):
             receiver_id, sharer_id = (
                 getattr(tokenizer, f"{role}_token_id") for tokenizer in (self.receiver, self.sharer)
@@ -215,12 +228,14 @@ class TokenAligner:
         return unknown if same_name is None else int(same_name)
 
 
-def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    if one is other:
+def _same_tokens(receiver: PreTrainedTokenizerBase, sharer: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give every text the same ids; False for slow ones, whose rules cannot be compared."""
+    if receiver is sharer:
         return True
-    if not (one.is_fast and other.is_fast) or one.get_vocab() != other.get_vocab():
+    if not (receiver.is_fast and sharer.is_fast) or receiver.get_vocab() != sharer.get_vocab():
         return False
-    return bool(one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str())
+    # Equal vocabularies split text differently under other merges or normalisers.
+    return bool(receiver.backend_tokenizer.to_str() == sharer.backend_tokenizer.to_str())
 
 
 def private_lines(private: str) -> str:
@@ -230,11 +245,13 @@ def private_lines(private: str) -> str:
 
 def _drop_closing_tokens(encoding: Encoding) -> list[int]:
     """Token ids up to the last one that is of the text itself."""
+    # The last 0 of `added`, found from the right.
     return encoding.ids[: len(encoding.added) - encoding.added[::-1].index(0)]
 
 
 def _hide_private(offsets: Sequence[tuple[int, int]], before: str) -> list[tuple[int, int]]:
     """Offsets, empty for tokens that hold private text, or only the line break after it."""
+    # `before` ends with a line break, which some tokenizers join with the first word: such a token may be read.
     private = max(len(before) - 1, 0)
     return [(start, end) if start >= private and end > len(before) else (0, 0) for start, end in offsets]
 
@@ -242,6 +259,7 @@ def _hide_private(offsets: Sequence[tuple[int, int]], before: str) -> list[tuple
 def _covering(offsets: Sequence[tuple[int, int]], characters: Sequence[int]) -> list[int]:
     """For each character the last token that covers it, else the last one before it, else -1."""
     tokens = [index for index, (start, end) in enumerate(offsets) if end > start]
+    # Starts never fall, so the last token that starts at or before a character covers it or ends before it.
     starts = [offsets[index][0] for index in tokens]
     return [tokens[after - 1] if (after := bisect_right(starts, character)) else UNMATCHED for character in characters]
 
@@ -254,6 +272,7 @@ def match_length(token_map: Sequence[int], length: int) -> list[int]:
     """
     if not token_map and length:
         raise RefusedError("A text to read must have at least one token", token_map, "Pair it with a longer question")
+    # Counted from the right: the last token of the one is that of the other.
     return [token_map[(index - length) % len(token_map)] for index in range(length)]
 
 
@@ -280,11 +299,14 @@ def batch_readings(
         zeroed: See `SharerInput`.
         reencode: See `SharerInput`; `TokenAligner.reencode` of the same two tokenizers.
     """
+    # A Sharer that reads nothing gets one pad, since no model runs on (B, 0).
     ids, mask = left_pad([reading.sharer_ids or [pad] for reading in readings], pad)
+    # Pads at the left move a row's tokens, and so the places that its map names.
     shifts = [ids.shape[1] - max(len(reading.sharer_ids), 1) for reading in readings]
-    moved = [
+    token_maps = [
         [index + shift if index >= 0 else UNMATCHED for index in reading.token_map]
         for reading, shift in zip(readings, shifts, strict=True)
     ]
-    token_map, _ = left_pad(moved, UNMATCHED)
+    # (B, n), left-padded as the Receiver's rows are
+    token_map, _ = left_pad(token_maps, UNMATCHED)
     return SharerInput(ids, mask, token_map, zeroed, reencode=reencode)

@@ -21,6 +21,7 @@ from c2c.types import CACHE_FORMS, CacheShape, KeyValue
 
 BITS = {"int8": 8, "int4": 4}
 WITHIN_WINDOWS = ("sliding", "static")
+"""Forms whose layers with a sliding window hold no more than the window."""
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
@@ -33,6 +34,7 @@ def empty_cache(config: Any) -> DynamicCache:
 
     A layer that drops what left its window could not be aligned with the tokens of a prompt.
     """
+    # transformers chooses the class of each layer; a window is given up, any other kind is for `cache_shape` to refuse.
     cache = DynamicCache(config=config)
     cache.layers = [DynamicLayer() if getattr(layer, "is_sliding", False) else layer for layer in cache.layers]
     return cache
@@ -93,6 +95,7 @@ def _unreadable_layer(layer: Any, number: int) -> RefusedError:
 def set_layer(cache: Cache, layer: int, fused: KeyValue) -> None:
     """Replace keys and values of one layer, each ``(B, H, N, D)``, rounded to the dtype that the cache has."""
     slot: Any = cache.layers[layer]
+    # Assigned, not copied into: the length may differ from what the layer held, and a view of it stays as it was.
     slot.keys, slot.values = fused[0].to(slot.keys.dtype), fused[1].to(slot.values.dtype)
 
 
@@ -122,6 +125,7 @@ def check_form(form: str, config: Any) -> str:
                 form,
                 "Install cache-to-cache[quantised], or choose dynamic",
             )
+        # transformers' quantised layers keep every token, so a window would not be kept.
         if any(getattr(layer, "is_sliding", False) for layer in DynamicCache(config=config).layers):
             raise RefusedError(
                 "A model with an integer cache must have full attention in every layer",
@@ -150,12 +154,14 @@ def convert_cache(cache: Cache, form: str, config: Any, room: int) -> Cache:
     if check_form(form, config) == "dynamic":
         return cache
     layers = layers_of(cache)
+    # A cache that is filled through `update` drops, pads or rounds as its class does after every step.
     if form == "sliding":
         return append_layers(DynamicCache(config=config), layers)
     if form == "static":
         return append_layers(StaticCache(config=config, max_cache_len=room), layers)
     # Integers, with a scale for each half of a head: D / 2 numbers.
     group = layers[0][0].shape[3] // 2
+    # Groups run along D, so that a token's numbers do not depend on its neighbours, as batches and prefixes need.
     quantised = QuantizedCache("hqq", config, BITS[form], axis_key=1, axis_value=1, q_group_size=group)
     slots: list[Any] = quantised.layers
     for slot in slots:
@@ -190,23 +196,25 @@ class PresetLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeyValue:
         """Append the preset, or what the attention computed where there is none; returns all keys and values."""
-        new = (key_states, value_states) if self.preset is None else self.preset
+        layer = (key_states, value_states) if self.preset is None else self.preset
+        # It serves one run: the tokens after it need a preset of their own.
         self.preset = None
-        return super().update(*(states.to(key_states.dtype) for states in new))
+        return super().update(*(states.to(key_states.dtype) for states in layer))
 
 
 def cache_with_presets(layers: Sequence[KeyValue], config: Any) -> Cache:
     """A cache of the given keys and values, each ``(B, H, N, D)``, whose layers are `PresetLayer`."""
     cache = empty_cache(config)
+    # Whatever kind transformers chose: the fused cache of the prompt has all tokens in every layer.
     cache.layers = [PresetLayer() for _ in cache.layers]
     return append_layers(cache, layers)
 
 
 def set_presets(cache: Cache, layers: Sequence[KeyValue | None]) -> None:
     """Set what each layer of a `cache_with_presets` stores for the next tokens; None leaves it to the attention."""
-    for slot, new in zip(cache.layers, layers, strict=True):
+    for slot, layer in zip(cache.layers, layers, strict=True):
         assert isinstance(slot, PresetLayer)
-        slot.preset = new
+        slot.preset = layer
 
 
 def prefill(
@@ -217,7 +225,7 @@ def prefill(
     cache: Cache | None = None,
     lengths: Tensor | None = None,
 ) -> Cache:
-    """Run a model over tokens for their keys and values alone: no vocabulary logits are computed.
+    """Run a model over tokens for their keys and values alone; no logits are computed.
 
     Args:
         model: A causal model; its body is run, its head is not.
@@ -237,6 +245,7 @@ def prefill(
     masks: Any = attention_mask
     if splits_windows(model, attention_mask, attention_mask.shape[1]):
         masks = masks_in_tokens(model, attention_mask, input_ids.shape[1], cache)
+    # The head is left out: B * n * V logits would be the largest tensor of a prefill, and nobody reads them.
     body = model.base_model
     with rotations_of_positions(model, position_ids) if lengths is None else rotations_of_lengths(model, lengths):
         body(
@@ -251,6 +260,7 @@ def prefill(
 
 def zero_layers(shape: CacheShape, batch: int, tokens: int, like: Tensor) -> list[KeyValue]:
     """A cache of zeros, ``(batch, heads, tokens, head_dim)`` per layer, with dtype and device of `like`."""
+    # Keys and values of one layer: (B, H, N, D).
     size = (batch, shape.heads, tokens, shape.head_dim)
     return [(like.new_zeros(size), like.new_zeros(size)) for _ in range(shape.layers)]
 

@@ -39,6 +39,7 @@ def window_of(config: Any) -> int | None:
     """The sliding window of a model's layers in tokens, or None if all of them attend to everything before."""
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None)
+    # A config may keep `sliding_window` though no layer has one. A kind that is not known here may have one.
     none = kinds is not None and "sliding_attention" not in kinds and set(kinds) <= PATTERNS
     return None if none else getattr(text, "sliding_window", None)
 
@@ -47,6 +48,7 @@ def chunk_of(config: Any) -> int | None:
     """The chunk of a model's layers in tokens, none of which attends to one before its own; None if there is none."""
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None)
+    # As with windows: where the config lists the kinds of layers, the list decides.
     none = kinds is not None and "chunked_attention" not in kinds
     return None if none else getattr(text, "attention_chunk_size", None)
 
@@ -69,13 +71,14 @@ def splits_windows(model: PreTrainedModel, attention_mask: Tensor, columns: int)
     """
     _check_columns(model.config, attention_mask, columns)
     reach = reach_of(model.config)
-    limited, uncounted = reach is not None and columns > reach, not _takes_positions(model)
-    if not (limited or uncounted) or not has_gaps(attention_mask):
+    exceeds_reach, counts_itself = reach is not None and columns > reach, not _takes_positions(model)
+    # The mask is looked at last: on a device that means waiting for it.
+    if not (exceeds_reach or counts_itself) or not has_gaps(attention_mask):
         return False
-    if uncounted and counts_columns(model):
+    if counts_itself and counts_columns(model):
         received = "a model that takes no positions and counts pads as tokens (as ALiBi by columns does)"
         raise _refused(model.config.get_text_config(), "no pads between its tokens", received)
-    return limited
+    return exceeds_reach
 
 
 def _check_columns(config: Any, attention_mask: Tensor, columns: int) -> None:
@@ -102,11 +105,13 @@ def _refused(text: Any, layout: str, received: str) -> RefusedError:
 def has_gaps(attention_mask: Tensor) -> bool:
     """Whether a row of ``(B, N)`` has pads between its tokens."""
     tokens = attention_mask > 0
+    # A gap is a pad with a token on both sides: (B, N) bool each.
     before, after = tokens.cumsum(-1) > 0, tokens.flip(-1).cumsum(-1).flip(-1) > 0
     return bool((~tokens & before & after).any())
 
 
 def _takes_positions(model: PreTrainedModel) -> bool:
+    # A model that takes positions is told them; only its windows can be miscounted.
     return "position_ids" in inspect.signature(model.base_model.forward).parameters
 
 
@@ -117,6 +122,7 @@ def counts_columns(model: PreTrainedModel) -> bool:
     A model that takes no positions counts them itself: by the mask (Bloom) or by columns (MPT). It is tested once.
     """
     if model not in _column_counters:
+        # The same eight tokens with pads in their middle and without: (1, 8 + PADS) and (1, 8).
         body, device = model.base_model, model.device
         mask = torch.tensor([[1] * 4 + [0] * PADS + [1] * 4], device=device)
         ids = mask.cumsum(-1) * mask
@@ -126,6 +132,7 @@ def counts_columns(model: PreTrainedModel) -> bool:
             )[0][0, -1].float()
             for row, marks in ((ids, mask), (ids[mask > 0][None], mask[mask > 0][None]))
         ]
+        # Rounding changes a state by less than TOLERANCE; a bias that is linear in the distance, by more.
         _column_counters[model] = bool((last[0] - last[1]).norm() > TOLERANCE * last[1].norm())
     return _column_counters[model]
 
@@ -157,8 +164,10 @@ def masks_in_tokens(
         )
     # Number of each column's token in its row, from 1: (B, past + n).
     place = attention_mask.long().cumsum(-1)
+    # `create_causal_mask` reads batch, tokens, dtype and device of the embeddings, never their numbers: (B, n, 0).
     like = torch.empty((len(attention_mask), tokens, 0), dtype=model.dtype, device=attention_mask.device)
 
+    # transformers combines these with causality and pads; each is called with broadcast indices of the mask.
     def in_window(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return place[row, query] - place[row, key] < window
 
@@ -184,6 +193,7 @@ def counted_in_tokens(model: PreTrainedModel) -> Iterator[None]:
 
     def before(module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         mask = named.get("attention_mask")
+        # A mask of four axes, or one for each kind of layer, is a caller's own.
         if isinstance(mask, Tensor) and mask.dim() == 2:
             tokens = named["input_ids"].shape[1]
             named["attention_mask"] = masks_in_tokens(model, mask, tokens, named.get("cache"))
@@ -203,6 +213,7 @@ LENGTHS = "row_lengths"
 def rotation_limit(config: Any) -> int | None:
     """The longest text, in tokens, that a model reads with its short rotations; None if all are the same."""
     parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    # One set of parameters, or one for each kind of layer.
     kinds = [parameters, *(parts for parts in parameters.values() if isinstance(parts, Mapping))]
     limits = [int(parts["original_max_position_embeddings"]) for parts in kinds if parts.get("rope_type") == "longrope"]
     return min(limits, default=None)
@@ -250,6 +261,7 @@ def rotations_of_lengths(model: nn.Module, lengths: Tensor) -> Iterator[None]:
     """
     modules = _rotaries(model)
     before = [getattr(module, LENGTHS, None) for module in modules]
+    # Contexts nest (a prefill within generation): one hook a module, and the outer lengths come back.
     handles = [module.register_forward_hook(_by_row, with_kwargs=True) for module in modules if not _is_hooked(module)]
     try:
         for module in modules:
@@ -258,8 +270,8 @@ def rotations_of_lengths(model: nn.Module, lengths: Tensor) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-        for module, former in zip(modules, before, strict=True):
-            setattr(module, LENGTHS, former)
+        for module, row_lengths in zip(modules, before, strict=True):
+            setattr(module, LENGTHS, row_lengths)
 
 
 def rotations_of_positions(model: nn.Module, position_ids: Tensor) -> Any:
@@ -297,6 +309,7 @@ def rotations_in_generation(
 
     def before(module: Any, arguments: Any, named: dict[str, Any]) -> None:
         positions, mask = named.get("position_ids"), named.get("attention_mask")
+        # Positions end at the length of the text so far; without them the mask has as many tokens.
         lengths = None
         if isinstance(positions, Tensor) and positions.dim() == 2:
             lengths = positions.amax(-1) + 1
@@ -305,18 +318,19 @@ def rotations_in_generation(
         for rotary in modules:
             setattr(rotary, LENGTHS, lengths)
 
+    # The lengths are set before each forward pass, so the first ones are never read.
     with rotations_of_lengths(model, torch.zeros(0, dtype=torch.long)):
         handle = model.register_forward_pre_hook(before, with_kwargs=True)
-        own: Any = model
+        instance: Any = model
         # Phi-3's own method drops a cache at the limit.
         if fused:
-            own.prepare_inputs_for_generation = MethodType(GenerationMixin.prepare_inputs_for_generation, model)
+            instance.prepare_inputs_for_generation = MethodType(GenerationMixin.prepare_inputs_for_generation, model)
         try:
             yield
         finally:
             handle.remove()
             if fused:
-                del own.prepare_inputs_for_generation
+                del instance.prepare_inputs_for_generation
 
 
 def _rotaries(model: nn.Module) -> list[nn.Module]:
@@ -350,5 +364,6 @@ def _by_row(module: Any, arguments: tuple[Any, ...], named: dict[str, Any], outp
     beyond = torch.cat([positions, positions.new_full((len(positions), 1), limit)], dim=1)
     long = [rotation[:, :-1] for rotation in module.forward(hidden, beyond, **options)]
     short = module.forward(hidden, positions.clamp(max=limit - 1), **options)
-    chosen = (lengths > limit)[:, None, None]
-    return tuple(torch.where(chosen, above, below) for above, below in zip(long, short, strict=True))
+    # (B,) -> (B, 1, 1), over n and D
+    is_long = (lengths > limit)[:, None, None]
+    return tuple(torch.where(is_long, above, below) for above, below in zip(long, short, strict=True))

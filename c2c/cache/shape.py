@@ -45,14 +45,17 @@ def cache_shape(config: Any) -> CacheShape:
             or shared between layers; keys and values differ in size; or layers do. The message names the model's type.
     """
     decoder = config.get_text_config(decoder=True)
+    # 1. The kind of model
     if getattr(config, "is_encoder_decoder", False):
         raise _refused("A model must read and write with one and the same decoder", config, "it has an encoder")
     _check_writes(config)
     if not getattr(decoder, "num_hidden_layers", None):
         raise _refused("A model's cache must be a list of layers", config, "its config names no number of layers")
+    # 2. What each layer's cache holds: one config a layer, since some families change sizes within a model
     for layer in decoder.per_layer_config:
         _check_layer(layer)
     _check_kinds(decoder)
+    # 3. One size for all layers, as the Fusers of a pair have
     shapes = sorted({CacheShape.of(layer) for layer in decoder.per_layer_config})
     if len(shapes) > 1:
         sizes = " and ".join(f"{shape.heads} heads of {shape.head_dim}" for shape in shapes)
@@ -65,8 +68,10 @@ def _check_writes(config: Any) -> None:
     kind = getattr(config, "model_type", "")
     if kind in OTHER_MEMORIES:
         raise _refused("Each cache layer must hold keys and values", config, OTHER_MEMORIES[kind])
+    # A config without `is_decoder` is a decoder unless its type is one of masked language models (BERT).
     masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     both = not getattr(config, "is_decoder", not masked) and kind not in CAUSAL_ANYWAY
+    # The text part of a multimodal model has a type of its own: gemma3_text of gemma3.
     whole = kind.removesuffix("_model").removesuffix("_text")
     writes = not WRITING.isdisjoint((kind, whole, whole.replace("_", "-")))
     if both or (kind in configuration_auto.CONFIG_MAPPING_NAMES and not writes):
@@ -78,6 +83,7 @@ def _check_writes(config: Any) -> None:
 
 
 def _check_layer(layer: Any) -> None:
+    # Multi-head latent attention (DeepSeek) caches one vector a token for all heads.
     rank = getattr(layer, "kv_lora_rank", None)
     if rank:
         rule = "A model's cache must hold keys and values per attention head"

@@ -12,15 +12,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from c2c.checkpoints.card import model_card
-from c2c.checkpoints.checkpoint import (
-    CONFIG,
-    MANIFEST,
-    WEIGHTS,
-    read_config,
-    read_manifest,
-    save_pretrained,
-    stack_folders,
-)
+from c2c.checkpoints.checkpoint import save_pretrained, stack_folders
+from c2c.checkpoints.checkpoint_folder import CONFIG, MANIFEST, WEIGHTS, read_config, read_manifest
 from c2c.checkpoints.checkpoint_folder import PART
 from c2c.checkpoints.components import Components
 from c2c.errors import RefusedError

@@ -72,21 +72,24 @@ class SharerCache:
 
     @classmethod
     @torch.no_grad()
-    def read(
-        cls, model: PreTrainedModel, given: SharerInput, *, tokenizer: PreTrainedTokenizerBase | None = None
+    def of_model(
+        cls, model: PreTrainedModel, sharer_input: SharerInput, *, tokenizer: PreTrainedTokenizerBase | None = None
     ) -> SharerCache:
-        """Let a Sharer read what it is given.
+        """Run a Sharer over its input, and take its cache.
 
         Args:
             model: The Sharer.
-            given: From `TokenAligner` and `batch_readings`; its tensors may be on any device.
+            sharer_input: From `TokenAligner` and `batch_readings`; its tensors may be on any device.
             tokenizer: Of the Sharer, so that the manifest can name it too.
+
+        Raises:
+            RefusedError: If the model's cache is not keys and values.
         """
-        here = given.to(model.device)
-        positions = kv_cache.positions_of(here.attention_mask)
-        cache = kv_cache.prefill(model, here.input_ids, here.attention_mask, positions)
+        inputs = sharer_input.to(model.device)
+        positions = kv_cache.positions_of(inputs.attention_mask)
+        layers = kv_cache.layers_of(kv_cache.prefill(model, inputs.input_ids, inputs.attention_mask, positions))
         about = describe_model(model, tokenizer)
-        return cls(kv_cache.layers_of(cache), given.input_ids, given.attention_mask, given.token_map, about)
+        return cls(layers, sharer_input.input_ids, sharer_input.attention_mask, sharer_input.token_map, about)
 
     def check_fusers(self, folder: str | Path, override: Sequence[str] = ()) -> ContractCheck:
         """Compare the model that this cache is of with the Sharer that saved Fusers were trained for.
@@ -110,6 +113,7 @@ class SharerCache:
 
     def save(self, folder: str | Path) -> None:
         """Write the two files; an earlier cache in `folder` is there until the new one is complete."""
+        # Keys after their norm and rotation, values as they are: what a Fuser reads
         tensors = {
             f"{half}.{number}": states
             for number, layer in enumerate(self.layers)
@@ -153,6 +157,7 @@ class SharerCache:
                 f"{STATES} must be the file that the manifest names", "another hash", "Copy the folder again"
             )
         tensors = load_file(folder / STATES, device=str(device))
+        # Only the states go to the device; ids, mask and map are small, and are moved with the batch.
         layers = [(tensors[f"key.{number}"], tensors[f"value.{number}"]) for number in range(shape.layers)]
         ids, mask, token_map = (tensors[name].cpu() for name in ROWS)
         return cls(layers, ids, mask, token_map, manifest["sharer"])

@@ -48,6 +48,7 @@ def add_fusers(parser: argparse.ArgumentParser, *, several: bool = False, requir
         several: Whether there may be more than one Sharer.
         required: Whether Fusers must be named.
     """
+    # Folders: one of each Sharer.
     text = "folder of the Fusers of each Sharer, in the same order" if several else "folder of trained Fusers"
     parser.add_argument(
         "--fuser",
@@ -58,9 +59,11 @@ def add_fusers(parser: argparse.ArgumentParser, *, several: bool = False, requir
         metavar="FUSER",
         help=text + ("" if required else ", for the methods that need them"),
     )
+    # How they were trained, as records note it.
     for flag, text in (("recipe", "recipe of the Fusers"), ("alignment", "token alignment of the Fusers")):
         parser.add_argument(f"--{flag}", required=required, default="", help=text)
     parser.add_argument("--seed", type=int, required=required, default=None, help="training seed of the Fusers")
+    # How several Sharers are used together.
     if several:
         from c2c.types import FUSIONS
 

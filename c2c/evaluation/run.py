@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from c2c.checkpoints.checkpoint import CONFIG, MANIFEST
+from c2c.checkpoints.checkpoint_folder import CONFIG, MANIFEST
 from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
@@ -145,6 +145,7 @@ class EvaluationRun:
         paths = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks), *self.other_files()]
         hashes: list[Any] = [file_hash(path) if path.exists() else str(path) for path in paths]
         hashes += [model_state(model) for model in self.models.values()]
+        # Places do not count, but what lies there does: its hash is in `hashes`.
         settings = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in PLACES}
         content = [hashes, sorted(self.benchmarks), settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -152,8 +153,10 @@ class EvaluationRun:
     def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the Fusers are empty for a method without them."""
         fused = method in DECLARATIONS and DECLARATIONS[method].fusers
+        # A fine-tuned Receiver is trained too, and answers by the method `receiver`.
         trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
         alignment, recipe = self.alignment, self.recipe
+        # Released fusers name their alignment themselves.
         if fused and is_released(self.fusers[0]):
             alignment = released_alignment(self.fusers[0])
         if len(self.sharers) > 1:
@@ -192,7 +195,7 @@ def check_fusers_precision(fuser: str | Path, dtype: str, accept: Sequence[str] 
     Raises:
         RefusedError: As `c2c.models.contract.check_precision`, or if their manifest cannot be read.
     """
-    manifest = Path(fuser) / MANIFEST
+    manifest = current(Path(fuser)) / MANIFEST
     contract = read_object(manifest).get("contract") if manifest.is_file() else None
     if isinstance(contract, dict):  # loading the Fusers refuses anything else
         check_precision(contract, dtype, accept)

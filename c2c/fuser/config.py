@@ -88,6 +88,7 @@ class FuserConfig:
             _between(name, getattr(self, name), 1, WIDEST)
         _between("anneal_steps", self.anneal_steps, 1, LONGEST)
         _between("num_layers", self.num_layers, 3, DEEPEST)
+        # Kinds before values: a comparison with NaN would let it pass.
         for name in ("dropout", "initial_temperature", "final_temperature"):
             _number(name, getattr(self, name))
         if not 0 <= self.dropout < 1:
@@ -135,6 +136,7 @@ class FuserConfig:
         values = asdict(self)
         if self.variant not in SWITCHES_OF_VARIANTS:
             return values
+        # The keys of files and their order are those of earlier versions, so that equal Fusers have equal files.
         switches = dict(zip(SWITCHES, SWITCHES_OF_VARIANTS[self.variant], strict=True))
         return {name: {**values, **switches}[name] for name in FILE_KEYS}
 
@@ -148,6 +150,7 @@ class FuserConfig:
         """
         if not isinstance(values, Mapping):
             raise RefusedError("A Fuser's config must be an object", values, "Pass what FuserConfig.to_dict gives")
+        # Files of earlier versions lack the fields that came later, which have defaults.
         names = [field.name for field in fields(cls)]
         for name in values:
             check_choice("A key of a Fuser's config", name, [*names, *SWITCHES])

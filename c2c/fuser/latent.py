@@ -89,6 +89,7 @@ class LatentStack(FuserStack):
     """
 
     def __init__(self, encoder: LatentEncoder, decoder: FuserStack) -> None:
+        # Not of the latent shape: contracts and checks of inputs compare the cache that the Sharer really has.
         super().__init__(encoder.model, decoder.receiver)
         if decoder.source_shape != encoder.latent:
             raise RefusedError(
@@ -96,6 +97,7 @@ class LatentStack(FuserStack):
                 tuple(decoder.source_shape),
                 "Take both from one latent space",
             )
+        # The same modules, not copies: what one pair learns, all pairs with this model have.
         self.encoder, self.fusers, self.links = encoder, decoder.fusers, decoder.links
 
     @property

@@ -23,6 +23,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__()
+        # The epsilon is written out: the default of torch depends on the dtype.
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.w1 = nn.Linear(width, inner, bias=False)
         self.w2 = nn.Linear(inner, width, bias=False)
@@ -30,6 +31,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's output to its input."""
+        # (..., width) -> (..., inner) -> (..., width)
         inner = self.w2(functional.gelu(self.w1(self.norm(x))))
         return x + functional.dropout(inner, self.dropout, self.training)
 
@@ -84,9 +86,11 @@ class Fuser(nn.Module):
                 "Build it with c2c.fuser.variants.create_fuser",
             )
         self.config = config
+        # The reference draws nothing for the gates: their logits start at 0, where a gate is closed at inference.
         if self.gated:
             for half in HALVES:
                 self.register_parameter(f"{half}_gate_logit", nn.Parameter(torch.zeros(())))
+            # A buffer, so that a checkpoint resumes at the temperature it reached; released fusers store it too.
             self.register_buffer("gate_temperature", torch.tensor(config.initial_temperature))
         self.add_layers()
 
@@ -95,11 +99,14 @@ class Fuser(nn.Module):
         config = self.config
         width, inner, dropout = config.hidden_dim, config.intermediate_dim, config.dropout
         sharer_width, receiver_width = self.input_widths
+        # Concatenation and projection to the width that both branches read (paper §3.3)
         self.add_halves("in", lambda: nn.Linear(sharer_width + receiver_width, width))
         self.add_halves("mlp1", lambda: BlockChain(1, width, inner, dropout))
         if self.weighted:
+            # Dynamic weights: one scalar a token and Receiver head
             self.add_halves("scalar_mlp2", lambda: BlockChain(1, width, width, dropout))
             self.add_halves("scalar_head", lambda: nn.Linear(width, config.receiver_heads))
+        # Projection into the Receiver's space
         self.add_halves("proj_mlp2", lambda: BlockChain(config.num_layers - 2, width, inner, dropout))
         self.add_halves("proj_out", lambda: nn.Linear(width, config.receiver_width))
 
@@ -137,8 +144,8 @@ class Fuser(nn.Module):
     def anneal(self, step: int) -> None:
         """Set the gate's temperature for optimiser step `step`: ``τ0 (τ1 / τ0) ** min(step / anneal_steps, 1)``."""
         if self.gated:
-            first, last = self.config.initial_temperature, self.config.final_temperature
-            self.gate_temperature.fill_(first * (last / first) ** min(step / self.config.anneal_steps, 1.0))
+            start, end = self.config.initial_temperature, self.config.final_temperature
+            self.gate_temperature.fill_(start * (end / start) ** min(step / self.config.anneal_steps, 1.0))
 
     def forward(self, sharer: KeyValue, receiver: KeyValue, open_halves: Collection[Half] | None = None) -> KeyValue:
         """Fuse keys and values of the same tokens.
@@ -158,14 +165,16 @@ class Fuser(nn.Module):
         Raises:
             RefusedError: If heads, head dimensions, batch or tokens do not fit.
         """
+        # 1. Which halves take part
         self._check(sharer, receiver)
-        own: dict[Half, Tensor] = dict(zip(HALVES, receiver, strict=True))
+        states: dict[Half, Tensor] = dict(zip(HALVES, receiver, strict=True))
         # A half takes part if its gate is open; in training each gate is sampled, unless it is forced.
         sampled = self.training and self.gate_override is None
         if open_halves is None:
             open_halves = [half for half in HALVES if sampled or self.is_open(half)]
         active: list[Half] = [half for half in HALVES if sampled or half in open_halves]
-        # Each step is done for both halves before the next, as the reference draws its random numbers in this order.
+        # 2. Projection, weights and gates. Each step is done for both halves before the next, since the reference draws
+        # its random numbers in this order.
         hidden = self.hidden_states(active, sharer, receiver)
         fused = {half: self.projection(half, hidden[half]) for half in active}
         scales: dict[Half, Tensor] = {}
@@ -175,9 +184,11 @@ class Fuser(nn.Module):
             # Gate before projection: a float32 gate spares weight · projection the rounding to half precision.
             scales = {half: self.gate(half, fused[half]) * scales.get(half, 1.0) for half in active}
         fused = {half: scales.get(half, 1.0) * fused[half] for half in active}
+        # 3. The sum: out = receiver + gate * weight * projection, with the coefficient 1 for the Receiver
         if self.reads_receiver:
-            fused = {half: own[half] + fused[half] for half in active}
-        keys, values = (fused.get(half, own[half]) for half in HALVES)
+            fused = {half: states[half] + fused[half] for half in active}
+        # A half that takes no part stays the tensor that came in.
+        keys, values = (fused.get(half, states[half]) for half in HALVES)
         return keys, values
 
     def dynamic_weights(self, sharer: KeyValue, receiver: KeyValue) -> tuple[Tensor, Tensor]:
@@ -202,6 +213,7 @@ class Fuser(nn.Module):
 
     def inputs(self, half: Half, sharer: Tensor, receiver: Tensor) -> Tensor:
         """``z = [sharer, receiver]``: what one half reads at each token, ``(B, N, Cs + Ct)``."""
+        # The Sharer comes first, as in the released weights.
         parts = [self.flatten_heads(sharer), self.flatten_heads(receiver)]
         return torch.cat(parts if self.reads_receiver else parts[:1], dim=-1)
 
@@ -232,10 +244,14 @@ class Fuser(nn.Module):
     def gate(self, half: Half, projection: Tensor) -> Tensor:
         """The gate of an active half: 1, or in training a relaxed sample ``(B, Ht, N, 1)`` at the temperature."""
         logit = self.get_parameter(f"{half}_gate_logit")
+        # float32, whatever the precision of the Fuser: the product and the sum with it are then rounded only once.
         if not self.training:
             return torch.ones((1, 1, 1, 1), dtype=torch.float32, device=logit.device)
+        # Only a gate that is forced open gets here: a closed half takes no part.
         if self.gate_override is not None:
             return projection.new_ones((1, 1, 1, 1))
+        # One Gumbel sample is biased towards open gates (its mean is 0.58); two give the logistic noise of a relaxed
+        # Bernoulli variable.
         noise = self.gumbel_noise(projection, logit.dtype)
         if self.config.gate_noise == "logistic":
             noise = noise - self.gumbel_noise(projection, logit.dtype)
@@ -244,6 +260,7 @@ class Fuser(nn.Module):
     @staticmethod
     def gumbel_noise(like: Tensor, dtype: torch.dtype) -> Tensor:
         """Gumbel samples ``(B, Ht, N, 1)`` for a projection ``(B, Ht, N, Dt)``."""
+        # One sample a row, head and token.
         # Not rand_like: `like` is transposed, and would be filled in the order of its memory, not of its axes.
         uniform = torch.rand((*like.shape[:-1], 1), dtype=dtype, device=like.device)
         return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)

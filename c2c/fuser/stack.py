@@ -144,15 +144,15 @@ class FuserStack(nn.Module):
         """
         if layers is not None and (isinstance(layers, str) or not isinstance(layers, Iterable)):
             raise RefusedError("Layers must be a list of numbers", layers, "Put the number into a list")
-        chosen = None if layers is None else frozenset(layers)
-        unknown = sorted((chosen or frozenset()) - set(range(self.receiver.layers)))
+        active_layers = None if layers is None else frozenset(layers)
+        unknown = sorted((active_layers or frozenset()) - set(range(self.receiver.layers)))
         if unknown:
             raise RefusedError(
                 f"Layers must be those of the Receiver, 0 to {self.receiver.layers - 1}",
                 unknown,
                 "Name some of them, or none",
             )
-        self.active_layers = chosen
+        self.active_layers = active_layers
 
     def force_gates(self, open: bool | None) -> None:
         """Open (True) or close (False) the gates of all Fusers from now on, or let them be as learned (None).
@@ -164,8 +164,7 @@ class FuserStack(nn.Module):
 
     def is_active(self, receiver_layer: int) -> bool:
         """Whether a Receiver layer is linked and not left out by `only_layers`."""
-        chosen = self.links if self.active_layers is None else self.active_layers
-        return receiver_layer in self.links and receiver_layer in chosen
+        return receiver_layer in self.links and (self.active_layers is None or receiver_layer in self.active_layers)
 
     def is_open(self, receiver_layer: int, half: Half) -> bool:
         """Whether one half of a linked Receiver layer is fused at inference."""
@@ -183,20 +182,23 @@ class FuserStack(nn.Module):
             the Receiver's own tensors.
         """
         fused, sources = list(receiver), self.source_layers(sharer)
+        # One query of all gates for the device; in training each Fuser samples its own.
         open_halves = {} if self.training else self.open_halves()
         for layer, link in sorted(self.links.items()):
             if self.is_active(layer):
-                source, own = sources[link.sharer_layer], receiver[layer]
+                source, target = sources[link.sharer_layer], receiver[layer]
                 if self.training:
-                    fused[layer] = self.apply_in_training(self.fuser_of(layer), source, own)
+                    fused[layer] = self.apply_in_training(self.fuser_of(layer), source, target)
                 else:
-                    fused[layer] = self.fuser_of(layer)(source, own, open_halves.get(layer))
+                    fused[layer] = self.fuser_of(layer)(source, target, open_halves.get(layer))
         return fused
 
     def apply_in_training(self, module: nn.Module, *inputs: Any) -> Any:
         """Run a module in training, with `autocast` and `recompute`; a recomputation draws the same noise."""
+        # Autocast is chosen by the kind of device, cpu or cuda.
         device = next(module.parameters()).device.type
         with nullcontext() if self.autocast is None else torch.autocast(device, self.autocast):
+            # checkpoint restores the random generators before it recomputes: dropout and gates are drawn alike.
             if self.recompute and torch.is_grad_enabled():
                 return checkpoint(module, *inputs, use_reentrant=False)
             return module(*inputs)
@@ -204,12 +206,14 @@ class FuserStack(nn.Module):
     def open_halves(self) -> dict[int, list[Half]]:
         """The halves of each linked layer that are open at inference; the gates come from the device all at once."""
         # One transfer from the device for all learned gates.
-        learned = [
+        gate_logits = [
             (layer, half, logit) for layer, half, logit in self.gate_logits()
             if logit is not None and self.fuser_of(layer).gate_override is None
         ]  # fmt: skip
-        logits = torch.stack([logit for _, _, logit in learned]).tolist() if learned else []
-        is_open = {(layer, half): logit > 0 for (layer, half, _), logit in zip(learned, logits, strict=True)}
+        # (number of gates,) -> a list
+        logits = torch.stack([logit for _, _, logit in gate_logits]).tolist() if gate_logits else []
+        is_open = {(layer, half): logit > 0 for (layer, half, _), logit in zip(gate_logits, logits, strict=True)}
+        # A gate without a learned logit is open, unless it is forced to be closed.
         return {
             layer: [
                 half
@@ -234,5 +238,6 @@ class FuserStack(nn.Module):
 
     def open_share(self) -> float:
         """Share of the linked layers' halves that are open at inference, 0 to 1; layers left out count as closed."""
+        # Keys and values of all linked layers count, whether or not a variant has gates.
         counts = [len(halves) for halves in self.open_halves().values()]
         return sum(counts) / (len(HALVES) * len(counts)) if counts else 0.0

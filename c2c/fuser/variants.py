@@ -60,6 +60,7 @@ class ProjectedFuser(Fuser):
 
     def inputs(self, half: Half, sharer: Tensor, receiver: Tensor) -> Tensor:
         """``z = [sharer_mlp(sharer), receiver]``, ``(B, N, 2 · Ct)``."""
+        # (B, Hs, N, Ds) -> (B, N, Cs) -> (B, N, Ct)
         projected = self.layer(half, "sharer_mlp")(self.flatten_heads(sharer))
         return torch.cat([projected, self.flatten_heads(receiver)], dim=-1)
 
@@ -74,6 +75,7 @@ class LowRankFuser(Fuser):
 
     def add_layers(self) -> None:
         """Add the shared bottleneck, then the linear maps of each half."""
+        # Keys and values of both models: the bottleneck reads 2 * (Cs + Ct) states a token.
         config, rank = self.config, self.config.rank
         self.down = nn.Linear(len(HALVES) * sum(self.input_widths), rank)
         self.blocks = BlockChain(config.num_layers - 1, rank, rank, config.dropout)
@@ -84,6 +86,7 @@ class LowRankFuser(Fuser):
         """The same states ``(B, N, rank)`` for each of `halves`."""
         if not halves:
             return {}
+        # (B, N, 2 * (Cs + Ct)) -> (B, N, rank), computed once for both halves
         states = [self.flatten_heads(half_states) for half_states in (*sharer, *receiver)]
         return dict.fromkeys(halves, self.blocks(self.down(torch.cat(states, dim=-1))))
 
@@ -109,6 +112,7 @@ def three_layers(width: int, inner: int, output: int) -> nn.Sequential:
     )
 
 
+# By name, since c2c.fuser.config lists the variants without importing torch.
 FUSERS: dict[str, type[Fuser]] = {variant: globals()[name] for variant, name in VARIANTS.items()}
 """The class of each variant."""
 

@@ -59,14 +59,15 @@ class Needs:
     """The tensors that Fusers need, each kind of Fuser built once, on the meta device."""
 
     def __init__(self) -> None:
-        self._known: dict[FuserConfig, dict[str, tuple[int, ...]]] = {}
+        self._forms: dict[FuserConfig, dict[str, tuple[int, ...]]] = {}
 
     def of(self, config: FuserConfig) -> dict[str, tuple[int, ...]]:
         """Names and shapes of one Fuser's tensors."""
-        if config not in self._known:
+        # The layers of a stack usually have one config, so one Fuser is built for all of them.
+        if config not in self._forms:
             with torch.device("meta"):
-                self._known[config] = forms(create_fuser(config))
-        return self._known[config]
+                self._forms[config] = forms(create_fuser(config))
+        return self._forms[config]
 
 
 def check_depth(config: FuserConfig, tensors: int, where: str) -> None:
@@ -88,6 +89,7 @@ def check_forms(needed: Mapping[str, tuple[int, ...]], actual: Mapping[str, Form
     Raises:
         RefusedError: With the names that differ.
     """
+    # Names, then shapes, then dtypes
     wrong = [f"missing {name}" for name in needed if name not in actual]
     wrong += [f"unknown {name!s:.80}" for name in actual if name not in needed]
     wrong += [
@@ -122,5 +124,6 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], where: str) -> Non
         RefusedError: If a number is not finite.
     """
     check_finite(state, where)
+    # Memory without numbers: `load_state_dict` with strict=True fills every tensor, buffers included.
     module.to_empty(device="cpu")
     module.load_state_dict(state, strict=True)

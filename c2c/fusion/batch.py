@@ -77,6 +77,7 @@ def in_two_sections(prompt: AlignedPrompt) -> AlignedChat:
         prompt: Of N >= 2 tokens. Where none is fused, the first is a section of its own.
     """
     tokens = len(prompt.receiver_ids)
+    # Between fused tokens there may be others; the map leaves those as they are.
     fused = [place for place, at in enumerate(prompt.token_map) if at != UNMATCHED]
     end = fused[-1] + 1 if fused else 1
     sections = (ChatSection(0, end, "message"), ChatSection(end, tokens, "template"))
@@ -116,18 +117,19 @@ def collate_chats(
     rows = [sections_of(row[0]) for row in aligned]
     count = max(len(row) for row in rows)
     # Columns: a row with fewer sections has empty ones at its left
-    filled = [(ChatSection(0, 0, "template"),) * (count - len(row)) + row for row in rows]
-    widths = [max(section.end - section.start for section in column) for column in zip(*filled, strict=True)]
+    padded_rows = [(ChatSection(0, 0, "template"),) * (count - len(row)) + row for row in rows]
+    widths = [max(section.end - section.start for section in column) for column in zip(*padded_rows, strict=True)]
     # Messages are fused, templates are not; they alternate
-    fused = _checked_mask(mask, sharers)
-    masks = [fused if (count - 1 - number) % 2 else NOT_FUSED for number in range(count)]
+    message_mask = _checked_mask(mask, sharers)
+    masks = [message_mask if (count - 1 - number) % 2 else NOT_FUSED for number in range(count)]
     columns = sum(widths[:-1])
 
-    def laid(row: int, values: Sequence[int], pad: int) -> list[int]:
-        return lay_out(values, filled[row], widths, pad)
+    def columns_of(row: int, values: Sequence[int], pad: int) -> list[int]:
+        return lay_out(values, padded_rows[row], widths, pad)
 
     def reading(row: int, chat: AlignedPrompt) -> AlignedPrompt:
-        token_map = laid(row, [*chat.token_map, UNMATCHED], UNMATCHED)[:columns]
+        # The map has no entry for the last token, which no one is fused with.
+        token_map = columns_of(row, [*chat.token_map, UNMATCHED], UNMATCHED)[:columns]
         return AlignedPrompt(chat.receiver_ids, up_to_fused(chat).sharer_ids, token_map)
 
     # One input a Sharer
@@ -135,8 +137,8 @@ def collate_chats(
     encoders = _list_of("reencode", reencode, sharers)
     return ChatBatch(
         [section_index(bits, width) for bits, width in zip(masks, widths, strict=True)],
-        torch.tensor([laid(row, prompts[0].receiver_ids, receiver_pad) for row, prompts in enumerate(aligned)]),
-        torch.tensor([laid(row, [1] * len(prompts[0].receiver_ids), 0) for row, prompts in enumerate(aligned)]),
+        torch.tensor([columns_of(row, prompts[0].receiver_ids, receiver_pad) for row, prompts in enumerate(aligned)]),
+        torch.tensor([columns_of(row, [1] * len(prompts[0].receiver_ids), 0) for row, prompts in enumerate(aligned)]),
         [
             batch_readings(
                 [reading(row, prompts[sharer]) for row, prompts in enumerate(aligned)],
@@ -161,6 +163,7 @@ def _sharers(aligned: Sequence[Sequence[AlignedPrompt]]) -> int:
             "Align each conversation with every Sharer",
         )
     for number, row in enumerate(aligned):
+        # One row of the batch serves all Sharers, so they must agree on what it is.
         reference = (row[0].receiver_ids, sections_of(row[0]))
         if any((prompt.receiver_ids, sections_of(prompt)) != reference for prompt in row[1:]):
             raise RefusedError(
@@ -198,9 +201,13 @@ def lay_out(values: Sequence[int], sections: Sequence[ChatSection], widths: Sequ
         sections: Of the row.
         widths: Columns of each section.
         pad: Fills them.
+
+    Returns:
+        As many values as `widths` add up to.
     """
-    laid: list[int] = []
+    columns: list[int] = []
     for section, width in zip(sections, widths, strict=True):
         part = values[section.start : section.end]
-        laid += [*[pad] * (width - len(part)), *part]
-    return laid
+        # Pads at the left of each section, so that the ends of all rows meet at its boundary.
+        columns += [*[pad] * (width - len(part)), *part]
+    return columns

@@ -31,6 +31,7 @@ class Aligned(NamedTuple):
 
     def columns(self, section: Section) -> Aligned:
         """The tokens of one section."""
+        # Layers (B, Hs, n, Ds) and map (B, n) are cut at the same columns.
         here = slice(section.start, section.end)
         matched = None if self.matched is None else self.matched[:, here]
         return Aligned([(keys[:, :, here], values[:, :, here]) for keys, values in self.layers], matched)
@@ -43,7 +44,9 @@ def align(layers: Sequence[KeyValue], token_map: Tensor) -> Aligned:
         layers: S layers ``(B, Hs, M, Ds)``.
         token_map: ``(B, n)`` int64 into the M tokens, or -1.
     """
+    # None spares `torch.where` over all layers, the usual case of plain prompts.
     matched = None if bool((token_map >= 0).all()) else token_map >= 0
+    # A cache that is given may lie on a device of its own. Unmatched tokens take token 0's, which is not used.
     token_map = token_map.to(layers[0][0].device)
     return Aligned(kv_cache.take_tokens(layers, token_map.clamp(min=0)), matched)
 
@@ -63,6 +66,7 @@ def fuse_tokens(
         T layers ``(B, Ht, n, Dt)``; layers that nothing was fused with are the tensors of `receiver`.
     """
     if fusion == "sequential":
+        # sequential: each Fuser reads what the one before it left
         fused = receiver
         for sharer, of_sharer in aligned.items():
             # The next Sharer's Fuser reads what the cache would hold, in its precision
@@ -71,6 +75,7 @@ def fuse_tokens(
                 for new, old in zip(_fuse_sharer(stacks[sharer], of_sharer, fused), receiver, strict=True)
             ]
         return fused
+    # parallel: each Fuser reads the unfused states; the changes of all are added up
     by_sharer = [_fuse_sharer(stacks[sharer], of_sharer, receiver) for sharer, of_sharer in aligned.items()]
     if len(by_sharer) == 1:
         return by_sharer[0]
@@ -78,7 +83,8 @@ def fuse_tokens(
 
 
 def _fuse_sharer(stack: FuserStack, aligned: Aligned, receiver: list[KeyValue]) -> list[KeyValue]:
-    """Fuse with one Sharer, where the tokens have one of its own."""
+    """Fuse with one Sharer; tokens that no Sharer token is matched with keep the Receiver's states."""
+    # The Sharer may run on another device and in another precision; the Receiver's count.
     device, dtype = receiver[0][0].device, receiver[0][0].dtype
     fused = stack([(keys.to(device, dtype), values.to(device, dtype)) for keys, values in aligned.layers], receiver)
     if aligned.matched is None:
@@ -96,16 +102,19 @@ def _add_changes(fused: Sequence[KeyValue], receiver: KeyValue) -> KeyValue:
 
     The sum is rounded once, where the cache takes it.
     """
-    changed = [layer for layer in fused if layer is not receiver]
-    if not changed:
+    # A layer without a Fuser is the very tuple of the Receiver.
+    changes = [layer for layer in fused if layer is not receiver]
+    if not changes:
         return receiver
+    # receiver + sum over Sharers of (fused - receiver), for keys and for values
     keys, values = (
-        old + sum(new - old for new in half) for half, old in zip(zip(*changed, strict=True), receiver, strict=True)
+        old + sum(new - old for new in half) for half, old in zip(zip(*changes, strict=True), receiver, strict=True)
     )
     return keys, values
 
 
 def join_tokens(earlier: KeyValue, later: KeyValue) -> KeyValue:
     """Keys and values of earlier and later tokens, each ``(B, H, n, D)``, in the precision of the earlier."""
+    # The fused states are rounded here, to the precision of the cache: (B, H, n1, D) and (B, H, n2, D)
     keys, values = (torch.cat([old, new.to(old.dtype)], dim=2) for old, new in zip(earlier, later, strict=True))
     return keys, values

@@ -54,6 +54,7 @@ def generate_kv_cache_index(
         raise RefusedError("The share of tokens that are fused must be in [0, 1]", share, "Choose 0.5 for a half")
     check_choice("The side that is fused", side, SIDES)
     fused = int(instruction_length * share)
+    # [1, 0]: bit 0 of the mask is the first Sharer; -1 is no Sharer, where 0 would do too.
     parts = [(1, fused), (-1, instruction_length - fused)]
     if side == "back":
         parts.reverse()
@@ -358,8 +359,10 @@ def _check_map(sharer_input: SharerInput, name: str, rows: int, fused: int) -> N
 
 def _check_matches(sharer_input: SharerInput, name: str, prefix: Tensor) -> None:
     """Refuse a map from a token of the Receiver to a pad of the Sharer."""
+    # The mask of the Sharer's token at each fused position: (B, M) and (B, n) -> (B, n)
     here = sharer_input.token_map[:, : prefix.shape[1]]
     tokens = sharer_input.attention_mask.to(here.device).gather(1, here.clamp(min=0).long())
+    # Pads of the Receiver may be mapped anywhere: nobody attends to them.
     pads = (prefix.to(here.device) != 0) & (here >= 0) & (tokens == 0)
     if bool(pads.any()):
         row, token = pads.nonzero()[0].tolist()
@@ -373,6 +376,7 @@ def _check_matches(sharer_input: SharerInput, name: str, prefix: Tensor) -> None
 def _check_layers(sharer_input: SharerInput, name: str, shape: CacheShape) -> None:
     layers = sharer_input.layers or ()
     needed = (sharer_input.input_ids.shape[0], shape.heads, sharer_input.input_ids.shape[1], shape.head_dim)
+    # (B, Hs, M, Ds) of every tensor, then one floating-point dtype, then finite numbers
     wrong = [tuple(states.shape) for layer in layers for states in layer if tuple(states.shape) != needed]
     if len(layers) != shape.layers or wrong:
         raise RefusedError(
@@ -409,6 +413,7 @@ def check_labels(labels: Tensor | None, input_ids: Tensor, last: Section, vocabu
             f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}",
             f"Copy input_ids, and set what is not to be learned to {IGNORED}",
         )
+    # The first label of the section has no logit before it: the model predicts the next token.
     if not bool((labels[:, last.start + 1 : last.end] != IGNORED).any()):
         raise RefusedError(
             "Labels must name at least one token after the first of the last section",

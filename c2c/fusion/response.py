@@ -47,6 +47,7 @@ class SharerReader:
     ) -> None:
         self.model, self.shape, self.own_tokens, self.reencode = model, shape, own_tokens, sharer_input.reencode
         if model is not None:
+            # A copy in the precision and on the device of the model, since the cache grows with the response.
             prompt = [
                 (keys.to(model.device, model.dtype), values.to(model.device, model.dtype)) for keys, values in layers
             ]
@@ -55,12 +56,13 @@ class SharerReader:
 
     def of_rows(self, rows: Tensor) -> SharerReader:
         """The same reader for rows ``(B',)`` of its batch; the two share no state from here on."""
-        other = copy(self)
+        selection = copy(self)
         if self.model is not None:
+            # A shallow copy shares the tensors; indexing makes new ones, so that neither grows the other.
             rows = rows.to(self.mask.device)
-            other.cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
-            other.mask = self.mask[rows]
-        return other
+            selection.cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
+            selection.mask = self.mask[rows]
+        return selection
 
     @torch.no_grad()
     def read_tokens(self, input_ids: Tensor, mask: Tensor, position_ids: Tensor) -> list[KeyValue]:
@@ -76,11 +78,13 @@ class SharerReader:
         """
         batch, tokens = input_ids.shape
         if self.model is None:
+            # Zeros of the recipe `adapter`; dtype and device follow the Receiver when they are fused.
             return kv_cache.zero_layers(self.shape, batch, tokens, torch.zeros((), device=input_ids.device))
         ids = input_ids if self.reencode is None else self.reencode(input_ids)
         # (B, M) and (B, n) -> (B, M + n)
         before, self.mask = self.mask, torch.cat([self.mask, mask.to(self.mask)], dim=1)
         check_rotations("the Sharer", self.model.config, before.sum(-1), self.mask.sum(-1))
+        # The Receiver's tokens have its positions; tokens of its own are counted after those that it has read.
         positions = position_ids if self.own_tokens else kv_cache.positions_of(self.mask)[:, -tokens:]
         device = self.model.device
         kv_cache.prefill(self.model, ids.to(device), self.mask, positions.to(device), self.cache)
@@ -109,10 +113,11 @@ class ResponseFusion:
         fused: Cache,
     ) -> None:
         self.receiver, self.readers, self.fuse = receiver, dict(readers), fuse
+        # Two caches of the Receiver grow side by side: what it reads alone, and what it answers from.
         self.unfused = kv_cache.cache_of_layers(unfused, receiver.config)
         self.cache = kv_cache.cache_with_presets(kv_cache.layers_of(fused), receiver.config)
 
-    def lay_down(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> None:
+    def prepare_tokens(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> None:
         """Prepare `cache` for the Receiver's run over new tokens.
 
         Args:
@@ -123,36 +128,38 @@ class ResponseFusion:
         tokens = input_ids.shape[1]
         # Receiver and Sharers read the new tokens, each on its own cache
         kv_cache.prefill(self.receiver, input_ids, attention_mask, position_ids, self.unfused)
-        own = kv_cache.last_tokens(kv_cache.layers_of(self.unfused), tokens)
+        unfused = kv_cache.last_tokens(kv_cache.layers_of(self.unfused), tokens)
         aligned = {
             sharer: Aligned(reader.read_tokens(input_ids, attention_mask[:, -tokens:], position_ids), None)
             for sharer, reader in self.readers.items()
         }
         # Layers that were fused are stored in place of what the attention computes
-        fused = self.fuse(own, aligned)
-        kv_cache.set_presets(self.cache, [new if new is not old else None for new, old in zip(fused, own, strict=True)])
+        fused = self.fuse(unfused, aligned)
+        presets = [new if new is not old else None for new, old in zip(fused, unfused, strict=True)]
+        kv_cache.set_presets(self.cache, presets)
 
     def of_rows(self, rows: Tensor) -> ResponseFusion:
         """The same state for rows ``(B',)`` of its batch, such as one for each option of a question."""
-        other, config = copy(self), self.receiver.config
-        other.readers = {sharer: reader.of_rows(rows) for sharer, reader in self.readers.items()}
-        other.unfused = kv_cache.repeat_rows(self.unfused, rows, config)
+        selection, config = copy(self), self.receiver.config
+        selection.readers = {sharer: reader.of_rows(rows) for sharer, reader in self.readers.items()}
+        selection.unfused = kv_cache.repeat_rows(self.unfused, rows, config)
         layers = [(keys[rows], values[rows]) for keys, values in kv_cache.layers_of(self.cache)]
-        other.cache = kv_cache.cache_with_presets(layers, config)
-        return other
+        selection.cache = kv_cache.cache_with_presets(layers, config)
+        return selection
 
     @contextmanager
     def in_generation(self) -> Iterator[Cache]:
-        """Inside, each of the Receiver's own forward calls on the yielded cache is prepared by `lay_down`."""
+        """Inside, each of the Receiver's own forward calls on the yielded cache is prepared by `prepare_tokens`."""
 
         def before(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+            # `generate` hands over the columns that are not in the cache yet: the last section, then token by token.
             ids, mask = keywords["input_ids"], keywords.get("attention_mask")
             if mask is None:  # transformers leaves out a mask of ones
                 mask = ids.new_ones((ids.shape[0], self.cache.get_seq_length() + ids.shape[1]))
             positions = keywords.get("position_ids")
             if positions is None:
                 positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
-            self.lay_down(ids, mask, positions)
+            self.prepare_tokens(ids, mask, positions)
 
         handle = self.receiver.register_forward_pre_hook(before, with_kwargs=True)
         try:

@@ -47,11 +47,12 @@ class StopStrings:
 
     def end(self, rows: Tensor) -> list[bool]:
         """Which rows of new token ids, ``(B, n)``, hold a stop string."""
+        # The whole new text at each step: a stop string may begin in one token and end in another.
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         ended = [any(stop in text for stop in self.stops) for text in texts]
         if self.special:
             marked = self.tokenizer.batch_decode(rows, skip_special_tokens=False)
-            ended = [done or self._place(text) < len(text) for done, text in zip(ended, marked, strict=True)]
+            ended = [is_done or self._place(text) < len(text) for is_done, text in zip(ended, marked, strict=True)]
         return ended
 
     def text(self, ids: Sequence[int]) -> str:
@@ -61,6 +62,7 @@ class StopStrings:
         if place == len(marked):
             return self._decode(ids)
         # The tokens that end before the stop string, and what the next one holds before it.
+        # From the right, since the text may shrink where the next token completes a character.
         count = next(n for n in range(len(ids), -1, -1) if len(self._decode(ids[:n], special=True)) <= place)
         return self._decode(ids[:count]) + marked[len(self._decode(ids[:count], special=True)) : place]
 
@@ -122,6 +124,7 @@ class StopAtText(StoppingCriteria):
         done = self.strings.end(input_ids[:, self.prompt_tokens :])
         for row, ended in enumerate(done):
             if ended:
+                # A row that has ended is filled with pads while others are written: its first length counts.
                 self.lengths.setdefault(row, input_ids.shape[1] - self.prompt_tokens)
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
 
@@ -143,6 +146,7 @@ class TokenClock(StoppingCriteria):
 def end_tokens(model: PreTrainedModel) -> list[int]:
     """The model's end-of-text ids, from its generation config or its config; may be empty."""
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    # A generation config that names no end leaves it to the model config.
     ends = ends if ends is not None else getattr(model.config, "eos_token_id", None)
     return [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
 
@@ -197,6 +201,7 @@ def check_options(
         raise RefusedError(
             "Stop strings must come with the model's tokenizer", list(options["stop_strings"]), "Pass tokenizer="
         )
+    # Sampling options without sampling are refused: transformers would only warn.
     for name, value in options.items():
         check_choice("An option of generation", name, (*PARTS, *SAMPLING, *PENALTIES, *OTHER))
         if name in SAMPLING and not do_sample:
@@ -230,6 +235,7 @@ def _check_tokens(name: str, value: Any, vocabulary: int | None) -> None:
     """Refuse ids that no token has: one id, a list of them, or for bad words a list of lists."""
     if value is None:
         return
+    # One list of ids, whatever form the option has
     ids = list(value) if isinstance(value, (list, tuple)) and name != "pad_token_id" else [value]
     if name == "bad_words_ids":
         if not ids or not all(isinstance(item, (list, tuple)) and item for item in ids):
@@ -245,6 +251,7 @@ def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bo
     """These options alone: neither the model's own sampling defaults nor the library's apply."""
     ends = options.pop("eos_token_id", None)
     ends = end_tokens(model) if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
+    # The pad id fills rows that ended; it is the caller's, else the model's, else the first end token.
     pad = options.pop("pad_token_id", None)
     for source in (model.generation_config, model.config):
         pad = getattr(source, "pad_token_id", None) if pad is None else pad
@@ -266,11 +273,11 @@ def _only(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
 
     What `settings` leaves open, ``generate`` takes from the model: a repetition penalty, for one, even when greedy.
     """
-    own, model.generation_config = model.generation_config, settings
+    defaults, model.generation_config = model.generation_config, settings
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = defaults
 
 
 @torch.no_grad()
@@ -313,19 +320,22 @@ def continue_text(
     Raises:
         RefusedError: If an option is unknown or would have no effect, or a streamer is given a larger batch.
     """
+    # 1. Options, before the model runs
     parts = {"stop_strings": stop_strings, "tokenizer": tokenizer, "streamer": streamer}
     vocabulary = model.config.get_text_config().vocab_size
     check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options}, vocabulary)
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
+    # 2. What transformers would do otherwise than for each row alone: windows by columns, rotations by the longest row.
     split = splits_windows(model, attention_mask, attention_mask.shape[1] + max_new_tokens)
     if split and cache is None:
         cache = empty_cache(model.config)
+    # 3. Write; every hook is removed afterwards, also on an error
     settings = generation_config(model, max_new_tokens, do_sample, **options)
     # Of a slice, as `generate` hands it on, torch multiplies a copy of the head's weights a row (CPU, bfloat16).
-    whole = hook_head(model, Tensor.contiguous)
+    contiguous = hook_head(model, Tensor.contiguous)
     rotated = rotations_in_generation(model, attention_mask, max_new_tokens, fused=cache is not None)
-    with counted_in_tokens(model) if split else nullcontext(), rotated, _only(model, settings), whole:
+    with counted_in_tokens(model) if split else nullcontext(), rotated, _only(model, settings), contiguous:
         return model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=attention_mask,

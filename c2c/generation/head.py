@@ -17,6 +17,7 @@ def hook_head(model: PreTrainedModel, transform: Callable[[Tensor], Tensor]) -> 
     def before(module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (transform(arguments[0]), *arguments[1:])
 
+    # A hook before the head, so that any model is served without knowing its class or patching its forward.
     head: Any = model.get_output_embeddings()
     handle = head.register_forward_pre_hook(before)
     try:

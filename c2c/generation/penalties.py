@@ -27,6 +27,7 @@ class WithoutPads(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`input_ids` ``(B, N + new)``, `scores` ``(B, V)``."""
         prompt = self.pads.shape[1]
+        # The last prompt token is in every row anyway, so that putting it in place of pads adds no token to the set.
         tokens = input_ids.clone()
         tokens[:, :prompt] = torch.where(self.pads, input_ids[:, prompt - 1 : prompt], input_ids[:, :prompt])
         return self.processor(tokens, scores)
@@ -48,8 +49,10 @@ class CountPenalty(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`input_ids` ``(B, N + new)``, `scores` ``(B, V)``."""
+        # Pads count 0, prompt and new tokens 1: (B, N + new).
         ones = torch.ones_like(input_ids, dtype=scores.dtype)
         ones[:, : self.mask.shape[1]] = self.mask.to(scores.dtype)
+        # How often each token occurs in a row: (B, V)
         counts = torch.zeros_like(scores).scatter_add_(1, input_ids, ones)
         return scores - self.presence * (counts > 0).to(scores.dtype) - self.frequency * counts
 
@@ -61,6 +64,7 @@ def penalties_of(options: Mapping[str, float], attention_mask: Tensor) -> list[L
         options: Penalties by their names.
         attention_mask: ``(B, N)`` of the prompt.
     """
+    # Additive penalties come first, so that the repetition penalty scales what they left.
     presence, frequency = options.get("presence_penalty", 0.0), options.get("frequency_penalty", 0.0)
     processors: list[LogitsProcessor] = (
         [CountPenalty(attention_mask, presence, frequency)] if presence or frequency else []

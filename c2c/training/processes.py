@@ -91,7 +91,7 @@ class Processes:
         exchanged = [parameter for parameter, number in zip(parameters, counts, strict=True) if number]
         for bucket in _buckets(exchanged):
             gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in bucket]
-            # All gradients of a bucket as one vector.
+            # One exchange a bucket: (numbers in all gradients,)
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             distributed.all_reduce(flat)
             sizes = [parameter.numel() for parameter in bucket]
@@ -123,28 +123,30 @@ class Processes:
             yield
         except RefusedError as refusal:
             error = refusal
-        except Exception as failure:
-            error = system_error(failure)
+        except Exception as exception:
+            error = system_error(exception)
             if error is None:
                 raise
-            error.__cause__ = failure if error is not failure else None
-        for other in self._errors(error):
-            raise other
+            error.__cause__ = exception if error is not exception else None
+        # The first of them is enough: this process's own, else one of another process.
+        for failure in self._errors(error):
+            raise failure
 
     def _errors(self, error: Exception | None) -> list[Exception]:
         """Those of all processes, this one's own first."""
-        own = [error] if error else []
+        local = [error] if error else []
         if self.count == 1:
-            return own
+            return local
         words: tuple[object, ...] = ()
         if isinstance(error, RefusedError):
             words = (error.rule, str(error.received), error.remedy)
         elif isinstance(error, OSError):
             words = (error.errno, error.strerror, error.filename)
-        failures = gather_object([(type(error).__name__, words)])
-        refusals = [RefusedError(*parts) for kind, parts in failures if kind == RefusedError.__name__]
-        others = [OSError(*parts) for kind, parts in failures if parts and kind != RefusedError.__name__]
-        return [*own, *refusals, *others]
+        # Words instead of errors: not every error can be pickled. Refusals of a subclass are refusals, too.
+        failures = gather_object([(isinstance(error, RefusedError), words)])
+        refusals = [RefusedError(*parts) for is_refusal, parts in failures if is_refusal]
+        system_errors = [OSError(*parts) for is_refusal, parts in failures if parts and not is_refusal]
+        return [*local, *refusals, *system_errors]
 
     def end(self) -> None:
         """Leave the others; nothing can be exchanged afterwards."""

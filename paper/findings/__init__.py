@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from c2c.errors import RefusedError
+from c2c.storage.formats import read_yaml
 from paper.findings import answers, caches
 from paper.reading.files import read_table
 from paper.reading.fusers import FuserRun, read_tables
@@ -52,7 +52,7 @@ def read_sections(path: Path = PATH) -> tuple[PaperSection, ...]:
         RefusedError: An entry lacks a key, has an unknown one, or names a function that does not exist.
     """
     sections = []
-    for row in yaml.safe_load(path.read_text(encoding="utf-8")):
+    for row in read_yaml(path, f"Correct {path.name}"):
         if set(row) != KEYS:
             rule = f"A section must have the keys {', '.join(sorted(KEYS))}"
             raise RefusedError(rule, f"{row.get('title')}: {sorted(row)}", f"Mend {path.name}")

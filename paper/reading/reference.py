@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from c2c.errors import RefusedError, check_choice
+from c2c.storage.formats import read_yaml
 from paper.reading import names
 
 PATH = Path(__file__).parents[1] / "reference_values.csv"
@@ -70,7 +70,7 @@ class Reference:
 
     def printed(self, path: Path = PRINTED_PATH) -> dict[str, list[dict[str, Any]]]:
         """The paper's values for each of our tables, by table: label, unit, value."""
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        listed = read_yaml(path, f"Restore {path.name}")
         return {
             table: [entry | {"value": round(self.evaluate(entry["value"]), 4)} for entry in entries]
             for table, entries in listed.items()

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+
+from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).parents[1] / "volatile.yaml"
 
 
 def read_rules(path: Path = PATH) -> dict[str, Any]:
     """What ``volatile.yaml`` lists."""
-    rules: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rules: dict[str, Any] = read_yaml(path, f"Restore {path.name}")
     return rules
 
 

@@ -15,9 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from c2c.errors import RefusedError
+from c2c.storage.formats import read_yaml
 from c2c.storage.markup import latex
 from paper.artefacts import of_kind
 from paper.reading.volatile import steady_hash
@@ -128,7 +127,7 @@ def made_from(inputs: Iterable[Path]) -> Iterator[None]:
 @cache
 def software() -> dict[str, Any]:
     """The content of CITATION.cff."""
-    content: dict[str, Any] = yaml.safe_load(CFF.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_yaml(CFF, f"Correct {CFF.name}")
     return content
 
 

@@ -12,7 +12,7 @@ from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.likelihood import option_tokens
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.questions.question import Question
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask
@@ -64,11 +64,11 @@ def test_the_oracle_is_one_text_whose_examples_are_hidden_at_the_end(
     expected = [dropped_by_hand(enrichment, question) for question in questions["choice"]]
     found = scores(oracle(enrichment), questions["choice"])
     assert torch.allclose(found, torch.tensor(expected), atol=2e-4)
-    assert not torch.allclose(found, scores(OneModel(loaded), questions["choice"]), atol=1e-2)
+    assert not torch.allclose(found, scores(SingleModel(loaded), questions["choice"]), atol=1e-2)
 
 
 def test_without_enriched_layers_and_with_the_first_alone_it_is_the_direct_answer(enrichment, pair, questions) -> None:
-    direct = scores(OneModel(pair.receiver), questions["choice"])
+    direct = scores(SingleModel(pair.receiver), questions["choice"])
     assert torch.allclose(scores(oracle(enrichment, []), questions["choice"]), direct, atol=1e-4)
     assert torch.allclose(scores(oracle(enrichment, [0]), questions["choice"]), direct, atol=1e-4)
     assert not torch.allclose(scores(oracle(enrichment, [1]), questions["choice"]), direct, atol=1e-3)
@@ -97,7 +97,7 @@ def test_few_shot_reads_the_text_that_it_says_it_read(enrichment, pair, question
         replace(question, prompt=answer.prompt_read)
         for question, answer in zip(questions["choice"], found, strict=True)
     ]
-    expected = scores(OneModel(pair.receiver), written)
+    expected = scores(SingleModel(pair.receiver), written)
     assert torch.allclose(torch.tensor([answer.choice_scores for answer in found]), expected, atol=1e-4)
     assert all(
         answer.prompt_read.endswith(question.prompt)
@@ -140,7 +140,7 @@ def test_in_a_chat_the_examples_are_earlier_turns_behind_the_system_prompt(chat_
 
 
 def scores_of_one(enrichment: Enrichment, question: Question) -> torch.Tensor:
-    both = enrichment.read([question])
+    both = enrichment.caches([question])
     return torch.stack([states for layer in both.enriched for states in layer]).flatten()
 
 

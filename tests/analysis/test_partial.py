@@ -10,7 +10,7 @@ from c2c.analysis.partial import PartialReader, PartialRun, answer_partially_fus
 from c2c.analysis.run import AnalysisRun, run_reader
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.schema import read_records
 from tests.evaluation.conftest import ask, fused_method
 
@@ -31,7 +31,7 @@ def scores(method: Method, questions, budget: int = 10_000) -> torch.Tensor:
 
 def test_without_a_share_the_receiver_answers_and_with_all_of_it_c2c(reader, pair, fuser, questions) -> None:
     asked = questions["choice"]
-    alone, whole = scores(OneModel(pair.receiver), asked), scores(fused_method("c2c", pair, fuser), asked)
+    alone, whole = scores(SingleModel(pair.receiver), asked), scores(fused_method("c2c", pair, fuser), asked)
     for side in ("front", "back"):
         assert torch.allclose(scores(Method("none", reader(0.0, side)), asked), alone, atol=1e-4)
         assert torch.allclose(scores(Method("all", reader(1.0, side)), asked), whole, atol=1e-4)

@@ -27,7 +27,7 @@ def caches(tmp_path_factory) -> Path:
     folder, sharer = tmp_path_factory.mktemp("caches"), build_model("llama", layers=4, kv_heads=1, head_dim=12)
     for name, first in (("own", 3), ("another", 30)):
         ids = torch.arange(first, first + 20).reshape(2, 10)
-        SharerCache.read(sharer, SharerInput.of_receiver(ids, torch.ones_like(ids))).save(folder / name)
+        SharerCache.of_model(sharer, SharerInput.of_receiver(ids, torch.ones_like(ids))).save(folder / name)
     return folder
 
 

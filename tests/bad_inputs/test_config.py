@@ -14,10 +14,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from paper.artefacts import read_artefacts
+from paper.reading import names
 from tests.bad_inputs.refusals import refused
 from workflow import crate, holders, pin, unlock, write_report
 from workflow.data import load_benchmarks
-from workflow.load import load_settings, read_config
+from workflow.load import load_settings, read_config, read_config_file
 from workflow.plan import report
 from workflow.plan.stages import read_timings
 from workflow.requests import read_requests
@@ -239,6 +241,7 @@ FILES: dict[str, bytes] = {
     "with a tab": b"training:\n\tsteps: 1\n",
     "A11 with a tag that runs": b"scale: !!python/object/apply:os.system [touch x]\n",
     "G3 with a function": b"scale: !function x.y\n",
+    "a key twice": b"scale: mine\nscale: yours\n",
     "an alias bomb": b"a: &a [x,x,x,x,x,x,x,x,x]\n"
     + b"".join(b"%c: &%c [%s]\n" % (c, c, b",".join([b"*%c" % (c - 1)] * 9)) for c in b"bcdefghi"),
     "one that holds itself": b"a: &a [*a]\n",
@@ -254,6 +257,28 @@ def test_a_spoilt_config_file_is_refused_by_its_name(case: str, tmp_path: Path) 
         read_config("paper", [path], ROOT / "config")
 
 
+def test_a_key_twice_in_a_config_of_json_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{\n\t"scale": "mine", "scale": "yours"}')
+    with refused("mine.json", "'scale'"):
+        read_config_file(path)
+
+
+@pytest.mark.parametrize("reader", [names.title, read_artefacts])
+def test_a_key_twice_in_a_file_that_users_extend_is_refused_by_its_name(
+    reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("names.yaml" if reader is names.title else "artefacts.yaml")
+    path.write_text("pairs: {}\ntables: {}\npairs: {}\n")
+    monkeypatch.setattr(names, "PATH", path)
+    names._names.cache_clear()
+    try:
+        with refused(path.name, "'pairs' in line 3"):
+            names.title("pairs", "gap_a") if reader is names.title else read_artefacts(path)
+    finally:
+        names._names.cache_clear()
+
+
 HEAD = "scale,stage,jobs,minutes,memory_mb,output_mb\n"
 TIMINGS = {
     "empty": b"",
@@ -262,6 +287,7 @@ TIMINGS = {
     "text for a number": f"{HEAD}smoke,train_fuser,many,1,1,1\n".encode(),
     "a cell too few": f"{HEAD}smoke,train_fuser,1,1,1\n".encode(),
     "NaN minutes": f"{HEAD}smoke,train_fuser,1,nan,1,1\n".encode(),
+    "infinite memory": f"{HEAD}smoke,train_fuser,1,1,inf,1\n".encode(),
     "negative memory": f"{HEAD}smoke,train_fuser,1,1,-1,1\n".encode(),
     "no job": f"{HEAD}smoke,train_fuser,0,1,1,1\n".encode(),
 }
@@ -343,5 +369,6 @@ def test_a_command_ends_with_one_line_and_exit_code_2(
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     assert main() == 2
     said = capsys.readouterr().err
+    assert main is not report.main or said.startswith("c2c plan: ")
     assert message in said and len(said.strip().splitlines()) == 1 and "Traceback" not in said
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before

@@ -93,7 +93,7 @@ def test_only_answers_that_end_are_kept_and_the_others_counted(loaded, rows, tmp
     ends = iter(["red it is", UNFINISHED, "blue", EMPTY, "home", "oslo"])
 
     def answered(reader, questions, sampling):
-        answers = reader.read(questions).answers
+        answers = reader.read_questions(questions).answers
         for answer in answers:
             text = next(ends)
             answer.output_text, answer.error = text, text if text in (UNFINISHED, EMPTY) else ""

@@ -11,7 +11,7 @@ import yaml
 
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.agents import Agents, check_agents, has_agents
-from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.questions.question import Question
 from tests.evaluation.conftest import ask, fused_method
 
@@ -34,7 +34,7 @@ def test_the_solver_of_text_agents_is_the_receiver_after_reading_the_analysis(pa
     method = Agents("t2t_agents", pair)
     answers = ask(method, asked, 10_000)
     prompts = [method.receiver_question(q, a.message) for q, a in zip(asked, answers, strict=True)]
-    alone = ask(OneModel(pair.receiver), prompts, 100)
+    alone = ask(SingleModel(pair.receiver), prompts, 100)
     torch.testing.assert_close(scores(answers), scores(alone), atol=1e-4, rtol=1e-4)
     assert all(answer.message and answer.message in answer.prompt_read for answer in answers)
     assert all(answer.sharer_tokens_out > 0 for answer in answers)

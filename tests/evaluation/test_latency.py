@@ -67,8 +67,8 @@ def test_the_answer_that_is_timed_is_the_methods_own(pair, fuser, questions, res
     question = questions["free"][0]
     (answer,) = ask(method, [question], 1)
     steps = []
-    real = ResponseFusion.lay_down
-    monkeypatch.setattr(ResponseFusion, "lay_down", lambda self, *given: (steps.append(1), real(self, *given)))
+    real = ResponseFusion.prepare_tokens
+    monkeypatch.setattr(ResponseFusion, "prepare_tokens", lambda self, *given: (steps.append(1), real(self, *given)))
     phases = time_c2c(method.reader, question)
     assert phases.receiver_tokens_out == answer.tokens_out
     assert len(steps) == (phases.receiver_tokens_out if response == "fused" else 0)

@@ -20,8 +20,8 @@ from c2c.checkpoints.checkpoint import save_stack
 from c2c.errors import RefusedError
 from c2c.evaluation.harness import LMEvalModel
 from c2c.evaluation.harness.requests import text_settings
-from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
@@ -177,7 +177,7 @@ def expected(pair, written) -> dict[str, Any]:
 
 @pytest.mark.parametrize("rows", [None, 1])
 def test_the_receiver_answers_every_kind_of_request_as_hf_does(pair, written, expected, rows) -> None:
-    found = ask(LMEvalModel(OneModel(pair.receiver), rows=rows), written, list(TASKS))
+    found = ask(LMEvalModel(SingleModel(pair.receiver), rows=rows), written, list(TASKS))
     assert_alike(found, expected)
     assert found["results"]["blimp"]["acc,none"] + found["results"]["blimp_reversed"]["acc,none"] == 1
     greedy = [each[0][1] for document in found["samples"]["lambada"] for each in document]
@@ -210,7 +210,7 @@ def test_conversations_are_answered_as_hf_answers_them(pair, written, tmp_path) 
     if pair.receiver.tokenizer.bos_token:
         pytest.skip("hf puts the first token before a rendered conversation, whose template has it where it is wanted")
     theirs = ask(hf(pair.receiver), written, list(CHATS), apply_chat_template=True)
-    for method in (OneModel(pair.receiver), fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser"))):
+    for method in (SingleModel(pair.receiver), fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser"))):
         assert_alike(ask(LMEvalModel(method), written, list(CHATS), apply_chat_template=True), theirs)
 
 
@@ -255,14 +255,14 @@ def test_a_special_token_as_stop_ends_the_text_as_it_does_for_hf(pair, tmp_path)
     folder = write_tasks(tmp_path, {"free": {**WRITTEN, "generation_kwargs": plain}})
     mark = tokenizer.convert_tokens_to_ids("<|open|>")
     loaded = LoadedModel("loud", loud, tokenizer)
-    texts = [document[0][0] for document in ask(LMEvalModel(OneModel(loaded)), folder, ["free"])["samples"]["free"]]
+    texts = [document[0][0] for document in ask(LMEvalModel(SingleModel(loaded)), folder, ["free"])["samples"]["free"]]
     third = tokenizer.encode(max(texts, key=len), add_special_tokens=False)[2]
     # The special token takes the place of one that the model writes.
     head = loud.get_output_embeddings().weight.data
     head[mark] = head[third] * 1.01
     cut = {**WRITTEN, "generation_kwargs": {**plain, "until": ["<|open|>"]}}
     folder = write_tasks(tmp_path, {"cut": cut, "free": {**WRITTEN, "generation_kwargs": plain}})
-    ours, theirs = (ask(model, folder, ["cut", "free"]) for model in (LMEvalModel(OneModel(loaded)), hf(loaded)))
+    ours, theirs = (ask(model, folder, ["cut", "free"]) for model in (LMEvalModel(SingleModel(loaded)), hf(loaded)))
     assert_alike(ours, theirs)
     assert any(
         len(a[0][0]) < len(b[0][0]) for a, b in zip(ours["samples"]["cut"], ours["samples"]["free"], strict=True)
@@ -278,7 +278,7 @@ def test_repeats_of_a_sampled_answer_are_different_and_follow_the_seed(pair, bui
     task = {**WRITTEN, "generation_kwargs": SAMPLED, "repeats": 4, "filter_list": TAKEN}
     folder = write_tasks(tmp_path, {"sampled": task})
     method = (
-        OneModel(pair.receiver)
+        SingleModel(pair.receiver)
         if built == "receiver"
         else fused_method("c2c", pair, fuser_of(pair, tmp_path / "fuser"))
     )
@@ -297,10 +297,10 @@ def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests,
     assert all(text for document in found["samples"]["other_limit"] for text in document[0])
     assert all(each.message and "question:" in each.prompt_read for each in told.method.answers.values())
     assert all(-500 < each[0][0] < 0 for document in found["samples"]["arc"] for each in document)
-    singles = [ask(LMEvalModel(OneModel(part, name)), written, asked, **options)
+    singles = [ask(LMEvalModel(SingleModel(part, name)), written, asked, **options)
                for part, name in ((pair.receiver, "receiver"), (pair.sharer, "sharer"))]  # fmt: skip
     routed = ask(
-        LMEvalModel(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))),
+        LMEvalModel(ConfidenceRouting(SingleModel(pair.receiver), SingleModel(pair.sharer, "sharer"))),
         written,
         asked,
         **options,
@@ -312,7 +312,11 @@ def test_text_to_text_and_routing_answer_plain_requests(pair, written, requests,
 @pytest.mark.parametrize("name", ["blimp", "rolling", "winogrande", "lambada"])
 def test_what_cannot_be_routed_is_refused(pair, written, name) -> None:
     with refused():
-        ask(LMEvalModel(ConfidenceRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"))), written, [name])
+        ask(
+            LMEvalModel(ConfidenceRouting(SingleModel(pair.receiver), SingleModel(pair.sharer, "sharer"))),
+            written,
+            [name],
+        )
 
 
 def test_conversations_are_known_when_lm_eval_takes_them_from_its_own_cache(
@@ -320,8 +324,10 @@ def test_conversations_are_known_when_lm_eval_takes_them_from_its_own_cache(
 ) -> None:
     monkeypatch.setattr("lm_eval.caching.cache.PATH", str(tmp_path))
     options = {"apply_chat_template": True, "cache_requests": True}
-    runs = [ask(LMEvalModel(OneModel(pair.receiver)), written, ["other_limit"], **options)["samples"] for _ in range(2)]
-    fresh = ask(LMEvalModel(OneModel(pair.receiver)), written, ["other_limit"], apply_chat_template=True)["samples"]
+    runs = [
+        ask(LMEvalModel(SingleModel(pair.receiver)), written, ["other_limit"], **options)["samples"] for _ in range(2)
+    ]
+    fresh = ask(LMEvalModel(SingleModel(pair.receiver)), written, ["other_limit"], apply_chat_template=True)["samples"]
     assert list(tmp_path.glob("requests-*"))
     assert runs[0] == runs[1] == fresh
 
@@ -332,7 +338,7 @@ def test_a_failure_of_a_model_is_no_answer(pair, written, monkeypatch) -> None:
 
     monkeypatch.setattr(pair.receiver.model, "forward", fail)
     with pytest.raises(RuntimeError, match="device lost"):
-        ask(LMEvalModel(OneModel(pair.receiver)), written, ["arc"])
+        ask(LMEvalModel(SingleModel(pair.receiver)), written, ["arc"])
 
 
 BAD_SETTINGS = {
@@ -358,7 +364,7 @@ def test_settings_of_generation_that_cannot_be_honoured_are_refused(pair, settin
     folder = write_tasks(tmp_path, {"free": {**WRITTEN, "generation_kwargs": {**GREEDY, **settings}}})
     monkeypatch.setattr(pair.receiver.model, "forward", lambda *_, **__: pytest.fail("a model ran"))
     with refused():
-        ask(LMEvalModel(OneModel(pair.receiver)), folder, ["free"])
+        ask(LMEvalModel(SingleModel(pair.receiver)), folder, ["free"])
 
 
 @pytest.mark.parametrize("name", ["temperature", "max_new_tokens", "max_tokens"])
@@ -381,9 +387,11 @@ GOOD_SETTINGS = {
 @pytest.mark.parametrize("settings", GOOD_SETTINGS.values(), ids=GOOD_SETTINGS)
 def test_settings_of_generation_are_honoured_as_by_hf(pair, settings, tmp_path) -> None:
     folder = write_tasks(tmp_path, {"free": {**WRITTEN, "generation_kwargs": {**GREEDY, **settings}}})
-    assert_alike(*(ask(model, folder, ["free"]) for model in (LMEvalModel(OneModel(pair.receiver)), hf(pair.receiver))))
+    assert_alike(
+        *(ask(model, folder, ["free"]) for model in (LMEvalModel(SingleModel(pair.receiver)), hf(pair.receiver)))
+    )
 
 
 def test_a_method_by_itself_refuses_what_only_a_door_answers(pair, written) -> None:
     with pytest.raises(RefusedError, match="LMEvalModel"):
-        ask(OneModel(pair.receiver), written, ["arc"])
+        ask(SingleModel(pair.receiver), written, ["arc"])

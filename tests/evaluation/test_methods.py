@@ -15,8 +15,8 @@ from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.harness import METHOD_OPTIONS
 from c2c.evaluation.methods.declarations import DECLARATIONS, by_name
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.tasks import load_tasks
 from tests.evaluation.conftest import ask, fused_method
@@ -25,7 +25,7 @@ from tests.evaluation.conftest import ask, fused_method
 @pytest.fixture
 def methods(pair, fuser) -> dict[str, Method]:
     built = [
-        OneModel(pair.receiver, "receiver"), OneModel(pair.sharer, "sharer"), TextToText(pair),
+        SingleModel(pair.receiver, "receiver"), SingleModel(pair.sharer, "sharer"), TextToText(pair),
         *(fused_method(name, pair, fuser) for name in ("c2c", "c2c_deranged", "c2c_zeroed")),
     ]  # fmt: skip
     return {method.name: method for method in built}

@@ -9,8 +9,8 @@ import torch
 
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import ConfidenceRouting
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
@@ -24,7 +24,7 @@ PRIVATE = "zorvex likes mubilo"
 @pytest.fixture
 def chat_methods(chat_pair, chat_fuser) -> dict[str, Method]:
     built = [
-        OneModel(chat_pair.receiver, "receiver"), OneModel(chat_pair.sharer, "sharer"), TextToText(chat_pair),
+        SingleModel(chat_pair.receiver, "receiver"), SingleModel(chat_pair.sharer, "sharer"), TextToText(chat_pair),
         fused_method("c2c", chat_pair, chat_fuser), fused_method("c2c_deranged", chat_pair, chat_fuser),
         fused_method("c2c_zeroed", chat_pair, chat_fuser),
     ]  # fmt: skip
@@ -134,7 +134,7 @@ def test_a_model_without_a_chat_template_is_refused_in_chats_with_the_remedy(pai
     with pytest.raises(RefusedError, match="--prompts plain"):
         prompting.check_prompts("chat", [pair.receiver])
     with pytest.raises(RefusedError, match="chat template"):
-        OneModel(pair.receiver).apply_chat_template([{"role": "user", "content": "what"}])
+        SingleModel(pair.receiver).apply_chat_template([{"role": "user", "content": "what"}])
     prompting.check_prompts("plain", [pair.receiver])
 
 

@@ -9,7 +9,6 @@ import torch
 
 from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
-from c2c.evaluation.methods.registry import OneModel
 from c2c.evaluation.methods.routing import (
     LearnedRouting,
     Router,
@@ -20,6 +19,7 @@ from c2c.evaluation.methods.routing import (
     query_vectors,
     train_router,
 )
+from c2c.evaluation.methods.single import SingleModel
 from tests.evaluation.conftest import ask
 
 DIM = 24
@@ -58,7 +58,7 @@ def test_questions_that_tell_nothing_apart_are_refused() -> None:
 
 
 def test_a_querys_vector_is_the_mean_of_its_own_last_hidden_states(pair, questions) -> None:
-    reader = OneModel(pair.receiver).reader
+    reader = SingleModel(pair.receiver).reader
     vectors = query_vectors(reader, questions["free"], 60)
     for question, vector in zip(questions["free"], vectors, strict=True):
         ids = torch.tensor([pair.receiver.tokenizer(question.prompt)["input_ids"]])
@@ -113,7 +113,7 @@ def test_a_router_of_another_receiver_is_refused(pair) -> None:
     queries, right = learnable(40, 0)
     router = fit(queries, right, RouterSettings())
     with pytest.raises(RefusedError, match="hidden states of the Receiver"):
-        LearnedRouting(OneModel(pair.receiver), OneModel(pair.sharer, "sharer"), router)
+        LearnedRouting(SingleModel(pair.receiver), SingleModel(pair.sharer, "sharer"), router)
 
 
 def test_the_trained_router_is_the_same_in_batches(pair, questions) -> None:
@@ -123,7 +123,10 @@ def test_the_trained_router_is_the_same_in_batches(pair, questions) -> None:
     router = fit(vectors, vectors[:, 0] > 0, RouterSettings())
 
     def routed(budget: int) -> list[tuple[str | None, list[int] | None]]:
-        models = (OneModel(pair.receiver, token_budget=budget), OneModel(pair.sharer, "sharer", token_budget=budget))
+        models = (
+            SingleModel(pair.receiver, token_budget=budget),
+            SingleModel(pair.sharer, "sharer", token_budget=budget),
+        )
         answers = ask(LearnedRouting(*models, router), questions["free"], budget)
         return [(answer.routed_to, answer.output_ids) for answer in answers]
 

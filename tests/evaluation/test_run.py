@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from transformers import Gemma3Config
 
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.declarations import PAIR_METHODS
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.readers.reader import check_room
+from c2c.evaluation.run import check_fusers_precision
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import score_records
 from c2c.models.pair import load_models
+from c2c.storage.folders import PREVIOUS
 from c2c.storage.formats import write_json
 from c2c.storage.manifests import describe_source
 
@@ -207,3 +212,20 @@ def test_another_receiver_is_refused_and_its_acceptance_is_in_the_provenance(ret
 
 def test_a_line_that_is_accepted_makes_other_answers_than_one_that_is_not(run) -> None:
     assert replace(run, accept_difference=["receiver.rope"]).fingerprint() != run.fingerprint()
+
+
+def test_a_precision_is_checked_also_where_a_kill_left_the_fusers_among_the_previous_files(fuser) -> None:
+    previous = Path(fuser) / PREVIOUS
+    previous.mkdir()
+    for path in [entry for entry in Path(fuser).iterdir() if entry.is_file()]:
+        path.rename(previous / path.name)
+    with pytest.raises(RefusedError, match="Models must be loaded in float16 if"):
+        check_fusers_precision(fuser, "float16")
+
+
+def test_positions_are_those_of_a_multimodal_models_text(pair) -> None:
+    config = Gemma3Config(text_config={"max_position_embeddings": 40})
+    loaded = replace(pair.receiver, model=SimpleNamespace(config=config))
+    check_room(loaded, 30, 10)
+    with pytest.raises(RefusedError, match="must fit into 40 positions"):
+        check_room(loaded, 30, 11)

@@ -21,7 +21,7 @@ from c2c.evaluation import generate as generate_module
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.generate import GenerationRun, generate
 from c2c.evaluation.methods.method import Method
-from c2c.evaluation.methods.registry import OneModel
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.schema import read_records
 from c2c.models.pair import LoadedModel, Pair, load_models
 
@@ -119,7 +119,7 @@ def test_a_run_whose_device_fails_ends_with_the_error_and_goes_on_to_the_same_re
 def test_an_error_that_is_no_refusal_is_no_answer(pair, questions, tmp_path, case, calls) -> None:
     """S7, S8: all questions had "failed", no error was raised, and they were kept as answers."""
     failing_after(calls, ERRORS[case], [pair.receiver, pair.sharer])
-    method = OneModel(pair.receiver, store=AnswerStore(tmp_path / "kept"), token_budget=1)
+    method = SingleModel(pair.receiver, store=AnswerStore(tmp_path / "kept"), token_budget=1)
     with pytest.raises(type(ERRORS[case])):
         method.answer(questions["choice"])
     assert all(answer.error is None for answer in method.answers.values()) and len(method.answers) <= calls
@@ -138,7 +138,7 @@ def test_a_model_whose_logits_are_no_numbers_ends_the_run_and_answers_nothing(
 ) -> None:
     """E7: NaN weights had answered [0, 0, 0]."""
     spoilt(pair, value)
-    method = OneModel(pair.receiver, store=AnswerStore(tmp_path / "kept"), token_budget=10_000)
+    method = SingleModel(pair.receiver, store=AnswerStore(tmp_path / "kept"), token_budget=10_000)
     with pytest.raises(ModelFaultError, match="must be a finite number"):
         method.answer(questions[kind])
     assert method.answers == {} and list((tmp_path / "kept").iterdir()) == []
@@ -149,7 +149,7 @@ def test_a_refusal_is_kept_and_the_other_questions_are_answered(pair, questions,
     asked = [replace(each, max_new_tokens=10**6 if number == 2 else 6) for number, each in enumerate(questions["free"])]
     pair.receiver.model.config.max_position_embeddings = 1000
     for _ in range(2):
-        method = OneModel(pair.receiver, store=AnswerStore(tmp_path / "kept"), token_budget=10_000)
+        method = SingleModel(pair.receiver, store=AnswerStore(tmp_path / "kept"), token_budget=10_000)
         answers = method.answer(asked)
         assert [answer.error is not None for answer in answers] == [number == 2 for number in range(8)]
         assert str(answers[2].error).startswith(f"{RefusedError.__name__}: Prompt and answer must fit")

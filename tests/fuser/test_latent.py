@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from c2c import FuserStack, RosettaModel
-from c2c.checkpoints.checkpoint import CONFIG, load_stack, save_stack
+from c2c.checkpoints.checkpoint import load_stack, save_stack
+from c2c.checkpoints.checkpoint_folder import CONFIG
 from c2c.errors import RefusedError
 from c2c.fuser.latent import LatentEncoder, LatentSpace, LatentStack
 from c2c.provenance import file_hash

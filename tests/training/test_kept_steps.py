@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from c2c import RosettaModel
-from c2c.checkpoints.checkpoint import read_config
+from c2c.checkpoints.checkpoint_folder import read_config
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.training.config import TrainingConfig, read_steps

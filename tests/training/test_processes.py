@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from c2c.cli.main import main
-from c2c.errors import RefusedError
+from c2c.errors import NoRoomError, RefusedError
 from c2c.training import launch, state
 from c2c.training.config import TrainingConfig
 from c2c.training.processes import Processes
@@ -142,7 +142,7 @@ def test_settings_are_refused_before_any_process_is_started(folder, monkeypatch)
 
 TOGETHER = """
 import sys
-from c2c.errors import RefusedError
+from c2c.errors import NoRoomError, RefusedError
 from c2c.training.processes import Processes
 processes = Processes.of_this_run()
 for error in (OSError(28, "No space left on device", "states"), RefusedError("A rule must hold", 1, "Mend it")):
@@ -174,6 +174,14 @@ def test_what_one_process_refuses_or_cannot_write_all_processes_raise(tmp_path) 
 
 def _of(rank: int, count: int) -> Processes:
     return Processes(SimpleNamespace(process_index=rank, num_processes=count))  # type: ignore[arg-type]
+
+
+def test_a_refusal_of_any_class_is_a_refusal_in_the_other_processes(monkeypatch) -> None:
+    monkeypatch.setattr("c2c.training.processes.gather_object", lambda items: [*items, (False, ())])
+    (own, gathered) = _of(0, 2)._errors(NoRoomError("A text must fit", 9, "Shorten it"))
+    assert isinstance(own, NoRoomError)
+    assert isinstance(gathered, RefusedError)
+    assert gathered.rule == "A text must fit"
 
 
 def test_each_process_draws_noise_of_its_own_the_same_one_each_time_and_the_first_that_of_one_alone() -> None:

@@ -82,6 +82,15 @@ def test_the_statement_multiplies_jobs_by_their_mean_time_and_names_what_was_nev
     assert "Not timed at this scale yet" in text and "answer_fused" in text.split("Not timed")[1]
 
 
+def test_gpu_hours_of_the_statement_count_every_gpu_of_a_job(config_of: Callable[[str], dict[str, Any]]) -> None:
+    settings = load_settings({**config_of("paper"), "gpus_per_job": 4}, ROOT)
+    jobs = job_counts(settings)
+    rows = [Timing("paper", name, 2, 30.0, 4000.0, 100.0) for name in ("train_fuser", "tokenise_training_set")]
+    text = statement(settings, rows)
+    assert f"{4 * jobs['train_fuser'] * 0.5:.1f} GPU hours" in text
+    assert f"{jobs['tokenise_training_set'] * 0.5:.1f} hours of jobs without a GPU" in text
+
+
 def test_timings_of_another_scale_say_nothing(config_of: Callable[[str], dict[str, Any]]) -> None:
     settings = load_settings(config_of("laptop"), ROOT)
     assert "hours of jobs" not in statement(settings, [Timing("smoke", "train_fuser", 2, 30.0, 4000.0, 100.0)])

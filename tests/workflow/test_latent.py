@@ -79,7 +79,10 @@ MODELS = ("gap_sharer_first", "gap_receiver_a")
 
 
 REFUSED = {
-    "unknown group": (put("latent.0.groups", ["gap_halfs"]), r"A group must be known; .*Did you mean 'gap_halves'\?"),
+    "unknown group": (
+        put("latent.0.groups", ["gap_halfs"]),
+        r"A group must be a row of config/groups\.tsv; .*Did you mean 'gap_halves'\?",
+    ),
     "no size": (put("latent.0.heads", 0), r"latent\.0\.heads must be at least 1"),
     "unknown key": (put("latent.0.slots", 3), r"latent\.0 must have only known keys"),
     "uneven batches": (put("latent.0.training", {"batch_size": 50}), r"examples of each of its 4 pairs; received 50"),
@@ -89,7 +92,7 @@ REFUSED = {
     ),
     "a model that nobody asks": (
         put("latent.0.groups", ["qwen3_coder_and_base"]),
-        r"as a model of runs, must be known; received 'qwen3_06b'",
+        r"must be a model of a pair in runs; received 'qwen3_06b'",
     ),
 }  # fmt: skip
 
@@ -119,5 +122,5 @@ def test_a_receiver_that_is_asked_nothing_alone_is_refused(config_of: Merged) ->
     config["analysis"]["partial"] = None
     config["artefacts"]["tables"] = [name for name in config["artefacts"]["tables"] if name != "partial"]
     config["artefacts"]["figures"] = [name for name in config["artefacts"]["figures"] if name != "partial"]
-    with pytest.raises(RefusedError, match="as a model of runs, must be known; received 'gap_receiver_b'"):
+    with pytest.raises(RefusedError, match="must be a model of a pair in runs; received 'gap_receiver_b'"):
         load_settings(config, ROOT)

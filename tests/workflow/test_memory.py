@@ -16,7 +16,7 @@ from paper.reading.reference import Reference
 from workflow.load import load_settings
 from workflow.plan import memory
 from workflow.plan.memory import Sizes
-from workflow.plan.stages import memory_mb, read_timings
+from workflow.plan.stages import STAGES, read_timings
 from workflow.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ def test_the_largest_pair_no_longer_asks_for_several_machines(settings: Settings
     weights = 2 * (14768 + 14770)
     asked = settings.answering_mb("qwen3_14b_from_qwen25_14b_mmlu")
     assert weights < asked < 1.3 * weights
-    assert memory_mb(settings, "answer_single") < asked == memory_mb(settings, "answer_fused")
+    assert STAGES["answer_single"].largest_mb(settings) < asked == STAGES["answer_fused"].largest_mb(settings)
 
 
 @pytest.mark.parametrize("rule", ["train_fuser", "answer_baselines", "answer_fused"])
@@ -101,7 +101,7 @@ def test_measured_jobs_held_no_more_than_is_asked_for_and_not_much_less(config_o
         for each in read_timings(ROOT / "config/timings.csv")
         if (each.scale, each.stage) == ("laptop", rule)
     )
-    assert measured < memory_mb(laptop, rule) < 2 * measured
+    assert measured < STAGES[rule].largest_mb(laptop) < 2 * measured
 
 
 def test_every_training_and_answering_of_the_papers_scale_fits_a_gpu_of_80_gib(settings: Settings) -> None:

@@ -29,7 +29,10 @@ def test_each_kept_step_of_each_run_is_asked_and_no_other(config_of: Merged) -> 
 
 
 GROUPS_REFUSED = {
-    "unknown group": (put("groups.0.group", "gap_halfs"), r"A group must be known; .*Did you mean 'gap_halves'\?"),
+    "unknown group": (
+        put("groups.0.group", "gap_halfs"),
+        r"A group must be a row of config/groups\.tsv; .*Did you mean 'gap_halves'\?",
+    ),
     "seed without Fusers": (
         put("groups.0.seeds", [7]),
         r"must have a c2c run of alignment span, seed 7; received 'gap_first'",
@@ -70,9 +73,15 @@ def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -
 
 METHODS_REFUSED = {
     "table of no published fusers": (put("artefacts.tables", ["main", "gains", "released"]), "have released Fusers"),
-    "unknown published fusers": (put("released", ["qwen25_05"]), r"Released Fusers must be known; .*'qwen25_05b'\?"),
+    "unknown published fusers": (
+        put("released", ["qwen25_05"]),
+        r"Released Fusers must be a row of config/released\.tsv; .*'qwen25_05b'\?",
+    ),
     "fine-tuned without a c2c": (put("single.0.seeds", [7]), r"must have a c2c run .*received 'gap_a/span/seed7'"),
-    "fine-tuned of no pair": (put("single.0.pair", "gap_aa"), r"pair of a fine-tuned Receiver must be known"),
+    "fine-tuned of no pair": (
+        put("single.0.pair", "gap_aa"),
+        r"pair of a fine-tuned Receiver must be a row of config/pairs\.tsv",
+    ),
     "agents without a c2c": (put("agents.0.seed", 7), r"with a c2c run .*received 'gap_a/c2c/span/seed7'"),
     "agents twice": (lambda c: c["agents"].append(c["agents"][0]), r"Two agents must be asked once a pair"),
     "agents without their words": (put("benchmarks", ["knowledge_gap_choice"]), r"asked a task with agents_question"),

@@ -21,6 +21,7 @@ def test_a_scale_with_the_trained_router_trains_it_before_the_baselines(
     run_snakemake: Callable[..., Any], tmp_path: Path
 ) -> None:
     config = yaml.safe_load((ROOT / "config" / "trial.yaml").read_text())
+    config["scale"] = "routed"
     config["baselines"] = ["receiver", "sharer", "routing", "routing_trained"]
     config["runs"] = [run | {"pair": "qwen3_from_qwen25"} for run in config["runs"]]
     (tmp_path / "with_router.yaml").write_text(yaml.safe_dump(config))
@@ -31,7 +32,7 @@ def test_a_scale_with_the_trained_router_trains_it_before_the_baselines(
     for rule in ("prepare_training_questions", "answer_router_questions", "train_router"):
         assert re.search(rf"{rule} +[1-9]", done.stdout), done.stdout
     command = next(line for line in done.stdout.splitlines() if "--methods receiver sharer routing" in line)
-    assert "--router results/trial/routers/qwen3_from_qwen25" in command
+    assert "--router results/routed/routers/qwen3_from_qwen25" in command
     assert "--prompts chat" in command and "--token-budget" in command
 
 

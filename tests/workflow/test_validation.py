@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from c2c.errors import RefusedError
+from paper.artefacts import Artefact
+from workflow import checks
 from workflow.checks import check_mirrors
-from workflow.load import load_settings
+from workflow.load import check_scale, load_settings
 from workflow.settings import FuserTraining, flags
 from workflow.validation import read_table
 
@@ -51,7 +53,7 @@ REFUSED = {
     "unknown alignment": (put("runs.0.alignment", "spam"), r"alignment must be a known name; .*Did you mean 'span'\?"),
     "unknown pair": (
         put("runs.0.pair", "gap_aa"),
-        r"pair of a run must be known; received 'gap_aa'\. Did you mean 'gap_a'\?",
+        r"pair of a run must be a row of config/pairs\.tsv; received 'gap_aa'\. Did you mean 'gap_a'\?",
     ),
     "unknown recipe": (put("runs.0.recipe", "adaptor"), r"Did you mean 'adapter'\?.*recipes\.tsv"),
     "seed twice": (put("runs.0.seeds", [0, 0]), r"seeds must list nothing twice; received \[0, 0\]"),
@@ -67,7 +69,10 @@ REFUSED = {
     "hardly any context": (put("context_limit", 10), r"config\.context_limit must be at least 100"),
     "more failed questions than asked": (put("failed_share", 2), r"config\.failed_share must be at most 1"),
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 must be a known name"),
-    "latency elsewhere": (put("latency.benchmark", "openbookqa_text"), r"latency\.benchmark must be known"),
+    "latency elsewhere": (
+        put("latency.benchmark", "openbookqa_text"),
+        r"latency\.benchmark must be a task of the config's benchmarks",
+    ),
     "late checkpoint": (put("training.checkpoint_every", 251), r"every must be at most steps, 250"),
     "late kept step": (
         put("training.keep_steps", [50, 250]),
@@ -79,7 +84,10 @@ REFUSED = {
     "no world": (drop("world"), r"must have the config key 'world'; received 'gap_receiver_a'"),
     "model not made": (lambda c: c["world"]["models"].pop("gap_sharer"), r"'gap_sharer'.*Add it to world\.models"),
     "unknown architecture": (put("world.models.gap_sharer.architecture", "qwen"), r"Did you mean 'qwen3'\?"),
-    "scale with a slash": (put("scale", "../x"), r"config\.scale must have the form"),
+    "scale with a slash": (
+        put("scale", "../x"),
+        r"config\.scale must consist of lower-case letters, digits and underscores, such as qwen3_06b; received",
+    ),
     "entities that do not split": (
         put("world.entities", 500),
         r"config\.world: .*sixteenths; received 500\..*multiple of 16",
@@ -94,14 +102,18 @@ REFUSED = {
         r"A paper must have the figures .*without gains, accuracy.*artefacts\.paper to false",
     ),
     "a paper without its tables": (put("artefacts.tables", ["main"]), r"artefacts\.tables without gains"),
-    "analysis of a pair that is not run": (put("analysis.tsne.pair", "words"), r"analysis\.tsne\.pair must be known"),
+    "analysis of a pair that is not run": (
+        put("analysis.tsne.pair", "gap_c"),
+        r"analysis\.tsne\.pair must be a pair of the config's runs; received 'gap_c'\. Did you mean 'gap_\w'\? "
+        r"Names: gap_a, gap_b, gap_first, gap_second\. Correct it, or set analysis\.tsne to null",
+    ),
     "analysis of a fuser that is not trained": (
         put("analysis.partial.seed", 7),
         r"of analysis\.partial must be one of runs; received 'gap_b/c2c/span/seed7'.*analysis\.partial to null",
     ),
     "analysis of a benchmark that is not asked": (
         put("analysis.effective_rank.benchmark", "openbookqa_text"),
-        r"analysis\.effective_rank\.benchmark must be known",
+        r"analysis\.effective_rank\.benchmark must be a task of the config's benchmarks that gap_a answers",
     ),
     "examples that are asked themselves": (
         put("analysis.enrichment.examples", "gap_words"),
@@ -163,9 +175,13 @@ def test_runs_of_another_length_have_tokens_of_their_own(config_of: Merged) -> N
         (
             "gsm8k_train\tqwen3_4b",
             "gsm8k_train\tqwen3_5b",
-            r"teacher of 'gsm8k_teacher' must be known; received 'qwen3_5b'. Did you mean",
+            r"teacher of 'gsm8k_teacher' must be a row of config/models\.tsv; received 'qwen3_5b'. Did you mean",
         ),
-        ("gsm8k_train\tqwen3_4b", "gsm8k_train\t", r"The teacher of 'gsm8k_teacher' must be known; received None"),
+        (
+            "gsm8k_train\tqwen3_4b",
+            "gsm8k_train\t",
+            r"The teacher of 'gsm8k_teacher' must be a row of .*; received None",
+        ),
         (
             "\t\tletter\t15000",
             "\tqwen3_4b\tletter\t15000",
@@ -215,6 +231,15 @@ def test_without_a_paper_any_figure_may_be_left_out(config_of: Merged) -> None:
     assert load_settings(config, ROOT).config["artefacts"]["figures"] == ["gates"]
 
 
+def test_an_artefact_without_a_module_is_refused_before_anything_runs(
+    config_of: Merged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Artefact("table", "lost", "A", "B", {"records": "records"}, module="paper.tables.lost")
+    monkeypatch.setattr(checks, "read_artefacts", lambda: [lost])
+    with pytest.raises(RefusedError, match=r"table lost in artefacts.yaml must exist; received 'paper.tables.lost'"):
+        load_settings(config_of("smoke"), ROOT)
+
+
 def test_a_mirror_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     check_mirrors({})
     check_mirrors({"C2C_HUB_MIRROR": f"{tmp_path}:"})
@@ -226,6 +251,40 @@ def test_checking_a_config_imports_neither_torch_nor_pandas() -> None:
     program = "import sys, workflow.load; print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("scale", "name", "change", "message"),
+    [
+        (
+            "paper",
+            "smoke",
+            {},
+            r"scale: paper must have in runs only names that config/config\.yaml .*'gap_a, gap_b.*my_paper",
+        ),
+        ("laptop", "smoke", {}, r"in runs only names that config/laptop\.yaml has there"),
+        (
+            "smoke",
+            "smoke",
+            {"benchmarks": ["knowledge_gap_free", "fruit"]},
+            r"in benchmarks only names .*received 'fruit'",
+        ),
+    ],
+)
+def test_the_name_of_a_scale_is_refused_for_another_config(
+    scale: str, name: str, change: Config, message: str, config_of: Merged
+) -> None:
+    with pytest.raises(RefusedError, match=message):
+        check_scale({**config_of(name), **change, "scale": scale})
+
+
+@pytest.mark.parametrize("scale", ["paper", "laptop", "smoke", "trial"])
+def test_a_scale_may_lack_runs_and_have_other_settings_and_another_name_may_have_anything(
+    scale: str, config_of: Merged
+) -> None:
+    config = config_of(scale)
+    check_scale({**config, "runs": config["runs"][:1], "gpus_per_job": 4})
+    check_scale({**config_of("smoke"), "scale": f"my_{scale}"})
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -243,14 +302,19 @@ TABLES_REFUSED = {
         "recipes",
         "c2c_zeroed",
         "c2c_zero",
-        r"recipe 'c2c' must be known.*Did you mean 'c2c_zeroed'\?",
+        r"recipe 'c2c' must be a method that uses a pair's Fusers.*Did you mean 'c2c_zeroed'\?",
     ),
     "method twice": ("recipes", "c2c c2c_deranged c2c_zeroed", "c2c c2c", r"must name its methods, each once"),
     "recipe with a method's id": ("recipes", "low_rank\tlow_rank", "t2t\tlow_rank", r"must not be that of a method"),
     "size that is no number": ("models", "\t0.5\t", "\thalf\t", r"_m must be of type number; received 'half'"),
     "id twice": ("models", "gap_receiver_b\t", "gap_receiver_a\t", r"An id must stand once in models\.tsv"),
     "missing cell": ("training_sets", "\thub\t", "\t", r"training_sets\.tsv, line 3 must have 14 cells; received 13"),
-    "unknown way to ask": ("training_sets", "\tletter\t", "\tleter\t", r"line 4\.asked_as must have the form"),
+    "unknown way to ask": (
+        "training_sets",
+        "\tletter\t",
+        "\tleter\t",
+        r"line 4\.asked_as must be a known name; received 'leter'\. Did you mean 'letter'\?",
+    ),
 }
 
 

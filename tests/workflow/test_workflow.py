@@ -111,14 +111,29 @@ def test_the_workflow_is_formatted() -> None:
     assert done.returncode == 0, done.stderr
 
 
+BAD_CONFIGS = {
+    "an unknown key": ("training: {lerning_rate: 1.0e-3}\n", "Did you mean 'learning_rate'?"),
+    "a key twice": (
+        "scale: bad\nsample: 50\nsample: 60\n",
+        "Each key in bad.yaml must be there once; received \"a second 'sample' in line 3\"",
+    ),
+    "the name of another scale": (
+        "scale: paper\n",
+        "A config with scale: paper must have in runs only names that config/config.yaml has there",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
 def test_a_bad_config_stops_before_any_planning_with_one_refusal_and_no_traceback(
-    tmp_path: Path, run_snakemake: Runner
+    case: str, tmp_path: Path, run_snakemake: Runner
 ) -> None:
+    content, message = BAD_CONFIGS[case]
     bad = tmp_path / "bad.yaml"
-    bad.write_text("training: {lerning_rate: 1.0e-3}\n")
-    done = run_snakemake("--cores", "1", "--configfile", str(bad))
+    bad.write_text(content)
+    done = run_snakemake("--cores", "1", "--configfile", "config/smoke.yaml", str(bad))
     assert done.returncode != 0
-    assert "Did you mean 'learning_rate'?" in done.stdout
+    assert message in done.stdout
     assert "Traceback" not in done.stdout
     assert "Building DAG" not in done.stdout
 

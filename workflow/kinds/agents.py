@@ -9,7 +9,7 @@ from c2c.evaluation.methods.declarations import AGENT_METHODS
 from workflow.data import TASKS
 from workflow.kinds.jobs import AnswerJob, answer_job, checkpoint_files
 from workflow.settings import FuserTraining, Settings
-from workflow.validation import check_known
+from workflow.validation import check_row
 
 AGENTS = "agents"
 
@@ -56,7 +56,7 @@ def check_agents(settings: Settings, root: Path) -> None:
     runs = agent_runs(settings)
     pairs = [run.pair for run in runs]
     for run in runs:
-        check_known("The pair of two agents", run.pair, settings.pairs, "Add it to config/pairs.tsv")
+        check_row("The pair of two agents", run.pair, settings.pairs, "pairs")
         if run not in settings.runs or pairs.count(run.pair) > 1:
             rule = "Two agents must be asked once a pair, with a c2c run of their alignment and seed"
             raise RefusedError(rule, run.path, "Add it to runs, or correct the entry of agents")

@@ -48,8 +48,9 @@ def check_analysis(settings: Settings) -> None:
             raise RefusedError(rule, "null", f"Drop it from artefacts, or fill analysis.{artefact.analysis}")
     for kind, entry in entries.items():
         where, remedy = f"analysis.{kind}", f"Correct it, or set analysis.{kind} to null"
-        check_known(f"{where}.pair", entry["pair"], settings.used_pairs, remedy)
-        check_known(f"{where}.benchmark", entry["benchmark"], settings.tasks(entry["pair"]), remedy)
+        check_known(f"{where}.pair", entry["pair"], settings.used_pairs, "a pair of the config's runs", remedy)
+        tasks, home = settings.tasks(entry["pair"]), f"a task of the config's benchmarks that {entry['pair']} answers"
+        check_known(f"{where}.benchmark", entry["benchmark"], tasks, home, remedy)
         paths = [run.path for run in settings.runs]
         if kind in WITH_FUSER and fuser_path(entry) not in paths:
             raise RefusedError(f"The fuser of {where} must be one of runs", fuser_path(entry), remedy)
@@ -59,7 +60,7 @@ def check_analysis(settings: Settings) -> None:
 
 def _check_examples(settings: Settings, entry: Mapping[str, Any], remedy: str) -> None:
     benchmarks = settings.data.benchmarks
-    check_known("analysis.enrichment.examples", entry["examples"], benchmarks, remedy)
+    check_known("analysis.enrichment.examples", entry["examples"], benchmarks, "a benchmark", remedy)
     row = benchmarks[entry["examples"]]
     if row["source"] == "world" and entry["examples"] == settings.data.benchmark_of[entry["benchmark"]]:
         return

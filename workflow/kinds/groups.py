@@ -6,7 +6,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import MOST_SHARERS
 from workflow.kinds.jobs import AnswerJob, answer_job, checkpoint_files
 from workflow.settings import FuserTraining, Settings
-from workflow.validation import check_known
+from workflow.validation import check_row
 
 GROUPS = "groups"
 
@@ -81,10 +81,10 @@ def check_group(settings: Settings, group: str) -> None:
     Raises:
         RefusedError: Otherwise.
     """
-    check_known("A group", group, settings.groups, "Add it to config/groups.tsv")
+    check_row("A group", group, settings.groups, "groups")
     pairs = members(settings, group)
     for pair in pairs:
-        check_known(f"A pair of group {group!r}", pair, settings.pairs, "Add it to config/pairs.tsv")
+        check_row(f"A pair of group {group!r}", pair, settings.pairs, "pairs")
     if not 2 <= len(pairs) <= MOST_SHARERS:
         rule = f"Group {group!r} must have 2 to {MOST_SHARERS} pairs"
         raise RefusedError(rule, " ".join(pairs), "Correct config/groups.tsv")

@@ -59,6 +59,10 @@ class AnswerJob:
             "questions": [*self.questions],
         }
 
+    def memory_mb(self, settings: Settings) -> int:
+        """Memory that the job asks for, in MB: that of both models of each pair."""
+        return sum(map(settings.answering_mb, self.pairs))
+
 
 def answer_job(
     settings: Settings, kind: str, path: str, pairs: Sequence[str], methods: Sequence[str], **fields: Any

@@ -162,10 +162,12 @@ def check_latent(settings: Settings) -> None:
 def _check_pair(settings: Settings, pair: str) -> None:
     row = settings.pairs[pair]
     for role in ("receiver", "sharer"):
-        models, remedy = settings.used_models, "Add a pair with it to runs, so that it is made and asked alone"
-        check_known(f"The {role} of {pair!r} in a latent space, as a model of runs,", row[role], models, remedy)
-    sets, remedy = settings.used_training_sets, "Add a pair with it to runs, so that it is prepared"
-    check_known(f"The training set of {pair!r} in a latent space, as one of runs,", row["training_set"], sets, remedy)
+        remedy = "Add a pair with it to runs, so that it is made and asked alone"
+        what = f"The {role} of {pair!r} in a latent space"
+        check_known(what, row[role], settings.used_models, "a model of a pair in runs", remedy)
+    sets, what = settings.used_training_sets, f"The training set of {pair!r} in a latent space"
+    remedy = "Add a pair with it to runs, so that it is prepared"
+    check_known(what, row["training_set"], sets, "that of a pair in runs", remedy)
     tasks, columns = set(settings.tasks(pair)), ("receiver", "prompts")
     if not any(
         all(settings.pairs[name][column] == row[column] for column in columns) and tasks <= set(settings.tasks(name))

@@ -9,7 +9,7 @@ from workflow.kinds.agents import agent_answers, check_agents
 from workflow.kinds.analysis import check_analysis
 from workflow.kinds.groups import check_groups, group_answers
 from workflow.kinds.jobs import AnswerJob
-from workflow.kinds.latent import check_latent, latent_answers
+from workflow.kinds.latent import check_latent, latent_answers, latent_names, latent_tokenised
 from workflow.kinds.pairs import baseline_answers, fused_answers
 from workflow.kinds.released import released_answers
 from workflow.kinds.router import check_router
@@ -33,6 +33,14 @@ ANSWERS: tuple[Callable[[Settings], list[AnswerJob]], ...] = (
 def answer_jobs(settings: Settings) -> list[AnswerJob]:
     """All jobs that write records of a scale."""
     return [job for answers in ANSWERS for job in answers(settings)]
+
+
+def tokenised_folders(settings: Settings) -> list[str]:
+    """The folders of tokenised training sets below ``data/tokenised``, each once."""
+    folders = [settings.tokenised(run.pair, run.recipe, run.alignment) for run in settings.runs]
+    for name in latent_names(settings):
+        folders += latent_tokenised(settings, name)
+    return list(dict.fromkeys(folders))
 
 
 def check_kinds(settings: Settings, root: Path) -> None:

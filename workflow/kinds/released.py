@@ -9,7 +9,7 @@ from paper import artefacts
 from workflow.kinds.jobs import AnswerJob, answer_job
 from workflow.revisions import asked_revision
 from workflow.settings import Settings
-from workflow.validation import check_known
+from workflow.validation import check_row
 
 RELEASED = "released"
 
@@ -53,6 +53,6 @@ def check_released(settings: Settings) -> None:
             rule = f"The table {table.name} of artefacts must have released Fusers"
             raise RefusedError(rule, "released: []", "Drop it from artefacts, or name Fusers of config/released.tsv")
     for name in names:
-        check_known("Released Fusers", name, settings.released, "Add them to config/released.tsv")
+        check_row("Released Fusers", name, settings.released, "released")
         pair = settings.released[name]["pair"]
-        check_known(f"The pair of released Fusers {name!r}", pair, settings.pairs, "Add it to config/pairs.tsv")
+        check_row(f"The pair of released Fusers {name!r}", pair, settings.pairs, "pairs")

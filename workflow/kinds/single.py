@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from c2c.errors import RefusedError
 from workflow.kinds.jobs import AnswerJob, answer_job
 from workflow.settings import FuserTraining, Settings
-from workflow.validation import check_known
+from workflow.validation import check_row
 
 SINGLE = "single"
 
@@ -59,7 +59,7 @@ def check_single(settings: Settings) -> None:
         RefusedError: There is no such C2C.
     """
     for run in single_trainings(settings):
-        check_known("The pair of a fine-tuned Receiver", run.pair, settings.pairs, "Add it to config/pairs.tsv")
+        check_row("The pair of a fine-tuned Receiver", run.pair, settings.pairs, "pairs")
         if FuserTraining(run.pair, "c2c", run.alignment, run.seed) not in settings.runs:
             rule = "A fine-tuned Receiver must have a c2c run of the same pair, alignment and seed to be compared with"
             raise RefusedError(rule, run.path, "Add it to runs, or drop the seed from single")

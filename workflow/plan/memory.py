@@ -108,8 +108,7 @@ def answering_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], to
 def training_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
     """Memory of a job that trains the Fusers of a pair, in MB; `projected` as in `fuser_parameters`."""
     learned = fuser_parameters(sharer, receiver, settings, projected=projected)
-    states = _state_bytes(sharer, receiver, sharer, settings)
-    return _learning_mb([sharer, receiver], learned, states, settings)
+    return _learning_mb([sharer, receiver], learned, _token_bytes(sharer, receiver, sharer, settings), settings)
 
 
 def latent_mb(
@@ -122,14 +121,13 @@ def latent_mb(
     learned = sum(encoder_parameters(sharer, latent, settings["hidden_dim"]) for sharer in sharers.values())
     learned += sum(fuser_parameters(latent, receiver, settings) for receiver in receivers.values())
     pairs = product(sharers.values(), receivers.values())
-    states = max(_state_bytes(sharer, receiver, latent, settings) for sharer, receiver in pairs)
-    return _learning_mb({**sharers, **receivers}.values(), learned, states, settings)
+    token_bytes = max(_token_bytes(sharer, receiver, latent, settings) for sharer, receiver in pairs)
+    return _learning_mb({**sharers, **receivers}.values(), learned, token_bytes, settings)
 
 
 def single_mb(receiver: Sizes, settings: Mapping[str, Any]) -> int:
     """Memory of a job that fine-tunes the Receiver itself, in MB: each of its weights learns."""
-    states = _micro_batch_tokens(settings) * _receiver_bytes(receiver, settings)
-    return _learning_mb([], receiver.parameters, states, settings)
+    return _learning_mb([], receiver.parameters, _receiver_bytes(receiver, settings), settings)
 
 
 def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
@@ -137,26 +135,22 @@ def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
     return ROOM_MB + int(BYTES[dtype] * (model.parameters + token_budget * model.cached) / 1e6)
 
 
-def _learning_mb(frozen: Iterable[Sizes], learned: float, states: float, settings: Mapping[str, Any]) -> int:
+def _learning_mb(frozen: Iterable[Sizes], learned: float, token_bytes: float, settings: Mapping[str, Any]) -> int:
+    tokens = (settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"]
     weights = BYTES[settings["dtype"]] * sum(model.parameters for model in frozen)
-    return ROOM_MB + int((weights + LEARNED * learned + states) / 1e6)
+    return ROOM_MB + int((weights + LEARNED * learned + tokens * token_bytes) / 1e6)
 
 
-def _state_bytes(sharer: Sizes, receiver: Sizes, source: Sizes, settings: Mapping[str, Any]) -> float:
-    """Caches and activations of a training; its Fusers read a cache of the sizes `source`."""
-    token_bytes = _receiver_bytes(receiver, settings)
-    token_bytes += BYTES[settings["dtype"]] * (sharer.cached + receiver.cached)
-    token_bytes += fuser_activations(source, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
-    return token_bytes * _micro_batch_tokens(settings)
+def _token_bytes(sharer: Sizes, receiver: Sizes, source: Sizes, settings: Mapping[str, Any]) -> float:
+    """Caches and activations of a token in training; the Fusers read a cache of the sizes `source`."""
+    caches = BYTES[settings["dtype"]] * (sharer.cached + receiver.cached)
+    activations = fuser_activations(source, receiver, settings) * (2 if settings.get("autocast") == "bfloat16" else 4)
+    return _receiver_bytes(receiver, settings) + caches + activations
 
 
 def _receiver_bytes(receiver: Sizes, settings: Mapping[str, Any]) -> float:
     """Activations of a token that a Receiver keeps for the backward pass."""
     return receiver.layers * receiver.hidden * ACTIVATION_BYTES * BYTES[settings["dtype"]] / 2
-
-
-def _micro_batch_tokens(settings: Mapping[str, Any]) -> int:
-    return int((settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"])
 
 
 def _three_layers(inputs: int, width: int, outputs: int) -> int:

@@ -18,18 +18,7 @@ from pathlib import Path
 
 from c2c.errors import exit_code
 from workflow.load import load_settings, read_config, scale_ids
-from workflow.plan.stages import (
-    PATH,
-    SIZES,
-    STAGES,
-    Estimator,
-    Timing,
-    job_counts,
-    measure,
-    memory_mb,
-    read_timings,
-    write_timings,
-)
+from workflow.plan.stages import PATH, STAGES, Estimator, Timing, job_counts, measure, read_timings, write_timings
 from workflow.settings import Settings
 
 TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
@@ -57,37 +46,40 @@ def stage_costs(settings: Settings, timings: Iterable[Timing], estimator: Estima
     timed = {timing.stage: timing for timing in timings if timing.scale == settings.config["scale"]}
     costs = []
     for name, jobs in job_counts(settings).items():
-        models = STAGES[name].models
+        models, basis = STAGES[name].models, UNKNOWN
         gpus = settings.config["gpus_per_job"] if models else 0
+        hours = memory = disk = None
         if timing := timed.get(name):
-            timed_hours, disk = jobs * timing.minutes / 60, jobs * timing.output_mb / 1000
-            costs.append(StageCost(name, jobs, timed_hours, gpus, timing.memory_mb / 1000, disk, TIMED))
+            hours, memory, disk = jobs * timing.minutes / 60, timing.memory_mb / 1000, jobs * timing.output_mb / 1000
+            basis = TIMED
         elif estimator:
             # The speed of a machine without a GPU is unknown, so only stages without models are estimated there.
             hours = estimator.hours(name) if gpus or not models else None
-            memory = memory_mb(settings, name) / 1000 if models else None
+            memory, disk = STAGES[name].largest_mb(settings) / 1000 if models else None, estimator.disk_gb(name)
             basis = UNKNOWN if hours is None else ESTIMATED
-            costs.append(StageCost(name, jobs, hours, gpus, memory, estimator.disk_gb(name), basis))
-        else:
-            costs.append(StageCost(name, jobs, None, gpus, None, None, UNKNOWN))
+        costs.append(StageCost(name, jobs, hours, gpus, memory, disk, basis))
     return costs
 
 
-def statement(settings: Settings, timings: Iterable[Timing]) -> str:
-    """The cost of a whole run of this scale, from nothing, as a few lines.
+def hours_by_device(costs: Sequence[StageCost]) -> dict[bool, float]:
+    """Hours of the jobs on GPUs (True), times the GPUs of a job, and of those without (False), where there are any."""
+    hours = {True: 0.0, False: 0.0}
+    for stage in costs:
+        hours[stage.gpus > 0] += (stage.hours or 0) * (stage.gpus or 1)
+    return {on_gpu: number for on_gpu, number in hours.items() if number}
 
-    Stages that were never timed at this scale are named, not guessed.
-    """
+
+def statement(settings: Settings, timings: Iterable[Timing]) -> str:
+    """The cost of a whole run, from nothing, as a few lines; stages never timed at its scale are named, not guessed."""
     scale, costs = settings.config["scale"], stage_costs(settings, timings)
     timed = [stage for stage in costs if stage.basis == TIMED]
     parts = ", ".join(f"{stage.name} {stage.jobs}" for stage in costs)
     lines = [f"Scale {scale}: {sum(stage.jobs for stage in costs)} jobs that take time ({parts})."]
     if timed:
-        unit = "GPU hours" if settings.config["gpus_per_job"] else "hours of jobs, one after the other"
-        hours, disk = sum(stage.hours or 0 for stage in timed), sum(stage.disk_gb or 0 for stage in timed)
-        memory = max(stage.memory_gb or 0 for stage in timed)
-        sizes = f"{memory:.1f} GB of memory, {disk:.1f} GB of disk"
-        lines.append(f"By the jobs timed in {PATH}: {hours:.1f} {unit}, {sizes}.")
+        units = {True: "GPU hours", False: "hours of jobs without a GPU"}
+        hours = ", ".join(f"{number:.1f} {units[on_gpu]}" for on_gpu, number in hours_by_device(timed).items())
+        memory, disk = max(stage.memory_gb or 0 for stage in timed), sum(stage.disk_gb or 0 for stage in timed)
+        lines.append(f"By the jobs timed in {PATH}: {hours}, {memory:.1f} GB of memory, {disk:.1f} GB of disk.")
     if untimed := [stage.name for stage in costs if stage.basis != TIMED]:
         lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
     if download := model_download_gb(settings):
@@ -117,27 +109,21 @@ def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimat
     """The plan as lines of text."""
     # A row a stage.
     costs = stage_costs(settings, timings, estimator)
-    yield f"Scale {settings.config['scale']}, a whole run from nothing"
-    yield ""
+    yield f"Scale {settings.config['scale']}, a whole run from nothing\n"
     yield f"{'stage':26}{'jobs':>6}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
     for stage in costs:
         hours, memory, disk = _cell(stage.hours), _cell(stage.memory_gb, " GB"), _cell(stage.disk_gb, " GB")
         yield f"{stage.name:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{memory:>11}{disk:>11}  {stage.basis}"
-    yield ""
-    yield "hours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave"
-    yield ""
+    yield "\nhours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave\n"
     # Totals: hours, the paper's own, disk and downloads.
-    for name, part in (("GPU hours", True), ("hours without a GPU", False)):
-        stages = [stage for stage in costs if bool(stage.gpus) is part and stage.hours]
-        if stages:
-            yield f"{name + ':':26}{sum((stage.hours or 0) * (stage.gpus or 1) for stage in stages):>15.1f}"
+    for on_gpu, number in hours_by_device(costs).items():
+        yield f"{'GPU hours:' if on_gpu else 'hours without a GPU:':26}{number:>15.1f}"
     if uncounted := [stage.name for stage in costs if stage.hours is None]:
         yield f"{'not counted, never timed:':26}{'':>5}{', '.join(uncounted)}"
     paper, trainings = paper_total(settings, estimator)
     if trainings:
-        known = f"{trainings} of the {len(settings.runs)} trainings"
-        remark = f"GPU hours for {known}, or for others of their pair and steps"
-        yield f"{'the paper (Table 12):':26}{paper:>15.1f} {remark}"
+        remark = f"{trainings} of the {len(settings.runs)} trainings, or for others of their pair and steps"
+        yield f"{'the paper (Table 12):':26}{paper:>15.1f} GPU hours for {remark}"
     yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in costs):>15.1f} GB"
     if any(stage.name == "train_fuser" and stage.basis != TIMED for stage in costs):
         yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
@@ -145,16 +131,8 @@ def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimat
     yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
     # What the estimates assume.
     if any(stage.basis == ESTIMATED for stage in costs):
-        yield ""
-        yield f"Never timed at this scale ({PATH}), so these are estimates. They assume:"
-        speed = estimator.operations_per_hour() / 3600e12
-        yield f"  - {speed:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)"
-        yield f"  - numbers and lengths of questions and examples as in {SIZES}"
-        yield f"  - messages of {estimator.message_tokens} tokens"
-        yield f"  - {estimator.lines_per_second:.0f} examples a second to tokenise, on one core"
-        yield f"  - {estimator.seconds_per_token} s a token where answers are timed one by one"
-        yield "  - memory at the longest example and the fullest batch (workflow/plan/memory.py); a training holds less"
-        yield "    with a smaller micro_batch_size, or with recompute: fusers"
+        yield f"\nNever timed at this scale ({PATH}), so these are estimates. They assume:"
+        yield from (f"  - {phrase}" for phrase in estimator.assumptions())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = load_settings(read_config(options.scale, options.configfile))
             print("\n".join(plan_lines(settings, read_timings(), Estimator.of(settings))))
 
-    return exit_code("workflow.plan.report", run)
+    return exit_code("c2c plan", run)
 
 
 def _cell(number: float | None, unit: str = "") -> str:

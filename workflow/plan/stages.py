@@ -8,7 +8,7 @@ what the paper's training of its first pair implies (paper Table 12). Imports no
 
 from __future__ import annotations
 
-import math
+import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
@@ -23,11 +23,11 @@ from c2c.storage.formats import read_text
 from paper.reading.reference import Reference
 from workflow.kinds import agents, analysis, groups, latent, pairs, released, router, single, steps
 from workflow.kinds.jobs import AnswerJob
-from workflow.kinds.registry import answer_jobs
+from workflow.kinds.registry import answer_jobs, tokenised_folders
 from workflow.paths import ROOT
 from workflow.plan.memory import BYTES, fuser_parameters
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
-from workflow.validation import Table, read_table
+from workflow.validation import Table, read_rows, read_table
 
 # Estimates -----------------------------------------------------------------------------------------------------------
 
@@ -36,13 +36,8 @@ PAPER_BATCH = 256
 """Examples a step of the paper's training on OpenHermes."""
 PAPER_PAIR = "qwen3_from_qwen25"
 """The pair of ours whose training is the first of Table 12."""
-TRAINING_DATA = "openhermes"
 FORWARD, THROUGH, TRAINED = 2, 4, 6
 """Operations a weight and token: read; where a gradient passes through; and where it learns."""
-ENDS_AND_CHOICES = 4
-"""Best and worst layers, chosen on the same and on the other questions."""
-WHOLE = 3
-"""Direct, few-shot and oracle."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ class Estimator:
         steps, hours = max(self.paper_hours(PAPER_PAIR).items(), default=(0, 0.0))
         if not steps:
             raise RefusedError("Table 12 must have the hours of the paper's first pair", "no row", "Restore its values")
-        tokens = steps * PAPER_BATCH * self.example_tokens(TRAINING_DATA)
+        tokens = steps * PAPER_BATCH * self.example_tokens("openhermes")
         return tokens * self.operations_per_token(PAPER_PAIR, self.fusers(PAPER_PAIR)) / hours
 
     def operations_per_token(self, pair: str, learned: int, sharer_role: str = "sharer") -> float:
@@ -118,13 +113,6 @@ class Estimator:
         """Parameters of a pair's Fusers in the reference's form."""
         return fuser_parameters(*self.settings.pair_sizes(pair), self.settings.training)
 
-    def fusers_of(self, run: FuserTraining) -> int:
-        """Parameters of the Fusers of a training."""
-        sharer, receiver = self.settings.pair_sizes(run.pair, self.settings.sharer_role(run.recipe))
-        training = self.settings.training_of(run.pair, run.recipe, run.alignment)
-        projected = self.settings.recipes[run.recipe]["variant"] == "projected"
-        return fuser_parameters(sharer, receiver, training, projected=projected)
-
     def example_tokens(self, training_set: str) -> int:
         """Tokens of a training example."""
         return int(self.sizes[training_set]["prompt_tokens"] + self.sizes[training_set]["answer_tokens"])
@@ -137,8 +125,8 @@ class Estimator:
     def training(self, run: FuserTraining) -> float:
         """Hours of one training of Fusers."""
         tokens = self.trained_tokens(run.pair, self.settings.training_of(run.pair, run.recipe, run.alignment))
-        sharer_role = self.settings.sharer_role(run.recipe)
-        operations = self.operations_per_token(run.pair, self.fusers_of(run), sharer_role)
+        learned, sharer_role = self.settings.fuser_parameters(run), self.settings.sharer_role(run.recipe)
+        operations = self.operations_per_token(run.pair, learned, sharer_role)
         return tokens * operations / self.operations_per_hour()
 
     def latent_training(self, run: latent.LatentSpaceTraining) -> float:
@@ -194,12 +182,9 @@ class Estimator:
         # The interpreter's message is written once, for the first method of two agents, and read by all of them.
         if needs.fusers:
             return (prompt + message) * sharers + solver
-        return {
-            "receiver": receiver * (prompt + answer),
-            "sharer": sharer * (prompt + answer),
-            "t2t": sharer * (prompt + message) + solver,
-            "t2t_agents": sharer * (prompt + message) + solver,
-        }.get(method, 0.0)
+        if method in ("t2t", "t2t_agents"):
+            return sharer * (prompt + message) + solver
+        return {"receiver": receiver, "sharer": sharer}.get(method, 0.0) * (prompt + answer)
 
     def records_gb(self, job: AnswerJob) -> float:
         """Size of the records of a job that answers."""
@@ -224,9 +209,10 @@ class Estimator:
             # Each question is read with its own and with another Sharer cache.
             weights = 2 * lines * prompt * fused
         elif kind == "enrichment":
-            # One model reads examples and question for each layer and each choice of layers.
+            # One model reads examples and question for direct, few-shot and oracle, for each layer, and for each K of
+            # the best and the worst layers, which are chosen on the same and on the other questions.
             model = self.settings.sizes(self.settings.pairs[entry["pair"]][entry["role"]])
-            readings = WHOLE + model.layers + ENDS_AND_CHOICES * min(entry["most"], model.layers)
+            readings = 3 + model.layers + 4 * min(entry["most"], model.layers)
             weights = readings * lines * ((entry["shots"] + 1) * prompt + answer) * model.parameters
         elif kind == "tsne":
             # The questions that are drawn, and those that the transformation learns from.
@@ -238,7 +224,20 @@ class Estimator:
 
     def checkpoint_gb(self) -> float:
         """Room for the states of all trainings: weights and both moments of AdamW, of two steps and of one more."""
-        return sum(3 * 12 * self.fusers_of(run) for run in self.settings.runs) / 1e9
+        return sum(3 * 12 * self.settings.fuser_parameters(run) for run in self.settings.runs) / 1e9
+
+    def assumptions(self) -> list[str]:
+        """What the estimates assume, as phrases."""
+        speed = self.operations_per_hour() / 3600e12
+        return [
+            f"{speed:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)",
+            f"numbers and lengths of questions and examples as in {SIZES}",
+            f"messages of {self.message_tokens} tokens",
+            f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
+            f"{self.seconds_per_token} s a token where answers are timed one by one",
+            "memory at the longest example and the fullest batch (workflow/plan/memory.py); a training holds less\n"
+            "    with a smaller micro_batch_size, or with recompute: fusers",
+        ]
 
     def data_download_gb(self) -> float:
         """Size of the data that are fetched."""
@@ -286,6 +285,10 @@ class Stage:
         """The rule that runs the jobs."""
         return self.shared_rule or self.name
 
+    def largest_mb(self, settings: Settings) -> int:
+        """Memory of its largest job, in MB (`workflow.plan.memory`), where jobs run models."""
+        return max(self.memory_mb(settings, item) for item in self.items(settings))
+
 
 def _answers(kind: str, places: str) -> Stage:
     return Stage(
@@ -293,7 +296,7 @@ def _answers(kind: str, places: str) -> Stage:
         lambda settings: [job for job in answer_jobs(settings) if job.kind == kind],
         "records/{job}.parquet",
         places,
-        memory_mb=job_memory_mb,
+        memory_mb=lambda settings, job: job.memory_mb(settings),
         hours=Estimator.answering,
         disk_gb=Estimator.records_gb,
         shared_rule="answer_questions",
@@ -310,31 +313,14 @@ def _analysis(name: str, kind: str) -> Stage:
     )
 
 
-def job_memory_mb(settings: Settings, job: AnswerJob) -> int:
-    """Memory of a job that answers, in MB: of each pair both models."""
-    return sum(map(settings.answering_mb, job.pairs))
-
-
-def token_folders(settings: Settings) -> list[str]:
-    """The folders of tokenised training sets below ``data/tokenised``, each once."""
-    folders = [settings.tokenised(run.pair, run.recipe, run.alignment) for run in settings.runs]
-    for name in latent.latent_names(settings):
-        folders += latent.latent_tokenised(settings, name)
-    return list(dict.fromkeys(folders))
-
-
 def _fuser_disk_gb(estimator: Estimator, run: FuserTraining) -> float:
     steps = estimator.settings.training_of(run.pair, run.recipe, run.alignment).get("keep_steps", [])
-    return 4 * (1 + len(steps)) * estimator.fusers_of(run) / 1e9
+    return 4 * (1 + len(steps)) * estimator.settings.fuser_parameters(run) / 1e9
 
 
 def _latent_disk_gb(estimator: Estimator, run: latent.LatentSpaceTraining) -> float:
     members = latent.latent_pairs(estimator.settings, run.latent)
     return sum(4 * latent.latent_parameters(estimator.settings, run.latent, pair) for pair in members) / 1e9
-
-
-def _single_disk_gb(estimator: Estimator, run: single.SingleTraining) -> float:
-    return BYTES[estimator.settings.config["dtype"]] * estimator.weights(run.pair)[0] / 1e9
 
 
 _STAGES = [
@@ -346,7 +332,7 @@ _STAGES = [
     ),
     Stage(
         "tokenise_training_set",
-        token_folders,
+        tokenised_folders,
         "data/tokenised/{job}.parquet",
         models=False,
         parts=2,
@@ -356,7 +342,7 @@ _STAGES = [
         "answer_router_questions",
         router.router_answers,
         "routers/{job}/answers.parquet",
-        memory_mb=job_memory_mb,
+        memory_mb=lambda settings, job: job.memory_mb(settings),
         hours=Estimator.answering,
     ),
     Stage("train_router", router.router_pairs, "routers/{job}/router.*"),
@@ -395,7 +381,7 @@ _STAGES = [
         "single/{job}/*",
         memory_mb=lambda settings, run: settings.single_mb(run.pair, run.alignment),
         hours=Estimator.single_training,
-        disk_gb=_single_disk_gb,
+        disk_gb=lambda estimator, run: BYTES[estimator.settings.config["dtype"]] * estimator.weights(run.pair)[0] / 1e9,
     ),
     _answers(single.SINGLE, "single/*"),
     _answers(agents.AGENTS, "agents/*"),
@@ -417,16 +403,9 @@ def job_counts(settings: Settings) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def memory_mb(settings: Settings, name: str) -> int:
-    """Memory of the largest job of a stage with models, in MB (`workflow.plan.memory`)."""
-    stage = STAGES[name]
-    return max(stage.memory_mb(settings, item) for item in stage.items(settings))
-
-
 # Timings -------------------------------------------------------------------------------------------------------------
 
 PATH = Path("config/timings.csv")
-MEASURE = f"Restore the file, or measure again: python -m workflow.plan.report --measure … writes {PATH}"
 
 
 @dataclass(frozen=True)
@@ -442,31 +421,8 @@ class Timing:
 
 
 def read_timings(path: Path = ROOT / PATH) -> list[Timing]:
-    """The committed timings; none where there is no file.
-
-    Raises:
-        RefusedError: The file is no UTF-8 text, or has other columns, or a cell that is no such number.
-    """
-    if not path.is_file():
-        return []
-    names = [field.name for field in fields(Timing)]
-    head, *lines = read_text(path, MEASURE).splitlines() or [""]
-    if head.split(",") != names:
-        raise RefusedError(f"{path.name} must have the columns {', '.join(names)}", head, MEASURE)
-    timings = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            scale, stage, jobs, *cells = line.split(",")
-            minutes, memory, output = (float(cell) for cell in cells)
-            timing = Timing(scale, stage, int(jobs), minutes, memory, output)
-            valid = timing.jobs >= 1 and all(0 <= mean < math.inf for mean in (minutes, memory, output))
-        except ValueError:
-            valid = False
-        if not valid:
-            where = f"{path.name}, line {number}"
-            raise RefusedError(f"{where} must be a scale, a stage, jobs and three numbers of 0 or more", line, MEASURE)
-        timings.append(timing)
-    return timings
+    """The committed timings, as `read_rows` reads and refuses them; none where there is no file."""
+    return [Timing(**row) for row in read_rows(path)] if path.is_file() else []
 
 
 def measure(results: Path) -> list[Timing]:
@@ -479,18 +435,17 @@ def measure(results: Path) -> list[Timing]:
     jobs: dict[str, list[tuple[float, float, float]]] = {}
     for path in sorted((results / "benchmarks").rglob("*.tsv")):
         rule, _, job = str(path.relative_to(results / "benchmarks").with_suffix("")).partition("/")
-        stages = [stage for stage in STAGES.values() if stage.rule == rule and fnmatch(job, stage.places)]
-        if not stages:
-            continue
         # The stage whose pattern says most about the job.
-        stage = max(stages, key=lambda stage: len(stage.places))
-        lines = read_text(path, remedy).splitlines()
-        row = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=False)) if len(lines) > 1 else {}
+        stages = (stage for stage in STAGES.values() if stage.rule == rule and fnmatch(job, stage.places))
+        if not (stage := max(stages, key=lambda stage: len(stage.places), default=None)):
+            continue
+        text = read_text(path, remedy)
+        row = next(csv.DictReader(text.splitlines(), delimiter="\t"), {})
         try:
             # A job that was too quick has no measured memory.
             minutes, memory = float(row["s"]) / 60, 0.0 if row["max_rss"] == "NA" else float(row["max_rss"])
-        except (KeyError, ValueError) as error:
-            raise RefusedError(f"{path} must hold the time and memory of a job", "\n".join(lines), remedy) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise RefusedError(f"{path} must hold the time and memory of a job", text, remedy) from error
         # What the job wrote, in MB.
         files = results.glob(stage.files.format(job=job))
         size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
@@ -506,10 +461,11 @@ def measure(results: Path) -> list[Timing]:
 
 def write_timings(timings: Iterable[Timing], path: Path = ROOT / PATH) -> None:
     """Put the timings of one scale into the file, in place of what it held of that scale."""
-    timings = list(timings)
-    others = [timing for timing in read_timings(path) if timing.scale not in {fresh.scale for fresh in timings}]
+    rows = {(timing.scale, timing.stage): timing for timing in timings}
+    scales = {scale for scale, _ in rows}
+    rows |= {(row.scale, row.stage): row for row in read_timings(path) if row.scale not in scales}
     lines = [",".join(field.name for field in fields(Timing))]
-    for timing in sorted([*others, *timings], key=lambda timing: (timing.scale, timing.stage)):
+    for _, timing in sorted(rows.items()):
         cells = asdict(timing).values()
         lines.append(",".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells))
     write_atomically(path, "\n".join(lines) + "\n")

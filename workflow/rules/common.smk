@@ -88,7 +88,7 @@ def question_flags(wildcards, input):
 
 def job_memory(wildcards, attempt):
     """Memory of a job of `c2c generate`, in MB; more at each further attempt."""
-    return grown(job_memory_mb(settings, job_of(wildcards)), attempt)
+    return grown(job_of(wildcards).memory_mb(settings), attempt)
 
 
 def receiver_manifest(wildcards):

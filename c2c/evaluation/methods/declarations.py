@@ -66,7 +66,7 @@ class Declaration:
 
 
 SINGLE = ("model", "max_length")
-FUSED = "registry:build_fused"
+FUSED = "fused:build"
 
 
 def by_name(*rows: Declaration) -> dict[str, Declaration]:
@@ -84,8 +84,8 @@ def by_name(*rows: Declaration) -> dict[str, Declaration]:
 
 
 DECLARATIONS = by_name(
-    Declaration("receiver", "registry:build_single", timed=True, options=SINGLE),
-    Declaration("sharer", "registry:build_single", timed=True, options=SINGLE),
+    Declaration("receiver", "single:build", timed=True, options=SINGLE),
+    Declaration("sharer", "single:build", timed=True, options=SINGLE),
     Declaration("t2t", "text_to_text:build", timed=True, options=(*PAIR_OPTIONS, "wording")),
     Declaration("routing", "routing:build_by_confidence", confidence=True, options=PAIR_OPTIONS),
     Declaration(

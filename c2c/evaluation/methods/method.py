@@ -177,7 +177,7 @@ class Method(LM):
         try:
             for question in batch:
                 prompting.check_length(question, self.panel)
-            answers = self._respond(self.reader.read(batch), batch)
+            answers = self._respond(self.reader.read_questions(batch), batch)
         except ModelFaultError:
             raise
         except RefusedError as refusal:

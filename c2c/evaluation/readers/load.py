@@ -1,20 +1,18 @@
-"""Readers of Fusers that are on disk: trained ones, of one or several Sharers, and released ones."""
+"""Readers of the Fusers of a pair, trained here or released, and of trained Fusers of several Sharers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.checkpoints.checkpoint import load_components
-from c2c.checkpoints.released_folder import is_released, released_alignment, resolve_released
+from c2c.checkpoints.pair_fusers import aligner_of, load_pair_fusers
 from c2c.errors import RefusedError
 from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
 from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
-from c2c.types import UNALIGNED
 
 
 def fused_reader(
@@ -30,11 +28,12 @@ def fused_reader(
         memory: As in `SharerPrompts`.
 
     Raises:
-        RefusedError: If the pair is not the one that the Fusers were trained for.
+        RefusedError: As `load_pair_fusers` and `aligner_of`.
     """
-    if is_released(fuser):
-        return released_reader(pair, fuser, sharer_cache, accept, memory)
-    return group_reader(pair.receiver, [pair.sharer], [fuser], [sharer_cache], accept=accept, memories=[memory])
+    fusers = load_pair_fusers(pair, fuser, accept)
+    model, aligner = RosettaModel.of_components(fusers.components), aligner_of(pair, fusers.alignment)
+    cache = "zeroed" if fusers.zeroed else sharer_cache
+    return FusedReader([SharerPrompts(pair, model, aligner, cache, memory=memory)])
 
 
 def group_reader(
@@ -80,7 +79,7 @@ def group_reader(
             SharerPrompts(
                 Pair(receiver, sharer),
                 model,
-                ChatAligner(receiver.tokenizer, sharer.tokenizer, alignments[0]),
+                aligner_of(Pair(receiver, sharer), alignments[0]),
                 "zeroed" if about.get("sharer_cache") == "zeroed" else cache,
                 memory=memory,
             )
@@ -89,29 +88,3 @@ def group_reader(
             )
         ]
     )
-
-
-def released_reader(
-    pair: Pair, fuser: str | Path, sharer_cache: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
-) -> FusedReader:
-    """The reader of released Fusers, with the alignment that their recipe names; arguments as in `fused_reader`.
-
-    Raises:
-        RefusedError: If files are missing or changed, the pair is not the one that the recipe names, or the Fusers need
-            the Receiver's tokens as they are and the Sharer lacks some.
-    """
-    folder = resolve_released(fuser)
-    model = RosettaModel.from_released(fuser, receiver=pair.receiver, sharers=[pair.sharer], override=accept)
-    alignment = released_alignment(folder)
-    receiver, sharer = pair.receiver.tokenizer, pair.sharer.tokenizer
-    if alignment != UNALIGNED:
-        aligner: ChatAligner | UnalignedChats = ChatAligner(receiver, sharer, alignment)
-        return FusedReader([SharerPrompts(pair, model, aligner, sharer_cache, memory=memory)])
-    vocabulary = pair.sharer.model.config.get_text_config().vocab_size
-    if vocabulary < len(receiver):
-        raise RefusedError(
-            f"The Sharer of Fusers that were released without alignment must know all {len(receiver)} tokens",
-            f"{vocabulary} tokens",
-            "Use the models that they were released for",
-        )
-    return FusedReader([SharerPrompts(pair, model, UnalignedChats(receiver), sharer_cache, memory=memory)])

@@ -30,7 +30,7 @@ class Reader(ABC):
         """The models that read the prompts."""
 
     @abstractmethod
-    def read(self, questions: Sequence[Question]) -> DecodingState:
+    def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """Read one batch."""
 
     @abstractmethod
@@ -40,7 +40,8 @@ class Reader(ABC):
 
 def positions(loaded: LoadedModel) -> int:
     """Positions of a model by its config; without limit if the config names none."""
-    return getattr(loaded.model.config, "max_position_embeddings", None) or sys.maxsize
+    # A multimodal model names them in the config of its text model.
+    return getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def check_room(loaded: LoadedModel, tokens: int, new_tokens: int) -> None:
@@ -84,9 +85,10 @@ class SingleReader(Reader):
         """The prompt as the model reads it."""
         return prompting.prompt_text(self.loaded, question, private=self.private)
 
-    def read(self, questions: Sequence[Question]) -> DecodingState:
+    def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """A batch of prompts, none of which has been read."""
         chat = bool(questions[0].messages)
+        # A batch is all plain or all chats: lm-eval asks a task in one form.
         texts = [self.text(question) for question in questions]
         ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)
         check_room(self.loaded, ids.shape[1], max(question.max_new_tokens for question in questions))
