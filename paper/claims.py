@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.stats import norm
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
+from c2c.stats import POWER, Estimate
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_yaml
 from paper.command import command
@@ -22,12 +24,10 @@ from paper.reading.basis import Basis
 from paper.reading.evidence import Evidence, contradiction, numbers, paired, time_ratio
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
+from paper.verdicts import INCONSISTENT, SEED_SD, compare_size, decide
 from paper.writing.output import stamped
 
 PATH = Path(__file__).with_name("claims.yaml")
-SUPPORTED, DIRECTION, UNSUPPORTED = "supported", "supported in direction only", "not supported"
-NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
-VERDICTS = (SUPPORTED, DIRECTION, UNSUPPORTED, NOT_RUN, INCONSISTENT)
 EVIDENCE_KINDS = ("paired_difference", "time_ratio", "none")
 ABOVE = {"points": 0.0, "ratio": 1.0}
 WRITTEN = "Write it as the comment at the head of paper/claims.yaml says"
@@ -71,23 +71,13 @@ def is_timed(claim: Mapping[str, Any]) -> bool:
     return bool(claim.get("evidence", {}).get("kind") == "time_ratio")
 
 
-def decide(evidence: Evidence, above: float) -> str:
-    """The decision rule of ``claims.yaml``."""
-    if evidence.overall is None:
-        return NOT_RUN
-    everywhere = not evidence.is_partial and all(cell["value"] > above for cell in evidence.cells)
-    if evidence.overall.low > above and everywhere:
-        return SUPPORTED
-    return DIRECTION if evidence.overall.value > above else UNSUPPORTED
-
-
 def judge(
     claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, reference: Reference, basis: Basis
 ) -> dict[str, Any]:
     """One entry of claims.json; records that are not of the `basis` change nothing in it."""
     evidence = _gather(claim, answers, latency, basis)
     above = float(claim.get("above", ABOVE[claim["unit"]]))
-    verdict = decide(evidence, above)
+    verdict = decide(evidence.overall, above)
     described: dict[str, Any] = {**claim.get("evidence", {}), "above": above, "cells": evidence.cells}
     if "check" in claim:
         described = contradiction(reference, claim["check"])
@@ -101,8 +91,12 @@ def judge(
         "where": claim["where"],
         "unit": claim["unit"],
         "paper_value": None if printed is None else round(printed, 4),
+        "size": compare_size(evidence.overall, printed, SEED_SD if claim["unit"] == "points" else 0.0),
         **numbers(evidence.overall),
-        "reason": evidence.reason if verdict == NOT_RUN or evidence.is_partial else "",
+        "seeds": evidence.overall.seeds if evidence.overall else None,
+        "detectable": _detectable(evidence.overall),
+        "cells": _count_cells(evidence, above),
+        "reason": "" if verdict == INCONSISTENT else evidence.reason,
         "replication": _replication(claim, reference),
         "evidence": described,
     }
@@ -152,6 +146,20 @@ def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, b
     if evidence["kind"] == "time_ratio":
         return time_ratio(latency, basis, evidence["of"], evidence["against"], answers.scale)
     return paired(answers, basis, evidence["of"], evidence["against"], claim["where"])
+
+
+def _count_cells(evidence: Evidence, above: float) -> dict[str, int]:
+    """How many cells are above, below and not decided by their own intervals, and how many listed cells are missing."""
+    bounds = [(cell["low"], cell["high"]) for cell in evidence.cells]
+    counts = {"above": sum(low > above for low, _ in bounds), "below": sum(high < above for _, high in bounds)}
+    return counts | {"undecided": len(bounds) - sum(counts.values()), "missing": evidence.missing}
+
+
+def _detectable(estimate: Estimate | None) -> float | None:
+    """The smallest true difference from the bound that this interval would leave out in four of five runs."""
+    if estimate is None or estimate.spread is None:
+        return None
+    return round(estimate.spread.half_width() + estimate.spread.error * float(norm.ppf(POWER)), 4)
 
 
 def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, Any] | None:

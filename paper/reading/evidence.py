@@ -29,13 +29,13 @@ class Evidence:
         overall: The mean over cells.
         cells: Value, interval and size of each.
         reason: Why there is no estimate, or which listed cells it lacks.
-        is_partial: Whether it lacks any.
+        missing: How many listed cells it has no value of.
     """
 
     overall: Estimate | None = None
     cells: list[dict[str, Any]] = field(default_factory=list)
     reason: str = ""
-    is_partial: bool = False
+    missing: int = 0
 
 
 def paired(answers: Answers, basis: Basis, of: str, against: str, where: str = "") -> Evidence:
@@ -49,17 +49,18 @@ def paired(answers: Answers, basis: Basis, of: str, against: str, where: str = "
         where: The claim's place; pairs that the paper has elsewhere do not count. A claim of ours stands nowhere,
             and rests on all pairs.
     """
-    cells, lacking = [], []
+    cells, lacking, listed = [], [], 0
     pairs = [pair for pair in basis.pairs_with(of, against) if _of_claim(pair, where)]
     for pair in names.in_order("pairs", pairs):
         for benchmark in names.in_order("benchmarks", basis.benchmarks[pair]):
             left, right = [_answers(answers, basis, pair, benchmark, arm, lacking) for arm in (of, against)]
+            listed += 1
             if left is not None and right is not None and comparable(left, right):
                 cells.append(Cell(paired_difference(left, right), pair, benchmark))
     if not cells:
         return Evidence(reason=_nothing(basis, answers.scale, f"{of} and {against} with a common training seed"))
     described = [_describe(mean_with_interval([cell]).scaled(100), cell.pair, cell.benchmark) for cell in cells]
-    return Evidence(mean_with_interval(cells).scaled(100), described, _lack(lacking), bool(lacking))
+    return Evidence(mean_with_interval(cells).scaled(100), described, _lack(lacking), listed - len(cells))
 
 
 def time_ratio(latency: pd.DataFrame, basis: Basis, of: str, against: str, scale: str = "") -> Evidence:
@@ -82,7 +83,7 @@ def time_ratio(latency: pd.DataFrame, basis: Basis, of: str, against: str, scale
         return Evidence(reason=_nothing(basis, scale, f"{of} and {against}", "times of "))
     lacking = [f"times of {pair}" for pair in basis.timed if pair not in timed]
     together = pd.concat(times)
-    return Evidence(bootstrap_ratio(together[of], together[against]), described, _lack(lacking), bool(lacking))
+    return Evidence(bootstrap_ratio(together[of], together[against]), described, _lack(lacking), len(lacking))
 
 
 def contradiction(reference: Reference, check: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import pandas as pd
 
 from c2c.stats import (
     GAINS,
+    Estimate,
     comparable,
     detectable_difference,
     exact_mcnemar,
+    holm,
     is_graded,
     mean_with_interval,
     paired_difference,
@@ -19,11 +21,14 @@ from c2c.stats import (
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.rows import percent
-from paper.writing.columns import counts, decimals, estimates, titles
-from paper.writing.numbers import MINUS, NOTHING, decimal, show_difference
+from paper.writing.columns import counts, decimals, estimates, p_values, texts, titles
+from paper.writing.numbers import MINUS, decimal, show_bounds, show_difference
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
+SEED_SDS = (1, 2, 3)
+"""Standard deviations of an arm's accuracy over trainings, in points, for which a gain of one seed is shown, too."""
+UNTRAINED = ("receiver", "sharer", "t2t", "routing")
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
 DOUBTS = {
     (
@@ -40,16 +45,26 @@ DOUBTS = {
 
 
 def build(answers: Answers) -> pd.DataFrame:
-    """One row a pair, benchmark and gain, in percentage points."""
+    """One row a pair, benchmark and gain, in percentage points.
+
+    `p_value` is that of the t interval, `p_holm` the same adjusted for the cells of the gain, `p_mcnemar` the exact p
+    of each seed. `low_sd_2` and `high_sd_2`, of gains of one seed, are the interval over trainings if their accuracies
+    have a standard deviation of 2 points.
+    """
     rows = [
         _row(answers, pair, benchmark, gain)
         for pair in answers.pairs
         for benchmark in answers.benchmarks_of(pair.name)
         for gain in GAINS
     ]
-    return pd.DataFrame(rows).astype(
-        dict.fromkeys(["n", "seeds", "of_only", "against_only"], "Int64") | {"detectable": float}
+    numbers = ["detectable", "p_value", *(f"{bound}_sd_{sd}" for sd in SEED_SDS for bound in ("low", "high"))]
+    frame = pd.DataFrame(rows).astype(
+        dict.fromkeys(["n", "seeds", "of_only", "against_only"], "Int64") | dict.fromkeys(numbers, float)
     )
+    frame.insert(frame.columns.get_loc("p_value") + 1, "p_holm", float("nan"))
+    for _, cells in frame.groupby("gain"):
+        frame.loc[cells.index, "p_holm"] = holm(cells["p_value"])
+    return frame
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -66,8 +81,15 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Seeds": counts(frame, "seeds"),
         "Only first right": counts(frame, "of_only"),
         "Only second right": counts(frame, "against_only"),
-        "p (McNemar)": [_p(p_value) for p_value in frame["p_value"]],
+        "p": p_values(frame, "p_value"),
+        "p (Holm)": p_values(frame, "p_holm"),
+        "p by seed (McNemar)": texts(frame, "p_mcnemar"),
     }
+    # What one seed leaves open.
+    if (frame["seeds"] == 1).any():
+        for sd in SEED_SDS:
+            bounds = zip(frame[f"low_sd_{sd}"], frame[f"high_sd_{sd}"], strict=True)
+            table[f"If trainings differ by SD {sd}"] = [show_bounds(*pair) for pair in bounds]
     return pd.DataFrame(table)
 
 
@@ -75,9 +97,12 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers)
     notes = [
-        "Paired differences in percentage points; 95 % percentile interval of a bootstrap over questions and seeds. "
-        "The counts of questions that only one of the two answered rightly are sums over seeds; p is the largest of "
-        "the seeds' exact McNemar tests (none where a scoring gives parts of a point).",
+        "Paired differences in percentage points with 95 % t intervals: over questions and trainings where there are "
+        "several seeds; with one seed over questions, for this training. p is that of the same t test, and p (Holm) is "
+        "adjusted for the cells of the same gain. The counts of questions that only one of the two answered correctly "
+        "are sums over seeds; McNemar's exact p is that of each seed (none where a scoring gives parts of a point).",
+        "With one seed the last columns are the interval over trainings, if the accuracies of an arm's trainings have "
+        "a standard deviation (SD) of 1, 2 or 3 points.",
         "Detectable is the smallest true difference that n questions with the observed discordance find: two-sided "
         "5 %, power 80 %, one seed (Connor 1987).",
         *doubts(frame),
@@ -108,12 +133,6 @@ def _cell(row: Any) -> str:
     return f"{names.title('benchmarks', row.benchmark)} {points}, detectable from {decimal(row.detectable, 1)}"
 
 
-def _p(p_value: str) -> str:
-    if not p_value:
-        return NOTHING
-    return p_value if float(p_value) >= 0.001 else "< 0.001"
-
-
 def _arms(answers: Answers, pair: PairIds, gain: str) -> tuple[str, str]:
     """The two arms of a gain; a pair that was run with recipe `identical` alone has that in the place of C2C."""
     of, against = GAINS[gain]
@@ -129,20 +148,32 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
     if first is None or second is None or not comparable(first, second):
         missing = of if first is None else against if second is None else None
         reason = names.reason_not_compared(missing, pair=pair.name, benchmark=benchmark)
-        missing_numbers: dict[str, object] = {"detectable": None, "finding": ""}
-        return head | percent(None) | missing_numbers | _counts(None, None) | {"reason": reason}
+        numbers: dict[str, object] = {"detectable": None, "finding": ""}
+        return head | percent(None) | numbers | _tests(None, None) | _assumed(None, 0) | {"reason": reason}
     estimate = mean_with_interval(paired_difference(first, second))
     finding = ABOVE if estimate.low > 0 else BELOW if estimate.high < 0 else COVERED
     power = {"detectable": 100 * detectable_difference(first, second), "finding": finding}
-    return head | percent(estimate) | power | _counts(first, second) | {"reason": ""}
+    trained = len({of, against}.difference(UNTRAINED)) if gain != "pairing" else 1
+    tests = _tests(first, second) | {"p_value": estimate.p_value}
+    return head | percent(estimate) | power | tests | _assumed(estimate, trained) | {"reason": ""}
 
 
-def _counts(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str, object]:
-    """McNemar's counts and p; empty for nothing, and for graded answers."""
+def _tests(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str, object]:
+    """McNemar's counts and p of each seed; empty for nothing, and for graded answers."""
     if first is None or second is None or is_graded(first, second):
-        return {"of_only": None, "against_only": None, "p_value": ""}
+        return {"of_only": None, "against_only": None, "p_value": None, "p_mcnemar": ""}
     test = exact_mcnemar(first, second)
-    return {"of_only": test.left_only, "against_only": test.right_only, "p_value": f"{test.p_value:.3g}"}
+    p_by_seed = ", ".join(f"{p:.2g}" for p in test.p_values)
+    return {"of_only": test.left_only, "against_only": test.right_only, "p_value": None, "p_mcnemar": p_by_seed}
+
+
+def _assumed(estimate: Estimate | None, trained: int) -> dict[str, float | None]:
+    """Bounds in points that a gain of one seed has, if the `trained` arms in it differ between trainings by so much."""
+    bounds: dict[str, float | None] = {}
+    for sd in SEED_SDS:
+        wide = estimate.with_seed_sd(sd / 100 * trained**0.5) if estimate is not None and estimate.seeds == 1 else None
+        bounds |= {f"low_sd_{sd}": wide and 100 * wide.low, f"high_sd_{sd}": wide and 100 * wide.high}
+    return bounds
 
 
 if __name__ == "__main__":

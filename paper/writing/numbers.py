@@ -35,6 +35,11 @@ def show(value: float | None, low: float, high: float, digits: int = 1, sign: bo
     return number if is_missing(low) else f"{number} [{_signed(low, digits)}, {_signed(high, digits)}]"
 
 
+def show_bounds(low: float, high: float, digits: int = 1) -> str:
+    """An interval alone, as in "[−1.0, 5.2]"; a dash where there is none."""
+    return NOTHING if is_missing(low) else f"[{_signed(low, digits)}, {_signed(high, digits)}]"
+
+
 def show_difference(value: float | None, low: float = math.nan, high: float = math.nan) -> str:
     """A difference with its sign and its interval, as in "+3.1 [1.0, 5.2]"; a dash where there is none."""
     return NOTHING if is_missing(value) else show(value, low, high, sign=True)

@@ -2,15 +2,17 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.stats import Estimate
-from paper import claims
+from c2c.stats import Estimate, mean_with_interval
+from paper import claims, verdicts
 from paper.reading.answers import Answers
 from paper.reading.basis import Basis
-from paper.reading.evidence import Evidence, paired, time_ratio
+from paper.reading.evidence import paired, time_ratio
 from paper.reading.reference import PATH, Reference
 from tests.paper.builder import Run, make_records
 
@@ -23,45 +25,70 @@ def judged(records, latency):
     return {claim["id"]: claims.judge(claim, answers, latency, reference, WORLD) for claim in claims.read_claims()}
 
 
-def estimate(value: float, low: float) -> Estimate:
-    return Estimate(value, low, value + 1, 40, 1)
+@pytest.mark.parametrize(
+    ("overall", "verdict"),
+    [
+        (Estimate(5, 1, 9, 40, 1), verdicts.SUPPORTED),
+        (Estimate(5, -1, 11, 40, 1), verdicts.UNDECIDED),
+        (Estimate(-5, -11, 1, 40, 1), verdicts.UNDECIDED),
+        (Estimate(-5, -9, -1, 40, 1), verdicts.CONTRADICTED),
+        (Estimate(5, float("nan"), float("nan"), 1, 1), verdicts.NOT_RUN),
+        (None, verdicts.NOT_RUN),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(overall, verdict):
+    assert verdicts.decide(overall, 0) == verdict
 
 
 @pytest.mark.parametrize(
-    ("overall", "cells", "verdict"),
-    [
-        (estimate(5, 1), [1, 9], claims.SUPPORTED),
-        (estimate(5, 1), [-1, 11], claims.DIRECTION),
-        (estimate(5, -1), [1, 9], claims.DIRECTION),
-        (estimate(0, -1), [0, 0], claims.UNSUPPORTED),
-        (estimate(-5, -9), [-5, -5], claims.UNSUPPORTED),
-        (None, [], claims.NOT_RUN),
-    ],
+    ("printed", "size"),
+    [(6.0, verdicts.AGREES), (10.0, verdicts.AGREES), (12.0, verdicts.LOWER), (-2.0, verdicts.HIGHER), (None, "")],
 )
-def test_the_decision_rule(overall, cells, verdict):
-    assert claims.decide(Evidence(overall, [{"value": value} for value in cells]), 0) == verdict
+def test_a_printed_value_agrees_in_size_within_the_interval_widened_by_the_seed_term(printed, size):
+    # 4 points to each side, and 1.96 x 2 x the root of 2 for one training of ours and one of theirs: 6.84.
+    assert verdicts.compare_size(Estimate(5, 1, 9, 40, 1), printed) == size
+
+
+def test_cells_are_counted_by_their_own_intervals(judged):
+    entry = judged["c2c_above_receiver"]
+    bounds = [(cell["low"], cell["high"]) for cell in entry["evidence"]["cells"]]
+    assert entry["cells"] == {
+        "above": sum(low > 0 for low, _ in bounds),
+        "below": sum(high < 0 for _, high in bounds),
+        "undecided": sum(low <= 0 <= high for low, high in bounds),
+        "missing": 0,
+    }
+
+
+def test_the_detectable_difference_is_left_out_by_the_interval_of_four_runs_in_five():
+    draw = np.random.default_rng(0)
+    values = [pd.DataFrame(draw.normal(0, 10, (50, 1))) for _ in range(400)]
+    estimates = [mean_with_interval(frame) for frame in values]
+    detectable = np.mean([claims._detectable(estimate) for estimate in estimates])
+    shifted = [mean_with_interval(frame + detectable) for frame in values]
+    assert np.mean([estimate.low > 0 for estimate in shifted]) == pytest.approx(0.8, abs=0.05)
 
 
 def test_every_verdict_is_one_of_five(judged):
-    assert {entry["verdict"] for entry in judged.values()} <= set(claims.VERDICTS)
+    assert {entry["verdict"] for entry in judged.values()} <= set(verdicts.VERDICTS)
 
 
 def test_c2c_that_is_better_is_supported_with_every_cell_as_evidence(judged):
     entry = judged["c2c_above_receiver"]
-    assert entry["verdict"] == claims.SUPPORTED
+    assert entry["verdict"] == verdicts.SUPPORTED
     assert len(entry["evidence"]["cells"]) == 4
     assert entry["value"] == pytest.approx(sum(cell["value"] for cell in entry["evidence"]["cells"]) / 4, abs=1e-3)
 
 
-def test_c2c_below_the_sharer_is_not_supported(judged):
-    assert judged["c2c_above_sharer"]["verdict"] == claims.UNSUPPORTED
+def test_c2c_below_the_sharer_is_contradicted(judged):
+    assert judged["c2c_above_sharer"]["verdict"] == verdicts.CONTRADICTED
 
 
 def test_a_claim_without_its_control_is_not_run_and_says_why(latency):
     answers = Answers(make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 0)]))
     entry = next(claim for claim in claims.read_claims() if claim["id"] == "communication_gain")
     found = claims.judge(entry, answers, latency, Reference(), WORLD)
-    assert found["verdict"] == claims.NOT_RUN and "adapter" in found["reason"] and found["value"] is None
+    assert found["verdict"] == verdicts.NOT_RUN and "adapter" in found["reason"] and found["value"] is None
 
 
 def test_alignments_are_compared_where_both_were_run(judged):
@@ -69,7 +96,7 @@ def test_alignments_are_compared_where_both_were_run(judged):
 
 
 def test_a_contradiction_is_computed_from_the_printed_values(judged, records, latency, tmp_path):
-    assert judged["heterogeneous_gain_over_t2t"]["verdict"] == claims.INCONSISTENT
+    assert judged["heterogeneous_gain_over_t2t"]["verdict"] == verdicts.INCONSISTENT
     found = judged["heterogeneous_gain_over_t2t"]["evidence"]
     mended = PATH.read_text(encoding="utf-8").replace(
         f"claimed mean gain over T2T,{found['printed']}", f"claimed mean gain over T2T,{found['recomputed']}"
@@ -77,7 +104,7 @@ def test_a_contradiction_is_computed_from_the_printed_values(judged, records, la
     (tmp_path / "mended.csv").write_text(mended, encoding="utf-8")
     entry = next(claim for claim in claims.read_claims() if claim["id"] == "heterogeneous_gain_over_t2t")
     again = claims.judge(entry, Answers(records), latency, Reference(tmp_path / "mended.csv"), WORLD)
-    assert again["verdict"] == claims.NOT_RUN
+    assert again["verdict"] == verdicts.NOT_RUN
 
 
 def test_no_number_is_typed_in_a_sentence(judged):
