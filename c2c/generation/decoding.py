@@ -130,7 +130,7 @@ class StopAtText(StoppingCriteria):
 
 
 class TokenClock(StoppingCriteria):
-    """Never stops; notes the time (seconds of a monotonic clock) at which each token was there."""
+    """Never stops; records when each token was generated, in seconds of a monotonic clock (``ticks``)."""
 
     def __init__(self) -> None:
         self.ticks: list[float] = []

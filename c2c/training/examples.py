@@ -64,6 +64,7 @@ def _checked(row: dict[str, Any], number: int) -> dict[str, Any]:
     Raises:
         RefusedError: Otherwise, with the number of the line.
     """
+    # Keys, then their kinds, then what must hold between them
     if not any({"id", *keys} <= row.keys() for keys in (("prompt", "response"), ("messages",))):
         raise RefusedError(
             "Each line must have id, prompt and response, or id and messages",
