@@ -159,10 +159,11 @@ def task_config(folder: Path, scoring: str, task: str, tasks: Path) -> dict[str,
     lines = read_json_lines(folder / QUESTION_FILE, REMEDY)
     first = next((line for _, line in lines), {})
     if scoring not in PROMPTS:
-        rule = f"A benchmark with source file must be scored by one of {', '.join(PROMPTS)}"
-        raise RefusedError(rule, scoring, f"Correct metadata.scorings of {folder.name}.yaml")
+        file = folder / f"{folder.name}.yaml"
+        rule = f"Each of metadata.scorings in {file}, with source file, must be one of {', '.join(PROMPTS)}"
+        raise RefusedError(rule, scoring, "Correct it")
     if scoring in CHOICE_SCORINGS and "options" not in first:
-        rule = f"Questions of {folder.name} that are scored by {scoring} must have options"
+        rule = f"Each line of {folder / QUESTION_FILE} must have options where it is scored by {scoring}"
         raise RefusedError(rule, sorted(first), "Add options to each line, or score by exact")
     default = resolve(tasks / SHARED / f"{PROMPTS[scoring]}.yaml", tasks)
     if "prompt" in first:

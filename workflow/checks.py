@@ -103,7 +103,7 @@ def _at(place: str, check: Any, *values: int) -> None:
 
 
 def _check_recipes(settings: Settings) -> None:
-    """Check that recipes name methods that use a pair's Fusers, each once, and that no recipe has the id of a method."""
+    """Check that recipes name methods that use a pair's Fusers, each once, and that none has the id of a method."""
     for recipe, row in settings.recipes.items():
         methods = (row["methods"] or "").split()
         for name in methods:

@@ -197,7 +197,7 @@ class TeacherBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyBlock:
-    """Timing of single questions. With `null` nothing is timed, and `artefacts` must not name artefacts that show times."""
+    """Timing of single questions. With `null` nothing is timed, and `artefacts` must not name any that show times."""
 
     benchmark: str = an_id("one of `benchmarks`")
     methods: tuple[str, ...] = setting(..., "methods to time", choices=("receiver", "sharer", "t2t", "c2c"), fewest=1)

@@ -44,7 +44,7 @@ class Holder:
 
 
 def hold(folder: Path) -> Path:
-    """Write a file that names this process as one that runs a workflow in `folder`; it is removed when the process ends."""
+    """Write a file that names this process, which runs a workflow in `folder`; it is removed when the process ends."""
     holder = Holder(host(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S %z"))
     path = folder / HOLDERS / f"{holder.host}-{holder.pid}.json"
     write_atomically(path, json.dumps(asdict(holder)) + "\n")

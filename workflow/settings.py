@@ -132,7 +132,7 @@ class Settings:
 
     @property
     def timed_pairs(self) -> list[str]:
-        """Pairs that are timed: those with a run that is not aside and with the benchmark; the first of the same models."""
+        """Pairs that are timed: with a run that is not aside, and with the benchmark; the first of the same models."""
         latency, main = self.config["latency"], {run.pair for run in self.main_runs}
         pairs = [
             pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)

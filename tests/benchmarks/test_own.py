@@ -131,9 +131,11 @@ def test_a_bad_line_is_refused_with_its_number_the_rule_and_a_remedy(case: str, 
 
 
 def test_a_scoring_that_needs_options_is_refused_without_them(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="scored by letter must have options"):
+    with pytest.raises(
+        RefusedError, match=r"Each line of .*fruit.questions\.jsonl must have options where it is scored by letter"
+    ):
         task_config(folder_of(tmp_path, FREE), "letter", "fruit", TASKS)
-    with pytest.raises(RefusedError, match="must be scored by one of letter"):
+    with pytest.raises(RefusedError, match=r"in .*fruit\.yaml, with source file, must be one of letter"):
         task_config(folder_of(tmp_path, FREE), "longbench", "fruit", TASKS)
 
 

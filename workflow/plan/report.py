@@ -4,8 +4,8 @@
     c2c plan --configfile config/config.yaml config/mine.yaml
     python -m workflow.plan.report --measure results/laptop
 
-The last command replaces the scale's rows of ``config/timings.csv`` by the means of the jobs in a results folder. Imports
-no torch.
+The last command replaces the scale's rows of ``config/timings.csv`` by the means of the jobs in a results folder.
+Imports no torch.
 """
 
 from __future__ import annotations
