@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +14,25 @@ from c2c.errors import RefusedError, check_choice
 from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).with_name("artefacts.yaml")
+PRINTED = Path(__file__).with_name("reference_values.csv")
 SUFFIXES = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
 """Kinds of artefact, and the files of each."""
 RECORDS, RELEASED, LATENCY = "records", "released", "latency.csv"
 """Sources in `Artefact.reads` that are no plain path: all answer records, those of published fusers, which a scale may
 lack, and the times, likewise."""
+SOURCES = (RECORDS, RELEASED, LATENCY, "training_cost.csv", "scores.csv", "claims.json", "claims_time.json")
+RUN_FILES = ("gates.csv", "history.csv", "config.json", "manifest.json", "order.parquet")
+"""What a trained fuser's folder holds for a table or figure: sources ``fusers/{run}/<file>``."""
+ANALYSIS_FILES = {
+    "enrichment": ("accuracy.csv", "orders.csv", "records.parquet"),
+    "partial": ("accuracy.csv", "records.parquet"),
+    "effective_rank": ("ranks.csv",),
+    "tsne": ("points.csv", "clouds.csv"),
+}
+"""What each kind of analysis writes: sources ``analysis/<kind>/<file>``."""
+WITHOUT_VALUES = ("Figure 3",)
+"""Places of the paper of which ``reference_values.csv`` has no value: clouds of points."""
+REMEDY = "Write it as the comment at the head of paper/artefacts.yaml says"
 NEEDED, OWN, GENERIC, FIGURE = "needed", "own", "generic", "figure"
 TEXTS = (NEEDED, OWN, GENERIC, FIGURE)
 KEYS = {"title", "caption", "reads", "places", "text", "section", "timed", "needs_paper", "module", "analysis"}
@@ -84,10 +99,15 @@ def read_artefacts(path: Path = PATH) -> tuple[Artefact, ...]:
     """All artefacts, tables first, in the file's order.
 
     Raises:
-        RefusedError: An entry has an unknown key, lacks one, or is generic without a section.
+        RefusedError: An entry is there twice, has an unknown key, place or source, lacks one, or is generic without a
+            section.
     """
-    content: dict[str, dict[str, dict[str, Any]]] = read_yaml(path, f"Correct {path.name}")
-    return tuple(_artefact(kind, name, row) for kind in SUFFIXES for name, row in content[f"{kind}s"].items())
+    content = read_yaml(path, REMEDY)
+    tables = {f"tables/{name}.csv" for name in content["tables"]}
+    artefacts = tuple(_artefact(kind, name, row) for kind in SUFFIXES for name, row in content[f"{kind}s"].items())
+    for artefact in artefacts:
+        _check_entry(artefact, tables)
+    return artefacts
 
 
 def of_kind(kind: str) -> dict[str, Artefact]:
@@ -113,6 +133,17 @@ def required_files() -> tuple[str, ...]:
 def optional_files() -> tuple[str, ...]:
     """Files of a results folder that the PDF prints where they exist."""
     return tuple(_file_in_text(artefact) for artefact in read_artefacts() if artefact.text in (OWN, GENERIC))
+
+
+@cache
+def places_of_paper() -> tuple[str, ...]:
+    """Tables and figures of the paper that have values, or whose values are not printed."""
+    with PRINTED.open(encoding="utf-8", newline="") as file:
+        names = dict.fromkeys(row["artefact"] for row in csv.DictReader(file))
+    numbered = [name for name in names if re.fullmatch(r"(Table|Figure) \d+", name)]
+    return tuple(
+        sorted([*numbered, *WITHOUT_VALUES], key=lambda name: (name.split()[0] != "Table", int(name.split()[1])))
+    )
 
 
 def key(place: str) -> str:
@@ -142,6 +173,19 @@ def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
         rule = f"The {kind} {name} in {PATH.name}, whose text is {GENERIC}, must have the key section"
         raise RefusedError(rule, "no section", "Add section, the heading in the PDF below which it is printed")
     return Artefact(kind=kind, name=name, **fields)
+
+
+def _check_entry(artefact: Artefact, tables: set[str]) -> None:
+    """Places are the paper's, each once, and sources are what a results folder has; `tables` are its tables."""
+    what = f"the {artefact.kind} {artefact.name} in artefacts.yaml"
+    for place in artefact.places:
+        check_choice(f"A place of {what}", place, places_of_paper())
+    if len(set(artefact.places)) < len(artefact.places):
+        raise RefusedError(f"Each place of {what} must be named once", list(artefact.places), "Drop the second")
+    of_runs = [f"fusers/{{run}}/{file}" for file in RUN_FILES]
+    of_analyses = [f"analysis/{kind}/{file}" for kind, files in ANALYSIS_FILES.items() for file in files]
+    for flag, source in artefact.reads.items():
+        check_choice(f"The source {flag} of {what}", source, [*SOURCES, *of_runs, *of_analyses, *sorted(tables)])
 
 
 def _pattern_of(flag: str, source: str) -> str:

@@ -31,18 +31,23 @@ def reading(program: str) -> Iterator[None]:
         raise RefusedError(rule, f"{type(error).__name__}: {error}", REMEDY) from error
 
 
-def command(main: Callable[Arguments, int | None]) -> Callable[Arguments, int]:
-    """Decorate a `main`, so that it returns an exit code and prints a refusal in one line."""
+def command(main: Callable[Arguments, int | None], name: str = "") -> Callable[Arguments, int]:
+    """Decorate a `main`, so that it returns an exit code and prints a refusal in one line.
+
+    Args:
+        main: The command line.
+        name: What a refusal calls the command, where a person calls it otherwise than `program` tells.
+    """
 
     @functools.wraps(main)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
         codes: list[int] = []
 
         def act() -> None:
-            with reading(program()):
+            with reading(name or program()):
                 codes.append(main(*args, **kwargs) or 0)
 
-        return exit_code(program(), act) or codes[0]
+        return exit_code(name or program(), act) or codes[0]
 
     return run
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from paper import claims, summarise_latency
 from paper.artefacts import LATENCY, RELEASED, Artefact, of_kind
 from paper.artefacts import RECORDS as ANSWERED
 from paper.command import command
+from paper.modules import writer
 from paper.reading.answers import Answers
 from paper.reading.committed import COST, RECORDS, TIMES, protocol_of, remarks_of
 from paper.reading.files import read_table
@@ -77,7 +77,7 @@ def _tabulate(artefact: Artefact, sources: Mapping[str, Any], folder: Path) -> N
             return sources[source]
         return read_table(folder / source) if (folder / source).is_file() else None
 
-    import_module(artefact.module).write(*map(load, artefact.reads.values()), folder / artefact.stem)
+    writer(artefact)(*map(load, artefact.reads.values()), folder / artefact.stem)
 
 
 def recompute_committed(folder: Path, output: Path) -> list[str]:

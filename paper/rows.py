@@ -190,9 +190,9 @@ def paper_columns(frame: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def without_empty_paper(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """A printed table without its last column, the paper's values, where no row of `frame` has one."""
-    return table if frame["paper"].notna().any() else table.iloc[:, :-1]
+def paper_column(frame: pd.DataFrame, title: str = "Paper, %", digits: int = 2) -> dict[str, list[str]]:
+    """The paper's value as a column of a printed table; none where no row has such a value."""
+    return {title: decimals(frame, "paper", digits)} if frame["paper"].notna().any() else {}
 
 
 def comparison_notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:

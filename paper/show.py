@@ -2,7 +2,7 @@
 
     c2c claims list                        (the same: python -m paper.show list)
     c2c claims show c2c_above_receiver
-    c2c claims show table4
+    c2c claims show table4 [--values]
 
 reads ``results/<scale>`` where a scale was run here, else the committed ``paper/records/<scale>``. Imports no torch.
 """
@@ -10,6 +10,7 @@ reads ``results/<scale>`` where a scale was run here, else the committed ``paper
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from paper.reading.files import read_table
 from paper.reading.reference import MAIN, Reference
 from paper.writing.numbers import NOTHING, decimal, show
 
+PROGRAM = "c2c claims"
 CLAIMS = ("claims.json", "claims_time.json")
 PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}
 BOUNDS = ("value", "low", "high")
@@ -84,11 +86,51 @@ def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
         yield from _origin(folder, CLAIMS[timed], timed)
 
 
-def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[str]:
-    """The paper's printed values of one table or figure, ours of the same cell where a scale has it, and its claims."""
+def show_table(key: str, folders: list[Path], reference: Reference, has_values: bool = False) -> Iterator[str]:
+    """The claims on one table or figure of the paper at every scale, and our artefacts of the same form.
+
+    Args:
+        key: The table or figure, as in ``table4``.
+        folders: Of the scales.
+        reference: The paper's values.
+        has_values: Whether the paper's printed values follow, with ours of the same cell where a scale has it.
+    """
     printed = reference.frame[reference.frame["artefact"].map(_key) == key]
     artefact = printed["artefact"].iloc[0]
-    yield f"{artefact}: {len(printed)} printed values"
+    yield f"{artefact}: {len(printed)} printed values" + ("" if has_values else f" ({PROGRAM} show {key} --values)")
+    claims = {
+        folder: [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
+        for folder in folders
+    }
+    if not any(claims.values()):
+        yield f"No claim is about {artefact}; {PROGRAM} list names all claims."
+    for folder in folders:
+        yield ""
+        yield f"Scale {folder.name}:"
+        for claim in claims[folder]:
+            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
+        if claims[folder]:
+            yield from _origin(folder, CLAIMS[0], timed=False)
+        yield from _artefacts(folder, key)
+    if has_values:
+        yield ""
+        yield from _values(printed, key, folders)
+
+
+def _artefacts(folder: Path, key: str) -> Iterator[str]:
+    """Our tables and figures of the same place at one scale, and the command that makes them."""
+    artefacts = by_target(read_artefacts()).get(key, [])
+    if not artefacts:
+        yield "  ours       no table or figure of this form"
+        return
+    files = [str(file) for artefact in artefacts if (file := folder / artefact.files[-1]).is_file()]
+    names = ", ".join(f"{artefact.kind} {artefact.name}" for artefact in artefacts)
+    yield f"  ours       {', '.join(files) or f'not here: the next command makes {names}'}"
+    yield f"  replicate  {_snakemake(folder.name)} {key}"
+
+
+def _values(printed: pd.DataFrame, key: str, folders: list[Path]) -> Iterator[str]:
+    """The paper's printed values, and ours of the same cell."""
     cells = {folder.name: _cells(folder) for folder in folders}
     for row in printed.itertuples():
         place = ", ".join(filter(None, (row.panel, row.receiver, row.sharer, row.method, row.benchmark, row.metric)))
@@ -96,29 +138,20 @@ def show_table(key: str, folders: list[Path], reference: Reference) -> Iterator[
         measured = key == "table4" and row.metric == "accuracy"
         values = [f"{scale} {table[where]}" for scale, table in cells.items() if measured and where in table]
         yield f"  {place:90} {row.value:>8} {row.unit:4} ours: {', '.join(values) or NOTHING}"
-    for folder in folders:
-        claims = [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
-        yield ""
-        yield f"Scale {folder.name}, claims on {artefact}:"
-        for claim in claims:
-            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
-        yield from _origin(folder, CLAIMS[0], timed=False)
-        if artefacts := by_target(read_artefacts()).get(key):
-            yield f"Ours of the same form: {', '.join(str(folder / artefact.files[-1]) for artefact in artefacts)}"
-            yield f"  replicate  {_snakemake(folder.name)} {key}"
 
 
-@command
+@functools.partial(command, name=PROGRAM)
 def main(arguments: list[str] | None = None) -> None:
     """Command line; a refusal is printed as one line."""
-    parser = argparse.ArgumentParser(prog="c2c claims", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["list", "show"])
     parser.add_argument("name", nargs="?", help="id of a claim, or a table or figure of the paper: table4")
+    parser.add_argument("--values", action="store_true", help="of a table or figure: list the paper's values, too")
     options = parser.parse_args(arguments)
-    print("\n".join(_lines(options.action, options.name)))
+    print("\n".join(_lines(options.action, options.name, options.values)))
 
 
-def _lines(action: str, name: str | None) -> list[str]:
+def _lines(action: str, name: str | None, has_values: bool) -> list[str]:
     if action == "list" and name:
         rule = "c2c claims list must be given nothing more"
         raise RefusedError(rule, name, f"Write c2c claims show {name}, or leave it out")
@@ -131,7 +164,7 @@ def _lines(action: str, name: str | None) -> list[str]:
         rule = "c2c claims show must be given a claim, or a table or figure of the paper"
         raise RefusedError(rule, "no name", f"Name one of: {', '.join([*ids, *tables])}")
     if _key(name) in tables:
-        return list(show_table(_key(name), folders, reference))
+        return list(show_table(_key(name), folders, reference, has_values))
     check_choice("What is shown", name, [*ids, *tables])
     return list(show_claim(name, folders))
 

@@ -13,6 +13,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import FUSER_METHODS, METHODS
 from c2c.models.hub import MIRRORS
 from paper.artefacts import of_kind, read_artefacts, required_files
+from paper.modules import check_module
 from workflow.config import check_training
 from workflow.data import check_benchmarks, check_training_set
 from workflow.kinds.pairs import check_runs
@@ -42,7 +43,8 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
     """Check that the tables and figures of the config exist, and that those of the paper are among them.
 
     Raises:
-        RefusedError: One is not in ``paper/artefacts.yaml``, or the paper is to be made without one that it needs.
+        RefusedError: One is not in ``paper/artefacts.yaml``, an entry there has no module that can be run, or the paper
+            is to be made without one that it needs.
     """
     artefacts = config["artefacts"]
     for kind in ("table", "figure"):
@@ -51,6 +53,8 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
             check_known(
                 f"A {kind} of artefacts", name, names, f"a {kind} of paper/artefacts.yaml", f"Names: {', '.join(names)}"
             )
+    for artefact in read_artefacts():
+        check_module(artefact)
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):

@@ -240,10 +240,12 @@ def _latency(options: argparse.Namespace) -> None:
 def _add_claims(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["list", "show"], help="all claims, or one claim or table")
     parser.add_argument("item", nargs="?", default="", help="id of a claim, or a table or figure: table4")
+    parser.add_argument("--values", action="store_true", help="of a table or figure: list the paper's values, too")
 
 
 def _claims(options: argparse.Namespace) -> None:
-    _run_module("c2c claims", "paper.show", options.action, *filter(None, [options.item]))
+    values = ["--values"] if options.values else []
+    _run_module("c2c claims", "paper.show", options.action, *filter(None, [options.item]), *values)
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:

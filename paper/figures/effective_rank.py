@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from paper.command import command
 from paper.figures import style
 from paper.reading.files import read_table
-from paper.tables.effective_rank import CACHES, HALVES
+from paper.tables.effective_rank import CACHES
+from paper.writing.columns import HALF_TITLES
 from paper.writing.output import stamped, table_parser
 
 LINES = {
@@ -25,8 +26,8 @@ LINES = {
 
 def draw(ranks: pd.DataFrame, stem: Path) -> None:
     """Draw the ranks of one fuser, a panel a half."""
-    figure, axes = style.panels(1, len(HALVES), 2.3)
-    for axis, (half, title) in zip(axes, HALVES.items(), strict=True):
+    figure, axes = style.panels(1, len(HALF_TITLES), 2.3)
+    for axis, (half, title) in zip(axes, HALF_TITLES.items(), strict=True):
         _panel(axis, ranks[ranks["half"] == half])
         axis.set_title(title.capitalize(), loc="left")
         axis.set_xlabel("Receiver layer")

@@ -18,7 +18,7 @@ from paper.reading.fusers import label, read_tables
 from paper.writing.output import stamped, table_parser
 
 FILE = "gates.csv"
-HALVES = {"key": (style.BLUE, "o"), "value": (style.VERMILION, "s")}
+HALF_STYLES = {"key": (style.BLUE, "o"), "value": (style.VERMILION, "s")}
 PANELS_IN_A_ROW = 3
 
 
@@ -52,7 +52,7 @@ def main() -> None:
 def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
     seeds = sorted(group["seed"].unique())
     for (half, seed), rows in group.groupby(["half", "seed"]):
-        colour, marker = HALVES[str(half)]
+        colour, marker = HALF_STYLES[str(half)]
         shift = 0.16 * (-1 if half == "key" else 1) + 0.09 * (seeds.index(seed) - (len(seeds) - 1) / 2)
         place = rows["layer"] + shift
         # The mean of a skewed distribution can lie outside its quantiles, so these are not error bars around it.
@@ -77,7 +77,7 @@ def _legend() -> list[Line2D]:
             markersize=4,
             label=f"{half}s, gate {state}",
         )
-        for half, (colour, marker) in HALVES.items()
+        for half, (colour, marker) in HALF_STYLES.items()
         for state, face in (("open", colour), ("closed", "white"))
     ]
 

@@ -7,10 +7,10 @@ import pandas as pd
 from paper.findings.wording import arm, cell_title, first_cell, listed, percents, points, rows_with, tally
 from paper.reading import names
 from paper.reading.reference import Reference
+from paper.writing.columns import HALF_TITLES
 from paper.writing.numbers import decimal
 
 DERANGED_LOSS = "validation_deranged_loss"
-HALVES = {"key": "keys", "value": "values"}
 
 
 def training(frame: pd.DataFrame) -> list[str]:
@@ -62,7 +62,7 @@ def gates(frame: pd.DataFrame) -> list[str]:
         if of_recipe.empty:
             continue
         parts = []
-        for half, title in HALVES.items():
+        for half, title in HALF_TITLES.items():
             rows = of_recipe[of_recipe["half"] == half]
             weight = (rows["weight_mean"] * rows["gates"]).sum() / rows["gates"].sum()
             parts.append(
@@ -120,7 +120,7 @@ def enrichment(frame: pd.DataFrame) -> list[str]:
 def effective_rank(frame: pd.DataFrame) -> list[str]:
     """What fusion adds to the rank, and what another question's cache adds, of ``tables/effective_rank.csv``."""
     sentences = []
-    for half, title in HALVES.items():
+    for half, title in HALF_TITLES.items():
         rows = frame[frame["half"] == half].set_index("cache")
         own = next((name for name in ("receiver",) if name in rows.index), None)
         fused = next(

@@ -6,23 +6,28 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2c.stats import accuracy_with_interval
 from paper.reading import names
 from paper.reading.answers import AT_STEP, MAIN_ALIGNMENT, Answers, PairIds
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
-from paper.rows import percent
-from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.rows import arm_row, tidy, with_bounds
+from paper.writing.columns import counts, decimals, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 RECIPES = {"c2c": "c2c", "c2c_deranged": "c2c", "c2c_zeroed": "c2c", "adapter": "adapter"}
 """By arm the recipe whose fuser it is asked with."""
 BEFORE = "receiver"
 """What answers before the first step: a fresh Fuser has its gates closed."""
-ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "step", "arm"]
 PLACE, TRAINED_ON = "Table 12", "OpenHermes_training"
 PAPER_METRICS = {"value": "accuracy", "hours": "wall-clock", "gpu_hours": "GPU hours"}
 """Columns of ours, and the metrics of the paper's table; its hours are of the training, its accuracy of a benchmark."""
+COLUMNS = (
+    *("scale", "pair", "receiver", "sharer", "benchmark", "step", "arm"),
+    *with_bounds(""),
+    *("n", "seeds", "hours", "gpu_hours"),
+    *(f"paper_{name}" for name in PAPER_METRICS),
+    "reason",
+)
 
 
 def build(answers: Answers, cost: pd.DataFrame, reference: Reference) -> pd.DataFrame:
@@ -41,31 +46,28 @@ def build(answers: Answers, cost: pd.DataFrame, reference: Reference) -> pd.Data
         for benchmark in answers.benchmarks_of(pair.name)
         for row in _rows(answers, cost[cost["pair"] == pair.name], reference, pair, benchmark)
     ]
-    return pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})
+    return tidy(rows, COLUMNS)
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed; columns of the paper, and GPU hours, only where there are any."""
-    table = pd.DataFrame(
-        {
-            "Pair": names.title("pairs", row.pair),
-            "Benchmark": names.title("benchmarks", row.benchmark),
-            "Step": str(row.step),
-            "Method": names.title("arms", row.arm),
-            "Accuracy, % [95 %]": show(row.value, row.low, row.high),
-            "Paper, %": _number(row.paper_value),
-            "n": count(row.n),
-            "Seeds": count(row.seeds),
-            "Hours": _number(row.hours, 4),
-            "GPU hours": _number(row.gpu_hours, 4),
-            "Paper, hours": _number(row.paper_hours),
-            "Paper, GPU hours": _number(row.paper_gpu_hours),
-        }
-        for row in frame.itertuples()
-    )
+    table = {
+        "Pair": titles(frame, "pair"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Step": frame["step"].astype(str),
+        "Method": titles(frame, "arm"),
+        "Accuracy, % [95 %]": estimates(frame),
+        "Paper, %": decimals(frame, "paper_value"),
+        "n": counts(frame, "n"),
+        "Seeds": counts(frame, "seeds"),
+        "Hours": decimals(frame, "hours", 4),
+        "GPU hours": decimals(frame, "gpu_hours", 4),
+        "Paper, hours": decimals(frame, "paper_hours"),
+        "Paper, GPU hours": decimals(frame, "paper_gpu_hours"),
+    }
     maybe = {"Paper, %": "paper_value", "GPU hours": "gpu_hours", "Paper, hours": "paper_hours"}
     maybe["Paper, GPU hours"] = "paper_gpu_hours"
-    return table.drop(columns=[title for title, column in maybe.items() if not frame[column].fillna(0).any()])
+    return pd.DataFrame(table).drop(columns=[title for title, name in maybe.items() if not frame[name].fillna(0).any()])
 
 
 def write(answers: Answers, cost: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -101,14 +103,10 @@ def _row(
     arm_at_step: str,
     cost: pd.DataFrame | None,
 ) -> dict[str, object]:
-    answered = answers.get(pair.name, benchmark, arm_at_step)
-    head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, step, arm], strict=True))
+    frame = answers.get(pair.name, benchmark, arm_at_step)
     hours = {name: None if cost is None else float(cost[name].mean()) for name in ("hours", "gpu_hours")}
-    cells = percent(None if answered is None else accuracy_with_interval(answered))
-    cells["seeds"] = None if arm == BEFORE else cells["seeds"]
     paper = {f"paper_{name}": _paper(reference, pair, arm, benchmark, step, name) for name in PAPER_METRICS}
-    reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if answered is None else ""
-    return head | cells | hours | paper | {"reason": reason}
+    return arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, step=step, **hours, **paper)
 
 
 def _paper(reference: Reference, pair: PairIds, arm: str, benchmark: str, step: int, column: str) -> float | None:
@@ -119,10 +117,6 @@ def _paper(reference: Reference, pair: PairIds, arm: str, benchmark: str, step: 
         return None
     paper_benchmark = benchmark if column == "value" else TRAINED_ON
     return reference.find(PLACE, PAPER_METRICS[column], pair.name, pair[1:], "c2c", paper_benchmark, f"step {step}")
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return NOTHING if value is None or pd.isna(value) else decimal(value, digits)
 
 
 if __name__ == "__main__":

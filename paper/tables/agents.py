@@ -8,8 +8,8 @@ import pandas as pd
 
 from paper.reading.answers import Answers, difference
 from paper.reading.reference import Reference
-from paper.rows import ID_COLUMNS, arm_row, printed_note, tidy, with_bounds, without_empty_paper
-from paper.writing.columns import counts, decimals, differences, estimates, titles
+from paper.rows import ID_COLUMNS, arm_row, paper_column, printed_note, tidy, with_bounds
+from paper.writing.columns import counts, differences, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 ARMS = ("receiver", "sharer", "t2t_agents", "c2c", "c2c_deranged", "t_c2c", "t_c2c_deranged")
@@ -45,9 +45,9 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "T-C2C beyond it, points [95 %]": differences(frame),
         "n": counts(frame, "n"),
         "Seeds": counts(frame, "seeds"),
-        "Paper, %": decimals(frame, "paper"),
+        **paper_column(frame),
     }
-    return without_empty_paper(pd.DataFrame(table), frame)
+    return pd.DataFrame(table)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:

@@ -9,13 +9,13 @@ import pandas as pd
 from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
-from paper.rows import printed_note, without_empty_paper
-from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.rows import paper_column, printed_note
+from paper.writing.columns import HALF_TITLES, counts, decimals, signed
+from paper.writing.numbers import NOTHING, decimal
 from paper.writing.output import run_table, write_table
 
 FUSED = "fused"
 CACHES = {"sharer": "Sharer", "receiver": "Receiver", "fused": "C2C", "fused_deranged": "C2C deranged"}
-HALVES = {"key": "keys", "value": "values"}
 ID_COLUMNS = ["scale", "pair", "recipe", "alignment", "seed", "benchmark", "half", "cache"]
 PLACE, METRIC = "Table 2", "average effective rank"
 PANELS = {"key": "K cache", "value": "V cache"}
@@ -44,19 +44,19 @@ def build(ranks: pd.DataFrame) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed."""
-    table = pd.DataFrame(
-        {
-            "Half": HALVES[str(row.half)],
-            "Cache": CACHES[str(row.cache)],
-            "Effective rank, mean over layers": decimal(row.value, 1),
-            "Above the Receiver's": NOTHING if row.cache == "receiver" else _signed(row.above_receiver),
-            "In so many layers": NOTHING if row.cache == "receiver" else f"{row.layers_above} of {row.layers}",
-            "Width": count(row.width),
-            "Paper": NOTHING if pd.isna(row.paper) else decimal(row.paper, 0),
-        }
-        for row in frame.itertuples()
-    )
-    return without_empty_paper(table, frame)
+    # The Receiver's own cache is what the others are compared with.
+    is_compared = frame["cache"] != "receiver"
+    layers = frame["layers_above"].astype(str) + " of " + frame["layers"].astype(str)
+    table = {
+        "Half": frame["half"].map(HALF_TITLES),
+        "Cache": frame["cache"].map(CACHES),
+        "Effective rank, mean over layers": decimals(frame, "value", 1),
+        "Above the Receiver's": signed(frame[["above_receiver"]].where(is_compared), "above_receiver"),
+        "In so many layers": layers.where(is_compared, NOTHING),
+        "Width": counts(frame, "width"),
+        **paper_column(frame, "Paper", 0),
+    }
+    return pd.DataFrame(table)
 
 
 def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -76,20 +76,16 @@ def write(ranks: pd.DataFrame, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes)
 
 
-def _signed(value: float) -> str:
-    return show(value, float("nan"), float("nan"), sign=True)
-
-
 def _findings(frame: pd.DataFrame) -> list[str]:
     """In words, computed: whether the rank that fusion adds is that of the right message."""
     wide = frame.pivot(index="half", columns="cache", values="above_receiver")
     sentences = []
     for half, row in wide.iterrows():
         if row["fused"] > 0:
-            share = f"against the {decimal(row['fused'], 1)} that fusion adds to the rank of {HALVES[str(half)]}"
+            share = f"against the {decimal(row['fused'], 1)} that fusion adds to the rank of {HALF_TITLES[str(half)]}"
             sentences.append(f"With another question's cache {decimal(row['fused_deranged'], 1)} is added, {share}.")
         else:
-            sentences.append(f"Fusion does not raise the mean rank of {HALVES[str(half)]}.")
+            sentences.append(f"Fusion does not raise the mean rank of {HALF_TITLES[str(half)]}.")
     return [" ".join(sentences)]
 
 

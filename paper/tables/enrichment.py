@@ -11,8 +11,9 @@ import pandas as pd
 from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
-from paper.rows import printed_note, without_empty_paper
-from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.rows import paper_column, printed_note, with_bounds
+from paper.writing.columns import counts, decimals, differences, estimates, texts
+from paper.writing.numbers import decimal, show_difference
 from paper.writing.output import run_table, write_table
 
 DIRECT = {"receiver": "Direct", "sharer": "Direct"}
@@ -34,7 +35,7 @@ LAYER_0, DIRECT_THERE = (
 )
 """Ids of two printed values that a note quotes."""
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "method"]
-NUMBERS = ["value", "low", "high", "n", "tokens_in", "difference_value", "difference_low", "difference_high"]
+NUMBERS = [*with_bounds(""), "n", "tokens_in", *with_bounds("difference")]
 
 
 def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
@@ -63,22 +64,17 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed."""
-    table = pd.DataFrame(
-        {
-            "Enriched": _title(row),
-            "Layers": row["layers"] or NOTHING,
-            "Layers chosen on": row["chosen_on"] or NOTHING,
-            "Tokens read": decimal(row["tokens_in"], 0),
-            "Accuracy, % [95 %]": show(row["value"], row["low"], row["high"]),
-            "Difference to direct, points [95 %]": NOTHING
-            if pd.isna(row["difference_value"])
-            else show(row["difference_value"], row["difference_low"], row["difference_high"], sign=True),
-            "n": count(row["n"]),
-            "Paper, %": NOTHING if pd.isna(row["paper"]) else decimal(row["paper"], 2),
-        }
-        for row in frame.to_dict("records")
-    )
-    return without_empty_paper(table, frame)
+    table = {
+        "Enriched": [_title(row) for row in frame.to_dict("records")],
+        "Layers": texts(frame, "layers"),
+        "Layers chosen on": texts(frame, "chosen_on"),
+        "Tokens read": decimals(frame, "tokens_in", 0),
+        "Accuracy, % [95 %]": estimates(frame),
+        "Difference to direct, points [95 %]": differences(frame),
+        "n": counts(frame, "n"),
+        **paper_column(frame),
+    }
+    return pd.DataFrame(table)
 
 
 def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -141,8 +137,10 @@ def _optimism(frame: pd.DataFrame) -> str:
     if not {"same", "other half"} <= set(best.columns):
         return ""
     gap = (best["same"] - best["other half"]).mean()
-    apart = show(gap, float("nan"), float("nan"), sign=True)
-    return f"Judged where they were chosen, the best K layers are {apart} points from where others chose (mean over K)."
+    return (
+        f"Judged where they were chosen, the best K layers are {show_difference(gap)} points from where others chose "
+        "(mean over K)."
+    )
 
 
 if __name__ == "__main__":

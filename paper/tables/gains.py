@@ -19,7 +19,8 @@ from c2c.stats import (
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.rows import percent
-from paper.writing.numbers import MINUS, NOTHING, count, decimal, show
+from paper.writing.columns import counts, decimals, estimates, titles
+from paper.writing.numbers import MINUS, NOTHING, decimal, show_difference
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
@@ -53,22 +54,21 @@ def build(answers: Answers) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: one row a gain."""
-    return pd.DataFrame(
-        {
-            "Pair": names.title("pairs", row.pair),
-            "Benchmark": names.title("benchmarks", row.benchmark),
-            "Gain": names.title("gains", row.gain),
-            "Difference": f"{names.title('arms', row.of)} {MINUS} {names.title('arms', row.against)}",
-            "Points [95 %]": show(row.value, row.low, row.high, sign=True),
-            "n": count(row.n),
-            "Detectable, points": NOTHING if pd.isna(row.detectable) else decimal(row.detectable, 1),
-            "Seeds": count(row.seeds),
-            "Only first right": count(row.of_only),
-            "Only second right": count(row.against_only),
-            "p (McNemar)": _p(row.p_value),
-        }
-        for row in frame.itertuples()
-    )
+    arms = zip(titles(frame, "of", "arms"), titles(frame, "against", "arms"), strict=True)
+    table = {
+        "Pair": titles(frame, "pair"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Gain": titles(frame, "gain"),
+        "Difference": [f"{of} {MINUS} {against}" for of, against in arms],
+        "Points [95 %]": estimates(frame, sign=True),
+        "n": counts(frame, "n"),
+        "Detectable, points": decimals(frame, "detectable", 1),
+        "Seeds": counts(frame, "seeds"),
+        "Only first right": counts(frame, "of_only"),
+        "Only second right": counts(frame, "against_only"),
+        "p (McNemar)": [_p(p_value) for p_value in frame["p_value"]],
+    }
+    return pd.DataFrame(table)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:
@@ -104,7 +104,7 @@ def doubts(frame: pd.DataFrame) -> list[str]:
 
 
 def _cell(row: Any) -> str:
-    points = show(row.value, row.low, row.high, sign=True)
+    points = show_difference(row.value, row.low, row.high)
     return f"{names.title('benchmarks', row.benchmark)} {points}, detectable from {decimal(row.detectable, 1)}"
 
 
@@ -124,24 +124,24 @@ def _arms(answers: Answers, pair: PairIds, gain: str) -> tuple[str, str]:
 
 def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str, object]:
     of, against = _arms(answers, pair, gain)
-    left, right = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
+    first, second = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
     head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
-    if left is None or right is None or not comparable(left, right):
-        missing = of if left is None else against if right is None else None
+    if first is None or second is None or not comparable(first, second):
+        missing = of if first is None else against if second is None else None
         reason = names.reason_not_compared(missing, pair=pair.name, benchmark=benchmark)
         missing_numbers: dict[str, object] = {"detectable": None, "finding": ""}
         return head | percent(None) | missing_numbers | _counts(None, None) | {"reason": reason}
-    estimate = mean_with_interval(paired_difference(left, right))
+    estimate = mean_with_interval(paired_difference(first, second))
     finding = ABOVE if estimate.low > 0 else BELOW if estimate.high < 0 else COVERED
-    power = {"detectable": 100 * detectable_difference(left, right), "finding": finding}
-    return head | percent(estimate) | power | _counts(left, right) | {"reason": ""}
+    power = {"detectable": 100 * detectable_difference(first, second), "finding": finding}
+    return head | percent(estimate) | power | _counts(first, second) | {"reason": ""}
 
 
-def _counts(left: pd.DataFrame | None, right: pd.DataFrame | None) -> dict[str, object]:
+def _counts(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str, object]:
     """McNemar's counts and p; empty for nothing, and for graded answers."""
-    if left is None or right is None or is_graded(left, right):
+    if first is None or second is None or is_graded(first, second):
         return {"of_only": None, "against_only": None, "p_value": ""}
-    test = exact_mcnemar(left, right)
+    test = exact_mcnemar(first, second)
     return {"of_only": test.left_only, "against_only": test.right_only, "p_value": f"{test.p_value:.3g}"}
 
 

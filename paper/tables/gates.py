@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from paper.command import command
-from paper.reading import names
 from paper.reading.fusers import label, read_tables
 from paper.reading.reference import Reference
-from paper.writing.numbers import NOTHING, count, decimal
+from paper.writing.columns import HALF_TITLES, counts, decimals, titles
+from paper.writing.numbers import decimal
 from paper.writing.output import SUFFIXES, path_with, stamped, table_parser, write_table
 
 FILE = "gates.csv"
@@ -55,19 +55,21 @@ def build(gates: pd.DataFrame) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: the rows over all layers."""
-    return pd.DataFrame(
-        {
-            "Pair": names.title("pairs", row["pair"]),
-            "Recipe": label(row["recipe"], row["alignment"], _several(frame, row["pair"])),
-            "Half": f"{row['half']}s",
-            "Open gates": f"{row['open']} of {row['gates']}",
-            "Open, %": decimal(row["open_share"], 1),
-            "Mean weight": _number(row["weight_mean"]),
-            "Lowest and highest layer": f"{_number(row['lowest'])} to {_number(row['highest'])}",
-            "Seeds": count(row["seeds"]),
-        }
-        for row in frame[frame["layer"] == ALL].to_dict("records")
-    )
+    rows = frame[frame["layer"] == ALL]
+    has_several = rows.groupby("pair")["alignment"].transform("nunique") > 1
+    runs = zip(rows["recipe"], rows["alignment"], has_several, strict=True)
+    bounds = zip(decimals(rows, "lowest"), decimals(rows, "highest"), strict=True)
+    table = {
+        "Pair": titles(rows, "pair"),
+        "Recipe": [label(*run) for run in runs],
+        "Half": rows["half"].map(HALF_TITLES),
+        "Open gates": rows["open"].astype(str) + " of " + rows["gates"].astype(str),
+        "Open, %": decimals(rows, "open_share", 1),
+        "Mean weight": decimals(rows, "weight_mean"),
+        "Lowest and highest layer": [f"{lowest} to {highest}" for lowest, highest in bounds],
+        "Seeds": counts(rows, "seeds"),
+    }
+    return pd.DataFrame(table)
 
 
 def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -96,14 +98,6 @@ def main() -> None:
     outputs = [path_with(arguments.output_stem, suffix) for suffix in SUFFIXES]
     with stamped(outputs, [folder / FILE for folder in arguments.fusers]):
         write(read_tables(arguments.fusers, FILE), arguments.output_stem)
-
-
-def _several(frame: pd.DataFrame, pair: str) -> bool:
-    return frame.loc[frame["pair"] == pair, "alignment"].nunique() > 1
-
-
-def _number(value: float) -> str:
-    return NOTHING if pd.isna(value) else decimal(value, 2)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ from paper.reading.answers import arm_name
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.reading.times import TOKENS
-from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.writing.columns import counts, decimals, estimates, titles
+from paper.writing.numbers import NOTHING, decimal
 from paper.writing.output import run_table, write_table
 
 PLACE = "Table 3"
+TOTAL = "Total, ms [95 %]"
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "alignment", "benchmark", "arm"]
 ALONE = {"receiver": "Receiver-only", "sharer": "Sharer-only"}
 """What the paper calls a model that answers alone; otherwise it names the method and whose phase it is."""
@@ -46,12 +48,18 @@ def build(latency: pd.DataFrame) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: all times in milliseconds; the paper's of a method below ours, where it has them."""
-    rows = []
-    for row in frame.to_dict("records"):
-        rows.append(_text_row(row, "", show(row["total_ms"], row["total_low_ms"], row["total_high_ms"], digits=2)))
-        if not pd.isna(row["paper_total_ms"]):
-            rows.append(_text_row(row, "paper_", _number(row["paper_total_ms"])))
-    return pd.DataFrame(rows)
+    # Our rows: the tokens of a phase stand in brackets behind its time.
+    bounds = {"total_ms": "total_value", "total_low_ms": "total_low", "total_high_ms": "total_high"}
+    phases = {_phase_title(phase): _with_tokens(frame, phase) for phase in PHASES[:-1]}
+    total = estimates(frame.rename(columns=bounds), "total_", digits=2)
+    ours = pd.DataFrame({**_row_titles(frame), **phases, TOTAL: total, "n": counts(frame, "n")}, frame.index)
+    # Rows of the paper, of the methods of which it prints the total.
+    rows = frame[frame["paper_total_ms"].notna()]
+    cells = {_phase_title(phase): decimals(rows, f"paper_{phase}_ms") for phase in PHASES[:-1]}
+    paper = pd.DataFrame(
+        {**_row_titles(rows, ", the paper"), **cells, TOTAL: decimals(rows, "paper_total_ms"), "n": NOTHING}, rows.index
+    )
+    return pd.concat([ours, paper]).sort_index(kind="stable", ignore_index=True)
 
 
 def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
@@ -70,21 +78,26 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes)
 
 
-def _text_row(row: dict[Any, Any], prefix: str, total: str) -> dict[str, str]:
-    method = names.title("arms", str(row["arm"]))
-    cells = {
-        f"{names.title('phases', phase)}, ms": _number(row[f"{prefix}{phase}_ms"])
-        + ("" if prefix or not row.get(TOKENS.get(phase)) else f" ({decimal(row[TOKENS[phase]], 0)})")
-        for phase in PHASES[:-1]
-    }
+def _row_titles(frame: pd.DataFrame, suffix: str = "") -> dict[str, list[str]]:
+    """The columns that name a row; `suffix` goes behind the method."""
     return {
-        "Receiver": names.title("models", str(row["receiver"])),
-        "Benchmark": names.title("benchmarks", str(row["benchmark"])),
-        "Method": f"{method}, the paper" if prefix else method,
-        **cells,
-        "Total, ms [95 %]": total,
-        "n": NOTHING if prefix else count(row["n"]),
+        "Receiver": titles(frame, "receiver", "models"),
+        "Benchmark": titles(frame, "benchmark"),
+        "Method": [f"{title}{suffix}" for title in titles(frame, "arm")],
     }
+
+
+def _phase_title(phase: str) -> str:
+    return f"{names.title('phases', phase)}, ms"
+
+
+def _with_tokens(frame: pd.DataFrame, phase: str) -> list[str]:
+    """Our times of a phase, with the tokens that it reads or writes where there are any."""
+    times = decimals(frame, f"{phase}_ms")
+    if phase not in TOKENS:
+        return times
+    tokens = zip(times, frame[TOKENS[phase]], decimals(frame, TOKENS[phase], 0), strict=True)
+    return [f"{time} ({text})" if number else time for time, number, text in tokens]
 
 
 def _paper_of(reference: Reference, row: dict[Any, Any]) -> dict[str, float | None]:
@@ -100,10 +113,6 @@ def _paper_of(reference: Reference, row: dict[Any, Any]) -> dict[str, float | No
         name = alone if alone and who == row["arm"] else f"{method}/{who.capitalize()}"
         times[f"paper_{who}_{step}_ms"] = find(f"{step} time", name)
     return times
-
-
-def _number(value: float) -> str:
-    return NOTHING if pd.isna(value) else decimal(value, 2)
 
 
 def _ranked(order: list[str]) -> Callable[[pd.Series], pd.Series]:

@@ -9,8 +9,8 @@ import pandas as pd
 from paper.reading import names
 from paper.reading.answers import MAIN_ALIGNMENT, Answers, PairIds, difference
 from paper.reading.reference import Reference
-from paper.rows import ID_COLUMNS, accuracy, arm_row, tidy, with_bounds, without_empty_paper
-from paper.writing.columns import counts, decimals, differences, estimates, titles
+from paper.rows import ID_COLUMNS, accuracy, arm_row, paper_column, tidy, with_bounds
+from paper.writing.columns import counts, differences, estimates, titles
 from paper.writing.numbers import NOT_RUN, NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -53,9 +53,9 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Less the pair's own Fusers, points": differences(frame, "own_"),
         "n": counts(frame, "n"),
         "Seeds": counts(frame, "seeds"),
-        "Paper, %": decimals(frame, "paper"),
+        **paper_column(frame),
     }
-    return without_empty_paper(pd.DataFrame(table), frame)
+    return pd.DataFrame(table)
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:

@@ -10,13 +10,12 @@ import pandas as pd
 from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
-from paper.rows import printed_note, without_empty_paper
-from paper.writing.numbers import NOTHING, count, decimal, show
+from paper.rows import paper_column, printed_note, with_bounds
+from paper.writing.columns import BOUNDS, counts, decimals, differences, estimates
 from paper.writing.output import run_table, write_table
 
 SIDES = {"front": "Former", "back": "Latter"}
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "benchmark"]
-BOUNDS = ["value", "low", "high"]
 PLACE, PANEL = "Figure 11", "{share}% fused"
 PRINTED_RECIPE = "projected"
 """Of which recipe the figure is: with the whole prompt fused it has about what C2C-C reaches elsewhere, not C2C."""
@@ -44,7 +43,7 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
             | {"n": row["n"], "paper": _printed(reference, row)}
         )
     frame = pd.DataFrame(rows).astype({"n": "Int64", "paper": float})
-    numbers = [f"{prefix}{name}" for prefix in ("", "deranged_", "difference_") for name in BOUNDS]
+    numbers = with_bounds("", "deranged", "difference")
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
     return frame
 
@@ -57,19 +56,17 @@ def arms_of(frame: pd.DataFrame) -> tuple[str, str]:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed; the Fuser goes by the name of its recipe."""
-    own, deranged = (names.title("arms", arm) for arm in arms_of(frame))
-    table = pd.DataFrame(
-        {
-            "Fused": f"{decimal(row.share, 0)} % at the {row.side}",
-            f"{own}, % [95 %]": show(row.value, row.low, row.high),
-            f"{deranged}, % [95 %]": show(row.deranged_value, row.deranged_low, row.deranged_high),
-            "Difference, points [95 %]": show(row.difference_value, row.difference_low, row.difference_high, sign=True),
-            "n": count(row.n),
-            "Paper, %": NOTHING if pd.isna(row.paper) else decimal(row.paper, 2),
-        }
-        for row in frame.itertuples()
-    )
-    return without_empty_paper(table, frame)
+    matched, deranged = (names.title("arms", arm) for arm in arms_of(frame))
+    shares = zip(decimals(frame, "share", 0), frame["side"], strict=True)
+    table = {
+        "Fused": [f"{share} % at the {side}" for share, side in shares],
+        f"{matched}, % [95 %]": estimates(frame),
+        f"{deranged}, % [95 %]": estimates(frame, "deranged_"),
+        "Difference, points [95 %]": differences(frame),
+        "n": counts(frame, "n"),
+        **paper_column(frame),
+    }
+    return pd.DataFrame(table)
 
 
 def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:

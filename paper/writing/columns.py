@@ -5,27 +5,39 @@ from __future__ import annotations
 import pandas as pd
 
 from paper.reading import names
-from paper.writing.numbers import count, decimal, show, show_difference
+from paper.writing.numbers import NOTHING, count, decimal, show, show_difference
 
 NAME_KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
 """Columns of a frame whose ids have titles in ``names.yaml``, and the kind of each."""
 BOUNDS = ("value", "low", "high")
 """An estimate and the ends of its interval: columns of a frame, with or without a prefix."""
+HALF_TITLES = {"key": "keys", "value": "values"}
+"""The two halves of a KV-cache, as they are printed."""
 
 
-def titles(frame: pd.DataFrame, column: str) -> list[str]:
-    """Titles of the ids in a column."""
-    return [names.title(NAME_KINDS[column], str(name)) for name in frame[column]]
+def titles(frame: pd.DataFrame, column: str, kind: str = "") -> list[str]:
+    """Titles of the ids in a column; `kind` is that of ``names.yaml``, for columns that are not in `NAME_KINDS`."""
+    return [names.title(kind or NAME_KINDS[column], str(name)) for name in frame[column]]
 
 
-def estimates(frame: pd.DataFrame, prefix: str = "", sign: bool = False) -> list[str]:
+def texts(frame: pd.DataFrame, column: str) -> list[str]:
+    """Texts as they are; a dash where a row has none."""
+    return [text or NOTHING for text in frame[column]]
+
+
+def estimates(frame: pd.DataFrame, prefix: str = "", sign: bool = False, digits: int = 1) -> list[str]:
     """Numbers with their intervals; "not run" where a row has none."""
-    return [show(*bounds, sign=sign) for bounds in _bounds(frame, prefix)]
+    return [show(*bounds, sign=sign, digits=digits) for bounds in _bounds(frame, prefix)]
 
 
 def differences(frame: pd.DataFrame, prefix: str = "difference_") -> list[str]:
     """Differences with sign and interval; a dash where a row has none."""
     return [show_difference(*bounds) for bounds in _bounds(frame, prefix)]
+
+
+def signed(frame: pd.DataFrame, column: str) -> list[str]:
+    """Differences that have no interval, with their sign; a dash where a row has none."""
+    return [show_difference(value) for value in frame[column]]
 
 
 def decimals(frame: pd.DataFrame, column: str, digits: int = 2) -> list[str]:

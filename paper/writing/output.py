@@ -14,7 +14,7 @@ import pandas as pd
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.provenance import stamp
 from c2c.storage import markup
-from c2c.storage.files import write_atomically
+from c2c.storage.files import written_whole
 from paper.command import command
 from paper.reading import failures, names
 from paper.reading.answers import Answers
@@ -30,7 +30,7 @@ def stamped(
     outputs: Iterable[Path], inputs: Iterable[Path], settings: Mapping[str, Any] | None = None
 ) -> Iterator[None]:
     """`stamp` for several files that one block makes, with how each is cited; inside, `citation` knows the inputs."""
-    sources = [*inputs, names.PATH]
+    sources = [*inputs, *names.files()]
     with ExitStack() as stack:
         stack.enter_context(citation.made_from(sources))
         for output in outputs:
@@ -50,8 +50,9 @@ def write_table(
 ) -> pd.DataFrame:
     """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below.
 
-    Both carry how the table is cited as a comment, where it has a caption. With `answers`, their remarks and what
-    failed of them stand below too, and in a column of the .csv.
+    The three files take their names together, once the last of them is written. Both printed forms carry how the table
+    is cited as a comment, where it has a caption. With `answers`, their remarks and failures are printed below, and the
+    .csv has a column of failures.
 
     Returns:
         `frame`.
@@ -59,12 +60,19 @@ def write_table(
     if answers is not None:
         notes = [*notes, *failures.notes(answers), *answers.remarks]
         frame = failures.with_failures(frame, answers)
-    write_atomically(path_with(stem, ".csv"), markup.csv_text(frame, DECIMALS))
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
     cited = citation.cite("table", stem.name, scales)
     entry = cited.bibtex() if cited else ""
-    write_atomically(path_with(stem, ".md"), _markdown(printed, notes) + _remarked(entry))
-    write_atomically(path_with(stem, ".tex"), _commented(entry) + _tex(printed, notes))
+    texts = {
+        ".csv": markup.csv_text(frame, DECIMALS),
+        ".tex": _commented(entry) + _tex(printed, notes),
+        ".md": _markdown(printed, notes) + _remarked(entry),
+    }
+    # The names are taken when the stack is left, and none of them if a file cannot be written.
+    with ExitStack() as stack:
+        for suffix in SUFFIXES:
+            unfinished = stack.enter_context(written_whole(path_with(stem, suffix)))
+            unfinished.write_text(texts[suffix], encoding="utf-8")
     return frame
 
 

@@ -52,12 +52,28 @@ def test_every_claim_that_is_listed_can_be_shown(shown):
     assert all("replicate  snakemake" in shown("show", name) for name in names)
 
 
-def test_a_table_is_shown_with_every_printed_value_and_its_claims(shown):
-    text = shown("show", "table4")
+def test_a_table_is_shown_with_its_verdicts_first_and_its_printed_values_on_request(shown):
+    text, cell = shown("show", "table4"), "Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, MMLU-Redux, accuracy"
     assert text == shown("show", "Table 4")
-    assert "120 printed values" in text and "Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, MMLU-Redux, accuracy" in text
+    assert "120 printed values" in text and "--values" in text and cell not in text
+    assert len(text.splitlines()) < 30 and "c2c_above_receiver" in text.splitlines()[3]
     assert "c2c_above_t2t" in text and "two_sharers" not in text
     assert "snakemake --profile smoke table4" in text
+    with_values = shown("show", "table4", "--values")
+    assert cell in with_values and len(with_values.splitlines()) > 120
+    assert with_values.index("c2c_above_receiver") < with_values.index(cell)
+
+
+def test_a_figure_without_claims_says_so_and_names_no_file_that_is_not_there(shown, root):
+    text = shown("show", "figure13")
+    assert "No claim is about Figure 13" in text and "recompute" not in text
+    assert "not here: the next command makes figure training" in text
+    assert "snakemake --profile smoke figure13" in text
+
+
+def test_every_table_and_figure_that_is_listed_can_be_shown(shown):
+    names = shown("list").rpartition("Of the paper: ")[2].strip().split(", ")
+    assert "figure13" in names and all("printed values" in shown("show", name) for name in names)
 
 
 def test_our_value_of_a_cell_stands_beside_the_papers(results, tmp_path, monkeypatch, capsys):
@@ -68,7 +84,7 @@ def test_our_value_of_a_cell_stands_beside_the_papers(results, tmp_path, monkeyp
     text = text.replace("gap_sharer", "Qwen/Qwen2.5-0.5B-Instruct").replace("gap_a", "qwen3_from_qwen25")
     table.write_text(text)
     monkeypatch.chdir(tmp_path / "root")
-    assert show.main(["show", "table4"]) == 0
+    assert show.main(["show", "table4", "--values"]) == 0
     (line,) = re.findall(r".*Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, OpenBookQA, accuracy .*", capsys.readouterr().out)
     assert re.search(r"ours: laptop \d+\.\d \[", line)
 
@@ -84,13 +100,16 @@ def test_the_command_that_is_printed_makes_the_number(shown, tmp_path):
 
 def test_an_unknown_name_is_refused_with_the_nearest(root, capsys):
     assert show.main(["show", "tabel4"]) == 2
-    assert "Did you mean 'table4'?" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert text.startswith("c2c claims: ") and "Did you mean 'table4'?" in text
 
 
 def test_c2c_claims_shows_the_same_and_refuses_outside_the_repository(root, tmp_path):
     command = [sys.executable, "-m", "c2c.cli", "claims", "show", "pairing_gain"]
     inside = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert "Scale smoke" in inside.stdout
+    wrong = subprocess.run([*command[:-1], "no_claim"], cwd=root, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("c2c claims: ")
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     outside = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert outside.returncode == 2 and "Clone the repository" in outside.stderr

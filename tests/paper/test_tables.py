@@ -1,5 +1,8 @@
 """Properties of the tables: they follow from the records, and say what was never run."""
 
+import errno
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -9,7 +12,7 @@ from paper.reading import names
 from paper.reading.answers import Answers, arm_name
 from paper.tables import ablation, alignment, gains, latency, main
 from paper.writing.numbers import NOT_RUN, show
-from paper.writing.output import notes_on_gaps, write_table
+from paper.writing.output import SUFFIXES, notes_on_gaps, write_table
 from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
 
 
@@ -250,3 +253,26 @@ def test_a_pair_has_no_rows_for_benchmarks_that_only_another_pair_was_asked(time
     answers = Answers(pd.concat(frames, ignore_index=True))
     for frame in (gains.build(answers), main.build(answers, times), ablation.build(answers), alignment.build(answers)):
         assert {pair: tuple(group["benchmark"].unique()) for pair, group in frame.groupby("pair")} == bench
+
+
+def test_the_files_of_a_table_are_all_new_or_all_as_they_were(tmp_path, monkeypatch):
+    write_text = Path.write_text
+
+    def on_a_full_disk(path, text, **options):
+        if ".md" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(path, text, **options)
+
+    def contents():
+        return {suffix: (tmp_path / f"t{suffix}").read_text() for suffix in SUFFIXES}
+
+    frame = pd.DataFrame({"value": [1.0]})
+    write_table(frame, frame, tmp_path / "t", ["before"])
+    earlier = contents()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", on_a_full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            write_table(frame * 2, frame * 2, tmp_path / "t", ["after"])
+    assert contents() == earlier and len(list(tmp_path.iterdir())) == len(SUFFIXES)
+    write_table(frame * 2, frame * 2, tmp_path / "t", ["after"])
+    assert all(contents()[suffix] != text for suffix, text in earlier.items())

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from c2c.errors import RefusedError
+from paper.artefacts import Artefact
+from workflow import checks
 from workflow.checks import check_mirrors
 from workflow.load import check_scale, load_settings
 from workflow.settings import FuserTraining, flags
@@ -227,6 +229,15 @@ def test_without_a_paper_any_figure_may_be_left_out(config_of: Merged) -> None:
     config = config_of("smoke")
     config["artefacts"] |= {"figures": ["gates"], "tables": [], "paper": False}
     assert load_settings(config, ROOT).config["artefacts"]["figures"] == ["gates"]
+
+
+def test_an_artefact_without_a_module_is_refused_before_anything_runs(
+    config_of: Merged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Artefact("table", "lost", "A", "B", {"records": "records"}, module="paper.tables.lost")
+    monkeypatch.setattr(checks, "read_artefacts", lambda: [lost])
+    with pytest.raises(RefusedError, match=r"table lost in artefacts.yaml must exist; received 'paper.tables.lost'"):
+        load_settings(config_of("smoke"), ROOT)
 
 
 def test_a_mirror_that_does_not_exist_is_refused(tmp_path: Path) -> None:
