@@ -19,7 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.catalogue import FOLDER
-from benchmarks.own import PROMPTS, QUESTION_FILE, OwnFile, task_config, task_text
 from benchmarks.prompts import PROMPT_FILES
 from benchmarks.readers import QUESTIONS, READERS
 from benchmarks.readers.base import Row
@@ -27,6 +26,8 @@ from benchmarks.readers.longbench import cut_middle
 from benchmarks.rows import RowCounts, read_rows
 from benchmarks.sources import Source
 from benchmarks.training_sets import TrainingSet, prepare_training_set
+from benchmarks.user_files import QUESTION_FILE, UserFile
+from benchmarks.user_tasks import PROMPTS, task_config, task_text
 from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS, active
 from c2c.provenance import stamp
@@ -98,13 +99,13 @@ def prepare_benchmark(
         print(f"{len(selection)} of {len(rows)} questions are asked; {shortened} lost the middle of their text")
 
 
-def prepare_own_benchmark(path: Path, output: Path, *, count: int = 0) -> None:
+def prepare_user_benchmark(path: Path, output: Path, *, count: int = 0) -> None:
     """Write the questions of a user's own file; a sample of `count`, or all of them if that is 0.
 
     Raises:
-        RefusedError: With the line that is no question (`benchmarks.own`).
+        RefusedError: With the line that is no question (`benchmarks.user_files`).
     """
-    source = OwnFile(path)
+    source = UserFile(path)
     with stamp(output, inputs=[path], settings={"sample": count}) as notes:
         rows = source.questions(output.stem)
         selection = sample(rows, output.stem, count)
@@ -113,14 +114,14 @@ def prepare_own_benchmark(path: Path, output: Path, *, count: int = 0) -> None:
         print(f"{output.stem}: {len(selection)} of {len(rows)} questions of {path} are asked")
 
 
-def write_own_task(folder: Path, scoring: str, task: str, questions: Path, tasks: Path, output: Path) -> None:
+def write_user_task(folder: Path, scoring: str, task: str, questions: Path, tasks: Path, output: Path) -> None:
     """Write the lm-eval task of a user's own benchmark under one scoring, with everything that it includes."""
     files = [folder / f"{folder.name}.yaml", folder / QUESTION_FILE]
     with stamp(output, inputs=files, settings={"task": task, "scoring": scoring}):
         write_atomically(output, task_text(task_config(folder, scoring, task, tasks), questions))
 
 
-def parse_source(text: str) -> Source | OwnFile:
+def parse_source(text: str) -> Source | UserFile:
     """``file=mine/train.jsonl``, with ``,limit=…`` where wanted; anything else is a `Source`.
 
     Raises:
@@ -132,7 +133,7 @@ def parse_source(text: str) -> Source | OwnFile:
     if "," in path or (limit and not limit.isdigit()):
         rule = "A source that is a file must be file=…, with limit=… where wanted, and no comma in its path"
         raise RefusedError(rule, text, "Rename the file, or correct the limit")
-    return OwnFile(Path(path), int(limit) if limit else None)
+    return UserFile(Path(path), int(limit) if limit else None)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,10 +190,10 @@ def _run(options: argparse.Namespace) -> None:
         prepare_benchmark(source, options.output, protocol=options.protocol, **limits)
         return
     if options.kind == "own-benchmark":
-        prepare_own_benchmark(options.questions, options.output, count=options.sample)
+        prepare_user_benchmark(options.questions, options.output, count=options.sample)
         return
     if options.kind == "own-task":
-        write_own_task(options.folder, options.scoring, options.task, options.questions, options.tasks, options.output)
+        write_user_task(options.folder, options.scoring, options.task, options.questions, options.tasks, options.output)
         return
     sources = tuple(parse_source(text) for text in options.source)
     training_set = TrainingSet(sources, options.validation, options.asked_as, options.tasks, tuple(options.without))

@@ -11,10 +11,10 @@ from typing import Any, cast
 from tqdm import tqdm
 
 from benchmarks.overlap import texts_of
-from benchmarks.own import OwnFile
 from benchmarks.readers import READERS
 from benchmarks.readers.base import EXCLUDED_ROW, KEPT_ROW, Outcome, Place, Row, exclusion
 from benchmarks.sources import Source
+from benchmarks.user_files import UserFile
 from c2c.errors import RefusedError, check_choice
 
 REPEATED_ROW = "it repeats an earlier row"
@@ -72,7 +72,7 @@ class RowCounts:
 
 
 def read_rows(
-    source: Source | OwnFile,
+    source: Source | UserFile,
     protocol: str,
     counts: RowCounts,
     *,
@@ -114,13 +114,13 @@ def read_rows(
     return list(questions.values())
 
 
-def _outcome(source: Source | OwnFile, row: Row, place: Place, protocol: str) -> Outcome:
+def _outcome(source: Source | UserFile, row: Row, place: Place, protocol: str) -> Outcome:
     """What the reader of a source makes of a row.
 
     Raises:
         RefusedError: The reader is unknown, or is for rows of another form.
     """
-    if isinstance(source, OwnFile):
+    if isinstance(source, UserFile):
         return Outcome(KEPT_ROW, row)
     reader = READERS[check_choice("A reader", source.reader, READERS)]
     try:
@@ -146,6 +146,6 @@ def _digest(question: Row) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _with_progress(source: Source | OwnFile) -> Iterator[tuple[Any, Row]]:
+def _with_progress(source: Source | UserFile) -> Iterator[tuple[Any, Row]]:
     bar = cast(Callable[..., Iterator[tuple[Any, Row]]], tqdm)
     yield from bar(source.rows(), unit="rows", desc=source.dataset, mininterval=1)

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.overlap import asked_in
-from benchmarks.own import OwnFile
 from benchmarks.prompts import PromptFormat
 from benchmarks.readers import CHATS
 from benchmarks.readers.base import Row
 from benchmarks.rows import RowCounts, read_rows
 from benchmarks.sources import Source
+from benchmarks.user_files import UserFile
 from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED
 from c2c.provenance import stamp
@@ -34,7 +34,7 @@ class TrainingSet:
         without: Prepared benchmarks; what they ask is left out.
     """
 
-    sources: tuple[Source | OwnFile, ...]
+    sources: tuple[Source | UserFile, ...]
     validation: int
     asked_as: str = ""
     tasks: Path = Path("benchmarks/tasks")
@@ -42,7 +42,7 @@ class TrainingSet:
 
     def __post_init__(self) -> None:
         chats = [source.reader in CHATS for source in self.sources if isinstance(source, Source)]
-        if any(isinstance(source, OwnFile) for source in self.sources) and not chats:
+        if any(isinstance(source, UserFile) for source in self.sources) and not chats:
             return
         if not chats or any(chats) != all(chats) or all(chats) == bool(self.asked_as):
             rule = "A training set must be made of questions, with asked_as, or of conversations, without"

@@ -156,7 +156,7 @@ def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
     """`stamp` whose code is that of the runs that made the sources."""
     stamps = [path for source in sources if (path := source.with_name(source.name + SUFFIX)).is_file()]
     records = [read_object(path, REMEDY) for path in stamps]
-    with stamp(target, inputs=[*sources, names.PATH]) as notes:
+    with stamp(target, inputs=[*sources, *names.files()]) as notes:
         yield
         if records:
             codes = {json.dumps(record["code"], sort_keys=True) for record in records}

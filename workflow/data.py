@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.catalogue import FOLDER, read_benchmarks
-from benchmarks.own import QUESTION_FILE, OwnFile, task_config
 from benchmarks.prompts import prompt_file
+from benchmarks.user_files import QUESTION_FILE, UserFile
+from benchmarks.user_tasks import task_config
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, task_path
 from workflow.paths import source
@@ -58,6 +59,13 @@ class Data:
     def own_folder(self, benchmark: str) -> str:
         """The folder of a benchmark with source file."""
         return str(self.benchmarks[benchmark]["folder"])
+
+    @property
+    def titled_files(self) -> list[str]:
+        """The YAML files of the config's benchmarks whose metadata has a title."""
+        asked = dict.fromkeys(self.benchmark_of[task] for task in self.config["benchmarks"])
+        titled = [name for name in asked if self.benchmarks[name]["title"] is not None]
+        return [str(Path(self.benchmarks[name]["folder"], f"{name}.yaml")) for name in titled]
 
     def scoring_of(self, task: str) -> str:
         """The scoring of a task."""
@@ -188,7 +196,7 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
             "A task of benchmarks", task, benchmark_of, "a benchmark of benchmarks/tasks or of your own", remedy
         )
         if data.is_own(task):
-            OwnFile(Path(data.own_folder(benchmark_of[task])) / QUESTION_FILE).questions(task)
+            UserFile(Path(data.own_folder(benchmark_of[task])) / QUESTION_FILE).questions(task)
             data.task_config(task, root / TASKS)
             continue
         # A task of this repository has a file of its scoring, with a prompt and an answer.

@@ -16,22 +16,28 @@ MOST_NODES = 100_000
 """Values that a YAML document may have once its aliases are written out."""
 
 
-def read_text(path: Path, remedy: str) -> str:
+def read_text(path: Path, remedy: str, where: str = "") -> str:
     """The text of a file.
+
+    Args:
+        path: The file.
+        remedy: Of a refusal.
+        where: What a refusal calls the file; its name if empty.
 
     Raises:
         RefusedError: If it is no file, is not UTF-8, or begins with a byte order mark, which no writer here makes.
     """
+    where = where or path.name
     try:
         # Newlines stay as they are: a lone carriage return ends no line of JSON lines.
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        rule = f"{path.name} must be UTF-8 text"
+        rule = f"{where} must be UTF-8 text"
         raise RefusedError(rule, f"byte {error.object[error.start]:#04x} at {error.start}", remedy) from error
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise RefusedError(f"{path.name or 'A path'} must be a file", str(path), remedy) from error
+        raise RefusedError(f"{where or 'A path'} must be a file", str(path), remedy) from error
     if text.startswith("\ufeff"):
-        raise RefusedError(f"{path.name} must be UTF-8 text without a byte order mark", "a byte order mark", remedy)
+        raise RefusedError(f"{where} must be UTF-8 text without a byte order mark", "a byte order mark", remedy)
     return text
 
 
@@ -70,13 +76,13 @@ def read_json(path: Path, remedy: str) -> Any:
     return parse_json(read_text(path, remedy), path.name, remedy)
 
 
-def read_json_lines(path: Path, remedy: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON lines; see `parse_json_lines`.
+def read_json_lines(path: Path, remedy: str, where: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON lines; see `parse_json_lines`, and `read_text` for the arguments.
 
     Raises:
         RefusedError: As `read_text` and `parse_json_lines`.
     """
-    yield from parse_json_lines(read_text(path, remedy), path.name, remedy)
+    yield from parse_json_lines(read_text(path, remedy, where), where or path.name, remedy)
 
 
 def parse_json_lines(text: str, where: str, remedy: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -119,13 +125,15 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_yaml(path: Path, remedy: str) -> Any:
+def read_yaml(path: Path, remedy: str, where: str = "") -> Any:
     """The value that a YAML file holds, of plain types: a tag such as ``!function`` runs nothing and is refused.
+
+    The arguments are those of `read_text`.
 
     Raises:
         RefusedError: As `read_text` and `parse_yaml`.
     """
-    return parse_yaml(read_text(path, remedy), path.name, remedy)
+    return parse_yaml(read_text(path, remedy, where), where or path.name, remedy)
 
 
 class _Loader(yaml.SafeLoader):
@@ -136,6 +144,7 @@ class _Loader(yaml.SafeLoader):
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         names: set[Any] = set()
         for key, _ in node.value:
+            # `<<` may stand twice, and merges mappings whose keys may repeat.
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             name = self.construct_object(key)
@@ -170,6 +179,7 @@ def _count(value: Any, counted: dict[int, int]) -> int:
     """Values in `value`, with those behind aliases counted each time."""
     if not isinstance(value, (list, dict)):
         return 1
+    # An alias is the same object: its values are counted once, and added each time.
     if id(value) not in counted:
         parts = [*value, *value.values()] if isinstance(value, dict) else value
         counted[id(value)] = 1 + sum(_count(part, counted) for part in parts)

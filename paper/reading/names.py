@@ -1,7 +1,8 @@
-"""Titles of ids, and reasons for cells that were never run, from ``names.yaml``."""
+"""Titles of ids, and reasons for cells that were never run, from ``names.yaml``; titles of a user's benchmarks."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from functools import cache
@@ -12,11 +13,23 @@ from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).parents[1] / "names.yaml"
 PAPER_SCORING = "letter"
+BENCHMARK_FILES = "C2C_BENCHMARK_FILES"
+"""Environment variable with the YAML files of benchmarks whose metadata has a title, set by the workflow."""
+
+
+def files() -> list[Path]:
+    """The files that titles come from: ``names.yaml``, and those of benchmarks that have a title of their own."""
+    return [PATH, *map(Path, filter(None, os.environ.get(BENCHMARK_FILES, "").split(os.pathsep)))]
 
 
 @cache
-def _names() -> dict[str, Any]:
-    content: dict[str, Any] = read_yaml(PATH, f"Correct {PATH.name}")
+def read_names() -> dict[str, Any]:
+    """The content of ``names.yaml``, with the titles of a user's benchmarks."""
+    listed, *benchmark_files = files()
+    content: dict[str, Any] = read_yaml(listed, f"Correct {listed.name}")
+    for path in benchmark_files:
+        metadata = read_yaml(path, "Correct its metadata.title", str(path))["metadata"]
+        content["benchmarks"].setdefault(path.stem, {"title": metadata["title"]})
     return content
 
 
@@ -25,24 +38,24 @@ def title(kind: str, name: str) -> str:
 
     A task of a benchmark with several scorings (`arc_easy_text`) is written with both.
     """
-    text = _names()[kind].get(name, {}).get("title")
+    text = read_names()[kind].get(name, {}).get("title")
     base, scoring = _task(kind, name)
     if text is None and scoring:
-        return f"{title(kind, base)} ({_names()['scorings'][scoring]['title']})"
+        return f"{title(kind, base)} ({read_names()['scorings'][scoring]['title']})"
     return str(text or name)
 
 
 def _task(kind: str, name: str) -> tuple[str, str]:
     """The benchmark and the scoring that a task id is made of; the id and nothing where it is not."""
     base, _, scoring = name.rpartition("_")
-    split = kind == "benchmarks" and name not in _names()[kind] and scoring in _names()["scorings"]
-    return (base, scoring) if split and base in _names()[kind] else (name, "")
+    split = kind == "benchmarks" and name not in read_names()[kind] and scoring in read_names()["scorings"]
+    return (base, scoring) if split and base in read_names()[kind] else (name, "")
 
 
 def paper_name(kind: str, name: str) -> str | None:
     """What the paper calls `name`, or None; of a benchmark's tasks it has the one in which letters are written."""
     base, scoring = _task(kind, name)
-    text = _names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
+    text = read_names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
     return None if text is None else str(text)
 
 
@@ -56,22 +69,22 @@ def places(pair: str) -> tuple[str, ...]:
 
     The paper has the same models after other trainings elsewhere; those are pairs of their own.
     """
-    return tuple(_names()["pairs"].get(pair, {}).get("paper", ()))
+    return tuple(read_names()["pairs"].get(pair, {}).get("paper", ()))
 
 
 def id_of(kind: str, printed: str) -> str:
     """Our id for what the paper calls `printed`; the paper's name itself where there is none."""
-    return next((name for name, entry in _names()[kind].items() if entry.get("paper") == printed), printed)
+    return next((name for name, entry in read_names()[kind].items() if entry.get("paper") == printed), printed)
 
 
 def has_own_tables(pair: str) -> bool:
     """Whether a pair is shown only in tables of its own, such as that of several Sharers."""
-    return bool(_names()["pairs"].get(pair, {}).get("own_tables", False))
+    return bool(read_names()["pairs"].get(pair, {}).get("own_tables", False))
 
 
 def in_order(kind: str, names: Iterable[str]) -> list[str]:
     """`names` in the order of the list, unlisted ones behind in alphabetical order."""
-    listed = list(_names()[kind])
+    listed = list(read_names()[kind])
 
     def rank(name: str) -> tuple[int, str]:
         base, _ = _task(kind, name)
@@ -87,7 +100,7 @@ def reason_not_compared(missing: str | None, **cell: str) -> str:
 
 def reason_not_run(**cell: str) -> str:
     """Why the cell with these ids (pair, arm, alignment, benchmark) holds no number."""
-    for entry in _names()["not_run"]:
+    for entry in read_names()["not_run"]:
         if all(fnmatch(cell.get(key, ""), pattern) for key, pattern in entry.items() if key != "reason"):
             return str(entry["reason"])
     return ""

@@ -30,7 +30,7 @@ def stamped(
     outputs: Iterable[Path], inputs: Iterable[Path], settings: Mapping[str, Any] | None = None
 ) -> Iterator[None]:
     """`stamp` for several files that one block makes, with how each is cited; inside, `citation` knows the inputs."""
-    sources = [*inputs, names.PATH]
+    sources = [*inputs, *names.files()]
     with ExitStack() as stack:
         stack.enter_context(citation.made_from(sources))
         for output in outputs:

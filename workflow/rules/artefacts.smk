@@ -5,7 +5,7 @@
 rule tabulate:
     input:
         unpack(sources_of("table")),
-        names=source("paper/names.yaml"),
+        names=[source("paper/names.yaml"), *settings.data.titled_files],
         reference=source("paper/reference_values.csv"),
     output:
         csv=report(
@@ -41,7 +41,7 @@ rule tabulate:
 rule draw:
     input:
         unpack(sources_of("figure")),
-        names=source("paper/names.yaml"),
+        names=[source("paper/names.yaml"), *settings.data.titled_files],
         reference=source("paper/reference_values.csv"),
     output:
         pdf="<results>/figures/{figure}.pdf",

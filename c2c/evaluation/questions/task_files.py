@@ -18,6 +18,20 @@ from c2c.evaluation.questions.generation_settings import check_greedy
 from c2c.storage.formats import read_yaml
 
 SCORINGS = ("exact", "likelihood", "letter", "logits", "text", "math", "longbench")
+TASK_KEYS = (
+    *("task", "task_alias", "tag", "custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs"),
+    *("training_split", "validation_split", "test_split", "fewshot_split", "process_docs", "doc_to_text"),
+    *("doc_to_target", "doc_to_image", "doc_to_audio", "unsafe_code", "doc_to_choice", "process_results", "use_prompt"),
+    *("description", "target_delimiter", "fewshot_delimiter", "fewshot_config", "num_fewshot", "metric_list"),
+    *("output_type", "generation_kwargs", "repeats", "filter_list", "should_decontaminate"),
+    *("doc_to_decontamination_query", "gen_prefix", "metadata"),
+)
+"""Keys of a task file besides ``include``: the fields of lm-eval's ``TaskConfig``, which a test compares."""
+TEMPLATE_KEYS = (
+    *("doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix"),
+    *("metadata.t2t_question", "metadata.t2t_prompt", "metadata.agents_question", "metadata.agents_prompt"),
+)
+"""Keys of a task file whose values are jinja templates over the columns of a question."""
 NEEDED = ("scoring", "t2t_question", "t2t_prompt")
 TEXTS = ("scoring", "t2t_question", "t2t_prompt", "agents_question", "agents_prompt")
 """Metadata that are texts."""
@@ -103,18 +117,33 @@ def read_task_file(tasks: Path, task: str) -> dict[str, Any]:
     config = resolve(path, tasks)
     if (name := _read_task_yaml(path).get("task", task)) != task:
         raise RefusedError(f"task of {path.name} must be the file's name, {task}", name, "Rename one of the two")
+    check_task_keys(path.name, config)
     metadata = config.get("metadata") or {}
     if missing := [key for key in NEEDED if not metadata.get(key)]:
         raise RefusedError(f"{path.name} must have the metadata {', '.join(NEEDED)}", f"missing {missing}", "Add them")
     if wrong := {key: metadata[key] for key in TEXTS if not isinstance(metadata.get(key, ""), str)}:
         raise RefusedError(f"The metadata {', '.join(wrong)} of {path.name} must be text", wrong, GUIDE)
     check_choice(f"metadata.scoring of {path.name}", metadata["scoring"], SCORINGS)
-    _check_answers(path.name, config)
+    check_answers(path.name, config)
     return config
 
 
-def _check_answers(name: str, config: dict[str, Any]) -> None:
-    """Refuse stop strings, lengths and other settings of answers that would not be followed."""
+def check_task_keys(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse a key that lm-eval does not know, with the nearest that it knows.
+
+    Raises:
+        RefusedError: If `config`, the content of the file `name`, has one.
+    """
+    for key in config:
+        check_choice(f"A key of the lm-eval task {name}", str(key), TASK_KEYS)
+
+
+def check_answers(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse stop strings, lengths and other settings of answers that would not be followed.
+
+    Raises:
+        RefusedError: If `config`, the content of the file `name`, has one.
+    """
     settings = config.get("generation_kwargs") or {}
     if not isinstance(settings, dict):
         raise RefusedError(f"generation_kwargs of {name} must name settings", settings, GUIDE)
@@ -134,11 +163,12 @@ def _check_answers(name: str, config: dict[str, Any]) -> None:
 def _resolve(path: Path, tasks: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
         raise RefusedError("A task file must not include itself", str(path), "Break the circle of includes")
-    own = _read_task_yaml(path)
-    names = _includes(path, own)
-    own.pop("include", None)
+    content = _read_task_yaml(path)
+    names = _includes(path, content)
+    content.pop("include", None)
     merged: dict[str, Any] = {}
-    for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), own]:
+    # Later files and the file itself take precedence; metadata is merged key by key.
+    for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), content]:
         metadata = {**(merged.get("metadata") or {}), **(part.get("metadata") or {})}
         merged = {**merged, **part, **({"metadata": metadata} if metadata else {})}
     return merged

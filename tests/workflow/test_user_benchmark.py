@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from snakemake.utils import update_config
 
 from c2c.errors import RefusedError
+from paper.reading import names
 from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +43,46 @@ def test_the_files_of_the_guide_are_a_benchmark_that_each_pair_is_asked(root: Pa
     assert settings.tasks("gap_a") == ["knowledge_gap_free", "fruit"]
     assert settings.data.task_files("fruit") == ["<results>/data/benchmarks/fruit.yaml"]
     assert settings.data.scoring_of("fruit") == "text"
+
+
+def test_a_title_is_what_tables_and_figures_print(
+    root: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "mine" / "fruit" / "fruit.yaml"
+    files = load_settings(config, root).data.titled_files
+    assert files == [str(path)]
+    # The workflow names the files to its jobs in this variable.
+    monkeypatch.setenv(names.BENCHMARK_FILES, os.pathsep.join(files))
+    names.read_names.cache_clear()
+    try:
+        assert names.title("benchmarks", "fruit") == "Fruit"
+        assert names.title("benchmarks", "fruit_letter").startswith("Fruit (")
+        assert names.in_order("benchmarks", ["fruit", "arc_easy"]) == ["arc_easy", "fruit"]
+        assert names.files() == [names.PATH, path]
+    finally:
+        monkeypatch.undo()
+        names.read_names.cache_clear()
+    path.write_text(path.read_text().replace("  title: Fruit\n", ""))
+    assert load_settings(config, root).data.titled_files == []
+    assert names.title("benchmarks", "fruit") == "fruit"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('doc_to_txt: "{{question}}"', r"A key of .*fruit\.yaml must be a known name.*Did you mean 'doc_to_text'"),
+        ('doc_to_text: "{{qestion}}"', r"received 'qestion'\. Did you mean 'question'"),
+        ("metadata: {source: file, scorings: [math]}", "must name only letter, logits, text, exact, .*received 'math'"),
+        ("metadata: {source: file, scorings: [txt]}", "metadata of .*fruit.scorings"),
+    ],
+)
+def test_a_mistake_in_the_yaml_file_is_refused_before_any_job(
+    root: Path, config: dict[str, Any], content: str, message: str
+) -> None:
+    path = root / "mine" / "fruit" / "fruit.yaml"
+    path.write_text(content + "\n" + ("" if "metadata" in content else path.read_text()))
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config, root)
 
 
 def test_several_scorings_are_a_task_each(root: Path, config: dict[str, Any]) -> None:

@@ -1,13 +1,13 @@
-"""Benchmarks and training sets of the user's own: JSON lines, and for a benchmark a YAML file of a few lines.
+"""Benchmarks and training sets from a user's files: JSON lines, and for a benchmark a YAML file of a few lines.
 
-A line is a question with options, a question without, or a prompt that is asked as it is written:
+A line is a question with options, a question without, or a whole prompt:
 
     {"question": "Which of these fruits is a citrus fruit?", "options": ["apple", "lemon", "plum"], "answer": "B"}
     {"question": "Which colour is a ripe banana?", "answer": "yellow"}
     {"prompt": "The colour of a ripe banana is", "answer": "yellow"}
 
-``answer`` of a question with options is a letter or the text of an option. ``id`` (else the number of the line) and
-``subset`` may be there; other keys are kept, and a prompt in the YAML file may name them.
+``answer`` of a question with options is a letter or the text of an option. ``id`` (by default the number of the line)
+and ``subset`` are optional. Further keys are kept, so that a prompt in the YAML file can name them.
 """
 
 from __future__ import annotations
@@ -17,92 +17,93 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.readers.base import LETTERS, Place, Row
 from c2c.errors import RefusedError
-from c2c.evaluation.questions.task_files import SHARED, resolve
 from c2c.storage.formats import read_json_lines
 
 QUESTION_FILE = "questions.jsonl"
 """The questions in the folder of a benchmark."""
-REMEDY = "Correct the line; docs/guides/your-own-benchmark.md shows each form"
-PROMPTS = {
-    "letter": "choice_letter",
-    "logits": "choice_logits",
-    "text": "choice_text",
-    "exact": "short_answer",
-    "math": "math",
+GUIDE = "docs/guides/your-own-benchmark.md"
+REMEDY = f"Correct the line; {GUIDE} shows each form"
+CHOICE = "question, options and answer"
+SCORINGS_OF_FORM = {
+    CHOICE: ("letter", "logits", "text", "exact"),
+    "question and answer": ("exact", "math"),
+    "prompt and answer": ("exact", "math"),
 }
-"""File below ``benchmarks/tasks/shared`` with the prompt of a scoring, where a benchmark's own file gives none."""
-CHOICE_SCORINGS = ("letter", "logits", "text")
+"""The scorings that lines of each form can have; the first one is the default."""
 
 
 @dataclass(frozen=True)
-class OwnFile:
-    """A file of JSON lines, in the place of a data set of the hub (`benchmarks.sources.Source`).
+class UserFile:
+    """A file of JSON lines, used like a data set of the hub (`benchmarks.sources.Source`).
 
     Args:
         path: The file.
-        limit: Only the first lines; None for all.
+        limit: Number of lines that are used, from the first one; None for all.
     """
 
     path: Path
     limit: int | None = None
 
     reader, subset, split = "file", None, ""
-    """As a source of the hub has them."""
+    """Attributes of a source of the hub."""
 
     @property
     def dataset(self) -> str:
-        """Its path, in the place of a hub id."""
+        """The path, which serves as the hub id."""
         return str(self.path)
 
     def rows(self) -> Iterator[tuple[Place, Row]]:
-        """Each question with its place."""
+        """The questions, each with its place."""
         for number, row in enumerate(self.questions()):
             yield Place("", number), row
 
     def questions(self, benchmark: str = "") -> list[Row]:
-        """Its lines as prepared questions; a prompt becomes a question that is asked as it is.
+        """The lines as prepared questions; see `numbered_questions`."""
+        return [row for _, row in self.numbered_questions(benchmark)]
+
+    def numbered_questions(self, benchmark: str = "") -> list[tuple[int, Row]]:
+        """The lines as prepared questions, each with the number of its line; a prompt becomes the question.
 
         Raises:
-            RefusedError: With the line, where it has none of the three forms; all lines of a file have one form.
+            RefusedError: If a line has none of the three forms, or another form than the lines above.
         """
-        rows: list[Row] = []
+        rows: list[tuple[int, Row]] = []
         lines_by_id: dict[str, int] = {}
         form = ""
-        for number, line in read_json_lines(self.path, REMEDY):
+        for number, line in read_json_lines(self.path, REMEDY, str(self.path)):
             if self.limit is not None and len(rows) == self.limit:
                 break
             where = f"Line {number} of {self.path}"
             row = _question(line, where, number)
-            # Every line has the form of the first, and an id of its own.
+            # All lines have the form of the first one, and ids that differ.
             form = form or form_of(line)
             if form_of(line) != form:
                 raise RefusedError(f"{where} must have the form of the lines above, {form}", sorted(line), REMEDY)
             if (first := lines_by_id.setdefault(row["id"], number)) != number:
                 raise RefusedError(f"{where} must have an id of its own", f"{row['id']!r}, as line {first}", REMEDY)
-            rows.append(row)
+            rows.append((number, row))
         if not rows:
             name = f"{self.path}, the questions of {benchmark}," if benchmark else str(self.path)
             raise RefusedError(f"{name} must have a line at least", "none", REMEDY)
         return rows
 
     def note(self) -> dict[str, Any]:
-        """What provenance says of it."""
+        """The source as provenance files record it."""
         return {"id": str(self.path), "source": "file"}
 
 
 def form_of(line: Mapping[str, Any]) -> str:
-    """Which keys make a line what it is."""
+    """The form of a line, a key of `SCORINGS_OF_FORM`."""
     if "prompt" in line:
         return "prompt and answer"
-    return "question, options and answer" if "options" in line else "question and answer"
+    return CHOICE if "options" in line else "question and answer"
 
 
 def _question(line: Mapping[str, Any], where: str, number: int) -> Row:
     """A line as a prepared question: ``id``, ``subset``, ``question``, ``options``, ``answer``, ``value``."""
+    # Keys of all forms
     key = "prompt" if "prompt" in line else "question"
     for name in (key, "answer"):
         if not isinstance(line.get(name), str) or not line[name].strip():
@@ -117,6 +118,7 @@ def _question(line: Mapping[str, Any], where: str, number: int) -> Row:
     row = {**line, "id": str(identity), "subset": subset, "question": text if key == "prompt" else text.strip()}
     if "options" not in line:
         return {**row, "answer": answer, "value": answer}
+    # Options, and the letter of the right one
     options = line["options"]
     whole = isinstance(options, list) and all(isinstance(option, str) and option.strip() for option in options)
     if not whole or not 2 <= len(options) <= len(LETTERS) or len({option.strip() for option in options}) < len(options):
@@ -133,48 +135,11 @@ def _question(line: Mapping[str, Any], where: str, number: int) -> Row:
 
 
 def default_scorings(path: Path) -> list[str]:
-    """How questions are scored where the file of a benchmark does not say: letters of options, or exact answers.
+    """The scorings of a benchmark whose YAML file names none: letters of options, or exact answers.
 
     Raises:
-        RefusedError: The file is missing or has no line.
+        RefusedError: If the file is missing or empty.
     """
-    for _, line in read_json_lines(path, REMEDY):
-        return ["letter"] if "options" in line else ["exact"]
+    for _, line in read_json_lines(path, REMEDY, str(path)):
+        return [SCORINGS_OF_FORM[form_of(line)][0]]
     raise RefusedError(f"{path} must have a line at least", "none", REMEDY)
-
-
-def task_config(folder: Path, scoring: str, task: str, tasks: Path) -> dict[str, Any]:
-    """What lm-eval's task of a benchmark under one scoring says, without its data.
-
-    Args:
-        folder: Of the benchmark.
-        scoring: One of its scorings.
-        task: Its id.
-        tasks: ``benchmarks/tasks``, where the prompts of the protocol are.
-
-    Raises:
-        RefusedError: The YAML is none, or there is no prompt for the scoring.
-    """
-    own = resolve(folder / f"{folder.name}.yaml", folder)
-    lines = read_json_lines(folder / QUESTION_FILE, REMEDY)
-    first = next((line for _, line in lines), {})
-    if scoring not in PROMPTS:
-        rule = f"A benchmark with source file must be scored by one of {', '.join(PROMPTS)}"
-        raise RefusedError(rule, scoring, f"Correct metadata.scorings of {folder.name}.yaml")
-    if scoring in CHOICE_SCORINGS and "options" not in first:
-        rule = f"Questions of {folder.name} that are scored by {scoring} must have options"
-        raise RefusedError(rule, sorted(first), "Add options to each line, or score by exact")
-    default = resolve(tasks / SHARED / f"{PROMPTS[scoring]}.yaml", tasks)
-    if "prompt" in first:
-        default = {**default, "doc_to_text": "{{question}}", "gen_prefix": None}
-    # A prompt of one's own is the whole prompt.
-    if "doc_to_text" in own:
-        default = {key: value for key, value in default.items() if key != "gen_prefix"}
-    metadata = {**default["metadata"], **own["metadata"], "scoring": scoring}
-    return {**default, **own, "task": task, "metadata": metadata}
-
-
-def task_text(config: Mapping[str, Any], questions: Path) -> str:
-    """A task as a YAML file that lm-eval can run as it is."""
-    content = {**config, "dataset_kwargs": {"data_files": {"test": str(questions)}}}
-    return str(yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=120))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lm_eval.config.task import TaskConfig
 from lm_eval.tasks import TaskManager
 
 from benchmarks import prepare
 from benchmarks.catalogue import read_benchmarks
-from benchmarks.own import OwnFile, task_config
 from benchmarks.rows import RowCounts, read_rows
 from benchmarks.training_sets import TrainingSet, prepare_training_set
+from benchmarks.user_files import UserFile
+from benchmarks.user_tasks import task_config
 from c2c.errors import RefusedError
+from c2c.evaluation.questions.task_files import TASK_KEYS
 from c2c.evaluation.questions.tasks import load_tasks
 from c2c.training.examples import read_lines
 
@@ -47,8 +51,8 @@ def folder_of(place: Path, rows: list[Any], **keys: Any) -> Path:
 def prepared(place: Path, folder: Path, scoring: str) -> Path:
     """The prepared questions, with the task file beside them, as the workflow prepares them."""
     questions = place / "prepared" / "fruit.jsonl"
-    prepare.prepare_own_benchmark(folder / "questions.jsonl", questions)
-    prepare.write_own_task(folder, scoring, "fruit", questions, TASKS, questions.with_suffix(".yaml"))
+    prepare.prepare_user_benchmark(folder / "questions.jsonl", questions)
+    prepare.write_user_task(folder, scoring, "fruit", questions, TASKS, questions.with_suffix(".yaml"))
     return questions
 
 
@@ -100,15 +104,106 @@ def test_a_misspelt_key_of_metadata_is_refused_with_the_right_one(tmp_path: Path
         read_benchmarks([folder])
 
 
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        (
+            {"doc_to_txt": "{{question}}"},
+            r"A key of the lm-eval task .*/fruit/fruit\.yaml must be a known name",
+            "doc_to_text",
+        ),
+        ({"doc_to_text": "{{qestion}}"}, r"doc_to_text of .*/fruit\.yaml must name only keys of the lines", "question"),
+        ({"doc_to_target": "valeu"}, "doc_to_target of .* must name only keys of the lines", "value"),
+        ({"doc_to_choice": ["{{optoins[0]}}", "no"]}, "doc_to_choice of .* must name only keys", "options"),
+        ({"metadata": {"t2t_prompt": "{{mesage}}"}}, r"metadata\.t2t_prompt of .* must name only keys", ""),
+        ({"generation_kwargs": {"max_gen_tok": 3}}, r"A generation setting of .*/fruit\.yaml must", "max_gen_toks"),
+    ],
+)
+def test_a_misspelt_key_or_variable_of_the_yaml_file_is_refused_with_the_nearest(
+    tmp_path: Path, content: dict[str, Any], message: str, hint: str
+) -> None:
+    folder = folder_of(tmp_path, CHOICE, **content)
+    with pytest.raises(RefusedError, match=message) as refusal:
+        task_config(folder, "exact", "fruit", TASKS)
+    assert not hint or f"Did you mean {hint!r}" in str(refusal.value)
+
+
+def test_a_template_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"doc_to_text of .*/fruit\.yaml must be a jinja template"):
+        task_config(folder_of(tmp_path, CHOICE, doc_to_text="{{question"), "exact", "fruit", TASKS)
+
+
+def test_a_key_that_a_template_names_must_be_in_each_line_unless_it_is_optional(tmp_path: Path) -> None:
+    rows = [{**CHOICE[0], "hint": "It is sour."}, CHOICE[1]]
+    with pytest.raises(RefusedError, match=r"Line 2 of .*/fruit/questions\.jsonl must have the key 'hint'"):
+        task_config(folder_of(tmp_path, rows, doc_to_text="{{hint}} {{question}}"), "exact", "fruit", TASKS)
+    for optional in ("{% if hint is defined and hint %}{{hint}}{% endif %}", "{{hint | default('')}}"):
+        task_config(folder_of(tmp_path, rows, doc_to_text=optional + "{{question}}"), "exact", "fruit", TASKS)
+
+
+def test_the_known_keys_of_a_task_file_are_those_of_lm_eval() -> None:
+    assert set(TASK_KEYS) == {field.name for field in fields(TaskConfig)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "scorings", "message"),
+    [
+        (
+            CHOICE,
+            ["text", "math"],
+            "must name only letter, logits, text, exact, since its lines have question, opt",
+        ),
+        (FREE, ["letter"], "must name only exact, math, since its lines have question and answer; received 'letter'"),
+        (PROMPTS, ["longbench"], "must name only exact, math, since its lines have prompt and answer"),
+    ],
+)
+def test_a_scoring_that_the_form_of_the_lines_does_not_have_is_refused(
+    tmp_path: Path, rows: list[Any], scorings: list[str], message: str
+) -> None:
+    folder = folder_of(tmp_path, rows, metadata={"scorings": scorings})
+    with pytest.raises(RefusedError, match=message):
+        task_config(folder, scorings[0], "fruit", TASKS)
+
+
+@pytest.mark.parametrize("name", ["", "fruits.yaml", "fruit.yml"])
+def test_a_folder_of_questions_without_a_yaml_file_of_its_name_is_refused(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path / "mine", CHOICE)
+    (folder / "fruit.yaml").rename(folder / name) if name else (folder / "fruit.yaml").unlink()
+    for place in (tmp_path / "mine", folder):
+        rule = r"must have a YAML file of the folder's name, .*/mine/fruit/fruit\.yaml; received .*questions\.jsonl"
+        with pytest.raises(RefusedError, match=rule):
+            read_benchmarks([place])
+
+
+def test_a_folder_without_any_benchmark_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"A folder of benchmarks must hold <benchmark>/<benchmark>\.yaml"):
+        read_benchmarks([tmp_path])
+
+
+def test_refusals_name_the_path_of_the_file_and_the_line(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [CHOICE[0], "{"])
+    with pytest.raises(RefusedError, match=r"Line 2 of .*/fruit/questions\.jsonl must be JSON"):
+        task_config(folder, "letter", "fruit", TASKS)
+    (folder / "questions.jsonl").write_bytes(b"\xff")
+    with pytest.raises(RefusedError, match=r"/fruit/questions\.jsonl must be UTF-8 text"):
+        read_benchmarks([folder])
+    (folder / "questions.jsonl").unlink()
+    with pytest.raises(RefusedError, match=r"/fruit/questions\.jsonl must be a file"):
+        read_benchmarks([folder])
+    (folder / "fruit.yaml").write_text("metadata: [")
+    with pytest.raises(RefusedError, match=r"/fruit/fruit\.yaml must be YAML of plain values.*line 1"):
+        read_benchmarks([folder])
+
+
 def test_an_answer_is_a_letter_or_the_text_of_an_option(tmp_path: Path) -> None:
-    rows = OwnFile(write_lines(tmp_path / "q.jsonl", CHOICE)).questions()
+    rows = UserFile(write_lines(tmp_path / "q.jsonl", CHOICE)).questions()
     assert [(row["answer"], row["value"]) for row in rows] == [("B", "lemon"), ("C", "coconut")]
     assert [row["id"] for row in rows] == ["00001", "00002"]
 
 
 SPOILT: dict[str, tuple[Any, str]] = {
-    "no JSON": ("{", r"Line 2 of q\.jsonl must be JSON"),
-    "no object": ("[1]", r"Line 2 of q\.jsonl must be a JSON object"),
+    "no JSON": ("{", r"Line 2 of .*/q\.jsonl must be JSON"),
+    "no object": ("[1]", r"Line 2 of .*/q\.jsonl must be a JSON object"),
     "no question": ({"answer": "A"}, r"Line 2 .* must have a text, not an empty one, in 'question'"),
     "no answer": ({"question": "Q?"}, r"Line 2 .* must have a text, not an empty one, in 'answer'"),
     "a number for an answer": ({"question": "Q?", "answer": 4}, r"Line 2 .* in 'answer'; received 4"),
@@ -126,15 +221,8 @@ SPOILT: dict[str, tuple[Any, str]] = {
 def test_a_bad_line_is_refused_with_its_number_the_rule_and_a_remedy(case: str, tmp_path: Path) -> None:
     line, message = SPOILT[case]
     with pytest.raises(RefusedError, match=message) as refusal:
-        OwnFile(write_lines(tmp_path / "q.jsonl", [CHOICE[0], line])).questions()
+        UserFile(write_lines(tmp_path / "q.jsonl", [CHOICE[0], line])).questions()
     assert "docs/guides/your-own-benchmark.md" in refusal.value.remedy
-
-
-def test_a_scoring_that_needs_options_is_refused_without_them(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="scored by letter must have options"):
-        task_config(folder_of(tmp_path, FREE), "letter", "fruit", TASKS)
-    with pytest.raises(RefusedError, match="must be scored by one of letter"):
-        task_config(folder_of(tmp_path, FREE), "longbench", "fruit", TASKS)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +240,7 @@ def test_a_training_set_is_made_of_a_file(
     more = [{**rows[0], "prompt" if "prompt" in rows[0] else "question": f"Which? {n}"} for n in range(3)]
     path = write_lines(tmp_path / "own.jsonl", [rows[0], *more])
     train, validation = tmp_path / "train.jsonl", tmp_path / "validation.jsonl"
-    prepare_training_set(TrainingSet((OwnFile(path),), 1, asked_as, TASKS), train, validation)
+    prepare_training_set(TrainingSet((UserFile(path),), 1, asked_as, TASKS), train, validation)
     examples = [*read_lines(train), *read_lines(validation)]
     assert len(examples) == 4 and len(read_lines(validation)) == 1
     assert any(row["prompt"].endswith(prompt) and row["response"] == response for row in examples)
@@ -161,12 +249,12 @@ def test_a_training_set_is_made_of_a_file(
 def test_questions_to_learn_from_must_say_how_they_are_asked(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "own.jsonl", [*CHOICE, {**CHOICE[0], "question": "Which?"}])
     with pytest.raises(RefusedError, match="must say how they are asked"):
-        prepare_training_set(TrainingSet((OwnFile(path),), 1, "", TASKS), tmp_path / "t", tmp_path / "v")
+        prepare_training_set(TrainingSet((UserFile(path),), 1, "", TASKS), tmp_path / "t", tmp_path / "v")
 
 
 def test_a_question_of_a_benchmark_is_left_out_of_a_training_set_of_ones_own(tmp_path: Path) -> None:
     counts = RowCounts()
-    source = OwnFile(write_lines(tmp_path / "own.jsonl", CHOICE))
+    source = UserFile(write_lines(tmp_path / "own.jsonl", CHOICE))
     rows = read_rows(source, "corrected", counts, without={"which is a citrus fruit"})
     assert len(rows) == 1 and counts.exclusions == {"a benchmark asks it": 1}
 
