@@ -79,8 +79,8 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "n": counts(frame, "n"),
         "Detectable, points": decimals(frame, "detectable", 1),
         "Seeds": counts(frame, "seeds"),
-        "Only first right": counts(frame, "of_only"),
-        "Only second right": counts(frame, "against_only"),
+        "Only first correct": counts(frame, "of_only"),
+        "Only second correct": counts(frame, "against_only"),
         "p": p_values(frame, "p_value"),
         "p (Holm)": p_values(frame, "p_holm"),
         "p by seed (McNemar)": texts(frame, "p_mcnemar"),
@@ -177,4 +177,4 @@ def _assumed(estimate: Estimate | None, trained: int) -> dict[str, float | None]
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)
