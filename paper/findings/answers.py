@@ -21,6 +21,9 @@ from paper.findings.wording import (
 from paper.reading import names
 from paper.writing.numbers import decimal
 
+LEVEL = 0.05
+"""The level of tests that sentences speak of."""
+
 
 def sources(frame: pd.DataFrame) -> list[str]:
     """Who gains how much over the Receiver, of `tables/sources.csv`."""
@@ -32,6 +35,22 @@ def sources(frame: pd.DataFrame) -> list[str]:
     sentences = [f"On {cell_title(first.iloc[0])}, what each has beyond the Receiver is: {listed(gains)}."]
     counts = [f"that of {arm(name)} is {tally(group, 'gain_')}" for name, group in rows.groupby("arm", sort=False)]
     return [*sentences, f"Interval by interval, {listed(counts)}."]
+
+
+def margins(frame: pd.DataFrame) -> list[str]:
+    """On how many cells the right message moves the gold option's likelihood, of `tables/margins.csv`."""
+    if frame.empty:
+        return []
+    sentences = []
+    for gain, rows in frame.groupby("gain", sort=False):
+        title = names.title("gains", str(gain)).lower()
+        sentence = f"In nats the {title} gain is {tally(rows, '')}"
+        adjusted = rows[(rows["p_holm"] < LEVEL) & (rows["low"] > 0)]
+        if len(adjusted):
+            cells = listed([cell_title(row) for _, row in adjusted.iterrows()])
+            sentence += f"; adjusted for their number it is above zero on {cells}"
+        sentences.append(sentence + ".")
+    return sentences
 
 
 def seeds(frame: pd.DataFrame) -> list[str]:

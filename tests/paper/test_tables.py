@@ -106,7 +106,7 @@ def test_the_gain_of_identical_answers_is_zero_with_zero_width(records):
     runs = same["recipe"].isin(["c2c", "adapter"]) & (same["method"] != "c2c_zeroed")
     same.loc[runs, "output_text"] = same.loc[runs, "gold"]
     found = row(gains.build(Answers(same)), **CELL, gain="pairing")
-    assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, "1")
+    assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
 def test_fusers_without_a_common_seed_are_not_compared_and_the_table_says_so():
@@ -213,7 +213,7 @@ def test_parts_of_a_point_have_gains_but_no_mcnemar(answers):
     half.marked["correct"] /= 2
     half._groups = {key: group.assign(correct=group["correct"] / 2) for key, group in half._groups.items()}
     whole, found = (row(gains.build(each), **CELL, gain="pairing") for each in (answers, half))
-    assert found.value == pytest.approx(whole.value / 2) and found.p_value == "" and pd.isna(found.of_only)
+    assert found.value == pytest.approx(whole.value / 2) and found.p_mcnemar == "" and pd.isna(found.of_only)
     assert found.detectable > 0 and row(main.build(half, None), **CELL, arm="c2c").value > 0
 
 
