@@ -57,7 +57,7 @@ def check_mirrored(settings: Settings) -> None:
     if settings.config.get("unpinned"):
         return
     for row in hub_inputs(settings):
-        folder = hub.mirrored(row.hub_id)
+        folder = hub.mirror_folder(row.hub_id)
         if folder and row.pinned and hub.revision_of(folder) != row.revision:
             place = "the benchmark" if row.table == "benchmarks" else f"config/{row.table}.tsv"
             rule = f"A mirrored folder must say that it is of the commit that {place} names"

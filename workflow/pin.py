@@ -37,7 +37,7 @@ def commit_of(hub_id: str, revision: str, kind: str) -> str:
     Raises:
         RefusedError: The mirror's folder does not say which commit it is of, or the hub does not know or answer.
     """
-    if folder := hub.mirrored(hub_id):
+    if folder := hub.mirror_folder(hub_id):
         if commit := hub.revision_of(folder):
             return commit
         remedy = f"Download it with its history (hf download), or take the mirror out of {hub.MIRRORS}"
