@@ -209,10 +209,10 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
         if missing := {"doc_to_text", "doc_to_target"} - set(content):
             rule = f"{path} must name doc_to_text and doc_to_target"
             raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
-        named = content["metadata"]["scoring"]
-        if named != data.scoring_of(task):
+        scoring = content["metadata"]["scoring"]
+        if scoring != data.scoring_of(task):
             rule = f"metadata.scoring of {path} must be that of the task"
-            raise RefusedError(rule, named, "Correct it, or metadata.scorings of the benchmark")
+            raise RefusedError(rule, scoring, "Correct it, or metadata.scorings of the benchmark")
     return list(data.config["benchmarks"])
 
 
