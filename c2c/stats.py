@@ -42,12 +42,14 @@ class Spread:
         seeds: Standard error from the training seeds; 0 where a method has one seed, which says nothing about others.
         questions_df: Degrees of freedom of `questions`.
         seeds_df: Degrees of freedom of `seeds`; 0 with one seed.
+        floor: Below what standard error from the questions no interval goes.
     """
 
     questions: float
     seeds: float
     questions_df: float
     seeds_df: float
+    floor: float = 0.0
 
     @property
     def error(self) -> float:
@@ -55,32 +57,33 @@ class Spread:
         return float(np.hypot(self.questions, self.seeds))
 
     def half_width(self, confidence: float = CONFIDENCE) -> float:
-        """Half the width of the t interval: the standard error times a quantile.
+        """Half the width of the t interval.
 
-        Two or three seeds estimate their part of the variance badly. Satterthwaite's degrees of freedom make too little
-        of that, Cochran's (1964) weighted quantile too much. The quantile here is the mean of both, which was chosen by
-        the simulation in ``paper/coverage.csv``.
+        The standard error is multiplied by a quantile. Two or three seeds estimate their part of the variance badly:
+        Satterthwaite's degrees of freedom make too little of that, Cochran's (1964) weighted quantile too much. The
+        quantile here is the mean of both, which was chosen by the simulation in ``paper/coverage.csv``. Seeds that
+        agree exactly by chance do not make the interval narrower than `floor` allows.
         """
-        return self.error * self._quantile((1 + confidence) / 2)
+        return self._width((1 + confidence) / 2)
 
     def p_value(self, value: float) -> float:
         """The two-sided p of the hypothesis that the true mean is 0: 1 - the confidence whose interval ends at 0."""
-        if value == 0 or self.error == 0:
+        if value == 0 or self._width(1 - MINIMAL_P) == 0:
             return float(value == 0)
-        ratio = abs(value) / self.error
-        if self._quantile(1 - MINIMAL_P) <= ratio:
+        if self._width(1 - MINIMAL_P) <= abs(value):
             return 2 * MINIMAL_P
-        return float(2 * brentq(lambda tail: self._quantile(1 - tail) - ratio, MINIMAL_P, 0.5))
+        return float(2 * brentq(lambda tail: self._width(1 - tail) - abs(value), MINIMAL_P, 0.5))
 
-    def _quantile(self, level: float) -> float:
-        if not self.seeds:
-            return float(student.ppf(level, self.questions_df))
+    def _width(self, level: float) -> float:
+        by_part = student.ppf(level, [self.questions_df, self.seeds_df or 1])
         questions, seeds = self.questions**2, self.seeds**2
+        if not seeds:
+            return float(max(self.questions, self.floor) * by_part[0])
         total = questions + seeds
         df = total**2 / (questions**2 / self.questions_df + seeds**2 / self.seeds_df)
-        by_part = student.ppf(level, [self.questions_df, self.seeds_df])
         cochran = (questions * by_part[0] + seeds * by_part[1]) / total
-        return float(student.ppf(level, df) + cochran) / 2
+        width = total**0.5 * (float(student.ppf(level, df)) + cochran) / 2
+        return float(max(width, self.floor * by_part[0]))
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,8 @@ class Estimate:
 
     def scaled(self, factor: float) -> Estimate:
         """The same estimate in another unit, as in ``estimate.scaled(100)`` for percent."""
-        spread = self.spread and replace(
-            self.spread, questions=self.spread.questions * factor, seeds=self.spread.seeds * factor
-        )
+        parts = ("questions", "seeds", "floor")
+        spread = self.spread and replace(self.spread, **{part: getattr(self.spread, part) * factor for part in parts})
         scaled = {name: getattr(self, name) * factor for name in ("value", "low", "high")}
         return replace(self, **scaled, spread=spread)
 
@@ -300,7 +302,7 @@ def crossed_spread(cells: Sequence[Cell]) -> Spread:
     In one cell of Q questions and S seeds a value is mean + question + seed + interaction. With the mean squares MS of
     the two-way analysis of variance, whose expectations are S σ_q² + σ_i², Q σ_s² + σ_i² and σ_i², the mean has the
     variance (MS_q + MS_s - MS_i) / (Q S). Its part MS_s / (Q S) has S - 1 degrees of freedom and is the seeds' part
-    here; the rest, not below 0, is the questions'. Over several cells values are first added up by question (cells of
+    here; the rest, not below 0, is the questions'. The floor is half of MS_q / (Q S), which is at most the variance. Over several cells values are first added up by question (cells of
     one benchmark) and by seed (cells of one pair); degrees of freedom of sums are Satterthwaite's (1946).
     """
     weight = 1 / len(cells)
@@ -317,7 +319,9 @@ def crossed_spread(cells: Sequence[Cell]) -> Spread:
             interaction += _error_of_mean(residual.ravel(), max(1, (len(values) - 1) * (len(seed_means) - 1)))
     question_part, questions_df = _sum_of_parts(by_question.values())
     seed_part, seeds_df = _sum_of_parts(by_seed.values())
-    return Spread(max(question_part - interaction, 0.0) ** 0.5, seed_part**0.5, questions_df, seeds_df)
+    # Question means vary by the questions' part and the interaction; half of that variance is a floor.
+    floor = (question_part / 2) ** 0.5
+    return Spread(max(question_part - interaction, 0.0) ** 0.5, seed_part**0.5, questions_df, seeds_df, floor)
 
 
 def _error_of_mean(deviations: np.ndarray, df: int) -> float:

@@ -16,42 +16,49 @@ from c2c.errors import RefusedError, exit_code
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
 from paper.reading.names import title
+from paper.writing.numbers import show
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-GAINS_FILE = ROOT / "paper" / "records" / "laptop" / "tables" / "gains.csv"
+TABLES = ROOT / "paper" / "records" / "laptop" / "tables"
 BEGIN, END = "<!-- results: python -m paper.readme -->", "<!-- end of results -->"
 GAINS = ("system", "pairing", "communication", "adaptation")
+LEVEL = 0.05
+CELL = ["pair", "benchmark"]
 
 
-def conclusion(signs: dict[str, int]) -> str:
+def conclusion(signs: dict[str, int], moves_likelihood: bool = False) -> str:
     """One sentence on a row.
 
     Args:
         signs: For each of `GAINS` 1 if its interval is above zero, -1 if it is below, else 0.
+        moves_likelihood: Whether the pairing gain in nats is above zero, adjusted for the number of cells.
     """
     if signs["pairing"] > 0 and signs["communication"] > 0:
         return "The message carries information."
     if signs["pairing"] > 0:
         return "The right message helps, but no more than none."
-    if signs["system"] > 0 and signs["adaptation"] > 0:
-        return "The gain is adaptation."
-    if signs["system"] > 0:
-        return "Nothing shows that the gain is the message's."
+    sentence = "No difference is detected."
     if signs["system"] < 0:
-        return "C2C is worse than the Receiver."
-    return "No difference is detected."
+        sentence = "C2C is worse than the Receiver."
+    elif signs["system"] > 0 and signs["adaptation"] > 0:
+        sentence = "The gain is adaptation."
+    elif signs["system"] > 0:
+        sentence = "Nothing shows that the gain is the message's."
+    return f"{sentence[:-1]}; the message moves likelihoods." if moves_likelihood else sentence
 
 
-def table(gains: pd.DataFrame) -> str:
-    """Markdown of the tidy table of gains, one row for each pair and benchmark; none for a row that lacks a gain."""
+def table(gains: pd.DataFrame, margins: pd.DataFrame) -> str:
+    """Markdown of the tidy tables `gains` and `margins`, one row for each pair and benchmark that has every gain."""
     lines = [
-        "| pair, benchmark | system | pairing | communication | adaptation | in words |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| pair, benchmark | system | pairing | communication | adaptation | pairing, nats | in words |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
+    in_nats = margins[margins["gain"] == "pairing"].set_index(CELL)
     for pair, of_pair in gains.groupby("pair", sort=False):
         seeds = int(of_pair["seeds"].max())
-        lines.append(f"| **{title('pairs', str(pair))}** ({seeds} seed{'s' * (seeds > 1)}) | | | | | |")
+        scope = f"{seeds} seeds" if seeds > 1 else "1 seed: for this training"
+        lines.append(f"| **{title('pairs', str(pair))}** ({scope}) | | | | | | |")
         for benchmark, of_benchmark in of_pair.groupby("benchmark", sort=False):
             rows = of_benchmark.set_index("gain").reindex(GAINS)
             if rows["value"].isna().any():
@@ -59,12 +66,20 @@ def table(gains: pd.DataFrame) -> str:
             signs = {
                 gain: int(row.low > 0) - int(row.high < 0) for gain, row in zip(GAINS, rows.itertuples(), strict=True)
             }
-            cells = [f"{row.value:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows.itertuples()]
+            nats = in_nats.loc[(pair, benchmark)] if (pair, benchmark) in in_nats.index else None
+            moves_likelihood = nats is not None and nats["low"] > 0 and nats["p_holm"] < LEVEL
+            cells = [_cell(row, 1) for _, row in rows.iterrows()] + [_cell(nats, 2)]
             name = f"{title('benchmarks', str(benchmark))}, n = {int(rows['n'].max())}"
-            lines.append(
-                f"| {' | '.join([name, *cells, conclusion(signs)])} |".replace("-0.0", "0.0").replace("+0.0", "0.0")
-            )
+            lines.append(f"| {' | '.join([name, *cells, conclusion(signs, moves_likelihood)])} |")
     return "\n".join(lines)
+
+
+def _cell(row: pd.Series | None, digits: int) -> str:
+    """A gain with its interval; a star where it differs from zero after Holm's adjustment."""
+    if row is None:
+        return "–"
+    star = " *" if row["p_holm"] < LEVEL else ""
+    return show(row["value"], row["low"], row["high"], digits, sign=True) + star
 
 
 def insert(text: str, rows: str) -> str:
@@ -81,9 +96,10 @@ def insert(text: str, rows: str) -> str:
     return f"{before}{begin}\n\n{rows}\n\n{end}{after}"
 
 
-def current(readme: Path = README, gains: Path = GAINS_FILE) -> str:
+def current(readme: Path = README, tables: Path = TABLES) -> str:
     """The README as it must be."""
-    return insert(read_text(readme, "Run this from a checkout"), table(pd.read_csv(gains)))
+    gains, margins = (pd.read_csv(tables / f"{name}.csv") for name in ("gains", "margins"))
+    return insert(read_text(readme, "Run this from a checkout"), table(gains, margins))
 
 
 def main() -> int:

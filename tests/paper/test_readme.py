@@ -17,9 +17,9 @@ def test_the_readme_shows_the_numbers_of_the_committed_records() -> None:
 
 
 def test_a_changed_gain_changes_the_table() -> None:
-    gains = pd.read_csv(readme.GAINS_FILE)
-    changed = gains.assign(value=gains["value"] + 1)
-    assert table(changed) != table(gains)
+    gains, margins = (pd.read_csv(readme.TABLES / f"{name}.csv") for name in ("gains", "margins"))
+    assert table(gains.assign(value=gains["value"] + 1), margins) != table(gains, margins)
+    assert table(gains, margins.assign(value=margins["value"] + 1)) != table(gains, margins)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,11 @@ def test_a_changed_gain_changes_the_table() -> None:
 )
 def test_a_row_is_communication_only_where_pairing_and_communication_are_above_zero(signs, words) -> None:
     assert words in conclusion(dict(zip(GAINS, signs, strict=True)))
+
+
+def test_a_likelihood_that_the_message_moves_is_said_where_accuracy_decides_nothing() -> None:
+    signs = dict(zip(GAINS, (1, 0, 0, 1), strict=True))
+    assert conclusion(signs, True) == "The gain is adaptation; the message moves likelihoods."
 
 
 def test_a_readme_without_a_place_is_refused() -> None:
