@@ -302,7 +302,8 @@ def crossed_spread(cells: Sequence[Cell]) -> Spread:
     In one cell of Q questions and S seeds a value is mean + question + seed + interaction. With the mean squares MS of
     the two-way analysis of variance, whose expectations are S σ_q² + σ_i², Q σ_s² + σ_i² and σ_i², the mean has the
     variance (MS_q + MS_s - MS_i) / (Q S). Its part MS_s / (Q S) has S - 1 degrees of freedom and is the seeds' part
-    here; the rest, not below 0, is the questions'. The floor is half of MS_q / (Q S), which is at most the variance. Over several cells values are first added up by question (cells of
+    here; the rest, not below 0, is the questions'. The floor is half of MS_q / (Q S), which is at most the variance.
+    Over several cells values are first added up by question (cells of
     one benchmark) and by seed (cells of one pair); degrees of freedom of sums are Satterthwaite's (1946).
     """
     weight = 1 / len(cells)

@@ -88,10 +88,11 @@ def test_where_all_that_differs_is_the_seed_the_interval_is_the_t_interval_of_th
 
 
 def test_seeds_that_agree_by_chance_do_not_make_an_interval_of_no_width():
-    # Each of three trainings loses one other question of a hundred: the same mean, by different answers.
+    # Each of three trainings loses two questions of a hundred and wins one: the same mean, by different answers.
     values = pd.DataFrame(np.zeros((100, 3)))
     for seed in range(3):
-        values.loc[10 * seed, seed] = -1.0
+        values.loc[[10 * seed, 10 * seed + 1], seed] = -1.0
+        values.loc[10 * seed + 2, seed] = 1.0
     estimate = stats.mean_with_interval(values)
     assert estimate.low < -0.01 < 0 < estimate.high
     assert estimate.p_value > 0.05
