@@ -154,7 +154,7 @@ def revision_of(folder: Path) -> str | None:
     folder = folder.absolute()
     if folder.parent.name == "snapshots" and CACHED.fullmatch(folder.parent.parent.name):
         return folder.name
-    # Files of several commits are no commit.
+    # A folder with files of several commits is of none.
     notes = sorted((folder / DOWNLOADS).rglob("*.metadata"))
     commits = {lines[0].strip() for note in notes if (lines := note.read_text(encoding="utf-8").splitlines())}
     return commits.pop() if len(commits) == 1 else None
