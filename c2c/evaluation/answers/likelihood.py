@@ -41,8 +41,8 @@ def option_tokens(
     """
     prompt_tokens = len(tokenizer(text, add_special_tokens=special)["input_ids"])
     wholes = tokenizer([text + option for option in options], add_special_tokens=special)["input_ids"]
-    alone = [tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
-    return [whole[prompt_tokens:] or own for whole, own in zip(wholes, alone, strict=True)]
+    option_ids = [tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
+    return [whole[prompt_tokens:] or ids for whole, ids in zip(wholes, option_ids, strict=True)]
 
 
 def score_options(state: DecodingState, questions: Sequence[Question]) -> list[Answer]:

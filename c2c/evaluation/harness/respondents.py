@@ -213,7 +213,7 @@ class ReaderRespondent(Respondent):
             for batch in batches_of(contexts, sizes, self.method.token_budget, rows):
                 part: list[Context] = []
                 for context in batch:
-                    if part and self.rows and sum(rows_of[id(other)] for other in [*part, context]) > self.rows:
+                    if part and self.rows and sum(rows_of[id(item)] for item in [*part, context]) > self.rows:
                         yield from self._within_room(part)
                         part = []
                     part.append(context)

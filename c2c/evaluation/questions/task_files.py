@@ -51,10 +51,10 @@ def task_path(tasks: Path, task: str) -> Path:
     files = [path for pattern in ("*.yaml", "*/*.yaml") for path in sorted(tasks.glob(pattern))]
     files = [path for path in files if path.parent.name != SHARED]
     check_choice("A benchmark", task, sorted(path.stem for path in files))
-    first, *others = [path for path in files if path.stem == task]
-    if others:
-        raise RefusedError("A task must have one file", [str(path) for path in (first, *others)], "Rename one of them")
-    return first
+    places = [path for path in files if path.stem == task]
+    if len(places) > 1:
+        raise RefusedError("A task must have one file", list(map(str, places)), "Rename one of them")
+    return places[0]
 
 
 def included(path: Path, tasks: Path) -> Iterator[Path]:
@@ -163,11 +163,11 @@ def check_answers(name: str, config: Mapping[str, Any]) -> None:
 def _resolve(path: Path, tasks: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path in above:
         raise RefusedError("A task file must not include itself", str(path), "Break the circle of includes")
-    own = _read_task_yaml(path)
-    names = _includes(path, own)
-    own.pop("include", None)
+    content = _read_task_yaml(path)
+    names = _includes(path, content)
+    content.pop("include", None)
     merged: dict[str, Any] = {}
-    for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), own]:
+    for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), content]:
         metadata = {**(merged.get("metadata") or {}), **(part.get("metadata") or {})}
         merged = {**merged, **part, **({"metadata": metadata} if metadata else {})}
     return merged
@@ -192,10 +192,10 @@ def _includes(path: Path, config: dict[str, Any]) -> list[str]:
 
 def _included_path(path: Path, name: str, tasks: Path) -> Path:
     """An included file, by a path without dots, so that all who include it name it alike."""
-    folder, rest = path.parent, name
-    while rest.startswith("../") and folder.name not in ("", ".."):
-        folder, rest = folder.parent, rest.removeprefix("../")
-    target = folder / rest
+    folder, place = path.parent, name
+    while place.startswith("../") and folder.name not in ("", ".."):
+        folder, place = folder.parent, place.removeprefix("../")
+    target = folder / place
     # Links count by where they lead.
     if Path(name).is_absolute() or not target.resolve().is_relative_to(tasks.resolve()):
         rule = f"include of {path.name} must be a relative path to a file in the folder of tasks"

@@ -54,7 +54,7 @@ class SharerPrompts:
     memory: SharerMemory | None = None
 
     def __post_init__(self) -> None:
-        self._other: dict[Key, Question] = {}
+        self._sharer_questions: dict[Key, Question] = {}
         self._aligned: dict[tuple[str, str, str], AlignedPrompt] = {}
 
     def align(self, question: Question) -> AlignedPrompt:
@@ -84,9 +84,9 @@ class SharerPrompts:
         usable = [question for question in questions if self._fits(question)]
         if self.sharer_cache == "deranged":
             sizes = [len(self.align(question).receiver_ids) for question in usable]
-            others = derange(sizes, [question.gold for question in usable], self.seed)
-            for question, other in zip(usable, others, strict=True):
-                self._other[_key(question)] = usable[other]
+            places = derange(sizes, [question.gold for question in usable], self.seed)
+            for question, place in zip(usable, places, strict=True):
+                self._sharer_questions[_key(question)] = usable[place]
         if self.memory is not None and self.sharer_cache != "zeroed":
             prompts = {_key(question): self.align(question).sharer_ids for question in usable}
             self.memory.plan(prompts, token_budget)
@@ -99,13 +99,13 @@ class SharerPrompts:
 
     def sharer_prompt(self, question: Question) -> tuple[AlignedPrompt, Question | None]:
         """This question's prompt aligned with what the Sharer reads, and the question that the Sharer reads."""
-        own = self.align(question)
+        aligned = self.align(question)
         if self.sharer_cache == "zeroed":
-            return own, None
+            return aligned, None
         if self.sharer_cache == "matched":
-            return own, question
-        other = self._other[_key(question)]
-        return with_reading_of(own, self.align(other)), other
+            return aligned, question
+        sharer_question = self._sharer_questions[_key(question)]
+        return with_reading_of(aligned, self.align(sharer_question)), sharer_question
 
     def inputs(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor, SharerInput, list[Question | None]]:
         """The batch of the Receiver and of this Sharer.
@@ -213,8 +213,8 @@ class FusedReader(Reader):
         # 1. The batch of each model, with the caches that Sharers made before
         (index, ids, mask, sharer_inputs), owners = self.layout(questions)
         sharer_inputs = [
-            prompts.with_memory(sharer_input, own)
-            for prompts, sharer_input, own in zip(self.sharers, sharer_inputs, owners, strict=True)
+            prompts.with_memory(sharer_input, rows)
+            for prompts, sharer_input, rows in zip(self.sharers, sharer_inputs, owners, strict=True)
         ]
         # 2. Prefill and fusion
         response = self.model.include_response
@@ -223,16 +223,16 @@ class FusedReader(Reader):
         caches = self.model.read_prompt(sections, ids, mask, positions, sharer_inputs, keep_unfused=response)
         # 3. The columns of records that are known before the answer. A Sharer whose cache is zeros reads no question;
         # all others read the same one.
-        shared = next((own for own in owners if own[0] is not None), owners[0])
+        shared = next((rows for rows in owners if rows[0] is not None), owners[0])
         masks = [sharer_input.attention_mask for sharer_input in sharer_inputs if not sharer_input.zeroed]
         answers = [
             Answer(
                 prompt_read=prompting.prompt_text(self.receiver, question),
                 tokens_in=int(mask[row].sum()),
-                sharer_question_id=None if other is None else str(other.doc["id"]),
+                sharer_question_id=None if owner is None else str(owner.doc["id"]),
                 sharer_tokens_in=sum(int(sharer_mask[row].sum()) for sharer_mask in masks),
             )
-            for row, (question, other) in enumerate(zip(questions, shared, strict=True))
+            for row, (question, owner) in enumerate(zip(questions, shared, strict=True))
         ]
         return DecodingState(
             self.receiver.model,

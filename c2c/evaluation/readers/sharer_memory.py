@@ -80,8 +80,8 @@ class SharerMemory:
         ]
 
     def _size(self) -> int:
-        one = next(iter(self._caches.values()))[0][0]
-        per_token = one.shape[0] * one.shape[2] * one.element_size() * 2 * len(next(iter(self._caches.values())))
+        keys = next(iter(self._caches.values()))[0][0]  # (Hs, m, Ds)
+        per_token = keys.shape[0] * keys.shape[2] * keys.element_size() * 2 * len(next(iter(self._caches.values())))
         return per_token * sum(cache[0][0].shape[1] for cache in self._caches.values())
 
     @torch.no_grad()
@@ -111,8 +111,8 @@ class SharerMemory:
 def common_start(texts: Sequence[Sequence[int]]) -> int:
     """Number of tokens that all texts begin with, at least one short of the shortest; 0 if too few for a run."""
     most = min(len(text) for text in texts) - 1
-    same = next((at for at in range(most) if len({text[at] for text in texts}) > 1), most)
-    return same if same >= SHARED_TOKENS else 0
+    count = next((at for at in range(most) if len({text[at] for text in texts}) > 1), most)
+    return count if count >= SHARED_TOKENS else 0
 
 
 def _padded(rows: Sequence[Tensor], width: int) -> Tensor:
