@@ -47,6 +47,7 @@ def file_hash(path: Path) -> str:
     if not path.exists():
         raise RefusedError("An input must be a file or a folder", str(path), "Correct the path, or make it first")
     if path.is_dir():
+        # Names count too: files that change places change what a folder is.
         lines = (f"{file.relative_to(path)} {file_hash(file)}" for file in sorted(path.rglob("*")) if file.is_file())
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
@@ -109,15 +110,15 @@ def stamp(
     check_output(Path(artefact), [*paths, *sources])
     hashes = {_portable(path): file_hash(path) for path in paths}
     # A kill between the new artefact and its provenance must leave no provenance of the old one.
-    earlier, state = target.read_bytes() if target.is_file() else None, _state(Path(artefact))
+    previous, state = target.read_bytes() if target.is_file() else None, _state(Path(artefact))
     target.unlink(missing_ok=True)
     notes: dict[str, Any] = {}
     started = time.perf_counter()
     try:
         yield notes
     except BaseException:
-        if earlier is not None and _state(Path(artefact)) == state:
-            write_atomically(target, earlier.decode("utf-8"))
+        if previous is not None and _state(Path(artefact)) == state:
+            write_atomically(target, previous.decode("utf-8"))
         raise
     record = {
         "artefact": Path(artefact).name,
@@ -153,13 +154,14 @@ def _code() -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return process.stdout.strip() if process.returncode == 0 else None
 
+    # Untracked files are results and notes, not code.
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
@@ -183,6 +185,7 @@ def _hardware() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "memory_gb": round(memory / 1e9, 1),
     }
+    # Not imported here: a command without torch has no GPU to report.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         hardware["gpus"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

@@ -71,6 +71,7 @@ def check_values(values: Any) -> None:
     """
     kinds = get_type_hints(type(values))
     for item in fields(values):
+        # type() instead of isinstance: True is an int in Python, and no number of a setting.
         bounds, value = rule_of(item), getattr(values, item.name)
         if bounds.choices:
             check_choice(f"--{item.name.replace('_', '-')}", value, bounds.choices)
@@ -128,6 +129,7 @@ def json_schema(model: type[Any]) -> dict[str, Any]:
 def _property(kind: Any, item: Field[Any]) -> dict[str, Any]:
     rule = rule_of(item)
     schema = {"description": rule.help, **_value_schema(kind, rule)}
+    # null is no default that a user could read anything from.
     if item.default is not MISSING and item.default is not None:
         schema["default"] = as_json(item.default)
     return schema

@@ -1,4 +1,4 @@
-"""Checks of the config: against its tables, and against what other parts say is possible. Imports no torch."""
+"""Checks of the config: against its tables, and by the rules of the programs that will read it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workflow.validation import check_known, check_row
 
 
 def check_world(config: Mapping[str, Any]) -> None:
-    """Sizes of the knowledge-gap world and of its models, where the scale has one.
+    """Check the sizes of the knowledge-gap world and of its models, where the config has one.
 
     Raises:
         RefusedError: No such world or model can be made.
@@ -40,11 +40,11 @@ def check_world(config: Mapping[str, Any]) -> None:
 
 
 def check_artefacts(config: Mapping[str, Any]) -> None:
-    """The tables and figures of the config are known, and the paper's are among them.
+    """Check that the tables and figures of the config exist, and that those of the paper are among them.
 
     Raises:
         RefusedError: One is not in ``paper/artefacts.yaml``, an entry there has no module that can be run, or the paper
-            is wanted without one that it needs.
+            is to be made without one that it needs.
     """
     artefacts = config["artefacts"]
     for kind in ("table", "figure"):
@@ -67,7 +67,7 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
 
 
 def check_mirrors(environment: Mapping[str, str] = os.environ) -> None:
-    """Each folder of C2C_HUB_MIRROR exists on the machine that plans the run.
+    """Check that each folder of C2C_HUB_MIRROR exists on the machine that plans the run.
 
     Raises:
         RefusedError: One does not.
@@ -80,7 +80,7 @@ def check_mirrors(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def check_settings(settings: Settings, root: Path) -> None:
-    """The config against the tables, and those against the files below `root`.
+    """Check the config against the tables, and the tables against the files below `root`.
 
     Raises:
         RefusedError: At the first rule that does not hold.
@@ -99,7 +99,7 @@ def check_settings(settings: Settings, root: Path) -> None:
 
 
 def _at(place: str, check: Any, *values: int) -> None:
-    """Run a check of another part, and say where in the config the value stands."""
+    """Run a check of another package; a refusal is prefixed with the place of the value in the config."""
     try:
         check(*values)
     except RefusedError as refusal:
@@ -107,7 +107,7 @@ def _at(place: str, check: Any, *values: int) -> None:
 
 
 def _check_recipes(settings: Settings) -> None:
-    """Each recipe names methods that use a pair's Fusers, each once, and its arms are no other method's."""
+    """Check that recipes name methods that use a pair's Fusers, each once, and that none has the id of a method."""
     for recipe, row in settings.recipes.items():
         methods = (row["methods"] or "").split()
         for name in methods:

@@ -66,7 +66,7 @@ def rate(text: str) -> Any:
 
 
 def training_block(name: str, text: str, *blocks: str, without: tuple[str, ...] = (), **more: Any) -> Any:
-    """A dataclass of those fields of `TrainingConfig` that stand in some blocks of the config, and of `more`."""
+    """A dataclass of the fields of `TrainingConfig` that belong to some blocks of the config, and of `more`."""
     kinds = get_type_hints(TrainingConfig)
     part = [
         (item.name, kinds[item.name], field(default=item.default, metadata=item.metadata))
@@ -88,12 +88,12 @@ TrainingBlock = training_block(
 )
 RunTraining = training_block(
     "RunTraining",
-    "Keys of `fuser` and `training`, but `retries`, that replace those for the fusers of one entry; and another one.",
+    "Keys of `fuser` and `training`, except `retries`, with values for this entry's fusers alone; and one more key.",
     *("fuser", "training", "run"),
 )
 LatentTraining = training_block(
     "LatentTraining",
-    "Keys of `fuser` and `training`, but `retries` and `keep_steps`, that replace those for one latent space.\n"
+    "Keys of `fuser` and `training`, except `retries` and `keep_steps`, with values for this latent space alone.\n"
     "`batch_size` must be a multiple of the number of its pairs.",
     *("fuser", "training"),
     without=("keep_steps",),
@@ -197,7 +197,7 @@ class TeacherBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyBlock:
-    """Timing of single questions. With `null` nothing is timed, and `artefacts` must not name artefacts of times."""
+    """Timing of single questions. With `null` nothing is timed, and `artefacts` must not name any that show times."""
 
     benchmark: str = an_id("one of `benchmarks`")
     methods: tuple[str, ...] = setting(..., "methods to time", choices=("receiver", "sharer", "t2t", "c2c"), fewest=1)
@@ -210,7 +210,7 @@ class LatencyBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtefactsBlock:
-    """What is made without being named on the command line; the ids are those of `paper/artefacts.yaml`."""
+    """Tables and figures that a run makes; the ids are those of `paper/artefacts.yaml`."""
 
     tables: tuple[str, ...] = ids("ids of tables")
     figures: tuple[str, ...] = ids("ids of figures")
@@ -283,7 +283,7 @@ class AnalysisBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateSizes:
-    """Sizes of one private benchmark; there are at most so many training examples as words or operands allow."""
+    """Sizes of one private benchmark. The number of words or operands limits the training examples."""
 
     test: int = setting(..., "test questions", least=4)
     train: int = count("training examples, at most")
@@ -319,7 +319,7 @@ class PretrainingBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldModelBlock:
-    """A model of the knowledge-gap world, by its id. Keys that it leaves out are those of `pretraining`."""
+    """A model of the knowledge-gap world, by its id. The defaults of its keys are the values in `pretraining`."""
 
     architecture: str = setting(..., "family", choices=("qwen3", "llama"))
     tokenizer: str = setting(..., "`split` cuts the names of entities into several tokens", choices=("word", "split"))
@@ -407,7 +407,7 @@ def training_defaults() -> dict[str, Any]:
 
 
 def check_training(place: str, values: Mapping[str, Any], processes: int = 1) -> None:
-    """Hold the settings of one training against each other, by the rules of `TrainingConfig`.
+    """Check the settings of one training against each other, by the rules of `TrainingConfig`.
 
     Args:
         place: What is trained, for the message: ``The training of gap_a/c2c/span/seed0``.

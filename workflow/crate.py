@@ -3,9 +3,9 @@
     python -m workflow.crate --results results/smoke --configfile config/config.yaml config/smoke.yaml \
         --output results/smoke/crate.zip
 
-Files lie in it as in the repository. The workflow is the main entity; an action says what it was run on and what came
-of it; each artefact has its caption, how it is cited, and what it is based on, as its provenance file says. Weights and
-prepared data are left out: the workflow makes them anew, and their hashes stand in the provenance files.
+Files lie in it as in the repository. The workflow is the main entity; an action lists its inputs and
+results; each artefact has its caption, its citation, and its inputs, as its provenance file records them. Weights and
+prepared data are left out: the workflow makes them again, and their hashes are in the provenance files.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class RunCrate:
         self.entities["README.md"]["about"] = self.crate.root_dataset
 
     def _configs(self) -> dict[str, Path]:
-        """Config files of the run by their place in the crate; one from outside the repository lies beside its own."""
+        """Config files of the run by their place in the crate; one from outside the repository is put into config/."""
         inside = {path: path.is_relative_to(ROOT) for path in self.configs}
         return {str(path.relative_to(ROOT)) if inside[path] else f"config/{path.name}": path for path in self.configs}
 
@@ -206,7 +206,7 @@ class RunCrate:
         return entity
 
     def _relate(self) -> None:
-        """Say of each artefact what it shows, how it is cited and what it is based on, from its provenance file."""
+        """Describe each artefact by its caption, its citation and its inputs, from its provenance file."""
         for place, entity in self.entities.items():
             if place.endswith(SUFFIX) and (artefact := self.entities.get(place.removesuffix(SUFFIX))):
                 entity["about"] = artefact

@@ -1,4 +1,4 @@
-"""Benchmarks and training sets as the workflow sees them: task ids, task files, and what their commands take."""
+"""Benchmarks and training sets of the workflow: task ids, task files, and the arguments of their commands."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Data:
         return scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark}_")
 
     def task_config(self, task: str, tasks: Path = TASKS) -> dict[str, Any]:
-        """What a task file says, with what it includes.
+        """The content of a task file, with what it includes.
 
         Raises:
             RefusedError: It is missing, or no task.
@@ -89,7 +89,7 @@ class Data:
         return {**self._dataset(self.benchmarks[benchmark]), "protocol": self.config["protocol"], **limits}
 
     def training_questions(self, benchmark: str) -> dict[str, Any]:
-        """The same for the questions of its training split, as many as a router learns from.
+        """Settings with which the questions of its training split are prepared, as many as a router learns from.
 
         Raises:
             KeyError: Its data set has no training split.
@@ -101,7 +101,7 @@ class Data:
         }
 
     def shots(self, benchmark: str) -> dict[str, Any]:
-        """The same for the questions that serve as examples in front of others.
+        """Settings with which the questions are prepared that serve as few-shot examples.
 
         Raises:
             KeyError: Its data set has no split for that.
@@ -120,11 +120,11 @@ class Data:
         return [name for name, row in self.benchmarks.items() if row["train_split"]]
 
     def parts(self, training_set: str) -> list[str]:
-        """The training sets that a mix consists of, or whose questions are answered; any other is its only part."""
+        """The training sets of a mix, or that whose questions a teacher answers; any other set is its only part."""
         return (self.training_sets[training_set]["parts"] or training_set).split()
 
     def sources(self, training_set: str) -> list[str]:
-        """Where the examples of a training set come from, as the command line takes it, a word a part."""
+        """The sources of a training set in the form of the command line, one word for each part."""
         limit = self.training_sets[training_set]["limit"]
         rows = [self._source(self.training_sets[part]) for part in self.parts(training_set)]
         rows = [{**row, **({"limit": limit} if limit is not None else {})} for row in rows]
@@ -137,7 +137,7 @@ class Data:
         return {**prompts, "validation": row["validation"]}
 
     def prompt_files(self, training_set: str) -> list[str]:
-        """The files with the words that its questions are asked in; none for conversations."""
+        """The prompt files of its questions; none for conversations."""
         asked_as = self.training_sets[training_set]["asked_as"]
         return [] if asked_as is None else [str(path) for path in included(prompt_file(TASKS, asked_as), TASKS)]
 
@@ -154,11 +154,11 @@ class Data:
 
     @staticmethod
     def gap_prompts() -> list[str]:
-        """The files with the words in which the private benchmarks ask."""
+        """The prompt files of the private benchmarks."""
         return [str(path) for path in included(prompt_file(TASKS, "text"), TASKS)]
 
     def files(self, training_set: str) -> list[str]:
-        """The file that a training set with source file comes from; nothing for another."""
+        """The file of a training set with source file; empty for any other."""
         path = self.training_sets[training_set]["path"]
         return [] if path is None else [path]
 
@@ -172,14 +172,14 @@ class Data:
 
 
 def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
-    """The benchmarks below `root`, and those in further folders, each held against its schema.
+    """The benchmarks below `root` and in further folders, each checked against its schema.
 
     Raises:
         RefusedError: A file is no benchmark's, or a value in it is impossible.
     """
     table = read_benchmarks([root / FOLDER, *folders])
     for row in table.values():
-        check(row, row_schema("benchmarks"), f"{row['folder']}/{row['benchmark']}.yaml: metadata")
+        check(row, row_schema("benchmarks"), f"metadata of {row['folder']}/{row['benchmark']}.yaml")
     return table
 
 
@@ -217,7 +217,7 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
 
 
 def _check_answered(data: Data, name: str, root: Path) -> list[str]:
-    """A teacher answers the questions of one other training set, which is sound itself."""
+    """Check that a teacher answers the questions of one other training set, and check that set."""
     parts = data.parts(name)
     if len(parts) != 1 or data.training_sets.get(parts[0], {}).get("asked_as") is None:
         rule = f"The teacher of {name!r} must answer one training set of questions"
@@ -257,7 +257,7 @@ def check_training_set(data: Data, name: str, root: Path) -> list[str]:
             rule = f"A row of config/training_sets.tsv with source {row['source']} must fill 'validation'"
             raise RefusedError(rule, f"{name}: empty", "Fill the cell")
         if row["limit"] is not None and row["limit"] <= row["validation"]:
-            rule = f"Training set {name!r} must keep examples beside its {row['validation']} for validation"
+            rule = f"Training set {name!r} must have more examples than its {row['validation']} for validation"
             raise RefusedError(rule, row["limit"], "Raise limit or lower validation in config/training_sets.tsv")
         for path in data.prompt_files(name):
             if not (root / path).is_file():

@@ -1,4 +1,4 @@
-"""Who runs a workflow in a folder: Snakemake's own locks do not say whose they are. Imports no torch."""
+"""Processes that run a workflow in a folder, which Snakemake's own locks do not name. Imports no torch."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Holder:
 
     @property
     def here(self) -> bool:
-        """Whether it is of this machine."""
+        """Whether the process is of this machine."""
         return self.host == host()
 
     @property
     def running(self) -> bool:
-        """Whether a process of its number runs on this machine."""
+        """Whether a process with its number runs on this machine."""
         return self.here and is_running(self.pid)
 
 
 def hold(folder: Path) -> Path:
-    """Leave a file that says who runs a workflow in `folder`; it goes when this process ends, unless that is killed."""
+    """Write a file that names this process, which runs a workflow in `folder`; it is removed when the process ends."""
     holder = Holder(host(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S %z"))
     path = folder / HOLDERS / f"{holder.host}-{holder.pid}.json"
     write_atomically(path, json.dumps(asdict(holder)) + "\n")

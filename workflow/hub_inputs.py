@@ -49,7 +49,7 @@ def hub_inputs(settings: Settings) -> list[Input]:
 
 
 def check_mirrored(settings: Settings) -> None:
-    """Each mirrored folder that is pinned says that it is of that commit, unless the config takes any.
+    """Check that each mirrored folder with a pinned row is of that commit, unless the config has `unpinned: true`.
 
     Raises:
         RefusedError: With the folder and the commit.
@@ -65,11 +65,11 @@ def check_mirrored(settings: Settings) -> None:
                 f"Download it so (hf download {row.hub_id} --revision {row.revision} --local-dir …), or set "
                 "unpinned: true in the config to take what is there"
             )
-            raise RefusedError(rule, f"{folder}: {hub.revision_of(folder) or 'a folder that says none'}", remedy)
+            raise RefusedError(rule, f"{folder}: {hub.revision_of(folder) or 'a folder without a commit'}", remedy)
 
 
 def check_start(settings: Settings) -> None:
-    """A run of a scale that is cited starts from commits alone, unless the config says otherwise; a dry run need not.
+    """Check that a run of a scale that is cited starts from commits, unless the config has `unpinned: true`.
 
     Raises:
         RefusedError: With the rows that name a branch or a tag.
@@ -82,10 +82,10 @@ def check_start(settings: Settings) -> None:
 
 
 def check_unpinned(config: Mapping[str, Any]) -> None:
-    """No paper is made of a scale that is cited where any revision is taken: it would be refused at the run's end.
+    """Check that no paper is made of a cited scale with `unpinned: true`: citing it would be refused at the run's end.
 
     Raises:
-        RefusedError: One is wanted.
+        RefusedError: `artefacts.paper` is true.
     """
     if config.get("unpinned") and config["scale"] in CITED and config["artefacts"]["paper"]:
         rule = f"A run of the scale {config['scale']} with unpinned: true must leave the paper out"
@@ -102,7 +102,7 @@ def warning(settings: Settings) -> str:
         return ""
     return (
         f"{len(loose)} of {len(inputs)} inputs are not pinned to a commit: {_named(loose)}. "
-        f"Manifests and provenance files record what they are of, where it says so. To pin them: {PIN}"
+        f"Manifests and provenance files record their commits where they are known. To pin them: {PIN}"
     )
 
 

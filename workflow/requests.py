@@ -1,4 +1,4 @@
-"""What jobs request of a cluster: ``config/resources.tsv`` in the form that the profile `slurm` gives to Snakemake.
+"""Resources that jobs request of a cluster: ``config/resources.tsv`` in the form of Snakemake's profiles.
 
 `C2C_RESOURCES` names another table of the same form, such as a site's own. Imports no torch.
 """
@@ -30,7 +30,7 @@ def read_requests(environment: Mapping[str, str] = os.environ) -> Table:
     """The rows of ``config/resources.tsv``, or of the table that `C2C_RESOURCES` names, by rule.
 
     Raises:
-        RefusedError: The table is none, names a rule that does not exist, or has no row `default`.
+        RefusedError: The table does not exist, names a rule that does not exist, or has no row `default`.
     """
     table = read_table(Path(environment.get(OWN_TABLE) or own_or_shipped(str(REQUESTS))), schema="resources")
     for rule in table:
@@ -54,7 +54,7 @@ def own_container(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def grown(amount: int, attempt: int) -> int:
-    """What a job asks for at its first, second, … attempt."""
+    """The amount that a job requests at its first, second, … attempt."""
     return int(amount * (1 + GROWTH * (attempt - 1)))
 
 

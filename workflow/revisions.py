@@ -10,7 +10,7 @@ from workflow.validation import Row
 
 
 def asked_revision(row: Row, config: Mapping[str, Any]) -> Any:
-    """What is asked of a mirror or the hub for a row: its revision.
+    """The revision that is requested for a row.
 
     Where the config allows inputs that are not pinned, it is whatever a mirrored folder without history holds.
     """
@@ -20,6 +20,6 @@ def asked_revision(row: Row, config: Mapping[str, Any]) -> Any:
 
 
 def has_no_history(hub_id: str) -> bool:
-    """Whether a mirror has the id, in a folder that does not say of which commit it is."""
+    """Whether a mirror has the id, in a folder that does not record its commit."""
     folder = hub.mirrored(hub_id)
     return folder is not None and hub.revision_of(folder) is None

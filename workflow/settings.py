@@ -56,7 +56,7 @@ class Settings:
 
     @property
     def main_runs(self) -> list[FuserTraining]:
-        """Those that are not aside: only they are timed, and drawn in the figures of training and gates."""
+        """Fusers that are not aside: only they are timed, and drawn in the figures of training and gates."""
         aside = {
             (entry["pair"], entry["recipe"], entry["alignment"]) for entry in self.config["runs"] if entry.get("aside")
         }
@@ -64,7 +64,7 @@ class Settings:
 
     @property
     def used_pairs(self) -> list[str]:
-        """Pairs that have a run or published fusers, each once, in order."""
+        """Pairs that have a run or released fusers, each once, in order."""
         published = (self.released[name]["pair"] for name in self.config.get("released", []))
         return list(dict.fromkeys([*(run.pair for run in self.runs), *published]))
 
@@ -75,13 +75,13 @@ class Settings:
 
     @property
     def teachers(self) -> dict[str, str]:
-        """Of those training sets whose answers a model writes, that model."""
+        """The teacher model of each training set that has one."""
         rows = {name: self.training_sets[name] for name in self.used_training_sets}
         return {name: row["teacher"] for name, row in rows.items() if row["source"] == "teacher"}
 
     @property
     def used_models(self) -> list[str]:
-        """Models of those pairs, and what writes answers for them to learn from, each once, in order."""
+        """Models of the used pairs, and teachers of their training sets, each once, in order."""
         paired = [self.pairs[pair][role] for pair, role in product(self.used_pairs, ("receiver", "sharer"))]
         return list(dict.fromkeys([*paired, *self.teachers.values()]))
 
@@ -107,7 +107,7 @@ class Settings:
         return {**blocks, "dtype": self.config["dtype"]}
 
     def training_of(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
-        """Settings of one fuser and its training: the scale's, with those of its entry in ``runs`` over them."""
+        """Settings of one fuser and its training; those of its entry in ``runs`` replace the scale's."""
         key = (pair, recipe, alignment)
         entries = [
             entry for entry in self.config["runs"] if (entry["pair"], entry["recipe"], entry["alignment"]) == key
@@ -121,18 +121,18 @@ class Settings:
         return {"processes": gpus} if gpus > 1 else {}
 
     def tasks(self, pair: str) -> list[str]:
-        """What a pair is asked: the config's tasks of its benchmarks, or all of them if it names none."""
+        """Tasks that a pair answers: those of the config of its benchmarks, or all of them if its row names none."""
         listed = (self.pairs[pair]["benchmarks"] or "").split()
         return [task for task in self.config["benchmarks"] if not listed or self.data.benchmark_of[task] in listed]
 
     def baselines(self, pair: str) -> list[str]:
-        """Methods without a fuser; a pair that is asked nothing with training questions has no trained router."""
+        """Methods without a fuser; a pair without a task that has training questions has no trained router."""
         methods = self.config["baselines"]
         return [name for name in methods if name != "routing_trained" or self.router_tasks(pair)]
 
     @property
     def timed_pairs(self) -> list[str]:
-        """Pairs with a run that is not aside, asked the benchmark of the latency run; the first of the same models."""
+        """Pairs that are timed: with a run that is not aside, and with the benchmark; the first of the same models."""
         latency, main = self.config["latency"], {run.pair for run in self.main_runs}
         pairs = [
             pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)
@@ -164,12 +164,12 @@ class Settings:
         return {**self.config["world"]["pretraining"], **self.config["world"]["models"][model]}
 
     def fetched_model(self, model: str) -> Mapping[str, str]:
-        """Where a model is, as the command line takes it."""
+        """Hub id and revision of a model, as flags of ``c2c fetch``."""
         row = self.models[model]
         return {"model": row["hub_id"], "revision": asked_revision(row, self.config)}
 
     def prompts(self, pair: str) -> str:
-        """How a pair is asked and trained: in ``plain`` text, or in ``chat`` templates."""
+        """The form of a pair's prompts, in answering and training: ``plain`` text, or ``chat`` templates."""
         return str(self.pairs[pair]["prompts"])
 
     def sharer_role(self, recipe: str) -> str:
@@ -185,7 +185,7 @@ class Settings:
         return f"{pair}{OWN_TOKENS if self.sharer_role(recipe) == 'receiver' else ''}/{alignment}/{length}"
 
     def latency_run(self, pair: str) -> FuserTraining:
-        """The fuser whose latency stands for its pair: the first of recipe c2c."""
+        """The fuser that is timed for a pair: the first of recipe c2c."""
         return next(run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c"))
 
     def sizes(self, model: str) -> memory.Sizes:

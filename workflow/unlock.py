@@ -2,8 +2,8 @@
 
     python -m workflow.unlock
 
-Locks are left alone while a Snakemake runs in this folder, and where it is not known whose they are: those of another
-machine that shares the folder are its own to remove. A job that outlived its workflow is refused: it still writes files
+Locks are left alone while a Snakemake runs in this folder, and where their owner is unknown: another machine that
+shares the folder removes its own. A job that outlived its workflow is refused: it still writes files
 that the next run would write too. A process of another user, whose folder cannot be read, counts as one of this folder.
 """
 
@@ -27,7 +27,7 @@ BY_HAND = "snakemake --unlock --cores 1"
 
 
 def unlock(folder: Path) -> bool:
-    """Remove the locks of a folder whose workflow is gone; whether there were any.
+    """Remove the locks of a folder whose workflow has ended; returns whether there were any.
 
     Raises:
         RefusedError: It is of another machine, nobody knows whose they are, or its jobs are not gone.
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _forget(holders: Mapping[Path, Holder]) -> None:
-    """Remove the files of those of this machine that are gone."""
+    """Remove the files of processes of this machine that have ended."""
     for path, holder in holders.items():
         if holder.here and not holder.running:
             path.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def _running_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _is_snakemake(command: list[str]) -> bool:
-    """Whether it is one that holds the locks; the one that writes the report is a job, and takes none."""
+    """Whether a process is a Snakemake that holds locks; the one that writes the report is a job, and has none."""
     named = any(Path(word).name == "snakemake" for word in command[:2]) or command[1:3] == ["-m", "snakemake"]
     return named and "--nolock" not in command
 

@@ -1,4 +1,4 @@
-"""Config and tables against their schemas: every refusal names the rule, the value and the remedy.
+"""Checks of config and tables against their schemas.
 
 Imports no torch, so that `snakemake -n` answers in seconds.
 """
@@ -36,7 +36,7 @@ DEEPEST = 20
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Hold the merged config against its schema.
+    """Check the merged config against its schema.
 
     Raises:
         RefusedError: At the first key or value that breaks it.

@@ -58,6 +58,7 @@ def accuracy_table(records: pd.DataFrame, against: str, protocol: str = CORRECTE
     rows = []
     for key, group in groups.items():
         other = _compared(list(frames), key, against)
+        # Paired question by question, so that what is hard for both methods cancels.
         difference = None if other == key else mean_with_interval(paired_difference(frames[key], frames[other]))
         numbers = accuracy_with_interval(frames[key])
         rows.append(

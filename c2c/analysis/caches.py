@@ -45,11 +45,12 @@ def read_caches(reader: FusedReader, questions: Sequence[Question]) -> PrefixCac
     prefix = Section(0, ids.shape[1] - index[-1].shape[1], (0,))
     # Both caches of the prefix, and which of its tokens are fused.
     reading = align(model.read_sharer(0, sharer_input), sharer_input.token_map).columns(prefix)
-    own = kv_cache.layers_of(model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix))
+    receiver = kv_cache.layers_of(model.read_receiver(ids, mask, kv_cache.positions_of(mask), None, prefix))
+    # Neither pads nor tokens without a Sharer token: (B, n)
     counted = mask[:, : prefix.end] > 0
     if reading.matched is not None:
         counted = counted & reading.matched.to(counted.device)
-    return PrefixCaches(own, reading.layers, model.fuse_tokens(own, {0: reading}), counted)
+    return PrefixCaches(receiver, reading.layers, model.fuse_tokens(receiver, {0: reading}), counted)
 
 
 def token_rows(states: Tensor, counted: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ def effective_rank(matrix: Tensor) -> float:
     Raises:
         RefusedError: If it holds nothing but zeros, or a number that is not finite.
     """
+    # In float64, since the Gram matrix squares the condition number: (m, n) -> (n, n)
     states = matrix.double()
     return rank_of_gram(states.T @ states)
 
@@ -58,7 +59,9 @@ def rank_of_gram(gram: Tensor) -> float:
             tuple(gram.shape),
             "Read other questions",
         )
+    # Eigenvalues of XᵀX are squared singular values; rounding may leave some slightly below zero.
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    # exp(entropy) of their shares (Roy and Vetterli 2007); entr(0) is 0
     shares = singular / singular.sum()
     return float(torch.special.entr(shares).sum().exp())
 

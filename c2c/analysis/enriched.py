@@ -73,6 +73,7 @@ class Shots:
         """The examples of one question: of its subset where enough are, drawn by a hash of both ids; never itself."""
         others = [shot for shot in self.examples if shot.question.doc["id"] != question.doc["id"]]
         own = [shot for shot in others if shot.question.doc.get("subset") == question.doc.get("subset")]
+        # Sorted by a hash of both ids: each question has examples of its own, the same in every run.
         chosen = own if len(own) >= self.count else others
         return sorted(chosen, key=lambda shot: digest(f"{question.doc['id']}/{shot.question.doc['id']}"))[: self.count]
 
@@ -116,6 +117,8 @@ def enriched_prompt(loaded: LoadedModel, question: Question, shots: Shots) -> En
         written = [f"{shot.question.prompt}{shots.delimiter}{shot.answer}{shots.between}" for shot in chosen]
         enriched = len(prompting.prompt_ids(loaded, text, chat=True))
         lead = len(alone) - enriched
+        # Parts are tokenised alone, so that the question has the same tokens in both prompts; a text as a whole might
+        # join its first characters with the examples.
         whole = alone[:lead] + prompting.prompt_ids(loaded, "".join(written), chat=True) + alone[lead:]
         whole_text = "".join(written) + text
     lead = len(alone) - enriched
@@ -141,9 +144,10 @@ def _with_turns(question: Question, shots: Shots) -> Question:
     return replace(question, messages=(*system, *turns, *rest))
 
 
-def _common_end(one: Sequence[int], other: Sequence[int]) -> int:
-    most = min(len(one), len(other))
-    return next((at for at in range(most) if one[-1 - at] != other[-1 - at]), most)
+def _common_end(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens at the end of two texts are the same."""
+    most = min(len(first), len(second))
+    return next((at for at in range(most) if first[-1 - at] != second[-1 - at]), most)
 
 
 class EnrichedCaches(NamedTuple):
@@ -226,6 +230,7 @@ class Enrichment:
         """Ids and mask of left-padded rows, and the cache of all but their last tokens; positions start at -before."""
         device = self.loaded.model.device
         ids, mask = (tensor.to(device) for tensor in left_pad(rows, self.loaded.pad))
+        # (B, N) - (B, 1): the first token of the question alone is at 0 in both readings
         positions = kv_cache.positions_of(mask) - torch.tensor(before, device=device)[:, None]
         cache = kv_cache.prefill(self.loaded.model, ids[:, :-1], mask[:, :-1], positions[:, :-1])
         return ids, mask, kv_cache.layers_of(cache)
@@ -270,6 +275,7 @@ class Oracle(FewShot):
     def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """Both readings, joined layer by layer for each question."""
         loaded, both = self.enrichment.loaded, self.enrichment.caches(questions)
+        # Layers of the same question and length, one cache: the positions of both readings are the same.
         everything = range(self.enrichment.layers)
         chosen = [set(self.layers_of(question) if self.layers_of else everything) for question in questions]
         layers: list[KeyValue] = []

@@ -98,12 +98,14 @@ def layer_order(correct: pd.DataFrame) -> list[int]:
     Args:
         correct: Credits from 0 to 1, questions as rows, layers as columns; of equal layers the lower one is first.
     """
+    # Sorted by mean; the layer breaks ties.
     means = {int(str(layer)): float(credits.mean()) for layer, credits in correct.items()}
     return sorted(means, key=lambda layer: (-means[layer], layer))
 
 
 def chosen_layers(orders: Orders, end: str, count: int, same: bool, question: Question) -> list[int]:
     """The `count` best or worst layers for a question: by the order of the other half, or (`same`) by that of all."""
+    # A half is judged by the other half's order, so that no question chooses the layers that it judges.
     other = ALL if same else QUESTION_HALVES[1 - QUESTION_HALVES.index(half_of(question))]
     order = list(orders[other])
     return order[:count] if end == "best" else order[::-1][:count]

@@ -81,6 +81,7 @@ class PartialReader(FusedReader):
         # The Sharer reads the same tokens; only one of the parts has it fused.
         zeroed = prompts.sharer_cache == "zeroed"
         sharer_input = batch_readings(moved, pads[1], zeroed=zeroed, reencode=prompts.aligner.reencode)
+        # Masks of the sections; an empty section is left out.
         sharers = (1, -1, -1) if self.side == "front" else (-1, 1, -1)
         index = [section_index(mask, width) for mask, width in zip(sharers, widths, strict=True) if width]
         batch = ChatBatch(index, torch.tensor(ids), torch.tensor(masks), [sharer_input]).to(device)
@@ -105,6 +106,7 @@ def _sections(prompt: AlignedPrompt, share: float, side: str) -> tuple[ChatSecti
     tokens = len(prompt.receiver_ids)
     places = [place for place, at in enumerate(prompt.token_map) if at != UNMATCHED]
     count = int(len(places) * share)
+    # The border follows the last fused token at the front, or precedes the first one at the back.
     if side == "front":
         border = places[count - 1] + 1 if count else 0
     else:

@@ -80,6 +80,7 @@ def sample_questions(
     if len(questions) < end:
         rule = f"{benchmark} must have as many questions as the analysis takes ({end})"
         raise RefusedError(rule, len(questions), "Lower the number of questions")
+    # A hash orders the sample, so that it is spread over subsets, and a larger sample contains a smaller one.
     sample = sorted(questions, key=lambda question: digest(f"{benchmark}/{question.doc['id']}"))[skip:end]
     return sorted(sample, key=lambda question: question.number)
 

@@ -58,6 +58,7 @@ class Transformation(nn.Module):
 
     def forward(self, sharer: Tensor) -> Tensor:
         """Predicted states of the Receiver, ``(m, width)``."""
+        # (m, width): centred and scaled, through the MLP, and back to the size of the states
         states = (sharer - self.get_buffer("sharer_centre")) / self.get_buffer("sharer_scale")
         output: Tensor = self.layers(states)
         return output * self.get_buffer("receiver_scale") + self.get_buffer("receiver_centre")
@@ -88,6 +89,7 @@ def train_transformation(sharer: Tensor, receiver: Tensor, training: Transformat
         scale = model.get_buffer("receiver_scale")
         for _ in range(training.steps):
             rows = torch.randint(len(sharer), (min(training.batch_size, len(sharer)),)).to(sharer.device)
+            # Mean squared error in units of the Receiver's scale, so that the learning rate fits every layer.
             loss = ((model(sharer[rows]) - receiver[rows]) / scale).square().mean()
             optimiser.zero_grad()
             loss.backward()
@@ -97,5 +99,6 @@ def train_transformation(sharer: Tensor, receiver: Tensor, training: Transformat
 
 def explained_variance(predicted: Tensor, true: Tensor) -> float:
     """1 minus the squared error over the variance of `true` around its mean, both ``(m, width)``: 1 is perfect."""
+    # R² over all numbers of a token together
     spread = (true - true.mean(0)).square().sum()
     return float(1 - (predicted - true).square().sum() / spread)

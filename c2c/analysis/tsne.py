@@ -102,6 +102,7 @@ def place_caches(run: TsneRun) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _states(reader: FusedReader, questions: Sequence[Question], token_budget: int) -> list[dict[str, Tensor]]:
     """For each question, in order, the last layer's states of its fused tokens, ``(tokens, width)`` float32 each."""
+    # The last linked Receiver layer, and the Sharer layer that it is fused with
     last = max(reader.model.stack(0).links)
     sharer_last = reader.model.stack(0).links[last].sharer_layer
     states: dict[int, dict[str, Tensor]] = {}
@@ -128,6 +129,7 @@ def point_table(
         perplexity: Of t-SNE.
         iterations: Of t-SNE.
     """
+    # One thread and a fixed start: t-SNE gives the same picture in every run.
     plane = TSNE(perplexity=perplexity, max_iter=iterations, init="pca", random_state=0, n_jobs=1)
     # (caches * questions, 2) -> (caches, questions, 2)
     places = plane.fit_transform(np.concatenate(_equally_wide(means))).reshape(len(means), len(questions), 2)
@@ -153,6 +155,7 @@ def cloud_table(means: Mapping[str, np.ndarray]) -> pd.DataFrame:
     receiver = wide["receiver"]
     rows = []
     for cache, points in wide.items():
+        # The trace of the covariance, over that of the Receiver
         spread = points.var(axis=0).sum() / receiver.var(axis=0).sum()
         rows.append(
             (cache, len(points), float(spread), _nearest(points, receiver) / _nearest(receiver, receiver), None)
@@ -162,6 +165,7 @@ def cloud_table(means: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 def _nearest(points: np.ndarray, others: np.ndarray) -> float:
     """Median distance of `points` to the nearest of `others`, which is not itself where both are the same."""
+    # (points, others)
     distances = pairwise_distances(points, others)
     if points is others:
         np.fill_diagonal(distances, np.inf)

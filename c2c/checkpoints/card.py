@@ -26,12 +26,12 @@ sharers = [load_model(name) for name in {sharers!r}]
 model = RosettaModel.from_pretrained({repo!r}, receiver=receiver, sharers=sharers)
 
 prompt = "What colour is the sky on a clear day?"
-texts = [TokenAligner(receiver.tokenizer, each.tokenizer, {alignment!r}).align(prompt) for each in sharers]
-read = [batch_readings([text], each.pad, zeroed={zeroed}) for text, each in zip(texts, sharers)]
+texts = [TokenAligner(receiver.tokenizer, sharer.tokenizer, {alignment!r}).align(prompt) for sharer in sharers]
+inputs = [batch_readings([text], sharer.pad, zeroed={zeroed}) for text, sharer in zip(texts, sharers)]
 input_ids = torch.tensor([texts[0].receiver_ids])
 index = generate_kv_cache_index(input_ids.shape[1] - 1, 1)
 index[0] = torch.tensor([{mask}, 0]).expand_as(index[0])  # which Sharers are read: bit i for Sharer i + 1
-output = model.generate(index, input_ids, max_new_tokens=64, sharer_inputs=read)
+output = model.generate(index, input_ids, max_new_tokens=64, sharer_inputs=inputs)
 answer = receiver.tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True)
 print(answer)
 """
@@ -102,6 +102,7 @@ def model_card(
         license=license,
         tags=["cache-to-cache", "kv-cache", f"arxiv:{PAPER}"],
     )
+    # Names of models come from files of others: they are escaped, so that none of them changes the card.
     body = BODY.format(
         name=markdown(repo_id.split("/")[1]),
         paper=PAPER,

@@ -75,6 +75,7 @@ def write_stack(
         "contract_check": check.to_dict(),
         **({"latent": stack.encoder.to_dict()} if isinstance(stack, LatentStack) else {}),
     }
+    # Config and weights first: the manifest holds their hashes, and says that the folder is complete.
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in stack.state_dict().items()}
     save_file(state, folder / WEIGHTS)
@@ -165,13 +166,13 @@ def save_pretrained(
             "Pass the Receiver's and each Sharer's, None where there is none",
         )
     lines = [describe_model(*pair) for pair in zip(models, tokenizers or [None] * len(models), strict=True)]
-    used = {"fusion": components.fusion, "include_response": components.include_response}
+    use = {"fusion": components.fusion, "include_response": components.include_response}
     check = components.contract_check or ContractCheck()
     with exchange(Path(folder), FILES, PART) as unfinished:
         folders = stack_folders(unfinished, len(components.stacks))
         for where, stack, sharer in zip(folders, components.stacks, lines[1:], strict=True):
             where.mkdir(exist_ok=True)
-            record = {"receiver": lines[0]["id"], "sharer": sharer["id"], **used, **(about or {})}
+            record = {"receiver": lines[0]["id"], "sharer": sharer["id"], **use, **(about or {})}
             write_stack(stack, where, lines[0], sharer, record, check)
 
 
@@ -216,17 +217,17 @@ def load_pretrained(
     Raises:
         RefusedError: If a file is missing or changed, or the models are not those of the contract, line by line.
     """
-    named = as_list(sharers)
+    sharer_sources = as_list(sharers)
     folders = [hub.resolve(place, revision, subfolder=subfolder) for place in as_list(source)]
+    # One folder for several Sharers holds a folder for each of them.
     if len(folders) == 1:
-        folders = stack_folders(folders[0], len(named))
-    if len(folders) != len(named):
-        raise RefusedError(
-            "Each Sharer must have one FuserStack", f"{len(named)} and {len(folders)}", "Pass one folder a Sharer"
-        )
+        folders = stack_folders(folders[0], len(sharer_sources))
+    if len(folders) != len(sharer_sources):
+        received = f"{len(sharer_sources)} and {len(folders)}"
+        raise RefusedError("Each Sharer must have one FuserStack", received, "Pass one folder a Sharer")
     for folder in folders:
         read_config(folder)  # before any language model is loaded
-    described = [load_described(model, dtype, device) for model in (receiver, *named)]
+    described = [load_described(model, dtype, device) for model in (receiver, *sharer_sources)]
     return load_components(folders, described, override=override, fusion=fusion, include_response=include_response)
 
 
@@ -253,6 +254,7 @@ def load_components(
     (receiver, lines), sharers = described[0], described[1:]
     checkpoints = [_load(folder) for folder in folders]
     for checkpoint in checkpoints:
+        # Before the comparison, so that a change of their precision is noted.
         checkpoint.stack.to(receiver.device, receiver.dtype)
     # Compare the models that are here with those of the contracts
     models = [

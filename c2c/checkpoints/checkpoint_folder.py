@@ -211,6 +211,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _fusers(config: Mapping[str, Any], tensors: Mapping[str, Form]) -> Iterator[FuserConfig]:
     """The config of each Fuser, compared with what the weights hold one by one, so that the first wrong one ends it."""
+    # Tensors of each fuser by their prefix, so that a file of many fusers is searched once.
     needs, expected = Needs(), _encoder(config, tensors)
     names: defaultdict[str, list[str]] = defaultdict(list)
     for name in tensors:
@@ -218,11 +219,11 @@ def _fusers(config: Mapping[str, Any], tensors: Mapping[str, Form]) -> Iterator[
             names[match.group()].append(name)
     for number, values in enumerate(config["fusers"]):
         fuser, prefix = FuserConfig.from_dict(values), f"fusers.{number}."
-        own = {name: tensors[name] for name in names[prefix]}
-        check_depth(fuser, len(own), WEIGHTS)
+        stored = {name: tensors[name] for name in names[prefix]}
+        check_depth(fuser, len(stored), WEIGHTS)
         needed = {prefix + name: shape for name, shape in needs.of(fuser).items()}
-        if any(name not in own or own[name].shape != shape for name, shape in needed.items()):
-            check_forms(needed, own, WEIGHTS)
+        if any(name not in stored or stored[name].shape != shape for name, shape in needed.items()):
+            check_forms(needed, stored, WEIGHTS)
         expected |= needed
         yield fuser
     check_forms(expected, tensors, WEIGHTS)
@@ -240,6 +241,7 @@ def _encoder(config: Mapping[str, Any], tensors: Mapping[str, Form]) -> dict[str
             USE_MATCHING,
         )
     with torch.device("meta"):
+        # All layers of an encoder have the same shapes, so one of them is built, not as many as the file claims.
         first = LatentEncoder(
             CacheShape(**config["sharer"]), latent._replace(layers=1), [0], config["latent"]["hidden_dim"]
         )

@@ -64,8 +64,9 @@ def load_released(
 ) -> Components:
     """The components of a RosettaModel from released fusers.
 
-    Their recipe, ``config.json``, names the two models and nothing else of them, so only ids can be compared. A model that was built in code has none; that is noted. The layout has no hashes either: where there is
-    no manifest of ``c2c fetch-fuser`` and no commit of the hub, it is noted that files may have been exchanged.
+    Their recipe, ``config.json``, names the two models and nothing else of them, so only ids can be compared. A model
+    that was built in code has none; that is noted. The layout has no hashes either: where there is no manifest of
+    ``c2c fetch-fuser`` and no commit of the hub, it is noted that files may have been exchanged.
 
     Args:
         source: Folder, hub id or manifest of ``c2c fetch-fuser`` with the fusers of one pair; a list, one a Sharer.
@@ -89,29 +90,29 @@ def load_released(
             or was trained for others.
     """
     # 1. One folder a Sharer
-    sources, named = as_list(source), as_list(sharers)
+    sources, sharer_sources = as_list(source), as_list(sharers)
     subfolders = [subfolder] * len(sources) if subfolder is None or isinstance(subfolder, str) else list(subfolder)
-    if not len(sources) == len(named) == len(subfolders):
+    if not len(sources) == len(sharer_sources) == len(subfolders):
         raise RefusedError(
             "Each Sharer must have one folder of fusers",
-            f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(named)} Sharer(s)",
+            f"{len(sources)} source(s), {len(subfolders)} subfolder(s), {len(sharer_sources)} Sharer(s)",
             "Pass lists of the same length",
         )
     folders = [_find(place, revision, inner) for place, inner in zip(sources, subfolders, strict=True)]
     # 2. Recipes, before any model is loaded
     recipes = [read_recipe(folder) for folder in folders]
     fusion = fusion or recipes[0].fusion or "sequential"
-    check = _check_recipes(recipes, receiver, named, fusion, override)
+    check = _check_recipes(recipes, receiver, sharer_sources, fusion, override)
     check = check.merged(ContractCheck(noted=tuple(_unvouched(sources, folders))))
     # 3. Models and fusers
-    models = [load_sharer(model, dtype, device) for model in (receiver, *named)]
-    fused = recipes[0].settings.get("include_response", False)
+    models = [load_sharer(model, dtype, device) for model in (receiver, *sharer_sources)]
+    fuses_response = recipes[0].settings.get("include_response", False)
     return Components(
         receiver=models[0],
         sharers=models[1:],
         stacks=_read_stacks(folders, models),
         fusion=fusion,
-        include_response=fused if include_response is None else include_response,
+        include_response=fuses_response if include_response is None else include_response,
         contracts=[recipe.contract(several=False) for recipe in recipes],
         override=as_list(override),
         contract_check=check,
@@ -263,6 +264,7 @@ def _read_config(path: Path) -> FuserConfig:
     missing = [argument for argument in REQUIRED if argument not in arguments]
     if missing:
         raise RefusedError(f"init_args of {name} must hold {' and '.join(REQUIRED)}", arguments, f"Add {missing[0]}")
+    # Only the ablation class has levels; C2CProjector is level 0.
     level = arguments.pop("ablation_level", 0) if name == "AblationProjector" else 0
     sizes: dict[str, Any] = {}
     for argument, value in arguments.items():

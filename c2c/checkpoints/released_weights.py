@@ -78,6 +78,7 @@ def _problem(path: Path) -> str | None:
         if len(names) != 1 or names[0].file_size > LARGEST_PICKLE:
             return "an archive without one data.pkl of a few kilobytes"
         content = archive.read(names[0])
+    # The operations are listed, not run: nothing is called before its name is known to be harmless.
     for operation, argument, _ in pickletools.genops(content):
         if operation.name == "GLOBAL" and argument not in CALLABLES:
             return f"a call of {argument!s:.80}"

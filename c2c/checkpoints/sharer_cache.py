@@ -113,6 +113,7 @@ class SharerCache:
 
     def save(self, folder: str | Path) -> None:
         """Write the two files; an earlier cache in `folder` is there until the new one is complete."""
+        # Keys after their norm and rotation, values as they are: what a Fuser reads
         tensors = {
             f"{half}.{number}": states
             for number, layer in enumerate(self.layers)
@@ -156,6 +157,7 @@ class SharerCache:
                 f"{STATES} must be the file that the manifest names", "another hash", "Copy the folder again"
             )
         tensors = load_file(folder / STATES, device=str(device))
+        # Only the states go to the device; ids, mask and map are small, and are moved with the batch.
         layers = [(tensors[f"key.{number}"], tensors[f"value.{number}"]) for number in range(shape.layers)]
         ids, mask, token_map = (tensors[name].cpu() for name in ROWS)
         return cls(layers, ids, mask, token_map, manifest["sharer"])

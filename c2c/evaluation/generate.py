@@ -122,6 +122,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             questions = _answer_tasks(method, tasks, run)
             note_contract(method.reader, notes)
             columns = run.columns(name)
+            # By benchmark and number, whatever order lm-eval asked in.
             for key, question in sorted(questions.items()):
                 rows.append(record(columns, name, question, method.answers[key], tasks))
         return write_answers(rows, run.output, notes)
@@ -170,6 +171,7 @@ def _answer_tasks(method: Method, tasks: dict[str, Any], run: GenerationRun) -> 
 
     method.question_of = question_of
     for task in tasks["tasks"].values():
+        # lm-eval only asks: answers are scored from the records.
         task.override_metric(metric_name="bypass")
     chat = run.prompts == "chat"
     evaluate(method, tasks, limit=run.limit or None, bootstrap_iters=0, apply_chat_template=chat)
@@ -183,6 +185,7 @@ def record(
     task = tasks["tasks"][question.benchmark]
     choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
     answered = {name: getattr(answer, name) for name in ANSWER_COLUMNS}
+    # Every answer has a confidence, which is a column of the methods that decide by it alone.
     if not (method in DECLARATIONS and DECLARATIONS[method].confidence):
         answered["confidence"] = None
     return {

@@ -80,6 +80,7 @@ def _speak(loaded: LoadedModel, question: Question, text: str) -> tuple[str, flo
     sequences = continue_text(loaded.model, ids, mask, max_new_tokens=question.max_new_tokens, criteria=criteria)
     text = str(loaded.tokenizer.decode(sequences[0, tokens_in:], skip_special_tokens=True))
     whole = watch.lap()
+    # The prefill ends with the first token, which the forward pass over the prompt gives.
     first = clock.ticks[0] - started
     return text, first, whole - first, tokens_in, len(clock.ticks)
 
@@ -101,6 +102,7 @@ def time_t2t(method: TextToText, question: Question) -> Phases:
     watch = Stopwatch(receiver.model.device)
     request = method.request(question)
     message, prefill, decode, tokens_in, tokens_out = _speak(sharer, request, prompting.prompt_text(sharer, request))
+    # The message as `TextToText` passes it on
     for stop in filter(None, request.stops):
         message = message.split(stop)[0]
     prompt = prompting.question_with_message(question, message.strip())
@@ -164,6 +166,7 @@ def time_c2c(reader: FusedReader, question: Question) -> Phases:
         timer=timer,
         criteria=criteria,
     )
+    # Decoding to text is part of an answer, for all methods.
     loaded.tokenizer.decode(sequences[0, width:], skip_special_tokens=True)
     total = watch.lap()
     return Phases(

@@ -145,6 +145,7 @@ class EvaluationRun:
         paths = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks), *self.dependencies()]
         hashes: list[Any] = [file_hash(path) if path.exists() else str(path) for path in paths]
         hashes += [model_state(model) for model in self.models.values()]
+        # Places do not count, but what lies there does: its hash is in `hashes`.
         settings = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in PLACES}
         content = [hashes, sorted(self.benchmarks), settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -152,8 +153,10 @@ class EvaluationRun:
     def columns(self, method: str) -> dict[str, Any]:
         """The columns of a record that say who answers; those of the Fusers are empty for a method without them."""
         fused = method in DECLARATIONS and DECLARATIONS[method].fusers
+        # A fine-tuned Receiver is trained too, and answers by the method `receiver`.
         trained = fused or (method == "receiver" and self.recipe == schema.SINGLE)
         alignment, recipe = self.alignment, self.recipe
+        # Released fusers name their alignment themselves.
         if fused and is_released(self.fusers[0]):
             alignment = released_alignment(self.fusers[0])
         if len(self.sharers) > 1:

@@ -214,6 +214,7 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise RefusedError(f"Records in {path} must be a whole parquet file", str(error), remedy) from error
     _check_version(path, table.schema.metadata or {})
+    # Columns that an older file lacks get the value that they would have had.
     for name in ADDED.keys() & set(schema.names) - set(table.column_names):
         table = table.append_column(schema.field(name), pa.array([ADDED[name]] * len(table), schema.field(name).type))
     check_columns(table.column_names, schema, where=f"Records in {path}")

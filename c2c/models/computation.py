@@ -111,22 +111,23 @@ def describe_computation(config: PreTrainedConfig) -> dict[str, Any]:
     rope = rope_of(config)
     kinds = [parts for parts in (rope, *(rope or {}).values()) if isinstance(parts, Mapping)]
     scaled = any(parts.get("rope_type", "default") != "default" for parts in kinds)
+    # The greatest length of a text changes rotations only where they are scaled by it.
     without = NO_COMPUTATION if scaled else NO_COMPUTATION | SCALED_ROPE_ONLY
     settings = config.to_dict().items()
     return {key: value for key, value in settings if key not in without and key[:1] != "_" and _is_plain(value)}
 
 
-def shared_settings(one: Any, other: Any) -> tuple[Any, Any]:
+def shared_settings(expected: Any, actual: Any) -> tuple[Any, Any]:
     """Two descriptions without the settings that only one has: versions of transformers add some and drop some.
 
-    Nothing is left of either if one is missing.
+    Both are None if one is missing.
     """
-    if one is None or other is None:
+    if expected is None or actual is None:
         return None, None
-    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
-        return one, other
-    keys = [key for key in one if key in other]
-    return {key: one[key] for key in keys}, {key: other[key] for key in keys}
+    if not isinstance(expected, Mapping) or not isinstance(actual, Mapping):
+        return expected, actual
+    keys = [key for key in expected if key in actual]
+    return {key: expected[key] for key in keys}, {key: actual[key] for key in keys}
 
 
 def rope_of(config: PreTrainedConfig) -> Any:
@@ -134,6 +135,7 @@ def rope_of(config: PreTrainedConfig) -> Any:
     parameters = getattr(config, "rope_parameters", None)
     if parameters is not None:
         return parameters
+    # transformers before version 5 had two settings where it has one now.
     theta = getattr(config, "rope_theta", None)
     return None if theta is None else {"rope_theta": theta, "rope_scaling": getattr(config, "rope_scaling", None)}
 

@@ -123,11 +123,12 @@ def describe_model(
         RefusedError: If the model's cache is not keys and values.
     """
     config = model if isinstance(model, PreTrainedConfig) else model.config
-    shape, own, decoder = cache_shape(config), identify_model(model), config.get_text_config(decoder=True)
+    # Of a multimodal model the lines are those of the part that writes text.
+    shape, identity, decoder = cache_shape(config), identify_model(model), config.get_text_config(decoder=True)
     # The order of these lines is that of refusals; see MODEL_LINES.
     lines = {
-        "id": own.id if name is None else hub.identify(name).id,
-        "revision": own.revision if revision is None and name is None else revision,
+        "id": identity.id if name is None else hub.identify(name).id,
+        "revision": identity.revision if revision is None and name is None else revision,
         "architecture": config.model_type,
         "layers": shape.layers,
         "kv_heads": shape.heads,
@@ -159,14 +160,15 @@ def describe_fusers(stack: FuserStack) -> Lines:
 def identify_model(model: PreTrainedModel | PreTrainedConfig) -> Identity:
     """Id and revision that a loaded model or config carries; an empty id if it was built in code."""
     config = model if isinstance(model, PreTrainedConfig) else model.config
-    named = hub.identify(model.name_or_path or "")
-    return Identity(named.id, named.revision or getattr(config, "_commit_hash", None))
+    identity = hub.identify(model.name_or_path or "")
+    return Identity(identity.id, identity.revision or getattr(config, "_commit_hash", None))
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
     """SHA-256 of each parameter's name, shape and first and last values, rounded to bf16; 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters(), key=lambda named: named[0]):
+    # By name: the order of modules is no part of what a model is.
+    for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):
         # (...) -> (size,); bf16 values are hashed by their bits.
         flat = parameter.detach().reshape(-1)
         ends = torch.cat([flat[:SAMPLED], flat[-SAMPLED:]]).to("cpu", torch.bfloat16)
@@ -182,6 +184,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
         for state in ("padding", "truncation"):  # left behind by the last call
             rules.pop(state, None)
     else:
+        # A slow tokenizer has no rules that could be written out; its class and vocabulary stand for them.
         rules = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
     content = {"rules": rules, "chat_template": getattr(tokenizer, "chat_template", None)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -191,14 +194,14 @@ def compare(expected: Mapping[str, Lines], actual: Mapping[str, Lines]) -> list[
     """The lines of `expected` from which `actual` differs, in their order."""
     differences = []
     for part, lines in expected.items():
-        other = actual.get(part, {})
+        actual_lines = actual.get(part, {})
         for line, value in lines.items():
-            other_value = other.get(line)
+            actual_value = actual_lines.get(line)
             if line == COMPUTATION:
-                value, other_value = shared_settings(value, other_value)
-            if not _is_same(line, value, other_value):
-                refuses = _is_refused(line, lines, other)
-                differences.append(Difference(f"{part}.{line}", value, other_value, refuses))
+                value, actual_value = shared_settings(value, actual_value)
+            if not _is_same(line, value, actual_value):
+                refuses = _is_refused(line, lines, actual_lines)
+                differences.append(Difference(f"{part}.{line}", value, actual_value, refuses))
     return differences
 
 
@@ -206,6 +209,7 @@ def _is_refused(line: str, expected: Lines, actual: Lines) -> bool:
     """Whether a line that differs is refused; it is noted otherwise."""
     # The two values of the line, and of what identifies a model.
     has = {name: (expected.get(name), actual.get(name)) for name in (line, "id", "weights_sha256")}
+    # An id is a name: it decides only where the weights of one side cannot be compared.
     if line == "id":
         return all(has["id"]) and not all(has["weights_sha256"])
     if line == "weights_sha256" and not all(has[line]):
@@ -232,10 +236,11 @@ def check_contract(
     differences: dict[str, Difference] = {}
     names: dict[str, None] = {}
     for number, contracts in enumerate(zip(expected, actual, strict=True), start=1):
+        # The Receiver is the same in all contracts, so its lines have no number, and a difference in it counts once.
         suffix = f"_{number}" if len(expected) > 1 else ""
-        contract, other = ({_part(part, suffix): lines for part, lines in parts.items()} for parts in contracts)
-        names |= {f"{part}.{line}": None for parts in (other, contract) for part in parts for line in parts[part]}
-        differences |= {str(difference): difference for difference in compare(contract, other)}
+        contract, models = ({_part(part, suffix): lines for part, lines in parts.items()} for parts in contracts)
+        names |= {f"{part}.{line}": None for parts in (models, contract) for part in parts for line in parts[part]}
+        differences |= {str(difference): difference for difference in compare(contract, models)}
     return _let_pass(differences, check_lines(override, names))
 
 
@@ -287,6 +292,7 @@ def _let_pass(differences: Mapping[str, Difference], accepted: Sequence[str]) ->
     refused = [text for text, line in differences.items() if line.refuses and line.line not in accepted]
     if refused:
         names = sorted({differences[text].line for text in refused})
+        # A remedy that fits: float16 alone changes the fingerprint of equal weights.
         in_half = any(line.line.endswith(".dtype") and HALF in line[1:3] for line in differences.values())
         precision = "Load them in the precision of the contract, since float16 rounds weights otherwise; else u"
         use = f"{precision if in_half else 'U'}se those models"
@@ -311,7 +317,11 @@ def check_lines(override: Sequence[str], lines: Sequence[str] | Mapping[str, Non
         raise RefusedError(
             "An override must name the lines that may differ", override, "Pass names, such as ['receiver.rope']"
         )
-    names = [f"{part}.{line}" for part, own in PARTS.items() for line in own] if lines is None else list(lines)
+    names = (
+        [f"{part}.{line}" for part, part_lines in PARTS.items() for line in part_lines]
+        if lines is None
+        else list(lines)
+    )
     return [
         check_choice("A line of the contract", line, names)
         for line in ([override] if isinstance(override, str) else override)

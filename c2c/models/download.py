@@ -37,6 +37,7 @@ def download(hub_id: str, revision: str | None, kind: str, subfolder: str | None
     Raises:
         RefusedError: If the hub does not give it, with the hub's reason.
     """
+    # Imported late: most runs download nothing.
     from huggingface_hub import snapshot_download
 
     only = None if subfolder is None else [f"{glob.escape(subfolder)}/*"]
@@ -65,7 +66,7 @@ def _reason(error: Exception, hub_id: str, kind: str) -> Reason:
 
     place = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{hub_id}"
     network = f"Connect to the network (and unset HF_HUB_OFFLINE), fetch it where the network is, or set {MIRRORS}"
-    others = (
+    reasons = (
         (errors.GatedRepoError, Reason(
             f"The licence of a gated {kind} must be accepted before it is downloaded",
             f"Accept it at {place}, then {LOG_IN}")),
@@ -81,9 +82,10 @@ def _reason(error: Exception, hub_id: str, kind: str) -> Reason:
     )  # fmt: skip
     not_reached = Reason(f"The hub must be reached for a {kind} that is not here yet", network)
     for cause in _chain(error):
+        # The system and the status of an answer say more than the class of the error around them.
         if (reason := _of_the_system(cause)) or (reason := _of_the_status(cause, network)):
             return reason
-        if reason := next((reason for error_class, reason in others if isinstance(cause, error_class)), None):
+        if reason := next((reason for error_class, reason in reasons if isinstance(cause, error_class)), None):
             return reason
         if isinstance(cause, NOT_REACHED) or any(base.__name__ == "TransportError" for base in type(cause).__mro__):
             return not_reached
@@ -117,6 +119,7 @@ def _of_the_system(error: BaseException) -> Reason | None:
 def _of_the_status(error: BaseException, network: str) -> Reason | None:
     """What the answer of a server says by its number."""
     status = getattr(getattr(error, "response", None), "status_code", None)
+    # The hub's own classes of error have a reason of their own; the general ones have only the status.
     specific = type(error).__name__ not in ("HfHubHTTPError", "HTTPStatusError", "HTTPError")
     if not isinstance(status, int) or specific:
         return None

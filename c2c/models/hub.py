@@ -1,4 +1,4 @@
-"""Turns the name of a model, Fuser or data set into a folder: local path, mirror, hub ; and back to an id."""
+"""Turns the name of a model, Fuser or data set into a folder: local path, mirror or hub; and back to an id."""
 
 from __future__ import annotations
 
@@ -154,15 +154,19 @@ def revision_of(folder: Path) -> str | None:
     folder = folder.absolute()
     if folder.parent.name == "snapshots" and CACHED.fullmatch(folder.parent.parent.name):
         return folder.name
+    # Files of several commits are no commit.
     notes = sorted((folder / DOWNLOADS).rglob("*.metadata"))
     commits = {lines[0].strip() for note in notes if (lines := note.read_text(encoding="utf-8").splitlines())}
     return commits.pop() if len(commits) == 1 else None
 
 
 def _check_revision(folder: Path, source: str, revision: str | None) -> None:
+    # A beginning of the commit will do, as with git.
     has = revision_of(folder)
-    same = has is not None and revision is not None and len(revision) >= SHORTEST_COMMIT and has.startswith(revision)
-    if revision in (None, NEWEST) or same:
+    is_commit = (
+        has is not None and revision is not None and len(revision) >= SHORTEST_COMMIT and has.startswith(revision)
+    )
+    if revision in (None, NEWEST) or is_commit:
         return
     raise RefusedError(
         f"A folder must vouch for the revision that is asked of it, and {source} is "
@@ -181,11 +185,12 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
-def is_same_id(one: str, other: str) -> bool:
+def is_same_id(first: str, second: str) -> bool:
     """Whether two ids can be of one model: equal, or equal in the last part where one of them has no owner."""
-    if is_hub_id(one) and is_hub_id(other):
-        return one.lower() == other.lower()
-    return one.rstrip("/").rsplit("/", 1)[-1].lower() == other.rstrip("/").rsplit("/", 1)[-1].lower()
+    if is_hub_id(first) and is_hub_id(second):
+        return first.lower() == second.lower()
+    # A folder or an old id: the last part of the path is all there is to compare.
+    return first.rstrip("/").rsplit("/", 1)[-1].lower() == second.rstrip("/").rsplit("/", 1)[-1].lower()
 
 
 def identify(source: str | Path) -> Identity:

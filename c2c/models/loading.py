@@ -94,6 +94,7 @@ def check_device(device: Any) -> torch.device:
     """
     place = _device("cpu" if device is None else device)
     try:
+        # Some devices can be named, and even hold a tensor, but compute nothing.
         torch.empty(1, device=place).add_(1)
         if place.type != "meta":
             return place
@@ -188,6 +189,7 @@ def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | No
     folder = hub.resolve(source)
     tokenizer = load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
+        # Pads are masked, so any id serves; the end token is one that every vocabulary has.
         tokenizer.pad_token = tokenizer.eos_token
     model = load_causal_model(folder, dtype, device)
     return LoadedModel(model_name(source), model, tokenizer, hub.identify(source).revision)

@@ -111,6 +111,7 @@ def _check_size(folder: Path, config: PreTrainedConfig) -> None:
         numbers = sum(weight.numel() for weight in model.parameters())
     except Exception as error:
         raise _refusal(f"{name} must describe a causal model that can be built", error) from error
+    # No file of weights at all is refused by transformers, with a message of its own.
     size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     least = FEWEST_BYTES_QUANTISED if getattr(config, "quantization_config", None) else FEWEST_BYTES
     if size and numbers * least > size:
@@ -120,6 +121,7 @@ def _check_size(folder: Path, config: PreTrainedConfig) -> None:
 
 def _check_complete(folder: Path, report: dict[str, Any]) -> None:
     """Refuse a model of which transformers drew some weights at random; tied weights are not missing."""
+    # from_pretrained only warns of these.
     missing = [f"{key} is missing" for key in sorted(report["missing_keys"])]
     mismatched = [f"{_key(mismatch)} has another shape" for mismatch in sorted(report["mismatched_keys"], key=str)]
     if wrong := missing + mismatched:

@@ -35,6 +35,7 @@ def folder_hashes(folder: Path) -> dict[str, str]:
     stored, hashes, entries = _read_stored(folder), {}, {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        # Hidden files are notes of a download or files that are being written.
         if any(part.startswith(".") for part in Path(name).parts) or not path.is_file():
             continue
         state = _state(path)
@@ -44,6 +45,7 @@ def folder_hashes(folder: Path) -> dict[str, str]:
         # A file that changed while it was hashed has no hash to store.
         if _state(path) == state and max(state[2:]) < time.time_ns() - YOUNG_NS:
             entries[name] = [state, hashes[name]]
+    # Entries of files that are gone are dropped with this.
     if entries != stored:
         with suppress(OSError):  # without a place to keep them, they are computed each time
             write_atomically(_store_path(folder), json.dumps(entries))
@@ -72,6 +74,7 @@ def check_files(folder: Path, expected: Mapping[str, str], manifest: str, remedy
     if missing := [f"{name} is missing" for name in sorted(expected) if not (folder / name).is_file()]:
         raise RefusedError(rule, missing, remedy)
     hashes = folder_hashes(folder)
+    # Files that differ, then files that the manifest does not name
     changed = [f"{name} has changed" for name in sorted(expected) if hashes.get(name) != expected[name]]
     new = [f"{name} is new" for name in sorted(hashes.keys() - expected.keys())]
     if changed or new:

@@ -45,6 +45,7 @@ def host() -> str:
 def is_running(pid: int) -> bool:
     """Whether a process of this number runs on this machine, whoever owns it."""
     try:
+        # Signal 0 is not sent, only checked.
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
@@ -83,6 +84,7 @@ def replace(unfinished: Path, path: Path) -> None:
         for entry in sorted(unfinished.rglob("*")):
             sync(entry)
     sync(unfinished)
+    # The name last: otherwise a power cut could leave a name without bytes. Then the entry of the folder.
     unfinished.replace(path)
     sync(path.parent)
 

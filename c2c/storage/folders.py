@@ -22,6 +22,7 @@ def current(folder: Path) -> Path:
     Args:
         folder: A folder of `exchange`, or one inside it, such as ``sharer_1/``.
     """
+    # A part's old files are in the folder of old files of the whole.
     places = (folder / PREVIOUS, folder.parent / PREVIOUS / folder.name)
     return next((place for place in places if place.is_dir()), folder)
 
@@ -122,6 +123,7 @@ def _move(unfinished: Path, folder: Path, names: Sequence[str], parts: str) -> N
             target.mkdir(exist_ok=True)
             if (place / name).is_file():
                 (place / name).replace(target / name)
+    # Entries of the parts are on the disk before those of the folder that holds them.
     for place in reversed(places):
         sync(folder / place.relative_to(unfinished))
 

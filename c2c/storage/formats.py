@@ -144,6 +144,7 @@ class _Loader(yaml.SafeLoader):
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         names: set[Any] = set()
         for key, _ in node.value:
+            # `<<` may stand twice, and merges mappings whose keys may repeat.
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             name = self.construct_object(key)
@@ -178,6 +179,7 @@ def _count(value: Any, counted: dict[int, int]) -> int:
     """Values in `value`, with those behind aliases counted each time."""
     if not isinstance(value, (list, dict)):
         return 1
+    # An alias is the same object: its values are counted once, and added each time.
     if id(value) not in counted:
         parts = [*value, *value.values()] if isinstance(value, dict) else value
         counted[id(value)] = 1 + sum(_count(part, counted) for part in parts)

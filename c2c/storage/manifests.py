@@ -68,6 +68,7 @@ def check_keys(
     """
     if not isinstance(content, Mapping):
         raise RefusedError(f"{where} must be an object", type(content).__name__, remedy)
+    # Missing keys, unknown ones, and values of another kind
     wrong = [f"no {key}" for key in keys if key not in content and key not in optional]
     wrong += [f"unknown {key:.80}" for key in content if key not in keys]
     wrong += [f"{key} is {excerpt(content[key])[:80]}, not {WORDS[kind]}" for key, kind in keys.items()
@@ -123,12 +124,13 @@ def check_counts(
 
 
 def _is(value: Any, kind: type) -> bool:
+    # In Python a bool is an int; in JSON it is not.
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 FORMAT = 1
 RELEASED = "published fusers"
-"""``kind`` of the manifest of published fusers; a model's has none."""
+"""``kind`` of the manifest of released fusers, in the words of the first manifests; a model's has none."""
 FETCH_AGAIN = "Fetch it again (c2c fetch, c2c fetch-fuser), or train it again, and use the manifest that this writes"
 SOURCE_KEYS = {
     "format": int,
@@ -152,7 +154,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 def describe_source(
     folder: Path, *, id: str, revision: str | None, path: str | None, source: str, **others: Any
 ) -> dict[str, Any]:
-    """The manifest of a model, or of published fusers, that lies in `folder`.
+    """The manifest of a model, or of released fusers, that lies in `folder`.
 
     Args:
         folder: Where its files are; hidden ones are not part of it.
@@ -194,8 +196,9 @@ def read_source(path: Path) -> dict[str, Any]:
     manifest = read_object(path, FETCH_AGAIN)
     kind, version = manifest.get("kind"), manifest.get("format", FORMAT)
     if version != FORMAT or kind not in (None, RELEASED):
-        rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of {RELEASED}"
+        rule = f"{path.name} must be a manifest of format {FORMAT}, of a model or of released fusers"
         raise RefusedError(rule, {"format": version, "kind": kind}, FETCH_AGAIN)
+    # A key that may be null counts as left out where it is.
     stated = {key: value for key, value in manifest.items() if value is not None or key not in NULLABLE}
     optional = [key for key in SOURCE_KEYS if key not in REQUIRED[kind] or (key in NULLABLE and key in manifest)]
     check_keys(path.name, stated, SOURCE_KEYS, optional=optional, remedy=FETCH_AGAIN)

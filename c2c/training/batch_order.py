@@ -58,6 +58,7 @@ def batch_order(
 
 def _epoch(epoch: int, lengths: Lengths, batch_size: int, seed: int, window: int) -> list[int]:
     """One epoch in the order of training. Its first examples fill up the batch that the epoch before left open."""
+    # One generator an epoch, so that any epoch can be entered without drawing those before it; the factor is prime.
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     drawn = torch.randperm(len(lengths), generator=generator).tolist()
     if window == 1:
@@ -80,8 +81,10 @@ def by_length(indices: Sequence[int], lengths: Lengths, batch_size: int) -> list
 
     The more the responses differ, compared with the prompts, the more stripes: their number balances the pads of both.
     """
+    # The spread of both lengths
     prompts, responses = (pstdev(lengths[index][part] for index in indices) for part in (0, 1))
     batches = math.ceil(len(indices) / batch_size)
+    # A stripe of k batches pads responses by about spread / stripes, prompts by spread / k; the root balances them.
     stripes = min(max(round(math.sqrt(batches * responses / prompts)), 1), batches) if prompts else batches
     size = math.ceil(batches / stripes) * batch_size
     by_response = sorted(indices, key=lambda index: lengths[index][1])

@@ -78,5 +78,6 @@ def collate(
 
 
 def _right_pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    # Reversed, left-padded and reversed again: (B, R)
     flipped, mask = left_pad([row[::-1] for row in rows], pad)
     return flipped.flip(1), mask.flip(1)

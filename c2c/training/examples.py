@@ -183,6 +183,7 @@ class Examples:
         """
         private = row.get("private") or ""
         if self.prompts == "plain":
+            # The end token is learned too, so that an answer ends.
             end = [self.receiver.eos_token_id] if self.receiver.eos_token_id is not None else []
             prompt: AlignedPrompt = self.aligner.tokens.align(row["prompt"], private)
             written = encode(self.receiver, DELIMITER + row["response"], add_special_tokens=False).ids
@@ -200,6 +201,7 @@ class Examples:
 
     def _opened(self, chat: AlignedChat, messages: Sequence[Message], opening: str) -> AlignedChat:
         """The same conversation, whose last section continues with the opening of the answer."""
+        # The Receiver's ids with the opening; those of the messages must be the same as without it.
         begun = [*messages, {"role": "assistant", "content": opening}]
         ids = self._ids(RenderedText.of(self.aligner.receiver.render(begun, continue_final_message=True)))
         last = chat.sections[-1]
@@ -209,6 +211,7 @@ class Examples:
                 opening,
                 "Use a chat template that writes the turns before an answer as it does without it",
             )
+        # The opening is the Receiver's own: no token of it is fused.
         token_map = chat.token_map[: last.start] + [UNMATCHED] * (len(ids) - 1 - last.start)
         sections = (*chat.sections[:-1], last._replace(end=len(ids)))
         return replace(chat, receiver_ids=ids, token_map=token_map, sections=sections)

@@ -72,6 +72,7 @@ class FusionLearner(Learner):
 
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
         """Learn from one batch; the row has the temperature of this step and the share of gates open after it."""
+        # Read before the step: `anneal` sets the temperature of the next one.
         buffers = self.module.named_buffers()
         temperature = next((float(buffer) for name, buffer in buffers if name.endswith("temperature")), None)
         row, tokens = super()._step(step, indices)
@@ -112,6 +113,7 @@ class FuserLearner(FusionLearner):
         # The seed comes first: initial weights are the first draws.
         set_seed(self.config.seed)
         receiver, sharer = self.pair.receiver.model, self.pair.sharer.model
+        # Fusers are made on the CPU after the models are loaded, as the reference draws their weights.
         stack = FuserStack.between(
             sharer.config, receiver.config, layer_alignment=self.config.layer_alignment, **self.config.fuser()
         )
@@ -121,6 +123,7 @@ class FuserLearner(FusionLearner):
         self.configure(stack)
         self.processes = Processes.of_this_run()
         self.config.check_processes(self.processes.count)
+        # Models on the device of this process; `of_stacks` freezes them.
         frozen: list[Any] = [receiver, sharer]
         for model in frozen:
             model.to(self.processes.device)
@@ -177,16 +180,17 @@ def deranged_examples(examples: Sequence[Example], config: TrainingConfig, proce
     """
     if config.sharer_cache == "zeroed":
         return []
+    # Prompts of similar length are exchanged; the response stands for the gold answer.
     sizes = [len(example.prompt.receiver_ids) for example in examples]
     try:
-        others = derange(sizes, [str(example.response_ids) for example in examples], config.seed)
+        donors = derange(sizes, [str(example.response_ids) for example in examples], config.seed)
     except RefusedError as error:
         if processes.is_first:
             print(f"no validation loss with deranged prompts of the Sharer: {error}", file=sys.stderr)
         return []
     return [
-        own._replace(prompt=with_reading_of(own.prompt, examples[other].prompt))
-        for own, other in zip(examples, others, strict=True)
+        example._replace(prompt=with_reading_of(example.prompt, examples[donor].prompt))
+        for example, donor in zip(examples, donors, strict=True)
     ]
 
 

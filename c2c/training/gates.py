@@ -63,6 +63,7 @@ def _weights(model: RosettaModel, batch: Batch) -> dict[tuple[int, str], Tensor]
     parts: dict[tuple[int, str], list[Tensor]] = {}
     cache = None
     for section in read_sections(batch.kv_cache_index, ids, 1)[:-1]:
+        # As `RosettaModel.read_prompt` does it, with a look at the weights before each section is fused
         cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), cache, section)
         if section.sharers:
             for key, weights in _section_weights(model, cache, section, reading, mask).items():
@@ -84,6 +85,7 @@ def _section_weights(
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
         if fuser.weighted:
+            # Keys and values: (B, Ht, N, 1) each
             both = fuser.dynamic_weights(sharer[link.sharer_layer], receiver[layer])
             for half, weight in zip(HALVES, both, strict=True):
                 # (B, H, N, 1) -> (B, N, H), of which counted tokens: (K * H,)

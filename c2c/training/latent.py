@@ -188,16 +188,18 @@ class LatentLearner(FusionLearner):
     def _batches(self, start: int) -> Iterator[list[int]]:
         """As many examples of each pair, in an order of its own."""
         size, seed = self.config.batch_size // len(self.pairs), self.config.seed
+        # The same seed for all pairs; sets of equal lengths have the same order.
         orders = [batch_order(lengths_of(part), size, seed, start=start) for part in self.training.parts]
         for batches in zip(*orders, strict=True):
             pairs = zip(self.training.starts, batches, strict=True)
-            yield [first + index for first, batch in pairs for index in batch]
+            yield [start + index for start, batch in pairs for index in batch]
 
     def _parts(self, examples: Any, indices: Sequence[int]) -> Sequence[list[int]]:
         """Which examples this process runs together: never those of two pairs."""
         by_pair: dict[int, list[int]] = {}
         for index in indices:
             by_pair.setdefault(examples.pair_of(index), []).append(index)
+        # A micro-batch runs through one RosettaModel.
         parts = [part for numbers in by_pair.values() for part in self._cut(numbers, examples.lengths)]
         return self.processes.share(parts)
 
@@ -313,8 +315,8 @@ class LatentRun(LearningRun[LatentLearner]):
         with written_whole(self.output / ORDER_FILE) as unfinished:
             pq.write_table(order_table(learner), unfinished)
         for part in learner.pairs:
-            others = [name for name in self.pairs if name != part.name]
-            about = fuser_labels(learner, part.pair, RECIPE, together_with=others)
+            other_pairs = [name for name in self.pairs if name != part.name]
+            about = fuser_labels(learner, part.pair, RECIPE, together_with=other_pairs)
             # The run's own settings, which may name steps that a latent space does not keep.
             about["training"] = self.config.to_dict()
             models: dict[str, Any] = {

@@ -87,6 +87,7 @@ def launch_or_join(processes: int, config: TrainingConfig, arguments: Sequence[s
 def end_with_launcher() -> None:
     """Let this process be killed when its launcher is, so that none trains on beside a run that is started again."""
     if LAUNCHER in os.environ and sys.platform == "linux":
+        # The signal comes if the parent ends from now on; one that has ended already has left init as the parent.
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
         if os.getppid() == 1:
             os.kill(os.getpid(), signal.SIGKILL)

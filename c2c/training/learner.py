@@ -54,6 +54,7 @@ class Learner(ABC):
     def prepare(self, module: Module) -> Module:
         """Make optimiser and schedule of the module that learns, and put it where this process computes."""
         rate, decay = self.config.learning_rate, self.config.weight_decay
+        # Weight decay on all parameters, norms and biases included, as the reference has it.
         optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=decay, fused=True)
         warmup = int(self.config.warmup_ratio * self.config.steps)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
@@ -64,6 +65,7 @@ class Learner(ABC):
         prepared: Module = self.accelerator.prepare_model(module, evaluation_mode=True)
         self.module: nn.Module = prepared
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        # After the weights are drawn, which must be the same in all processes.
         self.processes.seed_noise(self.config.seed)
         return prepared
 
@@ -126,6 +128,7 @@ class Learner(ABC):
         """Mean loss per supervised token in evaluation mode (hard gates, no dropout), in nats."""
         self.model.eval()
         total = supervised = 0.0
+        # A mean over tokens, so that it does not depend on how examples are batched.
         for part in self._parts(examples, range(len(examples))):
             batch = self.collate([examples[index] for index in part])
             total += float(self._loss(batch)) * batch.supervised
@@ -141,13 +144,16 @@ class Learner(ABC):
         """Add the validation loss to the last row, and keep the weights if `keep` is ``best`` and they are."""
         losses = [row["validation_loss"] for row in progress.history if "validation_loss" in row]
         row = progress.history[-1]
+        # The earlier losses were read before, so that a step is not compared with itself.
         row["validation_loss"] = self.loss_on(self.validation)
         self._check_finite("The validation loss", row["validation_loss"], row["step"])
         if self.config.keep == "best" and row["validation_loss"] < min(losses, default=math.inf):
             progress.best_step = row["step"]
+            # A copy: the weights learn on in place.
             progress.best = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
 
     def _keep(self, step: int) -> None:
+        # Keys are texts, as JSON has them when a run resumes.
         self.progress.seconds_at[str(step)] = self.progress.seconds
         with self.processes.together():
             if self.processes.is_first:
@@ -175,15 +181,15 @@ class Learner(ABC):
         """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
         self.model.train()
         # The part of the batch that this process runs; the mean is over the tokens of all processes.
-        own = [self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)]
+        parts = [self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)]
         supervised, tokens, columns = self.processes.sum(
-            sum(part.supervised for part in own),
-            sum(part.tokens for part in own),
-            sum(part.input_ids.numel() for part in own),
+            sum(part.supervised for part in parts),
+            sum(part.tokens for part in parts),
+            sum(part.input_ids.numel() for part in parts),
         )
         # Each micro-batch adds its share of the gradients.
         total = 0.0
-        for part in own:
+        for part in parts:
             loss = self._loss(part) * (part.supervised / supervised)
             self.accelerator.backward(loss)
             total += float(loss.detach())
@@ -213,6 +219,7 @@ class Learner(ABC):
 
     def _cut(self, indices: Sequence[int], lengths: Lengths) -> list[list[int]]:
         """Examples that are run together; those that are alike are, and have fewer pads than in the file's order."""
+        # No micro-batch is larger than an equal share, so that every process gets one.
         most = math.ceil(len(indices) / self.processes.count)
         size = min(self.config.micro_batch_size or self.config.batch_size, most)
         rows = by_length(indices, lengths, size)

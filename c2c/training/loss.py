@@ -20,6 +20,7 @@ def response_loss(model: RosettaModel, batch: Batch, device: torch.device) -> Te
         batch: Prompts and responses, with at least one supervised token.
         device: Where the Receiver is.
     """
+    # Labels of the last section but its first column: (B, L - 1)
     targets = batch.labels[:, -batch.response_columns + 1 :].to(device)
     supervised = targets != IGNORED
     # A token is predicted from the one before it, so nothing is read from the last column.
@@ -31,4 +32,5 @@ def response_loss(model: RosettaModel, batch: Batch, device: torch.device) -> Te
             batch.attention_mask.to(device),
             sharer_inputs=[batch.sharer_input.to(device)],
         )
+    # (1, K, V) -> (K, V) in float32, in the row order of `targets[supervised]`, (K,)
     return functional.cross_entropy(output.logits[0].float(), targets[supervised])

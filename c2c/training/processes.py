@@ -91,7 +91,7 @@ class Processes:
         exchanged = [parameter for parameter, number in zip(parameters, counts, strict=True) if number]
         for bucket in _buckets(exchanged):
             gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in bucket]
-            # All gradients of a bucket as one vector.
+            # One exchange a bucket: (numbers in all gradients,)
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             distributed.all_reduce(flat)
             sizes = [parameter.numel() for parameter in bucket]

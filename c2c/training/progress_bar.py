@@ -47,6 +47,7 @@ class ProgressBar:
         """Show one step more: its row of the history, and how many tokens the Receivers read in it."""
         self._done += 1
         self._tokens += tokens
+        # Some hundred lines a run, with the first step, which shows that it works, and the last.
         due = self._done % math.ceil(self._steps / LINES) == 0 or self._done in (self._begun_at + 1, self._steps)
         if self._lines and due:
             remaining = tqdm.format_interval(

@@ -93,6 +93,7 @@ def train(run: LearningRun[Any]) -> dict[str, Any]:
     Raises:
         RefusedError: If an input is missing or does not fit, or the same training runs already.
     """
+    # A folder for exactly these settings and inputs: other runs may use the same parent.
     checkpoints = run.checkpoints / run.key()
     with alone_in(checkpoints):
         learner = run.learner(checkpoints)

@@ -78,10 +78,13 @@ class SingleLearner(Learner):
         """As a Fuser's training computes it, but for the fusion."""
         model, device, dtype = self.receiver.model, self.receiver.model.device, self.config.dtype
         ids, mask, labels = batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device)
+        # A token is predicted from the one before it: (B, N - 1)
         supervised = labels[:, 1:] != IGNORED
+        # As `RosettaModel` does it: windows in tokens, each row by its own length
         masks: Any = mask
         if splits_windows(model, mask, mask.shape[1]):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
+        # The weights stay float32; see the text of this module.
         reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
         positions = kv_cache.positions_of(mask)
         with (
@@ -165,6 +168,7 @@ class SingleRun(LearningRun[SingleLearner]):
         The manifest names the Receiver, so that records of the trained model are those of its pair.
         """
         receiver, folder = learner.receiver, self.output.with_suffix("")
+        # A manifest of an earlier training must not stand for a folder that is being written.
         self.output.unlink(missing_ok=True)
         model: Any = receiver.model
         model.cpu().save_pretrained(folder)

@@ -84,6 +84,7 @@ def save(processes: Processes, folder: Path, progress: Progress) -> None:
     finished = folder / f"step-{progress.steps}"
     with processes.together():
         name = str(unfinished_path(finished)) if processes.is_first else ""
+    # Every process writes its random states into one and the same folder.
     unfinished = Path(processes.agree(name))
     try:
         with processes.together():
@@ -116,9 +117,9 @@ def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
     # Those behind it were spoilt, or training would have resumed from them.
     complete = [path for path in _steps(finished.parent) if (path / PROGRESS).is_file()]
     last = complete[: complete.index(finished) + 1][-STEPS_KEPT:]
-    for other in _steps(finished.parent):
-        if other not in last:
-            _remove(other)
+    for step in _steps(finished.parent):
+        if step not in last:
+            _remove(step)
 
 
 def forget(folder: Path) -> None:
@@ -157,6 +158,7 @@ def resume(processes: Processes, folder: Path) -> Progress:
         RefusedError: In all processes: if the step was trained by another number of processes, whose noise and sums
             would be others, is of a newer version of this package, or does not fit this training.
     """
+    # One process checks the hashes of large files; all take the step that it chose.
     progress, last = Progress(processes=processes.count), ""
     with processes.together():
         if processes.is_first:
@@ -207,10 +209,10 @@ def _check(step: Path, processes: int) -> None:
             f"version {version} in {step}",
             f"Resume with the version of this package that saved them, or remove {step.parent} to begin anew",
         )
-    own = {name: value for name, value in content.items() if name != "sha256"}
+    hashed = {name: value for name, value in content.items() if name != "sha256"}
     if version != VERSION:
         raise _SpoiltError("an earlier version of this package saved it")
-    if settings_hash(own) != content.get("sha256") or len(content["history"]) != _number(step):
+    if settings_hash(hashed) != content.get("sha256") or len(content["history"]) != _number(step):
         raise _SpoiltError(f"{PROGRESS} has changed since it was saved")
     # Files of the step itself, and fusers of earlier steps that the training must still write.
     hashes = {step / name: sha256 for name, sha256 in content["files"].items()}
@@ -231,6 +233,7 @@ def _check(step: Path, processes: int) -> None:
 def _load(processes: Processes, step: Path) -> None:
     """Weights, optimiser, schedule and the random states of this process."""
     try:
+        # accelerate loads the random states without saying whether it could; they are compared afterwards.
         processes.accelerator.load_state(str(step))
         exact = _has_random_states(step / RANDOM_STATES.format(processes.rank), processes.device)
     except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -250,18 +253,19 @@ def _load(processes: Processes, step: Path) -> None:
 def _has_random_states(path: Path, device: torch.device) -> bool:
     """Whether this process has the saved random states, which accelerate may fail to set without a warning."""
     saved = load_states(path)
+    # Python, numpy, torch on the CPU, and the GPU of this process
     numbers = saved["numpy_random_seed"]
-    own: Any = np.random.get_state(legacy=True)
-    same = [
+    numpy_state: Any = np.random.get_state(legacy=True)
+    matches = [
         random.getstate() == saved["random_state"],
-        all(np.array_equal(one, other) for one, other in zip(numbers, own, strict=True)),
+        all(np.array_equal(*parts) for parts in zip(numbers, numpy_state, strict=True)),
         torch.equal(torch.get_rng_state(), saved["torch_manual_seed"]),
     ]
     if device.type == "cuda":
         number = torch.cuda.current_device() if device.index is None else device.index
         gpus = saved.get("torch_cuda_manual_seed", [])
-        same.append(number < len(gpus) and torch.equal(torch.cuda.get_rng_state(device), gpus[number]))
-    return all(same)
+        matches.append(number < len(gpus) and torch.equal(torch.cuda.get_rng_state(device), gpus[number]))
+    return all(matches)
 
 
 def save_weights(folder: Path, step: int, weights: Mapping[str, Tensor]) -> str:

@@ -88,6 +88,7 @@ def write_tokenised(
                 group = []
         if group:
             writer.write_table(_table(group))
+        # Last, since the notes count what was left out while examples were written.
         writer.add_key_value_metadata({KEY: json.dumps({**made_for, **notes}, sort_keys=True)})
 
 
@@ -168,6 +169,7 @@ class TokenisedSet(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
+        # Negative indices and the end of the set as a list has them
         place = range(len(self))[index]
         group, row = divmod(place, ROW_GROUP)
         return _example(self._group(group).slice(row, 1).to_pylist()[0])
@@ -182,6 +184,7 @@ class TokenisedSet(Sequence[Example]):
             table = self._file.read_row_group(group)
         except (pa.ArrowException, OSError) as error:
             raise self._refusal(str(error)) from error
+        # Checked a group at a time, when it is decoded: the file may be larger than the memory.
         sizes = {name: pc.list_value_length(table[name]) for name in SCHEMA.names if SCHEMA.field(name).type == TOKENS}
         fits = [
             not any(column.null_count for column in table.columns),
@@ -237,6 +240,7 @@ def _example(row: Mapping[str, Any]) -> Example:
     prompt = AlignedPrompt(row["receiver_ids"], row["sharer_ids"], row["token_map"])
     if ends := row["sections"]:
         starts = [0, *ends[:-1]]
+        # Kinds alternate, and the last section is never fused, so that only the ends need to be stored.
         kinds: list[SectionKind] = [
             "message" if (len(ends) - number) % 2 == 0 else "template" for number in range(len(ends))
         ]

@@ -264,19 +264,19 @@ def test_a_key_twice_in_a_config_of_json_is_refused_by_its_name(tmp_path: Path) 
         read_config_file(path)
 
 
-@pytest.mark.parametrize("reader", [names.title, read_artefacts])
+@pytest.mark.parametrize("file", ["names.yaml", "artefacts.yaml"])
 def test_a_key_twice_in_a_file_that_users_extend_is_refused_by_its_name(
-    reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / ("names.yaml" if reader is names.title else "artefacts.yaml")
+    path = tmp_path / file
     path.write_text("pairs: {}\ntables: {}\npairs: {}\n")
     monkeypatch.setattr(names, "PATH", path)
-    names._names.cache_clear()
+    names.read_names.cache_clear()
     try:
         with refused(path.name, "'pairs' in line 3"):
-            names.title("pairs", "gap_a") if reader is names.title else read_artefacts(path)
+            names.title("pairs", "gap_a") if file == "names.yaml" else read_artefacts(path)
     finally:
-        names._names.cache_clear()
+        names.read_names.cache_clear()
 
 
 HEAD = "scale,stage,jobs,minutes,memory_mb,output_mb\n"

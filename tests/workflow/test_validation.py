@@ -346,7 +346,7 @@ def test_a_hub_row_without_revision_is_refused(root: Path, config_of: Merged) ->
 
 def test_a_training_set_must_be_larger_than_its_validation_part(root: Path, config_of: Merged) -> None:
     edit(root / "config" / "training_sets.tsv", "\t\t256\t", "\t256\t256\t")
-    with pytest.raises(RefusedError, match=r"must keep examples beside its 256 for validation; received 256"):
+    with pytest.raises(RefusedError, match=r"must have more examples than its 256 for validation; received 256"):
         load_settings(config_of("trial"), root)
 
 

@@ -15,7 +15,7 @@ AGENTS = "agents"
 
 
 def agent_runs(settings: Settings) -> list[FuserTraining]:
-    """The trainings whose Fusers the agents use, one a pair, in the config's order."""
+    """The trainings whose Fusers the agents use, one for each pair, in the config's order."""
     return [
         FuserTraining(entry["pair"], "c2c", entry["alignment"], entry["seed"])
         for entry in settings.config.get("agents", [])
@@ -29,7 +29,7 @@ def agent_tasks(settings: Settings, pair: str, tasks: Path = TASKS) -> list[str]
 
 
 def agent_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a pair: by text, and by text and cache."""
+    """One job for each pair: by text, and by text and cache."""
     return [
         answer_job(
             settings,
@@ -48,7 +48,7 @@ def agent_answers(settings: Settings) -> list[AnswerJob]:
 
 
 def check_agents(settings: Settings, root: Path) -> None:
-    """Two agents have a C2C of their pair, and a task with prompts for them.
+    """Check that each pair of two agents has a c2c run, and a task with prompts for interpreter and solver.
 
     Raises:
         RefusedError: Otherwise, or if a pair stands twice.

@@ -34,7 +34,7 @@ def numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_analysis(settings: Settings) -> None:
-    """The analyses against the rest of the config.
+    """Check the analyses against the rest of the config.
 
     Raises:
         RefusedError: One names a pair, fuser or benchmark that this scale does not have, or examples that do not exist;

@@ -28,12 +28,12 @@ def group_methods(settings: Settings, group: str) -> list[str]:
 
 
 def member_runs(settings: Settings, group: str, alignment: str, seed: int) -> list[FuserTraining]:
-    """The trainings of recipe c2c whose Fusers a group uses, one a pair."""
+    """The trainings of recipe c2c whose Fusers a group uses, one for each pair."""
     return [FuserTraining(pair, "c2c", alignment, seed) for pair in members(settings, group)]
 
 
 def group_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a group, fusion and seed, in the config's order."""
+    """One job for each group, fusion and seed, in the config's order."""
     jobs = []
     for entry in settings.config.get("groups", []):
         group, alignment = entry["group"], entry["alignment"]
@@ -58,7 +58,7 @@ def group_answers(settings: Settings) -> list[AnswerJob]:
 
 
 def check_groups(settings: Settings) -> None:
-    """Each group of the config is one Receiver with Sharers that have their own Fusers at this scale.
+    """Check that each group of the config has one Receiver, and Sharers with Fusers that this scale trains.
 
     Raises:
         RefusedError: A group or pair is unknown, its pairs do not fit together, or a Fuser is not trained.
@@ -76,7 +76,7 @@ def check_groups(settings: Settings) -> None:
 
 
 def check_group(settings: Settings, group: str) -> None:
-    """A group is known, and is one Receiver with Sharers that answer the same tasks in the same kind of prompts.
+    """Check that a group has one Receiver, and pairs that answer the same tasks in the same kind of prompts.
 
     Raises:
         RefusedError: Otherwise.

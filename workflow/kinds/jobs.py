@@ -1,4 +1,4 @@
-"""The form of an answering job, the same for every kind: who answers which questions, and from which files."""
+"""The answering job of every kind: methods, questions, and the files that it reads."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class AnswerJob:
 def answer_job(
     settings: Settings, kind: str, path: str, pairs: Sequence[str], methods: Sequence[str], **fields: Any
 ) -> AnswerJob:
-    """A job in which the models of `pairs` answer the tasks of the first of them, unless `fields` says otherwise.
+    """A job in which the models of `pairs` answer the tasks of the first of them, unless `fields` has others.
 
     Args:
         settings: The scale.

@@ -41,7 +41,7 @@ def latent_names(settings: Settings) -> list[str]:
 
 
 def latent_trainings(settings: Settings) -> list[LatentSpaceTraining]:
-    """Their trainings."""
+    """The trainings of the latent spaces, in the config's order."""
     return [
         LatentSpaceTraining(entry["latent"], entry["alignment"], seed)
         for entry in settings.config.get("latent", [])
@@ -50,7 +50,7 @@ def latent_trainings(settings: Settings) -> list[LatentSpaceTraining]:
 
 
 def latent_groups(settings: Settings, latent: str) -> list[str]:
-    """The groups of a latent space, one a Receiver; their Sharers answer with it alone and together."""
+    """The groups of a latent space, one for each Receiver."""
     groups: list[str] = _entry(settings, latent)["groups"]
     return groups
 
@@ -61,7 +61,7 @@ def latent_pairs(settings: Settings, latent: str) -> list[str]:
 
 
 def latent_answers(settings: Settings) -> list[AnswerJob]:
-    """For every training, a job a pair and then a job a group, fused in the first way that its row names."""
+    """For each training one job for each pair, then one for each group, with the first fusion of its row."""
     jobs = []
     for run in latent_trainings(settings):
         folder, place = f"latent/{run.path}/pairs", f"{run.alignment}/seed{run.seed}"
@@ -102,7 +102,7 @@ def latent_answers(settings: Settings) -> list[AnswerJob]:
 
 
 def latent_training(settings: Settings, latent: str) -> Mapping[str, Any]:
-    """Sizes of the latent cache and settings of its training: the scale's, with those of its entry over them."""
+    """Sizes of the latent cache and settings of its training; those of its entry replace the scale's."""
     entry = _entry(settings, latent)
     sizes = {f"latent_{name}": entry[name] for name in ("layers", "heads", "head_dim")}
     training = {**settings.training, **entry.get("training", {})}
@@ -136,7 +136,7 @@ def latent_memory_mb(settings: Settings, latent: str) -> int:
 
 
 def check_latent(settings: Settings) -> None:
-    """Each latent space consists of groups whose models answer at this scale.
+    """Check that each latent space consists of groups whose models answer at this scale.
 
     Raises:
         RefusedError: An id is unknown or stands twice, models or training sets of a pair are not used at this scale,

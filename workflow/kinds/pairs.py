@@ -13,7 +13,7 @@ FUSED = "fused"
 
 
 def baseline_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a pair: methods without Fusers."""
+    """One job for each pair: methods without Fusers."""
     return [
         answer_job(
             settings,
@@ -29,7 +29,7 @@ def baseline_answers(settings: Settings) -> list[AnswerJob]:
 
 
 def fused_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a training of Fusers: the methods of its recipe."""
+    """One job for each training of Fusers: the methods of its recipe."""
     return [fused_job(settings, run) for run in settings.runs]
 
 
@@ -51,7 +51,7 @@ def fused_job(settings: Settings, run: FuserTraining) -> AnswerJob:
 
 
 def check_runs(settings: Settings) -> None:
-    """Every training of Fusers is listed once, and each control has what it is compared with.
+    """Check that each training of Fusers is listed once, and that each control has the training it is compared with.
 
     Raises:
         RefusedError: A training stands twice, an adapter has no c2c, or a Receiver that is its own Sharer is trained

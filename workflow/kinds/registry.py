@@ -44,7 +44,7 @@ def tokenised_folders(settings: Settings) -> list[str]:
 
 
 def check_kinds(settings: Settings, root: Path) -> None:
-    """The entries of all kinds against the config, its tables, and the files below `root`.
+    """Check the entries of all kinds against the config, its tables, and the files below `root`.
 
     Raises:
         RefusedError: At the first rule that does not hold.

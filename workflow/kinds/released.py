@@ -1,4 +1,4 @@
-"""Released Fusers: fetched from the hub instead of trained, and asked with their controls. Imports no torch."""
+"""Released Fusers: fetched from the hub instead of trained; they answer with their controls. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METHODS = ("c2c", "c2c_deranged", "c2c_zeroed")
 
 
 def released_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a folder of released Fusers."""
+    """One job for each folder of released Fusers."""
     return [
         answer_job(
             settings,
@@ -35,13 +35,13 @@ def released_answers(settings: Settings) -> list[AnswerJob]:
 
 
 def released_source(settings: Settings, name: str) -> Mapping[str, str]:
-    """Where released Fusers are, as flags of ``c2c fetch-fuser``."""
+    """The place of released Fusers on the hub, as flags of ``c2c fetch-fuser``."""
     row = settings.released[name]
     return {"fuser": row["hub_id"], "subfolder": row["subfolder"], "revision": asked_revision(row, settings.config)}
 
 
 def check_released(settings: Settings) -> None:
-    """Released Fusers are known, and so are their pairs; their table needs some.
+    """Check that released Fusers and their pairs exist, and that the table of released Fusers has rows.
 
     Raises:
         RefusedError: Otherwise.

@@ -15,7 +15,7 @@ def router_pairs(settings: Settings) -> list[str]:
 
 
 def router_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a pair: each model alone answers questions of training splits. These are no records of the scale."""
+    """One job for each pair, in which each model alone answers training questions. Its answers are no records."""
     jobs = []
     for pair in router_pairs(settings):
         tasks = settings.router_tasks(pair)
@@ -37,7 +37,7 @@ def router_answers(settings: Settings) -> list[AnswerJob]:
 
 
 def check_router(settings: Settings) -> None:
-    """A trained router has a task to learn from.
+    """Check that a trained router has a task to learn from.
 
     Raises:
         RefusedError: No benchmark of the config has a training split.

@@ -36,7 +36,7 @@ def single_trainings(settings: Settings) -> list[SingleTraining]:
 
 
 def single_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a fine-tuned Receiver: it answers alone."""
+    """One job for each fine-tuned Receiver, which answers alone."""
     return [
         answer_job(
             settings,
@@ -53,7 +53,7 @@ def single_answers(settings: Settings) -> list[AnswerJob]:
 
 
 def check_single(settings: Settings) -> None:
-    """A fine-tuned Receiver has a C2C to compare it with, so that its pair is asked and its sets are tokenised.
+    """Check that each fine-tuned Receiver has a c2c run: it is compared with that, and learns from its tokenised set.
 
     Raises:
         RefusedError: There is no such C2C.

@@ -21,7 +21,7 @@ def kept_steps(settings: Settings) -> list[tuple[FuserTraining, int]]:
 
 
 def kept_answers(settings: Settings) -> list[AnswerJob]:
-    """A job a step: the Fusers of that step answer as those of the last step do."""
+    """One job for each kept step, whose Fusers answer as those of the last step do."""
     jobs = []
     for run, step in kept_steps(settings):
         job, folder = fused_job(settings, run), f"fusers/{run.path}.steps"

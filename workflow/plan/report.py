@@ -1,11 +1,11 @@
-"""Prints what a whole run of a scale does and costs, from nothing, before anything is started.
+"""Prints the jobs and the cost of a whole run of a scale, from nothing, before it starts.
 
     c2c plan --scale paper                 (the same: python -m workflow.plan.report --scale paper)
     c2c plan --configfile config/config.yaml config/mine.yaml
     python -m workflow.plan.report --measure results/laptop
 
-The last one replaces the scale's rows of ``config/timings.csv`` by the means of the jobs in a results folder. Imports
-no torch.
+The last command replaces the scale's rows of ``config/timings.csv`` by the means of the jobs in a results folder.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
 
 @dataclass(frozen=True)
 class StageCost:
-    """What the jobs of a stage cost; None for what is not known.
+    """Cost of the jobs of a stage; None for an unknown number.
 
     Hours are those of all jobs, one after the other, memory is that of one job (of its GPU where it has one), and disk
-    is what all jobs leave. `basis` says where they are from: `TIMED`, `ESTIMATED` or `UNKNOWN`.
+    is what all jobs leave. `basis` is where the numbers come from: `TIMED`, `ESTIMATED` or `UNKNOWN`.
     """
 
     name: str
@@ -96,7 +96,7 @@ def model_download_gb(settings: Settings) -> float:
 
 
 def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
-    """GPU hours that the paper spent on trainings of this scale, and how many of them it has hours of (Table 12)."""
+    """GPU hours of the paper for trainings of this scale, and the number of trainings with such hours (Table 12)."""
     printed = []
     for run in settings.runs:
         hours = estimator.paper_hours(run.pair, settings.sharer_role(run.recipe))

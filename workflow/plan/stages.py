@@ -71,7 +71,7 @@ class Estimator:
         return self._total(name, STAGES[name].hours)
 
     def disk_gb(self, name: str) -> float | None:
-        """Gigabytes that all jobs of a stage leave; None where they cannot be estimated."""
+        """Gigabytes that all jobs of a stage write; None where they cannot be estimated."""
         return self._total(name, STAGES[name].disk_gb)
 
     def _total(self, name: str, of_item: Callable[[Estimator, Any], float] | None) -> float | None:
@@ -254,12 +254,12 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Stage:
-    """All jobs of one sort.
+    """The jobs of one rule, or of one kind of answers, that take time.
 
     Args:
         name: Its name, which is that of its rule unless the rule runs several stages.
-        items: What a scale has of them, one a job, or one a pair of jobs.
-        files: What a job leaves, below the results folder, by the place of its benchmark file.
+        items: The items of a scale, each of which is a job, or `parts` jobs.
+        files: Files that a job writes, below the results folder, by the place of its benchmark file.
         places: Which benchmark files of the rule are of this stage; the longest pattern that matches counts.
         models: Whether a job runs models, on a GPU where the scale has any.
         parts: Jobs an item: 2 for the training and the validation part of a set.
@@ -398,7 +398,7 @@ STAGES = {stage.name: stage for stage in _STAGES}
 
 
 def job_counts(settings: Settings) -> dict[str, int]:
-    """How many jobs of each stage a run of this scale has, from nothing; stages without jobs are left out."""
+    """The number of jobs of each stage in a run of this scale from nothing; stages without jobs are left out."""
     counts = {name: stage.parts * len(stage.items(settings)) for name, stage in STAGES.items()}
     return {name: count for name, count in counts.items() if count}
 
@@ -460,7 +460,7 @@ def measure(results: Path) -> list[Timing]:
 
 
 def write_timings(timings: Iterable[Timing], path: Path = ROOT / PATH) -> None:
-    """Put the timings of one scale into the file, in place of what it held of that scale."""
+    """Write the timings of one scale into the file, in place of the rows that it has of that scale."""
     rows = {(timing.scale, timing.stage): timing for timing in timings}
     scales = {scale for scale, _ in rows}
     rows |= {(row.scale, row.stage): row for row in read_timings(path) if row.scale not in scales}

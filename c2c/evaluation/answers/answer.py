@@ -65,6 +65,7 @@ class DecodingState:
 
     def of_rows(self, rows: Tensor) -> DecodingState:
         """The same state for rows ``(B',)`` of its batch; `answers` stay those of all."""
+        # (B, N) -> (B', N); a fused response brings its own cache, and the Sharers' with it.
         ids, mask = self.input_ids[rows], self.attention_mask[rows]
         if self.response is not None:
             response = self.response.of_rows(rows)

@@ -39,6 +39,7 @@ def batches_of(
     item_rows = [1] * len(items) if rows is None else rows
     batches: list[list[Item]] = []
     width = filled = 0
+    # The longest first: the first item of a batch is its width, and memory runs out at once, if at all.
     for place in sorted(range(len(items)), key=lambda place: (-lengths[place], place)):
         if batches and (filled + item_rows[place]) * width <= token_budget:
             batches[-1].append(items[place])

@@ -39,10 +39,12 @@ def option_tokens(
         options: Continuations.
         special: Whether `text` was tokenised with special tokens.
     """
+    # Tokenised with the prompt, since an option alone may have another first token; where both together have no
+    # token more than the prompt, the option alone is scored.
     prompt_tokens = len(tokenizer(text, add_special_tokens=special)["input_ids"])
     wholes = tokenizer([text + option for option in options], add_special_tokens=special)["input_ids"]
-    option_ids = [tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
-    return [whole[prompt_tokens:] or ids for whole, ids in zip(wholes, option_ids, strict=True)]
+    alone = [tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
+    return [whole[prompt_tokens:] or option_ids for whole, option_ids in zip(wholes, alone, strict=True)]
 
 
 def score_options(state: DecodingState, questions: Sequence[Question]) -> list[Answer]:
@@ -85,6 +87,7 @@ def score_tokens(state: DecodingState, options: Sequence[Sequence[Sequence[int]]
         the likeliest one at its place.
     """
     device = state.input_ids.device
+    # All options of all rows in one list, and the row of each: (n,)
     rows = torch.tensor([row for row, its_options in enumerate(options) for _ in its_options], device=device)
     flat = [ids for its_options in options for ids in its_options]
     # The first token of every option, from the last position of its prompt.
@@ -110,8 +113,10 @@ def _score_further_tokens(batch: _PrefilledBatch, options: Sequence[Sequence[int
     def padded(rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device)
 
+    # Right-padded: token t + 1 of an option is predicted from token t. (n, width)
     written = padded([[1] * (len(ids) - 1) for ids in options])
     targets, places = padded([ids[1:] for ids in options]), written.bool()
+    # (K, V), the K unpadded places row by row, as boolean indexing orders them
     logits = batch.logits(padded([ids[:-1] for ids in options]), torch.cat([batch.mask, written], dim=1), places)
     rows = torch.arange(len(logits), device=device)
     scores, likeliest = torch.zeros(targets.shape, device=device), torch.ones_like(places)
@@ -122,6 +127,7 @@ def _score_further_tokens(batch: _PrefilledBatch, options: Sequence[Sequence[int
 
 def log_probability(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
     """Log-probability of one token in each of the `rows` ``(n,)`` of logits ``(K, V)``; ``(n,)`` float32."""
+    # In parts, since float32 logits of all rows and tokens would be the largest tensor of a run: (K,)
     sizes = torch.cat([part.float().logsumexp(-1) for part in logits.split(LOGIT_ROWS)])
     return logits[rows, tokens].float() - sizes[rows]
 

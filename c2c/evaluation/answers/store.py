@@ -195,6 +195,7 @@ def _is_answer(value: Any) -> bool:
 
 def _fits(value: Any, kind: Any) -> bool:
     """Whether a value read from JSON is of the type that a field of `Answer` has."""
+    # JSON has no types of its own: a union fits if one of its members does, a list if all its elements do.
     if isinstance(kind, UnionType):
         return any(_fits(value, member) for member in get_args(kind))
     if get_origin(kind) is list:

@@ -102,12 +102,15 @@ def _write_stretch(
             **sampling,
         )
     # Each row up to its stop string, its end token or its limit.
+    # Lists of the whole stretch, so that the device is waited for once: (B, steps)
     ends, steps = end_tokens(state.model), torch.stack(meter.log_probabilities, dim=1).tolist()
     for number, (row, ids) in enumerate(zip(rows, sequences[:, width:].tolist(), strict=True)):
         row.ids = _until_end(ids[: stop.lengths.get(number)], ends)[: row.limit]
+        # Steps after the end of a row are those of pads, and are cut off by the number of its tokens.
         row.log_probabilities += steps[number]
         check_finite(row.log_probabilities[: len(row.ids)], state.model)
         row.ended = len(row.ids) in (row.limit, stop.lengths.get(number)) or row.ids[-1] in ends
+    # Rows that have ended leave the batch, so every column that is written is a token: (B, N + new)
     new = state.attention_mask.new_ones((len(rows), sequences.shape[1] - before))
     mask = torch.cat([state.attention_mask, new], dim=1)
     return replace(state, input_ids=sequences, attention_mask=mask)

@@ -127,6 +127,7 @@ class LMEvalModel(LM):
 
 def announce_tasks(lm: LM, tasks: Iterable[Task]) -> None:
     """Let an `LMEvalModel`, or one inside of lm-eval's caching model, know the tasks whose requests will come."""
+    # lm-eval's cache of requests wraps a model, and calls it lm.
     model = getattr(lm, "lm", lm)
     if isinstance(model, LMEvalModel):
         model.pending_tasks = list(tasks)

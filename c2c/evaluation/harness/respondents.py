@@ -213,7 +213,7 @@ class ReaderRespondent(Respondent):
             for batch in batches_of(contexts, sizes, self.method.token_budget, rows):
                 part: list[Context] = []
                 for context in batch:
-                    if part and self.rows and sum(rows_of[id(item)] for item in [*part, context]) > self.rows:
+                    if part and self.rows and sum(rows_of[id(member)] for member in [*part, context]) > self.rows:
                         yield from self._within_room(part)
                         part = []
                     part.append(context)
@@ -249,6 +249,7 @@ class AloneRespondent(ReaderRespondent):
                 len(continuation_ids),
                 "Correct the task, or raise max_length",
             )
+        # The last token of the continuation is not read, which leaves one position more for the context.
         return ids[-(self.room + 1 - len(continuation_ids)) :], continuation_ids
 
     def context_before_text(self, question: Question) -> Context:
@@ -278,6 +279,7 @@ class AloneRespondent(ReaderRespondent):
                     self.loaded.name,
                     "Use a tokenizer with bos_token or eos_token",
                 )
+            # Each token is scored once, after as many tokens before it as the model has positions for.
             windows = get_rolling_token_windows(ids, prefix_token=prefix, max_seq_len=self.room, context_len=1)
             for context, window in map(make_disjoint_window, windows):
                 question = replace(context_question(request, 0), max_new_tokens=len(window) - 1)
@@ -325,6 +327,7 @@ def with_receiver_ids(aligned: AlignedPrompt, ids: list[int]) -> AlignedPrompt:
     shorter = replace(aligned, receiver_ids=ids, token_map=aligned.token_map[:prefix])
     if not isinstance(shorter, AlignedChat):
         return shorter
+    # Tokens that are cut off at the end belong to the last sections, which are not fused.
     sections = [
         section._replace(end=min(section.end, len(ids))) for section in shorter.sections if section.start < len(ids)
     ]

@@ -86,6 +86,7 @@ def prompt_text(loaded: LoadedModel, question: Question, *, private: bool = Fals
     private_text = private_lines(question.private) if private else ""
     if not question.messages:
         return private_text + question.prompt
+    # The private line stands before the last content of the user, as `ChatAligner.align` puts it.
     messages = [dict(message) for message in question.messages]
     last_user = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=None)
     if last_user is not None:

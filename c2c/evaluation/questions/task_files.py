@@ -167,6 +167,7 @@ def _resolve(path: Path, tasks: Path, above: tuple[Path, ...]) -> dict[str, Any]
     names = _includes(path, content)
     content.pop("include", None)
     merged: dict[str, Any] = {}
+    # Later files and the file itself take precedence; metadata is merged key by key.
     for part in [*(_resolve(_included_path(path, name, tasks), tasks, (*above, path)) for name in names), content]:
         metadata = {**(merged.get("metadata") or {}), **(part.get("metadata") or {})}
         merged = {**merged, **part, **({"metadata": metadata} if metadata else {})}

@@ -118,6 +118,7 @@ def _check_questions(task: Task) -> None:
 
 def gold_of(task: Task, doc: dict[str, Any]) -> str:
     """The gold answer as text: the option's text where the target is an index."""
+    # An index where the task has options, a text otherwise.
     target = task.doc_to_target(doc)
     return str(task.doc_to_choice(doc)[target]) if isinstance(target, int) else str(target)
 
@@ -140,6 +141,7 @@ def questions_of(
     """
     chat = prompts == "chat"
     chat_template = _messages_as_json if chat else None
+    # lm-eval renders the prompts; a chat comes back as its messages, from which each model renders its own.
     task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=chat_template)
     questions: dict[int, Question] = {}
     for request in task.instances:

@@ -54,7 +54,7 @@ class SharerPrompts:
     memory: SharerMemory | None = None
 
     def __post_init__(self) -> None:
-        self._sharer_questions: dict[Key, Question] = {}
+        self._donors: dict[Key, Question] = {}
         self._aligned: dict[tuple[str, str, str], AlignedPrompt] = {}
 
     def align(self, question: Question) -> AlignedPrompt:
@@ -81,13 +81,17 @@ class SharerPrompts:
 
         A question that cannot be aligned is left out; it fails when it is read.
         """
+        # 1. Questions that can be aligned
         usable = [question for question in questions if self._fits(question)]
+        # 2. Whose question the Sharer reads
         if self.sharer_cache == "deranged":
             sizes = [len(self.align(question).receiver_ids) for question in usable]
-            places = derange(sizes, [question.gold for question in usable], self.seed)
-            for question, place in zip(usable, places, strict=True):
-                self._sharer_questions[_key(question)] = usable[place]
+            donors = derange(sizes, [question.gold for question in usable], self.seed)
+            for question, donor in zip(usable, donors, strict=True):
+                self._donors[_key(question)] = usable[donor]
+        # 3. The batches in which it reads them
         if self.memory is not None and self.sharer_cache != "zeroed":
+            # A deranged reader plans the same texts: the caches of all questions serve both.
             prompts = {_key(question): self.align(question).sharer_ids for question in usable}
             self.memory.plan(prompts, token_budget)
 
@@ -99,13 +103,13 @@ class SharerPrompts:
 
     def sharer_prompt(self, question: Question) -> tuple[AlignedPrompt, Question | None]:
         """This question's prompt aligned with what the Sharer reads, and the question that the Sharer reads."""
-        aligned = self.align(question)
+        prompt = self.align(question)
         if self.sharer_cache == "zeroed":
-            return aligned, None
+            return prompt, None
         if self.sharer_cache == "matched":
-            return aligned, question
-        sharer_question = self._sharer_questions[_key(question)]
-        return with_reading_of(aligned, self.align(sharer_question)), sharer_question
+            return prompt, question
+        donor = self._donors[_key(question)]
+        return with_reading_of(prompt, self.align(donor)), donor
 
     def inputs(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor, SharerInput, list[Question | None]]:
         """The batch of the Receiver and of this Sharer.
@@ -213,26 +217,27 @@ class FusedReader(Reader):
         # 1. The batch of each model, with the caches that Sharers made before
         (index, ids, mask, sharer_inputs), owners = self.layout(questions)
         sharer_inputs = [
-            prompts.with_memory(sharer_input, rows)
-            for prompts, sharer_input, rows in zip(self.sharers, sharer_inputs, owners, strict=True)
+            prompts.with_memory(sharer_input, sharer_questions)
+            for prompts, sharer_input, sharer_questions in zip(self.sharers, sharer_inputs, owners, strict=True)
         ]
         # 2. Prefill and fusion
         response = self.model.include_response
         sections = read_sections(index, ids, len(self.sharers), include_response=response)
+        # From 0 at the first token of each row: (B, N)
         positions = kv_cache.positions_of(mask)
         caches = self.model.read_prompt(sections, ids, mask, positions, sharer_inputs, keep_unfused=response)
         # 3. The columns of records that are known before the answer. A Sharer whose cache is zeros reads no question;
         # all others read the same one.
-        shared = next((rows for rows in owners if rows[0] is not None), owners[0])
+        read_by_sharers = next((row for row in owners if row[0] is not None), owners[0])
         masks = [sharer_input.attention_mask for sharer_input in sharer_inputs if not sharer_input.zeroed]
         answers = [
             Answer(
                 prompt_read=prompting.prompt_text(self.receiver, question),
                 tokens_in=int(mask[row].sum()),
-                sharer_question_id=None if owner is None else str(owner.doc["id"]),
+                sharer_question_id=None if donor is None else str(donor.doc["id"]),
                 sharer_tokens_in=sum(int(sharer_mask[row].sum()) for sharer_mask in masks),
             )
-            for row, (question, owner) in enumerate(zip(questions, shared, strict=True))
+            for row, (question, donor) in enumerate(zip(questions, read_by_sharers, strict=True))
         ]
         return DecodingState(
             self.receiver.model,

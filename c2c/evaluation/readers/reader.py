@@ -88,6 +88,7 @@ class SingleReader(Reader):
     def read_questions(self, questions: Sequence[Question]) -> DecodingState:
         """A batch of prompts, none of which has been read."""
         chat = bool(questions[0].messages)
+        # A batch is all plain or all chats: lm-eval asks a task in one form.
         texts = [self.text(question) for question in questions]
         ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)
         check_room(self.loaded, ids.shape[1], max(question.max_new_tokens for question in questions))

@@ -80,15 +80,19 @@ class SharerMemory:
         ]
 
     def _size(self) -> int:
-        keys = next(iter(self._caches.values()))[0][0]  # (Hs, m, Ds)
-        per_token = keys.shape[0] * keys.shape[2] * keys.element_size() * 2 * len(next(iter(self._caches.values())))
-        return per_token * sum(cache[0][0].shape[1] for cache in self._caches.values())
+        # Bytes of a token: keys and values of all layers, from the first cache, (Hs, m, Ds) a layer
+        cache = next(iter(self._caches.values()))
+        keys = cache[0][0]
+        per_token = 2 * keys.shape[0] * keys.shape[2] * keys.element_size() * len(cache)
+        return per_token * sum(layers[0][0].shape[1] for layers in self._caches.values())
 
     @torch.no_grad()
     def _prefill(self, batch: Sequence[Key]) -> dict[Key, list[KeyValue]]:
         """Prefill one batch; the tokens that all texts begin with, such as a template's words, run once."""
         model, texts = self.sharer.model, [self._ids[key] or [self.sharer.pad] for key in batch]
+        # Rotations that depend on the length of a text forbid to read its start alone.
         whole = len(batch) == 1 or rotations_change(model.config, max(len(text) for text in texts))
+        # 1. The common start, as one row whose cache is repeated
         shared = 0 if whole else common_start(texts)
         ids, mask = left_pad([text[shared:] for text in texts], self.sharer.pad)
         cache = None
@@ -99,9 +103,11 @@ class SharerMemory:
             cache = kv_cache.prefill(model, start.to(model.device), start_mask, kv_cache.positions_of(start_mask))
             rows = torch.zeros(len(batch), dtype=torch.long, device=model.device)
             cache = kv_cache.repeat_rows(cache, rows, model.config)
+        # 2. What follows it in each text, left-padded behind the start: mask (B, shared + M)
         ids, mask = ids.to(model.device), mask.to(model.device)
         positions = kv_cache.positions_of(mask)[:, shared:]
         layers = kv_cache.layers_of(kv_cache.prefill(model, ids, mask, positions, cache))
+        # 3. Each row without its pads: (B, Hs, shared + M, Ds) -> (Hs, m, Ds)
         return {
             key: [(keys[row][:, mask[row] > 0], values[row][:, mask[row] > 0]) for keys, values in layers]
             for row, key in enumerate(batch)

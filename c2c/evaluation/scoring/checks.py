@@ -48,6 +48,7 @@ def check_records(records: pd.DataFrame) -> None:
 def _check_same_questions(records: pd.DataFrame) -> None:
     """Every method of a pair answers the same questions of a benchmark, with the same gold answers."""
     for (_, pair, benchmark), group in records.groupby(QUESTION_KEY[:3], dropna=False):
+        # No answer stands twice, so equal counts for all answerers mean the same questions.
         answers = group.groupby(ANSWER_KEY[4:], dropna=False).size()
         if len(group) != len(answers) * group["question_id"].nunique():
             counts = dict(zip(map(str, answers.index), answers.tolist(), strict=True))

@@ -49,14 +49,17 @@ def extract_letter(text: str, options: int = len(LETTERS)) -> str | None:
     "I" before a lower-case word are words, unless the answer is stated to be "A". A letter beyond the number of
     `options` is none.
     """
+    # 1. The last box, where a letter stands in it
     boxed = [_plain(inside) for inside in BOXED.findall(text)]
     if boxed and (inside := re.match(rf"\W*({CAPITAL}|[a-j](?=\W*$))", boxed[-1])):
         return _option_letter(inside.group(1), options)
     plain = NEGATED.sub(" ", _plain(BOXED.sub(r" \1 ", text)))
+    # 2. The last letter that is stated, else one that opens the text; never one that is negated
     stated = [match for pattern in (STATED, CALLED_RIGHT) for match in pattern.finditer(plain)]
     named = max(stated, key=lambda match: match.end(1), default=None) or OPENING.match(plain)
     if named:
         return None if JOINT.match(plain, named.end(1)) else _option_letter(named.group(1), options)
+    # 3. The only capital letter that stands alone
     alone = set(re.findall(CAPITAL, plain)) & set(LETTERS[:options])
     return alone.pop() if len(alone) == 1 else None
 
@@ -94,6 +97,7 @@ FORMULA = re.compile(r"[+\-*/=^]|\b(?:mod|sqrt|sin|cos|tan)\b", re.IGNORECASE)
 def _plain(text: str) -> str:
     """The text without the marks of LaTeX and Markdown that surround letters, wide letters as plain ones."""
     text = unicodedata.normalize("NFKC", text)
+    # Commands may be nested: \textbf{\text{B}}
     while LATEX.search(text):
         text = LATEX.sub(r"\1", text)
     return MARKS.sub("", text)

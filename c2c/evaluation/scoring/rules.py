@@ -69,6 +69,7 @@ def _math(records: pd.DataFrame, protocol: str) -> np.ndarray:
         (mathematics.gold_at_comma(gold) if stops and benchmark.startswith("gsm8k") else gold, text)
         for gold, text, benchmark in records[["gold", "output_text", "benchmark"]].itertuples(index=False)
     ]
+    # Equal pairs of gold and answer are graded once, in processes of their own.
     graded = mathematics.grade(questions)
     return np.array([graded[question] for question in questions], dtype=float)
 
@@ -99,6 +100,7 @@ def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], n
         for place, (gold, choices, scores) in enumerate(records[columns].itertuples(index=False)):
             weights = weigh(np.asarray(scores, dtype=float), list(choices))
             greatest = weights.max()
+            # argmax takes the first of equals; texts are compared, since two options may read alike.
             right[place] = np.isfinite(greatest) and choices[int(weights.argmax())] == gold
     return right
 

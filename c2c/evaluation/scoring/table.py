@@ -37,9 +37,11 @@ def score_records(records: pd.DataFrame, protocol: str = CORRECTED) -> pd.DataFr
     check_records(records)
     flags = records[[*RUN_KEY, "subset"]].assign(credit=mark(records, protocol), failed=failed(records).astype(float))
     flags["subset"] = flags["subset"].fillna("")
+    # Each answer counts in the whole benchmark, and in its subset if it has one.
     parts = pd.concat([flags.assign(subset=WHOLE), flags[flags["subset"] != ""]])
     long = parts.melt(id_vars=[*RUN_KEY, "subset"], value_vars=["credit", "failed"], var_name="metric")
     if active(protocol, "failed_left_out"):
+        # `melt` stacks the credits of all rows, then the failures of all rows.
         lost = np.concatenate([parts["failed"] == 1] * 2)
         long = long[~(lost & (long["metric"] == "credit"))]
     graded = long["scoring"].isin(GRADED)
