@@ -179,7 +179,7 @@ def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
     """
     table = read_benchmarks([root / FOLDER, *folders])
     for row in table.values():
-        check(row, row_schema("benchmarks"), f"metadata of {row['folder']}/{row['benchmark']}.yaml")
+        check(row, row_schema("benchmarks"), f"{row['folder']}/{row['benchmark']}.yaml: metadata")
     return table
 
 
