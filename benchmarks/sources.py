@@ -150,7 +150,7 @@ class Source:
     def note(self) -> dict[str, Any]:
         """What provenance should know: id and revision asked for, and what it resolved to."""
         folder = hub.resolve(self.dataset, self.revision, "dataset")
-        mirrored = hub.mirrored(self.dataset) is not None
+        mirrored = hub.mirror_folder(self.dataset) is not None
         commit = hub.revision_of(folder) if mirrored else folder.name
         resolved = {"source": "mirror" if mirrored else "hub", **({"resolved": commit} if commit else {})}
         about = {"id": self.dataset, "revision": self.revision, "split": self.split, "subset": self.subset}

@@ -101,7 +101,7 @@ class RosettaModel(nn.Module):
     Attributes:
         contracts: For each Sharer, the models that its Fusers were trained for; empty unless they were loaded. A cache
             that is given in place of a Sharer is compared with it.
-        override: Lines of the contracts that may differ, by name, as loading was called with.
+        override: Lines of the contracts that may differ, by name, as they were passed to the function that loaded them.
         contract_check: Differences from the contracts that were accepted or noted, when the Fusers were loaded or when
             a cache was given; None if there is no contract.
         released_settings: For each Sharer with released fusers, the settings of their recipe.

@@ -112,7 +112,7 @@ def write(
     claims: Path, answers: Answers, latency: pd.DataFrame, reference: Reference, outputs: tuple[Path, Path]
 ) -> None:
     """Write claims.json and claims_time.json, in this order in `outputs`."""
-    basis = Basis.read(claims, answers.scale)
+    basis = Basis.load(claims, answers.scale)
     judged = [(is_timed(claim), judge(claim, answers, latency, reference, basis)) for claim in read_claims(claims)]
     for timed, output in enumerate(outputs):
         entries = [entry for of_time, entry in judged if of_time == bool(timed)]
@@ -138,7 +138,7 @@ def main() -> None:
         latency = read_records(times, LATENCY_SCHEMA) if times else LATENCY_SCHEMA.empty_table().to_pandas()
         write(
             arguments.claims,
-            Answers.read(arguments.records, arguments.protocol),
+            Answers.load(arguments.records, arguments.protocol),
             latency,
             Reference(arguments.reference),
             outputs,

@@ -20,29 +20,29 @@ from paper.reading.volatile import read_rules
 SAME, VOLATILE, CHANGED = "same", "volatile", "CHANGED"
 
 
-def compare(left: Path, right: Path, rules: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def compare(first: Path, second: Path, rules: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Name, verdict and explanation of every file in either folder, in sorted order.
 
     Raises:
         RefusedError: One of the two is not a folder.
     """
-    for folder in (left, right):
+    for folder in (first, second):
         if not folder.is_dir():
             raise RefusedError("What is compared must be two folders of results", str(folder), "Run the workflow first")
-    names = {str(path.relative_to(root)) for root in (left, right) for path in root.rglob("*") if path.is_file()}
+    names = {str(path.relative_to(root)) for root in (first, second) for path in root.rglob("*") if path.is_file()}
     for name in sorted(names):
-        yield name, *_compare_file(left / name, right / name, name, rules)
+        yield name, *_compare_file(first / name, second / name, name, rules)
 
 
 @command
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("left", type=Path, help="results of one run")
-    parser.add_argument("right", type=Path, help="results of the other run")
+    parser.add_argument("first", type=Path, help="results of one run")
+    parser.add_argument("second", type=Path, help="results of the other run")
     parser.add_argument("--all", action="store_true", help="name the files that are the same, too")
     arguments = parser.parse_args()
-    entries = list(compare(arguments.left, arguments.right, read_rules()))
+    entries = list(compare(arguments.first, arguments.second, read_rules()))
     for name, verdict, why in entries:
         if verdict == CHANGED or arguments.all:
             print(f"{verdict:9} {name}{why and ': ' + why}")
@@ -51,30 +51,30 @@ def main() -> int:
     return 1 if counts[CHANGED] else 0
 
 
-def _compare_file(left: Path, right: Path, name: str, rules: Mapping[str, Any]) -> tuple[str, str]:
+def _compare_file(first: Path, second: Path, name: str, rules: Mapping[str, Any]) -> tuple[str, str]:
     for pattern, why in rules["files"].items():
         if fnmatch(name, pattern):
             return VOLATILE, str(why)
-    if not (left.is_file() and right.is_file()):
-        return CHANGED, f"only in {'the first' if left.is_file() else 'the second'} folder"
-    if left.read_bytes() == right.read_bytes():
+    if not (first.is_file() and second.is_file()):
+        return CHANGED, f"only in {'the first' if first.is_file() else 'the second'} folder"
+    if first.read_bytes() == second.read_bytes():
         return SAME, ""
     columns = [column for pattern, listed in rules["columns"].items() if fnmatch(name, pattern) for column in listed]
     keys = [key for pattern, listed in rules["keys"].items() if fnmatch(name, pattern) for key in listed]
     try:
         if columns:
-            return _compare_columns(_cells(left), _cells(right), columns)
-        if keys and _without(json.loads(left.read_text()), keys) == _without(json.loads(right.read_text()), keys):
+            return _compare_columns(_cells(first), _cells(second), columns)
+        if keys and _without(json.loads(first.read_text()), keys) == _without(json.loads(second.read_text()), keys):
             return VOLATILE, f"keys {', '.join(keys)}"
     except (ValueError, OSError, RecursionError, StopIteration) as error:
         return CHANGED, f"cannot be read: {type(error).__name__}"
     return CHANGED, "other bytes"
 
 
-def _compare_columns(left: pd.DataFrame, right: pd.DataFrame, volatile: list[str]) -> tuple[str, str]:
-    if list(left.columns) != list(right.columns) or len(left) != len(right):
+def _compare_columns(first: pd.DataFrame, second: pd.DataFrame, volatile: list[str]) -> tuple[str, str]:
+    if list(first.columns) != list(second.columns) or len(first) != len(second):
         return CHANGED, "other columns or number of rows"
-    changed = [column for column in left if not left[column].astype(str).equals(right[column].astype(str))]
+    changed = [column for column in first if not first[column].astype(str).equals(second[column].astype(str))]
     steady = [str(column) for column in changed if not any(fnmatch(str(column), pattern) for pattern in volatile)]
     return (
         (CHANGED, f"columns {', '.join(steady)}") if steady else (VOLATILE, f"columns {', '.join(map(str, changed))}")

@@ -63,10 +63,10 @@ def writer(artefact: Artefact) -> Callable[..., Any]:
 def _file(module: str) -> Path | None:
     """The file of a module, or None where there is none; only the packages above it are imported."""
     try:
-        spec = find_spec(module)
+        definition = find_spec(module)
     except ModuleNotFoundError:
         return None
-    return Path(spec.origin) if spec and spec.origin else None
+    return Path(definition.origin) if definition and definition.origin else None
 
 
 def _wrong_imports(tree: ast.Module) -> Iterator[tuple[int, str]]:

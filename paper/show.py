@@ -98,12 +98,14 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
     printed = reference.frame[reference.frame["artefact"].map(_key) == key]
     artefact = printed["artefact"].iloc[0]
     yield f"{artefact}: {len(printed)} printed values" + ("" if has_values else f" ({PROGRAM} show {key} --values)")
+    # The claims of each scale, and where none is about this place, a sentence.
     claims = {
         folder: [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
         for folder in folders
     }
     if not any(claims.values()):
         yield f"No claim is about {artefact}; {PROGRAM} list names all claims."
+    # Each scale: verdicts, then the commands behind them.
     for folder in folders:
         yield ""
         yield f"Scale {folder.name}:"

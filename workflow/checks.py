@@ -58,9 +58,9 @@ def check_artefacts(config: Mapping[str, Any]) -> None:
     if not artefacts["paper"]:
         return
     for kind in ("tables", "figures"):
-        needed = [Path(name).stem for name in required_files() if name.startswith(f"{kind}/")]
-        if missing := [name for name in needed if name not in artefacts[kind]]:
-            rule = f"A paper must have the {kind} {', '.join(needed)}"
+        names = [Path(name).stem for name in required_files() if name.startswith(f"{kind}/")]
+        if missing := [name for name in names if name not in artefacts[kind]]:
+            rule = f"A paper must have the {kind} {', '.join(names)}"
             raise RefusedError(
                 rule, f"artefacts.{kind} without {', '.join(missing)}", "Add them, or set artefacts.paper to false"
             )
@@ -185,12 +185,12 @@ def _check_latency(settings: Settings) -> None:
             raise RefusedError(rule, pair, "Add a c2c run of this pair, or drop c2c from latency.methods")
 
 
-def _check_source(settings: Settings, table: str, name: str, *needed: str) -> None:
+def _check_source(settings: Settings, table: str, name: str, *columns: str) -> None:
     row = getattr(settings, table)[name]
     if row["source"] == "world" and "world" not in settings.config:
         rule = "What comes from the knowledge-gap world must have the config key 'world'"
         raise RefusedError(rule, name, "Use --profile smoke, or add the key as config/smoke.yaml has it")
-    for column in ("hub_id", "revision", *needed):
+    for column in ("hub_id", "revision", *columns):
         if row["source"] == "hub" and row[column] is None:
             place = "The metadata of a benchmark" if table == "benchmarks" else f"A row of config/{table}.tsv"
             rule = f"{place} with source hub must fill {column!r}"

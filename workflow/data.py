@@ -12,7 +12,7 @@ from benchmarks.prompts import prompt_file
 from benchmarks.user_files import QUESTION_FILE, UserFile
 from benchmarks.user_tasks import task_config
 from c2c.errors import RefusedError
-from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, task_path
+from c2c.evaluation.questions.task_files import SHARED, included_files, read_task_file, task_path
 from workflow.paths import source
 from workflow.revisions import asked_revision
 from workflow.validation import Row, Table, check, check_known, check_row, row_schema
@@ -45,7 +45,7 @@ class Data:
         """The file of a task and those that it includes, relative to the root."""
         if self.is_own(task):
             return [f"<results>/data/benchmarks/{task}.yaml"]
-        return [str(path) for path in included(TASKS / self.benchmark_of[task] / f"{task}.yaml", TASKS)]
+        return [str(path) for path in included_files(TASKS / self.benchmark_of[task] / f"{task}.yaml", TASKS)]
 
     def is_own(self, task: str) -> bool:
         """Whether the questions of a task are a file of the user's own, and its task file is written with them."""
@@ -139,7 +139,7 @@ class Data:
     def prompt_files(self, training_set: str) -> list[str]:
         """The prompt files of its questions; none for conversations."""
         asked_as = self.training_sets[training_set]["asked_as"]
-        return [] if asked_as is None else [str(path) for path in included(prompt_file(TASKS, asked_as), TASKS)]
+        return [] if asked_as is None else [str(path) for path in included_files(prompt_file(TASKS, asked_as), TASKS)]
 
     def gap(self, name: str) -> dict[str, Any]:
         """Settings with which a private benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
@@ -155,7 +155,7 @@ class Data:
     @staticmethod
     def gap_prompts() -> list[str]:
         """The prompt files of the private benchmarks."""
-        return [str(path) for path in included(prompt_file(TASKS, "text"), TASKS)]
+        return [str(path) for path in included_files(prompt_file(TASKS, "text"), TASKS)]
 
     def files(self, training_set: str) -> list[str]:
         """The file of a training set with source file; empty for any other."""
@@ -209,10 +209,10 @@ def check_benchmarks(data: Data, root: Path) -> list[str]:
         if missing := {"doc_to_text", "doc_to_target"} - set(content):
             rule = f"{path} must name doc_to_text and doc_to_target"
             raise RefusedError(rule, f"without {sorted(missing)}", "Add them")
-        named = content["metadata"]["scoring"]
-        if named != data.scoring_of(task):
+        scoring = content["metadata"]["scoring"]
+        if scoring != data.scoring_of(task):
             rule = f"metadata.scoring of {path} must be that of the task"
-            raise RefusedError(rule, named, "Correct it, or metadata.scorings of the benchmark")
+            raise RefusedError(rule, scoring, "Correct it, or metadata.scorings of the benchmark")
     return list(data.config["benchmarks"])
 
 

@@ -57,7 +57,7 @@ def check_mirrored(settings: Settings) -> None:
     if settings.config.get("unpinned"):
         return
     for row in hub_inputs(settings):
-        folder = hub.mirrored(row.hub_id)
+        folder = hub.mirror_folder(row.hub_id)
         if folder and row.pinned and hub.revision_of(folder) != row.revision:
             place = "the benchmark" if row.table == "benchmarks" else f"config/{row.table}.tsv"
             rule = f"A mirrored folder must say that it is of the commit that {place} names"
@@ -74,11 +74,11 @@ def check_start(settings: Settings) -> None:
     Raises:
         RefusedError: With the rows that name a branch or a tag.
     """
-    loose = [row for row in hub_inputs(settings) if not row.pinned]
-    if loose and settings.config["scale"] in CITED and not settings.config.get("unpinned"):
+    unpinned_rows = [row for row in hub_inputs(settings) if not row.pinned]
+    if unpinned_rows and settings.config["scale"] in CITED and not settings.config.get("unpinned"):
         rule = f"A run of the scale {settings.config['scale']}, which is cited, must start from commits"
         remedy = f"Where the hub is reached: {PIN}. For a run that nobody will cite, set unpinned: true in a config"
-        raise RefusedError(rule, _named(loose), remedy)
+        raise RefusedError(rule, _listing(unpinned_rows), remedy)
 
 
 def check_unpinned(config: Mapping[str, Any]) -> None:
@@ -95,18 +95,18 @@ def check_unpinned(config: Mapping[str, Any]) -> None:
 def warning(settings: Settings) -> str:
     """The warning before a run whose inputs are not all pinned; empty if they are."""
     inputs = hub_inputs(settings)
-    loose = [row for row in inputs if not row.pinned]
+    unpinned_rows = [row for row in inputs if not row.pinned]
     if settings.config.get("unpinned"):
-        loose += [row for row in inputs if row.pinned and has_no_history(row.hub_id)]
-    if not loose:
+        unpinned_rows += [row for row in inputs if row.pinned and has_no_history(row.hub_id)]
+    if not unpinned_rows:
         return ""
     return (
-        f"{len(loose)} of {len(inputs)} inputs are not pinned to a commit: {_named(loose)}. "
+        f"{len(unpinned_rows)} of {len(inputs)} inputs are not pinned to a commit: {_listing(unpinned_rows)}. "
         f"Manifests and provenance files record their commits where they are known. To pin them: {PIN}"
     )
 
 
-def _named(inputs: list[Input]) -> str:
-    named = [f"{row.table} {row.name} ({row.revision[:12]})" for row in inputs]
-    more = [f"{len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-    return ", ".join([*named[:MOST_NAMED], *more])
+def _listing(inputs: list[Input]) -> str:
+    texts = [f"{row.table} {row.name} ({row.revision[:12]})" for row in inputs]
+    rest = [f"{len(texts) - MOST_NAMED} more"] if len(texts) > MOST_NAMED else []
+    return ", ".join([*texts[:MOST_NAMED], *rest])

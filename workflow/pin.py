@@ -37,7 +37,7 @@ def commit_of(hub_id: str, revision: str, kind: str) -> str:
     Raises:
         RefusedError: The mirror's folder does not say which commit it is of, or the hub does not know or answer.
     """
-    if folder := hub.mirrored(hub_id):
+    if folder := hub.mirror_folder(hub_id):
         if commit := hub.revision_of(folder):
             return commit
         remedy = f"Download it with its history (hf download), or take the mirror out of {hub.MIRRORS}"
@@ -93,18 +93,19 @@ def pin(config: Path, resolve: Resolve = commit_of, only: Collection[str] = ()) 
             continue
         read_table(config / f"{table}.tsv")  # refuses what is no such table
         head, *rows = (config / f"{table}.tsv").read_text(encoding="utf-8").splitlines()
-        named, placed = (head.split("\t").index(column) for column in ("hub_id", "revision"))
+        id_column, revision_column = (head.split("\t").index(column) for column in ("hub_id", "revision"))
         for number, row in enumerate(rows):
             cells = row.split("\t")
             names.add(cells[0])
-            if not cells[named] or COMMIT.fullmatch(cells[placed]) or (only and cells[0] not in only):
+            is_commit = COMMIT.fullmatch(cells[revision_column])
+            if not cells[id_column] or is_commit or (only and cells[0] not in only):
                 continue
-            key = (cells[named], cells[placed], kind)
+            key = (cells[id_column], cells[revision_column], kind)
             if key not in commits:
                 commits[key] = resolve(*key)
             if commit := commits[key]:
-                changes.append(f"{table}: {cells[0]}: {cells[placed]} is {commit}")
-                cells[placed] = commit
+                changes.append(f"{table}: {cells[0]}: {cells[revision_column]} is {commit}")
+                cells[revision_column] = commit
                 rows[number] = "\t".join(cells)
         texts[config / f"{table}.tsv"] = "\n".join([head, *rows]) + "\n"
     benchmarks = config.parent / FOLDER

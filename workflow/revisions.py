@@ -21,5 +21,5 @@ def asked_revision(row: Row, config: Mapping[str, Any]) -> Any:
 
 def has_no_history(hub_id: str) -> bool:
     """Whether a mirror has the id, in a folder that does not record its commit."""
-    folder = hub.mirrored(hub_id)
+    folder = hub.mirror_folder(hub_id)
     return folder is not None and hub.revision_of(folder) is None

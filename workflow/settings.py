@@ -122,8 +122,8 @@ class Settings:
 
     def tasks(self, pair: str) -> list[str]:
         """Tasks that a pair answers: those of the config of its benchmarks, or all of them if its row names none."""
-        listed = (self.pairs[pair]["benchmarks"] or "").split()
-        return [task for task in self.config["benchmarks"] if not listed or self.data.benchmark_of[task] in listed]
+        names = (self.pairs[pair]["benchmarks"] or "").split()
+        return [task for task in self.config["benchmarks"] if not names or self.data.benchmark_of[task] in names]
 
     def baselines(self, pair: str) -> list[str]:
         """Methods without a fuser; a pair without a task that has training questions has no trained router."""
@@ -138,8 +138,8 @@ class Settings:
             pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)
         ]
         models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in reversed(pairs)}
-        first = {both: pair for pair, both in models.items()}
-        return [pair for pair in pairs if first[models[pair]] == pair]
+        first_pairs = {ids: pair for pair, ids in models.items()}
+        return [pair for pair in pairs if first_pairs[models[pair]] == pair]
 
     @property
     def generation(self) -> Mapping[str, Any]:

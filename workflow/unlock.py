@@ -41,9 +41,9 @@ def unlock(folder: Path) -> bool:
     if any(_is_snakemake(command) for _, command in live):
         return False
     if live:
-        named = "; ".join(f"process {number}: {' '.join(command[:6])} …" for number, command in live)
+        processes = "; ".join(f"process {number}: {' '.join(command[:6])} …" for number, command in live)
         rule = "A workflow must start again only when no job of the last one runs"
-        raise RefusedError(rule, named, "Wait for it, or end it")
+        raise RefusedError(rule, processes, "Wait for it, or end it")
     if not holders:
         remedy = f"Make sure that no workflow runs in this folder on any machine; then: {BY_HAND}"
         raise RefusedError("A lock that is removed must be known to be of this machine", str(locks), remedy)
@@ -66,11 +66,11 @@ def _forget(holders: Mapping[Path, Holder]) -> None:
 
 def _check_elsewhere(folder: Path, holders: list[Holder]) -> None:
     if elsewhere := [holder for holder in holders if not holder.here]:
-        named = "; ".join(f"process {holder.pid} of {holder.host}, since {holder.since}" for holder in elsewhere)
+        processes = "; ".join(f"process {holder.pid} of {holder.host}, since {holder.since}" for holder in elsewhere)
         rule = f"Locks in {folder.name} must be removed by the machine that holds them"
         files = ", ".join(f".snakemake/holders/{holder.host}-{holder.pid}.json" for holder in elsewhere)
         remedy = f"Give the command there, or wait. If that machine is gone, remove {files}, then: {BY_HAND}"
-        raise RefusedError(rule, named, remedy)
+        raise RefusedError(rule, processes, remedy)
 
 
 def _running_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
@@ -84,8 +84,8 @@ def _running_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _is_snakemake(command: list[str]) -> bool:
     """Whether a process is a Snakemake that holds locks; the one that writes the report is a job, and has none."""
-    named = any(Path(word).name == "snakemake" for word in command[:2]) or command[1:3] == ["-m", "snakemake"]
-    return named and "--nolock" not in command
+    is_program = any(Path(word).name == "snakemake" for word in command[:2]) or command[1:3] == ["-m", "snakemake"]
+    return is_program and "--nolock" not in command
 
 
 def _is_job(command: list[str]) -> bool:

@@ -213,7 +213,7 @@ class ChatAligner:
         spans = tuple(
             _without_prefix(span, len(before)) if span.message == private_message else span for span in rendering.spans
         )
-        # 3. The private characters: the line break after them belongs to both, and is not one of them
+        # 3. The private characters, without the line break after them, which a token may share with the content
         places = [span for span in rendering.spans if span.message == private_message]
         private_characters = (
             range(places[0].start, places[0].start + len(private) - places[0].trimmed) if places else range(0)

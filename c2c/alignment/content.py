@@ -79,7 +79,7 @@ def encode(
     Raises:
         RefusedError: If the text is not Unicode, or the tokenizer cannot read a control token's string as text.
     """
-    # A text without control strings is encoded as always; only otherwise is the splitting asked for.
+    # The tokenizer is asked to split special tokens only where the text holds the string of one.
     strings = [] if control_tokens else _control_strings(tokenizer).findall(text)
     encoding = _encode(tokenizer, text, add_special_tokens, split=bool(strings))
     _check_plain(

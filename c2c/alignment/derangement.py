@@ -60,7 +60,7 @@ def with_reading_of(prompt: AlignedPrompt, donor: AlignedPrompt) -> AlignedPromp
     Raises:
         RefusedError: If `donor` has no fused token and `prompt` has one.
     """
-    # Both ends align at the right, where the question and the opening of the answer are.
+    # Aligned at the right, where the question and the opening of the answer are.
     places = iter(match_length([at for at in donor.token_map if at >= 0], sum(at >= 0 for at in prompt.token_map)))
     token_map = [next(places) if at >= 0 else at for at in prompt.token_map]
     return replace(prompt, sharer_ids=donor.sharer_ids, token_map=token_map)

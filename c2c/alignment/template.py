@@ -140,7 +140,7 @@ class ChatTemplate:
         Raises:
             RefusedError: As `render`, or if the template changes the turns before it when it is added.
         """
-        # 1. The conversation before the turn, and with it; the one must begin the other
+        # 1. The conversation without and with the turn; the second must begin with the first
         before, whole = self.render(messages[:-1]).text, self.render(messages, add_generation_prompt=False)
         if not whole.text.startswith(before):
             raise RefusedError(

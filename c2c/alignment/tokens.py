@@ -35,8 +35,8 @@ class SharerInput:
             positions whose cache is fused there, or -1 where nothing is fused. Positions from n on are not fused.
         zeroed: The Sharer does not run; its cache is zeros (the control `c2c_zeroed` and the recipe `adapter`).
         layers: The Sharer does not run; this is its cache of `input_ids`: S layers ``(B, Hs, M, Ds)``, on any device.
-        sharer: Of the model that `layers` are of, the lines of a contract: loaded Fusers compare them with the Sharer
-            that they were trained for. None if nothing says it.
+        sharer: The contract lines of the model that computed `layers`, which loaded Fusers compare with the Sharer that
+            they were trained for. None if they are unknown.
         reencode: Turns Receiver ids ``(B, n)`` of a response that is fused too into as many Sharer ids; None where the
             two vocabularies agree.
     """
@@ -129,8 +129,8 @@ class TokenAligner:
         if self.alignment == "span" and not self.identical:
             sharer = encode(self.sharer, private_lines(private) + text, bos=bos, control_tokens=control_tokens)
             return self._align_spans(text, private_lines(private), receiver, sharer)
+        # 2b. Otherwise the Receiver's tokens, re-encoded one for one, after the private lines
         if private:
-            # 2b. Its tokens, re-encoded one for one; the private lines come before them in the Sharer's own tokens
             return self._align_after_private(receiver, encode(self.sharer, private_lines(private), bos=bos))
         prefix = ids[:-1]
         return AlignedPrompt(ids, [self.reencode_token(token) for token in prefix], list(range(len(prefix))))

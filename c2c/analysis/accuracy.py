@@ -57,7 +57,7 @@ def accuracy_table(records: pd.DataFrame, against: str, protocol: str = CORRECTE
     # A row each, with the difference to the method that all are compared with.
     rows = []
     for key, group in groups.items():
-        other = _compared(list(frames), key, against)
+        other = _key_to_compare(list(frames), key, against)
         # Paired question by question, so that what is hard for both methods cancels.
         difference = None if other == key else mean_with_interval(paired_difference(frames[key], frames[other]))
         numbers = accuracy_with_interval(frames[key])
@@ -98,7 +98,7 @@ def _frame(group: pd.DataFrame) -> pd.DataFrame:
     return group.pivot(index="question_id", columns="seed", values="correct").sort_index()
 
 
-def _compared(keys: list[tuple[str, ...]], key: tuple[str, ...], against: str) -> tuple[str, ...]:
+def _key_to_compare(keys: list[tuple[str, ...]], key: tuple[str, ...], against: str) -> tuple[str, ...]:
     """The key of the answers that those of `key` are compared with."""
     # Keys are scale, pair, benchmark, method and setting.
     candidates = [other for other in keys if other[:3] == key[:3] and other[3] == against]

@@ -230,7 +230,7 @@ class Enrichment:
         """Ids and mask of left-padded rows, and the cache of all but their last tokens; positions start at -before."""
         device = self.loaded.model.device
         ids, mask = (tensor.to(device) for tensor in left_pad(rows, self.loaded.pad))
-        # (B, N) - (B, 1): the first token of the question alone is at 0 in both readings
+        # (B, N) - (B, 1): the question's tokens have the same positions in both readings
         positions = kv_cache.positions_of(mask) - torch.tensor(before, device=device)[:, None]
         cache = kv_cache.prefill(self.loaded.model, ids[:, :-1], mask[:, :-1], positions[:, :-1])
         return ids, mask, kv_cache.layers_of(cache)

@@ -196,7 +196,7 @@ def _answer_all(run: EnrichmentRun, answering: _Answering) -> None:
     )
     # 2. Single layers, whose accuracies order the layers
     singles = answering.answer(
-        {("oracle_layers", f"layer {layer}"): answering.oracle(partial(_fixed, [layer])) for layer in layers}
+        {("oracle_layers", f"layer {layer}"): answering.oracle(partial(_same_layers, [layer])) for layer in layers}
     )
     table = order_table(singles, answering.questions)
     write_atomically(run.orders, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
@@ -248,5 +248,5 @@ def order_table(singles: pd.DataFrame, questions: Sequence[Question]) -> pd.Data
     return pd.DataFrame(rows, columns=list(ORDER_COLUMNS))
 
 
-def _fixed(layers: Sequence[int], question: Question) -> Sequence[int]:
+def _same_layers(layers: Sequence[int], question: Question) -> Sequence[int]:
     return layers

@@ -89,7 +89,7 @@ def train_transformation(sharer: Tensor, receiver: Tensor, training: Transformat
         scale = model.get_buffer("receiver_scale")
         for _ in range(training.steps):
             rows = torch.randint(len(sharer), (min(training.batch_size, len(sharer)),)).to(sharer.device)
-            # Mean squared error in units of the Receiver's scale, so that the learning rate fits every layer.
+            # Mean squared error in units of the Receiver's scale, so that one learning rate fits models of any scale.
             loss = ((model(sharer[rows]) - receiver[rows]) / scale).square().mean()
             optimiser.zero_grad()
             loss.backward()

@@ -132,7 +132,7 @@ def point_table(
     # One thread and a fixed start: t-SNE gives the same picture in every run.
     plane = TSNE(perplexity=perplexity, max_iter=iterations, init="pca", random_state=0, n_jobs=1)
     # (caches * questions, 2) -> (caches, questions, 2)
-    places = plane.fit_transform(np.concatenate(_equally_wide(means))).reshape(len(means), len(questions), 2)
+    places = plane.fit_transform(np.concatenate(_pad_widths(means))).reshape(len(means), len(questions), 2)
     rows = [
         (cache, str(question.doc["id"]), str(question.doc.get("subset") or ""), float(x), float(y))
         for cache, of_cache in zip(means, places, strict=True)
@@ -151,7 +151,7 @@ def cloud_table(means: Mapping[str, np.ndarray]) -> pd.DataFrame:
     Args:
         means: By cache, ``(questions, width)``, among them ``receiver``.
     """
-    wide = dict(zip(means, _equally_wide(means), strict=True))
+    wide = dict(zip(means, _pad_widths(means), strict=True))
     receiver = wide["receiver"]
     rows = []
     for cache, points in wide.items():
@@ -172,6 +172,6 @@ def _nearest(points: np.ndarray, others: np.ndarray) -> float:
     return float(np.median(distances.min(axis=1)))
 
 
-def _equally_wide(means: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _pad_widths(means: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     width = max(points.shape[1] for points in means.values())
     return [np.pad(points, ((0, 0), (0, width - points.shape[1]))).astype(np.float64) for points in means.values()]

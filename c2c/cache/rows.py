@@ -4,12 +4,12 @@
 batch take the place of tokens. Where that can happen the masks are built here, counted in tokens. A model whose
 positions themselves are columns (the ALiBi of MPT) can be helped by no mask, and is refused such prompts.
 
-*Rotations.* Models of the rope type ``longrope`` (Phi-3) rotate every token of a text otherwise once it is longer than
-a limit, and transformers takes the length from the longest row of one run. A prompt that is read section by section
-would get both rotations, and a row of a batch its neighbour's; so each row's whole length is set here. Keys in a cache
-cannot be rotated again: a text that would grow over the limit is refused. The other type that transformers changes,
-``dynamic``, does so only beyond ``max_position_embeddings``, where no text is read (`c2c.fusion.prompt.check_room`).
-All others (``linear``, ``yarn``, ``llama3``, ...) are the same at every length.
+*Rotations.* Models of the rope type ``longrope`` (Phi-3) use other rotations for all tokens of a text that is longer
+than a limit, and transformers takes the length from the longest row of one run. A prompt that is read section by
+section would get both rotations, and a row of a batch its neighbour's; so each row's whole length is set here. Keys in
+a cache cannot be rotated again: a text that would grow over the limit is refused. The other type that transformers
+changes, ``dynamic``, does so only beyond ``max_position_embeddings``, where no text is read
+(`c2c.fusion.prompt.check_room`). All others (``linear``, ``yarn``, ``llama3``, ...) are the same at every length.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def window_of(config: Any) -> int | None:
 
 
 def chunk_of(config: Any) -> int | None:
-    """The chunk of a model's layers in tokens, none of which attends to one before its own; None if there is none."""
+    """Tokens of a chunk, in a model with layers that attend within their own chunk alone; None if no layer does."""
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None)
     # As with windows: where the config lists the kinds of layers, the list decides.
@@ -54,7 +54,7 @@ def chunk_of(config: Any) -> int | None:
 
 
 def reach_of(config: Any) -> int | None:
-    """The longest text in tokens all of which each layer's last token attends to, or None if there is no limit."""
+    """Tokens of the longest text of which the last token attends to all others in each layer; None without a limit."""
     return min((reach for reach in (window_of(config), chunk_of(config)) if reach), default=None)
 
 
@@ -111,7 +111,7 @@ def has_gaps(attention_mask: Tensor) -> bool:
 
 
 def _takes_positions(model: PreTrainedModel) -> bool:
-    # A model that takes positions is told them; only its windows can be miscounted.
+    # A model that takes positions is given them, so that only its windows can be miscounted.
     return "position_ids" in inspect.signature(model.base_model.forward).parameters
 
 

@@ -119,7 +119,7 @@ def describe_released(hub_id: str, subfolder: str, revision: str | None) -> dict
     # Where the files are, and which commit they are of
     folder = hub.resolve(hub_id, revision, subfolder=subfolder or None)
     root = folder.parents[len(Path(subfolder).parts) - 1] if subfolder else folder
-    source = "folder" if Path(hub_id).is_dir() else "hub" if hub.mirrored(hub_id) is None else "mirror"
+    source = "folder" if Path(hub_id).is_dir() else "hub" if hub.mirror_folder(hub_id) is None else "mirror"
     # The models that they are of, and how their tokens align
     recipe = read_recipe(folder)
     return describe_source(

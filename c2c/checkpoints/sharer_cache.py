@@ -177,6 +177,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise RefusedError(
             f"A Sharer's cache must be {FORMAT}, version {VERSION}", version, "Write it with the same version of c2c"
         )
+    # Keys and their kinds, then the range of each number: they decide how much is allocated
     check_keys(MANIFEST, manifest, MANIFEST_KEYS, remedy=WRITE_AGAIN)
     check_keys(f"shape in {MANIFEST}", manifest["shape"], COUNT, remedy=WRITE_AGAIN)
     check_keys(f"sha256 in {MANIFEST}", manifest["sha256"], {STATES: str}, remedy=WRITE_AGAIN)

@@ -128,7 +128,7 @@ class EvaluationRun:
         """Where each model is, by its name in the contract: ``receiver``; ``sharer``, or ``sharer_1``, ``sharer_2``."""
         return {
             "receiver": self.receiver,
-            **dict(zip(_numbered("sharer", len(self.sharers)), self.sharers, strict=True)),
+            **dict(zip(_part_names("sharer", len(self.sharers)), self.sharers, strict=True)),
         }
 
     def files(self) -> list[Path]:
@@ -178,14 +178,14 @@ def _count(most: int) -> str:
     return "one Sharer" if most == 1 else f"1 to {most} Sharers"
 
 
-def _numbered(part: str, sharers: int) -> list[str]:
+def _part_names(part: str, sharers: int) -> list[str]:
     """Names of a part of the contract that each Sharer has."""
     return [part] if sharers == 1 else [f"{part}_{number}" for number in range(1, sharers + 1)]
 
 
 def _contract_lines(sharers: int) -> list[str]:
     """Names of the lines of the contracts of this number of Sharers."""
-    names = {part: ["receiver"] if part == "receiver" else _numbered(part, sharers) for part in PARTS}
+    names = {part: ["receiver"] if part == "receiver" else _part_names(part, sharers) for part in PARTS}
     return [f"{name}.{line}" for part, lines in PARTS.items() for name in names[part] for line in lines]
 
 

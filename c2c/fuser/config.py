@@ -88,7 +88,7 @@ class FuserConfig:
             _between(name, getattr(self, name), 1, WIDEST)
         _between("anneal_steps", self.anneal_steps, 1, LONGEST)
         _between("num_layers", self.num_layers, 3, DEEPEST)
-        # Kinds before values: a comparison with NaN would let it pass.
+        # Kinds before values: comparing a text with a number would raise a TypeError.
         for name in ("dropout", "initial_temperature", "final_temperature"):
             _number(name, getattr(self, name))
         if not 0 <= self.dropout < 1:

@@ -20,7 +20,7 @@ from c2c.types import HALVES, CacheShape, KeyValue
 
 
 class LatentEncoder(nn.Module):
-    """What one model's cache becomes in the latent cache; keys and values, and all layers, share nothing.
+    """Encodes one model's cache into the latent cache; keys and values, and all layers, share no parameters.
 
     Args:
         model: Cache sizes of the model (S, Hs, Ds).
@@ -121,7 +121,7 @@ class LatentSpace(nn.Module):
         decoders: In the order of `receivers`.
 
     Args:
-        sharers: Cache sizes of each model that is heard, by its name.
+        sharers: Cache sizes of each model whose cache is encoded, by its name.
         receivers: Cache sizes of each model that answers, by its name.
         latent: Sizes of the latent cache.
         layer_alignment: Which layer of a model a latent layer reads, and which latent layer a Receiver layer reads:

@@ -182,7 +182,7 @@ class FuserStack(nn.Module):
             the Receiver's own tensors.
         """
         fused, sources = list(receiver), self.source_layers(sharer)
-        # One query of all gates for the device; in training each Fuser samples its own.
+        # All gates at once; in training each Fuser samples its own.
         open_halves = {} if self.training else self.open_halves()
         for layer, link in sorted(self.links.items()):
             if self.is_active(layer):
@@ -210,7 +210,6 @@ class FuserStack(nn.Module):
             (layer, half, logit) for layer, half, logit in self.gate_logits()
             if logit is not None and self.fuser_of(layer).gate_override is None
         ]  # fmt: skip
-        # (number of gates,) -> a list
         logits = torch.stack([logit for _, _, logit in gate_logits]).tolist() if gate_logits else []
         is_open = {(layer, half): logit > 0 for (layer, half, _), logit in zip(gate_logits, logits, strict=True)}
         # A gate without a learned logit is open, unless it is forced to be closed.

@@ -46,7 +46,7 @@ class ChatBatch(NamedTuple):
         return only
 
     def to(self, device: torch.device) -> ChatBatch:
-        """The same batch there; of the sections, only the shape and one number each are read."""
+        """The same batch on another device; of `kv_cache_index` only shapes and one number a section are ever read."""
         ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
         return ChatBatch(
             self.kv_cache_index, ids, mask, [sharer_input.to(device) for sharer_input in self.sharer_inputs]
@@ -77,7 +77,7 @@ def in_two_sections(prompt: AlignedPrompt) -> AlignedChat:
         prompt: Of N >= 2 tokens. Where none is fused, the first is a section of its own.
     """
     tokens = len(prompt.receiver_ids)
-    # Between fused tokens there may be others; the map leaves those as they are.
+    # Tokens in between that are not fused stay in the section: the map leaves them as they are.
     fused = [place for place, at in enumerate(prompt.token_map) if at != UNMATCHED]
     end = fused[-1] + 1 if fused else 1
     sections = (ChatSection(0, end, "message"), ChatSection(end, tokens, "template"))

@@ -210,7 +210,7 @@ def check_room(name: str, needed: int, config: PreTrainedConfig, what: str = "")
         name: Of the model.
         needed: Positions.
         config: Of the model.
-        what: Said of the text.
+        what: Words of the message that tell which text it is.
 
     Raises:
         RefusedError: With the positions that are needed.

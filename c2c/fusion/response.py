@@ -84,7 +84,7 @@ class SharerReader:
         # (B, M) and (B, n) -> (B, M + n)
         before, self.mask = self.mask, torch.cat([self.mask, mask.to(self.mask)], dim=1)
         check_rotations("the Sharer", self.model.config, before.sum(-1), self.mask.sum(-1))
-        # The Receiver's tokens have its positions; tokens of its own are counted after those that it has read.
+        # A Sharer that reads the Receiver's tokens has its positions; any other continues its own count.
         positions = position_ids if self.own_tokens else kv_cache.positions_of(self.mask)[:, -tokens:]
         device = self.model.device
         kv_cache.prefill(self.model, ids.to(device), self.mask, positions.to(device), self.cache)

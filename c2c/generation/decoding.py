@@ -130,7 +130,7 @@ class StopAtText(StoppingCriteria):
 
 
 class TokenClock(StoppingCriteria):
-    """Never stops; notes the time (seconds of a monotonic clock) at which each token was there."""
+    """Never stops; records when each token was generated, in seconds of a monotonic clock (``ticks``)."""
 
     def __init__(self) -> None:
         self.ticks: list[float] = []
@@ -268,7 +268,7 @@ def generation_config(model: PreTrainedModel, max_new_tokens: int, do_sample: bo
 
 
 @contextmanager
-def _only(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+def _with_settings(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
     """Inside, `model` has no settings but these.
 
     What `settings` leaves open, ``generate`` takes from the model: a repetition penalty, for one, even when greedy.
@@ -335,7 +335,7 @@ def continue_text(
     # Of a slice, as `generate` hands it on, torch multiplies a copy of the head's weights a row (CPU, bfloat16).
     contiguous = hook_head(model, Tensor.contiguous)
     rotated = rotations_in_generation(model, attention_mask, max_new_tokens, fused=cache is not None)
-    with counted_in_tokens(model) if split else nullcontext(), rotated, _only(model, settings), contiguous:
+    with counted_in_tokens(model) if split else nullcontext(), rotated, _with_settings(model, settings), contiguous:
         return model.generate(  # type: ignore[operator]
             input_ids,
             attention_mask=attention_mask,

@@ -89,6 +89,7 @@ def _reason(error: Exception, hub_id: str, kind: str) -> Reason:
             return reason
         if isinstance(cause, NOT_REACHED) or any(base.__name__ == "TransportError" for base in type(cause).__mro__):
             return not_reached
+    # The hub gave no answer, and its cache holds nothing.
     if isinstance(error, errors.LocalEntryNotFoundError):
         return not_reached
     return Reason(

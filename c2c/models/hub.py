@@ -35,7 +35,7 @@ def _mirrors() -> list[Path]:
     return [Path(mirror) for mirror in os.environ.get(MIRRORS, "").split(os.pathsep) if mirror]
 
 
-def mirrored(hub_id: str) -> Path | None:
+def mirror_folder(hub_id: str) -> Path | None:
     """The folder ``<mirror>/<owner>/<name>`` in the first folder of C2C_HUB_MIRROR that has it; a link may be one."""
     if not is_hub_id(hub_id):
         return None
@@ -61,11 +61,11 @@ def resolve(
     """
     check_choice("A kind of hub repository", kind, KINDS)
     if is_manifest(source):
-        folder = _fetched(Path(source), revision, kind)
+        folder = _folder_of_manifest(Path(source), revision, kind)
         return folder if subfolder is None else _inside(folder, subfolder, str(source), lambda: _folders(folder))
     # A folder here, else one of a mirror, else a download.
     path = Path(source)
-    here = path if str(source) and path.is_dir() else mirrored(str(source))
+    here = path if str(source) and path.is_dir() else mirror_folder(str(source))
     if here:
         _check_revision(here, str(source), revision)
     if subfolder is not None:
@@ -78,7 +78,7 @@ def resolve(
     )
 
 
-def _fetched(path: Path, revision: str | None, kind: str) -> Path:
+def _folder_of_manifest(path: Path, revision: str | None, kind: str) -> Path:
     """The folder that a manifest names, if its files are those of the manifest."""
     manifest = read_source(path)
     fetched = (manifest["revision"], manifest.get("resolved"))
@@ -91,7 +91,7 @@ def _fetched(path: Path, revision: str | None, kind: str) -> Path:
     if manifest["path"] is None:
         # Named by its id, it is in a mirror or on the hub, never another manifest.
         hub_id, inner = _hub_id(manifest["id"], kind), manifest.get("subfolder") or None
-        folder = mirrored(hub_id)
+        folder = mirror_folder(hub_id)
         if folder:
             _check_revision(folder, hub_id, fetched[0])
             folder = _inside(folder, inner, hub_id, list) if inner else folder
@@ -154,7 +154,7 @@ def revision_of(folder: Path) -> str | None:
     folder = folder.absolute()
     if folder.parent.name == "snapshots" and CACHED.fullmatch(folder.parent.parent.name):
         return folder.name
-    # Files of several commits are no commit.
+    # A folder with files of several commits is of none.
     notes = sorted((folder / DOWNLOADS).rglob("*.metadata"))
     commits = {lines[0].strip() for note in notes if (lines := note.read_text(encoding="utf-8").splitlines())}
     return commits.pop() if len(commits) == 1 else None
@@ -252,7 +252,7 @@ def describe(hub_id: str, revision: str | None) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         remedy = "Name a model, not a folder of models or of data; for released fusers: c2c fetch-fuser"
         raise RefusedError(f"The folder of the model {hub_id} must hold config.json", str(folder), remedy)
-    source = "folder" if Path(hub_id).is_dir() else "hub" if mirrored(hub_id) is None else "mirror"
+    source = "folder" if Path(hub_id).is_dir() else "hub" if mirror_folder(hub_id) is None else "mirror"
     return describe_source(
         folder,
         id=hub_id,

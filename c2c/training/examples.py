@@ -52,18 +52,19 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise RefusedError("A training set must be a file of JSON lines", str(path), "Prepare it first")
-    rows = [_checked(row, number) for number, row in read_json_lines(path, "Prepare it again")]
+    rows = [_check_row(row, number) for number, row in read_json_lines(path, "Prepare it again")]
     if not rows:
         raise RefusedError("A training set must have at least one example", str(path), "Prepare it again")
     return rows
 
 
-def _checked(row: dict[str, Any], number: int) -> dict[str, Any]:
+def _check_row(row: dict[str, Any], number: int) -> dict[str, Any]:
     """A line whose keys are there and hold what they should.
 
     Raises:
         RefusedError: Otherwise, with the number of the line.
     """
+    # Keys, then their kinds, then what must hold between them
     if not any({"id", *keys} <= row.keys() for keys in (("prompt", "response"), ("messages",))):
         raise RefusedError(
             "Each line must have id, prompt and response, or id and messages",
@@ -192,14 +193,14 @@ class Examples:
         prompt = self.aligner.align(messages[:-1], private=private)
         response = self.aligner.receiver.response(messages)
         if opening:
-            prompt = self._opened(prompt, messages[:-1], opening)
-            response = _without(response, opening)
+            prompt = self._with_opening(prompt, messages[:-1], opening)
+            response = _without_opening(response, opening)
         return Example(prompt, self._ids(response), str(row["id"]))
 
     def _ids(self, text: RenderedText) -> list[int]:
         return encode_rendering(self.receiver, text, text.contents).ids
 
-    def _opened(self, chat: AlignedChat, messages: Sequence[Message], opening: str) -> AlignedChat:
+    def _with_opening(self, chat: AlignedChat, messages: Sequence[Message], opening: str) -> AlignedChat:
         """The same conversation, whose last section continues with the opening of the answer."""
         # The Receiver's ids with the opening; those of the messages must be the same as without it.
         begun = [*messages, {"role": "assistant", "content": opening}]
@@ -227,7 +228,7 @@ def _conversation(row: Mapping[str, Any]) -> tuple[list[Message], str]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], opening
 
 
-def _without(response: RenderedText, opening: str) -> RenderedText:
+def _without_opening(response: RenderedText, opening: str) -> RenderedText:
     if not response.startswith(opening):
         raise RefusedError(
             "An answer must be shown as it is, its opening first",

@@ -77,7 +77,7 @@ class Processes:
         """Each value summed over all processes, in float64."""
         if self.count == 1:
             return list(values)
-        return self._summed(torch.tensor(values, dtype=torch.float64)).tolist()
+        return self._total(torch.tensor(values, dtype=torch.float64)).tolist()
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give each parameter the sum of all processes' gradients, in place.
@@ -87,7 +87,7 @@ class Processes:
         if self.count == 1:
             return
         # Processes must exchange the same parameters: those for which any of them has a gradient.
-        counts = self._summed(torch.tensor([float(parameter.grad is not None) for parameter in parameters])).tolist()
+        counts = self._total(torch.tensor([float(parameter.grad is not None) for parameter in parameters])).tolist()
         exchanged = [parameter for parameter, number in zip(parameters, counts, strict=True) if number]
         for bucket in _buckets(exchanged):
             gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in bucket]
@@ -154,7 +154,7 @@ class Processes:
             self.wait()
             distributed.destroy_process_group()
 
-    def _summed(self, values: Tensor) -> Tensor:
+    def _total(self, values: Tensor) -> Tensor:
         values = values.to(self.device)
         distributed.all_reduce(values)
         return values

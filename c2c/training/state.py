@@ -108,6 +108,7 @@ def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
             f"{missing} are missing in {finished.parent}",
             "Let --checkpoints be on a file system that all hosts of the training share",
         )
+    # All of `Progress` but the weights, which have a file of their own
     content = {item.name: getattr(progress, item.name) for item in fields(progress) if item.name != "best"}
     content |= {"version": VERSION, "files": files}
     text = json.dumps({**content, "sha256": settings_hash(content)})

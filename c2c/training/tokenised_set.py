@@ -120,7 +120,6 @@ class TokenisedSet(Sequence[Example]):
 
     Args:
         path: The parquet file.
-        limit: Only the first examples; 0 for all.
 
     Attributes:
         about: The metadata: what the set was made for, and its counts.
@@ -131,7 +130,7 @@ class TokenisedSet(Sequence[Example]):
             changed; what an example holds is checked when it is read.
     """
 
-    def __init__(self, path: Path, limit: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise RefusedError("A tokenised set must be a parquet file", str(path), "Make it with c2c tokenise")
         self.path = path
@@ -139,11 +138,11 @@ class TokenisedSet(Sequence[Example]):
         try:
             self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
             self._check_layout()
-            counts = self._file.read(columns=["prompt_tokens", "response_tokens"])[: limit or None]
+            counts = self._file.read(columns=["prompt_tokens", "response_tokens"])
         except (pa.ArrowException, OSError) as error:
             raise self._refusal(str(error)) from error
         self.lengths: Lengths = list(zip(*(column.to_pylist() for column in counts.columns), strict=True))
-        self._group = lru_cache(CACHED_GROUPS)(self._decoded)
+        self._group = lru_cache(CACHED_GROUPS)(self._read_group)
 
     def check(self, made_for: Mapping[str, Any]) -> None:
         """Refuse the file if it was made for anything else than `made_for`, as `identity` gives it.
@@ -174,7 +173,7 @@ class TokenisedSet(Sequence[Example]):
         group, row = divmod(place, ROW_GROUP)
         return _example(self._group(group).slice(row, 1).to_pylist()[0])
 
-    def _decoded(self, group: int) -> pa.Table:
+    def _read_group(self, group: int) -> pa.Table:
         """The rows of a group.
 
         Raises:

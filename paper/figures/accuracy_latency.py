@@ -75,7 +75,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
 
 
 def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
-    """Where each point's name stands, in points from it: beside it, or above or below where it covers nothing."""
+    """Where each point's name stands, in points from it: next to it, or above or below where it covers nothing."""
     span = np.log(rows["time_ms"].max() / rows["time_ms"].min()) or 1.0
     across = np.log(rows["time_ms"] / rows["time_ms"].min()) / span * 0.75 * PANEL[0]
     points = np.column_stack([across, rows["value"] / 100 * PANEL[1]])
@@ -90,7 +90,7 @@ def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
             for place, edge in (((7, 0), 7), ((-7, 0), -7 - width), ((0, -11), -width / 2), ((0, 11), -width / 2))
         ]
         place, box = next(
-            (candidate for candidate in candidates if not any(_overlap(candidate[1], other) for other in boxes)),
+            (candidate for candidate in candidates if not any(_overlap(candidate[1], occupied) for occupied in boxes)),
             candidates[0],
         )
         boxes.append(box)

@@ -20,17 +20,17 @@ def draw(table: pd.DataFrame, stem: Path) -> None:
     """Draw the enrichment table: left a mark a layer, right a line an end and a way of choosing."""
     table = table.assign(kind=table["kind"].replace({"receiver": "direct", "sharer": "direct"}))
     figure, axes = style.panels(1, 2, 2.7, sharex=False)
-    left, right = axes
+    axis_of_layers, axis_of_ends = axes
     for axis in axes:
         for kind, (colour, _) in WHOLE.items():
             axis.axhline(float(table.loc[table["kind"] == kind, "value"].iloc[0]), color=colour, lw=1, zorder=1)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    _single(left, table[table["kind"] == "layer"])
-    _ends(right, table)
-    left.set(xlabel="Layer that is enriched", ylabel="Accuracy, %")
-    left.set_title("One layer", loc="left")
-    right.set(xlabel="Enriched layers, K")
-    right.set_title("K best, K worst", loc="left")
+    _single(axis_of_layers, table[table["kind"] == "layer"])
+    _ends(axis_of_ends, table)
+    axis_of_layers.set(xlabel="Layer that is enriched", ylabel="Accuracy, %")
+    axis_of_layers.set_title("One layer", loc="left")
+    axis_of_ends.set(xlabel="Enriched layers, K")
+    axis_of_ends.set_title("K best, K worst", loc="left")
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     style.save(figure, stem)
 

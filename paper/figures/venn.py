@@ -25,7 +25,7 @@ DOT_ROW = 11.0
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
-    """Draw venn.csv: one panel a pair, fused method and benchmark; what nobody answers rightly is left out."""
+    """Draw venn.csv: one panel a pair, fused method and benchmark; what nobody answers correctly is left out."""
     frame = frame[(frame["region"] != NOBODY) & frame["value"].notna()]
     groups = list(frame.groupby(["pair", "arm", "benchmark"], sort=False))
     columns = min(PANELS_IN_A_ROW, max(len(groups), 1))
@@ -70,7 +70,7 @@ def _panel(axis: Axes, group: pd.DataFrame, arm: str) -> None:
 
 def _legend(frame: pd.DataFrame) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
-        Patch(color=style.BLUE, label="answered rightly with the fused cache (above the bars: questions)"),
+        Patch(color=style.BLUE, label="answered correctly with the fused cache (above the bars: questions)"),
         Patch(color=style.GREY, label="not with the fused cache"),
     ]
     if frame["paper"].notna().any():

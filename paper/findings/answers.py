@@ -174,10 +174,13 @@ def agents(frame: pd.DataFrame) -> list[str]:
     if both.empty:
         return []
     first = first_cell(rows)
-    controls = {"t2t_agents": "the same text without its cache", "t_c2c_deranged": "the same text with a swapped cache"}
+    controls = {
+        "t2t_agents": "the same text without its cache",
+        "t_c2c_deranged": "the same text with a deranged cache",
+    }
     beyond = [(of_arm(first, name), words) for name, words in controls.items()]
     comparisons = listed([f"{points(row)} compared with {words}" for row, words in beyond if row is not None])
-    return [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} rightly: {comparisons}."]
+    return [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} correctly: {comparisons}."]
 
 
 def length(frame: pd.DataFrame) -> list[str]:
@@ -189,10 +192,10 @@ def length(frame: pd.DataFrame) -> list[str]:
     ends = parts.groupby(CELL, sort=False)
     short, long = ends.nth(0), ends.nth(-1)
     apart = (short["low"].to_numpy() > long["high"].to_numpy()) | (short["high"].to_numpy() < long["low"].to_numpy())
-    one, other = short.iloc[0], long.iloc[0]
+    shortest, longest = short.iloc[0], long.iloc[0]
     return [
-        f"On {cell_title(one)}, C2C answers {percents(one)} of the shortest prompts ({one['bucket']}) rightly and "
-        f"{percents(other)} of the longest ({other['bucket']}).",
+        f"On {cell_title(shortest)}, C2C answers {percents(shortest)} of the shortest prompts ({shortest['bucket']}) "
+        f"correctly and {percents(longest)} of the longest ({longest['bucket']}).",
         f"The two intervals lie apart on {int(apart.sum())} of {len(short)} pairs and benchmarks with several lengths.",
     ]
 
@@ -226,7 +229,7 @@ def venn(frame: pd.DataFrame) -> list[str]:
         right, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
         if whole > 0:
             parts.append(
-                f"of {counted(whole)} questions that {words} answers rightly, "
+                f"of {counted(whole)} questions that {words} answers correctly, "
                 f"C2C answers {decimal(100 * right / whole, 1)} %"
             )
     alone = f"it answers {counted(counts['fused'])} that neither of the two does"

@@ -104,15 +104,15 @@ def enrichment(frame: pd.DataFrame) -> list[str]:
     direct, shots, oracle = (by_kind[kind] for kind in ("receiver", "few_shot", "oracle"))
     sentences = [
         f"{names.title('models', str(direct['receiver']))} answers {percents(direct)} directly, {percents(shots)} "
-        f"behind the examples and {percents(oracle)} from the enriched cache, which is {points(oracle)} compared with "
+        f"after the examples and {percents(oracle)} from the enriched cache, which is {points(oracle)} compared with "
         "the direct answer."
     ]
     best = rows[rows["kind"] == "best"].pivot_table(index="number", columns="chosen_on", values="value")
     if {"same", "other half"} <= set(best.columns):
         bias = (best["same"] - best["other half"]).mean()
         sentences.append(
-            f"Choosing the best layers on the questions they are judged on adds {decimal(bias, 1)} points in the "
-            "mean over K."
+            f"Choosing the best layers on the questions they are judged on adds {decimal(bias, 1)} points on "
+            "average over K."
         )
     return sentences
 
@@ -122,18 +122,17 @@ def effective_rank(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for half, title in HALF_TITLES.items():
         rows = frame[frame["half"] == half].set_index("cache")
-        own = next((name for name in ("receiver",) if name in rows.index), None)
         fused = next(
             (name for name in rows.index if name not in ("sharer", "receiver") and "deranged" not in name), None
         )
         deranged = next((name for name in rows.index if "deranged" in name), None)
-        if own is None or fused is None:
+        if "receiver" not in rows.index or fused is None:
             continue
         control = (
             "" if deranged is None else f"; another question's cache adds {_rank(rows.loc[deranged, 'above_receiver'])}"
         )
         sentences.append(
-            f"Fusion changes the effective rank of {title} from {_rank(rows.loc[own, 'value'])} to "
+            f"Fusion changes the effective rank of {title} from {_rank(rows.loc['receiver', 'value'])} to "
             f"{_rank(rows.loc[fused, 'value'])}, which is {_rank(rows.loc[fused, 'above_receiver'])} more{control}."
         )
     return sentences

@@ -1,4 +1,4 @@
-"""Records as answer frames: who answered which question rightly, by pair, benchmark, arm and token alignment.
+"""Records as answer frames: who answered which question correctly, by pair, benchmark, arm and token alignment.
 
 An *arm* is a method together with the recipe of its fuser: `c2c`, `c2c_deranged`, `adapter`, `project`, ...
 """
@@ -65,11 +65,11 @@ def arm_name(recipe: str, method: str) -> str:
     return f"{method}{mark}{step}"
 
 
-def difference(left: pd.DataFrame | None, right: pd.DataFrame | None) -> Estimate | None:
-    """Mean paired difference left - right, or None where the two cannot be compared."""
-    if left is None or right is None or not comparable(left, right):
+def difference(of: pd.DataFrame | None, against: pd.DataFrame | None) -> Estimate | None:
+    """Mean paired difference of - against, or None where the two cannot be compared."""
+    if of is None or against is None or not comparable(of, against):
         return None
-    return mean_with_interval(paired_difference(left, right))
+    return mean_with_interval(paired_difference(of, against))
 
 
 class Answers:
@@ -109,8 +109,10 @@ class Answers:
         self._groups = {key: group for key, group in self.marked.groupby(keys)}
         self._frames: dict[tuple[str, ...], pd.DataFrame] = {}
         # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
-        own = self.marked["arm"].str.startswith(IDENTICAL)
-        models = pd.concat([self.marked[own], self.marked[~own]])[["pair", "receiver", "sharer"]].drop_duplicates()
+        is_identical = self.marked["arm"].str.startswith(IDENTICAL)
+        models = pd.concat([self.marked[is_identical], self.marked[~is_identical]])[
+            ["pair", "receiver", "sharer"]
+        ].drop_duplicates()
         pairs = {row.pair: PairIds(*row) for row in models.itertuples(index=False)}
         self.all_pairs = [pairs[name] for name in names.in_order("pairs", pairs)]
         self.groups = [pair for pair in self.all_pairs if pair.is_group]
@@ -121,7 +123,7 @@ class Answers:
         self.scale = ", ".join(sorted(self.marked["scale"].unique()))
 
     @classmethod
-    def read(cls, paths: list[Path], protocol: str = CORRECTED) -> Answers:
+    def load(cls, paths: list[Path], protocol: str = CORRECTED) -> Answers:
         """Answers from parquet files of records."""
         return cls(read_records(paths), protocol)
 

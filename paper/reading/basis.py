@@ -44,7 +44,7 @@ class Basis:
     timed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path, scale: str) -> Basis:
+    def load(cls, path: Path, scale: str) -> Basis:
         """The basis of a scale; an empty one for a scale that the file does not list.
 
         Raises:
@@ -72,8 +72,8 @@ class Basis:
         both = {pair: (self.seeds_of(pair, of), self.seeds_of(pair, against)) for pair in self.benchmarks}
         return [
             pair
-            for pair, (left, right) in both.items()
-            if left is not None and right is not None and (not left or not right or set(left) & set(right))
+            for pair, (first, second) in both.items()
+            if first is not None and second is not None and (not first or not second or set(first) & set(second))
         ]
 
     def is_timed(self, pair: str, recipe: str, alignment: str, seed: int | None, benchmark: str) -> bool:

@@ -87,7 +87,7 @@ def _fetched(about: Any, kind: str, place: str) -> Iterator[Fetched]:
 
 
 def read_pinned(config: Path = CONFIG) -> set[tuple[str, str]]:
-    """Ids and commits that the tables of a config folder, and the benchmarks beside it, name.
+    """Ids and commits that the tables of a config folder, and the benchmarks next to it, name.
 
     Raises:
         RefusedError: A table is missing, or lacks a column.

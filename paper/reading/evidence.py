@@ -53,9 +53,9 @@ def paired(answers: Answers, basis: Basis, of: str, against: str, where: str = "
     pairs = [pair for pair in basis.pairs_with(of, against) if _of_claim(pair, where)]
     for pair in names.in_order("pairs", pairs):
         for benchmark in names.in_order("benchmarks", basis.benchmarks[pair]):
-            left, right = [_answers(answers, basis, pair, benchmark, arm, lacking) for arm in (of, against)]
-            if left is not None and right is not None and comparable(left, right):
-                cells.append(Cell(paired_difference(left, right), pair, benchmark))
+            first, second = [_answers(answers, basis, pair, benchmark, arm, lacking) for arm in (of, against)]
+            if first is not None and second is not None and comparable(first, second):
+                cells.append(Cell(paired_difference(first, second), pair, benchmark))
     if not cells:
         return Evidence(reason=_nothing(basis, answers.scale, f"{of} and {against} with a common training seed"))
     described = [_describe(mean_with_interval([cell]).scaled(100), cell.pair, cell.benchmark) for cell in cells]

@@ -18,11 +18,11 @@ def partition(answers: pd.DataFrame, labels: pd.Series) -> dict[str, pd.DataFram
     Raises:
         RefusedError: If a question has no label.
     """
-    own = labels.reindex(answers.index)
-    if own.isna().any():
-        unlabelled = [str(question) for question in own.index[own.isna()][:5]]
+    part_of = labels.reindex(answers.index)
+    if part_of.isna().any():
+        unlabelled = [str(question) for question in part_of.index[part_of.isna()][:5]]
         raise RefusedError("Each question must belong to a part", unlabelled, "Name the part of these questions")
-    return {str(label): answers[own == label] for label in labels.unique() if (own == label).any()}
+    return {str(label): answers[part_of == label] for label in labels.unique() if (part_of == label).any()}
 
 
 def length_buckets(tokens: pd.Series, buckets: int = 3) -> pd.Series:

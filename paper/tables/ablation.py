@@ -67,4 +67,4 @@ def _on_shared_seeds(frames: dict[str, pd.DataFrame | None]) -> dict[str, pd.Dat
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

@@ -75,7 +75,7 @@ def write(answers: Answers, cost: pd.DataFrame, stem: Path) -> pd.DataFrame:
     frame = build(answers, cost, Reference())
     notes = [
         "Before the first step the Receiver answers alone. Hours are those of the training up to the step, with "
-        "validation and checkpoints, as a mean over training seeds; a deranged or zeroed Sharer is asked of the same "
+        "validation and checkpoints, as a mean over training seeds; the deranged and zeroed controls use the same "
         "fuser. GPU hours are hours times GPUs.",
         *notes_on_gaps(frame.assign(step=frame["step"].astype(str)), ["pair", "benchmark", "arm", "step"]),
     ]
@@ -120,4 +120,4 @@ def _paper(reference: Reference, pair: PairIds, arm: str, benchmark: str, step: 
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read, cost=read_table)
+    run_table(__doc__, write, records=Answers.load, cost=read_table)

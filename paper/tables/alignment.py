@@ -85,4 +85,4 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, alignment: str) -> dic
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

@@ -64,8 +64,8 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "n": counts(frame, "n"),
         "Detectable, points": decimals(frame, "detectable", 1),
         "Seeds": counts(frame, "seeds"),
-        "Only first right": counts(frame, "of_only"),
-        "Only second right": counts(frame, "against_only"),
+        "Only first correct": counts(frame, "of_only"),
+        "Only second correct": counts(frame, "against_only"),
         "p (McNemar)": [_p(p_value) for p_value in frame["p_value"]],
     }
     return pd.DataFrame(table)
@@ -76,7 +76,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     frame = build(answers)
     notes = [
         "Paired differences in percentage points; 95 % percentile interval of a bootstrap over questions and seeds. "
-        "The counts of questions that only one of the two answered rightly are sums over seeds; p is the largest of "
+        "The counts of questions that only one of the two answered correctly are sums over seeds; p is the largest of "
         "the seeds' exact McNemar tests (none where a scoring gives parts of a point).",
         "Detectable is the smallest true difference that n questions with the observed discordance find: two-sided "
         "5 %, power 80 %, one seed (Connor 1987).",
@@ -146,4 +146,4 @@ def _counts(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

@@ -67,7 +67,7 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
     frame = build(latency)
     notes = [
         "Mean time of a question in batches of one; the total is measured on its own and holds what lies between the "
-        "phases. In brackets: tokens that the phase reads or writes, in the mean."
+        "phases. In brackets: tokens that the phase reads or writes, on average."
     ]
     if not frame["paper_total_ms"].notna().any():
         values = [

@@ -30,12 +30,14 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
     pairs = [pair for pair in answers.all_pairs if _arm(answers, pair)]
     rows = []
     for receiver in dict.fromkeys(pair.receiver for pair in pairs):
-        own = sorted((pair for pair in pairs if pair.receiver == receiver), key=lambda pair: pair.is_group)
-        for benchmark in dict.fromkeys(benchmark for pair in own for benchmark in answers.benchmarks_of(pair.name)):
+        of_receiver = sorted((pair for pair in pairs if pair.receiver == receiver), key=lambda pair: pair.is_group)
+        for benchmark in dict.fromkeys(
+            benchmark for pair in of_receiver for benchmark in answers.benchmarks_of(pair.name)
+        ):
             alone = _alone(answers, receiver, benchmark)
             paper = _paper_value(reference, receiver, ALONE, benchmark)
             rows.append(arm_row(answers, PairIds("", receiver, ""), benchmark, "receiver", alone, paper=paper))
-            rows += [_row(answers, reference, pair, benchmark, alone) for pair in own]
+            rows += [_row(answers, reference, pair, benchmark, alone) for pair in of_receiver]
     return tidy(rows, COLUMNS)
 
 
@@ -82,9 +84,9 @@ def _row(
     answers: Answers, reference: Reference, pair: PairIds, benchmark: str, alone: pd.DataFrame | None
 ) -> dict[str, object]:
     arm = _arm(answers, pair)
-    own = arm.removeprefix(f"{LATENT}_") if pair.is_group else "c2c"
+    arm_alone = arm.removeprefix(f"{LATENT}_") if pair.is_group else "c2c"
     frame, deranged, trained_alone = (
-        answers.get(pair.name, benchmark, name, MAIN_ALIGNMENT) for name in (arm, f"{arm}_deranged", own)
+        answers.get(pair.name, benchmark, name, MAIN_ALIGNMENT) for name in (arm, f"{arm}_deranged", arm_alone)
     )
     gains = {
         "gain": difference(frame, alone),
@@ -117,7 +119,7 @@ def _paper_value(reference: Reference, receiver: str, sharer: str, benchmark: st
 
 def _sharers_note(frame: pd.DataFrame) -> list[str]:
     """A note that the paper's Sharers are not certain, if any of its values is compared with ours."""
-    note = "Paper: as printed in Table 14, whose caption names these Sharers; the text beside it names another."
+    note = "Paper: as printed in Table 14, whose caption names these Sharers; the text on it names another."
     return [note] if frame["paper"].notna().any() else []
 
 
@@ -131,4 +133,4 @@ def _sharers(row: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

@@ -97,4 +97,4 @@ def _paper_score(reference: Reference, pair: PairIds, arm: str, benchmark: str, 
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

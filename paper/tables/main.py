@@ -86,4 +86,4 @@ def _appearance(frame: pd.DataFrame) -> Callable[[pd.Series], pd.Series]:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read, latency=read_if_given)
+    run_table(__doc__, write, records=Answers.load, latency=read_if_given)

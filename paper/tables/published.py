@@ -30,4 +30,4 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read, latency=read_if_given)
+    run_table(__doc__, write, records=Answers.load, latency=read_if_given)

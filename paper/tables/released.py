@@ -35,8 +35,8 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
             frames = {arm: answers.get(pair.name, benchmark, arm, alignment) for arm in ARMS}
             for arm, frame in frames.items():
                 gains = {
-                    name: difference(frame, frames[other]) if arm == "released" else None
-                    for name, other in GAINS.items()
+                    name: difference(frame, frames[control]) if arm == "released" else None
+                    for name, control in GAINS.items()
                 }
                 paper = reference.cell(*pair, "c2c" if arm == "released" else arm, benchmark)
                 rows.append(arm_row(answers, pair, benchmark, arm, frame, gains, paper=paper, alignment=alignment))
@@ -72,4 +72,4 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

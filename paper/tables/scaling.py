@@ -41,4 +41,4 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

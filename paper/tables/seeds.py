@@ -89,4 +89,4 @@ def _rows(answers: Answers, pair: PairIds, benchmark: str, arm: str, alignment: 
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

@@ -81,4 +81,4 @@ def _recovered(answers: Answers, pair: str, benchmark: str, arm: str) -> Estimat
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read, latency=read_if_given)
+    run_table(__doc__, write, records=Answers.load, latency=read_if_given)

@@ -112,4 +112,4 @@ def _paper_values(reference: Reference, pair: PairIds, arm: str, benchmark: str)
 
 
 if __name__ == "__main__":
-    run_table(__doc__.splitlines()[0], write, records=Answers.read)
+    run_table(__doc__.splitlines()[0], write, records=Answers.load)

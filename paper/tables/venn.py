@@ -1,4 +1,4 @@
-"""Which questions C2C, Receiver and Sharer answer rightly: seven regions, and what nobody does (paper's Figure 7)."""
+"""Which questions C2C, Receiver and Sharer answer correctly: seven regions, and what nobody does (paper's Figure 7)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     table = {
         "Pair": titles(frame, "pair"),
         "Benchmark": titles(frame, "benchmark"),
-        "Answered rightly by": [title(*row) for row in frame[["region", "arm"]].itertuples(index=False)],
+        "Answered correctly by": [title(*row) for row in frame[["region", "arm"]].itertuples(index=False)],
         "Questions": decimals(frame, "questions", 1),
         "Share, % [95 %]": estimates(frame),
         "n": counts(frame, "n"),
@@ -71,7 +71,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers)
     notes = [
-        "A region holds the questions that these answer rightly and the others do not; of several training seeds it "
+        "A region holds the questions that these answer correctly and the others do not; of several training seeds it "
         "is the mean. The paper's counts are shares of the number of questions that its accuracies fit; they are of "
         "C2C-C, though it says C2C.",
         *comparison_notes(frame, "venn", PLACE),
@@ -164,4 +164,4 @@ def _printed(who: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, records=Answers.read)
+    run_table(__doc__, write, records=Answers.load)

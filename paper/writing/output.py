@@ -124,9 +124,9 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
         for column in what
     ]
     if "benchmark" in what:
-        others = [column for column in what if column != "benchmark"]
-        benchmarks_of = frame.groupby(others)["benchmark"].transform("nunique").loc[gaps.index]
-        missing = gaps.groupby([*others, "reason"])["benchmark"].transform("nunique")
+        keys = [column for column in what if column != "benchmark"]
+        benchmarks_of = frame.groupby(keys)["benchmark"].transform("nunique").loc[gaps.index]
+        missing = gaps.groupby([*keys, "reason"])["benchmark"].transform("nunique")
         everywhere = (benchmarks_of == missing) & (benchmarks_of > 2)
         benchmarks = titled[what.index("benchmark")]
         titled[what.index("benchmark")] = [

@@ -147,13 +147,13 @@ def test_a_name_that_can_be_no_model_is_refused_and_no_hub_is_asked(case, tmp_pa
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("the hub was asked"))
     with refused("must be a folder, a mirrored id or an id"):
         hub.resolve(SOURCES[case])
-    assert hub.mirrored(SOURCES[case]) is None
+    assert hub.mirror_folder(SOURCES[case]) is None
 
 
 def test_D12_an_owner_is_no_model_of_a_mirror(tmp_path, monkeypatch) -> None:
     (tmp_path / "owner").mkdir()
     monkeypatch.setenv("C2C_HUB_MIRROR", str(tmp_path))
-    assert hub.mirrored("owner") is hub.mirrored("") is None
+    assert hub.mirror_folder("owner") is hub.mirror_folder("") is None
 
 
 SUBFOLDERS = {

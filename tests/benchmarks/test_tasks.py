@@ -10,7 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from benchmarks.readers.longbench import SETS
-from c2c.evaluation.questions.task_files import SHARED, included, read_task_file, resolve, task_path
+from c2c.evaluation.questions.task_files import SHARED, included_files, read_task_file, resolve, task_path
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.evaluation.questions.templates import TEMPLATES
 from workflow.data import Data, load_benchmarks
@@ -219,7 +219,7 @@ def test_a_wording_stands_in_one_file() -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_task_file_itself_names_no_more_than_its_data_and_what_it_includes(name: str) -> None:
-    files = [path.name for path in included(task_path(TASKS, name), TASKS)]
+    files = [path.name for path in included_files(task_path(TASKS, name), TASKS)]
     assert {"questions.yaml", "t2t.yaml"} <= set(files)
 
 

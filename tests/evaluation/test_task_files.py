@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from c2c.errors import RefusedError
-from c2c.evaluation.questions.task_files import included, read_task_file, resolve, task_files, task_path
+from c2c.evaluation.questions.task_files import included_files, read_task_file, resolve, task_files, task_path
 
 METADATA = {"scoring": "exact", "t2t_question": "{{question}}", "t2t_prompt": "{{message}} {{prompt}}"}
 
@@ -57,7 +57,7 @@ def test_all_files_of_tasks_are_listed_once_and_without_dots(tmp_path: Path) -> 
     for name in ("x", "y"):
         write(tmp_path / name / f"{name}.yaml", include=["../shared/first.yaml", "../shared/base.yaml"])
     shared = [tmp_path / "shared" / "first.yaml", tmp_path / "shared" / "base.yaml"]
-    assert list(included(tmp_path / "x" / "x.yaml", tmp_path)) == [tmp_path / "x" / "x.yaml", *shared]
+    assert list(included_files(tmp_path / "x" / "x.yaml", tmp_path)) == [tmp_path / "x" / "x.yaml", *shared]
     assert task_files(tmp_path, dict.fromkeys("xy", Path("questions.jsonl"))) == [
         tmp_path / "x" / "x.yaml",
         *shared,
@@ -70,7 +70,7 @@ def test_a_file_that_includes_itself_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "shared" / "b.yaml", include="a.yaml")
     with pytest.raises(RefusedError, match="must not include itself"):
         resolve(tmp_path / "shared" / "a.yaml", tmp_path)
-    assert len(list(included(tmp_path / "shared" / "a.yaml", tmp_path))) == 2
+    assert len(list(included_files(tmp_path / "shared" / "a.yaml", tmp_path))) == 2
 
 
 def test_a_missing_include_is_refused(tmp_path: Path) -> None:

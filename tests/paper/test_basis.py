@@ -18,7 +18,7 @@ from paper.reading.evidence import paired
 from paper.reading.reference import Reference
 from tests.paper.builder import Bench, Run, make_latency, make_records
 
-WORLD = Basis.read(claims.PATH, "smoke")
+WORLD = Basis.load(claims.PATH, "smoke")
 WRONG = {"receiver": 0.9, "sharer": 0.9, "t2t": 0.9, "routing": 0.9} | dict.fromkeys(
     ("c2c", "c2c_deranged", "c2c_zeroed", "adapter", "project", "fuse", "longest"), 0.0
 )
@@ -114,11 +114,11 @@ def test_a_claim_rests_on_the_pairs_of_its_place_and_one_of_ours_on_all() -> Non
 
     def rests_on(where: str) -> set[str]:
         return {
-            cell["pair"] for cell in paired(answers, Basis.read(claims.PATH, "paper"), "c2c", "receiver", where).cells
+            cell["pair"] for cell in paired(answers, Basis.load(claims.PATH, "paper"), "c2c", "receiver", where).cells
         }
 
     assert rests_on("Table 4") == {of_table_4}
-    assert rests_on("text beside Table 7") == {of_table_7}
+    assert rests_on("text on Table 7") == {of_table_7}
     assert rests_on("") == {of_table_7, of_table_4}
 
 
@@ -151,4 +151,4 @@ def test_a_list_that_is_not_whole_or_names_something_twice_is_refused(
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump({"rests_on": content} if content else {"claims": []}), encoding="utf-8")
     with pytest.raises(RefusedError, match=message):
-        Basis.read(path, "smoke")
+        Basis.load(path, "smoke")

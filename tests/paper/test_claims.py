@@ -14,7 +14,7 @@ from paper.reading.evidence import Evidence, paired, time_ratio
 from paper.reading.reference import PATH, Reference
 from tests.paper.builder import Run, make_records
 
-WORLD = Basis.read(claims.PATH, "smoke")
+WORLD = Basis.load(claims.PATH, "smoke")
 
 
 @pytest.fixture(scope="module")

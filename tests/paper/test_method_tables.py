@@ -18,7 +18,7 @@ QUESTIONS = 40
 def rows(
     pair: str, arm: tuple[str, str], right: set[int], sharer: str, receiver: str = "gap_receiver_a"
 ) -> pd.DataFrame:
-    """Records of one arm, (recipe, method), of a pair: the questions in `right` are answered rightly."""
+    """Records of one arm, (recipe, method), of a pair: the questions in `right` are answered correctly."""
     recipe, method = arm
     frame = make_records([Run("gap_a")])
     frame = frame[(frame["method"] == "receiver") & (frame["benchmark"] == "knowledge_gap_free")].reset_index(drop=True)

@@ -22,7 +22,7 @@ def answers(*columns: list[int], seeds: tuple[int, ...] = (NO_SEED,)) -> pd.Data
 C2C, RECEIVER, SHARER = [1, 1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 1, 1, 0, 0], [1, 0, 1, 1, 0, 1, 0, 1, 0]
 
 
-def test_each_region_holds_the_questions_that_exactly_these_answer_rightly() -> None:
+def test_each_region_holds_the_questions_that_exactly_these_answer_correctly() -> None:
     found = regions({"c2c": answers(C2C), "receiver": answers(RECEIVER), "sharer": answers(SHARER)})
     counts = {who: int(inside.to_numpy().sum()) for who, inside in found.items()}
     assert counts == {

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
 def test_what_claims_rest_on_is_what_the_config_of_the_scale_trains(scale: str, config_of: Any) -> None:
-    settings, basis = load_settings(config_of(scale), ROOT), Basis.read(claims.PATH, scale)
+    settings, basis = load_settings(config_of(scale), ROOT), Basis.load(claims.PATH, scale)
     needed = {arm.partition("@")[0] for claim in claims.read_claims() for arm in _arms(claim)}
     ran: dict[Training, list[int]] = {}
     for run in settings.main_runs:

@@ -15,6 +15,7 @@ from workflow.kinds.latent import latent_names, latent_pairs
 from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
 from workflow.load import load_settings, read_config
+from workflow.plan import report
 from workflow.plan.report import ESTIMATED, TIMED, UNKNOWN, paper_total, plan_lines, stage_costs
 from workflow.plan.stages import Estimator, Timing, job_counts
 from workflow.settings import FuserTraining, Settings
@@ -214,6 +215,12 @@ def test_estimates_are_marked_with_what_they_take_for_granted(settings: Settings
 def test_a_scale_that_is_none_is_refused_with_those_that_are() -> None:
     with pytest.raises(RefusedError, match=r"papr.*paper"):
         read_config("papr", folder=ROOT / "config")
+
+
+def test_a_config_with_the_name_of_another_scale_has_no_plan(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "mine.yaml").write_text("scale: paper\n")
+    assert report.main(["--configfile", str(ROOT / "config/smoke.yaml"), str(tmp_path / "mine.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("c2c plan: A config with scale: paper must have in runs only names that")
 
 
 @pytest.mark.parametrize("scale", ["paper", "laptop", "smoke"])

@@ -67,7 +67,7 @@ def test_a_mirrored_folder_without_history_is_taken_and_told_where_the_config_al
     settings = load_settings(config, ROOT)
     assert settings.data.preparation("openbookqa")["revision"] == "main"
     assert warning(settings).startswith("4 of 6 inputs")
-    with pytest.raises(RefusedError, match=r"must say that it is of the commit.*says none.*unpinned: true"):
+    with pytest.raises(RefusedError, match=r"must say that it is of the commit.*a folder without a commit.*unpinned"):
         load_settings({**config, "unpinned": False}, ROOT)
 
 

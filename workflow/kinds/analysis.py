@@ -66,5 +66,5 @@ def _check_examples(settings: Settings, entry: Mapping[str, Any], remedy: str) -
         return
     if row["shot_split"] is None:
         rule = "Examples of the enrichment oracle must come from a split without questions of the evaluation"
-        others = ", ".join(settings.data.with_shots)
-        raise RefusedError(rule, entry["examples"], f"Name one of {others}, or the world's that is asked")
+        names = ", ".join(settings.data.with_shots)
+        raise RefusedError(rule, entry["examples"], f"Name one of {names}, or the world's that is asked")

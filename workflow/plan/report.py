@@ -4,8 +4,7 @@
     c2c plan --configfile config/config.yaml config/mine.yaml
     python -m workflow.plan.report --measure results/laptop
 
-The last command replaces the scale's rows of ``config/timings.csv`` by the means of the jobs in a results folder.
-Imports no torch.
+The last one replaces rows of ``config/timings.csv`` by the means of the jobs in a results folder. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2c.errors import exit_code
-from workflow.load import load_settings, read_config, scale_ids
+from workflow.load import check_scale, load_settings, read_config, scale_ids
 from workflow.plan.stages import PATH, STAGES, Estimator, Timing, job_counts, measure, read_timings, write_timings
 from workflow.settings import Settings
 
@@ -148,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_timings(measure(options.measure))
         else:
             settings = load_settings(read_config(options.scale, options.configfile))
+            check_scale(settings.config)
             print("\n".join(plan_lines(settings, read_timings(), Estimator.of(settings))))
 
     return exit_code("c2c plan", run)

@@ -110,14 +110,14 @@ def _score_further_tokens(batch: _PrefilledBatch, options: Sequence[Sequence[int
     width = max(len(ids) for ids in options) - 1
     device = batch.mask.device
 
-    def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    def pad_rows(rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device)
 
     # Right-padded: token t + 1 of an option is predicted from token t. (n, width)
-    written = padded([[1] * (len(ids) - 1) for ids in options])
-    targets, places = padded([ids[1:] for ids in options]), written.bool()
+    written = pad_rows([[1] * (len(ids) - 1) for ids in options])
+    targets, places = pad_rows([ids[1:] for ids in options]), written.bool()
     # (K, V), the K unpadded places row by row, as boolean indexing orders them
-    logits = batch.logits(padded([ids[:-1] for ids in options]), torch.cat([batch.mask, written], dim=1), places)
+    logits = batch.logits(pad_rows([ids[:-1] for ids in options]), torch.cat([batch.mask, written], dim=1), places)
     rows = torch.arange(len(logits), device=device)
     scores, likeliest = torch.zeros(targets.shape, device=device), torch.ones_like(places)
     scores[places] = log_probability(logits, rows, targets[places])

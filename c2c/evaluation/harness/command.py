@@ -63,6 +63,7 @@ def checks_arguments(from_cli: Callable[[Namespace], EvaluatorConfig]) -> Callab
             raise RefusedError(
                 "lm-eval's arguments must fit together", str(error), "Correct them; see --help"
             ) from error
+        # lm-eval falls back to its model hf, which no one who starts this command means.
         if not (arguments.model or file_config.get("model")):
             remedy = f"Add --model: {', '.join(METHOD_OPTIONS)}, or one of lm-eval's own"
             raise RefusedError("lm-eval must be given a model", arguments.model, remedy)

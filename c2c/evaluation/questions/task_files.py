@@ -57,7 +57,7 @@ def task_path(tasks: Path, task: str) -> Path:
     return places[0]
 
 
-def included(path: Path, tasks: Path) -> Iterator[Path]:
+def included_files(path: Path, tasks: Path) -> Iterator[Path]:
     """A task file and all that it includes, each once, itself first.
 
     Args:
@@ -89,7 +89,7 @@ def task_files(tasks: Path, questions: Mapping[str, Path]) -> list[Path]:
         RefusedError: A task has no file.
     """
     folders = {task: folder_of_task(tasks, task, path) for task, path in questions.items()}
-    paths = (path for task, folder in folders.items() for path in included(task_path(folder, task), folder))
+    paths = (path for task, folder in folders.items() for path in included_files(task_path(folder, task), folder))
     return list(dict.fromkeys(paths))
 
 

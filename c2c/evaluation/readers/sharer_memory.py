@@ -75,7 +75,7 @@ class SharerMemory:
         # 3. S layers of keys and values: B rows (Hs, m, Ds) -> (B, Hs, width, Ds)
         rows_by_layer = zip(*(caches[key] for key in keys), strict=True)
         return [
-            (_padded([keys for keys, _ in rows], width), _padded([values for _, values in rows], width))
+            (_left_pad_rows([keys for keys, _ in rows], width), _left_pad_rows([values for _, values in rows], width))
             for rows in rows_by_layer
         ]
 
@@ -121,7 +121,7 @@ def common_start(texts: Sequence[Sequence[int]]) -> int:
     return count if count >= SHARED_TOKENS else 0
 
 
-def _padded(rows: Sequence[Tensor], width: int) -> Tensor:
+def _left_pad_rows(rows: Sequence[Tensor], width: int) -> Tensor:
     """``(B, H, width, D)`` of rows ``(H, m, D)``, zeros at the left."""
     states = rows[0].new_zeros((len(rows), rows[0].shape[0], width, rows[0].shape[2]))
     for row, tensor in enumerate(rows):

@@ -147,6 +147,7 @@ def _ask_workers(pairs: Sequence[tuple[str, str]], cpu_seconds: float) -> list[s
     if not pairs:
         return []
     idle: SimpleQueue[_Worker] = SimpleQueue()
+    # A thread waits for each worker; sympy itself runs in their processes.
     crew = [_Worker(cpu_seconds) for _ in range(min(WORKERS, os.cpu_count() or 1, len(pairs)))]
     for worker in crew:
         idle.put(worker)

@@ -52,12 +52,12 @@ def _letter(records: pd.DataFrame, protocol: str) -> np.ndarray:
     options = [len(letters.LETTERS) if choices is None else len(choices) for choices in records["choices"]]
 
     def right(text: str, gold: str, options: int) -> bool:
-        return _named(text, options, protocol) == gold.strip().upper()
+        return _letter_of(text, options, protocol) == gold.strip().upper()
 
     return _credits(records.assign(options=options), right, "options")
 
 
-def _named(text: str, options: int, protocol: str) -> str | None:
+def _letter_of(text: str, options: int, protocol: str) -> str | None:
     if active(protocol, "letter_extraction"):
         return letters.extract_as_published(text, 4 if active(protocol, "four_letters_only") else options)
     return letters.extract_letter(text, options)
