@@ -169,19 +169,19 @@ def write_answers(
     # Answers are stored as they are written: after an interruption only the others are asked.
     with open_store(output, settings_hash(request)) as store:
         answers = answer_all(load_model(model, dtype=dtype), rows, sampling, token_budget, store)
-        left_out = Counter(answer.error for answer in answers if answer.error)
+        exclusions = Counter(answer.error for answer in answers if answer.error)
         rows_with_answers = [
             {**row, "response": answer.output_text}
             for row, answer in zip(rows, answers, strict=True)
             if not answer.error
         ]
         if not rows_with_answers:
-            raise RefusedError("A teacher must end at least one answer", dict(left_out), "Raise max_new_tokens")
+            raise RefusedError("A teacher must end at least one answer", dict(exclusions), "Raise max_new_tokens")
         write_json_lines(output, rows_with_answers)
     return {
         "questions": len(rows),
         "kept": len(rows_with_answers),
-        "left_out": dict(left_out),
+        "left_out": dict(exclusions),
         "model": request["model"],
     }
 

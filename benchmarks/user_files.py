@@ -72,7 +72,7 @@ class UserFile:
         rows: list[tuple[int, Row]] = []
         lines_by_id: dict[str, int] = {}
         form = ""
-        for number, line in read_json_lines(self.path, REMEDY, str(self.path)):
+        for number, line in _read_lines(self.path):
             if self.limit is not None and len(rows) == self.limit:
                 break
             where = f"Line {number} of {self.path}"
@@ -92,6 +92,14 @@ class UserFile:
     def note(self) -> dict[str, Any]:
         """The source as provenance files record it."""
         return {"id": str(self.path), "source": "file"}
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    """The objects of a user's file, each with the number of its line; refusals name the path as the user wrote it."""
+    if not path.is_file():
+        remedy = f"Write it, or correct the path; {GUIDE} shows its lines"
+        raise RefusedError(f"{path} must be a file of JSON lines", "no file", remedy)
+    return read_json_lines(path, REMEDY, str(path))
 
 
 def form_of(line: Mapping[str, Any]) -> str:
@@ -140,6 +148,6 @@ def default_scorings(path: Path) -> list[str]:
     Raises:
         RefusedError: If the file is missing or empty.
     """
-    for _, line in read_json_lines(path, REMEDY, str(path)):
+    for _, line in _read_lines(path):
         return [SCORINGS_OF_FORM[form_of(line)][0]]
     raise RefusedError(f"{path} must have a line at least", "none", REMEDY)

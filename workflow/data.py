@@ -63,8 +63,8 @@ class Data:
     @property
     def titled_files(self) -> list[str]:
         """The YAML files of the config's benchmarks whose metadata has a title."""
-        asked = dict.fromkeys(self.benchmark_of[task] for task in self.config["benchmarks"])
-        titled = [name for name in asked if self.benchmarks[name]["title"] is not None]
+        names = dict.fromkeys(self.benchmark_of[task] for task in self.config["benchmarks"])
+        titled = [name for name in names if self.benchmarks[name]["title"] is not None]
         return [str(Path(self.benchmarks[name]["folder"], f"{name}.yaml")) for name in titled]
 
     def scoring_of(self, task: str) -> str:
@@ -179,7 +179,7 @@ def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
     """
     table = read_benchmarks([root / FOLDER, *folders])
     for row in table.values():
-        check(row, row_schema("benchmarks"), f"metadata of {row['folder']}/{row['benchmark']}.yaml")
+        check(row, row_schema("benchmarks"), f"{row['folder']}/{row['benchmark']}.yaml: metadata")
     return table
 
 

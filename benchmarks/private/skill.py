@@ -1,7 +1,7 @@
-"""Two-digit arithmetic, the warning example: the Sharer can do it and the Receiver cannot, and yet a fuser learns it.
+"""Two-digit arithmetic, a benchmark that shows a pitfall: only the Sharer can calculate, but a Fuser can learn it.
 
-Its training set shows the operation itself, so what a fuser gains here may be adaptation alone; the recipe `adapter`
-says how much. No pair of operands of the test, in either order, stands in a training or validation example.
+Its training set shows the operation itself, so that a gain may be adaptation alone; the recipe `adapter` measures how
+much of it is. No pair of operands of the test, in either order, occurs in a training or validation example.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from benchmarks.private.splits import Row, Sizes, cut, with_options
 
-QUESTION = "{left} {sign} {right} is what?"
+QUESTION = "{first} {sign} {second} is what?"
 SIGNS = {"add": "+", "subtract": "-", "multiply": "*"}
 TENS, UNITS = range(10, 100), range(2, 10)
 SPREAD = 10
@@ -21,16 +21,16 @@ SPREAD = 10
 def operands(operation: str) -> list[tuple[int, int]]:
     """All pairs of an operation: two numbers of two digits, or one times a number of one digit.
 
-    The greater one is the first, so that no pair stands there in both orders and no difference is negative.
+    The greater one is the first, so that no pair occurs in both orders and no difference is negative.
     """
     if operation == "multiply":
-        return [(left, right) for left in TENS for right in UNITS]
-    return [(left, right) for left in TENS for right in TENS if left >= right]
+        return [(a, b) for a in TENS for b in UNITS]
+    return [(a, b) for a in TENS for b in TENS if a >= b]
 
 
-def result(operation: str, left: int, right: int) -> int:
-    """What is right."""
-    return {"add": left + right, "subtract": left - right, "multiply": left * right}[operation]
+def result(operation: str, a: int, b: int) -> int:
+    """The value of ``a + b``, ``a - b`` or ``a * b``."""
+    return {"add": a + b, "subtract": a - b, "multiply": a * b}[operation]
 
 
 def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
@@ -51,14 +51,14 @@ def build_splits(sizes: Sizes, seed: int) -> dict[str, list[Row]]:
     }
 
 
-def _question(operation: str, left: int, right: int, chance: random.Random) -> Row:
-    first, second = (left, right) if operation == "subtract" or chance.random() < 0.5 else (right, left)
-    value = result(operation, left, right)
-    near = [str(other) for other in range(max(value - SPREAD, 0), value + SPREAD + 1)]
+def _question(operation: str, a: int, b: int, chance: random.Random) -> Row:
+    first, second = (a, b) if operation == "subtract" or chance.random() < 0.5 else (b, a)
+    value = result(operation, a, b)
+    neighbours = [str(number) for number in range(max(value - SPREAD, 0), value + SPREAD + 1)]
     row = {
         "id": f"{operation}_{first}_{second}",
         "subset": operation,
-        "question": QUESTION.format(left=first, sign=SIGNS[operation], right=second),
+        "question": QUESTION.format(first=first, sign=SIGNS[operation], second=second),
         "value": str(value),
     }
-    return with_options(row, str(value), near, chance)
+    return with_options(row, str(value), neighbours, chance)

@@ -29,9 +29,9 @@ def check_sizes(sizes: Sizes) -> None:
         raise RefusedError(rule, dict(sizes), "Correct the sizes under gap")
 
 
-def with_options(row: Row, right: str, others: Sequence[str], chance: random.Random) -> Row:
-    """Add ``options``, the right one and three of `others`, and ``answer``, its letter."""
-    wrong = [value for value in dict.fromkeys(others) if value != right]
+def with_options(row: Row, right: str, values: Sequence[str], chance: random.Random) -> Row:
+    """Add ``options``, the right one and three of `values`, and ``answer``, its letter."""
+    wrong = [value for value in dict.fromkeys(values) if value != right]
     options = [right, *chance.sample(wrong, OPTIONS - 1)]
     chance.shuffle(options)
     return row | {"options": options, "answer": LETTERS[options.index(right)]}

@@ -50,7 +50,8 @@ def _question(word: Word, part: list[Word], chance: random.Random) -> Row:
         "question": QUESTION.format(chinese=word.chinese),
         "value": word.english,
     }
-    alike = [other.english for other in part if other.kind == word.kind]
-    return with_options(
-        row, word.english, alike if len(alike) >= OPTIONS else [other.english for other in part], chance
-    )
+    # Words of the same part of speech, if there are enough of them.
+    translations = [item.english for item in part if item.kind == word.kind]
+    if len(translations) < OPTIONS:
+        translations = [item.english for item in part]
+    return with_options(row, word.english, translations, chance)

@@ -67,10 +67,12 @@ def measure(build: Callable[[int], Method], questions: Sequence[Question], token
         method, started = build(budget), time.perf_counter()
         answers[how] = method.answer(questions)
         seconds[how] = time.perf_counter() - started
-    alike = sum(same(one, other) for one, other in zip(answers["batched"], answers["single"], strict=True))
+    matches = sum(
+        are_equal(batched, single) for batched, single in zip(answers["batched"], answers["single"], strict=True)
+    )
     return {
         "questions": len(questions),
-        "same_answers": alike,
+        "same_answers": matches,
         "tokens_out": sum(answer.tokens_out for answer in answers["single"]),
         "batched_s": round(seconds["batched"], 2),
         "single_s": round(seconds["single"], 2),
@@ -78,13 +80,13 @@ def measure(build: Callable[[int], Method], questions: Sequence[Question], token
     }
 
 
-def same(one: Answer, other: Answer, tolerance: float = 1e-3) -> bool:
+def are_equal(batched: Answer, single: Answer, tolerance: float = 1e-3) -> bool:
     """The same tokens and message, or the same likelihoods within a tolerance in nats."""
-    if one.error or other.error:
+    if batched.error or single.error:
         return False
-    if one.choice_scores is None or other.choice_scores is None:
-        return (one.output_ids, one.message) == (other.output_ids, other.message)
-    return all(abs(a - b) <= tolerance for a, b in zip(one.choice_scores, other.choice_scores, strict=True))
+    if batched.choice_scores is None or single.choice_scores is None:
+        return (batched.output_ids, batched.message) == (single.output_ids, single.message)
+    return all(abs(a - b) <= tolerance for a, b in zip(batched.choice_scores, single.choice_scores, strict=True))
 
 
 def first_questions(task: Any, prompts: str, limit: int) -> list[Question]:

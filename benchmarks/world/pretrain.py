@@ -155,11 +155,11 @@ def _optimizer(model: PreTrainedModel, settings: PretrainingConfig) -> AdamW:
         }.values()
     )
     embedding_ids = {id(weight) for weight in embeddings}
-    rest = [weight for weight in model.parameters() if id(weight) not in embedding_ids]
+    weights = [weight for weight in model.parameters() if id(weight) not in embedding_ids]
     groups: list[dict[str, Any]] = [
         {"params": embeddings, "lr": settings.learning_rate * settings.embedding_rate},
-        {"params": [weight for weight in rest if weight.dim() > 1]},
-        {"params": [weight for weight in rest if weight.dim() < 2], "weight_decay": 0.0},
+        {"params": [weight for weight in weights if weight.dim() > 1]},
+        {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=settings.learning_rate, betas=BETAS, weight_decay=settings.weight_decay, fused=True)
 

@@ -70,9 +70,9 @@ class EnrichmentRun(AnalysisRun):
         if self.most < 1:
             raise RefusedError("The largest K of the best layers must be at least 1", self.most, "Raise --most")
 
-    def other_files(self) -> list[Path]:
+    def dependencies(self) -> list[Path]:
         """The Fusers, if any, and the examples."""
-        return [*super().other_files(), self.examples]
+        return [*super().dependencies(), self.examples]
 
 
 def half_of(question: Question) -> str:

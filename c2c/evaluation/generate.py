@@ -76,9 +76,9 @@ class GenerationRun(EvaluationRun):
                 rule = f"{method} must be run with a router"
                 raise RefusedError(rule, "no --router", "Pass the folder of c2c train-router")
 
-    def other_files(self) -> list[Path]:
+    def dependencies(self) -> list[Path]:
         """The Fusers and the router, where there are any."""
-        return [*super().other_files(), *([Path(self.router)] if self.router else [])]
+        return [*super().dependencies(), *([Path(self.router)] if self.router else [])]
 
 
 def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:

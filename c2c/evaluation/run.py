@@ -133,16 +133,16 @@ class EvaluationRun:
 
     def files(self) -> list[Path]:
         """Models and Fusers that are files or folders here, and the questions: what the records are made from."""
-        places = [*map(Path, self.models.values()), *self.other_files()]
+        places = [*map(Path, self.models.values()), *self.dependencies()]
         return [*(path for path in places if path.exists()), *self.benchmarks.values()]
 
-    def other_files(self) -> list[Path]:
+    def dependencies(self) -> list[Path]:
         """Files and folders that answers depend on, other than the models and the questions."""
         return [Path(fuser) for fuser in self.fusers]
 
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on: settings, questions, prompts, models and Fusers."""
-        paths = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks), *self.other_files()]
+        paths = [*self.benchmarks.values(), *task_files(self.tasks, self.benchmarks), *self.dependencies()]
         hashes: list[Any] = [file_hash(path) if path.exists() else str(path) for path in paths]
         hashes += [model_state(model) for model in self.models.values()]
         # Places do not count, but what lies there does: its hash is in `hashes`.

@@ -188,7 +188,9 @@ def test_refusals_name_the_path_of_the_file_and_the_line(tmp_path: Path) -> None
     with pytest.raises(RefusedError, match=r"/fruit/questions\.jsonl must be UTF-8 text"):
         read_benchmarks([folder])
     (folder / "questions.jsonl").unlink()
-    with pytest.raises(RefusedError, match=r"/fruit/questions\.jsonl must be a file"):
+    with pytest.raises(
+        RefusedError, match=r"/fruit/questions\.jsonl must be a file of JSON lines; received 'no file'\. Write it"
+    ):
         read_benchmarks([folder])
     (folder / "fruit.yaml").write_text("metadata: [")
     with pytest.raises(RefusedError, match=r"/fruit/fruit\.yaml must be YAML of plain values.*line 1"):

@@ -73,7 +73,10 @@ def test_a_title_is_what_tables_and_figures_print(
         ('doc_to_txt: "{{question}}"', r"A key of .*fruit\.yaml must be a known name.*Did you mean 'doc_to_text'"),
         ('doc_to_text: "{{qestion}}"', r"received 'qestion'\. Did you mean 'question'"),
         ("metadata: {source: file, scorings: [math]}", "must name only letter, logits, text, exact, .*received 'math'"),
-        ("metadata: {source: file, scorings: [txt]}", "metadata of .*fruit.scorings"),
+        (
+            "metadata: {source: file, scorings: [txt]}",
+            r"/fruit/fruit\.yaml: metadata\.scorings\.0 must be a known name; received 'txt'\. Did you mean 'text'",
+        ),
     ],
 )
 def test_a_mistake_in_the_yaml_file_is_refused_before_any_job(

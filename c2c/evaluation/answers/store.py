@@ -65,8 +65,8 @@ class AnswerStore:
         if refusals:
             count = f"{len(refusals)} of {len(self._shards)} kept batches are of no use"
             print(f"{self.folder.name}: {count}: their questions are asked again. {refusals[0]}"[:600], file=sys.stderr)
-        others = sorted(path.name for path in self.folder.iterdir() if path not in self._shards)
-        if strays := [name for name in others if not UNFINISHED.fullmatch(name)]:
+        names = sorted(path.name for path in self.folder.iterdir() if path not in self._shards)
+        if strays := [name for name in names if not UNFINISHED.fullmatch(name)]:
             count = f"{len(strays)} file(s) that hold no answers are ignored"
             print(f"{self.folder.name}: {count}, such as {strays[0]}", file=sys.stderr)
 
@@ -119,7 +119,7 @@ def open_store(output: Path, fingerprint: str) -> Iterator[AnswerStore]:
     name = hashlib.sha256(json.dumps([fingerprint, *versions()]).encode()).hexdigest()[:16]
     with _locked(output):
         folder = output.with_name(f".{output.stem}.{name}")
-        _report_others(output, folder)
+        _report_unused(output, folder)
         store = AnswerStore(folder)
         yield store
         store.forget()
@@ -141,12 +141,12 @@ def _locked(output: Path) -> AbstractContextManager[None]:
     return locked(output.with_name(f".{output.name}"), "answer questions for")
 
 
-def _report_others(output: Path, folder: Path) -> None:
+def _report_unused(output: Path, folder: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(output.stem)}\.[0-9a-f]{{16}}")
-    others = [path for path in output.parent.iterdir() if pattern.fullmatch(path.name) and path != folder]
-    if others and not folder.exists():
+    folders = [path for path in output.parent.iterdir() if pattern.fullmatch(path.name) and path != folder]
+    if folders and not folder.exists():
         notice = (
-            f"answers in {len(others)} folder(s) such as {others[0].name} are of other settings, inputs or versions"
+            f"answers in {len(folders)} folder(s) such as {folders[0].name} are of other settings, inputs or versions"
         )
         print(f"{output.name}: {notice}, and are not used. Remove them if no such run is to resume.", file=sys.stderr)
 

@@ -237,7 +237,12 @@ def fit(queries: Tensor, sharer_right: Tensor, config: RouterSettings) -> Router
 
 
 def _train_network(
-    network: MatrixFactorisation, inputs: Tensor, signs: Tensor, own: Tensor, held_out: Tensor, config: RouterSettings
+    network: MatrixFactorisation,
+    inputs: Tensor,
+    signs: Tensor,
+    training_rows: Tensor,
+    held_out: Tensor,
+    config: RouterSettings,
 ) -> dict[str, float]:
     """Leave the weights of the best epoch in `network`; returns that epoch and the losses before training and at it."""
     optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
@@ -254,7 +259,7 @@ def _train_network(
     best, epoch = {name: tensor.clone() for name, tensor in network.state_dict().items()}, 0
     for number in range(1, config.epochs + 1):
         optimiser.zero_grad()
-        loss(own, config.noise).backward()
+        loss(training_rows, config.noise).backward()
         optimiser.step()
         if (current_loss := validation_loss()) < least:
             least, epoch = current_loss, number

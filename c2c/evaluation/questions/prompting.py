@@ -107,8 +107,8 @@ def prompt_ids(loaded: LoadedModel, text: str, *, chat: bool) -> list[int]:
     """
     if isinstance(text, RenderedText):
         return encode_rendering(loaded.tokenizer, text, text.contents).ids
-    bos, rest = (False, text) if chat else split_bos(loaded.tokenizer, text)
-    return encode(loaded.tokenizer, rest, bos=bos, add_special_tokens=not chat).ids
+    bos, content = (False, text) if chat else split_bos(loaded.tokenizer, text)
+    return encode(loaded.tokenizer, content, bos=bos, add_special_tokens=not chat).ids
 
 
 def message_request(question: Question) -> str:

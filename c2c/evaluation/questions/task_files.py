@@ -51,10 +51,10 @@ def task_path(tasks: Path, task: str) -> Path:
     files = [path for pattern in ("*.yaml", "*/*.yaml") for path in sorted(tasks.glob(pattern))]
     files = [path for path in files if path.parent.name != SHARED]
     check_choice("A benchmark", task, sorted(path.stem for path in files))
-    first, *others = [path for path in files if path.stem == task]
-    if others:
-        raise RefusedError("A task must have one file", [str(path) for path in (first, *others)], "Rename one of them")
-    return first
+    places = [path for path in files if path.stem == task]
+    if len(places) > 1:
+        raise RefusedError("A task must have one file", list(map(str, places)), "Rename one of them")
+    return places[0]
 
 
 def included_files(path: Path, tasks: Path) -> Iterator[Path]:
@@ -193,10 +193,10 @@ def _includes(path: Path, config: dict[str, Any]) -> list[str]:
 
 def _included_path(path: Path, name: str, tasks: Path) -> Path:
     """An included file, by a path without dots, so that all who include it name it alike."""
-    folder, rest = path.parent, name
-    while rest.startswith("../") and folder.name not in ("", ".."):
-        folder, rest = folder.parent, rest.removeprefix("../")
-    target = folder / rest
+    folder, place = path.parent, name
+    while place.startswith("../") and folder.name not in ("", ".."):
+        folder, place = folder.parent, place.removeprefix("../")
+    target = folder / place
     # Links count by where they lead.
     if Path(name).is_absolute() or not target.resolve().is_relative_to(tasks.resolve()):
         rule = f"include of {path.name} must be a relative path to a file in the folder of tasks"

@@ -117,8 +117,8 @@ class SharerMemory:
 def common_start(texts: Sequence[Sequence[int]]) -> int:
     """Number of tokens that all texts begin with, at least one short of the shortest; 0 if too few for a run."""
     most = min(len(text) for text in texts) - 1
-    same = next((at for at in range(most) if len({text[at] for text in texts}) > 1), most)
-    return same if same >= SHARED_TOKENS else 0
+    count = next((at for at in range(most) if len({text[at] for text in texts}) > 1), most)
+    return count if count >= SHARED_TOKENS else 0
 
 
 def _left_pad_rows(rows: Sequence[Tensor], width: int) -> Tensor:

@@ -75,8 +75,8 @@ def extract_as_published(text: str, options: int = 4) -> str | None:
     text = text.strip("\n")
     letters = LETTERS[:options]
     for phrase in OPENING_PHRASES:
-        rest = re.search(rf"{phrase}\s*(.*)", text, re.IGNORECASE)
-        if rest and (capital := re.search(f"[{letters}]", rest.group(1))):
+        line = re.search(rf"{phrase}\s*(.*)", text, re.IGNORECASE)
+        if line and (capital := re.search(f"[{letters}]", line.group(1))):
             return capital.group()
     formulas = FORMULA.search(text) and not re.search("answer|option|choice|correct", text, re.IGNORECASE)
     if not formulas:

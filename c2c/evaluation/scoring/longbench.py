@@ -66,8 +66,8 @@ def _are_texts(value: Any) -> bool:
 def qa_f1(prediction: str, answer: str, classes: list[str]) -> float:
     """F1 over words, without letter case, punctuation and articles."""
     words, gold_words = _words(prediction), _words(answer)
-    same = sum((Counter(words) & Counter(gold_words)).values())
-    return 2 * same / (len(words) + len(gold_words)) if same else 0.0
+    matches = sum((Counter(words) & Counter(gold_words)).values())
+    return 2 * matches / (len(words) + len(gold_words)) if matches else 0.0
 
 
 def rouge_l(prediction: str, answer: str, classes: list[str]) -> float:
