@@ -37,7 +37,7 @@ def conclusion(signs: dict[str, int], moves_likelihood: bool = False) -> str:
     if signs["pairing"] > 0 and signs["communication"] > 0:
         return "The message carries information."
     if signs["pairing"] > 0:
-        return "The right message helps, but no more than none."
+        return "Better than a wrong message, not than none."
     sentence = "No difference is detected."
     if signs["system"] < 0:
         sentence = "C2C is worse than the Receiver."
@@ -45,7 +45,7 @@ def conclusion(signs: dict[str, int], moves_likelihood: bool = False) -> str:
         sentence = "The gain is adaptation."
     elif signs["system"] > 0:
         sentence = "Nothing shows that the gain is the message's."
-    return f"{sentence[:-1]}; the message moves likelihoods." if moves_likelihood else sentence
+    return f"{sentence[:-1]}; likelihoods move." if moves_likelihood else sentence
 
 
 def table(gains: pd.DataFrame, margins: pd.DataFrame) -> str:
@@ -57,8 +57,9 @@ def table(gains: pd.DataFrame, margins: pd.DataFrame) -> str:
     in_nats = margins[margins["gain"] == "pairing"].set_index(CELL)
     for pair, of_pair in gains.groupby("pair", sort=False):
         seeds = int(of_pair["seeds"].max())
+        questions = " to ".join(str(int(n)) for n in sorted({of_pair["n"].min(), of_pair["n"].max()}))
         scope = f"{seeds} seeds" if seeds > 1 else "1 seed: for this training"
-        lines.append(f"| **{title('pairs', str(pair))}** ({scope}) | | | | | | |")
+        lines.append(f"| **{title('pairs', str(pair))}** (n = {questions}, {scope}) | | | | | | |")
         for benchmark, of_benchmark in of_pair.groupby("benchmark", sort=False):
             rows = of_benchmark.set_index("gain").reindex(GAINS)
             if rows["value"].isna().any():
@@ -69,8 +70,10 @@ def table(gains: pd.DataFrame, margins: pd.DataFrame) -> str:
             nats = in_nats.loc[(pair, benchmark)] if (pair, benchmark) in in_nats.index else None
             moves_likelihood = nats is not None and nats["low"] > 0 and nats["p_holm"] < LEVEL
             cells = [_cell(row, 1) for _, row in rows.iterrows()] + [_cell(nats, 2)]
-            name = f"{title('benchmarks', str(benchmark))}, n = {int(rows['n'].max())}"
-            lines.append(f"| {' | '.join([name, *cells, conclusion(signs, moves_likelihood)])} |")
+            # All of these benchmarks are scored by the likelihood of their options; the name is enough.
+            name = title("benchmarks", str(benchmark)).removesuffix(" (text)").removesuffix(", four-way choice")
+            words = [name, *cells, conclusion(signs, moves_likelihood)]
+            lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ def test_a_changed_gain_changes_the_table() -> None:
     ("signs", "words"),
     [
         ((1, 1, 1, 0), "carries information"),
-        ((1, 1, 0, 1), "no more than none"),
+        ((1, 1, 0, 1), "not than none"),
         ((1, 0, 1, 1), "adaptation"),
         ((1, 0, 0, 0), "Nothing shows"),
         ((-1, 0, 0, 0), "worse"),
@@ -39,7 +39,7 @@ def test_a_row_is_communication_only_where_pairing_and_communication_are_above_z
 
 def test_a_likelihood_that_the_message_moves_is_said_where_accuracy_decides_nothing() -> None:
     signs = dict(zip(GAINS, (1, 0, 0, 1), strict=True))
-    assert conclusion(signs, True) == "The gain is adaptation; the message moves likelihoods."
+    assert conclusion(signs, True) == "The gain is adaptation; likelihoods move."
 
 
 def test_a_readme_without_a_place_is_refused() -> None:
