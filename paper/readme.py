@@ -42,7 +42,7 @@ def conclusion(signs: dict[str, int], moves_likelihood: bool = False) -> str:
     if signs["system"] < 0:
         sentence = "C2C is worse than the Receiver."
     elif signs["system"] > 0 and signs["adaptation"] > 0:
-        sentence = "The gain is adaptation."
+        sentence = "It is adaptation."
     elif signs["system"] > 0:
         sentence = "Nothing shows that the gain is the message's."
     return f"{sentence[:-1]}; likelihoods move." if moves_likelihood else sentence
@@ -81,7 +81,7 @@ def _cell(row: pd.Series | None, digits: int) -> str:
     """A gain with its interval; a star where it differs from zero after Holm's adjustment."""
     if row is None:
         return "–"
-    star = " *" if row["p_holm"] < LEVEL else ""
+    star = "*" if row["p_holm"] < LEVEL else ""
     return show(row["value"], row["low"], row["high"], digits, sign=True) + star
 
 

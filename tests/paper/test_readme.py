@@ -39,7 +39,7 @@ def test_a_row_is_communication_only_where_pairing_and_communication_are_above_z
 
 def test_a_likelihood_that_the_message_moves_is_said_where_accuracy_decides_nothing() -> None:
     signs = dict(zip(GAINS, (1, 0, 0, 1), strict=True))
-    assert conclusion(signs, True) == "The gain is adaptation; likelihoods move."
+    assert conclusion(signs, True) == "It is adaptation; likelihoods move."
 
 
 def test_a_readme_without_a_place_is_refused() -> None:
