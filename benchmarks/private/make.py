@@ -5,8 +5,8 @@
     python -m benchmarks.private.make --task private_line --seed 0 --test 600 --train 8000 --validation 256
         --validation-values unseen --training-set results/laptop/data/training/gap_private_line_unseen
 
-The same task, sizes and seed give the same splits, whichever file is written. Training examples are asked in the words
-of the task files (`benchmarks.prompts`), and carry what the Sharer alone reads as ``private``.
+The same task, sizes and seed give the same splits, whichever file is written. Training examples use the prompts
+of the task files (`benchmarks.prompts`); ``private`` is the text that only the Sharer reads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TASKS: dict[str, Callable[[Sizes, int], dict[str, list[Row]]]] = {
     "skill": skill.build_splits,
 }
 VALIDATION_VALUES = {"seen": "validation", "unseen": "unseen"}
-"""Which split validates: persons with values of training, or with values that neither it nor the test has."""
+"""The validation split: persons with values of the training, or with values that neither training nor test has."""
 
 
 def training_rows(splits: dict[str, list[Row]], prompt_format: PromptFormat, values: str) -> dict[str, list[Row]]:

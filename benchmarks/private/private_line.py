@@ -1,7 +1,7 @@
 """The private line: a fact about an invented person, which the Sharer alone reads before the question.
 
-Persons and values are split before any fact is drawn: nobody and no value of the test stands in a training or
-validation example, so that a fuser can learn to carry a value, but not which one.
+Persons and values are split before any fact is drawn: no person and no value of the test occurs in a training
+or validation example, so that a Fuser can learn to transfer a value, but not which one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHARES = {"test": 3, "unseen": 1, "train": 6}
 
 
 def bank(path: Path = BANK) -> dict[str, list[str]]:
-    """Values by attribute; each value is a word of one attribute alone."""
+    """Values by attribute; no value belongs to two attributes."""
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
     return {attribute: values.split() for attribute, values in (line.split("\t") for line in lines)}
 
@@ -56,7 +56,7 @@ def split_values(values: Mapping[str, Sequence[str]], seed: int) -> dict[str, di
 
 
 def names(count: int, seed: int) -> Iterator[str]:
-    """So many persons, no two with the same family name, none with a value in the name."""
+    """This number of persons with different family names, none of which contains a value."""
     chance = random.Random(f"names {seed}")
     reserved = {value.lower() for values in bank().values() for value in values}
     while count:

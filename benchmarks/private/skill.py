@@ -15,7 +15,7 @@ QUESTION = "{first} {sign} {second} is what?"
 SIGNS = {"add": "+", "subtract": "-", "multiply": "*"}
 TENS, UNITS = range(10, 100), range(2, 10)
 SPREAD = 10
-"""Wrong options lie at most so far from the right one."""
+"""Greatest distance of a wrong option from the right one."""
 
 
 def operands(operation: str) -> list[tuple[int, int]]:

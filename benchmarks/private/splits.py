@@ -1,4 +1,4 @@
-"""What the three benchmarks share: sizes, rows, and four options of which one is right."""
+"""Functions of all three benchmarks: sizes, splits, and four options of which one is right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sizes = Mapping[str, int]
 
 OPTIONS = 4
 MOST_ROWS = 30_000
-"""Of some 70,000 family names, of which as many again may go to a second validation set."""
+"""About 70,000 family names exist, and a second validation set may need as many as the splits."""
 
 
 def check_sizes(sizes: Sizes) -> None:
@@ -40,7 +40,7 @@ def with_options(row: Row, right: str, values: Sequence[str], chance: random.Ran
 def cut(items: Sequence[Any], sizes: Sizes, what: str) -> dict[str, list[Any]]:
     """The splits ``test``, ``validation`` and ``train``, one after the other, so that they share no item.
 
-    A training split may be smaller than asked for: it takes what is left.
+    A training split may be smaller than its size in `sizes`: it gets the remaining items.
 
     Raises:
         RefusedError: If nothing is left to train on.

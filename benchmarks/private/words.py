@@ -1,6 +1,6 @@
-"""Single Chinese words and their English translations: what a Sharer knows by heart, if it has read Chinese.
+"""Single Chinese words and their English translations, which a Sharer that was trained on Chinese knows.
 
-No word of the test, and no translation of one, stands in a training or validation example.
+No word of the test, and no translation of one, occurs in a training or validation example.
 """
 
 from __future__ import annotations

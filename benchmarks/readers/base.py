@@ -1,11 +1,11 @@
-"""What a reader returns, and what the readers of this folder share.
+"""The result of a reader, and functions that several readers use.
 
-A reader turns one row of a data set, as its hub has it, into a question in the form that all task files read, or says
-why the row is left out:
+A reader converts one row of a data set of the hub into a question in the form that all task files use, or excludes the
+row with a reason. Its rows are:
 
 * multiple choice: ``id``, ``subset``, ``question``, ``options``, ``answer`` (a letter, A to J)
 * free answers: ``id``, ``subset``, ``question``, ``answer``
-* conversations to learn from: ``id``, ``messages``
+* conversations of training sets: ``id``, ``messages``
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEPT_ROW, CORRECTED_ROW, EXCLUDED_ROW = "kept", "corrected", "left out"
 
 
 class Place(NamedTuple):
-    """Where a row stands: its subset (config of the data set) and its number in there, from 0."""
+    """The place of a row in its data set: the subset (config) and the number of the row in it, from 0."""
 
     subset: str
     number: int
@@ -30,13 +30,13 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row.
+    """The result of reading one row.
 
     Args:
         outcome: KEPT_ROW, CORRECTED_ROW (kept with another key than the row's) or EXCLUDED_ROW.
         question: The question; None where the row is left out.
-        why: The reason for leaving it out.
-        group: What the data set says of the row, where outcomes are counted by it.
+        why: The reason why it is left out.
+        group: A label of the data set by which outcomes are counted.
     """
 
     outcome: str
@@ -49,26 +49,26 @@ Reader = Callable[[Row, Place, str], Outcome]
 
 
 def exclusion(why: str, group: str = "") -> Outcome:
-    """A row that is no question."""
+    """The outcome of a row that is left out."""
     return Outcome(EXCLUDED_ROW, None, why, group)
 
 
 def numbered(place: Place) -> str:
-    """An id for a data set that has none: subset and number."""
+    """An id made of subset and number, for a data set without ids."""
     return f"{place.subset}-{place.number:05d}" if place.subset else f"{place.number:05d}"
 
 
 def choice(
     identity: object, subset: str, question: str, options: Sequence[str], key: int | None, group: str = ""
 ) -> Outcome:
-    """A multiple-choice question, lettered by the place of its options.
+    """A multiple-choice question whose options are lettered in their order.
 
     Args:
         identity: The question's id within its benchmark.
         subset: Part of the benchmark.
         question: Its text.
         options: Two to ten texts.
-        key: Place of the right option, or None if the row names none.
+        key: Index of the right option; None if the row names none.
         group: See `Outcome`.
     """
     # A row that cannot be asked is left out, with the first reason that applies.
@@ -96,7 +96,7 @@ def choice(
 
 
 def free(identity: object, subset: str, question: str, answer: str, solution: str) -> Outcome:
-    """A question that is answered in free text; `solution` is the worked answer, which training sets alone use."""
+    """A question with an answer in free text; `solution`, the worked answer, is used by training sets only."""
     if not question.strip():
         return exclusion("the question is empty")
     if not answer.strip():

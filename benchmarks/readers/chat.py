@@ -1,4 +1,4 @@
-"""Sets of conversations to learn from: OpenHermes, GPTeacher, LIMA, and any other with one of these columns."""
+"""Training sets of conversations: OpenHermes, GPTeacher, LIMA, and any other with the same columns."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ROLES = {
 
 
 def chat(row: Row, place: Place, protocol: str) -> Outcome:
-    """`conversations` or `messages` with from/value, role/content or bare texts by turns; or instruction and answer.
+    """A conversation from the column `conversations` or `messages`, or from an instruction and its response.
 
-    System turns are dropped; what a human says is stripped, an answer is kept as it is. Turns must go to and fro, from
-    a human's to an assistant's, the last of which is learned.
+    A turn is an object with from/value or role/content, or a text. System turns are dropped; a user's text is stripped,
+    an answer is not. Turns must alternate between user and assistant and end with the assistant's.
 
     Raises:
         RefusedError: The row has none of these columns.

@@ -15,22 +15,23 @@ MANY_RIGHT = "more than one option is right"
 
 
 def mmlu(row: Row, place: Place, protocol: str) -> Outcome:
-    """cais/mmlu: `answer` is the place of the right option. Its auxiliary_train has rows of one nested column, too."""
+    """cais/mmlu: `answer` is the index of the right option. Rows of auxiliary_train may be nested in one column."""
     row = row.get("train", row)
     subject = str(row.get("subject") or "")
     return choice(numbered(Place(subject, place.number)), subject, row["question"], row["choices"], int(row["answer"]))
 
 
 def mmlu_redux(row: Row, place: Place, protocol: str) -> Outcome:
-    """edinburgh-dawg/mmlu-redux-2.0: MMLU with what its annotators found wrong (`error_type`), subjects as configs.
+    """edinburgh-dawg/mmlu-redux-2.0: MMLU with the errors that annotators found (`error_type`), one config a subject.
 
-    A wrong key is replaced by the annotators' one. Left out are questions of which they say that no option is right,
-    that several are, or that only an expert could tell, and wrong keys without one right one. A question that they
-    call unclear keeps its key. The reference keeps the key of the last two, and of several right options.
+    A wrong key is replaced by the annotators' key. Questions with no right option, with several, or that need an expert
+    are left out, and so are questions with a wrong key for which the annotators name no single right option. A question
+    that they call unclear keeps its key. The reference keeps the key of unclear questions, of wrong keys without a
+    replacement and of several right options.
     """
     fault, published = str(row["error_type"]), active(protocol, "mmlu_redux_skips")
     outcome = choice(numbered(place), place.subset, row["question"], row["choices"], int(row["answer"]), fault)
-    # Faults after which there is nothing to ask.
+    # Questions that cannot be scored.
     if fault == "no_correct_answer":
         return exclusion("no option is right", fault)
     if fault == "expert":
@@ -59,7 +60,7 @@ def openbookqa(row: Row, place: Place, protocol: str) -> Outcome:
 
 
 def arc(row: Row, place: Place, protocol: str) -> Outcome:
-    """allenai/ai2_arc: options are labelled A to E or 1 to 4; they are lettered anew by their place."""
+    """allenai/ai2_arc: options are labelled A to E or 1 to 4 and get new letters in their order."""
     key = str(row["answerKey"])
     if active(protocol, "arc_skips_number_keys") and key not in "ABCD":
         return exclusion("the key is a number or E")
@@ -77,9 +78,9 @@ def ceval(row: Row, place: Place, protocol: str) -> Outcome:
 
 
 def gpqa(row: Row, place: Place, protocol: str) -> Outcome:
-    """Idavidrein/gpqa: the right answer and three wrong ones, shuffled by a seed that their text gives.
+    """Idavidrein/gpqa: the right answer and three wrong ones, shuffled with a seed that is a hash of their text.
 
-    The texts of the last revision ("Extra Revised …") count where there are such.
+    The texts of the last revision ("Extra Revised …") are used where a row has them.
     """
 
     def latest(name: str) -> str:
@@ -96,7 +97,7 @@ def gpqa(row: Row, place: Place, protocol: str) -> Outcome:
 
 
 def mmlu_pro(row: Row, place: Place, protocol: str) -> Outcome:
-    """TIGER-Lab/MMLU-Pro: up to ten options; places without one are filled with N/A."""
+    """TIGER-Lab/MMLU-Pro: up to ten options; missing ones are filled with N/A."""
     options, key = [str(option) for option in row["options"]], LETTERS.find(str(row["answer"]) or "?")
     there = [at for at, option in enumerate(options) if option.strip() != "N/A"]
     where = there.index(key) if key in there else None

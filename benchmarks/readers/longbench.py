@@ -1,4 +1,4 @@
-"""LongBench-E: questions on long texts, 13 sets, a quarter of them asked, the others to train on."""
+"""LongBench-E: 13 sets of questions about long texts; a quarter is the benchmark, the rest a training set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Set(NamedTuple):
     """How the answers of one set are graded; its prompt and answer length are in the task file.
 
     Args:
-        metric: As `c2c.evaluation.scoring` names it.
+        metric: Name of the metric in `c2c.evaluation.scoring`.
         first_line: Only the first line of an answer counts, as in LongBench's own scorer.
     """
 
@@ -44,7 +44,7 @@ CUT = "\n[...]\n"
 def longbench(row: Row, place: Place, protocol: str) -> Outcome:
     """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`; a quarter is asked.
 
-    The subset is the bucket of lengths; `dataset` names the set, by which task file and scorer go.
+    The subset is the bucket of lengths; `dataset` names the set, which determines prompt and metric.
     """
     return _outcome(row, place) if is_asked(_identity(row, place)) else exclusion("its id is in the part to train on")
 
@@ -93,12 +93,12 @@ def _outcome(row: Row, place: Place) -> Outcome:
 
 
 def bucket(words: int) -> str:
-    """The bucket of a text of so many words."""
+    """The bucket of a text with this number of words."""
     return next((name for below, name in BUCKETS if words < below), LAST_BUCKET)
 
 
 def cut_middle(question: Row, characters: int) -> Row:
-    """The question with a context of at most `characters`: its middle makes room, and `cut` says how much is gone."""
+    """The question with a context of at most `characters`: the middle is removed; `cut` is its length."""
     context = question["context"]
     room = max(characters - len(CUT), 0)
     if len(context) <= characters:

@@ -9,7 +9,7 @@ from c2c.evaluation.protocol import active
 
 
 def gsm8k(row: Row, place: Place, protocol: str) -> Outcome:
-    """openai/gsm8k: the answer is the number behind ``####``; notes of a calculator (``<<…>>``) are taken out."""
+    """openai/gsm8k: the answer is the number behind ``####``; calculator annotations (``<<…>>``) are removed."""
     solution, mark, answer = str(row["answer"]).rpartition("####")
     if not mark:
         return exclusion("the answer has no line with ####")

@@ -1,9 +1,9 @@
-"""What a model is pretrained on, tokenised once: rows of one text each, and the order in which they are read.
+"""The pretraining corpus of a model, tokenised once: one text a row, and the order of the rows.
 
 A Sharer (``all``, or one of the halves) answers questions about the entities that it knows and writes statements on
 request. The two halves share no entity, and together are all of them. A Receiver (``quarter``) answers questions about
-the known quarter, and reads statements before a question. What it reads there is drawn at random for every name,
-whatever the world says: so it has met all names, and learned nothing about them.
+the known quarter, and reads statements before a question. The values in those
+statements are drawn at random for every name, so that the Receiver has read all names and learned no fact about them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ MIXTURES: dict[str, dict[str, int]] = {
     **dict.fromkeys(("all", "first_half", "second_half"), SHARER_MIXTURE),
     "quarter": {"question": 1, "reading": 1},
 }
-"""How many rows of a form stand against how many of another."""
+"""Relative numbers of rows by form."""
 
 READINGS = 8
-"""Random values that each attribute of each name is read with."""
+"""Number of random values with which each attribute of each name is read."""
 
 SORTED_BATCHES = 8
-"""Rows are sorted by length within so many batches, so that a batch holds hardly any padding."""
+"""Number of batches within which rows are sorted by length, so that batches have little padding."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Makes a world and every file that is drawn from it.
+"""Makes a world and all files that are derived from it.
 
     python -m benchmarks.world.make --entities 512 --attributes 4 --values 16 --seed 0
         --output results/smoke/world/world.json --benchmarks results/smoke/data/benchmarks
@@ -23,7 +23,7 @@ from c2c.storage.formats import write_json_lines
 
 
 def files(world: World, benchmarks: Path, training_set: Path) -> dict[Path, list[dict[str, Any]]]:
-    """Rows of every file that is drawn from the world."""
+    """The rows of all files that are derived from the world."""
     return {
         benchmarks / "knowledge_gap_free.jsonl": questions.free(world),
         benchmarks / "knowledge_gap_choice.jsonl": questions.choice(world),

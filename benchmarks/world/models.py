@@ -1,4 +1,4 @@
-"""The architectures of the world's models, made small by their configs; weights are drawn at random."""
+"""The architectures of the world's models: small configs with random weights."""
 
 from __future__ import annotations
 

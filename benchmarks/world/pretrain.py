@@ -1,9 +1,9 @@
-"""Pretrains one tiny model of the knowledge-gap world from nothing.
+"""Pretrains one tiny model of the knowledge-gap world from random weights.
 
     python -m benchmarks.world.pretrain --world results/smoke/world/world.json --architecture qwen3
         --tokenizer word --knows all --output results/smoke/models/gap_sharer
 
-writes a Hugging Face folder with model and tokenizer, and beside it the model manifest ``gap_sharer.json``. The same
+writes a Hugging Face folder with model and tokenizer, and next to it the model manifest ``gap_sharer.json``. The same
 command writes the same bytes: it runs in fp32 on one thread.
 """
 
@@ -37,17 +37,17 @@ from c2c.storage.manifests import describe_source
 from c2c.types import IGNORED
 
 BETAS, GRADIENT_NORM = (0.9, 0.95), 1.0
-"""Of AdamW, and the norm above which gradients are cut; not of the config, since no result hangs on them."""
+"""Betas of AdamW, and the norm to which gradients are clipped. No result depends on them, so they are not settings."""
 MOST = {"hidden": 2**16, "layers": 1000, "steps": 10**8, "batch_size": 10**6, "seed": 2**63 - 1}
-"""More would ask for the impossible: tiny models learn these worlds."""
+"""Upper bounds of the settings; tiny models suffice for these worlds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
-    """What fixes a pretrained model, beside its world; the command's flags are its fields.
+    """The settings of a pretraining; the command's flags are its fields.
 
-    The decay is strong, so that facts are held in a form that all names share: a Fuser must read new names' facts.
-    Embeddings learn `embedding_rate` times faster than the rest: most are names, and a batch holds few of them.
+    Weight decay is strong, so that all names share the form in which facts are stored: a Fuser must read new ones.
+    Embeddings learn `embedding_rate` times faster than the other weights: most are names, few of which are in a batch.
 
     Raises:
         RefusedError: If a name is unknown or a number is out of range.

@@ -1,4 +1,4 @@
-"""Prepared data that is drawn from a world: the two benchmarks and the fuser's training set."""
+"""Prepared data of a world: its two benchmarks and the training set of the Fusers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def free(world: World, split: str = "test") -> list[dict[str, Any]]:
 
 
 def choice(world: World, split: str = "test") -> list[dict[str, Any]]:
-    """The same questions with four options of the same attribute; ``gold`` is the place of the right one."""
+    """The same questions with four options of the same attribute; ``gold`` is the index of the right one."""
     chance = random.Random(f"options {world.seed}")
     rows = []
     for fact in world.facts([split]):
@@ -30,7 +30,7 @@ def choice(world: World, split: str = "test") -> list[dict[str, Any]]:
 
 
 FORMS = {"knowledge_gap_free": free, "knowledge_gap_choice": choice}
-"""By benchmark."""
+"""Builders of the questions, by benchmark."""
 
 
 def examples(world: World, split: str) -> list[dict[str, Any]]:

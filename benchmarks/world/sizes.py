@@ -1,4 +1,4 @@
-"""Which sizes of a world and of its models are possible; imports no torch, so that the workflow can ask first."""
+"""Checks of the sizes of a world and of its models. Imports no torch, since the workflow runs them at its start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from benchmarks.world import texts
 from c2c.errors import RefusedError
 
 MOST_ENTITIES = 2**18
-"""There are names for more, but they become hard to find."""
+"""Most entities of a world; drawing further names that differ would take long."""
 HEADS = 4
-"""Attention heads of a world's model, and of its KV-cache, where nothing else is said."""
+"""Default number of attention heads, and of heads of the KV-cache, of a world's model."""
 
 
 def check_world(entities: int, attributes: int, values: int) -> None:

@@ -36,7 +36,7 @@ class Fact(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A text in two parts: what a model is given, and what it should write after one space."""
+    """A prompt, and the response that a model should write after one space."""
 
     prompt: str
     response: str
@@ -67,12 +67,12 @@ def bare(fact: Fact) -> Text:
 
 
 def request(fact: Fact) -> Text:
-    """What the Sharer of T2T is asked, and the message that it should write."""
+    """The request to the Sharer in T2T, and the message that it should write."""
     return Text(REQUEST.format(**fact._asdict()), statement(fact))
 
 
 def reading(fact: Fact) -> Text:
-    """The question after the sentence that answers it: what the Receiver of T2T sees."""
+    """The question after the sentence that answers it: the prompt of the Receiver in T2T."""
     text = question(fact)
     return Text(READING.format(message=statement(fact), prompt=text.prompt), text.response)
 
@@ -86,7 +86,7 @@ FORMS: dict[str, Callable[[Fact], Text]] = {
 
 
 def words() -> list[str]:
-    """Every word of the wordings and the bank in sorted order; entity names are not among them."""
+    """All words of the templates and the bank, sorted; names of entities are not included."""
     fact = Fact("", "", "")
     texts = [*(form(fact).whole for form in FORMS.values()), *BANK, *BANK.values()]
     return sorted({word for text in texts for word in text.split()})

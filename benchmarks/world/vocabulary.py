@@ -7,7 +7,7 @@
     single tokens, each name is at least two.
 
 For both, a prompt and a space with the answer have the same tokens apart as together, and a token's offsets are the
-characters that it stands for. Neither puts anything before or after a text.
+characters that it encodes. Neither adds tokens before or after a text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from c2c.errors import check_choice
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 ENOUGH_MERGES = 1_000_000
-"""No limit in effect: learning stops when every word is one token."""
+"""A bound that is never reached: training ends when every word is one token."""
 
 
 def word_tokenizer(world: World) -> Tokenizer:
@@ -35,7 +35,7 @@ def word_tokenizer(world: World) -> Tokenizer:
 
 
 def split_tokenizer(world: World) -> Tokenizer:
-    """Byte-level BPE; it depends on the world's wordings and values alone, so names fall apart."""
+    """Byte-level BPE; it is trained on the world's wordings and values only, so that names are several tokens."""
     del world
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

@@ -48,7 +48,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is true: the attributes with their possible values, and the entities."""
+    """A generated world: the attributes with their possible values, and the entities with their facts."""
 
     seed: int
     attributes: dict[str, list[str]]
@@ -69,7 +69,7 @@ class World:
         return _facts_of(entity for entity in self.entities if entity.split in names)
 
     def half(self, number: int) -> list[Fact]:
-        """The facts of every second entity of each split: of the first, third, ... (0) or of the others (1)."""
+        """The facts of every second entity of each split: of the first, third, ... (0) or second, fourth, ... (1)."""
         groups = ([entity for entity in self.entities if entity.split == split] for split in SPLITS)
         return _facts_of(entity for group in groups for entity in group[number::2])
 
@@ -79,7 +79,7 @@ class World:
 
     @classmethod
     def load(cls, path: Path) -> World:
-        """Read what `save` wrote.
+        """The world in a file that `save` wrote.
 
         Raises:
             RefusedError: If there is no such file, or it holds no world.
@@ -107,7 +107,7 @@ def _facts_of(entities: Iterable[Entity]) -> list[Fact]:
 
 
 def generate(*, entities: int = 512, attributes: int = 4, values: int = 16, seed: int = 0) -> World:
-    """A world of so many entities, attributes of each, and possible values of each attribute.
+    """A world with these numbers of entities, of attributes, and of possible values of each attribute.
 
     Raises:
         RefusedError: If the entities cannot be split into sixteenths, or the bank has too few words.
