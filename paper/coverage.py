@@ -155,8 +155,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=PATH, help="the CSV file of the table; the .md lies beside it")
     parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="runs simulated for a row")
     arguments = parser.parse_args()
-    rows = pd.DataFrame([simulate(setting, arguments.simulations) for setting in settings()])
-    write_atomically(arguments.output, rows.to_csv(index=False, float_format="%.2f"))
+    rows = pd.DataFrame([simulate(setting, arguments.simulations) for setting in settings()]).round(2)
+    write_atomically(arguments.output, rows.to_csv(index=False))
     write_atomically(arguments.output.with_suffix(".md"), summary(rows))
 
 
