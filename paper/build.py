@@ -46,6 +46,7 @@ SOURCES = (
     "text/artefacts.typ",
     "text/claims.typ",
     "text/closing.typ",
+    "coverage.csv",
     "names.yaml",
 )
 WRITTEN = (*SOURCES, "deviations.md", "sections.yaml")
