@@ -46,6 +46,7 @@ SOURCES = (
     "text/claims.typ",
     "text/closing.typ",
     "deviations.md",
+    "coverage.csv",
     "names.yaml",
 )
 WRITTEN = (*SOURCES, "sections.yaml")
