@@ -210,7 +210,7 @@ def comparison_notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     if frame["paper"].notna().any():
         return [
             f"Paper: as printed in {place}, without an interval. Verdict: the paper's value agrees where our 95 % "
-            "interval holds it. Of a trained method it is widened by the seed term 1.96 s √(1 + 1/k) of its k trainings, "
+            "interval holds it. Of a trained method it is widened by the seed term 1.96 s √(1 + 1/k) of k trainings, "
             f"with s = {decimal(SEED_SD, 0)} points, because the paper's value is that of one training."
         ]
     return printed_note(frame, table, place)
