@@ -136,7 +136,7 @@ def _with_earlier(
         records = _join(read_records([output / RECORDS]), records, STAGE)
     if (output / TIMES).is_file():
         earlier = read_records([output / TIMES], LATENCY_SCHEMA)
-        times = earlier if times is None else _join(earlier, times, ["pair"])
+        times = earlier if times is None else _join(earlier, times, ["pair", "recipe"])
     done = set(records.loc[records["recipe"] == "", "pair"])
     for pair in sorted(set(records["pair"]) - done):
         print(f"{pair} is left out: it has no baselines yet")

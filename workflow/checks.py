@@ -178,7 +178,13 @@ def _check_latency(settings: Settings) -> None:
             raise RefusedError(rule, sorted(timed), "Drop them from artefacts, or fill latency")
         return
     measured = settings.config["benchmarks"]
-    check_known("latency.benchmark", latency["benchmark"], measured, "a task of the config's benchmarks", "Correct it")
+    for task in latency["benchmarks"]:
+        check_known("A task of latency.benchmarks", task, measured, "a task of the config's benchmarks", "Correct it")
+    for recipe in latency.get("recipes", []):
+        check_row("A recipe of latency.recipes", recipe, settings.recipes, "recipes")
+        if recipe == "c2c":
+            rule = "latency.recipes must name other recipes than c2c, which latency.methods times"
+            raise RefusedError(rule, recipe, "Drop it")
     for pair in settings.timed_pairs:
         if "c2c" in latency["methods"] and not any((r.pair, r.recipe) == (pair, "c2c") for r in settings.runs):
             rule = "Latency of c2c must be measured with a fuser of recipe c2c of each pair"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, get_type_hints
 
 from c2c.errors import RefusedError
-from c2c.evaluation.methods.declarations import BASELINE_METHODS
+from c2c.evaluation.methods.declarations import BASELINE_METHODS, TIMED_METHODS
 from c2c.settings import as_json, from_mapping, rule_of, setting
 from c2c.training.config import GREATEST_SEED, TrainingConfig
 from c2c.types import TOKEN_ALIGNMENTS
@@ -199,9 +199,15 @@ class TeacherBlock:
 class LatencyBlock:
     """Timing of single questions. With `null` nothing is timed, and `artefacts` must not name any that show times."""
 
-    benchmark: str = an_id("one of `benchmarks`")
-    methods: tuple[str, ...] = setting(..., "methods to time", choices=("receiver", "sharer", "t2t", "c2c"), fewest=1)
-    questions: int = count("questions to time, the first of the benchmark")
+    benchmarks: tuple[str, ...] = ids(
+        "tasks of `benchmarks`; a pair is timed on those that it answers, and claims about time are of the first",
+        fewest=1,
+    )
+    methods: tuple[str, ...] = setting(..., "methods to time", choices=TIMED_METHODS, fewest=1)
+    recipes: tuple[str, ...] = ids(
+        "recipes other than `c2c` whose fusers are timed, of the pairs that are timed and have them", ()
+    )
+    questions: int = count("questions to time, the first of each benchmark")
     repeats: int = count("times that each question is answered")
     threads: int = setting(
         ..., "threads of torch; 0: torch's own number. Tiny models are slower with more than one", least=0, most=4096
@@ -358,6 +364,9 @@ class ScaleConfig:
     )
     unpinned: bool = setting(
         False, "whether mirrors without history and rows without a commit are accepted; such a run cannot be cited"
+    )
+    lean: bool = setting(
+        False, "whether each training has the first of its seeds alone; `c2c plan` prints the hours of both"
     )
     protocol: str = setting(
         ...,

@@ -45,13 +45,17 @@ class Settings:
     groups: Table
     released: Table
 
+    def seeds(self, entry: Mapping[str, Any]) -> list[int]:
+        """Seeds of an entry of the config, in a lean run the first alone."""
+        return list(entry["seeds"][:1] if self.config.get("lean") else entry["seeds"])
+
     @property
     def runs(self) -> list[FuserTraining]:
         """All fusers of this scale, in the config's order."""
         return [
             FuserTraining(entry["pair"], entry["recipe"], entry["alignment"], seed)
             for entry in self.config["runs"]
-            for seed in entry["seeds"]
+            for seed in self.seeds(entry)
         ]
 
     @property
@@ -132,14 +136,37 @@ class Settings:
 
     @property
     def timed_pairs(self) -> list[str]:
-        """Pairs that are timed: with a run that is not aside, and with the benchmark; the first of the same models."""
-        latency, main = self.config["latency"], {run.pair for run in self.main_runs}
-        pairs = [
-            pair for pair in self.used_pairs if pair in main and latency and latency["benchmark"] in self.tasks(pair)
-        ]
+        """Pairs that are timed: with a run that is not aside, and a timed task; the first of the same models."""
+        main = {run.pair for run in self.main_runs}
+        pairs = [pair for pair in self.used_pairs if pair in main and self.timed_tasks(pair)]
         models = {pair: (self.pairs[pair]["receiver"], self.pairs[pair]["sharer"]) for pair in reversed(pairs)}
         first_pairs = {ids: pair for pair, ids in models.items()}
         return [pair for pair in pairs if first_pairs[models[pair]] == pair]
+
+    def timed_tasks(self, pair: str) -> list[str]:
+        """Tasks on which a pair is timed: those of the config that it answers."""
+        tasks = self.tasks(pair)
+        return [task for task in (self.config["latency"] or {}).get("benchmarks", []) if task in tasks]
+
+    @property
+    def timed_fusers(self) -> dict[str, FuserTraining]:
+        """The fusers that are timed, by the path of their measurement: of each timed pair the first of recipe c2c.
+
+        With it are timed all methods of the config. The first of each further recipe that the config names is timed
+        alone, in the folder of its pair.
+        """
+        recipes = (self.config["latency"] or {}).get("recipes", [])
+        timed = {}
+        for pair in self.timed_pairs:
+            timed[pair] = self.latency_run(pair)
+            for recipe in recipes:
+                if run := next((run for run in self.main_runs if (run.pair, run.recipe) == (pair, recipe)), None):
+                    timed[f"{pair}/{recipe}"] = run
+        return timed
+
+    def timed_methods(self, run: FuserTraining) -> list[str]:
+        """Methods that are timed with some fusers: all of the config with those of recipe c2c, else theirs alone."""
+        return list(self.config["latency"]["methods"]) if run.recipe == "c2c" else ["c2c"]
 
     @property
     def generation(self) -> Mapping[str, Any]:

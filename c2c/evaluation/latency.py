@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,8 @@ from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.generate import note_contract
 from c2c.evaluation.methods.declarations import TIMED_METHODS
+from c2c.evaluation.methods.routing import ConfidenceRouting, sharer_half
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
@@ -28,7 +30,7 @@ from c2c.evaluation.readers.reader import SingleReader, check_room, tokenise
 from c2c.evaluation.run import EvaluationRun
 from c2c.generation.decoding import StopAtText, TokenClock, continue_text
 from c2c.models.loading import LoadedModel
-from c2c.models.pair import load_pair
+from c2c.models.pair import Pair, load_pair
 
 MOST_THREADS = 1024
 
@@ -94,6 +96,31 @@ def time_single(reader: SingleReader, question: Question, role: str) -> Phases:
     for name, value in columns.items():
         setattr(phases, f"{role}_{name}", value)
     return phases
+
+
+def time_routing(
+    receiver: SingleReader, sharer: SingleReader, to_sharer: Collection[str], question: Question
+) -> Phases:
+    """The Receiver's answer, without which its confidence is unknown; then the Sharer's, of a question that goes there.
+
+    Args:
+        receiver: Answers every question.
+        sharer: Answers those in `to_sharer`.
+        to_sharer: Ids of questions (`routed_questions`).
+        question: The question.
+    """
+    phases = time_single(receiver, question, "receiver")
+    if str(question.doc["id"]) not in to_sharer:
+        return phases
+    second = time_single(sharer, question, "sharer")
+    return Phases(**{name: value + getattr(second, name) for name, value in vars(phases).items()})
+
+
+def routed_questions(pair: Pair, questions: Sequence[Question]) -> set[str]:
+    """Ids of the half of `questions` of which the Receiver is least sure, which routing gives to the Sharer."""
+    routing = ConfidenceRouting(SingleModel(pair.receiver, progress=False), SingleModel(pair.sharer, "sharer"))
+    _, priorities = routing.priorities(questions)
+    return {str(questions[place].doc["id"]) for place in sharer_half(priorities)}
 
 
 def time_t2t(method: TextToText, question: Question) -> Phases:
@@ -258,9 +285,10 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     pair = load_pair(run.receiver, run.sharer, run.dtype)
     prompting.check_prompts(run.prompts, [pair.receiver, pair.sharer])
     # How each method is timed
+    receiver, sharer = SingleReader(pair.receiver), SingleReader(pair.sharer, private=True)
     timers: dict[str, Callable[[Question], Phases]] = {
-        "receiver": partial(time_single, SingleReader(pair.receiver), role="receiver"),
-        "sharer": partial(time_single, SingleReader(pair.sharer, private=True), role="sharer"),
+        "receiver": partial(time_single, receiver, role="receiver"),
+        "sharer": partial(time_single, sharer, role="sharer"),
         "t2t": partial(time_t2t, TextToText(pair)),
     }
     if run.fuser:
@@ -271,6 +299,8 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     rows = []
     for benchmark, task in tasks.items():
         questions = questions_of(task, run.prompts, run.questions)
+        if "routing" in run.methods:
+            timers["routing"] = partial(time_routing, receiver, sharer, routed_questions(pair, questions))
         rows += [
             {"benchmark": benchmark, **run.columns(row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)

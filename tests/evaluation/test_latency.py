@@ -19,7 +19,7 @@ def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
         loaded.tokenizer.save_pretrained(tmp_path / loaded.name)
     run = LatencyRun(
         scale="smoke", pair="tiny", receiver=str(tmp_path / "receiver"), sharers=[str(tmp_path / "sharer")],
-        methods=("receiver", "sharer", "t2t", "c2c"), tasks=tasks, benchmarks={"free": files["free"]},
+        methods=("receiver", "sharer", "routing", "t2t", "c2c"), tasks=tasks, benchmarks={"free": files["free"]},
         output=tmp_path / "latency.parquet", fusers=[fuser], recipe="c2c", alignment="span", seed=0,
         questions=3, repeats=2,
     )  # fmt: skip
@@ -28,7 +28,7 @@ def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
 
 
 def test_each_question_is_timed_by_each_method_in_each_repeat(records) -> None:
-    assert len(records) == 4 * 3 * 2
+    assert len(records) == 5 * 3 * 2
     assert not records.duplicated(["method", "question_id", "repeat"]).any()
 
 
@@ -51,6 +51,15 @@ def test_a_method_has_exactly_its_phases(records, method, phases) -> None:
     rows = records[records.method == method]
     for name in ("sharer_prefill_s", "sharer_decode_s", "fusion_s", "receiver_prefill_s", "receiver_decode_s"):
         assert (rows[name] > 0).all() == (name in phases), name
+
+
+def test_routing_takes_the_receivers_answer_always_and_the_sharers_for_the_half_that_goes_there(records) -> None:
+    rows = records[records.method == "routing"]
+    assert (rows["receiver_prefill_s"] > 0).all()
+    by_question = rows.groupby("question_id")["sharer_prefill_s"]
+    # Of three questions one goes to the Sharer, in each repeat the same.
+    assert sorted((by_question.min() > 0).tolist()) == [False, False, True]
+    assert ((by_question.min() > 0) == (by_question.max() > 0)).all()
 
 
 def test_c2c_writes_no_message_and_t2t_reads_one(records) -> None:

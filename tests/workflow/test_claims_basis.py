@@ -27,7 +27,7 @@ def test_what_claims_rest_on_is_what_the_config_of_the_scale_trains(scale: str, 
             assert set(basis.benchmarks[run.pair]) == set(tasks)
     assert basis.seeds == ran
     timed = [pair for pair in settings.timed_pairs if pair in basis.benchmarks]
-    benchmark = settings.config["latency"]["benchmark"]
+    benchmark = settings.config["latency"]["benchmarks"][0]
     assert {pair: task for pair, task in basis.timed.items() if task} == dict.fromkeys(timed, benchmark)
     assert not [pair for pair in basis.benchmarks if names.has_own_tables(pair)]
 

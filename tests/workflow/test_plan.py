@@ -16,7 +16,16 @@ from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
 from workflow.load import load_settings, read_config
 from workflow.plan import report
-from workflow.plan.report import ESTIMATED, TIMED, UNKNOWN, paper_total, plan_lines, stage_costs
+from workflow.plan.report import (
+    ESTIMATED,
+    TIMED,
+    UNKNOWN,
+    lean_hours,
+    lean_statement,
+    paper_total,
+    plan_lines,
+    stage_costs,
+)
 from workflow.plan.stages import Estimator, Timing, job_counts
 from workflow.settings import FuserTraining, Settings
 from workflow.validation import read_table
@@ -178,7 +187,9 @@ def test_shares_of_a_prompt_are_fused_at_both_ends_each_with_its_control(estimat
 def test_a_group_costs_more_than_its_first_pair_and_less_than_both_alone(estimator: Estimator) -> None:
     pairs = ("qwen3_from_qwen3_4b_base_mmlu", "qwen3_from_qwen25_math_mmlu")
     alone = [5 * fused_once(estimator, pair) for pair in pairs]
-    assert max(alone) < (estimator.hours("answer_groups") or 0) < sum(alone)
+    (entry,) = estimator.settings.config["groups"]
+    hours = (estimator.hours("answer_groups") or 0) / len(entry["seeds"])
+    assert max(alone) < hours < sum(alone)
 
 
 def test_a_scale_says_which_stages_its_total_leaves_out(config_of: ConfigOf) -> None:
@@ -236,3 +247,32 @@ def test_outside_of_the_repository_there_is_no_plan(
     monkeypatch.chdir(tmp_path)
     assert c2c(["plan"]) == 2
     assert "Clone the repository" in capsys.readouterr().err
+
+
+def test_a_lean_run_has_one_seed_a_training_and_costs_less(settings: Settings, estimator: Estimator) -> None:
+    lean = with_config(settings, lean=True)
+    assert len(lean.runs) == len({(run.pair, run.recipe, run.alignment) for run in settings.runs}) < len(settings.runs)
+    hours = lean_hours(settings, [], estimator)
+    assert 0 < hours[True] < hours[False]
+    statement = lean_statement(settings, [], estimator)
+    assert all(f"{number:.1f} GPU hours" in statement for number in hours.values())
+    assert lean_hours(lean, [], estimator) == hours
+
+
+def test_further_seeds_of_the_short_trainings_cost_a_small_part_of_a_run(
+    settings: Settings, estimator: Estimator
+) -> None:
+    hours = {run: estimator.training(run) for run in settings.runs}
+    short = [cost for run, cost in hours.items() if run.pair == "qwen3_from_qwen25_mmlu"]
+    (long,) = [cost for run, cost in hours.items() if run.path == "qwen3_from_qwen25/c2c/span/seed42"]
+    assert len(short) == 6 and max(short) < 0.05 * long
+
+
+def test_routing_is_timed_as_one_answer_and_half_of_a_second(settings: Settings, estimator: Estimator) -> None:
+    run = settings.timed_fusers["qwen3_from_qwen25"]
+
+    def hours(*methods: str) -> float:
+        timed = with_config(settings, latency={**settings.config["latency"], "methods": methods})
+        return replace(estimator, settings=timed).latency(run)
+
+    assert hours("routing") == pytest.approx(hours("receiver") + hours("sharer") / 2)

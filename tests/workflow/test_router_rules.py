@@ -46,7 +46,7 @@ def test_a_scale_without_it_plans_no_router(run_snakemake: Callable[..., Any]) -
 def test_a_router_without_training_questions_is_refused(config_of: Merged) -> None:
     config = config_of("laptop")
     config["baselines"], config["benchmarks"] = ["receiver", "routing_trained"], ["mmlu_redux_text"]
-    config["latency"]["benchmark"] = "mmlu_redux_text"
+    config["latency"]["benchmarks"] = ["mmlu_redux_text"]
     config["runs"] = [run for run in config["runs"] if run["pair"] == "smollm2_from_coder"]
     with pytest.raises(RefusedError, match="whose data set has a training split"):
         load_settings(config, ROOT)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SET_BY_RECIPE_RUN_OR_SCALE = ["variant", "sharer_cache", "response", "dtype", "alignment", "prompts", "seed"]
 
 
-@pytest.mark.parametrize("name", [schema.SCHEMA, schema.README])
+@pytest.mark.parametrize("name", [schema.SCHEMA, schema.README, schema.REPLICATION])
 def test_a_generated_file_is_in_step_with_the_dataclasses(name: str) -> None:
     assert (ROOT / name).read_text() == schema.texts(ROOT)[name], f"Run {schema.COMMAND}"
 

@@ -11,6 +11,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from paper.artefacts import Artefact
+from paper.reading import names
 from workflow import checks
 from workflow.checks import check_mirrors
 from workflow.load import check_scale, load_settings
@@ -69,9 +70,13 @@ REFUSED = {
     "hardly any context": (put("context_limit", 10), r"config\.context_limit must be at least 100"),
     "more failed questions than asked": (put("failed_share", 2), r"config\.failed_share must be at most 1"),
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 must be a known name"),
+    "c2c timed twice": (
+        put("latency.recipes", ["c2c"]),
+        r"latency\.recipes must name other recipes than c2c",
+    ),
     "latency elsewhere": (
-        put("latency.benchmark", "openbookqa_text"),
-        r"latency\.benchmark must be a task of the config's benchmarks",
+        put("latency.benchmarks", ["openbookqa_text"]),
+        r"latency\.benchmarks must be a task of the config's benchmarks",
     ),
     "late checkpoint": (put("training.checkpoint_every", 251), r"every must be at most steps, 250"),
     "late kept step": (
@@ -159,6 +164,26 @@ def test_pairs_of_the_same_models_are_timed_once(config_of: Merged) -> None:
     models = [(settings.pairs[pair]["receiver"], settings.pairs[pair]["sharer"]) for pair in settings.timed_pairs]
     assert len(models) == len(set(models)) and "qwen3_from_qwen25" in settings.timed_pairs
     assert "qwen3_from_qwen25_mmlu" not in settings.timed_pairs
+
+
+def test_the_papers_scale_times_every_cell_of_table_4_and_the_arms_of_tables_7_and_9(config_of: Merged) -> None:
+    settings = load_settings(config_of("paper"), ROOT)
+    timed = {
+        (settings.pairs[run.pair]["receiver"], settings.pairs[run.pair]["sharer"], task, run.recipe, method)
+        for run in settings.timed_fusers.values()
+        for task in settings.timed_tasks(run.pair)
+        for method in settings.timed_methods(run)
+    }
+    four = ("mmlu_redux_letter", "openbookqa_letter", "arc_challenge_letter", "ceval_letter")
+    arms = [("c2c", method) for method in ("receiver", "sharer", "routing", "t2t", "c2c")]
+    table_4 = [("qwen3_06b", sharer) for sharer in ("qwen25_05b", "llama32_1b", "qwen3_4b_base")]
+    assert {(*models, task, *arm) for models in table_4 for task in four for arm in arms} <= timed
+    # Table 9 has C2C-C as well, Table 7 a benchmark.
+    strong = ("qwen3_06b", "qwen3_4b")
+    assert {(*strong, task, *arm) for task in four for arm in [*arms, ("projected", "c2c")]} <= timed
+    table_7 = [pair for pair in settings.used_pairs if "Table 7" in names.places(pair)]
+    models = [(settings.pairs[pair]["receiver"], settings.pairs[pair]["sharer"]) for pair in table_7]
+    assert models and {(*both, four[0], *arm) for both in models for arm in arms} <= timed
 
 
 def test_runs_of_another_length_have_tokens_of_their_own(config_of: Merged) -> None:

@@ -38,7 +38,7 @@ def group_answers(settings: Settings) -> list[AnswerJob]:
     for entry in settings.config.get("groups", []):
         group, alignment = entry["group"], entry["alignment"]
         for fusion in fusions(settings, group):
-            for seed in entry["seeds"]:
+            for seed in settings.seeds(entry):
                 folders = [f"fusers/{run.path}" for run in member_runs(settings, group, alignment, seed)]
                 jobs.append(
                     answer_job(
@@ -67,7 +67,7 @@ def check_groups(settings: Settings) -> None:
     for entry in entries:
         check_group(settings, entry["group"])
     for entry in entries:
-        for seed in entry["seeds"]:
+        for seed in settings.seeds(entry):
             for run in member_runs(settings, entry["group"], entry["alignment"], seed):
                 if run not in settings.runs:
                     condition = f"a c2c run of alignment {run.alignment}, seed {run.seed}"

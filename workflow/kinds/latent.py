@@ -45,7 +45,7 @@ def latent_trainings(settings: Settings) -> list[LatentSpaceTraining]:
     return [
         LatentSpaceTraining(entry["latent"], entry["alignment"], seed)
         for entry in settings.config.get("latent", [])
-        for seed in entry["seeds"]
+        for seed in settings.seeds(entry)
     ]
 
 

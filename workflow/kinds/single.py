@@ -31,7 +31,7 @@ def single_trainings(settings: Settings) -> list[SingleTraining]:
     return [
         SingleTraining(entry["pair"], entry["alignment"], seed)
         for entry in settings.config.get("single", [])
-        for seed in entry["seeds"]
+        for seed in settings.seeds(entry)
     ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c2c.errors import exit_code
@@ -88,6 +88,27 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
     return "\n".join([*lines, f"By stage, with estimates and the paper's own hours: c2c plan {flag}"])
 
 
+def lean_hours(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> dict[bool, float]:
+    """GPU hours of a whole run of a scale by `lean`: with all seeds (False), and with the first of each training."""
+    hours = {}
+    for lean in (False, True):
+        of_choice = replace(settings, config={**settings.config, "lean": lean})
+        costs = stage_costs(of_choice, timings, replace(estimator, settings=of_choice))
+        hours[lean] = hours_by_device(costs).get(True, 0.0)
+    return hours
+
+
+def lean_statement(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> str:
+    """What all seeds cost and what a lean run costs, a line each; empty where both cost the same."""
+    hours = lean_hours(settings, timings, estimator)
+    if hours[True] >= hours[False]:
+        return ""
+    return (
+        f"{'with all seeds:':26}{hours[False]:>15.1f} GPU hours (lean: false)\n"
+        f"{'with one seed each:':26}{hours[True]:>15.1f} GPU hours (lean: true)"
+    )
+
+
 def model_download_gb(settings: Settings) -> float:
     """Size of the models of a scale that are fetched, at 2 bytes a parameter."""
     fetched = [name for name in settings.used_models if settings.models[name]["source"] == "hub"]
@@ -117,6 +138,8 @@ def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimat
     # Totals: hours, the paper's own, disk and downloads.
     for on_gpu, number in hours_by_device(costs).items():
         yield f"{'GPU hours:' if on_gpu else 'hours without a GPU:':26}{number:>15.1f}"
+    if sentence := lean_statement(settings, timings, estimator):
+        yield sentence
     if uncounted := [stage.name for stage in costs if stage.hours is None]:
         yield f"{'not counted, never timed:':26}{'':>5}{', '.join(uncounted)}"
     paper, trainings = paper_total(settings, estimator)

@@ -191,11 +191,17 @@ class Estimator:
         records = len(job.methods) * sum(row["lines"] for row in self.questions(job.tasks, job.most_questions))
         return records * self.kilobytes_per_record / 1e6
 
-    def latency(self, pair: str) -> float:
-        """Hours of timing a pair."""
-        latency = self.settings.config["latency"]
-        answer = self.sizes[self.settings.data.benchmark_of[latency["benchmark"]]]["answer_tokens"]
-        tokens = sum(answer + (name == "t2t") * self.message_tokens for name in latency["methods"])
+    def latency(self, run: FuserTraining) -> float:
+        """Hours of timing a pair with some of its fusers."""
+        settings, latency = self.settings, self.settings.config["latency"]
+        answers = [row["answer_tokens"] for row in self.questions(settings.timed_tasks(run.pair))]
+        # Routing has the Sharer's answer for half of the questions, after the Receiver's.
+        further = {"t2t": lambda answer: self.message_tokens, "routing": lambda answer: answer / 2}
+        tokens = sum(
+            answer + further.get(method, lambda answer: 0)(answer)
+            for answer in answers
+            for method in settings.timed_methods(run)
+        )
         return float(latency["questions"] * latency["repeats"] * tokens * self.seconds_per_token / 3600)
 
     def analysing(self, kind: str) -> float:
@@ -387,7 +393,13 @@ _STAGES = [
     _answers(agents.AGENTS, "agents/*"),
     _answers(released.RELEASED, "released/*"),
     _answers(steps.KEPT, "*.step*"),
-    Stage("measure_latency", lambda settings: settings.timed_pairs, "latency/{job}.parquet", hours=Estimator.latency),
+    Stage(
+        "measure_latency",
+        lambda settings: [*settings.timed_fusers.values()],
+        "latency/{job}.parquet",
+        memory_mb=lambda settings, run: settings.answering_mb(run.pair),
+        hours=Estimator.latency,
+    ),
     _analysis("measure_effective_rank", "effective_rank"),
     _analysis("enrich_caches", "enrichment"),
     _analysis("place_caches", "tsne"),

@@ -171,9 +171,41 @@ def latent_sets(part):
     ]
 
 
+def timed_fuser(wildcards):
+    """The training whose Fusers are timed."""
+    return settings.timed_fusers[wildcards.measurement]
+
+
+def timed_model(role):
+    """The manifest of the Receiver or the Sharer that is timed."""
+    return lambda wildcards: f"<results>/models/{settings.pairs[timed_fuser(wildcards).pair][role]}.json"
+
+
+def timed_questions(wildcards):
+    """The prepared questions that are timed, a file a task."""
+    return [questions_of(task) for task in settings.timed_tasks(timed_fuser(wildcards).pair)]
+
+
+def timed_task_files(wildcards):
+    """The files of the tasks that are timed, each once."""
+    tasks = settings.timed_tasks(timed_fuser(wildcards).pair)
+    return list(dict.fromkeys(path for task in tasks for path in settings.data.task_files(task)))
+
+
+def timed_question_flags(wildcards, input):
+    """The prepared questions that are timed as the command line takes them: ID=FILE."""
+    tasks = settings.timed_tasks(timed_fuser(wildcards).pair)
+    return [f"{task}={path}" for task, path in zip(tasks, listed(input.questions), strict=True)]
+
+
+def timing_memory(wildcards, attempt):
+    """Memory of a job that times a pair, in MB; more at each further attempt."""
+    return grown(settings.answering_mb(timed_fuser(wildcards).pair), attempt)
+
+
 def latency_flags(wildcards):
-    """Recipe, alignment and seed of the Fusers whose times stand for the pair, as flags."""
-    run = settings.latency_run(wildcards.pair)
+    """Recipe, alignment and seed of the Fusers that are timed, as flags."""
+    run = timed_fuser(wildcards)
     return flags({"recipe": run.recipe, "alignment": run.alignment, "seed": run.seed})
 
 

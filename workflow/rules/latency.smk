@@ -3,23 +3,25 @@
 
 rule measure_latency:
     input:
-        receiver=receiver_manifest,
-        sharer=sharer_manifest,
-        fuser=lambda wildcards: f"<results>/fusers/{settings.latency_run(wildcards.pair).path}/manifest.json",
-        questions=questions_of(config["latency"]["benchmark"]),
-        tasks=settings.data.task_files(config["latency"]["benchmark"]),
+        receiver=timed_model("receiver"),
+        sharer=timed_model("sharer"),
+        fuser=lambda wildcards: f"<results>/fusers/{timed_fuser(wildcards).path}/manifest.json",
+        questions=timed_questions,
+        tasks=timed_task_files,
     output:
-        records="<results>/latency/{pair}.parquet",
-        provenance="<results>/latency/{pair}.parquet.provenance.json",
+        records="<results>/latency/{measurement}.parquet",
+        provenance="<results>/latency/{measurement}.parquet.provenance.json",
     log:
-        "<results>/logs/measure_latency/{pair}.log",
+        "<results>/logs/measure_latency/{measurement}.log",
     benchmark:
-        "<results>/benchmarks/measure_latency/{pair}.tsv"
+        "<results>/benchmarks/measure_latency/{measurement}.tsv"
+    wildcard_constraints:
+        measurement=one_of(settings.timed_fusers),
     conda:
         "../../environment.yml"
     threads: workflow.cores
     resources:
-        mem_mb=answering_memory,
+        mem_mb=timing_memory,
         runtime=ANSWER_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,
@@ -28,24 +30,25 @@ rule measure_latency:
         scale=config["scale"],
         folder=subpath(input.fuser, parent=True),
         fuser=latency_flags,
-        methods=config["latency"]["methods"],
-        benchmark=config["latency"]["benchmark"],
-        prompts=prompts_of,
+        pair=lambda wildcards: timed_fuser(wildcards).pair,
+        methods=lambda wildcards: settings.timed_methods(timed_fuser(wildcards)),
+        questions=timed_question_flags,
+        prompts=lambda wildcards: settings.prompts(timed_fuser(wildcards).pair),
         settings=flags(settings.latency),
     message:
-        "Timing {wildcards.pair} alone: {params.methods}"
+        "Timing {wildcards.measurement} alone: {params.methods}"
     shell:
-        "c2c latency --scale {params.scale:q} --pair {wildcards.pair:q} --receiver {input.receiver:q}"
+        "c2c latency --scale {params.scale:q} --pair {params.pair:q} --receiver {input.receiver:q}"
         " --sharer {input.sharer:q}"
         " --fuser {params.folder:q} {params.fuser:q} --methods {params.methods:q} --prompts {params.prompts:q}"
         " --tasks {params.tasks:q}"
-        " --benchmarks {params.benchmark:q}={input.questions:q} {params.settings:q} --output {output.records:q}"
+        " --benchmarks {params.questions:q} {params.settings:q} --output {output.records:q}"
         " > {log:q} 2>&1"
 
 
 rule summarise_latency:
     input:
-        records=collect("<results>/latency/{pair}.parquet", pair=settings.timed_pairs),
+        records=collect("<results>/latency/{measurement}.parquet", measurement=settings.timed_fusers),
     output:
         latency=report(
             "<results>/latency.csv",

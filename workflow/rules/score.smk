@@ -34,7 +34,7 @@ rule judge_claims:
         claims=source("paper/claims.yaml"),
         reference=source("paper/reference_values.csv"),
         records=all_records,
-        latency=collect("<results>/latency/{pair}.parquet", pair=settings.timed_pairs),
+        latency=collect("<results>/latency/{measurement}.parquet", measurement=settings.timed_fusers),
     output:
         claims=report(
             "<results>/claims.json",

@@ -88,7 +88,7 @@ DECLARATIONS = by_name(
     Declaration("receiver", "single:build", timed=True, options=SINGLE),
     Declaration("sharer", "single:build", timed=True, options=SINGLE),
     Declaration("t2t", "text_to_text:build", timed=True, options=(*PAIR_OPTIONS, "wording")),
-    Declaration("routing", "routing:build_by_confidence", confidence=True, options=PAIR_OPTIONS),
+    Declaration("routing", "routing:build_by_confidence", timed=True, confidence=True, options=PAIR_OPTIONS),
     Declaration(
         "routing_trained",
         "routing:build_by_router",

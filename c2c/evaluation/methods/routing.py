@@ -351,6 +351,12 @@ def _train_router(run: RouterTrainingRun) -> dict[str, Any]:
     return router.about
 
 
+def sharer_half(priorities: Sequence[float]) -> set[int]:
+    """Places of the half of the questions that goes to the Sharer: those with the highest priorities."""
+    order = sorted(range(len(priorities)), key=lambda place: (-priorities[place], place))
+    return set(order[: len(priorities) // 2])
+
+
 class RoutingMethod(Method):
     """The Sharer answers the half of the questions that a router chooses, the Receiver the others.
 
@@ -377,8 +383,7 @@ class RoutingMethod(Method):
     def _answer_benchmark(self, questions: Sequence[Question]) -> None:
         # 1. The half with the highest priorities goes to the Sharer
         confidences, priorities = self.priorities(questions)
-        order = sorted(range(len(questions)), key=lambda place: (-priorities[place], place))
-        to_sharer = set(order[: len(questions) // 2])
+        to_sharer = sharer_half(priorities)
         to_receiver = [place for place in range(len(questions)) if place not in to_sharer]
         # 2. Each model answers its half
         answers: dict[int, Answer] = {}
