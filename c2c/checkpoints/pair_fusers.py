@@ -21,11 +21,13 @@ class PairFusers(NamedTuple):
         components: Of the pair's RosettaModel.
         alignment: Token alignment of the training: ``span``, ``first``, ``longest`` or ``unaligned``.
         zeroed: Whether the Sharer's cache was zeros in the training.
+        seed: Of the training; 0 where the folder names none, as that of released fusers.
     """
 
     components: Components
     alignment: str = "span"
     zeroed: bool = False
+    seed: int = 0
 
 
 def load_pair_fusers(pair: Pair, fuser: str | Path, override: Sequence[str] = ()) -> PairFusers:
@@ -47,4 +49,5 @@ def load_pair_fusers(pair: Pair, fuser: str | Path, override: Sequence[str] = ()
     models = [(loaded.model, loaded.description) for loaded in (pair.receiver, pair.sharer)]
     components = load_components([folder], models, override=override)
     (about,) = components.about
-    return PairFusers(components, about.get("alignment", "span"), about.get("sharer_cache") == "zeroed")
+    zeroed = about.get("sharer_cache") == "zeroed"
+    return PairFusers(components, about.get("alignment", "span"), zeroed, about.get("seed") or 0)

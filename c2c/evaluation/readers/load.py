@@ -20,6 +20,8 @@ def fused_reader(
 ) -> FusedReader:
     """The reader of a pair's Fusers, trained or released; those that were trained on zeroed caches get zeroed ones.
 
+    The seed of the training also draws whose question the Sharer reads in a control.
+
     Args:
         pair: The models.
         fuser: Folder of the Fusers; of released ones also the manifest of ``c2c fetch-fuser``.
@@ -33,7 +35,7 @@ def fused_reader(
     fusers = load_pair_fusers(pair, fuser, accept)
     model, aligner = RosettaModel.of_components(fusers.components), pair.chat_aligner(fusers.alignment)
     cache = "zeroed" if fusers.zeroed else sharer_cache
-    return FusedReader([SharerPrompts(pair, model, aligner, cache, memory=memory)])
+    return FusedReader([SharerPrompts(pair, model, aligner, cache, fusers.seed, memory)])
 
 
 def group_reader(
@@ -47,6 +49,8 @@ def group_reader(
     memories: Sequence[SharerMemory | None] | None = None,
 ) -> FusedReader:
     """The reader of trained Fusers, one folder a Sharer; the Fusers of several Sharers were trained separately.
+
+    The training seed of the first also draws whose question all Sharers read in a control.
 
     Args:
         receiver: The Receiver of all.
@@ -81,7 +85,8 @@ def group_reader(
                 model,
                 Pair(receiver, sharer).chat_aligner(alignments[0]),
                 "zeroed" if about.get("sharer_cache") == "zeroed" else cache,
-                memory=memory,
+                components.about[0].get("seed") or 0,
+                memory,
             )
             for sharer, about, cache, memory in zip(
                 sharers, components.about, sharer_caches, memories or [None] * len(sharers), strict=True
