@@ -361,8 +361,9 @@ class ScaleConfig:
     )
     protocol: str = setting(
         ...,
-        "evaluation; `paper` repeats quirks of the reference (`c2c/evaluation/protocol.py`)",
-        choices=("corrected", "paper"),
+        "evaluation; `paper` repeats quirks of the reference (`c2c/evaluation/protocol.py`); `released` also its prompts, "
+        "lengths of answers and training targets",
+        choices=("corrected", "paper", "released"),
     )
     benchmarks: tuple[str, ...] = ids(
         "tasks: folders of `benchmarks/tasks`, with a scoring (`arc_easy_text`) where there are several",
