@@ -18,12 +18,12 @@ from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
 from paper.reading.times import TIMES, times_of
+from paper.verdicts import SEED_SD, compare_size
 from paper.writing.columns import BOUNDS, counts, decimals, differences, estimates, titles
 from paper.writing.numbers import NOTHING, decimal
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm")
 """Columns that name the cell that a row holds."""
-AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
 ELSEWHERE = "a pair or benchmark of the paper that this scale does not have"
 TIME_OF = {"paper_time_s": "inference time"}
 """A further metric of a cell in a table of the paper: our column, and the paper's name of the metric."""
@@ -151,11 +151,21 @@ def comparison(
     return frame.merge(times_of(latency), how="left", on=["receiver", "sharer", "arm", "benchmark"])
 
 
-def verdict(low: float, high: float, paper: float | None) -> str:
-    """Whether the paper's value lies in our interval; nothing where one of the two is missing."""
-    if paper is None or pd.isna(paper) or pd.isna(low):
+def verdict(row: Mapping[str, Any]) -> str:
+    """Whether the paper's value of a cell agrees with ours, by the rule for the sizes of claims (`compare_size`).
+
+    Args:
+        row: Columns ``value``, ``low``, ``high``, ``seeds`` and ``paper``, in percent. Where ``seeds`` is empty nothing
+            was trained, and there is no seed term.
+
+    Returns:
+        One of the words of `compare_size`; empty where one of the two values is missing.
+    """
+    if pd.isna(row["value"]) or pd.isna(row["paper"]):
         return ""
-    return AGREES if low <= paper <= high else HIGHER if low > paper else LOWER
+    is_trained = not pd.isna(row["seeds"])
+    estimate = Estimate(row["value"], row["low"], row["high"], 0, int(row["seeds"]) if is_trained else 1)
+    return compare_size(estimate, float(row["paper"]), SEED_SD if is_trained else 0.0)
 
 
 def comparison_text(
@@ -199,8 +209,9 @@ def comparison_notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     """What the columns of the paper mean; or, where no cell is the paper's, what it prints at this place."""
     if frame["paper"].notna().any():
         return [
-            f"Paper: as printed in {place}. Verdict: it agrees where the paper's value lies within our 95 % interval. "
-            "The paper states no interval of its own."
+            f"Paper: as printed in {place}, without an interval. Verdict: the paper's value agrees where our 95 % "
+            "interval holds it. Of a trained method it is widened by the seed term 1.96 s √(1 + 1/k) of k trainings, "
+            f"with s = {decimal(SEED_SD, 0)} points, because the paper's value is that of one training."
         ]
     return printed_note(frame, table, place)
 
@@ -224,7 +235,7 @@ def _with_difference(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         is_compared = row["paper"] is not None and row["value"] is not None
         for name, part in zip(DIFFERENCE, ("value", "low", "high"), strict=True):
             row[name] = row[part] - row["paper"] if is_compared else None
-        row["verdict"] = verdict(row["low"], row["high"], row["paper"]) if is_compared else ""
+        row["verdict"] = verdict(row) if is_compared else ""
     return rows
 
 

@@ -69,7 +69,8 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
     frame = build(answers, latency)
     notes = [
         "Accuracy is the mean over training seeds (for scorings that give parts of a point, the mean credit); its 95 % "
-        "interval is Wilson's for one seed (and where all answers agree), else a bootstrap over questions and seeds.",
+        "interval is Wilson's for one seed (and where all answers agree), else a t interval over questions and "
+        "trainings.",
         "Time is the mean per question of the latency run, in batches of one."
         if frame["time_ms"].notna().any()
         else "Nothing was timed.",
