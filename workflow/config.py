@@ -361,8 +361,8 @@ class ScaleConfig:
     )
     protocol: str = setting(
         ...,
-        "evaluation; `paper` repeats quirks of the reference (`c2c/evaluation/protocol.py`); `released` also its prompts, "
-        "lengths of answers and training targets",
+        "evaluation; `paper` repeats quirks of the reference (`c2c/evaluation/protocol.py`); `released` its prompts, "
+        "lengths of answers and training targets too",
         choices=("corrected", "paper", "released"),
     )
     benchmarks: tuple[str, ...] = ids(

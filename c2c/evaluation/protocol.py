@@ -22,7 +22,7 @@ QUIRKS = {
     "letters",
     "gsm8k_gold_stops_at_comma": "the gold answer of GSM8K ends at a thousands comma: 70,000 becomes 70, and a right "
     "answer is wrong (in scoring, too)",
-    "ceval_test_split": "C-Eval is asked on its test split; where the hub withholds those keys, on its validation split, "
+    "ceval_test_split": "C-Eval is asked on its test split; where the hub withholds its keys, on the validation split, "
     "and the ids of the questions begin with val-",
     "repeats_are_asked": "a question that a data set contains several times is asked several times",
     # Of the scoring of records.

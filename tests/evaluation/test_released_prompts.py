@@ -130,7 +130,7 @@ def test_a_way_to_ask_that_the_released_code_lacks_is_refused() -> None:
 
 @pytest.fixture
 def records(chat_pair, chat_fuser, prepared: Path, tmp_path: Path, monkeypatch) -> pd.DataFrame:
-    """Records in the released prompts of a tiny pair, under the ids of one of Table 4; its Receiver learned to answer."""
+    """Records of a tiny pair in the released prompts, under the ids of one of Table 4; its Receiver learned them."""
     receiver, questions = chat_pair.receiver, ask(prepared)
     monkeypatch.setattr("c2c.evaluation.methods.text_to_text.MESSAGE_TOKENS", 16)
     # The Receiver learns the answers to the four questions.

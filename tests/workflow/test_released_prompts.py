@@ -57,7 +57,7 @@ def test_a_reduced_run_with_the_released_protocol_plans_table_4(tmp_path: Path, 
         "sample": 8,
         "benchmarks": ["mmlu_redux_letter", "openbookqa_letter", "arc_challenge_letter", "ceval_letter"],
         "runs": [{**pair, "recipe": recipe} for recipe in ("c2c", "adapter")],
-        **dict.fromkeys(("single", "agents", "groups", "latent", "released"), []),
+        **{key: [] for key in ("single", "agents", "groups", "latent", "released")},
         **{"latency": None, "analysis": None, "gpus_per_job": 0},
         "artefacts": {"tables": ["main", "published"], "figures": [], "paper": False},
     }
