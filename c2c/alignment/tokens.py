@@ -1,9 +1,10 @@
 """Token alignment: what the Sharer reads, and which of its tokens each Receiver token is fused with.
 
 ``first`` and ``longest`` are the reference's (``docs/reference-behaviour.md``, "Token alignment"): the Sharer reads the
-Receiver's tokens, each decoded and re-encoded alone, and no longer its own tokens of the text. ``span`` is ours: each
-model reads its own tokens of the same text, and each Receiver token takes the Sharer's cache at the Sharer token that
-covers its last character.
+Receiver's tokens, each decoded and re-encoded alone, and no longer its own tokens of the text. Under ``unaligned``,
+the mode of the reference's main recipe, it reads the Receiver's token ids as they are. ``span`` is ours: each model
+reads its own tokens of the same text, and each Receiver token takes the Sharer's cache at the Sharer token that covers
+its last character.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from c2c.alignment.content import Encoding, encode, split_bos
 from c2c.errors import RefusedError, check_choice
-from c2c.types import TOKEN_ALIGNMENTS, KeyValue
+from c2c.types import TOKEN_ALIGNMENTS, UNALIGNED, KeyValue
 
 UNMATCHED = -1
 
@@ -83,7 +84,9 @@ class TokenAligner:
     Args:
         receiver: The Receiver's tokenizer.
         sharer: The Sharer's tokenizer.
-        alignment: ``span``, ``first`` or ``longest``.
+        alignment: ``span``, ``first``, ``longest`` or ``unaligned``. Under ``unaligned`` the Receiver's tokenizer reads
+            for both models, private lines included; whether the Sharer has embeddings of all its ids is checked where
+            the model is known (`c2c.models.pair.Pair.aligner`).
 
     Raises:
         RefusedError: If the alignment is unknown, or ``span`` is asked of a tokenizer without character offsets.
@@ -93,7 +96,7 @@ class TokenAligner:
         self, receiver: PreTrainedTokenizerBase, sharer: PreTrainedTokenizerBase, alignment: str = "span"
     ) -> None:
         self.alignment = check_choice("A token alignment", alignment, TOKEN_ALIGNMENTS)
-        self.receiver, self.sharer = receiver, sharer
+        self.receiver, self.sharer = receiver, receiver if alignment == UNALIGNED else sharer
         self.identical = _same_tokens(receiver, sharer)
         self._reencoded: dict[int, int] = {}
         if alignment == "span" and not self.identical:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from c2c.alignment.chat import ChatAligner, UnalignedChats
+from c2c.alignment.chat import ChatAligner
 from c2c.alignment.derangement import OTHER_QUESTION
 from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad, with_reading_of
 from c2c.cache import kv_cache
@@ -38,8 +37,8 @@ class SharerPrompts:
     Args:
         pair: The Receiver and this Sharer.
         model: The Receiver, all Sharers and their Fusers.
-        aligner: Token alignment that the Fusers were trained with. Without any, the whole prompt but its last token is
-            fused, the template's words too.
+        aligner: Token alignment that the Fusers were trained with. Under ``unaligned`` the whole prompt but its last
+            token is fused, the template's words too.
         sharer_cache: Whose cache is fused: ``matched`` (this question's), ``deranged`` (that of a question with another
             answer), ``same_answer`` (that of another question with the same answer) or ``zeroed``.
         seed: Draws the other questions; see `c2c.alignment.derangement`.
@@ -49,7 +48,7 @@ class SharerPrompts:
 
     pair: Pair
     model: RosettaModel
-    aligner: ChatAligner | UnalignedChats
+    aligner: ChatAligner
     sharer_cache: str = "matched"
     seed: int = 0
     memory: SharerMemory | None = None
@@ -63,10 +62,8 @@ class SharerPrompts:
         key = (question.prompt, question.private, prompting.messages_as_json(question.messages))
         if key not in self._aligned:
             if question.messages:
-                options: dict[str, Any] = {"private": question.private, **prompting.turn_options(question)}
-                if isinstance(self.aligner, ChatAligner):
-                    options["roles"] = FUSED_ROLES
-                aligned: AlignedPrompt = self.aligner.align(question.messages, **options)
+                options = prompting.turn_options(question)
+                aligned = self.aligner.align(question.messages, private=question.private, roles=FUSED_ROLES, **options)
                 self._aligned[key] = up_to_fused(aligned) if self.model.include_response else aligned
             else:
                 self._aligned[key] = self.aligner.align_text(question.prompt, question.private)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2c.checkpoints.checkpoint import load_components
-from c2c.checkpoints.pair_fusers import aligner_of, load_pair_fusers
+from c2c.checkpoints.pair_fusers import load_pair_fusers
 from c2c.errors import RefusedError
 from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
 from c2c.evaluation.readers.sharer_memory import SharerMemory
@@ -30,10 +30,10 @@ def fused_reader(
         memory: As in `SharerPrompts`.
 
     Raises:
-        RefusedError: As `load_pair_fusers` and `aligner_of`.
+        RefusedError: As `load_pair_fusers` and `Pair.chat_aligner`.
     """
     fusers = load_pair_fusers(pair, fuser, accept)
-    model, aligner = RosettaModel.of_components(fusers.components), aligner_of(pair, fusers.alignment)
+    model, aligner = RosettaModel.of_components(fusers.components), pair.chat_aligner(fusers.alignment)
     cache = "zeroed" if fusers.zeroed else sharer_cache
     return FusedReader([SharerPrompts(pair, model, aligner, cache, fusers.seed, memory)])
 
@@ -83,7 +83,7 @@ def group_reader(
             SharerPrompts(
                 Pair(receiver, sharer),
                 model,
-                aligner_of(Pair(receiver, sharer), alignments[0]),
+                Pair(receiver, sharer).chat_aligner(alignments[0]),
                 "zeroed" if about.get("sharer_cache") == "zeroed" else cache,
                 components.about[0].get("seed") or 0,
                 memory,
