@@ -115,6 +115,10 @@ class RunEntry:
     aside: bool = setting(
         False, "whether these fusers are left out of the timing and of the figures of gates and training"
     )
+    same_answer: tuple[str, ...] = ids(
+        "tasks on which `c2c_same_answer` answers too; their golds must be letters, values of the world, or your own",
+        (),
+    )
     training: RunTraining = setting(None, "settings of these fusers' training alone")  # type: ignore[valid-type]
 
 
