@@ -298,7 +298,7 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     # The questions of each benchmark, by all methods in turn
     rows = []
     for benchmark, task in tasks.items():
-        questions = questions_of(task, run.prompts, run.questions)
+        questions = questions_of(task, run.prompts, run.questions, pair=run.pair)
         if "routing" in run.methods:
             timers["routing"] = partial(time_routing, receiver, sharer, routed_questions(pair, questions))
         rows += [
