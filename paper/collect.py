@@ -1,6 +1,7 @@
 """Compact records of a results folder and what was computed from them, for ``paper/records/<scale>``.
 
-All answer records become one parquet file, all latency records (where anything was timed) another; scores, latency
+All answer records become one parquet file, all latency records (where anything was timed) another, the training
+curves a small table; scores, latency
 summary, tables and claims are copied as they are. ``python -m paper.verify`` recomputes the latter from the former.
 With ``--partial`` a scale is collected stage by stage, as its pairs and seeds end.
 """
@@ -27,14 +28,17 @@ from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.provenance import SUFFIX, stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import read_object
+from c2c.storage.markup import csv_text
 from paper.artefacts import RELEASED
 from paper.command import REMEDY, command
 from paper.reading import names
-from paper.reading.committed import COST, PROTOCOL, RECORDS, REMARKS, TIMES, remarks_of
+from paper.reading.committed import COST, CURVES, PROTOCOL, RECORDS, REMARKS, TIMES, remarks_of
+from paper.reading.curves import HISTORY, check_curves, curves_of, read_curves
 from paper.reading.files import read_table
 from paper.reading.precision import dtype_of
 from paper.reading.times import MEASUREMENT
 from paper.recompute import recompute, recomputed_tables
+from paper.writing.numbers import DECIMALS
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md")
 TIMED = ("latency.csv",)
@@ -82,6 +86,7 @@ def collect(
         source = results
         if partial:
             records, timed = _with_earlier(records, timed, output)
+        curves = _curves(results, output if partial else None, records)
         if partial or lines:
             source = Path(temporary)
             recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced))
@@ -100,6 +105,8 @@ def collect(
             _write(timed, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
     if price is not None:
         (output / COST).write_bytes(price)
+    if len(curves):
+        write_atomically(output / CURVES, csv_text(curves, DECIMALS))
     for name, content in texts.items():
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_bytes(content)
@@ -126,6 +133,17 @@ def main() -> None:
     collect(arguments.results, arguments.output, arguments.protocol, arguments.partial, arguments.remark)
     size = sum(path.stat().st_size for path in arguments.output.rglob("*") if path.is_file())
     print(f"{arguments.output}: {size / 1024:.0f} KiB")
+
+
+def _curves(results: Path, earlier: Path | None, records: pd.DataFrame) -> pd.DataFrame:
+    """Training curves of a results folder, and those in `earlier` of other trainings; of fusers that answered."""
+    curves = curves_of([path.parent for path in sorted(results.glob(f"fusers/*/*/*/seed*/{HISTORY}"))])
+    if earlier and (earlier / CURVES).is_file():
+        curves = _join(read_curves(earlier / CURVES), curves, STAGE)
+    # A stage may have trained fusers that have not answered yet.
+    curves = curves[curves["pair"].isin(records["pair"])]
+    check_curves(curves, records)
+    return curves
 
 
 def _with_earlier(

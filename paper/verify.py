@@ -24,8 +24,10 @@ from c2c.errors import RefusedError
 from c2c.provenance import SUFFIX
 from paper.command import command
 from paper.reading import names
-from paper.reading.committed import COST, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of
+from paper.reading.committed import COST, CURVES, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of
+from paper.reading.curves import check_curves, last_and_best, read_curves
 from paper.reading.files import read_table
+from paper.reading.fusers import FuserRun
 from paper.reading.reference import Reference
 from paper.recompute import recompute_committed
 from paper.writing.numbers import NOTHING, decimal, show
@@ -52,6 +54,7 @@ def verify(folder: Path) -> bool:
     print(f"\n=== {folder.name}: recomputed from {folder / RECORDS} (protocol {protocol})\n")
     if not timed:
         print(f"No {TIMES}: nothing was timed at this scale.\n")
+    print_curves(folder)
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
         files = recompute_committed(folder, fresh)
@@ -65,13 +68,33 @@ def verify(folder: Path) -> bool:
         print()
         # Whether each file is as committed; .tex files of older folders are not compared.
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES, COST, PROTOCOL, REMARKS} | {
+        expected -= {RECORDS, TIMES, COST, CURVES, PROTOCOL, REMARKS} | {
             name for name in expected if name.endswith((SUFFIX, ".tex"))
         }
         same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
         if folder.resolve().parent != COMMITTED.resolve():
             return all(same)
         return all([*same, compare_picture(PICTURES / f"gains_{folder.name}.png", fresh / "tables/gains.csv")])
+
+
+def print_curves(folder: Path) -> None:
+    """Check the training curves against the records, and print how far the kept last step is from the best one.
+
+    Raises:
+        RefusedError: The curves are not those of the trainings whose fusers answered.
+    """
+    if not (folder / CURVES).is_file():
+        print(f"No {CURVES}: the training curves of this scale were not kept.\n")
+        return
+    curves = read_curves(folder / CURVES)
+    check_curves(curves, pd.read_parquet(folder / RECORDS, columns=[*FuserRun._fields]))
+    ends = last_and_best(curves)
+    further = ends[ends["best_step"] < ends["last_step"]]
+    gap = 0.0 if further.empty else float((further["last"] - further["best"]).max())
+    print(
+        f"{CURVES}: {len(ends)} trainings; the validation loss is lowest at the last step of "
+        f"{len(ends) - len(further)}, and in the others at most {decimal(gap, 4)} nats lower before.\n"
+    )
 
 
 def print_main(frame: pd.DataFrame, reference: Reference) -> None:

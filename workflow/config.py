@@ -88,15 +88,17 @@ TrainingBlock = training_block(
 )
 RunTraining = training_block(
     "RunTraining",
-    "Keys of `fuser` and `training`, except `retries`, with values for this entry's fusers alone; and one more key.",
+    "Keys of `fuser` and `training`, except `retries` and `keep`, with values for this entry's fusers alone; and one\n"
+    "more key. Which weights are kept is one rule for all trainings of a scale, since their answers are compared.",
     *("fuser", "training", "run"),
+    without=("keep",),
 )
 LatentTraining = training_block(
     "LatentTraining",
-    "Keys of `fuser` and `training`, except `retries` and `keep_steps`, with values for this latent space alone.\n"
-    "`batch_size` must be a multiple of the number of its pairs.",
+    "Keys of `fuser` and `training`, except `retries`, `keep` and `keep_steps`, with values for this latent space\n"
+    "alone. `batch_size` must be a multiple of the number of its pairs.",
     *("fuser", "training"),
-    without=("keep_steps",),
+    without=("keep", "keep_steps"),
 )
 
 

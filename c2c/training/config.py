@@ -104,7 +104,7 @@ class TrainingConfig:
     checkpoint_every: int = setting(100, "steps between two checkpoints", least=1, most=LONGEST)
     keep: str = setting(
         "last",
-        "weights that are kept: of the last step, or of the step with the best validation loss",
+        "weights that are kept, of all trainings alike: of the last step, or of the one with the best validation loss",
         choices=FINAL_WEIGHTS,
     )
     keep_steps: tuple[int, ...] = setting(

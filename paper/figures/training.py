@@ -2,6 +2,8 @@
 
 Dotted: the validation loss where the Sharer reads another prompt. What lies between the two depends on the message.
 Where the paper trained the same pair, stars are the validation loss of its Figure 13b.
+
+Drawn from the histories of fusers, or from committed curves: ``--curves paper/records/smoke/curves.csv``.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from paper.command import command
 from paper.figures import style
 from paper.reading import names
 from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.curves import CONFIG, MODELS, read_curves
+from paper.reading.curves import HISTORY as FILE
 from paper.reading.fusers import FuserRun, label, models_of, read_tables
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
 from paper.writing.output import stamped, table_parser
 
-FILE, CONFIG = "history.csv", "config.json"
 PLACE, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
 DERANGED_LOSS = "validation_deranged_loss"
 DERANGED, PAPER_LABEL = "dotted, in the recipe's colour: deranged", "C2C in the paper"
@@ -62,19 +65,45 @@ def draw(frame: pd.DataFrame, stem: Path, paper: Mapping[str, pd.Series] | None 
 @command
 def main() -> None:
     """Command line."""
-    arguments = table_parser(__doc__, "--fusers").parse_args()
-    inputs = [*(folder / file for folder in arguments.fusers for file in (FILE, CONFIG)), REFERENCE]
-    with stamped(style.outputs(arguments.output_stem), inputs):
-        paper = paper_losses(arguments.fusers, Reference())
-        draw(read_tables(arguments.fusers, FILE), arguments.output_stem, paper)
+    parser = table_parser(__doc__)
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument("--fusers", type=Path, nargs="+", default=[], help="folders of trained fusers")
+    sources.add_argument("--curves", type=Path, help="committed training curves instead")
+    arguments = parser.parse_args()
+    files = [folder / file for folder in arguments.fusers for file in (FILE, CONFIG)]
+    with stamped(style.outputs(arguments.output_stem), [*(files or [arguments.curves]), REFERENCE]):
+        if arguments.curves:
+            frame = read_curves(arguments.curves)
+            paper = losses_by_pair(models_of_curves(frame), Reference())
+        else:
+            frame, paper = read_tables(arguments.fusers, FILE), paper_losses(arguments.fusers, Reference())
+        draw(frame, arguments.output_stem, paper)
+
+
+def models_of_curves(curves: pd.DataFrame) -> dict[FuserRun, dict[str, str]]:
+    """Receiver and Sharer of each training in a table of curves."""
+    rows = curves.drop_duplicates([*FuserRun._fields])
+    return {
+        FuserRun(*row[:-2]): dict(zip(MODELS, row[-2:], strict=True))
+        for row in rows[[*FuserRun._fields, *MODELS]].values
+    }
 
 
 def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.Series]:
-    """The paper's validation losses in nats by step (Figure 13b), of each pair that both have."""
+    """`losses_by_pair` of the trainings in some folders of fusers."""
+    return losses_by_pair({FuserRun.of(folder): models_of(folder / CONFIG) for folder in folders}, reference)
+
+
+def losses_by_pair(models: Mapping[FuserRun, Mapping[str, str]], reference: Reference) -> dict[str, pd.Series]:
+    """The paper's validation losses in nats by step (Figure 13b), of each pair that both have.
+
+    Args:
+        models: Receiver and Sharer of each training.
+        reference: The paper's values.
+    """
     losses: dict[str, pd.Series] = {}
-    for folder in folders:
-        run, models = FuserRun.of(folder), models_of(folder / CONFIG)
-        rows = reference.of_pair(PLACE, METRIC, run.pair, (models["receiver"], models["sharer"]))
+    for run, roles in models.items():
+        rows = reference.of_pair(PLACE, METRIC, run.pair, (roles["receiver"], roles["sharer"]))
         if run.recipe == "c2c" and rows:
             by_step = {int(row["benchmark"].removeprefix(STEP)): row["value"] for row in rows}
             losses[run.pair] = pd.Series(by_step).sort_index()

@@ -10,6 +10,8 @@ RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
 COST = "training_cost.csv"
 """What training cost, in a folder of committed records where it was measured; Table 12 is made from it."""
+CURVES = "curves.csv"
+"""Training curves of the fusers (`paper.reading.curves`), in a folder of committed records where they were kept."""
 PROTOCOL = "protocol.txt"
 """Names the protocol of a folder of committed records, where it is not `corrected`."""
 

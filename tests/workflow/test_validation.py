@@ -70,6 +70,10 @@ REFUSED = {
     "hardly any context": (put("context_limit", 10), r"config\.context_limit must be at least 100"),
     "more failed questions than asked": (put("failed_share", 2), r"config\.failed_share must be at most 1"),
     "unknown baseline": (put("baselines", ["router"]), r"baselines\.0 must be a known name"),
+    "weights kept by two rules": (
+        lambda config: config["runs"][0].setdefault("training", {}).update(keep="best"),
+        r"runs.*keep",
+    ),
     "c2c timed twice": (
         put("latency.recipes", ["c2c"]),
         r"latency\.recipes must name other recipes than c2c",
