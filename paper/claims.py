@@ -108,7 +108,7 @@ def write(
     claims: Path, answers: Answers, latency: pd.DataFrame, reference: Reference, outputs: tuple[Path, Path]
 ) -> None:
     """Write claims.json and claims_time.json, in this order in `outputs`."""
-    basis = Basis.load(claims, answers.scale)
+    basis = Basis.load(claims, answers.scale).of_tasks(answers.benchmarks)
     judged = [(is_timed(claim), judge(claim, answers, latency, reference, basis)) for claim in read_claims(claims)]
     for timed, output in enumerate(outputs):
         entries = [entry for of_time, entry in judged if of_time == bool(timed)]

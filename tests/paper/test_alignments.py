@@ -133,7 +133,7 @@ def test_show_names_the_alignment_behind_each_number(tmp_path, monkeypatch, caps
     assert claim.endswith("points, alignment unaligned")
     values = [line for line in lines if "Qwen2.5-0.5B-Instruct" in line and "MMLU-Redux" in line and "accuracy" in line]
     for line in values:
-        assert line.endswith(", alignment unaligned") == (", C2C," in line)
+        assert line.endswith("(own prompts, alignment unaligned)") == (", C2C," in line)
     assert any(", C2C," in line for line in values)
 
 
