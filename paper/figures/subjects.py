@@ -14,7 +14,7 @@ from paper.reading import names
 
 MARKERS = {"receiver": "o", "sharer": "D", "t2t": "^", "c2c": "s", "projected": "P"}
 PANELS_IN_A_ROW = 2
-ROW, FRAME = 0.21, 0.55
+ROW, FRAME = 0.235, 0.55
 FEWEST = 5
 """Subjects with fewer questions are left out: their intervals span the axis."""
 PRINTED = ("paper", "paper_gain")
