@@ -1,16 +1,14 @@
-"""Controls in which the Sharer reads another question: `c2c_deranged` and `c2c_same_answer`."""
+"""Controls in which the Sharer reads another question: `c2c_deranged` and `c2c_same_answer`. Imports no torch."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from c2c.alignment.tokens import AlignedPrompt, match_length
 from c2c.errors import RefusedError
 
 TOLERANCE = 0.05
@@ -121,18 +119,3 @@ def nearest_permutation(lengths: Sequence[int], allowed: NDArray[np.bool_], seed
 def _numbered(golds: Sequence[str]) -> NDArray[np.int64]:
     """A number for each gold answer, the same for equal ones: (Q,)."""
     return np.unique(np.asarray(golds, dtype=object).astype(str), return_inverse=True)[1]
-
-
-def with_reading_of(prompt: AlignedPrompt, donor: AlignedPrompt) -> AlignedPrompt:
-    """`prompt`, for which the Sharer reads the text of `donor`.
-
-    The tokens of `prompt` that are fused stay the same; they take the cache at the fused tokens of `donor`, cut at the
-    left or repeated at the left.
-
-    Raises:
-        RefusedError: If `donor` has no fused token and `prompt` has one.
-    """
-    # Aligned at the right, where the question and the opening of the answer are.
-    places = iter(match_length([at for at in donor.token_map if at >= 0], sum(at >= 0 for at in prompt.token_map)))
-    token_map = [next(places) if at >= 0 else at for at in prompt.token_map]
-    return replace(prompt, sharer_ids=donor.sharer_ids, token_map=token_map)

@@ -279,6 +279,21 @@ def match_length(token_map: Sequence[int], length: int) -> list[int]:
     return [token_map[(index - length) % len(token_map)] for index in range(length)]
 
 
+def with_reading_of(prompt: AlignedPrompt, donor: AlignedPrompt) -> AlignedPrompt:
+    """`prompt`, for which the Sharer reads the text of `donor`.
+
+    The tokens of `prompt` that are fused stay the same; they take the cache at the fused tokens of `donor`, cut at the
+    left or repeated at the left.
+
+    Raises:
+        RefusedError: If `donor` has no fused token and `prompt` has one.
+    """
+    # Aligned at the right, where the question and the opening of the answer are.
+    places = iter(match_length([at for at in donor.token_map if at >= 0], sum(at >= 0 for at in prompt.token_map)))
+    token_map = [next(places) if at >= 0 else at for at in prompt.token_map]
+    return replace(prompt, sharer_ids=donor.sharer_ids, token_map=token_map)
+
+
 def left_pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Rows of token ids as ``(B, N)`` int64 padded at the left with `pad`, and their mask ``(B, N)`` int64."""
     width = max(len(row) for row in rows)

@@ -181,7 +181,7 @@ def _answer_tasks(method: Method, tasks: dict[str, Any], run: GenerationRun) -> 
     def question_of(request: Any) -> Question:
         key = (request.task_name, int(request.doc_id))
         if key not in questions:
-            questions[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
+            questions[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts, run.pair)
         return questions[key]
 
     method.question_of = question_of

@@ -22,7 +22,8 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from c2c.alignment.derangement import derange, with_reading_of
+from c2c.alignment.derangement import derange
+from c2c.alignment.tokens import with_reading_of
 from c2c.checkpoints.checkpoint import save_stack, write_stack
 from c2c.checkpoints.checkpoint_folder import FILES, PART
 from c2c.errors import RefusedError

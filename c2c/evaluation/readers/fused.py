@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from c2c.alignment.chat import ChatAligner
-from c2c.alignment.derangement import OTHER_QUESTION, with_reading_of
-from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad
+from c2c.alignment.derangement import OTHER_QUESTION
+from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad, with_reading_of
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
