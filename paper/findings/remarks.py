@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper.figures.gates import FILE as GATES
-from paper.figures.subjects import FEWEST
-from paper.figures.training import FILE as HISTORY
-from paper.figures.training import paper_losses
 from paper.findings.wording import listed, percents
 from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.fusers import FuserRun, read_tables
+from paper.reading.losses import paper_losses
 from paper.reading.names import has_own_tables
 from paper.reading.reference import Reference
+from paper.tables.subjects import FEWEST
 from paper.writing.numbers import decimal
 
+GATES, HISTORY = "gates.csv", "history.csv"
+"""Files of a Fuser."""
 SPREAD_OF_LENGTHS = 2
 """Lengths say something where the longest bucket's prompts are at least so many times as long as the shortest's."""
 KNOWS_ALL = 99.5
