@@ -177,7 +177,7 @@ def write(
     tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
 ) -> None:
     """Write claims.json and claims_time.json, in this order in `outputs`."""
-    basis = Basis.load(claims, answers.scale)
+    basis = Basis.load(claims, answers.scale).of_tasks(answers.benchmarks)
     judged = [
         (is_timed(claim), judge(claim, answers, latency, reference, basis, tables)) for claim in read_claims(claims)
     ]

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.protocol import CORRECTED
+from c2c.evaluation.protocol import CORRECTED, RELEASED
 from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_json
 from c2c.storage.manifests import read_object
@@ -115,7 +115,7 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
     # Each scale: verdicts, then the commands behind them.
     for folder in folders:
         yield ""
-        yield f"Scale {folder.name}:"
+        yield f"Scale {folder.name}, {_prompts(_protocol(folder) == RELEASED)}:"
         for claim in claims[folder]:
             yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
         if claims[folder]:
@@ -227,14 +227,21 @@ def _sizes(claim: dict[str, Any]) -> Iterator[str]:
 
 
 def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
-    """Our accuracy, with its interval, by what the paper calls Receiver, Sharer, method and benchmark."""
+    """Our accuracy, its interval and the prompts, by what the paper calls Receiver, Sharer, method and benchmark."""
     frame = read_table(folder / "tables/main.csv")
     of_main = [MAIN in names.places(pair) for pair in frame["pair"]]
     rows = frame[pd.Series(of_main, frame.index, dtype=bool) & (frame["value"] != "")].to_dict("records")
     return {
-        tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): _estimate(row, 1)
+        tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): (
+            f"{_estimate(row, 1)} ({_prompts(names.has_released_prompts(row['benchmark']))})"
+        )
         for row in rows
     }
+
+
+def _prompts(are_released: bool) -> str:
+    """Which set of prompts numbers come from."""
+    return "released prompts" if are_released else "own prompts"
 
 
 def _estimate(row: dict[Any, Any], digits: int) -> str:

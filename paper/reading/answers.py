@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from c2c.evaluation.protocol import CORRECTED
+from c2c.evaluation.protocol import CORRECTED, RELEASED_TASK
 from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.evaluation.scoring import check_records, failed, gold_margin, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
@@ -65,6 +65,14 @@ def arm_name(recipe: str, method: str) -> str:
     return f"{method}{mark}{step}"
 
 
+def _remark_on_split(records: pd.DataFrame) -> list[str]:
+    """That C-Eval was asked on its validation split, where the protocol would have asked its test split."""
+    is_ceval = records["benchmark"].map(names.benchmark_of) == "ceval"
+    if not records.loc[is_ceval, "question_id"].astype(str).str.startswith("val-").any():
+        return []
+    return ["C-Eval is asked on its validation split: the keys of its test split are withheld in the public release."]
+
+
 def difference(of: pd.DataFrame | None, against: pd.DataFrame | None) -> Estimate | None:
     """Mean paired difference of - against, or None where the two cannot be compared."""
     if of is None or against is None or not comparable(of, against):
@@ -98,7 +106,7 @@ class Answers:
             RefusedError: The records are refused by `check_records`.
         """
         check_records(records)
-        self.remarks = list(remarks)
+        self.remarks = [*remarks, *_remark_on_split(records)]
         arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
         options = [None if choices is None else len(choices) for choices in records["choices"]]
         self.marked = records[RECORD_COLUMNS].assign(
@@ -168,9 +176,21 @@ class Answers:
         return {key[2] for key in self._groups if key[0] == pair}
 
     def benchmarks_of(self, pair: str) -> list[str]:
-        """Benchmarks that the pair was asked, in the order of `benchmarks`."""
-        benchmarks = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
-        return [name for name in self.benchmarks if name in benchmarks]
+        """Benchmarks that the pair was asked, in the order of `benchmarks`.
+
+        What was asked with two sets of prompts is there with ours; `released_prompts_of` has the other.
+        """
+        tasks = self._tasks_of(pair)
+        return [name for name in tasks if not names.has_released_prompts(name) or names.own_prompts(name) not in tasks]
+
+    def released_prompts_of(self, pair: str) -> list[str]:
+        """Benchmarks that the pair was asked both with our own prompts and with those of the released code."""
+        tasks = self._tasks_of(pair)
+        return [name for name in tasks if f"{name}{RELEASED_TASK}" in tasks]
+
+    def _tasks_of(self, pair: str) -> list[str]:
+        tasks = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
+        return [name for name in self.benchmarks if name in tasks]
 
     def alignments(self, pair: str) -> list[str]:
         """Token alignments of the pair's fusers, the main one first."""

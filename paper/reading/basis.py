@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from c2c.errors import RefusedError
+from c2c.evaluation.protocol import RELEASED_TASK
 from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import check_keys
 from paper.reading import names
@@ -59,6 +60,17 @@ class Basis:
             raise RefusedError(f"{path.name} must list under {KEY} what verdicts rest on, by scale", scales, REMEDY)
         bases = {str(name): _read_basis(f"{KEY} of {name}", entries) for name, entries in scales.items()}
         return bases.get(scale, cls())
+
+    def of_tasks(self, tasks: Collection[str]) -> Basis:
+        """The same, where a listed task that is among `tasks` with the released prompts alone is the one with them."""
+
+        def task_of(name: str) -> str:
+            released = f"{name}{RELEASED_TASK}"
+            return released if name not in tasks and released in tasks else name
+
+        benchmarks = {pair: list(map(task_of, listed)) for pair, listed in self.benchmarks.items()}
+        timed = {pair: name and task_of(name) for pair, name in self.timed.items()}
+        return replace(self, benchmarks=benchmarks, timed=timed)
 
     def seeds_of(self, pair: str, arm: str) -> Sequence[int] | None:
         """Seeds of an arm's training: none of a baseline, None where the training is not listed."""

@@ -47,7 +47,7 @@ class Scope:
             and is about all pairs.
         pairs: Only these, or `OF_PLACE`: only pairs that the paper has at this place, so that other scales have none.
         without: Pairs that are left out.
-        benchmarks: Only these; all where empty.
+        benchmarks: Only these, under any scoring; all where empty.
     """
 
     where: str = ""
@@ -74,8 +74,8 @@ class Scope:
         return not set(names.places(pair)).isdisjoint(re.findall(r"(?:Table|Figure) \d+", self.where))
 
     def asks(self, benchmark: str) -> bool:
-        """Whether the claim is about a benchmark."""
-        return not self.benchmarks or benchmark in self.benchmarks
+        """Whether the claim is about the benchmark of a task."""
+        return not self.benchmarks or names.benchmark_of(benchmark) in self.benchmarks
 
 
 @dataclass(frozen=True)
