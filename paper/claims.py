@@ -138,8 +138,9 @@ def judge(
         verdict = decide_every(evidence.cells, evidence.missing, bound, is_below)
     else:
         verdict = decide(evidence.overall, bound, is_below)
+    cells, alignments = _with_alignments(claim.get("evidence", {}), evidence, basis)
     bound_key = "below" if is_below else "above"
-    described: dict[str, Any] = {**claim.get("evidence", {}), bound_key: round(bound, 4), "cells": evidence.cells}
+    described: dict[str, Any] = {**claim.get("evidence", {}), bound_key: round(bound, 4), "cells": cells}
     # A count's evidence may have a bound of its own, of each row.
     if claim.get("evidence", {}).get("kind") == "count":
         described = {**claim["evidence"], "share": bound_key, "bound": round(bound, 4), "cells": []}
@@ -159,6 +160,7 @@ def judge(
         "size": _size(claim, evidence, printed),
         **numbers(evidence.overall),
         "seeds": evidence.overall.seeds if evidence.overall else None,
+        "alignment": ", ".join(alignments),
         "detectable": _detectable(evidence.overall),
         "cells": _count_cells(evidence, bound),
         "reason": "" if verdict == INCONSISTENT else evidence.reason,
@@ -261,6 +263,22 @@ def _row_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:
     evidence = claim.get("evidence", {})
     bound = evidence.get("above", evidence.get("below"))
     return None if bound is None else reference.evaluate(bound)
+
+
+def _with_alignments(
+    kind: Mapping[str, Any], evidence: Evidence, basis: Basis
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The cells, each with the token alignments of its arms, and all alignments that the claim rests on."""
+    of, against = kind.get("of", ""), kind.get("against", ())
+    arms = [of, *([against] if isinstance(against, str) else against)] if of else []
+    cells = [
+        {**cell, "alignment": ", ".join(basis.alignments_of(cell["pair"], arms))}
+        if cell.get("pair") in basis.benchmarks
+        else cell
+        for cell in evidence.cells
+    ]
+    pairs = [cell["pair"] for cell in cells if "alignment" in cell] or (basis.timed if evidence.cells else [])
+    return cells, list(dict.fromkeys(name for pair in pairs for name in basis.alignments_of(pair, arms)))
 
 
 def _count_cells(evidence: Evidence, bound: float) -> dict[str, int]:

@@ -22,7 +22,7 @@ from c2c.stats import (
     wilson_interval,
 )
 from paper.reading import names
-from paper.reading.answers import BASELINE, MAIN_ALIGNMENT, Answers, arm_name
+from paper.reading.answers import Answers, arm_name
 from paper.reading.basis import AGENTS, Basis
 from paper.reading.partition import partition
 from paper.reading.reference import Reference
@@ -171,7 +171,6 @@ def time_ratio(
     ]
     seconds = per_question(latency[np.array(is_of_basis, dtype=bool)]).reset_index()
     seconds["arm"] = [arm_name(*key) for key in zip(seconds["recipe"], seconds["method"], strict=True)]
-    seconds = seconds[seconds["alignment"].isin([BASELINE, MAIN_ALIGNMENT])]
     ratios: dict[str, tuple[Estimate, dict[str, str]]] = {}
     for (receiver, sharer, pair, benchmark), group in seconds.groupby(["receiver", "sharer", "pair", "benchmark"]):
         times = [_times(group, name) for name in (of, against)]
@@ -399,10 +398,11 @@ def _answers(
 ) -> pd.DataFrame | None:
     """Credits of an arm with its listed seeds alone; what the records lack of it is added to `lacking`."""
     name, _, alignment = arm.partition("@")
+    main = basis.main_alignment(pair)
     if alignment.isdigit():
-        frame = answers.get(pair, benchmark, arm)
+        frame = answers.get(pair, benchmark, arm, main)
     else:
-        frame = answers.get(pair, benchmark, name, alignment or MAIN_ALIGNMENT)
+        frame = answers.get(pair, benchmark, name, alignment or main)
     listed = basis.seeds_of(pair, arm) or (NO_SEED,)
     missing = [seed for seed in listed if frame is None or seed not in frame.columns]
     if missing and arm not in AGENTS:
