@@ -77,7 +77,8 @@ class Basis:
         name, _, detail = arm.partition("@")
         if name in BASELINES:
             return () if pair in self.benchmarks else None
-        recipe = "c2c" if name in AGENTS else name.removesuffix("_deranged").removesuffix("_zeroed")
+        recipe = name.removesuffix("_deranged").removesuffix("_same_answer").removesuffix("_zeroed")
+        recipe = "c2c" if name in AGENTS else recipe
         alignment = self.main_alignment(pair) if not detail or detail.isdigit() else detail
         return self.seeds.get(Training(pair, recipe, alignment))
 
