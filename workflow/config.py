@@ -106,6 +106,10 @@ class RunEntry:
 
     What a pair learns from belongs to the pair: the same two models with another training set are another pair
     (`qwen3_from_qwen25_mmlu`), so that their records never mix.
+
+    Of a pair with runs of several alignments, tables and claims show the main one where they name none: `span`, unless
+    `main_alignment` of the pair in `paper/names.yaml` names another. `unaligned` must have a Sharer with an embedding
+    for each token id of the Receiver; `c2c tokenise` refuses another, before anything is trained.
     """
 
     pair: str = an_id("id of `pairs.tsv`")
