@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from paper.command import command
 from paper.figures import style
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.alignments import main_alignments
 from paper.reading.fusers import FuserRun, label, models_of, read_tables
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
@@ -82,8 +82,9 @@ def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.
 
 
 def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None) -> None:
+    main_of_pair = set(main_alignments(group).values())
     for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
-        main = alignment == MAIN_ALIGNMENT
+        main = alignment in main_of_pair
         colour = style.colour(str(recipe)) if main else style.SKY
         # Training loss: a thin line a seed, averaged over neighbouring steps.
         for _, run in runs.groupby("seed"):
