@@ -149,8 +149,10 @@ def test_each_number_of_table_4_says_which_prompts_it_has(shown, root):
     (folder / "protocol.txt").write_text("released\n")
     models = {"receiver": "Qwen/Qwen3-0.6B", "sharer": "Qwen/Qwen2.5-0.5B-Instruct"}
     cell = {"pair": "qwen3_from_qwen25", **models, "arm": "c2c", "benchmark": "mmlu_redux_letter_released"}
-    row = {**cell, "alignment": "span", "value": 40.0, "low": 38.0, "high": 42.0}
+    row = {**cell, "alignment": "span", "value": 40.0, "low": 38.0, "high": 42.0, "seeds": 1}
     pd.DataFrame([row]).to_csv(folder / "tables" / "main.csv", index=False)
     text = shown("show", "table4", "--values")
     assert "Scale reduced, released prompts:" in text
-    assert re.search(r"C2C, MMLU-Redux, accuracy .*ours: reduced 40\.0 \[38\.0, 42\.0\] \(.*released prompts\)", text)
+    assert re.search(
+        r"C2C, MMLU-Redux, accuracy .*ours: reduced 40\.0 \[38\.0, 42\.0\] \(released prompts, alignment span\)", text
+    )
