@@ -20,21 +20,25 @@ CAPITAL = f"{ALONE}(?:[B-HJ]{END}|[AI]{NO_WORD})"
 SMALL = f"{ALONE}(?:[b-hj]{END}|[ai]{NO_WORD})"
 OPEN, CLOSE = r"[\s(\[（【「】」)\]\"'“‘:：,，-]*", r"[\s)\]）】」\"'”’.]*"
 """What may stand between a phrase and its letter, and behind the letter."""
-BETWEEN = rf"{CLOSE}(?:[,、/&和或]|\band\b|\bor\b|\s)+"
-LIST = rf"(?:option|choice)?s?{OPEN}{CAPITAL}(?:{BETWEEN}(?:option|choice)?[\s(]*{CAPITAL})*"
+BETWEEN = rf"{CLOSE}(?:[,、/&和或](?:\s*(?:and|or)\b)?|\band\b|\bor\b)(?:\s*(?:option|choice))?[\s(]*"
+LIST = rf"(?>(?:\b(?:option|choice)s?{OPEN})?{CAPITAL}(?:{BETWEEN}{CAPITAL}){{0,9}})"
 """One letter, or several that are listed: "A, B or C", "A、B"."""
 
 # 2. Letters that are denied
 DENIAL = (
     r"(?:\b(?i:not|never|neither|nor|none of|rather than|instead of|eliminate|exclude|rule out)"
-    r"|n['’]t(?: be)?|\bcannot be|不是|不应?选|并非|排除|除了)\s*"
+    r"|n['’]t(?: be)?|\bcannot be|不是|不应?选|并非|排除|除了)"
 )
+WRONG = "not|wrong|false|incorrect|impossible|invalid|untrue|ruled out|out|too"
+ADVERBS = "(?:(?:both|all|also|clearly|obviously|simply) )*"
 CALLED_WRONG = (
-    rf"{CLOSE}(?:(?:is|are|was|were|seems?|would be)\s+(?:(?:both|all|also|clearly|obviously|simply)\s+)*|:\s*)?"
-    r"(?i:not|wrong|false|incorrect|impossible|invalid|untrue|ruled out|out\b|too\b|no\b|cannot"
-    r"|(?:is|are|does|do|ca)n['’]t)|(?:选?项)?(?:的?说法|的|都|均|也|是)*(?:错|有误|不)"
+    rf"{CAPITAL}[ )\]\"'”’]*(?i:(?:is|was|seems?|would be) {ADVERBS}(?:{WRONG})\b)"
+    rf"|{LIST}[ )\]\"'”’]*(?i:(?:are|were|seem|would be) {ADVERBS}(?:{WRONG})\b)"
+    rf"|{CAPITAL}[ \"'”’]*(?:cannot\b|(?i:is|does|ca)n['’]t\b)"
+    rf"|{LIST}(?:选?项)?(?:的?说法|的|都|均|也|是)*(?:错|有误|不)"
 )
-DENIED = re.compile(rf"{DENIAL}(?:{LIST}|{ALONE}[b-hj]{END})|{LIST}(?:{CALLED_WRONG})")
+"""With a verb: "B) not enough light" and "D) cannot be determined" quote an option."""
+DENIED = re.compile(rf"{DENIAL}{OPEN}(?:{LIST}|{ALONE}[b-hj]{END})|{CALLED_WRONG}")
 
 # 3. Letters that are stated to be the answer
 SUBJECT = (
@@ -72,9 +76,10 @@ JOINT = re.compile(
 )
 """Behind a letter: another one that is named together with it."""
 LINKS = (
-    "options?|choices?|letter|is|be|it|it['’]s|so|thus|hence|therefore|say|with|only|leaves|leaving|either|or|and|but|than"
-    "|then|maybe|perhaps|in|es|ist|est|answer|pick|choose|select"
+    rf"options?|choices?|both|either|is|be|it|it['’]s|so|hence|with|for|to|in|only|leaves|leaving|or|and|than|then|es|ist|est"
+    rf"|say|answer|guess|pick|choose|chose|select|selected|maybe|perhaps|certainly|likely|{FILLERS}"
 )
+"""Words that may stand in front of a letter that is meant as an option."""
 NAME = re.compile(
     rf"(?i:(?<!['’])\b(?!(?:{LINKS})\b)[^\W\d_]+['’]?[^\W\d_]*|\d)\s+$|[\u4e00-\u9fff](?<![项选是为择有案即填])$"
 )
@@ -88,7 +93,8 @@ MARKS = re.compile(r"[*_`$]|\\[()\[\]]")
 def extract_letter(text: str, options: int = len(LETTERS), opening: str = "") -> str | None:
     r"""The option letter that a generated answer names, or None where it names none, or several at once.
 
-    Thoughts, and further questions that the model writes itself, are left out (see `own_part`). Letters that are denied ("not B", "B is wrong") name nothing. Then the first rule that finds a letter decides:
+    Thoughts, and further questions that the model writes itself, are left out (see `own_part`). Letters that are denied
+    ("not B", "B is wrong") name nothing. Then the first rule that finds a letter decides:
 
     1. The letter in the last ``\boxed{}``: a box is made for the answer.
     2. Where the prompt opened the answer ("Answer:"), the letter with which the text begins: it completes that

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-THOUGHTS = re.compile(r".*</think>|<think>.*", re.DOTALL)
-"""All up to the end of the last block of thoughts; a block that never ends has nothing behind it."""
 FURTHER_QUESTION = re.compile(
     r"(?<=\S)\s+(?:Question|Problem)\s*\d*\s*[:：]|(?<=\S)\s*\n\s*(?:Q|问题|题目)\s*\d*\s*[:：]"
 )
@@ -15,7 +13,8 @@ BRACES_TWICE = re.compile(r"\{\{([^{}]*)\}\}")
 
 def own_part(text: str) -> str:
     """The text behind a model's thoughts, up to a further question that it writes itself."""
-    text = THOUGHTS.sub("", text)
+    # A prompt may have opened the thoughts itself; what never ends them has no answer.
+    text = text.rpartition("</think>")[2].partition("<think>")[0]
     further = FURTHER_QUESTION.search(text)
     return text[: further.start()] if further else text
 
