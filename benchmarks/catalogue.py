@@ -75,7 +75,7 @@ def _read_row(name: str, path: Path) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise RefusedError(f"{path} must have the key metadata, which holds keys", metadata, REMEDY)
     # Further keys may be a prompt's, so those of a user's benchmark are refused only where they look misspelt.
-    known = (*KEYS, *(key for key in TEXTS if key != "scoring"), "answer_tokens")
+    known = (*KEYS, *(key for key in TEXTS if key != "scoring"), "answer_tokens", "message_tokens")
     for key in metadata if metadata.get("source") == "file" else ():
         if key not in known and (near := get_close_matches(str(key), known, n=1, cutoff=0.8)):
             raise RefusedError(

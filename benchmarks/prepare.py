@@ -50,13 +50,21 @@ def sample(questions: list[Row], name: str, count: int) -> list[Row]:
 def questions(source: Source, protocol: str, outcomes: RowCounts) -> list[Row]:
     """The questions of a benchmark; `outcomes` counts every row.
 
+    Where the protocol asks C-Eval on its test split and the hub withholds those keys, the questions are those of the
+    split of `source`, and each id begins with it, so that records name it: ``val-accountant-0``.
+
     Raises:
         RefusedError: The source does not exist, gives no question, or gives two of the same id.
     """
-    if source.reader == "ceval" and active(protocol, "ceval_test_split"):
-        source = source.of_split("test")
-    repeats = active(protocol, "repeats_are_asked")
-    rows = read_rows(source, protocol, outcomes, keep_repeats=repeats)
+    repeats, rows = active(protocol, "repeats_are_asked"), []
+    asks_test = source.reader == "ceval" and active(protocol, "ceval_test_split")
+    if asks_test:
+        rows = read_rows(source.of_split("test"), protocol, outcomes, keep_repeats=repeats)
+    if not rows:
+        rows = read_rows(source, protocol, outcomes, keep_repeats=repeats)
+        if asks_test:
+            print(f"The keys of split test are withheld: {source.dataset} is asked on its split {source.split}")
+            rows = [{**question, "id": f"{source.split}-{question['id']}"} for question in rows]
     if not rows:
         rule = f"{source.dataset}, split {source.split}, must have questions that can be asked"
         raise RefusedError(rule, outcomes.exclusions or "no rows", "Choose another split, reader or protocol")
@@ -146,7 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--revision", default="main", help="commit, tag or branch")
     benchmark.add_argument("--subset", help="config name of the data set; with * all that fit")
     benchmark.add_argument("--split", required=True, help="split of the data set")
-    benchmark.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="paper: the reference's quirks")
+    benchmark.add_argument(
+        "--protocol", choices=PROTOCOLS, default=CORRECTED, help="paper, released: the reference's quirks"
+    )
     benchmark.add_argument("--sample", type=int, default=0, help="size of the fixed sample; 0 for all questions")
     benchmark.add_argument("--context-limit", type=int, default=0, help="characters of a long text; 0 for all")
     benchmark.add_argument("--output", type=Path, required=True, help="JSON lines; its stem names the benchmark")
@@ -175,6 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--asked-as", choices=sorted(PROMPT_FILES), default="", help="how questions are asked and answered"
     )
+    training.add_argument(
+        "--protocol", choices=PROTOCOLS, default=CORRECTED, help="released: the released code's words"
+    )
     training.add_argument("--tasks", type=Path, default=Path("benchmarks/tasks"), help="folder of task files")
     training.add_argument("--without", type=Path, nargs="*", default=[], help="benchmarks whose questions are left out")
     training.add_argument("--validation", type=int, required=True, help="how many examples are held out")
@@ -196,7 +209,9 @@ def _run(options: argparse.Namespace) -> None:
         write_user_task(options.folder, options.scoring, options.task, options.questions, options.tasks, options.output)
         return
     sources = tuple(parse_source(text) for text in options.source)
-    training_set = TrainingSet(sources, options.validation, options.asked_as, options.tasks, tuple(options.without))
+    training_set = TrainingSet(
+        sources, options.validation, options.asked_as, options.tasks, tuple(options.without), options.protocol
+    )
     prepare_training_set(training_set, options.train_output, options.validation_output)
 
 

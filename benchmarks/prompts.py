@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.readers.base import LETTERS, Row
 from c2c.errors import check_choice
+from c2c.evaluation.protocol import CORRECTED, RELEASED
 from c2c.evaluation.questions.task_files import SHARED, resolve
 from c2c.evaluation.questions.templates import render
 
@@ -19,6 +20,12 @@ PROMPT_FILES = {
     "longbench": "longbench/longbench",
 }
 """File with the prompts of a way to ask, below the folder of the tasks."""
+RELEASED_PROMPT_FILES = {
+    "letter": f"{SHARED}/released_training",
+    "math": f"{SHARED}/released_math",
+    "longbench": "longbench/longbench_released",
+}
+"""The same in the words of the released code, which has no training set whose answers are texts of options."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +34,21 @@ class PromptFormat:
 
     Args:
         name: ``letter``, ``text``, ``math`` or ``longbench``, as the scorings are called.
-        config: The task file that it is taken from.
+        config: The task file that it is taken from. Its ``doc_to_target`` is what a letter is answered with: the column
+            that has the letter, or a sentence with it.
     """
 
     name: str
     config: Mapping[str, Any]
 
     @classmethod
-    def load(cls, tasks: Path, name: str) -> PromptFormat:
-        """The prompts of `name` from a folder of tasks.
+    def load(cls, tasks: Path, name: str, protocol: str = CORRECTED) -> PromptFormat:
+        """The prompts of `name` from a folder of tasks; with the protocol ``released`` those of the released code.
 
         Raises:
             RefusedError: There is no such way to ask, or its file is missing.
         """
-        check_choice("A way to ask", name, PROMPT_FILES)
-        return cls(name, resolve(prompt_file(tasks, name), tasks))
+        return cls(name, resolve(prompt_file(tasks, name, protocol), tasks))
 
     def example(self, question: Row) -> Row:
         """A question as a training example: ``id``, ``prompt``, ``response``, ``opening``.
@@ -56,10 +63,10 @@ class PromptFormat:
         remedy = f"They have: {', '.join(question)}; choose another asked_as"
         opening = render(where, str(self.config.get("gen_prefix") or ""), question, remedy)
         block = render(where, self.config["doc_to_text"], question, remedy)
-        response = self._response(question)
+        response = self._response(question, where, remedy)
         return {"id": question["id"], "prompt": block + opening, "response": response, "opening": opening}
 
-    def _response(self, question: Row) -> str:
+    def _response(self, question: Row, where: str, remedy: str) -> str:
         if self.name == "text":
             # A question without options (of a user's own file) has its answer as text.
             return str(
@@ -69,9 +76,15 @@ class PromptFormat:
             return f"{question['solution']}\nAnswer: {question['answer']}".strip()
         if self.name == "longbench":
             return str(question["answers"][0])
-        return str(question["answer"])
+        target = str(self.config["doc_to_target"])
+        return str(question[target]) if target in question else render(where, target, question, remedy)
 
 
-def prompt_file(tasks: Path, name: str) -> Path:
-    """The file with the prompts of a way to ask."""
-    return tasks / f"{PROMPT_FILES[name]}.yaml"
+def prompt_file(tasks: Path, name: str, protocol: str = CORRECTED) -> Path:
+    """The file with the prompts of a way to ask.
+
+    Raises:
+        RefusedError: The protocol has no such way to ask.
+    """
+    files = RELEASED_PROMPT_FILES if protocol == RELEASED else PROMPT_FILES
+    return tasks / f"{files[check_choice(f'A way to ask with the prompts of protocol {protocol}', name, files)]}.yaml"

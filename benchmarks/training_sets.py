@@ -32,6 +32,7 @@ class TrainingSet:
         asked_as: ``letter``, ``text`` or ``math`` for questions; empty for conversations and for prompts of a file.
         tasks: Folder of task files, whose wordings questions are asked in.
         without: Prepared benchmarks; what they ask is left out.
+        protocol: With ``released``, questions are asked and answered in the words of the released code.
     """
 
     sources: tuple[Source | UserFile, ...]
@@ -39,6 +40,7 @@ class TrainingSet:
     asked_as: str = ""
     tasks: Path = Path("benchmarks/tasks")
     without: tuple[Path, ...] = ()
+    protocol: str = CORRECTED
 
     def __post_init__(self) -> None:
         chats = [source.reader in CHATS for source in self.sources if isinstance(source, Source)]
@@ -56,7 +58,7 @@ class TrainingSet:
             RefusedError: A source does not exist or gives nothing that can be asked.
         """
         outcomes, tested = RowCounts(), asked_in(self.without)
-        prompt_format = PromptFormat.load(self.tasks, self.asked_as) if self.asked_as else None
+        prompt_format = PromptFormat.load(self.tasks, self.asked_as, self.protocol) if self.asked_as else None
         rows: list[Row] = []
         for source in self.sources:
             counts = RowCounts()
@@ -110,6 +112,7 @@ def prepare_training_set(training_set: TrainingSet, train: Path, validation: Pat
         "sources": [asdict(source) for source in training_set.sources],
         "validation": training_set.validation,
         "asked_as": training_set.asked_as,
+        "protocol": training_set.protocol,
     }
     outputs: Sequence[Path] = (train, validation)
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
-from c2c.checkpoints.pair_fusers import aligner_of, load_pair_fusers
+from c2c.checkpoints.pair_fusers import load_pair_fusers
 from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
@@ -21,7 +21,7 @@ from c2c.generation.decoding import StopStrings, check_options, check_stops, end
 from c2c.models.loading import LoadedModel, check_device, load_model
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
-from c2c.types import DTYPES, TOKEN_ALIGNMENTS, UNALIGNED
+from c2c.types import DTYPES, TOKEN_ALIGNMENTS
 
 Conversation = str | Sequence[Message]
 """Messages with ``role`` and ``content``, or the text of one user's message."""
@@ -43,7 +43,7 @@ class ChatPipeline:
     Args:
         pair: The Receiver and the Sharer with their tokenizers.
         model: The same two with their Fusers.
-        alignment: Token alignment: ``span``, ``first``, ``longest``, or ``none``: the Sharer is handed the Receiver's
+        alignment: Token alignment: ``span``, ``first``, ``longest``, or ``unaligned``: the Sharer reads the Receiver's
             tokens, template and all, as fusers that were released without alignment were trained.
         zeroed: The Sharer does not run; its cache is zeros, as the recipe `adapter` was trained.
 
@@ -56,8 +56,8 @@ class ChatPipeline:
         if len(model.sharers) != 1:
             raise RefusedError("A chat pipeline must have exactly one Sharer", f"{len(model.sharers)} Sharers", SEVERAL)
         self.pair, self.model, self.zeroed = pair, model.eval(), zeroed
-        check_choice("The alignment of a chat", alignment, (*TOKEN_ALIGNMENTS, UNALIGNED))
-        self.aligner = aligner_of(pair, alignment)
+        check_choice("The alignment of a chat", alignment, TOKEN_ALIGNMENTS)
+        self.aligner = pair.chat_aligner(alignment)
 
     def __call__(
         self,

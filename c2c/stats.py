@@ -270,7 +270,7 @@ def minimal_detectable_difference(n: int, discordance: float, power: float = POW
     """The difference of two paired proportions that a two-sided 5 % test of `n` questions finds with `power`.
 
     Solves ``n δ² = (z₁ √ψ + z₂ √(ψ − δ²))²`` for the difference δ, where ψ is the share of questions that only one of
-    the two answers rightly, z₁ and z₂ the normal quantiles of the level and the power (Miettinen 1968; Connor 1987,
+    the two answers correctly, z₁ and z₂ the normal quantiles of the level and the power (Miettinen 1968; Connor 1987,
     Biometrics 43, 207-211). No difference is greater than ψ; where the solution would be, ψ = δ is what is solved.
 
     Args:

@@ -25,10 +25,10 @@ FUSIONS = ("sequential", "parallel")
 """How the caches of several Sharers are fused: one after the other, or all into the Receiver's own, added up."""
 LAYER_ALIGNMENTS = ("terminal", "nearest")
 """Which Sharer layer each Receiver layer reads; see `c2c.alignment.layers`."""
-TOKEN_ALIGNMENTS = ("span", "first", "longest")
+UNALIGNED = "unaligned"
+"""The token alignment under which the Sharer reads the Receiver's token ids, chat template included."""
+TOKEN_ALIGNMENTS = ("span", "first", "longest", UNALIGNED)
 """Which Sharer tokens each Receiver token reads; see `c2c.alignment.tokens`."""
-UNALIGNED = "none"
-"""In place of a token alignment: the Sharer reads the Receiver's token ids, chat template included."""
 PROMPTS = ("plain", "chat")
 """Plain text, or messages in each model's own chat template."""
 DTYPES = ("float32", "bfloat16", "float16")

@@ -22,6 +22,7 @@ from c2c.storage.manifests import read_object
 from paper import claims
 from paper.artefacts import GENERIC, Artefact, optional_files, read_artefacts, required_files
 from paper.command import REMEDY, command
+from paper.departures import departures
 from paper.findings import read_sections
 from paper.reading import failures, names
 from paper.reading.commits import check_pinned
@@ -45,10 +46,10 @@ SOURCES = (
     "text/artefacts.typ",
     "text/claims.typ",
     "text/closing.typ",
-    "deviations.md",
+    "coverage.csv",
     "names.yaml",
 )
-WRITTEN = (*SOURCES, "sections.yaml")
+WRITTEN = (*SOURCES, "deviations.md", "sections.yaml")
 """Sources of the text other than results."""
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
@@ -97,12 +98,14 @@ def describe(results: Path) -> dict[str, Any]:
     """What the text needs besides tables and claims: the scale, the world, training settings, the paper's numbers."""
     # The main table names the scale, the pairs, the benchmarks and the one that is timed
     main = read_table(results / "tables/main.csv")
+    scale = str(main["scale"].iloc[0])
     timed = main.loc[main["time_ms"] != "", "benchmark"]
     # The paper's setting of the gates' temperature
     reference = Reference()
     start, end = ("app.-a.3/setup/-/-/c2c/-/gate-temperature-" + edge for edge in ("start", "end"))
     return {
-        "scale": str(main["scale"].iloc[0]),
+        "scale": scale,
+        "departures": departures(scale),
         "pairs": {
             row.pair: {"receiver": _model(row.receiver), "sharer": _model(row.sharer)} for row in main.itertuples()
         },

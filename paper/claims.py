@@ -78,7 +78,8 @@ def judge(
     evidence = _gather(claim, answers, latency, basis)
     above = float(claim.get("above", ABOVE[claim["unit"]]))
     verdict = decide(evidence.overall, above)
-    described: dict[str, Any] = {**claim.get("evidence", {}), "above": above, "cells": evidence.cells}
+    cells, alignments = _with_alignments(claim.get("evidence", {}), evidence, basis)
+    described: dict[str, Any] = {**claim.get("evidence", {}), "above": above, "cells": cells}
     if "check" in claim:
         described = contradiction(reference, claim["check"])
         verdict = verdict if described["agrees"] else INCONSISTENT
@@ -94,6 +95,7 @@ def judge(
         "size": compare_size(evidence.overall, printed, SEED_SD if claim["unit"] == "points" else 0.0),
         **numbers(evidence.overall),
         "seeds": evidence.overall.seeds if evidence.overall else None,
+        "alignment": ", ".join(alignments),
         "detectable": _detectable(evidence.overall),
         "cells": _count_cells(evidence, above),
         "reason": "" if verdict == INCONSISTENT else evidence.reason,
@@ -106,7 +108,7 @@ def write(
     claims: Path, answers: Answers, latency: pd.DataFrame, reference: Reference, outputs: tuple[Path, Path]
 ) -> None:
     """Write claims.json and claims_time.json, in this order in `outputs`."""
-    basis = Basis.load(claims, answers.scale)
+    basis = Basis.load(claims, answers.scale).of_tasks(answers.benchmarks)
     judged = [(is_timed(claim), judge(claim, answers, latency, reference, basis)) for claim in read_claims(claims)]
     for timed, output in enumerate(outputs):
         entries = [entry for of_time, entry in judged if of_time == bool(timed)]
@@ -146,6 +148,22 @@ def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, b
     if evidence["kind"] == "time_ratio":
         return time_ratio(latency, basis, evidence["of"], evidence["against"], answers.scale)
     return paired(answers, basis, evidence["of"], evidence["against"], claim["where"])
+
+
+def _with_alignments(
+    kind: Mapping[str, Any], evidence: Evidence, basis: Basis
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The cells, each with the token alignments of its arms, and all alignments that the claim rests on."""
+    of, against = kind.get("of", ""), kind.get("against", ())
+    arms = [of, *([against] if isinstance(against, str) else against)] if of else []
+    cells = [
+        {**cell, "alignment": ", ".join(basis.alignments_of(cell["pair"], arms))}
+        if cell.get("pair") in basis.benchmarks
+        else cell
+        for cell in evidence.cells
+    ]
+    pairs = [cell["pair"] for cell in cells if "alignment" in cell] or (basis.timed if evidence.cells else [])
+    return cells, list(dict.fromkeys(name for pair in pairs for name in basis.alignments_of(pair, arms)))
 
 
 def _count_cells(evidence: Evidence, above: float) -> dict[str, int]:

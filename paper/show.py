@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.protocol import CORRECTED
+from c2c.evaluation.protocol import CORRECTED, RELEASED
 from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_json
 from c2c.storage.manifests import read_object
@@ -28,6 +28,7 @@ from paper.artefacts import by_target, read_artefacts
 from paper.artefacts import key as _key
 from paper.command import REMEDY, command
 from paper.reading import names
+from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.committed import PROTOCOL, RECORDS, TIMES, protocol_of
 from paper.reading.files import read_table
 from paper.reading.reference import MAIN, Reference
@@ -78,10 +79,10 @@ def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
     for folder, claim in verdicts_by_folder:
         yield ""
         yield f"Scale {folder.name}: {claim['verdict']}{' (' + claim['reason'] + ')' if claim['reason'] else ''}"
-        yield f"  {_our_value(claim)}, n = {claim['n'] or 0}"
+        yield f"  {_our_value(claim)}, n = {claim['n'] or 0}{_of_alignment(claim['alignment'])}"
         for cell in claim["evidence"].get("cells", []):
             place = ", ".join(str(cell[key]) for key in ("pair", "receiver", "sharer", "benchmark") if key in cell)
-            yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}"
+            yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}{_of_alignment(cell.get('alignment', ''))}"
         timed = claim["evidence"]["kind"] == "time_ratio"
         yield from _origin(folder, CLAIMS[timed], timed)
 
@@ -108,9 +109,10 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
     # Each scale: verdicts, then the commands behind them.
     for folder in folders:
         yield ""
-        yield f"Scale {folder.name}:"
+        yield f"Scale {folder.name}, {_prompts(_protocol(folder) == RELEASED)}:"
         for claim in claims[folder]:
-            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
+            value = f"{_our_value(claim)}{_of_alignment(claim['alignment'])}"
+            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {value}"
         if claims[folder]:
             yield from _origin(folder, CLAIMS[0], timed=False)
         yield from _artefacts(folder, key)
@@ -207,14 +209,32 @@ def _our_value(claim: dict[str, Any]) -> str:
 
 
 def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
-    """Our accuracy, with its interval, by what the paper calls Receiver, Sharer, method and benchmark."""
+    """Our accuracy, its interval and the prompts, by what the paper calls Receiver, Sharer, method and benchmark."""
     frame = read_table(folder / "tables/main.csv")
     of_main = [MAIN in names.places(pair) for pair in frame["pair"]]
     rows = frame[pd.Series(of_main, frame.index, dtype=bool) & (frame["value"] != "")].to_dict("records")
     return {
-        tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): _estimate(row, 1)
+        tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): (
+            f"{_estimate(row, 1)} ({_prompts(names.has_released_prompts(row['benchmark']))}"
+            f"{_of_alignment(_alignment(row))})"
+        )
         for row in rows
     }
+
+
+def _alignment(row: dict[Any, Any]) -> str:
+    """The token alignment of a row of the main table, which has no such column where all that was trained has one."""
+    return str(row.get("alignment", MAIN_ALIGNMENT if row["seeds"] else ""))
+
+
+def _of_alignment(alignment: str) -> str:
+    """Names the token alignment behind a number; nothing behind one for which nothing was trained."""
+    return f", alignment {alignment}" if alignment else ""
+
+
+def _prompts(are_released: bool) -> str:
+    """Which set of prompts numbers come from."""
+    return "released prompts" if are_released else "own prompts"
 
 
 def _estimate(row: dict[Any, Any], digits: int) -> str:

@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM, TextIteratorStreamer
 
 import c2c
 from c2c import FuserStack, RefusedError
-from c2c.alignment.chat import ChatAligner, UnalignedChats
 from c2c.chat_pipeline import ChatPipeline, converse
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.cli.main import main
@@ -195,8 +194,8 @@ def test_saved_fusers_are_refused_for_other_models_unless_the_line_is_named(fold
 @pytest.mark.parametrize(
     ("recipe", "alignment"),
     [
-        ({}, "none"),
-        ({"is_do_alignment": False, "alignment_strategy": "longest"}, "none"),
+        ({}, "unaligned"),
+        ({"is_do_alignment": False, "alignment_strategy": "longest"}, "unaligned"),
         ({"is_do_alignment": True, "alignment_strategy": "longest"}, "longest"),
     ],
 )
@@ -207,11 +206,11 @@ def test_published_fusers_are_used_as_their_recipe_says(recipe, alignment, chat_
     models[1].config.vocab_size = len(chat_receiver)  # nothing is read here, so that the golden models' few rows serve
     loaded = [LoadedModel(name, model, chat_receiver) for name, model in zip("ab", models, strict=True)]
     pipe = c2c.pipeline(*loaded, tmp_path / "released")
-    assert isinstance(pipe.aligner, UnalignedChats if alignment == "none" else ChatAligner)
+    assert pipe.aligner.tokens.alignment == alignment
 
 
 def test_unaligned_the_sharer_reads_all_tokens_of_the_receivers_rendering_but_the_last(pair, stack) -> None:
-    aligned = UnalignedChats(pair.receiver.tokenizer).align(TURNS)
+    aligned = c2c.ChatAligner(pair.receiver.tokenizer, pair.sharer.tokenizer, "unaligned").align(TURNS)
     rendered = pair.receiver.tokenizer.apply_chat_template(TURNS, add_generation_prompt=True, tokenize=False)
     assert aligned.receiver_ids == pair.receiver.tokenizer(rendered, add_special_tokens=False)["input_ids"]
     assert aligned.sharer_ids == aligned.receiver_ids[:-1]
@@ -224,10 +223,12 @@ def test_unaligned_a_sharer_that_lacks_tokens_of_the_receiver_is_refused_before_
         small = LoadedModel("small", tiny_model("qwen2", layers=4, vocab=vocabulary, seed=5), pair.sharer.tokenizer)
         stack = c2c.FuserStack.between(small.model.config, pair.receiver.model.config, hidden_dim=8)
         if vocabulary > tokens:
-            c2c.pipeline(pair.receiver, small, stack, alignment="none")
+            c2c.pipeline(pair.receiver, small, stack, alignment="unaligned")
         else:
-            with pytest.raises(RefusedError, match=rf"must know all {tokens} tokens.*{vocabulary} tokens.*span"):
-                c2c.pipeline(pair.receiver, small, stack, alignment="none")
+            with pytest.raises(
+                RefusedError, match=rf"must have embeddings of all {tokens} tokens.*{vocabulary} embeddings.*span"
+            ):
+                c2c.pipeline(pair.receiver, small, stack, alignment="unaligned")
 
 
 def test_an_answer_streams_as_it_is_written(pipe, pair) -> None:

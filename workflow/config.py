@@ -115,6 +115,10 @@ class RunEntry:
     aside: bool = setting(
         False, "whether these fusers are left out of the timing and of the figures of gates and training"
     )
+    same_answer: tuple[str, ...] = ids(
+        "tasks on which `c2c_same_answer` answers too; their golds must be letters, values of the world, or your own",
+        (),
+    )
     training: RunTraining = setting(None, "settings of these fusers' training alone")  # type: ignore[valid-type]
 
 
@@ -361,8 +365,9 @@ class ScaleConfig:
     )
     protocol: str = setting(
         ...,
-        "evaluation; `paper` repeats quirks of the reference (`c2c/evaluation/protocol.py`)",
-        choices=("corrected", "paper"),
+        "evaluation; `paper` repeats quirks of the reference (`c2c/evaluation/protocol.py`); `released` its prompts, "
+        "lengths of answers and training targets too",
+        choices=("corrected", "paper", "released"),
     )
     benchmarks: tuple[str, ...] = ids(
         "tasks: folders of `benchmarks/tasks`, with a scoring (`arc_easy_text`) where there are several",

@@ -12,6 +12,7 @@ from benchmarks.prompts import prompt_file
 from benchmarks.user_files import QUESTION_FILE, UserFile
 from benchmarks.user_tasks import task_config
 from c2c.errors import RefusedError
+from c2c.evaluation.protocol import RELEASED, RELEASED_TASK
 from c2c.evaluation.questions.task_files import SHARED, included_files, read_task_file, task_path
 from workflow.paths import source
 from workflow.revisions import asked_revision
@@ -25,6 +26,7 @@ class Data:
     """The benchmarks, the rows of config/training_sets.tsv, and the config that uses them.
 
     A *task* is a benchmark under one scoring: ``<benchmark>_<scoring>``, or ``<benchmark>`` where there is one only.
+    With the prompts of the released code it is another task, ``<task>_released``.
     """
 
     config: Mapping[str, Any]
@@ -37,9 +39,12 @@ class Data:
         return {task: name for name in self.benchmarks for task in self.tasks_of(name)}
 
     def tasks_of(self, benchmark: str) -> list[str]:
-        """The tasks of a benchmark, one a scoring."""
-        scorings = self.benchmarks[benchmark]["scorings"]
-        return [benchmark] if len(scorings) == 1 else [f"{benchmark}_{scoring}" for scoring in scorings]
+        """The tasks of a benchmark, one a scoring, and those of them that have a file with the released prompts."""
+        row = self.benchmarks[benchmark]
+        scorings = row["scorings"]
+        tasks = [benchmark] if len(scorings) == 1 else [f"{benchmark}_{scoring}" for scoring in scorings]
+        released = [f"{task}{RELEASED_TASK}" for task in tasks]
+        return [*tasks, *(task for task in released if Path(row["folder"], f"{task}.yaml").is_file())]
 
     def task_files(self, task: str) -> list[str]:
         """The file of a task and those that it includes, relative to the root."""
@@ -71,7 +76,7 @@ class Data:
         """The scoring of a task."""
         benchmark = self.benchmark_of[task]
         scorings: list[str] = self.benchmarks[benchmark]["scorings"]
-        return scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark}_")
+        return scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark}_").removesuffix(RELEASED_TASK)
 
     def task_config(self, task: str, tasks: Path = TASKS) -> dict[str, Any]:
         """The content of a task file, with what it includes.
@@ -134,12 +139,15 @@ class Data:
         """How its questions are asked, and how many examples are held out."""
         row = self.training_sets[training_set]
         prompts = {} if row["asked_as"] is None else {"asked_as": row["asked_as"]}
-        return {**prompts, "validation": row["validation"]}
+        protocol = {"protocol": RELEASED} if prompts and self.config["protocol"] == RELEASED else {}
+        return {**prompts, **protocol, "validation": row["validation"]}
 
     def prompt_files(self, training_set: str) -> list[str]:
         """The prompt files of its questions; none for conversations."""
         asked_as = self.training_sets[training_set]["asked_as"]
-        return [] if asked_as is None else [str(path) for path in included_files(prompt_file(TASKS, asked_as), TASKS)]
+        if asked_as is None:
+            return []
+        return [str(path) for path in included_files(prompt_file(TASKS, asked_as, self.config["protocol"]), TASKS)]
 
     def gap(self, name: str) -> dict[str, Any]:
         """Settings with which a private benchmark, or a training set for it, is made; ``_unseen`` ends a set's id."""
@@ -181,6 +189,31 @@ def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
     for row in table.values():
         check(row, row_schema("benchmarks"), f"{row['folder']}/{row['benchmark']}.yaml: metadata")
     return table
+
+
+def with_protocol(config: Mapping[str, Any], benchmarks: Table) -> dict[str, Any]:
+    """The config; with ``protocol: released`` each task in it is the one with the released prompts, where there is one.
+
+    Tasks of the generated world and of the user's own benchmarks have none, and stay as they are.
+    """
+    if config["protocol"] != RELEASED:
+        return dict(config)
+    data = Data(config, benchmarks, {})
+    tasks = {f"{task}{RELEASED_TASK}" for task in data.benchmark_of} & set(data.benchmark_of)
+
+    def released(task: str) -> str:
+        return f"{task}{RELEASED_TASK}" if f"{task}{RELEASED_TASK}" in tasks else task
+
+    def replaced(block: Mapping[str, Any] | None) -> Any:
+        return {**block, "benchmark": released(block["benchmark"])} if block and "benchmark" in block else block
+
+    analysis = {name: replaced(block) for name, block in (config["analysis"] or {}).items()}
+    return {
+        **config,
+        "benchmarks": [released(task) for task in config["benchmarks"]],
+        "latency": replaced(config["latency"]),
+        "analysis": analysis or config["analysis"],
+    }
 
 
 def check_benchmarks(data: Data, root: Path) -> list[str]:

@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 from c2c.errors import RefusedError
 from c2c.storage.formats import read_json, read_yaml
 from workflow.checks import check_artefacts, check_settings, check_world
-from workflow.data import load_benchmarks
+from workflow.data import load_benchmarks, with_protocol
 from workflow.hub_inputs import check_mirrored, check_unpinned
 from workflow.paths import ROOT, own_or_shipped
 from workflow.settings import Settings
@@ -109,7 +109,8 @@ def load_settings(config: Mapping[str, Any], root: Path | None = None) -> Settin
     files = {name: f"config/{name}.tsv" for name in TABLES}
     tables = {name: read_table(root / file if root else own_or_shipped(file)) for name, file in files.items()}
     folders = [(root or Path()) / folder for folder in config.get("benchmark_folders", [])]
-    settings = Settings(config, benchmarks=load_benchmarks(root or ROOT, folders), **tables)
+    benchmarks = load_benchmarks(root or ROOT, folders)
+    settings = Settings(with_protocol(config, benchmarks), benchmarks=benchmarks, **tables)
     check_settings(settings, root or ROOT)
     check_mirrored(settings)
     return settings

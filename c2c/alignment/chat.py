@@ -1,16 +1,17 @@
 """Alignment of conversations: each model reads its own template, and only the messages' tokens are fused.
 
 Receiver and Sharer are matched inside each message, by the characters of its content, so the two templates may differ
-in any way: other words, a system prompt of their own, blanks that one of them trims.
+in any way: other words, a system prompt of their own, blanks that one of them trims. Only under ``unaligned`` does the
+Sharer read the Receiver's template, whose words are then fused too.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ from c2c.alignment.content import encode, encode_rendering
 from c2c.alignment.template import ChatTemplate, Message, Rendering, Span
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, TokenAligner, private_lines
 from c2c.errors import RefusedError
+from c2c.types import UNALIGNED
 
 SectionKind = Literal["template", "message"]
 
@@ -81,39 +83,6 @@ class _RenderedTokens:
         return range(at - 1, at) if at - 1 in self.of(span) else range(0)
 
 
-class UnalignedChats:
-    """The Sharer reads the Receiver's tokens, template and all (``docs/reference-behaviour.md``, "Chat alignment").
-
-    Args:
-        receiver: The Receiver's tokenizer, whose vocabulary the Sharer shares; that is checked when it reads.
-    """
-
-    reencode = None
-
-    def __init__(self, receiver: PreTrainedTokenizerBase) -> None:
-        self.receiver = receiver
-        self.templates = [ChatTemplate(receiver)]
-
-    def align(self, messages: Sequence[Message], *, private: str = "", **options: Any) -> AlignedPrompt:
-        """Render and tokenise a conversation by the Receiver's template; options as `ChatAligner.align` takes them."""
-        rendering = ChatTemplate(self.receiver).render(messages, **options)
-        ids = encode_rendering(self.receiver, rendering.text, rendering.contents).ids
-        if len(ids) < 2:
-            raise RefusedError("A prompt must have at least two tokens", rendering.text, "Write a longer prompt")
-        # One for one: Receiver token t is fused with Sharer token t.
-        prompt = AlignedPrompt(ids, ids[:-1], list(range(len(ids) - 1)))
-        if not private:
-            return prompt
-        private_message = _last_of_user(messages)
-        tokens = _tokenise(self.receiver, rendering)
-        place = next((tokens.of(span).start for span in tokens.spans if span.message == private_message), len(ids) - 1)
-        return _insert(prompt, place, encode(self.receiver, private_lines(private), add_special_tokens=False).ids)
-
-    def align_text(self, text: str, private: str = "", *, control_tokens: bool = False) -> AlignedPrompt:
-        """Tokenise plain text, special tokens as the Receiver's tokenizer adds them; see `TokenAligner.align`."""
-        return TokenAligner(self.receiver, self.receiver).align(text, private, control_tokens=control_tokens)
-
-
 class ChatAligner:
     """Aligns conversations between the tokenizers and chat templates of a Receiver and a Sharer.
 
@@ -122,7 +91,11 @@ class ChatAligner:
         sharer: The Sharer's tokenizer.
         alignment: ``span``: the Sharer reads its own tokens, and a Receiver token takes the one that covers its last
             character. ``first``, ``longest``: inside messages it reads the Receiver's tokens, re-encoded
-            (``docs/reference-behaviour.md``, "Token alignment").
+            (``docs/reference-behaviour.md``, "Token alignment"). ``unaligned``: it reads the Receiver's tokens,
+            template and all, and everything but the last token is fused (the same, "Chat alignment").
+
+    Attributes:
+        templates: The chat templates that are used, the Receiver's first; under ``unaligned`` that one alone.
 
     Raises:
         RefusedError: If the alignment is unknown, or ``span`` is asked of a tokenizer without character offsets.
@@ -132,16 +105,17 @@ class ChatAligner:
         self, receiver: PreTrainedTokenizerBase, sharer: PreTrainedTokenizerBase, alignment: str = "span"
     ) -> None:
         self.tokens = TokenAligner(receiver, sharer, alignment)
-        self.receiver, self.sharer = ChatTemplate(receiver), ChatTemplate(sharer)
-        self.templates = [self.receiver, self.sharer]
+        self.receiver, self.sharer = ChatTemplate(receiver), ChatTemplate(self.tokens.sharer)
+        self.templates = [self.receiver] if alignment == UNALIGNED else [self.receiver, self.sharer]
 
     def align_text(self, text: str, private: str = "", *, control_tokens: bool = False) -> AlignedPrompt:
         """Tokenise and map plain text; see `TokenAligner.align`."""
         return self.tokens.align(text, private, control_tokens=control_tokens)
 
-    def reencode(self, receiver_ids: Tensor) -> Tensor:
-        """See `TokenAligner.reencode`."""
-        return self.tokens.reencode(receiver_ids)
+    @property
+    def reencode(self) -> Callable[[Tensor], Tensor] | None:
+        """How the Sharer reads a response (`TokenAligner.reencode`); None if it reads the Receiver's token ids."""
+        return None if self.tokens.alignment == UNALIGNED else self.tokens.reencode
 
     @property
     def identical(self) -> bool:
@@ -166,12 +140,15 @@ class ChatAligner:
             add_generation_prompt: End with what opens an assistant's turn.
             continue_final_message: End with the last content instead, so that the Receiver continues it.
             roles: Whose messages are fused; everyone's if None. Both models read the others' as words of the template.
+                Under ``unaligned`` those are fused too, whatever the roles.
 
         Raises:
             RefusedError: If a tokenizer has no chat template or gives no character offsets, there is no message, a
                 template refuses the conversation, a content is not found in a rendering, or there is a private text
                 but no message of a user.
         """
+        if self.tokens.alignment == UNALIGNED:
+            return self._align_one_for_one(messages, private, add_generation_prompt, continue_final_message)
         # 1. What each model reads. A private text of re-encoded messages is added to the ids later.
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
         receiver_tokens = _tokenise(self.receiver.tokenizer, self.receiver.render(messages, **options))
@@ -197,6 +174,28 @@ class ChatAligner:
         return AlignedChat(
             receiver_tokens.ids, sharer_ids, token_map[: len(receiver_tokens.ids) - 1], _sections(receiver_tokens)
         )
+
+    def _align_one_for_one(
+        self, messages: Sequence[Message], private: str, add_generation_prompt: bool, continue_final_message: bool
+    ) -> AlignedChat:
+        """All tokens of the Receiver's rendering but the last, each fused with itself as the Sharer reads it."""
+        rendering = self.receiver.render(
+            messages, add_generation_prompt=add_generation_prompt, continue_final_message=continue_final_message
+        )
+        tokens = _tokenise(self.receiver.tokenizer, rendering)
+        prefix = len(tokens.ids) - 1
+        if prefix < 1:
+            raise RefusedError("A prompt must have at least two tokens", rendering.text, "Write a longer prompt")
+        sharer_ids, token_map = tokens.ids[:-1], list(range(prefix))
+        # A private text stands before the last content of a user; the tokens behind it move to the right.
+        if private:
+            user = _last_of_user(messages)
+            place = next((tokens.of(span).start for span in tokens.spans if span.message == user), prefix)
+            lines = encode(self.receiver.tokenizer, private_lines(private), add_special_tokens=False).ids
+            sharer_ids[place:place] = lines
+            token_map = [at if at < place else at + len(lines) for at in token_map]
+        sections = (ChatSection(0, prefix, "message"), ChatSection(prefix, prefix + 1, "template"))
+        return AlignedChat(tokens.ids, sharer_ids, token_map, sections)
 
     def _sharer_tokens(
         self, messages: Sequence[Message], private_message: int | None, private: str, options: Mapping[str, bool]
@@ -266,13 +265,6 @@ def _without_prefix(span: Span, before: int) -> Span:
         start=min(span.start + max(before - span.trimmed, 0), span.end),
         trimmed=max(span.trimmed - before, 0),
     )
-
-
-def _insert(prompt: AlignedPrompt, place: int, private: Sequence[int]) -> AlignedPrompt:
-    """The Sharer reads `private` before the token at `place` of a map that is one for one."""
-    ids = [*prompt.sharer_ids[:place], *private, *prompt.sharer_ids[place:]]
-    token_map = [at if at < place else at + len(private) for at in prompt.token_map]
-    return AlignedPrompt(prompt.receiver_ids, ids, token_map)
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> _RenderedTokens:

@@ -1,9 +1,10 @@
 """Token alignment: what the Sharer reads, and which of its tokens each Receiver token is fused with.
 
 ``first`` and ``longest`` are the reference's (``docs/reference-behaviour.md``, "Token alignment"): the Sharer reads the
-Receiver's tokens, each decoded and re-encoded alone, and no longer its own tokens of the text. ``span`` is ours: each
-model reads its own tokens of the same text, and each Receiver token takes the Sharer's cache at the Sharer token that
-covers its last character.
+Receiver's tokens, each decoded and re-encoded alone, and no longer its own tokens of the text. Under ``unaligned``,
+the mode of the reference's main recipe, it reads the Receiver's token ids as they are. ``span`` is ours: each model
+reads its own tokens of the same text, and each Receiver token takes the Sharer's cache at the Sharer token that covers
+its last character.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from c2c.alignment.content import Encoding, encode, split_bos
 from c2c.errors import RefusedError, check_choice
-from c2c.types import TOKEN_ALIGNMENTS, KeyValue
+from c2c.types import TOKEN_ALIGNMENTS, UNALIGNED, KeyValue
 
 UNMATCHED = -1
 
@@ -83,7 +84,9 @@ class TokenAligner:
     Args:
         receiver: The Receiver's tokenizer.
         sharer: The Sharer's tokenizer.
-        alignment: ``span``, ``first`` or ``longest``.
+        alignment: ``span``, ``first``, ``longest`` or ``unaligned``. Under ``unaligned`` the Receiver's tokenizer reads
+            for both models, private lines included; whether the Sharer has embeddings of all its ids is checked where
+            the model is known (`c2c.models.pair.Pair.aligner`).
 
     Raises:
         RefusedError: If the alignment is unknown, or ``span`` is asked of a tokenizer without character offsets.
@@ -93,7 +96,7 @@ class TokenAligner:
         self, receiver: PreTrainedTokenizerBase, sharer: PreTrainedTokenizerBase, alignment: str = "span"
     ) -> None:
         self.alignment = check_choice("A token alignment", alignment, TOKEN_ALIGNMENTS)
-        self.receiver, self.sharer = receiver, sharer
+        self.receiver, self.sharer = receiver, receiver if alignment == UNALIGNED else sharer
         self.identical = _same_tokens(receiver, sharer)
         self._reencoded: dict[int, int] = {}
         if alignment == "span" and not self.identical:
@@ -274,6 +277,21 @@ def match_length(token_map: Sequence[int], length: int) -> list[int]:
         raise RefusedError("A text to read must have at least one token", token_map, "Pair it with a longer question")
     # Counted from the right: the last token of the one is that of the other.
     return [token_map[(index - length) % len(token_map)] for index in range(length)]
+
+
+def with_reading_of(prompt: AlignedPrompt, donor: AlignedPrompt) -> AlignedPrompt:
+    """`prompt`, for which the Sharer reads the text of `donor`.
+
+    The tokens of `prompt` that are fused stay the same; they take the cache at the fused tokens of `donor`, cut at the
+    left or repeated at the left.
+
+    Raises:
+        RefusedError: If `donor` has no fused token and `prompt` has one.
+    """
+    # Aligned at the right, where the question and the opening of the answer are.
+    places = iter(match_length([at for at in donor.token_map if at >= 0], sum(at >= 0 for at in prompt.token_map)))
+    token_map = [next(places) if at >= 0 else at for at in prompt.token_map]
+    return replace(prompt, sharer_ids=donor.sharer_ids, token_map=token_map)
 
 
 def left_pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,7 @@ def sample_questions(
     """
     prompting.check_prompts(run.prompts, models)
     (benchmark,) = run.benchmarks
-    questions = questions_of(tasks["tasks"][benchmark], run.prompts, options=True)
+    questions = questions_of(tasks["tasks"][benchmark], run.prompts, options=True, pair=run.pair)
     end = skip + (run.questions or len(questions) if count is None else count)
     if len(questions) < end:
         rule = f"{benchmark} must have as many questions as the analysis takes ({end})"

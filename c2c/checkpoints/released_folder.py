@@ -16,10 +16,12 @@ from c2c.models import hub
 from c2c.models.contract import Contract
 from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import RELEASED, check_kinds, check_size, describe_source, is_manifest, read_source
-from c2c.types import FUSIONS, TOKEN_ALIGNMENTS, UNALIGNED
+from c2c.types import FUSIONS, UNALIGNED
 
 RECIPE = "config.json"
 DOWNLOAD_AGAIN = "Download it again"
+STRATEGIES = ("first", "longest")
+"""Token alignments of the released code, where a recipe aligns tokens."""
 KINDS = {"is_do_alignment": bool, "alignment_strategy": str, "include_response": bool, "multi_source_fusion_mode": str}
 MOST_BYTES = 2**20
 """Bytes of a recipe; the released ones have a few thousand."""
@@ -55,8 +57,8 @@ class ReleasedRecipe:
         if not self.settings.get("is_do_alignment"):
             return UNALIGNED
         name = str(self.settings.get("alignment_strategy", "first"))
-        if name not in TOKEN_ALIGNMENTS:
-            names = ", ".join(TOKEN_ALIGNMENTS)
+        if name not in STRATEGIES:
+            names = ", ".join(STRATEGIES)
             raise RefusedError(f"alignment_strategy of {RECIPE} must be one of: {names}", name, DOWNLOAD_AGAIN)
         return name
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pandas as pd
 from lm_eval.evaluator import evaluate
 
+from c2c.alignment.derangement import OTHER_QUESTION, check_golds
 from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.answers.answer import Answer
@@ -23,7 +24,7 @@ from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
-from c2c.evaluation.questions.tasks import load_tasks, question_of_request
+from c2c.evaluation.questions.tasks import gold_of, load_tasks, question_of_request
 from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import text_hash
 from c2c.evaluation.run import EvaluationRun
@@ -98,10 +99,11 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     if any(DECLARATIONS[method].agents for method in run.methods):
         check_agents(run.tasks, run.benchmarks)
     check_free(run.output)
-    # 2. Models and questions
+    tasks = load_tasks(run.tasks, run.benchmarks)
+    check_controls(run, tasks)
+    # 2. Models
     receiver, *sharers = load_models(list(run.models.values()), run.dtype)
     prompting.check_prompts(run.prompts, [receiver, *sharers])
-    tasks = load_tasks(run.tasks, run.benchmarks)
     with open_store(run.output, run.fingerprint()) as store:
         # 3. All methods, before the first of them answers
         inputs = MethodInputs(
@@ -126,6 +128,19 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             for key, question in sorted(questions.items()):
                 rows.append(record(columns, name, question, method.answers[key], tasks))
         return write_answers(rows, run.output, notes)
+
+
+def check_controls(run: GenerationRun, tasks: dict[str, Any]) -> None:
+    """Refuse benchmarks whose gold answers leave a control of the run without another question for one of them.
+
+    Raises:
+        RefusedError: As `c2c.alignment.derangement.check_golds`.
+    """
+    controls = {DECLARATIONS[method].sharer_cache for method in run.methods} & OTHER_QUESTION.keys()
+    for name, task in tasks["tasks"].items() if controls else ():
+        golds = [gold_of(task, doc) for doc in task.test_docs()][: run.limit or None]
+        for control in sorted(controls):
+            check_golds(control, golds, name)
 
 
 def note_contract(reader: object, notes: dict[str, Any] | None) -> None:
@@ -166,7 +181,7 @@ def _answer_tasks(method: Method, tasks: dict[str, Any], run: GenerationRun) -> 
     def question_of(request: Any) -> Question:
         key = (request.task_name, int(request.doc_id))
         if key not in questions:
-            questions[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts)
+            questions[key] = question_of_request(tasks["tasks"][request.task_name], request, run.prompts, run.pair)
         return questions[key]
 
     method.question_of = question_of

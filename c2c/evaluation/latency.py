@@ -270,7 +270,7 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     # The questions of each benchmark, by all methods in turn
     rows = []
     for benchmark, task in tasks.items():
-        questions = questions_of(task, run.prompts, run.questions)
+        questions = questions_of(task, run.prompts, run.questions, pair=run.pair)
         rows += [
             {"benchmark": benchmark, **run.columns(row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)

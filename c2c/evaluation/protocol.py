@@ -1,15 +1,18 @@
 """Quirks of the reference evaluation that change scores. Imports no torch.
 
 The protocol `corrected` is the default and has none of them; `paper` has all (docs/reference-behaviour.md, "Evaluation
-prompts and answers" and "Benchmarks and subsets").
+prompts and answers" and "Benchmarks and subsets"). `released` has all of them too, and the prompts, lengths of answers
+and training targets of the released code: its tasks are those whose ids end with `RELEASED_TASK`.
 """
 
 from __future__ import annotations
 
 from c2c.errors import check_choice
 
-CORRECTED, PAPER = "corrected", "paper"
-PROTOCOLS = (CORRECTED, PAPER)
+CORRECTED, PAPER, RELEASED = "corrected", "paper", "released"
+PROTOCOLS = (CORRECTED, PAPER, RELEASED)
+RELEASED_TASK = "_released"
+"""Ends the id of a task that is asked with the prompts of the released code; without it the prompts are our own."""
 
 QUIRKS = {
     # Of the preparation of questions.
@@ -19,7 +22,8 @@ QUIRKS = {
     "letters",
     "gsm8k_gold_stops_at_comma": "the gold answer of GSM8K ends at a thousands comma: 70,000 becomes 70, and a right "
     "answer is wrong (in scoring, too)",
-    "ceval_test_split": "C-Eval is asked on its test split; where the hub's keys are empty, every question is left out",
+    "ceval_test_split": "C-Eval is asked on its test split; where the hub withholds its keys, on the validation split, "
+    "and the ids of the questions begin with val-",
     "repeats_are_asked": "a question that a data set contains several times is asked several times",
     # Of the scoring of records.
     "letter_extraction": "the first capital A to D behind an opening phrase counts, inside words too (an answer that "
@@ -39,4 +43,4 @@ def active(protocol: str, name: str) -> bool:
     """
     check_choice("A protocol", protocol, PROTOCOLS)
     check_choice("A quirk of the reference", name, QUIRKS)
-    return protocol == PAPER
+    return protocol in (PAPER, RELEASED)

@@ -31,7 +31,7 @@ def load_model_folder(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             that are missing, of other shapes, not finite, or pickled with anything but tensors, or a config for a
             model that its weights cannot fill.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     if (settings := folder / "generation_config.json").is_file():
         read_object(settings, COPY)  # transformers takes one that it cannot read for one that is not there
     _check_size(folder, config)
@@ -80,7 +80,7 @@ def _is_finite(weight: torch.Tensor) -> bool:
     return bool(torch.isfinite(low) and torch.isfinite(high))
 
 
-def _read_config(folder: Path) -> PreTrainedConfig:
+def read_config(folder: Path) -> PreTrainedConfig:
     """The config of a model folder, if transformers knows its type."""
     content = read_object(folder / "config.json", f"{COPY}; a model's folder holds config.json and weights")
     try:

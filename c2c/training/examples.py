@@ -2,7 +2,8 @@
 
 In plain prompts both models read a text. In chats each reads a conversation in its own template; a line with
 ``prompt`` and ``response`` is then a user's message and the assistant's answer to it. The answer's `opening`
-(``Answer:``), with which a prompt may end, begins the assistant's turn there. It is neither fused nor learned.
+(``Answer:``), with which a prompt may end, begins the assistant's turn there. It is not learned, and only fused under
+the alignment ``unaligned``, which fuses all of the prompt but its last token.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from c2c.alignment.template import Message, RenderedText
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt
 from c2c.errors import RefusedError, check_choice, excerpt
 from c2c.storage.formats import read_json_lines
-from c2c.types import PROMPTS
+from c2c.types import PROMPTS, UNALIGNED
 
 DELIMITER = " "
 """Stands between prompt and response, as lm-eval's ``target_delimiter`` does."""
@@ -112,7 +113,7 @@ class Examples:
     Args:
         receiver: The Receiver's tokenizer.
         sharer: The Sharer's tokenizer.
-        alignment: ``span``, ``first`` or ``longest``.
+        alignment: Token alignment; see `ChatAligner`.
         prompts: ``plain`` or ``chat``.
         max_length: Most tokens of the Receiver, response included; longer examples are left out.
 
@@ -133,10 +134,10 @@ class Examples:
     def __post_init__(self) -> None:
         check_choice("--prompts", self.prompts, PROMPTS)
         self.aligner = ChatAligner(self.receiver, self.sharer, self.alignment)
-        for template in (self.aligner.receiver, self.aligner.sharer) if self.prompts == "chat" else ():
+        for template in self.aligner.templates if self.prompts == "chat" else ():
             if not template.source:
                 raise RefusedError(
-                    "Both models of chat prompts must have a chat template",
+                    "Models of chat prompts must have a chat template",
                     getattr(template.tokenizer, "name_or_path", "") or type(template.tokenizer).__name__,
                     "Train this pair on plain prompts: --prompts plain",
                 )
@@ -190,11 +191,16 @@ class Examples:
             written = encode(self.receiver, DELIMITER + row["response"], add_special_tokens=False).ids
             return Example(prompt, written + end, str(row["id"]))
         messages, opening = _conversation(row)
-        prompt = self.aligner.align(messages[:-1], private=private)
         response = self.aligner.receiver.response(messages)
         if opening:
-            prompt = self._with_opening(prompt, messages[:-1], opening)
             response = _without_opening(response, opening)
+        if opening and self.alignment == UNALIGNED:
+            # The opening is a part of the one rendering, and fused as the rest of it is.
+            begun = [*messages[:-1], {"role": "assistant", "content": opening}]
+            prompt = self.aligner.align(begun, private=private, continue_final_message=True)
+        else:
+            prompt = self.aligner.align(messages[:-1], private=private)
+            prompt = self._with_opening(prompt, messages[:-1], opening) if opening else prompt
         return Example(prompt, self._ids(response), str(row["id"]))
 
     def _ids(self, text: RenderedText) -> list[int]:

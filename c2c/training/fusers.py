@@ -22,13 +22,14 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from c2c.alignment.derangement import derange, with_reading_of
+from c2c.alignment.derangement import derange
+from c2c.alignment.tokens import with_reading_of
 from c2c.checkpoints.checkpoint import save_stack, write_stack
 from c2c.checkpoints.checkpoint_folder import FILES, PART
 from c2c.errors import RefusedError
 from c2c.fuser.stack import FuserStack
 from c2c.models.contract import ContractCheck
-from c2c.models.pair import Pair, load_pair
+from c2c.models.pair import Pair, check_embeddings, load_pair
 from c2c.rosetta import RosettaModel
 from c2c.storage.folders import exchange
 from c2c.training import state
@@ -129,7 +130,7 @@ class FuserLearner(FusionLearner):
             model.to(self.processes.device)
         fused = self.config.response == "fused"
         self.model: RosettaModel = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=fused)
-        self.reencode = self.pair.aligner(self.config.alignment).reencode if fused else None
+        self.reencode = self.pair.chat_aligner(self.config.alignment).reencode if fused else None
         self.stack: FuserStack = self.prepare(stack)
 
     def run(self) -> tuple[FuserStack, pd.DataFrame]:
@@ -254,6 +255,7 @@ class TrainingRun(LearningRun[FuserLearner]):
         config, lines = self.config, [] if self.tokenised else [read_lines(path) for path in self.sets()]
         stored = [TokenisedSet(path) for path in self.tokenised]
         pair = load_pair(self.receiver, self.sharer, config.dtype)
+        check_embeddings(config.alignment, pair.receiver.tokenizer, pair.sharer.model.config)
         tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
         for tokenised in stored:
             tokenised.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))

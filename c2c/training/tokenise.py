@@ -11,9 +11,11 @@ from tqdm import tqdm
 from c2c.errors import RefusedError, check_choice
 from c2c.models import hub
 from c2c.models.loading import load_tokenizer, model_name
+from c2c.models.model_folder import read_config
+from c2c.models.pair import check_embeddings
 from c2c.training.examples import Examples, read_lines
 from c2c.training.tokenised_set import identity, write_tokenised
-from c2c.types import PROMPTS, TOKEN_ALIGNMENTS
+from c2c.types import PROMPTS, TOKEN_ALIGNMENTS, UNALIGNED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,10 @@ def tokenise_file(run: TokeniseRun) -> dict[str, Any]:
         RefusedError: If an input is missing or does not fit, or no line can be used.
     """
     rows = read_lines(run.data)
-    receiver, sharer = (load_tokenizer(hub.resolve(model)) for model in (run.receiver, run.sharer))
+    folders = [hub.resolve(model) for model in (run.receiver, run.sharer)]
+    receiver, sharer = map(load_tokenizer, folders)
+    if run.alignment == UNALIGNED:
+        check_embeddings(run.alignment, receiver, read_config(folders[1]))
     examples = Examples(receiver, sharer, run.alignment, run.prompts, run.max_length)
     notes: dict[str, Any] = {
         "receiver": model_name(run.receiver),

@@ -27,10 +27,17 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     groups = list(timed.groupby(["pair", "benchmark"], sort=False))
     figure, axes = style.panels(1, max(len(groups), 1), 2.0, width=min(style.TEXT_WIDTH, 3.2 * max(len(groups), 1)))
     for axis, ((pair, benchmark), rows) in zip(axes, groups, strict=False):
-        title = f"{names.title('pairs', str(pair))}, {names.title('benchmarks', str(benchmark))}"
-        _panel(axis, rows, f"{title} (n = {int(rows['n'].max())})")
+        _panel(axis, rows, f"{names.title('pairs', str(pair))}, {names.title('benchmarks', str(benchmark))}")
     axes[0].set_ylabel("Accuracy, %")
-    if not groups:
+    if groups:
+        # One scale for all panels, which share it: wide enough for every time and its interval.
+        times = timed[["time_low_ms", "time_high_ms"]].to_numpy()
+        axes[0].set_xlim(times.min() / (1 + MARGIN), times.max() * (1 + MARGIN))
+        for axis in axes:
+            axis.xaxis.set_major_locator(LogLocator(subs=SUBS[times.max() / times.min() > DECADE]))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
         axes[0].set_title("no method was timed", loc="left")
     style.save(figure, stem)
 
@@ -66,11 +73,6 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
         color=style.GREY,
     )
     axis.set(xscale="log", ylim=(0, 106), xlabel="Mean time per question, ms")
-    times = rows[["time_low_ms", "time_high_ms"]].to_numpy()
-    axis.set_xlim(times.min() / (1 + MARGIN), times.max() * (1 + MARGIN))
-    axis.xaxis.set_major_locator(LogLocator(subs=SUBS[times.max() / times.min() > DECADE]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_title(title, loc="left")
 
 

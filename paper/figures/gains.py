@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from paper.command import command
 from paper.figures import style
@@ -21,7 +24,11 @@ from paper.reading.files import read_table
 from paper.writing.output import stamped
 
 PANELS_IN_A_ROW = 3
-ROW_HEIGHT, GROUP_GAP, FRAME_HEIGHT = 0.13, 1.3, 0.75
+ROW_HEIGHT, GROUP_GAP, FRAME_HEIGHT = 0.13, 1.3, 0.55
+LABEL_LETTERS = 20
+"""In a line of a benchmark's label."""
+ONE_SEED: dict[str, Any] = {"elinewidth": 0.6, "capsize": 2, "capthick": 0.6}
+"""How the interval of a single training is drawn."""
 MARKERS = {
     "system": ("o", style.BLACK, style.BLACK),
     "pairing": ("s", style.BLUE, style.BLUE),
@@ -34,32 +41,38 @@ HASH = "Table-SHA256"
 
 
 def draw(table: Path) -> Figure:
-    """Draw a written gains.csv: panels side by side, or below each other where pairs are asked different benchmarks."""
+    """Draw a written gains.csv: a panel a pair, up to `PANELS_IN_A_ROW` side by side.
+
+    Pairs that are asked different benchmarks have their own vertical axes, two panels side by side.
+    """
     frame = read_table(table, empty_is_missing=True)
     measured = frame.groupby("pair", sort=False)["value"].transform("count") > 0
     frame = frame[measured] if measured.any() else frame
     pairs = {str(pair): list(rows["benchmark"].unique()) for pair, rows in frame.groupby("pair", sort=False)}
-    figure, axes = _panels(pairs)
+    figure, axes, columns = _panels(pairs)
     for axis, (pair, benchmarks) in zip(axes, pairs.items(), strict=False):
         _panel(axis, frame[frame["pair"] == pair], benchmarks)
-        axis.set_title(names.title("pairs", pair), loc="left")
-        axis.set_xlabel("Percentage points")
+        axis.set_title(f"{names.title('pairs', pair)}{_seeds(frame[frame['pair'] == pair])}", loc="left")
         axis.tick_params(labelbottom=True)
     style.hide_unused(axes, len(pairs))
-    handles, labels = _legend(axes[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(pairs) == 1 else 4, frameon=False)
+    for axis in axes[max(len(pairs) - columns, 0) : len(pairs)]:
+        axis.set_xlabel("Percentage points")
+    handles, labels = _legend(axes[0], (frame["seeds"] == 1).any())
+    figure.legend(handles, labels, loc="outside upper center", ncols=2 if len(pairs) == 1 else 3, frameon=False)
     return figure
 
 
-def _panels(pairs: Mapping[str, Sequence[str]]) -> tuple[Figure, list[Axes]]:
-    """A panel for each pair and what it is asked; all share the horizontal axis."""
-    heights = [ROW_HEIGHT * len(benchmarks) * (len(MARKERS) + GROUP_GAP) for benchmarks in pairs.values()]
-    if len({tuple(benchmarks) for benchmarks in pairs.values()}) > 1:
-        whole = sum(heights) + FRAME_HEIGHT * len(pairs)
-        return style.panels(len(pairs), 1, whole, sharey=False, height_ratios=heights)
-    columns = min(PANELS_IN_A_ROW, len(pairs))
-    rows = -(-len(pairs) // columns)
-    return style.panels(rows, columns, rows * (heights[0] + FRAME_HEIGHT) + 0.3)
+def _panels(pairs: Mapping[str, Sequence[str]]) -> tuple[Figure, list[Axes], int]:
+    """A panel for each pair and what it is asked, and how many stand in a row; all share the horizontal axis."""
+    differ = len({tuple(benchmarks) for benchmarks in pairs.values()}) > 1
+    columns = min(PANELS_IN_A_ROW - 1 if differ else PANELS_IN_A_ROW, len(pairs))
+    counts = [len(benchmarks) for benchmarks in pairs.values()]
+    # A row of panels is as high as its longest list of benchmarks.
+    most = [max(counts[start : start + columns]) for start in range(0, len(counts), columns)]
+    heights = [ROW_HEIGHT * number * (len(MARKERS) + GROUP_GAP) + FRAME_HEIGHT for number in most]
+    look = {"gridspec_kw": {"height_ratios": heights}} | ({"sharey": False} if differ else {})
+    figure, axes = style.panels(len(heights), columns, sum(heights) + 0.3, **look)
+    return figure, axes, columns
 
 
 def save_picture(table: Path, output: Path) -> None:
@@ -105,22 +118,47 @@ def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str]) -> None:
                 continue
             row = of_benchmark.loc[gain]
             reach = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-            axis.errorbar(row["value"], height, xerr=reach, fmt=shape, ms=4, lw=1.1, color=colour, mfc=filling)
+            # An interval of one training says nothing about others: thinner, with caps.
+            bar = ONE_SEED if row["seeds"] == 1 else {"elinewidth": 1.1}
+            axis.errorbar(row["value"], height, xerr=reach, fmt=shape, ms=4, color=colour, mfc=filling, **bar)
         if group:
             axis.axhline(group * step - (1 + GROUP_GAP) / 2, lw=0.4, color="0.85", zorder=0)
     axis.axvline(0, lw=0.8, color=style.BLACK, zorder=0)
     axis.set_yticks([group * step + (len(MARKERS) - 1) / 2 for group in range(len(benchmarks))])
-    axis.set_yticklabels([names.title("benchmarks", benchmark) for benchmark in benchmarks])
+    axis.set_yticklabels([_label(rows[rows["benchmark"] == benchmark], benchmark) for benchmark in benchmarks])
     axis.set_ylim(len(benchmarks) * step - (1 + GROUP_GAP) / 2, -(1 + GROUP_GAP) / 2)
     axis.tick_params(axis="y", length=0)
 
 
-def _legend(axis: Axes) -> tuple[list[object], list[str]]:
-    handles: list[object] = [
+def _label(rows: pd.DataFrame, benchmark: str) -> str:
+    """The benchmark with its number of questions."""
+    title = textwrap.fill(names.title("benchmarks", benchmark), LABEL_LETTERS)
+    measured = rows.dropna(subset=["value"])
+    if measured.empty:
+        return title
+    return f"{title}\nn = {int(measured['n'].max())}"
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    """As in " (3 seeds)"; empty for a pair without a gain."""
+    seeds = rows["seeds"].dropna().astype(int)
+    if seeds.empty:
+        return ""
+    number = str(seeds.max()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    return f" ({number} seed{'s' if seeds.max() > 1 else ''})"
+
+
+def _legend(axis: Axes, one_seed: bool) -> tuple[list[Any], list[str]]:
+    """A mark for each gain; and what an interval with caps is, where there is one."""
+    handles: list[Any] = [
         axis.plot([], [], ls="", marker=shape, ms=4, color=colour, mfc=filling)[0]
         for shape, colour, filling in MARKERS.values()
     ]
-    return handles, [f"{names.title('gains', gain)} gain" for gain in MARKERS]
+    labels = [f"{names.title('gains', gain)} gain" for gain in MARKERS]
+    if one_seed:
+        handles.append(Line2D([], [], lw=ONE_SEED["elinewidth"], marker="|", ms=4, color=style.BLACK))
+        labels.append("thin, with caps: one training seed")
+    return handles, labels
 
 
 if __name__ == "__main__":

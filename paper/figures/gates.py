@@ -37,7 +37,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     for axis in axes[:: min(max(len(groups), 1), PANELS_IN_A_ROW)]:
         axis.set_ylabel("Dynamic weight")
     figure.supxlabel("Receiver layer", fontsize=8)
-    figure.legend(handles=_legend(), loc="outside upper center", ncols=4, frameon=False, handletextpad=0.2)
+    figure.legend(handles=_legend(weighted), loc="outside upper center", ncols=4, frameon=False, handletextpad=0.2)
     style.save(figure, stem)
 
 
@@ -65,7 +65,11 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
     axis.set_title(f"{title} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})", loc="left")
 
 
-def _legend() -> list[Line2D]:
+def _legend(frame: pd.DataFrame) -> list[Line2D]:
+    """A mark for each half in each state that occurs; the state is named only where both occur."""
+    states = [
+        (state, is_open) for state, is_open in (("open", True), ("closed", False)) if (frame["open"] == is_open).any()
+    ]
     return [
         Line2D(
             [],
@@ -73,12 +77,12 @@ def _legend() -> list[Line2D]:
             ls="",
             marker=marker,
             color=colour,
-            markerfacecolor=face,
+            markerfacecolor=colour if is_open else "white",
             markersize=4,
-            label=f"{half}s, gate {state}",
+            label=f"{half}s, gate {state}" if len(states) > 1 else f"{half}s",
         )
         for half, (colour, marker) in HALF_STYLES.items()
-        for state, face in (("open", colour), ("closed", "white"))
+        for state, is_open in states
     ]
 
 

@@ -9,12 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from paper.figures import style
 from paper.reading import names
 
 PANELS_IN_A_ROW = 2
 MARKERS = {"sharer": "D", "t2t": "^", "c2c": "o"}
+SIDE_STEP = 0.07
+"""Inches between the methods of one Sharer."""
 
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
@@ -23,9 +26,10 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     groups = list(frame.groupby(["receiver", "benchmark"], sort=False))
     columns = min(PANELS_IN_A_ROW, max(len(groups), 1))
     rows = max(math.ceil(len(groups) / columns), 1)
-    figure, axes = style.panels(rows, columns, 1.75 * rows + 0.55)
+    figure, axes = style.panels(rows, columns, 1.55 * rows + 0.55)
+    sizes = sorted(frame["sharer_m"].unique())
     for axis, ((receiver, benchmark), group) in zip(axes, groups, strict=False):
-        _panel(axis, group)
+        _panel(axis, group, sizes)
         size = group["receiver_m"].iloc[0]
         size_text = "" if pd.isna(size) else f" ({size:g} M)"
         axis.set_title(
@@ -40,13 +44,14 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     style.save(figure, stem)
 
 
-def _panel(axis: Axes, group: pd.DataFrame) -> None:
+def _panel(axis: Axes, group: pd.DataFrame, sizes: list[float]) -> None:
     for place, (arm, marker) in enumerate(MARKERS.items()):
         rows = group[group["arm"] == arm].dropna(subset=["value"]).sort_values("sharer_m")
-        # Methods of one Sharer stand side by side, in its order of size.
-        across = rows["sharer_m"] * 1.12 ** (place - 1)
+        # Methods of one Sharer stand a few points apart, so that their intervals do not cover each other.
+        aside = axis.transData + ScaledTranslation(SIDE_STEP * (place - 1), 0, axis.figure.dpi_scale_trans)
         reach = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-        axis.errorbar(across, rows["value"], yerr=reach, fmt=f"{marker}-", ms=4, lw=1, color=style.colour(arm))
+        look = {"fmt": f"{marker}-", "ms": 4, "lw": 1, "color": style.colour(arm)}
+        axis.errorbar(rows["sharer_m"], rows["value"], yerr=reach, transform=aside, **look)
         printed = group[group["arm"] == arm].dropna(subset=["paper"])
         axis.plot(
             printed["sharer_m"], printed["paper"], ls="", marker=marker, ms=4, mfc="white", color=style.colour(arm)
@@ -54,7 +59,6 @@ def _panel(axis: Axes, group: pd.DataFrame) -> None:
     alone = group.loc[group["arm"] == "receiver", "value"].dropna()
     if len(alone):
         axis.axhline(alone.iloc[0], lw=1, ls=(0, (3, 2)), color=style.colour("receiver"))
-    sizes = sorted(group["sharer_m"].unique())
     axis.set(xscale="log", ylim=(0, 105), xlim=(sizes[0] / 1.6, sizes[-1] * 1.6), xticks=sizes)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())

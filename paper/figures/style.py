@@ -40,6 +40,8 @@ INPUTS = "Inputs-SHA256"
 # Okabe and Ito's colours, told apart by all common kinds of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+BROWN = "#7B4B1E"
+"""Darker than any of theirs, for a ninth."""
 ARM_COLOURS = {
     "receiver": GREY,
     "sharer": BLACK,
@@ -49,11 +51,11 @@ ARM_COLOURS = {
     "c2c_deranged": SKY,
     "c2c_zeroed": SKY,
     "adapter": GREEN,
-    "projected": ORANGE,
+    "projected": BROWN,
     "project": ORANGE,
     "fuse": PURPLE,
 }
-MARKERS = {"c2c": "o", "adapter": "s", "project": "^", "fuse": "D", "identical": "v"}
+MARKERS = {"c2c": "o", "adapter": "s", "project": "^", "fuse": "D", "identical": "v", "projected": "P"}
 
 
 def colour(arm: str) -> str:

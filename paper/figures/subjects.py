@@ -14,7 +14,9 @@ from paper.reading import names
 
 MARKERS = {"receiver": "o", "sharer": "D", "t2t": "^", "c2c": "s", "projected": "P"}
 PANELS_IN_A_ROW = 2
-ROW, FRAME = 0.30, 0.55
+ROW, FRAME = 0.21, 0.55
+FEWEST = 5
+"""Subjects with fewer questions are left out: their intervals span the axis."""
 PRINTED = ("paper", "paper_gain")
 
 
@@ -35,7 +37,7 @@ def draw_panels(
         marks: By method, in the order in which they are drawn.
         label: Of the axis.
     """
-    drawn = frame[frame["arm"].isin(marks)].dropna(subset=[columns[0]])
+    drawn = frame[frame["arm"].isin(marks) & (frame["n"] >= FEWEST)].dropna(subset=[columns[0]])
     # A panel a pair and benchmark; a row of panels is as high as its longest list of subjects.
     groups = list(drawn.groupby(["pair", "benchmark"], sort=False))
     wide = min(PANELS_IN_A_ROW, max(len(groups), 1))
@@ -70,7 +72,7 @@ def _panel(axis: Axes, group: pd.DataFrame, columns: tuple[str, str, str, str], 
     arms = [arm for arm in marks if arm in set(group["arm"])]
     for number, arm in enumerate(arms):
         rows = group[group["arm"] == arm]
-        place = [subjects.index(subject) + 0.16 * (number - (len(arms) - 1) / 2) for subject in rows["subject"]]
+        place = [subjects.index(subject) + 0.17 * (number - (len(arms) - 1) / 2) for subject in rows["subject"]]
         reach = [rows[value] - rows[low], rows[high] - rows[value]]
         look = {"marker": marks[arm], "color": style.colour(arm), "ls": "", "ms": 3.5}
         axis.errorbar(rows[value], place, xerr=reach, lw=0, elinewidth=0.8, **look)

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from paper.command import command
 from paper.figures import style
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.alignments import main_alignments
 from paper.reading.fusers import FuserRun, label, models_of, read_tables
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
@@ -29,10 +29,11 @@ from paper.writing.output import stamped, table_parser
 FILE, CONFIG = "history.csv", "config.json"
 PLACE, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
 DERANGED_LOSS = "validation_deranged_loss"
-DERANGED, PAPER_LABEL = "Sharer reads another prompt", "C2C in the paper"
+DERANGED, PAPER_LABEL = "dotted, in the recipe's colour: deranged", "C2C in the paper"
 AVERAGED = 40
 """The training loss is averaged over one in so many of the steps."""
-PANELS_IN_A_ROW, LEGEND_COLUMNS = 3, 4
+PANELS_IN_A_ROW, SQUARE, LEGEND_COLUMNS = 3, 4, 4
+"""So many panels stand in two rows of two."""
 PANEL_HEIGHT, PANEL_WIDTH, LEGEND_LINE = 2.2, 3.2, 0.17
 """Inches."""
 
@@ -41,7 +42,7 @@ def draw(frame: pd.DataFrame, stem: Path, paper: Mapping[str, pd.Series] | None 
     """Draw the rows of all ``history.csv``, and the paper's validation losses by step of the pairs in `paper`."""
     paper = paper or {}
     groups = list(frame.groupby("pair", sort=False))
-    columns = min(len(groups), PANELS_IN_A_ROW)
+    columns = 2 if len(groups) == SQUARE else min(len(groups), PANELS_IN_A_ROW)
     rows = math.ceil(len(groups) / columns)
     lines = math.ceil((len(frame.groupby(["recipe", "alignment"])) + 2) / LEGEND_COLUMNS)
     width = min(style.TEXT_WIDTH, PANEL_WIDTH * columns)
@@ -81,8 +82,9 @@ def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.
 
 
 def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None) -> None:
+    main_of_pair = set(main_alignments(group).values())
     for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
-        main = alignment == MAIN_ALIGNMENT
+        main = alignment in main_of_pair
         colour = style.colour(str(recipe)) if main else style.SKY
         # Training loss: a thin line a seed, averaged over neighbouring steps.
         for _, run in runs.groupby("seed"):
@@ -110,7 +112,7 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
         losses = runs.dropna(subset=[DERANGED_LOSS]).groupby("step")[DERANGED_LOSS].mean()
         axis.plot(losses.index, losses, lw=1, ls=":", color=colour)
     if group[DERANGED_LOSS].notna().any():
-        axis.plot([], [], lw=1, ls=":", color=style.GREY, label=DERANGED)
+        axis.plot([], [], lw=1, ls=":", color=style.BLACK, label=DERANGED)
     # The paper's losses, and the axes.
     if paper is not None:
         axis.plot(paper.index, paper, ls="", marker="*", ms=4, color=style.BLACK, label=PAPER_LABEL)

@@ -31,7 +31,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     columns = min(PANELS_IN_A_ROW, max(len(groups), 1))
     rows = max(math.ceil(len(groups) / columns), 1)
     # Rows of dots are named after the arm of their own panel.
-    figure, axes = style.panels(rows, columns, 2.1 * rows + 0.3, sharey=False)
+    figure, axes = style.panels(rows, columns, 1.6 * rows + 0.3, sharey=False)
     for axis, ((pair, arm, benchmark), group) in zip(axes, groups, strict=False):
         _panel(axis, group, str(arm))
         title = f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}"

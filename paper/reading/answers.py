@@ -12,15 +12,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from c2c.evaluation.protocol import CORRECTED
+from c2c.evaluation.protocol import CORRECTED, RELEASED_TASK
 from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.evaluation.scoring import check_records, failed, gold_margin, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
 from paper.reading import names
+from paper.reading.alignments import MAIN_ALIGNMENT, UNTRAINED, main_alignments
 
-MAIN_ALIGNMENT = "span"
-"""The token alignment of every table and claim that names no other."""
-BASELINE = ""
+BASELINE = UNTRAINED
 """The recipe and the alignment of a method without a fuser."""
 AT_STEP = "@"
 """Between a recipe and the step of the training at which its fuser was kept, before the last: ``c2c@50``.
@@ -65,6 +64,14 @@ def arm_name(recipe: str, method: str) -> str:
     return f"{method}{mark}{step}"
 
 
+def _remark_on_split(records: pd.DataFrame) -> list[str]:
+    """That C-Eval was asked on its validation split, where the protocol would have asked its test split."""
+    is_ceval = records["benchmark"].map(names.benchmark_of) == "ceval"
+    if not records.loc[is_ceval, "question_id"].astype(str).str.startswith("val-").any():
+        return []
+    return ["C-Eval is asked on its validation split: the keys of its test split are withheld in the public release."]
+
+
 def difference(of: pd.DataFrame | None, against: pd.DataFrame | None) -> Estimate | None:
     """Mean paired difference of - against, or None where the two cannot be compared."""
     if of is None or against is None or not comparable(of, against):
@@ -81,6 +88,7 @@ class Answers:
         pairs: Those with one Sharer that are rows of the tables of all pairs.
         benchmarks: What was asked.
         arms: What was run for `pairs`.
+        main_alignments: The token alignment of each pair's fusers that tables and claims show where they name none.
         remarks: Notes that the records cannot contain, such as where weights came from.
     """
 
@@ -98,7 +106,7 @@ class Answers:
             RefusedError: The records are refused by `check_records`.
         """
         check_records(records)
-        self.remarks = list(remarks)
+        self.remarks = [*remarks, *_remark_on_split(records)]
         arms = [arm_name(*key) for key in zip(records["recipe"], records["method"], strict=True)]
         options = [None if choices is None else len(choices) for choices in records["choices"]]
         self.marked = records[RECORD_COLUMNS].assign(
@@ -110,6 +118,7 @@ class Answers:
         )
         self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
         keys = ["pair", "benchmark", "arm", "alignment"]
+        self.main_alignments = main_alignments(self.marked)
         self._groups = {key: group for key, group in self.marked.groupby(keys)}
         self._frames: dict[tuple[str, ...], pd.DataFrame] = {}
         # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
@@ -131,8 +140,11 @@ class Answers:
         """Answers from parquet files of records."""
         return cls(read_records(paths), protocol)
 
-    def get(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
-        """Credits from 0 to 1, questions as rows in order, seeds as columns; None where the arm was never run."""
+    def get(self, pair: str, benchmark: str, arm: str, alignment: str | None = None) -> pd.DataFrame | None:
+        """Credits from 0 to 1, questions as rows in order, seeds as columns; None where the arm was never run.
+
+        Without an `alignment` it is that of the pair's main one; a method without a fuser has none.
+        """
         group = self._group(pair, benchmark, arm, alignment)
         if group is None:
             return None
@@ -141,7 +153,7 @@ class Answers:
             self._frames[key] = group.pivot(index="question_id", columns="seed", values="correct").sort_index()
         return self._frames[key]
 
-    def margins(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
+    def margins(self, pair: str, benchmark: str, arm: str, alignment: str | None = None) -> pd.DataFrame | None:
         """Nats by which the gold option is likelier than the others (`gold_margin`), as `get` gives credits.
 
         None where the arm was never run, or where the benchmark's options are not weighed.
@@ -158,7 +170,7 @@ class Answers:
         rows = rows if pair is None else rows[rows["pair"] == pair]
         return rows.drop_duplicates("question_id").set_index("question_id")[column].sort_index()
 
-    def failures(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> int:
+    def failures(self, pair: str, benchmark: str, arm: str, alignment: str | None = None) -> int:
         """How many answers of the arm failed."""
         group = self._group(pair, benchmark, arm, alignment)
         return 0 if group is None else int(group["failed"].sum())
@@ -168,14 +180,35 @@ class Answers:
         return {key[2] for key in self._groups if key[0] == pair}
 
     def benchmarks_of(self, pair: str) -> list[str]:
-        """Benchmarks that the pair was asked, in the order of `benchmarks`."""
-        benchmarks = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
-        return [name for name in self.benchmarks if name in benchmarks]
+        """Benchmarks that the pair was asked, in the order of `benchmarks`.
+
+        What was asked with two sets of prompts is there with ours; `released_prompts_of` has the other.
+        """
+        tasks = self._tasks_of(pair)
+        return [name for name in tasks if not names.has_released_prompts(name) or names.own_prompts(name) not in tasks]
+
+    def released_prompts_of(self, pair: str) -> list[str]:
+        """Benchmarks that the pair was asked both with our own prompts and with those of the released code."""
+        tasks = self._tasks_of(pair)
+        return [name for name in tasks if f"{name}{RELEASED_TASK}" in tasks]
+
+    def _tasks_of(self, pair: str) -> list[str]:
+        tasks = set(self.marked.loc[self.marked["pair"] == pair, "benchmark"])
+        return [name for name in self.benchmarks if name in tasks]
 
     def alignments(self, pair: str) -> list[str]:
         """Token alignments of the pair's fusers, the main one first."""
-        alignments = set(self.marked.loc[self.marked["pair"] == pair, "alignment"]) - {BASELINE}
-        return sorted(alignments, key=lambda name: (name != MAIN_ALIGNMENT, name))
+        alignments = {key[3] for key in self._groups if key[0] == pair} - {BASELINE}
+        return sorted(alignments, key=lambda name: (name != self.main_alignment(pair), name))
+
+    def main_alignment(self, pair: str) -> str:
+        """The token alignment of a pair that is shown where none is named."""
+        return self.main_alignments.get(pair, MAIN_ALIGNMENT)
+
+    def alignment_of(self, pair: str, arm: str) -> str:
+        """The pair's main alignment where the arm was run with it; nothing for a method without a fuser."""
+        main = self.main_alignment(pair)
+        return main if any((pair, benchmark, arm, main) in self._groups for benchmark in self.benchmarks) else BASELINE
 
     def chance(self, benchmark: str) -> float:
         """Accuracy of a guess among the options, or, for a free answer, among the gold answers of the subset."""
@@ -188,6 +221,6 @@ class Answers:
         guess = 1 / questions["options"].astype(float).fillna(different)
         return {str(name): float(mean) for name, mean in guess.groupby(questions["benchmark"]).mean().items()}
 
-    def _group(self, pair: str, benchmark: str, arm: str, alignment: str) -> pd.DataFrame | None:
-        group = self._groups.get((pair, benchmark, arm, alignment))
+    def _group(self, pair: str, benchmark: str, arm: str, alignment: str | None) -> pd.DataFrame | None:
+        group = self._groups.get((pair, benchmark, arm, alignment or self.main_alignment(pair)))
         return self._groups.get((pair, benchmark, arm, BASELINE)) if group is None else group

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from c2c.errors import RefusedError
+from c2c.evaluation.protocol import RELEASED_TASK
 from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import check_keys
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.alignments import DECIDING, main_alignment
 
 KEY = "rests_on"
 ENTRY = {"pairs": list, "benchmarks": list, "timed": str, "trainings": list}
@@ -58,14 +59,40 @@ class Basis:
         bases = {str(name): _read_basis(f"{KEY} of {name}", entries) for name, entries in scales.items()}
         return bases.get(scale, cls())
 
+    def of_tasks(self, tasks: Collection[str]) -> Basis:
+        """The same, where a listed task that is among `tasks` with the released prompts alone is the one with them."""
+
+        def task_of(name: str) -> str:
+            released = f"{name}{RELEASED_TASK}"
+            return released if name not in tasks and released in tasks else name
+
+        benchmarks = {pair: list(map(task_of, listed)) for pair, listed in self.benchmarks.items()}
+        timed = {pair: name and task_of(name) for pair, name in self.timed.items()}
+        return replace(self, benchmarks=benchmarks, timed=timed)
+
     def seeds_of(self, pair: str, arm: str) -> Sequence[int] | None:
         """Seeds of an arm's training: none of a baseline, None where the training is not listed."""
         name, _, detail = arm.partition("@")
         if name in BASELINES:
             return () if pair in self.benchmarks else None
         recipe = name.removesuffix("_deranged").removesuffix("_zeroed")
-        alignment = MAIN_ALIGNMENT if not detail or detail.isdigit() else detail
+        alignment = self.main_alignment(pair) if not detail or detail.isdigit() else detail
         return self.seeds.get(Training(pair, recipe, alignment))
+
+    def main_alignment(self, pair: str) -> str:
+        """The token alignment of a pair's listed trainings that an arm without one has."""
+        listed = [training for training in self.seeds if training.pair == pair]
+        deciding = [training for training in listed if training.recipe == DECIDING]
+        return main_alignment(pair, [training.alignment for training in deciding or listed])
+
+    def alignments_of(self, pair: str, arms: Iterable[str]) -> list[str]:
+        """The token alignments that arms of a pair have, none of them twice; empty where nothing was trained."""
+        alignments = []
+        for arm in arms:
+            name, _, detail = arm.partition("@")
+            if name.partition("/")[0] not in BASELINES:
+                alignments.append(detail if detail and not detail.isdigit() else self.main_alignment(pair))
+        return list(dict.fromkeys(alignments))
 
     def pairs_with(self, of: str, against: str) -> list[str]:
         """Pairs of which both arms are listed, with a seed in common or one of them without any."""
@@ -78,7 +105,8 @@ class Basis:
 
     def is_timed(self, pair: str, recipe: str, alignment: str, seed: int | None, benchmark: str) -> bool:
         """Whether a verdict on times rests on measurements of this fuser (or, without a recipe, baseline)."""
-        is_listed = not recipe or seed in self.seeds.get(Training(pair, recipe, alignment), ())
+        seeds = self.seeds.get(Training(pair, recipe, alignment), ())
+        is_listed = not recipe or (alignment == self.main_alignment(pair) and seed in seeds)
         return is_listed and self.timed.get(pair) == benchmark
 
 

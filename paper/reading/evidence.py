@@ -12,7 +12,7 @@ import pandas as pd
 
 from c2c.stats import NO_SEED, Cell, Estimate, bootstrap_ratio, comparable, mean_with_interval, paired_difference
 from paper.reading import names
-from paper.reading.answers import BASELINE, MAIN_ALIGNMENT, Answers, arm_name
+from paper.reading.answers import Answers, arm_name
 from paper.reading.basis import Basis
 from paper.reading.reference import Reference
 from paper.reading.times import per_question
@@ -69,7 +69,6 @@ def time_ratio(latency: pd.DataFrame, basis: Basis, of: str, against: str, scale
     rested = [basis.is_timed(*key) for key in zip(*(latency[column] for column in columns), strict=True)]
     totals = per_question(latency[np.array(rested, dtype=bool)])["total"].reset_index()
     totals["arm"] = [arm_name(*key) for key in zip(totals["recipe"], totals["method"], strict=True)]
-    totals = totals[totals["alignment"].isin([BASELINE, MAIN_ALIGNMENT])]
     times, described, timed = [], [], set()
     for (receiver, sharer, pair, benchmark), group in totals.groupby(["receiver", "sharer", "pair", "benchmark"]):
         table = group.pivot(index="question_id", columns="arm", values="total")
@@ -113,10 +112,11 @@ def _answers(
 ) -> pd.DataFrame | None:
     """Credits of an arm with its listed seeds alone; what the records lack of it is added to `lacking`."""
     name, _, alignment = arm.partition("@")
+    main = basis.main_alignment(pair)
     if alignment.isdigit():
-        frame = answers.get(pair, benchmark, arm)
+        frame = answers.get(pair, benchmark, arm, main)
     else:
-        frame = answers.get(pair, benchmark, name, alignment or MAIN_ALIGNMENT)
+        frame = answers.get(pair, benchmark, name, alignment or main)
     listed = basis.seeds_of(pair, arm) or (NO_SEED,)
     missing = [seed for seed in listed if frame is None or seed not in frame.columns]
     if missing:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from c2c.evaluation.protocol import RELEASED_TASK
 from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).parents[1] / "names.yaml"
@@ -38,6 +39,8 @@ def title(kind: str, name: str) -> str:
 
     A task of a benchmark with several scorings (`arc_easy_text`) is written with both.
     """
+    if kind == "benchmarks" and has_released_prompts(name):
+        return f"{title(kind, own_prompts(name))}, released prompts"
     text = read_names()[kind].get(name, {}).get("title")
     base, scoring = _task(kind, name)
     if text is None and scoring:
@@ -45,8 +48,19 @@ def title(kind: str, name: str) -> str:
     return str(text or name)
 
 
+def has_released_prompts(task: str) -> bool:
+    """Whether a task is asked with the prompts of the released code."""
+    return task.endswith(RELEASED_TASK)
+
+
+def own_prompts(task: str) -> str:
+    """The same task with our own prompts."""
+    return task.removesuffix(RELEASED_TASK)
+
+
 def _task(kind: str, name: str) -> tuple[str, str]:
     """The benchmark and the scoring that a task id is made of; the id and nothing where it is not."""
+    name = own_prompts(name) if kind == "benchmarks" else name
     base, _, scoring = name.rpartition("_")
     split = kind == "benchmarks" and name not in read_names()[kind] and scoring in read_names()["scorings"]
     return (base, scoring) if split and base in read_names()[kind] else (name, "")
@@ -80,6 +94,11 @@ def id_of(kind: str, printed: str) -> str:
 def has_own_tables(pair: str) -> bool:
     """Whether a pair is shown only in tables of its own, such as that of several Sharers."""
     return bool(read_names()["pairs"].get(pair, {}).get("own_tables", False))
+
+
+def main_alignment(pair: str) -> str:
+    """The token alignment that a pair's tables and claims show, where the list names one; else nothing."""
+    return str(read_names()["pairs"].get(pair, {}).get("main_alignment", ""))
 
 
 def in_order(kind: str, names: Iterable[str]) -> list[str]:

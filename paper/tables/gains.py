@@ -20,7 +20,7 @@ from c2c.stats import (
 )
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
-from paper.rows import percent
+from paper.rows import ALIGNMENT, alignment_column, percent, with_other_alignments
 from paper.writing.columns import counts, decimals, estimates, p_values, texts, titles
 from paper.writing.numbers import MINUS, decimal, show_bounds, show_difference
 from paper.writing.output import notes_on_gaps, run_table, write_table
@@ -61,6 +61,7 @@ def build(answers: Answers) -> pd.DataFrame:
     frame = pd.DataFrame(rows).astype(
         dict.fromkeys(["n", "seeds", "of_only", "against_only"], "Int64") | dict.fromkeys(numbers, float)
     )
+    frame = with_other_alignments(frame)
     frame.insert(frame.columns.get_loc("p_value") + 1, "p_holm", float("nan"))
     for _, cells in frame.groupby("gain"):
         frame.loc[cells.index, "p_holm"] = holm(cells["p_value"])
@@ -75,6 +76,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Benchmark": titles(frame, "benchmark"),
         "Gain": titles(frame, "gain"),
         "Difference": [f"{of} {MINUS} {against}" for of, against in arms],
+        **alignment_column(frame),
         "Points [95 %]": estimates(frame, sign=True),
         "n": counts(frame, "n"),
         "Detectable, points": decimals(frame, "detectable", 1),
@@ -145,6 +147,7 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
     of, against = _arms(answers, pair, gain)
     first, second = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
     head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
+    head[ALIGNMENT] = answers.alignment_of(pair.name, of) or answers.alignment_of(pair.name, against)
     if first is None or second is None or not comparable(first, second):
         missing = of if first is None else against if second is None else None
         reason = names.reason_not_compared(missing, pair=pair.name, benchmark=benchmark)

@@ -11,7 +11,7 @@ from paper.reading import names
 from paper.reading.answers import MAIN_ARMS, Answers
 from paper.reading.files import read_if_given
 from paper.reading.times import TIMES, times_of
-from paper.rows import arm_row, tidy, with_bounds
+from paper.rows import alignment_column, arm_row, tidy, with_bounds
 from paper.writing.columns import counts, decimals, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -51,6 +51,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Pair": titles(ordered, "pair"),
         "Benchmark": titles(ordered, "benchmark"),
         "Method": titles(ordered, "arm"),
+        **alignment_column(ordered),
         "Accuracy, % [95 %]": estimates(ordered),
         "n": counts(ordered, "n"),
         "Failed": counts(ordered, "failed"),
@@ -69,7 +70,8 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
     frame = build(answers, latency)
     notes = [
         "Accuracy is the mean over training seeds (for scorings that give parts of a point, the mean credit); its 95 % "
-        "interval is Wilson's for one seed (and where all answers agree), else a bootstrap over questions and seeds.",
+        "interval is Wilson's for one seed (and where all answers agree), else a t interval over questions and "
+        "trainings.",
         "Time is the mean per question of the latency run, in batches of one."
         if frame["time_ms"].notna().any()
         else "Nothing was timed.",

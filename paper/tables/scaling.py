@@ -9,7 +9,7 @@ import pandas as pd
 from paper.reading.answers import Answers
 from paper.reading.sizes import parameters
 from paper.rows import comparison, comparison_notes, comparison_text
-from paper.writing.columns import decimals
+from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Figure 6", ("receiver", "sharer", "t2t", "c2c")
@@ -25,8 +25,13 @@ def build(answers: Answers) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed."""
-    sizes = zip(decimals(frame, "receiver_m", 1), decimals(frame, "sharer_m", 1), strict=True)
-    return comparison_text(frame, {"Receiver / Sharer, M": list(map(" / ".join, sizes))})
+    sizes = [" / ".join(map(_size, pair)) for pair in zip(frame["receiver_m"], frame["sharer_m"], strict=True)]
+    return comparison_text(frame, {"Receiver / Sharer, M": sizes})
+
+
+def _size(millions: float) -> str:
+    """Without decimals from a thousand millions on, with three below one."""
+    return NOTHING if pd.isna(millions) else f"{millions:.4g}"
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:

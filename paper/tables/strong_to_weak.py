@@ -43,8 +43,8 @@ def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.Data
     """Write the table's three files and return its frame."""
     frame = build(answers, latency)
     notes = [
-        "PGR, the performance gap recovered: (method - Receiver) / (Sharer - Receiver), with the paired 95 % interval "
-        "of a bootstrap over questions and seeds. A dash: the gap's interval covers zero, or the row is one end.",
+        "PGR, the performance gap recovered: (method - Receiver) / (Sharer - Receiver), with a paired 95 % t interval "
+        "(delta method). A dash: the gap's interval covers zero, or the row is one end.",
         *comparison_notes(frame, "strong_to_weak", PLACE),
         *notes_on_gaps(frame, ["pair", "arm", "benchmark"]),
     ]

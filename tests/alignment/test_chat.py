@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from c2c.alignment.chat import AlignedChat, ChatAligner, UnalignedChats
+from c2c.alignment.chat import AlignedChat, ChatAligner
 from c2c.alignment.content import encode_rendering
 from c2c.alignment.template import ChatTemplate
 from c2c.alignment.tokens import UNMATCHED
@@ -124,7 +124,7 @@ def test_thinking_is_off_in_the_templates_of_both_models(chat_receiver, chat_sha
     chat = ChatAligner(receiver, sharer, alignment).align(turns("what is home?"))
     assert receiver.decode(chat.receiver_ids).endswith("<|open|>assistant\nno plan")
     assert sharer.decode(chat.sharer_ids).endswith("[assistant] no plan")
-    unaligned = UnalignedChats(receiver).align(turns("what is home?"))
+    unaligned = ChatAligner(receiver, receiver, "unaligned").align(turns("what is home?"))
     assert receiver.decode(unaligned.receiver_ids).endswith("<|open|>assistant\nno plan")
 
 

@@ -9,7 +9,6 @@ from tokenizers import AddedToken, processors
 from transformers import PreTrainedTokenizerFast
 
 from c2c import ChatAligner, TokenAligner
-from c2c.alignment.chat import UnalignedChats
 from c2c.alignment.content import encode, encode_rendering, split_bos
 from c2c.alignment.template import ChatTemplate
 from tests.bad_inputs.refusals import refused
@@ -70,7 +69,7 @@ def test_control_tokens_in_messages_are_text_for_both_models_and_those_of_the_te
 
 def test_the_unaligned_mode_reads_contents_as_text_too() -> None:
     receiver = tokenizer()
-    aligner = UnalignedChats(receiver)
+    aligner = ChatAligner(receiver, receiver, "unaligned")
     chat = aligner.align([{"role": "user", "content": WRITTEN}])
     assert [receiver.convert_ids_to_tokens(i) for i in chat.receiver_ids if i in control_ids(receiver)] == [
         *("<|open|>", "<|close|>", "<|open|>")

@@ -8,7 +8,7 @@ import random
 import pytest
 from tokenizers import processors
 
-from c2c.alignment.chat import AlignedChat, ChatAligner, UnalignedChats
+from c2c.alignment.chat import AlignedChat, ChatAligner
 from c2c.alignment.tokens import UNMATCHED, AlignedPrompt, TokenAligner
 from c2c.errors import RefusedError
 
@@ -167,9 +167,9 @@ def test_in_a_chat_re_encoded_tokens_follow_the_sharers_own_tokens_of_the_privat
 
 
 def test_without_alignment_the_sharer_reads_the_receivers_tokens_with_the_private_line_between_them(
-    chat_receiver,
+    chat_receiver, chat_sharer
 ) -> None:
-    aligner = UnalignedChats(chat_receiver)
+    aligner = ChatAligner(chat_receiver, chat_sharer, "unaligned")
     for alone, given in (
         (aligner.align(conversation(PROMPT)), aligner.align(conversation(PROMPT), private=PRIVATE)),
         (aligner.align_text(PROMPT), aligner.align_text(PROMPT, PRIVATE)),
@@ -196,6 +196,6 @@ def test_a_continued_message_shows_the_sharer_no_more_than_the_prefix_behind_the
 
 @pytest.mark.parametrize("messages", [[{"role": "system", "content": "be red"}], conversation("home", "red", " ")])
 def test_a_private_text_without_a_users_content_behind_it_is_refused(chat_receiver, chat_sharer, messages) -> None:
-    for aligner in (ChatAligner(chat_receiver, chat_sharer), UnalignedChats(chat_receiver)):
+    for aligner in (ChatAligner(chat_receiver, chat_sharer), ChatAligner(chat_receiver, chat_sharer, "unaligned")):
         with pytest.raises(RefusedError, match="before the last content of a user"):
             aligner.align(messages, private=PRIVATE)

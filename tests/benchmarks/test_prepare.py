@@ -182,16 +182,29 @@ def test_two_questions_with_one_id_are_refused(mirror: Path, tmp_path: Path) -> 
         prepare.prepare_benchmark(Source("openbookqa", "owner/same", "main", "test", "main"), tmp_path / "x.jsonl")
 
 
-def test_the_papers_protocol_asks_ceval_on_its_test_split_and_says_if_nothing_is_left(
-    mirror: Path, tmp_path: Path
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_the_papers_protocol_asks_ceval_on_its_test_split_where_that_has_keys(
+    mirror: Path, tmp_path: Path, protocol: str
+) -> None:
+    row = {"id": 0, "question": "问题", "A": "1", "B": "2", "C": "3", "D": "4"}
+    write_set(mirror, "ceval/ceval-exam", {"val": [row | {"answer": "A"}], "test": [row | {"answer": "B"}]})
+    where = Source("ceval", "ceval/ceval-exam", "main", "val", "main")
+    prepare.prepare_benchmark(where, tmp_path / "ceval.jsonl", protocol=protocol)
+    assert [(line["id"], line["answer"]) for line in lines(tmp_path / "ceval.jsonl")] == [("main-0", "B")]
+
+
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_where_the_keys_of_ceval_s_test_split_are_withheld_its_validation_split_is_asked_and_the_ids_say_so(
+    mirror: Path, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"id": 0, "question": "问题", "A": "1", "B": "2", "C": "3", "D": "4"}
     write_set(mirror, "ceval/ceval-exam", {"val": [row | {"answer": "A"}], "test": [row | {"answer": ""}]})
     where = Source("ceval", "ceval/ceval-exam", "main", "val", "main")
     prepare.prepare_benchmark(where, tmp_path / "ceval.jsonl")
-    assert len(lines(tmp_path / "ceval.jsonl")) == 1
-    with pytest.raises(RefusedError, match=r"split test, must have questions that can be asked; .*key is empty"):
-        prepare.prepare_benchmark(where, tmp_path / "ceval.jsonl", protocol="paper")
+    assert [line["id"] for line in lines(tmp_path / "ceval.jsonl")] == ["main-0"]
+    prepare.prepare_benchmark(where, tmp_path / "ceval.jsonl", protocol=protocol)
+    assert [line["id"] for line in lines(tmp_path / "ceval.jsonl")] == ["val-main-0"]
+    assert "The keys of split test are withheld: ceval/ceval-exam is asked on its split val" in capsys.readouterr().out
 
 
 def test_contexts_that_are_too_long_are_cut_and_counted(mirror: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from benchmarks.readers.longbench import SETS
+from c2c.evaluation.protocol import RELEASED_TASK
 from c2c.evaluation.questions.task_files import SHARED, included_files, read_task_file, resolve, task_path
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.evaluation.questions.templates import TEMPLATES
@@ -27,6 +28,8 @@ FILES = sorted(
 """All but those of benchmarks with several scorings, which are tasks in files of their own."""
 NAMES = [path.stem for path in FILES]
 REAL = [name for name in NAMES if not name.startswith("knowledge_gap")]
+OWN = [name for name in REAL if not name.endswith(RELEASED_TASK)]
+"""Tasks whose prompts are this project's own; those of the released code are tested in test_released_prompts.py."""
 
 CHOICE = [
     {"id": "a", "subset": "s", "question": "Why is QUESTIONONE?", "options": ["OPTA {x}", "OPTB", "[OPTC]", "42"]},
@@ -114,7 +117,7 @@ def test_lm_eval_and_this_project_ask_the_same(name: str, ours: dict[str, Any], 
     assert ours[name].OUTPUT_TYPE == theirs[name].OUTPUT_TYPE
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", OWN)
 def test_the_prompt_holds_the_question_as_it_is_and_ends_without_a_blank(name: str, ours: dict[str, Any]) -> None:
     for request in ours[name].instances:
         prompt = request.args[0]
@@ -150,7 +153,7 @@ def test_where_logits_are_weighed_there_is_one_letter_an_option(name: str, ours:
 GOLD = {"letter": ["C", "J"], "logits": ["C", "J"], "text": ["[OPTC]", "OPTJ"], "math": ["18", "[0, 1)", "[0,1]"]}
 
 
-@pytest.mark.parametrize("name", [name for name in REAL if name != "longbench" and not name.startswith("gap_")])
+@pytest.mark.parametrize("name", [name for name in REAL if not name.startswith(("longbench", "gap_"))])
 def test_the_gold_answer_is_what_the_scoring_compares(name: str, ours: dict[str, Any]) -> None:
     asked = {request.doc["id"]: question_of_request(ours[name], request).gold for request in ours[name].instances}
     assert list(asked.values()) == GOLD[ours[name].config.metadata["scoring"]]
@@ -167,7 +170,7 @@ def test_the_sharer_of_t2t_reads_the_question_without_options(name: str, prepare
         assert "MESSAGE" in told and told.endswith("PROMPT")
 
 
-@pytest.mark.parametrize("name", [name for name in REAL if not name.startswith("gap_")])
+@pytest.mark.parametrize("name", [name for name in OWN if not name.startswith("gap_")])
 def test_the_sharer_of_t2t_is_told_not_to_answer_in_one_wording(name: str) -> None:
     shared = resolve(TASKS / SHARED / "t2t.yaml", TASKS)["metadata"]
     metadata = read_task_file(TASKS, name)["metadata"]
@@ -208,19 +211,23 @@ def test_every_scoring_of_a_benchmark_has_its_task_file_and_every_task_file_is_o
     assert {path.stem: path.parent.name for path in FILES} == listed
     for task, benchmark in listed.items():
         scoring = read_task_file(TASKS, task)["metadata"]["scoring"]
-        assert task == (benchmark if len(DATA.tasks_of(benchmark)) == 1 else f"{benchmark}_{scoring}")
+        one = len(BENCHMARKS[benchmark]["scorings"]) == 1
+        assert task.removesuffix(RELEASED_TASK) == (benchmark if one else f"{benchmark}_{scoring}")
+        assert DATA.scoring_of(task) == scoring
 
 
 def test_a_wording_stands_in_one_file() -> None:
     for words in ("Choose the option", "step by step", "Do not answer the question"):
-        holders = [path.name for path in sorted(TASKS.rglob("*.yaml")) if words in path.read_text()]
+        files = [path for path in sorted(TASKS.rglob("*.yaml")) if "released" not in path.name]
+        holders = [path.name for path in files if words in path.read_text()]
         assert len(holders) == 1, (words, holders)
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_task_file_itself_names_no_more_than_its_data_and_what_it_includes(name: str) -> None:
     files = [path.name for path in included_files(task_path(TASKS, name), TASKS)]
-    assert {"questions.yaml", "t2t.yaml"} <= set(files)
+    t2t = {"released_t2t.yaml"} if name.endswith(RELEASED_TASK) else {"t2t.yaml"}
+    assert {"questions.yaml", *t2t} <= set(files)
 
 
 def test_the_readme_has_a_line_for_every_benchmark() -> None:

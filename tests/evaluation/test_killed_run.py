@@ -15,9 +15,9 @@ import pytest
 
 from c2c.evaluation.schema import read_records
 
-METHODS = ("receiver", "routing", "t2t", "c2c", "c2c_deranged")
+METHODS = ("receiver", "routing", "t2t", "c2c", "c2c_deranged", "c2c_same_answer")
 MOMENTS = (1, 25, 50)
-"""Batches that are kept when the process is killed; there are eighty-eight."""
+"""Batches that are kept when the process is killed; there are over a hundred."""
 
 # The command, with a pause before each batch is kept, so that a kill finds it at work.
 SLOWLY = """

@@ -10,6 +10,7 @@ import torch
 from lm_eval.api.registry import get_model
 from lm_eval.evaluator import evaluate
 
+from c2c.checkpoints.checkpoint import load_stack, save_stack
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import DecodingState
 from c2c.evaluation.harness import METHOD_OPTIONS
@@ -21,17 +22,19 @@ from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.tasks import load_tasks
 from tests.evaluation.conftest import ask, fused_method
 
+CONTROLS = ("c2c_deranged", "c2c_same_answer", "c2c_zeroed")
+
 
 @pytest.fixture
 def methods(pair, fuser) -> dict[str, Method]:
     built = [
         SingleModel(pair.receiver, "receiver"), SingleModel(pair.sharer, "sharer"), TextToText(pair),
-        *(fused_method(name, pair, fuser) for name in ("c2c", "c2c_deranged", "c2c_zeroed")),
+        *(fused_method(name, pair, fuser) for name in ("c2c", *CONTROLS)),
     ]  # fmt: skip
     return {method.name: method for method in built}
 
 
-NAMES = ("receiver", "sharer", "t2t", "c2c", "c2c_deranged", "c2c_zeroed")
+NAMES = ("receiver", "sharer", "t2t", "c2c", *CONTROLS)
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +92,7 @@ def test_a_likelihood_is_the_models_own_log_probability(pair, methods, questions
 def test_the_fused_answer_depends_on_what_the_sharer_reads(methods, questions) -> None:
     scores = {
         name: [score for answer in ask(methods[name], questions["choice"], 10_000) for score in answer.choice_scores]
-        for name in ("receiver", "c2c", "c2c_deranged", "c2c_zeroed")
+        for name in ("receiver", "c2c", *CONTROLS)
     }
     for one in scores:
         for other in scores:
@@ -103,6 +106,31 @@ def test_records_say_whose_question_the_sharer_read(methods, questions) -> None:
     assert sorted(deranged) == sorted(own)
     assert all(here != there for here, there in zip(own, deranged, strict=True))
     assert all(a.sharer_question_id is None for a in ask(methods["c2c_zeroed"], questions["free"], 10_000))
+
+
+def test_the_control_of_the_same_answer_reads_another_question_with_the_same_gold_answer(methods, questions) -> None:
+    golds = {question.doc["id"]: question.gold for question in questions["free"]}
+    own = [question.doc["id"] for question in questions["free"]]
+    read = [answer.sharer_question_id for answer in ask(methods["c2c_same_answer"], questions["free"], 10_000)]
+    assert sorted(read) == sorted(own)
+    assert all(here != there and golds[here] == golds[there] for here, there in zip(own, read, strict=True))
+
+
+def test_the_training_seed_of_the_fusers_draws_the_questions_of_a_control(pair, fuser, questions, tmp_path) -> None:
+    stack, about = load_stack(fuser)
+    lines = {"receiver": pair.receiver.description, "sharer": pair.sharer.description}
+    even = [replace(question, prompt=" ".join(question.prompt.split()[-3:])) for question in questions["free"]]
+
+    def reads(folder: str) -> tuple[str, ...]:
+        answers = ask(fused_method("c2c_deranged", pair, folder), even, 10_000)
+        return tuple(answer.sharer_question_id for answer in answers)
+
+    for seed in (0, 1, 2):
+        save_stack(stack, tmp_path / f"seed{seed}", **lines, about={**about, "seed": seed})
+    drawn = [reads(str(tmp_path / f"seed{seed}")) for seed in (0, 1, 2)]
+    assert len(set(drawn)) == 3
+    # A folder that names no seed, as those of released fusers, has seed 0.
+    assert reads(fuser) == drawn[0]
 
 
 def test_the_zeroed_control_does_not_run_the_sharer(pair, methods, questions, monkeypatch) -> None:

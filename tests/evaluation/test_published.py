@@ -50,7 +50,7 @@ def test_the_manifest_names_source_models_alignment_and_every_file(manifest, mir
     said = json.loads(manifest.read_text())
     assert (said["id"], said["subfolder"], said["source"]) == ("owner/fusers", PUBLISHED, "mirror")
     assert said["models"] == {"receiver": "receiver", "sharer": "sharer_1"}
-    assert said["alignment"] == "none"
+    assert said["alignment"] == "unaligned"
     assert len(said["sha256"]) == 1 + 3 * 2 + 1 and "final/projector_2.pt" in said["sha256"]
     assert str(mirror) not in manifest.read_text()
     assert released_folder.resolve_released(manifest) == mirror
@@ -71,9 +71,13 @@ def test_a_manifest_of_a_model_and_a_folder_of_own_fusers_are_not_taken_for_publ
 
 @pytest.mark.parametrize(
     ("said", "alignment"),
-    [({}, "none"), ({"is_do_alignment": True}, "first"), ({"is_do_alignment": True, "alignment_strategy": "longest"},
-      "longest"), ({"is_do_alignment": False, "alignment_strategy": "longest"}, "none")],
-)  # fmt: skip
+    [
+        ({}, "unaligned"),
+        ({"is_do_alignment": True}, "first"),
+        ({"is_do_alignment": True, "alignment_strategy": "longest"}, "longest"),
+        ({"is_do_alignment": False, "alignment_strategy": "longest"}, "unaligned"),
+    ],
+)
 def test_the_alignment_is_the_published_one(mirror, said, alignment) -> None:
     recipe = json.loads((mirror / "config.json").read_text())
     recipe["model"] |= said
@@ -126,7 +130,7 @@ def test_records_of_published_fusers_carry_their_alignment_and_no_seed(
     )  # fmt: skip
     records = generate(run)
     fused = records[records.method != "receiver"]
-    assert set(fused.recipe) == {"released"} and set(fused.alignment) == {"none"} and fused.seed.isna().all()
+    assert set(fused.recipe) == {"released"} and set(fused.alignment) == {"unaligned"} and fused.seed.isna().all()
     assert set(records[records.method == "receiver"].alignment) == {""}
     assert records.error.isna().all()
 
@@ -139,5 +143,5 @@ def test_fusers_published_for_other_models_are_refused(pair, manifest) -> None:
 
 def test_without_alignment_a_sharer_that_lacks_tokens_is_refused(pair, manifest, split_tokenizer) -> None:
     other = Pair(LoadedModel("receiver", pair.receiver.model, split_tokenizer), pair.sharer)
-    with pytest.raises(RefusedError, match="must know all"):
+    with pytest.raises(RefusedError, match="must have embeddings of all"):
         fused_method("c2c", other, str(manifest))

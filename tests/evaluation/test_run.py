@@ -89,6 +89,29 @@ def test_answers_of_other_settings_are_not_taken_for_these(run, benchmark_files)
     assert run.fingerprint() != before
 
 
+def test_a_run_with_another_seed_keeps_its_answers_apart_so_that_no_resume_mixes_two_derangements(run) -> None:
+    fingerprints = {replace(run, seed=seed).fingerprint() for seed in (0, 1)}
+    assert len(fingerprints) == 2
+
+
+def test_a_control_without_partners_is_refused_before_a_model_is_loaded(run, benchmark_files, monkeypatch) -> None:
+    path = benchmark_files[1]["free"]
+    alone, *others = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(alone), "answer": "none"}), *others]))
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("c2c.evaluation.generate.load_models", refuse)
+    with pytest.raises(RefusedError, match=r"each gold answer of free must be that of two questions.*'none'"):
+        generate(replace(run, methods=("c2c", "c2c_same_answer")))
+    # The first questions alone have other partners than the whole benchmark.
+    with pytest.raises(RefusedError, match=r"each gold answer of choice must be that of two questions"):
+        generate(replace(run, methods=("c2c_same_answer",), limit=4, benchmarks={"choice": run.benchmarks["choice"]}))
+    with pytest.raises(AssertionError, match="a model was loaded"):
+        generate(replace(run, methods=("c2c",)))
+
+
 def test_models_run_in_the_precision_asked_for_and_answers_in_another_are_not_taken(run, monkeypatch) -> None:
     loaded = []
 

@@ -25,7 +25,7 @@ from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.schema import read_records
 from c2c.models.pair import LoadedModel, Pair, load_models
 
-METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged")
+METHODS = ("receiver", "sharer", "t2t", "routing", "c2c", "c2c_deranged", "c2c_same_answer")
 ERRORS: dict[str, BaseException] = {
     "S7 a CUDA error": RuntimeError("CUDA error: an illegal memory access was encountered"),
     "S7 the device is out of memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),

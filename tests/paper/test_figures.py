@@ -143,7 +143,72 @@ def test_pairs_without_a_gain_and_single_missing_gains_can_be_drawn(made_results
     frame.to_csv(tmp_path / "gains.csv", index=False)
     figure = gains.draw(tmp_path / "gains.csv")
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
-    assert titles == ["Pair A"] and "not run" in {text.get_text().strip() for text in figure.axes[0].texts}
+    assert titles == ["Pair A (3 seeds)"] and "not run" in {text.get_text().strip() for text in figure.axes[0].texts}
+
+
+def test_every_time_lies_within_the_panel_that_shows_it(table, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(style, "save", lambda figure, stem: figures.append(figure))
+    slower = table.copy()
+    times = ["time_ms", "time_low_ms", "time_high_ms"]
+    slower.loc[slower["pair"] == "gap_a", times] *= 20
+    accuracy_latency.draw(slower, tmp_path / "latency")
+    timed = slower.dropna(subset=["time_ms", "value"])
+    for axis in figures[0].axes:
+        low, high = axis.get_xlim()
+        assert low < timed["time_low_ms"].min() and timed["time_high_ms"].max() < high
+
+
+def test_arms_that_share_a_training_figure_differ_in_colour_or_mark():
+    looks = [
+        (style.colour(arm), style.MARKERS.get(arm, "o"))
+        for arm in ("c2c", "adapter", "project", "fuse", "projected", "identical")
+    ]
+    assert len(set(looks)) == len(looks) and style.colour("project") != style.colour("projected")
+
+
+def test_the_legend_of_gates_names_a_state_only_where_both_occur(fusers):
+    frame = read_tables(fusers, gates.FILE).dropna(subset=["weight_mean"])
+    states = [
+        [line.get_label() for line in gates._legend(frame.assign(open=values))]
+        for values in (True, [True, False] * (len(frame) // 2) + [True] * (len(frame) % 2))
+    ]
+    assert states == [
+        ["keys", "values"],
+        ["keys, gate open", "keys, gate closed", "values, gate open", "values, gate closed"],
+    ]
+
+
+def test_intervals_of_one_training_are_told_apart_by_caps_and_the_legend(made_results, tmp_path):
+    frame = pd.read_csv(made_results / "tables/gains.csv")
+    labels = {}
+    for seeds in (1, 3):
+        frame.assign(seeds=seeds).to_csv(tmp_path / "gains.csv", index=False)
+        figure = gains.draw(tmp_path / "gains.csv")
+        labels[seeds] = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[1] == [*labels[3], "thin, with caps: one training seed"]
+
+
+def test_sharers_of_every_panel_lie_within_it(made_results, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(style, "save", lambda figure, stem: figures.append(figure))
+    frame = read(made_results, "scaling")
+    frame.loc[frame["pair"] == "gap_b", "sharer_m"] = 100.0
+    scaling.draw(frame, tmp_path / "scaling")
+    low, high = figures[0].axes[0].get_xlim()
+    assert low < frame["sharer_m"].min() and frame["sharer_m"].max() < high
+
+
+def test_subjects_of_a_few_questions_are_left_out(made_results, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(style, "save", lambda figure, stem: figures.append(figure))
+    frame = read(made_results, "subjects")
+    rare = frame["subject"].iloc[0]
+    frame.loc[frame["subject"] != rare, "n"] = subjects.FEWEST
+    frame.loc[frame["subject"] == rare, "n"] = subjects.FEWEST - 1
+    subjects.draw(frame, tmp_path / "subjects")
+    labels = [label.get_text() for axis in figures[0].axes for label in axis.get_yticklabels()]
+    assert labels and not any(label.startswith(f"{rare} ") for label in labels)
 
 
 def test_titles_are_no_wider_than_their_panels() -> None:

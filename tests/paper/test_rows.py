@@ -7,7 +7,7 @@ import pytest
 
 from paper.reading.answers import Answers
 from paper.reading.reference import Reference
-from paper.rows import AGREES, ELSEWHERE, HIGHER, LOWER, comparison_text, verdict
+from paper.rows import ELSEWHERE, comparison_text, verdict
 from paper.tables import (
     combinations,
     latency,
@@ -20,6 +20,7 @@ from paper.tables import (
     subjects,
     venn,
 )
+from paper.verdicts import AGREES, HIGHER, LOWER
 from tests.paper.builder import RATES, Bench, Run, make_records
 
 QWEN3, QWEN25, LARGE = "Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen3-4B"
@@ -72,11 +73,15 @@ def test_a_scale_without_a_cell_of_the_paper_names_what_the_paper_prints(answers
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "paper", "expected"),
-    [(40, 50, 45, AGREES), (40, 50, 39, HIGHER), (40, 50, 51, LOWER), (40, 50, None, "")],
+    ("seeds", "paper", "expected"),
+    [
+        # 5 points to each side without training; with the seed term of one training, 1.96 x 2 x the root of 2, 7.47.
+        *[(None, 49, AGREES), (None, 39, HIGHER), (None, 51, LOWER), (None, None, "")],
+        *[(1, 51, AGREES), (1, 37, HIGHER), (1, 53, LOWER), (3, 52, LOWER)],
+    ],
 )
-def test_the_verdict_says_on_which_side_of_our_interval_the_paper_lies(low, high, paper, expected) -> None:
-    assert verdict(low, high, paper) == expected
+def test_the_verdict_on_a_cell_follows_the_rule_for_the_sizes_of_claims(seeds, paper, expected) -> None:
+    assert verdict({"value": 45, "low": 40, "high": 50, "seeds": seeds, "paper": paper}) == expected
 
 
 def test_printed_cells_are_found_by_our_ids_and_never_by_another_scoring() -> None:

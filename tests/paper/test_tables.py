@@ -140,7 +140,8 @@ def test_alignments_are_compared_on_the_pair_that_has_both(answers):
     frame = alignment.build(answers)
     other = row(frame, pair="gap_b", benchmark="knowledge_gap_free", alignment="longest")
     span = row(frame, pair="gap_b", benchmark="knowledge_gap_free", alignment="span")
-    assert other.difference_value == pytest.approx(span.c2c_value - other.c2c_value)
+    assert other.difference_value == pytest.approx(other.c2c_value - span.c2c_value)
+    assert span.difference_value == 0 and pd.isna(other.adapter_value) and not pd.isna(span.communication_value)
     assert "tokenizers are identical" in row(frame, **CELL, alignment="longest").reason
 
 

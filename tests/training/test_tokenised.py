@@ -49,7 +49,7 @@ def made_for(examples: Examples) -> dict:
     return identity(examples.receiver, examples.sharer, examples.alignment, examples.prompts, examples.max_length)
 
 
-@pytest.mark.parametrize("alignment", ["span", "longest"])
+@pytest.mark.parametrize("alignment", ["span", "longest", "unaligned"])
 @pytest.mark.parametrize(("prompts", "rows"), [("plain", PLAIN), ("chat", [*PLAIN, *CHATS])])
 def test_what_is_read_back_is_what_was_written(make: Make, tmp_path: Path, alignment, prompts, rows) -> None:
     examples = make(prompts, alignment, 512)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from c2c.errors import RefusedError
 from tests.workflow.test_validation import Merged, edit, put
+from workflow.kinds.same_answer import same_answer_answers
 from workflow.kinds.steps import kept_answers
 from workflow.load import load_settings
 
@@ -69,6 +73,74 @@ def test_pairs_that_stand_aside_are_neither_timed_nor_drawn(config_of: Merged) -
     assert "gap_first" in settings.used_pairs
     assert settings.timed_pairs == ["gap_a", "gap_b"]
     assert {run.pair for run in settings.main_runs} == {"gap_a", "gap_b"}
+
+
+def test_the_control_of_the_same_answer_is_asked_by_each_seed_of_its_run_on_the_tasks_that_the_run_names(
+    config_of: Merged,
+) -> None:
+    config = config_of("smoke")
+    config["runs"][0] |= {"seeds": [0, 1], "same_answer": ["knowledge_gap_choice"]}
+    config["runs"][1] |= {"seeds": [0, 1]}
+    jobs = same_answer_answers(load_settings(config, ROOT))
+    assert [job.path for job in jobs] == [f"records/gap_a/c2c/span/seed{seed}.same_answer" for seed in (0, 1)]
+    for seed, job in enumerate(jobs):
+        assert job.methods == ("c2c_same_answer",) and job.options["seed"] == seed
+        assert job.tasks == ("knowledge_gap_choice",)
+        assert job.questions == ("data/benchmarks/knowledge_gap_choice.jsonl",)
+        assert job.fusers == (f"fusers/gap_a/c2c/span/seed{seed}",)
+    del config["runs"][0]["same_answer"]
+    assert same_answer_answers(load_settings(config, ROOT)) == []
+
+
+def own_benchmark(folder: Path, answers: str) -> Callable[[dict[str, Any]], None]:
+    """A change of a config that asks an own benchmark, whose answers are these letters, for the control."""
+    (folder / "fruit").mkdir()
+    (folder / "fruit" / "fruit.yaml").write_text("metadata: {source: file, scorings: [letter, text]}\n")
+    lines = [
+        {"question": f"{n}?", "options": [f"kiwi {n}", f"fig {n}"], "answer": answer}
+        for n, answer in enumerate(answers)
+    ]
+    (folder / "fruit" / "questions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+    def change(config: dict[str, Any]) -> None:
+        config["benchmark_folders"] = [str(folder)]
+        config["benchmarks"] += ["fruit_letter", "fruit_text"]
+
+    return change
+
+
+def test_questions_of_your_own_are_asked_where_each_gold_answer_has_two(tmp_path: Path, config_of: Merged) -> None:
+    config = config_of("smoke")
+    own_benchmark(tmp_path, "ABAB")(config)
+    config["runs"][0]["same_answer"] = ["fruit_letter"]
+    assert len(same_answer_answers(load_settings(config, ROOT))) == len(config["runs"][0]["seeds"])
+    # The same questions have golds of their own where the options are texts.
+    config["runs"][0]["same_answer"] = ["fruit_text"]
+    with pytest.raises(RefusedError, match=r"each gold answer of fruit_text must be that of two questions.*4 of 4"):
+        load_settings(config, ROOT)
+
+
+SAME_ANSWER_REFUSED = {
+    "another task": (put("runs.0.same_answer", ["knowledge_gap_fre"]), r"Did you mean 'knowledge_gap_free'\?"),
+    "no message": (
+        put("runs.1.same_answer", ["knowledge_gap_free"]),
+        r"must have a recipe whose Fusers read the Sharer's cache; received 'adapter'",
+    ),
+    "golds that no two questions share": (
+        put("runs.0.same_answer", ["arc_easy_text"]),
+        r"that several questions share: letters or values of the world; .*arc_easy_text, scoring text.* or logits",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAME_ANSWER_REFUSED)
+def test_a_task_without_partners_is_refused_before_anything_is_trained(case: str, config_of: Merged) -> None:
+    change, message = SAME_ANSWER_REFUSED[case]
+    config = config_of("smoke")
+    config["benchmarks"].append("arc_easy_text")
+    change(config)
+    with pytest.raises(RefusedError, match=message):
+        load_settings(config, ROOT)
 
 
 METHODS_REFUSED = {

@@ -13,6 +13,7 @@ from workflow.kinds.latent import check_latent, latent_answers, latent_names, la
 from workflow.kinds.pairs import baseline_answers, fused_answers
 from workflow.kinds.released import released_answers
 from workflow.kinds.router import check_router
+from workflow.kinds.same_answer import check_same_answer, same_answer_answers
 from workflow.kinds.single import check_single, single_answers
 from workflow.kinds.steps import kept_answers
 from workflow.settings import Settings
@@ -20,6 +21,7 @@ from workflow.settings import Settings
 ANSWERS: tuple[Callable[[Settings], list[AnswerJob]], ...] = (
     baseline_answers,
     fused_answers,
+    same_answer_answers,
     kept_answers,
     group_answers,
     released_answers,
@@ -55,3 +57,4 @@ def check_kinds(settings: Settings, root: Path) -> None:
     check_single(settings)
     check_agents(settings, root)
     check_analysis(settings)
+    check_same_answer(settings)

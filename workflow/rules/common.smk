@@ -267,7 +267,7 @@ def config_files():
 def paper_sources():
     """The text of the paper, and what it takes names, published values, captions and citations from."""
     folder = Path(source("paper"))
-    sources = [*folder.glob("*.typ"), *folder.glob("text/*.typ"), *folder.glob("*.yaml"), folder / "deviations.md"]
+    sources = [*folder.glob("*.typ"), *folder.glob("text/*.typ"), *folder.glob("*.yaml"), folder / "deviations.md", folder / "coverage.csv"]
     written = [*sources, folder / "reference_values.csv", source("CITATION.cff")]
     return sorted([*map(str, written), *report_captions()])
 

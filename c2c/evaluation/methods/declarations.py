@@ -13,7 +13,7 @@ from c2c.errors import RefusedError, check_choice
 
 MOST_SHARERS = 4
 """Most Sharers that answer together."""
-SHARER_CACHES = ("matched", "deranged", "zeroed")
+SHARER_CACHES = ("matched", "deranged", "same_answer", "zeroed")
 PAIR_OPTIONS = ("receiver", "sharer")
 FUSER_OPTIONS = (*PAIR_OPTIONS, "fuser", "accept", "max_length")
 
@@ -26,8 +26,9 @@ class Declaration:
         name: Id in records, configs and on the command line.
         builder: ``module:function`` below `c2c.evaluation.methods`; the function takes the name and a
             `c2c.evaluation.methods.inputs.MethodInputs`, and returns a `c2c.evaluation.methods.method.Method`.
-        sharer_cache: What the Fusers of every Sharer read: the cache of this question (``matched``), of another
-            question (``deranged``) or zeros (``zeroed``); empty for a method without Fusers.
+        sharer_cache: What the Fusers of every Sharer read: the cache of this question (``matched``), of one with
+            another answer (``deranged``), of another one with the same answer (``same_answer``) or zeros (``zeroed``);
+            empty for a method without Fusers.
         zeroed_sharer: Number of the one Sharer, from 1, whose cache is zeros; 0 for none.
         pair: Whether it answers with one Sharer.
         group: Whether it answers with several Sharers.
@@ -97,6 +98,7 @@ DECLARATIONS = by_name(
     ),
     Declaration("c2c", FUSED, "matched", group=True, timed=True, options=FUSER_OPTIONS),
     Declaration("c2c_deranged", FUSED, "deranged", group=True, options=FUSER_OPTIONS),
+    Declaration("c2c_same_answer", FUSED, "same_answer", options=FUSER_OPTIONS),
     Declaration("c2c_zeroed", FUSED, "zeroed", group=True, options=FUSER_OPTIONS),
     Declaration("t2t_agents", "agents:build", agents=True),
     Declaration("t_c2c", "agents:build", "matched", agents=True),

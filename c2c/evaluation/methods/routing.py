@@ -1,6 +1,6 @@
 """Query routing: half of the questions go to the Sharer, and a confidence or a trained router chooses which.
 
-The router learns from questions that exactly one of the two models answered rightly, by matrix factorisation in the
+The router learns from questions that exactly one of the two models answered correctly, by matrix factorisation in the
 manner of RouteLLM (arXiv 2406.18665): ``score(model, query) = w . (v_model * (W query + b))``, trained so that of two
 models the one that was right scores higher (Bradley-Terry). Instead of an embedding service the query's vector is the
 mean of the Receiver's last hidden states over the prompt.
@@ -296,7 +296,7 @@ class RouterTrainingRun:
 
 
 def decisive(records: pd.DataFrame) -> pd.Series:
-    """Of the questions that exactly one model answered rightly, whether it was the Sharer; index benchmark and id.
+    """Of the questions that exactly one model answered correctly, whether it was the Sharer; index benchmark and id.
 
     Raises:
         RefusedError: If a question lacks the answer of one of the two models.

@@ -19,9 +19,12 @@ from c2c.models.pair import Pair
 MESSAGE_TOKENS = 256
 
 
-def message_limit(loaded: LoadedModel, tokens: int) -> int:
-    """How long a message may be after a prompt of `tokens` tokens: `MESSAGE_TOKENS`, or what the model can hold."""
-    return max(1, min(MESSAGE_TOKENS, positions(loaded) - tokens))
+def message_limit(loaded: LoadedModel, question: Question, tokens: int) -> int:
+    """How long the message about a question may be after a prompt of `tokens` tokens.
+
+    It is the question's `message_tokens`, or `MESSAGE_TOKENS`, and never more than what the model can hold.
+    """
+    return max(1, min(question.message_tokens or MESSAGE_TOKENS, positions(loaded) - tokens))
 
 
 class TextToText(Method):
@@ -48,7 +51,7 @@ class TextToText(Method):
     def request(self, question: Question) -> Question:
         """The Sharer's request: the question without options, for a message as long as it can be."""
         request = self.sharer_question(question)
-        limit = message_limit(self.sharer.models[0], self.sharer.reader.length(request))
+        limit = message_limit(self.sharer.models[0], question, self.sharer.reader.length(request))
         return replace(request, max_new_tokens=limit)
 
     def sharer_question(self, question: Question) -> Question:

@@ -19,6 +19,7 @@ class Question:
         options: Continuations to be scored; empty for a free answer.
         stops: Strings that end a free answer.
         max_new_tokens: Upper bound of a free answer, in tokens.
+        message_tokens: Upper bound of a message of T2T, in tokens; the methods' own bound if None.
         t2t_question: Template of the request to the Sharer in T2T.
         t2t_prompt: Template of the Receiver's prompt in T2T in plain prompts, with ``{{message}}`` and ``{{prompt}}``.
         agents_question: Template of the request to the interpreter of two agents.
@@ -35,6 +36,7 @@ class Question:
     options: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
     max_new_tokens: int = 64
+    message_tokens: int | None = None
     t2t_question: str = ""
     t2t_prompt: str = ""
     agents_question: str = ""

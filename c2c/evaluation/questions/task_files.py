@@ -152,10 +152,13 @@ def check_answers(name: str, config: Mapping[str, Any]) -> None:
     stops = [until] if isinstance(until, str) else until
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
         raise RefusedError(f"until of {name} must be a text or a list of texts, none of them empty", until, GUIDE)
-    lengths = (config.get("metadata") or {}).get("answer_tokens") or {}
-    if not isinstance(lengths, dict):
-        raise RefusedError(f"metadata.answer_tokens of {name} must name a number for each set", lengths, GUIDE)
-    for length in [settings.get("max_gen_toks", 1), *lengths.values()]:
+    numbers = [settings.get("max_gen_toks", 1)]
+    for key in ("answer_tokens", "message_tokens"):
+        lengths = (config.get("metadata") or {}).get(key) or {}
+        if not isinstance(lengths, dict):
+            raise RefusedError(f"metadata.{key} of {name} must name a number for each set or pair", lengths, GUIDE)
+        numbers += lengths.values()
+    for length in numbers:
         if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= MOST_TOKENS:
             raise RefusedError(f"Lengths of answers in {name} must be from 1 to {MOST_TOKENS} tokens", length, GUIDE)
 

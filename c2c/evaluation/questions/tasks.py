@@ -123,13 +123,17 @@ def gold_of(task: Task, doc: dict[str, Any]) -> str:
     return str(task.doc_to_choice(doc)[target]) if isinstance(target, int) else str(target)
 
 
-def answer_tokens(metadata: Mapping[str, Any], doc: Mapping[str, Any], limit: int) -> int:
-    """How many tokens an answer may have: that of the question's set (``metadata.answer_tokens``), or the task's."""
-    return min(int(metadata.get("answer_tokens", {}).get(doc.get("dataset"), limit)), int(limit))
+def answer_tokens(metadata: Mapping[str, Any], doc: Mapping[str, Any], limit: int, pair: str = "") -> int:
+    """How many tokens an answer may have: what ``metadata.answer_tokens`` has for the pair or the question's set.
+
+    Without either it is `limit`, the task's, which a set's length never exceeds.
+    """
+    lengths = metadata.get("answer_tokens") or {}
+    return int(lengths[pair]) if pair in lengths else min(int(lengths.get(doc.get("dataset"), limit)), int(limit))
 
 
 def questions_of(
-    task: Task, prompts: str = "plain", limit: int | None = None, *, options: bool = False
+    task: Task, prompts: str = "plain", limit: int | None = None, *, options: bool = False, pair: str = ""
 ) -> list[Question]:
     """The questions of a task, the first `limit` of them.
 
@@ -138,6 +142,7 @@ def questions_of(
         prompts: ``plain`` or ``chat``.
         limit: All if None.
         options: Whether a question of multiple choice gets its options, which are scored then.
+        pair: Id of the pair that answers, for which the task file may have other lengths.
     """
     chat = prompts == "chat"
     chat_template = _messages_as_json if chat else None
@@ -145,7 +150,7 @@ def questions_of(
     task.build_all_requests(limit=limit, apply_chat_template=chat, chat_template=chat_template)
     questions: dict[int, Question] = {}
     for request in task.instances:
-        question = questions.setdefault(int(request.doc_id or 0), question_of_request(task, request, prompts))
+        question = questions.setdefault(int(request.doc_id or 0), question_of_request(task, request, prompts, pair))
         if options and request.request_type == "loglikelihood":
             question.options += (request.args[1],)
     return list(questions.values())
@@ -155,13 +160,14 @@ def _messages_as_json(messages: list[dict[str, str]], add_generation_prompt: boo
     return prompting.messages_as_json(messages)
 
 
-def question_of_request(task: Task, request: Instance, prompts: str = "plain") -> Question:
+def question_of_request(task: Task, request: Instance, prompts: str = "plain", pair: str = "") -> Question:
     """The question behind one of lm-eval's requests, with the T2T prompts of its task file.
 
     Args:
         task: The request's.
         request: In chats `prompting.messages_as_json` wrote its text.
         prompts: ``plain`` or ``chat``.
+        pair: As in `questions_of`.
     """
     doc, metadata = dict(request.doc), task.config.metadata
     question = Question(
@@ -174,9 +180,12 @@ def question_of_request(task: Task, request: Instance, prompts: str = "plain") -
         t2t_prompt=metadata["t2t_prompt"],
         agents_question=metadata.get("agents_question", ""),
         agents_prompt=metadata.get("agents_prompt", ""),
+        message_tokens=(metadata.get("message_tokens") or {}).get(pair),
     )
     if request.request_type == "generate_until":
         settings = request.args[1]
         question.stops = tuple(check_stops(f"until of {task.config.task}", settings.get("until") or []))
-        question.max_new_tokens = answer_tokens(metadata, doc, settings.get("max_gen_toks", question.max_new_tokens))
+        question.max_new_tokens = answer_tokens(
+            metadata, doc, settings.get("max_gen_toks", question.max_new_tokens), pair
+        )
     return prompting.chat_question(question, question.prompt) if prompts == "chat" else question

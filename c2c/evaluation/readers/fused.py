@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from c2c.alignment.chat import ChatAligner, UnalignedChats
-from c2c.alignment.derangement import derange, with_reading_of
-from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad
+from c2c.alignment.chat import ChatAligner
+from c2c.alignment.derangement import OTHER_QUESTION
+from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, left_pad, with_reading_of
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
@@ -38,17 +37,18 @@ class SharerPrompts:
     Args:
         pair: The Receiver and this Sharer.
         model: The Receiver, all Sharers and their Fusers.
-        aligner: Token alignment that the Fusers were trained with. Without any, the whole prompt but its last token is
-            fused, the template's words too.
-        sharer_cache: Whose cache is fused: ``matched`` (this question's), ``deranged`` (another one's) or ``zeroed``.
-        seed: Of the derangement.
+        aligner: Token alignment that the Fusers were trained with. Under ``unaligned`` the whole prompt but its last
+            token is fused, the template's words too.
+        sharer_cache: Whose cache is fused: ``matched`` (this question's), ``deranged`` (that of a question with another
+            answer), ``same_answer`` (that of another question with the same answer) or ``zeroed``.
+        seed: Draws the other questions; see `c2c.alignment.derangement`.
         memory: Caches that the Sharer has made before; readers of the same pair and alignment may share it. None
             makes each cache anew.
     """
 
     pair: Pair
     model: RosettaModel
-    aligner: ChatAligner | UnalignedChats
+    aligner: ChatAligner
     sharer_cache: str = "matched"
     seed: int = 0
     memory: SharerMemory | None = None
@@ -62,10 +62,8 @@ class SharerPrompts:
         key = (question.prompt, question.private, prompting.messages_as_json(question.messages))
         if key not in self._aligned:
             if question.messages:
-                options: dict[str, Any] = {"private": question.private, **prompting.turn_options(question)}
-                if isinstance(self.aligner, ChatAligner):
-                    options["roles"] = FUSED_ROLES
-                aligned: AlignedPrompt = self.aligner.align(question.messages, **options)
+                options = prompting.turn_options(question)
+                aligned = self.aligner.align(question.messages, private=question.private, roles=FUSED_ROLES, **options)
                 self._aligned[key] = up_to_fused(aligned) if self.model.include_response else aligned
             else:
                 self._aligned[key] = self.aligner.align_text(question.prompt, question.private)
@@ -84,14 +82,14 @@ class SharerPrompts:
         # 1. Questions that can be aligned
         usable = [question for question in questions if self._fits(question)]
         # 2. Whose question the Sharer reads
-        if self.sharer_cache == "deranged":
+        if choose := OTHER_QUESTION.get(self.sharer_cache):
             sizes = [len(self.align(question).receiver_ids) for question in usable]
-            donors = derange(sizes, [question.gold for question in usable], self.seed)
+            donors = choose(sizes, [question.gold for question in usable], self.seed)
             for question, donor in zip(usable, donors, strict=True):
                 self._donors[_key(question)] = usable[donor]
         # 3. The batches in which it reads them
         if self.memory is not None and self.sharer_cache != "zeroed":
-            # A deranged reader plans the same texts: the caches of all questions serve both.
+            # A control with other questions plans the same texts: the caches of all questions serve both.
             prompts = {_key(question): self.align(question).sharer_ids for question in usable}
             self.memory.plan(prompts, token_budget)
 
@@ -142,7 +140,7 @@ class SharerPrompts:
 class FusedReader(Reader):
     """The prefix is fused with the caches that one or several Sharers have of it.
 
-    In a derangement all Sharers read the same other question.
+    In a control that reads another question all Sharers read the same one.
 
     Args:
         sharers: The prompts of each Sharer. All have the same Receiver and the same model, whose Sharers are these in

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2c.checkpoints.checkpoint import load_components
-from c2c.checkpoints.pair_fusers import aligner_of, load_pair_fusers
+from c2c.checkpoints.pair_fusers import load_pair_fusers
 from c2c.errors import RefusedError
 from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
 from c2c.evaluation.readers.sharer_memory import SharerMemory
@@ -20,6 +20,8 @@ def fused_reader(
 ) -> FusedReader:
     """The reader of a pair's Fusers, trained or released; those that were trained on zeroed caches get zeroed ones.
 
+    The seed of the training also draws whose question the Sharer reads in a control.
+
     Args:
         pair: The models.
         fuser: Folder of the Fusers; of released ones also the manifest of ``c2c fetch-fuser``.
@@ -28,12 +30,12 @@ def fused_reader(
         memory: As in `SharerPrompts`.
 
     Raises:
-        RefusedError: As `load_pair_fusers` and `aligner_of`.
+        RefusedError: As `load_pair_fusers` and `Pair.chat_aligner`.
     """
     fusers = load_pair_fusers(pair, fuser, accept)
-    model, aligner = RosettaModel.of_components(fusers.components), aligner_of(pair, fusers.alignment)
+    model, aligner = RosettaModel.of_components(fusers.components), pair.chat_aligner(fusers.alignment)
     cache = "zeroed" if fusers.zeroed else sharer_cache
-    return FusedReader([SharerPrompts(pair, model, aligner, cache, memory=memory)])
+    return FusedReader([SharerPrompts(pair, model, aligner, cache, fusers.seed, memory)])
 
 
 def group_reader(
@@ -47,6 +49,8 @@ def group_reader(
     memories: Sequence[SharerMemory | None] | None = None,
 ) -> FusedReader:
     """The reader of trained Fusers, one folder a Sharer; the Fusers of several Sharers were trained separately.
+
+    The training seed of the first also draws whose question all Sharers read in a control.
 
     Args:
         receiver: The Receiver of all.
@@ -79,9 +83,10 @@ def group_reader(
             SharerPrompts(
                 Pair(receiver, sharer),
                 model,
-                aligner_of(Pair(receiver, sharer), alignments[0]),
+                Pair(receiver, sharer).chat_aligner(alignments[0]),
                 "zeroed" if about.get("sharer_cache") == "zeroed" else cache,
-                memory=memory,
+                components.about[0].get("seed") or 0,
+                memory,
             )
             for sharer, about, cache, memory in zip(
                 sharers, components.about, sharer_caches, memories or [None] * len(sharers), strict=True

@@ -1,0 +1,70 @@
+"""`protocol: released`: the tasks, the training sets and the plan of a config with the prompts of the released code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from workflow.kinds.registry import answer_jobs
+from workflow.load import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+Merged = Callable[[str], dict[str, Any]]
+Runner = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_with_the_released_protocol_each_task_of_the_config_is_the_one_with_the_released_prompts(
+    config_of: Merged,
+) -> None:
+    settings = load_settings({**config_of("paper"), "protocol": "released"}, ROOT)
+    assert all(task.endswith("_released") for task in settings.config["benchmarks"])
+    assert settings.config["latency"]["benchmark"] == "mmlu_redux_letter_released"
+    assert {block["benchmark"] for block in settings.config["analysis"].values()} == {"mmlu_redux_letter_released"}
+    assert {task for job in answer_jobs(settings) for task in job.tasks} == set(settings.config["benchmarks"])
+    assert settings.data.scoring_of("mmlu_redux_letter_released") == "letter"
+    # A config that names the released tasks already is not changed, as a job that reads it again needs.
+    assert load_settings(settings.config, ROOT).config == settings.config
+
+
+def test_with_the_released_protocol_questions_are_learned_in_the_released_words(config_of: Merged) -> None:
+    ours = load_settings(config_of("paper"), ROOT).data
+    data = load_settings({**config_of("paper"), "protocol": "released"}, ROOT).data
+    assert data.asking("mmlu_aux")["protocol"] == "released" and "protocol" not in ours.asking("mmlu_aux")
+    assert "protocol" not in data.asking("openhermes")
+    assert [Path(path).name for path in data.prompt_files("mmlu_aux")] == ["released_training.yaml"]
+    assert "released" not in " ".join(ours.prompt_files("mmlu_aux"))
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_other_protocols_leave_every_task_of_a_config_as_it_is(config_of: Merged, scale: str) -> None:
+    for protocol in ("corrected", "paper"):
+        config = {**config_of(scale), "protocol": protocol}
+        assert load_settings(config, ROOT).config == config
+
+
+def test_a_reduced_run_with_the_released_protocol_plans_table_4(tmp_path: Path, run_snakemake: Runner) -> None:
+    config = tmp_path / "released.yaml"
+    pair = {"pair": "qwen3_from_qwen25", "alignment": "span", "seeds": [0]}
+    content = {
+        "scale": "released_reduced",
+        "protocol": "released",
+        "sample": 8,
+        "benchmarks": ["mmlu_redux_letter", "openbookqa_letter", "arc_challenge_letter", "ceval_letter"],
+        "runs": [{**pair, "recipe": recipe} for recipe in ("c2c", "adapter")],
+        **{key: [] for key in ("single", "agents", "groups", "latent", "released")},
+        **{"latency": None, "analysis": None, "gpus_per_job": 0},
+        "artefacts": {"tables": ["main", "published"], "figures": [], "paper": False},
+    }
+    config.write_text(yaml.safe_dump(content))
+    planned = ["--cores", "1", "--configfile", "config/config.yaml", str(config), "--dry-run", "--nolock", "--forceall"]
+    done = run_snakemake(*planned, "--printshellcmds", "table4")
+    assert done.returncode == 0, done.stdout
+    answers = [line for line in done.stdout.splitlines() if "c2c generate" in line]
+    assert len(answers) == 3 and all("ceval_letter_released=" in line for line in answers)
+    assert re.search(r"paper\.tables\.published .*--protocol released", done.stdout), done.stdout[-3000:]
