@@ -17,8 +17,10 @@ from paper.reading.alignments import DECIDING, main_alignment
 KEY = "rests_on"
 ENTRY = {"pairs": list, "benchmarks": list, "timed": str, "trainings": list}
 TRAINING = {"recipes": list, "alignment": str, "seeds": list}
-BASELINES = ("receiver", "sharer", "t2t", "routing", "routing_trained")
+BASELINES = ("receiver", "sharer", "t2t", "routing", "routing_trained", "t2t_agents")
 """Arms of a pair that no training made."""
+AGENTS = ("t2t_agents", "t_c2c", "t_c2c_deranged")
+"""Arms of two agents, which only some pairs of a scale are asked for. The Fusers are those of `c2c`."""
 REMEDY = "Write it as the comment above rests_on in paper/claims.yaml says"
 
 
@@ -75,7 +77,8 @@ class Basis:
         name, _, detail = arm.partition("@")
         if name in BASELINES:
             return () if pair in self.benchmarks else None
-        recipe = name.removesuffix("_deranged").removesuffix("_zeroed")
+        recipe = name.removesuffix("_deranged").removesuffix("_same_answer").removesuffix("_zeroed")
+        recipe = "c2c" if name in AGENTS else recipe
         alignment = self.main_alignment(pair) if not detail or detail.isdigit() else detail
         return self.seeds.get(Training(pair, recipe, alignment))
 

@@ -28,6 +28,8 @@ from paper.writing.output import notes_on_gaps, run_table, write_table
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
 SEED_SDS = (1, 2, 3)
 """Standard deviations of an arm's accuracy over trainings, in points, for which a gain of one seed is shown, too."""
+ONE_TRAINING = ("pairing", "content")
+"""Gains of two arms that use the same Fusers."""
 UNTRAINED = ("receiver", "sharer", "t2t", "routing")
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
 DOUBTS = {
@@ -42,6 +44,10 @@ DOUBTS = {
     ("communication", BELOW): "C2C is worse than the same parameters trained without any message",
 }
 """What the table says in words where a gain is not above zero."""
+CONTENT = (
+    "The content gain asks whether it matters which question with this answer was read: the message of its control is "
+    "that of another question with the same answer. Near zero, the message carries the answer alone."
+)
 
 
 def build(answers: Answers) -> pd.DataFrame:
@@ -56,6 +62,8 @@ def build(answers: Answers) -> pd.DataFrame:
         for pair in answers.pairs
         for benchmark in answers.benchmarks_of(pair.name)
         for gain in GAINS
+        # Its control is asked on chosen benchmarks only: elsewhere nothing is missing.
+        if gain != "content" or answers.get(pair.name, benchmark, _arms(answers, pair, gain)[1]) is not None
     ]
     numbers = ["detectable", "p_value", *(f"{bound}_sd_{sd}" for sd in SEED_SDS for bound in ("low", "high"))]
     frame = pd.DataFrame(rows).astype(
@@ -107,6 +115,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "a standard deviation (SD) of 1, 2 or 3 points.",
         "Detectable is the smallest true difference that n questions with the observed discordance find: two-sided "
         "5 %, power 80 %, one seed (Connor 1987).",
+        *([CONTENT] if (frame["gain"] == "content").any() else []),
         *doubts(frame),
         *notes_on_gaps(frame, ["pair", "benchmark", "gain"]),
     ]
@@ -156,7 +165,7 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
     estimate = mean_with_interval(paired_difference(first, second))
     finding = ABOVE if estimate.low > 0 else BELOW if estimate.high < 0 else COVERED
     power = {"detectable": 100 * detectable_difference(first, second), "finding": finding}
-    trained = len({of, against}.difference(UNTRAINED)) if gain != "pairing" else 1
+    trained = len({of, against}.difference(UNTRAINED)) if gain not in ONE_TRAINING else 1
     tests = _tests(first, second) | {"p_value": estimate.p_value}
     return head | percent(estimate) | power | tests | _assumed(estimate, trained) | {"reason": ""}
 

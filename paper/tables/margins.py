@@ -1,4 +1,4 @@
-"""The four gains in nats: what a message does to the likelihood of the gold option, where accuracy may not see it."""
+"""The gains in nats: what a message does to the likelihood of the gold option, where accuracy may not see it."""
 
 from __future__ import annotations
 

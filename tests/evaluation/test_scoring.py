@@ -159,6 +159,31 @@ def test_records_that_would_give_a_wrong_score_are_refused(records, harm, messag
         scoring.score_records(harm(records))
 
 
+@pytest.mark.parametrize(
+    ("method", "shift", "is_allowed"),
+    [
+        ("c2c_deranged", 2, True),
+        ("c2c_deranged", 8, False),
+        ("c2c_same_answer", 8, True),
+        ("c2c_same_answer", 2, False),
+        ("c2c_same_answer", 0, False),
+    ],
+)
+def test_a_control_that_read_a_question_with_a_gold_answer_that_it_must_not_have_is_refused(
+    records, method, shift, is_allowed
+):
+    # Gold answers of the builder's questions repeat every eight questions.
+    control = records[records.method == "c2c_deranged"]
+    numbers = control["question_id"].str.removeprefix("q").astype(int)
+    read = [f"q{(number + shift) % 40:03d}" for number in numbers]
+    frame = pd.concat([records[records.method == "c2c"], control.assign(method=method, sharer_question_id=read)])
+    if is_allowed:
+        scoring.check_records(frame)
+        return
+    with pytest.raises(RefusedError, match="A control must read another question, deranged one with another gold"):
+        scoring.check_records(frame)
+
+
 def test_methods_that_answered_other_questions_are_refused_even_if_as_many(records):
     first, second = records.query("question_id != 'q000'"), records.query("question_id != 'q001'")
     with pytest.raises(RefusedError, match="same questions"):

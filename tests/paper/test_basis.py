@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 from paper import claims
 from paper.reading.answers import Answers
 from paper.reading.basis import Basis
-from paper.reading.evidence import paired
+from paper.reading.evidence import Scope, paired
 from paper.reading.reference import Reference
 from paper.verdicts import NOT_RUN, SUPPORTED
 from tests.paper.builder import Bench, Run, make_latency, make_records
@@ -115,7 +115,8 @@ def test_a_claim_rests_on_the_pairs_of_its_place_and_one_of_ours_on_all() -> Non
 
     def rests_on(where: str) -> set[str]:
         return {
-            cell["pair"] for cell in paired(answers, Basis.load(claims.PATH, "paper"), "c2c", "receiver", where).cells
+            cell["pair"]
+            for cell in paired(answers, Basis.load(claims.PATH, "paper"), "c2c", "receiver", Scope(where)).cells
         }
 
     assert rests_on("Table 4") == {of_table_4}

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from c2c.stats import detectable_difference
+from c2c.stats import GAINS, detectable_difference
 from paper import summarise_latency
 from paper.reading import names
 from paper.reading.answers import Answers, arm_name
-from paper.tables import ablation, alignment, gains, latency, main
+from paper.tables import ablation, alignment, gains, latency, main, margins
 from paper.writing.numbers import NOT_RUN, show
 from paper.writing.output import SUFFIXES, notes_on_gaps, write_table
 from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
@@ -163,6 +163,25 @@ def test_a_table_says_the_same_in_its_three_formats(answers, tmp_path):
     assert cell.replace("−", "$-$") in (tmp_path / "gains.tex").read_text(encoding="utf-8")
     read = pd.read_csv(tmp_path / "gains.csv")
     assert row(read, **CELL, gain="pairing").value == pytest.approx(row(frame, **CELL, gain="pairing").value, abs=1e-4)
+
+
+def test_the_content_gain_stands_only_where_its_control_was_asked(tmp_path):
+    runs = [Run(pair, *run) for pair in ("gap_a", "gap_b") for run in ((), ("c2c", "span", 0), ("adapter", "span", 0))]
+    records = make_records(runs)
+    control = (records["pair"] == "gap_a") & (records["benchmark"] == "knowledge_gap_free")
+    copies = records[control & (records["method"] == "c2c_deranged")].assign(method="c2c_same_answer")
+    answers = Answers(pd.concat([records, copies], ignore_index=True))
+    for table in (gains, margins):
+        assert "content" not in set(table.build(Answers(records))["gain"])
+    frame = gains.write(answers, tmp_path / "gains")
+    assert set(gains.build(Answers(records))["gain"]) == set(GAINS) - {"content"}
+    content, pairing = (row(frame, **CELL, gain=gain) for gain in ("content", "pairing"))
+    assert (frame["gain"] == "content").sum() == 1
+    assert content["value"] == pytest.approx(pairing["value"]) and content["against"] == "c2c_same_answer"
+    assert "which question with this answer was read" in (tmp_path / "gains.md").read_text(encoding="utf-8")
+    # Cells that were not asked are no rows of the accuracies either.
+    table = main.build(answers, None)
+    assert table.loc[table["arm"] == "c2c_same_answer", ["pair", "benchmark"]].to_numpy().tolist() == [[*CELL.values()]]
 
 
 def test_latex_escapes_what_it_must(tmp_path):
