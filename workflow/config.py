@@ -119,6 +119,9 @@ class RunEntry:
     aside: bool = setting(
         False, "whether these fusers are left out of the timing and of the figures of gates and training"
     )
+    released_prompts: bool = setting(
+        False, "whether these fusers, and the pair's models alone, also answer with the released code's prompts"
+    )
     same_answer: tuple[str, ...] = ids(
         "tasks on which `c2c_same_answer` answers too; their golds must be letters, values of the world, or your own",
         (),
