@@ -28,9 +28,11 @@ MINIMAL_P = 1e-12
 GAINS = {
     "system": ("c2c", "receiver"),
     "pairing": ("c2c", "c2c_deranged"),
+    "content": ("c2c", "c2c_same_answer"),
     "communication": ("c2c", "adapter"),
     "adaptation": ("adapter", "receiver"),
 }
+"""Which two methods each gain compares (``docs/controls.md``); the control of `content` is not run everywhere."""
 
 
 @dataclass(frozen=True)
@@ -396,7 +398,7 @@ def accuracy_with_interval(answers: pd.DataFrame) -> Estimate:
 
 
 def gain_decomposition(answers: Mapping[str, pd.DataFrame]) -> dict[str, Estimate | None]:
-    """The four gains of `GAINS` with paired intervals; None where the two methods are not `comparable`."""
+    """The gains of `GAINS` with paired intervals; None where the two methods are not `comparable`."""
     gains: dict[str, Estimate | None] = dict.fromkeys(GAINS)
     for gain, (left, right) in GAINS.items():
         if comparable(answers.get(left), answers.get(right)):

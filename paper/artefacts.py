@@ -15,6 +15,7 @@ from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).with_name("artefacts.yaml")
 PRINTED = Path(__file__).with_name("reference_values.csv")
+CLAIMS = Path(__file__).with_name("claims.yaml")
 SUFFIXES = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
 """Kinds of artefact, and the files of each."""
 RECORDS, RELEASED, LATENCY = "records", "released", "latency.csv"
@@ -193,3 +194,9 @@ def _pattern_of(flag: str, source: str) -> str:
         return "records/..."
     pattern = source.replace("{run}", "*/*/*/seed*").replace("{pair}", "*")
     return str(Path(pattern).parent) if flag == "fusers" else pattern
+
+
+def claim_files(path: Path = CLAIMS) -> list[str]:
+    """The files below a results folder that claims read besides records: tables, and what analyses wrote."""
+    claims = read_yaml(path, "Write it as the comment at the head of paper/claims.yaml says")["claims"]
+    return sorted({claim["evidence"]["file"] for claim in claims if "file" in claim.get("evidence", {})})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -18,20 +19,49 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.stats import POWER, Estimate
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_yaml
+from paper.artefacts import claim_files
 from paper.command import command
 from paper.reading.answers import Answers
 from paper.reading.basis import Basis
-from paper.reading.evidence import Evidence, contradiction, numbers, paired, time_ratio
+from paper.reading.evidence import (
+    OF_PLACE,
+    SLOPE,
+    Evidence,
+    Scope,
+    contradiction,
+    count,
+    from_table,
+    numbers,
+    paired,
+    time_ratio,
+)
+from paper.reading.files import read_table
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
-from paper.verdicts import INCONSISTENT, SEED_SD, compare_size, decide
+from paper.verdicts import INCONSISTENT, SEED_SD, compare_size, decide, decide_every
 from paper.writing.output import stamped
 
 PATH = Path(__file__).with_name("claims.yaml")
-EVIDENCE_KINDS = ("paired_difference", "time_ratio", "none")
-ABOVE = {"points": 0.0, "ratio": 1.0}
+SCOPE = {"pairs", "without", "benchmarks"}
+EVIDENCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
+    "paired_difference": ({"of", "against"}, SCOPE | {"rule", "by_subset"}),
+    "time_ratio": ({"of", "against"}, SCOPE),
+    "table": ({"file", "where", "value"}, SCOPE | {"rule"}),
+    "count": ({"file", "where", "value"}, SCOPE | {"above", "below", "over", "by", "among"}),
+    "none": ({"reason"}, set()),
+}
+"""Keys of each kind of evidence: those it must have, and those it may have."""
+MEAN, EVERY = "mean", "every"
+RULES = (MEAN, EVERY, SLOPE)
+ABOVE = {"points": 0.0, "ratio": 1.0, "percent": 50.0, "count": 0.0}
+"""Units, and the bound of a claim that states none."""
+PAPER, PROJECT = "paper", "project"
+"""Whose a claim is: the paper's, where it has a place in it, or this project's."""
 WRITTEN = "Write it as the comment at the head of paper/claims.yaml says"
-KEYS = {"id", "sentence", "where", "unit", "paper", "replication", "evidence", "above", "check"}
+KEYS = {
+    *("id", "sentence", "where", "unit", "paper", "earlier", "replication", "evidence", "above", "below", "check"),
+    "not_at",
+}
 
 
 def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
@@ -49,12 +79,23 @@ def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
             raise RefusedError(
                 "A claim must have evidence or a check", claim["id"], "Write evidence: {kind: none, reason: ...}"
             )
-        check_choice(
-            f"The evidence of claim {claim['id']}", claim.get("evidence", {}).get("kind", "none"), EVIDENCE_KINDS
-        )
+        if "evidence" in claim:
+            _check_evidence(claim["id"], claim["evidence"])
     if len({claim["id"] for claim in claims}) != len(claims):
         raise RefusedError("Ids of claims must be unique", [claim["id"] for claim in claims], "Rename one")
     return claims
+
+
+def _check_evidence(claim: str, evidence: Mapping[str, Any]) -> None:
+    check_choice(f"The evidence of claim {claim}", evidence.get("kind"), EVIDENCE_KEYS)
+    needed, allowed = EVIDENCE_KEYS[evidence["kind"]]
+    for key in set(evidence) - {"kind"}:
+        check_choice(f"A key of the evidence of claim {claim}", key, sorted(needed | allowed))
+    if lost := sorted(needed - set(evidence)):
+        raise RefusedError(f"The evidence of claim {claim} must have its keys", lost, WRITTEN)
+    check_choice(f"The rule of claim {claim}", evidence.get("rule", MEAN), RULES)
+    if isinstance(evidence.get("pairs"), str):
+        check_choice(f"The pairs of claim {claim}", evidence["pairs"], [OF_PLACE])
 
 
 def _claims_of(path: Path) -> list[dict[str, Any]]:
@@ -72,45 +113,89 @@ def is_timed(claim: Mapping[str, Any]) -> bool:
 
 
 def judge(
-    claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, reference: Reference, basis: Basis
+    claim: Mapping[str, Any],
+    answers: Answers,
+    latency: pd.DataFrame,
+    reference: Reference,
+    basis: Basis,
+    tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """One entry of claims.json; records that are not of the `basis` change nothing in it."""
-    evidence = _gather(claim, answers, latency, basis)
-    above = float(claim.get("above", ABOVE[claim["unit"]]))
-    verdict = decide(evidence.overall, above)
-    described: dict[str, Any] = {**claim.get("evidence", {}), "above": above, "cells": evidence.cells}
+    """One entry of claims.json; records and rows that are not of the `basis` change nothing in it.
+
+    Args:
+        claim: As `read_claims` gives it.
+        answers: Of one scale.
+        latency: Latency records.
+        reference: The paper's values.
+        basis: What verdicts rest on.
+        tables: Our tables by their file in the results folder.
+    """
+    evidence = _gather(claim, answers, latency, basis, tables, reference)
+    is_below = "below" in claim
+    bound = reference.evaluate(claim["below"] if is_below else claim.get("above", ABOVE[claim["unit"]]))
+    rule = claim.get("evidence", {}).get("rule", MEAN)
+    if rule == EVERY:
+        verdict = decide_every(evidence.cells, evidence.missing, bound, is_below)
+    else:
+        verdict = decide(evidence.overall, bound, is_below)
+    cells, alignments = _with_alignments(claim.get("evidence", {}), evidence, basis)
+    bound_key = "below" if is_below else "above"
+    described: dict[str, Any] = {**claim.get("evidence", {}), bound_key: round(bound, 4), "cells": cells}
+    # A count's evidence may have a bound of its own, of each row.
+    if claim.get("evidence", {}).get("kind") == "count":
+        described = {**claim["evidence"], "share": bound_key, "bound": round(bound, 4), "cells": []}
     if "check" in claim:
         described = contradiction(reference, claim["check"])
         verdict = verdict if described["agrees"] else INCONSISTENT
     printed = reference.evaluate(claim["paper"]) if "paper" in claim else None
     return {
         "id": claim["id"],
+        "of": PAPER if claim["where"] else PROJECT,
         "scale": answers.scale,
-        "sentence": claim["sentence"].format(paper=printed),
+        "sentence": claim["sentence"].format(paper=printed, bound=_row_bound(claim, reference)),
         "verdict": verdict,
         "where": claim["where"],
         "unit": claim["unit"],
         "paper_value": None if printed is None else round(printed, 4),
-        "size": compare_size(evidence.overall, printed, SEED_SD if claim["unit"] == "points" else 0.0),
+        "size": _size(claim, evidence, printed),
         **numbers(evidence.overall),
         "seeds": evidence.overall.seeds if evidence.overall else None,
+        "alignment": ", ".join(alignments),
         "detectable": _detectable(evidence.overall),
-        "cells": _count_cells(evidence, above),
+        "cells": _count_cells(evidence, bound),
         "reason": "" if verdict == INCONSISTENT else evidence.reason,
-        "replication": _replication(claim, reference),
+        "earlier": _beside(claim, "earlier", reference, evidence),
+        "replication": _beside(claim, "replication", reference),
         "evidence": described,
     }
 
 
 def write(
-    claims: Path, answers: Answers, latency: pd.DataFrame, reference: Reference, outputs: tuple[Path, Path]
+    claims: Path,
+    answers: Answers,
+    latency: pd.DataFrame,
+    reference: Reference,
+    outputs: tuple[Path, Path],
+    tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
 ) -> None:
     """Write claims.json and claims_time.json, in this order in `outputs`."""
     basis = Basis.load(claims, answers.scale).of_tasks(answers.benchmarks)
-    judged = [(is_timed(claim), judge(claim, answers, latency, reference, basis)) for claim in read_claims(claims)]
+    judged = [
+        (is_timed(claim), judge(claim, answers, latency, reference, basis, tables)) for claim in read_claims(claims)
+    ]
     for timed, output in enumerate(outputs):
         entries = [entry for of_time, entry in judged if of_time == bool(timed)]
         write_atomically(output, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_tables(files: Iterable[Path]) -> dict[str, pd.DataFrame]:
+    """The tables that claims read, among `files`, by their file in the results folder."""
+    return {
+        name: read_table(path, empty_is_missing=True)
+        for path in files
+        for name in claim_files()
+        if path.as_posix().endswith(f"/{name}")
+    }
 
 
 @command
@@ -121,12 +206,13 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=REFERENCE, help="the CSV of the paper's values")
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="parquet files of answer records")
     parser.add_argument("--latency-records", type=Path, nargs="*", default=[], help="parquet files of latency records")
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="our tables that claims read, as .csv")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
     parser.add_argument("--output", type=Path, required=True, help="claims.json")
     parser.add_argument("--output-time", type=Path, required=True, help="claims_time.json")
     arguments = parser.parse_args()
     outputs = (arguments.output, arguments.output_time)
-    inputs = [arguments.claims, arguments.reference, *arguments.records, *arguments.latency_records]
+    inputs = [arguments.claims, arguments.reference, *arguments.records, *arguments.latency_records, *arguments.tables]
     with stamped(outputs, inputs):
         times = arguments.latency_records
         latency = read_records(times, LATENCY_SCHEMA) if times else LATENCY_SCHEMA.empty_table().to_pandas()
@@ -136,22 +222,69 @@ def main() -> None:
             latency,
             Reference(arguments.reference),
             outputs,
+            read_tables(arguments.tables),
         )
 
 
-def _gather(claim: Mapping[str, Any], answers: Answers, latency: pd.DataFrame, basis: Basis) -> Evidence:
+def _gather(
+    claim: Mapping[str, Any],
+    answers: Answers,
+    latency: pd.DataFrame,
+    basis: Basis,
+    tables: Mapping[str, pd.DataFrame],
+    reference: Reference,
+) -> Evidence:
     evidence = claim.get("evidence", {"kind": "none", "reason": "only the paper's own numbers are compared"})
-    if evidence["kind"] == "none":
+    scope, kind = Scope.of_claim(claim), evidence["kind"]
+    if answers.scale in claim.get("not_at", {}):
+        return Evidence(reason=claim["not_at"][answers.scale])
+    if kind == "none":
         return Evidence(reason=evidence["reason"])
-    if evidence["kind"] == "time_ratio":
-        return time_ratio(latency, basis, evidence["of"], evidence["against"], answers.scale)
-    return paired(answers, basis, evidence["of"], evidence["against"], claim["where"])
+    if kind == "time_ratio":
+        return time_ratio(latency, basis, evidence["of"], evidence["against"], scope, answers.scale)
+    if kind == "table":
+        return from_table(tables, basis, evidence, scope)
+    if kind == "count":
+        return count(tables, basis, evidence, scope, reference)
+    by_subset, rule = evidence.get("by_subset", False), evidence.get("rule", MEAN)
+    return paired(answers, basis, evidence["of"], evidence["against"], scope, by_subset, rule)
 
 
-def _count_cells(evidence: Evidence, above: float) -> dict[str, int]:
+def _size(claim: Mapping[str, Any], evidence: Evidence, printed: float | None) -> str:
+    """Whether the printed value agrees in size with ours; empty unless every pair is the paper's at this place."""
+    scope = Scope.of_claim(claim)
+    if not evidence.pairs or not all(map(scope.is_at_place, evidence.pairs)):
+        return ""
+    return compare_size(evidence.overall, printed, 0.0 if claim["unit"] == "ratio" else SEED_SD)
+
+
+def _row_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:
+    """The number with which a count compares each row, where it compares with one."""
+    evidence = claim.get("evidence", {})
+    bound = evidence.get("above", evidence.get("below"))
+    return None if bound is None else reference.evaluate(bound)
+
+
+def _with_alignments(
+    kind: Mapping[str, Any], evidence: Evidence, basis: Basis
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The cells, each with the token alignments of its arms, and all alignments that the claim rests on."""
+    of, against = kind.get("of", ""), kind.get("against", ())
+    arms = [of, *([against] if isinstance(against, str) else against)] if of else []
+    cells = [
+        {**cell, "alignment": ", ".join(basis.alignments_of(cell["pair"], arms))}
+        if cell.get("pair") in basis.benchmarks
+        else cell
+        for cell in evidence.cells
+    ]
+    pairs = [cell["pair"] for cell in cells if "alignment" in cell] or (basis.timed if evidence.cells else [])
+    return cells, list(dict.fromkeys(name for pair in pairs for name in basis.alignments_of(pair, arms)))
+
+
+def _count_cells(evidence: Evidence, bound: float) -> dict[str, int]:
     """How many cells are above, below and not decided by their own intervals, and how many listed cells are missing."""
     bounds = [(cell["low"], cell["high"]) for cell in evidence.cells]
-    counts = {"above": sum(low > above for low, _ in bounds), "below": sum(high < above for _, high in bounds)}
+    counts = {"above": sum(low > bound for low, _ in bounds), "below": sum(high < bound for _, high in bounds)}
     return counts | {"undecided": len(bounds) - sum(counts.values()), "missing": evidence.missing}
 
 
@@ -162,9 +295,17 @@ def _detectable(estimate: Estimate | None) -> float | None:
     return round(estimate.spread.half_width() + estimate.spread.error * float(norm.ppf(POWER)), 4)
 
 
-def _replication(claim: Mapping[str, Any], reference: Reference) -> dict[str, Any] | None:
-    replication = claim.get("replication")
-    return replication and {"value": round(reference.evaluate(replication["value"]), 4), "note": replication["note"]}
+def _beside(
+    claim: Mapping[str, Any], key: str, reference: Reference, evidence: Evidence | None = None
+) -> dict[str, Any] | None:
+    """A value of somebody else, or of an earlier version of the paper, with a note; and its size, with `evidence`."""
+    entry = claim.get(key)
+    if entry is None:
+        return None
+    value = reference.evaluate(entry["value"])
+    size = {} if evidence is None else {"size": _size(claim, evidence, value)}
+    unit = entry.get("unit", claim["unit"])
+    return {"value": round(value, 4), "unit": unit, "note": entry["note"], **size}
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from paper.reading.curves import HISTORY, check_curves, curves_of, read_curves
 from paper.reading.files import read_table
 from paper.reading.precision import dtype_of
 from paper.reading.times import MEASUREMENT
-from paper.recompute import recompute, recomputed_tables
+from paper.recompute import not_from_records, recompute, recomputed_tables
 from paper.writing.numbers import DECIMALS
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md")
@@ -82,6 +82,8 @@ def collect(
     priced = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
     price = None if priced is None else priced.read_bytes()
     lines = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
+    places = [results, *([output] if partial else [])]
+    kept = {name: place / name for name in not_from_records() for place in reversed(places) if (place / name).is_file()}
     with tempfile.TemporaryDirectory() as temporary:
         source = results
         if partial:
@@ -89,11 +91,15 @@ def collect(
         curves = _curves(results, output if partial else None, records)
         if partial or lines:
             source = Path(temporary)
+            for name, path in kept.items():
+                write_atomically(source / name, path.read_text(encoding="utf-8"))
             recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced))
         # Of the tables, only those that `make verify` can recompute.
         copied = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}
         followed = recomputed_tables(timed is not None, price is not None, RELEASED in set(records["recipe"]))
         copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
+        # And what claims read that does not follow from records; verdicts rest on it.
+        copied |= kept
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
     # Everything is read: replace the folder.
     shutil.rmtree(output, ignore_errors=True)
@@ -108,7 +114,7 @@ def collect(
     if len(curves):
         write_atomically(output / CURVES, csv_text(curves, DECIMALS))
     for name, content in texts.items():
-        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
         (output / name).write_bytes(content)
     if protocol != CORRECTED:
         write_atomically(output / PROTOCOL, f"{protocol}\n")

@@ -20,7 +20,7 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.evaluation.scoring import score_records, scores_text
 from c2c.storage.files import write_atomically
 from paper import claims, summarise_latency
-from paper.artefacts import LATENCY, RELEASED, Artefact, of_kind
+from paper.artefacts import LATENCY, RELEASED, Artefact, claim_files, of_kind
 from paper.artefacts import RECORDS as ANSWERED
 from paper.command import command
 from paper.modules import writer
@@ -41,7 +41,8 @@ def recompute(
     """Write every file that follows from the records into `folder` and return their names; `remarks` go below tables.
 
     Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
-    Without the cost of training there is no Table 12.
+    Without the cost of training there is no Table 12. Claims read the tables in `folder`; one that does not follow from
+    records must lie there before.
     """
     answers = Answers(records, protocol, remarks)
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
@@ -50,7 +51,9 @@ def recompute(
     for artefact in recomputed_tables(times is not None, cost is not None, RELEASED in set(records["recipe"])).values():
         _tabulate(artefact, {ANSWERED: answers, RELEASED: answers, COST: cost}, folder)
     judged = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
-    claims.write(claims.PATH, answers, judged, Reference(), (folder / "claims.json", folder / "claims_time.json"))
+    outputs = (folder / "claims.json", folder / "claims_time.json")
+    tables = claims.read_tables(path for name in claim_files() if (path := folder / name).is_file())
+    claims.write(claims.PATH, answers, judged, Reference(), outputs, tables)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -80,8 +83,17 @@ def _tabulate(artefact: Artefact, sources: Mapping[str, Any], folder: Path) -> N
     writer(artefact)(*map(load, artefact.reads.values()), folder / artefact.stem)
 
 
+def not_from_records() -> list[str]:
+    """The files that claims read and that do not follow from records: what analyses and trained fusers gave."""
+    followed = {f"{table.stem}.csv" for table in of_kind("table").values() if follows_from_records(table)}
+    return [name for name in claim_files() if name not in followed]
+
+
 def recompute_committed(folder: Path, output: Path) -> list[str]:
     """`recompute` from a folder of committed records, with its protocol and its remarks, into `output`."""
+    for name in not_from_records():
+        if (folder / name).is_file() and folder != output:
+            write_atomically(output / name, (folder / name).read_text(encoding="utf-8"))
     timed = (folder / TIMES).is_file()
     times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
     cost = read_table(folder / COST) if (folder / COST).is_file() else None

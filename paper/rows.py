@@ -15,6 +15,7 @@ import pandas as pd
 
 from c2c.stats import NO_SEED, Estimate, accuracy_with_interval
 from paper.reading import names
+from paper.reading.alignments import MAIN_ALIGNMENT, UNTRAINED
 from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
 from paper.reading.times import TIMES, times_of
@@ -24,6 +25,8 @@ from paper.writing.numbers import NOTHING, decimal
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm")
 """Columns that name the cell that a row holds."""
+ALIGNMENT = "alignment"
+"""Column of the token alignment with which the fuser of a row was trained."""
 ELSEWHERE = "a pair or benchmark of the paper that this scale does not have"
 TIME_OF = {"paper_time_s": "inference time"}
 """A further metric of a cell in a table of the paper: our column, and the paper's name of the metric."""
@@ -89,6 +92,7 @@ def arm_row(
         more: Further columns, such as `paper`, the paper's value of the same cell.
     """
     row = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, arm], strict=True))
+    row[ALIGNMENT] = answers.alignment_of(pair.name, arm)
     for name, gain in gains.items():
         row |= points(gain, f"{name}_")
     reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if frame is None else ""
@@ -96,10 +100,29 @@ def arm_row(
 
 
 def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Rows as the tidy frame of a table, with these columns and with whole numbers where they are counts."""
+    """Rows as the tidy frame of a table, with these columns and with whole numbers where they are counts.
+
+    Where a row is not of the alignment span, a column of the rows' alignments follows that of the arms.
+    """
     types = {"n": "Int64", "seeds": "Int64", "paper": float}
-    frame = pd.DataFrame(rows, columns=list(columns))
+    names_of_columns = list(columns)
+    if ALIGNMENT not in columns and "arm" in columns:
+        names_of_columns.insert(names_of_columns.index("arm") + 1, ALIGNMENT)
+    frame = pd.DataFrame(rows, columns=names_of_columns)
+    if ALIGNMENT not in columns:
+        frame = with_other_alignments(frame)
     return frame.astype({name: kind for name, kind in types.items() if name in frame})
+
+
+def with_other_alignments(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` without its column of token alignments, if all that was trained has span."""
+    alignments = set(frame.get(ALIGNMENT, pd.Series(dtype=str)).fillna(UNTRAINED))
+    return frame.drop(columns=ALIGNMENT, errors="ignore") if alignments <= {UNTRAINED, MAIN_ALIGNMENT} else frame
+
+
+def alignment_column(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """The rows' token alignments as a column of a printed table; none where all that was trained has span."""
+    return {"Alignment": [name or NOTHING for name in frame[ALIGNMENT].fillna("")]} if ALIGNMENT in frame else {}
 
 
 def with_gain(frame: pd.DataFrame, gain_of: Callable[[Any], Estimate | None], prefix: str = "gain") -> pd.DataFrame:
@@ -139,7 +162,7 @@ def comparison(
                 printed = {column: reference.find(artefact, metric, *cell) for column, metric in metrics.items()}
                 frame = answers.get(pair.name, benchmark, arm)
                 rows.append(arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, **printed))
-    frame = pd.DataFrame(_with_difference(rows))
+    frame = with_other_alignments(pd.DataFrame(_with_difference(rows)))
     # The paper's other cells, if it has any of ours.
     if frame["paper"].notna().any():
         frame = pd.concat([frame, _of_paper_alone(frame, reference, artefact, arms, more)], ignore_index=True)
@@ -176,6 +199,7 @@ def comparison_text(
         "Pair": titles(frame, "pair"),
         "Benchmark": titles(frame, "benchmark"),
         "Method": titles(frame, "arm"),
+        **alignment_column(frame),
         value: estimates(frame),
         **(more or {}),
         "n": counts(frame, "n"),

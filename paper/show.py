@@ -24,10 +24,11 @@ from c2c.evaluation.protocol import CORRECTED, RELEASED
 from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_json
 from c2c.storage.manifests import read_object
-from paper.artefacts import by_target, read_artefacts
+from paper.artefacts import by_target, claim_files, read_artefacts
 from paper.artefacts import key as _key
 from paper.command import REMEDY, command
 from paper.reading import names
+from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.committed import PROTOCOL, RECORDS, TIMES, protocol_of
 from paper.reading.files import read_table
 from paper.reading.reference import MAIN, Reference
@@ -36,6 +37,7 @@ from paper.writing.numbers import NOTHING, decimal, show
 PROGRAM = "c2c claims"
 CLAIMS = ("claims.json", "claims_time.json")
 PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}
+OWNERS = {"paper": "Claims of the paper", "project": "Claims of this project, about the controls"}
 BOUNDS = ("value", "low", "high")
 KEYS = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
 """Columns of the main table whose names the paper has too, with the kind of name."""
@@ -58,14 +60,19 @@ def read_verdicts(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def listing(folders: list[Path], reference: Reference) -> Iterator[str]:
-    """Each claim with its verdict at each scale, then the tables and figures that can be shown."""
+    """The paper's claims with their verdicts by scale, the project's, then tables and figures that can be shown."""
     verdicts = {folder.name: read_verdicts(folder) for folder in folders}
-    for name, claim in {name: claim for claims in verdicts.values() for name, claim in claims.items()}.items():
-        states = "; ".join(
-            f"{scale}: {claims[name]['verdict']}" for scale, claims in verdicts.items() if name in claims
-        )
-        yield f"{name:30} {states:45} {claim['where'] or 'ours'}: {claim['sentence']}"
-    yield ""
+    claims_by_name = {name: claim for claims in verdicts.values() for name, claim in claims.items()}
+    for whose, title in OWNERS.items():
+        yield title
+        for name, claim in claims_by_name.items():
+            if claim["of"] == whose:
+                states = "; ".join(
+                    f"{scale}: {claims[name]['verdict']}" for scale, claims in verdicts.items() if name in claims
+                )
+                place = f"{claim['where']}: " if claim["where"] else ""
+                yield f"{name:30} {states:45} {place}{claim['sentence']}"
+        yield ""
     yield f"Of the paper: {', '.join(map(_key, reference.frame['artefact'].unique()))}"
 
 
@@ -74,14 +81,15 @@ def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
     verdicts_by_folder = [(folder, verdicts[name]) for folder in folders if name in (verdicts := read_verdicts(folder))]
     first = verdicts_by_folder[0][1]
     yield first["sentence"]
-    yield f"  paper      {_number(first['paper_value'])} {first['unit']} ({first['where'] or 'ours'})"
+    yield f"  paper      {_number(first['paper_value'])} {first['unit']} ({first['where'] or 'the project'})"
     for folder, claim in verdicts_by_folder:
         yield ""
         yield f"Scale {folder.name}: {claim['verdict']}{' (' + claim['reason'] + ')' if claim['reason'] else ''}"
-        yield f"  {_our_value(claim)}, n = {claim['n'] or 0}"
+        yield f"  {_our_value(claim)}, n = {claim['n'] or 0}{_of_alignment(claim['alignment'])}"
+        yield from _sizes(claim)
         for cell in claim["evidence"].get("cells", []):
-            place = ", ".join(str(cell[key]) for key in ("pair", "receiver", "sharer", "benchmark") if key in cell)
-            yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}"
+            place = ", ".join(str(cell[key]) for key in ("pair", "benchmark", "part", "against") if cell.get(key))
+            yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}{_of_alignment(cell.get('alignment', ''))}"
         timed = claim["evidence"]["kind"] == "time_ratio"
         yield from _origin(folder, CLAIMS[timed], timed)
 
@@ -110,7 +118,8 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
         yield ""
         yield f"Scale {folder.name}, {_prompts(_protocol(folder) == RELEASED)}:"
         for claim in claims[folder]:
-            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {_our_value(claim)}"
+            value = f"{_our_value(claim)}{_of_alignment(claim['alignment'])}"
+            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {value}"
         if claims[folder]:
             yield from _origin(folder, CLAIMS[0], timed=False)
         yield from _artefacts(folder, key)
@@ -176,6 +185,9 @@ def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:
     committed = (folder / RECORDS).is_file()
     answers, times = (folder / RECORDS, folder / TIMES) if committed else (folder / "records", folder / "latency")
     flags = [f"--records {answers}" if committed else f"--records $(find {answers} -name '*.parquet')"]
+    tables = [str(folder / name) for name in claim_files() if (folder / name).is_file()]
+    if tables:
+        flags.append(f"--tables {' '.join(tables)}")
     if times.exists():
         flags.append(f"--latency-records {times}" if committed else f"--latency-records {times}/*.parquet")
     if (protocol := _protocol(folder)) != CORRECTED:
@@ -206,6 +218,16 @@ def _our_value(claim: dict[str, Any]) -> str:
     return f"ours {_estimate(claim, 2)} {claim['unit']}"
 
 
+def _sizes(claim: dict[str, Any]) -> Iterator[str]:
+    """Whether the printed value agrees with ours in size, where pairs are the same; and an earlier version's."""
+    if claim["size"]:
+        yield f"  in size    {claim['size']}"
+    earlier = claim["earlier"]
+    if earlier:
+        size = f": {earlier['size']}" if earlier["size"] else ""
+        yield f"  {earlier['note']}: {_number(earlier['value'])} {earlier['unit']}{size}"
+
+
 def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
     """Our accuracy, its interval and the prompts, by what the paper calls Receiver, Sharer, method and benchmark."""
     frame = read_table(folder / "tables/main.csv")
@@ -213,10 +235,21 @@ def _cells(folder: Path) -> dict[tuple[str | None, ...], str]:
     rows = frame[pd.Series(of_main, frame.index, dtype=bool) & (frame["value"] != "")].to_dict("records")
     return {
         tuple(names.paper_name(kind, str(row[column])) for column, kind in KEYS.items()): (
-            f"{_estimate(row, 1)} ({_prompts(names.has_released_prompts(row['benchmark']))})"
+            f"{_estimate(row, 1)} ({_prompts(names.has_released_prompts(row['benchmark']))}"
+            f"{_of_alignment(_alignment(row))})"
         )
         for row in rows
     }
+
+
+def _alignment(row: dict[Any, Any]) -> str:
+    """The token alignment of a row of the main table, which has no such column where all that was trained has one."""
+    return str(row.get("alignment", MAIN_ALIGNMENT if row["seeds"] else ""))
+
+
+def _of_alignment(alignment: str) -> str:
+    """Names the token alignment behind a number; nothing behind one for which nothing was trained."""
+    return f", alignment {alignment}" if alignment else ""
 
 
 def _prompts(are_released: bool) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from c2c.stats import Estimate
+from scipy.stats import norm
+
+from c2c.stats import CONFIDENCE, Estimate
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
@@ -15,11 +19,40 @@ SEED_SD = 2.0
 this package it is 0 to 3, and the authors' two versions of Figure 6 differ by 1.2 and 1.7 points."""
 
 
-def decide(estimate: Estimate | None, bound: float) -> str:
-    """Supported if the interval lies above the bound, contradicted if below, undecided if it covers the bound."""
+def decide(estimate: Estimate | None, bound: float, is_below: bool = False) -> str:
+    """Supported if the interval lies above the bound, contradicted if below, undecided if it covers the bound.
+
+    With `is_below` the claim is that the value lies below the bound, and the first two change places.
+    """
     if estimate is None or math.isnan(estimate.low):
         return NOT_RUN
-    return SUPPORTED if estimate.low > bound else CONTRADICTED if estimate.high < bound else UNDECIDED
+    above, below = (CONTRADICTED, SUPPORTED) if is_below else (SUPPORTED, CONTRADICTED)
+    return above if estimate.low > bound else below if estimate.high < bound else UNDECIDED
+
+
+def decide_every(cells: Sequence[Mapping[str, Any]], missing: int, bound: float, is_below: bool = False) -> str:
+    """The verdict on a claim about every cell.
+
+    Supported if the 95 % interval of every cell lies above the bound and no cell is missing. Contradicted if the
+    interval of one cell lies below it at the level 0.05 divided by the number of cells (Bonferroni): among many cells
+    one would lie below by chance. Undecided otherwise.
+
+    Args:
+        cells: Of each ``value``, ``low`` and ``high``.
+        missing: How many cells have no value.
+        bound: That every cell must exceed.
+        is_below: Whether the claim is that every cell lies below.
+    """
+    if not cells:
+        return NOT_RUN
+    sign = -1 if is_below else 1
+    bounds = [(sign * cell["value"], *sorted((sign * cell["low"], sign * cell["high"]))) for cell in cells]
+    if not missing and all(low > sign * bound for _, low, _ in bounds):
+        return SUPPORTED
+    tail = (1 - CONFIDENCE) / 2
+    factor = float(norm.ppf(1 - tail / len(cells)) / norm.ppf(1 - tail))
+    is_refuted = any(value + factor * (high - value) < sign * bound for value, _, high in bounds)
+    return CONTRADICTED if is_refuted else UNDECIDED
 
 
 def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: float = SEED_SD) -> str:

@@ -70,8 +70,9 @@ differs; `override=["receiver.weights_sha256"]` accepts one by name, and `model.
 
 A Fuser is also a set of new parameters, trained on a task. That the fused Receiver does better than the Receiver alone
 does not show that it was told anything. Before you say so, run the controls on your own questions: a Sharer that reads
-another question (`c2c_deranged`), a Sharer cache of zeros (`c2c_zeroed`), and Fusers that were trained without any
-message (recipe `adapter`). No result of them is part of this card.
+another question with another answer (`c2c_deranged`) or with the same (`c2c_same_answer`), a Sharer cache of zeros
+(`c2c_zeroed`), and Fusers that were trained without any message (recipe `adapter`). No result of them is part of this
+card.
 """
 
 

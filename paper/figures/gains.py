@@ -1,4 +1,4 @@
-"""The four gains with 95 % intervals: a panel a pair, a group a benchmark; marks differ in shape and filling."""
+"""The gains with 95 % intervals: a panel a pair, a group a benchmark; marks differ in shape and filling."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ ONE_SEED: dict[str, Any] = {"elinewidth": 0.6, "capsize": 2, "capthick": 0.6}
 MARKERS = {
     "system": ("o", style.BLACK, style.BLACK),
     "pairing": ("s", style.BLUE, style.BLUE),
+    "content": ("s", style.BLUE, "white"),
     "communication": ("D", style.VERMILION, style.VERMILION),
     "adaptation": ("o", style.GREY, "white"),
 }
-"""Shape, colour, filling."""
+"""Shape, colour, filling; only gains that are rows of the table are drawn."""
 HASH = "Table-SHA256"
 """Under this key a PNG holds the hash of the table that it was drawn from; `paper.verify` looks it up."""
 
@@ -49,27 +50,28 @@ def draw(table: Path) -> Figure:
     measured = frame.groupby("pair", sort=False)["value"].transform("count") > 0
     frame = frame[measured] if measured.any() else frame
     pairs = {str(pair): list(rows["benchmark"].unique()) for pair, rows in frame.groupby("pair", sort=False)}
-    figure, axes, columns = _panels(pairs)
+    gains = [gain for gain in MARKERS if (frame["gain"] == gain).any()]
+    figure, axes, columns = _panels(pairs, len(gains))
     for axis, (pair, benchmarks) in zip(axes, pairs.items(), strict=False):
-        _panel(axis, frame[frame["pair"] == pair], benchmarks)
+        _panel(axis, frame[frame["pair"] == pair], benchmarks, gains)
         axis.set_title(f"{names.title('pairs', pair)}{_seeds(frame[frame['pair'] == pair])}", loc="left")
         axis.tick_params(labelbottom=True)
     style.hide_unused(axes, len(pairs))
     for axis in axes[max(len(pairs) - columns, 0) : len(pairs)]:
         axis.set_xlabel("Percentage points")
-    handles, labels = _legend(axes[0], (frame["seeds"] == 1).any())
+    handles, labels = _legend(axes[0], gains, (frame["seeds"] == 1).any())
     figure.legend(handles, labels, loc="outside upper center", ncols=2 if len(pairs) == 1 else 3, frameon=False)
     return figure
 
 
-def _panels(pairs: Mapping[str, Sequence[str]]) -> tuple[Figure, list[Axes], int]:
+def _panels(pairs: Mapping[str, Sequence[str]], gains: int) -> tuple[Figure, list[Axes], int]:
     """A panel for each pair and what it is asked, and how many stand in a row; all share the horizontal axis."""
     differ = len({tuple(benchmarks) for benchmarks in pairs.values()}) > 1
     columns = min(PANELS_IN_A_ROW - 1 if differ else PANELS_IN_A_ROW, len(pairs))
     counts = [len(benchmarks) for benchmarks in pairs.values()]
     # A row of panels is as high as its longest list of benchmarks.
     most = [max(counts[start : start + columns]) for start in range(0, len(counts), columns)]
-    heights = [ROW_HEIGHT * number * (len(MARKERS) + GROUP_GAP) + FRAME_HEIGHT for number in most]
+    heights = [ROW_HEIGHT * number * (gains + GROUP_GAP) + FRAME_HEIGHT for number in most]
     look = {"gridspec_kw": {"height_ratios": heights}} | ({"sharey": False} if differ else {})
     figure, axes = style.panels(len(heights), columns, sum(heights) + 0.3, **look)
     return figure, axes, columns
@@ -107,14 +109,15 @@ def main() -> None:
         style.save(draw(arguments.table), arguments.output_stem)
 
 
-def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str]) -> None:
-    step = len(MARKERS) + GROUP_GAP
+def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str], gains: Sequence[str]) -> None:
+    step = len(gains) + GROUP_GAP
     for group, benchmark in enumerate(benchmarks):
         of_benchmark = rows[rows["benchmark"] == benchmark].set_index("gain")
-        for place, (gain, (shape, colour, filling)) in enumerate(MARKERS.items()):
-            height = group * step + place
+        for place, gain in enumerate(gains):
+            (shape, colour, filling), height = MARKERS[gain], group * step + place
             if gain not in of_benchmark.index or pd.isna(of_benchmark.loc[gain, "value"]):
-                axis.text(0, height, " not run", va="center", color=style.GREY, style="italic", fontsize=6)
+                if gain != "content":
+                    axis.text(0, height, " not run", va="center", color=style.GREY, style="italic", fontsize=6)
                 continue
             row = of_benchmark.loc[gain]
             reach = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
@@ -124,7 +127,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str]) -> None:
         if group:
             axis.axhline(group * step - (1 + GROUP_GAP) / 2, lw=0.4, color="0.85", zorder=0)
     axis.axvline(0, lw=0.8, color=style.BLACK, zorder=0)
-    axis.set_yticks([group * step + (len(MARKERS) - 1) / 2 for group in range(len(benchmarks))])
+    axis.set_yticks([group * step + (len(gains) - 1) / 2 for group in range(len(benchmarks))])
     axis.set_yticklabels([_label(rows[rows["benchmark"] == benchmark], benchmark) for benchmark in benchmarks])
     axis.set_ylim(len(benchmarks) * step - (1 + GROUP_GAP) / 2, -(1 + GROUP_GAP) / 2)
     axis.tick_params(axis="y", length=0)
@@ -148,13 +151,13 @@ def _seeds(rows: pd.DataFrame) -> str:
     return f" ({number} seed{'s' if seeds.max() > 1 else ''})"
 
 
-def _legend(axis: Axes, one_seed: bool) -> tuple[list[Any], list[str]]:
+def _legend(axis: Axes, gains: Sequence[str], one_seed: bool) -> tuple[list[Any], list[str]]:
     """A mark for each gain; and what an interval with caps is, where there is one."""
     handles: list[Any] = [
         axis.plot([], [], ls="", marker=shape, ms=4, color=colour, mfc=filling)[0]
-        for shape, colour, filling in MARKERS.values()
+        for shape, colour, filling in (MARKERS[gain] for gain in gains)
     ]
-    labels = [f"{names.title('gains', gain)} gain" for gain in MARKERS]
+    labels = [f"{names.title('gains', gain)} gain" for gain in gains]
     if one_seed:
         handles.append(Line2D([], [], lw=ONE_SEED["elinewidth"], marker="|", ms=4, color=style.BLACK))
         labels.append("thin, with caps: one training seed")

@@ -49,6 +49,7 @@ ARM_COLOURS = {
     "t2t": VERMILION,
     "c2c": BLUE,
     "c2c_deranged": SKY,
+    "c2c_same_answer": SKY,
     "c2c_zeroed": SKY,
     "adapter": GREEN,
     "projected": BROWN,

@@ -22,15 +22,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from paper.command import command
 from paper.figures import style
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.alignments import main_alignments
 from paper.reading.curves import CONFIG, MODELS, read_curves
 from paper.reading.curves import HISTORY as FILE
-from paper.reading.fusers import FuserRun, label, models_of, read_tables
+from paper.reading.fusers import FuserRun, label, read_tables
+from paper.reading.losses import losses_by_pair, paper_losses
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
 from paper.writing.output import stamped, table_parser
 
-PLACE, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
 DERANGED_LOSS = "validation_deranged_loss"
 DERANGED, PAPER_LABEL = "dotted, in the recipe's colour: deranged", "C2C in the paper"
 AVERAGED = 40
@@ -89,30 +89,10 @@ def models_of_curves(curves: pd.DataFrame) -> dict[FuserRun, dict[str, str]]:
     }
 
 
-def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.Series]:
-    """`losses_by_pair` of the trainings in some folders of fusers."""
-    return losses_by_pair({FuserRun.of(folder): models_of(folder / CONFIG) for folder in folders}, reference)
-
-
-def losses_by_pair(models: Mapping[FuserRun, Mapping[str, str]], reference: Reference) -> dict[str, pd.Series]:
-    """The paper's validation losses in nats by step (Figure 13b), of each pair that both have.
-
-    Args:
-        models: Receiver and Sharer of each training.
-        reference: The paper's values.
-    """
-    losses: dict[str, pd.Series] = {}
-    for run, roles in models.items():
-        rows = reference.of_pair(PLACE, METRIC, run.pair, (roles["receiver"], roles["sharer"]))
-        if run.recipe == "c2c" and rows:
-            by_step = {int(row["benchmark"].removeprefix(STEP)): row["value"] for row in rows}
-            losses[run.pair] = pd.Series(by_step).sort_index()
-    return losses
-
-
 def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None) -> None:
+    main_of_pair = set(main_alignments(group).values())
     for (recipe, alignment), runs in group.groupby(["recipe", "alignment"], sort=False):
-        main = alignment == MAIN_ALIGNMENT
+        main = alignment in main_of_pair
         colour = style.colour(str(recipe)) if main else style.SKY
         # Training loss: a thin line a seed, averaged over neighbouring steps.
         for _, run in runs.groupby("seed"):

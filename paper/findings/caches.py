@@ -6,6 +6,7 @@ import pandas as pd
 
 from paper.findings.wording import arm, cell_title, first_cell, listed, percents, points, rows_with, tally
 from paper.reading import names
+from paper.reading.alignments import of_main_alignment
 from paper.reading.reference import Reference
 from paper.writing.columns import HALF_TITLES
 from paper.writing.numbers import decimal
@@ -15,7 +16,7 @@ DERANGED_LOSS = "validation_deranged_loss"
 
 def training(frame: pd.DataFrame) -> list[str]:
     """The last validation losses of the first pair, of all ``history.csv``."""
-    losses = rows_with(frame, "validation_loss", alignment="span")
+    losses = rows_with(of_main_alignment(frame), "validation_loss")
     losses = losses[losses["recipe"].isin(["c2c", "adapter"])]
     if losses.empty:
         return []

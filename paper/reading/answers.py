@@ -17,10 +17,9 @@ from c2c.evaluation.schema import TOGETHER, read_records
 from c2c.evaluation.scoring import check_records, failed, gold_margin, mark
 from c2c.stats import NO_SEED, Estimate, comparable, mean_with_interval, paired_difference
 from paper.reading import names
+from paper.reading.alignments import MAIN_ALIGNMENT, UNTRAINED, main_alignments
 
-MAIN_ALIGNMENT = "span"
-"""The token alignment of every table and claim that names no other."""
-BASELINE = ""
+BASELINE = UNTRAINED
 """The recipe and the alignment of a method without a fuser."""
 AT_STEP = "@"
 """Between a recipe and the step of the training at which its fuser was kept, before the last: ``c2c@50``.
@@ -89,6 +88,7 @@ class Answers:
         pairs: Those with one Sharer that are rows of the tables of all pairs.
         benchmarks: What was asked.
         arms: What was run for `pairs`.
+        main_alignments: The token alignment of each pair's fusers that tables and claims show where they name none.
         remarks: Notes that the records cannot contain, such as where weights came from.
     """
 
@@ -118,6 +118,7 @@ class Answers:
         )
         self.marked["seed"] = self.marked["seed"].fillna(NO_SEED).astype(int)
         keys = ["pair", "benchmark", "arm", "alignment"]
+        self.main_alignments = main_alignments(self.marked)
         self._groups = {key: group for key, group in self.marked.groupby(keys)}
         self._frames: dict[tuple[str, ...], pd.DataFrame] = {}
         # The Sharer of the recipe identical is the Receiver; a pair is named by the two that it consists of.
@@ -139,8 +140,11 @@ class Answers:
         """Answers from parquet files of records."""
         return cls(read_records(paths), protocol)
 
-    def get(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
-        """Credits from 0 to 1, questions as rows in order, seeds as columns; None where the arm was never run."""
+    def get(self, pair: str, benchmark: str, arm: str, alignment: str | None = None) -> pd.DataFrame | None:
+        """Credits from 0 to 1, questions as rows in order, seeds as columns; None where the arm was never run.
+
+        Without an `alignment` it is that of the pair's main one; a method without a fuser has none.
+        """
         group = self._group(pair, benchmark, arm, alignment)
         if group is None:
             return None
@@ -149,7 +153,7 @@ class Answers:
             self._frames[key] = group.pivot(index="question_id", columns="seed", values="correct").sort_index()
         return self._frames[key]
 
-    def margins(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> pd.DataFrame | None:
+    def margins(self, pair: str, benchmark: str, arm: str, alignment: str | None = None) -> pd.DataFrame | None:
         """Nats by which the gold option is likelier than the others (`gold_margin`), as `get` gives credits.
 
         None where the arm was never run, or where the benchmark's options are not weighed.
@@ -166,7 +170,7 @@ class Answers:
         rows = rows if pair is None else rows[rows["pair"] == pair]
         return rows.drop_duplicates("question_id").set_index("question_id")[column].sort_index()
 
-    def failures(self, pair: str, benchmark: str, arm: str, alignment: str = MAIN_ALIGNMENT) -> int:
+    def failures(self, pair: str, benchmark: str, arm: str, alignment: str | None = None) -> int:
         """How many answers of the arm failed."""
         group = self._group(pair, benchmark, arm, alignment)
         return 0 if group is None else int(group["failed"].sum())
@@ -194,8 +198,17 @@ class Answers:
 
     def alignments(self, pair: str) -> list[str]:
         """Token alignments of the pair's fusers, the main one first."""
-        alignments = set(self.marked.loc[self.marked["pair"] == pair, "alignment"]) - {BASELINE}
-        return sorted(alignments, key=lambda name: (name != MAIN_ALIGNMENT, name))
+        alignments = {key[3] for key in self._groups if key[0] == pair} - {BASELINE}
+        return sorted(alignments, key=lambda name: (name != self.main_alignment(pair), name))
+
+    def main_alignment(self, pair: str) -> str:
+        """The token alignment of a pair that is shown where none is named."""
+        return self.main_alignments.get(pair, MAIN_ALIGNMENT)
+
+    def alignment_of(self, pair: str, arm: str) -> str:
+        """The pair's main alignment where the arm was run with it; nothing for a method without a fuser."""
+        main = self.main_alignment(pair)
+        return main if any((pair, benchmark, arm, main) in self._groups for benchmark in self.benchmarks) else BASELINE
 
     def chance(self, benchmark: str) -> float:
         """Accuracy of a guess among the options, or, for a free answer, among the gold answers of the subset."""
@@ -208,6 +221,6 @@ class Answers:
         guess = 1 / questions["options"].astype(float).fillna(different)
         return {str(name): float(mean) for name, mean in guess.groupby(questions["benchmark"]).mean().items()}
 
-    def _group(self, pair: str, benchmark: str, arm: str, alignment: str) -> pd.DataFrame | None:
-        group = self._groups.get((pair, benchmark, arm, alignment))
+    def _group(self, pair: str, benchmark: str, arm: str, alignment: str | None) -> pd.DataFrame | None:
+        group = self._groups.get((pair, benchmark, arm, alignment or self.main_alignment(pair)))
         return self._groups.get((pair, benchmark, arm, BASELINE)) if group is None else group

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +12,15 @@ from c2c.evaluation.protocol import RELEASED_TASK
 from c2c.storage.formats import read_yaml
 from c2c.storage.manifests import check_keys
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.alignments import DECIDING, main_alignment
 
 KEY = "rests_on"
 ENTRY = {"pairs": list, "benchmarks": list, "timed": str, "trainings": list}
 TRAINING = {"recipes": list, "alignment": str, "seeds": list}
-BASELINES = ("receiver", "sharer", "t2t", "routing", "routing_trained")
+BASELINES = ("receiver", "sharer", "t2t", "routing", "routing_trained", "t2t_agents")
 """Arms of a pair that no training made."""
+AGENTS = ("t2t_agents", "t_c2c", "t_c2c_deranged")
+"""Arms of two agents, which only some pairs of a scale are asked for. The Fusers are those of `c2c`."""
 REMEDY = "Write it as the comment above rests_on in paper/claims.yaml says"
 
 
@@ -75,9 +77,25 @@ class Basis:
         name, _, detail = arm.partition("@")
         if name in BASELINES:
             return () if pair in self.benchmarks else None
-        recipe = name.removesuffix("_deranged").removesuffix("_zeroed")
-        alignment = MAIN_ALIGNMENT if not detail or detail.isdigit() else detail
+        recipe = name.removesuffix("_deranged").removesuffix("_same_answer").removesuffix("_zeroed")
+        recipe = "c2c" if name in AGENTS else recipe
+        alignment = self.main_alignment(pair) if not detail or detail.isdigit() else detail
         return self.seeds.get(Training(pair, recipe, alignment))
+
+    def main_alignment(self, pair: str) -> str:
+        """The token alignment of a pair's listed trainings that an arm without one has."""
+        listed = [training for training in self.seeds if training.pair == pair]
+        deciding = [training for training in listed if training.recipe == DECIDING]
+        return main_alignment(pair, [training.alignment for training in deciding or listed])
+
+    def alignments_of(self, pair: str, arms: Iterable[str]) -> list[str]:
+        """The token alignments that arms of a pair have, none of them twice; empty where nothing was trained."""
+        alignments = []
+        for arm in arms:
+            name, _, detail = arm.partition("@")
+            if name.partition("/")[0] not in BASELINES:
+                alignments.append(detail if detail and not detail.isdigit() else self.main_alignment(pair))
+        return list(dict.fromkeys(alignments))
 
     def pairs_with(self, of: str, against: str) -> list[str]:
         """Pairs of which both arms are listed, with a seed in common or one of them without any."""
@@ -90,7 +108,8 @@ class Basis:
 
     def is_timed(self, pair: str, recipe: str, alignment: str, seed: int | None, benchmark: str) -> bool:
         """Whether a verdict on times rests on measurements of this fuser (or, without a recipe, baseline)."""
-        is_listed = not recipe or seed in self.seeds.get(Training(pair, recipe, alignment), ())
+        seeds = self.seeds.get(Training(pair, recipe, alignment), ())
+        is_listed = not recipe or (alignment == self.main_alignment(pair) and seed in seeds)
         return is_listed and self.timed.get(pair) == benchmark
 
 

@@ -13,7 +13,7 @@ from c2c.errors import RefusedError
 from c2c.storage.manifests import read_object
 from paper.command import REMEDY
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT
+from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.files import read_csv
 
 

@@ -96,6 +96,11 @@ def has_own_tables(pair: str) -> bool:
     return bool(read_names()["pairs"].get(pair, {}).get("own_tables", False))
 
 
+def main_alignment(pair: str) -> str:
+    """The token alignment that a pair's tables and claims show, where the list names one; else nothing."""
+    return str(read_names()["pairs"].get(pair, {}).get("main_alignment", ""))
+
+
 def in_order(kind: str, names: Iterable[str]) -> list[str]:
     """`names` in the order of the list, unlisted ones behind in alphabetical order."""
     listed = list(read_names()[kind])

@@ -2,7 +2,9 @@
 
 A formula is an id, a number, or a mapping with one of `FORMULAS` as its only key:
 ``{mean: "table-4/*/c2c/*/accuracy"}`` over the ids that match a shell pattern, ``{difference: [formula, formula]}``,
-``{ratio: [formula, formula]}``, ``{sum: [formula, ...]}``.
+``{ratio: [formula, formula]}``, ``{sum: [formula, ...]}``, ``{count: pattern}``; ``{count_above: [pattern, pattern]}``,
+or ``{share_above: ...}`` in percent: how many values of the first pattern lie above that of the second for the same
+Receiver, Sharer and benchmark, where it names them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ PATH = Path(__file__).parents[1] / "reference_values.csv"
 PRINTED_PATH = Path(__file__).parents[1] / "printed.yaml"
 MAIN = "Table 4"
 """The artefact of the paper with its main results."""
-FORMULAS = ("mean", "difference", "ratio", "sum")
+FORMULAS = ("mean", "difference", "ratio", "sum", "count", "count_above", "share_above")
 ROLES = ("receiver", "sharer")
 NOTE = re.compile(r" \(.*\)$")
 """What a printed row remarks on the model that it names."""
@@ -62,7 +64,12 @@ class Reference:
         ((kind, parts),) = formula.items()
         check_choice("The kind of a formula", kind, FORMULAS)
         if kind == "mean":
-            return self._mean(parts)
+            return float(pd.Series(self._matching(parts)["value"]).mean())
+        if kind == "count":
+            return float(len(self._matching(parts)))
+        if kind in ("count_above", "share_above"):
+            is_above = self._are_above(*parts)
+            return float(sum(is_above)) if kind == "count_above" else 100 * sum(is_above) / len(is_above)
         values = [self.evaluate(part) for part in parts]
         if kind == "sum":
             return sum(values)
@@ -154,11 +161,44 @@ class Reference:
         rows = rows[(rows["method"] == names.paper_name("arms", arm)) & (rows["benchmark"] != "average")]
         return float(rows["value"].astype(float).mean()) if len(rows) else None
 
-    def _mean(self, pattern: str) -> float:
-        values = [value for name, value in self.numbers.items() if fnmatch(str(name), pattern) and not pd.isna(value)]
-        if not values:
+    def ids(self, formula: Any) -> set[str]:
+        """Ids of all printed values that a formula reads."""
+        if isinstance(formula, dict):
+            return set[str]().union(*(self.ids(part) for part in formula.values()))
+        if isinstance(formula, list):
+            return set[str]().union(*map(self.ids, formula))
+        return set(self._matching(formula).index) if isinstance(formula, str) else set()
+
+    def _matching(self, pattern: str) -> pd.DataFrame:
+        """The rows with a number whose id matches a shell pattern, by id, with models as `rows` names them.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        is_matching = [fnmatch(str(name), pattern) and not pd.isna(value) for name, value in self.numbers.items()]
+        rows = self.frame.set_index("id")[is_matching]
+        if rows.empty:
             raise RefusedError("A pattern must match printed values", pattern, "Look for ids in reference_values.csv")
-        return float(pd.Series(values).mean())
+        models = {role: rows[role].str.replace(NOTE, "", regex=True) for role in ROLES}
+        return rows.assign(value=self.numbers[is_matching], **models)
+
+    def _are_above(self, pattern: str, other: str) -> list[bool]:
+        """Of each value whether it lies above that of the same cell under another pattern.
+
+        Raises:
+            RefusedError: A cell has no such value, or several.
+        """
+        below = self._matching(other)
+        comparisons = []
+        for name, row in self._matching(pattern).iterrows():
+            is_same = pd.Series(True, below.index)
+            for key in (*ROLES, "benchmark"):
+                is_same &= below[key].isin([row[key], ""])
+            values = below.loc[is_same, "value"]
+            if len(values) != 1:
+                raise RefusedError(f"{other} must match one printed value of each cell", name, "Narrow the pattern")
+            comparisons.append(bool(row["value"] > values.iloc[0]))
+        return comparisons
 
     def _number(self, name: str) -> float:
         if name not in self.numbers.index or pd.isna(self.numbers[name]):

@@ -6,7 +6,8 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import PHASES
-from paper.reading.answers import BASELINE, MAIN_ALIGNMENT, arm_name
+from paper.reading.alignments import of_main_alignment
+from paper.reading.answers import arm_name
 
 KEY = ["scale", "pair", "receiver", "sharer", "recipe", "alignment", "method", "benchmark"]
 TOKENS = {
@@ -33,8 +34,7 @@ def per_question(records: pd.DataFrame) -> pd.DataFrame:
 
 def times_of(latency: pd.DataFrame) -> pd.DataFrame:
     """Mean time of a question with its interval, in milliseconds, by Receiver, Sharer, arm and benchmark."""
-    is_total = (latency["phase"] == "total") & latency["alignment"].isin([BASELINE, MAIN_ALIGNMENT])
-    total = latency[is_total].rename(columns=TIMES)
+    total = of_main_alignment(latency[latency["phase"] == "total"]).rename(columns=TIMES)
     arms = [arm_name(*key) for key in zip(total["recipe"], total["method"], strict=True)]
     cell = ["receiver", "sharer", "arm", "benchmark"]
     # Two pairs of the same models would each give a row to both.

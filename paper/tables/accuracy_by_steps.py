@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from paper.reading import names
-from paper.reading.answers import AT_STEP, MAIN_ALIGNMENT, Answers, PairIds
+from paper.reading.answers import AT_STEP, Answers, PairIds
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
-from paper.rows import arm_row, tidy, with_bounds
+from paper.rows import alignment_column, arm_row, tidy, with_bounds
 from paper.writing.columns import counts, decimals, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -38,7 +38,7 @@ def build(answers: Answers, cost: pd.DataFrame, reference: Reference) -> pd.Data
         cost: As `paper.training_cost.cost` gives it.
         reference: The paper's values.
     """
-    cost = cost[cost["alignment"] == MAIN_ALIGNMENT]
+    cost = cost[cost["alignment"] == cost["pair"].map(answers.main_alignment)]
     rows = [
         row
         for pair in answers.pairs
@@ -56,6 +56,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Benchmark": titles(frame, "benchmark"),
         "Step": frame["step"].astype(str),
         "Method": titles(frame, "arm"),
+        **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
         "Paper, %": decimals(frame, "paper_value"),
         "n": counts(frame, "n"),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from paper.reading.answers import Answers, difference
 from paper.reading.reference import Reference
-from paper.rows import ID_COLUMNS, arm_row, paper_column, printed_note, tidy, with_bounds
+from paper.rows import ID_COLUMNS, alignment_column, arm_row, paper_column, printed_note, tidy, with_bounds
 from paper.writing.columns import counts, differences, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -41,6 +41,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Pair": titles(frame, "pair"),
         "Benchmark": titles(frame, "benchmark"),
         "Who answers": titles(frame, "arm"),
+        **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
         "T-C2C beyond it, points [95 %]": differences(frame),
         "n": counts(frame, "n"),

@@ -1,4 +1,4 @@
-"""Token alignments compared: C2C with span and with the reference's alignments, each with its deranged control."""
+"""Token alignments compared: C2C with the main one and with others, each with its adapter and its deranged control."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT, Answers, PairIds, difference
+from paper.reading.alignments import MAIN_ALIGNMENT
+from paper.reading.answers import Answers, PairIds, difference
 from paper.rows import accuracy, points, tidy, with_bounds
 from paper.writing.columns import counts, estimates, titles
 from paper.writing.numbers import NOTHING
@@ -16,7 +17,7 @@ from paper.writing.output import notes_on_gaps, run_table, write_table
 COMPARED = (MAIN_ALIGNMENT, "longest")
 COLUMNS = (
     *("scale", "pair", "receiver", "sharer", "benchmark", "alignment"),
-    *with_bounds("receiver", "c2c", "deranged", "pairing", "difference"),
+    *with_bounds("receiver", "c2c", "deranged", "adapter", "pairing", "communication", "difference"),
     *("n", "seeds", "reason"),
 )
 
@@ -24,12 +25,13 @@ COLUMNS = (
 def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark and alignment.
 
-    Columns `receiver`, `c2c`, `deranged` are accuracies, `pairing` is C2C less its deranged control, `difference` is
-    span less this alignment; each with its interval, in percent or points.
+    Columns `receiver`, `c2c`, `deranged`, `adapter` are accuracies; `pairing` is C2C less its deranged control,
+    `communication` C2C less the adapter of the same alignment, and `difference` C2C less C2C of the pair's main
+    alignment, on the same questions and seeds; each with its interval, in percent or points.
     """
     rows = []
     for pair in answers.pairs:
-        alignments = list(dict.fromkeys([*COMPARED, *answers.alignments(pair.name)]))
+        alignments = list(dict.fromkeys([answers.main_alignment(pair.name), *COMPARED, *answers.alignments(pair.name)]))
         rows += [
             _row(answers, pair, benchmark, kind)
             for benchmark in answers.benchmarks_of(pair.name)
@@ -40,7 +42,8 @@ def build(answers: Answers) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed."""
-    is_main = frame["alignment"] == MAIN_ALIGNMENT
+    # A pair's main alignment, with which its others are compared, comes first.
+    is_main = ~frame.duplicated(["pair", "benchmark"])
     table = {
         "Pair": titles(frame, "pair"),
         "Benchmark": titles(frame, "benchmark"),
@@ -48,8 +51,10 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Receiver, %": estimates(frame, "receiver_"),
         "C2C, %": estimates(frame, "c2c_"),
         "C2C deranged, %": estimates(frame, "deranged_"),
+        "Adapter, %": estimates(frame, "adapter_"),
         "Pairing gain": estimates(frame, "pairing_", sign=True),
-        "Span less this": pd.Series(estimates(frame, "difference_", sign=True)).mask(is_main, NOTHING),
+        "Communication gain": estimates(frame, "communication_", sign=True),
+        "C2C less C2C of the first": pd.Series(estimates(frame, "difference_", sign=True)).mask(is_main, NOTHING),
         "n": counts(frame, "n"),
         "Seeds": counts(frame, "seeds"),
     }
@@ -60,24 +65,27 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(answers)
     notes = [
-        "Accuracies in percent and paired differences in percentage points, with 95 % intervals.",
+        "Accuracies in percent and paired differences in percentage points, with 95 % intervals. The first "
+        "alignment of a pair is the one that its other tables show; the last difference is what another adds to it.",
         *notes_on_gaps(frame, ["pair", "benchmark", "alignment"]),
     ]
     return write_table(frame, text_table(frame), stem, notes, answers)
 
 
 def _row(answers: Answers, pair: PairIds, benchmark: str, alignment: str) -> dict[str, object]:
-    receiver, c2c, deranged = (
-        answers.get(pair.name, benchmark, arm, alignment) for arm in ("receiver", "c2c", "c2c_deranged")
+    receiver, c2c, deranged, adapter = (
+        answers.get(pair.name, benchmark, arm, alignment) for arm in ("receiver", "c2c", "c2c_deranged", "adapter")
     )
-    span = answers.get(pair.name, benchmark, "c2c")
+    main = answers.get(pair.name, benchmark, "c2c")
     reason = names.reason_not_run(pair=pair.name, alignment=alignment, benchmark=benchmark) if c2c is None else ""
     return (
         dict(zip(COLUMNS, [answers.scale, *pair, benchmark, alignment], strict=False))
         | accuracy(receiver, "receiver_")
         | accuracy(deranged, "deranged_")
+        | accuracy(adapter, "adapter_")
         | points(difference(c2c, deranged), "pairing_")
-        | points(difference(span, c2c), "difference_")
+        | points(difference(c2c, adapter), "communication_")
+        | points(difference(c2c, main), "difference_")
         # The last one decides n and seeds.
         | accuracy(c2c, "c2c_")
         | {"reason": reason}

@@ -20,7 +20,7 @@ from c2c.stats import (
 )
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
-from paper.rows import percent
+from paper.rows import ALIGNMENT, alignment_column, percent, with_other_alignments
 from paper.writing.columns import counts, decimals, estimates, p_values, texts, titles
 from paper.writing.numbers import MINUS, decimal, show_bounds, show_difference
 from paper.writing.output import notes_on_gaps, run_table, write_table
@@ -28,6 +28,8 @@ from paper.writing.output import notes_on_gaps, run_table, write_table
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]
 SEED_SDS = (1, 2, 3)
 """Standard deviations of an arm's accuracy over trainings, in points, for which a gain of one seed is shown, too."""
+ONE_TRAINING = ("pairing", "content")
+"""Gains of two arms that use the same Fusers."""
 UNTRAINED = ("receiver", "sharer", "t2t", "routing")
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
 DOUBTS = {
@@ -42,6 +44,10 @@ DOUBTS = {
     ("communication", BELOW): "C2C is worse than the same parameters trained without any message",
 }
 """What the table says in words where a gain is not above zero."""
+CONTENT = (
+    "The content gain asks whether it matters which question with this answer was read: the message of its control is "
+    "that of another question with the same answer. Near zero, the message carries the answer alone."
+)
 
 
 def build(answers: Answers) -> pd.DataFrame:
@@ -56,11 +62,14 @@ def build(answers: Answers) -> pd.DataFrame:
         for pair in answers.pairs
         for benchmark in answers.benchmarks_of(pair.name)
         for gain in GAINS
+        # Its control is asked on chosen benchmarks only: elsewhere nothing is missing.
+        if gain != "content" or answers.get(pair.name, benchmark, _arms(answers, pair, gain)[1]) is not None
     ]
     numbers = ["detectable", "p_value", *(f"{bound}_sd_{sd}" for sd in SEED_SDS for bound in ("low", "high"))]
     frame = pd.DataFrame(rows).astype(
         dict.fromkeys(["n", "seeds", "of_only", "against_only"], "Int64") | dict.fromkeys(numbers, float)
     )
+    frame = with_other_alignments(frame)
     frame.insert(frame.columns.get_loc("p_value") + 1, "p_holm", float("nan"))
     for _, cells in frame.groupby("gain"):
         frame.loc[cells.index, "p_holm"] = holm(cells["p_value"])
@@ -75,6 +84,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Benchmark": titles(frame, "benchmark"),
         "Gain": titles(frame, "gain"),
         "Difference": [f"{of} {MINUS} {against}" for of, against in arms],
+        **alignment_column(frame),
         "Points [95 %]": estimates(frame, sign=True),
         "n": counts(frame, "n"),
         "Detectable, points": decimals(frame, "detectable", 1),
@@ -105,6 +115,7 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "a standard deviation (SD) of 1, 2 or 3 points.",
         "Detectable is the smallest true difference that n questions with the observed discordance find: two-sided "
         "5 %, power 80 %, one seed (Connor 1987).",
+        *([CONTENT] if (frame["gain"] == "content").any() else []),
         *doubts(frame),
         *notes_on_gaps(frame, ["pair", "benchmark", "gain"]),
     ]
@@ -145,6 +156,7 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
     of, against = _arms(answers, pair, gain)
     first, second = (answers.get(pair.name, benchmark, arm) for arm in (of, against))
     head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
+    head[ALIGNMENT] = answers.alignment_of(pair.name, of) or answers.alignment_of(pair.name, against)
     if first is None or second is None or not comparable(first, second):
         missing = of if first is None else against if second is None else None
         reason = names.reason_not_compared(missing, pair=pair.name, benchmark=benchmark)
@@ -153,7 +165,7 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
     estimate = mean_with_interval(paired_difference(first, second))
     finding = ABOVE if estimate.low > 0 else BELOW if estimate.high < 0 else COVERED
     power = {"detectable": 100 * detectable_difference(first, second), "finding": finding}
-    trained = len({of, against}.difference(UNTRAINED)) if gain != "pairing" else 1
+    trained = len({of, against}.difference(UNTRAINED)) if gain not in ONE_TRAINING else 1
     tests = _tests(first, second) | {"p_value": estimate.p_value}
     return head | percent(estimate) | power | tests | _assumed(estimate, trained) | {"reason": ""}
 

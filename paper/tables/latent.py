@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT, Answers, PairIds, difference
+from paper.reading.answers import Answers, PairIds, difference
 from paper.reading.reference import Reference
 from paper.rows import ID_COLUMNS, accuracy, arm_row, paper_column, tidy, with_bounds
 from paper.writing.columns import counts, differences, estimates, titles
@@ -86,7 +86,7 @@ def _row(
     arm = _arm(answers, pair)
     arm_alone = arm.removeprefix(f"{LATENT}_") if pair.is_group else "c2c"
     frame, deranged, trained_alone = (
-        answers.get(pair.name, benchmark, name, MAIN_ALIGNMENT) for name in (arm, f"{arm}_deranged", arm_alone)
+        answers.get(pair.name, benchmark, name) for name in (arm, f"{arm}_deranged", arm_alone)
     )
     gains = {
         "gain": difference(frame, alone),

@@ -1,4 +1,4 @@
-"""The four gains in nats: what a message does to the likelihood of the gold option, where accuracy may not see it."""
+"""The gains in nats: what a message does to the likelihood of the gold option, where accuracy may not see it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from c2c.stats import GAINS, Estimate, comparable, holm, mean_with_interval, paired_difference
 from paper.reading.answers import Answers
+from paper.rows import ALIGNMENT, alignment_column, with_other_alignments
 from paper.writing.columns import counts, estimates, p_values, titles
 from paper.writing.output import run_table, write_table
 
@@ -25,11 +26,12 @@ def build(answers: Answers) -> pd.DataFrame:
                     continue
                 head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
                 bounds = {name: getattr(estimate, name) for name in ("value", "low", "high", "n", "seeds", "p_value")}
-                rows.append(head | bounds)
-    frame = pd.DataFrame(rows, columns=[*ID_COLUMNS, "value", "low", "high", "n", "seeds", "p_value"])
+                alignment = answers.alignment_of(pair.name, of) or answers.alignment_of(pair.name, against)
+                rows.append(head | {ALIGNMENT: alignment} | bounds)
+    frame = pd.DataFrame(rows, columns=[*ID_COLUMNS, ALIGNMENT, "value", "low", "high", "n", "seeds", "p_value"])
     adjusted = [pd.Series(holm(group["p_value"]), group.index) for _, group in frame.groupby("gain")]
     frame["p_holm"] = pd.concat(adjusted) if adjusted else pd.Series(dtype=float)
-    return frame.astype({"n": "Int64", "seeds": "Int64"})
+    return with_other_alignments(frame).astype({"n": "Int64", "seeds": "Int64"})
 
 
 def gain_in_nats(answers: Answers, pair: str, benchmark: str, of: str, against: str) -> Estimate | None:
@@ -49,6 +51,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
             "Pair": titles(frame, "pair"),
             "Benchmark": titles(frame, "benchmark"),
             "Gain": titles(frame, "gain"),
+            **alignment_column(frame),
             "Nats [95 %]": estimates(frame, sign=True, digits=2),
             "p": p_values(frame, "p_value"),
             "p (Holm)": p_values(frame, "p_holm"),

@@ -8,8 +8,8 @@ import pandas as pd
 
 from c2c.types import FUSIONS
 from paper.reading import names
-from paper.reading.answers import MAIN_ALIGNMENT, Answers, PairIds, difference
-from paper.rows import arm_row, tidy, with_bounds
+from paper.reading.answers import Answers, PairIds, difference
+from paper.rows import alignment_column, arm_row, tidy, with_bounds
 from paper.writing.columns import counts, differences, estimates, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -48,6 +48,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Sharers": titles(frame, "pair"),
         "Benchmark": titles(frame, "benchmark"),
         "Who answers": titles(frame, "arm"),
+        **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
         "Beyond the better single C2C, points [95 %]": differences(frame),
         "n": counts(frame, "n"),
@@ -105,7 +106,7 @@ def _frames(
     for fusion in FUSIONS:
         if fusion in answers.arms_of(group.name):
             for arm in (fusion, *(f"{fusion}_{control}" for control in controls)):
-                frames[arm] = answers.get(group.name, benchmark, arm, MAIN_ALIGNMENT)
+                frames[arm] = answers.get(group.name, benchmark, arm)
     single = [frame for place in places if (frame := frames[f"c2c_{place}"]) is not None]
     return frames, max(single, key=lambda frame: frame.mean(axis=None), default=None)
 

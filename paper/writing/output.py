@@ -17,6 +17,7 @@ from c2c.storage import markup
 from c2c.storage.files import written_whole
 from paper.command import command
 from paper.reading import failures, names
+from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.answers import Answers
 from paper.writing import citation
 from paper.writing.columns import NAME_KINDS
@@ -58,7 +59,7 @@ def write_table(
         `frame`.
     """
     if answers is not None:
-        notes = [*notes, *failures.notes(answers), *answers.remarks]
+        notes = [*notes, *_note_on_alignments(frame, answers), *failures.notes(answers), *answers.remarks]
         frame = failures.with_failures(frame, answers)
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
     cited = citation.cite("table", stem.name, scales)
@@ -74,6 +75,23 @@ def write_table(
             unfinished = stack.enter_context(written_whole(path_with(stem, suffix)))
             unfinished.write_text(texts[suffix], encoding="utf-8")
     return frame
+
+
+def _note_on_alignments(frame: pd.DataFrame, answers: Answers) -> list[str]:
+    """The pairs of a table without a column of alignments whose fusers have another token alignment than span."""
+    if "alignment" in frame or "pair" not in frame:
+        return []
+    alignments = {name: answers.main_alignment(name) for name in frame["pair"].unique()}
+    listed = [
+        f"{names.title('pairs', name)}: {alignment}"
+        for name, alignment in alignments.items()
+        if alignment != MAIN_ALIGNMENT
+    ]
+    return (
+        [f"Token alignment of what was trained, where it is not {MAIN_ALIGNMENT}. {'; '.join(listed)}."]
+        if listed
+        else []
+    )
 
 
 def run_table(description: str, write: Callable[..., object], **readers: Callable[[Any], object]) -> None:

@@ -45,7 +45,7 @@ def test_exact_accepts_nothing_more_than_the_answer(text):
         ("B", "B"),
         ("(C)", "C"),
         ("**D**", "D"),
-        ("b", None),
+        ("b", "B"),
         ("B. photosynthesis", "B"),
         ("B) because A is wrong", "B"),
         ("The correct answer is C", "C"),
@@ -66,7 +66,7 @@ def test_exact_accepts_nothing_more_than_the_answer(text):
         ("", None),
     ],
 )
-def test_letter_is_the_last_stated_answer_or_else_the_only_letter(text, letter):
+def test_a_letter_is_stated_or_opens_the_text_or_is_the_only_one(text, letter):
     assert scoring.extract_letter(text, options=4) == letter
 
 
@@ -89,6 +89,15 @@ def test_a_choice_without_a_number_is_wrong(records):
 
 def test_letters_are_scored_from_generated_text():
     assert accuracy(make_records((Run("gap_a"),), Bench(["openbookqa"])), "sharer", benchmark="openbookqa").value == 100
+
+
+def test_a_letter_behind_the_opening_that_the_record_names_wins_over_a_later_statement():
+    records = make_records((Run("gap_a"),), Bench(["openbookqa"])).head(1)
+    records = records.assign(gold="B", output_text=" B) 5 m\n\nAnswer: D")
+    for opening, credit in (("Answer:", 1), ("", 0), (None, 0)):
+        assert scoring.mark(records.assign(opening=opening)).tolist() == [credit]
+        # The reference's rules know of no opening.
+        assert scoring.mark(records.assign(opening=opening), "paper").tolist() == [0]
 
 
 def test_a_failed_question_counts_as_wrong(records):
@@ -148,6 +157,31 @@ def test_the_order_of_records_changes_no_byte(records):
 def test_records_that_would_give_a_wrong_score_are_refused(records, harm, message):
     with pytest.raises(RefusedError, match=message):
         scoring.score_records(harm(records))
+
+
+@pytest.mark.parametrize(
+    ("method", "shift", "is_allowed"),
+    [
+        ("c2c_deranged", 2, True),
+        ("c2c_deranged", 8, False),
+        ("c2c_same_answer", 8, True),
+        ("c2c_same_answer", 2, False),
+        ("c2c_same_answer", 0, False),
+    ],
+)
+def test_a_control_that_read_a_question_with_a_gold_answer_that_it_must_not_have_is_refused(
+    records, method, shift, is_allowed
+):
+    # Gold answers of the builder's questions repeat every eight questions.
+    control = records[records.method == "c2c_deranged"]
+    numbers = control["question_id"].str.removeprefix("q").astype(int)
+    read = [f"q{(number + shift) % 40:03d}" for number in numbers]
+    frame = pd.concat([records[records.method == "c2c"], control.assign(method=method, sharer_question_id=read)])
+    if is_allowed:
+        scoring.check_records(frame)
+        return
+    with pytest.raises(RefusedError, match="A control must read another question, deranged one with another gold"):
+        scoring.check_records(frame)
 
 
 def test_methods_that_answered_other_questions_are_refused_even_if_as_many(records):

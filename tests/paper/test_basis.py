@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 from paper import claims
 from paper.reading.answers import Answers
 from paper.reading.basis import Basis
-from paper.reading.evidence import paired
+from paper.reading.evidence import Scope, paired
 from paper.reading.reference import Reference
 from paper.verdicts import NOT_RUN, SUPPORTED
 from tests.paper.builder import Bench, Run, make_latency, make_records
@@ -115,7 +115,8 @@ def test_a_claim_rests_on_the_pairs_of_its_place_and_one_of_ours_on_all() -> Non
 
     def rests_on(where: str) -> set[str]:
         return {
-            cell["pair"] for cell in paired(answers, Basis.load(claims.PATH, "paper"), "c2c", "receiver", where).cells
+            cell["pair"]
+            for cell in paired(answers, Basis.load(claims.PATH, "paper"), "c2c", "receiver", Scope(where)).cells
         }
 
     assert rests_on("Table 4") == {of_table_4}
@@ -153,3 +154,11 @@ def test_a_list_that_is_not_whole_or_names_something_twice_is_refused(
     path.write_text(yaml.safe_dump({"rests_on": content} if content else {"claims": []}), encoding="utf-8")
     with pytest.raises(RefusedError, match=message):
         Basis.load(path, "smoke")
+
+
+def test_a_listed_benchmark_that_was_asked_with_the_released_prompts_alone_counts_with_them():
+    (pair, *_) = WORLD.benchmarks
+    first, *others = WORLD.benchmarks[pair]
+    assert WORLD.of_tasks([first, f"{first}_released"]).benchmarks == WORLD.benchmarks
+    assert WORLD.of_tasks([f"{first}_released"]).benchmarks[pair] == [f"{first}_released", *others]
+    assert WORLD.of_tasks([]).timed == WORLD.timed

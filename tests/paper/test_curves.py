@@ -13,14 +13,13 @@ RUN = ["pair", "recipe", "alignment", "seed"]
 
 def history(losses, validation):
     steps = range(1, len(losses) + 1)
-    return pd.DataFrame(
-        {"step": steps, "loss": losses, "validation_loss": validation, "validation_deranged_loss": None, "open_gates": 1.0}
-    )
+    frame = pd.DataFrame({"step": steps, "loss": losses, "validation_loss": validation})
+    return frame.assign(validation_deranged_loss=None, open_gates=1.0)
 
 
 @pytest.fixture
 def curves(tmp_path):
-    folder = write_fuser(Run("gap_a", "c2c", 0), tmp_path)
+    folder = write_fuser(Run("gap_a", "c2c", "span", 0), tmp_path)
     history([4.0, 2.0, 3.0, 1.0, 7.0], [None, 2.0, None, 2.5, None]).to_csv(folder / "history.csv", index=False)
     return curves_of([folder])
 

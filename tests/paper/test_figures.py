@@ -136,6 +136,21 @@ def test_each_gain_has_a_shape_and_filling_of_its_own():
     assert len({(shape, filling == "white") for shape, _, filling in gains.MARKERS.values()}) == len(gains.MARKERS)
 
 
+def test_the_content_gain_is_drawn_only_where_it_is_a_row(made_results, tmp_path):
+    frame = pd.read_csv(made_results / "tables/gains.csv")
+    content = frame[(frame["pair"] == "gap_a") & (frame["gain"] == "pairing")].assign(gain="content")
+    pd.concat([frame, content]).to_csv(tmp_path / "gains.csv", index=False)
+    legends = {
+        path: [text.get_text() for text in gains.draw(path).legends[0].get_texts()]
+        for path in (made_results / "tables/gains.csv", tmp_path / "gains.csv")
+    }
+    without, with_content = legends.values()
+    assert set(with_content) - set(without) == {"Content gain"}
+    # The other pair's panel has an empty place, which nobody must take for a missing run.
+    texts = [text.get_text() for axis in gains.draw(tmp_path / "gains.csv").axes for text in axis.texts]
+    assert " not run" not in texts
+
+
 def test_pairs_without_a_gain_and_single_missing_gains_can_be_drawn(made_results, tmp_path):
     frame = pd.read_csv(made_results / "tables/gains.csv")
     lost = (frame["pair"] == "gap_b") | (frame["gain"] == "adaptation")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from paper import show
@@ -41,22 +42,32 @@ def shown(root, capsys):
 def test_a_claim_is_shown_with_the_papers_value_ours_its_interval_and_its_verdict(shown):
     claim = show.read_verdicts(ROOT / "paper/records/smoke")["c2c_above_receiver"]
     text = shown("show", "c2c_above_receiver")
-    assert f"paper      {claim['paper_value']:.2f} points (Table 4)" in text
+    assert f"paper      {claim['paper_value']:.2f} points (section 4.2, Table 4)" in text
     assert f"Scale smoke: {claim['verdict']}" in text
     assert re.search(rf"ours {claim['value']:.2f} \[{claim['low']:.2f}, {claim['high']:.2f}\] points", text)
 
 
 def test_every_claim_that_is_listed_can_be_shown(shown):
-    names = [line.split()[0] for line in shown("list").split("\n\n")[0].splitlines()]
-    assert len(names) > 20
+    names = [line.split()[0] for part in shown("list").split("\n\n")[:2] for line in part.splitlines()[1:]]
+    assert len(names) > 50
     assert all("replicate  snakemake" in shown("show", name) for name in names)
+
+
+def test_the_papers_claims_and_the_projects_are_listed_apart(shown):
+    paper, project = shown("list").split("\n\n")[:2]
+    assert paper.startswith("Claims of the paper\n") and project.startswith("Claims of this project")
+    assert "c2c_above_receiver" in paper and "pairing_gain" not in paper and "pairing_gain" in project
+
+
+def test_a_headline_is_shown_with_what_the_first_version_printed(shown):
+    assert "abstract of version 1: 8.50 points" in shown("show", "gain_over_sharer_lowest")
 
 
 def test_a_table_is_shown_with_its_verdicts_first_and_its_printed_values_on_request(shown):
     text, cell = shown("show", "table4"), "Qwen3-0.6B, Qwen2.5-0.5B-Instruct, C2C, MMLU-Redux, accuracy"
     assert text == shown("show", "Table 4")
     assert "120 printed values" in text and "--values" in text and cell not in text
-    assert len(text.splitlines()) < 30 and "c2c_above_receiver" in text.splitlines()[3]
+    assert len(text.splitlines()) < 50 and "c2c_above_receiver" in text.splitlines()[3]
     assert "c2c_above_t2t" in text and "two_sharers" not in text
     assert "snakemake --profile smoke table4" in text
     with_values = shown("show", "table4", "--values")
@@ -127,3 +138,21 @@ def test_the_printed_command_marks_by_the_protocol_and_names_no_times_where_noth
     (folder / "latency").mkdir()
     assert "--latency-records results/trial/latency/*.parquet" in shown("show", "pairing_gain")
     assert "--protocol" not in shown("show", "pairing_gain").split("Scale trial:")[0]
+
+
+def test_each_number_of_table_4_says_which_prompts_it_has(shown, root):
+    assert "Scale smoke, own prompts:" in shown("show", "table4")
+    # A run with the released prompts, of which the main table has one cell.
+    folder = root / "results" / "reduced"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "claims.json").write_text("[]")
+    (folder / "protocol.txt").write_text("released\n")
+    models = {"receiver": "Qwen/Qwen3-0.6B", "sharer": "Qwen/Qwen2.5-0.5B-Instruct"}
+    cell = {"pair": "qwen3_from_qwen25", **models, "arm": "c2c", "benchmark": "mmlu_redux_letter_released"}
+    row = {**cell, "alignment": "span", "value": 40.0, "low": 38.0, "high": 42.0, "seeds": 1}
+    pd.DataFrame([row]).to_csv(folder / "tables" / "main.csv", index=False)
+    text = shown("show", "table4", "--values")
+    assert "Scale reduced, released prompts:" in text
+    assert re.search(
+        r"C2C, MMLU-Redux, accuracy .*ours: reduced 40\.0 \[38\.0, 42\.0\] \(released prompts, alignment span\)", text
+    )

@@ -33,4 +33,6 @@ def test_what_claims_rest_on_is_what_the_config_of_the_scale_trains(scale: str, 
 
 
 def _arms(claim: dict[str, Any]) -> list[str]:
-    return [claim["evidence"][side] for side in ("of", "against") if side in claim.get("evidence", {})]
+    evidence = claim.get("evidence", {})
+    arms = [evidence[side] for side in ("of", "against") if side in evidence]
+    return [name for arm in arms for name in (arm if isinstance(arm, list) else [arm])]

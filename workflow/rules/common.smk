@@ -1,6 +1,6 @@
 # What the other files of this folder share (ids, paths, and how much a job asks for).
 
-from paper.artefacts import LATENCY, RECORDS, RELEASED, by_target, of_kind, read_artefacts
+from paper.artefacts import LATENCY, RECORDS, RELEASED, by_target, claim_files, of_kind, read_artefacts
 
 
 wildcard_constraints:
@@ -238,6 +238,13 @@ def result_files():
     return ["scores.csv", *times, "claims.json", "claims_time.json", *artefacts, *paper]
 
 
+def tables_of_claims():
+    """The tables, and files of analyses, that claims read, of those that this scale makes."""
+    tables = {f"tables/{name}.csv" for name in config["artefacts"]["tables"]}
+    kinds = tuple(f"analysis/{kind}/" for kind in analysis.kinds(config))
+    return [f"<results>/{file}" for file in claim_files() if file in tables or file.startswith(kinds)]
+
+
 def source_files(source):
     """The files of one source in paper/artefacts.yaml."""
     if source == RECORDS:
@@ -299,7 +306,13 @@ def config_files():
 def paper_sources():
     """The text of the paper, and what it takes names, published values, captions and citations from."""
     folder = Path(source("paper"))
-    sources = [*folder.glob("*.typ"), *folder.glob("text/*.typ"), *folder.glob("*.yaml"), folder / "deviations.md", folder / "coverage.csv"]
+    sources = [
+        *folder.glob("*.typ"),
+        *folder.glob("text/*.typ"),
+        *folder.glob("*.yaml"),
+        folder / "deviations.md",
+        folder / "coverage.csv",
+    ]
     written = [*sources, folder / "reference_values.csv", source("CITATION.cff")]
     return sorted([*map(str, written), *report_captions()])
 

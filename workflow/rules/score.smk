@@ -35,6 +35,7 @@ rule judge_claims:
         reference=source("paper/reference_values.csv"),
         records=all_records,
         latency=collect("<results>/latency/{measurement}.parquet", measurement=settings.timed_fusers),
+        tables=tables_of_claims(),
     output:
         claims=report(
             "<results>/claims.json",
@@ -59,11 +60,12 @@ rule judge_claims:
         "../../environment.yml"
     params:
         latency=optional_flag("--latency-records", "latency"),
+        tables=optional_flag("--tables", "tables"),
         protocol=config["protocol"],
     message:
         "Holding the paper's claims against the records"
     shell:
         "python -m paper.claims --claims {input.claims:q} --reference {input.reference:q} --records {input.records:q}"
-        " --protocol {params.protocol:q} {params.latency:q} --output {output.claims:q}"
+        " --protocol {params.protocol:q} {params.latency:q} {params.tables:q} --output {output.claims:q}"
         " --output-time {output.claims_time:q}"
         " > {log:q} 2>&1"

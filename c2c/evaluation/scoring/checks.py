@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from c2c.alignment.derangement import OTHER_QUESTION
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.methods.declarations import METHODS
+from c2c.evaluation.methods.declarations import DECLARATIONS, METHODS
 from c2c.evaluation.questions.task_files import SCORINGS
 from c2c.evaluation.schema import ANALYSIS_METHODS, RECORD_SCHEMA, check_columns
 from c2c.evaluation.scoring.longbench import read_gold
@@ -24,7 +25,8 @@ def check_records(records: pd.DataFrame) -> None:
     Raises:
         RefusedError: There is no record; a column is missing or unknown; a method or scoring is unknown; a question has
             no gold answer; an answer stands twice; two methods of a benchmark answered different questions or knew
-            different gold answers; an answered question lacks what its scoring looks at.
+            different gold answers; a control read a question that it must not; an answered question lacks what its
+            scoring looks at.
     """
     check_columns(list(records.columns), RECORD_SCHEMA)
     if records.empty:
@@ -42,6 +44,7 @@ def check_records(records: pd.DataFrame) -> None:
             "Each question must be answered once by each method and seed", duplicate, "Drop the duplicates"
         )
     _check_same_questions(records)
+    _check_readings(records)
     _check_answerable(records[~failed(records)])
 
 
@@ -62,6 +65,25 @@ def _check_same_questions(records: pd.DataFrame) -> None:
     if (unequal := kinds[(kinds > 1).any(axis=1)]).size:
         remedy = "Generate all answers from the same prepared benchmark"
         raise RefusedError("A question must be the same question for all methods", unequal.index[0], remedy)
+
+
+def _check_readings(records: pd.DataFrame) -> None:
+    """In a control that reads another question, its gold answer differs (deranged) or is the same (same answer)."""
+    caches = records["method"].map({name: row.sharer_cache for name, row in DECLARATIONS.items()})
+    readings = records[caches.isin(OTHER_QUESTION) & records["sharer_question_id"].notna()]
+    if readings.empty:
+        return
+    # The gold answer of the question that the Sharer read; missing where that question is not among the records.
+    golds = records.drop_duplicates(QUESTION_KEY).set_index(QUESTION_KEY)["gold"]
+    places = readings[[*QUESTION_KEY[:3], "sharer_question_id"]]
+    read_golds = golds.reindex(pd.MultiIndex.from_frame(places)).to_numpy()
+    agrees = (read_golds == readings["gold"].to_numpy()) == (caches[readings.index] == "same_answer").to_numpy()
+    is_wrong = (readings["sharer_question_id"] == readings["question_id"]).to_numpy() | (~agrees & pd.notna(read_golds))
+    if is_wrong.any():
+        row = readings[is_wrong].iloc[0]
+        rule = "A control must read another question, deranged one with another gold answer, same_answer with the same"
+        received = {name: row[name] for name in ("method", "benchmark", "question_id", "sharer_question_id", "gold")}
+        raise RefusedError(rule, received, "Generate the answers of this method anew")
 
 
 def _check_answerable(answered: pd.DataFrame) -> None:
