@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,11 @@ from paper.artefacts import GENERIC, Artefact, optional_files, read_artefacts, r
 from paper.command import REMEDY, command
 from paper.departures import departures
 from paper.findings import read_sections
-from paper.reading import failures, names
+from paper.findings.remarks import remarks
+from paper.reading import failures, names, preferences, runs
 from paper.reading.commits import check_pinned
+from paper.reading.committed import remarks_of
 from paper.reading.files import read_csv, read_table
-from paper.reading.fusers import FuserRun
 from paper.reading.precision import by_dtype
 from paper.reading.reference import Reference
 from paper.writing import citation
@@ -48,9 +48,17 @@ SOURCES = (
     "text/closing.typ",
     "coverage.csv",
     "names.yaml",
+    "references.bib",
+    "text/related.typ",
 )
 WRITTEN = (*SOURCES, "deviations.md", "sections.yaml")
 """Sources of the text other than results."""
+PRINTED_TRAINING = {
+    name: f"app.-a.3/setup/-/-/c2c/-/openhermes-{value}"
+    for name, value in (("steps", "steps"), ("batch", "macro-batch"))
+}
+"""Ids of the paper's settings of its main trainings."""
+MARGINS = "tables/margins.csv"
 SCOPE = "Verdicts concern the models and benchmarks of this scale, not those of the paper."
 
 
@@ -102,6 +110,7 @@ def describe(results: Path) -> dict[str, Any]:
     timed = main.loc[main["time_ms"] != "", "benchmark"]
     # The paper's setting of the gates' temperature
     reference = Reference()
+    trained, configured = runs.trainings(results, scale)
     start, end = ("app.-a.3/setup/-/-/c2c/-/gate-temperature-" + edge for edge in ("start", "end"))
     return {
         "scale": scale,
@@ -113,18 +122,25 @@ def describe(results: Path) -> dict[str, Any]:
         "timed-benchmark": timed.iloc[0] if len(timed) else "no benchmark",
         "temperature": {"first": reference.evaluate(start), "last": reference.evaluate(end)},
         "printed": reference.printed(),
+        "printed-training": {name: round(reference.evaluate(value)) for name, value in PRINTED_TRAINING.items()},
         "in-words": in_words(reference),
         "tables": _stems(results, "tables"),
         "figures": _stems(results, "figures"),
         "sections": sections(results),
         "left-out": left_out(results),
-        "fusers": _fusers(results.glob("fusers/*/*/*/*/config.json")),
+        "fusers": trained,
+        "configured": configured,
+        "settings": runs.shared_settings(trained),
+        "cost": runs.cost(results),
+        "load": runs.loads(results),
+        "margins": read_table(results / MARGINS).to_dict("records") if (results / MARGINS).is_file() else [],
+        "remarks": remarks_of(results),
+        "preferences": preferences.read(results, main),
         "precisions": by_dtype(results.glob("records/**/[!.]*.parquet"), results / "records"),
         "compared-pairs": _compared_pairs(results / "tables/alignment.csv"),
         "verdict-scope": SCOPE,
         "failures": failures.notes_of_tables(results),
         "world": _world(results / "world/world.json"),
-        "training": _training(results.glob("fusers/*/c2c/*/seed*/config.json")),
     }
 
 
@@ -136,7 +152,7 @@ def sections(results: Path) -> list[dict[str, Any]]:
     titles = [*listed, *(artefact.section for artefact in printed if artefact.section not in listed)]
     entries = []
     for title in dict.fromkeys(titles):
-        artefacts = [_described(artefact) for artefact in printed if artefact.section == title]
+        artefacts = [_described(artefact, results) for artefact in printed if artefact.section == title]
         section = listed.get(title)
         chapter, text = (section.chapter, section.text) if section else (last, "")
         sentences = section.sentences(results) if section else []
@@ -206,10 +222,11 @@ def _rows(artefact: Artefact, results: Path) -> int:
     return len(read_csv(results / artefact.files[0])) if artefact.kind == "table" else 1
 
 
-def _described(artefact: Artefact) -> dict[str, Any]:
+def _described(artefact: Artefact, results: Path) -> dict[str, Any]:
     """What the text says of it."""
     fields = {field: getattr(artefact, field) for field in ("kind", "name", "title", "caption", "section", "stem")}
-    return fields | {"places": list(artefact.places)}
+    caption = " ".join([artefact.caption, *remarks(artefact.kind, artefact.name, results)])
+    return fields | {"places": list(artefact.places), "caption": caption}
 
 
 def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:
@@ -221,21 +238,6 @@ def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 def _stems(results: Path, kind: str) -> list[str]:
     return list(dict.fromkeys(Path(name).stem for name in inputs(results) if name.startswith(f"{kind}/")))
-
-
-def _fusers(configs: Iterable[Path]) -> list[dict[str, Any]]:
-    """What was trained: pair, recipe, alignment, seeds, and the settings in which trainings of a scale may differ."""
-    rows: dict[tuple[str, ...], dict[str, Any]] = {}
-    for run, path in sorted((FuserRun.of(path.parent), path) for path in configs):
-        training = read_object(path, REMEDY)["about"]["training"]
-        settings = {name: training[name] for name in ("steps", "batch_size", "max_length", "hidden_dim")}
-        key = (run.pair, run.recipe, run.alignment)
-        row = rows.setdefault(
-            key, {"pair": run.pair, "recipe": run.recipe, "alignment": run.alignment, "seeds": [], **settings}
-        )
-        row["seeds"].append(run.seed)
-    order = names.in_order("arms", {row["recipe"] for row in rows.values()})
-    return sorted(rows.values(), key=lambda row: (row["pair"], order.index(row["recipe"]), row["alignment"] != "span"))
 
 
 def _model(name: str) -> str:
@@ -262,15 +264,6 @@ def _world(path: Path) -> dict[str, Any] | None:
         "values": max(len(values) for values in world["attributes"].values()),
         "splits": dict(Counter(entity["split"] for entity in world["entities"])),
     }
-
-
-def _training(configs: Iterable[Path]) -> dict[str, Any] | None:
-    """Training settings of the first fuser of recipe c2c, or None where no fuser is kept."""
-    paths = sorted(configs, key=lambda path: FuserRun.of(path.parent))
-    if not paths:
-        return None
-    settings: dict[str, Any] = read_object(paths[0], REMEDY)["about"]["training"]
-    return settings
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from matplotlib.lines import Line2D
 
 from paper.figures import style
 from paper.reading import names
+from paper.tables.subjects import FEWEST
 
 MARKERS = {"receiver": "o", "sharer": "D", "t2t": "^", "c2c": "s", "projected": "P"}
 PANELS_IN_A_ROW = 2
-ROW, FRAME = 0.21, 0.55
-FEWEST = 5
-"""Subjects with fewer questions are left out: their intervals span the axis."""
+ROW, FRAME = 0.235, 0.55
 PRINTED = ("paper", "paper_gain")
 
 

@@ -21,13 +21,13 @@ from paper.command import command
 from paper.figures import style
 from paper.reading import names
 from paper.reading.alignments import main_alignments
-from paper.reading.fusers import FuserRun, label, models_of, read_tables
+from paper.reading.fusers import label, read_tables
+from paper.reading.losses import CONFIG, paper_losses
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
 from paper.writing.output import stamped, table_parser
 
-FILE, CONFIG = "history.csv", "config.json"
-PLACE, METRIC, STEP = "Figure 13", "validation cross-entropy", "step_"
+FILE = "history.csv"
 DERANGED_LOSS = "validation_deranged_loss"
 DERANGED, PAPER_LABEL = "dotted, in the recipe's colour: deranged", "C2C in the paper"
 AVERAGED = 40
@@ -67,18 +67,6 @@ def main() -> None:
     with stamped(style.outputs(arguments.output_stem), inputs):
         paper = paper_losses(arguments.fusers, Reference())
         draw(read_tables(arguments.fusers, FILE), arguments.output_stem, paper)
-
-
-def paper_losses(folders: Iterable[Path], reference: Reference) -> dict[str, pd.Series]:
-    """The paper's validation losses in nats by step (Figure 13b), of each pair that both have."""
-    losses: dict[str, pd.Series] = {}
-    for folder in folders:
-        run, models = FuserRun.of(folder), models_of(folder / CONFIG)
-        rows = reference.of_pair(PLACE, METRIC, run.pair, (models["receiver"], models["sharer"]))
-        if run.recipe == "c2c" and rows:
-            by_step = {int(row["benchmark"].removeprefix(STEP)): row["value"] for row in rows}
-            losses[run.pair] = pd.Series(by_step).sort_index()
-    return losses
 
 
 def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None) -> None:

@@ -36,6 +36,10 @@ def groups() -> dict[str, str]:
     return dict(pd.read_csv(GROUPS, sep="\t").itertuples(index=False, name=None))
 
 
+FEWEST = 5
+"""Figures leave out subjects with fewer questions: their intervals span the axis."""
+
+
 def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark, subject and method, in percent; `gain` is the paired one over the Receiver, in points.
 

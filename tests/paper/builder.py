@@ -202,7 +202,7 @@ def make_history(run: Run, steps: int = 400) -> pd.DataFrame:
 
 TRAINING = {
     **{"steps": 40, "batch_size": 8, "max_length": 256, "hidden_dim": 16},
-    **{"learning_rate": 1e-3, "weight_decay": 0.01, "warmup_ratio": 0.1},
+    **{"learning_rate": 1e-3, "weight_decay": 0.01, "warmup_ratio": 0.1, "layer_alignment": "terminal", "keep": "last"},
 }
 """What the text of the paper says of a training."""
 

@@ -16,6 +16,7 @@ from paper.reading.committed import COST
 from paper.reading.evidence import paired
 from paper.reading.files import read_table
 from paper.reading.fusers import read_tables
+from paper.reading.losses import paper_losses
 from paper.reading.reference import Reference
 from paper.recompute import recompute
 from paper.tables import accuracy_by_steps, main
@@ -158,7 +159,7 @@ def test_accuracy_by_steps_is_drawn_with_the_same_bytes_also_with_gaps_and_the_p
 
 def test_the_papers_validation_losses_are_drawn_for_the_same_pair_only(tmp_path):
     gap = write_fuser(C2C[0], tmp_path)
-    assert training.paper_losses([gap], Reference()) == {}
+    assert paper_losses([gap], Reference()) == {}
     folder = tmp_path / "qwen3_from_qwen25/c2c/span/seed0"
     shutil.copytree(gap, folder)
     config = folder / "config.json"
@@ -166,8 +167,8 @@ def test_the_papers_validation_losses_are_drawn_for_the_same_pair_only(tmp_path)
     config.write_text(text.replace("gap_sharer", "Qwen/Qwen2.5-0.5B-Instruct"))
     other = tmp_path / "qwen3_from_qwen25_mmlu/c2c/span/seed0"
     shutil.copytree(folder, other)
-    assert training.paper_losses([other], Reference()) == {}
-    (losses,) = training.paper_losses([folder], Reference()).values()
+    assert paper_losses([other], Reference()) == {}
+    (losses,) = paper_losses([folder], Reference()).values()
     assert list(losses.index) == list(range(100, 2000, 100)) and losses[100] == pytest.approx(0.8867)
     frame = read_tables([folder], training.FILE)
     assert len(frame) == len(make_history(C2C[0]))

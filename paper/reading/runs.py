@@ -1,0 +1,136 @@
+"""What was trained and with which settings, what it cost, and on what machines: from a results folder, or the config.
+
+A folder of committed records has no Fusers. What its scale's config sets is then read
+in their place, and the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.provenance import SUFFIX
+from c2c.storage.formats import read_yaml
+from c2c.storage.manifests import read_object
+from paper.command import REMEDY
+from paper.reading import names
+from paper.reading.committed import COST
+from paper.reading.files import read_csv
+from paper.reading.fusers import FuserRun
+
+CONFIG = Path(__file__).parents[2] / "config"
+MAIN_CONFIG = "config.yaml"
+SETTINGS = (
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "warmup_ratio",
+    "max_length",
+    "hidden_dim",
+    "layer_alignment",
+    "keep",
+)
+"""Of a training; those in which trainings of one scale may differ, and those that the text states once."""
+KEEP = "last"
+"""Which weights of a training are used, where the config does not say: those after its last step."""
+BUSY = 0.5
+"""From this load a core on, times are marked: other processes may have taken half of the machine."""
+
+
+def trainings(results: Path, scale: str) -> tuple[list[dict[str, Any]], bool]:
+    """One row a pair, recipe and alignment with its seeds and `SETTINGS`, and whether the config was read for them.
+
+    Args:
+        results: Folder of one scale's results.
+        scale: Its name; the config of that name is read where the folder holds no Fuser.
+    """
+    paths = sorted(results.glob("fusers/*/*/*/*/config.json"))
+    runs = [
+        (FuserRun.of(path.parent), read_object(path, REMEDY)["about"]["training"]) for path in paths
+    ] or _configured_runs(CONFIG / f"{scale}.yaml")
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for run, training in sorted(runs, key=lambda entry: entry[0]):
+        settings = {name: training.get(name) for name in SETTINGS}
+        key = (run.pair, run.recipe, run.alignment, *map(str, settings.values()))
+        about = {"pair": run.pair, "recipe": run.recipe, "alignment": run.alignment}
+        rows.setdefault(key, {**about, **settings, "seeds": []})["seeds"].append(run.seed)
+    order = names.in_order("arms", {row["recipe"] for row in rows.values()})
+    ranked = sorted(
+        rows.values(), key=lambda row: (row["pair"], order.index(row["recipe"]), row["alignment"] != "span")
+    )
+    return ranked, not paths
+
+
+def _configured_runs(path: Path) -> list[tuple[FuserRun, dict[str, Any]]]:
+    """What a scale's config lists under `runs`, each with the settings that apply to it; nothing without a config."""
+    if not path.is_file():
+        return []
+    main, own = (read_yaml(file, f"Restore {file}") for file in (CONFIG / MAIN_CONFIG, path))
+    common = {"keep": KEEP}
+    for config in (main, own):
+        common |= {**config.get("fuser", {}), **config.get("training", {})}
+    return [
+        (FuserRun(run["pair"], run["recipe"], run["alignment"], seed), {**common, **run.get("training", {})})
+        for run in own.get("runs", main["runs"])
+        for seed in run["seeds"]
+    ]
+
+
+def shared_settings(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `trainings` that have the same settings as one row: those settings, and which trainings have them."""
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        settings = {name: row[name] for name in SETTINGS}
+        group = groups.setdefault(tuple(map(str, settings.values())), {**settings, "runs": []})
+        group["runs"].append({name: row[name] for name in ("pair", "recipe", "alignment", "seeds")})
+    return list(groups.values())
+
+
+def cost(results: Path) -> dict[str, Any]:
+    """Hours of training and answering, and the machines: from provenance files and the cost of training.
+
+    Hours are 0 where nothing tells them; `machines` are distinct descriptions, those of most files first.
+    """
+    stamps = [
+        read_object(path, REMEDY)
+        for folder in ("fusers", "single", "latent", "records", "latency")
+        for path in sorted(results.glob(f"{folder}/**/*{SUFFIX}"))
+    ]
+    machines = pd.Series([_machine(stamp["hardware"]) for stamp in stamps if "hardware" in stamp], dtype=object)
+    price = read_csv(results / COST) if (results / COST).is_file() else None
+    whole = None if price is None else price[price["last"].astype(str) == "True"]
+    # Files that were collected from others have no settings of their own, and took no time to answer.
+    answers = [read_object(path, REMEDY) for path in sorted(results.glob(f"records/**/*{SUFFIX}"))]
+    answers = [stamp for stamp in answers if stamp.get("settings")]
+    return {
+        "machines": list(machines.value_counts(sort=True).index),
+        "trainings": 0 if whole is None else len(whole),
+        "training-hours": 0.0 if whole is None else float(whole["hours"].sum()),
+        "gpu-hours": 0.0 if whole is None else float(whole["gpu_hours"].sum()),
+        "answer-hours": sum(float(stamp.get("wall_time_s", 0)) for stamp in answers) / 3600,
+    }
+
+
+def _machine(hardware: dict[str, Any]) -> str:
+    gpus = pd.Series(hardware.get("gpus", []), dtype=object).value_counts()
+    parts = [f"{hardware['cpus']} cores of {hardware['cpu']}", f"{hardware['memory_gb']:g} GB of memory"]
+    return ", ".join([*parts, *(f"{count} × {gpu}" for gpu, count in gpus.items())])
+
+
+def loads(results: Path) -> dict[str, Any]:
+    """The load of the machine when times were measured: the highest, and whether other processes may have slowed them.
+
+    `load` is None where a provenance file of times does not record it; `cores` is of the machine with that load.
+    """
+    stamps = [read_object(path, REMEDY) for path in sorted(results.glob(f"latency/**/*{SUFFIX}"))]
+    recorded = [
+        (float(stamp["load"]), int(stamp["hardware"]["cpus"])) for stamp in stamps if stamp.get("load") is not None
+    ]
+    if not recorded or len(recorded) < len(stamps):
+        return {"load": None, "cores": None, "busy": None}
+    load, cores = max(recorded, key=lambda entry: entry[0] / entry[1])
+    return {"load": load, "cores": cores, "busy": load > BUSY * cores}
