@@ -14,6 +14,8 @@ import resource
 import signal
 import sys
 
+from c2c.evaluation.scoring.numbers import in_digits
+
 MEMORY_BYTES = 4 << 30
 READY, RIGHT, WRONG, MEMORY = "ready", "right", "wrong", "memory"
 """What it writes: MEMORY of an answer for which that was not enough."""
@@ -31,7 +33,7 @@ def equal(gold: str, answer: str) -> bool:
     both = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     number = PLAIN.fullmatch(gold) is not None
     gold_value = parse(gold if number else f"${gold}$", both, parsing_timeout=None, raise_on_error=True)
-    text = reduce_to_number(answer) if number else answer.strip("$ ").removeprefix("\\(").removesuffix("\\)")
+    text = reduce_to_number(in_digits(answer)) if number else answer.strip("$ ").removeprefix("\\(").removesuffix("\\)")
     value = parse(f"\\boxed{{{text}}}", both, parsing_timeout=None, raise_on_error=True)
     if not value and not number:
         value = parse(answer, both, parsing_timeout=None, raise_on_error=True)
