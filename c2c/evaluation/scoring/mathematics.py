@@ -48,6 +48,7 @@ REMARK = re.compile(r"(?<=[^\s.])[.;!](?=\s+[^\s\d])|\s\(?(?:since|because|as in
 """What follows an answer on its line: another sentence, or a reason."""
 SENTENCE_END = re.compile(r"(?<=[^\W\d])[.!?](?=\s)|(?<=\d)[.!?](?=\s+\D)|[。\n]")
 LIST_NUMBER = re.compile(r"^\s*\d+[.)][ \t]+(?=\S)", re.MULTILINE)
+FORMULA = re.compile(r"\$+([^$]+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 EMPHASIS = re.compile(r"\*\*|__|`|\\\$|(?<!\\)\\(?=\s)")
 
 
@@ -118,7 +119,7 @@ def stated_answer(text: str, number: bool = False) -> str:
        answer is a `number`, the last of these that holds one ("Answer: correct" does not).
     3. Where the answer is a `number`, the last number in digits, with what follows it in its sentence: a solution ends
        with its result.
-    4. The whole text.
+    4. Where it is not a number, the last formula between dollars or LaTeX's brackets; else the whole text.
     """
     text = own_part(text)
     # 1. The last box
@@ -129,10 +130,13 @@ def stated_answer(text: str, number: bool = False) -> str:
     statements = [line for line in statements if (holds_number(line) if number else line.strip())]
     if statements:
         return _tidy(statements[-1])
-    # 3. The last sentence with a number  4. The whole text
+    # 3. The last number  4. The last formula, or the whole text
     sentences = [REMARK.split(sentence)[0] for sentence in SENTENCE_END.split(LIST_NUMBER.sub("", text))]
     with_number = [sentence for sentence in sentences if re.search(r"\d", sentence)] if number else []
-    return _tidy(from_last_number(with_number[-1]) if with_number else text)
+    if with_number:
+        return _tidy(from_last_number(with_number[-1]))
+    formulas = [] if number else FORMULA.findall(text)
+    return _tidy(next(filter(None, formulas[-1])) if formulas else text)
 
 
 def compare_plainly(gold: str, answer: str) -> bool | None:

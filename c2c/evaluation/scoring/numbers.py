@@ -5,29 +5,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9}
 VALUES = {**{word: value for value, word in enumerate(ONES)}, **{word: 20 + 10 * k for k, word in enumerate(TENS)}}
 WORD = "|".join(sorted((*VALUES, *SCALES), key=len, reverse=True))
@@ -37,7 +19,10 @@ SCALED = re.compile(rf"{DIGITS}\s+({'|'.join(SCALES)})\b", re.IGNORECASE)
 SCIENTIFIC = re.compile(
     rf"{DIGITS}(?:[eE]([-+]?\d{{1,2}})|\s*(?:×|\\times|\*|x)\s*10\s*\^\s*\{{?\s*(-?\d{{1,2}})\}}?)(?!\w)"
 )
-LAST = re.compile(r"[-+−]?\$?(?<![\w.^/])(?:\d[\d,]*(?:\.\d+)?)(?![\w]*\.\d)")
+MIXED = re.compile(r"(?<![\w./])(\d+)\s+(\d+)/(\d+)\b")
+NOTHING = re.compile(r",? and 0 [a-z]+\b")
+UNITS = re.compile(r"(?<=[A-Za-z])\s*\^\s*\{?[23]\}?|\s*°\s*[CF]?\b")
+LAST = re.compile(r"[-+−]?\$?(?<![A-Za-z0-9_.^/])(?:\d[\d,]*(?:\.\d+)?)(?![\w]*\.\d)")
 
 
 def holds_number(text: str) -> bool:
@@ -48,17 +33,19 @@ def holds_number(text: str) -> bool:
 def in_digits(text: str) -> str:
     """The text with numbers in words ("a dozen", "two hundred and five", "1 million") and powers of ten as digits.
 
-    A part of nothing ("and 0 minutes") is left out, and so is the power of a unit ("cm^2").
+    Mixed fractions become plain ones. Nothing of a second unit ("and 0 minutes"), powers of units ("cm^2") and
+    degrees are left out.
     """
     text = SCIENTIFIC.sub(lambda match: _shifted(match[1], match[2] or match[3]), text)
     text = SCALED.sub(lambda match: _plain(_decimal(match[1]) * SCALES[match[2].lower()]), text)
     text = IN_WORDS.sub(lambda match: str(_value(match.group())), text)
-    text = re.sub(r",? and 0 [a-z]+\b", "", text)
-    return re.sub(r"(?<=[A-Za-z])\s*\^\s*\{?[23]\}?", "", text)
+    text = MIXED.sub(lambda match: f"{int(match[1]) * int(match[3]) + int(match[2])}/{match[3]}", text)
+    return UNITS.sub("", NOTHING.sub("", text))
 
 
 def from_last_number(text: str) -> str:
     """The text from its last number on, where the numbers stand among words; else all of it."""
+    text = NOTHING.sub("", text)
     numbers = list(LAST.finditer(text))
     words = re.search(r"[^\W\d_]{2,}", re.sub(r"\\[a-zA-Z]+", "", text))
     return text[numbers[-1].start() :] if numbers and words else text
