@@ -112,8 +112,9 @@ def enrichment(frame: pd.DataFrame) -> list[str]:
     ]
     layer, direct_there = (Reference().evaluate(name) for name in (LAYER_0, DIRECT_THERE))
     sentences.append(
-        f"The paper prints {decimal(layer, 2)} % with layer 0 alone enriched and {decimal(direct_there, 2)} % direct, although "
-        "what layer 0 holds of a question does not depend on what stood before it, so that the two should be equal."
+        f"The paper prints {decimal(layer, 2)} % with layer 0 alone enriched and {decimal(direct_there, 2)} % direct, "
+        "although what layer 0 holds of a question does not depend on what stood before it, so that both should be "
+        "equal."
     )
     best = rows[rows["kind"] == "best"].pivot_table(index="number", columns="chosen_on", values="value")
     if {"same", "other half"} <= set(best.columns):
@@ -164,8 +165,8 @@ def tsne(frame: pd.DataFrame) -> list[str]:
     sentences = [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(distances)}."]
     if {"sharer", "fused"} <= set(rows.index) and rows.loc["fused", "distance"] > rows.loc["sharer", "distance"]:
         sentences.append(
-            "The fused cache lies farther from the Receiver's than even the Sharer's: fusion does not move the Sharer's "
-            "content into the Receiver's own space."
+            "The fused cache lies farther from the Receiver's than even the Sharer's: fusion does not move the "
+            "Sharer's content into the Receiver's own space."
         )
     return sentences
 

@@ -80,12 +80,12 @@ def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
     keys, opened = layers[layers["half"] == "key"], layers[layers["open"] > 0]
     shares = "; ".join(f"{decimal(reference.evaluate(name), 2)} % after {what}" for what, name in OPEN.items())
     notes = [
-        "Weights are means over validation tokens and KV heads; a layer's is also a mean over seeds. The .csv has every "
-        "layer. Recipes without gates are left out.",
+        "Weights are means over validation tokens and KV heads; a layer's is also a mean over seeds. The .csv has "
+        "every layer. Recipes without gates are left out.",
         f"Open gates in the paper: {shares}.",
         f"The paper finds some layers whose mean key weight is below {decimal(small, 1)}: here "
-        f"{int((keys['weight_mean'] < small).sum())} of {len(keys)} are. It finds that after training on MMLU's questions "
-        f"most halves with an open gate have a mean weight above {decimal(large, 1)}: here "
+        f"{int((keys['weight_mean'] < small).sum())} of {len(keys)} are. It finds that after training on MMLU's "
+        f"questions most halves with an open gate have a mean weight above {decimal(large, 1)}: here "
         f"{int((opened['weight_mean'] > large).sum())} of {len(opened)} have.",
     ]
     return write_table(frame, text_table(frame), stem, notes)

@@ -137,7 +137,8 @@ def test_the_rank_of_a_fused_cache_stands_beside_its_control() -> None:
     said = caches.effective_rank(frame.assign(half="value"))
     assert said == [
         "Fusion changes the effective rank of values from 17.0 to 32.0, which is 15.0 more; "
-        "another question's cache adds 16.0."
+        "another question's cache adds 16.0, so "
+        "that the rise is no sign of a message."
     ]
 
 
