@@ -198,7 +198,9 @@ def record(
 ) -> dict[str, Any]:
     """One answered question as a row of `c2c.evaluation.schema.RECORD_SCHEMA`; `who` says who answers."""
     task = tasks["tasks"][question.benchmark]
-    choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else None
+    # Options that are read from a letter are shown in the prompt, though none of them is weighed.
+    shown = question.doc.get("options") if task.config.metadata["scoring"] == "letter" else None
+    choices = task.doc_to_choice(question.doc) if task.OUTPUT_TYPE == "multiple_choice" else shown
     answered = {name: getattr(answer, name) for name in ANSWER_COLUMNS}
     # Every answer has a confidence, which is a column of the methods that decide by it alone.
     if not (method in DECLARATIONS and DECLARATIONS[method].confidence):
@@ -213,6 +215,7 @@ def record(
         "question_id": str(question.doc["id"]),
         "question_hash": text_hash(json.dumps(question.doc, sort_keys=True)),
         "prompt_hash": text_hash(answer.prompt_read or question.prompt),
+        "opening": task.doc_to_prefix(question.doc) or "",
         "gold": question.gold,
         "choices": choices,
     }

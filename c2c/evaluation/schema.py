@@ -51,6 +51,7 @@ RECORD_COLUMNS: Columns = {
     "question_id": (pa.string(), "id of the question within its benchmark"),
     "question_hash": (pa.string(), "hash of the prepared question"),
     "prompt_hash": (pa.string(), "hash of the prompt as the answering model read it"),
+    "opening": (pa.string(), "how the prompt opens the answer, such as Answer:; empty where it does not"),
     "gold": (pa.string(), "the gold answer; its letter where scoring is letter, JSON where it is longbench"),
     "choices": (pa.list_(pa.string()), "answer options in order; null for a free answer"),
     "choice_scores": (
@@ -93,7 +94,7 @@ def _schema(columns: Columns) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()])
 
 
-ADDED = {"prompts": "plain", "setting": ""}
+ADDED = {"prompts": "plain", "setting": "", "opening": "Answer:"}
 """What columns mean in records that were written before there were such columns."""
 
 VERSION = 1

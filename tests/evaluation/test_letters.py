@@ -1,5 +1,7 @@
 """Which letter an answer names, on a table of tricky answers; and which one the reference finds in the same."""
 
+import time
+
 import pytest
 
 from c2c.evaluation.scoring.letters import extract_as_published, extract_letter
@@ -11,7 +13,7 @@ ANSWERS = [
     ("**D**", "D", None),
     ("`A`", "A", "A"),
     ("A", "A", "A"),
-    ("b", None, "B"),
+    ("b", "B", "B"),
     ("B. photosynthesis", "B", "B"),
     ("B) because A is wrong", "B", "B"),
     ("B: the sun\nC: the moon", "B", "C"),
@@ -44,7 +46,7 @@ ANSWERS = [
     ("The answer is Apple", None, "A"),
     ("It's Dublin", None, "D"),
     ("C'est la vie", None, "C"),
-    ("Vitamin C", "C", "C"),
+    ("Vitamin C", None, "C"),
     ("the capital of E", None, None),
     ("The answer is E", None, None),
     ("Answer: F", None, "A"),
@@ -80,10 +82,70 @@ ANSWERS = [
     ("应选B项，因为A不对", "B", "A"),
     ("答案不是B而是D", "D", "D"),
     ("选项A是错的，答案是D", "D", "D"),
+    # letter beside letter, denials, names, thoughts, repeated options
+    ("b)", "B", "B"),
+    ("(d)", "D", "D"),
+    ("option b", "B", "B"),
+    ("Correct answer: B. Explanation: Answer A is wrong because the answer is never A here.", "B", "B"),
+    ("Answer: none of A, B or C fits, so D", "D", "A"),
+    ("The answer can't be A, so it is B", "B", "B"),
+    ("My answer: 'B'", "B", "B"),
+    ("My answer: ‘B’", "B", "B"),
+    ("A is wrong because it is too small. B is too large. So C.", "C", "C"),
+    ("The statement A is false, as heat flows, therefore D is true.", "D", "D"),
+    ("D) cannot be determined", "D", "D"),
+    ("Both B and C are correct.", None, "C"),
+    ("(B) is wrong, so C", "C", "C"),
+    ("<think>Maybe A? No, B.</think>\n\nC", "C", None),
+    ("Maybe A? No, B.</think>\n\nC", "C", None),
+    ("<think>The answer is B, or", None, "B"),
+    ("A because of gravity", "A", "A"),
+    ("Vitamin C is the answer, so option D", "D", "D"),
+    ("Hepatitis B", None, "B"),
+    ("25 °C", None, "C"),
+    ("a current of 2 A", None, "A"),
+    ("维生素C", None, "C"),
+    ("A) cat B) dog", None, "B"),
+    ("A) cat\nB) dog\nC) bat\n\nSo C.", "C", "C"),
+    ("B\nQuestion: Which gas?\nAnswer: A", "B", "A"),
+    ("\\boxed{\\text{\\boxed{B}}}", "B", "B"),
+    ("【答案】：C【解析】A项错误", "C", "C"),
+    ("【解析】A项错误，故选：B．", "B", "B"),
+    ("排除A、B，只有D项符合题意", "D", "B"),
+    ("A和C都正确", None, "C"),
     # nothing
     ("", None, None),
     ("42", None, None),
     ("None of the above", None, None),
+]
+
+# What follows the "Answer:" of the prompt, and the letter among four options.
+CONTINUATIONS = [
+    (" c", "C"),
+    (" (a)", "A"),
+    (" b. water", "B"),
+    (" option b", "B"),
+    (" 'C'", "C"),
+    (" B\nExplanation: Answer A is wrong", "B"),
+    (" B\nQuestion: Which gas?\nAnswer: A", "B"),
+    (" B) 5 m\n\nAnswer: D", "B"),
+    (" A/B/C/D: C", "C"),
+    (" A) cat B) dog", None),
+    (" A\nB\nC\nD", None),
+    (" B) not enough light", "B"),
+    (" D. Not because of A", "D"),
+    (" A is wrong, so B", "B"),
+    (" a force", None),
+    (" A dog", None),
+    (" it is D", "D"),
+    (" <think>A?</think> B", "B"),
+    (" 答案是A", "A"),
+    ("\\boxed{D}", "D"),
+]
+# Opening of the prompt, answer, the letter that a reader takes from it, and why no rule does.
+KNOWN_WRONG = [
+    ("", "Eliminate A. Eliminate C. Between B and D, B is better supported.", "B", "a comparison is no statement"),
+    ("Answer:", " (i) and (ii)", None, "small letters that are named together may be Roman numbers"),
 ]
 
 
@@ -95,6 +157,32 @@ def test_a_letter_is_what_the_answer_names_and_not_what_it_mentions(text, letter
 @pytest.mark.parametrize(("text", "letter", "published"), ANSWERS)
 def test_the_published_rules_find_what_the_description_of_the_reference_says(text, letter, published):
     assert extract_as_published(text) == published
+
+
+@pytest.mark.parametrize(("text", "letter"), CONTINUATIONS)
+def test_a_letter_behind_the_opening_of_the_prompt_is_the_answer_whatever_follows(text, letter):
+    assert extract_letter(text, 4, "Answer:") == extract_letter(text, 4, "The correct answer is") == letter
+
+
+def test_an_opening_that_states_no_answer_leaves_the_last_statement():
+    assert extract_letter(" B) 5 m\n\nAnswer: D", 4, "Let us think:") == "D"
+
+
+@pytest.mark.parametrize(
+    ("opening", "text", "letter"),
+    [pytest.param(*row, marks=pytest.mark.xfail(reason=why, strict=True)) for *row, why in KNOWN_WRONG],
+)
+def test_what_no_rule_reads_is_known(opening, text, letter):
+    assert extract_letter(text, 10 if "(i)" in text else 4, opening) == letter
+
+
+@pytest.mark.parametrize(
+    "part", ["A) ", "A, ", "answer ", "not ", "\\boxed{", "答案", "A or ", "((", "A is both ", "\\text{", "<think>"]
+)
+def test_a_long_answer_is_read_in_short_time(part):
+    started = time.process_time()
+    extract_letter(part * (12_000 // len(part)), 4, "Answer:")
+    assert time.process_time() - started < 5
 
 
 def test_letters_up_to_the_number_of_options_are_known():

@@ -14,9 +14,11 @@ from transformers import Gemma3Config
 
 from c2c.cli.main import main
 from c2c.errors import RefusedError
-from c2c.evaluation.generate import GenerationRun, generate
+from c2c.evaluation.answers.answer import Answer
+from c2c.evaluation.generate import GenerationRun, generate, record
 from c2c.evaluation.methods.declarations import PAIR_METHODS
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.run import check_fusers_precision
 from c2c.evaluation.schema import read_records
@@ -25,6 +27,7 @@ from c2c.models.pair import load_models
 from c2c.storage.folders import PREVIOUS
 from c2c.storage.formats import write_json
 from c2c.storage.manifests import describe_source
+from tests.checkout import ROOT
 
 UNTRAINED = [name for name in PAIR_METHODS if name != "routing_trained"]
 
@@ -59,6 +62,16 @@ def test_every_method_answers_every_question_of_every_benchmark_once(run) -> Non
     assert set(counts) == {8}
     assert same_but_for_times(records, read_records([run.output]))
     assert set(score_records(records)["n"]) == {8, 4}
+
+
+def test_a_record_of_a_letter_names_the_options_and_the_opening_of_the_prompt(tmp_path) -> None:
+    doc = {"id": "q", "question": "Which?", "options": ["red", "blue"], "answer": "B", "subject": ""}
+    questions = tmp_path / "openbookqa_letter.jsonl"
+    questions.write_text(json.dumps(doc) + "\n")
+    tasks = load_tasks(ROOT / "benchmarks/tasks", {"openbookqa_letter": questions})
+    question = questions_of(tasks["tasks"]["openbookqa_letter"])[0]
+    row = record({}, "receiver", question, Answer(output_text=" B"), tasks)
+    assert (row["scoring"], row["opening"], row["choices"]) == ("letter", "Answer:", ["red", "blue"])
 
 
 def test_a_run_that_was_cut_off_goes_on_and_repeats_no_question(run, monkeypatch) -> None:

@@ -45,7 +45,7 @@ def test_exact_accepts_nothing_more_than_the_answer(text):
         ("B", "B"),
         ("(C)", "C"),
         ("**D**", "D"),
-        ("b", None),
+        ("b", "B"),
         ("B. photosynthesis", "B"),
         ("B) because A is wrong", "B"),
         ("The correct answer is C", "C"),
@@ -66,7 +66,7 @@ def test_exact_accepts_nothing_more_than_the_answer(text):
         ("", None),
     ],
 )
-def test_letter_is_the_last_stated_answer_or_else_the_only_letter(text, letter):
+def test_a_letter_is_stated_or_opens_the_text_or_is_the_only_one(text, letter):
     assert scoring.extract_letter(text, options=4) == letter
 
 
@@ -89,6 +89,15 @@ def test_a_choice_without_a_number_is_wrong(records):
 
 def test_letters_are_scored_from_generated_text():
     assert accuracy(make_records((Run("gap_a"),), Bench(["openbookqa"])), "sharer", benchmark="openbookqa").value == 100
+
+
+def test_a_letter_behind_the_opening_that_the_record_names_wins_over_a_later_statement():
+    records = make_records((Run("gap_a"),), Bench(["openbookqa"])).head(1)
+    records = records.assign(gold="B", output_text=" B) 5 m\n\nAnswer: D")
+    for opening, credit in (("Answer:", 1), ("", 0), (None, 0)):
+        assert scoring.mark(records.assign(opening=opening)).tolist() == [credit]
+        # The reference's rules know of no opening.
+        assert scoring.mark(records.assign(opening=opening), "paper").tolist() == [0]
 
 
 def test_a_failed_question_counts_as_wrong(records):

@@ -5,63 +5,132 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from c2c.evaluation.scoring.texts import boxes, own_part
 from c2c.types import LETTERS
 
-LATIN = "A-Za-z0-9\u00c0-\u024f'\u2019"
-"""Beside one of these a letter does not stand alone; Chinese characters are none of them."""
-ALONE, END = f"(?<![{LATIN}])", f"(?![{LATIN}])"
-NO_WORD = END + r"(?! +(?!(?:and|or) +\(?[A-J]\b)[a-z])"
-"""Behind "A" and "I" where they are letters: before a lower-case word they are words themselves."""
+# 1. A letter that stands alone
+LATIN = "A-Za-z0-9\u00c0-\u024f"
+ALONE = f"(?<![{LATIN}°\\\\])(?<![{LATIN}]['’])"
+"""In front of a letter: nothing that makes it a part of a word ("C'est") or of a unit ("25 °C")."""
+END = f"(?![{LATIN}])(?!['’][{LATIN}])"
+PREDICATE = r"(?:is|isn['’]t|are|was|because|since|due|and|or|but|seems|must be|should be)\b"
+NO_WORD = rf"{END}(?! +(?!{PREDICATE})[a-z])"
+"""Behind "A" and "I" where they are letters: before another lower-case word than these they are words themselves."""
 CAPITAL = f"{ALONE}(?:[B-HJ]{END}|[AI]{NO_WORD})"
 SMALL = f"{ALONE}(?:[b-hj]{END}|[ai]{NO_WORD})"
-OPEN, CLOSE = r"[\s(\[（【「\"'“‘:：,，-]*", r"[\s)\]）】」\"'”’.]*"
+OPEN, CLOSE = r"[\s(\[（【「】」)\]\"'“‘:：,，-]*", r"[\s)\]）】」\"'”’.]*"
 """What may stand between a phrase and its letter, and behind the letter."""
+BETWEEN = rf"{CLOSE}(?:[,、/&和或](?:\s*(?:and|or)\b)?|\band\b|\bor\b)(?:\s*(?:option|choice))?[\s(]*"
+LIST = rf"(?>(?:\b(?:option|choice)s?{OPEN})?{CAPITAL}(?:{BETWEEN}{CAPITAL}){{0,9}})"
+"""One letter, or several that are listed: "A, B or C", "A、B"."""
 
-ANSWER_PHRASE = (
-    r"(?i:\banswers?(?:\s+to\s[^.\n]{0,60}?)?|\b(?:correct|right|best|final)\s+(?:option|choice|letter)|\b(?:choice|option)(?=:)"
-    r"|\b(?:choose|choosing|pick|select|go with))"
-    r"(?:\W*(?i:is|are|was|be|would be|should be|must be)\b)?"
-    r"(?:\W*\b(?i:option|choice|letter|clearly|therefore|thus|definitely|probably|indeed|but|simply|rather)\b)*"
-    r"|答案(?:应该|应当|应)?(?:是|为|选)?|选择?"
+# 2. Letters that are denied
+DENIAL = (
+    r"(?:\b(?i:not|never|neither|nor|none of|rather than|instead of|eliminate|exclude|rule out)"
+    r"|n['’]t(?: be)?|\bcannot be|不是|不应?选|并非|排除|除了)"
 )
-STATED = re.compile(f"(?:{ANSWER_PHRASE}){OPEN}({ALONE}[A-J]{END}|{SMALL})")
-CALLED_RIGHT = re.compile(rf"({CAPITAL}|{ALONE}[AI]){CLOSE}(?i:is|was|must be)\s+(?i:the\s+)?(?i:correct|right|best)\b")
-OPENING = re.compile(rf"\W*({CAPITAL})")
+WRONG = "not|wrong|false|incorrect|impossible|invalid|untrue|ruled out|out|too"
+ADVERBS = "(?:(?:both|all|also|clearly|obviously|simply) )*"
+CALLED_WRONG = (
+    rf"{CAPITAL}[ )\]\"'”’]*(?i:(?:is|was|seems?|would be) {ADVERBS}(?:{WRONG})\b)"
+    rf"|{LIST}[ )\]\"'”’]*(?i:(?:are|were|seem|would be) {ADVERBS}(?:{WRONG})\b)"
+    rf"|{CAPITAL}[ \"'”’]*(?:cannot\b|(?i:is|does|ca)n['’]t\b)"
+    rf"|{LIST}(?:选?项)?(?:的?说法|的|都|均|也|是)*(?:错|有误|不)"
+)
+"""With a verb: "B) not enough light" and "D) cannot be determined" quote an option."""
+DENIED = re.compile(rf"{DENIAL}{OPEN}(?:{LIST}|{ALONE}[b-hj]{END})|{CALLED_WRONG}")
+
+# 3. Letters that are stated to be the answer
+SUBJECT = (
+    r"(?:(?i:(?<!wrong )(?<!incorrect )\banswers?(?:\s+to\s[^.\n]{0,60}?)?|\bans\b\.?"
+    r"|\b(?:correct|right|best|final)\s+(?:option|choice|letter)|\b(?:choice|option)(?=:)"
+    r"|\b(?:choose|choosing|pick|select|go with))"
+)
+FILLERS = "option|choice|letter|clearly|therefore|thus|definitely|probably|most likely|indeed|but|simply|rather"
+ANSWER_PHRASE = (
+    rf"{SUBJECT}(?:\W*(?i:is|are|was|be|would be|should be|must be)\b)?(?:\W*\b(?i:{FILLERS})\b)*"
+    r"|答案(?:应该|应当|应)?(?:是|为|选)?|正确(?:的?选项)?(?:是|为)|选择?)"
+)
+OPENS_ANSWER = re.compile(rf"{ANSWER_PHRASE}\W*$")
+"""At the end of a prompt: what follows is the answer."""
+STATED = re.compile(f"{ANSWER_PHRASE}{OPEN}({CAPITAL}|{SMALL})")
+CALLED_RIGHT = re.compile(
+    rf"({CAPITAL})(?:{CLOSE}(?i:(?:is|was|must be)\s+(?:the\s+|an?\s+)?|:\s*)"
+    r"(?i:correct|right|best|only|true|yes|answer)\b|(?:选?项)?(?:是|最)?(?:正确|对|符合))"
+)
+CONCLUDED = re.compile(
+    r"(?i:\b(?:so|thus|hence|therefore|leaves|leaving)\b)(?:\W*\b(?i:it|is|must|be|option|choice|the|answer)\b)*"
+    rf"{OPEN}({CAPITAL})(?={CLOSE}(?:$|[,;:!\n.]|because|since|is (?:true|right|correct)))"
+)
+
+# 4. Letters at the beginning, together, and in names
+OPENING = re.compile(
+    r"\W*(?:(?i:option|choice|the letter|letter)\s+\W*)?"
+    rf"({CAPITAL}|{SMALL}(?=[)\].:,]|\s*$|\s*\n| (?:because|since)\b))"
+)
+OPTIONS_REPEATED = re.compile(r"\W*(?:A([).:])[\s\S]*?\bB\1|a([).:])[\s\S]*?\bb\2|A\s*\n\s*B\b|A/B/C)")
+SLASHED = re.compile(r"A/B(?:/[C-J])+\)?(?=:)")
 JOINT = re.compile(
-    rf"{CLOSE}(?:(?:\b(?:and|or)\b|[&/+和或与、]){OPEN}{CAPITAL}|[,，]{OPEN}{CAPITAL}{CLOSE}(?:[,，]|and\b|or\b|$))"
+    rf"{CLOSE}(?:(?:\b(?:and|or)\b|[&/+和或与、–-]|或者){OPEN}{CAPITAL}"
+    rf"|[,，]{OPEN}{CAPITAL}{CLOSE}(?:[,，]|and\b|or\b|$))"
 )
 """Behind a letter: another one that is named together with it."""
-NEGATED = re.compile(
-    rf"(?:\b(?i:not|neither|nor|isn['’]t|rather than|instead of)\b(?: +(?:option|choice))?|不是|不选)"
-    rf"{OPEN}{ALONE}[A-Jb-hj]{END}"
+LINKS = (
+    rf"options?|choices?|both|either|is|be|it|it['’]s|so|hence|with|for|to|in|only|leaves|leaving|or|and|than|then|es|ist|est"
+    rf"|say|answer|guess|pick|choose|chose|select|selected|maybe|perhaps|certainly|likely|{FILLERS}"
 )
-BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+"""Words that may stand in front of a letter that is meant as an option."""
+NAME = re.compile(
+    rf"(?i:(?<!['’])\b(?!(?:{LINKS})\b)[^\W\d_]+['’]?[^\W\d_]*|\d)\s+$|[\u4e00-\u9fff](?<![项选是为择有案即填])$"
+)
+"""In front of a letter that belongs to a name or a quantity, "Vitamin C", "2 A", "维生素C": any word but the LINKS."""
+LONGEST_WORD = 40
+
 LATEX = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mathit)\s*\{([^{}]*)\}")
 MARKS = re.compile(r"[*_`$]|\\[()\[\]]")
 
 
-def extract_letter(text: str, options: int = len(LETTERS)) -> str | None:
+def extract_letter(text: str, options: int = len(LETTERS), opening: str = "") -> str | None:
     r"""The option letter that a generated answer names, or None where it names none, or several at once.
 
-    In this order: the letter in the last ``\boxed{}``; the last letter that is stated to be the answer ("answer is X",
-    "answer: X", "choose X", "X is correct", "答案是X", "选X"); a letter that opens the text and stands alone ("(B)",
-    "B. because"); the only capital letter that stands alone anywhere. What is negated ("not B") names nothing. "A" and
-    "I" before a lower-case word are words, unless the answer is stated to be "A". A letter beyond the number of
-    `options` is none.
+    Thoughts, and further questions that the model writes itself, are left out (see `own_part`). Letters that are denied
+    ("not B", "B is wrong") name nothing. Then the first rule that finds a letter decides:
+
+    1. The letter in the last ``\boxed{}``: a box is made for the answer.
+    2. Where the prompt opened the answer ("Answer:"), the letter with which the text begins: it completes that
+       statement, whatever the text says later.
+    3. The last letter that is stated to be the answer ("answer is X", "X is correct", "答案是X"): a later statement
+       corrects an earlier one.
+    4. The letter with which the text begins, as an option is quoted ("(B)", "B. because").
+    5. The last letter that a conclusion names ("so C", "which leaves C").
+    6. The only capital letter that stands alone and belongs to no name ("Vitamin C"): nothing else can be meant.
+
+    Options that are repeated from the first one on ("A) ... B) ...") are no beginning. "A" and "I" before a lower-case
+    word are words, unless a reason or a predicate follows. Two letters that are named together are none.
+
+    Args:
+        text: What the model wrote.
+        options: How many options the question has; a letter beyond them is none.
+        opening: How the prompt opened the answer, such as ``Answer:``; empty where it did not.
     """
-    # 1. The last box, where a letter stands in it
-    boxed = [_plain(inside) for inside in BOXED.findall(text)]
-    if boxed and (inside := re.match(rf"\W*({CAPITAL}|[a-j](?=\W*$))", boxed[-1])):
+    text = own_part(text)
+    # 1. The last box
+    if (contents := boxes(text)) and (inside := re.match(rf"\W*({CAPITAL}|[a-j](?=\W*$))", _plain(contents[-1]))):
         return _option_letter(inside.group(1), options)
-    plain = NEGATED.sub(" ", _plain(BOXED.sub(r" \1 ", text)))
-    # 2. The last letter that is stated, else one that opens the text; never one that is negated
-    stated = [match for pattern in (STATED, CALLED_RIGHT) for match in pattern.finditer(plain)]
-    named = max(stated, key=lambda match: match.end(1), default=None) or OPENING.match(plain)
-    if named:
+    plain = DENIED.sub(" ", SLASHED.sub(" ", _plain(text)))
+    repeated = OPTIONS_REPEATED.match(plain)
+    beginning = None if repeated else OPENING.match(plain)
+    # 2. The beginning where the prompt opened the answer  3. The last statement  4. The beginning  5. The conclusion
+    right = (match for match in CALLED_RIGHT.finditer(plain) if not _in_name(plain, match.start(1)))
+    stated = max((*STATED.finditer(plain), *right), key=lambda match: match.end(1), default=None)
+    if beginning and OPENS_ANSWER.search(opening):
+        stated = None
+    if named := stated or beginning or max(CONCLUDED.finditer(plain), key=lambda match: match.end(1), default=None):
         return None if JOINT.match(plain, named.end(1)) else _option_letter(named.group(1), options)
-    # 3. The only capital letter that stands alone
-    alone = set(re.findall(CAPITAL, plain)) & set(LETTERS[:options])
-    return alone.pop() if len(alone) == 1 else None
+    # 6. The only letter
+    alone = {match.group() for match in re.finditer(CAPITAL, plain) if not _in_name(plain, match.start())}
+    alone &= set(LETTERS[:options])
+    return alone.pop() if len(alone) == 1 and not repeated else None
 
 
 def extract_as_published(text: str, options: int = 4) -> str | None:
@@ -101,6 +170,11 @@ def _plain(text: str) -> str:
     while LATEX.search(text):
         text = LATEX.sub(r"\1", text)
     return MARKS.sub("", text)
+
+
+def _in_name(text: str, start: int) -> bool:
+    """Whether the word in front of a letter makes it a part of a name or a quantity."""
+    return NAME.search(text[max(0, start - LONGEST_WORD) : start]) is not None
 
 
 def _option_letter(letter: str, options: int) -> str | None:

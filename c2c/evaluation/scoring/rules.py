@@ -51,16 +51,15 @@ def _exact(records: pd.DataFrame, protocol: str) -> np.ndarray:
 def _letter(records: pd.DataFrame, protocol: str) -> np.ndarray:
     options = [len(letters.LETTERS) if choices is None else len(choices) for choices in records["choices"]]
 
-    def right(text: str, gold: str, options: int) -> bool:
-        return _letter_of(text, options, protocol) == gold.strip().upper()
+    def right(text: str, gold: str, options: int, opening: str) -> bool:
+        if active(protocol, "letter_extraction"):
+            letter = letters.extract_as_published(text, 4 if active(protocol, "four_letters_only") else options)
+        else:
+            letter = letters.extract_letter(text, options, opening)
+        return letter == gold.strip().upper()
 
-    return _credits(records.assign(options=options), right, "options")
-
-
-def _letter_of(text: str, options: int, protocol: str) -> str | None:
-    if active(protocol, "letter_extraction"):
-        return letters.extract_as_published(text, 4 if active(protocol, "four_letters_only") else options)
-    return letters.extract_letter(text, options)
+    records = records.assign(options=options, opening=records["opening"].fillna(""))
+    return _credits(records, right, "options", "opening")
 
 
 def _math(records: pd.DataFrame, protocol: str) -> np.ndarray:
