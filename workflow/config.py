@@ -106,6 +106,10 @@ class RunEntry:
 
     What a pair learns from belongs to the pair: the same two models with another training set are another pair
     (`qwen3_from_qwen25_mmlu`), so that their records never mix.
+
+    Of a pair with runs of several alignments, tables and claims show the main one where they name none: `span`, unless
+    `main_alignment` of the pair in `paper/names.yaml` names another. `unaligned` must have a Sharer with an embedding
+    for each token id of the Receiver; `c2c tokenise` refuses another, before anything is trained.
     """
 
     pair: str = an_id("id of `pairs.tsv`")
@@ -114,6 +118,9 @@ class RunEntry:
     seeds: tuple[int, ...] = seeds("seeds of the training, one training each")
     aside: bool = setting(
         False, "whether these fusers are left out of the timing and of the figures of gates and training"
+    )
+    released_prompts: bool = setting(
+        False, "whether these fusers, and the pair's models alone, also answer with the released code's prompts"
     )
     same_answer: tuple[str, ...] = ids(
         "tasks on which `c2c_same_answer` answers too; their golds must be letters, values of the world, or your own",

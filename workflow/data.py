@@ -194,7 +194,8 @@ def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
 def with_protocol(config: Mapping[str, Any], benchmarks: Table) -> dict[str, Any]:
     """The config; with ``protocol: released`` each task in it is the one with the released prompts, where there is one.
 
-    Tasks of the generated world and of the user's own benchmarks have none, and stay as they are.
+    Tasks of the generated world and of the user's own benchmarks have none, and stay as they are. No run is asked with
+    the released prompts a second time.
     """
     if config["protocol"] != RELEASED:
         return dict(config)
@@ -208,8 +209,10 @@ def with_protocol(config: Mapping[str, Any], benchmarks: Table) -> dict[str, Any
         return {**block, "benchmark": released(block["benchmark"])} if block and "benchmark" in block else block
 
     analysis = {name: replaced(block) for name, block in (config["analysis"] or {}).items()}
+    runs = [{key: value for key, value in run.items() if key != "released_prompts"} for run in config["runs"]]
     return {
         **config,
+        "runs": runs,
         "benchmarks": [released(task) for task in config["benchmarks"]],
         "latency": replaced(config["latency"]),
         "analysis": analysis or config["analysis"],

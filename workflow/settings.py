@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from paper.reading.alignments import main_alignment
 from workflow.config import training_defaults
 from workflow.data import Data
 from workflow.plan import memory
@@ -185,8 +186,10 @@ class Settings:
         return f"{pair}{OWN_TOKENS if self.sharer_role(recipe) == 'receiver' else ''}/{alignment}/{length}"
 
     def latency_run(self, pair: str) -> FuserTraining:
-        """The fuser that is timed for a pair: the first of recipe c2c."""
-        return next(run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c"))
+        """The fuser that is timed for a pair: the first of recipe c2c with the pair's main alignment."""
+        runs = [run for run in self.runs if (run.pair, run.recipe) == (pair, "c2c")]
+        main = main_alignment(pair, [run.alignment for run in runs])
+        return next(run for run in runs if run.alignment == main)
 
     def sizes(self, model: str) -> memory.Sizes:
         """Sizes of a model."""

@@ -1,13 +1,18 @@
-"""The main alignment of a pair: the token alignment that its tables and claims show where they name none."""
+"""The main alignment of a pair: the token alignment that its tables and claims show where they name none.
+
+Imports no pandas, since the workflow asks it which fuser of a pair is timed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from c2c.types import TOKEN_ALIGNMENTS
 from paper.reading import names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAIN_ALIGNMENT = "span"
 """The main alignment of a pair that was run with several, where ``names.yaml`` names none."""

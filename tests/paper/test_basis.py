@@ -154,3 +154,11 @@ def test_a_list_that_is_not_whole_or_names_something_twice_is_refused(
     path.write_text(yaml.safe_dump({"rests_on": content} if content else {"claims": []}), encoding="utf-8")
     with pytest.raises(RefusedError, match=message):
         Basis.load(path, "smoke")
+
+
+def test_a_listed_benchmark_that_was_asked_with_the_released_prompts_alone_counts_with_them():
+    (pair, *_) = WORLD.benchmarks
+    first, *others = WORLD.benchmarks[pair]
+    assert WORLD.of_tasks([first, f"{first}_released"]).benchmarks == WORLD.benchmarks
+    assert WORLD.of_tasks([f"{first}_released"]).benchmarks[pair] == [f"{first}_released", *others]
+    assert WORLD.of_tasks([]).timed == WORLD.timed

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from paper import show
@@ -137,3 +138,21 @@ def test_the_printed_command_marks_by_the_protocol_and_names_no_times_where_noth
     (folder / "latency").mkdir()
     assert "--latency-records results/trial/latency/*.parquet" in shown("show", "pairing_gain")
     assert "--protocol" not in shown("show", "pairing_gain").split("Scale trial:")[0]
+
+
+def test_each_number_of_table_4_says_which_prompts_it_has(shown, root):
+    assert "Scale smoke, own prompts:" in shown("show", "table4")
+    # A run with the released prompts, of which the main table has one cell.
+    folder = root / "results" / "reduced"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "claims.json").write_text("[]")
+    (folder / "protocol.txt").write_text("released\n")
+    models = {"receiver": "Qwen/Qwen3-0.6B", "sharer": "Qwen/Qwen2.5-0.5B-Instruct"}
+    cell = {"pair": "qwen3_from_qwen25", **models, "arm": "c2c", "benchmark": "mmlu_redux_letter_released"}
+    row = {**cell, "alignment": "span", "value": 40.0, "low": 38.0, "high": 42.0, "seeds": 1}
+    pd.DataFrame([row]).to_csv(folder / "tables" / "main.csv", index=False)
+    text = shown("show", "table4", "--values")
+    assert "Scale reduced, released prompts:" in text
+    assert re.search(
+        r"C2C, MMLU-Redux, accuracy .*ours: reduced 40\.0 \[38\.0, 42\.0\] \(released prompts, alignment span\)", text
+    )

@@ -10,7 +10,7 @@ from c2c.stats import GAINS, detectable_difference
 from paper import summarise_latency
 from paper.reading import names
 from paper.reading.answers import Answers, arm_name
-from paper.tables import ablation, alignment, gains, latency, main, margins
+from paper.tables import ablation, alignment, gains, latency, main, margins, prompts
 from paper.writing.numbers import NOT_RUN, show
 from paper.writing.output import SUFFIXES, notes_on_gaps, write_table
 from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
@@ -255,6 +255,45 @@ def test_a_task_of_several_scorings_is_titled_by_both_and_stands_beside_its_benc
     )
     order = names.in_order("benchmarks", ["ceval_text", "zzz", "arc_easy_text", "arc_easy_letter"])
     assert order == ["arc_easy_letter", "arc_easy_text", "ceval_text", "zzz"]
+
+
+@pytest.fixture
+def two_prompts() -> Answers:
+    """C2C and adapter of a pair, and its models alone, with our own and with the released prompts."""
+    runs = [Run("gap_a"), Run("gap_a", "c2c", "span", 0), Run("gap_a", "adapter", "span", 0)]
+    own = make_records(runs, Bench(["openbookqa_letter"]))
+    with_released = make_records(runs, Bench(["openbookqa_letter"], rates=dict.fromkeys(RATES, 0.1)))
+    with_released["benchmark"] = "openbookqa_letter_released"
+    return Answers(pd.concat([own, with_released[with_released["method"].isin(["receiver", "sharer", "c2c"])]]))
+
+
+def test_what_the_prompts_are_worth_is_a_paired_difference_of_each_arm(two_prompts):
+    frame = prompts.build(two_prompts)
+    assert list(frame["arm"]) == ["receiver", "sharer", "c2c", "adapter"] and set(frame["n"]) == {40}
+    for row_of_arm in frame.itertuples():
+        assert row_of_arm.difference_value == pytest.approx(row_of_arm.released_value - row_of_arm.own_value)
+    assert set(frame["benchmark"]) == {"openbookqa_letter"} and not frame["reason"].any()
+
+
+def test_other_tables_show_what_was_asked_with_two_sets_of_prompts_with_our_own_alone(two_prompts):
+    for frame in (main.build(two_prompts, None), gains.build(two_prompts)):
+        assert set(frame["benchmark"]) == {"openbookqa_letter"}
+
+
+def test_where_the_released_prompts_alone_were_asked_every_table_shows_and_names_them():
+    records = make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 0)], Bench(["openbookqa_letter"]))
+    frame = main.build(Answers(records.assign(benchmark="openbookqa_letter_released")), None)
+    assert set(main.text_table(frame)["Benchmark"]) == {"OpenBookQA (letter), released prompts"}
+    assert frame["value"].notna().any()
+
+
+def test_tables_say_that_ceval_was_asked_on_its_validation_split():
+    records = make_records([Run("gap_a")], Bench(["ceval_letter"]))
+    assert Answers(records).remarks == []
+    records["question_id"] = "val-" + records["question_id"]
+    assert Answers(records, "paper").remarks == [
+        "C-Eval is asked on its validation split: the keys of its test split are withheld in the public release."
+    ]
 
 
 def test_what_was_run_on_no_benchmark_is_said_once():

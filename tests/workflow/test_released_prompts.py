@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from c2c.errors import RefusedError
 from workflow.kinds.registry import answer_jobs
+from workflow.kinds.released_prompts import released_prompts_answers
 from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +48,37 @@ def test_other_protocols_leave_every_task_of_a_config_as_it_is(config_of: Merged
     for protocol in ("corrected", "paper"):
         config = {**config_of(scale), "protocol": protocol}
         assert load_settings(config, ROOT).config == config
+
+
+def test_a_run_can_answer_with_the_released_prompts_too_and_its_models_do_so_alone(config_of: Merged) -> None:
+    settings = load_settings(config_of("paper"), ROOT)
+    jobs = released_prompts_answers(settings)
+    alone, *fused = jobs
+    assert (alone.path, alone.methods) == (
+        "records/qwen3_from_qwen25/baselines.released_prompts",
+        ("receiver", "sharer"),
+    )
+    assert {job.options["recipe"] for job in fused} == {"c2c", "adapter"}
+    for job in fused:
+        assert job.methods == ("c2c",) and job.fusers == (job.path.replace("records", "fusers").partition(".")[0],)
+    for job in jobs:
+        assert (
+            all(task.endswith("_letter_released") for task in job.tasks) and len(job.tasks) == len(job.questions) == 4
+        )
+    # No other job, and so no other record, has a task with the released prompts.
+    others = [job for job in answer_jobs(settings) if job not in jobs]
+    assert not any(task.endswith("_released") for job in others for task in job.tasks)
+
+
+def test_with_the_released_protocol_no_run_is_asked_with_its_prompts_twice(config_of: Merged) -> None:
+    assert not released_prompts_answers(load_settings({**config_of("paper"), "protocol": "released"}, ROOT))
+
+
+def test_a_run_with_released_prompts_that_none_of_its_tasks_has_is_refused(config_of: Merged) -> None:
+    config = config_of("smoke")
+    config["runs"][0]["released_prompts"] = True
+    with pytest.raises(RefusedError, match="must have a task with the released prompts; received 'knowledge_gap_free"):
+        load_settings(config, ROOT)
 
 
 def test_a_reduced_run_with_the_released_protocol_plans_table_4(tmp_path: Path, run_snakemake: Runner) -> None:

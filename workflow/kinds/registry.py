@@ -12,6 +12,7 @@ from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.latent import check_latent, latent_answers, latent_names, latent_tokenised
 from workflow.kinds.pairs import baseline_answers, fused_answers
 from workflow.kinds.released import released_answers
+from workflow.kinds.released_prompts import check_released_prompts, released_prompts_answers
 from workflow.kinds.router import check_router
 from workflow.kinds.same_answer import check_same_answer, same_answer_answers
 from workflow.kinds.single import check_single, single_answers
@@ -22,6 +23,7 @@ ANSWERS: tuple[Callable[[Settings], list[AnswerJob]], ...] = (
     baseline_answers,
     fused_answers,
     same_answer_answers,
+    released_prompts_answers,
     kept_answers,
     group_answers,
     released_answers,
@@ -58,3 +60,4 @@ def check_kinds(settings: Settings, root: Path) -> None:
     check_agents(settings, root)
     check_analysis(settings)
     check_same_answer(settings)
+    check_released_prompts(settings)

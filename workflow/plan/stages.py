@@ -21,7 +21,19 @@ from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
 from paper.reading.reference import Reference
-from workflow.kinds import agents, analysis, groups, latent, pairs, released, router, same_answer, single, steps
+from workflow.kinds import (
+    agents,
+    analysis,
+    groups,
+    latent,
+    pairs,
+    released,
+    released_prompts,
+    router,
+    same_answer,
+    single,
+    steps,
+)
 from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.registry import answer_jobs, tokenised_folders
 from workflow.paths import ROOT
@@ -365,6 +377,7 @@ _STAGES = [
     _answers(pairs.BASELINES, "*/baselines"),
     _answers(pairs.FUSED, "*"),
     _answers(same_answer.SAME_ANSWER, "*.same_answer"),
+    _answers(released_prompts.RELEASED_PROMPTS, "*.released_prompts"),
     _answers(groups.GROUPS, "groups/*"),
     Stage(
         "train_latent",
