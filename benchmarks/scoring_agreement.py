@@ -1,6 +1,6 @@
 """How often the rules of scoring agree with a reader on labelled answers: our rules, and those of the released code.
 
-python -m benchmarks.scoring_agreement writes tests/evaluation/outputs/agreement.csv, and its table for the documentation.
+python -m benchmarks.scoring_agreement writes tests/evaluation/outputs/agreement.csv, and the same as a table (.md).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def summary(rows: pd.DataFrame, first_sight: pd.DataFrame) -> str:
     """The table of the documentation, in Markdown: shares in percent."""
     rows = rows.merge(first_sight, on="group")
     lines = [
-        "| Answers | n | Our rules | Our rules at first sight | Released rules |",
+        "| Answers | n | Our rules | At first sight | Released rules |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in rows.itertuples():
