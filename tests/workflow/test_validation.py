@@ -306,7 +306,7 @@ TABLES_REFUSED = {
     ),
     "method twice": ("recipes", "c2c c2c_deranged c2c_zeroed", "c2c c2c", r"must name its methods, each once"),
     "recipe with a method's id": ("recipes", "low_rank\tlow_rank", "t2t\tlow_rank", r"must not be that of a method"),
-    "size that is no number": ("models", "\t0.5\t", "\thalf\t", r"_m must be of type number; received 'half'"),
+    "size that is no number": ("models", "\t0.337\t", "\thalf\t", r"_m must be of type number; received 'half'"),
     "id twice": ("models", "gap_receiver_b\t", "gap_receiver_a\t", r"An id must stand once in models\.tsv"),
     "missing cell": ("training_sets", "\thub\t", "\t", r"training_sets\.tsv, line 3 must have 14 cells; received 13"),
     "unknown way to ask": (
@@ -385,8 +385,8 @@ def test_an_impossible_mix_of_training_sets_is_refused(
 
 def test_a_benchmark_of_several_scorings_is_one_task_each(config_of: Merged) -> None:
     data = load_settings(config_of("trial"), ROOT).data
-    assert data.tasks_of("arc_easy") == ["arc_easy_letter", "arc_easy_logits", "arc_easy_text"]
-    assert data.tasks_of("gsm8k") == ["gsm8k"]
+    assert data.tasks_of("arc_easy")[:3] == ["arc_easy_letter", "arc_easy_logits", "arc_easy_text"]
+    assert data.tasks_of("gsm8k") == ["gsm8k", "gsm8k_released"]
     assert data.benchmark_of["arc_easy_text"] == "arc_easy"
 
 
