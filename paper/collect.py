@@ -189,6 +189,8 @@ def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
                 {str(record["config_sha256"]) for record in records if record.get("config_sha256")}
             )
             notes["hardware"] = records[0]["hardware"]
+            if loads := [record["load"] for record in records if "load" in record]:
+                notes["load"] = max(loads)
             notes["dtype"] = {str(source): dtype_of(source) for source in sources}
 
 

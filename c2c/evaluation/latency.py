@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -271,7 +272,8 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
 
     Args:
         run: What is timed.
-        notes: Gets what provenance should know: ``contract``, if there is a fuser.
+        notes: Gets what provenance should know: ``load``, the machine's load average of the minute before, and
+            ``contract``, if there is a fuser.
 
     Returns:
         One row a method, question and repeat (`c2c.evaluation.schema.LATENCY_SCHEMA`).
@@ -279,6 +281,9 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
+    if notes is not None:
+        # Of the minute before: what else runs on the machine lengthens every time
+        notes["load"] = os.getloadavg()[0]
     if run.threads:
         torch.set_num_threads(run.threads)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]

@@ -199,7 +199,11 @@ def agents(frame: pd.DataFrame) -> list[str]:
     }
     beyond = [(of_arm(first, name), words) for name, words in controls.items()]
     comparisons = listed([f"{points(row)} compared with {words}" for row, words in beyond if row is not None])
-    return [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} correctly: {comparisons}."]
+    sentences = [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} correctly: {comparisons}."]
+    alone = of_arm(first, "t2t_agents")
+    if alone is not None and alone["difference_high"] < 0:
+        sentences.append("Text and cache together are worse than the text alone, where the paper finds them better.")
+    return sentences
 
 
 def length(frame: pd.DataFrame) -> list[str]:
@@ -229,7 +233,7 @@ def subjects(frame: pd.DataFrame) -> list[str]:
     return [
         f"On {cell_title(least)}, the gain is largest in {most['subject']} ({points(most, 'gain_')}) and smallest in "
         f"{least['subject']} ({points(least, 'gain_')}).",
-        f"Over all pairs and benchmarks it is {tally(rows, 'gain_', 'subjects')}.",
+        f"Over the pairs and benchmarks whose questions have subjects it is {tally(rows, 'gain_', 'subjects')}.",
     ]
 
 

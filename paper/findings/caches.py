@@ -8,6 +8,7 @@ from paper.findings.wording import arm, cell_title, first_cell, listed, percents
 from paper.reading import names
 from paper.reading.alignments import of_main_alignment
 from paper.reading.reference import Reference
+from paper.tables.enrichment import DIRECT_THERE, LAYER_0
 from paper.writing.columns import HALF_TITLES
 from paper.writing.numbers import decimal
 
@@ -72,7 +73,7 @@ def gates(frame: pd.DataFrame) -> list[str]:
             )
         sentences.append(f"Over all pairs and seeds of {arm(recipe)}, {listed(parts)}.")
     printed = [
-        f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}" for entry in Reference().printed()["gates"]
+        f"{decimal(entry['value'], 2)} {entry['unit']} {entry['label']}" for entry in Reference().printed()["gates"]
     ]
     return [*sentences, f"The paper states: {'; '.join(printed)}."]
 
@@ -92,7 +93,8 @@ def partial(frame: pd.DataFrame) -> list[str]:
             sentences.append(f"Of the tokens {words} alone: {listed(accuracies)}.")
     return [
         *sentences,
-        f"What the right message has beyond another question's is {tally(between, 'difference_', 'shares between')}.",
+        f"With a part of the prompt fused, the difference between the right message and another question's is "
+        f"{tally(between, 'difference_', 'shares')}.",
     ]
 
 
@@ -108,6 +110,12 @@ def enrichment(frame: pd.DataFrame) -> list[str]:
         f"after the examples and {percents(oracle)} from the enriched cache, which is {points(oracle)} compared with "
         "the direct answer."
     ]
+    layer, direct_there = (Reference().evaluate(name) for name in (LAYER_0, DIRECT_THERE))
+    sentences.append(
+        f"The paper prints {decimal(layer, 2)} % with layer 0 alone enriched and {decimal(direct_there, 2)} % direct, "
+        "although what layer 0 holds of a question does not depend on what stood before it, so that both should be "
+        "equal."
+    )
     best = rows[rows["kind"] == "best"].pivot_table(index="number", columns="chosen_on", values="value")
     if {"same", "other half"} <= set(best.columns):
         bias = (best["same"] - best["other half"]).mean()
@@ -132,6 +140,8 @@ def effective_rank(frame: pd.DataFrame) -> list[str]:
         control = (
             "" if deranged is None else f"; another question's cache adds {_rank(rows.loc[deranged, 'above_receiver'])}"
         )
+        if deranged is not None and rows.loc[deranged, "above_receiver"] >= rows.loc[fused, "above_receiver"]:
+            control += ", so that the rise is no sign of a message"
         sentences.append(
             f"Fusion changes the effective rank of {title} from {_rank(rows.loc['receiver', 'value'])} to "
             f"{_rank(rows.loc[fused, 'value'])}, which is {_rank(rows.loc[fused, 'above_receiver'])} more{control}."
@@ -150,11 +160,15 @@ def tsne(frame: pd.DataFrame) -> list[str]:
     distances = [
         f"{title} {decimal(rows.loc[name, 'distance'], 1)}" for name, title in titles.items() if name in rows.index
     ]
-    return (
-        [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(distances)}."]
-        if distances
-        else []
-    )
+    if not distances:
+        return []
+    sentences = [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(distances)}."]
+    if {"sharer", "fused"} <= set(rows.index) and rows.loc["fused", "distance"] > rows.loc["sharer", "distance"]:
+        sentences.append(
+            "The fused cache lies farther from the Receiver's than even the Sharer's: fusion does not move the "
+            "Sharer's content into the Receiver's own space."
+        )
+    return sentences
 
 
 def _rank(value: float) -> str:

@@ -45,10 +45,14 @@ def training(results: Path) -> list[str]:
 def gates(results: Path) -> list[str]:
     """What filled and hollow marks are, or that no gate closed."""
     folders = _fusers(results, GATES)
-    is_open = read_tables(folders, GATES).dropna(subset=["weight_mean"])["open"].astype(str) if folders else pd.Series()
+    is_open = (
+        read_tables(folders, GATES).dropna(subset=["weight_mean"])["open"].astype(bool)
+        if folders
+        else pd.Series(dtype=bool)
+    )
     if is_open.empty:
         return []
-    if (is_open == "True").all():
+    if is_open.all():
         return ["Every gate is open, so that nothing here tells what a closed one does."]
     return ["Filled marks are open gates, hollow ones closed."]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ OF_PLACE = "of_place"
 SLOPE = "slope"
 """A rule of paired differences: how they change with each doubling of the Sharer's parameters."""
 BOUNDS = ("value", "low", "high")
+NO_PAIR = "this scale has none of the pairs that the claim is about"
 REMEDY = "Correct paper/claims.yaml"
 
 
@@ -340,7 +342,9 @@ def _rows(
         # Of a pair that is listed only its listed benchmarks count.
         cells = zip(frame["pair"].astype(str), frame["benchmark"].astype(str), strict=True)
         frame = frame[[scope.asks(task) and task in basis.benchmarks.get(pair, [task]) for pair, task in cells]]
-    return frame if len(frame) else f"{evidence['file']} has no such row at this scale"
+    if frame.empty:
+        return NO_PAIR if scope.pairs else f"{evidence['file']} has no such row at this scale"
+    return frame
 
 
 def _is_listed(basis: Basis, scope: Scope, pair: str) -> bool:
@@ -417,7 +421,9 @@ def _nothing(basis: Basis, scale: str, scope: Scope, both: str, what: str = "") 
     if not basis.benchmarks:
         return f"no claim rests on records of scale {scale}: claims.yaml lists none under rests_on"
     if not any(scope.includes(pair) for pair in basis.benchmarks):
-        return "this scale has none of the pairs that the claim is about"
+        return NO_PAIR
+    if not any(map(scope.asks, itertools.chain.from_iterable(basis.benchmarks.values()))):
+        return f"this scale does not ask {', '.join(names.title('benchmarks', name) for name in scope.benchmarks)}"
     return f"no pair has {what}both {both}{'' if what else ' with a common training seed'}"
 
 

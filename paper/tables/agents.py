@@ -31,7 +31,7 @@ def build(answers: Answers, reference: Reference | None = None) -> pd.DataFrame:
             for arm, frame in frames.items():
                 gain = None if arm == "t_c2c" else difference(frames["t_c2c"], frame)
                 paper = reference.find(PLACE, "accuracy", pair.name, pair[1:], arm, benchmark)
-                rows.append(arm_row(answers, pair, benchmark, arm, frame, {"difference": gain}, paper=paper))
+                rows.append(arm_row(answers, pair, benchmark, arm, frame, {"difference": gain}, False, paper=paper))
     return tidy(rows, COLUMNS)
 
 
@@ -43,7 +43,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Who answers": titles(frame, "arm"),
         **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
-        "T-C2C beyond it, points [95 %]": differences(frame),
+        "T-C2C − this, points [95 %]": differences(frame),
         "n": counts(frame, "n"),
         "Seeds": counts(frame, "seeds"),
         **paper_column(frame),

@@ -37,12 +37,15 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed; a pair is named with its two models."""
-    pairs = [
-        f"{names.title('pairs', row.pair)} ({row.kind}): {names.title('models', row.receiver)} from "
-        f"{names.title('models', row.sharer)}"
-        for row in frame.itertuples()
-    ]
-    return comparison_text(frame, {"Less T2T, points": differences(frame, "gain_")}).assign(Pair=pairs)
+    pairs = [_title(row) for row in frame.itertuples()]
+    return comparison_text(frame, {"Difference to T2T, points": differences(frame, "gain_")}).assign(Pair=pairs)
+
+
+def _title(row: Any) -> str:
+    """The pair with its kind; its models too, unless the title names them."""
+    title = f"{names.title('pairs', row.pair)} ({row.kind})"
+    models = [names.title("models", name) for name in (row.receiver, row.sharer)]
+    return title if " from " in title else f"{title}: {' from '.join(models)}"
 
 
 def write(answers: Answers, latency: pd.DataFrame | None, stem: Path) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Cache": frame["cache"].map(CACHES),
         "Effective rank, mean over layers": decimals(frame, "value", 1),
         "Above the Receiver's": signed(frame[["above_receiver"]].where(is_compared), "above_receiver"),
-        "In so many layers": layers.where(is_compared, NOTHING),
+        "Layers above it": layers.where(is_compared, NOTHING),
         "Width": counts(frame, "width"),
         **paper_column(frame, "Paper", 0),
     }

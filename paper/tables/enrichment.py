@@ -92,8 +92,8 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
         "questions (split by a hash) is judged with the order that the other half gave. Chosen on the same: one order "
         "from all questions, judged on all of them, as in the paper; that choice profits from chance.",
         "Keys and values of the first layer do not depend on what stood before, but for their position, which is kept: "
-        f"enriching layer 0 alone changes nothing here. The paper prints {decimal(layer, 2)} for it, and "
-        f"{decimal(direct, 2)} direct.",
+        "enriching layer 0 alone changes nothing. "
+        f"The paper prints {decimal(layer, 2)} for it, and {decimal(direct, 2)} direct.",
         *printed_note(frame, "enrichment", PLACE),
         _optimism(frame),
     ]

@@ -66,7 +66,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Open gates": rows["open"].astype(str) + " of " + rows["gates"].astype(str),
         "Open, %": decimals(rows, "open_share", 1),
         "Mean weight": decimals(rows, "weight_mean"),
-        "Lowest and highest layer": [f"{lowest} to {highest}" for lowest, highest in bounds],
+        "Layer means, from lowest to highest": [f"{lowest} to {highest}" for lowest, highest in bounds],
         "Seeds": counts(rows, "seeds"),
     }
     return pd.DataFrame(table)
@@ -80,13 +80,13 @@ def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
     keys, opened = layers[layers["half"] == "key"], layers[layers["open"] > 0]
     shares = "; ".join(f"{decimal(reference.evaluate(name), 2)} % after {what}" for what, name in OPEN.items())
     notes = [
-        "Weights are means over validation tokens and KV heads; lowest and highest are layers' means over seeds. "
-        "The .csv has every layer. Recipes without gates are left out.",
+        "Weights are means over validation tokens and KV heads; a layer's is also a mean over seeds. The .csv has "
+        "every layer. Recipes without gates are left out.",
         f"Open gates in the paper: {shares}.",
-        f"Layers with a mean key weight below {decimal(small, 1)}, of which the paper has some: "
-        f"{int((keys['weight_mean'] < small).sum())} of {len(keys)}. Layers and halves with an open gate and a mean "
-        f"weight above {decimal(large, 1)}, in the paper most after MMLU's: "
-        f"{int((opened['weight_mean'] > large).sum())} of {len(opened)}.",
+        f"The paper finds some layers whose mean key weight is below {decimal(small, 1)}: here "
+        f"{int((keys['weight_mean'] < small).sum())} of {len(keys)} are. It finds that after training on MMLU's "
+        f"questions most halves with an open gate have a mean weight above {decimal(large, 1)}: here "
+        f"{int((opened['weight_mean'] > large).sum())} of {len(opened)} have.",
     ]
     return write_table(frame, text_table(frame), stem, notes)
 

@@ -52,7 +52,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
             NOTHING if text == NOT_RUN else text for text in estimates(frame, "deranged_")
         ],
         "Pairing gain, points": differences(frame, "pairing_"),
-        "Less the pair's own Fusers, points": differences(frame, "own_"),
+        "Difference to the pair's own Fusers, points": differences(frame, "own_"),
         "n": counts(frame, "n"),
         "Seeds": counts(frame, "seeds"),
         **paper_column(frame),

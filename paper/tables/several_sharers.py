@@ -38,7 +38,7 @@ def build(answers: Answers) -> pd.DataFrame:
             frames, best = _frames(answers, group, benchmark)
             for arm, frame in frames.items():
                 gain = difference(frame, best) if arm in FUSIONS else None
-                rows.append(arm_row(answers, group, benchmark, arm, frame, {"difference": gain}))
+                rows.append(arm_row(answers, group, benchmark, arm, frame, {"difference": gain}, False))
     return tidy([row | {"sharers": row["sharer"]} for row in rows], COLUMNS)
 
 
@@ -50,7 +50,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Who answers": titles(frame, "arm"),
         **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
-        "Beyond the better single C2C, points [95 %]": differences(frame),
+        "Difference to the better single C2C, points [95 %]": differences(frame),
         "n": counts(frame, "n"),
         "Seeds": counts(frame, "seeds"),
     }

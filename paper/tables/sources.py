@@ -30,7 +30,7 @@ def build(answers: Answers) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed."""
-    return comparison_text(frame, {"Less Receiver, points": differences(frame, "gain_")})
+    return comparison_text(frame, {"Difference to the Receiver, points": differences(frame, "gain_")})
 
 
 def write(answers: Answers, stem: Path) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def build(answers: Answers) -> pd.DataFrame:
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: the methods that were run."""
     frame = frame[frame["reason"] == ""].reset_index(drop=True)
-    more = {"Less Receiver, points": differences(frame, "gain_")}
+    more = {"Difference to the Receiver, points": differences(frame, "gain_")}
     if frame["paper_gain"].notna().any():
         more["Paper's gain"] = [show_difference(gain) for gain in frame["paper_gain"]]
     table = comparison_text(frame, more)

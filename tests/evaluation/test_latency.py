@@ -23,7 +23,9 @@ def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
         output=tmp_path / "latency.parquet", fusers=[fuser], recipe="c2c", alignment="span", seed=0,
         questions=3, repeats=2,
     )  # fmt: skip
-    measure_pair(run)
+    notes = {}
+    measure_pair(run, notes)
+    assert notes["load"] >= 0
     return read_records([run.output], LATENCY_SCHEMA)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from c2c.evaluation.scoring import mathematics
+from c2c.evaluation.scoring.numbers import in_digits
 from tests.bad_inputs.refusals import refused
 
 MATRIX = r"\begin{pmatrix} -1/3 \\ 2/3 \\ 5/3 \end{pmatrix}"
@@ -27,12 +28,12 @@ ANSWERS = [
     ("5", "#### 5", True),
     ("50", "Answer: 50%", True),
     ("18", "Answer: $18.00", True),
-    ("18", "The answer is 18. Question: how many 7 balls? Answer: 7", False),
+    ("18", "The answer is 18. Question: how many 7 balls? Answer: 7", True),
     ("10", "The final answer is \\boxed{10}", True),
     ("10", "so \\boxed{9} no \\boxed{10}", True),
     ("10", "", False),
     ("1234567", "1,234,567", True),
-    ("3", "three", False),
+    ("3", "three", True),
     ("18", "x = 18", True),
     ("5", "Answer: 5 or 6", False),
     ("18", "Answer: 16 - 3 - 4 = 9, 9 * 2 = $18", True),
@@ -87,6 +88,46 @@ ANSWERS = [
     ("4", "Answer: $x=4$", True),
     ("\\sqrt{51}", "Answer: \\sqrt{51} units", True),
     ("145^\\circ", "答案是$145^\\circ$", True),
+    # a later statement without a number, whole sentences, thoughts
+    ("20", "Final answer: 20\nLet me double check: 4*5 = 20. Answer: correct", True),
+    ("20", "Answer: 20. Let me check: 21 - 1 = 20.", True),
+    ("10", "She has 4 and then 6 more, which makes 10 apples in total.", True),
+    ("33", "1. Find the double: 22.\n2. Add: 33.\n3. Done.", True),
+    ("3", "Thus she has 14 marbles and 3 bags.", True),
+    ("14", "Thus she has 14 marbles and 3 bags.", False),
+    ("10", "所以一共有10个苹果。", True),
+    ("8", "<think>\nAnswer: 9? No.\n</think>\n\nAnswer: 8", True),
+    ("8", "<think>\nThe answer is 8", False),
+    ("\\frac{3}{4}", "Therefore, the probability is $\\frac{3}{4}$.", True),
+    # boxes, words, units, powers of ten
+    ("7", "\\boxed{\\frac{\\boxed{14}}{2}}", True),
+    ("5", "five", True),
+    ("205", "Answer: two hundred and five", True),
+    ("2400", "Answer: twenty-four hundred", True),
+    ("12", "Answer: a dozen", True),
+    ("21000", "Answer: twenty-one thousand", True),
+    ("5", "Answer: five hundred", False),
+    ("5", "5 hours and 0 minutes", True),
+    ("540", "5.4e2", True),
+    ("57500", "Answer: $5.75 \\times 10^4", True),
+    ("0.02", "Answer: 2 × 10^{-2}", True),
+    ("1500000", "Answer: 1.5 million", True),
+    ("2.5", "Answer: 2 1/2", True),
+    ("2.5", "Answer: 5/2 hours", True),
+    ("26", "Answer: 26 cm^2", True),
+    ("-4", "Answer: -4 °C", True),
+    ("2\\sqrt{3}", "Answer: 2√3", True),
+]
+# Gold answer, generated text, what a reader says, and why no rule does.
+KNOWN_WRONG = [
+    ("12", "12 inches = 1 foot", True, "the last side of an equation counts, whatever its unit"),
+    ("20", "Tim has 20 more than Bob, who has 5", True, "the last number of a sentence counts"),
+    ("24", "Answer: She needs 24 more eggs than the 6 she has", True, "two numbers in a statement are no answer"),
+    ("160", "Answer: 2 hours and 40 minutes", True, "the gold answer does not name its unit"),
+    ("2.5", "Answer: two and a half", True, "fractions in words are not read"),
+    ("3", "Answer: 3:1", False, "math-verify reads the first part of a ratio"),
+    ("[0,1)", "Answer: $0 \\le x < 1$", True, "an inequality is not compared with an interval"),
+    ("\\text{Monday}", "Answer: It is a Monday.", True, "words are compared whole"),
 ]
 HANGS = ("5", r"Answer: $9^{9^{9^{9}}}$")
 RAISES = ("\\frac{1}{2}", r"\boxed{\frac{1}{}}")
@@ -94,12 +135,29 @@ RAISES = ("\\frac{1}{2}", r"\boxed{\frac{1}{}}")
 
 @pytest.fixture(scope="module")
 def graded() -> dict[tuple[str, str], bool]:
-    return mathematics.grade((gold, text) for gold, text, _ in ANSWERS)
+    return mathematics.grade((gold, text) for gold, text, *_ in (*ANSWERS, *KNOWN_WRONG))
 
 
 @pytest.mark.parametrize(("gold", "text", "right"), ANSWERS)
 def test_an_answer_is_right_if_it_equals_the_gold_answer(graded, gold, text, right):
     assert graded[gold, text] == right
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "right"),
+    [pytest.param(*row, marks=pytest.mark.xfail(reason=why, strict=True)) for *row, why in KNOWN_WRONG],
+)
+def test_what_no_rule_grades_as_a_reader_does_is_known(graded, gold, text, right):
+    assert graded[gold, text] == right
+
+
+@pytest.mark.parametrize(
+    "part", ["Answer: ", "one ", "1 ", "1, ", "\\boxed{", "1. ", "and 0 ", "$", "a dozen ", "* 10 ^"]
+)
+def test_the_answer_of_a_long_text_is_taken_in_short_time(part):
+    started = time.process_time()
+    in_digits(mathematics.stated_answer(part * (12_000 // len(part)), number=True))
+    assert time.process_time() - started < 5
 
 
 def test_an_answer_that_hangs_or_raises_is_wrong_and_the_next_one_is_graded_in_a_thread_too():

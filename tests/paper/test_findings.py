@@ -137,7 +137,8 @@ def test_the_rank_of_a_fused_cache_stands_beside_its_control() -> None:
     said = caches.effective_rank(frame.assign(half="value"))
     assert said == [
         "Fusion changes the effective rank of values from 17.0 to 32.0, which is 15.0 more; "
-        "another question's cache adds 16.0."
+        "another question's cache adds 16.0, so "
+        "that the rise is no sign of a message."
     ]
 
 
@@ -182,3 +183,18 @@ def test_a_bad_section_is_refused(change, rule, tmp_path) -> None:
     (tmp_path / "sections.yaml").write_text(yaml.safe_dump([entry]), encoding="utf-8")
     with pytest.raises(RefusedError, match=rule):
         read_sections(tmp_path / "sections.yaml")
+
+
+def test_a_rank_that_another_cache_raises_as_much_is_called_no_sign_of_a_message() -> None:
+    frame = pd.DataFrame(
+        {"half": "value", "cache": ["receiver", "fused", "fused_deranged"], "value": [10.0, 20.0, 21.0]}
+    )
+    frame["above_receiver"] = frame["value"] - 10
+    assert "no sign of a message" in caches.effective_rank(frame)[0]
+    frame.loc[2, "above_receiver"] = 1.0
+    assert "no sign of a message" not in caches.effective_rank(frame)[0]
+
+
+def test_a_fused_cloud_beyond_the_sharers_is_told() -> None:
+    frame = pd.DataFrame({"cache": ["sharer", "fused"], "distance": [2.0, 3.0]})
+    assert len(caches.tsne(frame)) == 2 and len(caches.tsne(frame.assign(distance=[3.0, 2.0]))) == 1

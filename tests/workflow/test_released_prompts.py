@@ -58,7 +58,8 @@ def test_a_run_can_answer_with_the_released_prompts_too_and_its_models_do_so_alo
         "records/qwen3_from_qwen25/baselines.released_prompts",
         ("receiver", "sharer"),
     )
-    assert {job.options["recipe"] for job in fused} == {"c2c", "adapter"}
+    answered = {(job.options["recipe"], job.options["alignment"]) for job in fused}
+    assert answered == {(recipe, alignment) for recipe in ("c2c", "adapter") for alignment in ("span", "unaligned")}
     for job in fused:
         assert job.methods == ("c2c",) and job.fusers == (job.path.replace("records", "fusers").partition(".")[0],)
     for job in jobs:

@@ -14,10 +14,14 @@ import resource
 import signal
 import sys
 
+from c2c.evaluation.scoring.numbers import in_digits
+
 MEMORY_BYTES = 4 << 30
 READY, RIGHT, WRONG, MEMORY = "ready", "right", "wrong", "memory"
 """What it writes: MEMORY of an answer for which that was not enough."""
 PLAIN = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+ROOT = re.compile(r"√\(?(\w+)\)?")
 
 
 def equal(gold: str, answer: str) -> bool:
@@ -31,7 +35,10 @@ def equal(gold: str, answer: str) -> bool:
     both = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     number = PLAIN.fullmatch(gold) is not None
     gold_value = parse(gold if number else f"${gold}$", both, parsing_timeout=None, raise_on_error=True)
-    text = reduce_to_number(answer) if number else answer.strip("$ ").removeprefix("\\(").removesuffix("\\)")
+    if number:
+        text = reduce_to_number(in_digits(answer))
+    else:
+        text = ROOT.sub(r"\\sqrt{\1}", answer.strip("$ ").removeprefix("\\(").removesuffix("\\)"))
     value = parse(f"\\boxed{{{text}}}", both, parsing_timeout=None, raise_on_error=True)
     if not value and not number:
         value = parse(answer, both, parsing_timeout=None, raise_on_error=True)
@@ -42,8 +49,8 @@ def reduce_to_number(answer: str) -> str:
     """The last side of a chain of equations, and of words around one number that number."""
     side = answer.rpartition("=")[2].strip() or answer
     plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", side.replace("\\$", "").replace("$", ""))
-    numbers = re.findall(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w/^]|\.\d)", plain)
-    words = re.search(r"[A-Za-z]{2,}", re.sub(r"\\[a-zA-Z]+", "", plain))
+    numbers = re.findall(r"(?<![A-Za-z0-9_.])[-+]?\d+(?:\.\d+)?(?:/\d+)?(?![A-Za-z0-9_/^]|\.\d)", plain)
+    words = re.search(r"[A-Za-z]{2,}|[\u4e00-\u9fff]", re.sub(r"\\[a-zA-Z]+", "", plain))
     return numbers[0] if len(set(numbers)) == 1 and (words or numbers[0] == plain) else plain
 
 

@@ -24,6 +24,8 @@ from queue import SimpleQueue
 
 from c2c.errors import RefusedError
 from c2c.evaluation.scoring.math_worker import MEMORY, READY, RIGHT, WRONG
+from c2c.evaluation.scoring.numbers import from_last_number, holds_number
+from c2c.evaluation.scoring.texts import boxes, own_part
 
 CPU_SECONDS = 5.0
 """Processor time that one answer may take: the same on a busy machine, as time on the clock would not be."""
@@ -40,8 +42,13 @@ CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.
 PACKAGE = "math_verify"
 NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 PUBLISHED_GOLD = re.compile(r"[-+]?\d+(?:\.\d+)?")
-STATED = re.compile(r"(?i:answers?\s*(?:is|are|:)+|####)[ \t]*:?[ \t]*([^\n]*)|答案(?:是|为|[:：])[ \t]*([^\n]*)")
-BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
+STATED = re.compile(r"(?:(?i:\banswers?\s*(?:is|are|:|=)+|####)|答案(?:是|为|[:：]))[ \t]*[:：]?\s*([^\n]*)")
+"""Behind it, on its line or the next one that is not empty: the answer."""
+REMARK = re.compile(r"(?<=[^\s.])[.;!](?=\s+[^\s\d])|\s\(?(?:since|because|as in)\b|。")
+"""What follows an answer on its line: another sentence, or a reason."""
+SENTENCE_END = re.compile(r"(?<=[^\W\d])[.!?](?=\s)|(?<=\d)[.!?](?=\s+\D)|[。\n]")
+LIST_NUMBER = re.compile(r"^\s*\d+[.)][ \t]+(?=\S)", re.MULTILINE)
+FORMULA = re.compile(r"\$+([^$]+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 EMPHASIS = re.compile(r"\*\*|__|`|\\\$|(?<!\\)\\(?=\s)")
 
 
@@ -59,7 +66,10 @@ def grade(questions: Iterable[tuple[str, str]], cpu_seconds: float = CPU_SECONDS
         raise RefusedError("The package math-verify must be installed for the scoring math", "not installed",
                            "pip install 'cache-to-cache[graders]'")  # fmt: skip
     questions = dict.fromkeys(questions)
-    stated = {question: (gold_of(question[0]), stated_answer(question[1])) for question in questions}
+    stated = {
+        question: (gold_of(question[0]), stated_answer(question[1], _number(gold_of(question[0])) is not None))
+        for question in questions
+    }
     plainly_equal = {question: compare_plainly(*pair) for question, pair in stated.items()}
     hard = [question for question, right in plainly_equal.items() if right is None]
     verdicts = dict(zip(hard, _ask_workers([stated[question] for question in hard], cpu_seconds), strict=True))
@@ -98,14 +108,35 @@ def gold_at_comma(gold: str) -> str:
     return number.group() if number else gold
 
 
-def stated_answer(text: str) -> str:
-    r"""What the text states as its answer: the last ``\boxed{}``, else what follows the last "answer:", "answer is" or
-    ``####`` on its line, else all of it.
+def stated_answer(text: str, number: bool = False) -> str:
+    r"""What the text gives as its answer.
+
+    Thoughts, and further problems that the model writes itself, are left out
+    (`c2c.evaluation.scoring.texts.own_part`). Then the first rule that finds something decides:
+
+    1. The last ``\boxed{}``: a box is made for the answer.
+    2. What follows the last "answer:", "answer is" or ``####``, up to the end of its sentence or to a reason. Where the
+       answer is a `number`, the last of these that holds one ("Answer: correct" does not).
+    3. Where the answer is a `number`, the last number in digits, with what follows it in its sentence: a solution ends
+       with its result.
+    4. Where it is not a number, the last formula between dollars or LaTeX's brackets; else the whole text.
     """
-    if boxed := BOXED.findall(text):
-        return _tidy(boxed[-1])
-    stated = [next(group for group in groups if group or group is groups[-1]) for groups in STATED.findall(text)]
-    return _tidy(next((line for line in reversed(stated) if line.strip()), text))
+    text = own_part(text)
+    # 1. The last box
+    if contents := boxes(text):
+        return _tidy(contents[-1].removeprefix("{").removesuffix("}") if contents[-1].startswith("{") else contents[-1])
+    # 2. The last statement
+    statements = [REMARK.split(line, maxsplit=1)[0] for line in STATED.findall(text)]
+    statements = [line for line in statements if (holds_number(line) if number else line.strip())]
+    if statements:
+        return _tidy(statements[-1])
+    # 3. The last number  4. The last formula, or the whole text
+    sentences = [REMARK.split(sentence)[0] for sentence in SENTENCE_END.split(LIST_NUMBER.sub("", text))]
+    with_number = [sentence for sentence in sentences if re.search(r"\d", sentence)] if number else []
+    if with_number:
+        return _tidy(from_last_number(with_number[-1]))
+    formulas = [] if number else FORMULA.findall(text)
+    return _tidy(next(filter(None, formulas[-1])) if formulas else text)
 
 
 def compare_plainly(gold: str, answer: str) -> bool | None:
