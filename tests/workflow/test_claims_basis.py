@@ -1,13 +1,15 @@
-"""What verdicts rest on is held against what the config of each scale trains."""
+"""What verdicts rest on is held against what the config of each scale trains and makes."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paper import claims
+from paper.artefacts import claim_files
 from paper.reading import names
 from paper.reading.basis import Basis, Training
 from workflow.load import load_settings
@@ -36,3 +38,11 @@ def _arms(claim: dict[str, Any]) -> list[str]:
     evidence = claim.get("evidence", {})
     arms = [evidence[side] for side in ("of", "against") if side in evidence]
     return [name for arm in arms for name in (arm if isinstance(arm, list) else [arm])]
+
+
+def test_claims_are_judged_after_the_tables_that_they_read(run_snakemake: Any) -> None:
+    plan = ("--dry-run", "--nolock", "--forceall", "--printshellcmds", "--", "results/smoke/claims.json")
+    done = run_snakemake("--profile", "smoke", *plan)
+    assert done.returncode == 0, done.stdout
+    (command,) = re.findall(r"python -m paper\.claims .*", done.stdout)
+    assert {f"results/smoke/{file}" for file in claim_files()} <= set(command.partition("--tables ")[2].split())
