@@ -118,19 +118,23 @@ def extract_letter(text: str, options: int = len(LETTERS), opening: str = "") ->
     if (contents := boxes(text)) and (inside := re.match(rf"\W*({CAPITAL}|[a-j](?=\W*$))", _plain(contents[-1]))):
         return _option_letter(inside.group(1), options)
     plain = DENIED.sub(" ", SLASHED.sub(" ", _plain(text)))
-    repeated = OPTIONS_REPEATED.match(plain)
-    beginning = None if repeated else OPENING.match(plain)
+    lists_options = OPTIONS_REPEATED.match(plain)
+    beginning = None if lists_options else OPENING.match(plain)
     # 2. The beginning where the prompt opened the answer  3. The last statement  4. The beginning  5. The conclusion
-    right = (match for match in CALLED_RIGHT.finditer(plain) if not _in_name(plain, match.start(1)))
-    stated = max((*STATED.finditer(plain), *right), key=lambda match: match.end(1), default=None)
+    verdicts = (match for match in CALLED_RIGHT.finditer(plain) if not _in_name(plain, match.start(1)))
+    statement = max((*STATED.finditer(plain), *verdicts), key=lambda match: match.end(1), default=None)
     if beginning and OPENS_ANSWER.search(opening):
-        stated = None
-    if named := stated or beginning or max(CONCLUDED.finditer(plain), key=lambda match: match.end(1), default=None):
-        return None if JOINT.match(plain, named.end(1)) else _option_letter(named.group(1), options)
+        statement = None
+    if (
+        mention := statement
+        or beginning
+        or max(CONCLUDED.finditer(plain), key=lambda match: match.end(1), default=None)
+    ):
+        return None if JOINT.match(plain, mention.end(1)) else _option_letter(mention.group(1), options)
     # 6. The only letter
-    alone = {match.group() for match in re.finditer(CAPITAL, plain) if not _in_name(plain, match.start())}
-    alone &= set(LETTERS[:options])
-    return alone.pop() if len(alone) == 1 and not repeated else None
+    letters = {match.group() for match in re.finditer(CAPITAL, plain) if not _in_name(plain, match.start())}
+    letters &= set(LETTERS[:options])
+    return letters.pop() if len(letters) == 1 and not lists_options else None
 
 
 def extract_as_published(text: str, options: int = 4) -> str | None:
