@@ -119,6 +119,11 @@ def describe(results: Path) -> dict[str, Any]:
             row.pair: {"receiver": _model(row.receiver), "sharer": _model(row.sharer)} for row in main.itertuples()
         },
         "titles": _titles(main),
+        "cells": {
+            pair: {benchmark: names.cell_title(str(pair), str(benchmark)) for benchmark in rows["benchmark"].unique()}
+            for pair, rows in main.groupby("pair", sort=False)
+        },
+        "training-sets": runs.training_sets(main["pair"].unique()),
         "timed-benchmark": timed.iloc[0] if len(timed) else "no benchmark",
         "temperature": {"first": reference.evaluate(start), "last": reference.evaluate(end)},
         "printed": reference.printed(),

@@ -49,7 +49,7 @@ def draw_panels(
     # Panels, titles and one legend.
     for axis, ((pair, benchmark), group) in zip(axes, groups, strict=False):
         _panel(axis, group, columns, marks)
-        title = f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}"
+        title = names.cell_title(str(pair), str(benchmark))
         axis.set_title(title, loc="left")
         axis.set_xlabel(label)
         axis.tick_params(labelbottom=True)

@@ -20,7 +20,9 @@ from paper.writing.numbers import decimal
 
 ROLES = ("fused", "receiver", "sharer")
 PANELS_IN_A_ROW = 2
-DOT_ROW = 11.0
+MANY_PANELS = 6
+"""From more panels on, `PANELS_IN_A_ROW` grows by one, so that the figure is no taller than a page."""
+DOT_ROW = 16.0
 """Height of a row of dots, in percent of the bars' scale."""
 
 
@@ -28,17 +30,17 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw venn.csv: one panel a pair, fused method and benchmark; what nobody answers correctly is left out."""
     frame = frame[(frame["region"] != NOBODY) & frame["value"].notna()]
     groups = list(frame.groupby(["pair", "arm", "benchmark"], sort=False))
-    columns = min(PANELS_IN_A_ROW, max(len(groups), 1))
+    columns = min(PANELS_IN_A_ROW + (len(groups) > MANY_PANELS), max(len(groups), 1))
     rows = max(math.ceil(len(groups) / columns), 1)
     # Rows of dots are named after the arm of their own panel.
-    figure, axes = style.panels(rows, columns, 1.6 * rows + 0.3, sharey=False)
+    figure, axes = style.panels(rows, columns, 1.9 * rows + 0.3, sharey=False)
     for axis, ((pair, arm, benchmark), group) in zip(axes, groups, strict=False):
         _panel(axis, group, str(arm))
-        title = f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}"
+        title = names.cell_title(str(pair), str(benchmark))
         axis.set_title(f"{title} (n = {int(group['n'].iloc[0])})", loc="left")
     style.hide_unused(axes, len(groups))
     for axis in axes[::columns]:
-        axis.set_ylabel("Share of all questions, %")
+        axis.set_ylabel("Questions, %")
     if not groups:
         axes[0].set_title("no pair has answers of all three", loc="left")
     figure.legend(handles=_legend(frame), loc="outside upper center", ncols=3, frameon=False)
@@ -65,6 +67,8 @@ def _panel(axis: Axes, group: pd.DataFrame, arm: str) -> None:
     axis.set_yticks([*ticks, *(-DOT_ROW * (number + 0.7) for number in range(len(ROLES)))])
     axis.set_yticklabels([*map(str, ticks), *titles])
     axis.tick_params(axis="y", labelleft=True)
+    for label in axis.get_yticklabels()[len(ticks) :]:
+        label.set_fontsize(5.5)
     axis.spines["bottom"].set_color("none")
 
 

@@ -32,9 +32,9 @@ def sources(frame: pd.DataFrame) -> list[str]:
         return []
     first = first_cell(rows)
     gains = [f"{arm(row['arm'])} {points(row, 'gain_')}" for _, row in first.iterrows()]
-    sentences = [f"On {cell_title(first.iloc[0])}, what each has beyond the Receiver is: {listed(gains)}."]
-    counts = [f"that of {arm(name)} is {tally(group, 'gain_')}" for name, group in rows.groupby("arm", sort=False)]
-    return [*sentences, f"Interval by interval, {listed(counts)}."]
+    sentences = [f"On {cell_title(first.iloc[0])}, the gain over the Receiver is: {listed(gains)}."]
+    counts = [f"the gain of {arm(name)} is {tally(group, 'gain_')}" for name, group in rows.groupby("arm", sort=False)]
+    return [*sentences, f"By 95 % intervals, {listed(counts)}."]
 
 
 def margins(frame: pd.DataFrame) -> list[str]:
@@ -120,6 +120,10 @@ def scaling(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for receiver in sizes[sizes > 1].index:
         of_receiver = rows[(rows["receiver"] == receiver) & rows["arm"].isin(["c2c", "t2t", "sharer"])]
+        # Means are compared over the benchmarks that Sharers of every size were evaluated on
+        counts = of_receiver.groupby("benchmark", sort=False)["sharer_m"].nunique()
+        common = counts.index[counts == sizes[receiver]]
+        of_receiver = of_receiver[of_receiver["benchmark"].isin(common)]
         means = of_receiver.groupby(["arm", "sharer_m"])["value"].mean()
         changes = [
             f"{arm(name)} {decimal(part.iloc[0], 1)} to {decimal(part.iloc[-1], 1)} %"
@@ -128,7 +132,8 @@ def scaling(frame: pd.DataFrame) -> list[str]:
         ]
         if changes:
             sentences.append(
-                f"From the smallest to the largest Sharer of {names.title('models', receiver)}: {listed(changes)}."
+                f"From the smallest to the largest Sharer of {names.title('models', receiver)}, mean of "
+                f"{len(common)} common {'benchmark' if len(common) == 1 else 'benchmarks'}: {listed(changes)}."
             )
     return sentences
 
@@ -142,8 +147,8 @@ def strong_to_weak(frame: pd.DataFrame) -> list[str]:
     shares = [f"{arm(row['arm'])} {percents(row, 'pgr_')}" for _, row in first.iterrows()]
     cells = len(frame.drop_duplicates(CELL))
     return [
-        f"On {cell_title(first.iloc[0])}, this much is recovered: {listed(shares)}.",
-        f"The gap is known on {len(rows.drop_duplicates(CELL))} of {cells} pairs and benchmarks.",
+        f"On {cell_title(first.iloc[0])}, the recovered share of the gap is: {listed(shares)}.",
+        f"The interval of the gap excludes zero on {len(rows.drop_duplicates(CELL))} of {cells} pairs and benchmarks.",
     ]
 
 
@@ -219,7 +224,8 @@ def length(frame: pd.DataFrame) -> list[str]:
     return [
         f"On {cell_title(shortest)}, C2C answers {percents(shortest)} of the shortest prompts ({shortest['bucket']}) "
         f"correctly and {percents(longest)} of the longest ({longest['bucket']}).",
-        f"The two intervals lie apart on {int(apart.sum())} of {len(short)} pairs and benchmarks with several lengths.",
+        f"The two intervals do not overlap on {int(apart.sum())} of {len(short)} pairs and benchmarks "
+        "with several lengths.",
     ]
 
 
@@ -233,7 +239,8 @@ def subjects(frame: pd.DataFrame) -> list[str]:
     return [
         f"On {cell_title(least)}, the gain is largest in {most['subject']} ({points(most, 'gain_')}) and smallest in "
         f"{least['subject']} ({points(least, 'gain_')}).",
-        f"Over the pairs and benchmarks whose questions have subjects it is {tally(rows, 'gain_', 'subjects')}.",
+        f"Over the pairs and benchmarks whose questions have subjects the gain is {tally(rows, 'gain_', 'subjects')}, "
+        "without adjustment for their number.",
     ]
 
 

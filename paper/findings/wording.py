@@ -15,7 +15,7 @@ CELL = ["pair", "benchmark"]
 
 def cell_title(row: pd.Series) -> str:
     """As in "Pair A, free answer"."""
-    return f"{names.title('pairs', str(row['pair']))}, {names.title('benchmarks', str(row['benchmark']))}"
+    return names.cell_title(str(row["pair"]), str(row["benchmark"]))
 
 
 def arm(name: str) -> str:

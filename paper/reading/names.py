@@ -48,6 +48,18 @@ def title(kind: str, name: str) -> str:
     return str(text or name)
 
 
+def cell_title(pair: str, benchmark: str) -> str:
+    """The titles of a pair and a benchmark as one, as in "Pair A, free answer".
+
+    A benchmark that the pair is named after is not named twice: "…, private line" and "Private line, four-way choice"
+    are "…, private line, four-way choice".
+    """
+    of_pair, of_benchmark = title("pairs", pair), title("benchmarks", benchmark)
+    start, _, scoring = of_benchmark.partition(", ")
+    repeats = scoring and of_pair.lower().endswith(f", {start.lower()}")
+    return f"{of_pair}, {scoring if repeats else of_benchmark}"
+
+
 def has_released_prompts(task: str) -> bool:
     """Whether a task is asked with the prompts of the released code."""
     return task.endswith(RELEASED_TASK)

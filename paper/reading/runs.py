@@ -23,6 +23,7 @@ from paper.reading.fusers import FuserRun
 
 CONFIG = Path(__file__).parents[2] / "config"
 MAIN_CONFIG = "config.yaml"
+PAIRS = "pairs.tsv"
 SETTINGS = (
     "steps",
     "batch_size",
@@ -63,6 +64,16 @@ def trainings(results: Path, scale: str) -> tuple[list[dict[str, Any]], bool]:
         rows.values(), key=lambda row: (row["pair"], order.index(row["recipe"]), row["alignment"] != "span")
     )
     return ranked, not paths
+
+
+def training_sets(pairs: Iterable[str]) -> dict[str, list[str]]:
+    """The pairs by the training set of their Fusers, of `config/pairs.tsv`; a pair that it lacks is left out."""
+    frame = pd.read_csv(CONFIG / PAIRS, sep="\t", dtype=str, keep_default_na=False).set_index("pair")["training_set"]
+    sets: dict[str, list[str]] = {}
+    for pair in pairs:
+        if frame.get(pair):
+            sets.setdefault(frame[pair], []).append(pair)
+    return sets
 
 
 def _configured_runs(path: Path) -> list[tuple[FuserRun, dict[str, Any]]]:

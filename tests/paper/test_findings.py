@@ -16,6 +16,7 @@ from paper.artefacts import GENERIC, read_artefacts
 from paper.findings import answers as of_answers
 from paper.findings import caches, function, read_sections
 from paper.findings.wording import counted, listed, tally
+from paper.reading import names
 from paper.reading.answers import Answers
 from paper.tables import seeds, sources, strong_to_weak, subjects, venn
 from paper.writing.numbers import decimal
@@ -104,6 +105,23 @@ def test_kept_steps_are_no_cells_of_the_spread(records) -> None:
 )
 def test_intervals_are_counted_by_where_they_lie(lows, highs, said) -> None:
     assert tally(pd.DataFrame({"x_low": lows, "x_high": highs}), "x_", "cells") == said
+
+
+def test_sharers_of_two_sizes_are_compared_on_their_common_benchmarks_alone() -> None:
+    sizes = [("arc_easy_text", 1.0, 40.0), ("arc_easy_text", 2.0, 50.0), ("gap_words_text", 2.0, 100.0)]
+    frame = pd.DataFrame(
+        [
+            {"pair": "p", "receiver": "r", "arm": "c2c", "benchmark": benchmark, "sharer_m": size, "value": value}
+            for benchmark, size, value in sizes
+        ]
+    )
+    assert of_answers.scaling(frame)[0].endswith("mean of 1 common benchmark: C2C 40.0 to 50.0 %.")
+
+
+def test_a_benchmark_that_its_pair_is_named_after_is_not_named_twice() -> None:
+    title = names.cell_title("private_line_self", "gap_private_line_text")
+    assert title == "SmolLM2-135M from itself, private line, four-way choice"
+    assert names.cell_title("private_line_self", "arc_easy_text").endswith("private line, ARC-Easy (text)")
 
 
 def test_lists_and_counts_read_as_prose() -> None:
