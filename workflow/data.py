@@ -192,6 +192,10 @@ def load_benchmarks(root: Path, folders: Iterable[Path] = ()) -> Table:
     return table
 
 
+TASK_KEYS = ("benchmark", "benchmarks", "same_answer")
+"""Keys of the config, at any depth, that hold ids of tasks."""
+
+
 def with_protocol(config: Mapping[str, Any], benchmarks: Table) -> dict[str, Any]:
     """The config; with ``protocol: released`` each task in it is the one with the released prompts, where there is one.
 
@@ -203,21 +207,15 @@ def with_protocol(config: Mapping[str, Any], benchmarks: Table) -> dict[str, Any
     data = Data(config, benchmarks, {})
     tasks = {f"{task}{RELEASED_TASK}" for task in data.benchmark_of} & set(data.benchmark_of)
 
-    def released(task: str) -> str:
-        return f"{task}{RELEASED_TASK}" if f"{task}{RELEASED_TASK}" in tasks else task
+    def replace_tasks(node: Any, key: str = "") -> Any:
+        """A part of the config, whose ids of tasks below `TASK_KEYS` are the released ones."""
+        if isinstance(node, Mapping):
+            return {name: replace_tasks(part, name) for name, part in node.items() if name != "released_prompts"}
+        if isinstance(node, list):
+            return [replace_tasks(part, key) for part in node]
+        return f"{node}{RELEASED_TASK}" if key in TASK_KEYS and f"{node}{RELEASED_TASK}" in tasks else node
 
-    def replaced(block: Mapping[str, Any] | None) -> Any:
-        return {**block, "benchmark": released(block["benchmark"])} if block and "benchmark" in block else block
-
-    analysis = {name: replaced(block) for name, block in (config["analysis"] or {}).items()}
-    runs = [{key: value for key, value in run.items() if key != "released_prompts"} for run in config["runs"]]
-    return {
-        **config,
-        "runs": runs,
-        "benchmarks": [released(task) for task in config["benchmarks"]],
-        "latency": replaced(config["latency"]),
-        "analysis": analysis or config["analysis"],
-    }
+    return dict(replace_tasks(config))
 
 
 def check_benchmarks(data: Data, root: Path) -> list[str]:

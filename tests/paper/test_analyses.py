@@ -15,7 +15,7 @@ from paper.figures import partial as partial_figure
 from paper.figures import style
 from paper.figures import tsne as tsne_figure
 from paper.reading.fusers import read_tables
-from paper.recompute import recomputed_tables
+from paper.recompute import not_from_records, recomputed_tables
 from paper.tables import effective_rank, enrichment, gates, partial
 from tests.paper.builder import Run, make_gates, write_fuser
 
@@ -173,9 +173,10 @@ def test_the_same_data_give_the_same_figures(enriched, ranks, shares, tmp_path):
             assert one.read_bytes() == two.read_bytes() and len(one.read_bytes()) > 1000
 
 
-def test_tables_of_analyses_are_no_part_of_what_is_recomputed_from_records(results, tmp_path):
-    (results / "tables/enrichment.csv").write_text("value\n1\n")
+def test_of_the_tables_of_analyses_only_those_that_claims_read_are_collected(results, tmp_path):
+    for name in ("enrichment", "partial", "gates_of_nobody"):
+        (results / f"tables/{name}.csv").write_text("value\n1\n")
     collecting.collect(results, tmp_path / "kept")
-    assert {path.stem for path in (tmp_path / "kept/tables").iterdir()} <= set(
-        recomputed_tables(timed=True, priced=True, published=True)
-    )
+    kept = {f"tables/{path.name}" for path in (tmp_path / "kept/tables").glob("*.csv")}
+    followed = {f"tables/{name}.csv" for name in recomputed_tables(timed=True, priced=True, published=True)}
+    assert kept - followed == {f"tables/{name}.csv" for name in ("enrichment", "partial")} & set(not_from_records())

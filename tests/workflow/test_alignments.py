@@ -26,7 +26,7 @@ def reduced(config_of: ConfigOf, *alignments: str) -> dict[str, Any]:
     config = config_of("smoke")
     update_config(config, yaml.safe_load(REDUCED.read_text(encoding="utf-8")))
     runs = [run | {"alignment": alignment} for alignment in alignments for run in config["runs"]]
-    latency = {"benchmark": "knowledge_gap_free", "methods": ["c2c"], "questions": 2, "repeats": 1, "threads": 1}
+    latency = {"benchmarks": ["knowledge_gap_free"], "methods": ["c2c"], "questions": 2, "repeats": 1, "threads": 1}
     return config | {"runs": runs, "latency": latency}
 
 

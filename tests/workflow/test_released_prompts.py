@@ -26,7 +26,7 @@ def test_with_the_released_protocol_each_task_of_the_config_is_the_one_with_the_
 ) -> None:
     settings = load_settings({**config_of("paper"), "protocol": "released"}, ROOT)
     assert all(task.endswith("_released") for task in settings.config["benchmarks"])
-    assert settings.config["latency"]["benchmark"] == "mmlu_redux_letter_released"
+    assert all(task.endswith("_released") for task in settings.config["latency"]["benchmarks"])
     assert {block["benchmark"] for block in settings.config["analysis"].values()} == {"mmlu_redux_letter_released"}
     assert {task for job in answer_jobs(settings) for task in job.tasks} == set(settings.config["benchmarks"])
     assert settings.data.scoring_of("mmlu_redux_letter_released") == "letter"
