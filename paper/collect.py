@@ -147,7 +147,7 @@ def _curves(results: Path, earlier: Path | None, records: pd.DataFrame) -> pd.Da
     if earlier and (earlier / CURVES).is_file():
         curves = _join(read_curves(earlier / CURVES), curves, STAGE)
     # A stage may have trained fusers that have not answered yet.
-    curves = curves[curves["pair"].isin(records["pair"])]
+    curves = curves.merge(records[STAGE].drop_duplicates(), on=STAGE)
     check_curves(curves, records)
     return curves
 

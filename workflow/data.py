@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Data:
     benchmarks: Table
     training_sets: Table
 
-    @property
+    @cached_property
     def benchmark_of(self) -> dict[str, str]:
         """The benchmark of every task that there is."""
         return {task: name for name in self.benchmarks for task in self.tasks_of(name)}

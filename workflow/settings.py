@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -90,7 +91,7 @@ class Settings:
         paired = [self.pairs[pair][role] for pair, role in product(self.used_pairs, ("receiver", "sharer"))]
         return list(dict.fromkeys([*paired, *self.teachers.values()]))
 
-    @property
+    @cached_property
     def data(self) -> Data:
         """Benchmarks and training sets of this scale."""
         return Data(self.config, self.benchmarks, self.training_sets)
