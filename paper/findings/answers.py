@@ -44,11 +44,11 @@ def margins(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for gain, rows in frame.groupby("gain", sort=False):
         title = names.title("gains", str(gain)).lower()
-        sentence = f"In nats the {title} gain is {tally(rows, '')}"
+        sentence = f"{'The' if sentences else 'In nats the'} {title} gain is {tally(rows, '')}"
         adjusted = rows[(rows["p_holm"] < LEVEL) & (rows["low"] > 0)]
         if len(adjusted):
             cells = listed([cell_title(row) for _, row in adjusted.iterrows()])
-            sentence += f"; adjusted for their number it is above zero on {cells}"
+            sentence += f"; adjusted for the number of cells (Holm) it is above zero on {cells}"
         sentences.append(sentence + ".")
     return sentences
 

@@ -111,7 +111,7 @@ def cost(results: Path) -> dict[str, Any]:
         for folder in ("fusers", "single", "latent", "records", "latency")
         for path in sorted(results.glob(f"{folder}/**/*{SUFFIX}"))
     ]
-    machines = pd.Series([_machine(stamp["hardware"]) for stamp in stamps if "hardware" in stamp], dtype=object)
+    machines = pd.Series([_machine(stamp["hardware"]) for stamp in stamps if stamp.get("hardware")], dtype=object)
     price = read_csv(results / COST) if (results / COST).is_file() else None
     whole = None if price is None else price[price["last"].astype(str) == "True"]
     # Files that were collected from others have no settings of their own, and took no time to answer.
