@@ -144,8 +144,8 @@ class Estimate:
         is never narrower than the estimate's own. With one seed s is unknown, and `seed_sd` (in the unit of the value)
         is taken for it.
         """
-        known = self.seed_sd
-        term = _quantiles()[0] * (seed_sd if np.isnan(known) else known) * (1 + 1 / max(self.seeds, 1)) ** 0.5
+        sd = seed_sd if np.isnan(self.seed_sd) else self.seed_sd
+        term = _quantiles()[0] * sd * (1 + 1 / max(self.seeds, 1)) ** 0.5
         below, above = self.value - self.low, self.high - self.value
         if self.spread:
             questions = replace(self.spread, seeds=0.0).half_width()

@@ -20,7 +20,7 @@ from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
 from paper.reading.times import TIMES, times_of
 from paper.verdicts import SEED_SD, compare_size
-from paper.writing.columns import BOUNDS, counts, decimals, differences, estimates, titles
+from paper.writing.columns import BOUNDS, decimals, differences, estimates, sizes, titles
 from paper.writing.numbers import NOTHING, decimal
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm")
@@ -202,8 +202,7 @@ def comparison_text(
         **alignment_column(frame),
         value: estimates(frame),
         **(more or {}),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
         **paper_columns(frame),
     }
     if "time_ms" in frame and frame["time_ms"].notna().any():

@@ -101,16 +101,17 @@ def _frame(group: pd.DataFrame) -> pd.DataFrame:
 def _key_to_compare(keys: list[tuple[str, ...]], key: tuple[str, ...], against: str) -> tuple[str, ...]:
     """The key of the answers that those of `key` are compared with."""
     # Keys are scale, pair, benchmark, method and setting.
-    candidates = [other for other in keys if other[:3] == key[:3] and other[3] == against]
-    same = [other for other in candidates if other[4] == key[4]] or candidates
-    if len(same) != 1:
-        answers = [" ".join(other[3:]).strip() for other in keys if other[:3] == key[:3]]
+    neighbours = [row for row in keys if row[:3] == key[:3]]
+    candidates = [row for row in neighbours if row[3] == against]
+    candidates = [row for row in candidates if row[4] == key[4]] or candidates
+    if len(candidates) != 1:
+        answers = [" ".join(row[3:]).strip() for row in neighbours]
         raise RefusedError(
             f"The records must hold the method {against} once, to compare all answers with it",
             answers,
             "Name a method of the records",
         )
-    return same[0]
+    return candidates[0]
 
 
 def _percent(estimate: Estimate | None, prefix: str = "") -> dict[str, float | None]:

@@ -9,7 +9,7 @@ import pandas as pd
 from paper.reading import names
 from paper.reading.answers import Answers, difference
 from paper.rows import ID_COLUMNS, alignment_column, arm_row, tidy, with_bounds
-from paper.writing.columns import counts, estimates, titles
+from paper.writing.columns import estimates, sizes, titles
 from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -41,8 +41,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
         "Difference to C2C, points [95 %]": gains,
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
     }
     return pd.DataFrame(table)
 

@@ -11,7 +11,7 @@ from paper.reading.answers import AT_STEP, Answers, PairIds
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.rows import alignment_column, arm_row, tidy, with_bounds
-from paper.writing.columns import counts, decimals, estimates, titles
+from paper.writing.columns import decimals, estimates, sizes, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 RECIPES = {"c2c": "c2c", "c2c_deranged": "c2c", "c2c_zeroed": "c2c", "adapter": "adapter"}
@@ -59,8 +59,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
         "Paper, %": decimals(frame, "paper_value"),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
         "Hours": decimals(frame, "hours", 4),
         "GPU hours": decimals(frame, "gpu_hours", 4),
         "Paper, hours": decimals(frame, "paper_hours"),

@@ -9,7 +9,7 @@ import pandas as pd
 from paper.reading.answers import Answers, difference
 from paper.reading.reference import Reference
 from paper.rows import ID_COLUMNS, alignment_column, arm_row, paper_column, printed_note, tidy, with_bounds
-from paper.writing.columns import counts, differences, estimates, titles
+from paper.writing.columns import differences, estimates, sizes, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 ARMS = ("receiver", "sharer", "t2t_agents", "c2c", "c2c_deranged", "t_c2c", "t_c2c_deranged")
@@ -44,8 +44,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
         "T-C2C − this, points [95 %]": differences(frame),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
         **paper_column(frame),
     }
     return pd.DataFrame(table)

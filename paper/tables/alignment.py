@@ -10,7 +10,7 @@ from paper.reading import names
 from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.answers import Answers, PairIds, difference
 from paper.rows import accuracy, points, tidy, with_bounds
-from paper.writing.columns import counts, estimates, titles
+from paper.writing.columns import estimates, sizes, titles
 from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -55,8 +55,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Pairing gain": estimates(frame, "pairing_", sign=True),
         "Communication gain": estimates(frame, "communication_", sign=True),
         "C2C less C2C of the first": pd.Series(estimates(frame, "difference_", sign=True)).mask(is_main, NOTHING),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
     }
     return pd.DataFrame(table)
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from c2c.stats import (
     GAINS,
+    NO_SEED,
     Estimate,
     comparable,
     detectable_difference,
@@ -30,7 +31,6 @@ SEED_SDS = (1, 2, 3)
 """Standard deviations of an arm's accuracy over trainings, in points, for which a gain of one seed is shown, too."""
 ONE_TRAINING = ("pairing", "content")
 """Gains of two arms that use the same Fusers."""
-UNTRAINED = ("receiver", "sharer", "t2t", "routing")
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
 DOUBTS = {
     (
@@ -165,7 +165,7 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
     estimate = mean_with_interval(paired_difference(first, second))
     finding = ABOVE if estimate.low > 0 else BELOW if estimate.high < 0 else COVERED
     power = {"detectable": 100 * detectable_difference(first, second), "finding": finding}
-    trained = len({of, against}.difference(UNTRAINED)) if gain not in ONE_TRAINING else 1
+    trained = 1 if gain in ONE_TRAINING else sum(NO_SEED not in frame.columns for frame in (first, second))
     tests = _tests(first, second) | {"p_value": estimate.p_value}
     return head | percent(estimate) | power | tests | _assumed(estimate, trained) | {"reason": ""}
 

@@ -10,7 +10,7 @@ from paper.reading import names
 from paper.reading.answers import Answers, PairIds, difference
 from paper.reading.reference import Reference
 from paper.rows import ID_COLUMNS, accuracy, arm_row, paper_column, tidy, with_bounds
-from paper.writing.columns import counts, differences, estimates, titles
+from paper.writing.columns import differences, estimates, sizes, titles
 from paper.writing.numbers import NOT_RUN, NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -53,8 +53,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         ],
         "Pairing gain, points": differences(frame, "pairing_"),
         "Difference to the pair's own Fusers, points": differences(frame, "own_"),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
         **paper_column(frame),
     }
     return pd.DataFrame(table)

@@ -9,7 +9,7 @@ import pandas as pd
 from c2c.stats import GAINS, Estimate, comparable, holm, mean_with_interval, paired_difference
 from paper.reading.answers import Answers
 from paper.rows import ALIGNMENT, alignment_column, with_other_alignments
-from paper.writing.columns import counts, estimates, p_values, titles
+from paper.writing.columns import estimates, p_values, sizes, titles
 from paper.writing.output import run_table, write_table
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against")
@@ -55,8 +55,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
             "Nats [95 %]": estimates(frame, sign=True, digits=2),
             "p": p_values(frame, "p_value"),
             "p (Holm)": p_values(frame, "p_holm"),
-            "n": counts(frame, "n"),
-            "Seeds": counts(frame, "seeds"),
+            **sizes(frame),
         }
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 from c2c.evaluation.protocol import RELEASED_TASK
 from paper.reading.answers import BASELINE, Answers, PairIds, difference
 from paper.rows import accuracy, points, tidy, with_bounds
-from paper.writing.columns import counts, estimates, titles
+from paper.writing.columns import estimates, sizes, titles
 from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -45,8 +45,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Own prompts, %": estimates(frame, "own_"),
         "Released prompts, %": estimates(frame, "released_"),
         "Difference": estimates(frame, "difference_", sign=True),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
     }
     return pd.DataFrame(table)
 

@@ -10,7 +10,7 @@ from c2c.types import FUSIONS
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds, difference
 from paper.rows import alignment_column, arm_row, tidy, with_bounds
-from paper.writing.columns import counts, differences, estimates, titles
+from paper.writing.columns import differences, estimates, sizes, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 COLUMNS = (
@@ -51,8 +51,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         **alignment_column(frame),
         "Accuracy, % [95 %]": estimates(frame),
         "Difference to the better single C2C, points [95 %]": differences(frame),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
     }
     return pd.DataFrame(table)
 

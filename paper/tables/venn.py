@@ -15,7 +15,7 @@ from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
 from paper.rows import comparison_notes, paper_columns, percent, with_difference
-from paper.writing.columns import counts, decimals, estimates, titles
+from paper.writing.columns import decimals, estimates, sizes, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, FUSED, ALONE = "Figure 7", ("c2c", "projected"), ("receiver", "sharer")
@@ -54,8 +54,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Answered correctly by": [title(*row) for row in frame[["region", "arm"]].itertuples(index=False)],
         "Questions": decimals(frame, "questions", 1),
         "Share, % [95 %]": estimates(frame),
-        "n": counts(frame, "n"),
-        "Seeds": counts(frame, "seeds"),
+        **sizes(frame),
         **paper_columns(frame),
     }
     return pd.DataFrame(table)

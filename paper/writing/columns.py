@@ -55,5 +55,10 @@ def counts(frame: pd.DataFrame, column: str) -> list[str]:
     return [count(value) for value in frame[column]]
 
 
+def sizes(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns of how many questions and training seeds a row rests on."""
+    return {"n": counts(frame, "n"), "Seeds": counts(frame, "seeds")}
+
+
 def _bounds(frame: pd.DataFrame, prefix: str) -> list[tuple[float, float, float]]:
     return list(zip(*(frame[f"{prefix}{bound}"] for bound in BOUNDS), strict=True))

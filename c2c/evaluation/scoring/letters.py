@@ -31,14 +31,14 @@ DENIAL = (
 )
 WRONG = "not|wrong|false|incorrect|impossible|invalid|untrue|ruled out|out|too"
 ADVERBS = "(?:(?:both|all|also|clearly|obviously|simply) )*"
-CALLED_WRONG = (
+BLAME = (
     rf"{CAPITAL}[ )\]\"'”’]*(?i:(?:is|was|seems?|would be) {ADVERBS}(?:{WRONG})\b)"
     rf"|{LIST}[ )\]\"'”’]*(?i:(?:are|were|seem|would be) {ADVERBS}(?:{WRONG})\b)"
     rf"|{CAPITAL}[ \"'”’]*(?:cannot\b|(?i:is|does|ca)n['’]t\b)"
     rf"|{LIST}(?:选?项)?(?:的?说法|的|都|均|也|是)*(?:错|有误|不)"
 )
 """With a verb: "B) not enough light" and "D) cannot be determined" quote an option."""
-DENIED = re.compile(rf"{DENIAL}{OPEN}(?:{LIST}|{ALONE}[b-hj]{END})|{CALLED_WRONG}")
+DENIED_LETTERS = re.compile(rf"{DENIAL}{OPEN}(?:{LIST}|{ALONE}[b-hj]{END})|{BLAME}")
 
 # 3. Letters that are stated to be the answer
 SUBJECT = (
@@ -53,12 +53,12 @@ ANSWER_PHRASE = (
 )
 OPENS_ANSWER = re.compile(rf"{ANSWER_PHRASE}\W*$")
 """At the end of a prompt: what follows is the answer."""
-STATED = re.compile(f"{ANSWER_PHRASE}{OPEN}({CAPITAL}|{SMALL})")
-CALLED_RIGHT = re.compile(
+STATEMENT = re.compile(f"{ANSWER_PHRASE}{OPEN}({CAPITAL}|{SMALL})")
+PRAISE = re.compile(
     rf"({CAPITAL})(?:{CLOSE}(?i:(?:is|was|must be)\s+(?:the\s+|an?\s+)?|:\s*)"
     r"(?i:correct|right|best|only|true|yes|answer)\b|(?:选?项)?(?:是|最)?(?:正确|对|符合))"
 )
-CONCLUDED = re.compile(
+CONCLUSION = re.compile(
     r"(?i:\b(?:so|thus|hence|therefore|leaves|leaving)\b)(?:\W*\b(?i:it|is|must|be|option|choice|the|answer)\b)*"
     rf"{OPEN}({CAPITAL})(?={CLOSE}(?:$|[,;:!\n.]|because|since|is (?:true|right|correct)))"
 )
@@ -68,9 +68,9 @@ OPENING = re.compile(
     r"\W*(?:(?i:option|choice|the letter|letter)\s+\W*)?"
     rf"({CAPITAL}|{SMALL}(?=[)\].:,]|\s*$|\s*\n| (?:because|since)\b))"
 )
-OPTIONS_REPEATED = re.compile(r"\W*(?:A([).:])[\s\S]*?\bB\1|a([).:])[\s\S]*?\bb\2|A\s*\n\s*B\b|A/B/C)")
-SLASHED = re.compile(r"A/B(?:/[C-J])+\)?(?=:)")
-JOINT = re.compile(
+OPTION_LIST = re.compile(r"\W*(?:A([).:])[\s\S]*?\bB\1|a([).:])[\s\S]*?\bb\2|A\s*\n\s*B\b|A/B/C)")
+SLASH_LIST = re.compile(r"A/B(?:/[C-J])+\)?(?=:)")
+JOINT_LETTER = re.compile(
     rf"{CLOSE}(?:(?:\b(?:and|or)\b|[&/+和或与、–-]|或者){OPEN}{CAPITAL}"
     rf"|[,，]{OPEN}{CAPITAL}{CLOSE}(?:[,，]|and\b|or\b|$))"
 )
@@ -117,20 +117,20 @@ def extract_letter(text: str, options: int = len(LETTERS), opening: str = "") ->
     # 1. The last box
     if (contents := boxes(text)) and (inside := re.match(rf"\W*({CAPITAL}|[a-j](?=\W*$))", _plain(contents[-1]))):
         return _option_letter(inside.group(1), options)
-    plain = DENIED.sub(" ", SLASHED.sub(" ", _plain(text)))
-    lists_options = OPTIONS_REPEATED.match(plain)
+    plain = DENIED_LETTERS.sub(" ", SLASH_LIST.sub(" ", _plain(text)))
+    lists_options = OPTION_LIST.match(plain)
     beginning = None if lists_options else OPENING.match(plain)
     # 2. The beginning where the prompt opened the answer  3. The last statement  4. The beginning  5. The conclusion
-    verdicts = (match for match in CALLED_RIGHT.finditer(plain) if not _in_name(plain, match.start(1)))
-    statement = max((*STATED.finditer(plain), *verdicts), key=lambda match: match.end(1), default=None)
+    verdicts = (match for match in PRAISE.finditer(plain) if not _in_name(plain, match.start(1)))
+    statement = max((*STATEMENT.finditer(plain), *verdicts), key=lambda match: match.end(1), default=None)
     if beginning and OPENS_ANSWER.search(opening):
         statement = None
     if (
         mention := statement
         or beginning
-        or max(CONCLUDED.finditer(plain), key=lambda match: match.end(1), default=None)
+        or max(CONCLUSION.finditer(plain), key=lambda match: match.end(1), default=None)
     ):
-        return None if JOINT.match(plain, mention.end(1)) else _option_letter(mention.group(1), options)
+        return None if JOINT_LETTER.match(plain, mention.end(1)) else _option_letter(mention.group(1), options)
     # 6. The only letter
     letters = {match.group() for match in re.finditer(CAPITAL, plain) if not _in_name(plain, match.start())}
     letters &= set(LETTERS[:options])

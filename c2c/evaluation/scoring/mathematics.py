@@ -42,7 +42,7 @@ CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.
 PACKAGE = "math_verify"
 NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 PUBLISHED_GOLD = re.compile(r"[-+]?\d+(?:\.\d+)?")
-STATED = re.compile(r"(?:(?i:\banswers?\s*(?:is|are|:|=)+|####)|答案(?:是|为|[:：]))[ \t]*[:：]?\s*([^\n]*)")
+STATEMENT = re.compile(r"(?:(?i:\banswers?\s*(?:is|are|:|=)+|####)|答案(?:是|为|[:：]))[ \t]*[:：]?\s*([^\n]*)")
 """Behind it, on its line or the next one that is not empty: the answer."""
 REMARK = re.compile(r"(?<=[^\s.])[.;!](?=\s+[^\s\d])|\s\(?(?:since|because|as in)\b|。")
 """What follows an answer on its line: another sentence, or a reason."""
@@ -126,7 +126,7 @@ def stated_answer(text: str, number: bool = False) -> str:
     if contents := boxes(text):
         return _tidy(contents[-1].removeprefix("{").removesuffix("}") if contents[-1].startswith("{") else contents[-1])
     # 2. The last statement
-    statements = [REMARK.split(line, maxsplit=1)[0] for line in STATED.findall(text)]
+    statements = [REMARK.split(line, maxsplit=1)[0] for line in STATEMENT.findall(text)]
     statements = [line for line in statements if (holds_number(line) if number else line.strip())]
     if statements:
         return _tidy(statements[-1])

@@ -13,21 +13,21 @@ TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "nin
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9}
 VALUES = {**{word: value for value, word in enumerate(ONES)}, **{word: 20 + 10 * k for k, word in enumerate(TENS)}}
 WORD = "|".join(sorted((*VALUES, *SCALES), key=len, reverse=True))
-IN_WORDS = re.compile(rf"(?:\ba\s+)?\b(?:{WORD})(?:(?:\s+and\s+|[\s-]+)(?:{WORD}))*\b", re.IGNORECASE)
+NUMBER_WORDS = re.compile(rf"(?:\ba\s+)?\b(?:{WORD})(?:(?:\s+and\s+|[\s-]+)(?:{WORD}))*\b", re.IGNORECASE)
 DIGITS = r"(?<![\w.])(\d+(?:,\d{3})*(?:\.\d+)?)"
-SCALED = re.compile(rf"{DIGITS}\s+({'|'.join(SCALES)})\b", re.IGNORECASE)
-SCIENTIFIC = re.compile(
+SCALE_NUMBER = re.compile(rf"{DIGITS}\s+({'|'.join(SCALES)})\b", re.IGNORECASE)
+POWER_OF_TEN = re.compile(
     rf"{DIGITS}(?:[eE]([-+]?\d{{1,2}})|\s*(?:×|\\times|\*|x)\s*10\s*\^\s*\{{?\s*(-?\d{{1,2}})\}}?)(?!\w)"
 )
-MIXED = re.compile(r"(?<![\w./])(\d+)\s+(\d+)/(\d+)\b")
-NOTHING = re.compile(r",? and 0 [a-z]+\b")
+MIXED_FRACTION = re.compile(r"(?<![\w./])(\d+)\s+(\d+)/(\d+)\b")
+ZERO_PART = re.compile(r",? and 0 [a-z]+\b")
 UNITS = re.compile(r"(?<=[A-Za-z])\s*\^\s*\{?[23]\}?|\s*°\s*[CF]?\b")
-LAST = re.compile(r"[-+−]?\$?(?<![A-Za-z0-9_.^/])(?:\d[\d,]*(?:\.\d+)?)(?![\w]*\.\d)")
+LAST_NUMBER = re.compile(r"[-+−]?\$?(?<![A-Za-z0-9_.^/])(?:\d[\d,]*(?:\.\d+)?)(?![\w]*\.\d)")
 
 
 def holds_number(text: str) -> bool:
     """Whether a number is written in the text, in digits or in words."""
-    return bool(re.search(r"\d", text) or IN_WORDS.search(text))
+    return bool(re.search(r"\d", text) or NUMBER_WORDS.search(text))
 
 
 def in_digits(text: str) -> str:
@@ -36,17 +36,17 @@ def in_digits(text: str) -> str:
     Mixed fractions become plain ones. Nothing of a second unit ("and 0 minutes"), powers of units ("cm^2") and
     degrees are left out.
     """
-    text = SCIENTIFIC.sub(lambda match: _shifted(match[1], match[2] or match[3]), text)
-    text = SCALED.sub(lambda match: _plain(_decimal(match[1]) * SCALES[match[2].lower()]), text)
-    text = IN_WORDS.sub(lambda match: str(_value(match.group())), text)
-    text = MIXED.sub(lambda match: f"{int(match[1]) * int(match[3]) + int(match[2])}/{match[3]}", text)
-    return UNITS.sub("", NOTHING.sub("", text))
+    text = POWER_OF_TEN.sub(lambda match: _shifted(match[1], match[2] or match[3]), text)
+    text = SCALE_NUMBER.sub(lambda match: _plain(_decimal(match[1]) * SCALES[match[2].lower()]), text)
+    text = NUMBER_WORDS.sub(lambda match: str(_value(match.group())), text)
+    text = MIXED_FRACTION.sub(lambda match: f"{int(match[1]) * int(match[3]) + int(match[2])}/{match[3]}", text)
+    return UNITS.sub("", ZERO_PART.sub("", text))
 
 
 def from_last_number(text: str) -> str:
     """The text from its last number on, where the numbers stand among words; else all of it."""
-    text = NOTHING.sub("", text)
-    numbers = list(LAST.finditer(text))
+    text = ZERO_PART.sub("", text)
+    numbers = list(LAST_NUMBER.finditer(text))
     words = re.search(r"[^\W\d_]{2,}", re.sub(r"\\[a-zA-Z]+", "", text))
     return text[numbers[-1].start() :] if numbers and words else text
 
