@@ -45,8 +45,12 @@ def margins(frame: pd.DataFrame) -> list[str]:
     for gain, rows in frame.groupby("gain", sort=False):
         title = names.title("gains", str(gain)).lower()
         sentence = f"{'The' if sentences else 'In nats the'} {title} gain is {tally(rows, '')}"
-        adjusted = rows[(rows["p_holm"] < LEVEL) & (rows["low"] > 0)]
-        if len(adjusted):
+        above = rows[rows["low"] > 0]
+        adjusted = above[above["p_holm"] < LEVEL]
+        # The sentence names cells only where the adjustment leaves some of them out.
+        if len(adjusted) and len(adjusted) == len(above):
+            sentence += "; adjusted for the number of cells (Holm) it stays above zero there"
+        elif len(adjusted):
             cells = listed([cell_title(row) for _, row in adjusted.iterrows()])
             sentence += f"; adjusted for the number of cells (Holm) it is above zero on {cells}"
         sentences.append(sentence + ".")

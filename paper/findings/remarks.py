@@ -108,24 +108,26 @@ def enrichment(results: Path) -> list[str]:
 def length(results: Path) -> list[str]:
     """Whether prompts differ in length."""
     frame = _table(results, "length")
-    close = []
+    narrow_cells = []
     for (pair, benchmark), rows in frame.groupby(["pair", "benchmark"], sort=False):
         bounds = [int(number) for bucket in rows["bucket"].unique() for number in re.findall(r"\d+", bucket)]
         is_tokens = rows["bucket"].str.contains("tokens").any()
         if is_tokens and max(bounds) < SPREAD_OF_LENGTHS * min(bounds):
-            close.append(
+            narrow_cells.append(
                 (f"{names.title('pairs', pair)}, {names.title('benchmarks', benchmark)}", min(bounds), max(bounds))
             )
-    if not close:
+    if not narrow_cells:
         return []
-    low, high = min(entry[1] for entry in close), max(entry[2] for entry in close)
+    low, high = min(entry[1] for entry in narrow_cells), max(entry[2] for entry in narrow_cells)
     where = (
-        "all prompts" if len(close) == _several(frame) else f"the prompts of {listed([entry[0] for entry in close])}"
+        "all prompts"
+        if len(narrow_cells) == _cells_in_tokens(frame)
+        else f"the prompts of {listed([entry[0] for entry in narrow_cells])}"
     )
     return [f"Where buckets are of tokens, {where} have {low} to {high}: these rows say nothing about long texts."]
 
 
-def _several(frame: pd.DataFrame) -> int:
+def _cells_in_tokens(frame: pd.DataFrame) -> int:
     """How many pairs and benchmarks have buckets of tokens."""
     of_tokens = frame[frame["bucket"].str.contains("tokens")]
     return len(of_tokens[["pair", "benchmark"]].drop_duplicates())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from c2c.stats import GAINS, detectable_difference
+from c2c.stats import GAINS, detectable_difference, holm
 from paper import summarise_latency
 from paper.reading import names
 from paper.reading.answers import Answers, arm_name
@@ -335,3 +335,19 @@ def test_the_files_of_a_table_are_all_new_or_all_as_they_were(tmp_path, monkeypa
     assert contents() == earlier and len(list(tmp_path.iterdir())) == len(SUFFIXES)
     write_table(frame * 2, frame * 2, tmp_path / "t", ["after"])
     assert all(contents()[suffix] != text for suffix, text in earlier.items())
+
+
+def test_a_gain_of_one_seed_says_what_trainings_that_differ_would_make_of_its_interval(answers):
+    frame = gains.build(answers)
+    one, trained_arms = frame[(frame["seeds"] == 1) & frame["value"].notna()], {"communication": 2}
+    assert len(one) and frame.loc[frame["seeds"] > 1, "low_sd_2"].isna().all()
+    for found in one.itertuples():
+        added = (found.high_sd_2 - found.value) ** 2 - (found.high - found.value) ** 2
+        assert added == pytest.approx(1.959964**2 * 2**2 * trained_arms.get(found.gain, 1))
+
+
+def test_the_p_of_a_gain_is_adjusted_for_the_cells_of_that_gain_and_printed_for_each_seed(answers):
+    frame = gains.build(answers)
+    for _, cells in frame.groupby("gain"):
+        assert cells["p_holm"].tolist() == pytest.approx(holm(cells["p_value"]), nan_ok=True)
+    assert len(row(frame, **CELL, gain="pairing").p_mcnemar.split(", ")) == 3
