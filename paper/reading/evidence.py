@@ -90,6 +90,7 @@ class Evidence:
         reason: Why there is no estimate, or which listed cells it lacks.
         missing: How many listed cells it has no value of.
         pairs: Of the cells.
+        is_trained: Whether any of the compared answers is of a training.
     """
 
     overall: Estimate | None = None
@@ -97,6 +98,7 @@ class Evidence:
     reason: str = ""
     missing: int = 0
     pairs: frozenset[str] = frozenset()
+    is_trained: bool = True
 
 
 def paired(
@@ -149,7 +151,8 @@ def paired(
             return Evidence(reason="no Receiver has Sharers of several sizes")
     described = [_describe(mean_with_interval([cell]).scaled(100), label) for cell, label in cells]
     overall = mean_with_interval([cell for cell, _ in cells]).scaled(100)
-    return Evidence(overall, described, _lack(lacking), missing, pairs)
+    is_trained = any(NO_SEED not in cell.values.columns for cell, _ in cells)
+    return Evidence(overall, described, _lack(lacking), missing, pairs, is_trained)
 
 
 def time_ratio(
