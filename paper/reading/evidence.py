@@ -86,10 +86,11 @@ class Evidence:
 
     Attributes:
         overall: The mean over cells.
-        cells: Value, interval and size of each.
+        cells: Value, interval and size of each, rounded.
         reason: Why there is no estimate, or which listed cells it lacks.
         missing: How many listed cells it has no value of.
         pairs: Of the cells.
+        estimates: Of the cells, in their order, where a rule is about every cell.
         is_trained: Whether any of the compared answers is of a training.
     """
 
@@ -98,6 +99,7 @@ class Evidence:
     reason: str = ""
     missing: int = 0
     pairs: frozenset[str] = frozenset()
+    estimates: Sequence[Estimate] = ()
     is_trained: bool = True
 
 
@@ -149,10 +151,11 @@ def paired(
         cells = _slopes([cell for cell, _ in cells], answers)
         if not cells:
             return Evidence(reason="no Receiver has Sharers of several sizes")
-    described = [_describe(mean_with_interval([cell]).scaled(100), label) for cell, label in cells]
+    estimates = [mean_with_interval([cell]).scaled(100) for cell, _ in cells]
+    described = [_describe(estimate, label) for estimate, (_, label) in zip(estimates, cells, strict=True)]
     overall = mean_with_interval([cell for cell, _ in cells]).scaled(100)
     is_trained = any(NO_SEED not in cell.values.columns for cell, _ in cells)
-    return Evidence(overall, described, _lack(lacking), missing, pairs, is_trained)
+    return Evidence(overall, described, _lack(lacking), missing, pairs, estimates, is_trained)
 
 
 def time_ratio(
@@ -219,7 +222,7 @@ def from_table(tables: Mapping[str, pd.DataFrame], basis: Basis, evidence: Mappi
     if not cells:
         return Evidence(reason=f"{evidence['file']} has no such row at this scale")
     described = [_describe(estimate, label) for estimate, label in cells]
-    return Evidence(_mean_of(cells), described, "", 0, _pairs(described))
+    return Evidence(_mean_of(cells), described, "", 0, _pairs(described), [estimate for estimate, _ in cells])
 
 
 def count(
