@@ -86,10 +86,11 @@ class Evidence:
 
     Attributes:
         overall: The mean over cells.
-        cells: Value, interval and size of each.
+        cells: Value, interval and size of each, rounded.
         reason: Why there is no estimate, or which listed cells it lacks.
         missing: How many listed cells it has no value of.
         pairs: Of the cells.
+        estimates: Of the cells, in their order, where a rule is about every cell.
     """
 
     overall: Estimate | None = None
@@ -97,6 +98,7 @@ class Evidence:
     reason: str = ""
     missing: int = 0
     pairs: frozenset[str] = frozenset()
+    estimates: Sequence[Estimate] = ()
 
 
 def paired(
@@ -147,9 +149,10 @@ def paired(
         cells = _slopes([cell for cell, _ in cells], answers)
         if not cells:
             return Evidence(reason="no Receiver has Sharers of several sizes")
-    described = [_describe(mean_with_interval([cell]).scaled(100), label) for cell, label in cells]
+    estimates = [mean_with_interval([cell]).scaled(100) for cell, _ in cells]
+    described = [_describe(estimate, label) for estimate, (_, label) in zip(estimates, cells, strict=True)]
     overall = mean_with_interval([cell for cell, _ in cells]).scaled(100)
-    return Evidence(overall, described, _lack(lacking), missing, pairs)
+    return Evidence(overall, described, _lack(lacking), missing, pairs, estimates)
 
 
 def time_ratio(
@@ -216,7 +219,7 @@ def from_table(tables: Mapping[str, pd.DataFrame], basis: Basis, evidence: Mappi
     if not cells:
         return Evidence(reason=f"{evidence['file']} has no such row at this scale")
     described = [_describe(estimate, label) for estimate, label in cells]
-    return Evidence(_mean_of(cells), described, "", 0, _pairs(described))
+    return Evidence(_mean_of(cells), described, "", 0, _pairs(described), [estimate for estimate, _ in cells])
 
 
 def count(

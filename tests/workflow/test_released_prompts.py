@@ -27,9 +27,12 @@ def test_with_the_released_protocol_each_task_of_the_config_is_the_one_with_the_
     settings = load_settings({**config_of("paper"), "protocol": "released"}, ROOT)
     assert all(task.endswith("_released") for task in settings.config["benchmarks"])
     assert all(task.endswith("_released") for task in settings.config["latency"]["benchmarks"])
-    assert {block["benchmark"] for block in settings.config["analysis"].values()} == {"mmlu_redux_letter_released"}
+    asked = {kind: block["benchmark"] for kind, block in settings.config["analysis"].items()}
+    assert asked.pop("enrichment") == "mmlu_redux_logits_oracle_released"
+    assert set(asked.values()) == {"mmlu_redux_letter_released"}
     assert {task for job in answer_jobs(settings) for task in job.tasks} == set(settings.config["benchmarks"])
     assert settings.data.scoring_of("mmlu_redux_letter_released") == "letter"
+    assert settings.data.scoring_of("mmlu_redux_logits_oracle_released") == "logits"
     # A config that names the released tasks already is not changed, as a job that reads it again needs.
     assert load_settings(settings.config, ROOT).config == settings.config
 
