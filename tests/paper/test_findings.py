@@ -231,21 +231,16 @@ def prompt_rows(difference: float) -> pd.DataFrame:
 
 def test_what_prompts_are_worth_is_stated_with_both_accuracies_and_where_nothing_was_run_with_none() -> None:
     accuracies, difference = of_answers.prompts(prompt_rows(4.0))
-    assert "4.0 [4.0, 4.0] % with our prompts, 4.0 [4.0, 4.0] % with the released ones" in accuracies
+    assert "4.0 [4.0, 4.0] % with ours, 4.0 [4.0, 4.0] % with the released ones" in accuracies
     assert "above zero" in difference
     (nothing,) = of_answers.prompts(prompt_rows(float("nan")))
     assert "nothing follows" in nothing
 
 
-@pytest.mark.parametrize(
-    ("names_of_sharers", "is_confounded"),
-    [(("Qwen/Qwen3-4B", "Qwen/Qwen3-8B"), False), (("Qwen/Qwen3-4B", "google/gemma-3-270m"), True)],
-)
-def test_a_figure_of_sizes_names_families_that_differ_with_them(names_of_sharers, is_confounded, tmp_path) -> None:
-    rows = [
-        {"receiver": "r", "sharer": name, "sharer_m": size, "paper": None}
-        for size, name in enumerate(names_of_sharers, 1)
-    ]
+@pytest.mark.parametrize(("second", "is_confounded"), [("Qwen/Qwen3-8B", False), ("google/gemma-3-270m", True)])
+def test_a_figure_of_sizes_names_families_that_differ_with_them(second, is_confounded, tmp_path) -> None:
+    sharers = enumerate(("Qwen/Qwen3-4B", second), start=1)
+    rows = [{"receiver": "r", "sharer": name, "sharer_m": size, "paper": None} for size, name in sharers]
     (tmp_path / "tables").mkdir()
     pd.DataFrame(rows).to_csv(tmp_path / "tables/scaling.csv", index=False)
     assert any("different families" in sentence for sentence in of_captions.scaling(tmp_path)) is is_confounded
