@@ -74,6 +74,23 @@ def test_a_run_can_answer_with_the_released_prompts_too_and_its_models_do_so_alo
     assert not any(task.endswith("_released") for job in others for task in job.tasks)
 
 
+def test_a_scale_of_figure_7_with_the_released_protocol_compares_logits_in_the_released_prompts(
+    config_of: Merged,
+) -> None:
+    runs = [
+        {key: value for key, value in run.items() if key != "same_answer"} for run in config_of("paper")["runs"]
+        if run["pair"] in ("qwen3_from_qwen25_math_mmlu", "qwen3_from_qwen3_4b_mmlu")
+        and run["recipe"] in ("c2c", "projected")
+    ]  # fmt: skip
+    changes = {key: [] for key in ("single", "agents", "groups", "latent", "released")}
+    changes |= {"latency": None, "analysis": None, "protocol": "released", "runs": runs}
+    changes |= {"artefacts": {"tables": ["venn"], "figures": ["venn"], "paper": False}}
+    settings = load_settings({**config_of("paper"), **changes, "benchmarks": ["mmlu_redux_logits"]}, ROOT)
+    jobs = answer_jobs(settings)
+    assert {task for job in jobs for task in job.tasks} == {"mmlu_redux_logits_released"}
+    assert {job.options["recipe"] for job in jobs if job.fusers} == {"c2c", "projected"}
+
+
 def test_with_the_released_protocol_no_run_is_asked_with_its_prompts_twice(config_of: Merged) -> None:
     assert not released_prompts_answers(load_settings({**config_of("paper"), "protocol": "released"}, ROOT))
 
