@@ -135,7 +135,7 @@ def judge(
     bound = reference.evaluate(claim["below"] if is_below else claim.get("above", ABOVE[claim["unit"]]))
     rule = claim.get("evidence", {}).get("rule", MEAN)
     if rule == EVERY:
-        verdict = decide_every(evidence.cells, evidence.missing, bound, is_below)
+        verdict = decide_every(evidence.estimates, evidence.missing, bound, is_below)
     else:
         verdict = decide(evidence.overall, bound, is_below)
     cells, alignments = _with_alignments(claim.get("evidence", {}), evidence, basis)

@@ -25,6 +25,8 @@ GRADED = "its scoring gives parts of a point"
 METRIC, SAMPLE = "correct questions in region", "sample-sizes/-/-/-/-/mmlu-redux/n-questions"
 PRINTED_ARM = "projected"
 """Of whom the figure is, which calls it C2C: the share that its text states is said of C2C-C."""
+LOGITS = "_logits"
+"""Ends the id of a task in which the logits of the letters are compared."""
 PAPER_NAMES = {"fused": "C2C", "receiver": "Receiver", "sharer": "Sharer"}
 
 
@@ -151,6 +153,10 @@ def _rows(answers: Answers, pair: PairIds, benchmark: str, arm: str, reference: 
 
 def _share(reference: Reference, pair: PairIds, benchmark: str, who: tuple[str, ...]) -> float | None:
     """The paper's share of a region, in percent."""
+    # The released script compares logits, so with the released prompts that task is the one of the figure too.
+    task = names.own_prompts(benchmark)
+    if names.has_released_prompts(benchmark) and task.endswith(LOGITS):
+        benchmark = f"{task.removesuffix(LOGITS)}_{names.PAPER_SCORING}"
     counted = reference.find(PLACE, METRIC, pair.name, pair[1:], _printed(who), benchmark)
     return None if counted is None else 100 * counted / reference.evaluate(SAMPLE)
 
