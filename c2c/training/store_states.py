@@ -36,7 +36,7 @@ from c2c.training.stored_states import (
     STATES,
     Role,
     StatesIdentity,
-    Text,
+    StoredText,
     check_sections,
     fused_positions,
     receiver_ids,
@@ -129,7 +129,7 @@ class StoreStatesRun:
             yield from tokenised
 
 
-class Plan(NamedTuple):
+class ReadingPlan(NamedTuple):
     """What one model reads, and what of it is kept.
 
     Args:
@@ -181,7 +181,7 @@ def store_states(run: StoreStatesRun) -> dict[str, Any]:
     made_with = StatesIdentity(model_state(run.receiver), model_state(run.sharer), run.dtype)
     with locked(run.output, "store-states"):
         (run.output / INDEX).unlink(missing_ok=True)
-        texts: dict[Role, dict[str, Text]] = {}
+        texts: dict[Role, dict[str, StoredText]] = {}
         descriptions = {}
         for plan in plans:
             loaded = load_model(plan.source, run.dtype, "cuda" if torch.cuda.is_available() else "cpu")
@@ -209,14 +209,14 @@ def store_states(run: StoreStatesRun) -> dict[str, Any]:
     }
 
 
-def _plan(run: StoreStatesRun) -> tuple[int, list[Plan]]:
+def _plan(run: StoreStatesRun) -> tuple[int, list[ReadingPlan]]:
     """The number of examples, and what each model reads of them."""
     configs = [read_config(hub.resolve(model)) for model in (run.receiver, run.sharer)]
     receiver, sharer = map(cache_shape, configs)
     linked = sorted(set(align_layers(run.layer_alignment, receiver.layers, sharer.layers)))
-    plans = [Plan("receiver", run.receiver, range(receiver.layers), receiver, {}, {})]
+    plans = [ReadingPlan("receiver", run.receiver, range(receiver.layers), receiver, {}, {})]
     if run.sharer_cache == "own":
-        plans.append(Plan("sharer", run.sharer, linked, sharer, {}, {}))
+        plans.append(ReadingPlan("sharer", run.sharer, linked, sharer, {}, {}))
     count = longest = 0
     for example in run.examples():
         check_sections(example)
@@ -237,16 +237,18 @@ def _plan(run: StoreStatesRun) -> tuple[int, list[Plan]]:
     return count, plans
 
 
-def _write_shards(run: StoreStatesRun, plan: Plan, loaded: LoadedModel, made_with: StatesIdentity) -> dict[str, Text]:
+def _write_shards(
+    run: StoreStatesRun, plan: ReadingPlan, loaded: LoadedModel, made_with: StatesIdentity
+) -> dict[str, StoredText]:
     """Write the shards of one model that are not there yet; returns where each text lies."""
-    texts: dict[str, Text] = {}
+    texts: dict[str, StoredText] = {}
     batches = list(_batches(plan, run.token_budget))
     with tqdm(total=plan.rows(), desc=f"states of the {plan.role}", unit="token", mininterval=1.0) as bar:
         for number, shard in enumerate(_shards(batches, plan, run.dtype)):
             path = run.output / f"{plan.role}-{number:05d}.safetensors"
             start = 0
             for key in (key for batch in shard for key in batch):
-                texts[key] = Text(path.name, start, plan.positions[key])
+                texts[key] = StoredText(path.name, start, plan.positions[key])
                 start += len(plan.positions[key])
             # A shard of the same texts of the same model is as it would be computed again.
             content = [(key, plan.positions[key]) for batch in shard for key in batch]
@@ -269,7 +271,7 @@ def _is_complete(path: Path, plan_hash: str) -> bool:
         return False
 
 
-def _batches(plan: Plan, token_budget: int) -> Iterator[list[str]]:
+def _batches(plan: ReadingPlan, token_budget: int) -> Iterator[list[str]]:
     """Texts of similar length, as many as the budget allows, at least one."""
     batch: list[str] = []
     for key in sorted(plan.ids, key=lambda key: (len(plan.ids[key]), key)):
@@ -282,7 +284,7 @@ def _batches(plan: Plan, token_budget: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _shards(batches: Sequence[list[str]], plan: Plan, dtype: str) -> Iterator[list[list[str]]]:
+def _shards(batches: Sequence[list[str]], plan: ReadingPlan, dtype: str) -> Iterator[list[list[str]]]:
     """Batches that fill a shard together."""
     shard: list[list[str]] = []
     size = 0
@@ -297,7 +299,7 @@ def _shards(batches: Sequence[list[str]], plan: Plan, dtype: str) -> Iterator[li
 
 
 @torch.no_grad()
-def _read_batch(loaded: LoadedModel, plan: Plan, batch: Sequence[str]) -> list[Tensor]:
+def _read_batch(loaded: LoadedModel, plan: ReadingPlan, batch: Sequence[str]) -> list[Tensor]:
     """The states of each text at its positions, ``(tokens, layers, 2, H, D)`` on the CPU."""
     model: PreTrainedModel = loaded.model
     # Nothing behind the last token that is kept needs to be read; a text of which none is has one token.

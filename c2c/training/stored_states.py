@@ -54,7 +54,7 @@ READ_AGAIN = "Make the folder with c2c store-states of the same models, sets and
 RUN_LIVE = "Leave --states out, so that the frozen models run (in the workflow: training.frozen live or together)"
 
 
-class Text(NamedTuple):
+class StoredText(NamedTuple):
     """Where the states of a text lie: the first of its rows in a shard, and the places of the tokens that have one."""
 
     shard: str
@@ -108,7 +108,7 @@ def check_sections(example: Example) -> None:
         raise RefusedError(rule, f"{fused} in {example.id!r}", f"Leave such conversations out. {RUN_LIVE}")
 
 
-def write_index(folder: Path, texts: Mapping[Role, Mapping[str, Text]], about: Mapping[str, Any]) -> None:
+def write_index(folder: Path, texts: Mapping[Role, Mapping[str, StoredText]], about: Mapping[str, Any]) -> None:
     """Write the index of a folder whose shards are complete."""
     rows = [
         {"role": role, "key": key, **text._asdict()} for role, of_role in texts.items() for key, text in of_role.items()
@@ -147,7 +147,8 @@ class StoredStates:
             if not (folder / name).is_file() or file_hash(folder / name) != sha256:
                 raise self._refusal(f"{name} is missing or has changed")
         self._texts = {
-            (row["role"], row["key"]): Text(row["shard"], row["start"], row["positions"]) for row in table.to_pylist()
+            (row["role"], row["key"]): StoredText(row["shard"], row["start"], row["positions"])
+            for row in table.to_pylist()
         }
         self._shard = lru_cache(None)(self._map_shard)
         self.receiver, self.sharer = (CacheShape(*self.about["shapes"][role]) for role in ("receiver", "sharer"))
@@ -220,7 +221,7 @@ class StoredStates:
             sharer_input, input_ids=torch.zeros_like(mask), attention_mask=mask, token_map=token_map, layers=every_layer
         )
 
-    def _find(self, role: Role, ids: Sequence[int]) -> Text | None:
+    def _find(self, role: Role, ids: Sequence[int]) -> StoredText | None:
         return self._texts.get((role, text_key(ids)))
 
     def _slab(self, role: Role, ids: Sequence[int]) -> Tensor:
