@@ -91,6 +91,7 @@ class Evidence:
         missing: How many listed cells it has no value of.
         pairs: Of the cells.
         estimates: Of the cells, in their order, where a rule is about every cell.
+        is_trained: Whether any of the compared answers is of a training.
     """
 
     overall: Estimate | None = None
@@ -99,6 +100,7 @@ class Evidence:
     missing: int = 0
     pairs: frozenset[str] = frozenset()
     estimates: Sequence[Estimate] = ()
+    is_trained: bool = True
 
 
 def paired(
@@ -152,7 +154,8 @@ def paired(
     estimates = [mean_with_interval([cell]).scaled(100) for cell, _ in cells]
     described = [_describe(estimate, label) for estimate, (_, label) in zip(estimates, cells, strict=True)]
     overall = mean_with_interval([cell for cell, _ in cells]).scaled(100)
-    return Evidence(overall, described, _lack(lacking), missing, pairs, estimates)
+    is_trained = any(NO_SEED not in cell.values.columns for cell, _ in cells)
+    return Evidence(overall, described, _lack(lacking), missing, pairs, estimates, is_trained)
 
 
 def time_ratio(

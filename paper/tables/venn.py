@@ -14,7 +14,7 @@ from c2c.stats import NO_SEED, accuracy_with_interval, is_graded
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
-from paper.rows import comparison_notes, paper_columns, percent, with_difference
+from paper.rows import comparison_notes, paper_columns, percent, widened, with_difference
 from paper.writing.columns import decimals, estimates, sizes, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -147,7 +147,7 @@ def _rows(answers: Answers, pair: PairIds, benchmark: str, arm: str, reference: 
         region = head | {"region": "&".join(who) or NOBODY}
         number = {"questions": float(inside.to_numpy().mean() * len(inside))}
         about = {"paper": _share(reference, pair, benchmark, who) if arm == PRINTED_ARM else None, "reason": ""}
-        rows.append(region | number | percent(accuracy_with_interval(inside)) | about)
+        rows.append(region | number | percent(accuracy_with_interval(inside)) | about | widened(inside))
     return rows
 
 
