@@ -119,6 +119,12 @@ class TrainingConfig:
     seed: int = setting(
         42, "fixes initial weights, order, dropout and gate noise", least=0, most=GREATEST_SEED, block=None
     )
+    order_seed: int = setting(
+        -1,
+        "fixes the order of the examples alone; -1 for that of each training's seed",
+        least=-1,
+        most=GREATEST_SEED,
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -131,6 +137,11 @@ class TrainingConfig:
         if wrong := [step for step in self.keep_steps if type(step) is not int or not 1 <= step < self.steps]:
             rule = f"keep_steps must lie between 1 and {self.steps - 1}, before the last step, which is kept anyway"
             raise RefusedError(rule, wrong[0], "Drop it, or train for more steps")
+
+    @property
+    def seed_of_order(self) -> int:
+        """The seed that fixes the order of the examples."""
+        return self.seed if self.order_seed < 0 else self.order_seed
 
     def check_processes(self, processes: int) -> None:
         """Refuse a number of processes that cannot share a batch.
