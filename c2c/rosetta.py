@@ -443,6 +443,7 @@ class RosettaModel(nn.Module):
         *,
         keep_unfused: bool = False,
         new_tokens: int = 0,
+        receiver_cache: Cache | None = None,
         timer: Timer = no_timer,
     ) -> PromptCaches:
         """Read and fuse all sections but the last one.
@@ -459,6 +460,7 @@ class RosettaModel(nn.Module):
             sharer_inputs: One a Sharer.
             keep_unfused: Also keep the Receiver's cache without any fusion: the last section is to be fused.
             new_tokens: How many tokens at most the Receiver will write after the prompt.
+            receiver_cache: The Receiver's own cache of the first section, if it has read it before; changed in place.
             timer: Measures the phases ``sharer_prefill``, ``receiver_prefill`` and ``fusion``; those of several
                 sections, or of several Sharers, are entered one after another.
 
@@ -491,7 +493,10 @@ class RosettaModel(nn.Module):
         unfused: list[KeyValue] = []
         for section in sections[:-1]:
             with timer("receiver_prefill"):
-                cache = self.read_receiver(input_ids, attention_mask, position_ids, cache, section)
+                if section.start or receiver_cache is None:
+                    cache = self.read_receiver(input_ids, attention_mask, position_ids, cache, section)
+                else:
+                    cache = receiver_cache
                 if keep_unfused and section is sections[0]:
                     unfused = kv_cache.layers_of(cache)
             if section.sharers:
