@@ -154,7 +154,8 @@ def test_controls_have_the_same_bits_together_as_alone(pair, fuser, questions) -
     methods = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build_together(CONTROLS)
     methods["c2c"].answer(questions["choice"])
     for name, method in methods.items():
-        alone = ask(fused_method(name, pair, fuser), questions["choice"], 60)
+        by_itself = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build(name)
+        alone = ask(by_itself, questions["choice"], 60)
         scores = [answer.choice_scores for answer in method.answer(questions["choice"])]
         assert scores == [answer.choice_scores for answer in alone]
 
