@@ -236,7 +236,7 @@ class FusedReader(Reader):
         positions = kv_cache.positions_of(mask)
         unfused = None if self.memory is None or response else self.memory.prefix(ids, mask)
         caches = self.model.read_prompt(
-            sections, ids, mask, positions, sharer_inputs, keep_unfused=response, receiver_cache=unfused
+            sections, ids, mask, positions, sharer_inputs, keep_unfused=response, prefix=unfused
         )
         # 3. The columns of records that are known before the answer. A Sharer whose cache is zeros reads no question;
         # all others read the same one.

@@ -91,14 +91,14 @@ class PromptMemory:
             for layer in zip(*(caches[text] for text in rows), strict=True)
         ]
 
-    def prefix(self, input_ids: Tensor, attention_mask: Tensor) -> Cache | None:
-        """The cache of all tokens but the last of left-padded prompts ``(B, N)``; None if one was not planned."""
+    def prefix(self, input_ids: Tensor, attention_mask: Tensor) -> list[KeyValue] | None:
+        """The layers of all tokens but the last of left-padded prompts ``(B, N)``; None if one was not planned."""
         rows, lengths = input_ids.tolist(), attention_mask.sum(-1).tolist()
         # Without the pads and the last token
         texts = [tuple(row[len(row) - length : -1]) for row, length in zip(rows, lengths, strict=True)]
         if not self._batches.keys() >= set(texts) or input_ids.shape[1] < 2:
             return None
-        return kv_cache.cache_of_layers(self.layers(texts, input_ids.shape[1] - 1), self.loaded.model.config)
+        return self.layers(texts, input_ids.shape[1] - 1)
 
     @torch.no_grad()
     def _prefill(self, batch: _Batch) -> dict[Text, list[KeyValue]]:

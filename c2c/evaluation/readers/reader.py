@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from c2c.alignment.tokens import left_pad
+from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
@@ -99,7 +100,8 @@ class SingleReader(Reader):
         ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)
         check_room(self.loaded, ids.shape[1], max(question.max_new_tokens for question in questions))
         answers = [Answer(prompt_read=text, tokens_in=n) for text, n in zip(texts, lengths, strict=True)]
-        cache = None if self.memory is None else self.memory.prefix(ids, mask)
+        prefix = None if self.memory is None else self.memory.prefix(ids, mask)
+        cache = None if prefix is None else kv_cache.cache_of_layers(prefix, self.loaded.model.config)
         return DecodingState(self.loaded.model, self.loaded.tokenizer, ids, mask, cache, answers, special=not chat)
 
     def plan(self, batches: Sequence[Sequence[Question]]) -> None:
