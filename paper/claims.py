@@ -255,7 +255,8 @@ def _size(claim: Mapping[str, Any], evidence: Evidence, printed: float | None) -
     scope = Scope.of_claim(claim)
     if not evidence.pairs or not all(map(scope.is_at_place, evidence.pairs)):
         return ""
-    return compare_size(evidence.overall, printed, 0.0 if claim["unit"] == "ratio" else SEED_SD)
+    has_seed_term = evidence.is_trained and claim["unit"] != "ratio"
+    return compare_size(evidence.overall, printed, SEED_SD if has_seed_term else 0.0)
 
 
 def _row_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:

@@ -74,7 +74,7 @@ def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: floa
     Args:
         estimate: Ours, in the unit of the printed value.
         printed: The paper's value, of one training that it does not repeat.
-        seed_sd: For an estimate of one seed.
+        seed_sd: The standard deviation over trainings, for an estimate of one seed; of several it is measured.
 
     Returns:
         `AGREES`, `HIGHER` or `LOWER`; empty where one of the two is missing.
@@ -82,4 +82,9 @@ def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: floa
     if estimate is None or printed is None or math.isnan(printed) or math.isnan(estimate.low):
         return ""
     widened = estimate.widened(seed_sd)
-    return AGREES if widened.low <= printed <= widened.high else HIGHER if widened.low > printed else LOWER
+    return place(printed, widened.low, widened.high)
+
+
+def place(printed: float, low: float, high: float) -> str:
+    """Where a printed value lies to our interval from `low` to `high`: within (`AGREES`), below or above."""
+    return AGREES if low <= printed <= high else HIGHER if low > printed else LOWER

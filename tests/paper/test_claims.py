@@ -104,6 +104,16 @@ def test_a_claim_on_alignments_is_not_run_on_a_world_whose_tokenizer_was_made_fo
     assert entry["verdict"] == verdicts.NOT_RUN and entry["value"] is None and "made to cut names" in entry["reason"]
 
 
+def test_claims_of_the_project_compare_the_same_answer_and_the_papers_alignment(judged):
+    evidence = {name: judged[name]["evidence"] for name in ("content_gain", "unaligned_above_span")}
+    sides = {name: (entry["of"], entry["against"], entry["above"]) for name, entry in evidence.items()}
+    assert sides["content_gain"] == ("c2c", "c2c_same_answer", 0)
+    assert sides["unaligned_above_span"] == ("c2c@unaligned", "c2c@span", 0)
+    assert {judged[name]["of"] for name in evidence} == {claims.PROJECT}
+    # Neither was asked for here: each says what it lacks.
+    assert all(judged[name]["verdict"] == verdicts.NOT_RUN and judged[name]["reason"] for name in evidence)
+
+
 def test_a_contradiction_is_computed_from_the_printed_values(judged, records, latency, tmp_path):
     assert judged["heterogeneous_gain_over_t2t"]["verdict"] == verdicts.INCONSISTENT
     found = judged["heterogeneous_gain_over_t2t"]["evidence"]
@@ -128,7 +138,7 @@ def test_no_number_is_typed_in_a_sentence(judged):
 
 def test_paired_evidence_of_one_arm_with_itself_is_zero(answers):
     found = paired(answers, WORLD, "c2c", "c2c").overall
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert found.value == 0 and found.low == -found.high
 
 
 def test_the_time_ratio_is_the_mean_over_pairs_of_ratios_of_mean_times(latency):
@@ -352,7 +362,10 @@ def test_a_headline_is_compared_in_size_with_both_versions_of_the_abstract():
 
 def test_a_claim_without_a_place_in_the_paper_is_the_projects(judged):
     own = {name for name, entry in judged.items() if entry["of"] == claims.PROJECT}
-    assert own == {"pairing_gain", "communication_gain", "span_above_longest", "effective_rank_of_message"}
+    assert own == {
+        *("pairing_gain", "communication_gain", "content_gain"),
+        *("unaligned_above_span", "span_above_longest", "effective_rank_of_message"),
+    }
 
 
 def test_a_replication_in_another_unit_states_it(judged):

@@ -304,6 +304,12 @@ def test_what_was_run_on_no_benchmark_is_said_once():
     assert "Pair A / all benchmarks / Communication" in note and "OpenBookQA" not in note
 
 
+def test_a_note_counts_rows_without_a_number_where_they_are_many():
+    frame = pd.DataFrame({"arm": [f"arm_{number}" for number in range(6)], "reason": [""] + 5 * ["not run"]})
+    assert notes_on_gaps(frame, ["arm"])[0].startswith("Not run: 5 of 6 rows (not run);")
+    assert "arm_1; arm_2" in notes_on_gaps(frame.head(4), ["arm"])[0]
+
+
 def test_a_pair_has_no_rows_for_benchmarks_that_only_another_pair_was_asked(times):
     bench = {"gap_a": ("knowledge_gap_free",), "gap_b": ("gap_words_text",)}
     frames = [
