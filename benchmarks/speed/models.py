@@ -83,7 +83,7 @@ def shape_config(name: str, layers: int | None = None) -> PreTrainedConfig:
 def build_model(name: str, device: torch.device, dtype: torch.dtype, layers: int | None = None) -> LoadedModel:
     """A frozen model of this shape in eval mode, with random weights of a fixed seed."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(shape_config(name, layers), dtype=dtype)
+    model = AutoModelForCausalLM.from_config(shape_config(name, layers), dtype=dtype, trust_remote_code=False)
     model = model.to(device).eval().requires_grad_(False)
     tokenizer: Any = SimpleNamespace(pad_token_id=0)  # all that is read of a tokenizer here
     return LoadedModel(name, model, tokenizer)
