@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import BASELINE_METHODS, TIMED_METHODS
 from c2c.settings import as_json, from_mapping, rule_of, setting
-from c2c.training.config import GREATEST_SEED, TrainingConfig
+from c2c.training.config import GREATEST_SEED, STATES_LIMIT_GB, TrainingConfig
 from c2c.types import TOKEN_ALIGNMENTS
 
 ID = r"\A[a-z0-9_]+\Z"
@@ -99,7 +99,7 @@ TrainingBlock = training_block(
     frozen=frozen_setting(
         "when the frozen models run: in each step, once for all trainings of a pair, or in each step for all of them"
     ),
-    states_gb=setting(20.0, "most GB that the stored states of a pair may take; more is refused", above=0),
+    states_gb=setting(STATES_LIMIT_GB, "most GB that the stored states of a pair may take; more is refused", above=0),
 )
 RunTraining = training_block(
     "RunTraining",

@@ -81,8 +81,7 @@ def _tokenise(options: argparse.Namespace) -> None:
 
 
 def _add_store_states(parser: argparse.ArgumentParser) -> None:
-    from c2c.training.config import SHARER_CACHES
-    from c2c.training.store_states import LIMIT_GB, TOKEN_BUDGET
+    from c2c.training.config import SHARER_CACHES, STATES_LIMIT_GB, STATES_TOKEN_BUDGET
     from c2c.types import LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
     add_pair(parser)
@@ -98,8 +97,10 @@ def _add_store_states(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="sets as JSON lines, training and validation")
     parser.add_argument("--tokenised", type=Path, nargs="+", default=[], help="sets as c2c tokenise wrote them")
-    parser.add_argument("--token-budget", type=int, default=TOKEN_BUDGET, help="tokens of a batch, pads included")
-    parser.add_argument("--limit-gb", type=float, default=LIMIT_GB, help="most GB (10^9 bytes) on the disk")
+    parser.add_argument(
+        "--token-budget", type=int, default=STATES_TOKEN_BUDGET, help="tokens of a batch, pads included"
+    )
+    parser.add_argument("--limit-gb", type=float, default=STATES_LIMIT_GB, help="most GB (10^9 bytes) on the disk")
     parser.add_argument("--output", type=Path, required=True, help="folder of the states")
 
 

@@ -17,6 +17,9 @@ OUTPUT_INITS = ("default", "zero")
 AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
 
+STATES_TOKEN_BUDGET, STATES_LIMIT_GB = 8192, 20.0
+"""Of stored states: tokens of a batch in which they are computed, and most GB that they may take."""
+
 WIDEST, LONGEST, GREATEST_SEED = 2**17, 10**8, 2**32 - 1
 """Greatest width of a layer, greatest number of steps or tokens, and numpy's greatest seed."""
 
