@@ -75,16 +75,18 @@ def _read_row(name: str, path: Path) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise RefusedError(f"{path} must have the key metadata, which holds keys", metadata, REMEDY)
     # Further keys may be a prompt's, so those of a user's benchmark are refused only where they look misspelt.
-    known = (*KEYS, *(key for key in TEXTS if key != "scoring"), "answer_tokens", "message_tokens")
+    meaningful_keys = (*KEYS, *(key for key in TEXTS if key != "scoring"), "answer_tokens", "message_tokens")
     for key in metadata if metadata.get("source") == "file" else ():
-        if key not in known and (near := get_close_matches(str(key), known, n=1, cutoff=0.8)):
+        if key not in meaningful_keys and (matches := get_close_matches(str(key), meaningful_keys, n=1, cutoff=0.8)):
             raise RefusedError(
-                f"metadata of {path} must have only keys with a meaning", key, f"Did you mean {near[0]!r}? Correct it"
+                f"metadata of {path} must have only keys with a meaning",
+                key,
+                f"Did you mean {matches[0]!r}? Correct it",
             )
     row = {**dict.fromkeys(KEYS), **{key: metadata[key] for key in KEYS if key in metadata}}
     row |= {"benchmark": name, "folder": str(path.parent)}
     if row["source"] == "file" and row["scorings"] is None:
         row["scorings"] = default_scorings(path.parent / QUESTION_FILE)
-    if missing := [key for key in ("source", "scorings") if row[key] is None]:
-        raise RefusedError(f"metadata of {path} must have source and scorings", f"no {missing[0]}", REMEDY)
+    if gaps := [key for key in ("source", "scorings") if row[key] is None]:
+        raise RefusedError(f"metadata of {path} must have source and scorings", f"no {gaps[0]}", REMEDY)
     return row

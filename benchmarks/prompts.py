@@ -22,7 +22,7 @@ PROMPT_FILES = {
 """File with the prompts of a way to ask, below the folder of the tasks."""
 RELEASED_PROMPT_FILES = {
     "letter": f"{SHARED}/released_training",
-    "math": f"{SHARED}/released_math",
+    "math": f"{SHARED}/released_math_training",
     "longbench": "longbench/longbench_released",
 }
 """The same in the words of the released code, which has no training set whose answers are texts of options."""

@@ -317,6 +317,7 @@ class RosettaModel(nn.Module):
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
         sharer_inputs: Sequence[SharerInput] | None = None,
+        prefix: Sequence[KeyValue] | None = None,
     ) -> CausalLMOutputWithPast:
         """Fuse the sections that select a Sharer, then run the Receiver on the last section.
 
@@ -328,6 +329,7 @@ class RosettaModel(nn.Module):
             position_ids: ``(B, N)`` int64; counted from the mask if None.
             labels: ``(B, N)`` int64 with -100 where no loss is wanted; only those of the last section count.
             sharer_inputs: What each Sharer reads. If None, each reads the Receiver's own tokens.
+            prefix: What the Receiver holds of the first columns, if it has read them before; see `read_prompt`.
 
         Returns:
             ``logits`` (B, n, V) and ``loss`` (mean over supervised tokens) of the last section, and the Receiver's
@@ -344,7 +346,9 @@ class RosettaModel(nn.Module):
         check_labels(labels, input_ids, sections[-1], vocabulary)
         # 1. Read and fuse all sections but the last
         fused_response = bool(sections[-1].sharers)
-        prompt = self.read_prompt(sections, input_ids, mask, positions, sharer_inputs, keep_unfused=fused_response)
+        prompt = self.read_prompt(
+            sections, input_ids, mask, positions, sharer_inputs, keep_unfused=fused_response, prefix=prefix
+        )
         last, cache = slice(sections[-1].start, sections[-1].end), prompt.cache
         # 2. Where the response is fused, prepare keys and values of the last section
         if fused_response:
@@ -443,6 +447,7 @@ class RosettaModel(nn.Module):
         *,
         keep_unfused: bool = False,
         new_tokens: int = 0,
+        prefix: Sequence[KeyValue] | None = None,
         timer: Timer = no_timer,
     ) -> PromptCaches:
         """Read and fuse all sections but the last one.
@@ -459,6 +464,8 @@ class RosettaModel(nn.Module):
             sharer_inputs: One a Sharer.
             keep_unfused: Also keep the Receiver's cache without any fusion: the last section is to be fused.
             new_tokens: How many tokens at most the Receiver will write after the prompt.
+            prefix: The Receiver's own keys and values of all columns up to the end of the first section that is fused,
+                or of the last but one: T layers ``(B, Ht, n, Dt)``, which are not changed. It reads them if None.
             timer: Measures the phases ``sharer_prefill``, ``receiver_prefill`` and ``fusion``; those of several
                 sections, or of several Sharers, are entered one after another.
 
@@ -492,7 +499,7 @@ class RosettaModel(nn.Module):
                     sharers[sharer], sharer_input.token_map, is_whole=sharer_input.is_whole, stacked=stacked
                 )
         # 3. The Receiver reads section by section, each after what was fused before it
-        cache: Cache | None = None
+        cache = self.cache_of_prefix(prefix, sections, len(input_ids))
         unfused: list[KeyValue] = []
         for section in sections[:-1]:
             with timer("receiver_prefill"):
@@ -504,11 +511,38 @@ class RosettaModel(nn.Module):
                     self.fuse_section(cache, section, aligned)
         # 4. Of several sections, the Receiver's own cache is that of reading them all at once
         if keep_unfused and len(sections) > 2:
-            prefix = Section(0, sections[-1].start, ())
+            whole = Section(0, sections[-1].start, ())
             with timer("receiver_prefill"):
-                unfused_cache = self.read_receiver(input_ids, attention_mask, position_ids, None, prefix)
+                unfused_cache = self.read_receiver(input_ids, attention_mask, position_ids, None, whole)
             unfused = kv_cache.layers_of(unfused_cache)
         return PromptCaches(cache, unfused, inputs, sharers, own_tokens)
+
+    def cache_of_prefix(
+        self, prefix: Sequence[KeyValue] | None, sections: Sequence[Section], rows: int
+    ) -> Cache | None:
+        """The Receiver's cache of a prefix as `read_prompt` takes it, or None without one.
+
+        Args:
+            prefix: T layers ``(B, Ht, n, Dt)``, or None.
+            sections: Of the prompt.
+            rows: B.
+
+        Raises:
+            RefusedError: If it is not of this batch and this Receiver, or does not end where it must.
+        """
+        if prefix is None:
+            return None
+        fused = next((section for section in sections[:-1] if section.sharers), sections[-2])
+        layers, heads, head_dim = cache_shape(self.receiver.config)
+        needed = (rows, heads, fused.end, head_dim)
+        wrong = [tuple(states.shape) for layer in prefix for states in layer if tuple(states.shape) != needed]
+        if len(prefix) != layers or wrong:
+            raise RefusedError(
+                f"A prefix must have {layers} layers {needed}, up to the end of the first fused section",
+                f"{len(prefix)} layers" if len(prefix) != layers else wrong[0],
+                "Read it with the same Receiver, sections and rows",
+            )
+        return kv_cache.cache_of_layers(prefix, self.receiver.config)
 
     def prefill(
         self,
@@ -566,7 +600,12 @@ class RosettaModel(nn.Module):
     def read_receiver(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, cache: Cache | None, section: Section
     ) -> Cache:
-        """Run the Receiver over one section after `cache`; the tensors ``(B, N)`` cover the whole prompt."""
+        """Run the Receiver over one section after `cache`; the tensors ``(B, N)`` cover the whole prompt.
+
+        A cache that holds the section already is returned as it is.
+        """
+        if cache is not None and cache.get_seq_length() >= section.end:
+            return cache
         columns = slice(section.start, section.end)
         return kv_cache.prefill(
             self.receiver,

@@ -306,14 +306,17 @@ def crossed_spread(cells: Sequence[Cell]) -> Spread:
     variance (MS_q + MS_s - MS_i) / (Q S). Its part MS_s / (Q S) has S - 1 degrees of freedom and is the seeds' part
     here; the rest, not below 0, is the questions'. The floor is half of MS_q / (Q S), which is at most the variance.
     Over several cells values are first added up by question (cells of
-    one benchmark) and by seed (cells of one pair); degrees of freedom of sums are Satterthwaite's (1946).
+    one benchmark) and by seed (cells of one pair); degrees of freedom of sums are Satterthwaite's (1946). A cell of
+    equal values has no variance to measure, and adds `constant_error` to the floor.
     """
     weight = 1 / len(cells)
     by_question: dict[object, np.ndarray] = {}
     by_seed: dict[object, np.ndarray] = {}
-    interaction = 0.0
+    interaction = constant_part = 0.0
     for cell in cells:
         values = weight * cell.values.sort_index().to_numpy(float)
+        if np.ptp(values) == 0:
+            constant_part += (weight * constant_error(float(values[0, 0]) / weight, len(values))) ** 2
         question_means, seed_means = values.mean(axis=1), values.mean(axis=0)
         by_question[cell.questions] = by_question.get(cell.questions, 0.0) + question_means
         if len(seed_means) > 1:
@@ -323,8 +326,22 @@ def crossed_spread(cells: Sequence[Cell]) -> Spread:
     question_part, questions_df = _sum_of_parts(by_question.values())
     seed_part, seeds_df = _sum_of_parts(by_seed.values())
     # Question means vary by the questions' part and the interaction; half of that variance is a floor.
-    floor = (question_part / 2) ** 0.5
+    floor = (question_part / 2 + constant_part) ** 0.5
     return Spread(max(question_part - interaction, 0.0) ** 0.5, seed_part**0.5, questions_df, seeds_df, floor)
+
+
+def constant_error(value: float, n: int) -> float:
+    """The standard error of a mean difference of answers that is the same for all of `n` questions.
+
+    By Agresti and Min (2005): with half a question more in each of the four cells of right and wrong answers of two
+    methods. Seven questions that both methods answer alike do not show that they agree on every question. Values
+    outside -1 to 1 are no differences of answers; of them nothing is assumed, and the error is 0.
+    """
+    if abs(value) > 1:
+        return 0.0
+    # Of the n + 2 questions `discordant` are answered correctly by one method alone.
+    discordant, total = n * abs(value) + 1, n + 2
+    return float(((discordant - (n * value) ** 2 / total) ** 0.5) / total)
 
 
 def _error_of_mean(deviations: np.ndarray, df: int) -> float:
@@ -394,7 +411,9 @@ def accuracy_with_interval(answers: pd.DataFrame) -> Estimate:
         estimate = mean_with_interval(answers)
         return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
     low, high = wilson_interval(int(values[:, 0].sum()), len(values))
-    return Estimate(float(values.mean()), low, high, len(values), values.shape[1])
+    # Several seeds that agree in every answer have a measured spread, which is 0.
+    spread = mean_with_interval(answers).spread if values.shape[1] > 1 else None
+    return Estimate(float(values.mean()), low, high, len(values), values.shape[1], spread)
 
 
 def gain_decomposition(answers: Mapping[str, pd.DataFrame]) -> dict[str, Estimate | None]:

@@ -135,7 +135,7 @@ def judge(
     bound = reference.evaluate(claim["below"] if is_below else claim.get("above", ABOVE[claim["unit"]]))
     rule = claim.get("evidence", {}).get("rule", MEAN)
     if rule == EVERY:
-        verdict = decide_every(evidence.cells, evidence.missing, bound, is_below)
+        verdict = decide_every(evidence.estimates, evidence.missing, bound, is_below)
     else:
         verdict = decide(evidence.overall, bound, is_below)
     cells, alignments = _with_alignments(claim.get("evidence", {}), evidence, basis)
@@ -255,7 +255,8 @@ def _size(claim: Mapping[str, Any], evidence: Evidence, printed: float | None) -
     scope = Scope.of_claim(claim)
     if not evidence.pairs or not all(map(scope.is_at_place, evidence.pairs)):
         return ""
-    return compare_size(evidence.overall, printed, 0.0 if claim["unit"] == "ratio" else SEED_SD)
+    has_seed_term = evidence.is_trained and claim["unit"] != "ratio"
+    return compare_size(evidence.overall, printed, SEED_SD if has_seed_term else 0.0)
 
 
 def _row_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:

@@ -83,7 +83,9 @@ def collect(
     price = None if priced is None else priced.read_bytes()
     lines = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
     places = [results, *([output] if partial else [])]
-    kept = {name: place / name for name in not_from_records() for place in reversed(places) if (place / name).is_file()}
+    extra_files = {
+        name: place / name for name in not_from_records() for place in reversed(places) if (place / name).is_file()
+    }
     with tempfile.TemporaryDirectory() as temporary:
         source = results
         if partial:
@@ -91,7 +93,7 @@ def collect(
         curves = _curves(results, output if partial else None, records)
         if partial or lines:
             source = Path(temporary)
-            for name, path in kept.items():
+            for name, path in extra_files.items():
                 write_atomically(source / name, path.read_text(encoding="utf-8"))
             recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced))
         # Of the tables, only those that `make verify` can recompute.
@@ -99,7 +101,7 @@ def collect(
         followed = recomputed_tables(timed is not None, price is not None, RELEASED in set(records["recipe"]))
         copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
         # And what claims read that does not follow from records; verdicts rest on it.
-        copied |= kept
+        copied |= extra_files
         texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
     # Everything is read: replace the folder.
     shutil.rmtree(output, ignore_errors=True)
@@ -189,8 +191,9 @@ def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
                 {str(record["config_sha256"]) for record in records if record.get("config_sha256")}
             )
             notes["hardware"] = records[0]["hardware"]
-            if loads := [record["load"] for record in records if "load" in record]:
-                notes["load"] = max(loads)
+            for name in ("load", "other_load"):
+                if None not in (loads := [record.get(name) for record in records]):
+                    notes[name] = max(loads)
             notes["dtype"] = {str(source): dtype_of(source) for source in sources}
 
 

@@ -19,7 +19,7 @@ from paper.reading.alignments import MAIN_ALIGNMENT, UNTRAINED
 from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
 from paper.reading.times import TIMES, times_of
-from paper.verdicts import SEED_SD, compare_size
+from paper.verdicts import SEED_SD, place
 from paper.writing.columns import BOUNDS, decimals, differences, estimates, sizes, titles
 from paper.writing.numbers import NOTHING, decimal
 
@@ -33,6 +33,8 @@ TIME_OF = {"paper_time_s": "inference time"}
 PAPER_CELL = ("panel", "receiver", "sharer", "arm", "benchmark")
 """Columns that name a cell of a table of the paper."""
 DIFFERENCE = ("difference_value", "difference_low", "difference_high")
+WIDENED = ("widened_low", "widened_high")
+"""Columns of the interval within which a printed value agrees with ours, in percent."""
 
 
 def with_bounds(*prefixes: str) -> list[str]:
@@ -69,6 +71,19 @@ def accuracy(frame: pd.DataFrame | None, prefix: str = "", baseline_seeds: bool 
     return numbers if baseline_seeds or NO_SEED not in frame.columns else numbers | {"seeds": None}
 
 
+def widened(frame: pd.DataFrame | None) -> dict[str, float | None]:
+    """Columns `WIDENED`: the interval of an accuracy, widened by the seed term of `compare_size`.
+
+    The standard deviation of the trainings is the measured one where there are several, else `SEED_SD`; answers without
+    a training have no seed term.
+    """
+    if frame is None:
+        return dict.fromkeys(WIDENED)
+    seed_sd = 0.0 if NO_SEED in frame.columns else SEED_SD
+    estimate = accuracy_with_interval(frame).scaled(100).widened(seed_sd)
+    return dict(zip(WIDENED, (estimate.low, estimate.high), strict=True))
+
+
 def arm_row(
     answers: Answers,
     pair: PairIds,
@@ -96,7 +111,7 @@ def arm_row(
     for name, gain in gains.items():
         row |= points(gain, f"{name}_")
     reason = names.reason_not_run(pair=pair.name, arm=arm, benchmark=benchmark) if frame is None else ""
-    return row | accuracy(frame, "", baseline_seeds) | {"reason": reason} | more
+    return row | accuracy(frame, "", baseline_seeds) | {"reason": reason} | more | widened(frame)
 
 
 def tidy(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -178,17 +193,14 @@ def verdict(row: Mapping[str, Any]) -> str:
     """Whether the paper's value of a cell agrees with ours, by the rule for the sizes of claims (`compare_size`).
 
     Args:
-        row: Columns ``value``, ``low``, ``high``, ``seeds`` and ``paper``, in percent. Where ``seeds`` is empty nothing
-            was trained, and there is no seed term.
+        row: Columns ``value``, `WIDENED` and ``paper``, in percent.
 
     Returns:
         One of the words of `compare_size`; empty where one of the two values is missing.
     """
     if pd.isna(row["value"]) or pd.isna(row["paper"]):
         return ""
-    is_trained = not pd.isna(row["seeds"])
-    estimate = Estimate(row["value"], row["low"], row["high"], 0, int(row["seeds"]) if is_trained else 1)
-    return compare_size(estimate, float(row["paper"]), SEED_SD if is_trained else 0.0)
+    return place(row["paper"], *(row[name] for name in WIDENED))
 
 
 def comparison_text(
@@ -234,7 +246,8 @@ def comparison_notes(frame: pd.DataFrame, table: str, place: str) -> list[str]:
         return [
             f"Paper: as printed in {place}, without an interval. Verdict: the paper's value agrees where our 95 % "
             "interval holds it. Of a trained method it is widened by the seed term 1.96 s √(1 + 1/k) of k trainings, "
-            f"with s = {decimal(SEED_SD, 0)} points, because the paper's value is that of one training."
+            f"because the paper's value is that of one training; s is the standard deviation of ours, or "
+            f"{decimal(SEED_SD, 0)} points where we have one."
         ]
     return printed_note(frame, table, place)
 
@@ -258,6 +271,8 @@ def _with_difference(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         is_compared = row["paper"] is not None and row["value"] is not None
         for name, part in zip(DIFFERENCE, ("value", "low", "high"), strict=True):
             row[name] = row[part] - row["paper"] if is_compared else None
+        # Behind the difference, and only where there is something to compare.
+        row |= {name: row.pop(name, None) if is_compared else None for name in WIDENED}
         row["verdict"] = verdict(row) if is_compared else ""
     return rows
 

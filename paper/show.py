@@ -87,6 +87,8 @@ def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
         yield f"Scale {folder.name}: {claim['verdict']}{' (' + claim['reason'] + ')' if claim['reason'] else ''}"
         yield f"  {_our_value(claim)}, n = {claim['n'] or 0}{_of_alignment(claim['alignment'])}"
         yield from _sizes(claim)
+        if claim["value"] is not None and (number := sum(claim["cells"].values()) - claim["cells"]["missing"]):
+            yield f"  rests on {number} cell{'s' if number > 1 else ''}"
         for cell in claim["evidence"].get("cells", []):
             place = ", ".join(str(cell[key]) for key in ("pair", "benchmark", "part", "against") if cell.get(key))
             yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}{_of_alignment(cell.get('alignment', ''))}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from c2c.stats import CONFIDENCE, Estimate
 
@@ -30,15 +30,17 @@ def decide(estimate: Estimate | None, bound: float, is_below: bool = False) -> s
     return above if estimate.low > bound else below if estimate.high < bound else UNDECIDED
 
 
-def decide_every(cells: Sequence[Mapping[str, Any]], missing: int, bound: float, is_below: bool = False) -> str:
+def decide_every(cells: Sequence[Estimate], missing: int, bound: float, is_below: bool = False) -> str:
     """The verdict on a claim about every cell.
 
     Supported if the 95 % interval of every cell lies above the bound and no cell is missing. Contradicted if the
     interval of one cell lies below it at the level 0.05 divided by the number of cells (Bonferroni): among many cells
-    one would lie below by chance. Undecided otherwise.
+    one would lie below by chance. Undecided otherwise. Few seeds make the tails of a t interval heavy, so that at the
+    smaller level it is wider than a normal one; a cell without a `spread` (a row of a table) is taken to have the
+    degrees of freedom of its seeds.
 
     Args:
-        cells: Of each ``value``, ``low`` and ``high``.
+        cells: The estimate of each.
         missing: How many cells have no value.
         bound: That every cell must exceed.
         is_below: Whether the claim is that every cell lies below.
@@ -46,13 +48,24 @@ def decide_every(cells: Sequence[Mapping[str, Any]], missing: int, bound: float,
     if not cells:
         return NOT_RUN
     sign = -1 if is_below else 1
-    bounds = [(sign * cell["value"], *sorted((sign * cell["low"], sign * cell["high"]))) for cell in cells]
+    # Mirrored where the claim is about values below: (value, low, high).
+    bounds = [(sign * cell.value, *sorted((sign * cell.low, sign * cell.high))) for cell in cells]
     if not missing and all(low > sign * bound for _, low, _ in bounds):
         return SUPPORTED
-    tail = (1 - CONFIDENCE) / 2
-    factor = float(norm.ppf(1 - tail / len(cells)) / norm.ppf(1 - tail))
-    is_refuted = any(value + factor * (high - value) < sign * bound for value, _, high in bounds)
+    confidence = 1 - (1 - CONFIDENCE) / len(cells)
+    is_refuted = any(
+        value + _half_width(cell, high - value, confidence) < sign * bound
+        for cell, (value, _, high) in zip(cells, bounds, strict=True)
+    )
     return CONTRADICTED if is_refuted else UNDECIDED
+
+
+def _half_width(estimate: Estimate, half: float, confidence: float) -> float:
+    """Half the interval of an estimate at another confidence, where `half` is that at `CONFIDENCE`."""
+    if estimate.spread:
+        return estimate.spread.half_width(confidence)
+    law = student(estimate.seeds - 1) if estimate.seeds > 1 else norm
+    return half * float(law.ppf((1 + confidence) / 2) / law.ppf((1 + CONFIDENCE) / 2))
 
 
 def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: float = SEED_SD) -> str:
@@ -61,7 +74,7 @@ def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: floa
     Args:
         estimate: Ours, in the unit of the printed value.
         printed: The paper's value, of one training that it does not repeat.
-        seed_sd: For an estimate of one seed.
+        seed_sd: The standard deviation over trainings, for an estimate of one seed; of several it is measured.
 
     Returns:
         `AGREES`, `HIGHER` or `LOWER`; empty where one of the two is missing.
@@ -69,4 +82,9 @@ def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: floa
     if estimate is None or printed is None or math.isnan(printed) or math.isnan(estimate.low):
         return ""
     widened = estimate.widened(seed_sd)
-    return AGREES if widened.low <= printed <= widened.high else HIGHER if widened.low > printed else LOWER
+    return place(printed, widened.low, widened.high)
+
+
+def place(printed: float, low: float, high: float) -> str:
+    """Where a printed value lies to our interval from `low` to `high`: within (`AGREES`), below or above."""
+    return AGREES if low <= printed <= high else HIGHER if low > printed else LOWER

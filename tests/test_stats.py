@@ -34,10 +34,11 @@ def test_impossible_proportion_is_refused():
         stats.wilson_interval(3, 2)
 
 
-def test_a_gain_of_identical_answers_is_zero_with_zero_width():
+def test_a_gain_of_identical_answers_is_zero_with_an_interval_around_it():
     same = random_answers(0.4, [0, 1, 2])
     gain = stats.mean_with_interval(stats.paired_difference(same, same))
-    assert (gain.value, gain.low, gain.high, gain.n, gain.seeds) == (0, 0, 0, 200, 3)
+    assert (gain.value, gain.n, gain.seeds) == (0, 200, 3)
+    assert gain.low == -gain.high and 0 < gain.high < 0.01
 
 
 def test_a_method_without_seeds_is_compared_with_every_seed():
@@ -96,6 +97,30 @@ def test_seeds_that_agree_by_chance_do_not_make_an_interval_of_no_width():
     estimate = stats.mean_with_interval(values)
     assert estimate.low < -0.01 < 0 < estimate.high
     assert estimate.p_value > 0.05
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.5, 1.0])
+def test_questions_that_all_agree_give_an_interval_that_has_a_width_and_narrows_with_their_number(value, seeds):
+    widths = []
+    for n in (2, 7, 30, 200):
+        estimate = stats.mean_with_interval(pd.DataFrame(np.full((n, seeds), value)))
+        assert estimate.value == value and estimate.low < value < estimate.high
+        widths.append(estimate.high - estimate.low)
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_the_error_of_equal_differences_is_that_of_agresti_and_min():
+    # Eight questions answered alike by both: 1 of 10 is discordant, which gives √1 / 10.
+    assert stats.constant_error(0.0, 8) == pytest.approx(0.1)
+    # One method alone right on all eight: 9 of 10 discordant, √(9 - 64 / 10) / 10.
+    assert stats.constant_error(1.0, 8) == pytest.approx(2.6**0.5 / 10)
+    assert stats.constant_error(-1.0, 8) == stats.constant_error(1.0, 8)
+
+
+def test_seeds_that_agree_in_every_answer_have_a_measured_spread_of_zero():
+    assert stats.accuracy_with_interval(answers([[1, 1, 1]] * 30, [0, 1, 2])).seed_sd == 0
+    assert np.isnan(stats.accuracy_with_interval(answers([[1]] * 30, [0])).seed_sd)
 
 
 def test_p_is_below_five_percent_just_where_the_interval_leaves_zero_out():

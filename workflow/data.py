@@ -13,7 +13,7 @@ from benchmarks.prompts import prompt_file
 from benchmarks.user_files import QUESTION_FILE, UserFile
 from benchmarks.user_tasks import task_config
 from c2c.errors import RefusedError
-from c2c.evaluation.protocol import RELEASED, RELEASED_TASK
+from c2c.evaluation.protocol import ORACLE_TASK, RELEASED, RELEASED_TASK
 from c2c.evaluation.questions.task_files import SHARED, included_files, read_task_file, task_path
 from workflow.paths import source
 from workflow.revisions import asked_revision
@@ -27,7 +27,8 @@ class Data:
     """The benchmarks, the rows of config/training_sets.tsv, and the config that uses them.
 
     A *task* is a benchmark under one scoring: ``<benchmark>_<scoring>``, or ``<benchmark>`` where there is one only.
-    With the prompts of the released code it is another task, ``<task>_released``.
+    With the prompts of the released code it is another task, ``<task>_released``; in those of its enrichment oracle
+    ``<task>_oracle_released``.
     """
 
     config: Mapping[str, Any]
@@ -40,11 +41,11 @@ class Data:
         return {task: name for name in self.benchmarks for task in self.tasks_of(name)}
 
     def tasks_of(self, benchmark: str) -> list[str]:
-        """The tasks of a benchmark, one a scoring, and those of them that have a file with the released prompts."""
+        """The tasks of a benchmark, one a scoring, and those that have a file with released prompts."""
         row = self.benchmarks[benchmark]
         scorings = row["scorings"]
         tasks = [benchmark] if len(scorings) == 1 else [f"{benchmark}_{scoring}" for scoring in scorings]
-        released = [f"{task}{RELEASED_TASK}" for task in tasks]
+        released = [f"{task}{ending}" for ending in (RELEASED_TASK, ORACLE_TASK) for task in tasks]
         return [*tasks, *(task for task in released if Path(row["folder"], f"{task}.yaml").is_file())]
 
     def task_files(self, task: str) -> list[str]:
@@ -77,7 +78,8 @@ class Data:
         """The scoring of a task."""
         benchmark = self.benchmark_of[task]
         scorings: list[str] = self.benchmarks[benchmark]["scorings"]
-        return scorings[0] if len(scorings) == 1 else task.removeprefix(f"{benchmark}_").removesuffix(RELEASED_TASK)
+        own = task.removesuffix(ORACLE_TASK).removesuffix(RELEASED_TASK)
+        return scorings[0] if len(scorings) == 1 else own.removeprefix(f"{benchmark}_")
 
     def task_config(self, task: str, tasks: Path = TASKS) -> dict[str, Any]:
         """The content of a task file, with what it includes.
@@ -199,8 +201,8 @@ TASK_KEYS = ("benchmark", "benchmarks", "same_answer")
 def with_protocol(config: Mapping[str, Any], benchmarks: Table) -> dict[str, Any]:
     """The config; with ``protocol: released`` each task in it is the one with the released prompts, where there is one.
 
-    Tasks of the generated world and of the user's own benchmarks have none, and stay as they are. No run is asked with
-    the released prompts a second time.
+    Tasks of the generated world and of the user's own benchmarks have none, and stay as they are. The enrichment oracle
+    asks the task of the released script for it. No run is asked with the released prompts a second time.
     """
     if config["protocol"] != RELEASED:
         return dict(config)
@@ -215,7 +217,14 @@ def with_protocol(config: Mapping[str, Any], benchmarks: Table) -> dict[str, Any
             return [replace_tasks(part, key) for part in node]
         return f"{node}{RELEASED_TASK}" if key in TASK_KEYS and f"{node}{RELEASED_TASK}" in tasks else node
 
-    return dict(replace_tasks(config))
+    changed = dict(replace_tasks(config))
+    oracle = (changed["analysis"] or {}).get("enrichment")
+    if oracle and oracle["benchmark"] in data.benchmark_of:
+        tasks_of_oracle = data.tasks_of(data.benchmark_of[oracle["benchmark"]])
+        oracle["benchmark"] = next(
+            (task for task in tasks_of_oracle if task.endswith(ORACLE_TASK)), oracle["benchmark"]
+        )
+    return changed
 
 
 def check_benchmarks(data: Data, root: Path) -> list[str]:

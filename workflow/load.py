@@ -9,6 +9,7 @@ from typing import Any
 from snakemake.utils import update_config
 
 from c2c.errors import RefusedError
+from c2c.evaluation.protocol import RELEASED
 from c2c.storage.formats import read_json, read_yaml
 from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import load_benchmarks, with_protocol
@@ -62,7 +63,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def check_scale(config: Mapping[str, Any], folder: Path = ROOT / "config") -> None:
-    """A config that has the name of a scale of this repository has no other pairs and benchmarks than that scale.
+    """A config with the name of a scale of this repository has its pairs, benchmarks and prompts, and no others.
 
     The name decides the folder of the results, and by it go the scale column of records, the timings of the plan, the
     claims that are decided (``rests_on`` in ``paper/claims.yaml``), and whether inputs must be commits.
@@ -75,6 +76,10 @@ def check_scale(config: Mapping[str, Any], folder: Path = ROOT / "config") -> No
     if not (folder / file).is_file():
         return
     shipped = read_config(scale, folder=folder)
+    if config.get("protocol") == RELEASED != shipped["protocol"]:
+        rule = f"A config with protocol: {RELEASED} must have a scale of its own; other prompts give other answers"
+        remedy = f"Choose another name, such as scale: {scale}_{RELEASED}"
+        raise RefusedError(rule, f"scale: {scale}", remedy)
     for key in ("runs", "benchmarks"):
         names, shipped_names = (
             [entry["pair"] if key == "runs" else entry for entry in content[key]] for content in (config, shipped)

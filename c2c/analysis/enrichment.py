@@ -11,7 +11,7 @@ judged on all of them, is reported beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,22 @@ def half_of(question: Question) -> str:
 def read_shots(run: EnrichmentRun) -> Shots:
     """The examples of a run, in the words of its task.
 
+    ``metadata.enrichment`` of the task file, if it is there, holds fields of `Shots`: with the released prompts
+    those of the released script, such as the tokens of the examples that stay in the cache.
+
     Raises:
-        RefusedError: If there are too few.
+        RefusedError: If there are too few, or the task names a field that there is not.
     """
     (benchmark,) = run.benchmarks
     task = load_tasks(run.tasks, {benchmark: run.examples})["tasks"][benchmark]
     examples = [Shot(question, gold_of(task, question.doc)) for question in questions_of(task, run.prompts)]
-    return Shots(examples, run.shots, task.config.target_delimiter, task.config.fewshot_delimiter)
+    delimiters = {"delimiter": task.config.target_delimiter, "between": task.config.fewshot_delimiter}
+    words = task.config.metadata.get("enrichment") or {}
+    names = {field.name for field in fields(Shots)} - {"examples", "count"}
+    if unknown := sorted(set(words) - names):
+        rule = f"metadata.enrichment of {benchmark} must hold only {', '.join(sorted(names))}"
+        raise RefusedError(rule, ", ".join(unknown), "Correct the task file")
+    return Shots(examples, run.shots, **{**delimiters, **words})
 
 
 def layer_order(correct: pd.DataFrame) -> list[int]:

@@ -79,6 +79,39 @@ def _tokenise(options: argparse.Namespace) -> None:
         print(f"c2c tokenise: {number} of {done['lines']} lines are left out: {reason}", file=sys.stderr)
 
 
+def _add_store_states(parser: argparse.ArgumentParser) -> None:
+    from c2c.training.config import SHARER_CACHES
+    from c2c.training.store_states import LIMIT_GB, TOKEN_BUDGET
+    from c2c.types import LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
+
+    add_pair(parser)
+    add_dtype(parser)
+    parser.add_argument(
+        "--sharer-cache", choices=SHARER_CACHES, default="own", help="zeroed: only the Receiver's states are stored"
+    )
+    parser.add_argument(
+        "--layer-alignment", choices=LAYER_ALIGNMENTS, default="terminal", help="which Sharer layers are stored"
+    )
+    parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
+    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
+    parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
+    parser.add_argument("--data", type=Path, nargs="+", default=[], help="sets as JSON lines, training and validation")
+    parser.add_argument("--tokenised", type=Path, nargs="+", default=[], help="sets as c2c tokenise wrote them")
+    parser.add_argument("--token-budget", type=int, default=TOKEN_BUDGET, help="tokens of a batch, pads included")
+    parser.add_argument("--limit-gb", type=float, default=LIMIT_GB, help="most GB (10^9 bytes) on the disk")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the states")
+
+
+def _store_states(options: argparse.Namespace) -> None:
+    from c2c.training.store_states import StoreStatesRun, store_states
+
+    run = StoreStatesRun(**{field.name: getattr(options, field.name) for field in fields(StoreStatesRun)})
+    models = [path for path in map(Path, (run.receiver, run.sharer)) if path.exists()]
+    with stamp(run.output, inputs=[*models, *run.sets()], settings=run.settings()) as notes:
+        notes["states"] = store_states(run)
+        notes["models"] = _revisions(run)
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
@@ -92,6 +125,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar=("TRAIN", "VALIDATION"),
         help="instead of the two: both sets as c2c tokenise wrote them (.parquet)",
     )
+    parser.add_argument("--states", type=Path, help="folder of c2c store-states of both sets")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
     parser.add_argument("--kept", type=Path, help="folder of the Fusers of --keep-steps (default: OUTPUT.steps)")
@@ -291,6 +325,7 @@ def _program_arguments(*arguments: str) -> Iterator[None]:
 COMMANDS = {
     "fetch": Command("fetch a model from a mirror or the hub and write its manifest", _add_fetch, _fetch),
     "tokenise": Command("align and tokenise a training set once for a pair", _add_tokenise, _tokenise),
+    "store-states": Command("run the frozen models once over training sets", _add_store_states, _store_states),
     "train": Command("train the Fusers of one pair", _add_train, _train),
     "chat": Command("talk with a Receiver that reads along with a Sharer", _add_chat, _chat),
     "generate": Command("answer benchmarks by methods, one record a question and method", _add_generate, _generate),

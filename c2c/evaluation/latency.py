@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -34,6 +35,19 @@ from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair, load_pair
 
 MOST_THREADS = 1024
+STAT = Path("/proc/stat")
+"""CPU time of the whole machine since it started (Linux)."""
+IDLE = (3, 4)
+"""Places of idle time and of waiting for devices among the first eight numbers of a line of `STAT`."""
+
+
+class CpuTimes(NamedTuple):
+    """Seconds: CPU time at work of the whole machine, that of this process with its children, and a clock."""
+
+    machine: float
+    own: float
+    wall: float
+    cores: int
 
 
 @dataclass
@@ -267,13 +281,46 @@ class LatencyRun(EvaluationRun):
             raise RefusedError(f"--threads must be 0 to {MOST_THREADS}", self.threads, "Pass 0 to leave it to torch")
 
 
+def cpu_times() -> CpuTimes | None:
+    """CPU times until now; None where the system has no `STAT`."""
+    if not STAT.is_file():
+        return None
+    lines = [line.split() for line in STAT.read_text(encoding="ascii").splitlines() if line.startswith("cpu")]
+    # The first line sums over the cores, each of which has a line of its own
+    ticks = [int(number) for number in lines[0][1:9]]
+    work = sum(number for place, number in enumerate(ticks) if place not in IDLE)
+    own = os.times()
+    return CpuTimes(
+        work / os.sysconf("SC_CLK_TCK"),
+        own.user + own.system + own.children_user + own.children_system,
+        time.perf_counter(),
+        len(lines) - 1,
+    )
+
+
+def other_load(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
+    """Share of the machine's CPU time between two moments that went to other processes than this one.
+
+    Unlike the load average it does not count this process or what ran before. It counts processes outside a container
+    and, as lost, time that a hypervisor gave to other machines. Work of others on a GPU is not seen.
+
+    Returns:
+        0 to 1, or None where it cannot be told.
+    """
+    if before is None or after is None or after.wall <= before.wall:
+        return None
+    others = (after.machine - before.machine) - (after.own - before.own)
+    # Clocks of the machine tick in hundredths of a second
+    return min(1.0, max(0.0, others / ((after.wall - before.wall) * after.cores)))
+
+
 def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
     """Time the methods of one pair, and write the latency records.
 
     Args:
         run: What is timed.
-        notes: Gets what provenance should know: ``load``, the machine's load average of the minute before, and
-            ``contract``, if there is a fuser.
+        notes: Gets what provenance should know: ``other_load``, the share of the machine's CPU time that other
+            processes took meanwhile (`other_load`), and ``contract``, if there is a fuser.
 
     Returns:
         One row a method, question and repeat (`c2c.evaluation.schema.LATENCY_SCHEMA`).
@@ -281,9 +328,6 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
     Raises:
         RefusedError: If an input is missing or does not fit.
     """
-    if notes is not None:
-        # Of the minute before: what else runs on the machine lengthens every time
-        notes["load"] = os.getloadavg()[0]
     if run.threads:
         torch.set_num_threads(run.threads)
     tasks = load_tasks(run.tasks, run.benchmarks)["tasks"]
@@ -300,7 +344,8 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
         reader = fused_reader(pair, run.fuser, "matched", run.accept_difference)
         timers["c2c"] = partial(time_c2c, reader)
         note_contract(reader, notes)
-    # The questions of each benchmark, by all methods in turn
+    # The questions of each benchmark, by all methods in turn; what else runs on the machine lengthens every time
+    before = cpu_times()
     rows = []
     for benchmark, task in tasks.items():
         questions = questions_of(task, run.prompts, run.questions, pair=run.pair)
@@ -310,6 +355,8 @@ def measure_pair(run: LatencyRun, notes: dict[str, Any] | None = None) -> pd.Dat
             {"benchmark": benchmark, **run.columns(row["method"]), **row}
             for row in measure({name: timers[name] for name in run.methods}, questions, run.repeats)
         ]
+    if notes is not None:
+        notes["other_load"] = other_load(before, cpu_times())
     frame = schema.frame_of(rows, schema.LATENCY_SCHEMA)
     schema.write_records(frame, run.output, schema.LATENCY_SCHEMA)
     return frame

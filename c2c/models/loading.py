@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -21,7 +22,7 @@ from c2c.errors import RefusedError, check_choice
 from c2c.models import hub
 from c2c.models.contract import Lines, describe_model, identify_model
 from c2c.models.hub import Identity
-from c2c.models.model_folder import load_model_folder, load_part
+from c2c.models.model_folder import load_model_folder, load_part, read_config
 from c2c.storage.manifests import is_manifest, read_object, read_source
 from c2c.types import DTYPES
 
@@ -35,12 +36,16 @@ Device = str | torch.device
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A frozen causal model, its tokenizer with a pad token, and the name and revision that records carry."""
+    """A frozen causal model, its tokenizer with a pad token, and the name and revision that records carry.
+
+    `lines` are those of a model without weights (`load_without_weights`), which cannot be described otherwise.
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     revision: str | None = None
+    lines: Lines | None = None
 
     @property
     def pad(self) -> int:
@@ -50,6 +55,8 @@ class LoadedModel:
     @cached_property
     def description(self) -> Lines:
         """Its lines in a compatibility contract; see `c2c.models.contract.describe_model`."""
+        if self.lines is not None:
+            return self.lines
         return describe_model(self.model, self.tokenizer, name=self.name, revision=self.revision)
 
 
@@ -187,12 +194,30 @@ def load_model(source: str | Path, dtype: Dtype = "float32", device: Device | No
     device = check_device(device)
     # Resolved once: a manifest's files are hashed, and a hub id may be downloaded.
     folder = hub.resolve(source)
+    tokenizer = _tokenizer_with_pad(folder)
+    model = load_causal_model(folder, dtype, device)
+    return LoadedModel(model_name(source), model, tokenizer, hub.identify(source).revision)
+
+
+def load_without_weights(source: str | Path, lines: Lines) -> LoadedModel:
+    """A model on the device ``meta``, which takes no memory and cannot run: config, sizes and tokenizer.
+
+    Args:
+        source: A folder, a manifest or a hub id.
+        lines: The description of the model when it had weights.
+    """
+    folder = hub.resolve(source)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(read_config(folder), trust_remote_code=False)
+    return LoadedModel(model_name(source), model, _tokenizer_with_pad(folder), hub.identify(source).revision, lines)
+
+
+def _tokenizer_with_pad(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer = load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
         # Pads are masked, so any id serves; the end token is one that every vocabulary has.
         tokenizer.pad_token = tokenizer.eos_token
-    model = load_causal_model(folder, dtype, device)
-    return LoadedModel(model_name(source), model, tokenizer, hub.identify(source).revision)
+    return tokenizer
 
 
 def identify(source: SharerSource) -> Identity:

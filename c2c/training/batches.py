@@ -16,12 +16,15 @@ from c2c.alignment.tokens import SharerInput, left_pad
 from c2c.fusion.batch import collate_chats
 from c2c.models.pair import Pair
 from c2c.training.examples import Example
-from c2c.types import IGNORED
+from c2c.types import IGNORED, KeyValue
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Arguments of `RosettaModel.forward`: B rows of N columns, of which `supervised` tokens have a loss."""
+    """Arguments of `RosettaModel.forward`: B rows of N columns, of which `supervised` tokens have a loss.
+
+    `prefix` is what the Receiver holds of the first columns, where it has read them before.
+    """
 
     kv_cache_index: list[Tensor]
     input_ids: Tensor
@@ -29,6 +32,7 @@ class Batch:
     labels: Tensor
     sharer_input: SharerInput
     supervised: int
+    prefix: list[KeyValue] | None = None
 
     @property
     def tokens(self) -> int:

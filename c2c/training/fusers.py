@@ -29,6 +29,7 @@ from c2c.checkpoints.checkpoint_folder import FILES, PART
 from c2c.errors import RefusedError
 from c2c.fuser.stack import FuserStack
 from c2c.models.contract import ContractCheck
+from c2c.models.loading import load_model, load_without_weights, model_state
 from c2c.models.pair import Pair, check_embeddings, load_pair
 from c2c.rosetta import RosettaModel
 from c2c.storage.folders import exchange
@@ -41,6 +42,7 @@ from c2c.training.learner import Learner
 from c2c.training.loss import response_loss
 from c2c.training.processes import Processes
 from c2c.training.run import HISTORY, ORDER_FILE, LearningRun, best_step, cost, final_losses, fuser_labels, order_table
+from c2c.training.stored_states import INDEX, RUN_LIVE, StatesIdentity, StoredStates
 from c2c.training.tokenised_set import TokenisedSet, identity
 
 COLUMNS = (
@@ -99,6 +101,7 @@ class FuserLearner(FusionLearner):
         training: Examples to learn from.
         validation: Examples to watch the loss on; nothing is chosen on any others.
         checkpoints: Folder for resumable states of exactly this run; removed when the run ends.
+        states: States of both models for all examples; the models read them themselves if None.
 
     Raises:
         RefusedError: If a batch has fewer examples than there are processes.
@@ -109,6 +112,7 @@ class FuserLearner(FusionLearner):
     training: Sequence[Example]
     validation: Sequence[Example]
     checkpoints: Path
+    states: StoredStates | None = None
 
     def __post_init__(self) -> None:
         # The seed comes first: initial weights are the first draws.
@@ -127,7 +131,8 @@ class FuserLearner(FusionLearner):
         # Models on the device of this process; `of_stacks` freezes them.
         frozen: list[Any] = [receiver, sharer]
         for model in frozen:
-            model.to(self.processes.device)
+            if model.device.type != "meta":
+                model.to(self.processes.device)
         fused = self.config.response == "fused"
         self.model: RosettaModel = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=fused)
         self.reencode = self.pair.chat_aligner(self.config.alignment).reencode if fused else None
@@ -167,7 +172,8 @@ class FuserLearner(FusionLearner):
     def collate(self, examples: Sequence[Example]) -> Batch:
         """A batch with this pair's pads, and with zeros for the Sharer's cache where the recipe has it so."""
         zeroed = self.config.sharer_cache == "zeroed"
-        return collate(examples, self.pair, zeroed=zeroed, reencode=self.reencode)
+        batch = collate(examples, self.pair, zeroed=zeroed, reencode=self.reencode)
+        return batch if self.states is None else self.states.fill(batch, examples, self.processes.device)
 
     def _loss(self, batch: Batch) -> Tensor:
         return response_loss(self.model, batch, self.accelerator.device)
@@ -207,6 +213,7 @@ class TrainingRun(LearningRun[FuserLearner]):
         data: Training set, JSON lines; it is tokenised before the training.
         validation: Validation set, the same format.
         tokenised: Instead of the two: training and validation set as ``c2c tokenise`` wrote them.
+        states: Folder of ``c2c store-states`` of both sets, read in place of running the frozen models.
         checkpoints: Folder for resumable states; each run has a folder of its own in it, named by its settings.
         kept: Folder for the fusers of the steps that the config keeps, a checkpoint each, ``step<step>``; by default
             the output's path with ``.steps`` appended.
@@ -214,7 +221,8 @@ class TrainingRun(LearningRun[FuserLearner]):
             ``order.parquet``, the ids of the examples of each step.
 
     Raises:
-        RefusedError: If there are no training and validation set, or two of them.
+        RefusedError: If there are no training and validation set, or two of them, or the response is fused, whose
+            states are not stored.
     """
 
     receiver: str
@@ -223,6 +231,7 @@ class TrainingRun(LearningRun[FuserLearner]):
     data: Path | None = None
     validation: Path | None = None
     tokenised: Sequence[Path] = ()
+    states: Path | None = None
     kept: Path | None = None
 
     def __post_init__(self) -> None:
@@ -233,14 +242,18 @@ class TrainingRun(LearningRun[FuserLearner]):
                 f"{len(lines)} of JSON lines, {len(self.tokenised)} tokenised",
                 "Pass --data and --validation, or both files to --tokenised",
             )
+        if self.states and self.config.response == "fused":
+            rule = "A training from stored states must leave the response as the Receiver reads it"
+            raise RefusedError(rule, "response fused", f"Drop --response. {RUN_LIVE}")
 
     def models(self) -> list[str]:
         """Receiver and Sharer."""
         return [self.receiver, self.sharer]
 
     def sets(self) -> list[Path]:
-        """Training and validation set."""
-        return [path for path in (self.data, self.validation, *self.tokenised) if path is not None]
+        """Training and validation set, and the index of stored states, which has the hashes of all of them."""
+        index = self.states / INDEX if self.states else None
+        return [path for path in (self.data, self.validation, *self.tokenised, index) if path is not None]
 
     def settings(self) -> dict[str, Any]:
         """Recipe, models and all settings, as JSON has them."""
@@ -252,9 +265,14 @@ class TrainingRun(LearningRun[FuserLearner]):
         Raises:
             RefusedError: If an input is missing, or a set was tokenised for other models or settings.
         """
-        config, lines = self.config, [] if self.tokenised else [read_lines(path) for path in self.sets()]
+        config, lines = self.config, [read_lines(path) for path in (self.data, self.validation) if path is not None]
         stored = [TokenisedSet(path) for path in self.tokenised]
-        pair = load_pair(self.receiver, self.sharer, config.dtype)
+        states = StoredStates(self.states) if self.states else None
+        if states is None:
+            pair = load_pair(self.receiver, self.sharer, config.dtype)
+        else:
+            sharer = load_without_weights(self.sharer, states.about["sharer"])
+            pair = Pair(load_model(self.receiver, config.dtype), sharer)
         check_embeddings(config.alignment, pair.receiver.tokenizer, pair.sharer.model.config)
         tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
         for tokenised in stored:
@@ -265,8 +283,11 @@ class TrainingRun(LearningRun[FuserLearner]):
             examples = Examples(*tokenizers, config.alignment, config.prompts, config.max_length)
             sets.append(list(examples.of(rows)))
             left_out.append(dict(examples.left_out))
-        training, validation = sets
-        learner = FuserLearner(pair, config, training, validation[: config.validation_limit or None], checkpoints)
+        training, validation = sets[0], sets[1][: config.validation_limit or None]
+        if states is not None:
+            made_with = StatesIdentity(model_state(self.receiver), model_state(self.sharer), config.dtype)
+            states.check(made_with, [*training, *validation], sharer=config.sharer_cache == "own")
+        learner = FuserLearner(pair, config, training, validation, checkpoints, states)
         learner.left_out = dict(zip(("training", "validation"), left_out, strict=True))
         return learner
 

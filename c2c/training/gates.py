@@ -61,8 +61,9 @@ def _weights(model: RosettaModel, batch: Batch) -> dict[tuple[int, str], Tensor]
     ids, mask, sharer_input = batch.input_ids.to(device), batch.attention_mask.to(device), batch.sharer_input.to(device)
     reading = align(model.read_sharer(0, sharer_input), sharer_input.token_map)
     parts: dict[tuple[int, str], list[Tensor]] = {}
-    cache = None
-    for section in read_sections(batch.kv_cache_index, ids, 1)[:-1]:
+    sections = read_sections(batch.kv_cache_index, ids, 1)
+    cache = model.cache_of_prefix(batch.prefix, sections, len(ids))
+    for section in sections[:-1]:
         # As `RosettaModel.read_prompt` does it, with a look at the weights before each section is fused
         cache = model.read_receiver(ids, mask, kv_cache.positions_of(mask), cache, section)
         if section.sharers:

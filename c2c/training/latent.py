@@ -65,7 +65,7 @@ class PairExample(NamedTuple):
     example: Example
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PairBatch(Batch):
     """A batch of one pair, with the pair's number."""
 

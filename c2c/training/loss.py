@@ -31,6 +31,7 @@ def response_loss(model: RosettaModel, batch: Batch, device: torch.device) -> Te
             batch.input_ids.to(device),
             batch.attention_mask.to(device),
             sharer_inputs=[batch.sharer_input.to(device)],
+            prefix=batch.prefix,
         )
     # (1, K, V) -> (K, V) in float32, in the row order of `targets[supervised]`, (K,)
     return functional.cross_entropy(output.logits[0].float(), targets[supervised])

@@ -47,7 +47,7 @@ class LearningRun(ABC, Generic[SomeLearner]):
 
     @abstractmethod
     def sets(self) -> list[Path]:
-        """Files of the training and validation sets."""
+        """Files of the training and validation sets, and what else the weights depend on."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -75,6 +75,23 @@ def seeds(frame: pd.DataFrame) -> list[str]:
     return [*sentences, f"Of {len(cells)} trained cells, {len(cells) - len(several)} have one seed and no spread."]
 
 
+def prompts(frame: pd.DataFrame) -> list[str]:
+    """What the released prompts change, of `tables/prompts.csv`."""
+    rows = rows_with(frame, "difference_value")
+    if rows.empty:
+        return ["No pair of this scale answers with both sets of prompts, so that nothing follows about them."]
+    first = first_cell(rows)
+    differences = [
+        f"{arm(row['arm'])} {percents(row, 'own_')} with ours, {percents(row, 'released_')} with the released ones"
+        for _, row in first.iterrows()
+    ]
+    counts = [f"of {arm(name)} {tally(group, 'difference_')}" for name, group in rows.groupby("arm", sort=False)]
+    return [
+        f"On {cell_title(first.iloc[0])}, the accuracies by prompts are: {'; '.join(differences)}.",
+        f"The difference that the released prompts make is, {listed(counts)}.",
+    ]
+
+
 def published(frame: pd.DataFrame) -> list[str]:
     """How many cells agree with the paper's, of `tables/published.csv`."""
     rows = rows_with(frame, "paper")

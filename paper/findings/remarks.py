@@ -18,6 +18,7 @@ from paper.reading.fusers import FuserRun, read_tables
 from paper.reading.losses import paper_losses
 from paper.reading.names import has_own_tables
 from paper.reading.reference import Reference
+from paper.reading.sizes import family
 from paper.tables.subjects import FEWEST
 from paper.writing.numbers import decimal
 
@@ -58,12 +59,19 @@ def gates(results: Path) -> list[str]:
 
 
 def scaling(results: Path) -> list[str]:
-    """Whether sizes differ."""
+    """Whether sizes differ, and whether families do too."""
     frame = _table(results, "scaling")
     sizes = frame.groupby("receiver")["sharer_m"].nunique()
     sentences = ["Hollow: the paper's."] if frame["paper"].notna().any() else []
     if sizes.empty or sizes.max() < 2:
         sentences.append("Each Receiver has Sharers of one size, so that the figure cannot show what size does.")
+    sharers = frame[frame["receiver"].isin(sizes.index[sizes > 1])].drop_duplicates(["receiver", "sharer"])
+    titles = sharers["sharer"].map(lambda name: names.title("models", name))
+    if titles.map(family).groupby(sharers["receiver"]).nunique().max() > 1:
+        sentences.append(
+            f"The Sharers ({listed(list(titles.unique()))}) are of different families: a difference between sizes "
+            "may be one between families."
+        )
     return sentences
 
 

@@ -73,9 +73,11 @@ def _remark_on_split(records: pd.DataFrame) -> list[str]:
 
 
 def difference(of: pd.DataFrame | None, against: pd.DataFrame | None) -> Estimate | None:
-    """Mean paired difference of - against, or None where the two cannot be compared."""
+    """Mean paired difference of - against, or None where the two cannot be compared; exactly 0 of an arm and itself."""
     if of is None or against is None or not comparable(of, against):
         return None
+    if of is against:
+        return Estimate(0.0, 0.0, 0.0, len(of), of.shape[1])
     return mean_with_interval(paired_difference(of, against))
 
 

@@ -86,10 +86,12 @@ class Evidence:
 
     Attributes:
         overall: The mean over cells.
-        cells: Value, interval and size of each.
+        cells: Value, interval and size of each, rounded.
         reason: Why there is no estimate, or which listed cells it lacks.
         missing: How many listed cells it has no value of.
         pairs: Of the cells.
+        estimates: Of the cells, in their order, where a rule is about every cell.
+        is_trained: Whether any of the compared answers is of a training.
     """
 
     overall: Estimate | None = None
@@ -97,6 +99,8 @@ class Evidence:
     reason: str = ""
     missing: int = 0
     pairs: frozenset[str] = frozenset()
+    estimates: Sequence[Estimate] = ()
+    is_trained: bool = True
 
 
 def paired(
@@ -121,35 +125,37 @@ def paired(
             one Receiver.
     """
     scope = scope or Scope()
-    others = [against] if isinstance(against, str) else list(against)
+    rivals = [against] if isinstance(against, str) else list(against)
     cells: list[tuple[Cell, dict[str, str]]] = []
     lacking: list[str] = []
     missing = 0
-    for pair, benchmark, other in _listed_cells(basis, of, others, scope):
-        first, second = [_answers(answers, basis, pair, benchmark, arm, lacking) for arm in (of, other)]
+    for pair, benchmark, rival in _listed_cells(basis, of, rivals, scope):
+        first, second = [_answers(answers, basis, pair, benchmark, arm, lacking) for arm in (of, rival)]
         # Only some pairs answer as agents: such a cell is not missing.
-        if {of, other} & set(AGENTS) and (first is None or second is None):
+        if {of, rival} & set(AGENTS) and (first is None or second is None):
             continue
         if first is None or second is None or not comparable(first, second):
             missing += 1
             continue
         difference = paired_difference(first, second)
-        label = {"pair": pair, "benchmark": benchmark} | ({"against": other} if len(others) > 1 else {})
+        label = {"pair": pair, "benchmark": benchmark} | ({"against": rival} if len(rivals) > 1 else {})
         if by_subset:
             parts = partition(difference, answers.about(benchmark, "subset"))
             cells += [(Cell(part, pair, benchmark), label | {"part": name}) for name, part in sorted(parts.items())]
         else:
             cells.append((Cell(difference, pair, benchmark), label))
     if not cells:
-        return Evidence(reason=_nothing(basis, answers.scale, scope, f"{of} and {' and '.join(others)}"))
+        return Evidence(reason=_nothing(basis, answers.scale, scope, f"{of} and {' and '.join(rivals)}"))
     pairs = frozenset(cell.pair for cell, _ in cells)
     if rule == SLOPE:
         cells = _slopes([cell for cell, _ in cells], answers)
         if not cells:
             return Evidence(reason="no Receiver has Sharers of several sizes")
-    described = [_describe(mean_with_interval([cell]).scaled(100), label) for cell, label in cells]
+    estimates = [mean_with_interval([cell]).scaled(100) for cell, _ in cells]
+    described = [_describe(estimate, label) for estimate, (_, label) in zip(estimates, cells, strict=True)]
     overall = mean_with_interval([cell for cell, _ in cells]).scaled(100)
-    return Evidence(overall, described, _lack(lacking), missing, pairs)
+    is_trained = any(NO_SEED not in cell.values.columns for cell, _ in cells)
+    return Evidence(overall, described, _lack(lacking), missing, pairs, estimates, is_trained)
 
 
 def time_ratio(
@@ -216,7 +222,7 @@ def from_table(tables: Mapping[str, pd.DataFrame], basis: Basis, evidence: Mappi
     if not cells:
         return Evidence(reason=f"{evidence['file']} has no such row at this scale")
     described = [_describe(estimate, label) for estimate, label in cells]
-    return Evidence(_mean_of(cells), described, "", 0, _pairs(described))
+    return Evidence(_mean_of(cells), described, "", 0, _pairs(described), [estimate for estimate, _ in cells])
 
 
 def count(
@@ -248,15 +254,21 @@ def count(
     values = pd.to_numeric(rows[evidence["value"]], errors="coerce").dropna()
     if "among" in evidence:
         among = evidence["among"]
-        others = _rows(tables, basis, {**evidence, "where": among}, scope) if isinstance(among, dict) else rows
+        comparison_rows = _rows(tables, basis, {**evidence, "where": among}, scope) if isinstance(among, dict) else rows
         column = evidence["value"] if isinstance(among, dict) else among
-        total = 0 if isinstance(others, str) else round(float(pd.to_numeric(others[column], errors="coerce").sum()))
+        total = (
+            0
+            if isinstance(comparison_rows, str)
+            else round(float(pd.to_numeric(comparison_rows[column], errors="coerce").sum()))
+        )
         hits = round(float(values.sum()))
     else:
         total = len(values)
         if "over" in evidence:
-            others = _rows(tables, basis, {**evidence, "where": {**evidence["where"], **evidence["over"]}}, scope)
-            bounds = _matched(rows.loc[values.index], others, evidence)
+            comparison_rows = _rows(
+                tables, basis, {**evidence, "where": {**evidence["where"], **evidence["over"]}}, scope
+            )
+            bounds = _matched(rows.loc[values.index], comparison_rows, evidence)
             total = int(bounds.notna().sum())
         else:
             bound = evidence["above"] if "above" in evidence else evidence["below"]
@@ -287,12 +299,12 @@ def contradiction(reference: Reference, check: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _listed_cells(basis: Basis, of: str, others: Sequence[str], scope: Scope) -> Iterator[tuple[str, str, str]]:
+def _listed_cells(basis: Basis, of: str, rivals: Sequence[str], scope: Scope) -> Iterator[tuple[str, str, str]]:
     """Pair, benchmark and other arm of each cell that the basis lists and the scope includes."""
-    pairs = {other: [pair for pair in basis.pairs_with(of, other) if scope.includes(pair)] for other in others}
-    for pair in names.in_order("pairs", [pair for listed in pairs.values() for pair in listed]):
+    pairs = {rival: [pair for pair in basis.pairs_with(of, rival) if scope.includes(pair)] for rival in rivals}
+    for pair in names.in_order("pairs", [pair for names_of_pairs in pairs.values() for pair in names_of_pairs]):
         for benchmark in names.in_order("benchmarks", filter(scope.asks, basis.benchmarks[pair])):
-            yield from ((pair, benchmark, other) for other in others if pair in pairs[other])
+            yield from ((pair, benchmark, rival) for rival in rivals if pair in pairs[rival])
 
 
 def _slopes(cells: Sequence[Cell], answers: Answers) -> list[tuple[Cell, dict[str, str]]]:
@@ -361,12 +373,12 @@ def _check_columns(frame: pd.DataFrame, columns: Any, evidence: Mapping[str, Any
         raise RefusedError(f"{evidence['file']} must have the columns that a claim reads", lost, REMEDY)
 
 
-def _matched(rows: pd.DataFrame, others: pd.DataFrame | str, evidence: Mapping[str, Any]) -> pd.Series:
+def _matched(rows: pd.DataFrame, comparison_rows: pd.DataFrame | str, evidence: Mapping[str, Any]) -> pd.Series:
     """The value of the other row that is the same in the columns `by`; not a number where there is none."""
-    if isinstance(others, str):
+    if isinstance(comparison_rows, str):
         return pd.Series(float("nan"), rows.index)
     by = evidence["by"]
-    values = pd.to_numeric(others.set_index(by)[evidence["value"]], errors="coerce")
+    values = pd.to_numeric(comparison_rows.set_index(by)[evidence["value"]], errors="coerce")
     if values.index.has_duplicates:
         raise RefusedError(f"Rows of {evidence['file']} must differ in the columns of `by`", by, REMEDY)
     return values.reindex(pd.MultiIndex.from_frame(rows[by]) if len(by) > 1 else rows[by[0]]).set_axis(rows.index)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from c2c.evaluation.protocol import RELEASED_TASK
+from c2c.evaluation.protocol import ORACLE_TASK, RELEASED_TASK
 from c2c.storage.formats import read_yaml
 
 PATH = Path(__file__).parents[1] / "names.yaml"
@@ -67,7 +67,7 @@ def has_released_prompts(task: str) -> bool:
 
 def own_prompts(task: str) -> str:
     """The same task with our own prompts."""
-    return task.removesuffix(RELEASED_TASK)
+    return task.removesuffix(ORACLE_TASK).removesuffix(RELEASED_TASK)
 
 
 def _task(kind: str, name: str) -> tuple[str, str]:
@@ -79,9 +79,13 @@ def _task(kind: str, name: str) -> tuple[str, str]:
 
 
 def paper_name(kind: str, name: str) -> str | None:
-    """What the paper calls `name`, or None; of a benchmark's tasks it has the one in which letters are written."""
+    """What the paper calls `name`, or None.
+
+    Of a benchmark's tasks it has the one in which letters are written, and that of the released enrichment oracle.
+    """
     base, scoring = _task(kind, name)
-    text = read_names()[kind].get(base, {}).get("paper") if scoring in ("", PAPER_SCORING) else None
+    is_printed = scoring in ("", PAPER_SCORING) or (kind == "benchmarks" and name.endswith(ORACLE_TASK))
+    text = read_names()[kind].get(base, {}).get("paper") if is_printed else None
     return None if text is None else str(text)
 
 

@@ -38,8 +38,8 @@ SETTINGS = (
 """Of a training; those in which trainings of one scale may differ, and those that the text states once."""
 KEEP = "last"
 """Which weights of a training are used, where the config does not say: those after its last step."""
-BUSY = 0.5
-"""From this load a core on, times are marked: other processes may have taken half of the machine."""
+BUSY = 0.1
+"""Times are marked where other processes took more than this share of the machine's CPU time meanwhile."""
 
 
 def trainings(results: Path, scale: str) -> tuple[list[dict[str, Any]], bool]:
@@ -133,15 +133,18 @@ def _machine(hardware: dict[str, Any]) -> str:
 
 
 def loads(results: Path) -> dict[str, Any]:
-    """The load of the machine when times were measured: the highest, and whether other processes may have slowed them.
+    """What else the machine did when times were measured.
 
-    `load` is None where a provenance file of times does not record it; `cores` is of the machine with that load.
+    Returns:
+        `other`, the largest share of CPU time in percent that other processes took during a measurement, and `busy`,
+        whether times are marked for it: both None where a provenance file of times does not record it. `average` is
+        then the highest load average before a measurement, with its `cores`, where those are recorded: older files
+        hold this alone. It counts the run's own jobs too, so that nothing follows from it about other processes.
     """
     stamps = [read_object(path, REMEDY) for path in sorted(results.glob(f"latency/**/*{SUFFIX}"))]
-    recorded = [
-        (float(stamp["load"]), int(stamp["hardware"]["cpus"])) for stamp in stamps if stamp.get("load") is not None
-    ]
-    if not recorded or len(recorded) < len(stamps):
-        return {"load": None, "cores": None, "busy": None}
-    load, cores = max(recorded, key=lambda entry: entry[0] / entry[1])
-    return {"load": load, "cores": cores, "busy": load > BUSY * cores}
+    shares = [float(stamp["other_load"]) for stamp in stamps if stamp.get("other_load") is not None]
+    if stamps and len(shares) == len(stamps):
+        return {"other": 100 * max(shares), "busy": max(shares) > BUSY, "average": None, "cores": None}
+    averages = [(float(stamp["load"]), int(stamp["hardware"]["cpus"])) for stamp in stamps if "load" in stamp]
+    average, cores = max(averages, default=(None, None), key=lambda entry: entry[0] / entry[1])
+    return {"other": None, "busy": None, "average": average, "cores": cores}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -20,3 +21,8 @@ def _sizes() -> dict[str, float]:
 def parameters(model: str) -> float | None:
     """Millions of parameters of a model by its hub id (or its name in the generated world); None where unlisted."""
     return _sizes().get(model)
+
+
+def family(title: str) -> str:
+    """The title of a model without its size, as in "Qwen2.5-Coder" for "Qwen2.5-Coder-0.5B"."""
+    return re.sub(r"-\d+(\.\d+)?[MB]\b.*", "", title)

@@ -75,7 +75,8 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, alignment: str) -> dic
     receiver, c2c, deranged, adapter = (
         answers.get(pair.name, benchmark, arm, alignment) for arm in ("receiver", "c2c", "c2c_deranged", "adapter")
     )
-    main = answers.get(pair.name, benchmark, "c2c")
+    is_main = alignment == answers.main_alignment(pair.name)
+    main = c2c if is_main else answers.get(pair.name, benchmark, "c2c")
     reason = names.reason_not_run(pair=pair.name, alignment=alignment, benchmark=benchmark) if c2c is None else ""
     return (
         dict(zip(COLUMNS, [answers.scale, *pair, benchmark, alignment], strict=False))

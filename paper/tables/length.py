@@ -11,7 +11,7 @@ from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.reading.partition import length_buckets, partition
 from paper.reading.reference import Reference
-from paper.rows import arm_row, comparison_notes, comparison_text, with_bounds, with_difference
+from paper.rows import WIDENED, arm_row, comparison_notes, comparison_text, with_bounds, with_difference
 from paper.writing.columns import estimates, titles
 from paper.writing.numbers import count
 from paper.writing.output import notes_on_gaps, run_table, write_table
@@ -23,7 +23,7 @@ PLACES, PANEL = ("Table 5", "Table 11"), "length {bucket}"
 ARMS = ("receiver", "sharer", "t2t", "c2c", "adapter")
 COLUMNS = (
     *("scale", "pair", "receiver", "sharer", "benchmark", "bucket", "arm"),
-    *(*with_bounds(""), "n", "seeds", "reason", "paper"),
+    *(*with_bounds(""), "n", "seeds", "reason", "paper", *WIDENED),
 )
 
 

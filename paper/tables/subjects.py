@@ -14,7 +14,7 @@ import pandas as pd
 from paper.reading.answers import Answers, PairIds, difference
 from paper.reading.partition import partition
 from paper.reading.reference import Reference
-from paper.rows import arm_row, comparison_notes, comparison_text, with_difference
+from paper.rows import WIDENED, arm_row, comparison_notes, comparison_text, with_difference
 from paper.tables.length import LONG
 from paper.writing.columns import differences
 from paper.writing.numbers import show_difference
@@ -26,7 +26,7 @@ ACCURACY_PLACE, GAIN_PLACES = "Figure 8", ("Figure 9", "Figure 10")
 NUMBERS = ("value", "low", "high", "gain_value", "gain_low", "gain_high", "paper", "paper_gain")
 COLUMNS = (
     *("scale", "pair", "receiver", "sharer", "benchmark", "subject", "arm", "value", "low", "high", "n", "seeds"),
-    *("gain_value", "gain_low", "gain_high", "paper", "paper_gain", "reason"),
+    *("gain_value", "gain_low", "gain_high", "paper", "paper_gain", "reason", *WIDENED),
 )
 
 

@@ -14,7 +14,7 @@ from c2c.stats import NO_SEED, accuracy_with_interval, is_graded
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.reading.reference import Reference
-from paper.rows import comparison_notes, paper_columns, percent, with_difference
+from paper.rows import comparison_notes, paper_columns, percent, widened, with_difference
 from paper.writing.columns import decimals, estimates, sizes, titles
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
@@ -25,6 +25,8 @@ GRADED = "its scoring gives parts of a point"
 METRIC, SAMPLE = "correct questions in region", "sample-sizes/-/-/-/-/mmlu-redux/n-questions"
 PRINTED_ARM = "projected"
 """Of whom the figure is, which calls it C2C: the share that its text states is said of C2C-C."""
+LOGITS = "_logits"
+"""Ends the id of a task in which the logits of the letters are compared."""
 PAPER_NAMES = {"fused": "C2C", "receiver": "Receiver", "sharer": "Sharer"}
 
 
@@ -145,12 +147,16 @@ def _rows(answers: Answers, pair: PairIds, benchmark: str, arm: str, reference: 
         region = head | {"region": "&".join(who) or NOBODY}
         number = {"questions": float(inside.to_numpy().mean() * len(inside))}
         about = {"paper": _share(reference, pair, benchmark, who) if arm == PRINTED_ARM else None, "reason": ""}
-        rows.append(region | number | percent(accuracy_with_interval(inside)) | about)
+        rows.append(region | number | percent(accuracy_with_interval(inside)) | about | widened(inside))
     return rows
 
 
 def _share(reference: Reference, pair: PairIds, benchmark: str, who: tuple[str, ...]) -> float | None:
     """The paper's share of a region, in percent."""
+    # The released script compares logits, so with the released prompts that task is the one of the figure too.
+    task = names.own_prompts(benchmark)
+    if names.has_released_prompts(benchmark) and task.endswith(LOGITS):
+        benchmark = f"{task.removesuffix(LOGITS)}_{names.PAPER_SCORING}"
     counted = reference.find(PLACE, METRIC, pair.name, pair[1:], _printed(who), benchmark)
     return None if counted is None else 100 * counted / reference.evaluate(SAMPLE)
 

@@ -7,7 +7,7 @@ bytes; both stand in the provenance file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,7 +30,9 @@ KIND_OF_FOLDER = {"tables": "table", "figures": "figure", "paper": "paper"}
 BOLD = re.compile(r"\*\*(.+?)\*\*\s*(.*?)\n\s*\n", re.DOTALL)
 HASH_LENGTH = 16
 
-_inputs: ContextVar[tuple[Path, ...]] = ContextVar("inputs of the artefact that is being made", default=())
+_inputs: ContextVar[Callable[[], str]] = ContextVar(
+    "hash of the inputs of the artefact that is being made", default=str
+)
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,20 @@ class Citation:
         }
 
 
-def cite(kind: str, name: str, scale: str, inputs: Iterable[Path] = ()) -> Citation | None:
-    """The citation of the paper, or of an artefact of the registry; None for any other, and without a scale."""
+def cite(kind: str, name: str, scale: str, inputs: Callable[[], str] = str) -> Citation | None:
+    """The citation of the paper, or of an artefact of the registry; None for any other, and without a scale.
+
+    Args:
+        kind: ``table``, ``figure`` or ``paper``.
+        name: Its id.
+        scale: The scale of the replication that it is of.
+        inputs: Gives the hash of what it was made from; called only for what is cited.
+    """
     if not scale or (kind != "paper" and name not in of_kind(kind)):
         return None
     artefact = None if kind == "paper" else of_kind(kind)[name]
     title, caption = (artefact.title, artefact.caption) if artefact else _of_paper()
-    paths = list(inputs)
-    return Citation(kind, name, scale, title, caption, steady_hash(paths)[:HASH_LENGTH] if paths else "")
+    return Citation(kind, name, scale, title, caption, inputs()[:HASH_LENGTH])
 
 
 def cite_file(path: Path) -> Citation | None:
@@ -116,8 +124,9 @@ def cite_file(path: Path) -> Citation | None:
 
 @contextmanager
 def made_from(inputs: Iterable[Path]) -> Iterator[None]:
-    """Inside, citations of files name these inputs."""
-    token = _inputs.set(tuple(inputs))
+    """Inside, citations of files name these inputs, which are hashed once."""
+    paths = tuple(inputs)
+    token = _inputs.set(cache(lambda: steady_hash(paths) if paths else ""))
     try:
         yield
     finally:

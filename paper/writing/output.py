@@ -24,6 +24,8 @@ from paper.writing.columns import NAME_KINDS
 from paper.writing.numbers import DECIMALS
 
 SUFFIXES = (".csv", ".tex", ".md")
+MOST_NAMES = 4
+"""A note on rows without a number names so many rows; more are counted."""
 
 
 @contextmanager
@@ -133,7 +135,10 @@ def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
 
 
 def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
-    """One sentence for each reason for which rows of `frame` hold no number, naming the rows by the columns `what`."""
+    """One sentence for each reason for which rows of `frame` hold no number.
+
+    It names the rows by the columns `what`, or, where they are more than `MOST_NAMES`, counts them.
+    """
     gaps = frame[frame["reason"] != ""]
     if gaps.empty:
         return []
@@ -151,9 +156,15 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
             "all benchmarks" if whole else title for whole, title in zip(everywhere, benchmarks, strict=True)
         ]
     labels = pd.Series([" / ".join(parts) for parts in zip(*titled, strict=True)], index=gaps.index)
-    return [
-        f"Not run: {'; '.join(dict.fromkeys(group))}. Reason: {why}." for why, group in labels.groupby(gaps["reason"])
-    ]
+    notes = []
+    for why, group in labels.groupby(gaps["reason"]):
+        rows = list(dict.fromkeys(group))
+        if len(rows) <= MOST_NAMES:
+            notes.append(f"Not run: {'; '.join(rows)}. Reason: {why}.")
+        else:
+            where = "the column reason of the table's .csv file lists them"
+            notes.append(f"Not run: {len(group)} of {len(frame)} rows ({why}); {where}.")
+    return notes
 
 
 def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:

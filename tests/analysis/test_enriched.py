@@ -13,6 +13,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answers.likelihood import option_tokens
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.single import SingleModel
+from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask
@@ -77,6 +78,74 @@ def test_without_enriched_layers_and_with_the_first_alone_it_is_the_direct_answe
 def test_all_layers_named_one_by_one_are_the_oracle(enrichment, questions) -> None:
     everything = scores(oracle(enrichment, [0, 1, 2]), questions["choice"])
     assert torch.equal(everything, scores(oracle(enrichment), questions["choice"]))
+
+
+def dropped_as_released(enrichment: Enrichment, question: Question) -> list[float]:
+    """First tokens' log-probabilities as in the released script: positions of the whole text, examples cut out."""
+    loaded, shots = enrichment.loaded, enrichment.shots
+    whole, sinks = enrichment.prompt(question).whole, shots.sink_tokens
+    start = len(whole) - enrichment.prompt(question).enriched
+    ids, reply = torch.tensor([whole]), torch.tensor([prompting.prompt_ids(loaded, shots.reply, chat=True)])
+    end = ids.shape[1]
+    read = kv_cache.layers_of(kv_cache.prefill(loaded.model, ids, torch.ones_like(ids), torch.arange(end)[None]))
+    # (1, H, N, D): the first positions, and all from the question's first on
+    short = [
+        tuple(torch.cat([states[:, :, :sinks], states[:, :, start:]], dim=2) for states in layer) for layer in read
+    ]
+    cache = kv_cache.cache_of_layers(short, loaded.model.config)
+    positions = torch.arange(end, end + reply.shape[1])[None]
+    mask = torch.ones(1, sinks + end - start + reply.shape[1], dtype=torch.int64)
+    output = loaded.model(reply, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True)
+    log = output.logits[0, -1].log_softmax(-1)
+    return [float(log[ids[0]]) for ids in option_tokens(loaded.tokenizer, shots.reply, question.options, special=False)]
+
+
+@pytest.mark.parametrize("reply", ["blue red green", "blue"])
+def test_with_sink_tokens_and_a_reply_the_oracle_is_the_released_scripts(pair, shots, questions, reply) -> None:
+    released = replace(shots, sink_tokens=3, reply=reply, in_order=True)
+    enrichment = Enrichment(pair.receiver, released)
+    expected = torch.tensor([dropped_as_released(enrichment, question) for question in questions["choice"]])
+    found = ask(oracle(enrichment), questions["choice"], 10_000)
+    assert torch.allclose(torch.tensor([answer.choice_scores for answer in found]), expected, atol=2e-4)
+    # The sink tokens count: without them the scores are others.
+    without = Enrichment(pair.receiver, replace(released, sink_tokens=0))
+    assert not torch.allclose(scores(oracle(without), questions["choice"]), expected, atol=1e-3)
+    for answer, question in zip(found, questions["choice"], strict=True):
+        prompt = enrichment.prompt(question)
+        assert prompt.alone[:3] == prompt.whole[:3] and len(prompt.alone) == prompt.enriched + 3
+        assert answer.prompt_read.endswith(question.prompt + reply)
+        assert answer.tokens_in == len(prompt.whole) + len(prompt.reply)
+
+
+def test_with_sink_tokens_a_layer_that_is_not_enriched_has_read_them_and_the_question_alone(
+    pair, shots, questions
+) -> None:
+    enrichment = Enrichment(pair.receiver, replace(shots, sink_tokens=3, reply="blue red"))
+    (question,) = questions["choice"][:1]
+    prompt = enrichment.prompt(question)
+    positions = torch.arange(len(prompt.alone))[None]
+    positions[:, :3] -= prompt.examples
+    ids = torch.tensor([prompt.alone])
+    expected = kv_cache.layers_of(kv_cache.prefill(pair.receiver.model, ids, torch.ones_like(ids), positions))
+    for layer, layer_there in zip(enrichment.caches([question]).alone, expected, strict=True):
+        assert torch.allclose(layer[0], layer_there[0], atol=1e-4)
+
+
+def test_examples_in_order_are_the_first_of_the_questions_subset(shots, questions) -> None:
+    first = {
+        subset: [shot for shot in shots.examples if shot.question.doc["subset"] == subset][:2]
+        for subset in ("even", "odd")
+    }
+    for question in questions["choice"]:
+        assert replace(shots, in_order=True).of(question) == first[question.doc["subset"]]
+
+
+def test_a_chat_with_sink_tokens_and_a_negative_number_of_them_are_refused(chat_pair, shots, questions) -> None:
+    chat = replace(questions["free"][0], messages=({"role": "user", "content": "what is red"},))
+    with pytest.raises(RefusedError, match="must be asked in plain prompts"):
+        enriched_prompt(chat_pair.receiver, chat, replace(shots, sink_tokens=15))
+    with pytest.raises(RefusedError, match="must be at least 0"):
+        replace(shots, sink_tokens=-1)
 
 
 def test_a_batch_equals_one_by_one_and_each_row_has_its_own_layers(enrichment, questions) -> None:

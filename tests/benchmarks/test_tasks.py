@@ -10,7 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from benchmarks.readers.longbench import SETS
-from c2c.evaluation.protocol import RELEASED_TASK
+from c2c.evaluation.protocol import ORACLE_TASK, RELEASED_TASK
 from c2c.evaluation.questions.task_files import SHARED, included_files, read_task_file, resolve, task_path
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
 from c2c.evaluation.questions.templates import TEMPLATES
@@ -212,7 +212,8 @@ def test_every_scoring_of_a_benchmark_has_its_task_file_and_every_task_file_is_o
     for task, benchmark in listed.items():
         scoring = read_task_file(TASKS, task)["metadata"]["scoring"]
         one = len(BENCHMARKS[benchmark]["scorings"]) == 1
-        assert task.removesuffix(RELEASED_TASK) == (benchmark if one else f"{benchmark}_{scoring}")
+        own = task.removesuffix(ORACLE_TASK).removesuffix(RELEASED_TASK)
+        assert own == (benchmark if one else f"{benchmark}_{scoring}")
         assert DATA.scoring_of(task) == scoring
 
 

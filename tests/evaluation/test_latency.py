@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from c2c.evaluation.latency import LatencyRun, measure_pair, time_c2c
+from c2c.evaluation.latency import CpuTimes, LatencyRun, cpu_times, measure_pair, other_load, time_c2c
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.fusion.response import ResponseFusion
 from tests.evaluation.conftest import ask, fused_method
@@ -25,7 +27,7 @@ def records(pair, fuser, benchmark_files, tmp_path, monkeypatch):
     )  # fmt: skip
     notes = {}
     measure_pair(run, notes)
-    assert notes["load"] >= 0
+    assert 0 <= notes["other_load"] <= 1
     return read_records([run.output], LATENCY_SCHEMA)
 
 
@@ -83,3 +85,19 @@ def test_the_answer_that_is_timed_is_the_methods_own(pair, fuser, questions, res
     phases = time_c2c(method.reader, question)
     assert phases.receiver_tokens_out == answer.tokens_out
     assert len(steps) == (phases.receiver_tokens_out if response == "fused" else 0)
+
+
+def test_work_of_this_process_is_no_load_of_others() -> None:
+    before = CpuTimes(machine=100.0, own=10.0, wall=0.0, cores=2)
+    assert other_load(before, CpuTimes(machine=120.0, own=30.0, wall=10.0, cores=2)) == 0
+    assert other_load(before, CpuTimes(machine=120.0, own=20.0, wall=10.0, cores=2)) == 0.5
+    assert other_load(before, None) is None
+
+
+def test_cpu_time_of_this_process_is_part_of_the_machines() -> None:
+    before = cpu_times()
+    while time.perf_counter() < before.wall + 0.3:
+        pass
+    after = cpu_times()
+    assert after.own - before.own > 0.05
+    assert after.machine - before.machine > after.own - before.own - 0.05

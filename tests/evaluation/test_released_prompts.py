@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from benchmarks.prompts import PromptFormat
+from benchmarks.teacher import Sampling, question_of
+from c2c.analysis.enriched import Enrichment
+from c2c.analysis.enrichment import EnrichmentRun, enrich, read_shots
 from c2c.errors import RefusedError
 from c2c.evaluation.generate import GenerationRun, generate
-from c2c.evaluation.protocol import RELEASED, RELEASED_TASK
+from c2c.evaluation.protocol import ORACLE_TASK, RELEASED, RELEASED_TASK
 from c2c.evaluation.questions.prompting import prompt_ids, prompt_text, question_with_message
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
@@ -93,14 +96,77 @@ def test_a_text_of_longbench_is_asked_in_its_own_words_and_answered_in_2048_toke
     path.write_text(json.dumps(row | {"answers": ["Ann"], "metric": "qa_f1", "classes": None, "first_line": False}))
     (first,) = ask(path, task)
     assert first.max_new_tokens == 2048 and len(first.messages) == 1
+    assert first.messages == ({"role": "user", "content": first.prompt},)
     assert "The following are given passages.\nTEXT {input}\n\nAnswer the question" in first.prompt
     assert first.prompt.endswith("Question: Who?\nAnswer:")
+
+
+@pytest.mark.parametrize("dataset", ["trec", "triviaqa", "samsum", "lcc", "repobench-p", "qasper"])
+def test_a_text_of_longbench_is_one_message_to_which_the_chat_template_is_applied_once(
+    tmp_path: Path, chat_pair, dataset: str
+) -> None:
+    path, task = tmp_path / "longbench.jsonl", f"longbench{RELEASED_TASK}"
+    row = {"id": "a", "subset": "s", "dataset": dataset, "context": "TEXT", "question": "Who?", "answers": ["Ann"]}
+    path.write_text(json.dumps(row | {"metric": "qa_f1", "classes": None, "first_line": False}))
+    (first,) = ask(path, task)
+    text = prompt_text(chat_pair.sharer, first)
+    assert text.count("TEXT") == text.count("[user]") == 1
 
 
 def test_the_receiver_of_t2t_reads_the_released_request_the_message_and_the_question(prepared: Path) -> None:
     turns = question_with_message(ask(prepared)[0], "MESSAGE").messages
     request = "In one clear sentence, describe the most essential background knowledge needed to answer the question: "
     assert [turn["content"] for turn in turns] == [f"{request}What is sea?", "MESSAGE", PROMPT]
+
+
+def test_the_enrichment_oracle_follows_the_released_script(
+    pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = f"mmlu_redux_logits{ORACLE_TASK}"
+    asked, examples = tmp_path / "asked.jsonl", tmp_path / "examples.jsonl"
+    rows = [row | {"subset": "high_school_physics"} for row in ROWS]
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    examples.write_text("".join(json.dumps(row | {"id": f"shot {row['id']}"}) + "\n" for row in rows))
+    monkeypatch.setattr(pair.receiver.model.config, "max_position_embeddings", 1024)
+    pair.receiver.model.save_pretrained(tmp_path / "model")
+    pair.receiver.tokenizer.save_pretrained(tmp_path / "model")
+    run = EnrichmentRun(
+        scale="tiny", pair="tiny", receiver=str(tmp_path / "model"), sharers=[str(tmp_path / "model")], tasks=TASKS,
+        benchmarks={task: asked}, examples=examples, shots=2, most=1, output=tmp_path / "records.parquet",
+        orders=tmp_path / "orders.csv",
+    )  # fmt: skip
+    words = "Question: What is {}?\nOptions:\nA. sea\nB. sun\nC. ice\nD. oak\nAnswer: "
+    shots = "".join(f"{words.format(word)}Answer: {letter}\n\n" for word, letter in (("sea", "A"), ("sun", "B")))
+    lead = "The following are single choice questions (with answers) about high school physics.\n\n"
+    released = read_shots(run)
+    assert (released.sink_tokens, released.in_order) == (15, True)
+    question = ask(asked, task, prompts="plain")[0]
+    prompt = Enrichment(pair.receiver, released).prompt(question)
+    assert question.prompt == words.format("sea")
+    assert prompt.text == f"{lead}{shots}{question.prompt}" and prompt.alone[:15] == prompt.whole[:15]
+    # The letters are compared; the oracle alone reads the reply.
+    records = enrich(run)
+    assert not records["error"].fillna("").any() and set(records["scoring"]) == {"logits"}
+    tokens = records[records["question_id"] == "q0"].drop_duplicates("method").set_index("method")["tokens_in"]
+    assert tokens["oracle"] == tokens["oracle_layers"] == tokens["few_shot"] + len(prompt.reply) > tokens["few_shot"]
+    assert tokens["receiver"] == prompt.enriched
+
+
+def test_a_field_of_the_oracle_that_there_is_not_is_refused(prepared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tasks" / "wrong.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        "task: wrong\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: question\n"
+        "doc_to_choice: options\ndoc_to_target: 0\nmetric_list: [{metric: acc}]\n"
+        "metadata: {scoring: logits, t2t_question: a, t2t_prompt: b, enrichment: {sinks: 15}}\n"
+    )
+    run = EnrichmentRun(
+        scale="tiny", pair="tiny", receiver="model", sharers=["model"], tasks=path.parent,
+        benchmarks={"wrong": prepared}, examples=prepared, shots=2, most=1, output=tmp_path / "records.parquet",
+        orders=tmp_path / "orders.csv",
+    )  # fmt: skip
+    with pytest.raises(RefusedError, match=r"metadata.enrichment of wrong must hold only .*sink_tokens.*'sinks'"):
+        read_shots(run)
 
 
 @pytest.mark.parametrize("path", sorted(TASKS.rglob("*released*.yaml")), ids=lambda path: path.stem)
@@ -121,6 +187,13 @@ def test_the_released_training_target_is_a_sentence_that_is_supervised_as_a_whol
     assert (example["response"], example["opening"]) == ("The correct answer is B.", "")
     ours = PromptFormat.load(TASKS, "letter").example(ROWS[1])
     assert (ours["response"], ours["opening"]) == ("B", "Answer:")
+
+
+def test_a_teacher_is_asked_the_question_alone_in_the_released_words_as_its_answers_are_learned() -> None:
+    row = {"id": "a", "question": "How many?", "solution": "2 + 2 = 4", "answer": "4"}
+    example = PromptFormat.load(TASKS, "math", RELEASED).example(row)
+    assert (example["prompt"], example["opening"]) == ("How many?", "")
+    assert question_of(example, 0, Sampling()).messages == ({"role": "user", "content": "How many?"},)
 
 
 def test_a_way_to_ask_that_the_released_code_lacks_is_refused() -> None:

@@ -15,7 +15,7 @@ from c2c.errors import RefusedError
 from paper.artefacts import read_artefacts
 from paper.compare import compare
 from paper.figures import accuracy, style
-from paper.reading.volatile import read_rules
+from paper.reading.volatile import read_rules, steady_hash
 from paper.writing import citation
 from paper.writing.output import SUFFIXES, stamped, write_table
 from tests.paper.builder import make_latency
@@ -93,6 +93,29 @@ def test_other_times_leave_a_figure_s_bytes_and_another_value_changes_its_inputs
     figures()
     with Image.open(f"{stem}.png") as picture:
         assert picture.info[style.INPUTS].encode() not in before[1]
+
+
+def test_the_hash_of_records_leaves_out_times_and_the_cut_of_the_file_and_holds_every_digit(tmp_path):
+    frame = pd.DataFrame({"id": ["a", "b"], "scores": [[0.1234567890123456, 1.0], None], "time_s": [1.0, 2.0]})
+    path = tmp_path / "records.parquet"
+
+    def hash_of(frame: pd.DataFrame, **cut: int) -> str:
+        frame.to_parquet(path, **cut)
+        return steady_hash([path])
+
+    first = hash_of(frame)
+    assert hash_of(frame.assign(time_s=3.0)) == first
+    assert hash_of(frame, row_group_size=1) == first
+    assert hash_of(frame.assign(scores=[[0.1234567890123457, 1.0], None])) != first
+    assert hash_of(frame.iloc[::-1]) != first
+
+
+def test_the_inputs_of_an_artefact_are_hashed_once_for_all_of_its_files(results, monkeypatch):
+    calls = []
+    monkeypatch.setattr(citation, "steady_hash", lambda paths: calls.append(paths) or "0" * 64)
+    with stamped([results / f"tables/main{suffix}" for suffix in SUFFIXES], [results / "tables/gains.csv"]):
+        pass
+    assert len(calls) == 1
 
 
 def test_two_runs_with_other_times_have_the_same_notes(results, tmp_path, records):

@@ -104,6 +104,16 @@ def test_a_claim_on_alignments_is_not_run_on_a_world_whose_tokenizer_was_made_fo
     assert entry["verdict"] == verdicts.NOT_RUN and entry["value"] is None and "made to cut names" in entry["reason"]
 
 
+def test_claims_of_the_project_compare_the_same_answer_and_the_papers_alignment(judged):
+    evidence = {name: judged[name]["evidence"] for name in ("content_gain", "unaligned_above_span")}
+    sides = {name: (entry["of"], entry["against"], entry["above"]) for name, entry in evidence.items()}
+    assert sides["content_gain"] == ("c2c", "c2c_same_answer", 0)
+    assert sides["unaligned_above_span"] == ("c2c@unaligned", "c2c@span", 0)
+    assert {judged[name]["of"] for name in evidence} == {claims.PROJECT}
+    # Neither was asked for here: each says what it lacks.
+    assert all(judged[name]["verdict"] == verdicts.NOT_RUN and judged[name]["reason"] for name in evidence)
+
+
 def test_a_contradiction_is_computed_from_the_printed_values(judged, records, latency, tmp_path):
     assert judged["heterogeneous_gain_over_t2t"]["verdict"] == verdicts.INCONSISTENT
     found = judged["heterogeneous_gain_over_t2t"]["evidence"]
@@ -128,7 +138,7 @@ def test_no_number_is_typed_in_a_sentence(judged):
 
 def test_paired_evidence_of_one_arm_with_itself_is_zero(answers):
     found = paired(answers, WORLD, "c2c", "c2c").overall
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert found.value == 0 and found.low == -found.high
 
 
 def test_the_time_ratio_is_the_mean_over_pairs_of_ratios_of_mean_times(latency):
@@ -174,7 +184,7 @@ def test_a_claim_that_cannot_be_judged_is_refused(tmp_path, harm, message):
 
 
 def cells(*bounds):
-    return [{"value": (low + high) / 2, "low": low, "high": high} for low, high in bounds]
+    return [Estimate((low + high) / 2, low, high, 9, 1) for low, high in bounds]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +203,24 @@ def test_a_claim_about_every_cell_needs_each_of_them_and_is_contradicted_by_one_
     assert verdicts.decide_every(cells(*bounds), missing, 0) == verdict
     mirrored = cells(*((-high, -low) for low, high in bounds))
     assert verdicts.decide_every(mirrored, missing, 0, is_below=True) == verdict
+
+
+def test_one_cell_contradicts_a_claim_about_every_cell_by_its_own_t_interval_at_bonferronis_level():
+    draw = np.random.default_rng(0)
+    # Three trainings of 2000 questions, which differ by 2 points: seeds make most of the error.
+    values = pd.DataFrame(draw.normal(-0.09, 0.1, (2000, 1)) + draw.normal(0, 0.02, 3)[None, :])
+    low = mean_with_interval(values)
+    rest = [Estimate(1, 0.5, 1.5, 9, 1)] * 47
+    assert low.high < 0 < low.value + low.spread.half_width(1 - 0.05 / 48)
+    assert verdicts.decide_every([low], 0, 0) == verdicts.CONTRADICTED
+    assert verdicts.decide_every([low, *rest], 0, 0) == verdicts.UNDECIDED
+
+
+def test_a_row_of_a_table_has_the_tails_of_its_seeds_at_bonferronis_level():
+    rest = [Estimate(1, 0.5, 1.5, 9, 1)] * 15
+    of_one_seed, of_three = (Estimate(-2.5, -4, -1, 9, seeds) for seeds in (1, 3))
+    assert verdicts.decide_every([of_one_seed, *rest], 0, 0) == verdicts.CONTRADICTED
+    assert verdicts.decide_every([of_three, *rest], 0, 0) == verdicts.UNDECIDED
 
 
 def test_a_claim_that_a_value_lies_below_a_bound_mirrors_the_verdicts():
@@ -334,7 +362,10 @@ def test_a_headline_is_compared_in_size_with_both_versions_of_the_abstract():
 
 def test_a_claim_without_a_place_in_the_paper_is_the_projects(judged):
     own = {name for name, entry in judged.items() if entry["of"] == claims.PROJECT}
-    assert own == {"pairing_gain", "communication_gain", "span_above_longest", "effective_rank_of_message"}
+    assert own == {
+        *("pairing_gain", "communication_gain", "content_gain"),
+        *("unaligned_above_span", "span_above_longest", "effective_rank_of_message"),
+    }
 
 
 def test_a_replication_in_another_unit_states_it(judged):

@@ -15,6 +15,7 @@ from paper import build
 from paper.artefacts import GENERIC, read_artefacts
 from paper.findings import answers as of_answers
 from paper.findings import caches, function, read_sections
+from paper.findings import remarks as of_captions
 from paper.findings.wording import counted, listed, tally
 from paper.reading import names
 from paper.reading.answers import Answers
@@ -216,3 +217,30 @@ def test_a_rank_that_another_cache_raises_as_much_is_called_no_sign_of_a_message
 def test_a_fused_cloud_beyond_the_sharers_is_told() -> None:
     frame = pd.DataFrame({"cache": ["sharer", "fused"], "distance": [2.0, 3.0]})
     assert len(caches.tsne(frame)) == 2 and len(caches.tsne(frame.assign(distance=[3.0, 2.0]))) == 1
+
+
+def prompt_rows(difference: float) -> pd.DataFrame:
+    """A row of `tables/prompts.csv`."""
+    bounds = {
+        f"{name}_{bound}": difference
+        for name in ("own", "released", "difference")
+        for bound in ("value", "low", "high")
+    }
+    return pd.DataFrame([{"pair": "gap_a", "benchmark": "knowledge_gap_free", "arm": "c2c"} | bounds])
+
+
+def test_what_prompts_are_worth_is_stated_with_both_accuracies_and_where_nothing_was_run_with_none() -> None:
+    accuracies, difference = of_answers.prompts(prompt_rows(4.0))
+    assert "4.0 [4.0, 4.0] % with ours, 4.0 [4.0, 4.0] % with the released ones" in accuracies
+    assert "above zero" in difference
+    (nothing,) = of_answers.prompts(prompt_rows(float("nan")))
+    assert "nothing follows" in nothing
+
+
+@pytest.mark.parametrize(("second", "is_confounded"), [("Qwen/Qwen3-8B", False), ("google/gemma-3-270m", True)])
+def test_a_figure_of_sizes_names_families_that_differ_with_them(second, is_confounded, tmp_path) -> None:
+    sharers = enumerate(("Qwen/Qwen3-4B", second), start=1)
+    rows = [{"receiver": "r", "sharer": name, "sharer_m": size, "paper": None} for size, name in sharers]
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "tables/scaling.csv", index=False)
+    assert any("different families" in sentence for sentence in of_captions.scaling(tmp_path)) is is_confounded

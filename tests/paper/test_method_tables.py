@@ -9,7 +9,7 @@ import pytest
 
 from c2c.evaluation.schema import RECORD_SCHEMA, TOGETHER, conform
 from paper.reading.answers import Answers
-from paper.tables import agents, main, released, several_sharers, sources
+from paper.tables import agents, main, released, several_sharers, sources, venn
 from tests.paper.builder import Run, make_records
 
 QUESTIONS = 40
@@ -163,3 +163,18 @@ def test_the_table_of_two_agents_has_the_papers_values_in_a_column_or_else_in_a_
 
 def test_a_pair_that_was_not_asked_as_two_agents_is_not_in_their_table() -> None:
     assert agents.build(Answers(make_records([Run("gap_a")]))).empty
+
+
+@pytest.mark.parametrize(
+    ("task", "is_printed"),
+    [("mmlu_redux_letter", True), ("mmlu_redux_logits_released", True), ("mmlu_redux_logits", False)],
+)
+def test_regions_of_figure_7_stand_beside_the_papers_where_logits_are_asked_as_its_script_does(
+    task: str, is_printed: bool
+) -> None:
+    arms = {("", "receiver"): range(20), ("", "sharer"): range(10, 30), ("projected", "c2c"): range(5, 35)}
+    pair, sharer = "qwen3_from_qwen3_4b_mmlu", "Qwen/Qwen3-4B"
+    frames = [rows(pair, arm, set(right), sharer, QWEN3).assign(benchmark=task) for arm, right in arms.items()]
+    frame = venn.build(Answers(conform(pd.concat(frames, ignore_index=True), RECORD_SCHEMA)))
+    regions = frame[(frame["arm"] == "projected") & (frame["region"] != venn.NOBODY)]
+    assert len(regions) == 7 and regions["paper"].notna().all() == regions["paper"].notna().any() == is_printed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from c2c.stats import NO_SEED, accuracy_with_interval
 from paper.reading.answers import Answers
 from paper.reading.reference import Reference
-from paper.rows import ELSEWHERE, comparison_text, verdict
+from paper.rows import ELSEWHERE, comparison_text, verdict, widened
 from paper.tables import (
     combinations,
     latency,
@@ -20,7 +22,7 @@ from paper.tables import (
     subjects,
     venn,
 )
-from paper.verdicts import AGREES, HIGHER, LOWER
+from paper.verdicts import AGREES, HIGHER, LOWER, compare_size
 from tests.paper.builder import RATES, Bench, Run, make_records
 
 QWEN3, QWEN25, LARGE = "Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen3-4B"
@@ -72,16 +74,43 @@ def test_a_scale_without_a_cell_of_the_paper_names_what_the_paper_prints(answers
     assert "Table 4 prints" in text and "C2C 47.79 %" in text
 
 
+def right_or_wrong(shares: dict[int, float]) -> pd.DataFrame:
+    """Answers of 200 questions, of which each seed has another share right."""
+    return pd.DataFrame(
+        {seed: [int(question < 200 * share) for question in range(200)] for seed, share in shares.items()}
+    )
+
+
+# Wilson's interval of 45 % of 200 goes from 38.3 to 51.9; the seed term of one training is 1.96 x 2 x √2 = 5.5.
 @pytest.mark.parametrize(
-    ("seeds", "paper", "expected"),
+    ("seed", "paper", "expected"),
     [
-        # 5 points to each side without training; with the seed term of one training, 1.96 x 2 x the root of 2, 7.47.
-        *[(None, 49, AGREES), (None, 39, HIGHER), (None, 51, LOWER), (None, None, "")],
-        *[(1, 51, AGREES), (1, 37, HIGHER), (1, 53, LOWER), (3, 52, LOWER)],
+        *[(NO_SEED, 51, AGREES), (NO_SEED, 38, HIGHER), (NO_SEED, 53, LOWER), (NO_SEED, None, "")],
+        *[(0, 53, AGREES), (0, 36, HIGHER), (0, 54, LOWER), (0, None, "")],
     ],
 )
-def test_the_verdict_on_a_cell_follows_the_rule_for_the_sizes_of_claims(seeds, paper, expected) -> None:
-    assert verdict({"value": 45, "low": 40, "high": 50, "seeds": seeds, "paper": paper}) == expected
+def test_the_verdict_on_a_cell_widens_the_interval_of_a_training_alone(seed, paper, expected) -> None:
+    assert verdict({"value": 45, "paper": paper} | widened(right_or_wrong({seed: 0.45}))) == expected
+
+
+SHARES = {"equal": (0.45, 0.45, 0.45), "near": (0.44, 0.45, 0.46), "apart": (0.35, 0.45, 0.55)}
+
+
+@pytest.mark.parametrize("shares", [(0.45,), *SHARES.values()], ids=["one seed", *SHARES])
+def test_a_row_and_a_claim_over_the_same_numbers_have_the_same_verdict(shares) -> None:
+    frame = right_or_wrong(dict(enumerate(shares)))
+    estimate = accuracy_with_interval(frame).scaled(100)
+    for paper in range(20, 71):
+        row_of_cell = {"value": estimate.value, "paper": paper} | widened(frame)
+        assert verdict(row_of_cell) == compare_size(estimate, float(paper))
+
+
+def test_several_seeds_widen_by_their_own_spread_and_not_by_the_stated_one() -> None:
+    widths = {
+        name: np.ptp(list(widened(right_or_wrong(dict(enumerate(shares)))).values())) for name, shares in SHARES.items()
+    }
+    alone = np.ptp(list(widened(right_or_wrong({0: 0.45})).values()))
+    assert widths["equal"] < alone < widths["apart"] and widths["near"] < widths["apart"]
 
 
 def test_printed_cells_are_found_by_our_ids_and_never_by_another_scoring() -> None:

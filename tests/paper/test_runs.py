@@ -37,20 +37,26 @@ def test_trainings_with_the_same_settings_are_one_row(tmp_path):
     assert sum(len(group["runs"]) for group in groups) == len(rows) > len(groups)
 
 
-@pytest.mark.parametrize(("load", "busy"), [(0.2, False), (1.0, False), (1.1, True), (None, None)])
-def test_times_are_marked_from_half_a_core_of_other_load_on(load, busy, tmp_path):
-    folder = tmp_path / "latency"
-    folder.mkdir()
-    (folder / f"one.parquet{SUFFIX}").write_text(json.dumps({"load": load, "hardware": {"cpus": 2}}))
-    assert runs.loads(tmp_path)["busy"] is busy
+def write_times(folder, *stamps):
+    """Provenance files of times, with these notes."""
+    (folder / "latency").mkdir()
+    for number, notes in enumerate(stamps):
+        (folder / f"latency/{number}.parquet{SUFFIX}").write_text(json.dumps({"hardware": {"cpus": 2}} | notes))
+    return runs.loads(folder)
 
 
-def test_one_file_of_times_without_a_load_makes_the_load_unknown(tmp_path):
-    folder = tmp_path / "latency"
-    folder.mkdir()
-    for name, stamp in (("one", {"load": 0.1}), ("two", {})):
-        (folder / f"{name}.parquet{SUFFIX}").write_text(json.dumps({**stamp, "hardware": {"cpus": 2}}))
-    assert runs.loads(tmp_path)["busy"] is None
+@pytest.mark.parametrize(("share", "busy"), [(0.02, False), (0.1, False), (0.11, True), (None, None)])
+def test_times_are_marked_where_other_processes_took_more_than_a_tenth_of_the_machine(share, busy, tmp_path):
+    assert write_times(tmp_path, {"other_load": share})["busy"] is busy
+
+
+def test_one_file_of_times_without_other_load_makes_it_unknown(tmp_path):
+    assert write_times(tmp_path, {"other_load": 0.01}, {})["busy"] is None
+
+
+def test_a_load_average_of_older_files_is_stated_and_marks_nothing(tmp_path):
+    load = write_times(tmp_path, {"load": 5.2})
+    assert (load["average"], load["cores"], load["other"], load["busy"]) == (5.2, 2, None, None)
 
 
 def choices(scores, golds):

@@ -47,6 +47,11 @@ def test_a_claim_is_shown_with_the_papers_value_ours_its_interval_and_its_verdic
     assert re.search(rf"ours {claim['value']:.2f} \[{claim['low']:.2f}, {claim['high']:.2f}\] points", text)
 
 
+def test_a_claim_with_a_value_says_on_how_many_cells_it_rests(shown):
+    lines = shown("show", "gap_recovered").splitlines()
+    assert {"  rests on 1 cell", "  rests on 4 cells"} <= set(lines)
+
+
 def test_every_claim_that_is_listed_can_be_shown(shown):
     names = [line.split()[0] for part in shown("list").split("\n\n")[:2] for line in part.splitlines()[1:]]
     assert len(names) > 50

@@ -101,12 +101,12 @@ def test_chance_of_four_options_is_a_quarter(answers, times):
     assert set(frame["chance"]) == {25.0}
 
 
-def test_the_gain_of_identical_answers_is_zero_with_zero_width(records):
+def test_the_gain_of_identical_answers_is_zero_with_an_interval_around_it(records):
     same = records.copy()
     runs = same["recipe"].isin(["c2c", "adapter"]) & (same["method"] != "c2c_zeroed")
     same.loc[runs, "output_text"] = same.loc[runs, "gold"]
     found = row(gains.build(Answers(same)), **CELL, gain="pairing")
-    assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert (found.value, found.p_value) == (0, 1) and found.low == -found.high < 0
 
 
 def test_fusers_without_a_common_seed_are_not_compared_and_the_table_says_so():
@@ -302,6 +302,12 @@ def test_what_was_run_on_no_benchmark_is_said_once():
     frame = gains.build(Answers(make_records(runs, bench)))
     (note,) = notes_on_gaps(frame, ["pair", "benchmark", "gain"])
     assert "Pair A / all benchmarks / Communication" in note and "OpenBookQA" not in note
+
+
+def test_a_note_counts_rows_without_a_number_where_they_are_many():
+    frame = pd.DataFrame({"arm": [f"arm_{number}" for number in range(6)], "reason": [""] + 5 * ["not run"]})
+    assert notes_on_gaps(frame, ["arm"])[0].startswith("Not run: 5 of 6 rows (not run);")
+    assert "arm_1; arm_2" in notes_on_gaps(frame.head(4), ["arm"])[0]
 
 
 def test_a_pair_has_no_rows_for_benchmarks_that_only_another_pair_was_asked(times):

@@ -298,6 +298,12 @@ def test_checking_a_config_imports_neither_torch_nor_pandas() -> None:
             {"benchmarks": ["knowledge_gap_free", "fruit"]},
             r"in benchmarks only names .*received 'fruit'",
         ),
+        (
+            "paper",
+            "paper",
+            {"protocol": "released"},
+            r"protocol: released must have a scale of its own.*received 'scale: paper'.*scale: paper_released",
+        ),
     ],
 )
 def test_the_name_of_a_scale_is_refused_for_another_config(

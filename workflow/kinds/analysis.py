@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.evaluation.protocol import ORACLE_TASK
 from paper.artefacts import read_artefacts
 from workflow.settings import Settings
 from workflow.validation import check_known
@@ -33,6 +34,11 @@ def numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
     return questions | {key: value for key, value in entry.items() if key not in PLACE and not isinstance(value, list)}
 
 
+def prompts(settings: Settings, entry: Mapping[str, Any]) -> str:
+    """The kind of prompts of an analysis: its pair's, but plain text for the released enrichment oracle."""
+    return "plain" if entry["benchmark"].endswith(ORACLE_TASK) else settings.prompts(entry["pair"])
+
+
 def check_analysis(settings: Settings) -> None:
     """Check the analyses against the rest of the config.
 
@@ -50,7 +56,12 @@ def check_analysis(settings: Settings) -> None:
         where, remedy = f"analysis.{kind}", f"Correct it, or set analysis.{kind} to null"
         check_known(f"{where}.pair", entry["pair"], settings.used_pairs, "a pair of the config's runs", remedy)
         tasks, home = settings.tasks(entry["pair"]), f"a task of the config's benchmarks that {entry['pair']} answers"
-        check_known(f"{where}.benchmark", entry["benchmark"], tasks, home, remedy)
+        # The released oracle's task is asked by the analysis alone, of a benchmark that the pair answers.
+        is_oracle = kind == "enrichment" and entry["benchmark"].endswith(ORACLE_TASK)
+        benchmark_of = settings.data.benchmark_of
+        answered = {benchmark_of[task] for task in tasks}
+        if not is_oracle or benchmark_of.get(entry["benchmark"]) not in answered:
+            check_known(f"{where}.benchmark", entry["benchmark"], tasks, home, remedy)
         paths = [run.path for run in settings.runs]
         if kind in WITH_FUSER and fuser_path(entry) not in paths:
             raise RefusedError(f"The fuser of {where} must be one of runs", fuser_path(entry), remedy)

@@ -26,6 +26,6 @@ def analysed_files(kind):
 def analysed(kind):
     """Flags of an analysis: its pair, Fusers and prompts, and all its numbers."""
     entry = analyses[kind]
-    names = {"scale": config["scale"], "pair": entry["pair"], "prompts": settings.prompts(entry["pair"])}
+    names = {"scale": config["scale"], "pair": entry["pair"], "prompts": analysis.prompts(settings, entry)}
     names |= {key: entry[key] for key in ("recipe", "alignment", "seed") if key in entry}
     return flags(names | analysis.numbers(entry) | settings.generation)

@@ -112,14 +112,15 @@ def gold_margin(records: pd.DataFrame) -> pd.Series:
     answer are left out of the others. Not a number for a failed question, where options were not weighed, or where no
     option is another answer.
     """
-    margins = pd.Series(np.nan, index=records.index)
-    weighed = records["choice_scores"].notna() & ~failed(records)
-    for place, gold, choices, scores in records.loc[weighed, ["gold", "choices", "choice_scores"]].itertuples():
+    margins = np.full(len(records), np.nan)
+    weighed = (records["choice_scores"].notna() & ~failed(records)).to_numpy()
+    rows = records.loc[weighed, ["gold", "choices", "choice_scores"]].itertuples(index=False)
+    for place, (gold, choices, scores) in zip(np.flatnonzero(weighed), rows, strict=True):
         is_gold = np.array([choice == gold for choice in choices])
         if is_gold.any() and not is_gold.all():
             values = np.asarray(scores, dtype=float)
             margins[place] = values[is_gold].mean() - values[~is_gold].mean()
-    return margins
+    return pd.Series(margins, index=records.index)
 
 
 def _credits(records: pd.DataFrame, rule: Callable[..., float], *columns: str) -> np.ndarray:
