@@ -494,7 +494,7 @@ class RosettaModel(nn.Module):
             # (B, Hs, M, Ds) -> (B, Hs, n, Ds): one Sharer token for each token of the prefix
             aligned = {}
             for sharer, sharer_input in inputs.items():
-                stacked = self.stack(sharer).runs_grouped(sharer_input.token_map.numel())
+                stacked = self.stack(sharer).runs_grouped()
                 aligned[sharer] = align(
                     sharers[sharer], sharer_input.token_map, is_whole=sharer_input.is_whole, stacked=stacked
                 )

@@ -16,14 +16,10 @@ from c2c.alignment.layers import align_layers
 from c2c.cache.shape import cache_shape
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
-from c2c.fuser.grouped import FuserGroup, FuserList, StackedLayers, are_even, select_rows
+from c2c.fuser.grouped import FuserGroup, FuserList, StackedLayers, select_rows
 from c2c.fuser.layer import Fuser
 from c2c.fuser.variants import create_fuser
 from c2c.types import HALVES, CacheShape, Half, KeyValue
-
-FEW_TOKENS = 256
-"""Up to so many tokens of all rows, a CPU computes Fusers together faster than one after the other: 1.2 to 2.9 times
-for hidden widths of 32 to 256; from about 500 tokens on the loop is as fast, whose states stay in the CPU's caches."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,9 @@ class FuserStack(nn.Module):
         recompute: Whether training keeps none of the Fusers' activations, and computes them again in the backward
             pass. It is not saved.
         grouping: Whether Fusers of equal size are computed together (`c2c.fuser.grouped`): ``grouped``, ``loop``, or
-            ``auto``: on any device but a CPU, and there for few tokens (`FEW_TOKENS`). In training, and where gradients
-            are recorded, they are only after `train_grouped`. It is not saved.
+            ``auto``: on any device but a CPU, where the loop gives the bits of the reference, and is as fast from about
+            500 tokens on. In training, and where gradients are recorded, they are only after `train_grouped`. It is not
+            saved.
 
     Args:
         sharer: Cache sizes of the Sharer.
@@ -232,14 +229,13 @@ class FuserStack(nn.Module):
         self, sources: Sequence[KeyValue], receiver: Sequence[KeyValue], halves: dict[int, list[Half]]
     ) -> list[tuple[FuserGroup, dict[tuple[int, int], int]]]:
         """The groups that are computed as one here, each with its row for each layer and half that takes part."""
-        batch, _, tokens, _ = receiver[0][0].shape
         # All layers must be stacked: of one shape, precision and device.
         uniform = all(
             isinstance(layers, StackedLayers)
             or len({(states.shape, states.dtype, states.device) for layer in layers for states in layer}) == 1
             for layers in (sources, receiver)
         )
-        if not uniform or not self.runs_grouped(batch * tokens):
+        if not uniform or not self.runs_grouped():
             return []
         self._check_states(sources, receiver)
         groups = []
@@ -256,10 +252,6 @@ class FuserStack(nn.Module):
             # A Fuser that several layers share draws noise for each of them, and forced gates draw none.
             alone = len(set(users.values())) == len(users)
             alike = not self.training or len({self.fuser_of(layer).gate_override for layer in users}) == 1
-            # Copying the weights of some rows costs a CPU as much as the loop.
-            cheap = (
-                self.grouping == "grouped" or self.training or not self._is_on_cpu() or are_even(list(rows.values()))
-            )
             if rows and alone and alike and cheap:
                 groups.append((group, rows))
         return groups
@@ -268,18 +260,15 @@ class FuserStack(nn.Module):
         """Refuse states that do not fit; all layers have the shape of the first."""
         self.all_fusers()[0].check(sources[0], receiver[0])
 
-    def _is_on_cpu(self) -> bool:
-        return next(self.fusers.parameters()).device.type == "cpu"
-
-    def runs_grouped(self, tokens: int) -> bool:
-        """Whether Fusers of equal size are computed together, as far as they can be, for a number of tokens."""
+    def runs_grouped(self) -> bool:
+        """Whether Fusers of equal size are computed together, as far as they can be."""
         first = next(self.fusers.parameters(), None)
         if first is None or first.is_meta or self.grouping == "loop":
             return False
         # Gradients go to what the optimiser holds.
         if self.training or torch.is_grad_enabled():
             return self.fusers.trains_grouped
-        return self.grouping == "grouped" or first.device.type != "cpu" or tokens <= FEW_TOKENS
+        return self.grouping == "grouped" or first.device.type != "cpu"
 
     def train_grouped(self) -> bool:
         """Let the Fusers learn together if `grouping` says so for this device, before an optimiser is made of them.
