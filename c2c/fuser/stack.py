@@ -252,7 +252,7 @@ class FuserStack(nn.Module):
             # A Fuser that several layers share draws noise for each of them, and forced gates draw none.
             alone = len(set(users.values())) == len(users)
             alike = not self.training or len({self.fuser_of(layer).gate_override for layer in users}) == 1
-            if rows and alone and alike and cheap:
+            if rows and alone and alike:
                 groups.append((group, rows))
         return groups
 
