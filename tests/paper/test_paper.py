@@ -32,7 +32,8 @@ from paper.reading.fusers import read_tables
 from paper.reading.reference import Reference
 from paper.recompute import recompute
 from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
-from workflow.load import load_settings, read_config
+from workflow.load import load_settings
+from workflow.scales import read_config
 from workflow.write_report import TRAININGS, trainings_in_words
 
 ROOT = Path(build.__file__).parent.parent

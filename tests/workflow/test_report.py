@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import jinja2
 import pytest
 
-from workflow.load import load_settings, read_config
+from workflow.load import load_settings
 from workflow.paths import ROOT
+from workflow.scales import read_config
 from workflow.settings import Settings
 from workflow.write_report import TRAININGS, trainings_in_words
 
