@@ -290,16 +290,17 @@ def _sentence(claim: Mapping[str, Any], paper: float | None, bound: float | None
 def _size(claim: Mapping[str, Any], evidence: Evidence, paper_value: float | None) -> str:
     """Whether the printed value agrees in size with ours; empty unless every pair is the paper's at this place.
 
-    A row of a table holds no standard deviation of its seeds, so that with several its size is not judged.
+    A row of a table holds no standard deviation of its seeds, so that with several its size is not judged
+    in points; a share is compared with its interval as it is.
     """
     scope = Scope.of_claim(claim)
     if not evidence.pairs or not all(map(scope.is_at_place, evidence.pairs)):
         return ""
     is_table = claim["evidence"]["kind"] == "table"
-    if is_table and evidence.overall and evidence.overall.seeds > 1 and paper_value is not None:
+    is_percent = claim["unit"] == "percent"
+    if is_table and not is_percent and evidence.overall and evidence.overall.seeds > 1 and paper_value is not None:
         return NOT_JUDGED
     # SEED_SD is of accuracies: nothing is known of the trainings' spread of another quantity.
-    is_percent = claim["unit"] == "percent"
     if (
         is_percent
         and paper_value is not None
