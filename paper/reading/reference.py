@@ -19,6 +19,7 @@ import pandas as pd
 from c2c.errors import RefusedError, check_choice
 from c2c.storage.formats import read_yaml
 from paper.reading import names
+from paper.reading.files import read_csv
 
 PATH = Path(__file__).parents[1] / "reference_values.csv"
 PRINTED_PATH = Path(__file__).parents[1] / "printed.yaml"
@@ -41,9 +42,12 @@ class Reference:
         """Read the values.
 
         Raises:
-            RefusedError: An id stands twice.
+            RefusedError: It is no table of printed values, or an id stands twice.
         """
-        self.frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+        self.frame = read_csv(path, keep_default_na=False, dtype=str)
+        if lost := sorted({"id", "artefact", "value"} - set(self.frame)):
+            rule = f"{path.name} must have the columns of paper/reference_values.csv"
+            raise RefusedError(rule, f"none named {', '.join(lost)}", "Restore it")
         if (twice := self.frame["id"].duplicated()).any():
             raise RefusedError(
                 "Ids of printed values must be unique", self.frame.loc[twice, "id"].iloc[0], "Rename one"
@@ -75,12 +79,12 @@ class Reference:
             return sum(values)
         return values[0] - values[1] if kind == "difference" else values[0] / values[1]
 
-    def printed(self, path: Path = PRINTED_PATH) -> dict[str, list[dict[str, Any]]]:
+    def values(self, path: Path = PRINTED_PATH) -> dict[str, list[dict[str, Any]]]:
         """The paper's values for each of our tables, by table: label, unit, value."""
-        listed = read_yaml(path, f"Restore {path.name}")
+        entries_by_table = read_yaml(path, f"Restore {path.name}")
         return {
             table: [entry | {"value": round(self.evaluate(entry["value"]), 4)} for entry in entries]
-            for table, entries in listed.items()
+            for table, entries in entries_by_table.items()
         }
 
     def cell(self, pair: str, receiver: str, sharer: str, arm: str, benchmark: str) -> float | None:
@@ -141,7 +145,7 @@ class Reference:
         """The printed numbers of an artefact, in the paper's words: id, panel, models, benchmark, arm, value."""
         key = (artefact, metric)
         if key not in self._rows:
-            printed = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == metric)]
+            values = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == metric)]
             self._rows[key] = [
                 {
                     **{name: str(row[name]) for name in ("id", "panel")},
@@ -150,7 +154,7 @@ class Reference:
                     "arm": _role(str(row["method"])),
                     "value": float(row["value"]),
                 }
-                for row in printed.to_dict("records")
+                for row in values.to_dict("records")
                 if not pd.isna(pd.to_numeric(row["value"], errors="coerce"))
             ]
         return self._rows[key]
