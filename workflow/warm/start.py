@@ -53,11 +53,18 @@ def start() -> subprocess.Popen[bytes]:
             pass_fds=[listener.fileno()],
             start_new_session=True,
         )
-    atexit.register(server.kill)
+    atexit.register(_stop, server, os.getpid())
     os.environb.update({SOCKET: name.encode(), PYTHON: os.fsencode(sys.executable)})
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     measure_children(server.pid)
     return server
+
+
+def _stop(server: subprocess.Popen[bytes], workflow: int) -> None:
+    # A fork of the workflow ends too, and the server is not its child.
+    if os.getpid() == workflow:
+        server.kill()
+        server.wait()
 
 
 def measure_children(server: int) -> None:
