@@ -146,7 +146,7 @@ class Child:
 
 
 @dataclass(frozen=True)
-class Command:
+class ClientCommand:
     """A command of a client, to be run in this process.
 
     Args:
@@ -178,7 +178,7 @@ class Server:
         self.selector.register(listener, selectors.EVENT_READ)
         self.selector.register(workflow, selectors.EVENT_READ)
 
-    def serve(self) -> Command | None:
+    def serve(self) -> ClientCommand | None:
         """Fork children until the workflow ends; returns in a child its command, and None in this process."""
         while events := self.selector.select(None if self.children else IDLE_S):
             for key, _ in events:
@@ -195,7 +195,7 @@ class Server:
                     self._leave(key.data, has_ended=key.fd == key.data.handle)
         return None
 
-    def _accept(self) -> Command | None:
+    def _accept(self) -> ClientCommand | None:
         """Fork a child for a client, which returns its command; None in this process, also where there is no child."""
         connection, _ = self.listener.accept()
         command = _receive(connection)
@@ -243,7 +243,7 @@ def _installed() -> dict[str, int]:
     return {path: Path(path).stat().st_mtime_ns for path in sys.path if path.endswith("site-packages")}
 
 
-def _receive(connection: socket.socket) -> Command | None:
+def _receive(connection: socket.socket) -> ClientCommand | None:
     """The command of a client of this user; None if the request is not whole."""
     connection.settimeout(READ_S)
     files: list[int] = []
@@ -255,7 +255,7 @@ def _receive(connection: socket.socket) -> Command | None:
         (length,) = LENGTH.unpack(head)
         content = connection.recv(length, socket.MSG_WAITALL) if user == os.getuid() else b""
         connection.settimeout(None)
-        return Command(Request(*marshal.loads(content)), files, client)
+        return ClientCommand(Request(*marshal.loads(content)), files, client)
     except (OSError, ValueError, EOFError, TypeError, struct.error):
         for number in files:
             os.close(number)
@@ -278,7 +278,7 @@ def import_packages() -> None:
     gc.freeze()
 
 
-def take_over(command: Command, server: int, added: dict[bytes, bytes]) -> None:
+def take_over(command: ClientCommand, server: int, added: dict[bytes, bytes]) -> None:
     """Become the process of a client: its files, signals, folder, environment, and nothing of the server's.
 
     Args:
