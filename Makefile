@@ -1,6 +1,7 @@
 # make smoke   set-up and the whole workflow on tiny models that are trained on the spot
 # make test    set-up and the test suite
 # make faults-test, make slurm-test   a workflow that is killed three times, and one on a real Slurm; a few cells each
+# make bench   speed against the reference's order of work (15 minutes); make bench-check holds its ratios (2 minutes)
 # make verify  every committed number recomputed from its per-question records; needs no torch
 # make lint    ruff, mypy, snakefmt, snakemake --lint
 # make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
@@ -20,10 +21,10 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 PROFILE ?= smoke
-.PHONY: help setup smoke crate test slurm-test faults-test lint format docs docs-serve verify lock clean
+.PHONY: help setup smoke crate test slurm-test faults-test bench bench-check lint format docs docs-serve verify lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -8
+	@sed -n 's/^# //p' Makefile | head -9
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
@@ -62,6 +63,13 @@ slurm-test: $(STAMP)
 
 faults-test: $(STAMP)
 	python -m pytest -m faults tests/faults
+
+# Times of ways to do the same work, as ratios within one run, with what Snakemake noted of a finished smoke run.
+bench: $(STAMP)
+	python -m benchmarks.speed --output results/speed $(if $(wildcard results/smoke/benchmarks),--results results/smoke) $(FLAGS)
+
+bench-check: $(STAMP)
+	python -m benchmarks.speed --size quick --check $(FLAGS)
 
 lint: $(STAMP)
 	ruff check .

@@ -20,10 +20,11 @@ from c2c.settings import Rule, as_json, json_schema, rule_of, without_none
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text, read_yaml
 from workflow.config import LatentTraining, RunTraining, ScaleConfig, training_defaults
-from workflow.load import PAPER_SCALE, load_settings, read_config
+from workflow.load import load_settings
 from workflow.paths import ROOT
 from workflow.plan.report import lean_hours
 from workflow.plan.stages import Estimator, read_timings
+from workflow.scales import PAPER_SCALE, read_config
 
 COMMAND = "python -m workflow.schema"
 SCHEMA, README, CONFIG = "workflow/schemas/config.schema.yaml", "config/README.md", "config/config.yaml"

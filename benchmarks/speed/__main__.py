@@ -1,169 +1,138 @@
-"""Time the parts of training and answering: ``python -m benchmarks.speed --output speed.json``.
+"""Time fusion, prefill, training, answering and start-up against the reference's order of work.
 
-Machines differ and are noisy: compare two versions of the code by the ratio of their numbers from one sitting.
+    python -m benchmarks.speed --size full --output results/speed
+
+Machines differ and are noisy: everything is a ratio within one run, of CPU seconds on a CPU and of wall seconds on a
+GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import statistics
+import platform
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+import yaml
 
-from c2c.alignment.tokens import AlignedPrompt
-from c2c.errors import RefusedError, exit_code
-from c2c.generation.decoding import continue_text
-from c2c.models.loading import LoadedModel
-from c2c.models.pair import Pair
+from benchmarks.speed import report
+from benchmarks.speed.clock import ratios, run
+from benchmarks.speed.parts import PARTS, Bench
+from c2c.errors import RefusedError, check_choice, exit_code
+from c2c.models.loading import check_device
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
-from c2c.training.batch_order import WINDOW, batch_order, padding
-from c2c.training.config import TrainingConfig
-from c2c.training.examples import Example
-from c2c.training.fusers import FuserLearner
 
-PROMPT_TOKENS, RESPONSE_TOKENS, VOCABULARY = 12, 2, 700
-ROUNDS = 5
-EXAMPLES = 256
-"""That a batch is made of."""
-
-
-def build_model(hidden: int, seed: int) -> LoadedModel:
-    """A random three-layer model of the smoke scale's size."""
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=hidden // 4,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        eos_token_id=None,
-        bos_token_id=None,
-    )
-    model = Qwen3ForCausalLM(config).eval().requires_grad_(False)
-    tokenizer: Any = SimpleNamespace(pad_token_id=0)  # all that the measured readers ask of one
-    return LoadedModel(f"random-{hidden}", model, tokenizer)
-
-
-def build_trainer(batch_size: int, folder: Path) -> FuserLearner:
-    """A training run on random tokens."""
-    pair = Pair(build_model(64, 0), build_model(96, 1))
-    draw = torch.Generator().manual_seed(0)
-    examples = []
-    for _ in range(EXAMPLES):
-        ids = torch.randint(1, VOCABULARY, (PROMPT_TOKENS + RESPONSE_TOKENS,), generator=draw).tolist()
-        prompt = AlignedPrompt(ids[:PROMPT_TOKENS], ids[: PROMPT_TOKENS - 1], list(range(PROMPT_TOKENS - 1)))
-        examples.append(Example(prompt, ids[PROMPT_TOKENS:]))
-    config = TrainingConfig(steps=10_000, batch_size=batch_size, hidden_dim=128, intermediate_dim=128)
-    return FuserLearner(pair, config, examples, examples[:batch_size], folder)
-
-
-def median_ms(work: Callable[[], object], repeats: int) -> float:
-    """Median over rounds of the mean time of one call, in milliseconds, after one call that does not count."""
-    work()
-    rounds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        rounds.append((time.perf_counter() - started) / repeats * 1000)
-    return round(statistics.median(rounds), 3)
-
-
-def measure(batch_size: int, repeats: int) -> dict[str, float]:
-    """Milliseconds of each part for one batch."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(batch_size, Path(folder))
-    # The work of a training step, whole and in parts, on one batch.
-    batch = trainer.collate(trainer.training[:batch_size])
-    model = trainer.model
-    width = PROMPT_TOKENS
-
-    @torch.no_grad()
-    def fused_prefill() -> object:
-        model.eval()
-        return model(
-            batch.kv_cache_index, batch.input_ids, batch.attention_mask, sharer_inputs=[batch.sharer_input]
-        ).logits
-
-    def decode() -> object:
-        prompt, mask = batch.input_ids[:, :width], batch.attention_mask[:, :width]
-        return continue_text(model.receiver, prompt, mask, max_new_tokens=8)
-
-    def whole_logits() -> object:
-        model.train()
-        inputs = (batch.kv_cache_index, batch.input_ids, batch.attention_mask, None, batch.labels)
-        return model(*inputs, sharer_inputs=[batch.sharer_input]).loss.backward()
-
-    def response_logits() -> object:
-        model.train()
-        return trainer._loss(batch).backward()
-
-    indices = list(range(batch_size))
-    return {
-        "train_step_ms": median_ms(lambda: trainer._step(1, indices), repeats),
-        "loss_whole_ms": median_ms(whole_logits, repeats),
-        "loss_response_ms": median_ms(response_logits, repeats),
-        "collate_ms": median_ms(lambda: trainer.collate(trainer.training[:batch_size]), repeats),
-        "sharer_prefill_ms": median_ms(lambda: model.read_sharer(0, batch.sharer_input), repeats),
-        "fused_forward_ms": median_ms(fused_prefill, repeats),
-        "decode_8_tokens_ms": median_ms(decode, max(repeats // 4, 1)),
-    }
-
-
-def pads(batch_size: int) -> dict[str, float]:
-    """Share of pads of an epoch whose prompts have 20 to 120 tokens and whose responses 1 to 40, as many are short."""
-    draw = random.Random(0)
-    lengths = [(draw.randint(20, 120), round(40 ** draw.random())) for _ in range(4096)]
-    steps = len(lengths) // batch_size
-    epochs = {"shuffled": 1, "similar_length": WINDOW}
-    return {
-        f"pads_{name}": round(
-            padding(list(islice(batch_order(lengths, batch_size, 0, window=window), steps)), lengths), 4
-        )
-        for name, window in epochs.items()
-    }
+SETTINGS = Path(__file__).with_name("settings.yaml")
+REPORT, TABLE, MEASUREMENT = "speed.md", "speed.csv", "speed.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and write a JSON file if asked to; a refusal is one line and exit code 2."""
-    parser = argparse.ArgumentParser(description="Time training and answering on tiny models.")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=8, help="calls a round")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="JSON file")
+    """Measure, print the table, write files if asked to; a refusal is one line and exit code 2.
+
+    With ``--check`` the exit code is 1 if a ratio of ``bounds.yaml`` does not hold.
+    """
+    sizes = yaml.safe_load(SETTINGS.read_text())
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=list(sizes), help="block of settings.yaml; gpu on a GPU, else full")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), help=f"some of: {', '.join(PARTS)}")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU")
+    parser.add_argument("--rounds", type=int, default=0, help="0 for those of the size")
+    parser.add_argument("--results", type=Path, help="a finished run, such as results/smoke, whose rules are listed")
+    parser.add_argument("--output", type=Path, help="folder for speed.json, speed.csv, speed.md and plots")
+    parser.add_argument("--check", action="store_true", help="compare the ratios with bounds.yaml")
     options = parser.parse_args(arguments)
-    return exit_code("benchmarks.speed", lambda: _run(options))
+    failures: list[str] = []
+    code = exit_code("benchmarks.speed", lambda: failures.extend(_run(options, sizes)))
+    for failure in failures:
+        print(f"benchmarks.speed: {failure}", file=sys.stderr)
+    return code or int(bool(failures))
 
 
-def _run(options: argparse.Namespace) -> None:
-    for name in ("batch_size", "repeats", "threads"):
-        if not 1 <= getattr(options, name) <= EXAMPLES:
-            flag = f"--{name.replace('_', '-')}"
-            raise RefusedError(f"{flag} must be from 1 to {EXAMPLES}", getattr(options, name), f"Correct {flag}")
+def _run(options: argparse.Namespace, sizes: dict[str, Any]) -> list[str]:
+    """Measure and report; the ratios that do not hold, if they are to be checked."""
+    # 1. Check everything before anything is built
+    for part in options.parts:
+        check_choice("A part of the measurement", part, PARTS)
+    if options.threads < 1:
+        raise RefusedError("--threads must be at least 1", options.threads, "Correct --threads")
+    device = check_device(options.device)
+    size = options.size or ("gpu" if device.type == "cuda" else "full")
+    rounds = options.rounds or sizes[size]["rounds"]
+    if rounds < 1:
+        raise RefusedError("--rounds must be at least 1", rounds, "Correct --rounds")
+    if options.results and not (options.results / "benchmarks").is_dir():
+        raise RefusedError(
+            "--results must be the folder of a finished run", str(options.results), "Name one with a folder benchmarks"
+        )
     torch.set_num_threads(options.threads)
-    settings = {"batch_size": options.batch_size, "repeats": options.repeats, "threads": options.threads}
-    result = {**settings, **pads(options.batch_size), **measure(options.batch_size, options.repeats)}
-    text = json.dumps(result, indent=1)
-    print(text)
+    # 2. Measure
+    bench = Bench(sizes[size], device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    rows: list[dict[str, Any]] = []
+    for part in options.parts:
+        for comparison in PARTS[part](bench):
+            print(f"{part} {dict(comparison.setting)}: {', '.join(comparison.ways)}", file=sys.stderr, flush=True)
+            rows += run(comparison, rounds, device)
+    # 3. Report
+    clock = "wall_s" if device.type == "cuda" else "cpu_s"
+    measured = pd.DataFrame(rows)
+    table, powers = ratios(measured, clock), report.exponents(measured, clock) if "growth" in options.parts else None
+    rules = report.rule_seconds(options.results) if options.results else pd.DataFrame()
+    settings = {
+        "size": size,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "clock": clock,
+        "rounds": rounds,
+    }
+    powers = pd.DataFrame() if powers is None else powers
+    page = report.markdown(settings, table, powers, rules)
+    print(page)
     if options.output:
-        with stamp(options.output, settings=settings):
-            write_atomically(options.output, text + "\n")
+        _write(options.output, settings, measured, table, powers, rules, page)
+    return report.check(table, size, options.parts) if options.check else []
+
+
+def _processor() -> str:
+    """The processor's name, as Linux knows it, else the machine's architecture."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _write(
+    folder: Path,
+    settings: dict[str, Any],
+    rows: pd.DataFrame,
+    table: pd.DataFrame,
+    powers: pd.DataFrame,
+    rules: pd.DataFrame,
+    page: str,
+) -> None:
+    """The measurement as JSON, the ratios as CSV, the page and its plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "settings": settings,
+        "rows": json.loads(rows.to_json(orient="records")),
+        "ratios": json.loads(table.to_json(orient="records")),
+        "exponents": json.loads(powers.to_json(orient="records")),
+        "rules": json.loads(rules.to_json(orient="records")),
+    }
+    pictures = report.plot(rows, table, powers, folder)
+    images = "".join(f"\n![{path.stem}]({path.name})\n" for path in pictures)
+    write_atomically(folder / TABLE, table.to_csv(index=False))
+    write_atomically(folder / REPORT, page + images)
+    with stamp(folder / MEASUREMENT, settings=settings):
+        write_atomically(folder / MEASUREMENT, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks
 from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.evaluation.readers.reader import check_room
-from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, lay_out
 from c2c.fusion.prompt import SIDES, section_index
 from c2c.models.pair import load_pair
@@ -147,7 +147,7 @@ def answer_partially_fused(run: PartialRun, notes: dict[str, Any] | None = None)
     tasks, pair = load_tasks(run.tasks, run.benchmarks), load_pair(run.receiver, run.sharer, run.dtype)
     questions = sample_questions(run, tasks, [pair.receiver, pair.sharer])
     # All settings share what the Sharer has read.
-    memory, rows = SharerMemory(pair.sharer), []
+    memory, rows = PromptMemory(pair.sharer), []
     with run.store() as store:
         for method, reads in READS.items():
             whole = run_reader(run, pair, reads, memory)

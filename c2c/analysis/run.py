@@ -17,8 +17,8 @@ from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import questions_of
 from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.load import fused_reader
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.evaluation.readers.reader import Reader
-from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.evaluation.run import EvaluationRun
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
@@ -91,7 +91,7 @@ def digest(text: str) -> str:
 
 
 def run_reader(
-    run: AnalysisRun, pair: Pair, sharer_cache: str = "matched", memory: SharerMemory | None = None
+    run: AnalysisRun, pair: Pair, sharer_cache: str = "matched", memory: PromptMemory | None = None
 ) -> FusedReader:
     """The reader of the run's fuser; see `c2c.evaluation.readers.load.fused_reader`.
 

@@ -117,7 +117,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             store,
             panel=(receiver, *sharers),
         )
-        methods = {name: inputs.build(name) for name in run.methods}
+        methods = inputs.build_together(run.methods)
         # 4. Answers
         rows: list[dict[str, Any]] = []
         for name, method in methods.items():

@@ -168,7 +168,7 @@ WRONG: dict[str, tuple[Command, list[str]]] = {
         of_arguments(teacher.main),
         ["--model", "receiver", "--lines", "lines.jsonl", "--output", "out", "--temperature", "nan"],
     ),
-    "speed of no batch": (speed.main, ["--batch-size", "0", "--output", "out"]),
+    "speed of no thread": (speed.main, ["--threads", "0", "--output", "out"]),
     "train of NaN": (
         c2c,
         [*TRAIN, *PAIR, "--data", "lines.jsonl", "--validation", "good.jsonl", "--learning-rate", "nan"],

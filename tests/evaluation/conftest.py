@@ -16,7 +16,7 @@ from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, question_of_request
-from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.fuser.stack import FuserStack
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
@@ -125,7 +125,7 @@ def questions(benchmark_files) -> dict[str, list[Question]]:
     return found
 
 
-def fused_method(name: str, pair: Pair, fuser: str, memory: SharerMemory | None = None) -> Method:
+def fused_method(name: str, pair: Pair, fuser: str, memory: PromptMemory | None = None) -> Method:
     """The method of this name as a run builds it, with the caches in `memory` if there is one."""
     inputs = MethodInputs(pair.receiver, [pair.sharer], [fuser])
     inputs.memories = [memory]

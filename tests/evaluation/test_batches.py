@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
 from c2c.errors import RefusedError
+from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.batches import batches_of
-from c2c.evaluation.readers.sharer_memory import SharerMemory, common_start
+from c2c.evaluation.methods.inputs import MethodInputs
+from c2c.evaluation.methods.method import Method
+from c2c.evaluation.readers.prompt_memory import PromptMemory, common_start
+from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask, fused_method
+
+
+@contextmanager
+def tokens_read(loaded: LoadedModel, least: int = 1) -> Iterator[list[int]]:
+    """The tokens, pads included, of each run of a model inside that has at least so many columns."""
+    counts: list[int] = []
+
+    def note(module, arguments, named) -> None:
+        if named["input_ids"].shape[1] >= least:
+            counts.append(named["input_ids"].numel())
+
+    handle = loaded.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    yield counts
+    handle.remove()
+
 
 LENGTHS = [3, 50, 7, 7, 12, 1, 30, 29, 8]
 
@@ -40,7 +62,7 @@ def test_a_budget_of_nothing_is_refused() -> None:
 
 
 def test_a_question_that_the_sharer_has_read_is_not_read_again(pair, fuser, questions, monkeypatch) -> None:
-    memory = SharerMemory(pair.sharer)
+    memory = PromptMemory(pair.sharer)
     matched, deranged = (fused_method(name, pair, fuser, memory) for name in ("c2c", "c2c_deranged"))
     ask(matched, questions["free"], 60)
 
@@ -56,41 +78,108 @@ def test_a_question_that_the_sharer_has_read_is_not_read_again(pair, fuser, ques
 def test_answers_do_not_depend_on_what_is_remembered(pair, fuser, questions, kind, limit) -> None:
     for name in ("c2c", "c2c_deranged"):
         plain = ask(fused_method(name, pair, fuser), questions[kind], 60)
-        kept = ask(fused_method(name, pair, fuser, SharerMemory(pair.sharer, limit)), questions[kind], 60)
+        kept = ask(fused_method(name, pair, fuser, PromptMemory(pair.sharer, limit)), questions[kind], 60)
         assert [answer.output_ids for answer in plain] == [answer.output_ids for answer in kept]
         for one, other in zip(plain, kept, strict=True):
             assert (one.choice_scores or []) == pytest.approx(other.choice_scores or [], abs=1e-5)
 
 
 def test_a_reading_has_the_same_bits_in_whatever_order_questions_are_asked_for(pair) -> None:
-    ids = {("b", n): list(range(3, 3 + 2 + n)) for n in range(7)}
-    first, second = SharerMemory(pair.sharer), SharerMemory(pair.sharer, limit=0)
+    texts = [tuple(range(3 + 7 - n, 3 + 7 + 2)) for n in range(7)]
+    first, second = PromptMemory(pair.sharer), PromptMemory(pair.sharer, limit=0)
     for memory in (first, second):
-        memory.plan(ids, 12)
-    one = {key: first.layers([key], 9) for key in ids}
-    other = {key: second.layers([key], 9) for key in reversed(ids)}
-    for key in ids:
-        for here, there in zip(one[key], other[key], strict=True):
+        memory.plan(batches_of(texts, [len(text) for text in texts], 12))
+    one = {text: first.layers([text], 9) for text in texts}
+    other = {text: second.layers([text], 9) for text in reversed(texts)}
+    for text in texts:
+        for here, there in zip(one[text], other[text], strict=True):
             assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
     assert not second._caches
 
 
 def test_what_all_texts_begin_with_is_read_once_and_gives_the_same_readings(pair) -> None:
     start = [3, 4, 5, 6, 7, 8, 9, 10, 11]
-    ids = {("b", n): [*start, *range(3, 4 + 2 * n)] for n in range(4)}
-    together, alone = SharerMemory(pair.sharer), SharerMemory(pair.sharer)
-    together.plan(ids, 1000)
-    alone.plan(ids, 1)
-    read: list[int] = []
-    handle = pair.sharer.model.base_model.register_forward_pre_hook(
-        lambda module, given, named: read.append(named["input_ids"].numel()), with_kwargs=True
-    )
-    one, other = (memory.layers(list(ids), 20) for memory in (together, alone))
-    handle.remove()
-    assert read[:2] == [len(start), 4 * 7]
+    texts = [[*start, *range(3, 4 + 2 * n)] for n in range(4)]
+    together, alone = PromptMemory(pair.sharer), PromptMemory(pair.sharer)
+    together.plan([texts])
+    for text in texts:
+        alone.plan([[text]])
+    with tokens_read(pair.sharer) as counts:
+        one, other = (memory.layers(texts, 20) for memory in (together, alone))
+    assert counts[:2] == [len(start), 4 * 7]
     for here, there in zip(one, other, strict=True):
         for states, expected in zip(here, there, strict=True):
             torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_all_texts_of_a_benchmark_begin_with_is_read_once_for_all_batches(pair) -> None:
+    start = tuple(range(3, 13))
+    texts = [(*start, *range(3, 4 + n)) for n in range(6)]
+    memory, plain = PromptMemory(pair.sharer), PromptMemory(pair.sharer)
+    memory.plan([texts[:2], texts[2:4], texts[4:5], texts[5:]])
+    for text in texts:
+        plain.plan([[text]])
+    with tokens_read(pair.sharer) as counts:
+        states = [memory.layers([text], 20) for text in texts]
+    assert counts == [len(start), 2 * 2, 2 * 4, 5, 6]
+    for text, layers in zip(texts, states, strict=True):
+        for layer, expected in zip(layers, plain.layers([text], 20), strict=True):
+            for one, other in zip(layer, expected, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+CONTROLS = ("c2c", "c2c_deranged", "c2c_zeroed")
+
+
+@pytest.mark.parametrize("kind", ["free", "choice"])
+def test_methods_that_answer_together_read_each_prompt_once_and_answer_as_each_alone(
+    pair, fuser, questions, kind
+) -> None:
+    inputs = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60)
+    methods = inputs.build_together(["receiver", *CONTROLS])
+    # One read of each prefix: the Receiver's tokens but the last of every question, pads included
+    batches = methods["receiver"]._batches(questions[kind])
+    longest = [max(methods["receiver"].reader.length(question) for question in batch) - 1 for batch in batches]
+    with tokens_read(pair.receiver, least=2) as counts:
+        methods["receiver"].answer(questions[kind])
+    assert counts == [len(batch) * width for batch, width in zip(batches, longest, strict=True)]
+    for name in ("receiver", *CONTROLS):
+        alone = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build(name)
+        for one, other in zip(ask(alone, questions[kind], 60), methods[name].answer(questions[kind]), strict=True):
+            assert (one.output_ids, one.sharer_question_id) == (other.output_ids, other.sharer_question_id)
+            assert (one.choice_scores or []) == pytest.approx(other.choice_scores or [], abs=1e-5)
+
+
+def test_controls_have_the_same_bits_together_as_alone(pair, fuser, questions) -> None:
+    methods = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build_together(CONTROLS)
+    methods["c2c"].answer(questions["choice"])
+    for name, method in methods.items():
+        by_itself = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build(name)
+        alone = ask(by_itself, questions["choice"], 60)
+        scores = [answer.choice_scores for answer in method.answer(questions["choice"])]
+        assert scores == [answer.choice_scores for answer in alone]
+
+
+def test_a_batch_is_answered_by_all_methods_before_the_next_also_where_one_resumes(
+    pair, fuser, questions, monkeypatch
+) -> None:
+    methods = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build_together(CONTROLS)
+    batches = methods["c2c"]._batches(questions["free"])
+    for question in batches[0]:
+        methods["c2c_deranged"]._add_answer(question, Answer(output_text="as before"))
+    order: list[tuple[str, int]] = []
+    answer_batch = Method._answer_batch
+
+    def note(method, batch):
+        order.append((method.name, batch[0].number))
+        return answer_batch(method, batch)
+
+    monkeypatch.setattr(Method, "_answer_batch", note)
+    methods["c2c"].answer(questions["free"])
+    firsts = [batch[0].number for batch in batches]
+    assert order == [
+        (name, first) for first in firsts for name in CONTROLS if (name, first) != (CONTROLS[1], firsts[0])
+    ]
 
 
 @pytest.mark.parametrize(

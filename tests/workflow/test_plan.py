@@ -14,7 +14,7 @@ from paper.reading.reference import Reference
 from workflow.kinds.latent import latent_names, latent_pairs
 from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
-from workflow.load import load_settings, read_config
+from workflow.load import load_settings
 from workflow.plan import report
 from workflow.plan.report import (
     ESTIMATED,
@@ -27,6 +27,7 @@ from workflow.plan.report import (
     stage_costs,
 )
 from workflow.plan.stages import Estimator, Timing, job_counts
+from workflow.scales import read_config
 from workflow.settings import FuserTraining, Settings
 from workflow.validation import read_table
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c2c.errors import exit_code
-from workflow.load import check_scale, load_settings, read_config, scale_ids
+from workflow.load import load_settings
 from workflow.plan.stages import PATH, STAGES, Estimator, Timing, job_counts, measure, read_timings, write_timings
+from workflow.scales import check_scale, read_config, scale_ids
 from workflow.settings import Settings
 
 TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"

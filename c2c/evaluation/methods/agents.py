@@ -21,8 +21,8 @@ from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.task_files import folder_of_task, read_task_file
 from c2c.evaluation.questions.templates import render
 from c2c.evaluation.readers.load import fused_reader
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.evaluation.readers.reader import SingleReader
-from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.models.pair import Pair
 
 AGENT_PROMPTS = ("agents_question", "agents_prompt")
@@ -63,7 +63,7 @@ class Agents(TextToText):
         self.sharer.name = "agents analysis"
         reader: Any = SingleReader(pair.receiver)
         if sharer_cache := DECLARATIONS[name].sharer_cache:
-            reader = fused_reader(pair, fuser, sharer_cache, accept, SharerMemory(pair.sharer))
+            reader = fused_reader(pair, fuser, sharer_cache, accept, PromptMemory(pair.sharer))
         self.reader = reader
         self.receiver = Method(name, reader, self.token_budget, self.sharer.store)
 

@@ -12,7 +12,9 @@ from c2c.errors import check_choice
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.methods.declarations import DECLARATIONS, Declaration
 from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
-from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.evaluation.readers.fused import FusedReader
+from c2c.evaluation.readers.prompt_memory import PromptMemory
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 
@@ -58,9 +60,31 @@ class MethodInputs:
         return {"token_budget": self.token_budget, "store": self.store, "progress": self.progress}
 
     @cached_property
-    def memories(self) -> list[SharerMemory]:
+    def memories(self) -> list[PromptMemory]:
         """What each Sharer has read; methods that read the same questions share it."""
-        return [SharerMemory(sharer) for sharer in self.sharers]
+        return [PromptMemory(sharer) for sharer in self.sharers]
+
+    @cached_property
+    def receiver_memory(self) -> PromptMemory:
+        """The Receiver's un-fused caches; methods that answer the same questions share them."""
+        return PromptMemory(self.receiver)
+
+    def build_together(self, names: Sequence[str]) -> dict[str, Method]:
+        """The methods of these names; those that begin with the Receiver's un-fused cache answer batch by batch.
+
+        Raises:
+            RefusedError: As `build`.
+        """
+        methods = {name: self.build(name) for name in names}
+        # Two agents are asked with other questions than all others
+        fused = {name for name, method in methods.items() if type(method) is Method}
+        users = [method for name, method in methods.items() if name in fused or name == "receiver"]
+        if fused and len(users) > 1:
+            users[0].companions = users[1:]
+            for reader in (method.reader for method in users):
+                assert isinstance(reader, FusedReader | SingleReader)
+                reader.memory = self.receiver_memory
+        return methods
 
     def build(self, name: str) -> Method:
         """The method of this name; built once, since one method may use the answers of another.

@@ -37,6 +37,8 @@ class Method(LM):
     Attributes:
         panel: The models of a comparison. A prompt that is too short for one of them is refused by every method, so
             that no answer is compared with a refusal; empty in evaluations of lm-eval's own.
+        companions: Methods that answer the same questions too, batch by batch together with this one, so that the
+            caches of a batch that they share need not be kept for longer.
         question_of: Turns a request of lm-eval into a question; whoever passes the method to lm-eval sets it.
     """
 
@@ -55,6 +57,7 @@ class Method(LM):
         self.token_budget = check_budget(int(token_budget))
         self.answers: dict[tuple[str, int], Answer] = {}
         self.question_of: Callable[[Instance], Question] = refuse_request
+        self.companions: Sequence[Method] = ()
         self._questions: dict[tuple[str, int], Question] = {}
 
     @property
@@ -120,6 +123,24 @@ class Method(LM):
         return [self.answers[question.benchmark, question.number] for question in questions]
 
     def _answer_benchmark(self, questions: Sequence[Question]) -> None:
+        # The batches of each method, by how many come after them: methods with the same batches answer one after the
+        # other, also where one of them resumes later than the others.
+        work = [
+            (place - len(batches), method, batch)
+            for method in (self, *self.companions)
+            if (batches := method._open_batches(questions))
+            for place, batch in enumerate(batches)
+        ]
+        work.sort(key=lambda item: item[0])
+        about = f"{questions[0].benchmark} {' '.join(method.name for method in (self, *self.companions))}"
+        total = sum(len(batch) for _, _, batch in work)
+        with tqdm(total=total, desc=about, unit="answer", disable=not self.progress or not work) as bar:
+            for _, method, batch in work:
+                method._add_answers(batch, method._answer_batch(batch))
+                bar.update(len(batch))
+
+    def _open_batches(self, questions: Sequence[Question]) -> list[list[Question]]:
+        """The batches of a benchmark's questions that have no answer yet; the reader is prepared for them."""
         open_questions = []
         for question in questions:
             answer = self._stored_answer(question)
@@ -128,14 +149,13 @@ class Method(LM):
             else:
                 self._add_answer(question, answer)
         if not open_questions:
-            return
+            return []
         # A refused question is left out: no control reads it in the place of another.
-        self.reader.prepare([question for question in questions if fits(question, self.panel)], self.token_budget)
-        about = f"{questions[0].benchmark} {self.name}"
-        with tqdm(total=len(open_questions), desc=about, unit="question", disable=not self.progress) as bar:
-            for batch in self._batches(open_questions):
-                self._add_answers(batch, self._answer_batch(batch))
-                bar.update(len(batch))
+        usable = [question for question in questions if fits(question, self.panel)]
+        self.reader.prepare(usable, self.token_budget)
+        # All batches, whether or not the run was interrupted before; a question that cannot be read is in none
+        self.reader.plan(self._batches([question for question in usable if self._size(question)[0]]))
+        return self._batches(open_questions)
 
     def _stored_answer(self, question: Question) -> Answer | None:
         """The answer to the same question, from this run or from an interrupted one."""

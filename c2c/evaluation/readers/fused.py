@@ -14,10 +14,11 @@ from c2c.alignment.tokens import AlignedPrompt, SharerInput, batch_readings, lef
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
+from c2c.evaluation.answers.batches import batches_of
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.evaluation.readers.reader import Reader, check_room
-from c2c.evaluation.readers.sharer_memory import SharerMemory
 from c2c.fusion.batch import ChatBatch, collate_chats, in_two_sections, up_to_fused
 from c2c.fusion.prompt import read_sections, section_index
 from c2c.models.loading import LoadedModel
@@ -51,7 +52,7 @@ class SharerPrompts:
     aligner: ChatAligner
     sharer_cache: str = "matched"
     seed: int = 0
-    memory: SharerMemory | None = None
+    memory: PromptMemory | None = None
 
     def __post_init__(self) -> None:
         self._donors: dict[Key, Question] = {}
@@ -90,8 +91,8 @@ class SharerPrompts:
         # 3. The batches in which it reads them
         if self.memory is not None and self.sharer_cache != "zeroed":
             # A control with other questions plans the same texts: the caches of all questions serve both.
-            prompts = {_key(question): self.align(question).sharer_ids for question in usable}
-            self.memory.plan(prompts, token_budget)
+            prompts = list(dict.fromkeys(tuple(self.align(question).sharer_ids) for question in usable))
+            self.memory.plan(batches_of(prompts, [max(len(ids), 1) for ids in prompts], token_budget))
 
     def _fits(self, question: Question) -> bool:
         try:
@@ -132,8 +133,8 @@ class SharerPrompts:
         """The input with the caches of these questions, if there is a memory and the Sharer's cache is not zeros."""
         if self.memory is None or self.sharer_cache == "zeroed":
             return sharer_input
-        keys = [_key(question) for question in questions if question is not None]
-        return replace(sharer_input, layers=self.memory.layers(keys, sharer_input.input_ids.shape[1]))
+        texts = [self.align(question).sharer_ids for question in questions if question is not None]
+        return replace(sharer_input, layers=self.memory.layers(texts, sharer_input.input_ids.shape[1]))
 
 
 @dataclass
@@ -145,9 +146,12 @@ class FusedReader(Reader):
     Args:
         sharers: The prompts of each Sharer. All have the same Receiver and the same model, whose Sharers are these in
             this order.
+        memory: The Receiver's un-fused caches of prompts, which readers of its other methods share; None reads each
+            prompt anew.
     """
 
     sharers: Sequence[SharerPrompts]
+    memory: PromptMemory | None = None
 
     @property
     def model(self) -> RosettaModel:
@@ -178,6 +182,13 @@ class FusedReader(Reader):
         """See `SharerPrompts.prepare`."""
         for prompts in self.sharers:
             prompts.prepare(questions, token_budget)
+
+    def plan(self, batches: Sequence[Sequence[Question]]) -> None:
+        """See `Reader.plan`; of each prompt the Receiver's tokens but the last are kept."""
+        if self.memory is not None and not self.model.include_response:
+            # All Sharers are aligned with the same Receiver tokens
+            prompts = self.sharers[0]
+            self.memory.plan([[prompts.align(question).receiver_ids[:-1] for question in batch] for batch in batches])
 
     def layout(self, questions: Sequence[Question]) -> tuple[ChatBatch, list[list[Question | None]]]:
         """The batch, section by section, and for each Sharer the questions that it reads.
@@ -223,7 +234,10 @@ class FusedReader(Reader):
         sections = read_sections(index, ids, len(self.sharers), include_response=response)
         # From 0 at the first token of each row: (B, N)
         positions = kv_cache.positions_of(mask)
-        caches = self.model.read_prompt(sections, ids, mask, positions, sharer_inputs, keep_unfused=response)
+        unfused = None if self.memory is None or response else self.memory.prefix(ids, mask)
+        caches = self.model.read_prompt(
+            sections, ids, mask, positions, sharer_inputs, keep_unfused=response, prefix=unfused
+        )
         # 3. The columns of records that are known before the answer. A Sharer whose cache is zeros reads no question;
         # all others read the same one.
         read_by_sharers = next((row for row in owners if row[0] is not None), owners[0])

@@ -9,14 +9,14 @@ from c2c.checkpoints.checkpoint import load_components
 from c2c.checkpoints.pair_fusers import load_pair_fusers
 from c2c.errors import RefusedError
 from c2c.evaluation.readers.fused import FusedReader, SharerPrompts
-from c2c.evaluation.readers.sharer_memory import SharerMemory
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
 
 
 def fused_reader(
-    pair: Pair, fuser: str | Path, sharer_cache: str, accept: Sequence[str] = (), memory: SharerMemory | None = None
+    pair: Pair, fuser: str | Path, sharer_cache: str, accept: Sequence[str] = (), memory: PromptMemory | None = None
 ) -> FusedReader:
     """The reader of a pair's Fusers, trained or released; those that were trained on zeroed caches get zeroed ones.
 
@@ -46,7 +46,7 @@ def group_reader(
     *,
     fusion: str | None = None,
     accept: Sequence[str] = (),
-    memories: Sequence[SharerMemory | None] | None = None,
+    memories: Sequence[PromptMemory | None] | None = None,
 ) -> FusedReader:
     """The reader of trained Fusers, one folder a Sharer; the Fusers of several Sharers were trained separately.
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from c2c.alignment.tokens import left_pad
+from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.models.loading import LoadedModel
 
 
@@ -23,6 +25,9 @@ class Reader(ABC):
 
     def prepare(self, questions: Sequence[Question], token_budget: int) -> None:  # noqa: B027  (most readers need no preparation)
         """Plan with all questions of a benchmark, before the first batch is read."""
+
+    def plan(self, batches: Sequence[Sequence[Question]]) -> None:  # noqa: B027  (only a reader with a memory plans)
+        """Plan prompts that are kept in a memory, in the batches in which all questions of a benchmark are read."""
 
     @property
     @abstractmethod
@@ -71,10 +76,12 @@ class SingleReader(Reader):
     Args:
         loaded: The model.
         private: Whether it reads what only the Sharer may.
+        memory: The model's caches of prompts, which other readers of the same model share; None reads each prompt anew.
     """
 
     loaded: LoadedModel
     private: bool = False
+    memory: PromptMemory | None = None
 
     @property
     def models(self) -> tuple[LoadedModel, ...]:
@@ -93,11 +100,22 @@ class SingleReader(Reader):
         ids, mask, lengths = tokenise(self.loaded, texts, chat=chat)
         check_room(self.loaded, ids.shape[1], max(question.max_new_tokens for question in questions))
         answers = [Answer(prompt_read=text, tokens_in=n) for text, n in zip(texts, lengths, strict=True)]
-        return DecodingState(self.loaded.model, self.loaded.tokenizer, ids, mask, None, answers, special=not chat)
+        prefix = None if self.memory is None else self.memory.prefix(ids, mask)
+        cache = None if prefix is None else kv_cache.cache_of_layers(prefix, self.loaded.model.config)
+        return DecodingState(self.loaded.model, self.loaded.tokenizer, ids, mask, cache, answers, special=not chat)
+
+    def plan(self, batches: Sequence[Sequence[Question]]) -> None:
+        """See `Reader.plan`."""
+        if self.memory is not None:
+            texts = [[self._ids(question) for question in batch] for batch in batches]
+            self.memory.plan([[ids[:-1] for ids in batch] for batch in texts])
+
+    def _ids(self, question: Question) -> list[int]:
+        return prompting.prompt_ids(self.loaded, self.text(question), chat=bool(question.messages))
 
     def length(self, question: Question) -> int:
         """Tokens of the prompt."""
-        return len(prompting.prompt_ids(self.loaded, self.text(question), chat=bool(question.messages)))
+        return len(self._ids(question))
 
 
 def text_hash(text: str) -> str:
