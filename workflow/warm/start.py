@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import secrets
 import socket
@@ -24,6 +25,8 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "GOTO", "OPEN
     "VECLIB_MAXIMUM_THREADS": "1"
 }
 """What Snakemake adds to the environment of a job of one thread."""
+HAS_LISTS = Path(f"/proc/self/task/{os.getpid()}/children").exists()
+"""Whether the kernel lists the children of a process."""
 NO_ARROW_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """pyarrow brings an allocator, which it does not use by default, that starts a thread when it is loaded."""
 
@@ -67,21 +70,48 @@ def _stop(server: subprocess.Popen[bytes], workflow: int) -> None:
         server.wait()
 
 
+def children_of(process: int) -> list[int]:
+    """The numbers of the children of a process; psutil would look at every process of the machine."""
+    if not HAS_LISTS:
+        return [child.pid for child in psutil.Process(process).children()] if psutil.pid_exists(process) else []
+    numbers: list[int] = []
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            numbers += map(int, file.read_text(encoding="ascii").split())
+    return numbers
+
+
+def descendants(process: int) -> list[int]:
+    """The numbers of all processes below a process."""
+    return [number for child in children_of(process) for number in (child, *descendants(child))]
+
+
+def name_of(process: int) -> str:
+    """The name of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text(encoding="utf-8").rstrip("\n")
+    except OSError:
+        return ""
+
+
 def measure_children(server: int) -> None:
     """Let Snakemake's ``benchmark:`` count the process that runs a command with the program that waits for it."""
 
     class JobProcess(psutil.Process):
         """A job's shell, whose commands run in children of the server."""
 
-        def children(self, recursive: bool = False) -> list[psutil.Process]:
-            """Its own children and those of the server that run their commands."""
-            processes: list[psutil.Process] = super().children(recursive)
-            names = {f"{NAME}{process.pid}" for process in (self, *processes)}
-            try:
-                workers = [child for child in psutil.Process(server).children() if child.name() in names]
-                return [*processes, *workers, *(child for worker in workers for child in worker.children(True))]
-            except psutil.NoSuchProcess:
-                return processes
+        def children(self, recursive: bool = True) -> list[psutil.Process]:
+            """All processes below it, and those that run its commands with all below them."""
+            numbers = descendants(self.pid)
+            names = {f"{NAME}{number}" for number in numbers}
+            for worker in children_of(server):
+                if name_of(worker) in names:
+                    numbers += [worker, *descendants(worker)]
+            processes = []
+            for number in numbers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    processes.append(psutil.Process(number))
+            return processes
 
     class Timer(benchmark.BenchmarkTimer):  # type: ignore[misc]
         """Snakemake's, of a `JobProcess`."""
