@@ -245,7 +245,6 @@ def test_commands_run_at_the_same_time(workflow, folder, waiting):
         "OMP_NUM_THREADS=2",
         "ulimit -n 512;",
         "exec 7</dev/null;",
-        "nice -n 1",
         "PYTHONPATH=/nowhere",
     ],
 )
