@@ -85,11 +85,18 @@ class PromptMemory:
             self._caches.move_to_end(text)
         while self._caches and self._bytes > self.limit:
             self._bytes -= _size(self._caches.popitem(last=False)[1])
-        # 3. Each layer: B rows (H, m, D) -> (B, H, width, D)
-        return [
-            (_left_pad_rows([keys for keys, _ in layer], width), _left_pad_rows([values for _, values in layer], width))
-            for layer in zip(*(caches[text] for text in rows), strict=True)
-        ]
+        # 3. Each layer: B rows (H, m, D) -> (B, H, width, D); of caches that are not kept, the layer is let go
+        new.clear()
+        dropped = [cache for text, cache in caches.items() if text not in self._caches]
+        nothing = (torch.empty(0), torch.empty(0))
+        layers: list[KeyValue] = []
+        for number in range(len(caches[rows[0]])):
+            layer = [caches[text][number] for text in rows]
+            keys, values = ([states[part] for states in layer] for part in (0, 1))
+            layers.append((_left_pad_rows(keys, width), _left_pad_rows(values, width)))
+            for cache in dropped:
+                cache[number] = nothing
+        return layers
 
     def prefix(self, input_ids: Tensor, attention_mask: Tensor) -> list[KeyValue] | None:
         """The layers of all tokens but the last of left-padded prompts ``(B, N)``; None if one was not planned."""
@@ -128,13 +135,12 @@ class PromptMemory:
             torch.tensor([*range(shared), *range(mask.shape[1] - len(text) + shared, mask.shape[1])], device=ids.device)
             for text in texts
         ]
-        return {
-            text: [
-                (keys[row].index_select(1, columns[row]), values[row].index_select(1, columns[row]))
-                for keys, values in layers
-            ]
-            for row, text in enumerate(batch.texts)
-        }
+        caches: dict[Text, list[KeyValue]] = {text: [] for text in batch.texts}
+        while layers:
+            keys, values = layers.pop(0)
+            for row, its_layers in enumerate(caches.values()):
+                its_layers.append((keys[row].index_select(1, columns[row]), values[row].index_select(1, columns[row])))
+        return caches
 
     def _start_layers(self, start: Text) -> list[KeyValue]:
         """The cache of the tokens that all texts of a plan begin with; read once a plan."""
