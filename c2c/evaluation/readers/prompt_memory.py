@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from transformers import Cache
 from c2c.alignment.tokens import left_pad
 from c2c.cache import kv_cache
 from c2c.cache.rows import rotations_change
+from c2c.evaluation.answers.batches import in_parts
 from c2c.models.loading import LoadedModel
 from c2c.types import KeyValue
 
@@ -75,7 +77,8 @@ class PromptMemory:
         new: dict[Text, list[KeyValue]] = {}
         for text in rows:
             if text not in new and text not in self._caches:
-                new |= self._prefill(self._batches[text])
+                batch = self._batches[text]
+                new |= dict(in_parts(partial(self._prefill, start=batch.start), batch.texts))
         caches = {text: new[text] if text in new else self._caches[text] for text in dict.fromkeys(rows)}
         # 2. The caches of this call are the last to be dropped
         for text, cache in (new | caches).items():
@@ -108,22 +111,22 @@ class PromptMemory:
         return self.layers(texts, input_ids.shape[1] - 1)
 
     @torch.no_grad()
-    def _prefill(self, batch: _Batch) -> dict[Text, list[KeyValue]]:
+    def _prefill(self, batch: Sequence[Text], start: int) -> list[tuple[Text, list[KeyValue]]]:
         """Prefill one batch; the tokens that all its texts begin with, such as a template's words, run once."""
-        model, texts = self.loaded.model, [text or (self.loaded.pad,) for text in batch.texts]
+        model, texts = self.loaded.model, [text or (self.loaded.pad,) for text in batch]
         # Rotations that depend on the length of a text forbid to read its start alone.
         whole = rotations_change(model.config, max(len(text) for text in texts))
         # 1. The common start, as one row whose cache is repeated
-        shared = 0 if whole else batch.start
+        shared = 0 if whole else start
         if len(texts) > 1 and not whole:
             shared += common_start([text[shared:] for text in texts])
-        cache = None
+        cache: Cache | None = None
         if shared:
-            start = kv_cache.cache_of_layers(self._start_layers(texts[0][: batch.start]), model.config)
-            if shared > batch.start:
-                start = self._extend(texts[0][batch.start : shared], start, batch.start)
+            cache = kv_cache.cache_of_layers(self._start_layers(texts[0][:start]), model.config)
+            if shared > start:
+                cache = self._extend(texts[0][start:shared], cache, start)
             rows = torch.zeros(len(texts), dtype=torch.long, device=model.device)
-            cache = kv_cache.repeat_rows(start, rows, model.config)
+            cache = kv_cache.repeat_rows(cache, rows, model.config)
         # 2. What follows it in each text, left-padded behind the start: mask (B, shared + M)
         ids, mask = left_pad([text[shared:] for text in texts], self.loaded.pad)
         mask = torch.cat([torch.ones((len(texts), shared), dtype=mask.dtype), mask], dim=1)
@@ -135,12 +138,12 @@ class PromptMemory:
             torch.tensor([*range(shared), *range(mask.shape[1] - len(text) + shared, mask.shape[1])], device=ids.device)
             for text in texts
         ]
-        caches: dict[Text, list[KeyValue]] = {text: [] for text in batch.texts}
+        caches: dict[Text, list[KeyValue]] = {text: [] for text in batch}
         while layers:
             keys, values = layers.pop(0)
             for row, its_layers in enumerate(caches.values()):
                 its_layers.append((keys[row].index_select(1, columns[row]), values[row].index_select(1, columns[row])))
-        return caches
+        return list(caches.items())
 
     def _start_layers(self, start: Text) -> list[KeyValue]:
         """The cache of the tokens that all texts of a plan begin with; read once a plan."""
