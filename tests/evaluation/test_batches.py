@@ -195,6 +195,25 @@ def test_only_want_of_memory_halves_a_batch(error, expected) -> None:
             in_parts(run, range(5))
 
 
+@pytest.mark.parametrize("name", ["receiver", "sharer", "c2c", "c2c_deranged"])
+def test_a_method_alone_reads_the_start_of_all_prompts_once_and_answers_as_without(
+    pair, fuser, questions, words, name
+) -> None:
+    start = " ".join(words[3:15])
+    asked = [replace(question, prompt=f"{start} {question.prompt}") for question in questions["free"]]
+    method = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build(name)
+    plain = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build(name)
+    plain.reader.memory = None
+    model = method.models[0]
+    with tokens_read(model, least=2) as counts:
+        answers = ask(method, asked, 60)
+    with tokens_read(model, least=2) as plain_counts:
+        expected = ask(plain, asked, 60)
+    assert sum(counts) < sum(plain_counts)
+    assert counts[0] == len(start.split()) and counts.count(counts[0]) == 1
+    assert [answer.output_ids for answer in answers] == [answer.output_ids for answer in expected]
+
+
 CONTROLS = ("c2c", "c2c_deranged", "c2c_zeroed")
 
 

@@ -42,10 +42,12 @@ class PromptMemory:
     Args:
         loaded: Makes the caches.
         limit: Bytes that are kept, without the current batch; the least recently used cache is dropped first.
+        starts_alone: Whether `prefix` serves only prompts with a start that all prompts of their benchmark have; others
+            are read by nobody else.
     """
 
-    def __init__(self, loaded: LoadedModel, limit: int = BYTES) -> None:
-        self.loaded, self.limit = loaded, limit
+    def __init__(self, loaded: LoadedModel, limit: int = BYTES, *, starts_alone: bool = False) -> None:
+        self.loaded, self.limit, self.starts_alone = loaded, limit, starts_alone
         self._batches: dict[Text, _Batch] = {}
         self._caches: OrderedDict[Text, list[KeyValue]] = OrderedDict()
         # The start of the last plan that was read, with its cache of one row
@@ -102,11 +104,13 @@ class PromptMemory:
         return layers
 
     def prefix(self, input_ids: Tensor, attention_mask: Tensor) -> list[KeyValue] | None:
-        """The layers of all tokens but the last of left-padded prompts ``(B, N)``; None if one was not planned."""
+        """The layers of all tokens but the last of left-padded prompts ``(B, N)``; None if one is not served."""
         rows, lengths = input_ids.tolist(), attention_mask.sum(-1).tolist()
         # Without the pads and the last token
         texts = [tuple(row[len(row) - length : -1]) for row, length in zip(rows, lengths, strict=True)]
         if not self._batches.keys() >= set(texts) or input_ids.shape[1] < 2:
+            return None
+        if self.starts_alone and not all(self._batches[text].start for text in texts):
             return None
         return self.layers(texts, input_ids.shape[1] - 1)
 
