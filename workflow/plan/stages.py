@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
-from paper.reading.reference import Reference
 from workflow.kinds import (
     agents,
     analysis,
@@ -40,6 +39,9 @@ from workflow.paths import ROOT
 from workflow.plan.memory import BYTES, fuser_parameters
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
 from workflow.validation import Table, read_rows, read_table
+
+if TYPE_CHECKING:
+    from paper.reading.reference import Reference
 
 # Estimates -----------------------------------------------------------------------------------------------------------
 
@@ -76,6 +78,9 @@ class Estimator:
     @classmethod
     def of(cls, settings: Settings, root: Path = ROOT) -> Estimator:
         """An estimator of a scale, with the sizes below `root`."""
+        # It brings pandas, which a dry run does without.
+        from paper.reading.reference import Reference
+
         return cls(settings, Reference(), read_table(root / SIZES))
 
     def hours(self, name: str) -> float | None:
