@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from c2c.evaluation.answers.batches import batches_of, in_parts, is_out_of_memor
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.single import SingleModel
-from c2c.evaluation.readers.prompt_memory import PromptMemory, common_start
+from c2c.evaluation.readers.prompt_memory import BYTES, PromptMemory, common_start, default_limit
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask, fused_method
 
@@ -73,6 +74,14 @@ def test_a_question_that_the_sharer_has_read_is_not_read_again(pair, fuser, ques
 
     monkeypatch.setattr(pair.sharer.model.base_model, "forward", refuse)
     ask(deranged, questions["free"], 60)
+
+
+def test_an_accelerator_keeps_a_tenth_of_its_memory_and_no_less_than_a_computer(monkeypatch) -> None:
+    for total, expected in ((80 * 10**9, 8 * 10**9), (2 * 10**9, BYTES)):
+        device = SimpleNamespace(total_memory=total)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, device=device: device)
+        assert default_limit(torch.device("cuda")) == expected
+    assert default_limit(torch.device("cpu")) == BYTES
 
 
 @pytest.mark.parametrize("kind", ["free", "choice"])

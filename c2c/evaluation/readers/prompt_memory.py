@@ -19,6 +19,9 @@ from c2c.models.loading import LoadedModel
 from c2c.types import KeyValue
 
 BYTES = 2**30
+"""Of the caches that are kept in a computer's memory."""
+DEVICE_SHARE = 1 / 10
+"""Of an accelerator's memory, where that is more than `BYTES`: its batches are larger, too."""
 SHARED_TOKENS = 8
 """A shorter common start of texts is not worth a run."""
 
@@ -41,13 +44,15 @@ class PromptMemory:
 
     Args:
         loaded: Makes the caches.
-        limit: Bytes that are kept, without the current batch; the least recently used cache is dropped first.
+        limit: Bytes that are kept, without the current batch; the least recently used cache is dropped first. None for
+            `BYTES`, or for `DEVICE_SHARE` of a CUDA device.
         starts_alone: Whether `prefix` serves only prompts with a start that all prompts of their benchmark have; others
             are read by nobody else.
     """
 
-    def __init__(self, loaded: LoadedModel, limit: int = BYTES, *, starts_alone: bool = False) -> None:
-        self.loaded, self.limit, self.starts_alone = loaded, limit, starts_alone
+    def __init__(self, loaded: LoadedModel, limit: int | None = None, *, starts_alone: bool = False) -> None:
+        self.loaded, self.starts_alone = loaded, starts_alone
+        self.limit = default_limit(loaded.model.device) if limit is None else limit
         self._batches: dict[Text, _Batch] = {}
         self._caches: OrderedDict[Text, list[KeyValue]] = OrderedDict()
         # The start of the last plan that was read, with its cache of one row
@@ -164,6 +169,13 @@ class PromptMemory:
         mask = torch.ones((1, past + len(tokens)), dtype=torch.long, device=model.device)
         ids = torch.tensor([tokens], device=model.device)
         return kv_cache.prefill(model, ids, mask, kv_cache.positions_of(mask)[:, past:], cache)
+
+
+def default_limit(device: torch.device) -> int:
+    """Bytes of the caches that are kept on a device."""
+    if device.type != "cuda":
+        return BYTES
+    return max(BYTES, int(torch.cuda.get_device_properties(device).total_memory * DEVICE_SHARE))
 
 
 def _size(layers: Sequence[KeyValue]) -> int:
