@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM, FalconConfig, FalconForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.cache_utils import DynamicLayer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from c2c.cache import kv_cache
 from c2c.cache.rows import mask_of_steps
@@ -16,6 +17,8 @@ from c2c.evaluation.answers.writing import decode_answers
 from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import continue_text
 from tests.conftest import FAMILIES
+from tests.test_model_types import FEWEST, outcome, tiny_config
+from tests.test_model_types import tiny_model as model_of_type
 
 MASK = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 1, 1], [1] * 9])
 """Pads at the left, pads between tokens, and none."""
@@ -59,6 +62,28 @@ def test_every_family_writes_what_generate_writes(tiny_model, word_tokenizer, fa
     for answer, question, expected in zip(answers, questions, plain, strict=True):
         end = expected.index(1) + 1 if 1 in expected else NEW
         assert answer.output_ids == expected[: min(end, question.max_new_tokens)]
+
+
+@pytest.mark.slow
+def test_every_type_of_model_writes_in_a_batch_what_generate_writes_for_each_row_alone(word_tokenizer) -> None:
+    ids = torch.randint(3, 20, MASK.shape, generator=torch.Generator().manual_seed(0))
+    types, wrong = 0, {}
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        if not outcome(kind).startswith("right"):
+            continue
+        model = model_of_type(tiny_config(kind))
+        questions = [Question("b", row, {"id": "q"}, "", "", max_new_tokens=6) for row in range(3)]
+        state = DecodingState(model, word_tokenizer, ids, MASK, None, [Answer() for _ in questions])
+        answers = [answer.output_ids for answer in decode_answers(state, questions)]
+        alone = [ids[row][MASK[row] > 0][None] for row in range(3)]
+        plain = [
+            continue_text(model, row, torch.ones_like(row), max_new_tokens=6)[0, row.shape[1] :].tolist()
+            for row in alone
+        ]
+        types += 1
+        if answers != plain:
+            wrong[kind] = (answers, plain)
+    assert types >= FEWEST and not wrong
 
 
 def test_no_mask_is_built_after_the_prompt(tiny_model, word_tokenizer, monkeypatch) -> None:
