@@ -33,6 +33,7 @@ from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.fusers import FuserLearner
 from c2c.types import KeyValue
+from workflow.plan.operations import example_operations
 
 SMALLEST_VOCABULARY = 700
 """Token ids are drawn below it, so that every shape knows them."""
@@ -206,7 +207,13 @@ def training(bench: Bench) -> Iterator[Comparison]:
         "reference as shipped": as_shipped,
     }
     setting = {"batch": count, "tokens": sizes["prompt"] + sizes["response"]}
-    yield Comparison("training", setting, ways, "c2c train", {"examples": count})
+    weights = (
+        sum(weight.numel() for weight in module.parameters())
+        for module in (pair.receiver.model, pair.sharer.model, learner.module)
+    )
+    example = example_operations(sizes["prompt"], sizes["response"], *weights)
+    units = {"examples": count, "operations": count * example.total}
+    yield Comparison("training", setting, ways, "c2c train", units)
 
 
 def evaluation(bench: Bench) -> Iterator[Comparison]:

@@ -15,6 +15,7 @@ from benchmarks.speed import __main__ as speed
 from benchmarks.speed import parts, reference_order, report
 from benchmarks.speed.clock import Comparison, ratios, run
 from benchmarks.speed.parts import PARTS, Bench
+from workflow.plan.operations import example_operations
 
 CPU = torch.device("cpu")
 
@@ -41,6 +42,31 @@ def test_every_way_of_every_part_runs_and_is_compared_with_its_baseline(bench: B
     assert (table["ratio"] > 0).all()
     for _, of_setting in table.groupby("setting"):
         assert (of_setting["ratio"] == 1).any()
+
+
+def test_operations_of_a_training_step_are_those_that_the_plan_counts(bench: Bench) -> None:
+    (comparison,) = PARTS["training"](bench)
+    sizes, pair = bench.settings["training"], bench.pair()
+    receiver, sharer, fusers = (
+        sum(weight.numel() for weight in module.parameters())
+        for module in (pair.receiver.model, pair.sharer.model, bench.stack(pair))
+    )
+    example = example_operations(sizes["prompt"], sizes["response"], receiver, sharer, fusers)
+    assert comparison.units["operations"] == sizes["batch"] * example.total
+
+
+def test_a_rate_is_operations_by_seconds_and_its_share_that_of_the_peak() -> None:
+    rows = pd.DataFrame(
+        [
+            {"part": "training", "setting": "s", "way": "w", "operations": 4e12, "wall_s": seconds}
+            for seconds in (1.0, 2.0, 4.0)
+        ]
+        + [{"part": "fusion", "setting": "s", "way": "w", "wall_s": 1.0}]
+    )
+    rates = report.operation_rates(rows, "wall_s", 8.0)
+    assert rates[["part", "tflops", "share_of_peak"]].to_numpy().tolist() == [["training", 2.0, 0.25]]
+    assert report.operation_rates(rows, "wall_s", None)["share_of_peak"].isna().all()
+    assert report.operation_rates(rows.drop(columns="operations"), "wall_s", 8.0).empty
 
 
 def test_the_order_of_work_of_the_reference_gives_our_first_token_and_our_loss(bench: Bench) -> None:

@@ -1,9 +1,8 @@
 """Stages of a run: one row a stage, with its jobs, files, memory and hours. Everything about cost is derived from here.
 
 Hours come from jobs of the same scale that were timed (``config/timings.csv``). For stages without timings they are
-estimated from model sizes and counts of tokens: a token costs 2 operations a weight that reads it, 4 where a gradient
-passes through, and 6 where weights are trained (Kaplan et al., arXiv 2001.08361, section 2.1). The speed of a GPU is
-what the paper's training of its first pair implies (paper Table 12). Imports no torch.
+estimated: operations are counted from model sizes and tokens (`workflow.plan.operations`), and divided by the speed of
+a GPU (`workflow.plan.devices`). Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -37,7 +37,9 @@ from workflow.kinds import (
 from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.registry import answer_jobs, tokenised_folders
 from workflow.paths import ROOT
-from workflow.plan.memory import BYTES, fuser_parameters
+from workflow.plan.devices import Measurement, Speed, read_devices, speed_of
+from workflow.plan.memory import BYTES, HALVES, fuser_parameters
+from workflow.plan.operations import FORWARD, TRAINED, ExampleOperations, example_operations
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
 from workflow.validation import Table, read_rows, read_table
 
@@ -48,17 +50,20 @@ PAPER_BATCH = 256
 """Examples a step of the paper's training on OpenHermes."""
 PAPER_PAIR = "qwen3_from_qwen25"
 """The pair of ours whose training is the first of Table 12."""
-FORWARD, THROUGH, TRAINED = 2, 4, 6
-"""Operations a weight and token: read; where a gradient passes through; and where it learns."""
+FROZEN = ("live", "stored", "together")
+"""How trainings of a pair read its frozen models: each for itself, once into files, or several in one job."""
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """Hours and disk of single jobs that were never timed, from the rows of ``config/sizes.tsv``.
+    """Operations, hours and disk of single jobs that were never timed, from the rows of ``config/sizes.tsv``.
 
     A `KeyError` means that the size of some data is unknown. The numbers below are assumed, and printed with the plan.
 
     Args:
+        devices: Rows of ``config/devices.csv``.
+        device: The one that the plan is for; empty for that of `measurement`, or the paper's.
+        measurement: A timed training step, whose speed is taken in place of the paper's.
         message_tokens: Tokens of a T2T message (the paper's limit).
         lines_per_second: Training examples that one core tokenises and aligns.
         seconds_per_token: Time of one decoded token where one question is asked at a time.
@@ -68,19 +73,42 @@ class Estimator:
     settings: Settings
     reference: Reference
     sizes: Table
+    devices: Table
+    device: str = ""
+    measurement: Measurement | None = None
     message_tokens: int = 256
     lines_per_second: float = 200.0
     seconds_per_token: float = 0.03
     kilobytes_per_record: float = 0.5
 
     @classmethod
-    def of(cls, settings: Settings, root: Path = ROOT) -> Estimator:
-        """An estimator of a scale, with the sizes below `root`."""
-        return cls(settings, Reference(), read_table(root / SIZES))
+    def of(
+        cls, settings: Settings, root: Path = ROOT, device: str = "", measurement: Measurement | None = None
+    ) -> Estimator:
+        """An estimator of a scale, with the sizes and devices below `root`."""
+        return cls(settings, Reference(), read_table(root / SIZES), read_devices(root), device, measurement)
+
+    def operations(self, name: str) -> float | None:
+        """Operations of all jobs of a stage; None where it is timed otherwise, or they cannot be estimated."""
+        return self._total(name, STAGES[name].operations)
+
+    def job_hours(self, name: str) -> list[float] | None:
+        """Hours of each job of a stage; None where they cannot be estimated."""
+        stage, items = STAGES[name], self._items(name)
+        try:
+            if stage.operations:
+                hours = [self.hours_of(stage.operations(self, item)) for item in items]
+            elif stage.hours:
+                hours = [stage.hours(self, item) for item in items]
+            else:
+                return None
+        except KeyError:
+            return None
+        return [number / stage.parts for number in hours for _ in range(stage.parts)]
 
     def hours(self, name: str) -> float | None:
         """Hours of all jobs of a stage; None where they cannot be estimated."""
-        return self._total(name, STAGES[name].hours)
+        return None if (hours := self.job_hours(name)) is None else sum(hours)
 
     def disk_gb(self, name: str) -> float | None:
         """Gigabytes that all jobs of a stage write; None where they cannot be estimated."""
@@ -88,9 +116,18 @@ class Estimator:
 
     def _total(self, name: str, of_item: Callable[[Estimator, Any], float] | None) -> float | None:
         try:
-            return sum(of_item(self, item) for item in STAGES[name].items(self.settings)) if of_item else None
+            return sum(of_item(self, item) for item in self._items(name)) if of_item else None
         except KeyError:
             return None
+
+    def _items(self, name: str) -> Sequence[Any]:
+        if name not in self._items_by_stage:
+            self._items_by_stage[name] = STAGES[name].items(self.settings)
+        return self._items_by_stage[name]
+
+    @cached_property
+    def _items_by_stage(self) -> dict[str, Sequence[Any]]:
+        return {}
 
     def paper_hours(self, pair: str, sharer_role: str = "sharer") -> dict[int, float]:
         """GPU hours that the paper's training of a pair took up to some steps, by step (Table 12)."""
@@ -99,8 +136,17 @@ class Estimator:
         rows = self.reference.of_pair("Table 12", "GPU hours", pair, (receiver, sharer))
         return {int(row["panel"].removeprefix("step ")): float(row["value"]) for row in rows}
 
-    def operations_per_hour(self) -> float:
-        """Operations that a GPU did in an hour of the paper's training of its first pair, by the same count.
+    @cached_property
+    def speed(self) -> Speed:
+        """Speed of the device that the plan is for."""
+        return speed_of(self.device, self.devices, self.paper_tflops(), self.measurement)
+
+    def hours_of(self, operations: float) -> float:
+        """Hours in which one GPU does so many operations."""
+        return operations / (3600e12 * self.speed.tflops)
+
+    def paper_tflops(self) -> float:
+        """TFLOP/s of a GPU in the paper's training of its first pair, by the same count of operations.
 
         Raises:
             RefusedError: Its hours are not among the paper's values.
@@ -108,13 +154,34 @@ class Estimator:
         steps, hours = max(self.paper_hours(PAPER_PAIR).items(), default=(0, 0.0))
         if not steps:
             raise RefusedError("Table 12 must have the hours of the paper's first pair", "no row", "Restore its values")
-        tokens = steps * PAPER_BATCH * self.example_tokens("openhermes")
-        return tokens * self.operations_per_token(PAPER_PAIR, self.fusers(PAPER_PAIR)) / hours
+        example = self.example_operations(PAPER_PAIR, self.fusers(PAPER_PAIR), "openhermes")
+        return steps * PAPER_BATCH * example.total / (3600e12 * hours)
 
-    def operations_per_token(self, pair: str, learned: int, sharer_role: str = "sharer") -> float:
-        """Operations of a training: the Sharer reads, the gradient passes through the Receiver to what learns."""
+    def example_operations(
+        self,
+        pair: str,
+        fusers: int,
+        training_set: str,
+        sharer_role: str = "sharer",
+        *,
+        zeroed: bool = False,
+        **counted: bool,
+    ) -> ExampleOperations:
+        """Operations of a training example of the mean length.
+
+        Args:
+            pair: The models.
+            fusers: Weights of the Fusers, or of an encoder and a decoder.
+            training_set: The set whose mean lengths count.
+            sharer_role: Which model of the pair is the Sharer.
+            zeroed: Whether the Sharer's cache is zeros, so that it does not run.
+            **counted: Further arguments of `workflow.plan.operations.example_operations`.
+        """
         receiver, sharer = self.weights(pair, sharer_role)
-        return FORWARD * sharer + THROUGH * receiver + TRAINED * learned
+        row = self.sizes[training_set]
+        return example_operations(
+            row["prompt_tokens"], row["answer_tokens"], receiver, 0 if zeroed else sharer, fusers, **counted
+        )
 
     def weights(self, pair: str, sharer_role: str = "sharer") -> tuple[float, float]:
         """Parameters of Receiver and Sharer."""
@@ -129,32 +196,95 @@ class Estimator:
         """Tokens of a training example."""
         return int(self.sizes[training_set]["prompt_tokens"] + self.sizes[training_set]["answer_tokens"])
 
-    def trained_tokens(self, pair: str, training: Mapping[str, Any]) -> float:
-        """Tokens that a training with some settings reads of the pair's set, over all of its steps."""
-        training_set = self.settings.pairs[pair]["training_set"]
-        return float(training["steps"] * training["batch_size"] * self.example_tokens(training_set))
+    def training_example(self, run: FuserTraining) -> ExampleOperations:
+        """Operations of an example of a training of Fusers."""
+        settings = self.settings
+        training = settings.training_of(run.pair, run.recipe, run.alignment)
+        return self.example_operations(
+            run.pair,
+            settings.fuser_parameters(run),
+            settings.pairs[run.pair]["training_set"],
+            settings.sharer_role(run.recipe),
+            zeroed=settings.recipes[run.recipe]["sharer_cache"] == "zeroed",
+            recomputed=training["recompute"] == "fusers",
+        )
 
-    def training(self, run: FuserTraining) -> float:
-        """Hours of one training of Fusers."""
-        tokens = self.trained_tokens(run.pair, self.settings.training_of(run.pair, run.recipe, run.alignment))
-        learned, sharer_role = self.settings.fuser_parameters(run), self.settings.sharer_role(run.recipe)
-        operations = self.operations_per_token(run.pair, learned, sharer_role)
-        return tokens * operations / self.operations_per_hour()
+    def trained_examples(self, run: FuserTraining) -> int:
+        """Examples that a training sees, over all of its steps."""
+        training = self.settings.training_of(run.pair, run.recipe, run.alignment)
+        return int(training["steps"] * training["batch_size"])
+
+    @cached_property
+    def sharing_runs(self) -> dict[tuple[str, int], list[FuserTraining]]:
+        """Trainings that can share what the frozen models read: of the same tokens, in batches of the same size."""
+        runs: dict[tuple[str, int], list[FuserTraining]] = {}
+        for run in self.settings.runs:
+            runs.setdefault(self._sharing_key(run), []).append(run)
+        return runs
+
+    def _sharing_key(self, run: FuserTraining) -> tuple[str, int]:
+        training = self.settings.training_of(run.pair, run.recipe, run.alignment)
+        return self.settings.tokenised(run.pair, run.recipe, run.alignment), int(training["batch_size"])
+
+    def frozen(self, run: FuserTraining) -> str:
+        """How a training reads the frozen models by its settings: one of `FROZEN`."""
+        training = self.settings.training_of(run.pair, run.recipe, run.alignment)
+        return str(training.get("frozen", FROZEN[0]))
+
+    def training(self, run: FuserTraining, frozen: str = "") -> float:
+        """Operations of one training of Fusers.
+
+        Args:
+            run: The training.
+            frozen: How it reads the frozen models; empty for its setting. What is read once is divided among the
+                trainings that share it: each example of the longest of them (``together``), or of the set (``stored``).
+        """
+        frozen = frozen or self.frozen(run)
+        example, examples = self.training_example(run), self.trained_examples(run)
+        if frozen == "live":
+            return examples * example.total
+        runs = self.sharing_runs[self._sharing_key(run)]
+        read = max(map(self.trained_examples, runs))
+        if frozen == "stored":
+            read = self.sizes[self.settings.pairs[run.pair]["training_set"]]["lines"]
+        # The Sharer runs if any of them needs it.
+        reading = max(self.training_example(run).reading for run in runs)
+        return examples * example.learning + read * reading / len(runs)
+
+    def training_jobs(self, frozen: str) -> list[float]:
+        """Hours of each job that trains Fusers, if all read the frozen models so: one of `FROZEN`."""
+        shared = [[self.hours_of(self.training(run, frozen)) for run in runs] for runs in self.sharing_runs.values()]
+        return [*map(sum, shared)] if frozen == "together" else [hours for group in shared for hours in group]
+
+    def states_gb(self, run: FuserTraining) -> float:
+        """Size of the stored states of a training's set: of each prompt token the fused layers of both models."""
+        settings = self.settings
+        sharer, receiver = settings.pair_sizes(run.pair, settings.sharer_role(run.recipe))
+        row = self.sizes[settings.pairs[run.pair]["training_set"]]
+        numbers = HALVES * receiver.layers * (receiver.kv_width + sharer.kv_width)
+        return float(BYTES[settings.config["dtype"]] * row["lines"] * row["prompt_tokens"] * numbers / 1e9)
 
     def latent_training(self, run: latent.LatentSpaceTraining) -> float:
-        """Hours of training a latent space: each token passes one pair's models, its encoder and its decoder."""
+        """Operations of training a latent space: each example passes one pair's models, its encoder and its decoder."""
         settings, operations = self.settings, 0.0
         training, members = latent.latent_training(settings, run.latent), latent.latent_pairs(settings, run.latent)
         for pair in members:
             learned = latent.latent_parameters(settings, run.latent, pair)
-            tokens = self.trained_tokens(pair, training) / len(members)
-            operations += tokens * self.operations_per_token(pair, learned)
-        return operations / self.operations_per_hour()
+            example = self.example_operations(
+                pair,
+                learned,
+                settings.pairs[pair]["training_set"],
+                recomputed=training["recompute"] == "fusers",
+            )
+            operations += example.total * training["steps"] * training["batch_size"] / len(members)
+        return operations
 
     def single_training(self, run: single.SingleTraining) -> float:
-        """Hours of fine-tuning a Receiver."""
-        tokens = self.trained_tokens(run.pair, self.settings.training_of(run.pair, "c2c", run.alignment))
-        return TRAINED * self.weights(run.pair)[0] * tokens / self.operations_per_hour()
+        """Operations of fine-tuning a Receiver, which learns through prompt and answer."""
+        training = self.settings.training_of(run.pair, "c2c", run.alignment)
+        examples = training["steps"] * training["batch_size"]
+        tokens = examples * self.example_tokens(self.settings.pairs[run.pair]["training_set"])
+        return float(TRAINED * self.weights(run.pair)[0] * tokens)
 
     def tokenising(self, folder: str) -> float:
         """Hours of tokenising the two parts of a training set for a pair."""
@@ -163,10 +293,10 @@ class Estimator:
         return float(lines / self.lines_per_second / 3600)
 
     def teaching(self, training_set: str) -> float:
-        """Hours in which a teacher answers the questions of a training set."""
+        """Operations in which a teacher answers the questions of a training set."""
         weights = 1e6 * self.settings.models[self.settings.teachers[training_set]]["parameters_m"]
         tokens = self.sizes[training_set]["lines"] * self.example_tokens(training_set)
-        return float(tokens * FORWARD * weights / self.operations_per_hour())
+        return float(tokens * FORWARD * weights)
 
     def questions(self, tasks: Iterable[str], most: int | None = None) -> list[dict[str, int]]:
         """Sizes of tasks: `lines` questions, at most the scale's `sample` and `most`, and the tokens of one."""
@@ -175,12 +305,11 @@ class Estimator:
         return [{**row, "lines": min([row["lines"], *limits])} for row in rows]
 
     def answering(self, job: AnswerJob) -> float:
-        """Hours of a job that answers."""
-        operations = sum(
+        """Operations of a job that answers."""
+        return sum(
             row["lines"] * FORWARD * sum(self._weights_read(method, job.pairs, row) for method in job.methods)
             for row in self.questions(job.tasks, job.most_questions)
         )
-        return operations / self.operations_per_hour()
 
     def _weights_read(self, method: str, members: Sequence[str], row: Mapping[str, int]) -> float:
         """Weights times tokens of one answer: what each model and its Fusers read of a question of some length."""
@@ -217,7 +346,7 @@ class Estimator:
         return float(latency["questions"] * latency["repeats"] * tokens * self.seconds_per_token / 3600)
 
     def analysing(self, kind: str) -> float:
-        """Hours of an analysis."""
+        """Operations of an analysis."""
         entry = analysis.kinds(self.settings.config)[kind]
         (row,) = self.questions([entry["benchmark"]], entry["questions"])
         prompt, answer, lines = row["prompt_tokens"], row["answer_tokens"], row["lines"]
@@ -238,7 +367,7 @@ class Estimator:
         else:
             # An answer and its control, for each share of the prompt, fused at either end.
             weights = 2 * 2 * len(entry["shares"]) * lines * (prompt * fused + answer * receiver)
-        return FORWARD * weights / self.operations_per_hour()
+        return float(FORWARD * weights)
 
     def checkpoint_gb(self) -> float:
         """Room for the states of all trainings: weights and both moments of AdamW, of two steps and of one more."""
@@ -246,9 +375,11 @@ class Estimator:
 
     def assumptions(self) -> list[str]:
         """What the estimates assume, as phrases."""
-        speed = self.operations_per_hour() / 3600e12
+        speed = self.speed
+        untimed = "" if speed.measured else "; no training step was timed here"
         return [
-            f"{speed:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)",
+            f"{speed.tflops:.1f} TFLOP/s on one {speed.device.upper()}, {100 * speed.share:.1f} % of its peak of "
+            f"{speed.peak:.0f},\n    {speed.basis}{untimed}",
             f"numbers and lengths of questions and examples as in {SIZES}",
             f"messages of {self.message_tokens} tokens",
             f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
@@ -282,7 +413,8 @@ class Stage:
         models: Whether a job runs models, on a GPU where the scale has any.
         parts: Jobs an item: 2 for the training and the validation part of a set.
         memory_mb: Memory that the job of an item asks for.
-        hours: Estimated hours of the jobs of an item.
+        operations: Estimated floating-point operations of the jobs of an item.
+        hours: Estimated hours of the jobs of an item, for a stage whose time does not follow from operations.
         disk_gb: Estimated size of what they leave.
         shared_rule: The rule, where it runs several stages.
     """
@@ -294,6 +426,7 @@ class Stage:
     models: bool = True
     parts: int = 1
     memory_mb: Callable[[Settings, Any], int] = Settings.answering_mb
+    operations: Callable[[Estimator, Any], float] | None = None
     hours: Callable[[Estimator, Any], float] | None = None
     disk_gb: Callable[[Estimator, Any], float] | None = None
     shared_rule: str = ""
@@ -315,7 +448,7 @@ def _answers(kind: str, places: str) -> Stage:
         "records/{job}.parquet",
         places,
         memory_mb=lambda settings, job: job.memory_mb(settings),
-        hours=Estimator.answering,
+        operations=Estimator.answering,
         disk_gb=Estimator.records_gb,
         shared_rule="answer_questions",
     )
@@ -327,7 +460,7 @@ def _analysis(name: str, kind: str) -> Stage:
         lambda settings: [kind] if kind in analysis.kinds(settings.config) else [],
         f"analysis/{kind}/*",
         memory_mb=lambda settings, kind: settings.answering_mb(analysis.kinds(settings.config)[kind]["pair"]),
-        hours=Estimator.analysing,
+        operations=Estimator.analysing,
     )
 
 
@@ -361,7 +494,7 @@ _STAGES = [
         router.router_answers,
         "routers/{job}/answers.parquet",
         memory_mb=lambda settings, job: job.memory_mb(settings),
-        hours=Estimator.answering,
+        operations=Estimator.answering,
     ),
     Stage("train_router", router.router_pairs, "routers/{job}/router.*"),
     Stage(
@@ -370,14 +503,14 @@ _STAGES = [
         "data/training/{job}.jsonl",
         parts=2,
         memory_mb=Settings.teacher_mb,
-        hours=Estimator.teaching,
+        operations=Estimator.teaching,
     ),
     Stage(
         "train_fuser",
         lambda settings: settings.runs,
         "fusers/{job}/*",
         memory_mb=lambda settings, run: settings.training_mb(run.pair, run.recipe, run.alignment),
-        hours=Estimator.training,
+        operations=Estimator.training,
         disk_gb=_fuser_disk_gb,
     ),
     _answers(pairs.BASELINES, "*/baselines"),
@@ -390,7 +523,7 @@ _STAGES = [
         latent.latent_trainings,
         "latent/{job}/pairs/*/*",
         memory_mb=lambda settings, run: latent.latent_memory_mb(settings, run.latent),
-        hours=Estimator.latent_training,
+        operations=Estimator.latent_training,
         disk_gb=_latent_disk_gb,
     ),
     _answers(latent.LATENT, "latent/*/pairs/*"),
@@ -400,7 +533,7 @@ _STAGES = [
         single.single_trainings,
         "single/{job}/*",
         memory_mb=lambda settings, run: settings.single_mb(run.pair, run.alignment),
-        hours=Estimator.single_training,
+        operations=Estimator.single_training,
         disk_gb=lambda estimator, run: BYTES[estimator.settings.config["dtype"]] * estimator.weights(run.pair)[0] / 1e9,
     ),
     _answers(single.SINGLE, "single/*"),

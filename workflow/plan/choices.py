@@ -1,0 +1,104 @@
+"""Leaner runs of a scale, and frozen models that are read once: what each choice costs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from workflow.plan.costs import ESTIMATED, TRAINING, StageCost, hours_by_device, stage_costs, wall_hours
+from workflow.plan.stages import FROZEN, Estimator, Timing
+from workflow.settings import Settings
+
+ENOUGH_STEPS = 300
+"""A step of the paper's Table 12 after which no pair answers MMLU-Redux notably better."""
+
+
+@dataclass(frozen=True)
+class ChoiceCost:
+    """Cost of a choice of what to run.
+
+    Args:
+        name: The choice in words.
+        trainings: Trainings of Fusers.
+        gpu_hours: GPU hours of all jobs, by how trainings read the frozen models: each of `FROZEN`.
+        wall_hours: Hours on the GPUs that the jobs share, by the same.
+        operations: Operations of all jobs, by the same.
+        states_gb: Size of all states, where trainings read stored ones.
+    """
+
+    name: str
+    trainings: int
+    gpu_hours: Mapping[str, float]
+    wall_hours: Mapping[str, float]
+    operations: Mapping[str, float]
+    states_gb: float
+
+
+def choices(settings: Settings) -> dict[str, Settings]:
+    """What can be run of a scale, by its name in words: the whole, then ever less of it."""
+    whole, lean = (replace(settings, config={**settings.config, "lean": lean}) for lean in (False, True))
+    listed = {
+        "all seeds": whole,
+        "one seed each (lean: true)": lean,
+        f"one seed each, at most {ENOUGH_STEPS} steps": with_at_most(lean, ENOUGH_STEPS),
+    }
+    if settings.config.get("released"):
+        listed["released fusers only"] = released_alone(settings)
+    return listed
+
+
+def with_at_most(settings: Settings, steps: int) -> Settings:
+    """A scale whose trainings have no more than some steps, and which keeps earlier steps alone."""
+
+    def shortened(training: Mapping[str, Any]) -> dict[str, Any]:
+        limits = {"steps": min(training["steps"], steps)} if "steps" in training else {}
+        if "keep_steps" in training:
+            limits["keep_steps"] = [step for step in training["keep_steps"] if step < steps]
+        return {**training, **limits}
+
+    config = {**settings.config, "training": shortened(settings.config["training"])}
+    for part in ("runs", "latent"):
+        entries = config.get(part, [])
+        config[part] = [{**entry, "training": shortened(entry.get("training", {}))} for entry in entries]
+    return replace(settings, config=config)
+
+
+def released_alone(settings: Settings) -> Settings:
+    """A scale that trains nothing: released fusers, and the models of their pairs alone, answer."""
+    nothing = {name: [] for name in ("runs", "single", "agents", "groups", "latent")}
+    return replace(settings, config={**settings.config, **nothing, "latency": None, "analysis": None})
+
+
+def choice_costs(
+    settings: Settings, timings: Iterable[Timing], estimator: Estimator, gpus: int = 1
+) -> list[ChoiceCost]:
+    """The cost of each choice, with jobs that share some GPUs."""
+    timings, rows = list(timings), []
+    for name, choice in choices(settings).items():
+        of_choice = replace(estimator, settings=choice)
+        stages = stage_costs(choice, timings, of_choice)
+        costs = {frozen: _costs(of_choice, stages, frozen) for frozen in FROZEN}
+        rows.append(
+            ChoiceCost(
+                name,
+                len(choice.runs),
+                {frozen: hours_by_device(stages).get(True, 0.0) for frozen, stages in costs.items()},
+                {frozen: wall_hours(stages, gpus) for frozen, stages in costs.items()},
+                {frozen: sum(stage.operations or 0 for stage in stages) for frozen, stages in costs.items()},
+                sum(of_choice.states_gb(runs[0]) for runs in of_choice.sharing_runs.values()),
+            )
+        )
+    return rows
+
+
+def _costs(estimator: Estimator, stages: Sequence[StageCost], frozen: str) -> list[StageCost]:
+    """The cost of each stage if all trainings read the frozen models so; a timed training stays as it was timed."""
+
+    def of_choice(stage: StageCost) -> StageCost:
+        if (stage.name, stage.basis) != (TRAINING, ESTIMATED):
+            return stage
+        operations = sum(estimator.training(run, frozen) for run in estimator.settings.runs)
+        return replace(stage, operations=operations, job_hours=estimator.training_jobs(frozen))
+
+    return [of_choice(stage) for stage in stages]
