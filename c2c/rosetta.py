@@ -492,7 +492,12 @@ class RosettaModel(nn.Module):
                 sharers[sharer] = self.read_sharer(sharer, sharer_input, positions)
         with timer("fusion"):
             # (B, Hs, M, Ds) -> (B, Hs, n, Ds): one Sharer token for each token of the prefix
-            aligned = {sharer: align(sharers[sharer], inputs[sharer].token_map) for sharer in inputs}
+            aligned = {}
+            for sharer, sharer_input in inputs.items():
+                stacked = self.stack(sharer).runs_grouped()
+                aligned[sharer] = align(
+                    sharers[sharer], sharer_input.token_map, is_whole=sharer_input.is_whole, stacked=stacked
+                )
         # 3. The Receiver reads section by section, each after what was fused before it
         cache = self.cache_of_prefix(prefix, sections, len(input_ids))
         unfused: list[KeyValue] = []
@@ -672,7 +677,7 @@ class RosettaModel(nn.Module):
         if sharer_inputs is None:
             # The Receiver's own tokens, one for one
             token_map = torch.arange(end, device=input_ids.device).expand(len(input_ids), -1)  # (B, end)
-            inputs = dict.fromkeys(selected, SharerInput(input_ids[:, :end], prefix, token_map))
+            inputs = dict.fromkeys(selected, SharerInput(input_ids[:, :end], prefix, token_map, is_whole=True))
         elif isinstance(sharer_inputs, SharerInput) or len(sharer_inputs) != len(self.stacks):
             raise RefusedError(
                 f"sharer_inputs must be a list with an input for each of the {len(self.stacks)} Sharers",

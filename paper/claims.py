@@ -177,9 +177,13 @@ def write(
     reference: Reference,
     outputs: tuple[Path, Path],
     tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+    scale: str = "",
 ) -> None:
-    """Write claims.json and claims_time.json, in this order in `outputs`."""
-    basis = Basis.load(claims, answers.scale).of_tasks(answers.benchmarks)
+    """Write claims.json and claims_time.json, in this order in `outputs`.
+
+    The verdicts rest on what ``rests_on`` lists for `scale`; where it is empty, for the scale of the answers.
+    """
+    basis = Basis.load(claims, scale or answers.scale).of_tasks(answers.benchmarks)
     judged = [
         (is_timed(claim), judge(claim, answers, latency, reference, basis, tables)) for claim in read_claims(claims)
     ]
@@ -208,6 +212,11 @@ def main() -> None:
     parser.add_argument("--latency-records", type=Path, nargs="*", default=[], help="parquet files of latency records")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="our tables that claims read, as .csv")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
+    parser.add_argument(
+        "--basis",
+        default="",
+        help="the scale under rests_on on whose list the verdicts rest (default: the records' own)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="claims.json")
     parser.add_argument("--output-time", type=Path, required=True, help="claims_time.json")
     arguments = parser.parse_args()
@@ -223,6 +232,7 @@ def main() -> None:
             Reference(arguments.reference),
             outputs,
             read_tables(arguments.tables),
+            arguments.basis,
         )
 
 

@@ -32,7 +32,7 @@ from c2c.storage.markup import csv_text
 from paper.artefacts import RELEASED
 from paper.command import REMEDY, command
 from paper.reading import names
-from paper.reading.committed import COST, CURVES, PROTOCOL, RECORDS, REMARKS, TIMES, remarks_of
+from paper.reading.committed import BASIS, COST, CURVES, PROTOCOL, RECORDS, REMARKS, TIMES, basis_of, remarks_of
 from paper.reading.curves import HISTORY, check_curves, curves_of, read_curves
 from paper.reading.files import read_table
 from paper.reading.precision import dtype_of
@@ -81,6 +81,7 @@ def collect(
     records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
     priced = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
     price = None if priced is None else priced.read_bytes()
+    basis = basis_of(results) or (basis_of(output) if partial else "")
     lines = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
     places = [results, *([output] if partial else [])]
     extra_files = {
@@ -95,7 +96,7 @@ def collect(
             source = Path(temporary)
             for name, path in extra_files.items():
                 write_atomically(source / name, path.read_text(encoding="utf-8"))
-            recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced))
+            recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced), basis)
         # Of the tables, only those that `make verify` can recompute.
         copied = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}
         followed = recomputed_tables(timed is not None, price is not None, RELEASED in set(records["recipe"]))
@@ -120,6 +121,8 @@ def collect(
         (output / name).write_bytes(content)
     if protocol != CORRECTED:
         write_atomically(output / PROTOCOL, f"{protocol}\n")
+    if basis not in ("", records["scale"].iloc[0]):
+        write_atomically(output / BASIS, f"{basis}\n")
     if lines:
         write_atomically(output / REMARKS, "\n".join(lines) + "\n")
 

@@ -25,7 +25,7 @@ from paper.artefacts import RECORDS as ANSWERED
 from paper.command import command
 from paper.modules import writer
 from paper.reading.answers import Answers
-from paper.reading.committed import COST, RECORDS, TIMES, protocol_of, remarks_of
+from paper.reading.committed import COST, RECORDS, TIMES, basis_of, protocol_of, remarks_of
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 
@@ -37,12 +37,13 @@ def recompute(
     protocol: str = CORRECTED,
     remarks: Sequence[str] = (),
     cost: pd.DataFrame | None = None,
+    basis: str = "",
 ) -> list[str]:
     """Write every file that follows from the records into `folder` and return their names; `remarks` go below tables.
 
     Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
-    Without the cost of training there is no Table 12. Claims read the tables in `folder`; one that does not follow from
-    records must lie there before.
+    Without the cost of training there is no Table 12. Verdicts rest on the list of the scale `basis`, by default
+    the records' own. Claims read the tables in `folder`; one that does not follow from records must lie there before.
     """
     answers = Answers(records, protocol, remarks)
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
@@ -53,7 +54,7 @@ def recompute(
     judged = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
     outputs = (folder / "claims.json", folder / "claims_time.json")
     tables = claims.read_tables(path for name in claim_files() if (path := folder / name).is_file())
-    claims.write(claims.PATH, answers, judged, Reference(), outputs, tables)
+    claims.write(claims.PATH, answers, judged, Reference(), outputs, tables, basis)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -90,14 +91,17 @@ def not_from_records() -> list[str]:
 
 
 def recompute_committed(folder: Path, output: Path) -> list[str]:
-    """`recompute` from a folder of committed records, with its protocol and its remarks, into `output`."""
+    """`recompute` from a folder of committed records, with its protocol, basis and remarks, into `output`."""
     for name in not_from_records():
         if (folder / name).is_file() and folder != output:
             write_atomically(output / name, (folder / name).read_text(encoding="utf-8"))
     timed = (folder / TIMES).is_file()
     times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
     cost = read_table(folder / COST) if (folder / COST).is_file() else None
-    names = recompute(read_records([folder / RECORDS]), times, output, protocol_of(folder), remarks_of(folder), cost)
+    protocol = protocol_of(folder)
+    names = recompute(
+        read_records([folder / RECORDS]), times, output, protocol, remarks_of(folder), cost, basis_of(folder)
+    )
     # A .tex file repeats its .md file and is not committed.
     for path in output.glob("tables/*.tex"):
         path.unlink()

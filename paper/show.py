@@ -21,15 +21,13 @@ import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, RELEASED
-from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_json
-from c2c.storage.manifests import read_object
 from paper.artefacts import by_target, claim_files, read_artefacts
 from paper.artefacts import key as _key
 from paper.command import REMEDY, command
 from paper.reading import names
 from paper.reading.alignments import MAIN_ALIGNMENT
-from paper.reading.committed import PROTOCOL, RECORDS, TIMES, protocol_of
+from paper.reading.committed import RECORDS, TIMES, basis_of, protocol_of
 from paper.reading.files import read_table
 from paper.reading.reference import MAIN, Reference
 from paper.writing.numbers import NOTHING, decimal, show
@@ -118,7 +116,7 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
     # Each scale: verdicts, then the commands behind them.
     for folder in folders:
         yield ""
-        yield f"Scale {folder.name}, {_prompts(_protocol(folder) == RELEASED)}:"
+        yield f"Scale {folder.name}, {_prompts(protocol_of(folder) == RELEASED)}:"
         for claim in claims[folder]:
             value = f"{_our_value(claim)}{_of_alignment(claim['alignment'])}"
             yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {value}"
@@ -192,21 +190,14 @@ def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:
         flags.append(f"--tables {' '.join(tables)}")
     if times.exists():
         flags.append(f"--latency-records {times}" if committed else f"--latency-records {times}/*.parquet")
-    if (protocol := _protocol(folder)) != CORRECTED:
+    if (protocol := protocol_of(folder)) != CORRECTED:
         flags.append(f"--protocol {protocol}")
+    if (basis := basis_of(folder)) not in ("", folder.name):
+        flags.append(f"--basis {basis}")
     outputs = "--output fresh/claims.json --output-time fresh/claims_time.json"
     yield f"  records    {times if timed and times.exists() else answers}"
     yield f"  recompute  python -m paper.claims {' '.join(flags)} {outputs}"
     yield f"  replicate  {_snakemake(folder.name)} results/{folder.name}/{file}"
-
-
-def _protocol(folder: Path) -> str:
-    """By which the folder's answers were marked: committed records name it, and so does the command of a run."""
-    if (folder / PROTOCOL).is_file():
-        return protocol_of(folder)
-    stamp = folder / f"{CLAIMS[0]}{SUFFIX}"
-    command = read_object(stamp, REMEDY)["command"] if stamp.is_file() else []
-    return str(command[command.index("--protocol") + 1]) if "--protocol" in command else CORRECTED
 
 
 def _snakemake(scale: str) -> str:

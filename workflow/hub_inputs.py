@@ -10,6 +10,7 @@ from c2c.errors import RefusedError
 from c2c.models import hub
 from paper.reading.commits import CITED, COMMIT, TABLES
 from workflow.revisions import has_no_history
+from workflow.scales import basis_of
 from workflow.settings import Settings
 
 PIN = "python -m workflow.pin"
@@ -69,13 +70,13 @@ def check_mirrored(settings: Settings) -> None:
 
 
 def check_start(settings: Settings) -> None:
-    """Check that a run of a scale that is cited starts from commits, unless the config has `unpinned: true`.
+    """Check that a run with the basis of a cited scale starts from commits, unless the config has `unpinned: true`.
 
     Raises:
         RefusedError: With the rows that name a branch or a tag.
     """
     unpinned_rows = [row for row in hub_inputs(settings) if not row.pinned]
-    if unpinned_rows and settings.config["scale"] in CITED and not settings.config.get("unpinned"):
+    if unpinned_rows and basis_of(settings.config) in CITED and not settings.config.get("unpinned"):
         rule = f"A run of the scale {settings.config['scale']}, which is cited, must start from commits"
         remedy = f"Where the hub is reached: {PIN}. For a run that nobody will cite, set unpinned: true in a config"
         raise RefusedError(rule, _listing(unpinned_rows), remedy)
@@ -87,7 +88,7 @@ def check_unpinned(config: Mapping[str, Any]) -> None:
     Raises:
         RefusedError: `artefacts.paper` is true.
     """
-    if config.get("unpinned") and config["scale"] in CITED and config["artefacts"]["paper"]:
+    if config.get("unpinned") and basis_of(config) in CITED and config["artefacts"]["paper"]:
         rule = f"A run of the scale {config['scale']} with unpinned: true must leave the paper out"
         raise RefusedError(rule, "artefacts.paper: true", "Set artefacts.paper to false, or drop unpinned")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.speed import reference_order
@@ -32,6 +33,15 @@ from c2c.training.batches import Batch, collate
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.fusers import FuserLearner
+from c2c.training.stored_states import (
+    STATES,
+    Role,
+    StoredStates,
+    StoredText,
+    receiver_ids,
+    text_key,
+    write_index,
+)
 from c2c.types import KeyValue
 from workflow.plan.operations import example_operations
 
@@ -180,20 +190,31 @@ def fused_logits(model: RosettaModel, batch: Batch) -> Tensor:
 
 
 def training(bench: Bench) -> Iterator[Comparison]:
-    """One optimiser step: ours and the reference's order of work, without and with its anomaly detection."""
+    """One optimiser step: from stored states, live, and in the reference's order of work without and with anomaly
+    detection, which it ships with.
+    """
     sizes = bench.settings["training"]
     pair = bench.pair()
     width, count = bench.settings["hidden_dim"], sizes["batch"]
     examples = bench.examples(count, sizes["prompt"], sizes["response"])
     config = TrainingConfig(steps=10_000, batch_size=count, hidden_dim=width, intermediate_dim=width)
+    batch = bench.batch(pair, count, sizes["prompt"], sizes["response"])
     with tempfile.TemporaryDirectory() as folder:
         learner = FuserLearner(pair, config, examples, examples, Path(folder))
-    batch = bench.batch(pair, count, sizes["prompt"], sizes["response"])
+        states = store_states(pair, examples, Path(folder))
+        from_states = FuserLearner(pair, config, examples, examples, Path(folder), states)
+        yield _training_steps(learner, from_states, batch, sizes)
+
+
+def _training_steps(
+    learner: FuserLearner, from_states: FuserLearner, batch: Batch, sizes: Mapping[str, int]
+) -> Comparison:
+    count = sizes["batch"]
 
     def reference_step() -> None:
         learner.model.train()
         reference_order.training_loss(learner.model, batch).backward()
-        torch.nn.utils.clip_grad_norm_(learner.module.parameters(), config.max_gradient_norm)
+        torch.nn.utils.clip_grad_norm_(learner.module.parameters(), learner.config.max_gradient_norm)
         learner.optimizer.step()
         learner.optimizer.zero_grad()
 
@@ -202,7 +223,8 @@ def training(bench: Bench) -> Iterator[Comparison]:
             reference_step()
 
     ways: dict[str, Work] = {
-        "c2c train": lambda: learner._step(1, list(range(count))),
+        "stored states": lambda: from_states._step(1, list(range(count))),
+        "live": lambda: learner._step(1, list(range(count))),
         "reference order": reference_step,
         "reference as shipped": as_shipped,
     }
@@ -212,8 +234,33 @@ def training(bench: Bench) -> Iterator[Comparison]:
         for module in (pair.receiver.model, pair.sharer.model, learner.module)
     )
     example = example_operations(sizes["prompt"], sizes["response"], *weights)
-    units = {"examples": count, "operations": count * example.total}
-    yield Comparison("training", setting, ways, "c2c train", units)
+    operations = {way: count * (example.learning if way == "stored states" else example.total) for way in ways}
+    return Comparison("training", setting, ways, "stored states", {"examples": count}, operations)
+
+
+@torch.no_grad()
+def store_states(pair: Pair, examples: Sequence[Example], folder: Path) -> StoredStates:
+    """States of both models for examples of one length, in the layout of ``c2c store-states``."""
+    texts: dict[Role, dict[str, StoredText]] = {}
+    roles: dict[Role, tuple[LoadedModel, list[list[int]]]] = {
+        "receiver": (pair.receiver, [receiver_ids(example.prompt) for example in examples]),
+        "sharer": (pair.sharer, [example.prompt.sharer_ids for example in examples]),
+    }
+    for role, (loaded, rows) in roles.items():
+        ids = torch.tensor(rows, device=loaded.model.device)
+        mask = torch.ones_like(ids)
+        layers = kv_cache.layers_of(kv_cache.prefill(loaded.model, ids, mask, kv_cache.positions_of(mask)))
+        # (L, 2, B, H, N, D) -> (B, N, L, 2, H, D) -> (B * N, L, 2, H, D)
+        states = torch.stack([torch.stack(layer) for layer in layers]).permute(2, 4, 0, 1, 3, 5).flatten(0, 1)
+        shard, tokens = f"{role}.safetensors", ids.shape[1]
+        save_file({STATES: states.cpu().contiguous()}, folder / shard)
+        texts[role] = {
+            text_key(row): StoredText(shard, number * tokens, list(range(tokens))) for number, row in enumerate(rows)
+        }
+    shapes = {role: list(cache_shape(loaded.model.config)) for role, (loaded, _) in roles.items()}
+    about = {"shapes": shapes, "sharer_layers": list(range(shapes["sharer"][0])), "sharer": {}}
+    write_index(folder, texts, about)
+    return StoredStates(folder)
 
 
 def evaluation(bench: Bench) -> Iterator[Comparison]:

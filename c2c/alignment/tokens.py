@@ -40,6 +40,8 @@ class SharerInput:
             they were trained for. None if they are unknown.
         reencode: Turns Receiver ids ``(B, n)`` of a response that is fused too into as many Sharer ids; None where the
             two vocabularies agree.
+        is_whole: Whether something is fused at each position of `token_map`. None: it is read from the map, which waits
+            for a device.
     """
 
     input_ids: Tensor
@@ -49,13 +51,15 @@ class SharerInput:
     layers: Sequence[KeyValue] | None = None
     reencode: Callable[[Tensor], Tensor] | None = None
     sharer: Mapping[str, Any] | None = None
+    is_whole: bool | None = None
 
     @classmethod
     def of_receiver(cls, input_ids: Tensor, attention_mask: Tensor) -> SharerInput:
         """The Sharer reads the Receiver's own tokens, each ``(B, N)``, one for one."""
         batch, tokens = input_ids.shape
         # (N,) -> (B, N)
-        return cls(input_ids, attention_mask, torch.arange(tokens, device=input_ids.device).expand(batch, -1))
+        token_map = torch.arange(tokens, device=input_ids.device).expand(batch, -1)
+        return cls(input_ids, attention_mask, token_map, is_whole=True)
 
     def to(self, device: torch.device) -> SharerInput:
         """The same input on another device; `layers` stay where they are until they are fused."""
@@ -327,4 +331,5 @@ def batch_readings(
     ]
     # (B, n), left-padded as the Receiver's rows are
     token_map, _ = left_pad(token_maps, UNMATCHED)
-    return SharerInput(ids, mask, token_map, zeroed, reencode=reencode)
+    is_whole = bool((token_map >= 0).all())
+    return SharerInput(ids, mask, token_map, zeroed, reencode=reencode, is_whole=is_whole)

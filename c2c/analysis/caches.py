@@ -27,7 +27,7 @@ class PrefixCaches(NamedTuple):
     """
 
     receiver: list[KeyValue]
-    sharer: list[KeyValue]
+    sharer: Sequence[KeyValue]
     fused: list[KeyValue]
     counted: Tensor
 

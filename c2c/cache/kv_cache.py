@@ -81,7 +81,8 @@ def _read_layer(layer: Any, number: int) -> KeyValue:
             f"layer {number}: the last {keys.shape[2]} of {length}",
             "Read the prompt into an empty_cache(config), which keeps what leaves a sliding window",
         )
-    return keys[:, :, :length], values[:, :, :length]
+    # A view costs an operation; a growing layer is as long as its text.
+    return (keys, values) if length == keys.shape[2] else (keys[:, :, :length], values[:, :, :length])
 
 
 def _unreadable_layer(layer: Any, number: int) -> RefusedError:
@@ -278,6 +279,8 @@ def take_tokens(layers: Sequence[KeyValue], index: Tensor) -> list[KeyValue]:
 
 def last_tokens(layers: Sequence[KeyValue], count: int) -> list[KeyValue]:
     """The last `count` tokens of each layer, each ``(B, H, count, D)``; views, not copies."""
+    if all(keys.shape[2] == count for keys, _ in layers):
+        return list(layers)
     return [(keys[:, :, keys.shape[2] - count :], values[:, :, values.shape[2] - count :]) for keys, values in layers]
 
 

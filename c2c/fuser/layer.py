@@ -144,8 +144,12 @@ class Fuser(nn.Module):
     def anneal(self, step: int) -> None:
         """Set the gate's temperature for optimiser step `step`: ``τ0 (τ1 / τ0) ** min(step / anneal_steps, 1)``."""
         if self.gated:
-            start, end = self.config.initial_temperature, self.config.final_temperature
-            self.gate_temperature.fill_(start * (end / start) ** min(step / self.config.anneal_steps, 1.0))
+            self.gate_temperature.fill_(self.temperature_at(step))
+
+    def temperature_at(self, step: int) -> float:
+        """The gate's temperature of optimiser step `step`; see `anneal`."""
+        start, end = self.config.initial_temperature, self.config.final_temperature
+        return start * (end / start) ** min(step / self.config.anneal_steps, 1.0)
 
     def forward(self, sharer: KeyValue, receiver: KeyValue, open_halves: Collection[Half] | None = None) -> KeyValue:
         """Fuse keys and values of the same tokens.
@@ -166,7 +170,7 @@ class Fuser(nn.Module):
             RefusedError: If heads, head dimensions, batch or tokens do not fit.
         """
         # 1. Which halves take part
-        self._check(sharer, receiver)
+        self.check(sharer, receiver)
         states: dict[Half, Tensor] = dict(zip(HALVES, receiver, strict=True))
         # A half takes part if its gate is open; in training each gate is sampled, unless it is forced.
         sampled = self.training and self.gate_override is None
@@ -217,10 +221,18 @@ class Fuser(nn.Module):
         parts = [self.flatten_heads(sharer), self.flatten_heads(receiver)]
         return torch.cat(parts if self.reads_receiver else parts[:1], dim=-1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
+        # Not get_parameter: `FuserStack` may run a Fuser with rows of larger tensors as its parameters.
+        weight = self.layer("key", "proj_out").weight
+        assert isinstance(weight, Tensor)
+        return weight.dtype
+
     def flatten_heads(self, states: Tensor) -> Tensor:
         """``(B, H, N, D)`` to ``(B, N, H · D)`` in the Fuser's own precision."""
         # (B, H, N, D) -> (B, N, H, D) -> (B, N, H * D)
-        return states.transpose(1, 2).flatten(2).to(self.get_parameter("key_proj_out.weight").dtype)
+        return states.transpose(1, 2).flatten(2).to(self.dtype)
 
     def projection(self, half: Half, hidden: Tensor) -> Tensor:
         """``p = proj_out(proj_mlp2(h))``, cut into heads: ``(B, N, width)`` to ``(B, Ht, N, Dt)``."""
@@ -243,7 +255,7 @@ class Fuser(nn.Module):
 
     def gate(self, half: Half, projection: Tensor) -> Tensor:
         """The gate of an active half: 1, or in training a relaxed sample ``(B, Ht, N, 1)`` at the temperature."""
-        logit = self.get_parameter(f"{half}_gate_logit")
+        logit: Tensor = getattr(self, f"{half}_gate_logit")
         # float32, whatever the precision of the Fuser: the product and the sum with it are then rounded only once.
         if not self.training:
             return torch.ones((1, 1, 1, 1), dtype=torch.float32, device=logit.device)
@@ -265,7 +277,12 @@ class Fuser(nn.Module):
         uniform = torch.rand((*like.shape[:-1], 1), dtype=dtype, device=like.device)
         return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
 
-    def _check(self, sharer: KeyValue, receiver: KeyValue) -> None:
+    def check(self, sharer: KeyValue, receiver: KeyValue) -> None:
+        """Refuse keys and values whose shapes do not fit.
+
+        Raises:
+            RefusedError: If heads, head dimensions, batch or tokens do not fit.
+        """
         config = self.config
         for states, heads, width, name in (
             (sharer, config.sharer_heads, config.sharer_head_dim, "Sharer"),

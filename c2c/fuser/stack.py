@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from c2c.alignment.layers import align_layers
 from c2c.cache.shape import cache_shape
 from c2c.errors import RefusedError
 from c2c.fuser.config import FuserConfig
+from c2c.fuser.grouped import FuserGroup, FuserList, StackedLayers, select_rows
 from c2c.fuser.layer import Fuser
 from c2c.fuser.variants import create_fuser
 from c2c.types import HALVES, CacheShape, Half, KeyValue
@@ -38,6 +40,10 @@ class FuserStack(nn.Module):
             of the weights. It is not saved.
         recompute: Whether training keeps none of the Fusers' activations, and computes them again in the backward
             pass. It is not saved.
+        grouping: Whether Fusers of equal size are computed together (`c2c.fuser.grouped`): ``grouped``, ``loop``, or
+            ``auto``: on any device but a CPU, where the loop gives the bits of the reference, and is as fast from about
+            500 tokens on. In training, and where gradients are recorded, they are only after `train_grouped`. It is not
+            saved.
 
     Args:
         sharer: Cache sizes of the Sharer.
@@ -46,11 +52,12 @@ class FuserStack(nn.Module):
 
     autocast: torch.dtype | None = None
     recompute: bool = False
+    grouping: str = "auto"
 
     def __init__(self, sharer: CacheShape, receiver: CacheShape) -> None:
         super().__init__()
         self.sharer, self.receiver = sharer, receiver
-        self.fusers = nn.ModuleList()
+        self.fusers = FuserList()
         self.links: dict[int, Link] = {}
         self.active_layers: frozenset[int] | None = None
 
@@ -170,38 +177,163 @@ class FuserStack(nn.Module):
         """Whether one half of a linked Receiver layer is fused at inference."""
         return self.is_active(receiver_layer) and self.fuser_of(receiver_layer).is_open(half)
 
-    def forward(self, sharer: Sequence[KeyValue], receiver: Sequence[KeyValue]) -> list[KeyValue]:
+    def forward(
+        self,
+        sharer: Sequence[KeyValue],
+        receiver: Sequence[KeyValue],
+        matched: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> list[KeyValue]:
         """Fuse every linked layer.
 
         Args:
             sharer: S layers of keys and values ``(B, Hs, N, Ds)``.
             receiver: T layers of keys and values ``(B, Ht, N, Dt)``.
+            matched: ``(B, N)`` bool: the other tokens keep the Receiver's states. None: all tokens are fused.
+            dtype: Precision of the fused layers; None for that of the computation.
 
         Returns:
             T layers of keys and values ``(B, Ht, N, Dt)``; layers that are unlinked or left out by `only_layers` are
             the Receiver's own tensors.
         """
         fused, sources = list(receiver), self.source_layers(sharer)
-        # All gates at once; in training each Fuser samples its own.
-        open_halves = {} if self.training else self.open_halves()
-        for layer, link in sorted(self.links.items()):
-            if self.is_active(layer):
-                source, target = sources[link.sharer_layer], receiver[layer]
-                if self.training:
-                    fused[layer] = self.apply_in_training(self.fuser_of(layer), source, target)
-                else:
-                    fused[layer] = self.fuser_of(layer)(source, target, open_halves.get(layer))
+        # 1. All gates at once; in training each gate is sampled, unless it is forced.
+        if self.training:
+            halves = {
+                layer: list(HALVES) if self.is_active(layer) and self._is_forced_open(layer) else []
+                for layer in self.links
+            }
+        else:
+            halves = self.open_halves()
+        # 2. (B, N) -> (B, 1, N, 1), over heads and dimensions
+        if matched is not None:
+            matched = matched.to(receiver[0][0].device)[:, None, :, None]
+
+        def finish(new: Tensor, old: Tensor) -> Tensor:
+            new = new if matched is None else torch.where(matched, new, old)
+            return new if dtype is None else new.to(dtype)
+
+        # 3. Fusers of equal size together, the others one after the other
+        remaining = {layer for layer in self.links if self.is_active(layer)}
+        for group, rows in self._groups(sources, receiver, halves):
+            remaining -= {layer for layer, _ in rows} | {layer for layer in remaining if not halves[layer]}
+            self._fuse_group(group, rows, sources, receiver, fused, finish)
+        for layer in sorted(remaining):
+            source, target = sources[self.links[layer].sharer_layer], receiver[layer]
+            new = self._fuse_layer(layer, source, target, halves[layer])
+            keys, values = (n if n is o else finish(n, o) for n, o in zip(new, target, strict=True))
+            fused[layer] = keys, values
         return fused
 
-    def apply_in_training(self, module: nn.Module, *inputs: Any) -> Any:
+    def _groups(
+        self, sources: Sequence[KeyValue], receiver: Sequence[KeyValue], halves: dict[int, list[Half]]
+    ) -> list[tuple[FuserGroup, dict[tuple[int, int], int]]]:
+        """The groups that are computed as one here, each with its row for each layer and half that takes part."""
+        # All layers must be stacked: of one shape, precision and device.
+        uniform = all(
+            isinstance(layers, StackedLayers)
+            or len({(states.shape, states.dtype, states.device) for layer in layers for states in layer}) == 1
+            for layers in (sources, receiver)
+        )
+        if not uniform or not self.runs_grouped():
+            return []
+        self._check_states(sources, receiver)
+        groups = []
+        for group in self.fusers.groups():
+            place = {id(fuser): number for number, fuser in enumerate(group.fusers)}
+            users = {layer: place[id(fuser)] for layer in sorted(self.links)
+                     if halves[layer] and id(fuser := self.fuser_of(layer)) in place}  # fmt: skip
+            rows = {
+                (layer, part): len(HALVES) * number + part
+                for layer, number in users.items()
+                for part, half in enumerate(HALVES)
+                if half in halves[layer]
+            }
+            # A Fuser that several layers share draws noise for each of them, and forced gates draw none.
+            alone = len(set(users.values())) == len(users)
+            alike = not self.training or len({self.fuser_of(layer).gate_override for layer in users}) == 1
+            if rows and alone and alike:
+                groups.append((group, rows))
+        return groups
+
+    def _check_states(self, sources: Sequence[KeyValue], receiver: Sequence[KeyValue]) -> None:
+        """Refuse states that do not fit; all layers have the shape of the first."""
+        self.all_fusers()[0].check(sources[0], receiver[0])
+
+    def runs_grouped(self) -> bool:
+        """Whether Fusers of equal size are computed together, as far as they can be."""
+        first = next(self.fusers.parameters(), None)
+        if first is None or first.is_meta or self.grouping == "loop":
+            return False
+        # Gradients go to what the optimiser holds.
+        if self.training or torch.is_grad_enabled():
+            return self.fusers.trains_grouped
+        return self.grouping == "grouped" or first.device.type != "cpu"
+
+    def train_grouped(self) -> bool:
+        """Let the Fusers learn together if `grouping` says so for this device, before an optimiser is made of them.
+
+        A CPU trains them one after the other unless ``grouped`` is chosen.
+
+        Returns:
+            Whether they do: the optimiser must then hold `c2c.fuser.grouped.learnable_parameters`.
+        """
+        device = next(self.fusers.parameters(), torch.empty(0)).device.type
+        if self.grouping == "grouped" or (self.grouping == "auto" and device not in ("cpu", "meta")):
+            self.fusers.train_grouped()
+        return self.fusers.trains_grouped
+
+    def _fuse_group(
+        self,
+        group: FuserGroup,
+        rows: dict[tuple[int, int], int],
+        sources: Sequence[KeyValue],
+        receiver: Sequence[KeyValue],
+        fused: list[KeyValue],
+        finish: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        """Fuse the layers of one group into `fused`; `rows` are as `_groups` gives them."""
+        # (2 * S, B, Hs, N, Ds) -> (R, B, Hs, N, Ds)
+        stacked = StackedLayers.of(sources).states.flatten(0, 1)
+        source = select_rows(stacked, [len(HALVES) * self.links[layer].sharer_layer + place for layer, place in rows])
+        # R tensors (B, Ht, N, Dt) -> (R, B, Ht, N, Dt)
+        target = torch.stack([receiver[layer][place] for layer, place in rows])
+        sampled = self.training and self.fuser_of(next(iter(rows))[0]).gate_override is None
+        compute = partial(group.fuse, list(rows.values()), sampled=sampled)
+        if self.training:
+            new = self.apply_in_training(partial(compute, dropout=group.fusers[0].config.dropout), source, target)
+        else:
+            new = compute(source, target, dropout=0.0)
+        # A half that takes no part stays the tensor that came in.
+        states = dict(zip(rows, finish(new, target).unbind(), strict=True))
+        for layer in dict.fromkeys(layer for layer, _ in rows):
+            keys, values = (states.get((layer, place), receiver[layer][place]) for place in range(len(HALVES)))
+            fused[layer] = keys, values
+
+    def _fuse_layer(self, layer: int, source: KeyValue, target: KeyValue, halves: Sequence[Half]) -> KeyValue:
+        """Fuse one layer by its own Fuser."""
+        fuser = self.fuser_of(layer)
+        call: Callable[..., KeyValue] = fuser
+        if self.fusers.trains_grouped:
+            # The gradients must reach the leaves: the Fuser is run with their rows in the place of its parameters.
+            for group in self.fusers.groups():
+                if fuser in group.fusers:
+                    rows = group.parameters_of(group.fusers.index(fuser))
+                    call = partial(_call_with, fuser, rows)
+        if self.training:
+            fused: KeyValue = self.apply_in_training(call, source, target)
+            return fused
+        return call(source, target, halves)
+
+    def apply_in_training(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """Run a module in training, with `autocast` and `recompute`; a recomputation draws the same noise."""
         # Autocast is chosen by the kind of device, cpu or cuda.
-        device = next(module.parameters()).device.type
+        device = next(self.parameters()).device.type
         with nullcontext() if self.autocast is None else torch.autocast(device, self.autocast):
             # checkpoint restores the random generators before it recomputes: dropout and gates are drawn alike.
             if self.recompute and torch.is_grad_enabled():
-                return checkpoint(module, *inputs, use_reentrant=False)
-            return module(*inputs)
+                return checkpoint(function, *inputs, use_reentrant=False)
+            return function(*inputs)
 
     def open_halves(self) -> dict[int, list[Half]]:
         """The halves of each linked layer that are open at inference; the gates come from the device all at once."""
@@ -228,6 +360,10 @@ class FuserStack(nn.Module):
 
     def anneal(self, step: int) -> None:
         """Set the gates' temperature of all Fusers for optimiser step `step`."""
+        if self.fusers.trains_grouped:
+            for group in self.fusers.groups():
+                group.anneal(step)
+            return
         for layer in self.links:
             self.fuser_of(layer).anneal(step)
 
@@ -240,3 +376,9 @@ class FuserStack(nn.Module):
         # Keys and values of all linked layers count, whether or not a variant has gates.
         counts = [len(halves) for halves in self.open_halves().values()]
         return sum(counts) / (len(HALVES) * len(counts)) if counts else 0.0
+
+
+def _call_with(fuser: Fuser, parameters: dict[str, Tensor], *inputs: Any) -> KeyValue:
+    """Run a Fuser with other tensors in the place of its parameters."""
+    fused: KeyValue = torch.func.functional_call(fuser, parameters, inputs)
+    return fused

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from c2c.cache import kv_cache
+from c2c.fuser.grouped import StackedLayers
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.prompt import Section
 from c2c.types import KeyValue
@@ -26,7 +27,7 @@ class Aligned(NamedTuple):
             each has one.
     """
 
-    layers: list[KeyValue]
+    layers: Sequence[KeyValue]
     matched: Tensor | None
 
     def columns(self, section: Section) -> Aligned:
@@ -34,21 +35,35 @@ class Aligned(NamedTuple):
         # Layers (B, Hs, n, Ds) and map (B, n) are cut at the same columns.
         here = slice(section.start, section.end)
         matched = None if self.matched is None else self.matched[:, here]
+        if isinstance(self.layers, StackedLayers):
+            return Aligned(self.layers.columns(section.start, section.end), matched)
         return Aligned([(keys[:, :, here], values[:, :, here]) for keys, values in self.layers], matched)
 
 
-def align(layers: Sequence[KeyValue], token_map: Tensor) -> Aligned:
+def align(
+    layers: Sequence[KeyValue], token_map: Tensor, *, is_whole: bool | None = None, stacked: bool = False
+) -> Aligned:
     """Pick from a Sharer's cache what each Receiver token is fused with.
 
     Args:
         layers: S layers ``(B, Hs, M, Ds)``.
         token_map: ``(B, n)`` int64 into the M tokens, or -1.
+        is_whole: As `SharerInput` has it.
+        stacked: Whether all layers are picked at once, into one tensor, for Fusers that run together.
     """
     # None spares `torch.where` over all layers, the usual case of plain prompts.
-    matched = None if bool((token_map >= 0).all()) else token_map >= 0
+    if is_whole is None:
+        is_whole = bool((token_map >= 0).all())
+    matched = None if is_whole else token_map >= 0
     # A cache that is given may lie on a device of its own. Unmatched tokens take token 0's, which is not used.
     token_map = token_map.to(layers[0][0].device)
-    return Aligned(kv_cache.take_tokens(layers, token_map.clamp(min=0)), matched)
+    index = token_map.clamp(min=0)
+    if stacked and len({(states.shape, states.dtype) for layer in layers for states in layer}) == 1:
+        states = StackedLayers.of(layers).states
+        # (B, n) -> (1, 1, B, 1, n, 1) -> (S, 2, B, Hs, n, Ds)
+        places = index[None, None, :, None, :, None].expand(*states.shape[:4], -1, states.shape[5])
+        return Aligned(StackedLayers(torch.gather(states, 4, places)), matched)
+    return Aligned(kv_cache.take_tokens(layers, index), matched)
 
 
 def fuse_tokens(
@@ -65,36 +80,27 @@ def fuse_tokens(
     Returns:
         T layers ``(B, Ht, n, Dt)``; layers that nothing was fused with are the tensors of `receiver`.
     """
-    if fusion == "sequential":
-        # sequential: each Fuser reads what the one before it left
+    if fusion == "sequential" or len(aligned) == 1:
+        # sequential: each Fuser reads what the one before it left, in the precision of the cache
         fused = receiver
         for sharer, of_sharer in aligned.items():
-            # The next Sharer's Fuser reads what the cache would hold, in its precision
-            fused = [
-                new if new is old else (new[0].to(old[0].dtype), new[1].to(old[1].dtype))
-                for new, old in zip(_fuse_sharer(stacks[sharer], of_sharer, fused), receiver, strict=True)
-            ]
+            fused = _fuse_sharer(stacks[sharer], of_sharer, fused, receiver[0][0].dtype)
         return fused
     # parallel: each Fuser reads the unfused states; the changes of all are added up
     by_sharer = [_fuse_sharer(stacks[sharer], of_sharer, receiver) for sharer, of_sharer in aligned.items()]
-    if len(by_sharer) == 1:
-        return by_sharer[0]
     return [_add_changes(of_layer, old) for *of_layer, old in zip(*by_sharer, receiver, strict=True)]
 
 
-def _fuse_sharer(stack: FuserStack, aligned: Aligned, receiver: list[KeyValue]) -> list[KeyValue]:
+def _fuse_sharer(
+    stack: FuserStack, aligned: Aligned, receiver: list[KeyValue], dtype: torch.dtype | None = None
+) -> list[KeyValue]:
     """Fuse with one Sharer; tokens that no Sharer token is matched with keep the Receiver's states."""
     # The Sharer may run on another device and in another precision; the Receiver's count.
-    device, dtype = receiver[0][0].device, receiver[0][0].dtype
-    fused = stack([(keys.to(device, dtype), values.to(device, dtype)) for keys, values in aligned.layers], receiver)
-    if aligned.matched is None:
-        return fused
-    # (B, n) -> (B, 1, n, 1), over heads and dimensions
-    matched = aligned.matched.to(device)[:, None, :, None]
-    return [
-        new if new is old else (torch.where(matched, new[0], old[0]), torch.where(matched, new[1], old[1]))
-        for new, old in zip(fused, receiver, strict=True)
-    ]
+    place = receiver[0][0].device, receiver[0][0].dtype
+    layers = aligned.layers
+    if isinstance(layers, StackedLayers):
+        return stack(layers.to(*place), receiver, aligned.matched, dtype)
+    return stack([(keys.to(*place), values.to(*place)) for keys, values in layers], receiver, aligned.matched, dtype)
 
 
 def _add_changes(fused: Sequence[KeyValue], receiver: KeyValue) -> KeyValue:

@@ -1,7 +1,7 @@
 """The commits that a run's inputs from the hub are of: as the run recorded them, and as config/ pins them.
 
-What is cited at the scales of `CITED` rests on commits that the tables of config/ name: a branch is another thing
-tomorrow. Imports no torch.
+What is cited of the scales of `CITED`, and of scales with their basis (`basis_of`), rests on commits that the tables of
+config/ name: a branch is another thing tomorrow. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from c2c.errors import RefusedError
 from c2c.provenance import SUFFIX
 from c2c.storage.formats import read_text
 from c2c.storage.manifests import read_object
+from paper.reading.committed import basis_of
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 TABLES = {"models": "model", "released": "model", "benchmarks": "dataset", "training_sets": "dataset"}
 """Tables with hub ids (benchmarks have a file each), and what kind of repository those name."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CITED = ("paper",)
-"""Scales of which nothing is cited whose inputs are not pinned."""
+"""Scales of which nothing is cited whose inputs are not pinned, nor of any other scale with their basis."""
 MANIFESTS = ("models/*.json", "released/*.json")
 STAMPS = tuple(
     f"data/{place}{SUFFIX}"
@@ -108,17 +109,17 @@ def read_pinned(config: Path = CONFIG) -> set[tuple[str, str]]:
 
 
 def check_pinned(results: Path, config: Path = CONFIG) -> None:
-    """Refuse to cite a run of a scale of `CITED` whose inputs are not all of the commits that the tables name.
+    """Refuse to cite a run with a basis of `CITED` whose inputs are not all of the commits that the tables name.
 
     Args:
-        results: Folder of one scale's results; its name is that of the scale. Any other scale is accepted.
+        results: Folder of one scale's results; its verdicts name the basis. Any other basis is accepted.
         config: Folder of the tables.
 
     Raises:
         RefusedError: With each input that is not.
     """
     scale = results.resolve().name
-    if scale not in CITED:
+    if (basis_of(results) or scale) not in CITED:
         return
     rule = f"What is cited of the scale {scale} must rest on commits that config/ names"
     fetched, pinned = read_fetched(results), read_pinned(config)

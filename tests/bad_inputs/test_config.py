@@ -19,10 +19,11 @@ from paper.reading import names
 from tests.bad_inputs.refusals import refused
 from workflow import crate, holders, pin, unlock, write_report
 from workflow.data import load_benchmarks
-from workflow.load import load_settings, read_config, read_config_file
+from workflow.load import load_settings
 from workflow.plan import report
 from workflow.plan.stages import read_timings
 from workflow.requests import read_requests
+from workflow.scales import read_config, read_config_file
 from workflow.validation import check_config, read_table
 
 ROOT = Path(__file__).resolve().parents[2]

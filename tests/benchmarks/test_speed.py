@@ -15,6 +15,8 @@ from benchmarks.speed import __main__ as speed
 from benchmarks.speed import parts, reference_order, report
 from benchmarks.speed.clock import Comparison, ratios, run
 from benchmarks.speed.parts import PARTS, Bench
+from c2c.training.config import TrainingConfig
+from c2c.training.fusers import FuserLearner
 from workflow.plan.operations import example_operations
 
 CPU = torch.device("cpu")
@@ -52,7 +54,10 @@ def test_operations_of_a_training_step_are_those_that_the_plan_counts(bench: Ben
         for module in (pair.receiver.model, pair.sharer.model, bench.stack(pair))
     )
     example = example_operations(sizes["prompt"], sizes["response"], receiver, sharer, fusers)
-    assert comparison.units["operations"] == sizes["batch"] * example.total
+    count = sizes["batch"]
+    assert {*comparison.operations} == {*comparison.ways}
+    assert comparison.operations["c2c train"] == comparison.operations["reference order"] == count * example.total
+    assert comparison.operations["stored states"] == count * example.learning
 
 
 def test_a_rate_is_operations_by_seconds_and_its_share_that_of_the_peak() -> None:
@@ -87,6 +92,17 @@ def test_the_order_of_work_of_the_reference_writes_our_answer(bench: Bench) -> N
     model, batch = bench.rosetta(pair), bench.batch(pair, 1, 9)
     ours = parts.write(model, batch, 5)[0, 9:].tolist()
     assert reference_order.write_answer(model, parts._prompt(batch), 5) == ours
+
+
+def test_a_step_from_stored_states_has_the_loss_of_a_live_one(bench: Bench, tmp_path: Path) -> None:
+    pair, examples = bench.pair(), bench.examples(2, 6, 2)
+    config = TrainingConfig(steps=2, batch_size=2, hidden_dim=16, intermediate_dim=16)
+    stored = parts.store_states(pair, examples, tmp_path)
+    live, from_states = (
+        FuserLearner(pair, config, examples, examples, tmp_path, states)._step(1, [0, 1])[0]["loss"]
+        for states in (None, stored)
+    )
+    assert from_states == pytest.approx(live, abs=1e-6)
 
 
 def test_a_ratio_is_that_of_the_same_round() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from paper.departures import PATH, departures
-from workflow.load import scale_ids
+from workflow.scales import scale_ids
 
 FILE = """# Departures
 

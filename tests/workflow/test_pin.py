@@ -193,7 +193,14 @@ def test_what_is_cited_at_the_papers_scale_rests_on_the_commits_that_the_tables_
     record(results, "models/qwen3_06b.json", {**MODEL, "source": "mirror", "resolved": None})
     with pytest.raises(RefusedError, match=r"Qwen/Qwen3-0.6B at main"):
         check_pinned(results, config)
-    check_pinned(results.rename(results.with_name("laptop")), config)
+    check_pinned(other := results.rename(results.with_name("laptop")), config)
+    # Another name with the paper's basis, as the command of its verdicts says.
+    results = other.rename(other.with_name("paper_released"))
+    record(results, "claims.json.provenance.json", {"command": ["paper.claims", "--basis", "paper", "--output", "x"]})
+    with pytest.raises(RefusedError, match=r"cited of the scale paper_released must.*Qwen/Qwen3-0.6B at main"):
+        check_pinned(results, config)
+    results.rename(results.with_name("done"))
+    results = results.with_name("paper")
     with pytest.raises(RefusedError, match="which records none"):
         check_pinned(results, config)
 

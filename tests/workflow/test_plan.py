@@ -15,7 +15,7 @@ from paper.reading.reference import Reference
 from workflow.kinds.latent import latent_names, latent_pairs
 from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
-from workflow.load import load_settings, read_config
+from workflow.load import load_settings
 from workflow.plan import report
 from workflow.plan.choices import ENOUGH_STEPS, choice_costs, choices
 from workflow.plan.costs import ESTIMATED, TIMED, UNKNOWN, StageCost, hours_by_device, stage_costs, wall_hours
@@ -23,6 +23,7 @@ from workflow.plan.devices import PAPER_DEVICE, Measurement, read_devices, read_
 from workflow.plan.operations import example_operations
 from workflow.plan.report import paper_total, plan_lines
 from workflow.plan.stages import FROZEN, Estimator, Timing, job_counts
+from workflow.scales import read_config
 from workflow.settings import FuserTraining, Settings
 from workflow.validation import read_table
 

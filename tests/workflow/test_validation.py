@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from snakemake.utils import update_config
 
 from c2c.errors import RefusedError
 from paper.artefacts import Artefact
 from paper.reading import names
-from workflow import checks
+from workflow import checks, hub_inputs
 from workflow.checks import check_mirrors
-from workflow.load import check_scale, load_settings
+from workflow.hub_inputs import Input
+from workflow.load import load_settings
+from workflow.scales import basis_of, check_scale
 from workflow.settings import FuserTraining, flags
 from workflow.validation import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALES = ("paper", "smoke", "laptop", "trial")
+OPENHERMES = [{"pair": "qwen3_from_qwen25", "recipe": "c2c", "alignment": "span", "seeds": [42]}]
 Config = dict[str, Any]
 Merged = Callable[[str], Config]
 
@@ -304,13 +308,34 @@ def test_checking_a_config_imports_neither_torch_nor_pandas() -> None:
             {"protocol": "released"},
             r"protocol: released must have a scale of its own.*received 'scale: paper'.*scale: paper_released",
         ),
+        (
+            "laptop",
+            "laptop",
+            {"protocol": "paper"},
+            r"protocol: paper must have a scale of its own.*scale: laptop_paper",
+        ),
+        ("paper", "paper", {"sample": 10}, r"must ask and train as config/config.yaml does; received 'sample: 10'"),
+        (
+            "laptop",
+            "laptop",
+            {"sample": None},
+            r"must ask and train as config/laptop.yaml does; received 'sample: None'",
+        ),
+        (
+            "paper",
+            "paper",
+            {"training": {"steps": 10}},
+            r"must ask and train .*received 'steps: 10 in the training of qwen3_from_qwen25/c2c/span'.*scale: my_paper",
+        ),
     ],
 )
 def test_the_name_of_a_scale_is_refused_for_another_config(
     scale: str, name: str, change: Config, message: str, config_of: Merged
 ) -> None:
+    config = config_of(name)
+    update_config(config, change)
     with pytest.raises(RefusedError, match=message):
-        check_scale({**config_of(name), **change, "scale": scale})
+        check_scale({**config, "scale": scale})
 
 
 @pytest.mark.parametrize("scale", ["paper", "laptop", "smoke", "trial"])
@@ -318,8 +343,38 @@ def test_a_scale_may_lack_runs_and_have_other_settings_and_another_name_may_have
     scale: str, config_of: Merged
 ) -> None:
     config = config_of(scale)
-    check_scale({**config, "runs": config["runs"][:1], "gpus_per_job": 4})
+    training = {**config["training"], "micro_batch_size": 1, "recompute": "fusers", "retries": 5}
+    check_scale({**config, "runs": config["runs"][:1], "gpus_per_job": 4, "lean": True, "training": training})
     check_scale({**config_of("smoke"), "scale": f"my_{scale}"})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "basis"),
+    [
+        ("paper", {"scale": "paper_released", "protocol": "released"}, "paper"),
+        ("paper", {"scale": "big_batch", "training": {"micro_batch_size": 1}, "sample": None}, "paper"),
+        ("laptop", {"scale": "laptop_released", "protocol": "released"}, "laptop"),
+        ("paper", {"scale": "ten_questions", "sample": 10}, "ten_questions"),
+        ("paper", {"scale": "ten_steps", "training": {"steps": 10}, "runs": OPENHERMES}, "ten_steps"),
+        ("smoke_reduced", {}, "smoke_reduced"),
+    ],
+)
+def test_another_name_keeps_the_basis_of_the_scale_whose_questions_and_trainings_it_has(
+    name: str, change: Config, basis: str, config_of: Merged
+) -> None:
+    config = config_of(name)
+    update_config(config, change)
+    assert basis_of(config) == basis
+
+
+def test_a_scale_with_the_papers_trainings_under_another_name_does_not_start_unpinned(
+    config_of: Merged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings({**config_of("paper"), "protocol": "released", "scale": "paper_released"}, ROOT)
+    branch = Input("models", "qwen3_06b", "Qwen/Qwen3-0.6B", "main")
+    monkeypatch.setattr(hub_inputs, "hub_inputs", lambda _: [branch])
+    with pytest.raises(RefusedError, match="scale paper_released, which is cited, must start from commits"):
+        hub_inputs.check_start(settings)
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -7,11 +7,12 @@ from functools import cache
 from textwrap import fill
 
 from paper.reading.reference import Reference
-from workflow.load import PAPER_SCALE, load_settings, read_config
+from workflow.load import load_settings
 from workflow.paths import ROOT
 from workflow.plan.choices import ENOUGH_STEPS, ChoiceCost, choice_costs
 from workflow.plan.costs import EXA
 from workflow.plan.stages import FROZEN, Estimator, read_timings
+from workflow.scales import PAPER_SCALE, read_config
 
 DEVICE, GPUS = "h100", 8
 """What the costs in the documentation are for."""

@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from c2c.errors import RefusedError, check_choice, exit_code
-from workflow.load import check_scale, load_settings, read_config, scale_ids
+from workflow.load import load_settings
 from workflow.plan.choices import ChoiceCost, choice_costs
 from workflow.plan.costs import ESTIMATED, EXA, TIMED, TRAINING, hours_by_device, stage_costs, wall_hours
 from workflow.plan.devices import DEVICES, PAPER_DEVICE, read_devices, read_measurement
 from workflow.plan.stages import FROZEN, PATH, Estimator, Timing, measure, read_timings, write_timings
+from workflow.scales import check_scale, read_config, scale_ids
 from workflow.settings import Settings
 
 

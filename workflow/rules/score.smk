@@ -62,10 +62,11 @@ rule judge_claims:
         latency=optional_flag("--latency-records", "latency"),
         tables=optional_flag("--tables", "tables"),
         protocol=config["protocol"],
+        basis=basis_of(config),
     message:
         "Holding the paper's claims against the records"
     shell:
         "python -m paper.claims --claims {input.claims:q} --reference {input.reference:q} --records {input.records:q}"
-        " --protocol {params.protocol:q} {params.latency:q} {params.tables:q} --output {output.claims:q}"
+        " --protocol {params.protocol:q} --basis {params.basis:q} {params.latency:q} {params.tables:q} --output {output.claims:q}"
         " --output-time {output.claims_time:q}"
         " > {log:q} 2>&1"
