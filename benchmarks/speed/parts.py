@@ -231,7 +231,7 @@ def _training_steps(
     setting = {"batch": count, "tokens": sizes["prompt"] + sizes["response"]}
     weights = (
         sum(weight.numel() for weight in module.parameters())
-        for module in (pair.receiver.model, pair.sharer.model, learner.module)
+        for module in (learner.pair.receiver.model, learner.pair.sharer.model, learner.module)
     )
     example = example_operations(sizes["prompt"], sizes["response"], *weights)
     operations = {way: count * (example.learning if way == "stored states" else example.total) for way in ways}

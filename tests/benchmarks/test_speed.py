@@ -56,7 +56,7 @@ def test_operations_of_a_training_step_are_those_that_the_plan_counts(bench: Ben
     example = example_operations(sizes["prompt"], sizes["response"], receiver, sharer, fusers)
     count = sizes["batch"]
     assert {*comparison.operations} == {*comparison.ways}
-    assert comparison.operations["c2c train"] == comparison.operations["reference order"] == count * example.total
+    assert comparison.operations["live"] == comparison.operations["reference order"] == count * example.total
     assert comparison.operations["stored states"] == count * example.learning
 
 

@@ -333,9 +333,9 @@ def test_the_speed_of_an_unknown_gpu_is_refused(estimator: Estimator) -> None:
 
 
 def test_a_measurement_is_the_median_over_steps_of_our_training(tmp_path: Path) -> None:
-    step = {"part": "training", "way": "c2c train", "operations": 6e12}
+    step = {"part": "training", "way": "live", "operations": 6e12}
     rows = [{**step, "wall_s": seconds} for seconds in (1.0, 2.0, 6.0)]
-    rows += [{**step, "way": "reference order", "wall_s": 100.0}, {"part": "fusion", "way": "c2c train"}]
+    rows += [{**step, "way": "reference order", "wall_s": 100.0}, {"part": "fusion", "way": "live"}]
     path = tmp_path / "speed.json"
     path.write_text(json.dumps({"settings": {"device": "NVIDIA H200"}, "rows": rows}))
     assert read_measurement(path) == Measurement("NVIDIA H200", 3.0)
