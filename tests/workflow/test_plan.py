@@ -12,17 +12,18 @@ import pytest
 from c2c.cli.main import main as c2c
 from c2c.errors import RefusedError
 from paper.reading.reference import Reference
+from workflow.config import FROZEN
 from workflow.kinds.latent import latent_names, latent_pairs
 from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
 from workflow.load import load_settings
 from workflow.plan import report
-from workflow.plan.choices import ENOUGH_STEPS, choice_costs, choices
+from workflow.plan.choices import ENOUGH_STEPS, choice_costs, choices, with_frozen
 from workflow.plan.costs import ESTIMATED, TIMED, UNKNOWN, StageCost, hours_by_device, stage_costs, wall_hours
 from workflow.plan.devices import PAPER_DEVICE, Measurement, read_devices, read_measurement, speed_of
 from workflow.plan.operations import example_operations
 from workflow.plan.report import paper_total, plan_lines
-from workflow.plan.stages import FROZEN, Estimator, Timing, job_counts
+from workflow.plan.stages import Estimator, Timing, job_counts
 from workflow.scales import read_config
 from workflow.settings import FuserTraining, Settings
 from workflow.validation import read_table
@@ -56,7 +57,7 @@ def fused_once(estimator: Estimator, pair: str) -> float:
 
 def training_hours(estimator: Estimator, pair: str, recipe: str = "c2c") -> float:
     """Hours of one training of a pair's Fusers, alone."""
-    return estimator.hours_of(estimator.training(FuserTraining(pair, recipe, "span", 42), "live"))
+    return estimator.hours_of(estimator.training(FuserTraining(pair, recipe, "span", 42)))
 
 
 def test_hours_of_the_paper_are_those_that_table_12_prints(estimator: Estimator) -> None:
@@ -402,37 +403,38 @@ def test_more_gpus_never_take_longer(settings: Settings, estimator: Estimator) -
 # Choices -------------------------------------------------------------------------------------------------------------
 
 
-def test_trainings_that_share_passes_of_frozen_models_cost_less_and_one_alone_costs_the_same(
-    estimator: Estimator,
-) -> None:
-    for runs in estimator.sharing_runs.values():
-        live = sum(estimator.training(run, "live") for run in runs)
-        together = sum(estimator.training(run, "together") for run in runs)
-        if len(runs) == 1:
-            assert together == pytest.approx(live)
-        else:
-            assert together < live
-        # What is left out are passes of the frozen models alone.
-        learning = sum(estimator.trained_examples(run) * estimator.training_example(run).learning for run in runs)
+def training_operations(estimator: Estimator, frozen: str) -> float:
+    """Operations of all trainings of Fusers that read the frozen models in one way."""
+    chosen = replace(estimator, settings=with_frozen(estimator.settings, frozen))
+    return sum(chosen.operations(name) or 0 for name in ("store_states", "train_fuser", "train_together"))
+
+
+def test_trainings_that_share_passes_of_frozen_models_save_those_passes_alone(estimator: Estimator) -> None:
+    together = with_frozen(estimator.settings, "together")
+    shared = replace(estimator, settings=together)
+    for runs in together.trained_together.values():
         reading = [estimator.trained_examples(run) * estimator.training_example(run).reading for run in runs]
-        assert together - learning == pytest.approx(max(reading))
+        live = sum(estimator.training(run) for run in runs)
+        assert shared.together(runs) == pytest.approx(live - sum(reading) + max(reading))
+    assert training_operations(estimator, "together") < training_operations(estimator, "live")
 
 
 def test_states_of_a_set_are_computed_once_for_all_of_its_examples(estimator: Estimator) -> None:
     run = FuserTraining("qwen3_from_qwen25_mmlu", "c2c", "span", 42)
-    (runs,) = (runs for runs in estimator.sharing_runs.values() if run in runs)
+    stored = replace(estimator, settings=with_frozen(estimator.settings, "stored"))
+    (folder,) = (name for name in stored.settings.states_folders if name.startswith(f"{run.pair}/"))
     example = estimator.training_example(run)
-    stored = sum(estimator.training(run, "stored") for run in runs)
-    learning = sum(estimator.trained_examples(run) * estimator.training_example(run).learning for run in runs)
-    assert stored - learning == pytest.approx(estimator.sizes["mmlu_aux"]["lines"] * example.reading)
+    assert stored.storing(folder) == pytest.approx(estimator.sizes["mmlu_aux"]["lines"] * example.reading)
+    assert stored.training(run) == estimator.trained_examples(run) * example.learning
 
 
-def test_a_run_follows_the_setting_of_how_frozen_models_are_read(settings: Settings, estimator: Estimator) -> None:
-    run = FuserTraining("qwen3_from_qwen25", "c2c", "span", 42)
-    for frozen in FROZEN:
-        training = {**settings.config["training"], "frozen": frozen}
-        chosen = replace(estimator, settings=with_config(settings, training=training))
-        assert chosen.training(run) == pytest.approx(estimator.training(run, frozen))
+def test_twice_the_prompts_take_twice_the_room(estimator: Estimator) -> None:
+    stored = replace(estimator, settings=with_frozen(estimator.settings, "stored"))
+    folder = stored.settings.states_folders[0]
+    row = {**estimator.sizes["openhermes"], "lines": 2 * estimator.sizes["openhermes"]["lines"]}
+    double = replace(stored, sizes={**estimator.sizes, "openhermes": row})
+    assert double.states_gb(folder) == pytest.approx(2 * stored.states_gb(folder))
+    assert stored.disk_gb("store_states") == sum(map(stored.states_gb, stored.settings.states_folders))
 
 
 def test_each_choice_costs_less_than_the_one_before(settings: Settings, estimator: Estimator) -> None:
@@ -476,6 +478,7 @@ def test_enough_steps_are_steps_of_table_12(estimator: Estimator) -> None:
 
 def test_the_plan_lists_every_choice(settings: Settings, estimator: Estimator) -> None:
     text = "\n".join(plan_lines(settings, [], estimator))
+    assert "training.frozen" in text
     for row in choice_costs(settings, [], estimator):
         (line,) = (line for line in text.splitlines() if line.startswith(f"{row.name}  "))
         assert line.split()[-len(FROZEN) :] == [f"{row.gpu_hours[way]:.1f}" for way in FROZEN]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workflow.plan.costs import ESTIMATED, TRAINING, StageCost, hours_by_device, stage_costs, wall_hours
-from workflow.plan.stages import FROZEN, Estimator, Timing
+from workflow.config import FROZEN
+from workflow.plan.costs import hours_by_device, stage_costs, wall_hours
+from workflow.plan.stages import Estimator, Timing
 from workflow.settings import Settings
 
 ENOUGH_STEPS = 300
@@ -24,7 +25,8 @@ class ChoiceCost:
         gpu_hours: GPU hours of all jobs, by how trainings read the frozen models: each of `FROZEN`.
         wall_hours: Hours on the GPUs that the jobs share, by the same.
         operations: Operations of all jobs, by the same.
-        states_gb: Size of all states, where trainings read stored ones.
+        memory_gb: Memory of the largest job, by the same.
+        disk_gb: What all jobs leave on the disk, by the same.
     """
 
     name: str
@@ -32,7 +34,8 @@ class ChoiceCost:
     gpu_hours: Mapping[str, float]
     wall_hours: Mapping[str, float]
     operations: Mapping[str, float]
-    states_gb: float
+    memory_gb: Mapping[str, float]
+    disk_gb: Mapping[str, float]
 
 
 def choices(settings: Settings) -> dict[str, Settings]:
@@ -64,6 +67,17 @@ def with_at_most(settings: Settings, steps: int) -> Settings:
     return replace(settings, config=config)
 
 
+def with_frozen(settings: Settings, frozen: str) -> Settings:
+    """A scale all of whose trainings of Fusers read the frozen models in one way: one of `FROZEN`."""
+
+    def without(training: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in training.items() if name != "frozen"}
+
+    runs = [{**entry, "training": without(entry.get("training", {}))} for entry in settings.config["runs"]]
+    training = {**settings.config["training"], "frozen": frozen}
+    return replace(settings, config={**settings.config, "runs": runs, "training": training})
+
+
 def released_alone(settings: Settings) -> Settings:
     """A scale that trains nothing: released fusers, and the models of their pairs alone, answer."""
     nothing = {name: [] for name in ("runs", "single", "agents", "groups", "latent")}
@@ -76,9 +90,8 @@ def choice_costs(
     """The cost of each choice, with jobs that share some GPUs."""
     timings, rows = list(timings), []
     for name, choice in choices(settings).items():
-        of_choice = replace(estimator, settings=choice)
-        stages = stage_costs(choice, timings, of_choice)
-        costs = {frozen: _costs(of_choice, stages, frozen) for frozen in FROZEN}
+        ways = {frozen: with_frozen(choice, frozen) for frozen in FROZEN}
+        costs = {frozen: stage_costs(way, timings, replace(estimator, settings=way)) for frozen, way in ways.items()}
         rows.append(
             ChoiceCost(
                 name,
@@ -86,19 +99,8 @@ def choice_costs(
                 {frozen: hours_by_device(stages).get(True, 0.0) for frozen, stages in costs.items()},
                 {frozen: wall_hours(stages, gpus) for frozen, stages in costs.items()},
                 {frozen: sum(stage.operations or 0 for stage in stages) for frozen, stages in costs.items()},
-                sum(of_choice.states_gb(runs[0]) for runs in of_choice.sharing_runs.values()),
+                {frozen: max(stage.memory_gb or 0 for stage in stages) for frozen, stages in costs.items()},
+                {frozen: sum(stage.disk_gb or 0 for stage in stages) for frozen, stages in costs.items()},
             )
         )
     return rows
-
-
-def _costs(estimator: Estimator, stages: Sequence[StageCost], frozen: str) -> list[StageCost]:
-    """The cost of each stage if all trainings read the frozen models so; a timed training stays as it was timed."""
-
-    def of_choice(stage: StageCost) -> StageCost:
-        if (stage.name, stage.basis) != (TRAINING, ESTIMATED):
-            return stage
-        operations = sum(estimator.training(run, frozen) for run in estimator.settings.runs)
-        return replace(stage, operations=operations, job_hours=estimator.training_jobs(frozen))
-
-    return [of_choice(stage) for stage in stages]

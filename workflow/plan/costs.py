@@ -12,8 +12,8 @@ from workflow.settings import Settings
 TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
 EXA = 1e18
 """Operations of an EFLOP."""
-TRAINING = "train_fuser"
-"""The stage that trains the Fusers of pairs."""
+TRAINING = {"train_fuser", "train_together"}
+"""The stages that train the Fusers of pairs."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from functools import cache
 from textwrap import fill
 
 from paper.reading.reference import Reference
+from workflow.config import FROZEN
 from workflow.load import load_settings
 from workflow.paths import ROOT
 from workflow.plan.choices import ENOUGH_STEPS, ChoiceCost, choice_costs
 from workflow.plan.costs import EXA
-from workflow.plan.stages import FROZEN, Estimator, read_timings
+from workflow.plan.stages import Estimator, read_timings
 from workflow.scales import PAPER_SCALE, read_config
 
 DEVICE, GPUS = "h100", 8
@@ -43,7 +44,8 @@ def cost_table() -> str:
         for choice in choices
     ]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
-    speed, states_tb = estimator.speed, choices[0].states_gb / 1000
+    speed, (whole, lean, *_) = estimator.speed, choices
+    states_tb = (whole.disk_gb["stored"] - whole.disk_gb["live"]) / 1000
     before = [
         f"GPU hours on {DEVICE.upper()}, in brackets wall hours on {GPUS_IN_WORDS}, by how trainings of a pair read",
         "its frozen models: each for itself (`live`), once into files (`stored`), or several in one job (`together`).",
@@ -52,7 +54,10 @@ def cost_table() -> str:
         "" if speed.measured else "**No GPU has measured these hours.**",
         f"They assume {speed.tflops:.1f} TFLOP/s, {100 * speed.share:.1f} % of the GPU's peak, {speed.basis}.",
         "Wall hours assume jobs that wait for no others and are not divided, the longest first.",
-        f"The states of all training sets take {states_tb:,.0f} TB; a short training reads a part of its set alone.",
+        f"Stored states of all training sets take {states_tb:,.0f} TB, more than a disk holds: store those of short sets.",
+        f"The largest job of trainings together needs {whole.memory_gb['together']:,.0f} GB of memory, of one seed each",
+        f"{lean.memory_gb['together']:,.0f} GB, at micro-batches for which trainings alone need",
+        f"{whole.memory_gb['live']:,.0f} GB; on a smaller GPU take a smaller `micro_batch_size`.",
         steps_sentence(estimator.reference),
     ]
     return f"{_paragraph(before)}\n\n{table}\n\n{_paragraph(after)}\n"

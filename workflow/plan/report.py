@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from c2c.errors import RefusedError, check_choice, exit_code
+from workflow.config import FROZEN
 from workflow.load import load_settings
 from workflow.plan.choices import ChoiceCost, choice_costs
 from workflow.plan.costs import ESTIMATED, EXA, TIMED, TRAINING, hours_by_device, stage_costs, wall_hours
 from workflow.plan.devices import DEVICES, PAPER_DEVICE, read_devices, read_measurement
-from workflow.plan.stages import FROZEN, PATH, Estimator, Timing, measure, read_timings, write_timings
+from workflow.plan.stages import PATH, Estimator, Timing, measure, read_timings, write_timings
 from workflow.scales import check_scale, read_config, scale_ids
 from workflow.settings import Settings
 
@@ -91,12 +92,12 @@ def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimat
         yield f"{'the paper (Table 12):':26}{paper:>15.1f} {PAPER_DEVICE.upper()} hours for {remark}"
     yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in costs):>15.1f} GB"
     estimated = {stage.name for stage in costs if stage.basis == ESTIMATED}
-    if any(stage.name == TRAINING and stage.basis != TIMED for stage in costs):
+    if any(stage.name in TRAINING and stage.basis != TIMED for stage in costs):
         yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
     models, data = model_download_gb(settings), estimator.data_download_gb()
     yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
     # What frozen models that are read once save, and leaner runs.
-    if TRAINING in estimated and any(stage.gpus for stage in costs):
+    if TRAINING & estimated and any(stage.gpus for stage in costs):
         yield from choice_lines(choice_costs(settings, timings, estimator, gpus), gpus)
     # What the estimates assume.
     if estimated:
@@ -116,7 +117,8 @@ def choice_lines(choices: Sequence[ChoiceCost], gpus: int) -> Iterator[str]:
         wall = {frozen: f" ({hours:.0f})" if gpus > 1 else "" for frozen, hours in choice.wall_hours.items()}
         cells = (f"{f'{choice.gpu_hours[frozen]:.1f}{wall[frozen]}':>18}" for frozen in FROZEN)
         yield f"{choice.name:34}{choice.trainings:>10}" + "".join(cells)
-    yield f"{'stored states, all sets, GB':34}{'':>10}{'–':>18}{choices[0].states_gb:>18,.0f}{'–':>18}"
+    for name, sizes in (("largest job", choices[0].memory_gb), ("disk", choices[0].disk_gb)):
+        yield f"{f'{choices[0].name}, {name}':44}" + "".join(f"{sizes[frozen]:>15,.0f} GB" for frozen in FROZEN)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
 from paper.reading.reference import Reference
+from workflow.config import LIVE
 from workflow.kinds import (
     agents,
     analysis,
@@ -50,8 +51,6 @@ PAPER_BATCH = 256
 """Examples a step of the paper's training on OpenHermes."""
 PAPER_PAIR = "qwen3_from_qwen25"
 """The pair of ours whose training is the first of Table 12."""
-FROZEN = ("live", "stored", "together")
-"""How trainings of a pair read its frozen models: each for itself, once into files, or several in one job."""
 
 
 @dataclass(frozen=True)
@@ -214,55 +213,36 @@ class Estimator:
         training = self.settings.training_of(run.pair, run.recipe, run.alignment)
         return int(training["steps"] * training["batch_size"])
 
-    @cached_property
-    def sharing_runs(self) -> dict[tuple[str, int], list[FuserTraining]]:
-        """Trainings that can share what the frozen models read: of the same tokens, in batches of the same size."""
-        runs: dict[tuple[str, int], list[FuserTraining]] = {}
-        for run in self.settings.runs:
-            runs.setdefault(self._sharing_key(run), []).append(run)
-        return runs
+    def training(self, run: FuserTraining) -> float:
+        """Operations of one training of Fusers, without what it shares with others."""
+        example = self.training_example(run)
+        live = self.settings.frozen(run.pair, run.recipe, run.alignment) == LIVE
+        return self.trained_examples(run) * (example.total if live else example.learning)
 
-    def _sharing_key(self, run: FuserTraining) -> tuple[str, int]:
-        training = self.settings.training_of(run.pair, run.recipe, run.alignment)
-        return self.settings.tokenised(run.pair, run.recipe, run.alignment), int(training["batch_size"])
+    def together(self, runs: Sequence[FuserTraining]) -> float:
+        """Operations of a job that trains several Fusers: the frozen models read each batch once."""
+        # The Sharer runs where any of them reads it.
+        reading = max(self.trained_examples(run) * self.training_example(run).reading for run in runs)
+        return reading + sum(self.training(run) for run in runs)
 
-    def frozen(self, run: FuserTraining) -> str:
-        """How a training reads the frozen models by its settings: one of `FROZEN`."""
-        training = self.settings.training_of(run.pair, run.recipe, run.alignment)
-        return str(training.get("frozen", FROZEN[0]))
+    def storing(self, folder: str) -> float:
+        """Operations of storing what both models compute of a training set's prompts."""
+        tokens, pair, sharer_role = self._stored(folder)
+        return FORWARD * sum(self.weights(pair, sharer_role)) * tokens
 
-    def training(self, run: FuserTraining, frozen: str = "") -> float:
-        """Operations of one training of Fusers.
-
-        Args:
-            run: The training.
-            frozen: How it reads the frozen models; empty for its setting. What is read once is divided among the
-                trainings that share it: each example of the longest of them (``together``), or of the set (``stored``).
-        """
-        frozen = frozen or self.frozen(run)
-        example, examples = self.training_example(run), self.trained_examples(run)
-        if frozen == "live":
-            return examples * example.total
-        runs = self.sharing_runs[self._sharing_key(run)]
-        read = max(map(self.trained_examples, runs))
-        if frozen == "stored":
-            read = self.sizes[self.settings.pairs[run.pair]["training_set"]]["lines"]
-        # The Sharer runs if any of them needs it.
-        reading = max(self.training_example(run).reading for run in runs)
-        return examples * example.learning + read * reading / len(runs)
-
-    def training_jobs(self, frozen: str) -> list[float]:
-        """Hours of each job that trains Fusers, if all read the frozen models so: one of `FROZEN`."""
-        shared = [[self.hours_of(self.training(run, frozen)) for run in runs] for runs in self.sharing_runs.values()]
-        return [*map(sum, shared)] if frozen == "together" else [hours for group in shared for hours in group]
-
-    def states_gb(self, run: FuserTraining) -> float:
-        """Size of the stored states of a training's set: of each prompt token the fused layers of both models."""
-        settings = self.settings
-        sharer, receiver = settings.pair_sizes(run.pair, settings.sharer_role(run.recipe))
-        row = self.sizes[settings.pairs[run.pair]["training_set"]]
+    def states_gb(self, folder: str) -> float:
+        """Size of the stored states of a training set: of each prompt token those layers of both models that meet."""
+        tokens, pair, sharer_role = self._stored(folder)
+        sharer, receiver = self.settings.pair_sizes(pair, sharer_role)
         numbers = HALVES * receiver.layers * (receiver.kv_width + sharer.kv_width)
-        return float(BYTES[settings.config["dtype"]] * row["lines"] * row["prompt_tokens"] * numbers / 1e9)
+        return tokens * numbers * BYTES[self.settings.config["dtype"]] / 1e9
+
+    def _stored(self, folder: str) -> tuple[float, str, str]:
+        """Tokens of all prompts of a set, its pair, and which model is the Sharer."""
+        name = folder.partition("/")[0]
+        pair = name.removesuffix(OWN_TOKENS)
+        row = self.sizes[self.settings.pairs[pair]["training_set"]]
+        return float(row["lines"] * row["prompt_tokens"]), pair, "sharer" if name == pair else "receiver"
 
     def latent_training(self, run: latent.LatentSpaceTraining) -> float:
         """Operations of training a latent space: each example passes one pair's models, its encoder and its decoder."""
@@ -506,12 +486,28 @@ _STAGES = [
         operations=Estimator.teaching,
     ),
     Stage(
+        "store_states",
+        lambda settings: settings.states_folders,
+        "states/{job}/*",
+        memory_mb=Settings.storing_mb,
+        operations=Estimator.storing,
+        disk_gb=Estimator.states_gb,
+    ),
+    Stage(
         "train_fuser",
-        lambda settings: settings.runs,
+        lambda settings: settings.trained_alone,
         "fusers/{job}/*",
         memory_mb=lambda settings, run: settings.training_mb(run.pair, run.recipe, run.alignment),
         operations=Estimator.training,
         disk_gb=_fuser_disk_gb,
+    ),
+    Stage(
+        "train_together",
+        lambda settings: [*settings.trained_together.values()],
+        "together/{job}/*",
+        memory_mb=Settings.together_mb,
+        operations=Estimator.together,
+        disk_gb=lambda estimator, runs: sum(_fuser_disk_gb(estimator, run) for run in runs),
     ),
     _answers(pairs.BASELINES, "*/baselines"),
     _answers(pairs.FUSED, "*"),
