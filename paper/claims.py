@@ -19,6 +19,7 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.stats import POWER, Estimate
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_yaml
+from c2c.types import TOKEN_ALIGNMENTS
 from paper.artefacts import claim_files
 from paper.command import command
 from paper.reading.answers import Answers
@@ -36,9 +37,10 @@ from paper.reading.evidence import (
     time_ratio,
 )
 from paper.reading.files import read_table
+from paper.reading.names import read_names
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
-from paper.verdicts import INCONSISTENT, SEED_SD, compare_size, decide, decide_every
+from paper.verdicts import INCONSISTENT, ONE_SEED, SEED_SD, compare_size, decide, decide_every
 from paper.writing.output import stamped
 
 PATH = Path(__file__).with_name("claims.yaml")
@@ -68,7 +70,8 @@ def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
     """The claims of a file.
 
     Raises:
-        RefusedError: A claim has an unknown key, unit or kind of evidence, nothing that decides it, or another's id.
+        RefusedError: A claim has an unknown key, unit, kind of evidence, pair, benchmark or arm, nothing that decides
+            it, or another's id.
     """
     claims: list[dict[str, Any]] = _claims_of(path)
     for claim in claims:
@@ -94,8 +97,21 @@ def _check_evidence(claim: str, evidence: Mapping[str, Any]) -> None:
     if lost := sorted(needed - set(evidence)):
         raise RefusedError(f"The evidence of claim {claim} must have its keys", lost, WRITTEN)
     check_choice(f"The rule of claim {claim}", evidence.get("rule", MEAN), RULES)
+    # Names that nothing has would make the claim silently not run.
     if isinstance(evidence.get("pairs"), str):
         check_choice(f"The pairs of claim {claim}", evidence["pairs"], [OF_PLACE])
+    listed = read_names()
+    pairs = evidence.get("pairs", ())
+    for pair in [*(() if isinstance(pairs, str) else pairs), *evidence.get("without", ())]:
+        check_choice(f"A pair of claim {claim}", pair, listed["pairs"])
+    for benchmark in evidence.get("benchmarks", ()):
+        check_choice(f"A benchmark of claim {claim}", benchmark, listed["benchmarks"])
+    against = evidence.get("against", ())
+    for arm in [*filter(None, [evidence.get("of")]), *([against] if isinstance(against, str) else against)]:
+        name, _, detail = arm.partition("@")
+        check_choice(f"An arm of claim {claim}", name.partition("/")[0], listed["arms"])
+        if detail and not detail.isdigit():
+            check_choice(f"The alignment of {arm} in claim {claim}", detail, TOKEN_ALIGNMENTS)
 
 
 def _claims_of(path: Path) -> list[dict[str, Any]]:
@@ -160,6 +176,7 @@ def judge(
         "size": _size(claim, evidence, printed),
         **numbers(evidence.overall),
         "seeds": evidence.overall.seeds if evidence.overall else None,
+        "seeds_note": _seeds_note(evidence),
         "alignment": ", ".join(alignments),
         "detectable": _detectable(evidence.overall),
         "cells": _count_cells(evidence, bound),
@@ -265,8 +282,24 @@ def _size(claim: Mapping[str, Any], evidence: Evidence, printed: float | None) -
     scope = Scope.of_claim(claim)
     if not evidence.pairs or not all(map(scope.is_at_place, evidence.pairs)):
         return ""
-    has_seed_term = evidence.is_trained and claim["unit"] != "ratio"
+    # SEED_SD is of accuracies: nothing is known of the trainings' spread of another quantity.
+    is_percent = claim["unit"] == "percent"
+    if is_percent and printed is not None and evidence.overall and evidence.is_trained and evidence.overall.seeds == 1:
+        return ONE_SEED
+    has_seed_term = evidence.is_trained and claim["unit"] not in ("ratio", "percent")
     return compare_size(evidence.overall, printed, SEED_SD if has_seed_term else 0.0)
+
+
+def _seeds_note(evidence: Evidence) -> str:
+    """What a reader must know of the seeds where cells have different numbers of them; else empty."""
+    seeds = sorted({cell["seeds"] for cell in evidence.cells if "seeds" in cell})
+    if evidence.overall is None or len(seeds) < 2:
+        return ""
+    alone = ", ".join(dict.fromkeys(cell["pair"] for cell in evidence.cells if cell.get("seeds") == 1))
+    note = f"{seeds[0]}–{seeds[-1]} seeds"
+    if not alone:
+        return note
+    return f"{note}; the interval leaves out how trainings of {alone} vary, of which there is one"
 
 
 def _row_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:

@@ -31,7 +31,7 @@ def conclusion(signs: dict[str, int], moves_likelihood: bool = False) -> str:
     """One sentence on a row.
 
     Args:
-        signs: For each of `GAINS` 1 if its interval is above zero, -1 if it is below, else 0.
+        signs: For each of `GAINS` 1 if it is above zero, -1 if it is below, else 0; adjusted for the number of cells.
         moves_likelihood: Whether the pairing gain in nats is above zero, adjusted for the number of cells.
     """
     if signs["pairing"] > 0 and signs["communication"] > 0:
@@ -64,17 +64,21 @@ def table(gains: pd.DataFrame, margins: pd.DataFrame) -> str:
             rows = of_benchmark.set_index("gain").reindex(GAINS)
             if rows["value"].isna().any():
                 continue
-            signs = {
-                gain: int(row.low > 0) - int(row.high < 0) for gain, row in zip(GAINS, rows.itertuples(), strict=True)
-            }
+            signs = {gain: _sign(row) for gain, row in rows.iterrows()}
             nats = in_nats.loc[(pair, benchmark)] if (pair, benchmark) in in_nats.index else None
-            moves_likelihood = nats is not None and nats["low"] > 0 and nats["p_holm"] < LEVEL
+            moves_likelihood = nats is not None and _sign(nats) > 0
             cells = [_cell(row, 1) for _, row in rows.iterrows()] + [_cell(nats, 2)]
             # All of these benchmarks are scored by the likelihood of their options; the name is enough.
             name = title("benchmarks", str(benchmark)).removesuffix(" (text)").removesuffix(", four-way choice")
             words = [name, *cells, conclusion(signs, moves_likelihood)]
             lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines)
+
+
+def _sign(row: pd.Series) -> int:
+    """1 above zero, -1 below, after Holm's adjustment for the cells of a gain; else 0. One rule for points and nats."""
+    differs = row["p_holm"] < LEVEL
+    return int(differs and row["low"] > 0) - int(differs and row["high"] < 0)
 
 
 def _cell(row: pd.Series | None, digits: int) -> str:

@@ -19,14 +19,16 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.catalogue import FOLDER, read_benchmarks
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.protocol import CORRECTED, RELEASED
-from c2c.storage.formats import read_json
+from c2c.evaluation.protocol import CORRECTED, RELEASED, RELEASED_TASK
+from c2c.storage.formats import read_json, read_text
 from paper.artefacts import by_target, claim_files, read_artefacts
 from paper.artefacts import key as _key
 from paper.command import REMEDY, command
 from paper.reading import names
 from paper.reading.alignments import MAIN_ALIGNMENT
+from paper.reading.commits import CONFIG
 from paper.reading.committed import RECORDS, TIMES, basis_of, protocol_of
 from paper.reading.files import read_table
 from paper.reading.reference import MAIN, Reference
@@ -36,6 +38,19 @@ PROGRAM = "c2c claims"
 CLAIMS = ("claims.json", "claims_time.json")
 PROFILES = {"smoke": "--profile smoke", "laptop": "--profile laptop", "paper": "--profile slurm"}
 OWNERS = {"paper": "Claims of the paper", "project": "Claims of this project, about the controls"}
+ACCURACY = "c2c_above_receiver"
+"""The claim whose cells are the pairs and benchmarks that verdicts on accuracy rest on."""
+COMMIT = 12
+"""Digits of a commit that are shown."""
+CONTROLS = ("pairing_gain", "communication_gain", "content_gain")
+"""The project's claims that compare C2C with its controls."""
+METRICS = {
+    "letter": "accuracy of the letter that is written",
+    "logits": "accuracy of the letter with the highest logit",
+    "text": "accuracy of the option with the highest likelihood",
+    "choice": "accuracy of the option with the highest likelihood",
+}
+"""What is counted under each scoring of a benchmark's tasks."""
 BOUNDS = ("value", "low", "high")
 KEYS = {"receiver": "models", "sharer": "models", "arm": "arms", "benchmark": "benchmarks"}
 """Columns of the main table whose names the paper has too, with the kind of name."""
@@ -84,6 +99,8 @@ def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
         yield ""
         yield f"Scale {folder.name}: {claim['verdict']}{' (' + claim['reason'] + ')' if claim['reason'] else ''}"
         yield f"  {_our_value(claim)}, n = {claim['n'] or 0}{_of_alignment(claim['alignment'])}"
+        if claim.get("seeds_note"):
+            yield f"  {claim['seeds_note']}"
         yield from _sizes(claim)
         if claim["value"] is not None and (number := sum(claim["cells"].values()) - claim["cells"]["missing"]):
             yield f"  rests on {number} cell{'s' if number > 1 else ''}"
@@ -118,14 +135,78 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
         yield ""
         yield f"Scale {folder.name}, {_prompts(protocol_of(folder) == RELEASED)}:"
         for claim in claims[folder]:
-            value = f"{_our_value(claim)}{_of_alignment(claim['alignment'])}"
-            yield f"  {claim['id']:30} {claim['verdict']:28} paper {_number(claim['paper_value'])}, {value}"
+            yield _verdict(claim)
+        for note in dict.fromkeys(claim["seeds_note"] for claim in claims[folder] if claim.get("seeds_note")):
+            yield f"  {note}"
+        if key == _key(MAIN):
+            yield from _controls(folder)
+            yield from _settings(folder)
         if claims[folder]:
             yield from _origin(folder, CLAIMS[0], timed=False)
         yield from _artefacts(folder, key)
     if has_values:
         yield ""
         yield from _values(printed, key, folders)
+
+
+def _controls(folder: Path) -> Iterator[str]:
+    """The gains over the controls at one scale, without which a gain over the Receiver shows no communication."""
+    verdicts = read_verdicts(folder)
+    yield "  Controls of C2C: a gain over the Receiver is communication only where both lie above zero."
+    yield from (_verdict(verdicts[name]) for name in CONTROLS if name in verdicts)
+
+
+def _settings(folder: Path) -> Iterator[str]:
+    """What verdicts of one scale rest on: each benchmark's source, split and metric, and each pair's checkpoints."""
+    verdicts = read_verdicts(folder)
+    cells = verdicts[ACCURACY]["evidence"].get("cells", []) if ACCURACY in verdicts else []
+    main = folder / "tables/main.csv"
+    if not cells or not main.is_file():
+        return
+    # Benchmarks.
+    benchmarks = read_benchmarks([CONFIG.parent / FOLDER])
+    yield "  Benchmarks (data set at the revision that config pins, split, metric):"
+    for task in dict.fromkeys(cell["benchmark"] for cell in cells):
+        name = names.benchmark_of(task)
+        row = benchmarks.get(name, {})
+        place = (
+            f"{row['hub_id']}@{row['revision'][:COMMIT]}, split {row['split']}" if row.get("hub_id") else "generated"
+        )
+        yield f"    {names.title('benchmarks', task):40} {place}, {_metric(name, task)}"
+    # Checkpoints.
+    rows = [row for row in _rows(CONFIG / "models.tsv") if row["source"] == "hub"]
+    models = {row[key]: f"{row['hub_id']}@{row['revision'][:COMMIT]}" for row in rows for key in ("model", "hub_id")}
+    released = _rows(CONFIG / "released.tsv")
+    frame = read_table(main).drop_duplicates("pair").set_index("pair")
+    yield "  Checkpoints (id at the revision that config pins):"
+    for pair in dict.fromkeys(cell["pair"] for cell in cells if cell["pair"] in frame.index):
+        places = [models.get(name, name) for name in (frame.loc[pair, "receiver"], frame.loc[pair, "sharer"])]
+        seeds = max(cell["seeds"] for cell in cells if cell["pair"] == pair)
+        trained = f"fusers trained by the workflow, {seeds} seed{'s' if seeds > 1 else ''}"
+        yield f"    {names.title('pairs', pair):40} Receiver {places[0]}, Sharer {places[1]}, {trained}"
+        for row in (row for row in released if row["pair"] == pair):
+            place = f"{row['hub_id']}@{row['revision'][:COMMIT]}, {row['subfolder']}"
+            yield f"    {'':40} in the table released: fusers of {place}"
+
+
+def _verdict(claim: dict[str, Any]) -> str:
+    """A claim in one line."""
+    value = f"{_our_value(claim)}{_of_alignment(claim['alignment'])}"
+    printed = "" if claim["of"] == "project" else f"paper {_number(claim['paper_value'])}, "
+    seeds = f", {claim['seeds_note'].partition(';')[0]}" if claim.get("seeds_note") else ""
+    return f"  {claim['id']:30} {claim['verdict']:28} {printed}{value}{seeds}"
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of ``config/``."""
+    head, *lines = [line.split("\t") for line in read_text(path, "Restore the table").splitlines()]
+    return [dict(zip(head, line, strict=False)) for line in lines]
+
+
+def _metric(benchmark: str, task: str) -> str:
+    """How answers to a task are marked."""
+    scoring = task.removeprefix(f"{benchmark}_").removesuffix(RELEASED_TASK) if task != benchmark else ""
+    return METRICS.get(scoring, "accuracy of the generated answer")
 
 
 def _artefacts(folder: Path, key: str) -> Iterator[str]:

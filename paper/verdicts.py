@@ -14,6 +14,8 @@ SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, INCONSISTENT)
 AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
+ONE_SEED = "one seed: size not judged"
+"""In place of those where the value is no accuracy and there is one training, whose seed term nobody knows."""
 SEED_SD = 2.0
 """Standard deviation of an accuracy over trainings, in points, where a method has one seed: in several trainings of
 this package it is 0 to 3, and the authors' two versions of Figure 6 differ by 1.2 and 1.7 points."""
@@ -70,6 +72,10 @@ def _half_width(estimate: Estimate, half: float, confidence: float) -> float:
 
 def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: float = SEED_SD) -> str:
     """Whether a printed value lies in our interval, widened by the seed term (`Estimate.widened`).
+
+    The seed term takes the normal quantile also where the standard deviation is measured on few seeds. A prediction
+    interval with the t quantile of k - 1 degrees of freedom is wider (with three seeds 4.3 instead of 1.96), so that
+    this rule finds a printed value outside more often.
 
     Args:
         estimate: Ours, in the unit of the printed value.

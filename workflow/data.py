@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.catalogue import FOLDER, read_benchmarks
-from benchmarks.prompts import prompt_file
+from benchmarks.prompts import RELEASED_PROMPT_FILES, prompt_file
 from benchmarks.user_files import QUESTION_FILE, UserFile
 from benchmarks.user_tasks import task_config
 from c2c.errors import RefusedError
@@ -150,6 +150,13 @@ class Data:
         asked_as = self.training_sets[training_set]["asked_as"]
         if asked_as is None:
             return []
+        if self.config["protocol"] == RELEASED and asked_as not in RELEASED_PROMPT_FILES:
+            rule = f"With protocol: {RELEASED} asked_as of a training set must be {', '.join(RELEASED_PROMPT_FILES)}"
+            remedy = (
+                "Take the runs of its pairs out of the config, give these pairs another training_set in "
+                "config/pairs.tsv, or leave protocol out"
+            )
+            raise RefusedError(rule, f"{asked_as} of {training_set} in config/training_sets.tsv", remedy)
         return [str(path) for path in included_files(prompt_file(TASKS, asked_as, self.config["protocol"]), TASKS)]
 
     def gap(self, name: str) -> dict[str, Any]:

@@ -36,8 +36,41 @@ def empty_cache(config: Any) -> DynamicCache:
     """
     # transformers chooses the class of each layer; a window is given up, any other kind is for `cache_shape` to refuse.
     cache = DynamicCache(config=config)
-    cache.layers = [DynamicLayer() if getattr(layer, "is_sliding", False) else layer for layer in cache.layers]
+    plain = [type(layer) is DynamicLayer or getattr(layer, "is_sliding", False) for layer in cache.layers]
+    cache.layers = [GrowingLayer() if keeps else layer for keeps, layer in zip(plain, cache.layers, strict=True)]
     return cache
+
+
+ROOM = 32
+"""Tokens that a growing layer has room for when it is copied."""
+
+
+class GrowingLayer(DynamicLayer):
+    """A cache layer that is copied once in `ROOM` tokens while a text is written; transformers copies at each token."""
+
+    _views: tuple[Tensor, ...] = ()
+    _buffers: tuple[Tensor, ...] = ()
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeyValue:
+        """Append keys and values ``(B, H, n, D)``; returns all of them."""
+        new, length = key_states.shape[2], self.get_seq_length()
+        # A gradient needs the tensors as they were; a prompt is copied once anyway.
+        if torch.is_grad_enabled() or not length or new > ROOM:
+            return super().update(key_states, value_states, *args, **kwargs)
+        # Room, unless the layer still holds what was written into it last: it may have been cut, or replaced
+        assert self.keys is not None and self.values is not None
+        views = (self.keys, self.values)
+        is_own = len(self._views) == 2 and all(one is other for one, other in zip(self._views, views, strict=True))
+        if not is_own or self._buffers[0].shape[2] < length + new:
+            # (B, H, n, D) -> (B, H, n + new + ROOM, D)
+            sizes = [(*states.shape[:2], length + new + ROOM, states.shape[3]) for states in views]
+            self._buffers = tuple(states.new_empty(size) for states, size in zip(views, sizes, strict=True))
+            for buffer, states in zip(self._buffers, views, strict=True):
+                buffer[:, :, :length] = states
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, length : length + new] = states
+        self.keys, self.values = self._views = tuple(buffer[:, :, : length + new] for buffer in self._buffers)
+        return self.keys, self.values
 
 
 def other_layers(config: Any) -> dict[int, str]:
@@ -108,8 +141,15 @@ def append_layers(cache: Cache, layers: Sequence[KeyValue]) -> Cache:
 
 
 def cache_of_layers(layers: Sequence[KeyValue], config: Any) -> Cache:
-    """A cache for the model of `config` that holds the given keys and values, each ``(B, H, N, D)``."""
-    return append_layers(empty_cache(config), layers)
+    """A cache for the model of `config` that holds the given keys and values, each ``(B, H, N, D)``, not copies."""
+    cache = empty_cache(config)
+    for slot, (keys, values) in zip(cache.layers, layers, strict=False):
+        if not isinstance(slot, DynamicLayer):
+            raise _unreadable_layer(slot, cache.layers.index(slot))
+        # What the layer holds is never written to: it grows into tensors of its own.
+        slot.lazy_initialization(keys, values)
+        slot.keys, slot.values = keys, values
+    return cache
 
 
 def check_form(form: str, config: Any) -> str:
@@ -190,7 +230,7 @@ class RowByRow:
         return self._quantizer.quantize(tensor, optimize=False, **options)
 
 
-class PresetLayer(DynamicLayer):
+class PresetLayer(GrowingLayer):
     """A cache layer that stores preset keys and values for the next tokens, whatever attention computes for them."""
 
     preset: KeyValue | None = None

@@ -15,6 +15,7 @@ changes, ``dynamic``, does so only beyond ``max_position_embeddings``, where no 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import MethodType
@@ -185,6 +186,34 @@ def masks_in_tokens(
         else create_causal_mask(**options, allow_is_causal_skip=False)
         for kind in dict.fromkeys(("full_attention", *(["sliding_attention"] if window else []), *kinds))
     }
+
+
+def mask_of_steps(model: PreTrainedModel, attention_mask: Tensor, new_tokens: int) -> Tensor | None:
+    """What each token that is written after a prompt may attend to, for all steps at once.
+
+    transformers builds a mask anew at each step, and waits for the device to see whether it is needed.
+
+    Args:
+        model: A causal model.
+        attention_mask: ``(B, N)``, 1 for tokens and 0 for pads.
+        new_tokens: How many tokens are written at most.
+
+    Returns:
+        ``(B, 1, 1, N + new_tokens)`` bool, of which a step takes the columns so far; None for a model that must be
+        given the mask ``(B, N)``: one with windows or chunks, with positions or masks of its own, or whose attention
+        takes other masks.
+    """
+    config, code = model.config.get_text_config(), sys.modules[type(model.base_model).__module__]
+    builds_own = not hasattr(code, "create_causal_mask") or getattr(config, "alibi", False)
+    if (
+        builds_own
+        or reach_of(config) is not None
+        or config._attn_implementation != "sdpa"
+        or not _takes_positions(model)
+    ):
+        return None
+    # (B, N) -> (B, 1, 1, N + new)
+    return torch.nn.functional.pad(attention_mask > 0, (0, new_tokens), value=True)[:, None, None]
 
 
 @contextmanager

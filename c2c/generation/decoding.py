@@ -45,8 +45,8 @@ class StopStrings:
         tokens = _special_texts(tokenizer) if self.stops else set()
         self.special = [stop for stop in self.stops if any(token in stop for token in tokens)]
 
-    def end(self, rows: Tensor) -> list[bool]:
-        """Which rows of new token ids, ``(B, n)``, hold a stop string."""
+    def end(self, rows: Tensor | list[list[int]]) -> list[bool]:
+        """Which rows of new token ids hold a stop string."""
         # The whole new text at each step: a stop string may begin in one token and end in another.
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         ended = [any(stop in text for stop in self.stops) for text in texts]

@@ -277,7 +277,8 @@ def count(
     if not total:
         return Evidence(reason=f"{evidence['file']} has no such row at this scale")
     low, high = wilson_interval(hits, total)
-    share = Estimate(hits / total, low, high, total, 1).scaled(100)
+    seeds = int(rows["seeds"].min()) if "seeds" in rows and rows["seeds"].notna().any() else 1
+    share = Estimate(hits / total, low, high, total, seeds).scaled(100)
     pairs = frozenset(rows["pair"].astype(str)) if "pair" in rows else frozenset()
     return Evidence(share, [], f"{hits} of {total}", 0, pairs)
 
@@ -386,7 +387,8 @@ def _matched(rows: pd.DataFrame, comparison_rows: pd.DataFrame | str, evidence: 
 
 def _label(row: pd.Series) -> dict[str, str]:
     """What a cell is called: its ids, and of what the rest names it by the part."""
-    part = [str(row[name]) for name in ("arm", "kind", "bucket", "subject") if name in row]
+    part = [str(row[name]) for name in ("arm", "kind", "bucket", "subject", "side") if name in row]
+    part += [f"{_text(row['share'])} %"] if "share" in row else []
     return {name: str(row.get(name, "")) for name in ("pair", "benchmark")} | {"part": ", ".join(part)}
 
 

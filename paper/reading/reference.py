@@ -19,6 +19,7 @@ import pandas as pd
 from c2c.errors import RefusedError, check_choice
 from c2c.storage.formats import read_yaml
 from paper.reading import names
+from paper.reading.files import read_csv
 
 PATH = Path(__file__).parents[1] / "reference_values.csv"
 PRINTED_PATH = Path(__file__).parents[1] / "printed.yaml"
@@ -41,9 +42,12 @@ class Reference:
         """Read the values.
 
         Raises:
-            RefusedError: An id stands twice.
+            RefusedError: It is no table of printed values, or an id stands twice.
         """
-        self.frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+        self.frame = read_csv(path, keep_default_na=False, dtype=str)
+        if lost := sorted({"id", "artefact", "value"} - set(self.frame)):
+            rule = f"{path.name} must have the columns of paper/reference_values.csv"
+            raise RefusedError(rule, f"none named {', '.join(lost)}", "Restore it")
         if (twice := self.frame["id"].duplicated()).any():
             raise RefusedError(
                 "Ids of printed values must be unique", self.frame.loc[twice, "id"].iloc[0], "Rename one"

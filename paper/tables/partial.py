@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,31 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
             | {"n": row["n"], "paper": _printed(reference, row)}
         )
     frame = pd.DataFrame(rows).astype({"n": "Int64", "paper": float})
-    numbers = with_bounds("", "deranged", "difference")
+    frame = frame.join(pd.DataFrame(steps(frame), index=frame.index))
+    numbers = with_bounds("", "deranged", "difference", "step")
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
     return frame
+
+
+def steps(frame: pd.DataFrame) -> list[dict[str, float | None]]:
+    """Columns of the change from the next smaller share at the same end, in points; empty at the smallest share.
+
+    The interval is Newcombe's, from those of both shares, as if questions differed. They are the same, so that it is
+    wider than one of paired differences; the table that this is made from has no single answers.
+    """
+    rows: list[dict[str, float | None]] = []
+    previous: dict[str, Any] = {}
+    for row in frame.to_dict("records"):
+        before = previous.get(row["side"])
+        previous[row["side"]] = row
+        if before is None:
+            rows.append({f"step_{name}": None for name in BOUNDS})
+            continue
+        change = row["value"] - before["value"]
+        low = change - math.hypot(row["value"] - row["low"], before["high"] - before["value"])
+        high = change + math.hypot(row["high"] - row["value"], before["value"] - before["low"])
+        rows.append({"step_value": change, "step_low": low, "step_high": high})
+    return rows
 
 
 def arms_of(frame: pd.DataFrame) -> tuple[str, str]:

@@ -12,7 +12,8 @@ from lm_eval.evaluator import evaluate
 
 from c2c.checkpoints.checkpoint import load_stack, save_stack
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.answer import DecodingState
+from c2c.evaluation.answers import writing
+from c2c.evaluation.answers.likelihood import PrefilledBatch
 from c2c.evaluation.harness import METHOD_OPTIONS
 from c2c.evaluation.methods.declarations import DECLARATIONS, by_name
 from c2c.evaluation.methods.method import Method
@@ -59,14 +60,30 @@ def test_rows_that_have_ended_leave_the_batch_and_the_others_write_on_as_before(
         replace(question, stops=(end,), max_new_tokens=5 + 3 * (place % 2))
         for place, (question, end) in enumerate(zip(questions["free"], ends, strict=True))
     ]
-    at_once = ask(methods[name], asked, 10_000)
-    monkeypatch.setattr("c2c.evaluation.answers.writing.STRETCH", 2)
+    one_by_one = ask(methods[name], asked, 1)
     rows = []
-    forward = DecodingState.of_rows
-    monkeypatch.setattr(DecodingState, "of_rows", lambda self, kept: (rows.append(len(kept)), forward(self, kept))[1])
-    in_stretches = ask(methods[name], asked, 10_000)
+    forward = PrefilledBatch.of_rows
+    monkeypatch.setattr(PrefilledBatch, "of_rows", lambda self, kept: (rows.append(len(kept)), forward(self, kept))[1])
+    together = ask(methods[name], asked, 10_000)
     assert rows and all(0 < kept < len(asked) for kept in rows)
-    for one, other in zip(at_once, in_stretches, strict=True):
+    for one, other in zip(one_by_one, together, strict=True):
+        assert (one.output_ids, one.output_text, one.message) == (other.output_ids, other.output_text, other.message)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_greedy_answers_are_those_that_generate_of_transformers_writes(methods, questions, name, monkeypatch) -> None:
+    whole = ask(methods[name], questions["free"], 10_000)
+    stops = tuple(sorted({[*answer.output_text.split(), "never"][:3][-1] for answer in whole[:3]}))
+    asked = [
+        replace(question, stops=stops, max_new_tokens=5 + 3 * (place % 2))
+        for place, question in enumerate(questions["free"])
+    ]
+    greedy = ask(methods[name], asked, 10_000)
+    monkeypatch.setattr(writing, "STRETCH", 2)
+    monkeypatch.setattr(writing, "write_greedily", lambda state, rows: writing._write_in_stretches(state, rows, {}))
+    plain = ask(methods[name], asked, 10_000)
+    for one, other in zip(greedy, plain, strict=True):
         assert (one.output_ids, one.output_text, one.message) == (other.output_ids, other.output_text, other.message)
         assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 

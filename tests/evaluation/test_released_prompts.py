@@ -24,6 +24,7 @@ from c2c.evaluation.scoring.letters import extract_as_published
 from paper.reading.answers import Answers
 from paper.tables import main as main_table
 from paper.tables import published
+from workflow.data import Data
 
 TASKS = Path(__file__).resolve().parents[2] / "benchmarks" / "tasks"
 TASK = f"mmlu_redux_letter{RELEASED_TASK}"
@@ -199,6 +200,15 @@ def test_a_teacher_is_asked_the_question_alone_in_the_released_words_as_its_answ
 def test_a_way_to_ask_that_the_released_code_lacks_is_refused() -> None:
     with pytest.raises(RefusedError, match=r"A way to ask with the prompts of protocol released must be .*'text'"):
         PromptFormat.load(TASKS, "text", RELEASED)
+
+
+def test_a_training_set_whose_way_to_ask_the_released_code_lacks_is_refused_with_its_table_and_a_remedy() -> None:
+    rows = {"arc_text": {"asked_as": "text", "parts": None}}
+    data = Data({"protocol": RELEASED}, {}, rows)
+    with pytest.raises(
+        RefusedError, match=r"asked_as of a training set must be letter.*'text of arc_text in config.*runs"
+    ):
+        data.prompt_files("arc_text")
 
 
 @pytest.fixture

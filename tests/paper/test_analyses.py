@@ -133,6 +133,9 @@ def test_the_partial_table_pairs_each_share_with_its_control_and_the_paper(share
     frame = partial.write(of_paper.assign(recipe="projected"), tmp_path / "t").set_index(["side", "share"])
     assert "| C2C-C, % [95 %] | C2C-C deranged, % [95 %] |" in (tmp_path / "t.md").read_text()
     half = frame.loc[("back", 50.0)]
+    assert half["step_value"] == pytest.approx(50 - frame.loc[("back", 0.0), "value"])
+    assert half["step_low"] < half["step_value"] < half["step_high"]
+    assert pd.isna(frame.loc[("back", 0.0), "step_value"])
     assert (half["value"], half["deranged_value"], half["difference_value"]) == (50, 7.5, 42.5)
     assert (half["paper"], frame.loc[("front", 50.0), "paper"], frame.loc[("front", 0.0), "paper"]) == (
         33.65,

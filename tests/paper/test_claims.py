@@ -14,7 +14,7 @@ from c2c.stats import Estimate, mean_with_interval
 from paper import claims, verdicts
 from paper.reading.answers import Answers
 from paper.reading.basis import Basis
-from paper.reading.evidence import OF_PLACE, Scope, count, from_table, paired, time_ratio
+from paper.reading.evidence import OF_PLACE, Evidence, Scope, count, from_table, paired, time_ratio
 from paper.reading.reference import PATH, Reference
 from paper.reading.sizes import parameters
 from paper.tables import enrichment, gates, partial
@@ -163,6 +163,9 @@ def test_verdicts_about_time_stand_in_a_file_of_their_own(records, latency, tmp_
     assert ids == ["c2c_faster_than_t2t", "fusion_faster_than_message"]
 
 
+DIFFERENCE = {"kind": "paired_difference", "of": "c2c", "against": "receiver"}
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -170,10 +173,16 @@ def test_verdicts_about_time_stand_in_a_file_of_their_own(records, latency, tmp_
         ({"unit": "furlongs"}, "known name"),
         ({"evidence": {"kind": "hearsay"}}, "known name"),
         ({"evidence": None}, "evidence or a check"),
+        (DIFFERENCE | {"against": "nobody"}, "An arm of claim x must be a known name; received 'nobody'"),
+        (DIFFERENCE | {"of": "c2c@spam"}, "alignment of c2c@spam in claim x must be a known name"),
+        (DIFFERENCE | {"pairs": ["qwen3_from_nobody"]}, "A pair of claim x must be a known name"),
+        (DIFFERENCE | {"without": ["nobody"]}, "A pair of claim x must be a known name"),
+        (DIFFERENCE | {"benchmarks": ["nothing"]}, "A benchmark of claim x must be a known name"),
     ],
 )
 def test_a_claim_that_cannot_be_judged_is_refused(tmp_path, harm, message):
     claim = {"id": "x", "sentence": "x", "where": "", "unit": "points", "evidence": {"kind": "none", "reason": "x"}}
+    harm = {"evidence": harm} if "kind" in harm else harm
     changed = {key: value for key, value in (claim | harm).items() if value is not None}
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [changed]}), encoding="utf-8")
     with pytest.raises(RefusedError, match=message):
@@ -360,6 +369,41 @@ def test_a_headline_is_compared_in_size_with_both_versions_of_the_abstract():
     assert (found["paper_value"], found["earlier"]["value"]) == (5.4, 5.0)
 
 
+def test_a_share_of_one_training_is_not_judged_in_size_because_no_spread_of_trainings_is_known():
+    entry = next(claim for claim in claims.read_claims() if claim["id"] == "gap_recovered")
+    row = {"pair": "qwen3_from_qwen3_4b", "benchmark": "mmlu_redux_letter", "arm": "c2c", "n": 99}
+    row |= {"pgr_value": 40.0, "pgr_low": 30.0, "pgr_high": 50.0}
+    sizes = []
+    for seeds in (1, 3):
+        tables = {"tables/strong_to_weak.csv": pd.DataFrame([row | {"seeds": seeds}])}
+        found = claims.judge(entry, Answers(pd.concat(SIZES)), make_latency([]), Reference(), PAPER, tables)
+        sizes.append(found["size"])
+    assert sizes[0] == verdicts.ONE_SEED and sizes[1] in (verdicts.AGREES, verdicts.HIGHER, verdicts.LOWER)
+
+
+def test_a_mean_over_pairs_with_one_and_with_several_seeds_says_so_beside_its_value(judged):
+    note = judged["communication_gain"]["seeds_note"]
+    seeds = {cell["seeds"] for cell in judged["communication_gain"]["evidence"]["cells"]}
+    assert (len(seeds) > 1) == bool(note)
+    cells = [{"pair": "a", "seeds": 3}, {"pair": "b", "seeds": 1}]
+    mixed = Evidence(Estimate(1, 0, 2, 9, 1), cells)
+    assert claims._seeds_note(mixed).startswith("1–3 seeds; the interval leaves out how trainings of b vary")
+    assert claims._seeds_note(Evidence(Estimate(1, 0, 2, 9, 3), cells[:1])) == ""
+
+
+def test_progressive_fusion_is_not_supported_while_one_step_from_share_to_share_may_be_zero():
+    entry = next(claim for claim in claims.read_claims() if claim["id"] == "progressive_fusion")
+    for back, verdict in ((8.0, verdicts.SUPPORTED), (1.0, verdicts.UNDECIDED)):
+        rows = [
+            {"pair": "gap_b", "benchmark": "knowledge_gap_free", "side": side, "share": share, "n": 256,
+             "step_value": step, "step_low": step - 5, "step_high": step + 5}
+            for side, step in (("front", 20.0), ("back", back)) for share in (75.0, 100.0)
+        ]  # fmt: skip
+        tables = {"tables/partial.csv": pd.DataFrame(rows)}
+        found = claims.judge(entry, Answers(pd.concat(SIZES)), make_latency([]), Reference(), WORLD, tables)
+        assert found["verdict"] == verdict and sum(found["cells"].values()) == 4
+
+
 def test_a_claim_without_a_place_in_the_paper_is_the_projects(judged):
     own = {name for name, entry in judged.items() if entry["of"] == claims.PROJECT}
     assert own == {
@@ -415,7 +459,7 @@ def test_each_table_that_a_claim_reads_has_the_columns_that_it_names(made_result
     of_analyses = {
         "analysis/effective_rank/ranks.csv": ["pair", "half", "layer", "cache", "effective_rank"],
         "tables/enrichment.csv": [*enrichment.ID_COLUMNS, "kind", *enrichment.NUMBERS],
-        "tables/partial.csv": [*partial.ID_COLUMNS, "side", "share", "value"],
+        "tables/partial.csv": [*partial.ID_COLUMNS, "side", "share", "step_value", "step_low", "step_high"],
         "tables/gates.csv": list(gates.build(trained).columns),
     }
     for claim in claims.read_claims():

@@ -42,6 +42,12 @@ def test_a_likelihood_that_the_message_moves_is_said_where_accuracy_decides_noth
     assert conclusion(signs, True) == "It is adaptation; likelihoods move."
 
 
+def test_words_rest_on_adjusted_intervals_for_accuracy_as_for_likelihoods() -> None:
+    row = pd.Series({"low": 1.0, "high": 2.0, "p_holm": 0.2})
+    assert readme._sign(row) == 0 and readme._sign(row.replace(0.2, 0.01)) == 1
+    assert readme._sign(pd.Series({"low": -2.0, "high": -1.0, "p_holm": 0.01})) == -1
+
+
 def test_a_readme_without_a_place_is_refused() -> None:
     with pytest.raises(RefusedError, match="must have a place"):
         insert("no marks", "")

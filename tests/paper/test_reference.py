@@ -77,3 +77,11 @@ def test_a_control_has_no_value_in_the_paper(reference):
 
 def test_everything_that_stands_beside_our_tables_is_a_number(reference):
     assert all(entry["value"] == entry["value"] for entries in reference.printed().values() for entry in entries)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
+def test_a_file_that_holds_no_printed_values_is_refused_by_its_name(text, tmp_path):
+    path = tmp_path / "values.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"values\.csv must"):
+        Reference(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +92,7 @@ def score_tokens(state: DecodingState, options: Sequence[Sequence[Sequence[int]]
     rows = torch.tensor([row for row, its_options in enumerate(options) for _ in its_options], device=device)
     flat = [ids for its_options in options for ids in its_options]
     # The first token of every option, from the last position of its prompt.
-    batch, first = _PrefilledBatch.of(state), torch.tensor([ids[0] for ids in flat], device=device)
+    batch, first = PrefilledBatch.of(state), torch.tensor([ids[0] for ids in flat], device=device)
     logits = batch.logits(state.input_ids[:, batch.columns_read :], state.attention_mask)
     sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
     # Further tokens, on rows that repeat the cache.
@@ -105,7 +106,7 @@ def score_tokens(state: DecodingState, options: Sequence[Sequence[Sequence[int]]
     return [[next(scores_of_all) for _ in its_options] for its_options in options]
 
 
-def _score_further_tokens(batch: _PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def _score_further_tokens(batch: PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Sum of log-probabilities of the tokens after each first one, ``(n,)``, and whether all are the likeliest."""
     width = max(len(ids) for ids in options) - 1
     device = batch.mask.device
@@ -138,7 +139,7 @@ def is_likeliest(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
 
 
 @dataclass
-class _PrefilledBatch:
+class PrefilledBatch:
     """A batch as far as it has been read: a cache, or one whose new tokens are fused too.
 
     Args:
@@ -156,7 +157,8 @@ class _PrefilledBatch:
     response: ResponseFusion | None
 
     @classmethod
-    def of(cls, state: DecodingState) -> _PrefilledBatch:
+    def of(cls, state: DecodingState) -> PrefilledBatch:
+        """A batch of prompts as its reader leaves it."""
         if state.response is not None:
             columns_read, cache = state.response.cache.get_seq_length(), state.response.cache
         elif state.cache is not None:
@@ -165,7 +167,7 @@ class _PrefilledBatch:
             columns_read, cache = 0, kv_cache.empty_cache(state.model.config)
         return cls(state.model, state.attention_mask, columns_read, cache, state.response)
 
-    def of_rows(self, rows: Tensor) -> _PrefilledBatch:
+    def of_rows(self, rows: Tensor) -> PrefilledBatch:
         """The same for rows ``(B',)`` of the batch."""
         if self.response is not None:
             return replace(self, mask=self.mask[rows], cache=None, response=self.response.of_rows(rows))
@@ -173,25 +175,39 @@ class _PrefilledBatch:
         cache = kv_cache.repeat_rows(self.cache, rows, self.model.config)
         return replace(self, mask=self.mask[rows], cache=cache)
 
-    def logits(self, ids: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
-        """Read new tokens; logits ``(K, V)`` at `places` ``(B, n)`` of them, in the last column if None."""
-        if places is None:
-            places = torch.zeros_like(ids, dtype=torch.bool)
-            places[:, -1] = True
+    def logits(
+        self, ids: Tensor, mask: Tensor, places: Tensor | None = None, step_mask: Tensor | None = None
+    ) -> Tensor:
+        """Read new tokens.
+
+        Args:
+            ids: ``(B, n)`` int64.
+            mask: ``(B, past + n)``, 1 for tokens and 0 for pads.
+            places: ``(B, n)`` bool with K true: the tokens whose logits are computed; those of the last column if None.
+            step_mask: For n = 1, ``(B, 1, 1, past + 1)`` bool in place of `mask` (`c2c.cache.rows.mask_of_steps`).
+
+        Returns:
+            ``(K, V)``.
+        """
         positions = kv_cache.positions_of(mask)[:, -ids.shape[1] :]
         # A response that is fused writes the new tokens into its own cache.
         if self.response is not None:
             self.response.prepare_tokens(ids, mask, positions)
             self.cache = self.response.cache
         # Sections of a batch may have pads between them, which transformers would count into a window.
-        masks: Any = mask
-        if splits_windows(self.model, mask, mask.shape[1]):
+        masks: Any = mask if step_mask is None else step_mask
+        if step_mask is None and splits_windows(self.model, mask, mask.shape[1]):
             masks = masks_in_tokens(self.model, mask, ids.shape[1], self.cache)
         check_rotations("the model", self.model.config, self.mask.sum(-1), mask.sum(-1))
-        with logits_at(self.model, places), rotations_of_positions(self.model, positions):
+        if places is None and ids.shape[1] > 1:
+            places = torch.zeros_like(ids, dtype=torch.bool)
+            places[:, -1] = True
+        head = nullcontext() if places is None else logits_at(self.model, places)
+        with head, rotations_of_positions(self.model, positions):
             output = self.model(
                 input_ids=ids, attention_mask=masks, position_ids=positions, cache=self.cache, use_cache=True
             )
         self.mask = mask
-        logits: Tensor = output.logits[0]
-        return logits
+        # (B, 1, V) of all rows, or (1, K, V) of the places
+        logits: Tensor = output.logits
+        return logits.flatten(0, 1)

@@ -1,6 +1,7 @@
 """Free-text answers to a batch of questions; `c2c.evaluation.answers.likelihood` scores options instead.
 
-Rows that have ended leave the batch: a few long answers would otherwise carry all others along to their end.
+Greedy answers are written by a loop of our own, sampled ones by ``generate`` of transformers. Rows that have ended
+leave the batch: a few long answers would otherwise carry all others along to their end.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from c2c.cache import kv_cache
+from c2c.cache.rows import mask_of_steps
 from c2c.evaluation.answers.answer import Answer, DecodingState
-from c2c.evaluation.answers.likelihood import check_finite
+from c2c.evaluation.answers.likelihood import PrefilledBatch, check_finite
 from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import StopAtText, StopStrings, continue_text, end_tokens
 
 STRETCH = 32
-"""Tokens that a batch writes before the rows that have ended leave it."""
+"""Tokens that a batch writes by sampling before the rows that have ended leave it."""
+LEAVING = 1 / 8
+"""Share of a batch's rows that must have ended before they leave it: the caches of the others are copied then."""
 
 
 class ConfidenceMeter(LogitsProcessor):
@@ -42,6 +46,7 @@ class _Row:
     """One answer as it grows: token ids, and the log-probability of each."""
 
     limit: int
+    stops: StopStrings
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     ended: bool = False
@@ -62,26 +67,73 @@ def decode_answers(
         sampling: Options of `c2c.generation.decoding.continue_text` that hold for each token alone, or for all tokens
             before it; greedy if None.
     """
-    rows = [_Row(question.max_new_tokens) for question in questions]
-    width, stops = state.input_ids.shape[1], sorted({stop for question in questions for stop in question.stops})
-    if state.cache is None and state.response is None:
-        state = replace(state, cache=kv_cache.empty_cache(state.model.config))
-    # Stretch by stretch; rows that have ended leave the batch after each.
-    batch, unfinished = state, rows
-    while unfinished:
-        batch = _write_stretch(batch, unfinished, stops, width, sampling or {})
-        places = [place for place, row in enumerate(unfinished) if not row.ended]
-        if len(places) < len(unfinished):
-            unfinished = [unfinished[place] for place in places]
-            batch = batch.of_rows(torch.tensor(places, device=batch.input_ids.device)) if unfinished else batch
+    rows = [_Row(question.max_new_tokens, StopStrings(state.tokenizer, question.stops)) for question in questions]
+    if sampling:
+        _write_in_stretches(state, rows, sampling)
+    else:
+        write_greedily(state, rows)
     # Tokens to text, cut before the first stop string.
     for answer, row, question in zip(state.answers, rows, questions, strict=True):
-        text = StopStrings(state.tokenizer, question.stops).text(row.ids)
+        text = row.stops.text(row.ids)
         for stop in filter(None, question.stops):
             text = text.split(stop)[0]
         answer.output_text, answer.output_ids, answer.tokens_out = text, row.ids, len(row.ids)
         answer.confidence = row.probability()
     return state.answers
+
+
+@torch.no_grad()
+def write_greedily(state: DecodingState, rows: Sequence[_Row]) -> None:
+    """Write the likeliest token of each row, step by step, until all have ended.
+
+    It writes what ``generate`` of transformers writes, without building masks and positions from the whole text at each
+    step. Rows that have ended leave the batch as soon as they are an eighth of it.
+    """
+    model, ends = state.model, end_tokens(state.model)
+    batch, unfinished, mask = PrefilledBatch.of(state), list(rows), state.attention_mask
+    ids = state.input_ids[:, batch.columns_read :]
+    steps = mask_of_steps(model, mask, max(row.limit for row in rows))
+    while True:
+        # 1. One token a row; numbers of all rows in one tensor, so that the device is waited for once: (B, V) -> (B,)
+        step_mask = None if steps is None or ids.shape[1] > 1 else steps[..., : mask.shape[1]]
+        logits = batch.logits(ids, mask, step_mask=step_mask)
+        scores = logits.float()
+        tokens = scores.argmax(-1)
+        log_probabilities = (scores.max(-1).values - scores.logsumexp(-1)).tolist()
+        for row, token, log_probability in zip(unfinished, tokens.tolist(), log_probabilities, strict=True):
+            if not row.ended:
+                row.ids.append(token)
+                row.log_probabilities.append(log_probability)
+                row.ended = token in ends or len(row.ids) == row.limit
+        check_finite([row.log_probabilities[-1] for row in unfinished], model)
+        for row in unfinished:
+            row.ended = row.ended or (bool(row.stops.stops) and row.stops.end([row.ids])[0])
+        # 2. Rows that have ended leave the batch
+        places = [place for place, row in enumerate(unfinished) if not row.ended]
+        if not places:
+            return
+        ids = tokens[:, None]
+        if len(places) <= (1 - LEAVING) * len(unfinished):
+            chosen = torch.tensor(places, device=mask.device)
+            batch, ids, mask = batch.of_rows(chosen), ids[chosen], mask[chosen]
+            steps = None if steps is None else steps[chosen]
+            unfinished = [unfinished[place] for place in places]
+        # (B, N) -> (B, N + 1)
+        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+
+
+def _write_in_stretches(state: DecodingState, rows: Sequence[_Row], sampling: Mapping[str, Any]) -> None:
+    """Write with ``generate`` of transformers, `STRETCH` tokens at a time; rows that have ended leave between two."""
+    width, stops = state.input_ids.shape[1], sorted({stop for row in rows for stop in row.stops.stops})
+    if state.cache is None and state.response is None:
+        state = replace(state, cache=kv_cache.empty_cache(state.model.config))
+    unfinished = list(rows)
+    while unfinished:
+        state = _write_stretch(state, unfinished, stops, width, sampling)
+        places = [place for place, row in enumerate(unfinished) if not row.ended]
+        if len(places) < len(unfinished):
+            unfinished = [unfinished[place] for place in places]
+            state = state.of_rows(torch.tensor(places, device=state.input_ids.device)) if unfinished else state
 
 
 def _write_stretch(
