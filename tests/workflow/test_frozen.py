@@ -14,6 +14,7 @@ from c2c.errors import RefusedError
 from workflow.checks import check_settings
 from workflow.config import FROZEN
 from workflow.load import load_settings
+from workflow.place_fuser import place
 from workflow.plan.memory import MEMO_MB
 from workflow.plan.stages import Estimator
 from workflow.settings import Settings
@@ -42,17 +43,17 @@ def paper(config_of: ConfigOf) -> Settings:
 @pytest.mark.parametrize("frozen", FROZEN)
 def test_a_dry_run_plans_the_jobs_of_each_choice(frozen: str, tmp_path: Path, run_snakemake: Runner, smoke) -> None:
     choice = tmp_path / "choice.yaml"
-    choice.write_text(yaml.safe_dump({"training": {"frozen": frozen, "order_seed": 0}}))
+    choice.write_text(yaml.safe_dump({"scale": "chosen", "training": {"frozen": frozen, "order_seed": 0}}))
     files = ["config/config.yaml", "config/smoke.yaml", str(choice)]
     done = run_snakemake("-n", "--quiet", "rules", "--cores", "1", "--configfile", *files)
     assert done.returncode == 0, done.stdout
     counts = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines() if len(line.split()) == 2
               and line.split()[1].isdigit()}  # fmt: skip
-    together = {name: count for name, count in counts.items() if name.startswith("train_together")}
     chosen = with_training(smoke, frozen=frozen)
     assert counts.get("train_fuser", 0) == (0 if frozen == "together" else len(smoke.runs))
     assert counts.get("store_states", 0) == len(chosen.states_folders)
-    assert len(together) == len(chosen.trained_together)
+    assert counts.get("train_together", 0) == len(chosen.trained_together)
+    assert counts.get("place_fuser", 0) == (len(smoke.runs) if frozen == "together" else 0)
 
 
 def test_fusers_of_one_tokenised_set_share_one_job_or_one_folder_of_states(smoke: Settings) -> None:
@@ -98,6 +99,22 @@ def test_fusers_that_train_together_must_have_batches_of_one_size(smoke: Setting
     chosen = with_training(smoke, frozen="together", order_seed=0)
     with pytest.raises(RefusedError, match="must have the same batch_size"):
         check_settings(replace(chosen, config={**chosen.config, "runs": entries}), ROOT)
+
+
+def test_a_fuser_is_placed_with_all_that_its_training_wrote_and_takes_no_more_room(tmp_path: Path) -> None:
+    source, output = tmp_path / "together" / "seed0", tmp_path / "fusers" / "seed0"
+    for path in (source / "model.safetensors", source.with_name("seed0.steps") / "step1" / "config.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text("weights")
+    (output / "stale").mkdir(parents=True)
+    with pytest.raises(RefusedError, match="must be trained before it is placed"):
+        place(source, output)
+    source.with_name("seed0.provenance.json").write_text("{}")
+    place(source, output)
+    assert not (output / "stale").exists()
+    assert (output / "model.safetensors").samefile(source / "model.safetensors")
+    assert (output.with_name("seed0.steps") / "step1" / "config.json").read_text() == "weights"
+    assert output.with_name("seed0.provenance.json").is_file()
 
 
 def hours(settings: Settings, *stages: str) -> float:

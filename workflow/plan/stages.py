@@ -504,7 +504,7 @@ _STAGES = [
     Stage(
         "train_together",
         lambda settings: [*settings.trained_together.values()],
-        "together/{job}/*",
+        "together/{job}/*/*/*",
         memory_mb=Settings.together_mb,
         operations=Estimator.together,
         disk_gb=lambda estimator, runs: sum(_fuser_disk_gb(estimator, run) for run in runs),

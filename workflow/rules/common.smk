@@ -149,24 +149,26 @@ def training_flags(pair, recipe, alignment):
     return flags({**settings.training_of(pair, recipe, alignment), **settings.processes})
 
 
-def run_flags(runs, output):
+def trained_together(wildcards):
+    """The trainings of a job that trains several fusers."""
+    return settings.trained_together[f"{wildcards.tokens}/{wildcards.alignment}/{wildcards.length}"]
+
+
+def together_folder(path):
+    """The folder, below together/, of the job that trains a fuser."""
+    folders = settings.trained_together.items()
+    return next(folder for folder, runs in folders if path in [run.path for run in runs])
+
+
+def run_flags(wildcards, output):
     """Trainings of one job as c2c train-together takes them: an object each, with its own settings and outputs."""
     words = []
-    for run, folder, kept in zip(runs, listed(output.config), listed(output.kept), strict=True):
+    for run in trained_together(wildcards):
         row = settings.recipes[run.recipe]
-        words.append(
-            json.dumps(
-                {
-                    "recipe": run.recipe,
-                    "variant": row["variant"],
-                    "sharer_cache": row["sharer_cache"],
-                    "seed": run.seed,
-                    "output": os.path.dirname(folder),
-                    "kept": kept,
-                    **settings.training_of(run.pair, run.recipe, run.alignment),
-                }
-            )
-        )
+        folder = f"{output.folder}/{run.recipe}/seed{run.seed}"
+        places = {"recipe": run.recipe, "seed": run.seed, "output": folder, "kept": f"{folder}.steps"}
+        own = {"variant": row["variant"], "sharer_cache": row["sharer_cache"]}
+        words.append(json.dumps({**places, **own, **settings.training_of(run.pair, run.recipe, run.alignment)}))
     return words
 
 
@@ -195,14 +197,9 @@ def storing_memory(wildcards, attempt):
     return grown(settings.storing_mb(wildcards.tokens), attempt)
 
 
-def together_memory(runs):
-    """A function that gives the memory of a job that trains several fusers, in MB; more at each further attempt."""
-    return lambda wildcards, attempt: grown(settings.together_mb(runs), attempt)
-
-
-def together_runs(runs):
-    """A function that gives trainings of one job as flags."""
-    return lambda wildcards, output: run_flags(runs, output)
+def together_memory(wildcards, attempt):
+    """Memory of a job that trains several fusers, in MB; more at each further attempt."""
+    return grown(settings.together_mb(trained_together(wildcards)), attempt)
 
 
 def listed(files):

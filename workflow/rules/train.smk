@@ -116,51 +116,72 @@ rule train_fuser:
         " --checkpoints {params.checkpoints:q} --output {params.folder:q} --kept {output.kept:q} >> {log:q} 2>&1"
 
 
-# A job for each pair whose fusers train together. Its rule has no wildcards, so that it goes before train_fuser.
-for tokenised, runs in settings.trained_together.items():
+rule train_together:
+    input:
+        receiver=lambda wildcards: f"<results>/models/{pair_of_tokens(wildcards)['receiver']}.json",
+        sharer=sharer_of_tokens,
+        train="<results>/data/tokenised/{tokens}/{alignment}/{length}/train.parquet",
+        validation="<results>/data/tokenised/{tokens}/{alignment}/{length}/validation.parquet",
+    output:
+        folder=directory("<results>/together/{tokens}/{alignment}/{length}"),
+    log:
+        "<results>/logs/train_together/{tokens}/{alignment}/{length}.log",
+    benchmark:
+        "<results>/benchmarks/train_together/{tokens}/{alignment}/{length}.tsv"
+    retries: config["training"]["retries"]
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=together_memory,
+        runtime=TRAIN_MINUTES,
+        gpu=config["gpus_per_job"],
+        tasks=1,
+    params:
+        checkpoints=f"checkpoints/{config['scale']}",
+        prompts=lambda wildcards: settings.prompts(wildcards.tokens.removesuffix(OWN_TOKENS)),
+        settings=flags({"dtype": config["dtype"], **settings.processes}),
+        runs=run_flags,
+    message:
+        "Training the fusers of {wildcards.tokens}, alignment {wildcards.alignment}, together; progress: tail -f {log}"
+    shell:
+        "c2c train-together --receiver {input.receiver:q} --sharer {input.sharer:q} --alignment {wildcards.alignment:q}"
+        " --prompts {params.prompts:q} {params.settings:q} --tokenised {input.train:q} {input.validation:q}"
+        " --checkpoints {params.checkpoints:q} --runs {params.runs:q} >> {log:q} 2>&1"
 
-    rule:
-        name:
-            f"train_together_{tokenised.replace('/', '_').replace('.', '_')}"
-        input:
-            receiver=f"<results>/models/{settings.pairs[runs[0].pair]['receiver']}.json",
-            sharer=f"<results>/models/{settings.pairs[runs[0].pair][settings.sharer_role(runs[0].recipe)]}.json",
-            train=f"<results>/data/tokenised/{tokenised}/train.parquet",
-            validation=f"<results>/data/tokenised/{tokenised}/validation.parquet",
-        output:
-            config=[f"<results>/fusers/{run.path}/config.json" for run in runs],
-            weights=[f"<results>/fusers/{run.path}/model.safetensors" for run in runs],
-            manifest=[f"<results>/fusers/{run.path}/manifest.json" for run in runs],
-            history=[f"<results>/fusers/{run.path}/history.csv" for run in runs],
-            gates=[f"<results>/fusers/{run.path}/gates.csv" for run in runs],
-            order=[f"<results>/fusers/{run.path}/order.parquet" for run in runs],
-            kept=[directory(f"<results>/fusers/{run.path}.steps") for run in runs],
-            provenance=[f"<results>/fusers/{run.path}.provenance.json" for run in runs],
-        log:
-            f"<results>/logs/train_together/{tokenised}.log",
-        benchmark:
-            f"<results>/benchmarks/train_together/{tokenised}.tsv"
-        retries: config["training"]["retries"]
-        conda:
-            "../../environment.yml"
-        threads: 1
-        resources:
-            mem_mb=together_memory(runs),
-            runtime=TRAIN_MINUTES,
-            gpu=config["gpus_per_job"],
-            tasks=1,
-        params:
-            checkpoints=f"checkpoints/{config['scale']}",
-            alignment=runs[0].alignment,
-            prompts=settings.prompts(runs[0].pair),
-            settings=flags({"dtype": config["dtype"], **settings.processes}),
-            runs=together_runs(runs),
-        message:
-            f"Training {len(runs)} fusers of {runs[0].pair} together; progress: tail -f {{log}}"
-        shell:
-            "c2c train-together --receiver {input.receiver:q} --sharer {input.sharer:q} --alignment {params.alignment:q}"
-            " --prompts {params.prompts:q} {params.settings:q} --tokenised {input.train:q} {input.validation:q}"
-            " --checkpoints {params.checkpoints:q} --runs {params.runs:q} >> {log:q} 2>&1"
+
+# The fusers that one job has trained, each at the place that it has when it is trained alone.
+rule place_fuser:
+    input:
+        together=lambda wildcards: f"<results>/together/{together_folder(wildcards.run)}",
+    output:
+        config="<results>/fusers/{run}/config.json",
+        weights="<results>/fusers/{run}/model.safetensors",
+        manifest="<results>/fusers/{run}/manifest.json",
+        history="<results>/fusers/{run}/history.csv",
+        gates="<results>/fusers/{run}/gates.csv",
+        order="<results>/fusers/{run}/order.parquet",
+        kept=directory("<results>/fusers/{run}.steps"),
+        provenance="<results>/fusers/{run}.provenance.json",
+    log:
+        "<results>/logs/place_fuser/{run}.log",
+    benchmark:
+        "<results>/benchmarks/place_fuser/{run}.tsv"
+    wildcard_constraints:
+        run=one_of([run.path for runs in settings.trained_together.values() for run in runs]),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        source=lambda wildcards, input: os.path.join(input.together, *wildcards.run.split("/")[1::2]),
+        output=subpath(output.config, parent=True),
+    message:
+        "Placing the fuser {wildcards.run}, which was trained together with others"
+    shell:
+        "python -m workflow.place_fuser --source {params.source:q} --output {params.output:q} > {log:q} 2>&1"
+
+
+ruleorder: place_fuser > train_fuser
 
 
 rule collect_training_cost:
