@@ -231,10 +231,10 @@ class Estimator:
         return FORWARD * sum(self.weights(pair, sharer_role)) * tokens
 
     def states_gb(self, folder: str) -> float:
-        """Size of the stored states of a training set: of each prompt token those layers of both models that meet."""
+        """Size of the stored states of a training set: of each prompt token the layers that Fusers read."""
         tokens, pair, sharer_role = self._stored(folder)
         sharer, receiver = self.settings.pair_sizes(pair, sharer_role)
-        numbers = HALVES * receiver.layers * (receiver.kv_width + sharer.kv_width)
+        numbers = receiver.cached + HALVES * min(sharer.layers, receiver.layers) * sharer.kv_width
         return tokens * numbers * BYTES[self.settings.config["dtype"]] / 1e9
 
     def _stored(self, folder: str) -> tuple[float, str, str]:
