@@ -18,7 +18,7 @@ from workflow.kinds.pairs import fused_job
 from workflow.kinds.steps import kept_steps
 from workflow.load import load_settings
 from workflow.plan import report
-from workflow.plan.choices import ENOUGH_STEPS, choice_costs, choices, with_frozen
+from workflow.plan.choices import ENOUGH_STEPS, ChoiceCost, choice_costs, choices, with_frozen
 from workflow.plan.costs import ESTIMATED, TIMED, UNKNOWN, StageCost, hours_by_device, stage_costs, wall_hours
 from workflow.plan.devices import PAPER_DEVICE, Measurement, read_devices, read_measurement, speed_of
 from workflow.plan.operations import example_operations
@@ -35,12 +35,22 @@ RELEASED = "answer_released"
 ConfigOf = Callable[[str], dict[str, Any]]
 
 
-@pytest.fixture
-def settings(config_of: ConfigOf) -> Settings:
-    return load_settings(config_of("paper"), ROOT)
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load_settings(read_config("paper", folder=ROOT / "config"), ROOT)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def costs(settings: Settings, estimator: Estimator) -> list[StageCost]:
+    return stage_costs(settings, [], estimator)
+
+
+@pytest.fixture(scope="module")
+def choice_rows(settings: Settings, estimator: Estimator) -> list[ChoiceCost]:
+    return choice_costs(settings, [], estimator, 8)
+
+
+@pytest.fixture(scope="module")
 def estimator(settings: Settings) -> Estimator:
     return Estimator(settings, Reference(), read_table(ROOT / "config" / "sizes.tsv"), read_devices(ROOT))
 
@@ -283,8 +293,7 @@ def test_outside_of_the_repository_there_is_no_plan(
     assert "Clone the repository" in capsys.readouterr().err
 
 
-def test_operations_are_stated_where_time_follows_from_them_alone(settings: Settings, estimator: Estimator) -> None:
-    costs = stage_costs(settings, [], estimator)
+def test_operations_are_stated_where_time_follows_from_them_alone(costs: list[StageCost], estimator: Estimator) -> None:
     without = {stage.name for stage in costs if stage.operations is None}
     assert without == {"tokenise_training_set", "measure_latency"}
     for stage in costs:
@@ -292,8 +301,8 @@ def test_operations_are_stated_where_time_follows_from_them_alone(settings: Sett
             assert stage.hours == pytest.approx(estimator.hours_of(stage.operations))
 
 
-def test_hours_of_a_stage_are_those_of_its_jobs(settings: Settings, estimator: Estimator) -> None:
-    for stage in stage_costs(settings, [], estimator):
+def test_hours_of_a_stage_are_those_of_its_jobs(costs: list[StageCost], estimator: Estimator) -> None:
+    for stage in costs:
         assert len(stage.job_hours or []) == stage.jobs
         assert stage.hours == pytest.approx(estimator.hours(stage.name))
 
@@ -390,8 +399,7 @@ def test_wall_hours_are_those_of_the_fullest_gpu_and_never_less_than_the_longest
     assert wall_hours([cost_of([5, 5], gpus=0)], 8) == 0
 
 
-def test_more_gpus_never_take_longer(settings: Settings, estimator: Estimator) -> None:
-    costs = stage_costs(settings, [], estimator)
+def test_more_gpus_never_take_longer(settings: Settings, costs: list[StageCost], estimator: Estimator) -> None:
     hours = [wall_hours(costs, gpus) for gpus in (1, 2, 8, 1000)]
     assert hours == sorted(hours, reverse=True)
     assert hours[0] == pytest.approx(hours_by_device(costs)[True])
@@ -437,24 +445,33 @@ def test_twice_the_prompts_take_twice_the_room(estimator: Estimator) -> None:
     assert stored.disk_gb("store_states") == sum(map(stored.states_gb, stored.settings.states_folders))
 
 
-def test_each_choice_costs_less_than_the_one_before(settings: Settings, estimator: Estimator) -> None:
-    rows = choice_costs(settings, [], estimator, 8)
+def test_each_choice_costs_less_than_the_one_before(choice_rows: list[ChoiceCost]) -> None:
     for way in ("live", "together"):
-        hours = [row.gpu_hours[way] for row in rows]
-        assert hours == sorted(hours, reverse=True) and len({*hours}) == len(rows)
-    assert [row.trainings for row in rows][-1] == 0
-    assert all(row.gpu_hours["together"] <= row.gpu_hours["live"] for row in rows)
-    for row in rows:
+        hours = [row.gpu_hours[way] for row in choice_rows]
+        assert hours == sorted(hours, reverse=True) and len({*hours}) == len(choice_rows)
+    assert [row.trainings for row in choice_rows][-1] == 0
+    assert all(row.gpu_hours["together"] <= row.gpu_hours["live"] for row in choice_rows)
+    for row in choice_rows:
         for way in FROZEN:
             assert row.wall_hours[way] >= row.gpu_hours[way] / 8 - 1e-6
 
 
-def test_the_first_choice_is_the_plan_itself(settings: Settings, estimator: Estimator) -> None:
-    costs = stage_costs(settings, [], estimator)
-    whole = choice_costs(settings, [], estimator)[0]
+def test_the_first_choice_is_the_plan_itself_whether_lean_or_not(
+    settings: Settings, costs: list[StageCost], choice_rows: list[ChoiceCost]
+) -> None:
+    whole = choice_rows[0]
     assert whole.gpu_hours["live"] == pytest.approx(hours_by_device(costs)[True])
     assert whole.trainings == len(settings.runs)
-    assert choice_costs(with_config(settings, lean=True), [], estimator)[0] == whole
+    assert next(iter(choices(with_config(settings, lean=True)).values())).runs == settings.runs
+
+
+def test_a_choice_costs_what_the_plan_of_its_config_does(
+    settings: Settings, estimator: Estimator, choice_rows: list[ChoiceCost]
+) -> None:
+    lean = with_frozen(list(choices(settings).values())[1], "together")
+    own = stage_costs(lean, [], replace(estimator, settings=lean))
+    assert choice_rows[1].gpu_hours["together"] == pytest.approx(hours_by_device(own)[True])
+    assert choice_rows[1].wall_hours["together"] == pytest.approx(wall_hours(own, 8))
 
 
 def test_a_lean_run_has_one_seed_a_training(settings: Settings) -> None:
@@ -476,10 +493,10 @@ def test_enough_steps_are_steps_of_table_12(estimator: Estimator) -> None:
         assert ENOUGH_STEPS in estimator.paper_hours(pair)
 
 
-def test_the_plan_lists_every_choice(settings: Settings, estimator: Estimator) -> None:
+def test_the_plan_lists_every_choice(settings: Settings, estimator: Estimator, choice_rows: list[ChoiceCost]) -> None:
     text = "\n".join(plan_lines(settings, [], estimator))
     assert "training.frozen" in text
-    for row in choice_costs(settings, [], estimator):
+    for row in choice_rows:
         (line,) = (line for line in text.splitlines() if line.startswith(f"{row.name}  "))
         assert line.split()[-len(FROZEN) :] == [f"{row.gpu_hours[way]:.1f}" for way in FROZEN]
 

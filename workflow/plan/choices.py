@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workflow.config import FROZEN
-from workflow.plan.costs import hours_by_device, stage_costs, wall_hours
+from workflow.plan.costs import TRAINING, hours_by_device, stage_costs, wall_hours
 from workflow.plan.stages import Estimator, Timing
 from workflow.settings import Settings
 
@@ -90,8 +90,13 @@ def choice_costs(
     """The cost of each choice, with jobs that share some GPUs."""
     timings, rows = list(timings), []
     for name, choice in choices(settings).items():
-        ways = {frozen: with_frozen(choice, frozen) for frozen in FROZEN}
-        costs = {frozen: stage_costs(way, timings, replace(estimator, settings=way)) for frozen, way in ways.items()}
+        # Stages other than those of training cost the same either way.
+        whole = stage_costs(choice, timings, replace(estimator, settings=choice))
+        others = [stage for stage in whole if stage.name not in TRAINING]
+        costs = {}
+        for frozen in FROZEN:
+            way = with_frozen(choice, frozen)
+            costs[frozen] = others + stage_costs(way, timings, replace(estimator, settings=way), TRAINING)
         rows.append(
             ChoiceCost(
                 name,

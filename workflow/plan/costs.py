@@ -12,7 +12,7 @@ from workflow.settings import Settings
 TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
 EXA = 1e18
 """Operations of an EFLOP."""
-TRAINING = {"train_fuser", "train_together"}
+TRAINING = ("store_states", "train_fuser", "train_together")
 """The stages that train the Fusers of pairs."""
 
 
@@ -40,11 +40,20 @@ class StageCost:
         return None if self.job_hours is None else sum(self.job_hours)
 
 
-def stage_costs(settings: Settings, timings: Iterable[Timing], estimator: Estimator | None = None) -> list[StageCost]:
-    """The cost of every stage, in the order in which the jobs run; without an estimator, of timed stages alone."""
+def stage_costs(
+    settings: Settings, timings: Iterable[Timing], estimator: Estimator | None = None, names: Iterable[str] = ()
+) -> list[StageCost]:
+    """The cost of every stage, in the order in which the jobs run.
+
+    Args:
+        settings: The scale.
+        timings: Jobs that were timed.
+        estimator: For stages that were not; None leaves their numbers unknown.
+        names: Stages that are wanted; empty for all.
+    """
     timed = {timing.stage: timing for timing in timings if timing.scale == settings.config["scale"]}
     costs = []
-    for name, jobs in job_counts(settings).items():
+    for name, jobs in job_counts(settings, names).items():
         models, basis = STAGES[name].models, UNKNOWN
         gpus = settings.config["gpus_per_job"] if models else 0
         hours = memory = disk = None

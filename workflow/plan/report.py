@@ -97,7 +97,7 @@ def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimat
     models, data = model_download_gb(settings), estimator.data_download_gb()
     yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
     # What frozen models that are read once save, and leaner runs.
-    if TRAINING & estimated and any(stage.gpus for stage in costs):
+    if estimated.intersection(TRAINING) and any(stage.gpus for stage in costs):
         yield from choice_lines(choice_costs(settings, timings, estimator, gpus), gpus)
     # What the estimates assume.
     if estimated:

@@ -552,9 +552,15 @@ STAGES = {stage.name: stage for stage in _STAGES}
 """Stages that take time, in the order in which their jobs run. The jobs of other rules are over in seconds."""
 
 
-def job_counts(settings: Settings) -> dict[str, int]:
-    """The number of jobs of each stage in a run of this scale from nothing; stages without jobs are left out."""
-    counts = {name: stage.parts * len(stage.items(settings)) for name, stage in STAGES.items()}
+def job_counts(settings: Settings, names: Iterable[str] = ()) -> dict[str, int]:
+    """The number of jobs of each stage in a run of this scale from nothing; stages without jobs are left out.
+
+    Args:
+        settings: The scale.
+        names: Stages that are counted; empty for all.
+    """
+    stages = {name: STAGES[name] for name in names or STAGES}
+    counts = {name: stage.parts * len(stage.items(settings)) for name, stage in stages.items()}
     return {name: count for name, count in counts.items() if count}
 
 
