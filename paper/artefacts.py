@@ -161,10 +161,10 @@ def _file_in_text(artefact: Artefact) -> str:
 def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
     for name_of_key in row:
         check_choice(f"A key of the {kind} {name} in {PATH.name}", name_of_key, sorted(KEYS))
-    if missing := {"title", "caption", "reads"} - set(row):
+    if gaps := {"title", "caption", "reads"} - set(row):
         raise RefusedError(
             f"The {kind} {name} in {PATH.name} must have title, caption and reads",
-            f"without {sorted(missing)}",
+            f"without {sorted(gaps)}",
             "Add them",
         )
     fields = {"module": f"paper.{kind}s.{name}", "text": GENERIC} | row

@@ -69,8 +69,8 @@ def build(results: Path, output: Path) -> None:
         RefusedError: A table, figure or file of claims is missing, or the run must not be cited (`check_pinned`).
     """
     check_pinned(results)
-    if missing := [name for name in required_files() if not (results / name).is_file()]:
-        raise RefusedError("The paper must have its tables, figures and claims", missing, "Make them first")
+    if gaps := [name for name in required_files() if not (results / name).is_file()]:
+        raise RefusedError("The paper must have its tables, figures and claims", gaps, "Make them first")
     with tempfile.TemporaryDirectory() as temporary:
         stage = Path(temporary)
         for name in SOURCES:
@@ -126,7 +126,7 @@ def describe(results: Path) -> dict[str, Any]:
         "training-sets": runs.training_sets(main["pair"].unique()),
         "timed-benchmark": timed.iloc[0] if len(timed) else "no benchmark",
         "temperature": {"first": reference.evaluate(start), "last": reference.evaluate(end)},
-        "printed": reference.printed(),
+        "printed": reference.values(),
         "printed-training": {name: round(reference.evaluate(value)) for name, value in PRINTED_TRAINING.items()},
         "in-words": in_words(reference),
         "tables": _stems(results, "tables"),
@@ -151,27 +151,34 @@ def describe(results: Path) -> dict[str, Any]:
 
 def sections(results: Path) -> list[dict[str, Any]]:
     """The sections that have an artefact to print, with what is found in each; unlisted ones last, with no text."""
-    printed = [artefact for artefact in read_artefacts() if _is_printed(artefact, results)]
-    listed = {section.title: section for section in read_sections()}
-    last = next(reversed(listed.values())).chapter
-    titles = [*listed, *(artefact.section for artefact in printed if artefact.section not in listed)]
+    artefacts_of_text = [artefact for artefact in read_artefacts() if _is_printed(artefact, results)]
+    sections_by_title = {section.title: section for section in read_sections()}
+    last = next(reversed(sections_by_title.values())).chapter
+    titles = [
+        *sections_by_title,
+        *(artefact.section for artefact in artefacts_of_text if artefact.section not in sections_by_title),
+    ]
     entries = []
     for title in dict.fromkeys(titles):
-        artefacts = [_described(artefact, results) for artefact in printed if artefact.section == title]
-        section = listed.get(title)
+        artefacts = [_described(artefact, results) for artefact in artefacts_of_text if artefact.section == title]
+        section = sections_by_title.get(title)
         chapter, text = (section.chapter, section.text) if section else (last, "")
         sentences = section.sentences(results) if section else []
-        entries.append({"title": title, "chapter": chapter, "text": text, "found": sentences, "artefacts": artefacts})
+        entries.append(
+            {"title": title, "chapter": chapter, "text": text, "sentences": sentences, "artefacts": artefacts}
+        )
     return [entry for entry in entries if entry["artefacts"]]
 
 
 def left_out(results: Path) -> list[str]:
     """Headings whose tables were made and have no rows, as nothing of the kind was run."""
     generic = [artefact for artefact in read_artefacts() if _is_generic(artefact, results)]
-    printed = {artefact.section for artefact in generic if _is_printed(artefact, results)}
+    headings = {artefact.section for artefact in generic if _is_printed(artefact, results)}
     return list(
         dict.fromkeys(
-            artefact.section for artefact in generic if not _rows(artefact, results) and artefact.section not in printed
+            artefact.section
+            for artefact in generic
+            if not _rows(artefact, results) and artefact.section not in headings
         )
     )
 
@@ -201,8 +208,8 @@ def main() -> None:
         *inputs(arguments.results),
         *(name for section in read_sections() for name in section.sources(arguments.results)),
     ]
-    used = [arguments.results / name for name in dict.fromkeys(names_read)]
-    with stamped([arguments.output], [*used, *(TEXT / name for name in WRITTEN)]):
+    sources = [arguments.results / name for name in dict.fromkeys(names_read)]
+    with stamped([arguments.output], [*sources, *(TEXT / name for name in WRITTEN)]):
         build(arguments.results, arguments.output)
 
 
@@ -237,8 +244,8 @@ def _described(artefact: Artefact, results: Path) -> dict[str, Any]:
 def _titles(main: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Titles of the ids in the main table, as the text cannot make them up itself."""
     kinds = {"benchmarks": "benchmark", "pairs": "pair", "arms": "arm"}
-    used = {kind: [str(name) for name in main[column].unique()] for kind, column in kinds.items()}
-    return {kind: {name: names.title(kind, name) for name in ids} for kind, ids in used.items()}
+    ids_by_kind = {kind: [str(name) for name in main[column].unique()] for kind, column in kinds.items()}
+    return {kind: {name: names.title(kind, name) for name in ids} for kind, ids in ids_by_kind.items()}
 
 
 def _stems(results: Path, kind: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,7 +41,8 @@ from paper.reading.files import read_table
 from paper.reading.names import read_names
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
-from paper.verdicts import INCONSISTENT, ONE_SEED, SEED_SD, compare_size, decide, decide_every
+from paper.verdicts import INCONSISTENT, NOT_JUDGED, ONE_SEED, SEED_SD, compare_size, decide, decide_every
+from paper.writing.numbers import MINUS
 from paper.writing.output import stamped
 
 PATH = Path(__file__).with_name("claims.yaml")
@@ -60,6 +62,8 @@ ABOVE = {"points": 0.0, "ratio": 1.0, "percent": 50.0, "count": 0.0}
 PAPER, PROJECT = "paper", "project"
 """Whose a claim is: the paper's, where it has a place in it, or this project's."""
 WRITTEN = "Write it as the comment at the head of paper/claims.yaml says"
+FIELD = re.compile(r"\{(paper|bound):([^}]*)\}")
+"""A number in a sentence: which one, and how it is written."""
 KEYS = {
     *("id", "sentence", "where", "unit", "paper", "earlier", "replication", "evidence", "above", "below", "check"),
     "not_at",
@@ -91,36 +95,36 @@ def read_claims(path: Path = PATH) -> list[dict[str, Any]]:
 
 def _check_evidence(claim: str, evidence: Mapping[str, Any]) -> None:
     check_choice(f"The evidence of claim {claim}", evidence.get("kind"), EVIDENCE_KEYS)
-    needed, allowed = EVIDENCE_KEYS[evidence["kind"]]
+    required_keys, optional_keys = EVIDENCE_KEYS[evidence["kind"]]
     for key in set(evidence) - {"kind"}:
-        check_choice(f"A key of the evidence of claim {claim}", key, sorted(needed | allowed))
-    if lost := sorted(needed - set(evidence)):
-        raise RefusedError(f"The evidence of claim {claim} must have its keys", lost, WRITTEN)
+        check_choice(f"A key of the evidence of claim {claim}", key, sorted(required_keys | optional_keys))
+    if gaps := sorted(required_keys - set(evidence)):
+        raise RefusedError(f"The evidence of claim {claim} must have its keys", gaps, WRITTEN)
     check_choice(f"The rule of claim {claim}", evidence.get("rule", MEAN), RULES)
     # Names that nothing has would make the claim silently not run.
     if isinstance(evidence.get("pairs"), str):
         check_choice(f"The pairs of claim {claim}", evidence["pairs"], [OF_PLACE])
-    listed = read_names()
+    titles = read_names()
     pairs = evidence.get("pairs", ())
     for pair in [*(() if isinstance(pairs, str) else pairs), *evidence.get("without", ())]:
-        check_choice(f"A pair of claim {claim}", pair, listed["pairs"])
+        check_choice(f"A pair of claim {claim}", pair, titles["pairs"])
     for benchmark in evidence.get("benchmarks", ()):
-        check_choice(f"A benchmark of claim {claim}", benchmark, listed["benchmarks"])
+        check_choice(f"A benchmark of claim {claim}", benchmark, titles["benchmarks"])
     against = evidence.get("against", ())
     for arm in [*filter(None, [evidence.get("of")]), *([against] if isinstance(against, str) else against)]:
         name, _, detail = arm.partition("@")
-        check_choice(f"An arm of claim {claim}", name.partition("/")[0], listed["arms"])
+        check_choice(f"An arm of claim {claim}", name.partition("/")[0], titles["arms"])
         if detail and not detail.isdigit():
             check_choice(f"The alignment of {arm} in claim {claim}", detail, TOKEN_ALIGNMENTS)
 
 
 def _claims_of(path: Path) -> list[dict[str, Any]]:
     content = read_yaml(path, WRITTEN)
-    listed = content.get("claims") if isinstance(content, dict) else None
-    needed = {"id", "sentence", "where", "unit"}
-    if not isinstance(listed, list) or not all(isinstance(claim, dict) and needed <= set(claim) for claim in listed):
-        raise RefusedError(f"{path.name} must list claims, each with id, sentence, where and unit", listed, WRITTEN)
-    return list(listed)
+    entries = content.get("claims") if isinstance(content, dict) else None
+    keys = {"id", "sentence", "where", "unit"}
+    if not isinstance(entries, list) or not all(isinstance(claim, dict) and keys <= set(claim) for claim in entries):
+        raise RefusedError(f"{path.name} must list claims, each with id, sentence, where and unit", entries, WRITTEN)
+    return list(entries)
 
 
 def is_timed(claim: Mapping[str, Any]) -> bool:
@@ -151,7 +155,7 @@ def judge(
     bound = reference.evaluate(claim["below"] if is_below else claim.get("above", ABOVE[claim["unit"]]))
     rule = claim.get("evidence", {}).get("rule", MEAN)
     if rule == EVERY:
-        verdict = decide_every(evidence.estimates, evidence.missing, bound, is_below)
+        verdict = decide_every(evidence.estimates, evidence.missing_count, bound, is_below)
     else:
         verdict = decide(evidence.overall, bound, is_below)
     cells, alignments = _with_alignments(claim.get("evidence", {}), evidence, basis)
@@ -163,17 +167,17 @@ def judge(
     if "check" in claim:
         described = contradiction(reference, claim["check"])
         verdict = verdict if described["agrees"] else INCONSISTENT
-    printed = reference.evaluate(claim["paper"]) if "paper" in claim else None
+    paper_value = reference.evaluate(claim["paper"]) if "paper" in claim else None
     return {
         "id": claim["id"],
         "of": PAPER if claim["where"] else PROJECT,
         "scale": answers.scale,
-        "sentence": claim["sentence"].format(paper=printed, bound=_row_bound(claim, reference)),
+        "sentence": _sentence(claim, paper_value, _row_bound(claim, reference)),
         "verdict": verdict,
         "where": claim["where"],
         "unit": claim["unit"],
-        "paper_value": None if printed is None else round(printed, 4),
-        "size": _size(claim, evidence, printed),
+        "paper_value": None if paper_value is None else round(paper_value, 4),
+        "size": _size(claim, evidence, paper_value),
         **numbers(evidence.overall),
         "seeds": evidence.overall.seeds if evidence.overall else None,
         "seeds_note": _seeds_note(evidence),
@@ -201,11 +205,11 @@ def write(
     The verdicts rest on what ``rests_on`` lists for `scale`; where it is empty, for the scale of the answers.
     """
     basis = Basis.load(claims, scale or answers.scale).of_tasks(answers.benchmarks)
-    judged = [
+    entries_by_kind = [
         (is_timed(claim), judge(claim, answers, latency, reference, basis, tables)) for claim in read_claims(claims)
     ]
     for timed, output in enumerate(outputs):
-        entries = [entry for of_time, entry in judged if of_time == bool(timed)]
+        entries = [entry for of_time, entry in entries_by_kind if of_time == bool(timed)]
         write_atomically(output, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -277,17 +281,36 @@ def _gather(
     return paired(answers, basis, evidence["of"], evidence["against"], scope, by_subset, rule)
 
 
-def _size(claim: Mapping[str, Any], evidence: Evidence, printed: float | None) -> str:
-    """Whether the printed value agrees in size with ours; empty unless every pair is the paper's at this place."""
+def _sentence(claim: Mapping[str, Any], paper: float | None, bound: float | None) -> str:
+    """The claim's sentence with its numbers, which have a true minus sign (a name such as Qwen2.5-0.5B a hyphen)."""
+    values = {"paper": paper, "bound": bound}
+    return FIELD.sub(lambda field: format(values[field[1]], field[2]).replace("-", MINUS), claim["sentence"])
+
+
+def _size(claim: Mapping[str, Any], evidence: Evidence, paper_value: float | None) -> str:
+    """Whether the printed value agrees in size with ours; empty unless every pair is the paper's at this place.
+
+    A row of a table holds no standard deviation of its seeds, so that with several its size is not judged
+    in points; a share is compared with its interval as it is.
+    """
     scope = Scope.of_claim(claim)
     if not evidence.pairs or not all(map(scope.is_at_place, evidence.pairs)):
         return ""
-    # SEED_SD is of accuracies: nothing is known of the trainings' spread of another quantity.
+    is_table = claim["evidence"]["kind"] == "table"
     is_percent = claim["unit"] == "percent"
-    if is_percent and printed is not None and evidence.overall and evidence.is_trained and evidence.overall.seeds == 1:
+    if is_table and not is_percent and evidence.overall and evidence.overall.seeds > 1 and paper_value is not None:
+        return NOT_JUDGED
+    # SEED_SD is of accuracies: nothing is known of the trainings' spread of another quantity.
+    if (
+        is_percent
+        and paper_value is not None
+        and evidence.overall
+        and evidence.is_trained
+        and evidence.overall.seeds == 1
+    ):
         return ONE_SEED
     has_seed_term = evidence.is_trained and claim["unit"] not in ("ratio", "percent")
-    return compare_size(evidence.overall, printed, SEED_SD if has_seed_term else 0.0)
+    return compare_size(evidence.overall, paper_value, SEED_SD if has_seed_term else 0.0)
 
 
 def _seeds_note(evidence: Evidence) -> str:
@@ -329,7 +352,7 @@ def _count_cells(evidence: Evidence, bound: float) -> dict[str, int]:
     """How many cells are above, below and not decided by their own intervals, and how many listed cells are missing."""
     bounds = [(cell["low"], cell["high"]) for cell in evidence.cells]
     counts = {"above": sum(low > bound for low, _ in bounds), "below": sum(high < bound for _, high in bounds)}
-    return counts | {"undecided": len(bounds) - sum(counts.values()), "missing": evidence.missing}
+    return counts | {"undecided": len(bounds) - sum(counts.values()), "missing": evidence.missing_count}
 
 
 def _detectable(estimate: Estimate | None) -> float | None:

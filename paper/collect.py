@@ -72,10 +72,10 @@ def collect(
     """
     answers, times = (sorted(results.glob(f"{folder}/**/[!.]*.parquet")) for folder in ("records", "latency"))
     patterns = [] if partial else [*COPIED, *(TIMED if times else ())]
-    missing = [pattern for pattern in patterns if not list(results.glob(pattern))]
-    if missing or not answers:
+    gaps = [pattern for pattern in patterns if not list(results.glob(pattern))]
+    if gaps or not answers:
         raise RefusedError(
-            "Results must be complete before they are collected", str(results), f"Make {missing or 'records'}"
+            "Results must be complete before they are collected", str(results), f"Make {gaps or 'records'}"
         )
     # Records, and what follows from them: copied, or computed where it is partial or has remarks.
     records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
@@ -166,11 +166,11 @@ def _with_earlier(
     if (output / TIMES).is_file():
         earlier = read_records([output / TIMES], LATENCY_SCHEMA)
         times = earlier if times is None else _join(earlier, times, ["pair", "recipe"])
-    done = set(records.loc[records["recipe"] == "", "pair"])
-    for pair in sorted(set(records["pair"]) - done):
+    pairs = set(records.loc[records["recipe"] == "", "pair"])
+    for pair in sorted(set(records["pair"]) - pairs):
         print(f"{pair} is left out: it has no baselines yet")
-    records = records[records["pair"].isin(done)]
-    return records, None if times is None else times[times["pair"].isin(done)]
+    records = records[records["pair"].isin(pairs)]
+    return records, None if times is None else times[times["pair"].isin(pairs)]
 
 
 def _join(earlier: pd.DataFrame, fresh: pd.DataFrame, key: list[str]) -> pd.DataFrame:

@@ -59,8 +59,8 @@ def _compare_file(first: Path, second: Path, name: str, rules: Mapping[str, Any]
         return CHANGED, f"only in {'the first' if first.is_file() else 'the second'} folder"
     if first.read_bytes() == second.read_bytes():
         return SAME, ""
-    columns = [column for pattern, listed in rules["columns"].items() if fnmatch(name, pattern) for column in listed]
-    keys = [key for pattern, listed in rules["keys"].items() if fnmatch(name, pattern) for key in listed]
+    columns = [column for pattern, names in rules["columns"].items() if fnmatch(name, pattern) for column in names]
+    keys = [key for pattern, names in rules["keys"].items() if fnmatch(name, pattern) for key in names]
     try:
         if columns:
             return _compare_columns(_cells(first), _cells(second), columns)

@@ -42,6 +42,6 @@ def departures(scale: str, path: Path = PATH) -> list[list[str]]:
             tables.setdefault(heading, []).append(cells)
     # The scales that a heading names, by heading
     scales = {heading: heading.removeprefix(SOME).split(", ") for heading in tables if heading != EVERY}
-    name = scale if any(scale in listed for listed in scales.values()) else BASE
+    name = scale if any(scale in ids for ids in scales.values()) else BASE
     rows = [row for heading, table in tables.items() if heading == EVERY or name in scales[heading] for row in table]
     return [columns, *rows]

@@ -51,10 +51,10 @@ def recompute(
         summarise_latency.write(times, folder / LATENCY)
     for artefact in recomputed_tables(times is not None, cost is not None, RELEASED in set(records["recipe"])).values():
         _tabulate(artefact, {ANSWERED: answers, RELEASED: answers, COST: cost}, folder)
-    judged = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
+    latency = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
     outputs = (folder / "claims.json", folder / "claims_time.json")
     tables = claims.read_tables(path for name in claim_files() if (path := folder / name).is_file())
-    claims.write(claims.PATH, answers, judged, Reference(), outputs, tables, basis)
+    claims.write(claims.PATH, answers, latency, Reference(), outputs, tables, basis)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 

@@ -174,9 +174,9 @@ def comparison(
         for benchmark in answers.benchmarks_of(pair.name):
             for arm in arms:
                 cell = (pair.name, (pair.receiver, None if arm in free else pair.sharer), arm, benchmark)
-                printed = {column: reference.find(artefact, metric, *cell) for column, metric in metrics.items()}
+                paper_values = {column: reference.find(artefact, metric, *cell) for column, metric in metrics.items()}
                 frame = answers.get(pair.name, benchmark, arm)
-                rows.append(arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, **printed))
+                rows.append(arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, **paper_values))
     frame = with_other_alignments(pd.DataFrame(_with_difference(rows)))
     # The paper's other cells, if it has any of ours.
     if frame["paper"].notna().any():
@@ -256,7 +256,7 @@ def printed_note(frame: pd.DataFrame, table: str, place: str) -> list[str]:
     """What the paper prints at `place` (``printed.yaml``), as a note; none where a cell is one of the paper's."""
     if frame["paper"].notna().any():
         return []
-    entries = Reference().printed().get(table, [])
+    entries = Reference().values().get(table, [])
     values = [f"{entry['label']} {decimal(entry['value'], 2)} {entry['unit']}".strip() for entry in entries]
     return [f"None of these cells is one of the paper's. {place} prints: {'; '.join(values)}."] if values else []
 

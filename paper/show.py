@@ -120,9 +120,9 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
         reference: The paper's values.
         has_values: Whether the paper's printed values follow, with ours of the same cell where a scale has it.
     """
-    printed = reference.frame[reference.frame["artefact"].map(_key) == key]
-    artefact = printed["artefact"].iloc[0]
-    yield f"{artefact}: {len(printed)} printed values" + ("" if has_values else f" ({PROGRAM} show {key} --values)")
+    paper_rows = reference.frame[reference.frame["artefact"].map(_key) == key]
+    artefact = paper_rows["artefact"].iloc[0]
+    yield f"{artefact}: {len(paper_rows)} printed values" + ("" if has_values else f" ({PROGRAM} show {key} --values)")
     # The claims of each scale, and where none is about this place, a sentence.
     claims = {
         folder: [claim for claim in read_verdicts(folder).values() if _mentions(claim["where"], key)]
@@ -146,7 +146,7 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
         yield from _artefacts(folder, key)
     if has_values:
         yield ""
-        yield from _values(printed, key, folders)
+        yield from _values(paper_rows, key, folders)
 
 
 def _controls(folder: Path) -> Iterator[str]:
@@ -221,14 +221,14 @@ def _artefacts(folder: Path, key: str) -> Iterator[str]:
     yield f"  replicate  {_snakemake(folder.name)} {key}"
 
 
-def _values(printed: pd.DataFrame, key: str, folders: list[Path]) -> Iterator[str]:
+def _values(paper_rows: pd.DataFrame, key: str, folders: list[Path]) -> Iterator[str]:
     """The paper's printed values, and ours of the same cell."""
     cells = {folder.name: _cells(folder) for folder in folders}
-    for row in printed.itertuples():
+    for row in paper_rows.itertuples():
         place = ", ".join(filter(None, (row.panel, row.receiver, row.sharer, row.method, row.benchmark, row.metric)))
         where = (row.receiver, row.sharer, row.method, row.benchmark)
-        measured = key == "table4" and row.metric == "accuracy"
-        values = [f"{scale} {table[where]}" for scale, table in cells.items() if measured and where in table]
+        is_accuracy = key == "table4" and row.metric == "accuracy"
+        values = [f"{scale} {table[where]}" for scale, table in cells.items() if is_accuracy and where in table]
         yield f"  {place:90} {row.value:>8} {row.unit:4} ours: {', '.join(values) or NOTHING}"
 
 

@@ -42,10 +42,8 @@ def row(folder: Path) -> dict[str, Any]:
     # What was trained, and how it was validated.
     command = read_object(stamped, REMEDY)["command"]
     history = read_csv(folder / "history.csv", index_col="step")
-    if missing := {"validation_loss", "validation_deranged_loss"} - set(history):
-        raise RefusedError(
-            "A try must be validated, with swapped readings too", sorted(missing), f"Train {folder} anew"
-        )
+    if gaps := {"validation_loss", "validation_deranged_loss"} - set(history):
+        raise RefusedError("A try must be validated, with swapped readings too", sorted(gaps), f"Train {folder} anew")
     losses = history["validation_loss"].dropna()
     if losses.empty:
         raise RefusedError("A try must be validated", str(folder), "Lower training.evaluate_every")

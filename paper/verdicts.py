@@ -14,6 +14,8 @@ SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_RUN, INCONSISTENT = "not run", "paper inconsistent"
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, INCONSISTENT)
 AGREES, HIGHER, LOWER = "agrees", "ours is higher", "ours is lower"
+NOT_JUDGED = "not judged"
+"""Of a size: several seeds answered, and their standard deviation is not known."""
 ONE_SEED = "one seed: size not judged"
 """In place of those where the value is no accuracy and there is one training, whose seed term nobody knows."""
 SEED_SD = 2.0
@@ -32,7 +34,7 @@ def decide(estimate: Estimate | None, bound: float, is_below: bool = False) -> s
     return above if estimate.low > bound else below if estimate.high < bound else UNDECIDED
 
 
-def decide_every(cells: Sequence[Estimate], missing: int, bound: float, is_below: bool = False) -> str:
+def decide_every(cells: Sequence[Estimate], missing_count: int, bound: float, is_below: bool = False) -> str:
     """The verdict on a claim about every cell.
 
     Supported if the 95 % interval of every cell lies above the bound and no cell is missing. Contradicted if the
@@ -43,7 +45,7 @@ def decide_every(cells: Sequence[Estimate], missing: int, bound: float, is_below
 
     Args:
         cells: The estimate of each.
-        missing: How many cells have no value.
+        missing_count: How many cells have no value.
         bound: That every cell must exceed.
         is_below: Whether the claim is that every cell lies below.
     """
@@ -52,7 +54,7 @@ def decide_every(cells: Sequence[Estimate], missing: int, bound: float, is_below
     sign = -1 if is_below else 1
     # Mirrored where the claim is about values below: (value, low, high).
     bounds = [(sign * cell.value, *sorted((sign * cell.low, sign * cell.high))) for cell in cells]
-    if not missing and all(low > sign * bound for _, low, _ in bounds):
+    if not missing_count and all(low > sign * bound for _, low, _ in bounds):
         return SUPPORTED
     confidence = 1 - (1 - CONFIDENCE) / len(cells)
     is_refuted = any(
@@ -70,7 +72,7 @@ def _half_width(estimate: Estimate, half: float, confidence: float) -> float:
     return half * float(law.ppf((1 + confidence) / 2) / law.ppf((1 + CONFIDENCE) / 2))
 
 
-def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: float = SEED_SD) -> str:
+def compare_size(estimate: Estimate | None, paper_value: float | None, seed_sd: float = SEED_SD) -> str:
     """Whether a printed value lies in our interval, widened by the seed term (`Estimate.widened`).
 
     The seed term takes the normal quantile also where the standard deviation is measured on few seeds. A prediction
@@ -79,18 +81,18 @@ def compare_size(estimate: Estimate | None, printed: float | None, seed_sd: floa
 
     Args:
         estimate: Ours, in the unit of the printed value.
-        printed: The paper's value, of one training that it does not repeat.
+        paper_value: The paper's value, of one training that it does not repeat.
         seed_sd: The standard deviation over trainings, for an estimate of one seed; of several it is measured.
 
     Returns:
         `AGREES`, `HIGHER` or `LOWER`; empty where one of the two is missing.
     """
-    if estimate is None or printed is None or math.isnan(printed) or math.isnan(estimate.low):
+    if estimate is None or paper_value is None or math.isnan(paper_value) or math.isnan(estimate.low):
         return ""
     widened = estimate.widened(seed_sd)
-    return place(printed, widened.low, widened.high)
+    return place(paper_value, widened.low, widened.high)
 
 
-def place(printed: float, low: float, high: float) -> str:
+def place(paper_value: float, low: float, high: float) -> str:
     """Where a printed value lies to our interval from `low` to `high`: within (`AGREES`), below or above."""
-    return AGREES if low <= printed <= high else HIGHER if low > printed else LOWER
+    return AGREES if low <= paper_value <= high else HIGHER if low > paper_value else LOWER

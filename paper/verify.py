@@ -61,7 +61,7 @@ def verify(folder: Path) -> bool:
         # What was recomputed, next to the paper's values.
         reference = Reference()
         print_main(read_table(fresh / "tables/main.csv", empty_is_missing=True), reference)
-        for table, entries in reference.printed().items():
+        for table, entries in reference.values().items():
             print_table(table, fresh / f"tables/{table}.md", entries)
         for file in ("claims.json", "claims_time.json"):
             print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
@@ -111,12 +111,12 @@ def print_main(frame: pd.DataFrame, reference: Reference) -> None:
         )
 
 
-def print_table(name: str, path: Path, printed: list[dict[str, Any]]) -> None:
+def print_table(name: str, path: Path, paper_values: list[dict[str, Any]]) -> None:
     """A recomputed table, and the paper's values for it."""
     if path.is_file():
         text = path.read_text(encoding="utf-8").partition("<!--")[0].strip()
         print(f"\n{name}\n\n{text}\n")
-        for entry in printed:
+        for entry in paper_values:
             print(f"  paper: {entry['label']}: {_number(entry['value'])} {entry['unit']}")
 
 
@@ -150,9 +150,11 @@ def compare_picture(picture: Path, table: Path) -> bool:
     """Print whether a committed figure was drawn from this table, whose hash it holds."""
     if not picture.is_file():
         return True
-    drawn = hashlib.sha256(table.read_bytes()).hexdigest().encode() in picture.read_bytes()
-    print(f"{'same   ' if drawn else 'CHANGED'}  {picture.parent.name}/{picture.name}{'' if drawn else REDRAW}")
-    return drawn
+    is_current = hashlib.sha256(table.read_bytes()).hexdigest().encode() in picture.read_bytes()
+    print(
+        f"{'same   ' if is_current else 'CHANGED'}  {picture.parent.name}/{picture.name}{'' if is_current else REDRAW}"
+    )
+    return is_current
 
 
 @command

@@ -6,11 +6,39 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from c2c.errors import exit_code
 from c2c.provenance import stamp
 from c2c.storage.files import replace, unfinished_path
+from paper.reading import names
+from paper.reading.alignments import MAIN_ALIGNMENT
+from workflow.settings import Settings
+
+TRAININGS = "trainings_in_words"
+"""The key of the config under which ``workflow/report/workflow.rst`` finds `trainings_in_words`."""
+
+
+def trainings_in_words(settings: Settings) -> list[str]:
+    """What a scale trains, a line each, for the report's first page: a pair with its recipes, then all else."""
+    config = settings.config
+
+    def describe(entry: Mapping[str, object], title: str) -> str:
+        seeds = settings.seeds(entry)
+        alignment = "" if entry["alignment"] == MAIN_ALIGNMENT else f", alignment {entry['alignment']}"
+        return f"{title}{alignment}, {len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+
+    recipes: dict[str, list[str]] = {}
+    for entry in config["runs"]:
+        recipes.setdefault(entry["pair"], []).append(describe(entry, names.title("arms", entry["recipe"])))
+    lines = [f"{names.title('pairs', pair)}: {'; '.join(titles)}" for pair, titles in recipes.items()]
+    for entry in config["single"]:
+        lines.append(f"{names.title('pairs', entry['pair'])}: {describe(entry, names.title('arms', 'single'))}")
+    for entry in config["latent"]:
+        groups = " and of ".join(names.title("pairs", group) for group in entry["groups"])
+        lines.append(describe(entry, f"A latent space of {groups}"))
+    return lines
 
 
 def main(arguments: list[str] | None = None) -> int:

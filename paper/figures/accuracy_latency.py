@@ -49,13 +49,13 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
         colour = style.colour(row.arm)
         axis.errorbar(row.time_ms, row.value, xerr=xerr, yerr=yerr, fmt="o", ms=4.5, lw=1, color=colour, clip_on=False)
     # Names next to the points, where they cover nothing.
-    for row, (right, up) in zip(rows.itertuples(), label_offsets(rows), strict=True):
+    for row, (x, y) in zip(rows.itertuples(), label_offsets(rows), strict=True):
         axis.annotate(
             names.title("arms", row.arm),
             (row.time_ms, row.value),
-            xytext=(right, up),
+            xytext=(x, y),
             textcoords="offset points",
-            ha={-1: "right", 0: "center", 1: "left"}[(right > 0) - (right < 0)],
+            ha={-1: "right", 0: "center", 1: "left"}[(x > 0) - (x < 0)],
             va="center",
             color=style.colour(row.arm),
         )
@@ -84,7 +84,7 @@ def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
     chance = rows["chance"].iloc[0] / 100 * PANEL[1]
     boxes = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     boxes += [(-PANEL[0], low, 2 * PANEL[0], high) for low, high in ((chance - 1, chance + 1), (-PANEL[1], 0))]
-    chosen = []
+    offsets = []
     for (x, y), arm in zip(points, rows["arm"], strict=True):
         width = LETTER * len(names.title("arms", arm))
         candidates = [
@@ -92,12 +92,12 @@ def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
             for place, edge in (((7, 0), 7), ((-7, 0), -7 - width), ((0, -11), -width / 2), ((0, 11), -width / 2))
         ]
         place, box = next(
-            (candidate for candidate in candidates if not any(_overlap(candidate[1], occupied) for occupied in boxes)),
+            (candidate for candidate in candidates if not any(_overlap(candidate[1], other) for other in boxes)),
             candidates[0],
         )
         boxes.append(box)
-        chosen.append(place)
-    return chosen
+        offsets.append(place)
+    return offsets
 
 
 def _overlap(one: Box, other: Box) -> bool:

@@ -47,8 +47,8 @@ def draw(table: Path) -> Figure:
     Pairs that are asked different benchmarks have their own vertical axes, two panels side by side.
     """
     frame = read_table(table, empty_is_missing=True)
-    measured = frame.groupby("pair", sort=False)["value"].transform("count") > 0
-    frame = frame[measured] if measured.any() else frame
+    has_value = frame.groupby("pair", sort=False)["value"].transform("count") > 0
+    frame = frame[has_value] if has_value.any() else frame
     pairs = {str(pair): list(rows["benchmark"].unique()) for pair, rows in frame.groupby("pair", sort=False)}
     gains = [gain for gain in MARKERS if (frame["gain"] == gain).any()]
     figure, axes, columns = _panels(pairs, len(gains))
@@ -136,10 +136,10 @@ def _panel(axis: Axes, rows: pd.DataFrame, benchmarks: list[str], gains: Sequenc
 def _label(rows: pd.DataFrame, benchmark: str) -> str:
     """The benchmark with its number of questions."""
     title = textwrap.fill(names.title("benchmarks", benchmark), LABEL_LETTERS)
-    measured = rows.dropna(subset=["value"])
-    if measured.empty:
+    cells = rows.dropna(subset=["value"])
+    if cells.empty:
         return title
-    return f"{title}\nn = {int(measured['n'].max())}"
+    return f"{title}\nn = {int(cells['n'].max())}"
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -52,9 +52,15 @@ def _panel(axis: Axes, group: pd.DataFrame, sizes: list[float]) -> None:
         reach = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
         look = {"fmt": f"{marker}-", "ms": 4, "lw": 1, "color": style.colour(arm)}
         axis.errorbar(rows["sharer_m"], rows["value"], yerr=reach, transform=aside, **look)
-        printed = group[group["arm"] == arm].dropna(subset=["paper"])
+        paper_rows = group[group["arm"] == arm].dropna(subset=["paper"])
         axis.plot(
-            printed["sharer_m"], printed["paper"], ls="", marker=marker, ms=4, mfc="white", color=style.colour(arm)
+            paper_rows["sharer_m"],
+            paper_rows["paper"],
+            ls="",
+            marker=marker,
+            ms=4,
+            mfc="white",
+            color=style.colour(arm),
         )
     alone = group.loc[group["arm"] == "receiver", "value"].dropna()
     if len(alone):

@@ -154,9 +154,9 @@ def outputs(stem: Path) -> list[Path]:
     return [path_with(stem, suffix) for suffix in SUFFIXES]
 
 
-def hide_unused(axes: Sequence[Axes], used: int) -> None:
-    """Remove the panels behind the first `used`."""
-    for axis in axes[used:]:
+def hide_unused(axes: Sequence[Axes], count: int) -> None:
+    """Remove the panels behind the first `count`."""
+    for axis in axes[count:]:
         axis.set_visible(False)
 
 

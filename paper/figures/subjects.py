@@ -36,9 +36,9 @@ def draw_panels(
         marks: By method, in the order in which they are drawn.
         label: Of the axis.
     """
-    drawn = frame[frame["arm"].isin(marks) & (frame["n"] >= FEWEST)].dropna(subset=[columns[0]])
+    rows_of_marks = frame[frame["arm"].isin(marks) & (frame["n"] >= FEWEST)].dropna(subset=[columns[0]])
     # A panel a pair and benchmark; a row of panels is as high as its longest list of subjects.
-    groups = list(drawn.groupby(["pair", "benchmark"], sort=False))
+    groups = list(rows_of_marks.groupby(["pair", "benchmark"], sort=False))
     wide = min(PANELS_IN_A_ROW, max(len(groups), 1))
     rows = [groups[start : start + wide] for start in range(0, len(groups), wide)] or [[]]
     most = [max((group["subject"].nunique() for _, group in row), default=1) for row in rows]
@@ -57,8 +57,10 @@ def draw_panels(
     if not groups:
         axes[0].set_visible(True)
         axes[0].set_title("no benchmark of this scale has subjects", loc="left")
-    used = [arm for arm in marks if arm in set(drawn["arm"])]
-    figure.legend(handles=_legend(used, marks, drawn[columns[3]].notna().any()), loc="outside upper center", **LEGEND)
+    arms = [arm for arm in marks if arm in set(rows_of_marks["arm"])]
+    figure.legend(
+        handles=_legend(arms, marks, rows_of_marks[columns[3]].notna().any()), loc="outside upper center", **LEGEND
+    )
     style.save(figure, stem)
 
 

@@ -11,11 +11,11 @@ from paper.findings.wording import (
     cell_title,
     counted,
     first_cell,
-    listed,
     of_arm,
     percents,
     points,
     rows_with,
+    series,
     tally,
 )
 from paper.reading import names
@@ -32,9 +32,9 @@ def sources(frame: pd.DataFrame) -> list[str]:
         return []
     first = first_cell(rows)
     gains = [f"{arm(row['arm'])} {points(row, 'gain_')}" for _, row in first.iterrows()]
-    sentences = [f"On {cell_title(first.iloc[0])}, the gain over the Receiver is: {listed(gains)}."]
+    sentences = [f"On {cell_title(first.iloc[0])}, the gain over the Receiver is: {series(gains)}."]
     counts = [f"the gain of {arm(name)} is {tally(group, 'gain_')}" for name, group in rows.groupby("arm", sort=False)]
-    return [*sentences, f"By 95 % intervals, {listed(counts)}."]
+    return [*sentences, f"By 95 % intervals, {series(counts)}."]
 
 
 def margins(frame: pd.DataFrame) -> list[str]:
@@ -51,7 +51,7 @@ def margins(frame: pd.DataFrame) -> list[str]:
         if len(adjusted) and len(adjusted) == len(above):
             sentence += "; adjusted for the number of cells (Holm) it stays above zero there"
         elif len(adjusted):
-            cells = listed([cell_title(row) for _, row in adjusted.iterrows()])
+            cells = series([cell_title(row) for _, row in adjusted.iterrows()])
             sentence += f"; adjusted for the number of cells (Holm) it is above zero on {cells}"
         sentences.append(sentence + ".")
     return sentences
@@ -88,7 +88,7 @@ def prompts(frame: pd.DataFrame) -> list[str]:
     counts = [f"of {arm(name)} {tally(group, 'difference_')}" for name, group in rows.groupby("arm", sort=False)]
     return [
         f"On {cell_title(first.iloc[0])}, the accuracies by prompts are: {'; '.join(differences)}.",
-        f"The difference that the released prompts make is, {listed(counts)}.",
+        f"The difference that the released prompts make is, {series(counts)}.",
     ]
 
 
@@ -100,7 +100,7 @@ def published(frame: pd.DataFrame) -> list[str]:
         return []
     counts = [f"{count} {verdict}" for verdict, count in common_cells["verdict"].value_counts().sort_index().items()]
     return [
-        f"Of {len(common_cells)} cells that both have, {listed(counts)}; {len(rows) - len(common_cells)} were not run."
+        f"Of {len(common_cells)} cells that both have, {series(counts)}; {len(rows) - len(common_cells)} were not run."
     ]
 
 
@@ -127,7 +127,7 @@ def combinations(frame: pd.DataFrame) -> list[str]:
         for _, row in rows.groupby("pair").head(1).iterrows()
     ]
     return [
-        f"C2C less T2T, each pair on its first benchmark: {listed(sentences)}.",
+        f"C2C less T2T, each pair on its first benchmark: {series(sentences)}.",
         f"The difference is {tally(rows, 'gain_')}.",
     ]
 
@@ -154,7 +154,7 @@ def scaling(frame: pd.DataFrame) -> list[str]:
         if changes:
             sentences.append(
                 f"From the smallest to the largest Sharer of {names.title('models', receiver)}, mean of "
-                f"{len(common)} common {'benchmark' if len(common) == 1 else 'benchmarks'}: {listed(changes)}."
+                f"{len(common)} common {'benchmark' if len(common) == 1 else 'benchmarks'}: {series(changes)}."
             )
     return sentences
 
@@ -168,7 +168,7 @@ def strong_to_weak(frame: pd.DataFrame) -> list[str]:
     shares = [f"{arm(row['arm'])} {percents(row, 'pgr_')}" for _, row in first.iterrows()]
     cells = len(frame.drop_duplicates(CELL))
     return [
-        f"On {cell_title(first.iloc[0])}, the recovered share of the gap is: {listed(shares)}.",
+        f"On {cell_title(first.iloc[0])}, the recovered share of the gap is: {series(shares)}.",
         f"The interval of the gap excludes zero on {len(rows.drop_duplicates(CELL))} of {cells} pairs and benchmarks.",
     ]
 
@@ -179,7 +179,7 @@ def several_sharers(frame: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     first = first_cell(rows)
-    single = listed(
+    single = series(
         [f"{arm(row['arm'])} {percents(row)}" for _, row in first[first["arm"].str.match(r"c2c_\d")].iterrows()]
     )
     sentences = [f"On {cell_title(first.iloc[0])}: {single}."]
@@ -203,7 +203,7 @@ def latent(frame: pd.DataFrame) -> list[str]:
     heard = rows_with(answered, receiver=receiver, benchmark=benchmark)
     accuracies = [f"{names.title('pairs', row['pair'])} {percents(row)}" for _, row in heard.iterrows()]
     before = f", where the Receiver alone answers {percents(alone.iloc[0])}" if len(alone) else ""
-    sentences = [f"On {names.title('benchmarks', benchmark)}, through one latent cache: {listed(accuracies)}{before}."]
+    sentences = [f"On {names.title('benchmarks', benchmark)}, through one latent cache: {series(accuracies)}{before}."]
     sentences.append(f"The pairing gain is {tally(answered, 'pairing_', 'cells')}.")
     if len(own := rows_with(frame, "own_value")):
         sentences.append(
@@ -224,7 +224,7 @@ def agents(frame: pd.DataFrame) -> list[str]:
         "t_c2c_deranged": "the same text with a deranged cache",
     }
     beyond = [(of_arm(first, name), words) for name, words in controls.items()]
-    comparisons = listed([f"{points(row)} compared with {words}" for row, words in beyond if row is not None])
+    comparisons = series([f"{points(row)} compared with {words}" for row, words in beyond if row is not None])
     sentences = [f"On {cell_title(both.iloc[0])}, T-C2C answers {percents(both.iloc[0])} correctly: {comparisons}."]
     alone = of_arm(first, "t2t_agents")
     if alone is not None and alone["difference_high"] < 0:
@@ -277,11 +277,11 @@ def venn(frame: pd.DataFrame) -> list[str]:
         ("sharer", "the Sharer, but not the Receiver,"),
         ("receiver", "the Receiver, but not the Sharer,"),
     ):
-        right, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
+        part, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
         if whole > 0:
             parts.append(
                 f"of {counted(whole)} questions that {words} answers correctly, "
-                f"C2C answers {decimal(100 * right / whole, 1)} %"
+                f"C2C answers {decimal(100 * part / whole, 1)} %"
             )
     alone = f"it answers {counted(counts['fused'])} that neither of the two does"
     return [f"On {cell_title(first.iloc[0])}: {'; '.join([*parts, alone])} (means over training seeds)."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paper.findings.wording import arm, cell_title, first_cell, listed, percents, points, rows_with, tally
+from paper.findings.wording import arm, cell_title, first_cell, percents, points, rows_with, series, tally
 from paper.reading import names
 from paper.reading.alignments import of_main_alignment
 from paper.reading.reference import Reference
@@ -71,11 +71,11 @@ def gates(frame: pd.DataFrame) -> list[str]:
                 f"{int(rows['open'].sum())} of {int(rows['gates'].sum())} gates of {title} are open, with a mean "
                 f"weight of {decimal(weight, 2)}"
             )
-        sentences.append(f"Over all pairs and seeds of {arm(recipe)}, {listed(parts)}.")
-    printed = [
-        f"{decimal(entry['value'], 2)} {entry['unit']} {entry['label']}" for entry in Reference().printed()["gates"]
+        sentences.append(f"Over all pairs and seeds of {arm(recipe)}, {series(parts)}.")
+    paper_values = [
+        f"{decimal(entry['value'], 2)} {entry['unit']} {entry['label']}" for entry in Reference().values()["gates"]
     ]
-    return [*sentences, f"The paper states: {'; '.join(printed)}."]
+    return [*sentences, f"The paper states: {'; '.join(paper_values)}."]
 
 
 def partial(frame: pd.DataFrame) -> list[str]:
@@ -90,7 +90,7 @@ def partial(frame: pd.DataFrame) -> list[str]:
         rows = between[between["side"] == side]
         if len(rows):
             accuracies = [f"{percents(row)} with {decimal(row['share'], 0)} %" for _, row in rows.iterrows()]
-            sentences.append(f"Of the tokens {words} alone: {listed(accuracies)}.")
+            sentences.append(f"Of the tokens {words} alone: {series(accuracies)}.")
     return [
         *sentences,
         f"With a part of the prompt fused, the difference between the right message and another question's is "
@@ -162,7 +162,7 @@ def tsne(frame: pd.DataFrame) -> list[str]:
     ]
     if not distances:
         return []
-    sentences = [f"Distance from the Receiver's cloud, in units of the Receiver's own: {listed(distances)}."]
+    sentences = [f"Distance from the Receiver's cloud, in units of the Receiver's own: {series(distances)}."]
     if {"sharer", "fused"} <= set(rows.index) and rows.loc["fused", "distance"] > rows.loc["sharer", "distance"]:
         sentences.append(
             "The fused cache lies farther from the Receiver's than even the Sharer's: fusion does not move the "

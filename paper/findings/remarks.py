@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper.findings.wording import listed, percents
+from paper.findings.wording import percents, series
 from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.fusers import FuserRun, read_tables
@@ -69,7 +69,7 @@ def scaling(results: Path) -> list[str]:
     titles = sharers["sharer"].map(lambda name: names.title("models", name))
     if titles.map(family).groupby(sharers["receiver"]).nunique().max() > 1:
         sentences.append(
-            f"The Sharers ({listed(list(titles.unique()))}) are of different families: a difference between sizes "
+            f"The Sharers ({series(list(titles.unique()))}) are of different families: a difference between sizes "
             "may be one between families."
         )
     return sentences
@@ -95,7 +95,7 @@ def venn(results: Path) -> list[str]:
     sharers = main[(main["arm"] == "sharer") & (main["value"] >= KNOWS_ALL)]
     if sharers.empty:
         return []
-    pairs = listed([names.title("pairs", pair) for pair in sharers["pair"].unique()])
+    pairs = series([names.title("pairs", pair) for pair in sharers["pair"].unique()])
     return [f"The Sharer of {pairs} answers everything: regions without it are empty by construction."]
 
 
@@ -130,7 +130,7 @@ def length(results: Path) -> list[str]:
     where = (
         "all prompts"
         if len(narrow_cells) == _cells_in_tokens(frame)
-        else f"the prompts of {listed([entry[0] for entry in narrow_cells])}"
+        else f"the prompts of {series([entry[0] for entry in narrow_cells])}"
     )
     return [f"Where buckets are of tokens, {where} have {low} to {high}: these rows say nothing about long texts."]
 

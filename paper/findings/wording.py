@@ -43,7 +43,7 @@ def tally(rows: pd.DataFrame, prefix: str, of: str = "pairs and benchmarks") -> 
         return (
             f"{next(iter(places))} on {'the only one of the' if len(estimates) == 1 else f'all {len(estimates)}'} {of}"
         )
-    return f"{listed([f'{where} on {count}' for where, count in places.items()])} of {len(estimates)} {of}"
+    return f"{series([f'{where} on {count}' for where, count in places.items()])} of {len(estimates)} {of}"
 
 
 def counted(number: float) -> str:
@@ -51,7 +51,7 @@ def counted(number: float) -> str:
     return decimal(number, 0 if float(number).is_integer() else 1)
 
 
-def listed(parts: Sequence[str]) -> str:
+def series(parts: Sequence[str]) -> str:
     """As in "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 

@@ -68,7 +68,7 @@ class Basis:
             released = f"{name}{RELEASED_TASK}"
             return released if name not in tasks and released in tasks else name
 
-        benchmarks = {pair: list(map(task_of, listed)) for pair, listed in self.benchmarks.items()}
+        benchmarks = {pair: list(map(task_of, tasks_of_pair)) for pair, tasks_of_pair in self.benchmarks.items()}
         timed = {pair: name and task_of(name) for pair, name in self.timed.items()}
         return replace(self, benchmarks=benchmarks, timed=timed)
 
@@ -84,9 +84,9 @@ class Basis:
 
     def main_alignment(self, pair: str) -> str:
         """The token alignment of a pair's listed trainings that an arm without one has."""
-        listed = [training for training in self.seeds if training.pair == pair]
-        deciding = [training for training in listed if training.recipe == DECIDING]
-        return main_alignment(pair, [training.alignment for training in deciding or listed])
+        trainings = [training for training in self.seeds if training.pair == pair]
+        deciding = [training for training in trainings if training.recipe == DECIDING]
+        return main_alignment(pair, [training.alignment for training in deciding or trainings])
 
     def alignments_of(self, pair: str, arms: Iterable[str]) -> list[str]:
         """The token alignments that arms of a pair have, none of them twice; empty where nothing was trained."""

@@ -22,6 +22,7 @@ from c2c.stats import (
     paired_difference,
     wilson_interval,
 )
+from paper.artefacts import read_artefacts
 from paper.reading import names
 from paper.reading.answers import Answers, arm_name
 from paper.reading.basis import AGENTS, Basis
@@ -88,7 +89,7 @@ class Evidence:
         overall: The mean over cells.
         cells: Value, interval and size of each, rounded.
         reason: Why there is no estimate, or which listed cells it lacks.
-        missing: How many listed cells it has no value of.
+        missing_count: How many listed cells it has no value of.
         pairs: Of the cells.
         estimates: Of the cells, in their order, where a rule is about every cell.
         is_trained: Whether any of the compared answers is of a training.
@@ -97,7 +98,7 @@ class Evidence:
     overall: Estimate | None = None
     cells: list[dict[str, Any]] = field(default_factory=list)
     reason: str = ""
-    missing: int = 0
+    missing_count: int = 0
     pairs: frozenset[str] = frozenset()
     estimates: Sequence[Estimate] = ()
     is_trained: bool = True
@@ -128,14 +129,14 @@ def paired(
     rivals = [against] if isinstance(against, str) else list(against)
     cells: list[tuple[Cell, dict[str, str]]] = []
     lacking: list[str] = []
-    missing = 0
+    missing_count = 0
     for pair, benchmark, rival in _listed_cells(basis, of, rivals, scope):
         first, second = [_answers(answers, basis, pair, benchmark, arm, lacking) for arm in (of, rival)]
         # Only some pairs answer as agents: such a cell is not missing.
         if {of, rival} & set(AGENTS) and (first is None or second is None):
             continue
         if first is None or second is None or not comparable(first, second):
-            missing += 1
+            missing_count += 1
             continue
         difference = paired_difference(first, second)
         label = {"pair": pair, "benchmark": benchmark} | ({"against": rival} if len(rivals) > 1 else {})
@@ -145,7 +146,7 @@ def paired(
         else:
             cells.append((Cell(difference, pair, benchmark), label))
     if not cells:
-        return Evidence(reason=_nothing(basis, answers.scale, scope, f"{of} and {' and '.join(rivals)}"))
+        return Evidence(reason=_nothing(basis, answers.scale, scope, [of, *rivals]))
     pairs = frozenset(cell.pair for cell, _ in cells)
     if rule == SLOPE:
         cells = _slopes([cell for cell, _ in cells], answers)
@@ -155,7 +156,7 @@ def paired(
     described = [_describe(estimate, label) for estimate, (_, label) in zip(estimates, cells, strict=True)]
     overall = mean_with_interval([cell for cell, _ in cells]).scaled(100)
     is_trained = any(NO_SEED not in cell.values.columns for cell, _ in cells)
-    return Evidence(overall, described, _lack(lacking), missing, pairs, estimates, is_trained)
+    return Evidence(overall, described, _lack(lacking), missing_count, pairs, estimates, is_trained)
 
 
 def time_ratio(
@@ -187,9 +188,9 @@ def time_ratio(
             ratio = bootstrap_ratio(both.iloc[:, 0], both.iloc[:, 1])
             ratios[str(pair)] = ratio, {"pair": f"{receiver} from {sharer}", "benchmark": str(benchmark)}
     if not ratios:
-        return Evidence(reason=_nothing(basis, scale, scope, f"{of} and {against}", "times of "))
+        return Evidence(reason=_nothing(basis, scale, scope, [of, against], "times of "))
     untimed = [pair for pair, task in basis.timed.items() if task and pair not in ratios and scope.includes(pair)]
-    lacking = [f"times of {pair}" for pair in untimed]
+    lacking = [f"times of {names.title('pairs', pair)}" for pair in untimed]
     described = [_describe(ratio, label) for ratio, label in ratios.values()]
     overall = _mean_of(list(ratios.values()))
     return Evidence(overall, described, _lack(lacking), len(lacking), frozenset(ratios))
@@ -220,7 +221,7 @@ def from_table(tables: Mapping[str, pd.DataFrame], basis: Basis, evidence: Mappi
         n, seeds = (int(row[name]) if name in rows and not pd.isna(row[name]) else 1 for name in ("n", "seeds"))
         cells.append((Estimate(value, low, high, n, seeds), _label(row)))
     if not cells:
-        return Evidence(reason=f"{evidence['file']} has no such row at this scale")
+        return Evidence(reason=_no_row(evidence["file"]))
     described = [_describe(estimate, label) for estimate, label in cells]
     return Evidence(_mean_of(cells), described, "", 0, _pairs(described), [estimate for estimate, _ in cells])
 
@@ -275,7 +276,7 @@ def count(
             bounds = pd.Series(reference.evaluate(bound), values.index)
         hits = int((values < bounds if "below" in evidence else values > bounds).sum())
     if not total:
-        return Evidence(reason=f"{evidence['file']} has no such row at this scale")
+        return Evidence(reason=_no_row(evidence["file"]))
     low, high = wilson_interval(hits, total)
     seeds = int(rows["seeds"].min()) if "seeds" in rows and rows["seeds"].notna().any() else 1
     share = Estimate(hits / total, low, high, total, seeds).scaled(100)
@@ -285,15 +286,15 @@ def count(
 
 def contradiction(reference: Reference, check: Mapping[str, Any]) -> dict[str, Any]:
     """Both sides of a check of printed values, and whether they agree."""
-    printed, recomputed = (reference.evaluate(check[side]) for side in ("printed", "recomputed"))
+    paper_value, other_value = (reference.evaluate(check[side]) for side in ("printed", "recomputed"))
     if check["relation"] == "above":
-        agrees = printed > recomputed
+        agrees = paper_value > other_value
     else:
-        agrees = bool(np.isclose(printed, recomputed, rtol=0, atol=check["tolerance"]))
+        agrees = bool(np.isclose(paper_value, other_value, rtol=0, atol=check["tolerance"]))
     return {
         "kind": "check",
-        "printed": round(printed, 4),
-        "recomputed": round(recomputed, 4),
+        "printed": round(paper_value, 4),
+        "recomputed": round(other_value, 4),
         "relation": check["relation"],
         "agrees": agrees,
         "note": check["note"],
@@ -344,7 +345,7 @@ def _rows(
     """The rows of the evidence's table that count; or why there are none."""
     frame = tables.get(evidence["file"])
     if frame is None:
-        return f"needs {evidence['file']}, which is not here"
+        return f"needs {_file_title(evidence['file'])}, which was not made"
     _check_columns(frame, evidence["where"], evidence)
     for column, values in evidence["where"].items():
         texts = [str(value) for value in (values if isinstance(values, list) else [values])]
@@ -356,7 +357,7 @@ def _rows(
         cells = zip(frame["pair"].astype(str), frame["benchmark"].astype(str), strict=True)
         frame = frame[[scope.asks(task) and task in basis.benchmarks.get(pair, [task]) for pair, task in cells]]
     if frame.empty:
-        return NO_PAIR if scope.pairs else f"{evidence['file']} has no such row at this scale"
+        return NO_PAIR if scope.pairs else _no_row(evidence["file"])
     return frame
 
 
@@ -421,24 +422,52 @@ def _answers(
         frame = answers.get(pair, benchmark, arm, main)
     else:
         frame = answers.get(pair, benchmark, name, alignment or main)
-    listed = basis.seeds_of(pair, arm) or (NO_SEED,)
-    missing = [seed for seed in listed if frame is None or seed not in frame.columns]
-    if missing and arm not in AGENTS:
-        seeds = "" if listed == (NO_SEED,) else f", seed {' '.join(map(str, missing))}"
-        lacking.append(f"{arm} of {pair} on {benchmark}{seeds}")
-    if frame is None or len(missing) == len(listed):
+    seeds = basis.seeds_of(pair, arm) or (NO_SEED,)
+    missing_seeds = [seed for seed in seeds if frame is None or seed not in frame.columns]
+    if missing_seeds and arm not in AGENTS:
+        noun = "seed" if len(missing_seeds) == 1 else "seeds"
+        detail = "" if seeds == (NO_SEED,) else f" ({noun} {', '.join(map(str, missing_seeds))})"
+        lacking.append(f"{_arm_title(arm)}{detail} for {names.cell_title(pair, benchmark)}")
+    if frame is None or len(missing_seeds) == len(seeds):
         return None
-    return frame[[column for column in frame.columns if column in listed]]
+    return frame[[column for column in frame.columns if column in seeds]]
 
 
-def _nothing(basis: Basis, scale: str, scope: Scope, both: str, what: str = "") -> str:
+def _nothing(basis: Basis, scale: str, scope: Scope, arms: Sequence[str], what: str = "") -> str:
     if not basis.benchmarks:
         return f"no claim rests on records of scale {scale}: claims.yaml lists none under rests_on"
     if not any(scope.includes(pair) for pair in basis.benchmarks):
         return NO_PAIR
     if not any(map(scope.asks, itertools.chain.from_iterable(basis.benchmarks.values()))):
         return f"this scale does not ask {', '.join(names.title('benchmarks', name) for name in scope.benchmarks)}"
-    return f"no pair has {what}both {both}{'' if what else ' with a common training seed'}"
+    titles = " and ".join(map(_arm_title, arms))
+    return f"no pair has {what}both {titles}{'' if what else ' with a common training seed'}"
+
+
+def _arm_title(arm: str) -> str:
+    """``arm``, ``arm@alignment``, ``arm@step`` or ``arm/phase`` of a claim in words."""
+    name, phase = (*arm.split("/"), "")[:2]
+    name, detail = (*name.split("@"), "")[:2]
+    title, _, remark = names.title("arms", name).partition(", ")
+    title += f" ({remark})" if remark else ""
+    if phase:
+        return f"{title} ({names.title('phases', phase).lower().replace('sharer', 'Sharer')})"
+    if detail:
+        return f"{title} after {detail} steps" if detail.isdigit() else f"{title} with the alignment {detail}"
+    return title
+
+
+def _file_title(file: str) -> str:
+    """A file of the results folder in words: the title of the table that it is, or of the first that reads it."""
+    stem = file.removesuffix(".csv")
+    for artefact in read_artefacts():
+        if artefact.stem == stem or file in artefact.reads.values():
+            return f"the {artefact.kind} “{artefact.title}”"
+    return file
+
+
+def _no_row(file: str) -> str:
+    return f"{_file_title(file)} has no such row at this scale"
 
 
 def _lack(lacking: Sequence[str]) -> str:

@@ -26,8 +26,8 @@ def files() -> list[Path]:
 @cache
 def read_names() -> dict[str, Any]:
     """The content of ``names.yaml``, with the titles of a user's benchmarks."""
-    listed, *benchmark_files = files()
-    content: dict[str, Any] = read_yaml(listed, f"Correct {listed.name}")
+    names_file, *benchmark_files = files()
+    content: dict[str, Any] = read_yaml(names_file, f"Correct {names_file.name}")
     for path in benchmark_files:
         metadata = read_yaml(path, "Correct its metadata.title", str(path))["metadata"]
         content["benchmarks"].setdefault(path.stem, {"title": metadata["title"]})
@@ -102,9 +102,9 @@ def places(pair: str) -> tuple[str, ...]:
     return tuple(read_names()["pairs"].get(pair, {}).get("paper", ()))
 
 
-def id_of(kind: str, printed: str) -> str:
-    """Our id for what the paper calls `printed`; the paper's name itself where there is none."""
-    return next((name for name, entry in read_names()[kind].items() if entry.get("paper") == printed), printed)
+def id_of(kind: str, text: str) -> str:
+    """Our id for what the paper calls `text`; the paper's name itself where there is none."""
+    return next((name for name, entry in read_names()[kind].items() if entry.get("paper") == text), text)
 
 
 def has_own_tables(pair: str) -> bool:
@@ -119,18 +119,18 @@ def main_alignment(pair: str) -> str:
 
 def in_order(kind: str, names: Iterable[str]) -> list[str]:
     """`names` in the order of the list, unlisted ones behind in alphabetical order."""
-    listed = list(read_names()[kind])
+    ids = list(read_names()[kind])
 
     def rank(name: str) -> tuple[int, str]:
         base, _ = _task(kind, name)
-        return (listed.index(base) if base in listed else len(listed), name)
+        return (ids.index(base) if base in ids else len(ids), name)
 
     return sorted(set(names), key=rank)
 
 
-def reason_not_compared(missing: str | None, **cell: str) -> str:
+def reason_not_compared(missing_arm: str | None, **cell: str) -> str:
     """Why a difference holds no number: the reason for the missing arm, or that both were trained with other seeds."""
-    return "no training seed in common" if missing is None else reason_not_run(arm=missing, **cell)
+    return "no training seed in common" if missing_arm is None else reason_not_run(arm=missing_arm, **cell)
 
 
 def reason_not_run(**cell: str) -> str:

@@ -79,12 +79,12 @@ class Reference:
             return sum(values)
         return values[0] - values[1] if kind == "difference" else values[0] / values[1]
 
-    def printed(self, path: Path = PRINTED_PATH) -> dict[str, list[dict[str, Any]]]:
+    def values(self, path: Path = PRINTED_PATH) -> dict[str, list[dict[str, Any]]]:
         """The paper's values for each of our tables, by table: label, unit, value."""
-        listed = read_yaml(path, f"Restore {path.name}")
+        entries_by_table = read_yaml(path, f"Restore {path.name}")
         return {
             table: [entry | {"value": round(self.evaluate(entry["value"]), 4)} for entry in entries]
-            for table, entries in listed.items()
+            for table, entries in entries_by_table.items()
         }
 
     def cell(self, pair: str, receiver: str, sharer: str, arm: str, benchmark: str) -> float | None:
@@ -145,7 +145,7 @@ class Reference:
         """The printed numbers of an artefact, in the paper's words: id, panel, models, benchmark, arm, value."""
         key = (artefact, metric)
         if key not in self._rows:
-            printed = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == metric)]
+            values = self.frame[(self.frame["artefact"] == artefact) & (self.frame["metric"] == metric)]
             self._rows[key] = [
                 {
                     **{name: str(row[name]) for name in ("id", "panel")},
@@ -154,7 +154,7 @@ class Reference:
                     "arm": _role(str(row["method"])),
                     "value": float(row["value"]),
                 }
-                for row in printed.to_dict("records")
+                for row in values.to_dict("records")
                 if not pd.isna(pd.to_numeric(row["value"], errors="coerce"))
             ]
         return self._rows[key]

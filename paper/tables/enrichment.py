@@ -51,11 +51,11 @@ def build(accuracy: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
         match = SETTING.fullmatch(str(row["setting"]))
         kind, number = (match[1], int(match[2])) if match else (str(row["method"]), None)
         same = bool(match and match[3])
-        chosen = {"chosen_on": ("same" if same else "other half") if kind in ("best", "worst") else ""}
-        printed = _printed(reference, row, kind, number)
-        about = {"kind": kind, "number": number, **chosen, "layers": _layers(orders, kind, number, same)}
-        found_numbers = {name: row[name] for name in NUMBERS} | {"paper": printed}
-        rows.append({name: row[name] for name in ID_COLUMNS} | about | found_numbers)
+        choice = {"chosen_on": ("same" if same else "other half") if kind in ("best", "worst") else ""}
+        paper_value = _paper_value(reference, row, kind, number)
+        about = {"kind": kind, "number": number, **choice, "layers": _layers(orders, kind, number, same)}
+        numbers_of_row = {name: row[name] for name in NUMBERS} | {"paper": paper_value}
+        rows.append({name: row[name] for name in ID_COLUMNS} | about | numbers_of_row)
     frame = pd.DataFrame(rows).astype({"number": "Int64", "n": "Int64", "paper": float})
     numbers = [name for name in NUMBERS if name != "n"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)
@@ -100,7 +100,7 @@ def write(accuracy: pd.DataFrame, orders: pd.DataFrame, stem: Path) -> pd.DataFr
     return write_table(frame, text_table(frame), stem, [note for note in notes if note])
 
 
-def _printed(reference: Reference, row: dict[Any, Any], kind: str, number: int | None) -> float | None:
+def _paper_value(reference: Reference, row: dict[Any, Any], kind: str, number: int | None) -> float | None:
     """The paper's accuracy of the same method or setting, where its model is the one of the pair that was enriched."""
     artefact, method, panel = PAPER_PLACES[kind]
     models = (row["receiver"] if row["method"] != "sharer" else row["sharer"], None)
@@ -114,12 +114,12 @@ def _layers(orders: pd.DataFrame, kind: str, number: int | None, same: bool) -> 
         return str(number)
     if kind not in ("best", "worst") or number is None:
         return ""
-    chosen = ["all"] if same else sorted(set(orders["chosen_on"]) - {"all"})
+    halves = ["all"] if same else sorted(set(orders["chosen_on"]) - {"all"})
     lists = []
-    for name in chosen:
+    for name in halves:
         order = orders[orders["chosen_on"] == name].sort_values("rank")["layer"].astype(int).tolist()
-        picked = order[:number] if kind == "best" else order[::-1][:number]
-        lists.append(" ".join(map(str, sorted(picked))))
+        layers = order[:number] if kind == "best" else order[::-1][:number]
+        lists.append(" ".join(map(str, sorted(layers))))
     return " / ".join(dict.fromkeys(lists))
 
 

@@ -158,8 +158,8 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
     head = dict(zip(ID_COLUMNS, [answers.scale, *pair, benchmark, gain, of, against], strict=True))
     head[ALIGNMENT] = answers.alignment_of(pair.name, of) or answers.alignment_of(pair.name, against)
     if first is None or second is None or not comparable(first, second):
-        missing = of if first is None else against if second is None else None
-        reason = names.reason_not_compared(missing, pair=pair.name, benchmark=benchmark)
+        missing_arm = of if first is None else against if second is None else None
+        reason = names.reason_not_compared(missing_arm, pair=pair.name, benchmark=benchmark)
         numbers: dict[str, object] = {"detectable": None, "finding": ""}
         return head | percent(None) | numbers | _tests(None, None) | _assumed(None, 0) | {"reason": reason}
     estimate = mean_with_interval(paired_difference(first, second))

@@ -72,7 +72,7 @@ def write(latency: pd.DataFrame, stem: Path) -> pd.DataFrame:
     if not frame["paper_total_ms"].notna().any():
         values = [
             f"{entry['label'].removesuffix(f', {PLACE}')} {decimal(entry['value'], 0)} {entry['unit']}"
-            for entry in Reference().printed()["latency"]
+            for entry in Reference().values()["latency"]
         ]
         notes.append(f"{PLACE} prints, for other models on other hardware: {'; '.join(values)}.")
     return write_table(frame, text_table(frame), stem, notes)

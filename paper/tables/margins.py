@@ -36,12 +36,14 @@ def build(answers: Answers) -> pd.DataFrame:
 
 def gain_in_nats(answers: Answers, pair: str, benchmark: str, of: str, against: str) -> Estimate | None:
     """Mean paired difference of two arms' margins; None where one was not run or the options were not weighed."""
-    left, right = (answers.margins(pair, benchmark, arm) for arm in (of, against))
-    if left is None or right is None or not comparable(left, right):
+    of_margins, against_margins = (answers.margins(pair, benchmark, arm) for arm in (of, against))
+    if of_margins is None or against_margins is None or not comparable(of_margins, against_margins):
         return None
     # A question that failed for one of the two is compared for neither.
-    common = left.index.intersection(right.index)
-    return mean_with_interval(paired_difference(left.loc[common], right.loc[common])) if len(common) else None
+    common = of_margins.index.intersection(against_margins.index)
+    if common.empty:
+        return None
+    return mean_with_interval(paired_difference(of_margins.loc[common], against_margins.loc[common]))
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def build(accuracy: pd.DataFrame) -> pd.DataFrame:
             | {name: row[name] for name in BOUNDS}
             | {f"deranged_{name}": controls.loc[place, name] for name in BOUNDS}
             | {f"difference_{name}": row[f"difference_{name}"] for name in BOUNDS}
-            | {"n": row["n"], "paper": _printed(reference, row)}
+            | {"n": row["n"], "paper": _paper_value(reference, row)}
         )
     frame = pd.DataFrame(rows).astype({"n": "Int64", "paper": float})
     frame = frame.join(pd.DataFrame(steps(frame), index=frame.index))
@@ -106,7 +106,7 @@ def write(accuracy: pd.DataFrame, stem: Path) -> pd.DataFrame:
     return write_table(frame, text_table(frame), stem, notes)
 
 
-def _printed(reference: Reference, row: dict[str, Any]) -> float | None:
+def _paper_value(reference: Reference, row: dict[str, Any]) -> float | None:
     """The paper's accuracy of the same side and share."""
     if row["recipe"] != PRINTED_RECIPE:
         return None

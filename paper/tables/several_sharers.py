@@ -74,9 +74,9 @@ def _groups(answers: Answers) -> list[PairIds]:
 
 
 def _models(group: PairIds) -> str:
-    listed = [f"Sharer {place}: {names.title('models', name)}" for place, name in enumerate(group.sharers, start=1)]
+    sharers = [f"Sharer {place}: {names.title('models', name)}" for place, name in enumerate(group.sharers, start=1)]
     receiver = f"Receiver: {names.title('models', group.receiver)}"
-    return f"{names.title('pairs', group.name)}: {'; '.join([receiver, *listed])}."
+    return f"{names.title('pairs', group.name)}: {'; '.join([receiver, *sharers])}."
 
 
 def _members(answers: Answers, group: PairIds) -> list[str]:

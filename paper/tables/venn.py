@@ -115,14 +115,14 @@ def regions(answers: Mapping[str, pd.DataFrame]) -> dict[tuple[str, ...], pd.Dat
         raise RefusedError(
             "The methods of a Venn diagram must share training seeds", list(answers), "Train both with the same seeds"
         )
-    right = {name: _on_seeds(frame.loc[index], seeds) for name, frame in answers.items()}
+    correctness = {name: _on_seeds(frame.loc[index], seeds) for name, frame in answers.items()}
     # Each combination of right and wrong methods is a region: a question is in it where all of them agree with it.
     regions_by_methods = {}
-    for combination in product((True, False), repeat=len(right)):
+    for combination in product((True, False), repeat=len(correctness)):
         inside = pd.DataFrame(1, index=index, columns=seeds)
-        for is_right, frame in zip(combination, right.values(), strict=True):
+        for is_right, frame in zip(combination, correctness.values(), strict=True):
             inside *= frame if is_right else 1 - frame
-        methods = tuple(name for name, is_right in zip(right, combination, strict=True) if is_right)
+        methods = tuple(name for name, is_right in zip(correctness, combination, strict=True) if is_right)
         regions_by_methods[methods] = inside
     return regions_by_methods
 
@@ -136,11 +136,11 @@ def _on_seeds(frame: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
 
 def _rows(answers: Answers, pair: PairIds, benchmark: str, arm: str, reference: Reference) -> list[dict[str, Any]]:
     head = dict(zip(ID_COLUMNS[:-1], [answers.scale, *pair, benchmark, arm], strict=True))
-    answered = {name: answers.get(pair.name, benchmark, name) for name in (arm, *ALONE)}
-    frames = {"fused" if name == arm else name: frame for name, frame in answered.items() if frame is not None}
-    missing = next((name for name, frame in answered.items() if frame is None), None)
-    if missing or is_graded(*frames.values()):
-        reason = names.reason_not_run(pair=pair.name, arm=missing, benchmark=benchmark) if missing else GRADED
+    answers_by_method = {name: answers.get(pair.name, benchmark, name) for name in (arm, *ALONE)}
+    frames = {"fused" if name == arm else name: frame for name, frame in answers_by_method.items() if frame is not None}
+    missing_arm = next((name for name, frame in answers_by_method.items() if frame is None), None)
+    if missing_arm or is_graded(*frames.values()):
+        reason = names.reason_not_run(pair=pair.name, arm=missing_arm, benchmark=benchmark) if missing_arm else GRADED
         return [head | {"region": NOBODY, "questions": None, "paper": None} | percent(None) | {"reason": reason}]
     rows = []
     for who, inside in regions(frames).items():
@@ -157,11 +157,11 @@ def _share(reference: Reference, pair: PairIds, benchmark: str, who: tuple[str, 
     task = names.own_prompts(benchmark)
     if names.has_released_prompts(benchmark) and task.endswith(LOGITS):
         benchmark = f"{task.removesuffix(LOGITS)}_{names.PAPER_SCORING}"
-    counted = reference.find(PLACE, METRIC, pair.name, pair[1:], _printed(who), benchmark)
+    counted = reference.find(PLACE, METRIC, pair.name, pair[1:], _paper_region(who), benchmark)
     return None if counted is None else 100 * counted / reference.evaluate(SAMPLE)
 
 
-def _printed(who: tuple[str, ...]) -> str:
+def _paper_region(who: tuple[str, ...]) -> str:
     """What the paper calls the region."""
     if len(who) == len(PAPER_NAMES):
         return "all three"

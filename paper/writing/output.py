@@ -49,9 +49,9 @@ def path_with(stem: Path, suffix: str) -> Path:
 
 
 def write_table(
-    frame: pd.DataFrame, printed: pd.DataFrame, stem: Path, notes: Sequence[str] = (), answers: Answers | None = None
+    frame: pd.DataFrame, table: pd.DataFrame, stem: Path, notes: Sequence[str] = (), answers: Answers | None = None
 ) -> pd.DataFrame:
-    """Write the tidy `frame` as .csv, and `printed`, what a person reads of it, as .tex and .md with `notes` below.
+    """Write the tidy `frame` as .csv, and `table`, what a person reads of it, as .tex and .md with `notes` below.
 
     The three files take their names together, once the last of them is written. Both printed forms carry how the table
     is cited as a comment, where it has a caption. With `answers`, their remarks and failures are printed below, and the
@@ -68,8 +68,8 @@ def write_table(
     entry = cited.bibtex() if cited else ""
     texts = {
         ".csv": markup.csv_text(frame, DECIMALS),
-        ".tex": _commented(entry) + _tex(printed, notes),
-        ".md": _markdown(printed, notes) + _remarked(entry),
+        ".tex": _commented(entry) + _tex(table, notes),
+        ".md": _markdown(table, notes) + _remarked(entry),
     }
     # The names are taken when the stack is left, and none of them if a file cannot be written.
     with ExitStack() as stack:
@@ -84,14 +84,14 @@ def _note_on_alignments(frame: pd.DataFrame, answers: Answers) -> list[str]:
     if "alignment" in frame or "pair" not in frame:
         return []
     alignments = {name: answers.main_alignment(name) for name in frame["pair"].unique()}
-    listed = [
+    exceptions = [
         f"{names.title('pairs', name)}: {alignment}"
         for name, alignment in alignments.items()
         if alignment != MAIN_ALIGNMENT
     ]
     return (
-        [f"Token alignment of what was trained, where it is not {MAIN_ALIGNMENT}. {'; '.join(listed)}."]
-        if listed
+        [f"Token alignment of what was trained, where it is not {MAIN_ALIGNMENT}. {'; '.join(exceptions)}."]
+        if exceptions
         else []
     )
 
@@ -126,8 +126,8 @@ def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     for flag in flags:
         several: dict[str, Any] = {"nargs": "+"} if flag in ("--records", "--fusers") else {}
-        needed = not (flag == "--latency" and "--records" in flags)
-        parser.add_argument(flag, type=Path, required=needed, **several)
+        is_required = not (flag == "--latency" and "--records" in flags)
+        parser.add_argument(flag, type=Path, required=is_required, **several)
     if "--records" in flags:
         parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
     parser.add_argument("--output-stem", type=Path, required=True, help="path of the outputs without suffix")
@@ -149,8 +149,8 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     if "benchmark" in what:
         keys = [column for column in what if column != "benchmark"]
         benchmarks_of = frame.groupby(keys)["benchmark"].transform("nunique").loc[gaps.index]
-        missing = gaps.groupby([*keys, "reason"])["benchmark"].transform("nunique")
-        everywhere = (benchmarks_of == missing) & (benchmarks_of > 2)
+        counts = gaps.groupby([*keys, "reason"])["benchmark"].transform("nunique")
+        everywhere = (benchmarks_of == counts) & (benchmarks_of > 2)
         benchmarks = titled[what.index("benchmark")]
         titled[what.index("benchmark")] = [
             "all benchmarks" if whole else title for whole, title in zip(everywhere, benchmarks, strict=True)
@@ -167,12 +167,11 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     return notes
 
 
-def _markdown(printed: pd.DataFrame, notes: Sequence[str]) -> str:
+def _markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
     head, *body = [
-        [markup.markdown(cell) for cell in row]
-        for row in [list(printed.columns), *printed.astype(str).to_numpy().tolist()]
+        [markup.markdown(cell) for cell in row] for row in [list(table.columns), *table.astype(str).to_numpy().tolist()]
     ]
-    rows = [head, ["---"] * printed.shape[1], *body]
+    rows = [head, ["---"] * table.shape[1], *body]
     below = [f"* {markup.markdown(note)}" for note in notes]
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *below, ""])
 
@@ -185,12 +184,12 @@ def _commented(entry: str) -> str:
     return "".join(f"% {line}\n" for line in ["Cite as:", *entry.splitlines()]) if entry else ""
 
 
-def _tex(printed: pd.DataFrame, notes: Sequence[str]) -> str:
+def _tex(table: pd.DataFrame, notes: Sequence[str]) -> str:
     """A booktabs table; written out here so that no template engine is needed to verify it."""
     head, *body = [
         " & ".join(markup.latex(cell) for cell in row) + r" \\"
-        for row in [list(printed.columns), *printed.astype(str).to_numpy().tolist()]
+        for row in [list(table.columns), *table.astype(str).to_numpy().tolist()]
     ]
-    lines = [rf"\begin{{tabular}}{{{'l' * printed.shape[1]}}}", r"\toprule", head, r"\midrule", *body]
+    lines = [rf"\begin{{tabular}}{{{'l' * table.shape[1]}}}", r"\toprule", head, r"\midrule", *body]
     below = [rf"\par\footnotesize {markup.latex(note)}" for note in notes]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *below, ""])

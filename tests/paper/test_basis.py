@@ -78,10 +78,25 @@ def judge(claim: str, records: pd.DataFrame, latency: pd.DataFrame | None = None
 @pytest.mark.parametrize(
     ("claim", "lost", "named", "missing"),
     [
-        ("c2c_above_receiver", "pair == 'gap_b'", "c2c of gap_b on knowledge_gap_free", 2),
-        ("c2c_above_receiver", "benchmark == 'knowledge_gap_choice'", "c2c of gap_a on knowledge_gap_choice", 2),
-        ("pairing_gain", "pair == 'gap_a' and recipe == 'c2c' and seed == 1", "gap_a on knowledge_gap_free, seed 1", 0),
-        ("communication_gain", "pair == 'gap_b' and recipe == 'adapter'", "adapter of gap_b on knowledge_gap_free", 2),
+        ("c2c_above_receiver", "pair == 'gap_b'", "C2C (seed 0) for Pair B, free answer", 2),
+        (
+            "c2c_above_receiver",
+            "benchmark == 'knowledge_gap_choice'",
+            "C2C (seeds 0, 1, 2) for Pair A, four-way choice",
+            2,
+        ),
+        (
+            "pairing_gain",
+            "pair == 'gap_a' and recipe == 'c2c' and seed == 1",
+            "C2C (seed 1) for Pair A, free answer",
+            0,
+        ),
+        (
+            "communication_gain",
+            "pair == 'gap_b' and recipe == 'adapter'",
+            "Adapter (seed 0) for Pair B, free answer",
+            2,
+        ),
     ],
 )
 def test_a_verdict_says_which_listed_cells_it_lacks(
@@ -94,7 +109,7 @@ def test_a_verdict_says_which_listed_cells_it_lacks(
 
 def test_a_verdict_on_times_says_which_pair_was_not_timed(records: pd.DataFrame, latency: pd.DataFrame) -> None:
     found = judge("c2c_faster_than_t2t", records, latency[latency["pair"] == "gap_a"])
-    assert found["cells"]["missing"] == 1 and found["reason"] == "the records lack times of gap_b"
+    assert found["cells"]["missing"] == 1 and found["reason"] == "the records lack times of Pair B"
 
 
 def test_a_scale_that_is_not_listed_has_no_verdict_on_records(

@@ -92,7 +92,7 @@ def test_a_claim_without_its_control_is_not_run_and_says_why(latency):
     answers = Answers(make_records([Run("gap_a"), Run("gap_a", "c2c", "span", 0)]))
     entry = next(claim for claim in claims.read_claims() if claim["id"] == "communication_gain")
     found = claims.judge(entry, answers, latency, Reference(), WORLD)
-    assert found["verdict"] == verdicts.NOT_RUN and "adapter" in found["reason"] and found["value"] is None
+    assert found["verdict"] == verdicts.NOT_RUN and "Adapter" in found["reason"] and found["value"] is None
 
 
 def test_alignments_are_compared_where_both_were_run(answers):
@@ -149,7 +149,7 @@ def test_the_time_ratio_is_the_mean_over_pairs_of_ratios_of_mean_times(latency):
     phase = time_ratio(latency, WORLD, "t2t/sharer_decode", "c2c/fusion", Scope(without=["gap_b"]))
     seconds = latency[latency["pair"] == "gap_a"].groupby("method")[["sharer_decode_s", "fusion_s"]].mean()
     assert phase.overall.value == pytest.approx(seconds.loc["t2t"].iloc[0] / seconds.loc["c2c"].iloc[1])
-    assert phase.pairs == {"gap_a"} and not phase.missing
+    assert phase.pairs == {"gap_a"} and not phase.missing_count
 
 
 def test_verdicts_about_time_stand_in_a_file_of_their_own(records, latency, tmp_path):
@@ -278,6 +278,27 @@ def test_rows_of_a_users_own_pair_or_benchmark_move_no_verdict():
     assert from_table({"tables/some.csv": lean}, WORLD, TABLE, Scope()) == from_table(
         {"tables/some.csv": ROWS}, WORLD, TABLE, Scope()
     )
+
+
+def test_a_printed_value_is_not_judged_in_size_by_rows_of_several_seeds_which_have_no_standard_deviation():
+    claim = {"id": "x", "sentence": "x", "where": "Table 9", "unit": "points", "paper": 10, "evidence": {}}
+    claim["evidence"] = {**TABLE, "kind": "table", "file": "tables/strong_to_weak.csv"}
+    for seeds, is_judged in ((3, False), (1, True)):
+        rows = ROWS.iloc[:1].assign(pair="qwen3_from_qwen3_4b", benchmark="mmlu_redux_letter", seeds=seeds)
+        tables = {"tables/strong_to_weak.csv": rows}
+        entry = claims.judge(claim, Answers(SIZES[0]), make_latency([]), Reference(), PAPER, tables)
+        assert entry["value"] == 4 and (entry["size"] != verdicts.NOT_JUDGED) == is_judged
+
+
+def test_reasons_are_words_without_ids_or_files(judged):
+    reasons = " ".join(entry["reason"] for entry in judged.values())
+    ids = (".csv", ".yaml", "@", "_", "/")
+    assert reasons and not [name for name in ids if name in reasons]
+
+
+def test_numbers_in_sentences_have_a_true_minus_sign_and_names_of_models_a_hyphen(judged):
+    assert "(by −6.30 points)" in judged["swap_t2t"]["sentence"]
+    assert "Qwen2.5-0.5B" in judged["gain_over_sharer_lowest"]["sentence"]
 
 
 def test_a_table_that_is_not_there_is_a_reason_and_a_column_that_it_lacks_a_refusal():

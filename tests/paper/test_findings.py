@@ -16,7 +16,7 @@ from paper.artefacts import GENERIC, read_artefacts
 from paper.findings import answers as of_answers
 from paper.findings import caches, function, read_sections
 from paper.findings import remarks as of_captions
-from paper.findings.wording import counted, listed, tally
+from paper.findings.wording import counted, series, tally
 from paper.reading import names
 from paper.reading.answers import Answers
 from paper.tables import seeds, sources, strong_to_weak, subjects, venn
@@ -126,7 +126,7 @@ def test_a_benchmark_that_its_pair_is_named_after_is_not_named_twice() -> None:
 
 
 def test_lists_and_counts_read_as_prose() -> None:
-    assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
+    assert (series(["a"]), series(["a", "b", "c"])) == ("a", "a, b and c")
     assert (counted(474.0), counted(37.3333)) == ("474", "37.3")
 
 

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import jinja2
 import pandas as pd
 import pytest
-import yaml
 from docutils.core import publish_parts
 
 from c2c.errors import RefusedError
@@ -32,8 +32,12 @@ from paper.reading.fusers import read_tables
 from paper.reading.reference import Reference
 from paper.recompute import recompute
 from tests.paper.builder import SMOKE, Bench, Run, make_latency, make_records, write_fuser
+from workflow.load import load_settings
+from workflow.scales import read_config
+from workflow.write_report import TRAININGS, trainings_in_words
 
 ROOT = Path(build.__file__).parent.parent
+SETTINGS = load_settings(read_config("smoke"))
 OF_ARTEFACTS = ROOT / "workflow/report/artefact.rst"
 CAPTIONS = sorted(set((ROOT / "workflow/report").glob("*.rst")) - {OF_ARTEFACTS})
 
@@ -168,7 +172,7 @@ def test_commands_write_their_artefact_and_its_provenance(made_results, tmp_path
 
 
 class Job:
-    config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
+    config: ClassVar = {**SETTINGS.config, TRAININGS: trainings_in_words(SETTINGS)}
     input = ("a", "b")
     params: SimpleNamespace
 
@@ -182,8 +186,8 @@ def test_a_caption_is_sound_and_says_from_what_and_by_which_command(caption):
     text = rendered(caption, Job())
     publish_parts(text, writer="html", settings_overrides={"halt_level": 2})
     if caption.stem == "workflow":
-        assert "This is the smoke scale" in text and "recipe c2c" in text
-        assert "the Receiver of pair gap_a itself" in text and "latent space gap_latent" in text
+        assert "This is the smoke scale" in text and "* Pair A: Single (the Receiver fine-tuned), 1 seed" in text
+        assert "* A latent space of Pair A from the Sharers of both halves" in text
     else:
         assert "*From:*" in text and "*By:*" in text and "results/smoke" in text
 

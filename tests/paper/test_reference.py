@@ -76,7 +76,7 @@ def test_a_control_has_no_value_in_the_paper(reference):
 
 
 def test_everything_that_stands_beside_our_tables_is_a_number(reference):
-    assert all(entry["value"] == entry["value"] for entries in reference.printed().values() for entry in entries)
+    assert all(entry["value"] == entry["value"] for entries in reference.values().values() for entry in entries)
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
