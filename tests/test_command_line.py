@@ -57,3 +57,33 @@ def test_claims_are_shown_within_a_second_and_a_half_without_torch(item: str) ->
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_each_sub_command_needs_no_torch(name: str) -> None:
     assert not {"torch", "transformers"} & set(cost(name, "--help")[1])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "c2c --help",
+        "c2c score --help",
+        "c2c claims list",
+        "c2c plan --scale smoke",
+        "python -m paper.claims --help",
+        "python -m paper.tables.main --help",
+        "python -m paper.build --help",
+        "python -m paper.compare --help",
+        "python -m paper.training_cost --help",
+        "python -m workflow.write_report --help",
+    ],
+)
+def test_commands_without_a_model_import_nothing_that_runs_one(command: str) -> None:
+    program, *words = command.split()
+    run = "from c2c.cli.main import main; main()" if program == "c2c" else MODULE
+    names = ("torch", "transformers", "datasets", "accelerate", "lm_eval", "tokenizers")
+    report = f"lambda: print([name for name in {names} if name in sys.modules], file=sys.stderr)"
+    watch = f"import atexit, sys; atexit.register({report}); {run}"
+    words = words if program == "c2c" else words[1:]
+    done = subprocess.run([sys.executable, "-c", watch, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr.splitlines()[-1] == "[]", done.stderr[-2000:]
+
+
+MODULE = "import runpy; name = sys.argv.pop(1); runpy.run_module(name, run_name='__main__', alter_sys=True)"
+"""Runs the module that the first argument names."""

@@ -389,6 +389,11 @@ class ScaleConfig:
     gpus_per_job: int = setting(
         ..., "GPUs of each job with a model; a training starts a process for each; 0: CPU", least=0, most=8
     )
+    warm_start: bool = setting(
+        False,
+        "whether jobs on this machine's CPU start from one process that has imported torch, each as a child of it; "
+        'without it each imports torch anew (docs/replication.md, "The warm process")',
+    )
     dtype: str = setting(
         ..., "precision of the models; Fusers are trained and stored in float32", choices=("float32", "bfloat16")
     )

@@ -52,7 +52,15 @@ class Data:
         """The file of a task and those that it includes, relative to the root."""
         if self.is_own(task):
             return [f"<results>/data/benchmarks/{task}.yaml"]
-        return [str(path) for path in included_files(TASKS / self.benchmark_of[task] / f"{task}.yaml", TASKS)]
+        # Hundreds of jobs ask for the files of a few tasks.
+        if task not in self._task_files:
+            files = included_files(TASKS / self.benchmark_of[task] / f"{task}.yaml", TASKS)
+            self._task_files[task] = list(map(str, files))
+        return self._task_files[task]
+
+    @cached_property
+    def _task_files(self) -> dict[str, list[str]]:
+        return {}
 
     def is_own(self, task: str) -> bool:
         """Whether the questions of a task are a file of the user's own, and its task file is written with them."""

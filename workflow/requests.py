@@ -71,8 +71,11 @@ def set_resources(table: Table) -> dict[str, dict[str, str | int]]:
 
 
 def default_resources(table: Table) -> dict[str, str | int]:
-    """The profile's `default-resources`: what a rule without a row, or with an empty cell, asks for."""
-    return _expressions(table[DEFAULT])
+    """The profile's `default-resources`: what a rule without a row, or with an empty cell, asks for.
+
+    Slurm is not asked for disk, and Snakemake's own default has the sizes of all inputs of every job looked up.
+    """
+    return {"disk_mb": 1000, **_expressions(table[DEFAULT])}
 
 
 def _expressions(row: Row) -> dict[str, str | int]:

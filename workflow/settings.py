@@ -51,7 +51,7 @@ class Settings:
         """Seeds of an entry of the config, in a lean run the first alone."""
         return list(entry["seeds"][:1] if self.config.get("lean") else entry["seeds"])
 
-    @property
+    @cached_property
     def runs(self) -> list[FuserTraining]:
         """All fusers of this scale, in the config's order."""
         return [
@@ -60,7 +60,7 @@ class Settings:
             for seed in self.seeds(entry)
         ]
 
-    @property
+    @cached_property
     def main_runs(self) -> list[FuserTraining]:
         """Fusers that are not aside: only they are timed, and drawn in the figures of training and gates."""
         aside = {
@@ -68,7 +68,7 @@ class Settings:
         }
         return [run for run in self.runs if (run.pair, run.recipe, run.alignment) not in aside]
 
-    @property
+    @cached_property
     def used_pairs(self) -> list[str]:
         """Pairs that have a run or released fusers, each once, in order."""
         published = (self.released[name]["pair"] for name in self.config.get("released", []))
@@ -175,7 +175,7 @@ class Settings:
         methods = self.config["baselines"]
         return [name for name in methods if name != "routing_trained" or self.router_tasks(pair)]
 
-    @property
+    @cached_property
     def timed_pairs(self) -> list[str]:
         """Pairs that are timed: with a run that is not aside, and a timed task; the first of the same models."""
         main = {run.pair for run in self.main_runs}
@@ -189,7 +189,7 @@ class Settings:
         tasks = self.tasks(pair)
         return [task for task in (self.config["latency"] or {}).get("benchmarks", []) if task in tasks]
 
-    @property
+    @cached_property
     def timed_fusers(self) -> dict[str, FuserTraining]:
         """The fusers that are timed, by the path of their measurement: of each timed pair the first of recipe c2c.
 

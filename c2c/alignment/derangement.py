@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from c2c.errors import RefusedError
 
@@ -105,6 +104,9 @@ def nearest_permutation(lengths: Sequence[int], allowed: NDArray[np.bool_], seed
         For each question the index of its partner.
     """
     # 1. The cost of giving question i the text of question j: (Q, Q)
+    # Dry runs import this module for its constants.
+    from scipy.optimize import linear_sum_assignment
+
     sizes = np.asarray(lengths, dtype=np.float64)
     cost = np.abs(sizes[:, None] - sizes[None, :])
     tolerances = np.maximum(TOLERANCE * sizes, 1.0)

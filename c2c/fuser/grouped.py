@@ -306,9 +306,11 @@ class FuserList(nn.ModuleList):
     Attributes:
         trains_grouped: Whether an optimiser holds the leaves of the groups, so that gradients must reach those. The
             modules' own parameters then have no gradients.
+        compiles: Whether torch.compile turns the computation of a group into kernels of its own.
     """
 
     trains_grouped: bool = False
+    compiles: bool = False
 
     def __init__(self, fusers: Iterable[Fuser] = ()) -> None:
         super().__init__(fusers)
@@ -330,6 +332,11 @@ class FuserList(nn.ModuleList):
                     "Link all Fusers before the optimiser is made",
                 )
             self._groups = [FuserGroup(fusers) for fusers in members.values()]
+        for group in self._groups:
+            if self.compiles and group.compute is fuse_rows:
+                group.compute = torch.compile(fuse_rows, dynamic=True)
+            elif not self.compiles:
+                group.compute = fuse_rows
         return [group.gather() for group in self._groups]
 
     def train_grouped(self) -> None:

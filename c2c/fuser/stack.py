@@ -360,12 +360,13 @@ class FuserStack(nn.Module):
 
     def anneal(self, step: int) -> None:
         """Set the gates' temperature of all Fusers for optimiser step `step`."""
-        if self.fusers.trains_grouped:
-            for group in self.fusers.groups():
-                group.anneal(step)
-            return
+        groups = self.fusers.groups() if self.fusers.trains_grouped else []
+        for group in groups:
+            group.anneal(step)
+        members = {id(fuser) for group in groups for fuser in group.fusers}
         for layer in self.links:
-            self.fuser_of(layer).anneal(step)
+            if id(self.fuser_of(layer)) not in members:
+                self.fuser_of(layer).anneal(step)
 
     def gate_logits(self) -> list[tuple[int, Half, Tensor | None]]:
         """(Receiver layer, half, logit or None) for each linked layer and half."""
@@ -376,6 +377,15 @@ class FuserStack(nn.Module):
         # Keys and values of all linked layers count, whether or not a variant has gates.
         counts = [len(halves) for halves in self.open_halves().values()]
         return sum(counts) / (len(HALVES) * len(counts)) if counts else 0.0
+
+    def open_share_on_device(self) -> Tensor:
+        """`open_share` as a number on the device, float64 ``()``, without a wait for it; gates must not be forced."""
+        logits = [logit for _, _, logit in self.gate_logits() if logit is not None]
+        # Halves without a gate are open.
+        ungated = len(HALVES) * len(self.links) - len(logits)
+        if not logits:
+            return torch.tensor(float(ungated > 0), dtype=torch.float64, device=next(self.parameters()).device)
+        return ((torch.stack(logits).detach() > 0).sum() + ungated).double() / (len(HALVES) * len(self.links))
 
 
 def _call_with(fuser: Fuser, parameters: dict[str, Tensor], *inputs: Any) -> KeyValue:

@@ -8,7 +8,7 @@ from typing import Any
 from c2c.errors import RefusedError
 from c2c.fuser.config import VARIANTS, FuserConfig
 from c2c.settings import check_values, setting, whole_numbers
-from c2c.types import DTYPES, GATE_NOISES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
+from c2c.types import DTYPES, GATE_NOISES, GROUPINGS, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")
@@ -16,6 +16,7 @@ FINAL_WEIGHTS = ("last", "best")
 OUTPUT_INITS = ("default", "zero")
 AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
+COMPILED = ("none", "fusers")
 
 STATES_TOKEN_BUDGET, STATES_LIMIT_GB = 8192, 20.0
 """Of stored states: tokens of a batch in which they are computed, and most GB that they may take."""
@@ -95,6 +96,12 @@ class TrainingConfig:
     micro_batch_size: int = setting(
         0, "examples run at once, at most batch_size; 0 for the whole batch", least=0, most=10**6
     )
+    micro_batch_tokens: int = setting(
+        0,
+        "Receiver tokens run at once, pads included; halved where memory does not suffice; 0 for no such limit",
+        least=0,
+        most=10**9,
+    )
     learning_rate: float = setting(1e-4, "peak learning rate of AdamW", above=0)
     weight_decay: float = setting(0.01, "weight decay of AdamW", least=0)
     warmup_ratio: float = setting(0.1, "share of the steps in which the learning rate rises", least=0, below=1)
@@ -119,6 +126,13 @@ class TrainingConfig:
         choices=AUTOCASTS,
     )
     recompute: str = setting("none", "activations that are computed twice, to save memory", choices=RECOMPUTED)
+    grouping: str = setting(
+        "auto", "whether Fusers of equal size are computed together; auto: not on a CPU", choices=GROUPINGS
+    )
+    compile: str = setting("none", "what torch.compile turns into kernels of its own", choices=COMPILED)
+    log_every: int = setting(
+        10, "steps between two readings of losses and norms, for which a device is waited for", least=1, most=LONGEST
+    )
     seed: int = setting(
         42, "fixes initial weights, order, dropout and gate noise", least=0, most=GREATEST_SEED, block=None
     )
@@ -134,6 +148,9 @@ class TrainingConfig:
         if self.micro_batch_size > self.batch_size:
             rule = f"micro_batch_size must be at most batch_size, {self.batch_size}"
             raise RefusedError(rule, self.micro_batch_size, "Lower it; 0 runs the whole batch at once")
+        if self.compile == "fusers" and self.grouping == "loop":
+            rule = "Fusers that are compiled must be computed together"
+            raise RefusedError(rule, "grouping loop", "Set grouping to auto or grouped, or compile to none")
         if self.final_temperature > self.initial_temperature:
             rule = f"final_temperature must be at most initial_temperature, {self.initial_temperature}"
             raise RefusedError(rule, self.final_temperature, "Lower it: a gate's temperature falls")

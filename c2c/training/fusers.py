@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
@@ -78,17 +77,18 @@ class FusionLearner(Learner):
         """Set the precision and the memory of a stack's training."""
         stack.autocast = None if self.config.autocast == "none" else getattr(torch, self.config.autocast)
         stack.recompute = self.config.recompute == "fusers"
+        stack.grouping = self.config.grouping
         return stack
 
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
         """Learn from one batch; the row has the temperature of this step and the share of gates open after it."""
-        # Read before the step: `anneal` sets the temperature of the next one.
-        buffers = self.module.named_buffers()
-        temperature = next((float(buffer) for name, buffer in buffers if name.endswith("temperature")), None)
         row, tokens = super()._step(step, indices)
         for stack in self.gated_stacks:
             stack.anneal(step)
-        open_gates = fmean(stack.open_share() for stack in self.gated_stacks)
+        # Of this step; `anneal` has set that of the next one. Rounded as the Fusers hold it, which is on the device.
+        gated = next((fuser for stack in self.gated_stacks for fuser in stack.all_fusers() if fuser.gated), None)
+        temperature = None if gated is None else float(torch.tensor(gated.temperature_at(step - 1)))
+        open_gates = torch.stack([stack.open_share_on_device() for stack in self.gated_stacks]).mean()
         return {**row, "temperature": temperature, "open_gates": open_gates}, tokens
 
     def _validate(self, progress: state.Progress) -> None:

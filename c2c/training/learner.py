@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from c2c.errors import RefusedError
+from c2c.fuser.grouped import learnable_parameters
+from c2c.fuser.stack import FuserStack
 from c2c.training import state
 from c2c.training.batch_order import Lengths, batch_order, by_length, lengths_of
 from c2c.training.batches import Batch
@@ -55,18 +57,27 @@ class Learner(ABC):
 
     def prepare(self, module: Module) -> Module:
         """Make optimiser and schedule of the module that learns, and put it where this process computes."""
-        rate, decay = self.config.learning_rate, self.config.weight_decay
-        # Weight decay on all parameters, norms and biases included, as the reference has it.
-        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=decay, fused=True)
-        warmup = int(self.config.warmup_ratio * self.config.steps)
-        schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
         self.accelerator = self.processes.accelerator
         self.progress = state.Progress()
         self.lengths = lengths_of(self.training)
         # As if for evaluation: not wrapped, since `Processes` exchanges the gradients.
         prepared: Module = self.accelerator.prepare_model(module, evaluation_mode=True)
         self.module: nn.Module = prepared
+        state.keep_rows_apart(self.accelerator)
+        # On its device a module may lay its parameters together, before an optimiser holds them.
+        for part in module.modules():
+            if isinstance(part, FuserStack):
+                part.grouping, part.fusers.compiles = self.config.grouping, self.config.compile == "fusers"
+                part.train_grouped()
+        self.parameters = learnable_parameters(module)
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        # Weight decay on all parameters, norms and biases included, as the reference has it.
+        optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay, fused=True)
+        warmup = int(self.config.warmup_ratio * self.config.steps)
+        schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        # Raised to 1 at the first step that is not finite, from which on the optimiser changes nothing.
+        self.failed = torch.zeros((), device=self.processes.device)
         # After the weights are drawn, which must be the same in all processes.
         self.processes.seed_noise(self.config.seed)
         return prepared
@@ -113,6 +124,9 @@ class Learner(ABC):
         config, begun = self.config, time.perf_counter()
         batches = self._batches(progress.steps)
         show, device = self.processes.is_first, self.processes.device
+        intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
+        # Tokens of the steps whose rows are still on the device
+        waiting: list[int] = []
         with ProgressBar(config.steps, progress.steps, show, device, self.label) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 # Learn from one batch.
@@ -120,6 +134,10 @@ class Learner(ABC):
                 row, tokens = self._step(step, indices)
                 progress.history.append({"step": step, **row})
                 progress.trained.append(indices)
+                waiting.append(tokens)
+                # Read losses and norms from the device, all at once, before anything depends on them.
+                if step == config.steps or any(step % every == 0 for every in intervals) or step in config.keep_steps:
+                    self._read_rows(progress.history[-len(waiting) :])
                 # Validate, keep the weights of the step, and save a state to resume from.
                 if step % config.evaluate_every == 0 or step == config.steps:
                     self._validate(progress)
@@ -130,7 +148,10 @@ class Learner(ABC):
                     self._keep(step)
                 if step % config.checkpoint_every == 0 and step < config.steps:
                     state.save(self.processes, self.checkpoints, progress)
-                bar.advance(progress.history[-1], tokens)
+                if not isinstance(progress.history[-1]["loss"], Tensor):
+                    for row, tokens in zip(progress.history[-len(waiting) :], waiting, strict=True):
+                        bar.advance(row, tokens)
+                    waiting.clear()
                 # The time of others' turns does not count.
                 progress.seconds += time.perf_counter() - begun
                 yield step
@@ -152,14 +173,15 @@ class Learner(ABC):
     def loss_on(self, examples: Sequence[Example]) -> float:
         """Mean loss per supervised token in evaluation mode (hard gates, no dropout), in nats."""
         self.model.eval()
-        total = supervised = 0.0
+        supervised, losses = 0, torch.zeros((), dtype=torch.float64, device=self.processes.device)
         # A mean over tokens, so that it does not depend on how examples are batched.
         for part in self._parts(examples, range(len(examples))):
             batch = self.collate([examples[index] for index in part])
-            total += float(self._loss(batch)) * batch.supervised
+            losses += self._loss(batch).double() * batch.supervised
             supervised += batch.supervised
-        total, supervised = self.processes.sum(total, supervised)
-        return total / supervised
+        # The only wait for the device
+        total, count = self.processes.sum(float(losses), supervised)
+        return total / count
 
     def _batches(self, start: int) -> Iterator[list[int]]:
         """The examples of each step behind `start`."""
@@ -202,40 +224,112 @@ class Learner(ABC):
             f"warmup_ratio; where dtype is float16, choose bfloat16 or float32. The training then begins anew",
         )
 
+    def _read_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace what is still on the device in rows of the history by numbers, and stop at one that is not finite.
+
+        Raises:
+            RefusedError: At the first step whose loss or gradients are not finite.
+        """
+        waiting = [(row, name) for row in rows for name, value in row.items() if isinstance(value, Tensor)]
+        if not waiting:
+            return
+        # One transfer for all of them
+        numbers = torch.stack([row[name].double() for row, name in waiting]).tolist()
+        for (row, name), number in zip(waiting, numbers, strict=True):
+            row[name] = number
+        for row in rows:
+            self._check_finite("The loss", row["loss"], row["step"])
+            self._check_finite("The norm of the gradients", row["gradient_norm"], row["step"])
+
     def _step(self, step: int, indices: Sequence[int]) -> tuple[dict[str, Any], int]:
-        """Learn from one batch; what its row of the history holds, and the tokens that the Receiver read."""
+        """Learn from one batch, without a wait for the device.
+
+        Returns:
+            What its row of the history holds, losses and norms as tensors ``()`` on the device, and the tokens that the
+            Receivers read.
+        """
         self.model.train()
         # The part of the batch that this process runs; the mean is over the tokens of all processes.
-        parts = [self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)]
-        supervised, tokens, columns = self.processes.sum(
-            sum(part.supervised for part in parts),
-            sum(part.tokens for part in parts),
-            sum(part.input_ids.numel() for part in parts),
+        parts, losses = self._learn_parts(indices)
+        tokens, columns = self.processes.sum(
+            sum(part.tokens for part in parts), sum(part.input_ids.numel() for part in parts)
         )
-        # Each micro-batch adds its share of the gradients.
-        total = 0.0
-        for part in parts:
-            loss = self._loss(part) * (part.supervised / supervised)
-            self.accelerator.backward(loss)
-            total += float(loss.detach())
-        mean = self.processes.sum(total)[0]
-        self._check_finite("The loss", mean, step)
+        mean = self.processes.sum_on_device(losses)
         # Gradients of all processes, clipped together; then one step of the optimiser.
-        parameters = list(self.module.parameters())
-        self.processes.sum_gradients(parameters)
-        norm = self.accelerator.clip_grad_norm_(parameters, self.config.max_gradient_norm)
-        self._check_finite("The norm of the gradients", float(norm), step)
+        self.processes.sum_gradients(self.parameters)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_gradient_norm)
         rate = self.schedule.get_last_lr()[0]
+        # What is not finite stops the training when it is read; until then the weights stay as they were before it.
+        finite = torch.isfinite(mean) & torch.isfinite(norm)
+        self.failed = torch.maximum(self.failed, (~finite).float())
+        self.optimizer.optimizer.found_inf = self.failed
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         row = {
             "loss": mean,
             "learning_rate": rate,
-            "gradient_norm": float(norm),
+            "gradient_norm": norm.detach(),
             "padding": 1 - tokens / columns,
         }
         return row, int(tokens)
+
+    def _learn_parts(self, indices: Sequence[int]) -> tuple[list[Batch], Tensor]:
+        """The gradients of a batch, micro-batch by micro-batch, in smaller ones where memory does not suffice.
+
+        Returns:
+            The micro-batches of this process, and the sum of their shares of the loss, ``()`` in float64.
+        """
+        while True:
+            noise = self._noise_state()
+            parts = [
+                self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)
+            ]
+            (supervised,) = self.processes.sum(sum(part.supervised for part in parts))
+            losses = torch.zeros((), dtype=torch.float64, device=self.processes.device)
+            error: torch.OutOfMemoryError | None = None
+            try:
+                # Each micro-batch adds its share of the gradients.
+                for part in parts:
+                    loss = self._loss(part) * (part.supervised / supervised)
+                    self.accelerator.backward(loss)
+                    losses += loss.detach().double()
+            except torch.OutOfMemoryError as failure:
+                error = failure
+            # All processes cut alike, so all repeat the step if one lacks memory.
+            if not self.config.micro_batch_tokens or not self.processes.sum(float(error is not None))[0]:
+                if error is not None:
+                    raise error
+                return parts, losses
+            self._halve_budget(error)
+            del parts, losses
+            self.optimizer.zero_grad()
+            self._set_noise_state(noise)
+            if self.processes.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _halve_budget(self, error: torch.OutOfMemoryError | None) -> None:
+        """Run half as many tokens at once from now on.
+
+        Raises:
+            torch.OutOfMemoryError: If a micro-batch is a single example already.
+        """
+        budget = self.progress.micro_batch_tokens or self.config.micro_batch_tokens
+        if budget < 2:
+            raise error or torch.OutOfMemoryError("another process lacks memory for a single example")
+        self.progress.micro_batch_tokens = budget // 2
+        if self.processes.is_first:
+            print(f"memory does not suffice for {budget} tokens at once: {budget // 2} from now on", file=sys.stderr)
+
+    def _noise_state(self) -> list[Tensor]:
+        """State of the random generators that dropout and gates draw from."""
+        device = self.processes.device
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+    def _set_noise_state(self, states: Sequence[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if len(states) > 1:
+            torch.cuda.set_rng_state(states[1], self.processes.device)
 
     def _parts(self, examples: Sequence[Example], indices: Sequence[int]) -> Sequence[list[int]]:
         """Which of some examples, those with these numbers, this process runs together; perhaps none."""
@@ -248,4 +342,24 @@ class Learner(ABC):
         most = math.ceil(len(indices) / self.processes.count)
         size = min(self.config.micro_batch_size or self.config.batch_size, most)
         rows = by_length(indices, lengths, size)
-        return [rows[at : at + size] for at in range(0, len(rows), size)]
+        parts = [rows[at : at + size] for at in range(0, len(rows), size)]
+        budget = self.progress.micro_batch_tokens or self.config.micro_batch_tokens
+        return [piece for part in parts for piece in within_budget(part, lengths, budget)] if budget else parts
+
+
+def within_budget(rows: Sequence[int], lengths: Lengths, budget: int) -> list[list[int]]:
+    """Neighbours whose padded prompts and responses have at most `budget` Receiver tokens together.
+
+    Args:
+        rows: Numbers of examples, those of similar length next to each other.
+        lengths: Of all examples.
+        budget: Columns times rows; a longer example is run alone.
+    """
+    parts: list[list[int]] = [[]]
+    for row in rows:
+        # Prompts and responses are padded apart.
+        columns = sum(max(lengths[number][part] for number in [*parts[-1], row]) for part in (0, 1))
+        if parts[-1] and columns * (len(parts[-1]) + 1) > budget:
+            parts.append([])
+        parts[-1].append(row)
+    return parts

@@ -79,6 +79,10 @@ class Processes:
             return list(values)
         return self._total(torch.tensor(values, dtype=torch.float64)).tolist()
 
+    def sum_on_device(self, value: Tensor) -> Tensor:
+        """A number on the device ``()``, summed over all processes, without a wait for it."""
+        return value if self.count == 1 else self._total(value.clone())
+
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give each parameter the sum of all processes' gradients, in place.
 

@@ -117,9 +117,14 @@ def best_step(learner: Learner) -> dict[str, int]:
 
 
 def cost(learner: Learner) -> dict[str, Any]:
-    """Processes, GPUs, and the seconds at the end of the last step and of steps whose fusers are kept."""
+    """Processes, GPUs, and the seconds at the end of the last step and of steps whose fusers are kept.
+
+    With them the tokens that were run at once at the end, where they are limited.
+    """
     progress = learner.progress
+    budget = progress.micro_batch_tokens or learner.config.micro_batch_tokens
     return {
+        **({"micro_batch_tokens": budget} if budget else {}),
         "processes": progress.processes,
         "gpus": progress.processes if learner.processes.device.type == "cuda" else 0,
         "seconds": {**progress.seconds_at, str(progress.steps): progress.seconds},

@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import load as load_states
+from accelerate.utils.constants import SAFE_MODEL_NAME
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -52,6 +54,7 @@ class Progress:
         seconds: How long these steps took, with validation and checkpoints.
         seconds_at: The same at the end of steps whose Fusers are kept.
         kept: SHA-256 of the files of these Fusers, by their step.
+        micro_batch_tokens: Tokens that fitted into the memory at once, where fewer than the config's did; else 0.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -62,6 +65,7 @@ class Progress:
     seconds: float = 0.0
     seconds_at: dict[str, float] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    micro_batch_tokens: int = 0
 
     @property
     def steps(self) -> int:
@@ -71,6 +75,22 @@ class Progress:
 
 class _SpoiltError(Exception):
     """Why training cannot resume from a step."""
+
+
+def keep_rows_apart(accelerator: Accelerator) -> None:
+    """Save and load parameters that are views of one tensor as others; safetensors' models refuse or drop them."""
+
+    def copy_weights(models: Any, weights: list[dict[str, Tensor]], folder: str) -> None:
+        weights[:] = [{name: tensor.clone() for name, tensor in module.items()} for module in weights]
+
+    def load(models: list[Any], folder: str) -> None:
+        # What is loaded here is taken from accelerate's list.
+        (module,) = models
+        module.load_state_dict(load_file(Path(folder) / f"{SAFE_MODEL_NAME}.safetensors"))
+        models.clear()
+
+    accelerator.register_save_state_pre_hook(copy_weights)
+    accelerator.register_load_state_pre_hook(load)
 
 
 def save(processes: Processes, folder: Path, progress: Progress) -> None:

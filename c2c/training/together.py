@@ -29,7 +29,16 @@ from c2c.types import KeyValue
 
 MEMO_BYTES = 4 * 2**30
 """States of a step that are held for the other learners; what does not fit is read again by each."""
-COMMON = ("dtype", "alignment", "prompts", "max_length", "batch_size", "micro_batch_size", "seed_of_order")
+COMMON = (
+    "dtype",
+    "alignment",
+    "prompts",
+    "max_length",
+    "batch_size",
+    "micro_batch_size",
+    "micro_batch_tokens",
+    "seed_of_order",
+)
 """Settings on which batches, and what models read of them, depend."""
 
 T = TypeVar("T")

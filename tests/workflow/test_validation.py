@@ -13,7 +13,7 @@ from snakemake.utils import update_config
 from c2c.errors import RefusedError
 from paper.artefacts import Artefact
 from paper.reading import names
-from workflow import checks, hub_inputs
+from workflow import checks, data, hub_inputs
 from workflow.checks import check_mirrors
 from workflow.hub_inputs import Input
 from workflow.load import load_settings
@@ -273,6 +273,18 @@ def test_an_artefact_without_a_module_is_refused_before_anything_runs(
         load_settings(config_of("smoke"), ROOT)
 
 
+def test_the_files_of_a_task_are_read_once_for_all_jobs(
+    monkeypatch: pytest.MonkeyPatch, config_of: Callable[[str], dict[str, Any]]
+) -> None:
+    reads: list[Path] = []
+    files = data.included_files
+    monkeypatch.setattr(data, "included_files", lambda path, tasks: reads.append(path) or files(path, tasks))
+    benchmarks = load_settings(config_of("smoke"), ROOT).data
+    reads.clear()
+    assert benchmarks.task_files("knowledge_gap_free") == benchmarks.task_files("knowledge_gap_free")
+    assert len(reads) <= 1
+
+
 def test_a_mirror_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     check_mirrors({})
     check_mirrors({"C2C_HUB_MIRROR": f"{tmp_path}:"})
@@ -280,8 +292,9 @@ def test_a_mirror_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         check_mirrors({"C2C_HUB_MIRROR": f"{tmp_path}:{tmp_path / 'nowhere'}"})
 
 
-def test_checking_a_config_imports_neither_torch_nor_pandas() -> None:
-    program = "import sys, workflow.load; print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+def test_checking_a_config_imports_neither_torch_nor_pandas_nor_scipy() -> None:
+    heavy = "{'torch', 'transformers', 'pandas', 'scipy'}"
+    program = f"import sys, workflow.load, workflow.plan.report; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

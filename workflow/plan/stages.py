@@ -14,13 +14,12 @@ from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
-from paper.reading.reference import Reference
 from workflow.config import LIVE
 from workflow.kinds import (
     agents,
@@ -43,6 +42,9 @@ from workflow.plan.memory import BYTES, HALVES, fuser_parameters
 from workflow.plan.operations import FORWARD, TRAINED, ExampleOperations, example_operations
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
 from workflow.validation import Table, read_rows, read_table
+
+if TYPE_CHECKING:
+    from paper.reading.reference import Reference
 
 # Estimates -----------------------------------------------------------------------------------------------------------
 
@@ -85,6 +87,9 @@ class Estimator:
         cls, settings: Settings, root: Path = ROOT, device: str = "", measurement: Measurement | None = None
     ) -> Estimator:
         """An estimator of a scale, with the sizes and devices below `root`."""
+        # It brings pandas, which a dry run does without.
+        from paper.reading.reference import Reference
+
         return cls(settings, Reference(), read_table(root / SIZES), read_devices(root), device, measurement)
 
     def operations(self, name: str) -> float | None:
