@@ -500,6 +500,8 @@ class RosettaModel(nn.Module):
                 )
         # 3. The Receiver reads section by section, each after what was fused before it
         cache = self.cache_of_prefix(prefix, sections, len(input_ids))
+        # The cache alone holds the layers, so that each is let go when its fused one takes its place
+        del prefix
         unfused: list[KeyValue] = []
         for section in sections[:-1]:
             with timer("receiver_prefill"):
@@ -628,6 +630,13 @@ class RosettaModel(nn.Module):
             section: Its columns and its Sharers.
             aligned: The cache of each Sharer at the prompt's tokens, at least up to the section's end.
         """
+        # Without gradients layer by layer, so that no second cache is held, unless Fusers run together
+        stacks = [self.stack(sharer) for sharer in section.sharers]
+        learns = self.training or torch.is_grad_enabled()
+        one_after_other = self.fusion == "sequential" or len(stacks) == 1
+        if one_after_other and not learns and not any(stack.runs_grouped() for stack in stacks):
+            self._fuse_layers(cache, section, {sharer: aligned[sharer].columns(section) for sharer in section.sharers})
+            return
         layers = kv_cache.layers_of(cache)
         # The section's own states: (B, Ht, n, Dt) of each layer
         unfused = kv_cache.last_tokens(layers, section.end - section.start)
@@ -637,6 +646,23 @@ class RosettaModel(nn.Module):
             if new is not unfused[number]:
                 earlier = (keys[:, :, : section.start], values[:, :, : section.start])
                 kv_cache.set_layer(cache, number, join_tokens(earlier, new) if section.start else new)
+
+    def _fuse_layers(self, cache: Cache, section: Section, aligned: Mapping[int, Aligned]) -> None:
+        """Fuse a section with one Sharer after the other, layer by layer; `aligned` has the section's tokens alone."""
+        place = self.receiver.device, kv_cache.layer_of(cache, 0)[0].dtype
+        sources = {sharer: self.stack(sharer).source_layers(states.layers) for sharer, states in aligned.items()}
+        for number in range(len(cache.layers)):
+            readers = [sharer for sharer in aligned if self.stack(sharer).is_active(number)]
+            if not readers:
+                continue
+            whole = kv_cache.layer_of(cache, number)
+            (new,) = kv_cache.last_tokens([whole], section.end - section.start)
+            for sharer in readers:
+                stack = self.stack(sharer)
+                keys, values = sources[sharer][stack.links[number].sharer_layer]
+                new = stack.fuse_layer(number, (keys.to(*place), values.to(*place)), new, aligned[sharer].matched)
+            earlier = (whole[0][:, :, : section.start], whole[1][:, :, : section.start])
+            kv_cache.set_layer(cache, number, join_tokens(earlier, new) if section.start else new)
 
     def fuse_response(self, prompt: PromptCaches, sharers: Sequence[int]) -> ResponseFusion:
         """The state that fuses the tokens after a prompt, which `read_prompt` read with `keep_unfused`.

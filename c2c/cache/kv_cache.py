@@ -95,6 +95,11 @@ def layers_of(cache: Cache) -> list[KeyValue]:
     return [_read_layer(layer, number) for number, layer in enumerate(cache.layers)]
 
 
+def layer_of(cache: Cache, number: int) -> KeyValue:
+    """Keys and values of one layer; see `layers_of`."""
+    return _read_layer(cache.layers[number], number)
+
+
 def _read_layer(layer: Any, number: int) -> KeyValue:
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
     if not isinstance(keys, Tensor) or not isinstance(values, Tensor):

@@ -225,6 +225,28 @@ class FuserStack(nn.Module):
             fused[layer] = keys, values
         return fused
 
+    def fuse_layer(self, layer: int, source: KeyValue, target: KeyValue, matched: Tensor | None = None) -> KeyValue:
+        """Fuse one linked layer at inference, as `forward` does for all, where not all are to be held at once.
+
+        Args:
+            layer: Of the Receiver.
+            source: What its Fuser reads: keys and values ``(B, Hs, N, Ds)`` of one of `source_layers`.
+            target: The Receiver's keys and values ``(B, Ht, N, Dt)``.
+            matched: As in `forward`.
+
+        Returns:
+            Keys and values ``(B, Ht, N, Dt)`` in the precision of `target`; a half that is closed is that of `target`.
+        """
+        new = self._fuse_layer(layer, source, target, [half for half in HALVES if self.is_open(layer, half)])
+        if matched is not None:
+            # (B, N) -> (B, 1, N, 1), over heads and dimensions
+            matched = matched.to(target[0].device)[:, None, :, None]
+        keys, values = (
+            fused if fused is old else (fused if matched is None else torch.where(matched, fused, old)).to(old.dtype)
+            for fused, old in zip(new, target, strict=True)
+        )
+        return keys, values
+
     def _groups(
         self, sources: Sequence[KeyValue], receiver: Sequence[KeyValue], halves: dict[int, list[Half]]
     ) -> list[tuple[FuserGroup, dict[tuple[int, int], int]]]:

@@ -6,7 +6,7 @@ See ``docs/reference-behaviour.md``, "Several Sharers".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -16,6 +16,35 @@ from c2c.fuser.grouped import StackedLayers
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.prompt import Section
 from c2c.types import KeyValue
+
+
+class PickedLayers(Sequence[KeyValue]):
+    """A Sharer's layers at some tokens; each is picked when it is read, so that not all are held at once.
+
+    Args:
+        layers: S layers ``(B, Hs, M, Ds)``.
+        places: ``(B, n)`` int64 into the M tokens.
+    """
+
+    def __init__(self, layers: Sequence[KeyValue], places: Tensor) -> None:
+        self.layers, self.places = layers, places
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @overload
+    def __getitem__(self, number: int) -> KeyValue: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[KeyValue]: ...
+    def __getitem__(self, number: int | slice) -> KeyValue | list[KeyValue]:
+        """Keys and values ``(B, Hs, n, Ds)`` of one layer, or of several."""
+        if isinstance(number, slice):
+            return kv_cache.take_tokens(self.layers[number], self.places)
+        return kv_cache.take_tokens([self.layers[number]], self.places)[0]
+
+    def columns(self, start: int, end: int) -> PickedLayers:
+        """The layers at columns ``start`` to ``end`` of `places`."""
+        return PickedLayers(self.layers, self.places[:, start:end])
 
 
 class Aligned(NamedTuple):
@@ -35,7 +64,7 @@ class Aligned(NamedTuple):
         # Layers (B, Hs, n, Ds) and map (B, n) are cut at the same columns.
         here = slice(section.start, section.end)
         matched = None if self.matched is None else self.matched[:, here]
-        if isinstance(self.layers, StackedLayers):
+        if isinstance(self.layers, StackedLayers | PickedLayers):
             return Aligned(self.layers.columns(section.start, section.end), matched)
         return Aligned([(keys[:, :, here], values[:, :, here]) for keys, values in self.layers], matched)
 
@@ -63,7 +92,7 @@ def align(
         # (B, n) -> (1, 1, B, 1, n, 1) -> (S, 2, B, Hs, n, Ds)
         places = index[None, None, :, None, :, None].expand(*states.shape[:4], -1, states.shape[5])
         return Aligned(StackedLayers(torch.gather(states, 4, places)), matched)
-    return Aligned(kv_cache.take_tokens(layers, index), matched)
+    return Aligned(PickedLayers(layers, index), matched)
 
 
 def fuse_tokens(

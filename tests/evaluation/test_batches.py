@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
 
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
-from c2c.evaluation.answers.batches import batches_of
+from c2c.evaluation.answers.batches import batches_of, in_parts, is_out_of_memory
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.readers.prompt_memory import PromptMemory, common_start
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask, fused_method
@@ -126,6 +128,90 @@ def test_what_all_texts_of_a_benchmark_begin_with_is_read_once_for_all_batches(p
         for layer, expected in zip(layers, plain.layers([text], 20), strict=True):
             for one, other in zip(layer, expected, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@contextmanager
+def little_memory(loaded: LoadedModel, rows: int) -> Iterator[list[int]]:
+    """Inside, memory runs out in each run of a model with more rows; the rows of the runs that were tried."""
+    tried: list[int] = []
+
+    def fail(module, arguments, named) -> None:
+        tried.append(len(named["input_ids"]))
+        if tried[-1] > rows:
+            raise torch.OutOfMemoryError("out of memory")
+
+    handle = loaded.model.base_model.register_forward_pre_hook(fail, with_kwargs=True)
+    yield tried
+    handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["free", "choice"])
+@pytest.mark.parametrize("name", ["receiver", "c2c", "c2c_deranged"])
+def test_where_memory_runs_out_halves_are_answered_and_later_batches_are_halved_at_once(
+    pair, fuser, questions, name, kind
+) -> None:
+    def build() -> Method:
+        return MethodInputs(pair.receiver, [pair.sharer], [fuser]).build(name)
+
+    whole = ask(build(), questions[kind], 10_000)
+    method = build()
+    with little_memory(pair.receiver, 2) as tried, little_memory(pair.sharer, 2):
+        in_halves = ask(method, questions[kind], 10_000)
+        failures = sum(rows > 2 for rows in tried)
+        # The same questions under other numbers
+        ask(method, [replace(question, number=question.number + 8) for question in questions[kind]], 10_000)
+    assert failures == sum(rows > 2 for rows in tried) > 0
+    for one, other in zip(whole, in_halves, strict=True):
+        assert (one.output_ids, one.sharer_question_id) == (other.output_ids, other.sharer_question_id)
+        assert (one.choice_scores or []) == pytest.approx(other.choice_scores or [], abs=1e-4)
+
+
+def test_a_question_for_which_there_is_no_memory_ends_the_run_and_says_where(pair, questions) -> None:
+    method = SingleModel(pair.receiver)
+    with little_memory(pair.receiver, 0), pytest.raises(torch.OutOfMemoryError) as error:
+        method.answer(questions["free"])
+    assert "lower the token budget" in error.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("shapes cannot be multiplied"), False),
+    ],
+)
+def test_only_want_of_memory_halves_a_batch(error, expected) -> None:
+    def run(items):
+        if len(items) > 1:
+            raise error
+        return list(items)
+
+    assert is_out_of_memory(error) == expected
+    if expected:
+        assert in_parts(run, range(5)) == list(range(5))
+    else:
+        with pytest.raises(RuntimeError, match="multiplied"):
+            in_parts(run, range(5))
+
+
+@pytest.mark.parametrize("name", ["receiver", "sharer", "c2c", "c2c_deranged"])
+def test_a_method_alone_reads_the_start_of_all_prompts_once_and_answers_as_without(
+    pair, fuser, questions, words, name
+) -> None:
+    start = " ".join(words[3:15])
+    asked = [replace(question, prompt=f"{start} {question.prompt}") for question in questions["free"]]
+    method = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build(name)
+    plain = MethodInputs(pair.receiver, [pair.sharer], [fuser], token_budget=60).build(name)
+    plain.reader.memory = None
+    model = method.models[0]
+    with tokens_read(model, least=2) as counts:
+        answers = ask(method, asked, 60)
+    with tokens_read(model, least=2) as plain_counts:
+        expected = ask(plain, asked, 60)
+    assert sum(counts) < sum(plain_counts)
+    assert counts[0] == len(start.split()) and counts.count(counts[0]) == 1
+    assert [answer.output_ids for answer in answers] == [answer.output_ids for answer in expected]
 
 
 CONTROLS = ("c2c", "c2c_deranged", "c2c_zeroed")

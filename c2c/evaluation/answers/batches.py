@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+import torch
 
 from c2c.errors import RefusedError
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def check_budget(token_budget: int) -> int:
@@ -48,3 +51,30 @@ def batches_of(
             batches.append([items[place]])
             width, filled = lengths[place], item_rows[place]
     return batches
+
+
+def in_parts(run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
+    """Results of all items together or, where memory runs out, of each half on its own, and so on.
+
+    Args:
+        run: Gives one result an item.
+        items: At least one.
+
+    Raises:
+        Exception: Whatever `run` raises, for want of memory too where it was given one item.
+    """
+    try:
+        return run(items)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if len(items) == 1 or not is_out_of_memory(error):
+            raise
+    # After the handler: until then the error keeps the tensors of the run.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(items) // 2
+    return [*in_parts(run, items[:half]), *in_parts(run, items[half:])]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no memory left; torch has no class of its own for the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -6,6 +6,7 @@ from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.readers.load import fused_reader, group_reader
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 
 
 def build(name: str, inputs: MethodInputs) -> Method:
@@ -23,4 +24,5 @@ def build(name: str, inputs: MethodInputs) -> Method:
             accept=inputs.accept,
             memories=inputs.memories,
         )
+    reader.memory = PromptMemory(inputs.receiver, limit=0, starts_alone=True)
     return Method(name, reader, **inputs.options)

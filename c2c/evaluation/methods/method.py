@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from c2c.errors import ModelFaultError, RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
-from c2c.evaluation.answers.batches import batches_of, check_budget
+from c2c.evaluation.answers.batches import batches_of, check_budget, in_parts, is_out_of_memory
 from c2c.evaluation.answers.likelihood import option_tokens, score_options
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.answers.writing import decode_answers
@@ -59,6 +60,8 @@ class Method(LM):
         self.question_of: Callable[[Instance], Question] = refuse_request
         self.companions: Sequence[Method] = ()
         self._questions: dict[tuple[str, int], Question] = {}
+        # Tokens of the smallest batch for which memory ran out
+        self._too_many = math.inf
 
     @property
     def models(self) -> tuple[LoadedModel, ...]:
@@ -192,7 +195,22 @@ class Method(LM):
             self.store.put(self.name, batch, answers)
 
     def _answer_batch(self, batch: Sequence[Question]) -> list[Answer]:
-        """Answer a batch; a refusal becomes the answer of its question, any other error ends the run."""
+        """Answer a batch; a refusal becomes the answer of its question, any other error ends the run.
+
+        Where memory runs out each half is answered on its own, and so are later batches of as many tokens.
+        """
+        if len(batch) > 1 and self._tokens(batch) >= self._too_many:
+            half = len(batch) // 2
+            return [*self._answer_batch(batch[:half]), *self._answer_batch(batch[half:])]
+        try:
+            return in_parts(self._answer_part, batch)
+        except ModelFaultError:
+            raise
+        except Exception as error:
+            error.add_note(self._stopped_at(batch))
+            raise
+
+    def _answer_part(self, batch: Sequence[Question]) -> list[Answer]:
         started = time.perf_counter()
         try:
             for question in batch:
@@ -202,14 +220,20 @@ class Method(LM):
             raise
         except RefusedError as refusal:
             if len(batch) > 1:
-                return [self._answer_batch([question])[0] for question in batch]
+                return [self._answer_part([question])[0] for question in batch]
             return [refused(batch[0], refusal)]
         except Exception as error:
-            error.add_note(self._stopped_at(batch))
+            if is_out_of_memory(error):
+                self._too_many = min(self._too_many, self._tokens(batch))
             raise
         for answer in answers:
             answer.time_s = (time.perf_counter() - started) / len(batch)
         return answers
+
+    def _tokens(self, batch: Sequence[Question]) -> int:
+        """Tokens of a batch, pads and answers included."""
+        sizes = [self._size(question) for question in batch]
+        return max(length for length, _ in sizes) * sum(rows for _, rows in sizes)
 
     def _stopped_at(self, batch: Sequence[Question]) -> str:
         """The note on an error that ends the run: where, and how to resume."""

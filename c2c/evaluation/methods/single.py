@@ -6,6 +6,7 @@ from typing import Any
 
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.evaluation.readers.reader import SingleReader
 from c2c.models.loading import LoadedModel
 
@@ -14,7 +15,8 @@ class SingleModel(Method):
     """One model alone; only as the Sharer it reads private lines. Options as in `Method`."""
 
     def __init__(self, model: LoadedModel, name: str = "receiver", **options: Any) -> None:
-        super().__init__(name, SingleReader(model, private=name == "sharer"), **options)
+        memory = PromptMemory(model, limit=0, starts_alone=True)
+        super().__init__(name, SingleReader(model, private=name == "sharer", memory=memory), **options)
 
 
 def build(name: str, inputs: MethodInputs) -> SingleModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from transformers import Cache
 from c2c.alignment.tokens import left_pad
 from c2c.cache import kv_cache
 from c2c.cache.rows import rotations_change
+from c2c.evaluation.answers.batches import in_parts
 from c2c.models.loading import LoadedModel
 from c2c.types import KeyValue
 
@@ -40,10 +42,12 @@ class PromptMemory:
     Args:
         loaded: Makes the caches.
         limit: Bytes that are kept, without the current batch; the least recently used cache is dropped first.
+        starts_alone: Whether `prefix` serves only prompts with a start that all prompts of their benchmark have; others
+            are read by nobody else.
     """
 
-    def __init__(self, loaded: LoadedModel, limit: int = BYTES) -> None:
-        self.loaded, self.limit = loaded, limit
+    def __init__(self, loaded: LoadedModel, limit: int = BYTES, *, starts_alone: bool = False) -> None:
+        self.loaded, self.limit, self.starts_alone = loaded, limit, starts_alone
         self._batches: dict[Text, _Batch] = {}
         self._caches: OrderedDict[Text, list[KeyValue]] = OrderedDict()
         # The start of the last plan that was read, with its cache of one row
@@ -75,7 +79,8 @@ class PromptMemory:
         new: dict[Text, list[KeyValue]] = {}
         for text in rows:
             if text not in new and text not in self._caches:
-                new |= self._prefill(self._batches[text])
+                batch = self._batches[text]
+                new |= dict(in_parts(partial(self._prefill, start=batch.start), batch.texts))
         caches = {text: new[text] if text in new else self._caches[text] for text in dict.fromkeys(rows)}
         # 2. The caches of this call are the last to be dropped
         for text, cache in (new | caches).items():
@@ -85,38 +90,47 @@ class PromptMemory:
             self._caches.move_to_end(text)
         while self._caches and self._bytes > self.limit:
             self._bytes -= _size(self._caches.popitem(last=False)[1])
-        # 3. Each layer: B rows (H, m, D) -> (B, H, width, D)
-        return [
-            (_left_pad_rows([keys for keys, _ in layer], width), _left_pad_rows([values for _, values in layer], width))
-            for layer in zip(*(caches[text] for text in rows), strict=True)
-        ]
+        # 3. Each layer: B rows (H, m, D) -> (B, H, width, D); of caches that are not kept, the layer is let go
+        new.clear()
+        dropped = [cache for text, cache in caches.items() if text not in self._caches]
+        nothing = (torch.empty(0), torch.empty(0))
+        layers: list[KeyValue] = []
+        for number in range(len(caches[rows[0]])):
+            layer = [caches[text][number] for text in rows]
+            keys, values = ([states[part] for states in layer] for part in (0, 1))
+            layers.append((_left_pad_rows(keys, width), _left_pad_rows(values, width)))
+            for cache in dropped:
+                cache[number] = nothing
+        return layers
 
     def prefix(self, input_ids: Tensor, attention_mask: Tensor) -> list[KeyValue] | None:
-        """The layers of all tokens but the last of left-padded prompts ``(B, N)``; None if one was not planned."""
+        """The layers of all tokens but the last of left-padded prompts ``(B, N)``; None if one is not served."""
         rows, lengths = input_ids.tolist(), attention_mask.sum(-1).tolist()
         # Without the pads and the last token
         texts = [tuple(row[len(row) - length : -1]) for row, length in zip(rows, lengths, strict=True)]
         if not self._batches.keys() >= set(texts) or input_ids.shape[1] < 2:
             return None
+        if self.starts_alone and not all(self._batches[text].start for text in texts):
+            return None
         return self.layers(texts, input_ids.shape[1] - 1)
 
     @torch.no_grad()
-    def _prefill(self, batch: _Batch) -> dict[Text, list[KeyValue]]:
+    def _prefill(self, batch: Sequence[Text], start: int) -> list[tuple[Text, list[KeyValue]]]:
         """Prefill one batch; the tokens that all its texts begin with, such as a template's words, run once."""
-        model, texts = self.loaded.model, [text or (self.loaded.pad,) for text in batch.texts]
+        model, texts = self.loaded.model, [text or (self.loaded.pad,) for text in batch]
         # Rotations that depend on the length of a text forbid to read its start alone.
         whole = rotations_change(model.config, max(len(text) for text in texts))
         # 1. The common start, as one row whose cache is repeated
-        shared = 0 if whole else batch.start
+        shared = 0 if whole else start
         if len(texts) > 1 and not whole:
             shared += common_start([text[shared:] for text in texts])
-        cache = None
+        cache: Cache | None = None
         if shared:
-            start = kv_cache.cache_of_layers(self._start_layers(texts[0][: batch.start]), model.config)
-            if shared > batch.start:
-                start = self._extend(texts[0][batch.start : shared], start, batch.start)
+            cache = kv_cache.cache_of_layers(self._start_layers(texts[0][:start]), model.config)
+            if shared > start:
+                cache = self._extend(texts[0][start:shared], cache, start)
             rows = torch.zeros(len(texts), dtype=torch.long, device=model.device)
-            cache = kv_cache.repeat_rows(start, rows, model.config)
+            cache = kv_cache.repeat_rows(cache, rows, model.config)
         # 2. What follows it in each text, left-padded behind the start: mask (B, shared + M)
         ids, mask = left_pad([text[shared:] for text in texts], self.loaded.pad)
         mask = torch.cat([torch.ones((len(texts), shared), dtype=mask.dtype), mask], dim=1)
@@ -128,13 +142,12 @@ class PromptMemory:
             torch.tensor([*range(shared), *range(mask.shape[1] - len(text) + shared, mask.shape[1])], device=ids.device)
             for text in texts
         ]
-        return {
-            text: [
-                (keys[row].index_select(1, columns[row]), values[row].index_select(1, columns[row]))
-                for keys, values in layers
-            ]
-            for row, text in enumerate(batch.texts)
-        }
+        caches: dict[Text, list[KeyValue]] = {text: [] for text in batch}
+        while layers:
+            keys, values = layers.pop(0)
+            for row, its_layers in enumerate(caches.values()):
+                its_layers.append((keys[row].index_select(1, columns[row]), values[row].index_select(1, columns[row])))
+        return list(caches.items())
 
     def _start_layers(self, start: Text) -> list[KeyValue]:
         """The cache of the tokens that all texts of a plan begin with; read once a plan."""
