@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
@@ -87,7 +88,7 @@ class FusionLearner(Learner):
             stack.anneal(step)
         # Of this step; `anneal` has set that of the next one. Rounded as the Fusers hold it, which is on the device.
         gated = next((fuser for stack in self.gated_stacks for fuser in stack.all_fusers() if fuser.gated), None)
-        temperature = None if gated is None else float(torch.tensor(gated.temperature_at(step - 1)))
+        temperature = None if gated is None else float(np.float32(gated.temperature_at(step - 1)))
         open_gates = torch.stack([stack.open_share_on_device() for stack in self.gated_stacks]).mean()
         return {**row, "temperature": temperature, "open_gates": open_gates}, tokens
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import get_linear_schedule_with_warmup
 
 from c2c.errors import RefusedError
@@ -29,6 +30,7 @@ from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.processes import Processes
 from c2c.training.progress_bar import ProgressBar
+from c2c.training.utilisation import peak_flops
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -125,12 +127,15 @@ class Learner(ABC):
         batches = self._batches(progress.steps)
         show, device = self.processes.is_first, self.processes.device
         intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
+        peak = (peak_flops(self.processes.device, config.dtype) or 0.0) * self.processes.count
         # Tokens of the steps whose rows are still on the device
         waiting: list[int] = []
         with ProgressBar(config.steps, progress.steps, show, device, self.label) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 # Learn from one batch.
                 indices = next(batches)
+                if peak and bar.token_share is None:
+                    bar.token_share = self._flops_of_token(indices) / peak
                 row, tokens = self._step(step, indices)
                 progress.history.append({"step": step, **row})
                 progress.trained.append(indices)
@@ -307,6 +312,22 @@ class Learner(ABC):
             self._set_noise_state(noise)
             if self.processes.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _flops_of_token(self, indices: Sequence[int]) -> float:
+        """Operations for one token of the Receiver, forward and backward, counted in a pass that teaches nothing.
+
+        Counting changes the last bits of what is counted, so that no step of the training itself can be.
+        """
+        noise = self._noise_state()
+        # One example, which fits where micro-batches of a budget may not.
+        index = self._parts(self.training, indices)[0][0]
+        batch = self.collate([self.training[index]])
+        with FlopCounterMode(display=False) as counter:
+            self.model.train()
+            self.accelerator.backward(self._loss(batch))
+        self.optimizer.zero_grad()
+        self._set_noise_state(noise)
+        return counter.get_total_flops() / batch.tokens
 
     def _halve_budget(self, error: torch.OutOfMemoryError | None) -> None:
         """Run half as many tokens at once from now on.

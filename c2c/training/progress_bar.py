@@ -40,6 +40,8 @@ class ProgressBar:
         self._bar = tqdm(total=steps, initial=done, desc=f"{label}train", unit="step", mininterval=1.0, disable=hidden)
         self._show = show
         self._tokens, self._started = 0, time.perf_counter()
+        self.token_share: float | None = None
+        """Share of a second of the device's peak that the operations for one token take; None if it is not known."""
 
     def __enter__(self) -> Self:
         return self
@@ -81,8 +83,10 @@ class ProgressBar:
     def _status(self, row: dict[str, Any]) -> str:
         temperature = "" if row.get("temperature") is None else f", temperature {row['temperature']:.3f}"
         speed = self._tokens / self._seconds()
+        # Model FLOPs utilisation
+        utilisation = "" if self.token_share is None else f", MFU {speed * self.token_share:.0%}"
         return (
-            f"loss {row['loss']:.3f}, {speed:.0f} tokens/s{_gates(row)}{temperature}, "
+            f"loss {row['loss']:.3f}, {speed:.0f} tokens/s{utilisation}{_gates(row)}{temperature}, "
             f"memory {_memory(self._device):.1f} GB"
         )
 
