@@ -99,7 +99,7 @@ def test_a_step_from_stored_states_has_the_loss_of_a_live_one(bench: Bench, tmp_
     config = TrainingConfig(steps=2, batch_size=2, hidden_dim=16, intermediate_dim=16)
     stored = parts.store_states(pair, examples, tmp_path)
     live, from_states = (
-        FuserLearner(pair, config, examples, examples, tmp_path, states)._step(1, [0, 1])[0]["loss"]
+        float(FuserLearner(pair, config, examples, examples, tmp_path, states)._step(1, [0, 1])[0]["loss"])
         for states in (None, stored)
     )
     assert from_states == pytest.approx(live, abs=1e-6)

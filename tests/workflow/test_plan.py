@@ -20,7 +20,7 @@ from workflow.load import load_settings
 from workflow.plan import report
 from workflow.plan.choices import ENOUGH_STEPS, ChoiceCost, choice_costs, choices, with_frozen
 from workflow.plan.costs import ESTIMATED, TIMED, UNKNOWN, StageCost, hours_by_device, stage_costs, wall_hours
-from workflow.plan.devices import PAPER_DEVICE, Measurement, read_devices, read_measurement, speed_of
+from workflow.plan.devices import PAPER_DEVICE, Measurement, device_of, read_devices, read_measurement, speed_of
 from workflow.plan.operations import example_operations
 from workflow.plan.report import paper_total, plan_lines
 from workflow.plan.stages import Estimator, Timing, job_counts
@@ -337,8 +337,14 @@ def test_a_speed_in_the_table_of_devices_counts_unless_another_is_measured(estim
     assert not speed_of("h200", devices, 5.0).measured
 
 
+def test_a_gpu_is_of_the_first_class_whose_name_is_a_part_of_its_own(estimator: Estimator) -> None:
+    names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA H100 PCIe": "h100_pcie", "NVIDIA A800-SXM4-80GB": "a800"}
+    assert {name: device_of(name, estimator.devices) for name in names} == names
+    assert device_of("Tesla V100", estimator.devices) is None
+
+
 def test_the_speed_of_an_unknown_gpu_is_refused(estimator: Estimator) -> None:
-    with pytest.raises(RefusedError, match=r"device of a measured speed must match"):
+    with pytest.raises(RefusedError, match="device of a measured speed must be a row"):
         speed_of("", estimator.devices, 5.0, Measurement("Intel(R) Xeon(R)", 0.01))
 
 

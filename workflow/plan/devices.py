@@ -1,13 +1,13 @@
 """Speed of a training step on a GPU: measured, or as the paper's hours imply. Imports no torch.
 
-``config/devices.csv`` has the peak of each device class for dense products in bfloat16. A share of the peak that was
-measured on one device is taken for every other.
+``config/devices.csv`` lists device classes; ``c2c/training/peaks.csv`` has the peak of each for dense products, with its
+source. A share of the peak that was measured on one device is taken for every other.
 """
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +17,9 @@ from c2c.storage.formats import read_json
 from workflow.paths import ROOT
 from workflow.validation import Table, read_table
 
-DEVICES = Path("config/devices.csv")
+DEVICES, PEAKS = Path("config/devices.csv"), Path("c2c/training/peaks.csv")
+PRECISION = "bfloat16"
+"""Whose peak counts."""
 PAPER_DEVICE = "a800"
 """What the paper trained on (https://github.com/thu-nics/C2C/issues/3)."""
 STEP = {"part": "training", "way": "live"}
@@ -58,13 +60,24 @@ class Measurement:
 
 
 def read_devices(root: Path = ROOT) -> Table:
-    """Device classes by id."""
-    return read_table(root / DEVICES)
+    """Device classes by id, each with its ``peak_tflops``.
+
+    Raises:
+        RefusedError: A device has no peak.
+    """
+    with (root / PEAKS).open(encoding="utf-8", newline="") as file:
+        peaks = {row["device"]: float(row["tflops"]) for row in csv.DictReader(file) if row["precision"] == PRECISION}
+    devices = read_table(root / DEVICES)
+    for row in devices.values():
+        if row["name"] not in peaks:
+            rule = f"A device of {DEVICES} must have a peak for {PRECISION} in {PEAKS}"
+            raise RefusedError(rule, row["name"], f"Add it to {PEAKS}")
+    return {device: {**row, "peak_tflops": peaks[row["name"]]} for device, row in devices.items()}
 
 
 def device_of(name: str, devices: Table) -> str | None:
-    """The device class of a GPU as torch names it; None for another one."""
-    return next((device for device, row in devices.items() if fnmatch(name, row["pattern"])), None)
+    """The first device class whose name is a part of the GPU's, as torch names it; None for another one."""
+    return next((device for device, row in devices.items() if row["name"] in name), None)
 
 
 def read_measurement(path: Path) -> Measurement:
@@ -99,8 +112,8 @@ def speed_of(device: str, devices: Table, paper_tflops: float, measurement: Meas
     source, tflops, basis = PAPER_DEVICE, paper_tflops, "as the paper's hours of training imply (Table 12)"
     if measurement:
         if not (name := device_of(measurement.name, devices)):
-            rule = f"The device of a measured speed must match a pattern of {DEVICES}"
-            raise RefusedError(rule, measurement.name, f"Add a row with its peak to {DEVICES}, or measure on a GPU")
+            rule = f"The device of a measured speed must be a row of {DEVICES}"
+            raise RefusedError(rule, measurement.name, f"Add it to {DEVICES}, and its peak to {PEAKS}")
         source, tflops, basis = name, measurement.tflops, f"as a training step took on {measurement.name}"
     device = check_choice("A device of the plan", device or source, devices)
     from_table = devices[device]["measured_tflops"]
