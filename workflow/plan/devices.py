@@ -1,7 +1,7 @@
 """Speed of a training step on a GPU: measured, or as the paper's hours imply. Imports no torch.
 
-``config/devices.csv`` lists device classes; ``c2c/training/peaks.csv`` has the peak of each for dense products, with its
-source. A share of the peak that was measured on one device is taken for every other.
+``config/devices.csv`` lists device classes; ``c2c/training/peaks.csv`` has the peak of each for dense products, with
+its source. A share of the peak that was measured on one device is taken for every other.
 """
 
 from __future__ import annotations
