@@ -318,6 +318,7 @@ class RosettaModel(nn.Module):
         labels: Tensor | None = None,
         sharer_inputs: Sequence[SharerInput] | None = None,
         prefix: Sequence[KeyValue] | None = None,
+        checked: bool = False,
     ) -> CausalLMOutputWithPast:
         """Fuse the sections that select a Sharer, then run the Receiver on the last section.
 
@@ -330,6 +331,7 @@ class RosettaModel(nn.Module):
             labels: ``(B, N)`` int64 with -100 where no loss is wanted; only those of the last section count.
             sharer_inputs: What each Sharer reads. If None, each reads the Receiver's own tokens.
             prefix: What the Receiver holds of the first columns, if it has read them before; see `read_prompt`.
+            checked: `check_inputs` has seen the same values, so that no device is waited for to see them again.
 
         Returns:
             ``logits`` (B, n, V) and ``loss`` (mean over supervised tokens) of the last section, and the Receiver's
@@ -343,11 +345,19 @@ class RosettaModel(nn.Module):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = kv_cache.positions_of(mask) if position_ids is None else position_ids
         vocabulary = self.receiver.config.get_text_config().vocab_size
-        check_labels(labels, input_ids, sections[-1], vocabulary)
+        if not checked:
+            check_labels(labels, input_ids, sections[-1], vocabulary)
         # 1. Read and fuse all sections but the last
         fused_response = bool(sections[-1].sharers)
         prompt = self.read_prompt(
-            sections, input_ids, mask, positions, sharer_inputs, keep_unfused=fused_response, prefix=prefix
+            sections,
+            input_ids,
+            mask,
+            positions,
+            sharer_inputs,
+            keep_unfused=fused_response,
+            prefix=prefix,
+            checked=checked,
         )
         last, cache = slice(sections[-1].start, sections[-1].end), prompt.cache
         # 2. Where the response is fused, prepare keys and values of the last section
@@ -448,6 +458,7 @@ class RosettaModel(nn.Module):
         keep_unfused: bool = False,
         new_tokens: int = 0,
         prefix: Sequence[KeyValue] | None = None,
+        checked: bool = False,
         timer: Timer = no_timer,
     ) -> PromptCaches:
         """Read and fuse all sections but the last one.
@@ -466,6 +477,7 @@ class RosettaModel(nn.Module):
             new_tokens: How many tokens at most the Receiver will write after the prompt.
             prefix: The Receiver's own keys and values of all columns up to the end of the first section that is fused,
                 or of the last but one: T layers ``(B, Ht, n, Dt)``, which are not changed. It reads them if None.
+            checked: As in `forward`.
             timer: Measures the phases ``sharer_prefill``, ``receiver_prefill`` and ``fusion``; those of several
                 sections, or of several Sharers, are entered one after another.
 
@@ -475,11 +487,12 @@ class RosettaModel(nn.Module):
         """
         # 1. Checks, before any model runs
         _check_weights("The Receiver", self.receiver)
-        check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
+        if not checked:
+            check_prompt(input_ids, attention_mask, position_ids, self.receiver.config)
         if len(sections) > 1 and new_tokens:
             lengths = position_ids.amax(-1) + 1
             check_rotations("the Receiver", self.receiver.config, lengths, lengths + new_tokens - 1)
-        inputs = self._inputs(sections, input_ids, attention_mask, sharer_inputs)
+        inputs = self._inputs(sections, input_ids, attention_mask, sharer_inputs, checked=checked)
         own_tokens = sharer_inputs is None
         if keep_unfused:
             positions = position_ids if own_tokens else None
@@ -545,6 +558,22 @@ class RosettaModel(nn.Module):
                 "Read it with the same Receiver, sections and rows",
             )
         return kv_cache.cache_of_layers(prefix, self.receiver.config)
+
+    def check_inputs(
+        self,
+        kv_cache_index: Sequence[Tensor],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        sharer_inputs: Sequence[SharerInput] | None = None,
+    ) -> None:
+        """Refuse what `forward` would refuse of a prompt, before it is moved to a device; arguments as there.
+
+        Raises:
+            RefusedError: If sections, shapes or token ids do not fit.
+        """
+        sections = self._sections(kv_cache_index, input_ids)
+        check_prompt(input_ids, attention_mask, kv_cache.positions_of(attention_mask), self.receiver.config)
+        self._inputs(sections, input_ids, attention_mask, sharer_inputs)
 
     def prefill(
         self,
@@ -694,8 +723,10 @@ class RosettaModel(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         sharer_inputs: Sequence[SharerInput] | None,
+        *,
+        checked: bool = False,
     ) -> dict[int, SharerInput]:
-        """The input of each selected Sharer, checked."""
+        """The input of each selected Sharer; it is checked, unless it was before."""
         selected = sorted({sharer for section in sections for sharer in section.sharers})
         # The tokens of a fused response come later; the Sharer has to have read the whole prefix before them.
         end = max((min(section.end, sections[-1].start) for section in sections if section.sharers), default=0)
@@ -715,7 +746,8 @@ class RosettaModel(nn.Module):
             check_inputs(inputs)
         configs = [sharer.config for sharer in self.sharers]
         shapes = [self.stack(number).sharer for number in range(len(self.stacks))]
-        check_readings(selected, inputs, configs, shapes, prefix, own_tokens=sharer_inputs is None)
+        if not checked:
+            check_readings(selected, inputs, configs, shapes, prefix, own_tokens=sharer_inputs is None)
         # A cache of another model than the Sharer of the contract is refused, or its differences are noted
         for sharer, sharer_input in inputs.items():
             if self.contracts and sharer_input.layers is not None and sharer_input.sharer is not None:

@@ -34,7 +34,15 @@ def logits_at(model: PreTrainedModel, places: Tensor) -> AbstractContextManager[
 
     Args:
         model: A causal model.
-        places: ``(B, n)`` bool with K true, over the tokens that the model is run on.
+        places: ``(B, n)`` bool with K true, over the tokens that the model is run on. On a CPU, no device is waited
+            for.
     """
-    # (B, n, hidden) -> (1, K, hidden)
-    return hook_head(model, lambda hidden_states: hidden_states[places.to(hidden_states.device)][None])
+    # Rows and columns of the K places: as many as are true, which only the values tell
+    places = places.nonzero().T
+
+    def pick(hidden_states: Tensor) -> Tensor:
+        # (B, n, hidden) -> (1, K, hidden)
+        rows, columns = places.to(hidden_states.device, non_blocking=True)
+        return hidden_states[rows, columns][None]
+
+    return hook_head(model, pick)

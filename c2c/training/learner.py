@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import get_linear_schedule_with_warmup
 
 from c2c.errors import RefusedError
@@ -29,6 +30,7 @@ from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.processes import Processes
 from c2c.training.progress_bar import ProgressBar
+from c2c.training.utilisation import peak_flops
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -42,6 +44,8 @@ class Learner(ABC):
 
     columns: ClassVar[Sequence[str]]
     """Of the history."""
+    label: str = ""
+    """What messages begin with, where several learners train in one process."""
 
     config: TrainingConfig
     training: Sequence[Example]
@@ -95,21 +99,43 @@ class Learner(ABC):
             One row a step: `columns`.
 
         Raises:
+            RefusedError: As `steps`.
+        """
+        for _ in self.steps():
+            pass
+        return self.history()
+
+    def history(self) -> pd.DataFrame:
+        """One row a step that is done: `columns`."""
+        return pd.DataFrame(self.progress.history).reindex(columns=list(self.columns))
+
+    def steps(self) -> Iterator[int]:
+        """Train step by step, so that several learners can take turns (`c2c.training.together`).
+
+        Yields:
+            How many steps are done: those of the last checkpoint first, then after each further one.
+
+        Raises:
             RefusedError: At the step at which a loss or the gradients are not finite, and if what was saved is of
                 another number of processes, or of a newer version of this package.
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         if progress.steps and self.processes.is_first:
-            print(f"resumes: {progress.steps} of {self.config.steps} steps are done", file=sys.stderr)
-        config, begun = self.config, time.perf_counter() - self.progress.seconds
+            print(f"{self.label}resumes: {progress.steps} of {self.config.steps} steps are done", file=sys.stderr)
+        yield progress.steps
+        config, begun = self.config, time.perf_counter()
         batches = self._batches(progress.steps)
+        show, device = self.processes.is_first, self.processes.device
         intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
+        peak = (peak_flops(self.processes.device, config.dtype) or 0.0) * self.processes.count
         # Tokens of the steps whose rows are still on the device
         waiting: list[int] = []
-        with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
+        with ProgressBar(config.steps, progress.steps, show, device, self.label) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 # Learn from one batch.
                 indices = next(batches)
+                if peak and bar.token_share is None:
+                    bar.token_share = self._flops_of_token(indices) / peak
                 row, tokens = self._step(step, indices)
                 progress.history.append({"step": step, **row})
                 progress.trained.append(indices)
@@ -121,7 +147,8 @@ class Learner(ABC):
                 if step % config.evaluate_every == 0 or step == config.steps:
                     self._validate(progress)
                     bar.validated(progress.history[-1])
-                progress.seconds = time.perf_counter() - begun
+                progress.seconds += time.perf_counter() - begun
+                begun = time.perf_counter()
                 if step in config.keep_steps:
                     self._keep(step)
                 if step % config.checkpoint_every == 0 and step < config.steps:
@@ -130,10 +157,13 @@ class Learner(ABC):
                     for row, tokens in zip(progress.history[-len(waiting) :], waiting, strict=True):
                         bar.advance(row, tokens)
                     waiting.clear()
+                # The time of others' turns does not count.
+                progress.seconds += time.perf_counter() - begun
+                yield step
+                begun = time.perf_counter()
         self.module.eval()
         if progress.best:
             self.module.load_state_dict(progress.best)
-        return pd.DataFrame(progress.history).reindex(columns=list(self.columns))
 
     def example_ids(self) -> pd.DataFrame:
         """The ids of the examples of each step that was trained: columns step and ids."""
@@ -160,7 +190,7 @@ class Learner(ABC):
 
     def _batches(self, start: int) -> Iterator[list[int]]:
         """The examples of each step behind `start`."""
-        return batch_order(self.lengths, self.config.batch_size, self.config.seed, start=start)
+        return batch_order(self.lengths, self.config.batch_size, self.config.seed_of_order, start=start)
 
     def _validate(self, progress: state.Progress) -> None:
         """Add the validation loss to the last row, and keep the weights if `keep` is ``best`` and they are."""
@@ -282,6 +312,22 @@ class Learner(ABC):
             self._set_noise_state(noise)
             if self.processes.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _flops_of_token(self, indices: Sequence[int]) -> float:
+        """Operations for one token of the Receiver, forward and backward, counted in a pass that teaches nothing.
+
+        Counting changes the last bits of what is counted, so that no step of the training itself can be.
+        """
+        noise = self._noise_state()
+        # One example, which fits where micro-batches of a budget may not.
+        index = self._parts(self.training, indices)[0][0]
+        batch = self.collate([self.training[index]])
+        with FlopCounterMode(display=False) as counter:
+            self.model.train()
+            self.accelerator.backward(self._loss(batch))
+        self.optimizer.zero_grad()
+        self._set_noise_state(noise)
+        return counter.get_total_flops() / batch.tokens
 
     def _halve_budget(self, error: torch.OutOfMemoryError | None) -> None:
         """Run half as many tokens at once from now on.

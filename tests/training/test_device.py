@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from c2c import RefusedError
 from c2c.training.config import TrainingConfig
 from c2c.training.learner import within_budget
+from c2c.training.utilisation import peak_flops
 
 from .conftest import weights
 
@@ -139,3 +143,40 @@ def test_compiled_fusers_train_as_others_do(trainer, monkeypatch) -> None:
 def test_compiled_fusers_must_be_computed_together() -> None:
     with pytest.raises(RefusedError, match="Fusers that are compiled must be computed together"):
         TrainingConfig(compile="fusers", grouping="loop")
+
+
+CPU_SIDE = {"collate", "check_inputs", "read_sections", "logits_at", "tokens"}
+"""Functions that read values of the batch before it is moved to the device."""
+
+
+@pytest.mark.parametrize("grouping", ["loop", "grouped"])
+def test_a_step_waits_for_the_device_nowhere_but_in_the_masks_of_transformers(trainer, grouping) -> None:
+    waits = []
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if any(name in str(func) for name in ("local_scalar_dense", "is_nonzero", "nonzero")):
+                frames = traceback.extract_stack()
+                if not any(frame.name in CPU_SIDE or "masking_utils" in frame.filename for frame in frames):
+                    waits.append((str(func), [frame.name for frame in frames[-6:]]))
+            return func(*args, **(kwargs or {}))
+
+    built = trainer(grouping=grouping)
+    with Waits():
+        row, _ = built._step(1, [0, 1, 2, 3])
+    assert waits == []
+    assert isinstance(row["loss"], torch.Tensor)
+
+
+def test_the_share_of_the_peak_is_shown_for_devices_that_are_listed_and_no_other(trainer, monkeypatch, capsys) -> None:
+    device = torch.device("cpu")
+    assert peak_flops(device, "float32") is None
+    plain = trainer("plain")
+    _, history = plain.run()
+    assert "MFU" not in capsys.readouterr().err
+    monkeypatch.setattr("c2c.training.utilisation.device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    assert peak_flops(device, "bfloat16") == 989e12
+    assert peak_flops(device, "float16") is None
+    counted = trainer("counted")
+    assert counted.run()[1].to_csv() == history.to_csv()
+    assert "tokens/s, MFU 0%" in capsys.readouterr().err
