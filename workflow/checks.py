@@ -163,9 +163,24 @@ def _check_training(settings: Settings, root: Path) -> None:
         if run.recipe == "adapter" and training != settings.training_of(run.pair, "c2c", run.alignment):
             rule = "An adapter must be trained as the c2c that it is the control of"
             raise RefusedError(rule, run.path, "Give both entries of runs the same training")
+    _check_together(settings)
     for name in settings.used_training_sets:
         for part in check_training_set(settings.data, name, root):
             _check_source(settings, "training_sets", part, "split", "reader")
+
+
+def _check_together(settings: Settings) -> None:
+    """Check that trainings of one job have batches and an order in common."""
+    for folder, runs in settings.trained_together.items():
+        trainings = [settings.training_of(run.pair, run.recipe, run.alignment) for run in runs]
+        if any(training["order_seed"] < 0 for training in trainings):
+            rule = "Trainings with frozen: together must have an order_seed, which all of them share"
+            raise RefusedError(rule, f"{trainings[0]['order_seed']} of {folder}", "Set training.order_seed, such as 0")
+        for name in ("order_seed", "batch_size", "micro_batch_size"):
+            if len({training[name] for training in trainings}) > 1:
+                rule = f"Trainings of one pair with frozen: together must have the same {name}"
+                received = ", ".join(str(training[name]) for training in trainings)
+                raise RefusedError(rule, f"{received} of {folder}", "Set it alike, or set frozen: live for some")
 
 
 def _check_latency(settings: Settings) -> None:

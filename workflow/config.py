@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import BASELINE_METHODS, TIMED_METHODS
 from c2c.settings import as_json, from_mapping, rule_of, setting
-from c2c.training.config import GREATEST_SEED, TrainingConfig
+from c2c.training.config import GREATEST_SEED, STATES_LIMIT_GB, TrainingConfig
 from c2c.types import TOKEN_ALIGNMENTS
 
 ID = r"\A[a-z0-9_]+\Z"
@@ -73,25 +73,42 @@ def training_block(name: str, text: str, *blocks: str, without: tuple[str, ...] 
         for item in fields(TrainingConfig)
         if rule_of(item).block in blocks and item.name not in without
     ]
-    added = [(key, int, value) for key, value in more.items()]
+    added = [(key, type(value.default), value) for key, value in more.items()]
     # Without the module, its type hints cannot be resolved.
     space = {"__doc__": text, "__module__": __name__}
     return make_dataclass(name, [*part, *added], kw_only=True, frozen=True, namespace=space)
 
 
+LIVE, STORED, TOGETHER = FROZEN = ("live", "stored", "together")
+"""When the frozen models of a training run: in each step, once for all trainings, or in each step for several."""
+
+
+def frozen_setting(text: str) -> Any:
+    """How the frozen models are read."""
+    return setting(LIVE, text, choices=FROZEN)
+
+
+WORKFLOW_KEYS = ("retries", "frozen", "states_gb")
+"""Keys of `training` that are no setting of a training: weights do not depend on them."""
 FuserBlock = training_block("FuserBlock", "Sizes of each Fuser and the temperatures of its gates.", "fuser")
 TrainingBlock = training_block(
     "TrainingBlock",
     "How fusers are trained.",
     "training",
     retries=setting(5, "attempts of a job that was cut off; each resumes from the last checkpoint", least=0, most=20),
+    frozen=frozen_setting(
+        "when the frozen models run: in each step, once for all trainings of a pair, or in each step for all of them"
+    ),
+    states_gb=setting(STATES_LIMIT_GB, "most GB that the stored states of a pair may take; more is refused", above=0),
 )
 RunTraining = training_block(
     "RunTraining",
-    "Keys of `fuser` and `training`, except `retries` and `keep`, with values for this entry's fusers alone; and one\n"
-    "more key. Which weights are kept is one rule for all trainings of a scale, since their answers are compared.",
+    "Keys of `fuser` and `training`, except `retries`, `keep` and `states_gb`, with values for this entry's fusers\n"
+    "alone; and one more key. Which weights are kept is one rule for all trainings of a scale, since their answers\n"
+    "are compared.",
     *("fuser", "training", "run"),
     without=("keep",),
+    frozen=frozen_setting("as in `training`, for these fusers alone"),
 )
 LatentTraining = training_block(
     "LatentTraining",
@@ -429,9 +446,9 @@ class ScaleConfig:
 
 
 def training_defaults() -> dict[str, Any]:
-    """Settings of `fuser` and `training` where a config has none, without `retries`."""
+    """Settings of `fuser` and `training` where a config has none, without `WORKFLOW_KEYS`."""
     blocks = [item for block in (FuserBlock, TrainingBlock) for item in fields(block)]
-    return {item.name: as_json(item.default) for item in blocks if item.name != "retries"}
+    return {item.name: as_json(item.default) for item in blocks if item.name not in WORKFLOW_KEYS}
 
 
 def check_training(place: str, values: Mapping[str, Any], processes: int = 1) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any
 
 from paper.reading.alignments import main_alignment
-from workflow.config import training_defaults
+from workflow.config import LIVE, STORED, TOGETHER, WORKFLOW_KEYS, training_defaults
 from workflow.data import Data
 from workflow.plan import memory
 from workflow.revisions import asked_revision
@@ -109,16 +109,55 @@ class Settings:
     @property
     def training(self) -> Mapping[str, Any]:
         """Settings of the fuser and its training, where a run has none of its own."""
-        blocks = {**training_defaults(), **self.config["fuser"], **_without(self.config["training"], "retries")}
+        blocks = {**training_defaults(), **self.config["fuser"], **_without(self.config["training"], *WORKFLOW_KEYS)}
         return {**blocks, "dtype": self.config["dtype"]}
 
     def training_of(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
         """Settings of one fuser and its training; those of its entry in ``runs`` replace the scale's."""
+        return {**self.training, **_without(self._own_training(pair, recipe, alignment), *WORKFLOW_KEYS)}
+
+    def _own_training(self, pair: str, recipe: str, alignment: str) -> Mapping[str, Any]:
+        """What an entry of ``runs`` has under ``training``."""
         key = (pair, recipe, alignment)
         entries = [
             entry for entry in self.config["runs"] if (entry["pair"], entry["recipe"], entry["alignment"]) == key
         ]
-        return {**self.training, **(entries[0].get("training", {}) if entries else {})}
+        return entries[0].get("training", {}) if entries else {}
+
+    def frozen(self, pair: str, recipe: str, alignment: str) -> str:
+        """When the frozen models of a training run: ``live``, ``stored`` or ``together``."""
+        default = self.config["training"].get("frozen", LIVE)
+        return str(self._own_training(pair, recipe, alignment).get("frozen", default))
+
+    def states(self, pair: str, recipe: str, alignment: str) -> str:
+        """The folder of a training's stored states, below ``states``; empty where none are stored.
+
+        Its last part is the layer alignment, by which the Sharer's layers are chosen.
+        """
+        if self.frozen(pair, recipe, alignment) != STORED:
+            return ""
+        layers = self.training_of(pair, recipe, alignment)["layer_alignment"]
+        return f"{self.tokenised(pair, recipe, alignment)}/{layers}"
+
+    @property
+    def states_folders(self) -> list[str]:
+        """The folders of stored states below ``states``, each once."""
+        folders = (self.states(run.pair, run.recipe, run.alignment) for run in self.runs)
+        return list(dict.fromkeys(filter(None, folders)))
+
+    @property
+    def trained_together(self) -> dict[str, list[FuserTraining]]:
+        """The trainings of each job that trains several, by its tokenised training set."""
+        jobs: dict[str, list[FuserTraining]] = {}
+        for run in self.runs:
+            if self.frozen(run.pair, run.recipe, run.alignment) == TOGETHER:
+                jobs.setdefault(self.tokenised(run.pair, run.recipe, run.alignment), []).append(run)
+        return jobs
+
+    @property
+    def trained_alone(self) -> list[FuserTraining]:
+        """The trainings that are jobs of their own."""
+        return [run for run in self.runs if self.frozen(run.pair, run.recipe, run.alignment) != TOGETHER]
 
     @property
     def processes(self) -> Mapping[str, Any]:
@@ -245,7 +284,21 @@ class Settings:
         """Memory that the training of a fuser asks for, in MB."""
         sharer, receiver = self.pair_sizes(pair, self.sharer_role(recipe))
         training, projected = self.training_of(pair, recipe, alignment), self.recipes[recipe]["variant"] == "projected"
-        return memory.training_mb(sharer, receiver, training, projected=projected)
+        stored = self.frozen(pair, recipe, alignment) == STORED
+        return memory.training_mb(sharer, receiver, training, projected=projected, stored=stored)
+
+    def together_mb(self, runs: Sequence[FuserTraining]) -> int:
+        """Memory that a job asks for which trains several fusers, in MB: all of them, and a step's frozen states."""
+        largest = max(self.training_mb(run.pair, run.recipe, run.alignment) for run in runs)
+        learned = sum(memory.LEARNED * self.fuser_parameters(run) for run in runs[1:])
+        return largest + int(learned / 1e6) + memory.MEMO_MB
+
+    def storing_mb(self, folder: str) -> int:
+        """Memory that a job asks for which stores states, in MB: a model, a batch of its states and a full shard."""
+        name = folder.partition("/")[0]
+        pair, role = name.removesuffix(OWN_TOKENS), "receiver" if name.endswith(OWN_TOKENS) else "sharer"
+        models = self.pair_sizes(pair, role)
+        return max(memory.alone_mb(model, self.config["dtype"], memory.STORED_TOKENS) for model in models)
 
     def single_mb(self, pair: str, alignment: str) -> int:
         """Memory that the training of a Receiver itself asks for, in MB."""

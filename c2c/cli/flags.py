@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,23 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the two models."""
     parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
     parser.add_argument("--sharer", required=True, help="Sharer: folder, model manifest or hub id")
+
+
+LINES = "training set (JSON lines: id, prompt and response, or messages; optionally private and opening)"
+
+
+def add_sets(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the training and the validation set."""
+    parser.add_argument("--data", type=Path, help=LINES)
+    parser.add_argument("--validation", type=Path, help="validation set, same format")
+    parser.add_argument(
+        "--tokenised",
+        type=Path,
+        nargs=2,
+        default=(),
+        metavar=("TRAIN", "VALIDATION"),
+        help="instead of the two: both sets as c2c tokenise wrote them (.parquet)",
+    )
 
 
 def add_models(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -202,3 +220,51 @@ def train_in_processes(run: TrainingRun | LatentRun, options: argparse.Namespace
     with stamp(run.output, inputs=run.files(), settings=run.settings()) as notes:
         notes["training"] = train(run)
         notes["models"] = models()
+
+
+def runs_from_flags(options: argparse.Namespace) -> list[TrainingRun]:
+    """The runs of ``c2c train-together``: each has the values of its JSON object in place of those of the flags.
+
+    Raises:
+        RefusedError: If an object is no JSON, lacks its output, or has a key that is no setting.
+    """
+    from c2c.storage.formats import parse_json
+    from c2c.training.config import TrainingConfig
+    from c2c.training.fusers import TrainingRun
+
+    names = {setting.name for setting in fields(TrainingConfig)}
+    remedy = 'Pass objects such as {"recipe": "c2c", "output": "fusers", "seed": 0}'
+    runs = []
+    for text in options.runs:
+        values = parse_json(text, "--runs", remedy)
+        if not isinstance(values, dict) or not {"recipe", "output"} <= values.keys() <= {
+            *names, "recipe", "output", "kept",
+        }:  # fmt: skip
+            rule = "A run must have recipe and output, and beside kept no keys but settings of a training"
+            raise RefusedError(rule, text, remedy)
+        places = {name: Path(values[name]) if values.get(name) else None for name in ("output", "kept")}
+        own = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        runs.append(
+            training_from_flags(TrainingRun, argparse.Namespace(**{**vars(options), "states": None, **own, **places}))
+        )
+    return runs
+
+
+def train_runs_in_processes(
+    runs: Sequence[TrainingRun], options: argparse.Namespace, models: Callable[[], Any]
+) -> None:
+    """Train runs together; as `train_in_processes`, with the provenance of each output."""
+    from c2c.training import launch
+    from c2c.training.together import check_runs, train_together
+
+    check_runs(runs)
+    if not launch.launch_or_join(options.processes, runs[0].config, options.arguments):
+        return
+    if not launch.is_first():
+        train_together(runs)
+        return
+    with ExitStack() as stamps:
+        notes = [stamps.enter_context(stamp(run.output, inputs=run.files(), settings=run.settings())) for run in runs]
+        for note, training in zip(notes, train_together(runs), strict=True):
+            note["training"] = training
+            note["models"] = models()

@@ -17,6 +17,7 @@ from c2c.cli import methods
 from c2c.cli.analyses import add_analyse
 from c2c.cli.commands import Command, add_commands
 from c2c.cli.flags import (
+    LINES,
     add_accepted,
     add_budget,
     add_dtype,
@@ -26,9 +27,12 @@ from c2c.cli.flags import (
     add_models,
     add_pair,
     add_prompts,
+    add_sets,
     add_training,
     evaluation_from_flags,
+    runs_from_flags,
     train_in_processes,
+    train_runs_in_processes,
     training_from_flags,
 )
 from c2c.errors import RefusedError, exit_code
@@ -51,9 +55,6 @@ def _fetch(options: argparse.Namespace) -> None:
         manifest = hub.describe(options.model, options.revision)
         write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")
         notes["model"] = manifest
-
-
-LINES = "training set (JSON lines: id, prompt and response, or messages; optionally private and opening)"
 
 
 def _add_tokenise(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +81,7 @@ def _tokenise(options: argparse.Namespace) -> None:
 
 
 def _add_store_states(parser: argparse.ArgumentParser) -> None:
-    from c2c.training.config import SHARER_CACHES
-    from c2c.training.store_states import LIMIT_GB, TOKEN_BUDGET
+    from c2c.training.config import SHARER_CACHES, STATES_LIMIT_GB, STATES_TOKEN_BUDGET
     from c2c.types import LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
     add_pair(parser)
@@ -97,8 +97,10 @@ def _add_store_states(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="sets as JSON lines, training and validation")
     parser.add_argument("--tokenised", type=Path, nargs="+", default=[], help="sets as c2c tokenise wrote them")
-    parser.add_argument("--token-budget", type=int, default=TOKEN_BUDGET, help="tokens of a batch, pads included")
-    parser.add_argument("--limit-gb", type=float, default=LIMIT_GB, help="most GB (10^9 bytes) on the disk")
+    parser.add_argument(
+        "--token-budget", type=int, default=STATES_TOKEN_BUDGET, help="tokens of a batch, pads included"
+    )
+    parser.add_argument("--limit-gb", type=float, default=STATES_LIMIT_GB, help="most GB (10^9 bytes) on the disk")
     parser.add_argument("--output", type=Path, required=True, help="folder of the states")
 
 
@@ -115,16 +117,7 @@ def _store_states(options: argparse.Namespace) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add_pair(parser)
     parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
-    parser.add_argument("--data", type=Path, help=LINES)
-    parser.add_argument("--validation", type=Path, help="validation set, same format")
-    parser.add_argument(
-        "--tokenised",
-        type=Path,
-        nargs=2,
-        default=(),
-        metavar=("TRAIN", "VALIDATION"),
-        help="instead of the two: both sets as c2c tokenise wrote them (.parquet)",
-    )
+    add_sets(parser)
     parser.add_argument("--states", type=Path, help="folder of c2c store-states of both sets")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
@@ -138,6 +131,21 @@ def _train(options: argparse.Namespace) -> None:
 
     run = training_from_flags(TrainingRun, options)
     train_in_processes(run, options, lambda: _revisions(run))
+
+
+def _add_train_together(parser: argparse.ArgumentParser) -> None:
+    add_pair(parser)
+    add_sets(parser)
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
+    parser.add_argument("--processes", type=int, default=1, help="processes that train together, a GPU each")
+    text = 'a run each: {"recipe": "c2c", "output": "folder", "seed": 0}, with kept and other settings of its own'
+    parser.add_argument("--runs", nargs="+", required=True, metavar="JSON", help=text)
+    add_training(parser)
+
+
+def _train_together(options: argparse.Namespace) -> None:
+    runs = runs_from_flags(options)
+    train_runs_in_processes(runs, options, lambda: _revisions(runs[0]))
 
 
 def _revisions(run: Any) -> dict[str, Any]:
@@ -327,6 +335,9 @@ COMMANDS = {
     "tokenise": Command("align and tokenise a training set once for a pair", _add_tokenise, _tokenise),
     "store-states": Command("run the frozen models once over training sets", _add_store_states, _store_states),
     "train": Command("train the Fusers of one pair", _add_train, _train),
+    "train-together": Command(
+        "train several Fusers of one pair in one job, on the same batches", _add_train_together, _train_together
+    ),
     "chat": Command("talk with a Receiver that reads along with a Sharer", _add_chat, _chat),
     "generate": Command("answer benchmarks by methods, one record a question and method", _add_generate, _generate),
     "train-router": Command(

@@ -18,6 +18,9 @@ AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
 COMPILED = ("none", "fusers")
 
+STATES_TOKEN_BUDGET, STATES_LIMIT_GB = 8192, 20.0
+"""Of stored states: tokens of a batch in which they are computed, and most GB that they may take."""
+
 WIDEST, LONGEST, GREATEST_SEED = 2**17, 10**8, 2**32 - 1
 """Greatest width of a layer, greatest number of steps or tokens, and numpy's greatest seed."""
 
@@ -133,6 +136,12 @@ class TrainingConfig:
     seed: int = setting(
         42, "fixes initial weights, order, dropout and gate noise", least=0, most=GREATEST_SEED, block=None
     )
+    order_seed: int = setting(
+        -1,
+        "fixes the order of the examples alone; -1 for that of each training's seed",
+        least=-1,
+        most=GREATEST_SEED,
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -148,6 +157,11 @@ class TrainingConfig:
         if wrong := [step for step in self.keep_steps if type(step) is not int or not 1 <= step < self.steps]:
             rule = f"keep_steps must lie between 1 and {self.steps - 1}, before the last step, which is kept anyway"
             raise RefusedError(rule, wrong[0], "Drop it, or train for more steps")
+
+    @property
+    def seed_of_order(self) -> int:
+        """The seed that fixes the order of the examples."""
+        return self.seed if self.order_seed < 0 else self.order_seed
 
     def check_processes(self, processes: int) -> None:
         """Refuse a number of processes that cannot share a batch.

@@ -9,11 +9,11 @@ import copy
 import shutil
 import sys
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,13 @@ COLUMNS = (
 )  # fmt: skip
 GATES = "gates.csv"
 GATE_EXAMPLES = 128
+
+
+class FrozenStates(Protocol):
+    """Gives what the frozen models hold of a batch, so that they do not read it in each step."""
+
+    def fill(self, batch: Batch, examples: Sequence[Example], device: torch.device) -> Batch:
+        """The batch with the Receiver's `prefix` and, unless it is zeroed, the Sharer's `layers`."""
 
 
 class FusionLearner(Learner):
@@ -113,7 +120,7 @@ class FuserLearner(FusionLearner):
     training: Sequence[Example]
     validation: Sequence[Example]
     checkpoints: Path
-    states: StoredStates | None = None
+    states: FrozenStates | None = None
 
     def __post_init__(self) -> None:
         # The seed comes first: initial weights are the first draws.
@@ -207,6 +214,16 @@ def deranged_examples(examples: Sequence[Example], config: TrainingConfig, proce
     ]
 
 
+class TrainingInputs(NamedTuple):
+    """Models and sets of a training, as they are loaded; `left_out` counts lines by set and reason."""
+
+    pair: Pair
+    training: Sequence[Example]
+    validation: Sequence[Example]
+    left_out: Mapping[str, Mapping[str, int]]
+    states: FrozenStates | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun(LearningRun[FuserLearner]):
     """One call of ``c2c train``.
@@ -269,6 +286,21 @@ class TrainingRun(LearningRun[FuserLearner]):
         """The fusers of the pair, with the examples of both sets.
 
         Raises:
+            RefusedError: As `inputs`.
+        """
+        return self.learner_of(self.inputs(), checkpoints)
+
+    def learner_of(self, inputs: TrainingInputs, checkpoints: Path) -> FuserLearner:
+        """The fusers of models and sets that are loaded."""
+        validation = inputs.validation[: self.config.validation_limit or None]
+        learner = FuserLearner(inputs.pair, self.config, inputs.training, validation, checkpoints, inputs.states)
+        learner.left_out = inputs.left_out
+        return learner
+
+    def inputs(self) -> TrainingInputs:
+        """Load the models, the examples of both sets, and their states where these are stored.
+
+        Raises:
             RefusedError: If an input is missing, or a set was tokenised for other models or settings.
         """
         config, lines = self.config, [read_lines(path) for path in (self.data, self.validation) if path is not None]
@@ -289,13 +321,14 @@ class TrainingRun(LearningRun[FuserLearner]):
             examples = Examples(*tokenizers, config.alignment, config.prompts, config.max_length)
             sets.append(list(examples.of(rows)))
             left_out.append(dict(examples.left_out))
-        training, validation = sets[0], sets[1][: config.validation_limit or None]
+        training, validation = sets
         if states is not None:
             made_with = StatesIdentity(model_state(self.receiver), model_state(self.sharer), config.dtype)
-            states.check(made_with, [*training, *validation], sharer=config.sharer_cache == "own")
-        learner = FuserLearner(pair, config, training, validation, checkpoints, states)
-        learner.left_out = dict(zip(("training", "validation"), left_out, strict=True))
-        return learner
+            needed = [*training, *validation[: config.validation_limit or None]]
+            states.check(made_with, needed, sharer=config.sharer_cache == "own")
+        return TrainingInputs(
+            pair, training, validation, dict(zip(("training", "validation"), left_out, strict=True)), states
+        )
 
     def notes(self, learner: FuserLearner, history: pd.DataFrame) -> dict[str, Any]:
         """Examples used and left out, the share of pads, final losses and cost."""

@@ -187,7 +187,7 @@ class LatentLearner(FusionLearner):
 
     def _batches(self, start: int) -> Iterator[list[int]]:
         """As many examples of each pair, in an order of its own."""
-        size, seed = self.config.batch_size // len(self.pairs), self.config.seed
+        size, seed = self.config.batch_size // len(self.pairs), self.config.seed_of_order
         # The same seed for all pairs; sets of equal lengths have the same order.
         orders = [batch_order(lengths_of(part), size, seed, start=start) for part in self.training.parts]
         for batches in zip(*orders, strict=True):

@@ -45,6 +45,8 @@ class Learner(ABC):
 
     columns: ClassVar[Sequence[str]]
     """Of the history."""
+    label: str = ""
+    """What messages begin with, where several learners train in one process."""
 
     config: TrainingConfig
     training: Sequence[Example]
@@ -100,21 +102,40 @@ class Learner(ABC):
             One row a step: `columns`.
 
         Raises:
+            RefusedError: As `steps`.
+        """
+        for _ in self.steps():
+            pass
+        return self.history()
+
+    def history(self) -> pd.DataFrame:
+        """One row a step that is done: `columns`."""
+        return pd.DataFrame(self.progress.history).reindex(columns=list(self.columns))
+
+    def steps(self) -> Iterator[int]:
+        """Train step by step, so that several learners can take turns (`c2c.training.together`).
+
+        Yields:
+            How many steps are done: those of the last checkpoint first, then after each further one.
+
+        Raises:
             RefusedError: At the step at which a loss or the gradients are not finite, and if what was saved is of
                 another number of processes, or of a newer version of this package.
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         if progress.steps and self.processes.is_first:
-            print(f"resumes: {progress.steps} of {self.config.steps} steps are done", file=sys.stderr)
-        config, begun = self.config, time.perf_counter() - self.progress.seconds
+            print(f"{self.label}resumes: {progress.steps} of {self.config.steps} steps are done", file=sys.stderr)
+        yield progress.steps
+        config, begun = self.config, time.perf_counter()
         batches = self._batches(progress.steps)
         if self.prefetches:
             batches = self.prefetch = Prefetch(batches, self._collate_parts)
+        show, device = self.processes.is_first, self.processes.device
         intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
         peak = (peak_flops(self.processes.device, config.dtype) or 0.0) * self.processes.count
         # Tokens of the steps whose rows are still on the device
         waiting: list[int] = []
-        with ProgressBar(config.steps, progress.steps, self.processes.is_first, self.processes.device) as bar:
+        with ProgressBar(config.steps, progress.steps, show, device, self.label) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 # Learn from one batch.
                 indices = next(batches)
@@ -131,7 +152,8 @@ class Learner(ABC):
                 if step % config.evaluate_every == 0 or step == config.steps:
                     self._validate(progress)
                     bar.validated(progress.history[-1])
-                progress.seconds = time.perf_counter() - begun
+                progress.seconds += time.perf_counter() - begun
+                begun = time.perf_counter()
                 if step in config.keep_steps:
                     self._keep(step)
                 if step % config.checkpoint_every == 0 and step < config.steps:
@@ -140,12 +162,15 @@ class Learner(ABC):
                     for row, tokens in zip(progress.history[-len(waiting) :], waiting, strict=True):
                         bar.advance(row, tokens)
                     waiting.clear()
+                # The time of others' turns does not count.
+                progress.seconds += time.perf_counter() - begun
+                yield step
+                begun = time.perf_counter()
         if self.prefetch:
             self.prefetch.close()
         self.module.eval()
         if progress.best:
             self.module.load_state_dict(progress.best)
-        return pd.DataFrame(progress.history).reindex(columns=list(self.columns))
 
     def example_ids(self) -> pd.DataFrame:
         """The ids of the examples of each step that was trained: columns step and ids."""
@@ -172,7 +197,7 @@ class Learner(ABC):
 
     def _batches(self, start: int) -> Iterator[list[int]]:
         """The examples of each step behind `start`."""
-        return batch_order(self.lengths, self.config.batch_size, self.config.seed, start=start)
+        return batch_order(self.lengths, self.config.batch_size, self.config.seed_of_order, start=start)
 
     def _validate(self, progress: state.Progress) -> None:
         """Add the validation loss to the last row, and keep the weights if `keep` is ``best`` and they are."""

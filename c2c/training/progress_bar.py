@@ -26,14 +26,18 @@ class ProgressBar:
         done: Of them, before this start.
         show: Whether anything is said; of several processes one says it.
         device: Where the module learns, whose memory is shown.
+        label: Begins each line; names the run where several train in one process.
     """
 
-    def __init__(self, steps: int, done: int, show: bool = True, device: torch.device | None = None) -> None:
+    def __init__(
+        self, steps: int, done: int, show: bool = True, device: torch.device | None = None, label: str = ""
+    ) -> None:
+        self._label = label
         self._steps, self._done, self._begun_at = steps, done, done
         self._device = device or torch.device("cpu")
         self._lines = show and not sys.stderr.isatty()
         hidden = not show or self._lines
-        self._bar = tqdm(total=steps, initial=done, desc="train", unit="step", mininterval=1.0, disable=hidden)
+        self._bar = tqdm(total=steps, initial=done, desc=f"{label}train", unit="step", mininterval=1.0, disable=hidden)
         self._show = show
         self._tokens, self._started = 0, time.perf_counter()
         self.token_share: float | None = None
@@ -56,7 +60,7 @@ class ProgressBar:
                 self._seconds() / (self._done - self._begun_at) * (self._steps - self._done)
             )
             print(
-                f"step {self._done} of {self._steps}: {self._status(row)}, {remaining} left",
+                f"{self._label}step {self._done} of {self._steps}: {self._status(row)}, {remaining} left",
                 file=sys.stderr,
                 flush=True,
             )
@@ -71,7 +75,7 @@ class ProgressBar:
         deranged = row.get("validation_deranged_loss")
         control = "" if deranged is None else f" ({deranged:.4f} where the Sharer reads another prompt)"
         tqdm.write(
-            f"step {row['step']}: validation loss {row['validation_loss']:.4f}{control}, "
+            f"{self._label}step {row['step']}: validation loss {row['validation_loss']:.4f}{control}, "
             f"training loss {row['loss']:.4f}{_gates(row)}",
             file=sys.stderr,
         )

@@ -28,7 +28,7 @@ from c2c.models.pair import check_embeddings
 from c2c.provenance import settings_hash
 from c2c.storage.files import remove_leftovers, written_whole
 from c2c.storage.locks import locked
-from c2c.training.config import SHARER_CACHES
+from c2c.training.config import SHARER_CACHES, STATES_LIMIT_GB, STATES_TOKEN_BUDGET
 from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.stored_states import (
     INDEX,
@@ -49,8 +49,6 @@ from c2c.types import DTYPES, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS, Cache
 GB = 10**9
 SHARD_BYTES = 2**28
 """A shard is full beyond this; it is what a computation that is cut off loses at most."""
-TOKEN_BUDGET = 8192
-LIMIT_GB = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +84,8 @@ class StoreStatesRun:
     max_length: int = 2048
     data: Sequence[Path] = ()
     tokenised: Sequence[Path] = ()
-    token_budget: int = TOKEN_BUDGET
-    limit_gb: float = LIMIT_GB
+    token_budget: int = STATES_TOKEN_BUDGET
+    limit_gb: float = STATES_LIMIT_GB
     output: Path
 
     def __post_init__(self) -> None:

@@ -29,6 +29,10 @@ ACTIVATION_BYTES = 34
 """Bytes that a layer keeps of a token for each hidden unit, in 16 bits."""
 HALVES = 2
 """Keys and values."""
+MEMO_MB = 4300
+"""States that trainings of one job hold for each other (`c2c.training.together`)."""
+STORED_TOKENS = 32768
+"""Tokens whose states a job that stores them holds at a time: a batch and a shard, in two copies."""
 WORLD_HEADS = 4
 """Of the knowledge-gap world's models."""
 
@@ -105,10 +109,25 @@ def answering_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], to
     return ROOM_MB + int(BYTES[settings["dtype"]] * numbers / 1e6)
 
 
-def training_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
-    """Memory of a job that trains the Fusers of a pair, in MB; `projected` as in `fuser_parameters`."""
+def training_mb(
+    sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False, stored: bool = False
+) -> int:
+    """Memory of a job that trains the Fusers of a pair, in MB.
+
+    Args:
+        sharer: Its sizes.
+        receiver: Its sizes.
+        settings: Of the training.
+        projected: As in `fuser_parameters`.
+        stored: States are stored, so that the Sharer's weights are not loaded.
+    """
     learned = fuser_parameters(sharer, receiver, settings, projected=projected)
-    return _learning_mb([sharer, receiver], learned, _token_bytes(sharer, receiver, sharer, settings), settings)
+    return _learning_mb(
+        [receiver] if stored else [sharer, receiver],
+        learned,
+        _token_bytes(sharer, receiver, sharer, settings),
+        settings,
+    )
 
 
 def latent_mb(

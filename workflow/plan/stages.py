@@ -20,6 +20,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
+from workflow.config import LIVE
 from workflow.kinds import (
     agents,
     analysis,
@@ -144,7 +145,45 @@ class Estimator:
         tokens = self.trained_tokens(run.pair, self.settings.training_of(run.pair, run.recipe, run.alignment))
         learned, sharer_role = self.settings.fuser_parameters(run), self.settings.sharer_role(run.recipe)
         operations = self.operations_per_token(run.pair, learned, sharer_role)
+        if self.settings.frozen(run.pair, run.recipe, run.alignment) != LIVE:
+            operations -= self.frozen_operations(run.pair, sharer_role)
         return tokens * operations / self.operations_per_hour()
+
+    def frozen_operations(self, pair: str, sharer_role: str = "sharer") -> float:
+        """Operations a token that do not depend on the Fusers: the Sharer reads, the Receiver reads the prompt."""
+        receiver, sharer = self.weights(pair, sharer_role)
+        return FORWARD * sharer + THROUGH * receiver * self.prompt_share(self.settings.pairs[pair]["training_set"])
+
+    def prompt_share(self, training_set: str) -> float:
+        """Share of the tokens of a training example that are its prompt's."""
+        return float(self.sizes[training_set]["prompt_tokens"] / self.example_tokens(training_set))
+
+    def together(self, runs: Sequence[FuserTraining]) -> float:
+        """Hours of a job that trains several Fusers: the frozen models read each batch once."""
+        first = runs[0]
+        training = self.settings.training_of(first.pair, first.recipe, first.alignment)
+        operations = self.frozen_operations(first.pair, self.settings.sharer_role(first.recipe))
+        shared = self.trained_tokens(first.pair, training) * operations / self.operations_per_hour()
+        return shared + sum(self.training(run) for run in runs)
+
+    def storing(self, folder: str) -> float:
+        """Hours of storing what both models hold of a training set."""
+        tokens, pair, sharer_role = self._stored(folder)
+        receiver, sharer = self.weights(pair, sharer_role)
+        return FORWARD * (receiver + sharer) * tokens / self.operations_per_hour()
+
+    def states_gb(self, folder: str) -> float:
+        """Size of the stored states of a training set: a Sharer token for each of the Receiver's."""
+        tokens, pair, sharer_role = self._stored(folder)
+        cached = sum(model.cached for model in self.settings.pair_sizes(pair, sharer_role))
+        return tokens * cached * BYTES[self.settings.config["dtype"]] / 1e9
+
+    def _stored(self, folder: str) -> tuple[float, str, str]:
+        """Tokens of all prompts of a set, its pair, and which model is the Sharer."""
+        name = folder.partition("/")[0]
+        pair = name.removesuffix(OWN_TOKENS)
+        row = self.sizes[self.settings.pairs[pair]["training_set"]]
+        return float(row["lines"] * row["prompt_tokens"]), pair, "sharer" if name == pair else "receiver"
 
     def latent_training(self, run: latent.LatentSpaceTraining) -> float:
         """Hours of training a latent space: each token passes one pair's models, its encoder and its decoder."""
@@ -378,12 +417,28 @@ _STAGES = [
         hours=Estimator.teaching,
     ),
     Stage(
+        "store_states",
+        lambda settings: settings.states_folders,
+        "states/{job}/*",
+        memory_mb=Settings.storing_mb,
+        hours=Estimator.storing,
+        disk_gb=Estimator.states_gb,
+    ),
+    Stage(
         "train_fuser",
-        lambda settings: settings.runs,
+        lambda settings: settings.trained_alone,
         "fusers/{job}/*",
         memory_mb=lambda settings, run: settings.training_mb(run.pair, run.recipe, run.alignment),
         hours=Estimator.training,
         disk_gb=_fuser_disk_gb,
+    ),
+    Stage(
+        "train_together",
+        lambda settings: [*settings.trained_together.values()],
+        "together/{job}/*/*/*",
+        memory_mb=Settings.together_mb,
+        hours=Estimator.together,
+        disk_gb=lambda estimator, runs: sum(_fuser_disk_gb(estimator, run) for run in runs),
     ),
     _answers(pairs.BASELINES, "*/baselines"),
     _answers(pairs.FUSED, "*"),

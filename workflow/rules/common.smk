@@ -15,6 +15,7 @@ wildcard_constraints:
     tokens="[a-z0-9_]+([.]receiver)?",
     part="train|validation",
     length="[0-9]+",
+    layers="terminal|nearest",
     table="|".join(of_kind("table")),
     figure="|".join(of_kind("figure")),
 
@@ -132,6 +133,45 @@ def tokenised_set(part):
     return lambda wildcards: tokenised_for(wildcards, wildcards.recipe, part)
 
 
+def states_of_run(wildcards):
+    """The index of the stored states that a fuser is trained on, or nothing."""
+    folder = settings.states(wildcards.pair, wildcards.recipe, wildcards.alignment)
+    return [f"<results>/states/{folder}/index.parquet"] if folder else []
+
+
+def states_flag(wildcards, input):
+    """The folder of stored states as a flag, where the training has any."""
+    return ["--states", os.path.dirname(input.states[0])] if input.states else []
+
+
+def training_flags(pair, recipe, alignment):
+    """Settings of a fuser and its training as flags."""
+    return flags({**settings.training_of(pair, recipe, alignment), **settings.processes})
+
+
+def trained_together(wildcards):
+    """The trainings of a job that trains several fusers."""
+    return settings.trained_together[f"{wildcards.tokens}/{wildcards.alignment}/{wildcards.length}"]
+
+
+def together_folder(path):
+    """The folder, below together/, of the job that trains a fuser."""
+    folders = settings.trained_together.items()
+    return next(folder for folder, runs in folders if path in [run.path for run in runs])
+
+
+def run_flags(wildcards, output):
+    """Trainings of one job as c2c train-together takes them: an object each, with its own settings and outputs."""
+    words = []
+    for run in trained_together(wildcards):
+        row = settings.recipes[run.recipe]
+        folder = f"{output.folder}/{run.recipe}/seed{run.seed}"
+        places = {"recipe": run.recipe, "seed": run.seed, "output": folder, "kept": f"{folder}.steps"}
+        own = {"variant": row["variant"], "sharer_cache": row["sharer_cache"]}
+        words.append(json.dumps({**places, **own, **settings.training_of(run.pair, run.recipe, run.alignment)}))
+    return words
+
+
 def recipe_of(wildcards):
     """The row of config/recipes.tsv."""
     return settings.recipes[wildcards.recipe]
@@ -150,6 +190,16 @@ def answering_memory(wildcards, attempt):
 def training_memory(wildcards, attempt):
     """Memory of a job that trains a fuser, in MB; more at each further attempt."""
     return grown(settings.training_mb(wildcards.pair, wildcards.recipe, wildcards.alignment), attempt)
+
+
+def storing_memory(wildcards, attempt):
+    """Memory of a job that stores states, in MB; more at each further attempt."""
+    return grown(settings.storing_mb(wildcards.tokens), attempt)
+
+
+def together_memory(wildcards, attempt):
+    """Memory of a job that trains several fusers, in MB; more at each further attempt."""
+    return grown(settings.together_mb(trained_together(wildcards)), attempt)
 
 
 def listed(files):

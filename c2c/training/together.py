@@ -1,0 +1,236 @@
+"""Several trainings of a pair in one process, on the same batches: the frozen models read each batch once for all.
+
+Learners take turns after each step, with random states of their own, so that each ends with the bytes that it would
+have alone. One that is behind, after a resume, catches up first.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from c2c.cache import kv_cache
+from c2c.errors import RefusedError
+from c2c.fusion.prompt import read_sections
+from c2c.models.pair import Pair
+from c2c.rosetta import RosettaModel
+from c2c.training.batches import Batch
+from c2c.training.examples import Example
+from c2c.training.fusers import FuserLearner, TrainingRun
+from c2c.training.launch import alone_in
+from c2c.types import KeyValue
+
+MEMO_BYTES = 4 * 2**30
+"""States of a step that are held for the other learners; what does not fit is read again by each."""
+COMMON = (
+    "dtype",
+    "alignment",
+    "prompts",
+    "max_length",
+    "batch_size",
+    "micro_batch_size",
+    "micro_batch_tokens",
+    "seed_of_order",
+)
+"""Settings on which batches, and what models read of them, depend."""
+
+T = TypeVar("T")
+
+
+class SharedPasses:
+    """Passes of the frozen models over the batches of a step, each made once until `forget` is called.
+
+    Args:
+        pair: The models; where only adapters train, the Sharer never runs.
+        limit: Bytes of states that are held.
+    """
+
+    def __init__(self, pair: Pair, limit: int = MEMO_BYTES) -> None:
+        self.model = RosettaModel([pair.receiver.model, pair.sharer.model])
+        self.limit, self.bytes = limit, 0
+        self._memo: dict[tuple[Any, ...], list[KeyValue]] = {}
+
+    def forget(self) -> None:
+        """Drop all states: every learner has done the step."""
+        self._memo.clear()
+        self.bytes = 0
+
+    @torch.no_grad()
+    def fill(self, batch: Batch, examples: Sequence[Example], device: torch.device) -> Batch:
+        """The batch with the Receiver's prefix up to the first fused section, and the Sharer's cache."""
+        widths = tuple(index.shape[1] for index in batch.kv_cache_index)
+        prefix = self._once(
+            ("receiver", widths, *_bytes(batch.input_ids, batch.attention_mask)),
+            lambda: self._read_prefix(batch, device),
+        )
+        sharer_input = batch.sharer_input
+        if not sharer_input.zeroed:
+            layers = self._once(
+                ("sharer", *_bytes(sharer_input.input_ids, sharer_input.attention_mask)),
+                lambda: self.model.read_sharer(0, sharer_input),
+            )
+            sharer_input = replace(sharer_input, layers=layers)
+        return replace(batch, prefix=prefix, sharer_input=sharer_input)
+
+    def _read_prefix(self, batch: Batch, device: torch.device) -> list[KeyValue]:
+        ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
+        positions, cache = kv_cache.positions_of(mask), None
+        for section in read_sections(batch.kv_cache_index, ids, 1)[:-1]:
+            cache = self.model.read_receiver(ids, mask, positions, cache, section)
+            if section.sharers:
+                break
+        assert cache is not None, "a prompt has a section before the last one"
+        return kv_cache.layers_of(cache)
+
+    def _once(self, key: tuple[Any, ...], read: Callable[[], list[KeyValue]]) -> list[KeyValue]:
+        if key in self._memo:
+            return self._memo[key]
+        layers = read()
+        size = sum(states.numel() * states.element_size() for layer in layers for states in layer)
+        if self.bytes + size <= self.limit:
+            self._memo[key] = layers
+            self.bytes += size
+        return layers
+
+
+class RandomStates(NamedTuple):
+    """The states of all generators that a training draws from."""
+
+    python: Any
+    numpy: Any
+    cpu: Tensor
+    gpus: list[Tensor]
+
+    @classmethod
+    def current(cls) -> RandomStates:
+        """As they are now."""
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), gpus)
+
+    def restore(self) -> None:
+        """Set all generators to these states."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.cpu)
+        if self.gpus:
+            torch.cuda.set_rng_state_all(self.gpus)
+
+
+class Turn:
+    """A learner that advances step by step, with random states of its own.
+
+    Args:
+        build: Makes the learner; its initial weights are the first draws.
+
+    Attributes:
+        done: Steps that are done; -1 before the last checkpoint is loaded.
+        ended: Whether no step is left.
+    """
+
+    def __init__(self, build: Callable[[], FuserLearner]) -> None:
+        self.learner = build()
+        self.done, self.ended = -1, False
+        self._steps: Iterator[int] = self.learner.steps()
+        self._random = RandomStates.current()
+
+    def advance(self) -> None:
+        """Do the next step."""
+        self._random.restore()
+        try:
+            self.done = next(self._steps)
+        except StopIteration:
+            self.ended = True
+        self._random = RandomStates.current()
+
+
+def learn_together(turns: Sequence[Turn], passes: SharedPasses) -> None:
+    """Train all learners to the end; those with the fewest steps advance first."""
+    while active := [turn for turn in turns if not turn.ended]:
+        done = min(turn.done for turn in active)
+        for turn in active:
+            if turn.done == done:
+                turn.advance()
+        passes.forget()
+
+
+def train_together(runs: Sequence[TrainingRun], memo_bytes: int = MEMO_BYTES) -> list[dict[str, Any]]:
+    """Train all runs to the end, or resume them; outputs are written when all have ended.
+
+    Args:
+        runs: Of one pair and set.
+        memo_bytes: States that are held for the other runs.
+
+    Returns:
+        For each run what provenance states of it.
+
+    Raises:
+        RefusedError: If runs do not fit each other, an input is missing or does not fit, or one of the runs trains
+            already.
+    """
+    check_runs(runs)
+    with ExitStack() as locks:
+        folders = [run.checkpoints / run.key() for run in runs]
+        for folder in folders:
+            locks.enter_context(alone_in(folder))
+        inputs = runs[0].inputs()
+        passes = SharedPasses(inputs.pair, memo_bytes)
+        inputs = inputs._replace(states=passes)
+        turns = []
+        for run, folder in zip(runs, folders, strict=True):
+            turn = Turn(lambda run=run, folder=folder: run.learner_of(inputs, folder))  # type: ignore[misc]
+            turn.learner.label = f"{run.output.parent.name}/{run.output.name} "
+            turns.append(turn)
+        learn_together(turns, passes)
+        learners = [turn.learner for turn in turns]
+        if learners[0].processes.is_first:
+            # States to resume from are removed last: a process that is killed before writes all outputs again.
+            for run, learner in zip(runs, learners, strict=True):
+                run.write(learner, learner.history())
+                passes.forget()
+            for learner in learners:
+                learner.forget_checkpoints()
+        learners[0].processes.end()
+        return [run.notes(learner, learner.history()) for run, learner in zip(runs, learners, strict=True)]
+
+
+def check_runs(runs: Sequence[TrainingRun]) -> None:
+    """Refuse runs that cannot share the passes of the frozen models.
+
+    Raises:
+        RefusedError: If there is none, two have one output, they differ in models, sets or settings that batches
+            depend on, states are stored, or a response is fused.
+    """
+    if not runs:
+        raise RefusedError("There must be a run to train", "none", "Name its recipe, seed and output")
+    outputs = [str(run.output.resolve()) for run in runs]
+    if len(set(outputs)) < len(outputs):
+        rule = "Runs that train together must have outputs of their own"
+        raise RefusedError(rule, outputs, "Give each its folder")
+    first = runs[0]
+    for run in runs:
+        values = {
+            "models": (run.models(), first.models()),
+            "sets": (run.sets(), first.sets()),
+            **{name: (getattr(run.config, name), getattr(first.config, name)) for name in COMMON},
+        }
+        for name, (value, expected) in values.items():
+            if value != expected:
+                name = "order_seed" if name == "seed_of_order" else name
+                rule = f"Runs that train together must have the same {name}, {expected}"
+                remedy = "Set order_seed alike for all of them" if name == "order_seed" else "Train them apart"
+                raise RefusedError(rule, f"{value} of {run.output}", remedy)
+        if run.config.response == "fused" or run.states:
+            what = "a fused response" if run.config.response == "fused" else "stored states"
+            rule = "Runs that train together must share passes over the prompts, and leave the response unfused"
+            raise RefusedError(rule, f"{what} of {run.output}", "Train it with c2c train")
+
+
+def _bytes(*tensors: Tensor) -> tuple[bytes, ...]:
+    return tuple(tensor.numpy().tobytes() for tensor in tensors)
