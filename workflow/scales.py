@@ -15,6 +15,8 @@ from workflow.paths import ROOT
 BASE = "config.yaml"
 """The config of the paper's scale, below ``config/``; all others override it."""
 PAPER_SCALE = "paper"
+LAID_OVER = {"smoke_reduced": "smoke"}
+"""Scales whose file is laid over that of another scale, which is not the paper's."""
 DATA_KEYS = ("sample", "context_limit", "world", "gap")
 """Keys of a config that decide which questions are asked."""
 MACHINE_KEYS = {"micro_batch_size", "recompute", "checkpoint_every", "evaluate_every", "validation_limit", "retries"}
@@ -35,7 +37,8 @@ def read_config(scale: str, files: Sequence[Path] = (), folder: Path = Path("con
     Raises:
         RefusedError: There is no such scale.
     """
-    paths = [folder / BASE, *files] if files else [folder / BASE, folder / f"{scale}.yaml"]
+    scales = [LAID_OVER[scale], scale] if scale in LAID_OVER else [scale]
+    paths = [folder / BASE, *(files or [folder / f"{name}.yaml" for name in scales])]
     config: dict[str, Any] = {}
     for path in paths:
         # A scale without a file is the paper's, or none; a file that is named must be there.

@@ -1,14 +1,15 @@
 """``python -m workflow.schema``: write what follows from the settings' dataclasses (`workflow.config`).
 
 These are ``workflow/schemas/config.schema.yaml``, which editors of a config can use, and the tables of keys in
-``config/README.md``; and the hours of the paper's scale in ``docs/replication.md``, which follow from its config.
+``config/README.md``; and the cost of the paper's scale in ``docs/replication.md`` and ``README.md``, which follows from
+its config.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -20,15 +21,11 @@ from c2c.settings import Rule, as_json, json_schema, rule_of, without_none
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text, read_yaml
 from workflow.config import LatentTraining, RunTraining, ScaleConfig, training_defaults
-from workflow.load import load_settings
-from workflow.paths import ROOT
-from workflow.plan.report import lean_hours
-from workflow.plan.stages import Estimator, read_timings
-from workflow.scales import PAPER_SCALE, read_config
+from workflow.plan.pages import cost_sentence, cost_table
 
 COMMAND = "python -m workflow.schema"
 SCHEMA, README, CONFIG = "workflow/schemas/config.schema.yaml", "config/README.md", "config/config.yaml"
-REPLICATION = "docs/replication.md"
+REPLICATION, FRONT = "docs/replication.md", "README.md"
 TABLE_SCHEMAS = "workflow/schemas/tables.schema.yaml"
 TABLES = {name: f"{name}.tsv" for name in ("models", "pairs", "groups", "released", "recipes", "training_sets")} | {
     "benchmarks": "metadata of benchmarks/tasks/<benchmark>/<benchmark>.yaml"
@@ -136,16 +133,6 @@ def column_tables(schemas: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def hours_of_seeds() -> str:
-    """What the paper's scale costs with all of its seeds and with one seed a training, in Markdown, from the plan."""
-    settings = load_settings(read_config(PAPER_SCALE, folder=ROOT / "config"), ROOT)
-    hours = lean_hours(settings, read_timings(), Estimator.of(settings))
-    lean = replace(settings, config={**settings.config, "lean": True})
-    rows = [("all seeds, `lean: false`", hours[False], settings), ("one seed each, `lean: true`", hours[True], lean)]
-    cells = (f"| {name} | {len(of_choice.runs)} | {number:,.0f} |" for name, number, of_choice in rows)
-    return "| seeds | trainings of fusers | GPU hours, by `c2c plan` |\n| --- | --- | --- |\n" + "\n".join(cells) + "\n"
-
-
 def between(text: str, begin: str, end: str, content: str) -> str:
     """A text with the content between two marks replaced.
 
@@ -165,7 +152,8 @@ def texts(root: Path) -> dict[str, str]:
     return {
         SCHEMA: schema_text(),
         README: between(readme, COLUMNS_BEGIN, COLUMNS_END, column_tables(schemas)),
-        REPLICATION: between(read_text(root / REPLICATION, "Restore the file"), BEGIN, END, hours_of_seeds()),
+        REPLICATION: between(read_text(root / REPLICATION, "Restore the file"), BEGIN, END, cost_table()),
+        FRONT: between(read_text(root / FRONT, "Restore the file"), BEGIN, END, cost_sentence()),
     }
 
 

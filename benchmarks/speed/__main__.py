@@ -27,6 +27,7 @@ from c2c.errors import RefusedError, check_choice, exit_code
 from c2c.models.loading import check_device
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
+from workflow.plan.devices import device_of, read_devices
 
 SETTINGS = Path(__file__).with_name("settings.yaml")
 REPORT, TABLE, MEASUREMENT = "speed.md", "speed.csv", "speed.json"
@@ -95,10 +96,13 @@ def _run(options: argparse.Namespace, sizes: dict[str, Any]) -> list[str]:
         "rounds": rounds,
     }
     powers = pd.DataFrame() if powers is None else powers
-    page = report.markdown(settings, table, powers, rules)
+    devices = read_devices()
+    peak = devices[name]["peak_tflops"] if (name := device_of(settings["device"], devices)) else None
+    rates = report.operation_rates(measured, clock, peak)
+    page = report.markdown(settings, table, powers, rates, rules)
     print(page)
     if options.output:
-        _write(options.output, settings, measured, table, powers, rules, page)
+        _write(options.output, settings, measured, table, powers, rates, rules, page)
     return report.check(table, size, options.parts) if options.check else []
 
 
@@ -115,6 +119,7 @@ def _write(
     rows: pd.DataFrame,
     table: pd.DataFrame,
     powers: pd.DataFrame,
+    rates: pd.DataFrame,
     rules: pd.DataFrame,
     page: str,
 ) -> None:
@@ -125,6 +130,7 @@ def _write(
         "rows": json.loads(rows.to_json(orient="records")),
         "ratios": json.loads(table.to_json(orient="records")),
         "exponents": json.loads(powers.to_json(orient="records")),
+        "rates": json.loads(rates.to_json(orient="records")),
         "rules": json.loads(rules.to_json(orient="records")),
     }
     pictures = report.plot(rows, table, powers, folder)

@@ -24,6 +24,7 @@ class Comparison:
         ways: The work of each way, by name.
         baseline: The way that the others are compared with.
         units: How much one call does, such as its tokens or examples.
+        operations: Floating-point operations of one call of a way, where they are counted.
     """
 
     part: str
@@ -31,6 +32,7 @@ class Comparison:
     ways: Mapping[str, Work]
     baseline: str
     units: Mapping[str, float] = field(default_factory=dict)
+    operations: Mapping[str, float] = field(default_factory=dict)
 
 
 def time_call(work: Work, device: torch.device) -> tuple[float, float]:
@@ -73,6 +75,7 @@ def run(comparison: Comparison, rounds: int, device: torch.device) -> list[dict[
                     "cpu_s": cpu,
                     **comparison.setting,
                     **comparison.units,
+                    **({"operations": comparison.operations[name]} if name in comparison.operations else {}),
                 }
             )
     return rows

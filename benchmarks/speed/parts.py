@@ -43,6 +43,7 @@ from c2c.training.stored_states import (
     write_index,
 )
 from c2c.types import KeyValue
+from workflow.plan.operations import example_operations
 
 SMALLEST_VOCABULARY = 700
 """Token ids are drawn below it, so that every shape knows them."""
@@ -228,7 +229,13 @@ def _training_steps(
         "reference as shipped": as_shipped,
     }
     setting = {"batch": count, "tokens": sizes["prompt"] + sizes["response"]}
-    return Comparison("training", setting, ways, "stored states", {"examples": count})
+    weights = (
+        sum(weight.numel() for weight in module.parameters())
+        for module in (learner.pair.receiver.model, learner.pair.sharer.model, learner.module)
+    )
+    example = example_operations(sizes["prompt"], sizes["response"], *weights)
+    operations = {way: count * (example.learning if way == "stored states" else example.total) for way in ways}
+    return Comparison("training", setting, ways, "stored states", {"examples": count}, operations)
 
 
 @torch.no_grad()

@@ -53,7 +53,29 @@ def rule_seconds(results: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby("rule").sum().sort_values("cpu_s", ascending=False).reset_index()
 
 
-def markdown(settings: dict[str, Any], table: pd.DataFrame, powers: pd.DataFrame, rules: pd.DataFrame) -> str:
+def operation_rates(rows: pd.DataFrame, clock: str, peak_tflops: float | None) -> pd.DataFrame:
+    """How many operations a second each way of a part does whose operations are counted (`workflow.plan.operations`).
+
+    Args:
+        rows: As `benchmarks.speed.clock.run` returns them; ``operations`` are those of a call.
+        clock: ``wall_s`` or ``cpu_s``.
+        peak_tflops: What the device does at most; None where that is unknown.
+
+    Returns:
+        One row a part, setting and way: ``tflops``, the median over rounds, and ``share_of_peak``.
+    """
+    keys = ["part", "setting", "way"]
+    if "operations" not in rows:
+        return pd.DataFrame(columns=[*keys, "tflops", "share_of_peak"])
+    counted = rows.dropna(subset=["operations"])
+    rates = counted.assign(tflops=counted["operations"] / counted[clock] / 1e12)
+    table = rates.groupby(keys, sort=False)["tflops"].median().reset_index()
+    return table.assign(share_of_peak=table["tflops"] / (peak_tflops or float("nan")))
+
+
+def markdown(
+    settings: dict[str, Any], table: pd.DataFrame, powers: pd.DataFrame, rates: pd.DataFrame, rules: pd.DataFrame
+) -> str:
     """The measurement as a page."""
     parts = [
         "# Speed\n",
@@ -62,7 +84,12 @@ def markdown(settings: dict[str, Any], table: pd.DataFrame, powers: pd.DataFrame
         "| setting | value |\n| --- | --- |\n" + "".join(f"| {key} | {value} |\n" for key, value in settings.items()),
         table.round(4).to_markdown(index=False) + "\n",
     ]
-    for title, frame in (("Growth: time is proportional to size to this power", powers), ("Seconds by rule", rules)):
+    sections = {
+        "Operations a second": rates,
+        "Growth: time is proportional to size to this power": powers,
+        "Seconds by rule": rules,
+    }
+    for title, frame in sections.items():
         if len(frame):
             parts.append(f"## {title}\n\n" + frame.round(3).to_markdown(index=False) + "\n")
     return "\n".join(parts)

@@ -63,7 +63,9 @@ class SharerInput:
 
     def to(self, device: torch.device) -> SharerInput:
         """The same input on another device; `layers` stay where they are until they are fused."""
-        ids, mask, token_map = (tensor.to(device) for tensor in (self.input_ids, self.attention_mask, self.token_map))
+        # Only towards a GPU: the CPU would read what has not arrived.
+        tensors = (self.input_ids, self.attention_mask, self.token_map)
+        ids, mask, token_map = (tensor.to(device, non_blocking=device.type == "cuda") for tensor in tensors)
         return replace(self, input_ids=ids, attention_mask=mask, token_map=token_map)
 
 

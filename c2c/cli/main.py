@@ -293,11 +293,16 @@ def _claims(options: argparse.Namespace) -> None:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
+    parser.add_argument("--device", default="", help="plan for a device of config/devices.csv (default: the paper's)")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that jobs share, for wall hours")
+    parser.add_argument("--speed", type=Path, metavar="FILE", help="speed.json of python -m benchmarks.speed on a GPU")
 
 
 def _plan(options: argparse.Namespace) -> None:
     files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
-    _run_module("c2c plan", "workflow.plan.report", "--scale", options.scale, *files)
+    speed = ["--speed", str(options.speed)] if options.speed else []
+    numbers = ["--device", options.device, "--gpus", str(options.gpus)]
+    _run_module("c2c plan", "workflow.plan.report", "--scale", options.scale, *files, *numbers, *speed)
 
 
 def _run_module(command: str, module: str, *arguments: str) -> None:

@@ -7,7 +7,7 @@ before the response, and masks and positions are right for each of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,13 @@ class Batch:
     def tokens(self) -> int:
         """The Receiver's tokens, pads left out."""
         return int(self.attention_mask.sum())
+
+    def pinned(self) -> Batch:
+        """The same batch in memory from which a GPU copies on its own."""
+        ids, mask, labels = (tensor.pin_memory() for tensor in (self.input_ids, self.attention_mask, self.labels))
+        names = ("input_ids", "attention_mask", "token_map")
+        sharer = replace(self.sharer_input, **{name: getattr(self.sharer_input, name).pin_memory() for name in names})
+        return replace(self, input_ids=ids, attention_mask=mask, labels=labels, sharer_input=sharer)
 
     @property
     def response_columns(self) -> int:

@@ -183,6 +183,11 @@ class FuserLearner(FusionLearner):
         batch = collate(examples, self.pair, zeroed=zeroed, reencode=self.reencode)
         return batch if self.states is None else self.states.fill(batch, examples, self.processes.device)
 
+    @property
+    def prefetches(self) -> bool:
+        """As any learner; states that frozen models read or that are moved are got by this thread alone."""
+        return super().prefetches and self.states is None
+
     def _loss(self, batch: Batch) -> Tensor:
         return response_loss(self.model, batch, self.accelerator.device)
 

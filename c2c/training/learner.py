@@ -28,6 +28,7 @@ from c2c.training.batch_order import Lengths, batch_order, by_length, lengths_of
 from c2c.training.batches import Batch
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
+from c2c.training.prefetch import Prefetch
 from c2c.training.processes import Processes
 from c2c.training.progress_bar import ProgressBar
 from c2c.training.utilisation import peak_flops
@@ -54,6 +55,8 @@ class Learner(ABC):
     processes: Processes
     model: Any
     """What runs: a module that is set to training and to evaluation."""
+    prefetch: Prefetch | None = None
+    """Collates ahead, where `prefetches` says so."""
     left_out: Mapping[str, Mapping[str, int]]
     """Lines of the training and validation set that were left out, by reason; not every run counts them."""
 
@@ -125,6 +128,8 @@ class Learner(ABC):
         yield progress.steps
         config, begun = self.config, time.perf_counter()
         batches = self._batches(progress.steps)
+        if self.prefetches:
+            batches = self.prefetch = Prefetch(batches, self._collate_parts)
         show, device = self.processes.is_first, self.processes.device
         intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
         peak = (peak_flops(self.processes.device, config.dtype) or 0.0) * self.processes.count
@@ -161,6 +166,8 @@ class Learner(ABC):
                 progress.seconds += time.perf_counter() - begun
                 yield step
                 begun = time.perf_counter()
+        if self.prefetch:
+            self.prefetch.close()
         self.module.eval()
         if progress.best:
             self.module.load_state_dict(progress.best)
@@ -287,9 +294,8 @@ class Learner(ABC):
         """
         while True:
             noise = self._noise_state()
-            parts = [
-                self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)
-            ]
+            ahead = self.prefetch.take() if self.prefetch else None
+            parts = self._collate_parts(indices) if ahead is None else ahead
             (supervised,) = self.processes.sum(sum(part.supervised for part in parts))
             losses = torch.zeros((), dtype=torch.float64, device=self.processes.device)
             error: torch.OutOfMemoryError | None = None
@@ -312,6 +318,17 @@ class Learner(ABC):
             self._set_noise_state(noise)
             if self.processes.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _collate_parts(self, indices: Sequence[int]) -> list[Batch]:
+        """The micro-batches of a step that this process runs."""
+        parts = [self.collate([self.training[index] for index in part]) for part in self._parts(self.training, indices)]
+        # From pinned memory a batch is moved while the device computes.
+        return [part.pinned() for part in parts] if self.processes.device.type == "cuda" else parts
+
+    @property
+    def prefetches(self) -> bool:
+        """Whether the next batch is collated in a thread; a CPU has no time to spare for it."""
+        return self.processes.device.type == "cuda"
 
     def _flops_of_token(self, indices: Sequence[int]) -> float:
         """Operations for one token of the Receiver, forward and backward, counted in a pass that teaches nothing.
@@ -339,6 +356,8 @@ class Learner(ABC):
         if budget < 2:
             raise error or torch.OutOfMemoryError("another process lacks memory for a single example")
         self.progress.micro_batch_tokens = budget // 2
+        if self.prefetch:
+            self.prefetch.forget()
         if self.processes.is_first:
             print(f"memory does not suffice for {budget} tokens at once: {budget // 2} from now on", file=sys.stderr)
 

@@ -17,6 +17,7 @@ from benchmarks.speed.clock import Comparison, ratios, run
 from benchmarks.speed.parts import PARTS, Bench
 from c2c.training.config import TrainingConfig
 from c2c.training.fusers import FuserLearner
+from workflow.plan.operations import example_operations
 
 CPU = torch.device("cpu")
 
@@ -45,6 +46,34 @@ def test_every_way_of_every_part_runs_and_is_compared_with_its_baseline(bench: B
         assert (of_setting["ratio"] == 1).any()
 
 
+def test_operations_of_a_training_step_are_those_that_the_plan_counts(bench: Bench) -> None:
+    (comparison,) = PARTS["training"](bench)
+    sizes, pair = bench.settings["training"], bench.pair()
+    receiver, sharer, fusers = (
+        sum(weight.numel() for weight in module.parameters())
+        for module in (pair.receiver.model, pair.sharer.model, bench.stack(pair))
+    )
+    example = example_operations(sizes["prompt"], sizes["response"], receiver, sharer, fusers)
+    count = sizes["batch"]
+    assert {*comparison.operations} == {*comparison.ways}
+    assert comparison.operations["live"] == comparison.operations["reference order"] == count * example.total
+    assert comparison.operations["stored states"] == count * example.learning
+
+
+def test_a_rate_is_operations_by_seconds_and_its_share_that_of_the_peak() -> None:
+    rows = pd.DataFrame(
+        [
+            {"part": "training", "setting": "s", "way": "w", "operations": 4e12, "wall_s": seconds}
+            for seconds in (1.0, 2.0, 4.0)
+        ]
+        + [{"part": "fusion", "setting": "s", "way": "w", "wall_s": 1.0}]
+    )
+    rates = report.operation_rates(rows, "wall_s", 8.0)
+    assert rates[["part", "tflops", "share_of_peak"]].to_numpy().tolist() == [["training", 2.0, 0.25]]
+    assert report.operation_rates(rows, "wall_s", None)["share_of_peak"].isna().all()
+    assert report.operation_rates(rows.drop(columns="operations"), "wall_s", 8.0).empty
+
+
 def test_the_order_of_work_of_the_reference_gives_our_first_token_and_our_loss(bench: Bench) -> None:
     pair = bench.pair()
     model, batch = bench.rosetta(pair), bench.batch(pair, 2, 9, 3)
@@ -70,7 +99,7 @@ def test_a_step_from_stored_states_has_the_loss_of_a_live_one(bench: Bench, tmp_
     config = TrainingConfig(steps=2, batch_size=2, hidden_dim=16, intermediate_dim=16)
     stored = parts.store_states(pair, examples, tmp_path)
     live, from_states = (
-        FuserLearner(pair, config, examples, examples, tmp_path, states)._step(1, [0, 1])[0]["loss"]
+        float(FuserLearner(pair, config, examples, examples, tmp_path, states)._step(1, [0, 1])[0]["loss"])
         for states in (None, stored)
     )
     assert from_states == pytest.approx(live, abs=1e-6)

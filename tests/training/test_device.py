@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 
 import pytest
@@ -10,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from c2c import RefusedError
 from c2c.training.config import TrainingConfig
+from c2c.training.fusers import FuserLearner
 from c2c.training.learner import within_budget
 from c2c.training.utilisation import peak_flops
 
@@ -143,6 +145,36 @@ def test_compiled_fusers_train_as_others_do(trainer, monkeypatch) -> None:
 def test_compiled_fusers_must_be_computed_together() -> None:
     with pytest.raises(RefusedError, match="Fusers that are compiled must be computed together"):
         TrainingConfig(compile="fusers", grouping="loop")
+
+
+def test_batches_that_are_collated_ahead_are_those_of_the_order_whatever_the_budget(trainer, monkeypatch) -> None:
+    plain = trainer("plain", micro_batch_tokens=25, **EXACT).run()[1]
+    monkeypatch.setattr(FuserLearner, "prefetches", property(lambda self: True))
+    ahead = trainer("ahead", micro_batch_tokens=100, **EXACT)
+    original, threads = ahead._loss, set()
+    collate = ahead.collate
+
+    def named(examples):
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return collate(examples)
+
+    def loss(batch):
+        if torch.is_grad_enabled() and batch.input_ids.numel() > 25:
+            raise torch.OutOfMemoryError("too large")
+        return original(batch)
+
+    ahead.collate, ahead._loss = named, loss
+    assert ahead.run()[1].to_csv() == plain.to_csv()
+    assert "collate" in threads
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_grouped_from_pinned_batches_as_a_cpu_does(trainer) -> None:
+    built = trainer(**EXACT, variant="fuse")
+    assert built.prefetches
+    _, history = built.run()
+    assert built.stack.fusers.trains_grouped
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
 
 
 CPU_SIDE = {"collate", "check_inputs", "read_sections", "logits_at", "tokens"}

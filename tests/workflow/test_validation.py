@@ -17,7 +17,7 @@ from workflow import checks, data, hub_inputs
 from workflow.checks import check_mirrors
 from workflow.hub_inputs import Input
 from workflow.load import load_settings
-from workflow.scales import basis_of, check_scale
+from workflow.scales import basis_of, check_scale, read_config, read_config_file
 from workflow.settings import FuserTraining, flags
 from workflow.validation import read_table
 
@@ -378,6 +378,15 @@ def test_another_name_keeps_the_basis_of_the_scale_whose_questions_and_trainings
     config = config_of(name)
     update_config(config, change)
     assert basis_of(config) == basis
+
+
+def test_a_scale_that_is_laid_over_another_is_itself_when_its_files_are_merged() -> None:
+    names = ("config", "smoke", "smoke_reduced")
+    merged: Config = {}
+    for name in names:
+        update_config(merged, read_config_file(ROOT / f"config/{name}.yaml"))
+    assert merged == read_config("smoke_reduced", folder=ROOT / "config")
+    check_scale(merged)
 
 
 def test_a_scale_with_the_papers_trainings_under_another_name_does_not_start_unpinned(

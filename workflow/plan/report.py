@@ -2,8 +2,11 @@
 
     c2c plan --scale paper                 (the same: python -m workflow.plan.report --scale paper)
     c2c plan --configfile config/config.yaml config/mine.yaml
+    c2c plan --device h100 --gpus 8        (a device of config/devices.csv; jobs that share 8 GPUs)
+    c2c plan --speed results/speed/speed.json
     python -m workflow.plan.report --measure results/laptop
 
+``--speed`` takes the training step that ``python -m benchmarks.speed`` timed on a GPU, in place of the paper's hours.
 The last one replaces rows of ``config/timings.csv`` by the means of the jobs in a results folder. Imports no torch.
 """
 
@@ -12,61 +15,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c2c.errors import exit_code
+from c2c.errors import RefusedError, check_choice, exit_code
+from workflow.config import FROZEN
 from workflow.load import load_settings
-from workflow.plan.stages import PATH, STAGES, Estimator, Timing, job_counts, measure, read_timings, write_timings
+from workflow.plan.choices import ChoiceCost, choice_costs
+from workflow.plan.costs import ESTIMATED, EXA, TIMED, TRAINING, hours_by_device, stage_costs, wall_hours
+from workflow.plan.devices import DEVICES, PAPER_DEVICE, read_devices, read_measurement
+from workflow.plan.stages import PATH, Estimator, Timing, measure, read_timings, write_timings
 from workflow.scales import check_scale, read_config, scale_ids
 from workflow.settings import Settings
-
-TIMED, ESTIMATED, UNKNOWN = "timed", "estimate", "not timed"
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """Cost of the jobs of a stage; None for an unknown number.
-
-    Hours are those of all jobs, one after the other, memory is that of one job (of its GPU where it has one), and disk
-    is what all jobs leave. `basis` is where the numbers come from: `TIMED`, `ESTIMATED` or `UNKNOWN`.
-    """
-
-    name: str
-    jobs: int
-    hours: float | None
-    gpus: int
-    memory_gb: float | None
-    disk_gb: float | None
-    basis: str
-
-
-def stage_costs(settings: Settings, timings: Iterable[Timing], estimator: Estimator | None = None) -> list[StageCost]:
-    """The cost of every stage, in the order in which the jobs run; without an estimator, of timed stages alone."""
-    timed = {timing.stage: timing for timing in timings if timing.scale == settings.config["scale"]}
-    costs = []
-    for name, jobs in job_counts(settings).items():
-        models, basis = STAGES[name].models, UNKNOWN
-        gpus = settings.config["gpus_per_job"] if models else 0
-        hours = memory = disk = None
-        if timing := timed.get(name):
-            hours, memory, disk = jobs * timing.minutes / 60, timing.memory_mb / 1000, jobs * timing.output_mb / 1000
-            basis = TIMED
-        elif estimator:
-            # The speed of a machine without a GPU is unknown, so only stages without models are estimated there.
-            hours = estimator.hours(name) if gpus or not models else None
-            memory, disk = STAGES[name].largest_mb(settings) / 1000 if models else None, estimator.disk_gb(name)
-            basis = UNKNOWN if hours is None else ESTIMATED
-        costs.append(StageCost(name, jobs, hours, gpus, memory, disk, basis))
-    return costs
-
-
-def hours_by_device(costs: Sequence[StageCost]) -> dict[bool, float]:
-    """Hours of the jobs on GPUs (True), times the GPUs of a job, and of those without (False), where there are any."""
-    hours = {True: 0.0, False: 0.0}
-    for stage in costs:
-        hours[stage.gpus > 0] += (stage.hours or 0) * (stage.gpus or 1)
-    return {on_gpu: number for on_gpu, number in hours.items() if number}
 
 
 def statement(settings: Settings, timings: Iterable[Timing]) -> str:
@@ -89,27 +48,6 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
     return "\n".join([*lines, f"By stage, with estimates and the paper's own hours: c2c plan {flag}"])
 
 
-def lean_hours(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> dict[bool, float]:
-    """GPU hours of a whole run of a scale by `lean`: with all seeds (False), and with the first of each training."""
-    hours = {}
-    for lean in (False, True):
-        of_choice = replace(settings, config={**settings.config, "lean": lean})
-        costs = stage_costs(of_choice, timings, replace(estimator, settings=of_choice))
-        hours[lean] = hours_by_device(costs).get(True, 0.0)
-    return hours
-
-
-def lean_statement(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> str:
-    """What all seeds cost and what a lean run costs, a line each; empty where both cost the same."""
-    hours = lean_hours(settings, timings, estimator)
-    if hours[True] >= hours[False]:
-        return ""
-    return (
-        f"{'with all seeds:':26}{hours[False]:>15.1f} GPU hours (lean: false)\n"
-        f"{'with one seed each:':26}{hours[True]:>15.1f} GPU hours (lean: true)"
-    )
-
-
 def model_download_gb(settings: Settings) -> float:
     """Size of the models of a scale that are fetched, at 2 bytes a parameter."""
     fetched = [name for name in settings.used_models if settings.models[name]["source"] == "hub"]
@@ -126,36 +64,61 @@ def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
     return sum(printed), len(printed)
 
 
-def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimator) -> Iterator[str]:
-    """The plan as lines of text."""
+def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimator, gpus: int = 1) -> Iterator[str]:
+    """The plan as lines of text; `gpus` are those that jobs share."""
     # A row a stage.
+    timings = list(timings)
     costs = stage_costs(settings, timings, estimator)
     yield f"Scale {settings.config['scale']}, a whole run from nothing\n"
-    yield f"{'stage':26}{'jobs':>6}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
+    yield f"{'stage':26}{'jobs':>6}{'EFLOP':>10}{'hours':>9}{'GPUs':>6}{'memory':>11}{'disk':>11}  basis"
     for stage in costs:
+        operations = _cell(None if stage.operations is None else stage.operations / EXA)
         hours, memory, disk = _cell(stage.hours), _cell(stage.memory_gb, " GB"), _cell(stage.disk_gb, " GB")
-        yield f"{stage.name:26}{stage.jobs:>6}{hours:>9}{stage.gpus or '–':>6}{memory:>11}{disk:>11}  {stage.basis}"
+        numbers = f"{operations:>10}{hours:>9}{stage.gpus or '–':>6}{memory:>11}{disk:>11}"
+        yield f"{stage.name:26}{stage.jobs:>6}{numbers}  {stage.basis}"
     yield "\nhours: of all jobs of a stage; memory: of its largest job; disk: what all of its jobs leave\n"
-    # Totals: hours, the paper's own, disk and downloads.
+    # Totals: operations, hours, the paper's own, disk and downloads.
+    if operations_total := sum(stage.operations or 0 for stage in costs):
+        yield f"{'operations:':26}{operations_total / EXA:>15.1f} EFLOP"
     for on_gpu, number in hours_by_device(costs).items():
         yield f"{'GPU hours:' if on_gpu else 'hours without a GPU:':26}{number:>15.1f}"
-    if sentence := lean_statement(settings, timings, estimator):
-        yield sentence
+    if gpus > 1 and any(stage.gpus for stage in costs):
+        yield f"{f'wall hours on {gpus} GPUs:':26}{wall_hours(costs, gpus):>15.1f}"
     if uncounted := [stage.name for stage in costs if stage.hours is None]:
         yield f"{'not counted, never timed:':26}{'':>5}{', '.join(uncounted)}"
     paper, trainings = paper_total(settings, estimator)
     if trainings:
         remark = f"{trainings} of the {len(settings.runs)} trainings, or for others of their pair and steps"
-        yield f"{'the paper (Table 12):':26}{paper:>15.1f} GPU hours for {remark}"
+        yield f"{'the paper (Table 12):':26}{paper:>15.1f} {PAPER_DEVICE.upper()} hours for {remark}"
     yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in costs):>15.1f} GB"
-    if any(stage.name == "train_fuser" and stage.basis != TIMED for stage in costs):
+    estimated = {stage.name for stage in costs if stage.basis == ESTIMATED}
+    if any(stage.name in TRAINING and stage.basis != TIMED for stage in costs):
         yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
     models, data = model_download_gb(settings), estimator.data_download_gb()
     yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
+    # What frozen models that are read once save, and leaner runs.
+    if estimated.intersection(TRAINING) and any(stage.gpus for stage in costs):
+        yield from choice_lines(choice_costs(settings, timings, estimator, gpus), gpus)
     # What the estimates assume.
-    if any(stage.basis == ESTIMATED for stage in costs):
+    if estimated:
         yield f"\nNever timed at this scale ({PATH}), so these are estimates. They assume:"
         yield from (f"  - {phrase}" for phrase in estimator.assumptions())
+        if gpus > 1:
+            yield f"  - jobs that wait for no others and fill {gpus} GPUs, the longest first; none is divided"
+
+
+def choice_lines(choices: Sequence[ChoiceCost], gpus: int) -> Iterator[str]:
+    """GPU hours of leaner runs by how the frozen models are read, and wall hours on some GPUs."""
+    yield "\nGPU hours by how trainings of a pair read the frozen models (training.frozen)" + (
+        f"; in brackets wall hours on {gpus} GPUs" if gpus > 1 else ""
+    )
+    yield f"{'':34}{'trainings':>10}" + "".join(f"{frozen:>18}" for frozen in FROZEN)
+    for choice in choices:
+        wall = {frozen: f" ({hours:.0f})" if gpus > 1 else "" for frozen, hours in choice.wall_hours.items()}
+        cells = (f"{f'{choice.gpu_hours[frozen]:.1f}{wall[frozen]}':>18}" for frozen in FROZEN)
+        yield f"{choice.name:34}{choice.trainings:>10}" + "".join(cells)
+    for name, sizes in (("largest job", choices[0].memory_gb), ("disk", choices[0].disk_gb)):
+        yield f"{f'{choices[0].name}, {name}':44}" + "".join(f"{sizes[frozen]:>15,.0f} GB" for frozen in FROZEN)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,6 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
+    parser.add_argument("--device", default="", help=f"plan for a device of {DEVICES} (default: the paper's)")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that jobs share, for wall hours")
+    parser.add_argument("--speed", type=Path, metavar="FILE", help="speed.json of python -m benchmarks.speed on a GPU")
     parser.add_argument("--measure", type=Path, metavar="RESULTS", help="write the timings of a results folder instead")
     options = parser.parse_args(arguments)
 
@@ -170,9 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.measure:
             write_timings(measure(options.measure))
         else:
+            if options.gpus < 1:
+                raise RefusedError("--gpus must be at least 1", options.gpus, "Correct --gpus")
+            if options.device:
+                check_choice("--device", options.device, read_devices())
+            measurement = read_measurement(options.speed) if options.speed else None
             settings = load_settings(read_config(options.scale, options.configfile))
             check_scale(settings.config)
-            print("\n".join(plan_lines(settings, read_timings(), Estimator.of(settings))))
+            estimator = Estimator.of(settings, device=options.device, measurement=measurement)
+            print("\n".join(plan_lines(settings, read_timings(), estimator, options.gpus)))
 
     return exit_code("c2c plan", run)
 

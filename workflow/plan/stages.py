@@ -1,9 +1,8 @@
 """Stages of a run: one row a stage, with its jobs, files, memory and hours. Everything about cost is derived from here.
 
 Hours come from jobs of the same scale that were timed (``config/timings.csv``). For stages without timings they are
-estimated from model sizes and counts of tokens: a token costs 2 operations a weight that reads it, 4 where a gradient
-passes through, and 6 where weights are trained (Kaplan et al., arXiv 2001.08361, section 2.1). The speed of a GPU is
-what the paper's training of its first pair implies (paper Table 12). Imports no torch.
+estimated: operations are counted from model sizes and tokens (`workflow.plan.operations`), and divided by the speed of
+a GPU (`workflow.plan.devices`). Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,9 @@ from workflow.kinds import (
 from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.registry import answer_jobs, tokenised_folders
 from workflow.paths import ROOT
-from workflow.plan.memory import BYTES, fuser_parameters
+from workflow.plan.devices import Measurement, Speed, read_devices, speed_of
+from workflow.plan.memory import BYTES, HALVES, fuser_parameters
+from workflow.plan.operations import FORWARD, TRAINED, ExampleOperations, example_operations
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
 from workflow.validation import Table, read_rows, read_table
 
@@ -51,17 +53,18 @@ PAPER_BATCH = 256
 """Examples a step of the paper's training on OpenHermes."""
 PAPER_PAIR = "qwen3_from_qwen25"
 """The pair of ours whose training is the first of Table 12."""
-FORWARD, THROUGH, TRAINED = 2, 4, 6
-"""Operations a weight and token: read; where a gradient passes through; and where it learns."""
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """Hours and disk of single jobs that were never timed, from the rows of ``config/sizes.tsv``.
+    """Operations, hours and disk of single jobs that were never timed, from the rows of ``config/sizes.tsv``.
 
     A `KeyError` means that the size of some data is unknown. The numbers below are assumed, and printed with the plan.
 
     Args:
+        devices: Rows of ``config/devices.csv``.
+        device: The one that the plan is for; empty for that of `measurement`, or the paper's.
+        measurement: A timed training step, whose speed is taken in place of the paper's.
         message_tokens: Tokens of a T2T message (the paper's limit).
         lines_per_second: Training examples that one core tokenises and aligns.
         seconds_per_token: Time of one decoded token where one question is asked at a time.
@@ -71,22 +74,45 @@ class Estimator:
     settings: Settings
     reference: Reference
     sizes: Table
+    devices: Table
+    device: str = ""
+    measurement: Measurement | None = None
     message_tokens: int = 256
     lines_per_second: float = 200.0
     seconds_per_token: float = 0.03
     kilobytes_per_record: float = 0.5
 
     @classmethod
-    def of(cls, settings: Settings, root: Path = ROOT) -> Estimator:
-        """An estimator of a scale, with the sizes below `root`."""
+    def of(
+        cls, settings: Settings, root: Path = ROOT, device: str = "", measurement: Measurement | None = None
+    ) -> Estimator:
+        """An estimator of a scale, with the sizes and devices below `root`."""
         # It brings pandas, which a dry run does without.
         from paper.reading.reference import Reference
 
-        return cls(settings, Reference(), read_table(root / SIZES))
+        return cls(settings, Reference(), read_table(root / SIZES), read_devices(root), device, measurement)
+
+    def operations(self, name: str) -> float | None:
+        """Operations of all jobs of a stage; None where it is timed otherwise, or they cannot be estimated."""
+        return self._total(name, STAGES[name].operations)
+
+    def job_hours(self, name: str) -> list[float] | None:
+        """Hours of each job of a stage; None where they cannot be estimated."""
+        stage, items = STAGES[name], self._items(name)
+        try:
+            if stage.operations:
+                hours = [self.hours_of(stage.operations(self, item)) for item in items]
+            elif stage.hours:
+                hours = [stage.hours(self, item) for item in items]
+            else:
+                return None
+        except KeyError:
+            return None
+        return [number / stage.parts for number in hours for _ in range(stage.parts)]
 
     def hours(self, name: str) -> float | None:
         """Hours of all jobs of a stage; None where they cannot be estimated."""
-        return self._total(name, STAGES[name].hours)
+        return None if (hours := self.job_hours(name)) is None else sum(hours)
 
     def disk_gb(self, name: str) -> float | None:
         """Gigabytes that all jobs of a stage write; None where they cannot be estimated."""
@@ -94,9 +120,18 @@ class Estimator:
 
     def _total(self, name: str, of_item: Callable[[Estimator, Any], float] | None) -> float | None:
         try:
-            return sum(of_item(self, item) for item in STAGES[name].items(self.settings)) if of_item else None
+            return sum(of_item(self, item) for item in self._items(name)) if of_item else None
         except KeyError:
             return None
+
+    def _items(self, name: str) -> Sequence[Any]:
+        if name not in self._items_by_stage:
+            self._items_by_stage[name] = STAGES[name].items(self.settings)
+        return self._items_by_stage[name]
+
+    @cached_property
+    def _items_by_stage(self) -> dict[str, Sequence[Any]]:
+        return {}
 
     def paper_hours(self, pair: str, sharer_role: str = "sharer") -> dict[int, float]:
         """GPU hours that the paper's training of a pair took up to some steps, by step (Table 12)."""
@@ -105,8 +140,17 @@ class Estimator:
         rows = self.reference.of_pair("Table 12", "GPU hours", pair, (receiver, sharer))
         return {int(row["panel"].removeprefix("step ")): float(row["value"]) for row in rows}
 
-    def operations_per_hour(self) -> float:
-        """Operations that a GPU did in an hour of the paper's training of its first pair, by the same count.
+    @cached_property
+    def speed(self) -> Speed:
+        """Speed of the device that the plan is for."""
+        return speed_of(self.device, self.devices, self.paper_tflops(), self.measurement)
+
+    def hours_of(self, operations: float) -> float:
+        """Hours in which one GPU does so many operations."""
+        return operations / (3600e12 * self.speed.tflops)
+
+    def paper_tflops(self) -> float:
+        """TFLOP/s of a GPU in the paper's training of its first pair, by the same count of operations.
 
         Raises:
             RefusedError: Its hours are not among the paper's values.
@@ -114,13 +158,34 @@ class Estimator:
         steps, hours = max(self.paper_hours(PAPER_PAIR).items(), default=(0, 0.0))
         if not steps:
             raise RefusedError("Table 12 must have the hours of the paper's first pair", "no row", "Restore its values")
-        tokens = steps * PAPER_BATCH * self.example_tokens("openhermes")
-        return tokens * self.operations_per_token(PAPER_PAIR, self.fusers(PAPER_PAIR)) / hours
+        example = self.example_operations(PAPER_PAIR, self.fusers(PAPER_PAIR), "openhermes")
+        return steps * PAPER_BATCH * example.total / (3600e12 * hours)
 
-    def operations_per_token(self, pair: str, learned: int, sharer_role: str = "sharer") -> float:
-        """Operations of a training: the Sharer reads, the gradient passes through the Receiver to what learns."""
+    def example_operations(
+        self,
+        pair: str,
+        fusers: int,
+        training_set: str,
+        sharer_role: str = "sharer",
+        *,
+        zeroed: bool = False,
+        **counted: bool,
+    ) -> ExampleOperations:
+        """Operations of a training example of the mean length.
+
+        Args:
+            pair: The models.
+            fusers: Weights of the Fusers, or of an encoder and a decoder.
+            training_set: The set whose mean lengths count.
+            sharer_role: Which model of the pair is the Sharer.
+            zeroed: Whether the Sharer's cache is zeros, so that it does not run.
+            **counted: Further arguments of `workflow.plan.operations.example_operations`.
+        """
         receiver, sharer = self.weights(pair, sharer_role)
-        return FORWARD * sharer + THROUGH * receiver + TRAINED * learned
+        row = self.sizes[training_set]
+        return example_operations(
+            row["prompt_tokens"], row["answer_tokens"], receiver, 0 if zeroed else sharer, fusers, **counted
+        )
 
     def weights(self, pair: str, sharer_role: str = "sharer") -> tuple[float, float]:
         """Parameters of Receiver and Sharer."""
@@ -135,48 +200,47 @@ class Estimator:
         """Tokens of a training example."""
         return int(self.sizes[training_set]["prompt_tokens"] + self.sizes[training_set]["answer_tokens"])
 
-    def trained_tokens(self, pair: str, training: Mapping[str, Any]) -> float:
-        """Tokens that a training with some settings reads of the pair's set, over all of its steps."""
-        training_set = self.settings.pairs[pair]["training_set"]
-        return float(training["steps"] * training["batch_size"] * self.example_tokens(training_set))
+    def training_example(self, run: FuserTraining) -> ExampleOperations:
+        """Operations of an example of a training of Fusers."""
+        settings = self.settings
+        training = settings.training_of(run.pair, run.recipe, run.alignment)
+        return self.example_operations(
+            run.pair,
+            settings.fuser_parameters(run),
+            settings.pairs[run.pair]["training_set"],
+            settings.sharer_role(run.recipe),
+            zeroed=settings.recipes[run.recipe]["sharer_cache"] == "zeroed",
+            recomputed=training["recompute"] == "fusers",
+        )
+
+    def trained_examples(self, run: FuserTraining) -> int:
+        """Examples that a training sees, over all of its steps."""
+        training = self.settings.training_of(run.pair, run.recipe, run.alignment)
+        return int(training["steps"] * training["batch_size"])
 
     def training(self, run: FuserTraining) -> float:
-        """Hours of one training of Fusers."""
-        tokens = self.trained_tokens(run.pair, self.settings.training_of(run.pair, run.recipe, run.alignment))
-        learned, sharer_role = self.settings.fuser_parameters(run), self.settings.sharer_role(run.recipe)
-        operations = self.operations_per_token(run.pair, learned, sharer_role)
-        if self.settings.frozen(run.pair, run.recipe, run.alignment) != LIVE:
-            operations -= self.frozen_operations(run.pair, sharer_role)
-        return tokens * operations / self.operations_per_hour()
-
-    def frozen_operations(self, pair: str, sharer_role: str = "sharer") -> float:
-        """Operations a token that do not depend on the Fusers: the Sharer reads, the Receiver reads the prompt."""
-        receiver, sharer = self.weights(pair, sharer_role)
-        return FORWARD * sharer + THROUGH * receiver * self.prompt_share(self.settings.pairs[pair]["training_set"])
-
-    def prompt_share(self, training_set: str) -> float:
-        """Share of the tokens of a training example that are its prompt's."""
-        return float(self.sizes[training_set]["prompt_tokens"] / self.example_tokens(training_set))
+        """Operations of one training of Fusers, without what it shares with others."""
+        example = self.training_example(run)
+        live = self.settings.frozen(run.pair, run.recipe, run.alignment) == LIVE
+        return self.trained_examples(run) * (example.total if live else example.learning)
 
     def together(self, runs: Sequence[FuserTraining]) -> float:
-        """Hours of a job that trains several Fusers: the frozen models read each batch once."""
-        first = runs[0]
-        training = self.settings.training_of(first.pair, first.recipe, first.alignment)
-        operations = self.frozen_operations(first.pair, self.settings.sharer_role(first.recipe))
-        shared = self.trained_tokens(first.pair, training) * operations / self.operations_per_hour()
-        return shared + sum(self.training(run) for run in runs)
+        """Operations of a job that trains several Fusers: the frozen models read each batch once."""
+        # The Sharer runs where any of them reads it.
+        reading = max(self.trained_examples(run) * self.training_example(run).reading for run in runs)
+        return reading + sum(self.training(run) for run in runs)
 
     def storing(self, folder: str) -> float:
-        """Hours of storing what both models hold of a training set."""
+        """Operations of storing what both models compute of a training set's prompts."""
         tokens, pair, sharer_role = self._stored(folder)
-        receiver, sharer = self.weights(pair, sharer_role)
-        return FORWARD * (receiver + sharer) * tokens / self.operations_per_hour()
+        return FORWARD * sum(self.weights(pair, sharer_role)) * tokens
 
     def states_gb(self, folder: str) -> float:
-        """Size of the stored states of a training set: a Sharer token for each of the Receiver's."""
+        """Size of the stored states of a training set: of each prompt token the layers that Fusers read."""
         tokens, pair, sharer_role = self._stored(folder)
-        cached = sum(model.cached for model in self.settings.pair_sizes(pair, sharer_role))
-        return tokens * cached * BYTES[self.settings.config["dtype"]] / 1e9
+        sharer, receiver = self.settings.pair_sizes(pair, sharer_role)
+        numbers = receiver.cached + HALVES * min(sharer.layers, receiver.layers) * sharer.kv_width
+        return tokens * numbers * BYTES[self.settings.config["dtype"]] / 1e9
 
     def _stored(self, folder: str) -> tuple[float, str, str]:
         """Tokens of all prompts of a set, its pair, and which model is the Sharer."""
@@ -186,19 +250,26 @@ class Estimator:
         return float(row["lines"] * row["prompt_tokens"]), pair, "sharer" if name == pair else "receiver"
 
     def latent_training(self, run: latent.LatentSpaceTraining) -> float:
-        """Hours of training a latent space: each token passes one pair's models, its encoder and its decoder."""
+        """Operations of training a latent space: each example passes one pair's models, its encoder and its decoder."""
         settings, operations = self.settings, 0.0
         training, members = latent.latent_training(settings, run.latent), latent.latent_pairs(settings, run.latent)
         for pair in members:
             learned = latent.latent_parameters(settings, run.latent, pair)
-            tokens = self.trained_tokens(pair, training) / len(members)
-            operations += tokens * self.operations_per_token(pair, learned)
-        return operations / self.operations_per_hour()
+            example = self.example_operations(
+                pair,
+                learned,
+                settings.pairs[pair]["training_set"],
+                recomputed=training["recompute"] == "fusers",
+            )
+            operations += example.total * training["steps"] * training["batch_size"] / len(members)
+        return operations
 
     def single_training(self, run: single.SingleTraining) -> float:
-        """Hours of fine-tuning a Receiver."""
-        tokens = self.trained_tokens(run.pair, self.settings.training_of(run.pair, "c2c", run.alignment))
-        return TRAINED * self.weights(run.pair)[0] * tokens / self.operations_per_hour()
+        """Operations of fine-tuning a Receiver, which learns through prompt and answer."""
+        training = self.settings.training_of(run.pair, "c2c", run.alignment)
+        examples = training["steps"] * training["batch_size"]
+        tokens = examples * self.example_tokens(self.settings.pairs[run.pair]["training_set"])
+        return float(TRAINED * self.weights(run.pair)[0] * tokens)
 
     def tokenising(self, folder: str) -> float:
         """Hours of tokenising the two parts of a training set for a pair."""
@@ -207,10 +278,10 @@ class Estimator:
         return float(lines / self.lines_per_second / 3600)
 
     def teaching(self, training_set: str) -> float:
-        """Hours in which a teacher answers the questions of a training set."""
+        """Operations in which a teacher answers the questions of a training set."""
         weights = 1e6 * self.settings.models[self.settings.teachers[training_set]]["parameters_m"]
         tokens = self.sizes[training_set]["lines"] * self.example_tokens(training_set)
-        return float(tokens * FORWARD * weights / self.operations_per_hour())
+        return float(tokens * FORWARD * weights)
 
     def questions(self, tasks: Iterable[str], most: int | None = None) -> list[dict[str, int]]:
         """Sizes of tasks: `lines` questions, at most the scale's `sample` and `most`, and the tokens of one."""
@@ -219,12 +290,11 @@ class Estimator:
         return [{**row, "lines": min([row["lines"], *limits])} for row in rows]
 
     def answering(self, job: AnswerJob) -> float:
-        """Hours of a job that answers."""
-        operations = sum(
+        """Operations of a job that answers."""
+        return sum(
             row["lines"] * FORWARD * sum(self._weights_read(method, job.pairs, row) for method in job.methods)
             for row in self.questions(job.tasks, job.most_questions)
         )
-        return operations / self.operations_per_hour()
 
     def _weights_read(self, method: str, members: Sequence[str], row: Mapping[str, int]) -> float:
         """Weights times tokens of one answer: what each model and its Fusers read of a question of some length."""
@@ -261,7 +331,7 @@ class Estimator:
         return float(latency["questions"] * latency["repeats"] * tokens * self.seconds_per_token / 3600)
 
     def analysing(self, kind: str) -> float:
-        """Hours of an analysis."""
+        """Operations of an analysis."""
         entry = analysis.kinds(self.settings.config)[kind]
         (row,) = self.questions([entry["benchmark"]], entry["questions"])
         prompt, answer, lines = row["prompt_tokens"], row["answer_tokens"], row["lines"]
@@ -282,7 +352,7 @@ class Estimator:
         else:
             # An answer and its control, for each share of the prompt, fused at either end.
             weights = 2 * 2 * len(entry["shares"]) * lines * (prompt * fused + answer * receiver)
-        return FORWARD * weights / self.operations_per_hour()
+        return float(FORWARD * weights)
 
     def checkpoint_gb(self) -> float:
         """Room for the states of all trainings: weights and both moments of AdamW, of two steps and of one more."""
@@ -290,9 +360,11 @@ class Estimator:
 
     def assumptions(self) -> list[str]:
         """What the estimates assume, as phrases."""
-        speed = self.operations_per_hour() / 3600e12
+        speed = self.speed
+        untimed = "" if speed.measured else "; no training step was timed here"
         return [
-            f"{speed:.1f} TFLOP/s a GPU, as the paper's hours of training imply (Table 12)",
+            f"{speed.tflops:.1f} TFLOP/s on one {speed.device.upper()}, {100 * speed.share:.1f} % of its peak of "
+            f"{speed.peak:.0f},\n    {speed.basis}{untimed}",
             f"numbers and lengths of questions and examples as in {SIZES}",
             f"messages of {self.message_tokens} tokens",
             f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
@@ -326,7 +398,8 @@ class Stage:
         models: Whether a job runs models, on a GPU where the scale has any.
         parts: Jobs an item: 2 for the training and the validation part of a set.
         memory_mb: Memory that the job of an item asks for.
-        hours: Estimated hours of the jobs of an item.
+        operations: Estimated floating-point operations of the jobs of an item.
+        hours: Estimated hours of the jobs of an item, for a stage whose time does not follow from operations.
         disk_gb: Estimated size of what they leave.
         shared_rule: The rule, where it runs several stages.
     """
@@ -338,6 +411,7 @@ class Stage:
     models: bool = True
     parts: int = 1
     memory_mb: Callable[[Settings, Any], int] = Settings.answering_mb
+    operations: Callable[[Estimator, Any], float] | None = None
     hours: Callable[[Estimator, Any], float] | None = None
     disk_gb: Callable[[Estimator, Any], float] | None = None
     shared_rule: str = ""
@@ -359,7 +433,7 @@ def _answers(kind: str, places: str) -> Stage:
         "records/{job}.parquet",
         places,
         memory_mb=lambda settings, job: job.memory_mb(settings),
-        hours=Estimator.answering,
+        operations=Estimator.answering,
         disk_gb=Estimator.records_gb,
         shared_rule="answer_questions",
     )
@@ -371,7 +445,7 @@ def _analysis(name: str, kind: str) -> Stage:
         lambda settings: [kind] if kind in analysis.kinds(settings.config) else [],
         f"analysis/{kind}/*",
         memory_mb=lambda settings, kind: settings.answering_mb(analysis.kinds(settings.config)[kind]["pair"]),
-        hours=Estimator.analysing,
+        operations=Estimator.analysing,
     )
 
 
@@ -405,7 +479,7 @@ _STAGES = [
         router.router_answers,
         "routers/{job}/answers.parquet",
         memory_mb=lambda settings, job: job.memory_mb(settings),
-        hours=Estimator.answering,
+        operations=Estimator.answering,
     ),
     Stage("train_router", router.router_pairs, "routers/{job}/router.*"),
     Stage(
@@ -414,14 +488,14 @@ _STAGES = [
         "data/training/{job}.jsonl",
         parts=2,
         memory_mb=Settings.teacher_mb,
-        hours=Estimator.teaching,
+        operations=Estimator.teaching,
     ),
     Stage(
         "store_states",
         lambda settings: settings.states_folders,
         "states/{job}/*",
         memory_mb=Settings.storing_mb,
-        hours=Estimator.storing,
+        operations=Estimator.storing,
         disk_gb=Estimator.states_gb,
     ),
     Stage(
@@ -429,7 +503,7 @@ _STAGES = [
         lambda settings: settings.trained_alone,
         "fusers/{job}/*",
         memory_mb=lambda settings, run: settings.training_mb(run.pair, run.recipe, run.alignment),
-        hours=Estimator.training,
+        operations=Estimator.training,
         disk_gb=_fuser_disk_gb,
     ),
     Stage(
@@ -437,7 +511,7 @@ _STAGES = [
         lambda settings: [*settings.trained_together.values()],
         "together/{job}/*/*/*",
         memory_mb=Settings.together_mb,
-        hours=Estimator.together,
+        operations=Estimator.together,
         disk_gb=lambda estimator, runs: sum(_fuser_disk_gb(estimator, run) for run in runs),
     ),
     _answers(pairs.BASELINES, "*/baselines"),
@@ -450,7 +524,7 @@ _STAGES = [
         latent.latent_trainings,
         "latent/{job}/pairs/*/*",
         memory_mb=lambda settings, run: latent.latent_memory_mb(settings, run.latent),
-        hours=Estimator.latent_training,
+        operations=Estimator.latent_training,
         disk_gb=_latent_disk_gb,
     ),
     _answers(latent.LATENT, "latent/*/pairs/*"),
@@ -460,7 +534,7 @@ _STAGES = [
         single.single_trainings,
         "single/{job}/*",
         memory_mb=lambda settings, run: settings.single_mb(run.pair, run.alignment),
-        hours=Estimator.single_training,
+        operations=Estimator.single_training,
         disk_gb=lambda estimator, run: BYTES[estimator.settings.config["dtype"]] * estimator.weights(run.pair)[0] / 1e9,
     ),
     _answers(single.SINGLE, "single/*"),
@@ -483,9 +557,15 @@ STAGES = {stage.name: stage for stage in _STAGES}
 """Stages that take time, in the order in which their jobs run. The jobs of other rules are over in seconds."""
 
 
-def job_counts(settings: Settings) -> dict[str, int]:
-    """The number of jobs of each stage in a run of this scale from nothing; stages without jobs are left out."""
-    counts = {name: stage.parts * len(stage.items(settings)) for name, stage in STAGES.items()}
+def job_counts(settings: Settings, names: Iterable[str] = ()) -> dict[str, int]:
+    """The number of jobs of each stage in a run of this scale from nothing; stages without jobs are left out.
+
+    Args:
+        settings: The scale.
+        names: Stages that are counted; empty for all.
+    """
+    stages = {name: STAGES[name] for name in names or STAGES}
+    counts = {name: stage.parts * len(stage.items(settings)) for name, stage in stages.items()}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -39,7 +39,7 @@ from workflow.warm.client import ACCEPTED, EXIT, FORWARDED, LENGTH, STANDARD_FIL
 PACKAGES = (
     *("numpy", "scipy.stats", "scipy.optimize", "pandas", "pyarrow.parquet", "pyarrow.compute"),
     *("yaml", "jinja2", "psutil", "tokenizers", "safetensors.torch", "accelerate", "datasets"),
-    *("torch", "torch.optim", "torch.distributed", "lm_eval.api.model", "lm_eval.utils"),
+    *("torch", "torch.optim", "torch.distributed", "lm_eval.api.model", "lm_eval.evaluator"),
     *("transformers", "transformers.generation", "transformers.modeling_utils", "transformers.pytorch_utils"),
     *("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto"),
     *("transformers.models.qwen2.modeling_qwen2", "transformers.models.qwen3.modeling_qwen3"),
@@ -271,6 +271,11 @@ def import_packages() -> None:
     for name in PACKAGES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    # At its first weights transformers compiles a thousand patterns for names of weights, the same for every model.
+    with contextlib.suppress(ImportError):
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+        get_checkpoint_conversion_mapping("llama")
     if len(list(Path("/proc/self/task").iterdir())) > 1:
         sys.exit("The warm process must have one thread; commands run by themselves")
     # A collection in a child would copy its pages and find nothing.
