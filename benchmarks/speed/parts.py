@@ -6,6 +6,7 @@ its sizes in `settings.yaml`.
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,8 @@ def fusion(bench: Bench) -> Iterator[Comparison]:
     sizes = bench.settings["fusion"]
     pair = bench.pair()
     stack = bench.stack(pair).eval()
+    together = copy.deepcopy(stack)
+    stack.grouping, together.grouping = "loop", "grouped"
     shapes = [cache_shape(model.model.config) for model in (pair.sharer, pair.receiver)]
     linear = [module for module in stack.modules() if isinstance(module, nn.Linear)]
     for tokens in sizes["tokens"]:
@@ -126,8 +129,8 @@ def fusion(bench: Bench) -> Iterator[Comparison]:
         inputs = [torch.randn(tokens, layer.in_features, device=bench.device) for layer in linear]
         ways: dict[str, Work] = {
             "matmuls": lambda inputs=inputs: _multiply(linear, inputs),
-            "fusers": lambda states=states: _fuse(stack, *states),
-            "one by one": lambda states=states: _fuse_one_by_one(stack, *states),
+            "fusers one by one": lambda states=states: _fuse(stack, *states),
+            "fusers together": lambda states=states: _fuse(together, *states),
         }
         yield Comparison("fusion", {"tokens": tokens}, ways, "matmuls", {"layers": len(stack.links)})
 
@@ -141,11 +144,6 @@ def _multiply(layers: Sequence[nn.Linear], inputs: Sequence[Tensor]) -> None:
 @torch.no_grad()
 def _fuse(stack: FuserStack, sharer: list[KeyValue], receiver: list[KeyValue]) -> list[KeyValue]:
     return stack(sharer, receiver)
-
-
-@torch.no_grad()
-def _fuse_one_by_one(stack: FuserStack, sharer: list[KeyValue], receiver: list[KeyValue]) -> list[KeyValue]:
-    return [stack.fuser_of(layer)(sharer[link.sharer_layer], receiver[layer]) for layer, link in stack.links.items()]
 
 
 def prefill(bench: Bench) -> Iterator[Comparison]:
