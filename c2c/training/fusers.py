@@ -329,8 +329,11 @@ class TrainingRun(LearningRun[FuserLearner]):
         if states is not None:
             made_with = StatesIdentity(model_state(self.receiver), model_state(self.sharer), config.dtype)
             links = align_layers(config.layer_alignment, states.receiver.layers, states.sharer.layers)
-            examples = chain(training, validation[: config.validation_limit or None])
-            states.check(made_with, examples, links if config.sharer_cache == "own" else ())
+            states.check(
+                made_with,
+                chain(training, validation[: config.validation_limit or None]),
+                links if config.sharer_cache == "own" else (),
+            )
         return TrainingInputs(
             pair, training, validation, dict(zip(("training", "validation"), left_out, strict=True)), states
         )
