@@ -231,7 +231,7 @@ class Learner(ABC):
         there = f"step {saved[-1]} in {self.checkpoints}" if saved else "no step, since none was saved yet"
         raise RefusedError(
             f"{what} must be a finite number at every step",
-            f"{value} at step {step} of {self.config.steps}",
+            f"{value} at {self.label}step {step} of {self.config.steps}",
             f"The training has stopped; saved is {there}. Lower learning_rate ({self.config.learning_rate}) or raise "
             f"warmup_ratio; where dtype is float16, choose bfloat16 or float32. The training then begins anew",
         )
@@ -358,7 +358,8 @@ class Learner(ABC):
         if self.prefetch:
             self.prefetch.forget()
         if self.processes.is_first:
-            print(f"memory does not suffice for {budget} tokens at once: {budget // 2} from now on", file=sys.stderr)
+            shortage = f"memory does not suffice for {budget} tokens at once: {budget // 2} from now on"
+            print(f"{self.label}{shortage}", file=sys.stderr)
 
     def _noise_state(self) -> list[Tensor]:
         """State of the random generators that dropout and gates draw from."""

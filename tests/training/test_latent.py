@@ -70,6 +70,15 @@ def test_every_encoder_and_decoder_learns_and_the_loss_falls(latent) -> None:
     assert history["validation_deranged_loss"].notna().sum() == 1
 
 
+def test_decoders_whose_layers_learn_together_have_the_losses_of_those_one_after_the_other(latent) -> None:
+    exact = {"dropout": 0.0, "learning_rate": 1e-3, "batch_size": 8}
+    # A trainer draws its noise from where it was built: each is run before the next is built.
+    _, expected = latent("loop", grouping="loop", **exact).run()
+    grouped = latent("grouped", grouping="grouped", **exact)
+    assert all(decoder.fusers.trains_grouped for decoder in grouped.gated_stacks)
+    pd.testing.assert_frame_equal(grouped.run()[1], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_an_encoder_learns_from_the_pairs_of_its_sharer_and_from_no_others(latent) -> None:
     built = latent()
     for number, (_, receiver, sharer) in enumerate(NAMES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,15 @@ def test_states_of_a_step_are_dropped_when_all_runs_have_done_it(folder: Path, m
 def test_runs_that_cannot_share_passes_are_refused(folder: Path, changes, rule) -> None:
     with pytest.raises(RefusedError, match=rule):
         train_together(runs_of(folder, "together", **changes))
+
+
+def test_a_run_that_is_not_finite_is_named(folder: Path, monkeypatch) -> None:
+    loss = FuserLearner._loss
+    monkeypatch.setattr(
+        FuserLearner, "_loss", lambda self, batch: loss(self, batch) * (math.nan if self.config.seed else 1)
+    )
+    with pytest.raises(RefusedError, match="nan at together/c2c-1 step 1 of 7"):
+        train_together(runs_of(folder, "together"))
 
 
 def test_runs_of_one_output_are_refused(folder: Path) -> None:
