@@ -17,9 +17,12 @@ from transformers import (
 
 from c2c import FuserStack, RosettaModel
 from c2c.alignment.tokens import SharerInput, left_pad
+from c2c.cache import kv_cache
 from c2c.cache.kv_cache import positions_of
 from c2c.cache.rows import rotation_limit
+from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.generation.decoding import continue_text
+from c2c.models.loading import LoadedModel
 from tests.bad_inputs.refusals import refused
 from tests.conftest import SMALL, VOCABULARY, build_model, open_gates
 
@@ -174,6 +177,21 @@ def test_a_row_with_pads_between_its_sections_that_fits_the_limit_in_tokens_keep
     alone = sections((-1, 10), (1, 8), (-1, single.shape[1] - 18))
     written = model.generate(batch, ids, mask, max_new_tokens=NEW)[:, ids.shape[1] :]
     assert torch.equal(written, model.generate(alone, single, max_new_tokens=NEW)[:, single.shape[1] :])
+
+
+@pytest.mark.parametrize("length", [LIMIT - 1, LIMIT, LIMIT + 1, LIMIT + 2])
+def test_a_prompt_whose_last_token_is_beyond_the_limit_is_not_read_without_it(word_tokenizer, length: int) -> None:
+    model = rope_model()
+    ids = torch.cat([text(length, seed) for seed in (1, 2)])
+    ids[:, :9] = ids[0, :9]
+    memory = PromptMemory(LoadedModel("receiver", model, word_tokenizer))
+    memory.plan([ids[:, :-1].tolist()])
+    mask = torch.ones_like(ids)
+    prefix = memory.prefix(ids, mask)
+    assert (prefix is None) == (length == LIMIT + 1)
+    positions = kv_cache.positions_of(mask)[:, :-1]
+    whole = kv_cache.prefill(model, ids[:, :-1], mask[:, :-1], positions, lengths=mask.sum(-1))
+    torch.testing.assert_close(prefix or kv_cache.layers_of(whole), kv_cache.layers_of(whole))
 
 
 def test_a_sharer_that_would_cross_the_limit_while_it_reads_the_response_is_refused(sections) -> None:

@@ -176,7 +176,7 @@ def _check_together(settings: Settings) -> None:
         if any(training["order_seed"] < 0 for training in trainings):
             rule = "Trainings with frozen: together must have an order_seed, which all of them share"
             raise RefusedError(rule, f"{trainings[0]['order_seed']} of {folder}", "Set training.order_seed, such as 0")
-        for name in ("order_seed", "batch_size", "micro_batch_size"):
+        for name in ("order_seed", "batch_size", "micro_batch_size", "micro_batch_tokens"):
             if len({training[name] for training in trainings}) > 1:
                 rule = f"Trainings of one pair with frozen: together must have the same {name}"
                 received = ", ".join(str(training[name]) for training in trainings)

@@ -117,6 +117,8 @@ class FuserGroup:
             for number, fuser in enumerate(self.fusers)
         )
 
+    # Parameters that are made in inference mode could never learn.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def gather(self) -> Self:
         """Lay the modules' parameters together, if they are not: after a load, a move or a change of precision.

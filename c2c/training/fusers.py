@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +24,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from c2c.alignment.derangement import derange
+from c2c.alignment.layers import align_layers
 from c2c.alignment.tokens import with_reading_of
 from c2c.checkpoints.checkpoint import save_stack, write_stack
 from c2c.checkpoints.checkpoint_folder import FILES, PART
@@ -200,6 +202,8 @@ def deranged_examples(examples: Sequence[Example], config: TrainingConfig, proce
     """
     if config.sharer_cache == "zeroed":
         return []
+    # A prompt of which nothing is fused has no reading to exchange.
+    examples = [example for example in examples if any(place >= 0 for place in example.prompt.token_map)]
     # Prompts of similar length are exchanged; the response stands for the gold answer.
     sizes = [len(example.prompt.receiver_ids) for example in examples]
     try:
@@ -324,8 +328,12 @@ class TrainingRun(LearningRun[FuserLearner]):
         training, validation = sets
         if states is not None:
             made_with = StatesIdentity(model_state(self.receiver), model_state(self.sharer), config.dtype)
-            needed = [*training, *validation[: config.validation_limit or None]]
-            states.check(made_with, needed, sharer=config.sharer_cache == "own")
+            links = align_layers(config.layer_alignment, states.receiver.layers, states.sharer.layers)
+            states.check(
+                made_with,
+                chain(training, validation[: config.validation_limit or None]),
+                links if config.sharer_cache == "own" else (),
+            )
         return TrainingInputs(
             pair, training, validation, dict(zip(("training", "validation"), left_out, strict=True)), states
         )

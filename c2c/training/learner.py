@@ -336,9 +336,8 @@ class Learner(ABC):
         Counting changes the last bits of what is counted, so that no step of the training itself can be.
         """
         noise = self._noise_state()
-        # One example, which fits where micro-batches of a budget may not.
-        index = self._parts(self.training, indices)[0][0]
-        batch = self.collate([self.training[index]])
+        # One example, which fits where micro-batches of a budget may not, and which every process has.
+        batch = self.collate([self.training[indices[0]]])
         with FlopCounterMode(display=False) as counter:
             self.model.train()
             self.accelerator.backward(self._loss(batch))
@@ -378,7 +377,7 @@ class Learner(ABC):
 
     def _cut(self, indices: Sequence[int], lengths: Lengths) -> list[list[int]]:
         """Examples that are run together; those that are alike are, and have fewer pads than in the file's order."""
-        # No micro-batch is larger than an equal share, so that every process gets one.
+        # No micro-batch is larger than an equal share, so that every process gets one where the numbers divide.
         most = math.ceil(len(indices) / self.processes.count)
         size = min(self.config.micro_batch_size or self.config.batch_size, most)
         rows = by_length(indices, lengths, size)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -153,13 +153,13 @@ class StoredStates:
         self._shard = lru_cache(None)(self._map_shard)
         self.receiver, self.sharer = (CacheShape(*self.about["shapes"][role]) for role in ("receiver", "sharer"))
 
-    def check(self, identity: StatesIdentity, examples: Sequence[Example], *, sharer: bool) -> None:
-        """Refuse states of other models, and a training set of which some are missing.
+    def check(self, identity: StatesIdentity, examples: Iterable[Example], sharer_layers: Collection[int]) -> None:
+        """Refuse states of other models or layers, and a training set of which some are missing.
 
         Args:
             identity: Of the training.
             examples: All that the training reads.
-            sharer: Whether it reads the Sharer's states.
+            sharer_layers: Layers of the Sharer that its Fusers read; none where its cache is zeroed.
 
         Raises:
             RefusedError: With the first thing that differs, or is missing.
@@ -168,13 +168,19 @@ class StoredStates:
             if (received := self.about["identity"][name]) != expected:
                 rule = f"Stored states must be those of the models of this training: {name} {expected}"
                 raise RefusedError(rule, f"{received} in {self.folder}", READ_AGAIN)
+        # States of the Receiver alone have no layer, and lack every example.
+        layers = self.about["sharer_layers"]
+        if layers and (missing := sorted({*sharer_layers} - {*layers})):
+            rule = "Stored states must have every layer of the Sharer that a Fuser reads"
+            remedy = "Make the folder with c2c store-states of the same --layer-alignment"
+            raise RefusedError(rule, f"layers {missing} are not in {self.folder}", remedy)
         for example in examples:
             check_sections(example)
             prompt = example.prompt
             texts = [self._find("receiver", receiver_ids(prompt))]
-            if sharer:
+            if sharer_layers:
                 texts.append(self._find("sharer", prompt.sharer_ids))
-            if None in texts or (sharer and not set(prompt.token_map) <= {-1, *texts[-1].positions}):  # type: ignore[union-attr]
+            if None in texts or (sharer_layers and not set(prompt.token_map) <= {-1, *texts[-1].positions}):  # type: ignore[union-attr]
                 rule = "Stored states must hold every example that is trained or validated on"
                 raise RefusedError(rule, f"{example.id!r} is not in {self.folder}", READ_AGAIN)
 
@@ -199,9 +205,12 @@ class StoredStates:
         texts = [self._find("sharer", example.prompt.sharer_ids) for example in examples]
         slabs = [self._slab("sharer", example.prompt.sharer_ids) for example in examples]
         # Stored tokens at the right of M columns: (B, M)
-        width = max(max(len(slab) for slab in slabs), 1)
-        mask = torch.tensor([[0] * (width - len(slab)) + [1] * len(slab) for slab in slabs])
-        states = _scatter(slabs, mask > 0).to(device, non_blocking=True)
+        lengths = torch.tensor([[len(slab)] for slab in slabs])
+        width = max(int(lengths.max()), 1)
+        from_end = width - torch.arange(width)
+        states = _scatter(slabs, from_end <= lengths).to(device, non_blocking=True)
+        # A row of which nothing is fused has one token all the same, since no Sharer reads none.
+        mask = (from_end <= lengths.clamp(min=1)).long()
         # The map into the Sharer's tokens becomes one into those that are stored: (B, n)
         token_map = torch.full_like(sharer_input.token_map, -1)
         read = sharer_input.attention_mask.sum(-1).tolist()

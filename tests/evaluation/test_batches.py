@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import GPTNeoConfig, GPTNeoForCausalLM, MptConfig, MptForCausalLM, PreTrainedModel
 
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
@@ -16,6 +17,7 @@ from c2c.evaluation.answers.batches import batches_of, in_parts, is_out_of_memor
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.single import SingleModel
+from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.prompt_memory import BYTES, PromptMemory, common_start, default_limit
 from c2c.models.loading import LoadedModel
 from tests.evaluation.conftest import ask, fused_method
@@ -283,3 +285,29 @@ def test_a_batch_is_answered_by_all_methods_before_the_next_also_where_one_resum
 )
 def test_a_start_is_shared_if_it_is_long_enough_and_leaves_each_text_a_token(texts, shared) -> None:
     assert common_start(texts) == shared
+
+
+def model_that_counts_columns(family: str, vocabulary: int) -> PreTrainedModel:
+    """A model whose positions (MPT) or windows (GPT-Neo) are columns."""
+    sizes = {"vocab_size": vocabulary, "eos_token_id": None, "bos_token_id": None}
+    torch.manual_seed(0)
+    if family == "mpt":
+        model = MptForCausalLM(MptConfig(d_model=32, n_heads=4, n_layers=2, max_seq_len=128, **sizes))
+    else:
+        kinds = {"attention_types": [[["global", "local"], 1]], "window_size": 4}
+        model = GPTNeoForCausalLM(GPTNeoConfig(hidden_size=32, num_layers=2, num_heads=4, **kinds, **sizes))
+    for weights in model.parameters():
+        if weights.dim() > 1:
+            weights.data.normal_(std=0.4)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("family", ["mpt", "gpt_neo"])
+def test_prompts_with_a_common_start_are_answered_by_a_model_that_counts_columns(word_tokenizer, words, family) -> None:
+    model = model_that_counts_columns(family, len(word_tokenizer))
+    texts = [" ".join([*(words * 3)[:12], *(words * 3)[15 + row : 17 + 2 * row]]) for row in range(3)]
+    questions = [Question("b", row, {"id": str(row)}, text, "", max_new_tokens=3) for row, text in enumerate(texts)]
+    methods = [SingleModel(LoadedModel("receiver", model, word_tokenizer), progress=False) for _ in range(2)]
+    methods[1].reader.memory = None
+    answers, plain = ([(item.error, item.output_ids) for item in method.answer(questions)] for method in methods)
+    assert answers == plain and not any(error for error, _ in answers)

@@ -242,6 +242,15 @@ def test_parameters_that_are_moved_loaded_or_replaced_are_laid_together_again() 
             assert {name: id(leaf) for name, leaf in group.leaves.items()} == leaves
 
 
+def test_fusers_that_were_first_used_in_inference_mode_can_learn_afterwards() -> None:
+    twin, (sharer, receiver) = grouped(build()).eval(), states()
+    with torch.inference_mode():
+        twin(sharer, receiver)
+    twin.train_grouped()
+    twin.train()(sharer, receiver)[0][0].sum().backward()
+    assert all(leaf.grad is not None for group in twin.fusers.groups() for leaf in group.leaves.values())
+
+
 def test_where_gradients_are_recorded_they_reach_the_modules_unless_the_stack_trains_grouped() -> None:
     twin, (sharer, receiver) = grouped(build()), states()
     twin.train()(sharer, receiver)[0][0].sum().backward()

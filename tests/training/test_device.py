@@ -212,3 +212,10 @@ def test_the_share_of_the_peak_is_shown_for_devices_that_are_listed_and_no_other
     counted = trainer("counted")
     assert counted.run()[1].to_csv() == history.to_csv()
     assert "tokens/s, MFU 0%" in capsys.readouterr().err
+
+
+def test_a_process_without_a_micro_batch_counts_operations_as_the_others_do(trainer, monkeypatch) -> None:
+    built = trainer("counted")
+    expected = built._flops_of_token([0, 1])
+    monkeypatch.setattr(type(built.processes), "share", lambda self, parts: [])
+    assert built._flops_of_token([0, 1]) == expected > 0

@@ -128,6 +128,17 @@ def test_a_training_from_stored_states_runs_no_sharer_and_no_prefix(chat_pair: P
         learn(chat_pair, "stored", chat_pair / "states")
 
 
+def test_a_blank_message_with_which_nothing_is_fused_is_learned_from_as_in_the_plain_training(chat_pair: Path) -> None:
+    rows = [{**PLAIN[0], "id": "blank", "prompt": " "}, PLAIN[1]]
+    (chat_pair / "set.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    changes = {"prompts": "chat", "steps": 2, "batch_size": 2, "micro_batch_size": 1, "keep_steps": ()}
+    store_states(store(chat_pair, prompts="chat"))
+    plain = learn(chat_pair, "plain", **changes)
+    stored = learn(chat_pair, "stored", chat_pair / "states", **changes)
+    losses, expected = (pd.read_csv(folder / "history.csv")["loss"] for folder in (stored, plain))
+    pd.testing.assert_series_equal(losses, expected, rtol=1e-6)
+
+
 def test_examples_with_the_same_prompt_share_its_states(chat_pair: Path) -> None:
     done = store_states(store(chat_pair))
     assert done["examples"] == 7
@@ -184,6 +195,7 @@ def test_a_fused_response_is_refused_with_stored_states(chat_pair: Path) -> None
     [
         ({"dtype": "bfloat16"}, "must be those of the models of this training: dtype bfloat16"),
         ({"prompts": "chat"}, "must hold every example"),
+        ({"layer_alignment": "nearest"}, r"must have every layer of the Sharer.*layers \[0\]"),
     ],
 )
 def test_states_of_another_training_are_refused(chat_pair: Path, changes, rule) -> None:

@@ -88,16 +88,17 @@ def test_fusers_that_train_together_must_share_an_order(smoke: Settings) -> None
     check_settings(with_training(smoke, frozen="together", order_seed=0), ROOT)
 
 
-def test_fusers_that_train_together_must_have_batches_of_one_size(smoke: Settings) -> None:
+@pytest.mark.parametrize("name", ["batch_size", "micro_batch_tokens"])
+def test_fusers_that_train_together_must_have_batches_of_one_size(smoke: Settings, name: str) -> None:
     first, *others = smoke.config["runs"]
     entries = [
-        {**entry, "training": {**entry.get("training", {}), "batch_size": 32}}
+        {**entry, "training": {**entry.get("training", {}), name: 32}}
         if (entry["pair"], entry["recipe"]) in {("gap_a", "c2c"), ("gap_a", "adapter")}
         else entry
         for entry in [first, *others]
     ]
     chosen = with_training(smoke, frozen="together", order_seed=0)
-    with pytest.raises(RefusedError, match="must have the same batch_size"):
+    with pytest.raises(RefusedError, match=f"must have the same {name}"):
         check_settings(replace(chosen, config={**chosen.config, "runs": entries}), ROOT)
 
 

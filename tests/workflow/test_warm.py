@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,7 +18,7 @@ from snakemake.benchmark import BenchmarkRecord
 
 from c2c.provenance import file_hash
 from workflow.paths import ROOT
-from workflow.warm import client, start
+from workflow.warm import client, server, start
 from workflow.warm.server import NAME, PACKAGES, Request, Surroundings
 
 PROBE = """
@@ -271,6 +274,79 @@ def test_packages_that_were_installed_since_are_not_those_of_a_child():
     older = {path: time - 1 for path, time in here.installed.items()}
     assert not Surroundings(here.environment, here.state, older).allow(request)
     assert not here.allow(request._replace(program=b"/elsewhere/bin/python"))
+
+
+def test_another_user_of_the_machine_is_neither_waited_for_nor_sent_anything(monkeypatch):
+    message = client.request(b"python", [], {b"HF_TOKEN": b"secret"})
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    # The server: a client that says nothing
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(server, "READ_S", 60)
+    started = time.monotonic()
+    with ours, theirs:
+        assert server._receive(ours) is None
+    assert time.monotonic() - started < 30
+    # The client: a socket that has the server's name
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as connection:
+        name = f"c2c-test-{os.getpid()}"
+        listener.bind(f"\0{name}")
+        listener.listen(1)
+        assert client.ask(connection, name.encode(), message) == []
+        connection.close()
+        assert listener.accept()[0].recv(1) == b""
+
+
+def test_a_request_that_comes_in_parts_is_read_whole():
+    message = client.request(b"python", ["x" * 500_000], {})
+    ours, theirs = socket.socketpair()
+
+    def send() -> None:
+        socket.send_fds(theirs, [client.LENGTH.pack(len(message))], client.STANDARD_FILES)
+        theirs.sendall(message)
+
+    with ours, theirs:
+        sender = threading.Thread(target=send)
+        sender.start()
+        command = server._receive(ours)
+        sender.join(timeout=60)
+    assert command is not None and len(command.request.arguments[0]) == 500_000
+    for number in command.files:
+        os.close(number)
+
+
+def test_a_server_that_cannot_fork_lets_the_command_run_by_itself_and_serves_the_next(monkeypatch):
+    here = Surroundings.read()
+    program = os.fsencode(Path(sys.executable).with_name("python"))
+
+    def fail() -> int:
+        raise BlockingIOError("no room for another process")
+
+    monkeypatch.setattr(os, "fork", fail)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as connection:
+        name = f"c2c-test-{os.getpid()}"
+        listener.bind(f"\0{name}")
+        listener.listen(1)
+        handles: list[list[int]] = []
+        message = client.request(program, [], dict(os.environb))
+        sender = threading.Thread(target=lambda: handles.append(client.ask(connection, name.encode(), message)))
+        sender.start()
+        workflow_handle = os.pidfd_open(os.getpid())
+        assert server.Server(listener, workflow_handle, here)._accept() is None
+        sender.join(timeout=60)
+        os.close(workflow_handle)
+    assert handles == [[]]
+
+
+def test_no_server_is_started_where_the_system_has_no_pidfds_as_macos(monkeypatch):
+    workflow = SimpleNamespace(
+        executor_plugin=SimpleNamespace(common_settings=SimpleNamespace(non_local_exec=False)),
+        deployment_settings=SimpleNamespace(deployment_method=set()),
+    )
+    monkeypatch.setattr(start, "GPUS", ())
+    assert start.can_start(workflow)
+    monkeypatch.delattr(os, "pidfd_open")
+    assert not start.can_start(workflow)
 
 
 def test_the_processor_time_of_a_child_is_the_jobs(workflow, folder):

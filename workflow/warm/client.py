@@ -24,6 +24,8 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signa
 LIMITS = sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")})
 LENGTH, EXIT = struct.Struct("!Q"), struct.Struct("!i")
 """Forms of the length of a request, and of the exit code of a child."""
+CREDENTIALS = struct.Struct("iII")
+"""Process, user and group of the other end of a socket."""
 ACCEPTED, STANDARD_FILES = b"y", (0, 1, 2)
 
 
@@ -95,12 +97,23 @@ def ask(connection: socket.socket, name: bytes, message: bytes) -> list[int]:
     """A handle of the child that runs the command, or none where the command must run by itself."""
     try:
         connection.connect(b"\0" + name)
+        # After the server's end any user of the machine may take its name, and would get files and environment.
+        if peer_of(connection)[1] != os.getuid():
+            return []
         socket.send_fds(connection, [LENGTH.pack(len(message))], STANDARD_FILES)
         connection.sendall(message)
         answer, handles, _, _ = socket.recv_fds(connection, len(ACCEPTED), 1)
     except OSError:
         return []
     return handles if answer == ACCEPTED else []
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int, int]:
+    """Process, user and group of the other end of a connection."""
+    process, user, group = CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    )
+    return process, user, group
 
 
 def finish(connection: socket.socket, handle: int) -> None:

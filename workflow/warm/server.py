@@ -34,7 +34,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
-from workflow.warm.client import ACCEPTED, EXIT, FORWARDED, LENGTH, STANDARD_FILES, process_state
+from workflow.warm.client import ACCEPTED, EXIT, FORWARDED, LENGTH, STANDARD_FILES, peer_of, process_state
 
 PACKAGES = (
     *("numpy", "scipy.stats", "scipy.optimize", "pandas", "pyarrow.parquet", "pyarrow.compute"),
@@ -57,8 +57,6 @@ OWN = b"C2C_"
 IDLE_S = 3600
 READ_S = 10
 """Longest wait for the rest of a request."""
-CREDENTIALS = struct.Struct("iII")
-"""Process, user and group of the other end of a socket."""
 DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 NAME = "c2c-"
@@ -199,9 +197,14 @@ class Server:
         """Fork a child for a client, which returns its command; None in this process, also where there is no child."""
         connection, _ = self.listener.accept()
         command = _receive(connection)
-        if command is None or not self.surroundings.allow(command.request):
+        pid: int | None = None
+        if command is not None and self.surroundings.allow(command.request):
+            # Where the system has no room for another process, other commands must not end with the server.
+            with contextlib.suppress(OSError):
+                pid = os.fork()
+        if pid is None:
             connection.close()
-        elif (pid := os.fork()) == 0:
+        elif pid == 0:
             self._close(connection)
             return command
         else:
@@ -244,16 +247,22 @@ def _installed() -> dict[str, int]:
 
 
 def _receive(connection: socket.socket) -> ClientCommand | None:
-    """The command of a client of this user; None if the request is not whole."""
+    """The command of a client of this user; None for another user, or if the request is not whole."""
+    client, user, _ = peer_of(connection)
+    # Another user, who could otherwise keep all commands waiting, is not waited for.
+    if user != os.getuid():
+        return None
     connection.settimeout(READ_S)
     files: list[int] = []
     try:
-        client, user, _ = CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        )
         head, files, _, _ = socket.recv_fds(connection, LENGTH.size, len(STANDARD_FILES))
         (length,) = LENGTH.unpack(head)
-        content = connection.recv(length, socket.MSG_WAITALL) if user == os.getuid() else b""
+        # A long request comes in parts.
+        content = b""
+        while len(content) < length:
+            if not (part := connection.recv(length - len(content))):
+                raise EOFError
+            content += part
         connection.settimeout(None)
         return ClientCommand(Request(*marshal.loads(content)), files, client)
     except (OSError, ValueError, EOFError, TypeError, struct.error):

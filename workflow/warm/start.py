@@ -32,13 +32,23 @@ NO_ARROW_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
 def can_start(workflow: Any) -> bool:
-    """Whether jobs of a workflow run on this machine, in this environment and on its CPU.
+    """Whether jobs of a workflow run on this machine, a Linux, in this environment and on its CPU.
 
     The driver of a GPU must be opened by the process that uses it.
     """
     is_local = not workflow.executor_plugin.common_settings.non_local_exec
     has_own_environments = bool(workflow.deployment_settings.deployment_method)
-    return is_local and not has_own_environments and not any(Path(path).exists() for path in GPUS)
+    has_gpu = any(Path(path).exists() for path in GPUS)
+    return is_local and not has_own_environments and not has_gpu and has_pidfds()
+
+
+def has_pidfds() -> bool:
+    """Whether the system has pidfds: Linux 5.3 and later, not macOS, which has no abstract sockets either."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def start() -> subprocess.Popen[bytes]:

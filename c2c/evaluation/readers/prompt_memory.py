@@ -14,6 +14,7 @@ from transformers import Cache
 from c2c.alignment.tokens import left_pad
 from c2c.cache import kv_cache
 from c2c.cache.rows import rotations_change
+from c2c.errors import RefusedError
 from c2c.evaluation.answers.batches import in_parts
 from c2c.models.loading import LoadedModel
 from c2c.types import KeyValue
@@ -117,14 +118,25 @@ class PromptMemory:
             return None
         if self.starts_alone and not all(self._batches[text].start for text in texts):
             return None
+        # With its last token such a prompt is read with other rotations than without
+        config = self.loaded.model.config
+        if any(rotations_change(config, length) != rotations_change(config, length - 1) for length in lengths):
+            return None
         return self.layers(texts, input_ids.shape[1] - 1)
 
-    @torch.no_grad()
     def _prefill(self, batch: Sequence[Text], start: int) -> list[tuple[Text, list[KeyValue]]]:
+        try:
+            return self._read(batch, start)
+        except RefusedError:
+            # A model that counts columns must not have pads behind a common start
+            return self._read(batch, start, shares=False)
+
+    @torch.no_grad()
+    def _read(self, batch: Sequence[Text], start: int, shares: bool = True) -> list[tuple[Text, list[KeyValue]]]:
         """Prefill one batch; the tokens that all its texts begin with, such as a template's words, run once."""
         model, texts = self.loaded.model, [text or (self.loaded.pad,) for text in batch]
         # Rotations that depend on the length of a text forbid to read its start alone.
-        whole = rotations_change(model.config, max(len(text) for text in texts))
+        whole = not shares or rotations_change(model.config, max(len(text) for text in texts))
         # 1. The common start, as one row whose cache is repeated
         shared = 0 if whole else start
         if len(texts) > 1 and not whole:
