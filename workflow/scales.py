@@ -19,6 +19,8 @@ LAID_OVER = {"smoke_reduced": "smoke"}
 """Scales whose file is laid over that of another scale, which is not the paper's."""
 DATA_KEYS = ("sample", "context_limit", "world", "gap")
 """Keys of a config that decide which questions are asked."""
+LEARNING_KEYS = ("router", "teacher")
+"""Keys of a config that decide what a router is fitted on, and how the answers of a training set are written."""
 MACHINE_KEYS = {"micro_batch_size", "recompute", "checkpoint_every", "evaluate_every", "validation_limit", "retries"}
 """Settings of a training that fit it to a machine, or watch it, and leave what is learned as it is."""
 KEPT_STEPS = "keep_steps"
@@ -93,10 +95,10 @@ def check_scale(config: Mapping[str, Any], folder: Path = ROOT / "config") -> No
             raise RefusedError(rule, ", ".join(dict.fromkeys(foreign)), f"{own_name}, or drop these names")
     # Questions and trainings.
     rule = f"A config with scale: {scale} must ask and train as config/{file} does"
-    for key in DATA_KEYS:
+    for key in (*DATA_KEYS, *LEARNING_KEYS):
         if config.get(key) != shipped.get(key):
             raise RefusedError(rule, f"{key}: {config.get(key)}", own_name)
-    trainings, shipped_trainings = _trainings(config), _trainings(shipped)
+    trainings, shipped_trainings = (_trainings(content) | _other_trainings(content) for content in (config, shipped))
     for run in (run for run in trainings if run in shipped_trainings):
         if differing := [key for key, value in trainings[run].items() if shipped_trainings[run].get(key) != value]:
             values = ", ".join(f"{key}: {trainings[run][key]}" for key in differing)
@@ -131,13 +133,21 @@ def _is_shipped(scale: str, folder: Path) -> bool:
 
 
 def _trainings(config: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """The settings that decide what is learned, by pair, recipe and alignment."""
-    shared = {**config["fuser"], **config["training"]}
-    return {
-        (run["pair"], run["recipe"], run["alignment"]): {
-            key: value
-            for key, value in {**shared, **(run.get("training") or {})}.items()
-            if key not in {*MACHINE_KEYS, KEPT_STEPS}
-        }
-        for run in config["runs"]
+    """The settings that decide what is learned by the fusers of each run, by pair, recipe and alignment."""
+    return {(run["pair"], run["recipe"], run["alignment"]): _settings(config, run) for run in config["runs"]}
+
+
+def _other_trainings(config: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The same of Receivers that are trained as a whole, and of latent spaces with their groups and shape."""
+    trainings = {
+        (entry["pair"], "single", entry["alignment"]): _settings(config, entry) for entry in config.get("single") or ()
     }
+    for entry in config.get("latent") or ():
+        space = {key: value for key, value in entry.items() if key not in ("latent", "alignment", "seeds", "training")}
+        trainings[entry["latent"], "latent", entry["alignment"]] = space | _settings(config, entry)
+    return trainings
+
+
+def _settings(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {**config["fuser"], **config["training"], **(entry.get("training") or {})}
+    return {key: value for key, value in settings.items() if key not in {*MACHINE_KEYS, KEPT_STEPS}}

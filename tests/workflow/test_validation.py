@@ -24,6 +24,16 @@ from workflow.validation import read_table
 ROOT = Path(__file__).resolve().parents[2]
 SCALES = ("paper", "smoke", "laptop", "trial")
 OPENHERMES = [{"pair": "qwen3_from_qwen25", "recipe": "c2c", "alignment": "span", "seeds": [42]}]
+LATENT = {
+    "latent": "gap_latent",
+    "groups": ["gap_halves", "gap_halves_b"],
+    "alignment": "span",
+    "seeds": [0],
+    "layers": 3,
+    "heads": 4,
+    "head_dim": 24,
+}
+"""The latent space of the smoke scale, but for its training."""
 Config = dict[str, Any]
 Merged = Callable[[str], Config]
 
@@ -339,6 +349,14 @@ def test_checking_a_config_imports_neither_torch_nor_pandas_nor_scipy() -> None:
             "paper",
             {"training": {"steps": 10}},
             r"must ask and train .*received 'steps: 10 in the training of qwen3_from_qwen25/c2c/span'.*scale: my_paper",
+        ),
+        ("paper", "paper", {"router": {"questions": 10}}, r"must ask and train .*received .router: .*10"),
+        ("paper", "paper", {"teacher": {"temperature": 0.1}}, r"must ask and train .*received .teacher: .*0\.1"),
+        (
+            "smoke",
+            "smoke",
+            {"latent": [{**LATENT, "heads": 2}]},
+            r"received 'heads: 2.* in the training of gap_latent/latent/span'",
         ),
     ],
 )
