@@ -14,7 +14,6 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -143,14 +142,16 @@ class StoredStates:
         self.about: dict[str, Any] = parse_json(metadata, f"What {folder / INDEX} says of itself", READ_AGAIN)
         if not isinstance(self.about, dict) or self.about.get("version") != VERSION:
             raise self._refusal("an index of another version")
+        # Mapped at once, which reads nothing: a shard stays what it was when another call replaces its file.
+        self._shards: dict[str, Tensor] = {}
         for name, sha256 in self.about["shards"].items():
             if not (folder / name).is_file() or file_hash(folder / name) != sha256:
                 raise self._refusal(f"{name} is missing or has changed")
+            self._shards[name] = self._map_shard(name)
         self._texts = {
             (row["role"], row["key"]): StoredText(row["shard"], row["start"], row["positions"])
             for row in table.to_pylist()
         }
-        self._shard = lru_cache(None)(self._map_shard)
         self.receiver, self.sharer = (CacheShape(*self.about["shapes"][role]) for role in ("receiver", "sharer"))
 
     def check(self, identity: StatesIdentity, examples: Iterable[Example], sharer_layers: Collection[int]) -> None:
@@ -237,7 +238,7 @@ class StoredStates:
         """A text's states, ``(tokens, layers, 2, H, D)``, a view of the mapped file."""
         text = self._find(role, ids)
         assert text is not None, "check refuses examples without states"
-        return self._shard(text.shard)[text.start : text.start + len(text.positions)]
+        return self._shards[text.shard][text.start : text.start + len(text.positions)]
 
     def _map_shard(self, name: str) -> Tensor:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from c2c.cli.main import main
 from c2c.errors import RefusedError
@@ -218,6 +219,16 @@ def test_a_shard_that_has_changed_is_refused(chat_pair: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-4] + b"fake")
     with pytest.raises(RefusedError, match=r"sharer-00000\.safetensors is missing or has changed"):
         StoredStates(run.output)
+
+
+def test_a_training_that_has_begun_keeps_its_states_when_the_folder_is_made_anew(chat_pair: Path) -> None:
+    run = store(chat_pair, token_budget=100)
+    store_states(run)
+    first, second = StoredStates(run.output), StoredStates(run.output)
+    texts = [example.prompt.sharer_ids for example in run.examples()]
+    expected = [first._slab("sharer", ids).clone() for ids in texts]
+    store_states(store(chat_pair, data=[chat_pair / "turns.jsonl"], prompts="chat", max_length=20))
+    assert all(torch.equal(second._slab("sharer", ids), slab) for ids, slab in zip(texts, expected, strict=True))
 
 
 def test_the_commands_store_states_and_train_from_them(chat_pair: Path) -> None:
