@@ -96,12 +96,11 @@ def markdown(
 
 
 def check(table: pd.DataFrame, size: str, parts: Sequence[str]) -> list[str]:
-    """Ratios that `bounds.yaml` wants for this size and that do not hold, one sentence each.
+    """Ratios of `bounds.yaml` for this size that do not hold, one sentence each.
 
     Args:
         table: As `benchmarks.speed.clock.ratios` returns it.
         size: The block of `settings.yaml` that was measured; each bound names the sizes that it holds for.
-        parts: Parts that were measured; bounds of others are left out.
         parts: Parts that were measured; bounds of others are left out.
     """
     failures = []

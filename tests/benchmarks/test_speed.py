@@ -169,6 +169,20 @@ def test_a_measurement_is_written_as_data_table_page_and_plots(
     assert (tmp_path / speed.TABLE).exists() and (tmp_path / "growth.png").exists()
 
 
+def test_a_ratio_out_of_bounds_has_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def part(bench: Bench) -> Iterator[Comparison]:
+        yield Comparison("p", {}, {"a": lambda: None, "b": lambda: None}, "a")
+
+    monkeypatch.setattr(speed, "PARTS", {"p": part})
+    monkeypatch.setattr(report, "check", lambda *arguments: ["too slow"])
+    arguments = ["--size", "quick", "--parts", "p", "--device", "cpu"]
+    assert speed.main([*arguments, "--check"]) == speed.OUT_OF_BOUNDS
+    assert "too slow" in capsys.readouterr().err
+    assert speed.main(arguments) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
