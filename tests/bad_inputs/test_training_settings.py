@@ -19,7 +19,9 @@ NUMBERS = [item.name for item in fields(TrainingConfig) if KINDS[item.name] is f
 WHOLE_NUMBERS = [item.name for item in fields(TrainingConfig) if KINDS[item.name] is int]
 BAD: list[tuple[str, Any]] = [
     *((name, value) for name in NUMBERS for value in (NAN, INFINITE, -INFINITE, -1.0, "0.1", True, None)),
-    *((name, value) for name in WHOLE_NUMBERS for value in (-1, 10**30, 2.5, NAN, "3", True, None)),
+    *((name, value) for name in WHOLE_NUMBERS for value in (-2, 10**30, 2.5, NAN, "3", True, None)),
+    # -1 is that of the seed there.
+    *((name, -1) for name in WHOLE_NUMBERS if name != "order_seed"),
     *((name, 0) for name in ("steps", "batch_size", "hidden_dim", "num_layers", "max_length", "learning_rate")),
     ("seed", 2**70),
     ("seed", 2**32),

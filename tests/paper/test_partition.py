@@ -90,10 +90,12 @@ def test_a_gap_that_runs_the_other_way_is_one_too() -> None:
     assert found is not None and found.value == pytest.approx(0.5)
 
 
-def test_the_ratio_of_values_to_themselves_is_one_without_any_width() -> None:
+def test_the_ratio_of_equal_values_is_one_with_the_width_that_so_few_questions_leave() -> None:
     values = answers([0, 1, 1, 0, 1, 1, 1, 0], [1, 1, 1, 0, 1, 0, 1, 0], seeds=(0, 1))
     found = ratio_with_interval(values, values)
-    assert (found.value, found.low, found.high) == (1, 1, 1) and found.seeds == 2
+    assert found.low < found.value == 1 < found.high and found.seeds == 2
+    more = ratio_with_interval(*[answers([0, 1, 1, 0, 1, 1, 1, 0] * 9)] * 2)
+    assert more.high - more.low < found.high - found.low
     spread = ratio_with_interval(values, answers([1] * 8))
     assert spread.low < spread.value < spread.high
     assert spread.value == pytest.approx(float(values.to_numpy().mean()))
