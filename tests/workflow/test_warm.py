@@ -64,6 +64,8 @@ elif what == "wait":
 def workflow() -> Iterator[subprocess.Popen[bytes]]:
     """The server of this process, whose environment is that of a workflow until the end of these tests."""
     environment = dict(os.environ)
+    # A shell that starts the tests in the background lets them ignore it, and commands inherit that.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = start.benchmark.BenchmarkTimer
     os.environ.update(PYTHONHASHSEED="0", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT))
     for name in [name for name in os.environ if name.startswith("PYTEST")]:
@@ -74,6 +76,7 @@ def workflow() -> Iterator[subprocess.Popen[bytes]]:
     start.benchmark.BenchmarkTimer = timer
     os.environ.clear()
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.fixture
