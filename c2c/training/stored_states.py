@@ -171,17 +171,18 @@ class StoredStates:
                 raise RefusedError(rule, f"{received} in {self.folder}", READ_AGAIN)
         # States of the Receiver alone have no layer, and lack every example.
         layers = self.about["sharer_layers"]
-        if layers and (missing := sorted({*sharer_layers} - {*layers})):
+        if layers and (gaps := sorted({*sharer_layers} - {*layers})):
             rule = "Stored states must have every layer of the Sharer that a Fuser reads"
             remedy = "Make the folder with c2c store-states of the same --layer-alignment"
-            raise RefusedError(rule, f"layers {missing} are not in {self.folder}", remedy)
+            raise RefusedError(rule, f"layers {gaps} are not in {self.folder}", remedy)
         for example in examples:
             check_sections(example)
             prompt = example.prompt
-            texts = [self._find("receiver", receiver_ids(prompt))]
+            complete = self._find("receiver", receiver_ids(prompt)) is not None
             if sharer_layers:
-                texts.append(self._find("sharer", prompt.sharer_ids))
-            if None in texts or (sharer_layers and not set(prompt.token_map) <= {-1, *texts[-1].positions}):  # type: ignore[union-attr]
+                reading = self._find("sharer", prompt.sharer_ids)
+                complete &= reading is not None and set(prompt.token_map) <= {-1, *reading.positions}
+            if not complete:
                 rule = "Stored states must hold every example that is trained or validated on"
                 raise RefusedError(rule, f"{example.id!r} is not in {self.folder}", READ_AGAIN)
 

@@ -19,6 +19,7 @@ from c2c.training.fusers import TrainingRun
 from c2c.training.run import train
 from c2c.training.store_states import StoreStatesRun, store_states
 from c2c.training.stored_states import StoredStates
+from tests.training.conftest import SMALL
 
 PLAIN = [
     {"id": f"p{number}", "prompt": prompt, "response": response}
@@ -39,18 +40,7 @@ TURNS = [
     {"role": "user", "content": "and the color"},
     {"role": "assistant", "content": "red"},
 ]
-SETTINGS = {
-    "steps": 6,
-    "batch_size": 4,
-    "hidden_dim": 8,
-    "intermediate_dim": 8,
-    "evaluate_every": 3,
-    "checkpoint_every": 2,
-    "keep_steps": (2,),
-    "max_length": 200,
-    "dropout": 0.1,
-    "learning_rate": 1e-3,
-}
+SETTINGS = {**SMALL, "keep_steps": (2,), "max_length": 200, "dropout": 0.1, "learning_rate": 1e-3}
 
 
 @pytest.fixture
