@@ -86,8 +86,8 @@ def _run(options: argparse.Namespace, sizes: dict[str, Any]) -> list[str]:
             rows += run(comparison, rounds, device)
     # 3. Report
     clock = "wall_s" if device.type == "cuda" else "cpu_s"
-    measured = pd.DataFrame(rows)
-    table, powers = ratios(measured, clock), report.exponents(measured, clock) if "growth" in options.parts else None
+    timings = pd.DataFrame(rows)
+    table, powers = ratios(timings, clock), report.exponents(timings, clock) if "growth" in options.parts else None
     rules = report.rule_seconds(options.results) if options.results else pd.DataFrame()
     settings = {
         "size": size,
@@ -100,11 +100,11 @@ def _run(options: argparse.Namespace, sizes: dict[str, Any]) -> list[str]:
     powers = pd.DataFrame() if powers is None else powers
     devices = read_devices()
     peak = devices[name]["peak_tflops"] if (name := device_of(settings["device"], devices)) else None
-    rates = report.operation_rates(measured, clock, peak)
+    rates = report.operation_rates(timings, clock, peak)
     page = report.markdown(settings, table, powers, rates, rules)
     print(page)
     if options.output:
-        _write(options.output, settings, measured, table, powers, rates, rules, page)
+        _write(options.output, settings, timings, table, powers, rates, rules, page)
     return report.check(table, size, options.parts) if options.check else []
 
 

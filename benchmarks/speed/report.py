@@ -131,15 +131,15 @@ def plot(rows: pd.DataFrame, table: pd.DataFrame, powers: pd.DataFrame, folder: 
 
     paths = []
     # 1. Ratios: a panel a part, a bar a way and setting
-    shown = table[~table["part"].isin(["growth"])]
-    parts = list(dict.fromkeys(shown["part"]))
+    comparisons = table[~table["part"].isin(["growth"])]
+    parts = list(dict.fromkeys(comparisons["part"]))
     if parts:
-        counts = [int((shown["part"] == part).sum()) for part in parts]
+        counts = [int((comparisons["part"] == part).sum()) for part in parts]
         figure, panels = plt.subplots(
             len(parts), 1, figsize=(8, sum(counts) * 0.28 + len(parts) * 0.9), height_ratios=counts, squeeze=False
         )
         for panel, part in zip(panels[:, 0], parts, strict=True):
-            of_part = shown[shown["part"] == part].iloc[::-1]
+            of_part = comparisons[comparisons["part"] == part].iloc[::-1]
             labels = [f"{row.way}, {row.setting}" if row.setting else row.way for row in of_part.itertuples()]
             # The least that a command takes is no baseline worth a ratio: its seconds are shown.
             seconds = part == "start-up"
