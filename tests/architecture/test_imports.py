@@ -27,7 +27,7 @@ ROOMS = (
     ("checkpoints",),
     ("rosetta",),
     ("chat_pipeline", "training", "evaluation"),
-    ("analysis",),
+    ("analysis", "testbed"),
     ("cli",),
 )
 """Modules and folders of ``c2c`` from the ground up. A room imports from its own floor and from those below it."""
