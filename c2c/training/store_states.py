@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,11 +28,12 @@ from c2c.models.loading import LoadedModel, load_model, load_tokenizer, model_st
 from c2c.models.model_folder import read_config
 from c2c.models.pair import check_embeddings
 from c2c.provenance import settings_hash
-from c2c.storage.files import remove_leftovers, written_whole
+from c2c.storage.files import remove_leftovers, write_atomically, written_whole
 from c2c.storage.locks import locked
 from c2c.training.config import SHARER_CACHES, STATES_LIMIT_GB, STATES_TOKEN_BUDGET
 from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.stored_states import (
+    COSTS,
     INDEX,
     RUN_LIVE,
     STATES,
@@ -39,6 +42,7 @@ from c2c.training.stored_states import (
     StoredText,
     check_sections,
     fused_positions,
+    read_costs,
     receiver_ids,
     text_key,
     write_index,
@@ -103,6 +107,14 @@ class StoreStatesRun:
     def settings(self) -> dict[str, Any]:
         """All but the files, as JSON has them."""
         return {name: value for name, value in asdict(self).items() if name not in ("data", "tokenised", "output")}
+
+    def index_settings(self) -> dict[str, Any]:
+        """The settings that determine what is stored: neither limits nor the places of the models.
+
+        The states of a folder stay the same to its trainings when any of the others change.
+        """
+        places = ("receiver", "sharer", "limit_gb", "token_budget")
+        return {name: value for name, value in self.settings().items() if name not in places}
 
     def sets(self) -> list[Path]:
         """The files of all sets."""
@@ -195,7 +207,7 @@ def store_states(run: StoreStatesRun) -> dict[str, Any]:
             "sharer_layers": layers,
             "shapes": {role: list(shape) for role, shape in shapes.items()},
             "sharer": descriptions["sharer"],
-            "settings": run.settings(),
+            "settings": run.index_settings(),
         }
         _forget_others(run.output, {text.shard for of_role in texts.values() for text in of_role.values()})
         write_index(run.output, texts, about)
@@ -250,11 +262,15 @@ def _write_shards(
                 start += len(plan.positions[key])
             # A shard of the same texts of the same model is as it would be computed again.
             content = [(key, plan.positions[key]) for batch in shard for key in batch]
-            settings = {**made_with.to_dict(), "layers": list(plan.layers), "token_budget": run.token_budget}
+            settings = {**made_with.to_dict(), "layers": list(plan.layers)}
             plan_hash = settings_hash({**settings, "texts": content})
             if not _is_complete(path, plan_hash):
                 remove_leftovers(path)
+                begin = time.perf_counter()
                 slabs = [slab for batch in shard for slab in _read_batch(loaded, plan, batch)]
+                # Before the shard is named, so that none is complete without its cost.
+                cost = {"seconds": time.perf_counter() - begin, "gpus": int(loaded.model.device.type == "cuda")}
+                write_atomically(run.output / COSTS, json.dumps({**read_costs(run.output), path.name: cost}, indent=1))
                 with written_whole(path) as unfinished:
                     save_file({STATES: torch.cat(slabs)}, unfinished, metadata={"plan": plan_hash})
             bar.update(start)
