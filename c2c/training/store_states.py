@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,21 +27,20 @@ from c2c.models.loading import LoadedModel, load_model, load_tokenizer, model_st
 from c2c.models.model_folder import read_config
 from c2c.models.pair import check_embeddings
 from c2c.provenance import settings_hash
-from c2c.storage.files import remove_leftovers, write_atomically, written_whole
+from c2c.storage.files import remove_leftovers, written_whole
 from c2c.storage.locks import locked
 from c2c.training.config import SHARER_CACHES, STATES_LIMIT_GB, STATES_TOKEN_BUDGET
 from c2c.training.examples import Example, Examples, read_lines
 from c2c.training.stored_states import (
-    COSTS,
     INDEX,
     RUN_LIVE,
     STATES,
     Role,
     StatesIdentity,
     StoredText,
+    add_cost,
     check_sections,
     fused_positions,
-    read_costs,
     receiver_ids,
     text_key,
     write_index,
@@ -269,8 +267,8 @@ def _write_shards(
                 begin = time.perf_counter()
                 slabs = [slab for batch in shard for slab in _read_batch(loaded, plan, batch)]
                 # Before the shard is named, so that none is complete without its cost.
-                cost = {"seconds": time.perf_counter() - begin, "gpus": int(loaded.model.device.type == "cuda")}
-                write_atomically(run.output / COSTS, json.dumps({**read_costs(run.output), path.name: cost}, indent=1))
+                gpus = int(loaded.model.device.type == "cuda")
+                add_cost(run.output, path.name, time.perf_counter() - begin, gpus)
                 with written_whole(path) as unfinished:
                     save_file({STATES: torch.cat(slabs)}, unfinished, metadata={"plan": plan_hash})
             bar.update(start)

@@ -28,7 +28,7 @@ from c2c.alignment.tokens import AlignedPrompt, SharerInput
 from c2c.errors import RefusedError
 from c2c.fusion.batch import sections_of
 from c2c.provenance import file_hash
-from c2c.storage.files import written_whole
+from c2c.storage.files import write_atomically, written_whole
 from c2c.storage.formats import parse_json
 from c2c.storage.manifests import read_object
 from c2c.training import state
@@ -127,6 +127,12 @@ def read_costs(folder: Path) -> dict[str, dict[str, float]]:
     path = folder / COSTS
     costs: dict[str, dict[str, float]] = read_object(path, READ_AGAIN) if path.is_file() else {}
     return costs
+
+
+def add_cost(folder: Path, shard: str, seconds: float, gpus: int) -> None:
+    """Note what a shard took to compute, in place of what is noted of an earlier one of its name."""
+    costs = {**read_costs(folder), shard: {"seconds": seconds, "gpus": gpus}}
+    write_atomically(folder / COSTS, json.dumps(costs, indent=1))
 
 
 class StoredStates:
