@@ -15,6 +15,7 @@ from c2c import RefusedError, SharerCache, SharerInput
 from c2c.checkpoints import signing
 from c2c.checkpoints.sharer_cache import MANIFEST, STATES
 from c2c.checkpoints.signing import Envelope, SigningKey, contract_hash
+from c2c.cli.main import main
 from c2c.provenance import file_hash
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -194,3 +195,17 @@ def test_a_signature_of_another_use_of_the_key_does_not_fit(signed) -> None:
     rewrite(signed, signature=plain)
     with pytest.raises(RefusedError, match="must be as its sender signed it"):
         SharerCache.load(signed, key=KEY)
+
+
+def test_the_command_checks_a_cache_and_names_no_key(signed, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("C2C_TEST_KEY", KEY.decode())
+    assert main(["check-cache", str(signed), "--key", "env:C2C_TEST_KEY", "--sender", "alice"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert (about["sender"], about["receiver"], about["signature_checked"]) == ("alice", "carol", True)
+    assert main(["check-cache", str(signed), "--key", "env:C2C_TEST_KEY", "--sender", "bob"]) == 2
+    alter_a_tensor(signed)
+    assert main(["check-cache", str(signed)]) == 0
+    assert main(["check-cache", str(signed), "--key", "env:C2C_TEST_KEY"]) == 2
+    printed = capsys.readouterr()
+    assert "must be as its sender signed it" in printed.err
+    assert KEY.decode() not in printed.err + printed.out
