@@ -151,9 +151,7 @@ def alter(reference: dict) -> dict:
 
 @pytest.mark.parametrize("kind", ["cache", "text"])
 def test_a_message_that_was_altered_on_its_way_is_refused(trio: Trio, kind, tmp_path) -> None:
-    hand_over = HandOver(
-        trio.carol, [trio.alice], {"alice": trio.fusers["alice"]} if kind == "cache" else {}, prompts=SHORT
-    )
+    hand_over = from_alice(trio, kind)
     reference = hand_over.send(QUESTION)[0].save(tmp_path, key=KEY)
     altered = alter(reference)
     with pytest.raises(RefusedError, match="must be the one that its reference names"):
@@ -174,9 +172,7 @@ def file_hash_of_text(text: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("kind", ["cache", "text"])
 def test_an_unsigned_message_is_refused_where_a_key_is_given(trio: Trio, kind, tmp_path) -> None:
-    hand_over = HandOver(
-        trio.carol, [trio.alice], {"alice": trio.fusers["alice"]} if kind == "cache" else {}, prompts=SHORT
-    )
+    hand_over = from_alice(trio, kind)
     reference = hand_over.send(QUESTION)[0].save(tmp_path)
     assert AgentMessage.load(reference).kind == kind
     with pytest.raises(RefusedError, match="must be signed where a key is given"):
