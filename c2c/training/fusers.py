@@ -61,6 +61,9 @@ class FrozenStates(Protocol):
     def fill(self, batch: Batch, examples: Sequence[Example], device: torch.device) -> Batch:
         """The batch with the Receiver's `prefix` and, unless it is zeroed, the Sharer's `layers`."""
 
+    def cost(self, progress: state.Progress) -> dict[str, Any]:
+        """What provenance states of passes that several runs share, by a training's progress at its end."""
+
 
 class FusionLearner(Learner):
     """Training of modules with gates, and its validation where each Sharer reads another example's prompt."""
@@ -339,13 +342,14 @@ class TrainingRun(LearningRun[FuserLearner]):
         )
 
     def notes(self, learner: FuserLearner, history: pd.DataFrame) -> dict[str, Any]:
-        """Examples used and left out, the share of pads, final losses and cost."""
+        """Examples used and left out, the share of pads, final losses, and cost with that of passes that are shared."""
+        shared = None if learner.states is None else learner.states.cost(learner.progress)
         return {
             "examples": {"training": len(learner.training), "validation": len(learner.validation)},
             "left_out": learner.left_out,
             "padding": float(history["padding"].mean()),
             "final": final_losses(history),
-            "cost": cost(learner),
+            "cost": {**cost(learner), **({} if shared is None else {"shared": shared})},
             **best_step(learner),
         }
 

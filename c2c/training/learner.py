@@ -214,6 +214,7 @@ class Learner(ABC):
     def _keep(self, step: int) -> None:
         # Keys are texts, as JSON has them when a run resumes.
         self.progress.seconds_at[str(step)] = self.progress.seconds
+        self.progress.shared_seconds_at[str(step)] = self.progress.shared_seconds
         with self.processes.together():
             if self.processes.is_first:
                 self.progress.kept[str(step)] = state.save_weights(self.checkpoints, step, self.module.state_dict())
