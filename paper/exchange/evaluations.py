@@ -16,10 +16,9 @@ from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import TOGETHER
 from c2c.evaluation.scoring import GRADED, answer_texts
 from c2c.stats import NO_SEED, Estimate, accuracy_with_interval
-from paper.reading import names
 from paper.reading.answers import Answers
 from paper.reading.commits import BENCHMARKS, read_revisions
-from paper.reading.questions import texts_of
+from paper.reading.questions import benchmark_row, texts_of
 
 OWNER = "cache-to-cache"
 """Owner of models that are more than one model, and of those that this package trains."""
@@ -170,7 +169,7 @@ def evaluations(
         first = rows.iloc[0]
         columns = ("recipe", "method", "prompts", "scoring", "sharer")
         limits, models = rows["max_new_tokens"].dropna(), first["sharer"].split(TOGETHER)
-        source = datasets.get(names.benchmark_of(benchmark), {})
+        source = benchmark_row(benchmark, datasets)
         yield Evaluation(
             scale=answers.scale,
             pair=pair,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -60,14 +61,19 @@ def texts_of(records: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
     return texts
 
 
+def benchmark_row(task: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The row of a task's benchmark in a catalogue (`read_benchmarks`); empty for the benchmark of a user."""
+    name = names.own_prompts(task)
+    return catalogue.get(name) or catalogue.get(name.rpartition("_")[0]) or {}
+
+
 def committable(questions: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     """The questions to which `records` refer and whose texts this repository has made, by `QUESTION_KEY`.
 
     Texts of data sets from the hub stay in the results folder: their licences differ.
     """
-    sources = {name: row["source"] for name, row in read_benchmarks([BENCHMARKS]).items()}
-    key = questions.index
-    is_own = [sources.get(names.benchmark_of(task)) in GENERATED for task in key.get_level_values(0)]
+    key, catalogue = questions.index, read_benchmarks([BENCHMARKS])
+    is_own = [benchmark_row(task, catalogue).get("source") in GENERATED for task in key.get_level_values(0)]
     return questions[is_own & key.isin(pd.MultiIndex.from_frame(records[QUESTION_KEY]))]
 
 
