@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,17 +108,17 @@ def answer_texts(records: pd.DataFrame, protocol: str = CORRECTED) -> list[str]:
     """
     columns = ["scoring", "choices", "choice_scores", "output_text", "opening"]
     answers: list[str] = []
-    for lost, row in zip(failed(records), records[columns].itertuples(index=False), strict=True):
+    rows: Iterable[tuple[Any, ...]] = records[columns].itertuples(index=False, name=None)
+    for lost, (scoring, choices, scores, text, opening) in zip(failed(records), rows, strict=True):
         if lost:
             answers.append("")
-        elif row.scoring in BY_LIKELIHOOD:
-            answers.append(_choice(row.choices, row.choice_scores, row.scoring) or "")
-        elif row.scoring == "letter":
-            options = len(letters.LETTERS) if row.choices is None else len(row.choices)
-            opening = row.opening if isinstance(row.opening, str) else ""
-            answers.append(_letter_in(row.output_text, options, opening, protocol) or "")
+        elif scoring in BY_LIKELIHOOD:
+            answers.append(_choice(choices, scores, scoring) or "")
+        elif scoring == "letter":
+            options = len(letters.LETTERS) if choices is None else len(choices)
+            answers.append(_letter_in(text, options, opening if isinstance(opening, str) else "", protocol) or "")
         else:
-            answers.append(str(row.output_text).strip())
+            answers.append(str(text).strip())
     return answers
 
 
