@@ -20,6 +20,7 @@ from c2c.cli.flags import (
     LINES,
     add_accepted,
     add_budget,
+    add_compile,
     add_dtype,
     add_evaluation,
     add_failed_share,
@@ -202,14 +203,21 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add_evaluation(parser, METHODS)
     add_fusers(parser, several=True)
     add_budget(parser)
+    add_compile(parser)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from c2c.evaluation.generate import GenerationRun, generate
+    from c2c.evaluation.run import GenerationRun
 
-    _evaluate(GenerationRun, generate, options)
+    def answer(run: GenerationRun, notes: dict[str, Any]) -> None:
+        # lm-eval and datasets are imported for a run that was not refused.
+        from c2c.evaluation.generate import generate
+
+        generate(run, notes)
+
+    _evaluate(GenerationRun, answer, options)
 
 
 def _evaluate(kind: Any, answer: Callable[[Any, dict[str, Any]], Any], options: argparse.Namespace) -> None:

@@ -11,6 +11,8 @@ from c2c.errors import RefusedError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+TOKEN_BUDGET = 4096
+"""Tokens of a batch where no other number is given."""
 
 
 def check_budget(token_budget: int) -> int:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from c2c.errors import ModelFaultError, RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
-from c2c.evaluation.answers.batches import batches_of, check_budget, in_parts, is_out_of_memory
+from c2c.evaluation.answers.batches import TOKEN_BUDGET, batches_of, check_budget, in_parts, is_out_of_memory
 from c2c.evaluation.answers.likelihood import option_tokens, score_options
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.answers.writing import decode_answers
@@ -21,8 +21,6 @@ from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader
 from c2c.models.loading import LoadedModel
-
-TOKEN_BUDGET = 4096
 
 
 class Method(LM):
@@ -67,6 +65,11 @@ class Method(LM):
     def models(self) -> tuple[LoadedModel, ...]:
         """The models that read prompts, the one that answers first."""
         return self.reader.models
+
+    @property
+    def writers(self) -> tuple[LoadedModel, ...]:
+        """The models that write text."""
+        return self.models[:1]
 
     @property
     def tokenizer_name(self) -> str:
