@@ -86,23 +86,8 @@ def test_commands_without_a_model_import_nothing_that_runs_one(command: str) -> 
 
 
 def test_a_run_that_is_refused_imports_neither_lm_eval_nor_datasets(tmp_path) -> None:
-    flags = [
-        "--scale",
-        "s",
-        "--pair",
-        "p",
-        "--receiver",
-        "r",
-        "--sharer",
-        "s",
-        "--tasks",
-        "t",
-        "--benchmarks",
-        "b=x",
-        "--methods",
-        "c2c",
-        "--output",
-    ]
+    models = ["--receiver", "r", "--sharer", "s", "--methods", "c2c", "--tasks", "t", "--benchmarks", "b=x"]
+    flags = ["--scale", "s", "--pair", "p", *models, "--output"]
     report = "lambda: print([name for name in ('lm_eval', 'datasets') if name in sys.modules], file=sys.stderr)"
     watch = f"import atexit, sys; atexit.register({report}); from c2c.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", watch, "generate", *flags, str(tmp_path / "records.parquet")]
