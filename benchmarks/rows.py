@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.overlap import texts_of
 from benchmarks.readers import READERS
-from benchmarks.readers.base import EXCLUDED_ROW, KEPT_ROW, Outcome, Place, Row, exclusion
+from benchmarks.readers.base import EXCLUDED_ROW, KEPT_ROW, Outcome, Row, RowPlace, exclusion
 from benchmarks.sources import Source
 from benchmarks.user_files import UserFile
 from c2c.errors import RefusedError, check_choice
@@ -114,7 +114,7 @@ def read_rows(
     return list(questions.values())
 
 
-def _outcome(source: Source | UserFile, row: Row, place: Place, protocol: str) -> Outcome:
+def _outcome(source: Source | UserFile, row: Row, place: RowPlace, protocol: str) -> Outcome:
     """What the reader of a source makes of a row.
 
     Raises:

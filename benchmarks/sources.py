@@ -17,7 +17,7 @@ from datasets import disable_progress_bars, get_dataset_config_names, load_datas
 from datasets.exceptions import DatasetsError
 from yaml import YAMLError
 
-from benchmarks.readers import Place, Row
+from benchmarks.readers import Row, RowPlace
 from c2c.errors import RefusedError
 from c2c.models import hub
 from c2c.storage.formats import parse_json_lines
@@ -85,7 +85,7 @@ class Source:
             raise RefusedError("The limit of a source must be a number", limit, "Correct it, or leave it out")
         return cls(**parts, limit=None if limit is None else int(limit))
 
-    def rows(self) -> Iterator[tuple[Place, Row]]:
+    def rows(self) -> Iterator[tuple[RowPlace, Row]]:
         """Each row with its place, subsets in alphabetical order; at most `limit` of them.
 
         Raises:
@@ -98,7 +98,7 @@ class Source:
                     if remaining == 0:
                         return
                     remaining -= 1
-                yield Place(subset or "", number), row
+                yield RowPlace(subset or "", number), row
 
     def subsets(self) -> list[str | None]:
         """The subset, or all that fit the pattern.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.readers.base import LETTERS, Place, Row
+from benchmarks.readers.base import LETTERS, Row, RowPlace
 from c2c.errors import RefusedError
 from c2c.storage.formats import read_json_lines
 
@@ -54,10 +54,10 @@ class UserFile:
         """The path, which serves as the hub id."""
         return str(self.path)
 
-    def rows(self) -> Iterator[tuple[Place, Row]]:
+    def rows(self) -> Iterator[tuple[RowPlace, Row]]:
         """The questions, each with its place."""
         for number, row in enumerate(self.questions()):
-            yield Place("", number), row
+            yield RowPlace("", number), row
 
     def questions(self, benchmark: str = "") -> list[Row]:
         """The lines as prepared questions; see `numbered_questions`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,14 +18,20 @@ from c2c.storage.manifests import read_object
 from paper.command import REMEDY, command
 from paper.reading.fusers import FuserRun
 
-COLUMNS = [*FuserRun._fields, "step", "last", "processes", "gpus", "hours", "gpu_hours"]
+COLUMNS = [
+    *(*FuserRun._fields, "step", "last", "processes", "gpus"),
+    *("hours", "shared_hours", "shared_runs", "gpu_hours"),
+]
 
 
 def cost(stamps: Iterable[Path]) -> pd.DataFrame:
     """One row a fuser and step: COLUMNS.
 
     `hours` is what the steps took that the weights come from, with validation and checkpoints, over all starts of an
-    interrupted run. `gpu_hours` is that times the GPUs, as in the paper's Table 12, and 0 where a CPU trained.
+    interrupted run. `shared_hours` is the run's share of passes of the frozen models that `shared_runs` runs use: those
+    of fusers trained together, divided among the ones that used each, or the computation of stored states, which is
+    needed whole before the first step, in equal parts. The two add up to what the run took. `gpu_hours` is each of them
+    times its GPUs, as in the paper's Table 12, and 0 where a CPU trained.
 
     Args:
         stamps: The provenance file of each Fuser's folder.
@@ -31,20 +39,34 @@ def cost(stamps: Iterable[Path]) -> pd.DataFrame:
     Raises:
         RefusedError: A file does not say what the training cost.
     """
-    rows = [row for path in stamps for row in _rows(path)]
+    costs = {path: _cost(path) for path in stamps}
+    states = Counter(cost["shared"]["states"] for cost in costs.values() if "states" in cost.get("shared", {}))
+    rows = [row for path, cost in costs.items() for row in _rows(path, cost, states)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _rows(path: Path) -> list[list[object]]:
-    run = FuserRun.of(Path(str(path).removesuffix(SUFFIX)))
-    cost = read_object(path, REMEDY).get("training", {}).get("cost")
+def _cost(path: Path) -> dict[str, Any]:
+    cost: dict[str, Any] | None = read_object(path, REMEDY).get("training", {}).get("cost")
     if not cost:
         raise RefusedError("A fuser's provenance must say what its training cost", str(path), "Train it again")
-    steps = {int(step): seconds / 3600 for step, seconds in cost["seconds"].items()}
-    return [
-        [*run, step, step == max(steps), cost["processes"], cost["gpus"], hours, hours * cost["gpus"]]
-        for step, hours in sorted(steps.items())
-    ]
+    return cost
+
+
+def _rows(path: Path, cost: dict[str, Any], states: Mapping[str, int]) -> list[list[object]]:
+    """One row a step; `states` has how many runs were trained from stored states, by the hash of their index."""
+    run = FuserRun.of(Path(str(path).removesuffix(SUFFIX)))
+    shared = cost.get("shared", {"seconds": {}, "runs": 1})
+    runs = states[shared["states"]] if "states" in shared else shared["runs"]
+    gpus, shared_gpus = cost["gpus"], shared.get("gpus", cost["gpus"])
+    rows: list[list[object]] = []
+    steps = sorted(map(int, cost["seconds"]))
+    for step in steps:
+        hours = cost["seconds"][str(step)] / 3600
+        seconds = shared["seconds"] / runs if "states" in shared else shared["seconds"].get(str(step), 0.0)
+        shared_hours = seconds / 3600
+        gpu_hours = hours * gpus + shared_hours * shared_gpus
+        rows.append([*run, step, step == steps[-1], cost["processes"], gpus, hours, shared_hours, runs, gpu_hours])
+    return rows
 
 
 @command

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.readers.base import Outcome, Place, Reader, Row
+from benchmarks.readers.base import Outcome, Reader, Row, RowPlace
 from benchmarks.readers.chat import chat
 from benchmarks.readers.choice import arc, ceval, gpqa, mmlu, mmlu_pro, mmlu_redux, openbookqa
 from benchmarks.readers.longbench import longbench, longbench_training
 from benchmarks.readers.mathematics import gsm8k, math500
 
-__all__ = ["READERS", "Outcome", "Place", "Reader", "Row"]
+__all__ = ["READERS", "Outcome", "Reader", "Row", "RowPlace"]
 
 QUESTIONS: dict[str, Reader] = {
     "arc": arc,

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 KEPT_ROW, CORRECTED_ROW, EXCLUDED_ROW = "kept", "corrected", "left out"
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """The place of a row in its data set: the subset (config) and the number of the row in it, from 0."""
 
     subset: str
@@ -45,7 +45,7 @@ class Outcome:
     group: str = ""
 
 
-Reader = Callable[[Row, Place, str], Outcome]
+Reader = Callable[[Row, RowPlace, str], Outcome]
 
 
 def exclusion(why: str, group: str = "") -> Outcome:
@@ -53,7 +53,7 @@ def exclusion(why: str, group: str = "") -> Outcome:
     return Outcome(EXCLUDED_ROW, None, why, group)
 
 
-def numbered(place: Place) -> str:
+def numbered(place: RowPlace) -> str:
     """An id made of subset and number, for a data set without ids."""
     return f"{place.subset}-{place.number:05d}" if place.subset else f"{place.number:05d}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.readers.base import KEPT_ROW, Outcome, Place, Row, exclusion, numbered
+from benchmarks.readers.base import KEPT_ROW, Outcome, Row, RowPlace, exclusion, numbered
 from c2c.errors import RefusedError
 
 ROLES = {
@@ -17,7 +17,7 @@ ROLES = {
 }
 
 
-def chat(row: Row, place: Place, protocol: str) -> Outcome:
+def chat(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """A conversation from the column `conversations` or `messages`, or from an instruction and its response.
 
     A turn is an object with from/value or role/content, or a text. System turns are dropped; a user's text is stripped,

@@ -8,20 +8,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.readers.base import CORRECTED_ROW, LETTERS, Outcome, Place, Row, choice, exclusion, numbered
+from benchmarks.readers.base import CORRECTED_ROW, LETTERS, Outcome, Row, RowPlace, choice, exclusion, numbered
 from c2c.evaluation.protocol import active
 
 MANY_RIGHT = "more than one option is right"
 
 
-def mmlu(row: Row, place: Place, protocol: str) -> Outcome:
+def mmlu(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """cais/mmlu: `answer` is the index of the right option. Rows of auxiliary_train may be nested in one column."""
     row = row.get("train", row)
     subject = str(row.get("subject") or "")
-    return choice(numbered(Place(subject, place.number)), subject, row["question"], row["choices"], int(row["answer"]))
+    return choice(
+        numbered(RowPlace(subject, place.number)), subject, row["question"], row["choices"], int(row["answer"])
+    )
 
 
-def mmlu_redux(row: Row, place: Place, protocol: str) -> Outcome:
+def mmlu_redux(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """edinburgh-dawg/mmlu-redux-2.0: MMLU with the errors that annotators found (`error_type`), one config a subject.
 
     A wrong key is replaced by the annotators' key. Questions with no right option, with several, or that need an expert
@@ -53,13 +55,13 @@ def mmlu_redux(row: Row, place: Place, protocol: str) -> Outcome:
     return replace(corrected, outcome=CORRECTED_ROW) if corrected.question else corrected
 
 
-def openbookqa(row: Row, place: Place, protocol: str) -> Outcome:
+def openbookqa(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """allenai/openbookqa: `answerKey` is one of `choices.label`."""
     key = _place(row["choices"]["label"], row["answerKey"])
     return choice(row.get("id") or numbered(place), "", row["question_stem"], row["choices"]["text"], key)
 
 
-def arc(row: Row, place: Place, protocol: str) -> Outcome:
+def arc(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """allenai/ai2_arc: options are labelled A to E or 1 to 4 and get new letters in their order."""
     key = str(row["answerKey"])
     if active(protocol, "arc_skips_number_keys") and key not in "ABCD":
@@ -68,7 +70,7 @@ def arc(row: Row, place: Place, protocol: str) -> Outcome:
     return choice(row.get("id") or numbered(place), "", row["question"], row["choices"]["text"], where)
 
 
-def ceval(row: Row, place: Place, protocol: str) -> Outcome:
+def ceval(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """ceval/ceval-exam: Chinese exams, options in columns A to D, subjects as configs."""
     identity = f"{place.subset}-{row['id']}" if row.get("id") is not None else numbered(place)
     key = str(row.get("answer") or "").strip()
@@ -77,7 +79,7 @@ def ceval(row: Row, place: Place, protocol: str) -> Outcome:
     return choice(identity, place.subset, row["question"], [row[letter] for letter in "ABCD"], _place("ABCD", key))
 
 
-def gpqa(row: Row, place: Place, protocol: str) -> Outcome:
+def gpqa(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """Idavidrein/gpqa: the right answer and three wrong ones, shuffled with a seed that is a hash of their text.
 
     The texts of the last revision ("Extra Revised …") are used where a row has them.
@@ -96,7 +98,7 @@ def gpqa(row: Row, place: Place, protocol: str) -> Outcome:
     return choice(identity, subset, question, [answers[at] for at in order], order.index(0))
 
 
-def mmlu_pro(row: Row, place: Place, protocol: str) -> Outcome:
+def mmlu_pro(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """TIGER-Lab/MMLU-Pro: up to ten options; missing ones are filled with N/A."""
     options, key = [str(option) for option in row["options"]], LETTERS.find(str(row["answer"]) or "?")
     there = [at for at, option in enumerate(options) if option.strip() != "N/A"]

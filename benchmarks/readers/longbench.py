@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from benchmarks.readers.base import KEPT_ROW, Outcome, Place, Row, exclusion, numbered
+from benchmarks.readers.base import KEPT_ROW, Outcome, Row, RowPlace, exclusion, numbered
 
 
 class Set(NamedTuple):
@@ -41,7 +41,7 @@ LAST_BUCKET = "8k+"
 CUT = "\n[...]\n"
 
 
-def longbench(row: Row, place: Place, protocol: str) -> Outcome:
+def longbench(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """THUDM/LongBench, configs ``…_e``: `context`, `input`, `answers`, `all_classes`, `length`; a quarter is asked.
 
     The subset is the bucket of lengths; `dataset` names the set, which determines prompt and metric.
@@ -49,7 +49,7 @@ def longbench(row: Row, place: Place, protocol: str) -> Outcome:
     return _outcome(row, place) if is_asked(_identity(row, place)) else exclusion("its id is in the part to train on")
 
 
-def longbench_training(row: Row, place: Place, protocol: str) -> Outcome:
+def longbench_training(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """The other three quarters of the same rows, in the same form."""
     return exclusion("its id is in the part that is asked") if is_asked(_identity(row, place)) else _outcome(row, place)
 
@@ -62,11 +62,11 @@ def is_asked(identity: str) -> bool:
     return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % 4 == 1
 
 
-def _identity(row: Row, place: Place) -> str:
+def _identity(row: Row, place: RowPlace) -> str:
     return str(row.get("_id") or numbered(place))
 
 
-def _outcome(row: Row, place: Place) -> Outcome:
+def _outcome(row: Row, place: RowPlace) -> Outcome:
     name, identity = place.subset.removesuffix("_e"), _identity(row, place)
     if name not in SETS:
         return exclusion("its set is not one of LongBench-E")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.readers.base import Outcome, Place, Row, exclusion, free, numbered
+from benchmarks.readers.base import Outcome, Row, RowPlace, exclusion, free, numbered
 from c2c.evaluation.protocol import active
 
 
-def gsm8k(row: Row, place: Place, protocol: str) -> Outcome:
+def gsm8k(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """openai/gsm8k: the answer is the number behind ``####``; calculator annotations (``<<…>>``) are removed."""
     solution, mark, answer = str(row["answer"]).rpartition("####")
     if not mark:
@@ -19,7 +19,7 @@ def gsm8k(row: Row, place: Place, protocol: str) -> Outcome:
     return free(numbered(place), "", row["question"], answer.replace(",", ""), re.sub(r"<<.*?>>", "", solution))
 
 
-def math500(row: Row, place: Place, protocol: str) -> Outcome:
+def math500(row: Row, place: RowPlace, protocol: str) -> Outcome:
     """HuggingFaceH4/MATH-500: the answer is LaTeX without dollar signs."""
     identity = row.get("unique_id") or numbered(place)
     return free(identity, str(row.get("subject") or ""), row["problem"], row["answer"], str(row.get("solution") or ""))

@@ -10,8 +10,9 @@ import copy
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,14 @@ from c2c.training.stored_states import (
     Role,
     StoredStates,
     StoredText,
+    add_cost,
     receiver_ids,
     text_key,
     write_index,
 )
+from c2c.training.together import SharedPasses
 from c2c.types import KeyValue
-from workflow.plan.operations import example_operations
+from workflow.plan.operations import ExampleOperations, example_operations
 
 SMALLEST_VOCABULARY = 700
 """Token ids are drawn below it, so that every shape knows them."""
@@ -189,7 +192,7 @@ def fused_logits(model: RosettaModel, batch: Batch) -> Tensor:
 
 def training(bench: Bench) -> Iterator[Comparison]:
     """One optimiser step: from stored states, live, and in the reference's order of work without and with anomaly
-    detection, which it ships with.
+    detection, which it ships with. Then a step of several Fusers of the pair: on the same batches, and each alone.
     """
     sizes = bench.settings["training"]
     pair = bench.pair()
@@ -202,6 +205,10 @@ def training(bench: Bench) -> Iterator[Comparison]:
         states = store_states(pair, examples, Path(folder))
         from_states = FuserLearner(pair, config, examples, examples, Path(folder), states)
         yield _training_steps(learner, from_states, batch, sizes)
+        del from_states, states
+        seeds = range(1, sizes["fusers"])
+        others = [FuserLearner(pair, replace(config, seed=seed), examples, examples, Path(folder)) for seed in seeds]
+        yield _steps_together(pair, [learner, *others], sizes)
 
 
 def _training_steps(
@@ -227,13 +234,38 @@ def _training_steps(
         "reference as shipped": as_shipped,
     }
     setting = {"batch": count, "tokens": sizes["prompt"] + sizes["response"]}
+    example = _example_operations(learner, sizes)
+    operations = {way: count * (example.learning if way == "stored states" else example.total) for way in ways}
+    return Comparison("training", setting, ways, "stored states", {"examples": count}, operations)
+
+
+def _steps_together(pair: Pair, learners: Sequence[FuserLearner], sizes: Mapping[str, int]) -> Comparison:
+    count, passes = sizes["batch"], SharedPasses(pair)
+
+    def step_all(states: SharedPasses | None) -> None:
+        for learner in learners:
+            learner.states = states
+            learner._step(1, list(range(count)))
+        passes.forget()
+
+    ways: dict[str, Work] = {"together": lambda: step_all(passes), "each alone": lambda: step_all(None)}
+    example = _example_operations(learners[0], sizes)
+    fusers = len(learners)
+    operations = {
+        "together": count * (example.reading + fusers * example.learning),
+        "each alone": count * fusers * example.total,
+    }
+    setting = {"batch": count, "tokens": sizes["prompt"] + sizes["response"], "fusers": fusers}
+    # Times are those of all Fusers; the ratio is the same for one of them.
+    return Comparison("training", setting, ways, "together", {"examples": count * fusers}, operations)
+
+
+def _example_operations(learner: FuserLearner, sizes: Mapping[str, int]) -> ExampleOperations:
     weights = (
         sum(weight.numel() for weight in module.parameters())
         for module in (learner.pair.receiver.model, learner.pair.sharer.model, learner.module)
     )
-    example = example_operations(sizes["prompt"], sizes["response"], *weights)
-    operations = {way: count * (example.learning if way == "stored states" else example.total) for way in ways}
-    return Comparison("training", setting, ways, "stored states", {"examples": count}, operations)
+    return example_operations(sizes["prompt"], sizes["response"], *weights)
 
 
 @torch.no_grad()
@@ -245,6 +277,7 @@ def store_states(pair: Pair, examples: Sequence[Example], folder: Path) -> Store
         "sharer": (pair.sharer, [example.prompt.sharer_ids for example in examples]),
     }
     for role, (loaded, rows) in roles.items():
+        begin = time.perf_counter()
         ids = torch.tensor(rows, device=loaded.model.device)
         mask = torch.ones_like(ids)
         layers = kv_cache.layers_of(kv_cache.prefill(loaded.model, ids, mask, kv_cache.positions_of(mask)))
@@ -252,6 +285,7 @@ def store_states(pair: Pair, examples: Sequence[Example], folder: Path) -> Store
         states = torch.stack([torch.stack(layer) for layer in layers]).permute(2, 4, 0, 1, 3, 5).flatten(0, 1)
         shard, tokens = f"{role}.safetensors", ids.shape[1]
         save_file({STATES: states.cpu().contiguous()}, folder / shard)
+        add_cost(folder, shard, time.perf_counter() - begin, int(states.is_cuda))
         texts[role] = {
             text_key(row): StoredText(shard, number * tokens, list(range(tokens))) for number, row in enumerate(rows)
         }

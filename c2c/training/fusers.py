@@ -61,6 +61,9 @@ class FrozenStates(Protocol):
     def fill(self, batch: Batch, examples: Sequence[Example], device: torch.device) -> Batch:
         """The batch with the Receiver's `prefix` and, unless it is zeroed, the Sharer's `layers`."""
 
+    def cost(self, progress: state.Progress) -> dict[str, Any]:
+        """What provenance states of passes that several runs share, by a training's progress at its end."""
+
 
 class FusionLearner(Learner):
     """Training of modules with gates, and its validation where each Sharer reads another example's prompt."""
@@ -339,13 +342,14 @@ class TrainingRun(LearningRun[FuserLearner]):
         )
 
     def notes(self, learner: FuserLearner, history: pd.DataFrame) -> dict[str, Any]:
-        """Examples used and left out, the share of pads, final losses and cost."""
+        """Examples used and left out, the share of pads, final losses, and cost with that of passes that are shared."""
+        shared = None if learner.states is None else learner.states.cost(learner.progress)
         return {
             "examples": {"training": len(learner.training), "validation": len(learner.validation)},
             "left_out": learner.left_out,
             "padding": float(history["padding"].mean()),
             "final": final_losses(history),
-            "cost": cost(learner),
+            "cost": {**cost(learner), **({} if shared is None else {"shared": shared})},
             **best_step(learner),
         }
 
@@ -353,8 +357,7 @@ class TrainingRun(LearningRun[FuserLearner]):
         """The output folder: fusers, history, gates and order, which replace older ones together."""
         # Gates are measured on the first examples of the validation set.
         examples = learner.validation[:GATE_EXAMPLES]
-        size = self.config.micro_batch_size or self.config.batch_size
-        batches = [learner.collate(examples[at : at + size]) for at in range(0, len(examples), size)]
+        batches = [learner.collate([examples[row] for row in part]) for part in learner.parts_in_order(examples)]
         gates = gate_table(learner.model, batches)
         models: dict[str, Any] = {
             "receiver": learner.pair.receiver.description,

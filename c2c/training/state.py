@@ -53,8 +53,11 @@ class Progress:
         processes: How many processes have trained.
         seconds: How long these steps took, with validation and checkpoints.
         seconds_at: The same at the end of steps whose Fusers are kept.
+        shared_seconds: This run's share of passes that several runs have used; `seconds` has nothing of them.
+        shared_seconds_at: The same at the end of steps whose Fusers are kept.
         kept: SHA-256 of the files of these Fusers, by their step.
-        micro_batch_tokens: Tokens that fitted into the memory at once, where fewer than the config's did; else 0.
+        micro_batch_tokens: Tokens that fit into the memory at once, where this was measured or fewer than the config's
+            fitted; else 0.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -64,6 +67,8 @@ class Progress:
     processes: int = 1
     seconds: float = 0.0
     seconds_at: dict[str, float] = field(default_factory=dict)
+    shared_seconds: float = 0.0
+    shared_seconds_at: dict[str, float] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     micro_batch_tokens: int = 0
 
@@ -71,6 +76,15 @@ class Progress:
     def steps(self) -> int:
         """Steps that are done."""
         return len(self.history)
+
+    def charge(self, step: int, own: float, shared: float) -> None:
+        """Add seconds of a step that is done, negative ones where others bear them."""
+        self.seconds += own
+        self.shared_seconds += shared
+        for kept in self.seconds_at:
+            if int(kept) >= step:
+                self.seconds_at[kept] += own
+                self.shared_seconds_at[kept] = self.shared_seconds_at.get(kept, 0.0) + shared
 
 
 class _SpoiltError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from c2c.training.stored_states import (
     Role,
     StatesIdentity,
     StoredText,
+    add_cost,
     check_sections,
     fused_positions,
     receiver_ids,
@@ -103,6 +105,14 @@ class StoreStatesRun:
     def settings(self) -> dict[str, Any]:
         """All but the files, as JSON has them."""
         return {name: value for name, value in asdict(self).items() if name not in ("data", "tokenised", "output")}
+
+    def index_settings(self) -> dict[str, Any]:
+        """The settings that determine what is stored: neither limits nor the places of the models.
+
+        The states of a folder stay the same to its trainings when any of the others change.
+        """
+        places = ("receiver", "sharer", "limit_gb", "token_budget")
+        return {name: value for name, value in self.settings().items() if name not in places}
 
     def sets(self) -> list[Path]:
         """The files of all sets."""
@@ -195,7 +205,7 @@ def store_states(run: StoreStatesRun) -> dict[str, Any]:
             "sharer_layers": layers,
             "shapes": {role: list(shape) for role, shape in shapes.items()},
             "sharer": descriptions["sharer"],
-            "settings": run.settings(),
+            "settings": run.index_settings(),
         }
         _forget_others(run.output, {text.shard for of_role in texts.values() for text in of_role.values()})
         write_index(run.output, texts, about)
@@ -250,11 +260,15 @@ def _write_shards(
                 start += len(plan.positions[key])
             # A shard of the same texts of the same model is as it would be computed again.
             content = [(key, plan.positions[key]) for batch in shard for key in batch]
-            settings = {**made_with.to_dict(), "layers": list(plan.layers), "token_budget": run.token_budget}
+            settings = {**made_with.to_dict(), "layers": list(plan.layers)}
             plan_hash = settings_hash({**settings, "texts": content})
             if not _is_complete(path, plan_hash):
                 remove_leftovers(path)
+                begin = time.perf_counter()
                 slabs = [slab for batch in shard for slab in _read_batch(loaded, plan, batch)]
+                # Before the shard is named, so that none is complete without its cost.
+                gpus = int(loaded.model.device.type == "cuda")
+                add_cost(run.output, path.name, time.perf_counter() - begin, gpus)
                 with written_whole(path) as unfinished:
                     save_file({STATES: torch.cat(slabs)}, unfinished, metadata={"plan": plan_hash})
             bar.update(start)

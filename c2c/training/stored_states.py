@@ -28,15 +28,18 @@ from c2c.alignment.tokens import AlignedPrompt, SharerInput
 from c2c.errors import RefusedError
 from c2c.fusion.batch import sections_of
 from c2c.provenance import file_hash
-from c2c.storage.files import written_whole
+from c2c.storage.files import write_atomically, written_whole
 from c2c.storage.formats import parse_json
+from c2c.storage.manifests import read_object
+from c2c.training import state
 from c2c.training.batches import Batch
 from c2c.training.examples import Example
 from c2c.types import CacheShape, KeyValue
 
 Role = Literal["receiver", "sharer"]
 
-INDEX, STATES = "index.parquet", "states"
+INDEX, STATES, COSTS = "index.parquet", "states", "costs.json"
+"""The index, the name of a shard's tensor, and the file of what each shard took to compute."""
 SCHEMA = pa.schema(
     [
         ("role", pa.string()),
@@ -48,7 +51,7 @@ SCHEMA = pa.schema(
 )
 """One row a text: rows ``start`` to ``start + len(positions)`` of its shard are its tokens at `positions`."""
 KEY = "c2c.states"
-VERSION = 1
+VERSION = 2
 READ_AGAIN = "Make the folder with c2c store-states of the same models, sets and settings"
 RUN_LIVE = "Leave --states out, so that the frozen models run (in the workflow: training.frozen live or together)"
 
@@ -119,6 +122,19 @@ def write_index(folder: Path, texts: Mapping[Role, Mapping[str, StoredText]], ab
         pq.write_table(table, unfinished, compression="zstd")
 
 
+def read_costs(folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds and GPUs of each shard, by its name; empty where nothing was stored."""
+    path = folder / COSTS
+    costs: dict[str, dict[str, float]] = read_object(path, READ_AGAIN) if path.is_file() else {}
+    return costs
+
+
+def add_cost(folder: Path, shard: str, seconds: float, gpus: int) -> None:
+    """Note what a shard took to compute, in place of what is noted of an earlier one of its name."""
+    costs = {**read_costs(folder), shard: {"seconds": seconds, "gpus": gpus}}
+    write_atomically(folder / COSTS, json.dumps(costs, indent=1))
+
+
 class StoredStates:
     """The states of a folder that ``c2c store-states`` wrote, put into the batches of a training.
 
@@ -148,6 +164,12 @@ class StoredStates:
             if not (folder / name).is_file() or file_hash(folder / name) != sha256:
                 raise self._refusal(f"{name} is missing or has changed")
             self._shards[name] = self._map_shard(name)
+        # What these shards took, not those of another call that replaces the folder later.
+        self.sha256 = file_hash(folder / INDEX)
+        costs = read_costs(folder)
+        if missing := sorted(self._shards.keys() - costs.keys()):
+            raise self._refusal(f"{COSTS} lacks {missing}")
+        self._costs = [costs[name] for name in self._shards]
         self._texts = {
             (row["role"], row["key"]): StoredText(row["shard"], row["start"], row["positions"])
             for row in table.to_pylist()
@@ -185,6 +207,17 @@ class StoredStates:
             if not complete:
                 rule = "Stored states must hold every example that is trained or validated on"
                 raise RefusedError(rule, f"{example.id!r} is not in {self.folder}", READ_AGAIN)
+
+    def cost(self, progress: state.Progress) -> dict[str, Any]:
+        """The hash of the index, by which other runs from these states are found, and what all shards took.
+
+        No run has a share of its own: how many runs share the states is not known before all have ended.
+        """
+        return {
+            "states": self.sha256,
+            "seconds": sum(cost["seconds"] for cost in self._costs),
+            "gpus": max((int(cost["gpus"]) for cost in self._costs), default=0),
+        }
 
     def fill(self, batch: Batch, examples: Sequence[Example], device: torch.device) -> Batch:
         """The batch with the states of its examples in place of what the frozen models would compute.

@@ -7,9 +7,10 @@ have alone. One that is behind, after a resume, catches up first.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,9 +23,11 @@ from c2c.fusion.prompt import read_sections
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
 from c2c.training.batches import Batch
+from c2c.training.config import AUTO
 from c2c.training.examples import Example
 from c2c.training.fusers import FuserLearner, TrainingRun
 from c2c.training.launch import alone_in
+from c2c.training.state import Progress
 from c2c.types import KeyValue
 
 MEMO_BYTES = 4 * 2**30
@@ -44,23 +47,98 @@ COMMON = (
 T = TypeVar("T")
 
 
+class Moment:
+    """A point in time of the host, or of the GPU, which the host does not wait for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = time.perf_counter()
+        self.event: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record(torch.cuda.current_stream(device))
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the device has come so far."""
+        return self.event is None or self.event.query()
+
+    def seconds_since(self, begin: Moment) -> float:
+        """Seconds from `begin`, after a wait for the device."""
+        if self.event is None or begin.event is None:
+            return self.seconds - begin.seconds
+        self.event.synchronize()
+        return begin.event.elapsed_time(self.event) / 1000
+
+
+@dataclass
+class FrozenPass:
+    """A pass of a frozen model, and whose time it is.
+
+    Args:
+        begin: When it began.
+        end: When it ended.
+        users: Progress of the learners that used it, the one that made it first.
+        steps: The step of each of them.
+    """
+
+    begin: Moment
+    end: Moment
+    users: list[Progress]
+    steps: list[int] = field(default_factory=list)
+
+    def charge(self) -> None:
+        """Give each user its share of the seconds, which the first one has borne until now."""
+        seconds = self.end.seconds_since(self.begin)
+        self.users[0].charge(self.steps[0], -seconds, 0.0)
+        for progress, step in zip(self.users, self.steps, strict=True):
+            progress.charge(step, 0.0, seconds / len(self.users))
+
+
 class SharedPasses:
     """Passes of the frozen models over the batches of a step, each made once until `forget` is called.
 
     Args:
         pair: The models; where only adapters train, the Sharer never runs.
         limit: Bytes of states that are held.
+        runs: Trainings that share the passes.
+
+    Attributes:
+        user: Progress of the learner that asks; None where no training bears the time.
     """
 
-    def __init__(self, pair: Pair, limit: int = MEMO_BYTES) -> None:
+    def __init__(self, pair: Pair, limit: int = MEMO_BYTES, runs: int = 1) -> None:
         self.model = RosettaModel([pair.receiver.model, pair.sharer.model])
-        self.limit, self.bytes = limit, 0
+        self.device: torch.device = pair.receiver.model.device
+        self.limit, self.bytes, self.runs = limit, 0, runs
+        self.user: Progress | None = None
         self._memo: dict[tuple[Any, ...], list[KeyValue]] = {}
+        self._passes: dict[tuple[Any, ...], FrozenPass] = {}
+        self._uncharged: list[FrozenPass] = []
 
     def forget(self) -> None:
         """Drop all states: every learner has done the step."""
         self._memo.clear()
         self.bytes = 0
+        # A pass that a single learner used is that learner's own.
+        for frozen_pass in self._passes.values():
+            frozen_pass.steps = [progress.steps for progress in frozen_pass.users]
+            if len(frozen_pass.users) > 1:
+                self._uncharged.append(frozen_pass)
+        self._passes.clear()
+        while self._uncharged and self._uncharged[0].end.is_past:
+            self._uncharged.pop(0).charge()
+
+    def charge_all(self) -> None:
+        """Share out what `forget` has left because the device had not come so far."""
+        while self._uncharged:
+            self._uncharged.pop(0).charge()
+
+    def cost(self, progress: Progress) -> dict[str, Any]:
+        """A run's share of the passes in seconds at its kept steps and its end, and how many runs share them."""
+        return {
+            "seconds": {**progress.shared_seconds_at, str(progress.steps): progress.shared_seconds},
+            "runs": self.runs,
+        }
 
     @torch.no_grad()
     def fill(self, batch: Batch, examples: Sequence[Example], device: torch.device) -> Batch:
@@ -91,12 +169,19 @@ class SharedPasses:
 
     def _once(self, key: tuple[Any, ...], read: Callable[[], list[KeyValue]]) -> list[KeyValue]:
         if key in self._memo:
+            frozen_pass = self._passes.get(key)
+            # A learner that uses a pass twice has one share of it.
+            if frozen_pass and self.user is not None and not any(user is self.user for user in frozen_pass.users):
+                frozen_pass.users.append(self.user)
             return self._memo[key]
+        begin = Moment(self.device)
         layers = read()
         size = sum(states.numel() * states.element_size() for layer in layers for states in layer)
         if self.bytes + size <= self.limit:
             self._memo[key] = layers
             self.bytes += size
+            if self.user is not None:
+                self._passes[key] = FrozenPass(begin, Moment(self.device), [self.user])
         return layers
 
 
@@ -156,8 +241,11 @@ def learn_together(turns: Sequence[Turn], passes: SharedPasses) -> None:
         done = min(turn.done for turn in active)
         for turn in active:
             if turn.done == done:
+                passes.user = turn.learner.progress
                 turn.advance()
         passes.forget()
+    passes.user = None
+    passes.charge_all()
 
 
 def train_together(runs: Sequence[TrainingRun], memo_bytes: int = MEMO_BYTES) -> list[dict[str, Any]]:
@@ -180,7 +268,7 @@ def train_together(runs: Sequence[TrainingRun], memo_bytes: int = MEMO_BYTES) ->
         for folder in folders:
             locks.enter_context(alone_in(folder))
         inputs = runs[0].inputs()
-        passes = SharedPasses(inputs.pair, memo_bytes)
+        passes = SharedPasses(inputs.pair, memo_bytes, len(runs))
         inputs = inputs._replace(states=passes)
         turns = []
         for run, folder in zip(runs, folders, strict=True):
@@ -205,7 +293,7 @@ def check_runs(runs: Sequence[TrainingRun]) -> None:
 
     Raises:
         RefusedError: If there is none, two have one output, they differ in models, sets or settings that batches
-            depend on, states are stored, or a response is fused.
+            depend on, memory is to be measured, states are stored, or a response is fused.
     """
     if not runs:
         raise RefusedError("There must be a run to train", "none", "Name its recipe, seed and output")
@@ -226,6 +314,9 @@ def check_runs(runs: Sequence[TrainingRun]) -> None:
                 rule = f"Runs that train together must have the same {name}, {expected}"
                 remedy = "Set order_seed alike for all of them" if name == "order_seed" else "Train them apart"
                 raise RefusedError(rule, f"{value} of {run.output}", remedy)
+        if run.config.micro_batch_tokens == AUTO:
+            rule = "Runs that train together must have a number of micro_batch_tokens, since they share memory"
+            raise RefusedError(rule, f"{AUTO} of {run.output}", "Pass a number, or 0, or train it with c2c train")
         if run.config.response == "fused" or run.states:
             what = "a fused response" if run.config.response == "fused" else "stored states"
             rule = "Runs that train together must share passes over the prompts, and leave the response unfused"

@@ -104,7 +104,8 @@ def shared_settings(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def cost(results: Path) -> dict[str, Any]:
     """Hours of training and answering, and the machines: from provenance files and the cost of training.
 
-    Hours are 0 where nothing tells them; `machines` are distinct descriptions, those of most files first.
+    Hours of trainings are their own and their shares of passes that several use; hours are 0 where nothing
+    tells them; `machines` are distinct descriptions, those of most files first.
     """
     stamps = [
         read_object(path, REMEDY)
@@ -120,7 +121,7 @@ def cost(results: Path) -> dict[str, Any]:
     return {
         "machines": list(machines.value_counts(sort=True).index),
         "trainings": 0 if whole is None else len(whole),
-        "training-hours": 0.0 if whole is None else float(whole["hours"].sum()),
+        "training-hours": 0.0 if whole is None else float(whole[["hours", "shared_hours"]].sum().sum()),
         "gpu-hours": 0.0 if whole is None else float(whole["gpu_hours"].sum()),
         "answer-hours": sum(float(stamp.get("wall_time_s", 0)) for stamp in answers) / 3600,
     }

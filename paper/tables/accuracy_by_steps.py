@@ -24,7 +24,7 @@ PAPER_METRICS = {"value": "accuracy", "hours": "wall-clock", "gpu_hours": "GPU h
 COLUMNS = (
     *("scale", "pair", "receiver", "sharer", "benchmark", "step", "arm"),
     *with_bounds(""),
-    *("n", "seeds", "hours", "gpu_hours"),
+    *("n", "seeds", "hours", "shared_hours", "shared_runs", "gpu_hours"),
     *(f"paper_{name}" for name in PAPER_METRICS),
     "reason",
 )
@@ -61,12 +61,14 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Paper, %": decimals(frame, "paper_value"),
         **sizes(frame),
         "Hours": decimals(frame, "hours", 4),
+        "Shared hours": decimals(frame, "shared_hours", 4),
+        "Runs that share": decimals(frame, "shared_runs", 0),
         "GPU hours": decimals(frame, "gpu_hours", 4),
         "Paper, hours": decimals(frame, "paper_hours"),
         "Paper, GPU hours": decimals(frame, "paper_gpu_hours"),
     }
     maybe = {"Paper, %": "paper_value", "GPU hours": "gpu_hours", "Paper, hours": "paper_hours"}
-    maybe["Paper, GPU hours"] = "paper_gpu_hours"
+    maybe |= {"Paper, GPU hours": "paper_gpu_hours", "Shared hours": "shared_hours", "Runs that share": "shared_hours"}
     return pd.DataFrame(table).drop(columns=[title for title, name in maybe.items() if not frame[name].fillna(0).any()])
 
 
@@ -76,7 +78,13 @@ def write(answers: Answers, cost: pd.DataFrame, stem: Path) -> pd.DataFrame:
     notes = [
         "Before the first step the Receiver answers alone. Hours are those of the training up to the step, with "
         "validation and checkpoints, as a mean over training seeds; the deranged and zeroed controls use the same "
-        "fuser. GPU hours are hours times GPUs.",
+        "fuser. "
+        + (
+            "Shared hours are a fuser's share of the frozen models' passes that several fusers were trained from; they "
+            "come on top of its own. GPU hours are both times their GPUs."
+            if frame["shared_hours"].fillna(0).any()
+            else "GPU hours are hours times GPUs."
+        ),
         *notes_on_gaps(frame.assign(step=frame["step"].astype(str)), ["pair", "benchmark", "arm", "step"]),
     ]
     return write_table(frame, text_table(frame), stem, notes, answers)
@@ -104,7 +112,8 @@ def _row(
     cost: pd.DataFrame | None,
 ) -> dict[str, object]:
     frame = answers.get(pair.name, benchmark, arm_at_step)
-    hours = {name: None if cost is None else float(cost[name].mean()) for name in ("hours", "gpu_hours")}
+    columns = ("hours", "shared_hours", "shared_runs", "gpu_hours")
+    hours = {name: None if cost is None else float(cost[name].mean()) for name in columns}
     paper = {f"paper_{name}": _paper(reference, pair, arm, benchmark, step, name) for name in PAPER_METRICS}
     return arm_row(answers, pair, benchmark, arm, frame, baseline_seeds=False, step=step, **hours, **paper)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.readers import READERS, Outcome, Place
+from benchmarks.readers import READERS, Outcome, RowPlace
 from benchmarks.readers.longbench import CUT, SETS, bucket, cut_middle
 from c2c.errors import RefusedError
 
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def read(reader: str, row: Row, subset: str = "", number: int = 0, protocol: str = "corrected") -> Outcome:
-    return READERS[reader](row, Place(subset, number), protocol)
+    return READERS[reader](row, RowPlace(subset, number), protocol)
 
 
 def asked(reader: str, row: Row, subset: str = "", protocol: str = "corrected") -> Row:

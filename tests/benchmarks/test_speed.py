@@ -17,6 +17,7 @@ from benchmarks.speed.clock import Comparison, ratios, run
 from benchmarks.speed.parts import PARTS, Bench
 from c2c.training.config import TrainingConfig
 from c2c.training.fusers import FuserLearner
+from c2c.training.together import SharedPasses
 from workflow.plan.operations import example_operations
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ def bench() -> Bench:
         "hidden_dim": 16,
         "fusion": {"tokens": [4]},
         "prefill": {"tokens": [8]},
-        "training": {"batch": 2, "prompt": 6, "response": 2},
+        "training": {"batch": 2, "prompt": 6, "response": 2, "fusers": 3},
         "evaluation": {"prompts": [5, 7], "new_tokens": 3},
         "messages": {"prompt": 6, "tokens": [2], "new_tokens": 2},
         "growth": {"prompt": [4, 8, 16], "batch": [1, 2, 4], "sharers": [1, 2], "layers": [1, 2]},
@@ -47,7 +48,7 @@ def test_every_way_of_every_part_runs_and_is_compared_with_its_baseline(bench: B
 
 
 def test_operations_of_a_training_step_are_those_that_the_plan_counts(bench: Bench) -> None:
-    (comparison,) = PARTS["training"](bench)
+    comparison, several = PARTS["training"](bench)
     sizes, pair = bench.settings["training"], bench.pair()
     receiver, sharer, fusers = (
         sum(weight.numel() for weight in module.parameters())
@@ -58,6 +59,32 @@ def test_operations_of_a_training_step_are_those_that_the_plan_counts(bench: Ben
     assert {*comparison.operations} == {*comparison.ways}
     assert comparison.operations["live"] == comparison.operations["reference order"] == count * example.total
     assert comparison.operations["stored states"] == count * example.learning
+    assert several.operations == {
+        "together": count * (example.reading + 3 * example.learning),
+        "each alone": 3 * count * example.total,
+    }
+
+
+def test_fusers_that_step_together_have_one_pass_of_the_frozen_models_and_the_losses_of_each_alone(
+    bench: Bench, monkeypatch
+) -> None:
+    losses, passes = [], []
+    step, read = FuserLearner._step, SharedPasses._read_prefix
+
+    def noted(learner, *arguments):
+        row = step(learner, *arguments)
+        losses.append(float(row[0]["loss"]))
+        return row
+
+    monkeypatch.setattr(FuserLearner, "_step", noted)
+    monkeypatch.setattr(SharedPasses, "_read_prefix", lambda *arguments: passes.append(1) or read(*arguments))
+    # The first step of each has the learning rate 0 of the warm-up, so that it does not change the weights.
+    *_, comparison = PARTS["training"](bench)
+    for way in ("together", "each alone"):
+        torch.manual_seed(0)
+        comparison.ways[way]()
+    assert len(passes) == 1 and len(losses) == 6
+    assert losses[3:] == pytest.approx(losses[:3], rel=0.05) and len(set(losses[:3])) == 3
 
 
 def test_a_rate_is_operations_by_seconds_and_its_share_that_of_the_peak() -> None:

@@ -219,10 +219,13 @@ def write_fuser(run: Run, folder: Path) -> Path:
     return fuser
 
 
-def write_stamp(run: Run, folder: Path, seconds: Mapping[str, float], gpus: int = 0) -> Path:
+def write_stamp(
+    run: Run, folder: Path, seconds: Mapping[str, float], gpus: int = 0, shared: Mapping[str, object] | None = None
+) -> Path:
     """The provenance file beside a fuser's folder, as far as it says what the training cost."""
     stamp = folder / f"{run.path}.provenance.json"
     stamp.parent.mkdir(parents=True, exist_ok=True)
     cost = {"processes": max(gpus, 1), "gpus": gpus, "seconds": dict(seconds)}
+    cost |= {"shared": dict(shared)} if shared else {}
     stamp.write_text(json.dumps({"training": {"cost": cost}}), encoding="utf-8")
     return stamp

@@ -174,6 +174,8 @@ def test_cost_by_steps_is_that_of_the_main_alignment() -> None:
                 "alignment": "unaligned",
                 "step": 10,
                 "hours": 2.0,
+                "shared_hours": 0.0,
+                "shared_runs": 1,
                 "gpu_hours": 2.0,
                 "last": True,
             }

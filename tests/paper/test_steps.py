@@ -77,6 +77,36 @@ def test_hours_are_read_from_the_provenance_of_each_training_and_multiplied_by_i
     assert row["last"].to_dict() == {50: False, 250: True}
 
 
+def test_stored_states_cost_each_run_that_was_trained_from_them_an_equal_part(tmp_path):
+    shared = {"states": "abc", "seconds": 720.0, "gpus": 1}
+    stamps = [write_stamp(run, tmp_path, SECONDS, gpus=2, shared=shared) for run in C2C]
+    table = cost([*stamps, write_stamp(ADAPTER, tmp_path, SECONDS, gpus=2)]).set_index(["recipe", "seed", "step"])
+    for run in C2C:
+        row = table.loc[("c2c", run.seed, 50)]
+        # 720 seconds on one GPU for two runs, beside 360 of each on two GPUs
+        assert (row.hours, row.shared_hours, row.shared_runs) == pytest.approx((0.1, 0.1, 2))
+        assert row.gpu_hours == pytest.approx(2 * 0.1 + 1 * 0.1)
+    alone = table.loc[("adapter", 0, 50)]
+    assert (alone.shared_hours, alone.shared_runs) == (0, 1)
+
+
+def test_fusers_trained_together_name_their_shares_of_the_passes_at_each_step(tmp_path):
+    shared = {"seconds": {"50": 36.0, "250": 180.0}, "runs": 3}
+    table = cost([write_stamp(C2C[0], tmp_path, SECONDS, gpus=2, shared=shared)]).set_index("step")
+    assert table["shared_hours"].to_dict() == pytest.approx({50: 0.01, 250: 0.05})
+    assert set(table["shared_runs"]) == {3}
+    assert table["gpu_hours"].to_dict() == pytest.approx({50: 2 * 0.11, 250: 2 * 0.55})
+
+
+def test_the_printed_table_has_shared_hours_only_where_passes_were_shared(records, costs, tmp_path):
+    accuracy_by_steps.write(Answers(records), costs, tmp_path / "alone")
+    shared = {"states": "abc", "seconds": 720.0, "gpus": 1}
+    some = cost([write_stamp(run, tmp_path, SECONDS, shared=shared) for run in C2C])
+    accuracy_by_steps.write(Answers(records), some, tmp_path / "shared")
+    alone, together = ((tmp_path / f"{name}.md").read_text() for name in ("alone", "shared"))
+    assert "Shared hours" not in alone and "Shared hours" in together and "Runs that share" in together
+
+
 def test_a_training_that_does_not_say_its_cost_is_refused(tmp_path):
     stamp = tmp_path / "gap_a/c2c/span/seed0.provenance.json"
     stamp.parent.mkdir(parents=True)

@@ -13,6 +13,7 @@ from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
+from c2c.provenance import file_hash
 from c2c.training import store_states as store_module
 from c2c.training.config import TrainingConfig
 from c2c.training.fusers import TrainingRun
@@ -130,6 +131,33 @@ def test_a_blank_message_with_which_nothing_is_fused_is_learned_from_as_in_the_p
     pd.testing.assert_series_equal(losses, expected, rtol=1e-6)
 
 
+def test_a_training_from_stored_states_names_what_storing_took_and_other_limits_change_neither(chat_pair: Path) -> None:
+    def run() -> TrainingRun:
+        return TrainingRun(
+            receiver=str(chat_pair / "receiver"),
+            sharer=str(chat_pair / "sharer"),
+            recipe="c2c",
+            config=TrainingConfig(**SETTINGS),
+            data=chat_pair / "set.jsonl",
+            validation=chat_pair / "set.jsonl",
+            states=chat_pair / "states",
+            checkpoints=chat_pair / "checkpoints",
+            output=chat_pair / "stored",
+        )
+
+    store_states(store(chat_pair))
+    costs = json.loads((chat_pair / "states" / "costs.json").read_text())
+    index, key = (chat_pair / "states" / "index.parquet").read_bytes(), run().key()
+    shared = train(run())["cost"]["shared"]
+    assert shared["seconds"] == pytest.approx(sum(cost["seconds"] for cost in costs.values())) and shared["seconds"] > 0
+    assert shared["states"] == file_hash(chat_pair / "states" / "index.parquet") and shared["gpus"] == 0
+    # The same texts under other limits: neither the states, nor their cost, nor a training's resumable folder change.
+    store_states(store(chat_pair, limit_gb=7, token_budget=5000))
+    assert (chat_pair / "states" / "index.parquet").read_bytes() == index
+    assert json.loads((chat_pair / "states" / "costs.json").read_text()) == costs
+    assert run().key() == key
+
+
 def test_examples_with_the_same_prompt_share_its_states(chat_pair: Path) -> None:
     done = store_states(store(chat_pair))
     assert done["examples"] == 7
@@ -147,7 +175,7 @@ def test_a_run_that_was_cut_off_resumes_and_ends_with_the_same_files(chat_pair: 
     monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
     run = store(chat_pair, token_budget=20)
     store_states(run)
-    files = {path.name: path.read_bytes() for path in run.output.iterdir()}
+    files = {path.name: path.read_bytes() for path in run.output.iterdir() if path.name != "costs.json"}
     assert len(files) > 4
     # Cut off: no index, one shard missing, one cut short.
     for name in ("index.parquet", "sharer-00001.safetensors"):
@@ -158,7 +186,9 @@ def test_a_run_that_was_cut_off_resumes_and_ends_with_the_same_files(chat_pair: 
     monkeypatch.setattr(store_module, "_read_batch", lambda *args: reads.append(args) or read_batch(*args))
     store_states(run)
     assert len(reads) == 2
-    assert {path.name: path.read_bytes() for path in run.output.iterdir()} == files
+    costs = json.loads((run.output / "costs.json").read_text())
+    assert set(costs) == {name for name in files if name.endswith(".safetensors")}
+    assert {name: (run.output / name).read_bytes() for name in files} == files
 
 
 def test_states_above_the_limit_are_refused_before_a_model_runs(chat_pair: Path, monkeypatch, capsys) -> None:

@@ -123,6 +123,42 @@ def test_runs_that_were_killed_at_different_steps_resume_with_the_same_bytes(fol
     assert bytes_of(folder, "cut") == bytes_of(folder, "whole")
 
 
+def test_the_time_of_shared_passes_is_divided_among_the_runs_that_use_them(folder: Path, monkeypatch) -> None:
+    # A clock on which a pass takes a second, and nothing else any time
+    seconds = [0.0]
+    build, read_prefix, write = SharedPasses.__init__, SharedPasses._read_prefix, TrainingRun.write
+
+    def counted(read):
+        def call(*arguments):
+            seconds[0] += 1
+            return read(*arguments)
+
+        return call
+
+    def build_counted(self, *arguments) -> None:
+        build(self, *arguments)
+        monkeypatch.setattr(self.model, "read_sharer", counted(self.model.read_sharer))
+
+    passes = []
+    monkeypatch.setattr("time.perf_counter", lambda: seconds[0])
+    monkeypatch.setattr(SharedPasses, "__init__", build_counted)
+    monkeypatch.setattr(SharedPasses, "_read_prefix", counted(read_prefix))
+    monkeypatch.setattr(TrainingRun, "write", lambda *arguments: passes.append(seconds[0]) or write(*arguments))
+    costs = [training["cost"] for training in train_together(runs_of(folder, "together", keep_steps=(2,)))]
+    # Each second until the outputs are written is some run's, once.
+    own, shared = [cost["seconds"]["7"] for cost in costs], [cost["shared"]["seconds"]["7"] for cost in costs]
+    assert sum(own) + sum(shared) == pytest.approx(passes[0])
+    assert [cost["shared"]["runs"] for cost in costs] == [len(RUNS)] * len(RUNS)
+    # What one run alone reads, the deranged validation of a seed, is its own; runs of one seed share that too. An
+    # adapter has no share of the Sharer's passes.
+    shares, alone = (dict(zip(RUNS, values, strict=True)) for values in (shared, own))
+    assert alone["c2c-1"] > 0 and alone["c2c-0"] == alone["adapter-0"] == alone["ungated-0"] == pytest.approx(0)
+    assert 0 < shares["adapter-0"] < shares["c2c-1"] < shares["c2c-0"] == pytest.approx(shares["ungated-0"])
+    # A kept step has the part of its own steps.
+    for cost in costs:
+        assert 0 < cost["shared"]["seconds"]["2"] < cost["shared"]["seconds"]["7"]
+
+
 def test_adapters_alone_never_run_the_sharer(folder: Path, monkeypatch) -> None:
     runs = [run for run in runs_of(folder, "together") if run.recipe == "adapter"]
     monkeypatch.setattr(RosettaModel, "running", lambda *arguments: pytest.fail("the Sharer runs"))
@@ -142,6 +178,7 @@ def test_states_of_a_step_are_dropped_when_all_runs_have_done_it(folder: Path, m
     [
         ({"order_seed": -1}, "must have the same order_seed, 0"),
         ({"response": "fused"}, "leave the response unfused"),
+        ({"micro_batch_tokens": "auto"}, "must have a number of micro_batch_tokens"),
     ],
 )
 def test_runs_that_cannot_share_passes_are_refused(folder: Path, changes, rule) -> None:

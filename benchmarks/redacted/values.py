@@ -1,0 +1,128 @@
+"""Persons and values of each split: none of the test or of the validation occurs in training.
+
+Values of test and validation are those of the private line's bank, split by the seed. Training has the remaining ones
+and, for any attribute, the words of the vocabularies: a map between two models' states is learned from distinct
+words, and the bank alone has 812 for training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.private import private_line
+from benchmarks.private.splits import OPTIONS
+from benchmarks.redacted.vocabularies import Vocabularies
+
+SPLITS = ("train", "validation", "test")
+PLACEHOLDER, CODE_PLACEHOLDER = " unknown", " 0000"
+WORD_SHARE = 0.6
+"""Share of the training values that come from the vocabularies; the others are of their attribute."""
+TEMPLATE_WORDS = "answer question unknown what who which where keeps friend access code box holds has the and for"
+"""Words of the sentences, which would be ambiguous as values, as those of the attributes would."""
+PERSONS = 60_000
+"""About 70,000 family names exist."""
+
+
+class Bag:
+    """Values in random order, each once before one repeats."""
+
+    def __init__(self, values: Sequence[str], chance: random.Random) -> None:
+        self.values, self.chance = list(values), chance
+        self._rest: list[str] = []
+
+    def draw(self, exclusions: Iterable[str] = ()) -> str:
+        """The next value that is none of `exclusions`, of which there must be fewer than values."""
+        taken = set(exclusions)
+        while True:
+            if not self._rest:
+                self._rest = self.chance.sample(self.values, len(self.values))
+            value = self._rest.pop()
+            if value not in taken:
+                return value
+
+    def sample(self, count: int, exclusions: Iterable[str] = ()) -> list[str]:
+        """This number of different values, none of `exclusions`; they stay in the bag."""
+        taken = set(exclusions)
+        return self.chance.sample([value for value in self.values if value not in taken], count)
+
+
+@dataclass
+class Material:
+    """What the items of one split are made of.
+
+    Args:
+        chance: Random numbers of the split.
+        persons: Names, none of them in another split.
+        attributes: Values of each attribute.
+        words: Values of any attribute; empty outside training.
+        codes: Codes of four digits.
+        share: Share of the values that are `words`.
+    """
+
+    chance: random.Random
+    persons: Iterator[str]
+    attributes: Mapping[str, Bag]
+    words: Bag
+    codes: Bag
+    share: float = 0.0
+
+    def attribute(self) -> str:
+        """An attribute, with a probability that grows with the number of its values."""
+        names = list(self.attributes)
+        return self.chance.choices(names, [len(self.attributes[name].values) for name in names])[0]
+
+    def bag(self, attribute: str) -> Bag:
+        """The values from which a fact and its options are drawn: of its attribute, or words."""
+        return self.words if self.words.values and self.chance.random() < self.share else self.attributes[attribute]
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Values of all splits, and what the vocabularies excluded."""
+
+    attributes: Mapping[str, Mapping[str, list[str]]]
+    words: list[str]
+    codes: Mapping[str, list[str]]
+    dropped: dict[str, int]
+
+    def material(self, split: str, seed: int) -> Material:
+        """The material of one split; a third of the names belongs to it alone."""
+        chance = random.Random(f"redacted {split} {seed}")
+        attributes = {name: Bag(values, chance) for name, values in self.attributes[split].items()}
+        words = Bag(self.words if split == "train" else [], chance)
+        return Material(chance, persons(split, seed), attributes, words, Bag(self.codes[split], chance), WORD_SHARE)
+
+
+def stock(vocabularies: Vocabularies, seed: int) -> Stock:
+    """Values of the splits that have as many tokens as their placeholder in all vocabularies."""
+    bank = private_line.bank()
+    parts = private_line.split_values(bank, seed)
+    values = {"train": parts["train"], "validation": parts["unseen"], "test": parts["test"]}
+    attributes, dropped = {}, {}
+    for split in SPLITS:
+        equal = {name: vocabularies.equal(words, PLACEHOLDER) for name, words in values[split].items()}
+        attributes[split] = {name: words for name, words in equal.items() if len(words) >= OPTIONS}
+        dropped[f"values_{split}"] = sum(map(len, values[split].values())) - sum(map(len, equal.values()))
+        dropped[f"attributes_{split}"] = len(equal) - len(attributes[split])
+    # Words of training: no value of another split, in whatever case, and no word of the sentences
+    reserved = {word.lower() for split in ("validation", "test") for words in values[split].values() for word in words}
+    reserved |= set(TEMPLATE_WORDS.split()) | {word for attribute in bank for word in attribute.split()}
+    words = [word for word in vocabularies.words() if word not in reserved]
+    wide = vocabularies.equal(words, PLACEHOLDER)
+    dropped["words"] = len(words) - len(wide)
+    # Codes: a tenth each for test and validation
+    codes = [f"{number:04d}" for number in range(1, 10_000)]
+    equal_codes = vocabularies.equal(codes, CODE_PLACEHOLDER)
+    dropped["codes"] = len(codes) - len(equal_codes)
+    random.Random(f"codes {seed}").shuffle(equal_codes)
+    tenth = len(equal_codes) // 10
+    bounds = {"test": (0, tenth), "validation": (tenth, 2 * tenth), "train": (2 * tenth, None)}
+    return Stock(attributes, wide, {split: equal_codes[slice(*bounds[split])] for split in SPLITS}, dropped)
+
+
+def persons(split: str, seed: int) -> Iterator[str]:
+    """Names of the persons of one split: every third of the names of a seed."""
+    everybody = private_line.names(PERSONS, seed)
+    yield from (name for number, name in enumerate(everybody) if number % len(SPLITS) == SPLITS.index(split))

@@ -1,0 +1,218 @@
+"""Items of the test bed: what no split may share, what the Receiver may never read, and where the values are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from benchmarks.private import private_line
+from benchmarks.redacted import make
+from benchmarks.redacted.tasks import TASKS, build_items
+from benchmarks.redacted.values import CODE_PLACEHOLDER, PLACEHOLDER, SPLITS, stock
+from benchmarks.redacted.vocabularies import FILE, Vocabularies
+from c2c.errors import RefusedError
+from c2c.testbed.items import Item, check_item, holds_word, read_items, text_at
+
+NEW_WORDS = ("lantern", "meadow", "pencil", "velvet", "harbor", "anchor")
+COUNTS = {"train": 90, "validation": 24, "test": 60}
+TEXTS_OF_A_HEAD = 6
+
+
+def vocabulary(folder: Path, missing: tuple[str, ...] = ()) -> Path:
+    """A folder with a tokenizer of whole words, and of single digits as Qwen's is."""
+    values = [value for words in private_line.bank().values() for value in words]
+    words = [*values, *NEW_WORDS, "unknown", "is", "pet", *"0123456789"]
+    entries = [word for word in dict.fromkeys(words) if word not in missing]
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0} | {word: i + 1 for i, word in enumerate(entries)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)])
+    folder.mkdir()
+    tokenizer.save(str(folder / FILE))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Vocabularies:
+    root = tmp_path_factory.mktemp("models")
+    return Vocabularies.load([vocabulary(root / "receiver"), vocabulary(root / "sharer", missing=("velvet",))])
+
+
+@pytest.fixture(scope="module", params=sorted(TASKS))
+def task(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def splits_of(task: str, vocabularies: Vocabularies, seed: int = 0) -> dict[str, list[Item]]:
+    values = stock(vocabularies, seed)
+    return {
+        split: build_items(
+            task, values.material(split, seed), COUNTS[split], TEXTS_OF_A_HEAD if split == "train" else 1
+        )
+        for split in SPLITS
+    }
+
+
+@pytest.fixture(scope="module")
+def splits(task: str, vocabularies: Vocabularies) -> dict[str, list[Item]]:
+    return splits_of(task, vocabularies)
+
+
+def test_every_item_holds_the_rules_of_the_test_bed(task, splits) -> None:
+    for split, items in splits.items():
+        assert len(items) == COUNTS[split]
+        for item in items:
+            check_item(item, item.id)
+            assert item.task == task and item.places
+
+
+def test_values_and_options_of_one_split_are_in_no_other(splits) -> None:
+    values = {
+        split: {word.lower() for item in items for word in (*item.facts.values(), *item.options)}
+        for split, items in splits.items()
+    }
+    for first, second in combinations(values.values(), 2):
+        assert first.isdisjoint(second)
+
+
+def test_family_names_of_one_split_are_in_no_other(splits) -> None:
+    words = {
+        split: {word for item in items for word in item.full_prompt.replace("'s", "").split() if word.istitle()}
+        for split, items in splits.items()
+    }
+    everybody = stock(Vocabularies(), 0)
+    for split in SPLITS:
+        others = {word for other in SPLITS if other != split for word in words[other]}
+        persons = everybody.material(split, 0).persons
+        assert others.isdisjoint(next(persons).split()[1] for _ in range(500))
+
+
+def test_the_receiver_reads_no_value_where_it_needs_a_message(task, splits) -> None:
+    for item in splits["train"] + splits["test"]:
+        assert item.need == (not task.startswith("unredacted"))
+        if item.need:
+            assert not any(holds_word(item.prompt, value) for value in item.facts.values())
+
+
+def test_a_place_holds_a_placeholder_or_the_value_with_its_space(task, splits) -> None:
+    placeholder = CODE_PLACEHOLDER if task == "redacted_code" else PLACEHOLDER
+    for item in splits["test"]:
+        for place in item.places:
+            value = text_at(item.sharer_texts[place.sender], place.sharer)
+            assert value[0] == " " and value[1:] in item.facts.values()
+            assert text_at(item.prompt, place.receiver) == (placeholder if item.need else value)
+
+
+def test_training_texts_of_a_head_differ_only_inside_their_places(splits) -> None:
+    heads: dict[str, list[Item]] = {}
+    for item in splits["train"]:
+        heads.setdefault(item.id.rpartition(".")[0], []).append(item)
+    assert len(heads) == COUNTS["train"] // TEXTS_OF_A_HEAD
+    for items in heads.values():
+        skeletons = {"".join(item.full_prompt[start:end] for start, end in outside(item)) for item in items}
+        assert len(skeletons) == 1 and len({item.full_prompt for item in items}) == len(items) == TEXTS_OF_A_HEAD
+
+
+def outside(item: Item) -> list[tuple[int, int]]:
+    """Spans of the full prompt between its places."""
+    bounds = [0, *(bound for place in item.places for bound in place.full), len(item.full_prompt)]
+    return list(zip(bounds[::2], bounds[1::2], strict=True))
+
+
+def test_the_right_option_is_at_each_index_about_as_often(splits) -> None:
+    items = splits["train"]
+    counts = [sum(item.answer == index for item in items) / len(items) for index in range(4)]
+    assert all(0.1 < share < 0.4 for share in counts)
+
+
+def test_another_seed_gives_other_items_and_the_same_seed_the_same(task, splits, vocabularies) -> None:
+    assert splits_of(task, vocabularies) == splits
+    other = splits_of(task, vocabularies, seed=1)
+    assert {item.full_prompt for item in other["test"]}.isdisjoint(item.full_prompt for item in splits["test"])
+
+
+def test_a_smaller_test_is_the_beginning_of_a_larger_one(task, vocabularies) -> None:
+    values = stock(vocabularies, 0)
+    small, large = (build_items(task, values.material("test", 0), count, 1) for count in (8, 40))
+    assert large[:8] == small
+
+
+def test_training_words_are_one_token_in_all_vocabularies_and_none_of_them_is_a_value_of_another_split(
+    vocabularies,
+) -> None:
+    values = stock(vocabularies, 0)
+    held_out = {
+        word.lower()
+        for split in ("validation", "test")
+        for words in values.attributes[split].values()
+        for word in words
+    }
+    assert {"lantern", "meadow"} <= set(values.words) and "velvet" not in values.words
+    assert held_out.isdisjoint(values.words)
+    assert {"unknown", "is", "pet"}.isdisjoint(values.words)
+
+
+def test_values_without_as_many_tokens_as_the_placeholder_are_dropped_and_counted(tmp_path) -> None:
+    whole = stock(Vocabularies.load([vocabulary(tmp_path / "whole")]), 0)
+    assert set(whole.dropped.values()) == {0}
+    folder = tmp_path / "cut"
+    path = vocabulary(folder) / FILE
+    content = json.loads(path.read_text())
+    content["pre_tokenizer"]["pretokenizers"].append(
+        {"type": "Split", "pattern": {"String": "ee"}, "behavior": "Isolated", "invert": False}
+    )
+    path.write_text(json.dumps(content))
+    cut = stock(Vocabularies.load([folder]), 0)
+    words = {word for split in SPLITS for words in cut.attributes[split].values() for word in words}
+    assert not any("ee" in word for word in words)
+    assert cut.dropped["values_train"] > 0
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The command, as a person types it."""
+    monkeypatch.setattr(sys, "argv", ["make", *map(str, arguments)])
+    return make.main()
+
+
+def flags(task: str, output: Path, *more: object, train: int = 12) -> list[object]:
+    sizes = ["--test", 8, "--train", train, "--validation", 4, "--texts-of-a-head", 3]
+    return ["--task", task, "--seed", 0, *sizes, "--output", output, *more]
+
+
+def test_the_command_writes_three_files_with_provenance_that_the_test_bed_can_read(task, monkeypatch, tmp_path) -> None:
+    folder = vocabulary(tmp_path / "model")
+    assert run(monkeypatch, *flags(task, tmp_path / "items", "--tokenizers", folder)) == 0
+    for split, count in (("train", 12), ("validation", 4), ("test", 8)):
+        path = tmp_path / "items" / f"{split}.jsonl"
+        assert len(read_items(path)) == count
+        notes = json.loads(Path(f"{path}.provenance.json").read_text())
+        assert notes["rows"] == count and notes["settings"]["split"] == split
+        assert notes["dropped"]["codes"] == 0 and notes["distinct_values"] > 0 and len(notes["inputs"]) == 1
+
+
+def test_without_tokenizers_training_has_the_values_of_the_bank(monkeypatch, tmp_path) -> None:
+    assert run(monkeypatch, *flags("redacted_word", tmp_path)) == 0
+    values = {value for words in stock(Vocabularies(), 0).attributes["train"].values() for value in words}
+    assert {item.value for item in read_items(tmp_path / "train.jsonl")} <= values
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--tokenizers", "nowhere"], "must hold tokenizer.json"),
+        (["--texts-of-a-head", "0"], "must be 1 or more"),
+        (["--train", "0"], "must have a row or more"),
+    ],
+)
+def test_the_command_refuses_in_one_line(more, words, monkeypatch, tmp_path, capsys) -> None:
+    assert run(monkeypatch, *flags("redacted_word", tmp_path), *more) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_fast_tokenizer_is_refused(tmp_path) -> None:
+    with pytest.raises(RefusedError, match="must hold tokenizer"):
+        Vocabularies.load([tmp_path])
