@@ -153,14 +153,14 @@ def add_accepted(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def benchmark_files(arguments: Sequence[str]) -> dict[str, Path]:
-    """Read ``ID=FILE`` arguments as files of prepared questions by benchmark."""
+def benchmark_files(arguments: Sequence[str], flag: str = "--benchmarks") -> dict[str, Path]:
+    """Read ``ID=FILE`` arguments of a flag as files of prepared questions by benchmark."""
     files = {}
     for argument in arguments:
         name, separator, path = argument.partition("=")
         if not separator:
             raise RefusedError(
-                "--benchmarks must have the form ID=FILE",
+                f"{flag} must have the form ID=FILE",
                 argument,
                 "Write the benchmark's id, =, and its prepared file",
             )
