@@ -113,10 +113,11 @@ def add_failed_share(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failed-share", type=float, default=FAILED_SHARE, help=text)
 
 
-def add_budget(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of the size of a batch."""
-    text = "tokens of a batch, pads and answers included (default: %(default)s)"
-    parser.add_argument("--token-budget", type=int, default=4096, help=text)
+def add_budget(parser: argparse.ArgumentParser, *, measured: bool = False) -> None:
+    """Add the flag of the size of a batch; `measured` is whether it may be ``auto``."""
+    auto = "; auto: as many as fit into memory" if measured else ""
+    text = f"tokens of a batch, pads and answers included{auto} (default: %(default)s)"
+    parser.add_argument("--token-budget", type=str if measured else int, default=4096, help=text)
 
 
 def add_compile(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from c2c.evaluation.questions.tasks import gold_of, load_tasks, question_of_requ
 from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import text_hash
 from c2c.evaluation.run import GenerationRun
+from c2c.evaluation.token_budget import measure_budget
 from c2c.models.pair import load_models
 
 ANSWER_COLUMNS = (
@@ -51,7 +52,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
 
     Args:
         run: What is answered.
-        notes: Gets what provenance should know: ``contract``, if there are Fusers.
+        notes: Gets what provenance should know: ``contract``, if there are Fusers, and a measured ``token_budget``.
 
     Returns:
         The records, one row a question and method (`c2c.evaluation.schema.RECORD_SCHEMA`).
@@ -69,6 +70,11 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     receiver, *sharers = load_models(list(run.models.values()), run.dtype)
     prompting.check_prompts(run.prompts, [receiver, *sharers])
     with open_store(run.output, run.fingerprint()) as store:
+        budget = run.token_budget
+        if isinstance(budget, str):
+            budget = store.budget(lambda: measure_budget([receiver, *sharers]))
+            if notes is not None:
+                notes["token_budget"] = budget
         # 3. All methods, before the first of them answers
         inputs = MethodInputs(
             receiver,
@@ -77,7 +83,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             run.fusion,
             run.accept_difference,
             run.router,
-            run.token_budget,
+            budget,
             store,
             panel=(receiver, *sharers),
         )

@@ -19,6 +19,7 @@ from c2c.evaluation.questions.task_files import task_files
 from c2c.models.contract import PARTS, check_lines, check_precision
 from c2c.models.loading import model_name, model_state
 from c2c.provenance import file_hash
+from c2c.settings import AUTO
 from c2c.storage.folders import current
 from c2c.storage.manifests import read_object
 from c2c.types import COMPILED_STAGES, DTYPES, FUSIONS, PROMPTS
@@ -180,7 +181,7 @@ class GenerationRun(EvaluationRun):
     """What one call of ``c2c generate`` answers.
 
     Args:
-        token_budget: Tokens of a batch: rows times the longest, pads and answers included.
+        token_budget: Tokens of a batch: rows times the longest, pads and answers included; ``auto`` for as many as fit.
         limit: Only the first questions of each benchmark; 0 for all.
         router: Folder of a trained router, for a method that needs one.
         compile: ``decoding`` compiles the steps by which answers and messages are written; ``none`` does not.
@@ -191,14 +192,17 @@ class GenerationRun(EvaluationRun):
 
     most_sharers: ClassVar[int] = MOST_SHARERS
 
-    token_budget: int = TOKEN_BUDGET
+    token_budget: int | str = TOKEN_BUDGET
     limit: int = 0
     router: str = ""
     compile: str = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self.token_budget)
+        if not isinstance(self.token_budget, str):
+            check_budget(self.token_budget)
+        elif self.token_budget != AUTO:
+            raise RefusedError("A token budget must be auto or a whole number", self.token_budget, "Correct it")
         schema.check_limit(self.limit)
         check_choice("--compile", self.compile, COMPILED_STAGES)
         for method in self.methods:
