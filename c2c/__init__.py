@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from c2c.agents.chat_pipeline import ChatPipeline, pipeline
     from c2c.alignment.chat import ChatAligner
     from c2c.alignment.tokens import SharerInput, TokenAligner
-    from c2c.chat_pipeline import ChatPipeline, pipeline
     from c2c.checkpoints.sharer_cache import SharerCache
     from c2c.errors import RefusedError
     from c2c.fuser.config import FuserConfig
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _HOMES = {
     "ChatAligner": "c2c.alignment.chat",
-    "ChatPipeline": "c2c.chat_pipeline",
+    "ChatPipeline": "c2c.agents.chat_pipeline",
     "Fuser": "c2c.fuser.layer",
     "FuserConfig": "c2c.fuser.config",
     "FuserStack": "c2c.fuser.stack",
@@ -33,7 +33,7 @@ _HOMES = {
     "TokenAligner": "c2c.alignment.tokens",
     "create_c2c_projector": "c2c.rosetta",
     "generate_kv_cache_index": "c2c.fusion.prompt",
-    "pipeline": "c2c.chat_pipeline",
+    "pipeline": "c2c.agents.chat_pipeline",
 }
 __all__ = [
     "ChatAligner",

@@ -52,6 +52,10 @@ class NoRoomError(RefusedError):
     """A text that is longer than what a model has positions for; a shorter one would be taken."""
 
 
+class WrongModelError(RefusedError):
+    """Models or caches that are not those of a contract; others, or a text in place of a cache, would be taken."""
+
+
 class ModelFaultError(RefusedError):
     """A model that is of no use, whatever it is asked: it ends a run, where another refusal fails one question."""
 

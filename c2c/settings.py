@@ -25,6 +25,7 @@ class Rule:
     Args:
         help: Meaning, in a phrase of at most 200 characters.
         choices: The values that are allowed, where they are names.
+        words: The words that are allowed in place of a whole number.
         least: Smallest value.
         most: Greatest value.
         above: Values are greater than this.
@@ -37,6 +38,7 @@ class Rule:
 
     help: str
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
     above: float | None = None
@@ -75,9 +77,10 @@ def check_values(values: Any) -> None:
         bounds, value = rule_of(item), getattr(values, item.name)
         if bounds.choices:
             check_choice(f"--{item.name.replace('_', '-')}", value, bounds.choices)
-        elif kinds[item.name] is int:
-            if type(value) is not int or not _is_inside(value, bounds):
-                rule = f"{item.name} must be a whole number of {bounds.least} to {bounds.most}"
+        elif kinds[item.name] is int or bounds.words:
+            if value not in bounds.words and (type(value) is not int or not _is_inside(value, bounds)):
+                words = "".join(f"{word} or " for word in bounds.words)
+                rule = f"{item.name} must be {words}a whole number of {bounds.least} to {bounds.most}"
                 raise RefusedError(rule, value, f"Correct {item.name}")
         elif kinds[item.name] is float:
             # Every comparison with a NaN is false, so bounds alone would let it pass.
@@ -160,7 +163,9 @@ def _value_schema(kind: Any, rule: Rule) -> dict[str, Any]:
             "exclusiveMaximum": rule.below,
             "pattern": rule.pattern or None,
         }
-        schema = {"type": TYPES[kind], **{word: bound for word, bound in bounds.items() if bound is not None}}
+        limits = {word: bound for word, bound in bounds.items() if bound is not None}
+        number = {"type": "integer" if rule.words else TYPES[kind], **limits}
+        schema = {"anyOf": [{"enum": list(rule.words)}, number]} if rule.words else number
     if nullable:
         schema["type"] = [schema["type"], "null"]
     return schema
@@ -172,7 +177,7 @@ TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 def without_none(kind: Any) -> tuple[Any, bool]:
     """A type without ``None``, and whether ``None`` was one of its alternatives."""
-    if get_origin(kind) is not types.UnionType:
+    if get_origin(kind) is not types.UnionType or type(None) not in get_args(kind):
         return kind, False
     (rest,) = (part for part in get_args(kind) if part is not type(None))
     return rest, True
@@ -193,6 +198,19 @@ def from_mapping(model: type[Model], values: Mapping[str, Any], **more: Any) -> 
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in names
     }
     return model(**{**arguments, **more})
+
+
+def whole_number_or(word: str, text: str, flag: str) -> int | str:
+    """A whole number as a flag gives it, or a word that may stand there.
+
+    Raises:
+        RefusedError: If the text is neither.
+    """
+    if text == word:
+        return text
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise RefusedError(f"{flag} must be {word} or a whole number", text, f"Write {word}, or a number such as 8192")
+    return int(text)
 
 
 def whole_numbers(text: str, flag: str, example: str) -> tuple[int, ...]:

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, TextIteratorStreamer
 
 import c2c
 from c2c import FuserStack, RefusedError
-from c2c.chat_pipeline import ChatPipeline, converse
+from c2c.agents.chat_pipeline import ChatPipeline, converse
+from c2c.agents.writing import all_end_tokens
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.cli.main import main
 from c2c.fusion.batch import collate_chats
@@ -115,7 +116,7 @@ def test_options_reach_generation(pipe, monkeypatch) -> None:
     assert (seen["max_new_tokens"], seen["do_sample"], seen["temperature"]) == (3, True, 0.5)
     assert seen["stop_strings"] == ["x"]
     assert seen["streamer"] is streamer
-    assert seen["eos_token_id"] == pipe._ends()
+    assert seen["eos_token_id"] == all_end_tokens(pipe.pair.receiver)
 
 
 def test_a_stream_of_several_conversations_is_refused(pipe) -> None:

@@ -14,7 +14,7 @@ import torch
 
 import c2c
 from c2c import FuserStack
-from c2c.chat_pipeline import ChatPipeline, converse, lines_of
+from c2c.agents.chat_pipeline import ChatPipeline, converse, lines_of
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair

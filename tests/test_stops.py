@@ -8,7 +8,7 @@ from transformers import LogitsProcessor
 
 import c2c
 from c2c import FuserStack
-from c2c.chat_pipeline import ChatPipeline
+from c2c.agents.chat_pipeline import ChatPipeline
 from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.questions.question import Question
 from c2c.generation.decoding import StopStrings, check_stops, continue_text

@@ -12,6 +12,7 @@ from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import FUSER_METHODS, METHODS
 from c2c.models.hub import MIRRORS
+from c2c.training.config import AUTO
 from paper.artefacts import of_kind, read_artefacts, required_files
 from paper.modules import check_module
 from workflow.config import check_training
@@ -176,6 +177,9 @@ def _check_together(settings: Settings) -> None:
         if any(training["order_seed"] < 0 for training in trainings):
             rule = "Trainings with frozen: together must have an order_seed, which all of them share"
             raise RefusedError(rule, f"{trainings[0]['order_seed']} of {folder}", "Set training.order_seed, such as 0")
+        if any(training["micro_batch_tokens"] == AUTO for training in trainings):
+            rule = "Trainings with frozen: together must have a number of micro_batch_tokens"
+            raise RefusedError(rule, f"{AUTO} of {folder}", "Set a number, or 0, or set frozen: live")
         for name in ("order_seed", "batch_size", "micro_batch_size", "micro_batch_tokens"):
             if len({training[name] for training in trainings}) > 1:
                 rule = f"Trainings of one pair with frozen: together must have the same {name}"

@@ -21,7 +21,10 @@ DATA_KEYS = ("sample", "context_limit", "world", "gap")
 """Keys of a config that decide which questions are asked."""
 LEARNING_KEYS = ("router", "teacher")
 """Keys of a config that decide what a router is fitted on, and how the answers of a training set are written."""
-MACHINE_KEYS = {"micro_batch_size", "recompute", "checkpoint_every", "evaluate_every", "validation_limit", "retries"}
+MACHINE_KEYS = {
+    *("micro_batch_size", "micro_batch_tokens", "recompute"),
+    *("checkpoint_every", "evaluate_every", "validation_limit", "retries"),
+}
 """Settings of a training that fit it to a machine, or watch it, and leave what is learned as it is."""
 KEPT_STEPS = "keep_steps"
 """Setting of a training that only adds fusers."""

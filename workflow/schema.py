@@ -102,16 +102,16 @@ def type_text(kind: Any, rule: Rule) -> str:
         return f"keys{suffix}"
     if rule.choices:
         return " \\| ".join(f"`{choice}`" for choice in rule.choices) + suffix
-    if kind is str:
+    if kind is str and not rule.words:
         return f"id{suffix}" if rule.pattern else f"text{suffix}"
     if kind is bool:
         return "`true` or `false`"
-    words = "whole number" if kind is int else "number"
+    words = "whole number" if kind is int or rule.words else "number"
     low = f" ≥ {rule.least}" if rule.least is not None else f" > {rule.above}" if rule.above is not None else ""
     high = f", < {rule.below}" if rule.below is not None else ""
     # Greatest values of counts and sizes only catch slips; they are in the schema.
     high = high or (f", ≤ {rule.most}" if rule.most is not None and rule.most <= 4096 else "")
-    return f"{words}{low}{high}{suffix}"
+    return "".join(f"`{word}` \\| " for word in rule.words) + f"{words}{low}{high}{suffix}"
 
 
 def _model_in(kind: Any) -> type[Any] | None:

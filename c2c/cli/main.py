@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from c2c import __version__
-from c2c.cli import methods
+from c2c.cli import messages, methods
 from c2c.cli.analyses import add_analyse
 from c2c.cli.commands import Command, add_commands
 from c2c.cli.flags import (
@@ -170,7 +170,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from transformers import TextStreamer
 
-    from c2c.chat_pipeline import converse, lines_of, pipeline
+    from c2c.agents.chat_pipeline import converse, lines_of, pipeline
 
     if options.message is None and sys.stdin is None:
         raise RefusedError(
@@ -358,6 +358,7 @@ COMMANDS = {
     "testbed": Command("send messages through channels, with all controls", add_testbed, run_testbed),
     "claims": Command("the paper's claims and tables: its values, ours, verdicts, commands", _add_claims, _claims),
     "plan": Command("what a run of the replication would do and cost", _add_plan, _plan),
+    **messages.COMMANDS,
     **methods.COMMANDS,
 }
 """Each sub-command: its help, its flags, and what it runs."""

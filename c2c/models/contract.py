@@ -31,7 +31,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from c2c.cache.shape import cache_shape
-from c2c.errors import RefusedError, check_choice
+from c2c.errors import RefusedError, WrongModelError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.models import hub
 from c2c.models.computation import describe_computation, rope_of, shared_settings
@@ -296,7 +296,7 @@ def _let_pass(differences: Mapping[str, Difference], accepted: Sequence[str]) ->
         in_half = any(line.line.endswith(".dtype") and HALF in line[1:3] for line in differences.values())
         precision = "Load them in the precision of the contract, since float16 rounds weights otherwise; else u"
         use = f"{precision if in_half else 'U'}se those models"
-        raise RefusedError(
+        raise WrongModelError(
             "Fusers must be used with the models that they were trained for",
             refused,
             f"{use}, or accept the difference by name: override={names}, --accept-difference " + " ".join(names),

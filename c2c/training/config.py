@@ -7,7 +7,7 @@ from typing import Any
 
 from c2c.errors import RefusedError
 from c2c.fuser.config import VARIANTS, FuserConfig
-from c2c.settings import check_values, setting, whole_numbers
+from c2c.settings import check_values, setting, whole_number_or, whole_numbers
 from c2c.types import DTYPES, GATE_NOISES, GROUPINGS, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
@@ -17,6 +17,9 @@ OUTPUT_INITS = ("default", "zero")
 AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
 COMPILED = ("none", "fusers")
+
+AUTO = "auto"
+"""The value of `micro_batch_tokens` with which a training measures how many tokens fit into memory."""
 
 STATES_TOKEN_BUDGET, STATES_LIMIT_GB = 8192, 20.0
 """Of stored states: tokens of a batch in which they are computed, and most GB that they may take."""
@@ -32,6 +35,15 @@ def read_steps(text: str) -> tuple[int, ...]:
         RefusedError: If a part of the text is no whole number.
     """
     return whole_numbers(text, "--keep-steps", "50,100")
+
+
+def read_budget(text: str) -> int | str:
+    """Tokens as the flag ``--micro-batch-tokens`` gives them: ``8192`` or ``auto``.
+
+    Raises:
+        RefusedError: If the text is neither.
+    """
+    return whole_number_or(AUTO, text, "--micro-batch-tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +108,14 @@ class TrainingConfig:
     micro_batch_size: int = setting(
         0, "examples run at once, at most batch_size; 0 for the whole batch", least=0, most=10**6
     )
-    micro_batch_tokens: int = setting(
+    micro_batch_tokens: int | str = setting(
         0,
-        "Receiver tokens run at once, pads included; halved where memory does not suffice; 0 for no such limit",
+        "Receiver tokens run at once, pads included; auto: as many as fit, measured before the first step; "
+        "halved where memory does not suffice; 0 for no such limit",
         least=0,
         most=10**9,
+        words=(AUTO,),
+        parse=read_budget,
     )
     learning_rate: float = setting(1e-4, "peak learning rate of AdamW", above=0)
     weight_decay: float = setting(0.01, "weight decay of AdamW", least=0)

@@ -357,8 +357,7 @@ class TrainingRun(LearningRun[FuserLearner]):
         """The output folder: fusers, history, gates and order, which replace older ones together."""
         # Gates are measured on the first examples of the validation set.
         examples = learner.validation[:GATE_EXAMPLES]
-        size = self.config.micro_batch_size or self.config.batch_size
-        batches = [learner.collate(examples[at : at + size]) for at in range(0, len(examples), size)]
+        batches = [learner.collate([examples[row] for row in part]) for part in learner.parts_in_order(examples)]
         gates = gate_table(learner.model, batches)
         models: dict[str, Any] = {
             "receiver": learner.pair.receiver.description,

@@ -194,6 +194,11 @@ class LatentLearner(FusionLearner):
             pairs = zip(self.training.starts, batches, strict=True)
             yield [start + index for start, batch in pairs for index in batch]
 
+    def _pools(self) -> Sequence[range]:
+        """The examples of each pair."""
+        ends = [*self.training.starts[1:], len(self.training)]
+        return [range(start, end) for start, end in zip(self.training.starts, ends, strict=True)]
+
     def _parts(self, examples: Any, indices: Sequence[int]) -> Sequence[list[int]]:
         """Which examples this process runs together: never those of two pairs."""
         by_pair: dict[int, list[int]] = {}
@@ -318,7 +323,7 @@ class LatentRun(LearningRun[LatentLearner]):
             other_pairs = [name for name in self.pairs if name != part.name]
             about = fuser_labels(learner, part.pair, RECIPE, together_with=other_pairs)
             # The run's own settings, which may name steps that a latent space does not keep.
-            about["training"] = self.config.to_dict()
+            about["training"] |= {"keep_steps": self.config.to_dict()["keep_steps"]}
             models: dict[str, Any] = {
                 "receiver": part.pair.receiver.description,
                 "sharer": part.pair.sharer.description,

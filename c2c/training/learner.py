@@ -11,6 +11,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -23,10 +24,11 @@ from transformers import get_linear_schedule_with_warmup
 from c2c.errors import RefusedError
 from c2c.fuser.grouped import learnable_parameters
 from c2c.fuser.stack import FuserStack
+from c2c.models.memory_meter import MEMORY_SHARE, MemoryMeter, is_out_of_memory, most_rows
 from c2c.training import state
 from c2c.training.batch_order import Lengths, batch_order, by_length, lengths_of
 from c2c.training.batches import Batch
-from c2c.training.config import TrainingConfig
+from c2c.training.config import AUTO, TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.prefetch import Prefetch
 from c2c.training.processes import Processes
@@ -55,6 +57,8 @@ class Learner(ABC):
     processes: Processes
     model: Any
     """What runs: a module that is set to training and to evaluation."""
+    meter: MemoryMeter | None = None
+    """Measures memory where `micro_batch_tokens` is ``auto``; that of this process's device if None."""
     prefetch: Prefetch | None = None
     """Collates ahead, where `prefetches` says so."""
     left_out: Mapping[str, Mapping[str, int]]
@@ -120,11 +124,16 @@ class Learner(ABC):
 
         Raises:
             RefusedError: At the step at which a loss or the gradients are not finite, and if what was saved is of
-                another number of processes, or of a newer version of this package.
+                another number of processes, or of a newer version of this package, or the longest example does not fit
+                into memory.
         """
         self.progress = progress = state.resume(self.processes, self.checkpoints)
         if progress.steps and self.processes.is_first:
             print(f"{self.label}resumes: {progress.steps} of {self.config.steps} steps are done", file=sys.stderr)
+        if self.config.micro_batch_tokens == AUTO and not progress.micro_batch_tokens:
+            progress.micro_batch_tokens = self._measure_budget()
+            # At once, so that no start of this training measures another budget.
+            state.save(self.processes, self.checkpoints, progress)
         yield progress.steps
         config, begun = self.config, time.perf_counter()
         batches = self._batches(progress.steps)
@@ -299,22 +308,25 @@ class Learner(ABC):
             parts = self._collate_parts(indices) if ahead is None else ahead
             (supervised,) = self.processes.sum(sum(part.supervised for part in parts))
             losses = torch.zeros((), dtype=torch.float64, device=self.processes.device)
-            error: torch.OutOfMemoryError | None = None
+            error: Exception | None = None
             try:
                 # Each micro-batch adds its share of the gradients.
                 for part in parts:
                     loss = self._loss(part) * (part.supervised / supervised)
                     self.accelerator.backward(loss)
                     losses += loss.detach().double()
-            except torch.OutOfMemoryError as failure:
+            except (torch.OutOfMemoryError, RuntimeError) as failure:
+                if not is_out_of_memory(failure):
+                    raise
                 error = failure
             # All processes cut alike, so all repeat the step if one lacks memory.
-            if not self.config.micro_batch_tokens or not self.processes.sum(float(error is not None))[0]:
+            if not self.token_budget or not self.processes.sum(float(error is not None))[0]:
                 if error is not None:
                     raise error
                 return parts, losses
             self._halve_budget(error)
-            del parts, losses
+            # With the error, whose frames hold activations
+            del parts, losses, error
             self.optimizer.zero_grad()
             self._set_noise_state(noise)
             if self.processes.device.type == "cuda":
@@ -346,13 +358,82 @@ class Learner(ABC):
         self._set_noise_state(noise)
         return counter.get_total_flops() / batch.tokens
 
-    def _halve_budget(self, error: torch.OutOfMemoryError | None) -> None:
+    @property
+    def token_budget(self) -> int:
+        """Receiver tokens that are run at once, pads included; 0 for no limit, and before memory is measured."""
+        setting = self.config.micro_batch_tokens
+        return self.progress.micro_batch_tokens or (setting if isinstance(setting, int) else 0)
+
+    def _measure_budget(self) -> int:
+        """The most tokens that fit, by forward and backward passes that teach nothing, the same in all processes.
+
+        Raises:
+            RefusedError: If memory cannot be measured on this device, or does not suffice for one example.
+        """
+        pools, noise = self._pools(), self._noise_state()
+        size = min(self._most_rows(self.config.batch_size), math.ceil(self.config.batch_size / len(pools)))
+        self.model.train()
+        with self.processes.together():
+            meter = self.meter or MemoryMeter(self.processes.device)
+            # AdamW makes two moments of each parameter in the first step.
+            free, moments = meter.free(), 2 * self._parameter_bytes
+            # Long examples need the most memory; those with long responses have the logits of more tokens.
+            orders = {
+                tuple(sorted(pool, key=lambda row: key(*self.lengths[row]), reverse=True)[:size])
+                for pool in pools
+                for key in (lambda prompt, response: prompt + response, lambda prompt, response: (response, prompt))
+            }
+            budgets = [self._tokens_that_fit(meter, rows, size, MEMORY_SHARE * free - moments) for rows in orders]
+        self._set_noise_state(noise)
+        # No micro-batch has more tokens than this, so that a budget beyond it limits nothing.
+        whole = size * sum(max(lengths[part] for lengths in self.lengths) for part in (0, 1))
+        budget = int(self.processes.least(min(*budgets, whole)))
+        if self.processes.is_first:
+            free_gb = f"{free / 1e9:.1f} GB are free"
+            print(f"{self.label}micro_batch_tokens: {budget} tokens are run at once ({free_gb})", file=sys.stderr)
+        return budget
+
+    def _tokens_that_fit(self, meter: MemoryMeter, rows: Sequence[int], most: int, allowance: float) -> float:
+        """The largest micro-batch of the first of some examples that fits, in tokens; infinite if all of `most` fit.
+
+        Raises:
+            RefusedError: If memory does not suffice for the first of them.
+        """
+
+        def peak_of(count: int) -> int | None:
+            # A batch across two epochs may have an example twice.
+            examples = [self.training[row] for row in islice(cycle(rows), count)]
+            peak = meter.peak_of(lambda: self.accelerator.backward(self._loss(self.collate(examples))))
+            self.optimizer.zero_grad()
+            if peak is None and count == 1:
+                length = sum(self.lengths[rows[0]])
+                remedy = "Set recompute to fusers, autocast to bfloat16, or a smaller max_length"
+                raise RefusedError("Memory must suffice for the longest example", f"{length} tokens", remedy)
+            return peak
+
+        # Every backward pass makes the gradients.
+        count = most_rows(peak_of, allowance, most, self._parameter_bytes)
+        if count == most:
+            return math.inf
+        # One example is run whatever it takes.
+        longest = [self.lengths[row] for row in islice(cycle(rows), max(count, 1))]
+        return len(longest) * sum(max(lengths[part] for lengths in longest) for part in (0, 1))
+
+    @property
+    def _parameter_bytes(self) -> int:
+        return sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
+
+    def _pools(self) -> Sequence[range]:
+        """Numbers of the training examples, those together that may be run together."""
+        return [range(len(self.training))]
+
+    def _halve_budget(self, error: Exception | None) -> None:
         """Run half as many tokens at once from now on.
 
         Raises:
             torch.OutOfMemoryError: If a micro-batch is a single example already.
         """
-        budget = self.progress.micro_batch_tokens or self.config.micro_batch_tokens
+        budget = self.token_budget
         if budget < 2:
             raise error or torch.OutOfMemoryError("another process lacks memory for a single example")
         self.progress.micro_batch_tokens = budget // 2
@@ -379,13 +460,23 @@ class Learner(ABC):
 
     def _cut(self, indices: Sequence[int], lengths: Lengths) -> list[list[int]]:
         """Examples that are run together; those that are alike are, and have fewer pads than in the file's order."""
+        size = self._most_rows(len(indices))
+        return self._within_limits(by_length(indices, lengths, size), lengths, size)
+
+    def _most_rows(self, count: int) -> int:
+        """Most examples that are run together, of some that all processes share."""
         # No micro-batch is larger than an equal share, so that every process gets one where the numbers divide.
-        most = math.ceil(len(indices) / self.processes.count)
-        size = min(self.config.micro_batch_size or self.config.batch_size, most)
-        rows = by_length(indices, lengths, size)
-        parts = [rows[at : at + size] for at in range(0, len(rows), size)]
-        budget = self.progress.micro_batch_tokens or self.config.micro_batch_tokens
+        return min(self.config.micro_batch_size or self.config.batch_size, math.ceil(count / self.processes.count))
+
+    def _within_limits(self, rows: Sequence[int], lengths: Lengths, size: int) -> list[list[int]]:
+        parts = [list(rows[at : at + size]) for at in range(0, len(rows), size)]
+        budget = self.token_budget
         return [piece for part in parts for piece in within_budget(part, lengths, budget)] if budget else parts
+
+    def parts_in_order(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Numbers of some examples in their order, in parts that this process runs at once."""
+        size = self.config.micro_batch_size or self.config.batch_size
+        return self._within_limits(range(len(examples)), lengths_of(examples), size)
 
 
 def within_budget(rows: Sequence[int], lengths: Lengths, budget: int) -> list[list[int]]:

@@ -79,6 +79,14 @@ class Processes:
             return list(values)
         return self._total(torch.tensor(values, dtype=torch.float64)).tolist()
 
+    def least(self, value: float) -> float:
+        """The smallest of all processes' values."""
+        if self.count == 1:
+            return value
+        smallest = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(smallest, distributed.ReduceOp.MIN)
+        return float(smallest)
+
     def sum_on_device(self, value: Tensor) -> Tensor:
         """A number on the device ``()``, summed over all processes, without a wait for it."""
         return value if self.count == 1 else self._total(value.clone())

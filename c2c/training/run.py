@@ -122,9 +122,8 @@ def cost(learner: Learner) -> dict[str, Any]:
     With them the tokens that were run at once at the end, where they are limited.
     """
     progress = learner.progress
-    budget = progress.micro_batch_tokens or learner.config.micro_batch_tokens
     return {
-        **({"micro_batch_tokens": budget} if budget else {}),
+        **({"micro_batch_tokens": learner.token_budget} if learner.token_budget else {}),
         "processes": progress.processes,
         "gpus": progress.processes if learner.processes.device.type == "cuda" else 0,
         "seconds": {**progress.seconds_at, str(progress.steps): progress.seconds},
@@ -149,5 +148,5 @@ def fuser_labels(learner: Learner, pair: Pair, recipe: str, **more: Any) -> dict
         "include_response": config.response == "fused",
         "seed": config.seed,
         "processes": learner.processes.count,
-        "training": config.to_dict(),
+        "training": {**config.to_dict(), "micro_batch_tokens": learner.token_budget},
     }

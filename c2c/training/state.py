@@ -56,7 +56,8 @@ class Progress:
         shared_seconds: This run's share of passes that several runs have used; `seconds` has nothing of them.
         shared_seconds_at: The same at the end of steps whose Fusers are kept.
         kept: SHA-256 of the files of these Fusers, by their step.
-        micro_batch_tokens: Tokens that fitted into the memory at once, where fewer than the config's did; else 0.
+        micro_batch_tokens: Tokens that fit into the memory at once, where this was measured or fewer than the config's
+            fitted; else 0.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -23,6 +23,7 @@ from c2c.fusion.prompt import read_sections
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
 from c2c.training.batches import Batch
+from c2c.training.config import AUTO
 from c2c.training.examples import Example
 from c2c.training.fusers import FuserLearner, TrainingRun
 from c2c.training.launch import alone_in
@@ -292,7 +293,7 @@ def check_runs(runs: Sequence[TrainingRun]) -> None:
 
     Raises:
         RefusedError: If there is none, two have one output, they differ in models, sets or settings that batches
-            depend on, states are stored, or a response is fused.
+            depend on, memory is to be measured, states are stored, or a response is fused.
     """
     if not runs:
         raise RefusedError("There must be a run to train", "none", "Name its recipe, seed and output")
@@ -313,6 +314,9 @@ def check_runs(runs: Sequence[TrainingRun]) -> None:
                 rule = f"Runs that train together must have the same {name}, {expected}"
                 remedy = "Set order_seed alike for all of them" if name == "order_seed" else "Train them apart"
                 raise RefusedError(rule, f"{value} of {run.output}", remedy)
+        if run.config.micro_batch_tokens == AUTO:
+            rule = "Runs that train together must have a number of micro_batch_tokens, since they share memory"
+            raise RefusedError(rule, f"{AUTO} of {run.output}", "Pass a number, or 0, or train it with c2c train")
         if run.config.response == "fused" or run.states:
             what = "a fused response" if run.config.response == "fused" else "stored states"
             rule = "Runs that train together must share passes over the prompts, and leave the response unfused"

@@ -26,7 +26,7 @@ ROOMS = (
     ("fusion",),
     ("checkpoints",),
     ("rosetta",),
-    ("chat_pipeline", "training", "evaluation"),
+    ("agents", "training", "evaluation"),
     ("analysis", "testbed"),
     ("cli",),
 )

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("c2c", "benchmarks", "workflow", "paper")
-REFUSALS = {"RefusedError", "NoRoomError", "ModelFaultError"}
+REFUSALS = {"RefusedError", "NoRoomError", "ModelFaultError", "WrongModelError"}
 RULE = "rule"
 """The variable, parameter or field that holds a rule where it is not written in the call itself."""
 

@@ -10,7 +10,7 @@ import pytest
 
 import c2c
 from c2c import FuserStack
-from c2c.chat_pipeline import ChatPipeline, converse
+from c2c.agents.chat_pipeline import ChatPipeline, converse
 from c2c.checkpoints.checkpoint import save_stack
 from c2c.cli.main import main
 from c2c.errors import REFUSED, ModelFaultError, RefusedError
@@ -91,7 +91,7 @@ def test_an_answer_that_the_template_refuses_is_not_remembered(pair, stack, monk
     def forget(pipe, messages, answer):
         raise RefusedError("A template must show an answer", answer, "Use another")
 
-    monkeypatch.setattr("c2c.chat_pipeline._remembered", forget)
+    monkeypatch.setattr("c2c.agents.chat_pipeline._remembered", forget)
     assert converse(pipe, ["what?", "where?"], say=said.append, max_new_tokens=2) == []
     assert len(said) == 2 and all("not remembered" in each for each in said)
 

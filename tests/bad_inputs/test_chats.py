@@ -13,8 +13,8 @@ import torch
 
 import c2c
 from c2c import ChatAligner, ChatPipeline, FuserStack, TokenAligner
+from c2c.agents.chat_pipeline import converse, lines_of
 from c2c.alignment.template import ChatTemplate
-from c2c.chat_pipeline import converse, lines_of
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from tests.bad_inputs.refusals import refused

@@ -12,7 +12,7 @@ import yaml
 
 import c2c
 from c2c import FuserStack, generate_kv_cache_index
-from c2c.chat_pipeline import ChatPipeline
+from c2c.agents.chat_pipeline import ChatPipeline
 from c2c.evaluation.questions.tasks import load_tasks
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair

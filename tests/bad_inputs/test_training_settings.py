@@ -16,7 +16,7 @@ from tests.bad_inputs.refusals import refused
 NAN, INFINITE = math.nan, math.inf
 KINDS = get_type_hints(TrainingConfig)
 NUMBERS = [item.name for item in fields(TrainingConfig) if KINDS[item.name] is float]
-WHOLE_NUMBERS = [item.name for item in fields(TrainingConfig) if KINDS[item.name] is int]
+WHOLE_NUMBERS = [item.name for item in fields(TrainingConfig) if KINDS[item.name] in (int, int | str)]
 BAD: list[tuple[str, Any]] = [
     *((name, value) for name in NUMBERS for value in (NAN, INFINITE, -INFINITE, -1.0, "0.1", True, None)),
     *((name, value) for name in WHOLE_NUMBERS for value in (-2, 10**30, 2.5, NAN, "3", True, None)),

@@ -13,13 +13,14 @@ from transformers import GPTNeoConfig, GPTNeoForCausalLM, MptConfig, MptForCausa
 
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
-from c2c.evaluation.answers.batches import batches_of, in_parts, is_out_of_memory
+from c2c.evaluation.answers.batches import batches_of, in_parts
 from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.prompt_memory import BYTES, PromptMemory, common_start, default_limit
 from c2c.models.loading import LoadedModel
+from c2c.models.memory_meter import is_out_of_memory
 from tests.evaluation.conftest import ask, fused_method
 
 

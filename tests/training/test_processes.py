@@ -81,6 +81,13 @@ def test_two_processes_train_as_one_does_with_the_same_batches(folder, micro) ->
     assert list(costs[1]["seconds"]) == ["4", "8"] and costs[1]["seconds"]["4"] < costs[1]["seconds"]["8"]
 
 
+def test_two_processes_measure_their_memory_and_train_with_one_budget(folder) -> None:
+    output = call([*BY_TORCHRUN, "c2c.cli", *arguments(folder, "two", steps=2, micro_batch_tokens="auto")]).stderr
+    budget = json.loads((folder / "two/config.json").read_text())["about"]["training"]["micro_batch_tokens"]
+    assert output.count("micro_batch_tokens: ") == 1
+    assert f"micro_batch_tokens: {budget} tokens are run at once" in output
+
+
 @pytest.mark.slow
 def test_two_processes_killed_and_started_again_end_with_the_bytes_of_a_whole_run_and_none_trains_on(folder) -> None:
     noisy = {"processes": 2, "steps": 40}

@@ -178,6 +178,7 @@ def test_states_of_a_step_are_dropped_when_all_runs_have_done_it(folder: Path, m
     [
         ({"order_seed": -1}, "must have the same order_seed, 0"),
         ({"response": "fused"}, "leave the response unfused"),
+        ({"micro_batch_tokens": "auto"}, "must have a number of micro_batch_tokens"),
     ],
 )
 def test_runs_that_cannot_share_passes_are_refused(folder: Path, changes, rule) -> None:

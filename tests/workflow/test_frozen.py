@@ -88,6 +88,13 @@ def test_fusers_that_train_together_must_share_an_order(smoke: Settings) -> None
     check_settings(with_training(smoke, frozen="together", order_seed=0), ROOT)
 
 
+def test_fusers_that_train_together_do_not_measure_the_memory_that_they_share(smoke: Settings) -> None:
+    auto = {"order_seed": 0, "micro_batch_tokens": "auto"}
+    check_settings(with_training(smoke, frozen="live", **auto), ROOT)
+    with pytest.raises(RefusedError, match="must have a number of micro_batch_tokens"):
+        check_settings(with_training(smoke, frozen="together", **auto), ROOT)
+
+
 @pytest.mark.parametrize("name", ["batch_size", "micro_batch_tokens"])
 def test_fusers_that_train_together_must_have_batches_of_one_size(smoke: Settings, name: str) -> None:
     first, *others = smoke.config["runs"]

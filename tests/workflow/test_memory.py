@@ -76,6 +76,10 @@ def test_each_setting_that_saves_memory_saves_its_part() -> None:
     assert halved == pytest.approx(activations / 2, abs=1)
     assert recomputed == pytest.approx(activations * 27 / 28, abs=1)
     assert memory.training_mb(*large, {**about, "micro_batch_size": 0}) > 20 * whole
+    # Of a budget of tokens
+    for tokens, examples in ((0, 4), (10**6, 4), (6144, 3), (100, 1), ("auto", 1)):
+        limited = memory.training_mb(*large, {**about, "micro_batch_tokens": tokens})
+        assert limited == memory.training_mb(*large, {**about, "micro_batch_size": examples})
 
 
 def test_what_answers_holds_weights_fusers_and_a_full_batch_of_caches() -> None:

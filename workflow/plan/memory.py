@@ -6,7 +6,8 @@ The sum of what is in memory at the same time, at the longest example or the ful
 * Fusers: in use a parameter is held in `dtype`; in training it is fp32, with two moments of AdamW and a gradient, all
   fp32: 16 bytes;
 * caches of a batch in use: keys and values of both models for each of `token_budget` tokens;
-* activations that training keeps for the backward pass, for each of ``micro_batch_size * max_length`` tokens: of each
+* activations that training keeps for the backward pass, for each of ``micro_batch_size * max_length`` tokens, or of
+  `micro_batch_tokens`, if these are fewer (``auto`` needs one example of `max_length` and uses what is free): of each
   Receiver layer 34 bytes a hidden unit in 16 bits, twice that in fp32 (Korthikanti et al., arXiv 2205.05198, section
   4.1, without the attention matrix, which is not kept); and those of the Fusers (`fuser_activations`), of a
   single Fuser with ``recompute: fusers``.
@@ -20,6 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
+
+from c2c.training.config import AUTO
 
 ROOM_MB = 2000
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -155,7 +158,11 @@ def alone_mb(model: Sizes, dtype: str, token_budget: int) -> int:
 
 
 def _learning_mb(frozen: Iterable[Sizes], learned: float, token_bytes: float, settings: Mapping[str, Any]) -> int:
-    tokens = (settings["micro_batch_size"] or settings["batch_size"]) * settings["max_length"]
+    length, budget = settings["max_length"], settings.get("micro_batch_tokens", 0)
+    tokens = (settings["micro_batch_size"] or settings["batch_size"]) * length
+    if budget:
+        # An example beyond the budget is run alone.
+        tokens = min(tokens, length if budget == AUTO else max(budget, length))
     weights = BYTES[settings["dtype"]] * sum(model.parameters for model in frozen)
     return ROOM_MB + int((weights + LEARNED * learned + tokens * token_bytes) / 1e6)
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 
 from c2c.errors import RefusedError
+from c2c.models.memory_meter import is_out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,8 +74,3 @@ def in_parts(run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item
         torch.cuda.empty_cache()
     half = len(items) // 2
     return [*in_parts(run, items[:half]), *in_parts(run, items[half:])]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no memory left; torch has no class of its own for the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

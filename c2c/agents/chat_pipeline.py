@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from c2c.agents.writing import write
 from c2c.alignment.template import Message
 from c2c.alignment.tokens import AlignedPrompt
 from c2c.checkpoints.pair_fusers import load_pair_fusers
 from c2c.errors import ModelFaultError, NoRoomError, RefusedError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
-from c2c.generation.decoding import StopStrings, check_options, check_stops, end_tokens
+from c2c.generation.decoding import check_options
 from c2c.models.loading import LoadedModel, check_device, load_model
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
@@ -25,14 +26,6 @@ from c2c.types import DTYPES, TOKEN_ALIGNMENTS
 
 Conversation = str | Sequence[Message]
 """Messages with ``role`` and ``content``, or the text of one user's message."""
-
-SET_HERE = {
-    "stop_strings": "Pass stop=",
-    "eos_token_id": "Pass stop=, or call RosettaModel.generate",
-    "tokenizer": "Leave it out",
-    "sharer_inputs": "Call RosettaModel.generate",
-}
-"""Options of generation that `ChatPipeline` does not take, and what to do instead."""
 
 SEVERAL = "Build a RosettaModel of several Sharers, and its batches with c2c.fusion.batch.collate_chats"
 
@@ -110,50 +103,11 @@ class ChatPipeline:
         texts = self._write(prompts, **options)
         return texts[0] if isinstance(text, str) else texts
 
-    def _write(
-        self,
-        prompts: Sequence[AlignedPrompt],
-        *,
-        max_new_tokens: int = 256,
-        do_sample: bool = False,
-        stop: str | Sequence[str] = (),
-        streamer: Any = None,
-        **sampling: Any,
-    ) -> list[str]:
-        for name in sampling.keys() & SET_HERE:
-            raise RefusedError("An option must not be one that the pipeline sets from its models", name, SET_HERE[name])
+    def _write(self, prompts: Sequence[AlignedPrompt], **options: Any) -> list[str]:
         # Prompts of one batch, aligned with the Sharer's
-        stops = check_stops("stop", stop)
-        receiver, device = self.pair.receiver, self.model.receiver.device
-        batch = collate_chats(prompts, receiver.pad, self.pair.sharer.pad, self.zeroed, self.aligner.reencode)
-        width = batch.input_ids.shape[1]
-        ends = self._ends()
-        written = self.model.generate(
-            batch.kv_cache_index,
-            batch.input_ids.to(device),
-            batch.attention_mask.to(device),
-            max_new_tokens=max_new_tokens,
-            do_sample=do_sample,
-            sharer_inputs=batch.sharer_inputs,
-            eos_token_id=ends or None,
-            stop_strings=stops,
-            tokenizer=receiver.tokenizer,
-            streamer=streamer,
-            **sampling,
-        )
-        # New tokens to text: (B, N + new) -> B texts
-        return [self._text(ids, ends, stops) for ids in written[:, width:].tolist()]
-
-    def _ends(self) -> list[int]:
-        """The model's end tokens and its tokenizer's, which ends a turn although the model may not name it."""
-        eos = self.pair.receiver.tokenizer.eos_token_id
-        return sorted({*end_tokens(self.model.receiver), *([] if eos is None else [int(eos)])})
-
-    def _text(self, ids: list[int], ends: Sequence[int], stops: Sequence[str]) -> str:
-        # Up to the end token, up to a stop string that names a special token, and up to any other stop string
-        length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-        text = StopStrings(self.pair.receiver.tokenizer, stops).text(ids[:length])
-        return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
+        pads = self.pair.receiver.pad, self.pair.sharer.pad
+        batch = collate_chats(prompts, *pads, self.zeroed, self.aligner.reencode)
+        return write(self.model, self.pair.receiver, batch, **options)
 
 
 def texts_of(what: str, value: Any) -> list[str]:
@@ -206,7 +160,7 @@ def pipeline(
         if isinstance(value, list):
             raise RefusedError(f"A chat pipeline must have exactly one {what}", f"a list of {len(value)}", SEVERAL)
     for role, source in (("receiver", receiver), ("sharer", sharer)):
-        _check_model(role, source)
+        check_model(role, source)
     if not isinstance(fuser, (FuserStack, str, Path)):
         raise RefusedError(
             "fuser must be a folder, a hub id or a FuserStack, with Fusers for all layers",
@@ -215,13 +169,18 @@ def pipeline(
         )
     # A pair of one model loads it once
     same = sharer is receiver or (isinstance(sharer, (str, Path)) and str(sharer) == str(receiver))
-    answering = _load(receiver, dtype, device)
-    pair = Pair(answering, answering if same else _load(sharer, dtype, device))
+    answering = open_model(receiver, dtype, device)
+    pair = Pair(answering, answering if same else open_model(sharer, dtype, device))
     model, alignment_of_fusers, zeroed = _model(fuser, pair, override)
     return ChatPipeline(pair, model, alignment=alignment or alignment_of_fusers, zeroed=zeroed)
 
 
-def _check_model(role: str, source: Any) -> None:
+def check_model(role: str, source: Any) -> None:
+    """Refuse what is neither the place of a model nor a model with its tokenizer.
+
+    Raises:
+        RefusedError: With the kind of `source`.
+    """
     parts = source if isinstance(source, tuple) and len(source) == 2 else ()
     kinds = zip(parts, (PreTrainedModel, PreTrainedTokenizerBase), strict=False)
     if isinstance(source, (LoadedModel, str, Path)) or (parts and all(isinstance(*part) for part in kinds)):
@@ -233,7 +192,8 @@ def _check_model(role: str, source: Any) -> None:
     )
 
 
-def _load(source: Model, dtype: str, device: str | torch.device | None) -> LoadedModel:
+def open_model(source: Model, dtype: str, device: str | torch.device | None) -> LoadedModel:
+    """A model with its tokenizer, loaded where `source` is a place; moved to `device` unless that is None."""
     if isinstance(source, tuple):
         loaded = LoadedModel(str(source[0].name_or_path or type(source[0]).__name__), *source)
     else:
