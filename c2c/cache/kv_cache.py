@@ -7,7 +7,7 @@ continue from another form of it (`convert_cache`): limited to sliding windows, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -50,6 +50,22 @@ class GrowingLayer(DynamicLayer):
 
     _views: tuple[Tensor, ...] = ()
     _buffers: tuple[Tensor, ...] = ()
+
+    def reset(self) -> None:
+        """Drop all tokens, and the room for others."""
+        self._views = self._buffers = ()
+        super().reset()
+
+    def offload(self) -> None:
+        """Move keys and values to the CPU; the room for other tokens is given back."""
+        self._views = self._buffers = ()
+        super().offload()
+
+    def __copy__(self) -> Self:
+        # Two layers must not write into the same room.
+        layer = type(self).__new__(type(self))
+        layer.__dict__.update(self.__dict__, _views=(), _buffers=())
+        return layer
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeyValue:
         """Append keys and values ``(B, H, n, D)``; returns all of them."""

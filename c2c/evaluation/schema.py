@@ -69,7 +69,11 @@ RECORD_COLUMNS: Columns = {
     "tokens_out": (pa.int64(), "tokens that the answering model wrote"),
     "sharer_tokens_in": (pa.int64(), "tokens that the Sharer read beside that"),
     "sharer_tokens_out": (pa.int64(), "tokens that the Sharer wrote beside that"),
-    "time_s": (pa.float64(), "seconds for this question; in a batch: the batch's time shared equally"),
+    "time_s": (
+        pa.float64(),
+        "seconds of this method, an equal share of its batch's; what another method of the run has read before, and "
+        "this one takes from memory, is not in it: times that compare methods are those of latency records",
+    ),
     "error": (pa.string(), "why the question failed; null or empty for an answered one"),
 }
 

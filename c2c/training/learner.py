@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import get_linear_schedule_with_warmup
 
 from c2c.errors import RefusedError
-from c2c.fuser.grouped import learnable_parameters
+from c2c.fuser.grouped import learnable_parameters, spare_other_rows
 from c2c.fuser.stack import FuserStack
 from c2c.models.memory_meter import MEMORY_SHARE, MemoryMeter, is_out_of_memory, most_rows
 from c2c.training import state
@@ -82,6 +82,7 @@ class Learner(ABC):
         rate, decay = self.config.learning_rate, self.config.weight_decay
         # Weight decay on all parameters, norms and biases included, as the reference has it.
         optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay, fused=True)
+        spare_other_rows(optimizer, module)
         warmup = int(self.config.warmup_ratio * self.config.steps)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
