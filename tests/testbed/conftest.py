@@ -61,13 +61,13 @@ def item(person: str, value: str, options: list[str], name: str) -> Item:
 @pytest.fixture(scope="session")
 def items() -> dict[str, list[Item]]:
     """Items by split; no person and no value of the test is in the training."""
-    parts = {"train": (PEOPLE[:6], VALUES[:6]), "validation": (PEOPLE[6:8], VALUES[6:8]), "test": (PEOPLE[8:], VALUES[8:])}
+    bounds = {"train": slice(6), "validation": slice(6, 8), "test": slice(8, None)}
     return {
         split: [
-            item(person, value, list(values), f"{split}.{person}.{value}")
-            for person, value in itertools.product(people, values)
+            item(person, value, VALUES[part], f"{split}.{person}.{value}")
+            for person, value in itertools.product(PEOPLE[part], VALUES[part])
         ]
-        for split, (people, values) in parts.items()
+        for split, part in bounds.items()
     }
 
 
