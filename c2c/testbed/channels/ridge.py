@@ -95,31 +95,26 @@ class RidgeMap:
         return self.inputs.shape[1] * self.dual.shape[1] + self.dual.shape[1]
 
 
-@dataclass
-class FittedExamples:
-    """A closed form and its predictions of the examples that it was fitted on.
+def fit_examples(models: Models, training: Sequence[Example]) -> tuple[RidgeMap, list[States]]:
+    """Fit the Receiver's states at the value to the Sharer's, over all tokens of all places.
 
-    Args:
-        fit: The regression.
-        predictions: Leave-one-out predictions, one an example, ``(T, 2, H, n, D)``.
-        examples: Those that were fitted.
+    Returns:
+        The closed form, and its prediction for each example, ``(T, 2, H, n, D)``: a leave-one-out prediction where the
+        example was fitted.
     """
-
-    fit: RidgeMap
-    predictions: list[States]
-    examples: list[Example]
-
-
-def fit_examples(models: Models, training: Sequence[Example]) -> FittedExamples:
-    """Fit the Receiver's states at the value to the Sharer's, over all tokens of all places."""
-    # Evenly spaced examples, if there are more tokens than the decomposition is quick for.
-    tokens = sum(example.context.tokens for example in training)
-    examples = list(training[:: -(-tokens // MOST_ROWS)])
-    inputs = models.sharer.states([example.context for example in examples])
-    outputs = models.receiver.states([example.target for example in examples])
-    fit = RidgeMap.fit(flatten_tokens(inputs), flatten_tokens(outputs))
-    counts = [example.context.tokens for example in examples]
-    return FittedExamples(fit, unflatten_tokens(fit.held_out, counts, outputs[0]), examples)
+    # 1. Evenly spaced examples, if there are more tokens than the decomposition is quick for.
+    stride = -(-sum(example.context.tokens for example in training) // MOST_ROWS)
+    inputs = models.sharer.states([example.context for example in training])
+    outputs = models.receiver.states([example.target for example in training[::stride]])
+    fit = RidgeMap.fit(flatten_tokens(inputs[::stride]), flatten_tokens(outputs))
+    # 2. Predictions: rows of the examples that were fitted, and of the others.
+    counts = [example.context.tokens for example in training]
+    predictions = unflatten_tokens(fit.held_out, counts[::stride], outputs[0])
+    others = [number for number in range(len(training)) if number % stride]
+    result = dict(zip(range(0, len(training), stride), predictions, strict=True))
+    for number in others:
+        result[number] = unflatten_tokens(fit(flatten_tokens([inputs[number]])), [counts[number]], outputs[0])[0]
+    return fit, [result[number] for number in range(len(training))]
 
 
 def predict_states(models: Models, fit: RidgeMap, messages: Sequence[Message]) -> list[States]:
@@ -142,7 +137,7 @@ class Ridge:
 
     def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
         """Fit the regression; it draws nothing, so seeds differ by their examples alone."""
-        self.fit_of_pair = fit_examples(self.models, training).fit
+        self.fit_of_pair, _ = fit_examples(self.models, training)
         curve = [{"step": 0, "explained": self.fit_of_pair.explained, "penalty": self.fit_of_pair.penalty}]
         return Training(self.fit_of_pair.parameters, curve=curve)
 
