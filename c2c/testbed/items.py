@@ -17,6 +17,8 @@ from c2c.storage.formats import read_json_lines, write_json_lines
 from c2c.storage.manifests import check_keys
 
 MAKE = "Make the items anew: benchmarks.redacted.make"
+JOINER = " and "
+"""Between the facts of an answer that is made of several."""
 Span = tuple[int, int]
 """Characters of a text, half-open."""
 SPANS = ("sharer", "receiver", "full", "target")
@@ -170,7 +172,10 @@ def _check(item: Item) -> None:
     check(bool(item.sharer_texts), "sharer_texts must hold a text for each Sharer", item.sharer_texts)
     if not item.places:
         return
-    check(item.value in item.facts.values(), "value must be among the facts", item.value)
+    parts = item.value.split(JOINER)
+    check(
+        set(parts) <= set(item.facts.values()), "value must be a fact, or facts with ' and ' between them", item.value
+    )
 
     # Spans lie in their texts, in order
     for number, place in enumerate(item.places):
@@ -209,8 +214,7 @@ def _check(item: Item) -> None:
         filled(item),
     )
     if item.need:
-        hidden = [value for value in item.facts.values() if holds_word(item.prompt, value)]
-        check(not hidden, "the prompt must not hold a value", hidden)
+        check(not visible_values(item), "the prompt must not hold a value", visible_values(item))
 
 
 def text_at(text: str, span: Span) -> str:
@@ -225,6 +229,11 @@ def filled(item: Item) -> str:
         parts += [item.prompt[start : place.receiver[0]], text_at(item.target_prompt, place.target)]
         start = place.receiver[1]
     return "".join((*parts, item.prompt[start:]))
+
+
+def visible_values(item: Item) -> list[str]:
+    """Facts of an item that its prompt holds."""
+    return [value for value in item.facts.values() if holds_word(item.prompt, value)]
 
 
 def holds_word(text: str, word: str) -> bool:
