@@ -27,7 +27,7 @@ from c2c.stats import wilson_interval
 from c2c.testbed.channel import Context, Outcome, Prompt, TokenSpan
 from c2c.testbed.channels.ridge import RidgeMap
 from c2c.testbed.channels.states import answer_with_states, flatten_tokens
-from c2c.testbed.items import Item
+from c2c.testbed.items import Item, text_at
 from c2c.testbed.models import ROWS, Models, Reader, States
 
 COMMON = 0.9
@@ -45,18 +45,18 @@ class Token:
     """A token of one item's text, under a name by which other items have it too.
 
     Args:
-        name: ``place 1``, or the token's text and, from the second time on, its number among the equal ones.
+        name: That of its place (`place_name`) or its text, and from the second time on its number among the equal ones.
         number: In the text, from 0.
         start: Its first character.
         end: Behind its last character.
-        place: Number of the place that it lies in, or None.
+        is_place: Whether it lies in a place.
     """
 
     name: str
     number: int
     start: int
     end: int
-    place: int | None
+    is_place: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Task:
         items: Those that are asked.
         prompts: Of the Receiver, with options to choose among.
         answers: Number of the right option of each item.
-        tokens: Of each item's prompt, all but the last one, which is read after a message.
+        tokens: Of each item's prompt, without the last one, which is read after a message, and without those that are
+            read before the value (`from_first_place`).
         sent: Of each item's Sharer texts, by sender.
     """
 
@@ -96,11 +97,18 @@ class Task:
             ids, _ = models.receiver.tokenise(item.prompt)
             prompts.append(Prompt(item.prompt, tuple(ids), (), tuple(options), item.value))
             answers.append(options.index(item.value))
-            tokens.append(name_tokens(models.receiver, item.prompt, [place.receiver for place in item.places])[:-1])
+            spans = [(place_name(item, number), place.receiver) for number, place in enumerate(item.places)]
+            of_prompt = name_tokens(models.receiver, item.prompt, spans)[:-1]
+            tokens.append(of_prompt if reads_before(item) else from_first_place(of_prompt))
             of_item = []
             for sender, text in enumerate(item.sharer_texts):
-                spans = [place.sharer if place.sender == sender else (0, 0) for place in item.places]
-                of_item.append(name_tokens(models.sharer, text, spans))
+                spans = [
+                    (place_name(item, number), place.sharer)
+                    for number, place in enumerate(item.places)
+                    if place.sender == sender
+                ]
+                of_text = name_tokens(models.sharer, text, spans)
+                of_item.append(of_text if reads_before(item) else from_first_place(of_text))
             sent.append(of_item)
         return cls(models, items, prompts, answers, tokens, sent)
 
@@ -125,15 +133,15 @@ def examine_carriers(models: Models, items: Sequence[Item]) -> pd.DataFrame:
     # 1. Bounds, and the Receiver's own states of the unredacted text at each token.
     own = own_states(task)
     everywhere = [tuple(token.number for token in tokens) for tokens in task.tokens]
-    rows.append(_row(RECEIVER, "none", None, copied=_answered(task, {number: () for number in range(len(items))}, {})))
+    rows.append(_row(RECEIVER, "none", False, copied=_answered(task, {number: () for number in range(len(items))}, {})))
     whole = dict(enumerate(everywhere))
-    rows.append(_row(RECEIVER, "all", None, copied=_answered(task, whole, dict(enumerate(own)))))
+    rows.append(_row(RECEIVER, "all", False, copied=_answered(task, whole, dict(enumerate(own)))))
     for name, at in common_tokens(task.tokens).items():
         copies = {item: own[item][:, :, :, [_index(task.tokens[item], token)]] for item, token in at.items()}
         places = {item: (token.number,) for item, token in at.items()}
-        written = {item: states for item, states in written_states(task, at).items()}
-        right = {"copied": _answered(task, places, copies), "written": _answered(task, places, written)}
-        rows.append(_row(RECEIVER, name, next(iter(at.values())).place, **right))
+        states_by_column = {"copied": copies, "written": written_states(task, at)}
+        right = {name: _answered(task, places, states) for name, states in states_by_column.items()}
+        rows.append(_row(RECEIVER, name, next(iter(at.values())).is_place, **right))
     # 2. The Sharer's states at each token of its texts.
     for sender in range(max(len(texts) for texts in task.sent)):
         texts = [of_item[sender] if sender < len(of_item) else [] for of_item in task.sent]
@@ -141,17 +149,37 @@ def examine_carriers(models: Models, items: Sequence[Item]) -> pd.DataFrame:
         for name, at in common_tokens(texts).items():
             inputs = {item: states[item][:, :, :, [_index(texts[item], token)]] for item, token in at.items()}
             text = SHARER if len(task.sent[0]) == 1 else f"{SHARER} {sender + 1}"
-            rows.append(_row(text, name, next(iter(at.values())).place, probe=probe(task, inputs)))
+            rows.append(_row(text, name, next(iter(at.values())).is_place, probe=probe(task, inputs)))
     return pd.DataFrame(rows)
 
 
-def name_tokens(reader: Reader, text: str, places: Sequence[tuple[int, int]]) -> list[Token]:
+def place_name(item: Item, number: int) -> str:
+    """How a place is called in the table: ``answer`` where it holds the value that is asked."""
+    place = item.places[number]
+    return "answer" if text_at(item.full_prompt, place.full).strip() == item.value else f"place {number + 1}"
+
+
+def reads_before(item: Item) -> bool:
+    """Whether the unredacted text differs from the prompt before its first place, as where a line precedes it."""
+    if not item.places:
+        return True
+    first = item.places[0]
+    return item.full_prompt[: first.full[0]] != item.prompt[: first.receiver[0]]
+
+
+def from_first_place(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens from the first place on, and the one before it: what was read before cannot hold the value."""
+    first = next((number for number, token in enumerate(tokens) if token.is_place), 1)
+    return list(tokens[max(first - 1, 0) :])
+
+
+def name_tokens(reader: Reader, text: str, places: Sequence[tuple[str, tuple[int, int]]]) -> list[Token]:
     """The tokens of a text that hold characters, with their names.
 
     Args:
         reader: Its tokenizer is used.
         text: The text.
-        places: Spans of the places; an empty span is none.
+        places: Names and spans of the places in it.
     """
     counts: Counter[str] = Counter()
     tokens = []
@@ -159,11 +187,11 @@ def name_tokens(reader: Reader, text: str, places: Sequence[tuple[int, int]]) ->
     for number, (start, end) in enumerate(offsets):
         if start == end:
             continue
-        place = next((n for n, (a, b) in enumerate(places) if a < end and b > start and a < b), None)
-        name = text[start:end].strip() or repr(text[start:end]) if place is None else f"place {place + 1}"
+        place = next((name for name, (a, b) in places if a < end and b > start), None)
+        name = place or text[start:end].strip() or repr(text[start:end])
         counts[name] += 1
         again = f" ({counts[name]})" if counts[name] > 1 else ""
-        tokens.append(Token(name + again, number, start, end, place))
+        tokens.append(Token(name + again, number, start, end, place is not None))
     return tokens
 
 
@@ -348,11 +376,11 @@ def _answered(task: Task, places: Mapping[int, tuple[int, ...]], states: Mapping
     return task.right(dict(zip(numbers, outcomes, strict=True)))
 
 
-def _row(text: str, token: str, place: int | None, **right: Sequence[bool]) -> dict[str, object]:
+def _row(text: str, token: str, is_place: bool, **right: Sequence[bool]) -> dict[str, object]:
     row: dict[str, object] = {
         "text": text,
         "token": token,
-        "place": place is not None,
+        "place": is_place,
         "n": max(map(len, right.values())),
     }
     for name in ("copied", "written", "probe"):

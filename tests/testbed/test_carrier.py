@@ -25,24 +25,24 @@ def frame(pair, items) -> pd.DataFrame:
 def test_tokens_are_named_by_text_number_and_place(frame) -> None:
     names = list(frame.loc["receiver"].index)
     assert names[:2] == ["none", "all"]
-    assert names[2:] == ["color", "is", "place 1", ".", "Question", ":", "color (2)", "is (2)", "what", "?", "Answer"]
-    assert list(frame.loc["sharer"].index) == ["color", "is", "place 1", "."]
+    assert names[2:] == ["is", "answer", ".", "Question", ":", "color (2)", "is (2)", "what", "?", "Answer"]
+    assert list(frame.loc["sharer"].index) == ["is", "answer", "."]
     assert frame["place"].sum() == 2
 
 
-def test_own_states_of_tokens_before_the_value_change_no_answer(frame) -> None:
+def test_own_states_of_the_token_before_the_value_change_no_answer(frame) -> None:
     none = frame.loc[("receiver", "none"), "copied"]
-    assert frame.loc[("receiver", "color"), "copied"] == frame.loc[("receiver", "is"), "copied"] == none
+    assert frame.loc[("receiver", "is"), "copied"] == none
 
 
 def test_own_states_at_the_place_are_those_of_the_bound_and_of_the_value_written_there(pair, items) -> None:
     task = Task.of(pair, items["train"])
     own = carrier.own_states(task)
-    at = carrier.common_tokens(task.tokens)["place 1"]
+    at = carrier.common_tokens(task.tokens)["answer"]
     written = written_states(task, at)
     for number, item in enumerate(items["train"]):
         (bound,) = pair.receiver.states([lay_out(item, pair.receiver).own])
-        place = [token.name for token in task.tokens[number]].index("place 1")
+        place = [token.name for token in task.tokens[number]].index("answer")
         assert torch.allclose(own[number][:, :, :, [place]], bound, atol=1e-5)
         assert torch.allclose(written[number], bound, atol=1e-4)
 
@@ -120,12 +120,12 @@ def test_items_without_options_are_asked_with_the_values_of_others(pair, items) 
 
 
 def rows(**accuracies: dict[str, float]) -> pd.DataFrame:
-    lines = [carrier._row("receiver", "none", None, copied=[True, False, False, False] * 25)]
+    lines = [carrier._row("receiver", "none", False, copied=[True, False, False, False] * 25)]
     for token, values in accuracies.items():
         hits = {
             name: [True] * round(100 * share) + [False] * round(100 - 100 * share) for name, share in values.items()
         }
-        lines.append(carrier._row("sharer" if "probe" in values else "receiver", token, None, **hits))
+        lines.append(carrier._row("sharer" if "probe" in values else "receiver", token, False, **hits))
     return pd.DataFrame(lines)
 
 
@@ -147,6 +147,17 @@ def test_the_command_prints_the_table_and_writes_it(pair, items_folder, tmp_path
     items = ["--items", str(items_folder / "train.jsonl"), "--output", str(tmp_path / "carrier.csv")]
     assert main(["analyse", "carrier", *models, *items]) == 0
     shown = capsys.readouterr().out
-    assert "place 1" in shown and ("Fuse at" in shown or "No token of the prompt" in shown)
-    assert len(pd.read_csv(tmp_path / "carrier.csv")) == 17
+    assert "answer" in shown and ("Fuse at" in shown or "No token of the prompt" in shown)
+    assert len(pd.read_csv(tmp_path / "carrier.csv")) == 15
     assert (tmp_path / "carrier.csv.provenance.json").is_file()
+
+
+def test_a_text_before_the_prompt_keeps_all_tokens_and_a_place_without_the_value_its_number(pair, items) -> None:
+    item = items["train"][0]
+    start = item.question.index("what")
+    shift = len("ada color is red.")
+    place = replace(item.places[0], receiver=(start - 1, start + 4), full=(start - 1 + shift, start + 4 + shift))
+    line = replace(item, prompt=item.question, full_prompt=f"ada color is red.{item.question}", places=(place,))
+    assert carrier.reads_before(line) and not carrier.reads_before(item)
+    task = Task.of(pair, [replace(line, value=value, options=(), answer=None) for value in VALUES[:6]])
+    assert [token.name for token in task.tokens[0]] == ["Question", ":", "ada", "color", "is", "place 1", "?", "Answer"]
