@@ -110,11 +110,15 @@ class FittedExamples:
     examples: list[Example]
 
 
+def fewer_examples(training: Sequence[Example]) -> list[Example]:
+    """Evenly spaced examples, if they have more tokens than the decomposition is quick for."""
+    tokens = sum(example.context.tokens for example in training)
+    return list(training[:: -(-tokens // MOST_ROWS)])
+
+
 def fit_examples(models: Models, training: Sequence[Example]) -> FittedExamples:
     """Fit the Receiver's states at the value to the Sharer's, over all tokens of all places."""
-    # Evenly spaced examples, if there are more tokens than the decomposition is quick for.
-    tokens = sum(example.context.tokens for example in training)
-    examples = list(training[:: -(-tokens // MOST_ROWS)])
+    examples = fewer_examples(training)
     inputs = models.sharer.states([example.context for example in examples])
     outputs = models.receiver.states([example.target for example in examples])
     fit = RidgeMap.fit(flatten_tokens(inputs), flatten_tokens(outputs))
