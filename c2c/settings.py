@@ -17,6 +17,9 @@ from c2c.errors import RefusedError, check_choice
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+AUTO = "auto"
+"""In place of a number of tokens: as many as fit into memory, which is measured."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -153,6 +156,9 @@ def _value_schema(kind: Any, rule: Rule) -> dict[str, Any]:
     elif is_dataclass(kind):
         assert isinstance(kind, type)
         schema = json_schema(kind)
+    elif kind is Any:
+        # Whoever reads the value knows what it may be.
+        schema = {}
     elif rule.choices:
         schema = {"enum": list(rule.choices)}
     else:

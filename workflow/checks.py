@@ -12,7 +12,7 @@ from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import FUSER_METHODS, METHODS
 from c2c.models.hub import MIRRORS
-from c2c.training.config import AUTO
+from c2c.settings import AUTO
 from paper.artefacts import of_kind, read_artefacts, required_files
 from paper.modules import check_module
 from workflow.config import check_training
@@ -20,6 +20,7 @@ from workflow.data import check_benchmarks, check_training_set
 from workflow.kinds.pairs import check_runs
 from workflow.kinds.registry import check_kinds
 from workflow.kinds.released import check_released
+from workflow.kinds.testbed import check_bed
 from workflow.settings import Settings
 from workflow.validation import check_known, check_row
 
@@ -97,6 +98,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     _check_training(settings, root)
     _check_latency(settings)
     check_kinds(settings, root)
+    check_bed(settings)
 
 
 def _at(place: str, check: Any, *values: int) -> None:

@@ -19,6 +19,7 @@ from benchmarks.redacted.tasks import TASKS, build_items
 from benchmarks.redacted.values import SPLITS, stock
 from benchmarks.redacted.vocabularies import FILE, Vocabularies
 from c2c.errors import RefusedError, exit_code
+from c2c.models.hub import resolve
 from c2c.provenance import stamp
 from c2c.testbed.items import check_item, write_items
 
@@ -34,7 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         "--texts-of-a-head", type=int, default=25, help="training texts that differ in their values alone"
     )
     parser.add_argument(
-        "--tokenizers", type=Path, nargs="*", default=[], help="folders of models: values have as many tokens in each"
+        "--tokenizers",
+        nargs="*",
+        default=[],
+        help="models (folder, manifest, hub id) in which values have as many tokens",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of train, validation and test (.jsonl)")
     return parser
@@ -46,11 +50,12 @@ def _run(options: argparse.Namespace) -> None:
     check_sizes(sizes)
     if options.texts_of_a_head < 1:
         raise RefusedError("--texts-of-a-head must be 1 or more", options.texts_of_a_head, "Leave it out")
-    values = stock(Vocabularies.load(options.tokenizers), options.seed)
+    folders = [resolve(source) for source in options.tokenizers]
+    values = stock(Vocabularies.load(folders), options.seed)
     for split in SPLITS:
         path = options.output / f"{split}.jsonl"
         texts_of_a_head = options.texts_of_a_head if split == "train" else 1
-        inputs = [folder / FILE for folder in options.tokenizers]
+        inputs = [folder / FILE for folder in folders]
         with stamp(path, inputs=inputs, settings=settings | {"split": split}) as notes:
             items = build_items(options.task, values.material(split, options.seed), sizes[split], texts_of_a_head)
             for item in items:

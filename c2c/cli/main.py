@@ -202,14 +202,16 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add_models(parser, several=True)
     add_evaluation(parser, METHODS)
     add_fusers(parser, several=True)
-    add_budget(parser)
+    add_budget(parser, measured=True)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
 
 
 def _generate(options: argparse.Namespace) -> None:
     from c2c.evaluation.generate import GenerationRun, generate
+    from c2c.settings import AUTO, whole_number_or
 
+    options.token_budget = whole_number_or(AUTO, str(options.token_budget), "--token-budget")
     _evaluate(GenerationRun, generate, options)
 
 

@@ -28,7 +28,9 @@ from c2c.evaluation.questions.tasks import gold_of, load_tasks, question_of_requ
 from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import text_hash
 from c2c.evaluation.run import EvaluationRun
+from c2c.evaluation.token_budget import measure_budget
 from c2c.models.pair import load_models
+from c2c.settings import AUTO
 
 ANSWER_COLUMNS = (
     "output_text",
@@ -54,7 +56,7 @@ class GenerationRun(EvaluationRun):
     """What one call of ``c2c generate`` answers.
 
     Args:
-        token_budget: Tokens of a batch: rows times the longest, pads and answers included.
+        token_budget: Tokens of a batch: rows times the longest, pads and answers included; ``auto`` for as many as fit.
         limit: Only the first questions of each benchmark; 0 for all.
         router: Folder of a trained router, for a method that needs one.
 
@@ -64,13 +66,16 @@ class GenerationRun(EvaluationRun):
 
     most_sharers: ClassVar[int] = MOST_SHARERS
 
-    token_budget: int = TOKEN_BUDGET
+    token_budget: int | str = TOKEN_BUDGET
     limit: int = 0
     router: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self.token_budget)
+        if not isinstance(self.token_budget, str):
+            check_budget(self.token_budget)
+        elif self.token_budget != AUTO:
+            raise RefusedError("A token budget must be auto or a whole number", self.token_budget, "Correct it")
         schema.check_limit(self.limit)
         for method in self.methods:
             if DECLARATIONS[method].router and not self.router:
@@ -87,7 +92,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
 
     Args:
         run: What is answered.
-        notes: Gets what provenance should know: ``contract``, if there are Fusers.
+        notes: Gets what provenance should know: ``contract``, if there are Fusers, and a measured ``token_budget``.
 
     Returns:
         The records, one row a question and method (`c2c.evaluation.schema.RECORD_SCHEMA`).
@@ -105,6 +110,11 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     receiver, *sharers = load_models(list(run.models.values()), run.dtype)
     prompting.check_prompts(run.prompts, [receiver, *sharers])
     with open_store(run.output, run.fingerprint()) as store:
+        budget = run.token_budget
+        if isinstance(budget, str):
+            budget = store.budget(lambda: measure_budget([receiver, *sharers]))
+            if notes is not None:
+                notes["token_budget"] = budget
         # 3. All methods, before the first of them answers
         inputs = MethodInputs(
             receiver,
@@ -113,7 +123,7 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             run.fusion,
             run.accept_difference,
             run.router,
-            run.token_budget,
+            budget,
             store,
             panel=(receiver, *sharers),
         )

@@ -25,10 +25,11 @@ from c2c.errors import RefusedError
 from c2c.fuser.grouped import learnable_parameters, spare_other_rows
 from c2c.fuser.stack import FuserStack
 from c2c.models.memory_meter import MEMORY_SHARE, MemoryMeter, is_out_of_memory, most_rows
+from c2c.settings import AUTO
 from c2c.training import state
 from c2c.training.batch_order import Lengths, batch_order, by_length, lengths_of
 from c2c.training.batches import Batch
-from c2c.training.config import AUTO, TrainingConfig
+from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.prefetch import Prefetch
 from c2c.training.processes import Processes

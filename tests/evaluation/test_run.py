@@ -23,6 +23,7 @@ from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.run import check_fusers_precision
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import score_records
+from c2c.evaluation.token_budget import measure_budget
 from c2c.models.pair import load_models
 from c2c.storage.folders import PREVIOUS
 from c2c.storage.formats import write_json
@@ -265,3 +266,17 @@ def test_positions_are_those_of_a_multimodal_models_text(pair) -> None:
     check_room(loaded, 30, 10)
     with pytest.raises(RefusedError, match="must fit into 40 positions"):
         check_room(loaded, 30, 11)
+
+
+def test_answers_in_batches_by_measured_memory_are_those_of_a_number(run, monkeypatch) -> None:
+    expected = generate(run)
+    monkeypatch.setattr("c2c.evaluation.generate.measure_budget", lambda models: run.token_budget)
+    notes: dict[str, object] = {}
+    assert same_but_for_times(generate(replace(run, token_budget="auto"), notes), expected)
+    assert notes["token_budget"] == run.token_budget
+    with pytest.raises(RefusedError, match="A token budget must be auto or a whole number"):
+        replace(run, token_budget="most")
+
+
+def test_this_machine_measures_a_budget(pair) -> None:
+    assert measure_budget([pair.receiver, pair.sharer]) > 0

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from c2c.training.config import AUTO
+from c2c.settings import AUTO
 
 ROOM_MB = 2000
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
-from c2c.testbed.channels.ridge import Ridge, RidgeMap, fewer_examples
+from c2c.testbed.channels.ridge import Ridge, RidgeMap, fitted_numbers
 from c2c.testbed.channels.states import answer_with_states, flatten_tokens, states_of, unflatten_tokens
 
 SCALE = "_scale"
@@ -111,7 +111,7 @@ class Subset(Ridge):
 
     def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
         """Fit a regression for each distance of a token to the one that is sent for it."""
-        examples = fewer_examples(training)
+        examples = [training[number] for number in fitted_numbers(training)]
         sources = [states_of(message) for message in self.send([example.context for example in examples])]
         targets = self.models.receiver.states([example.target for example in examples])
         self.maps = []

@@ -42,7 +42,7 @@ class FuserSettings:
         learning_rate: Peak, after a warm-up of 5 % and before a linear decay.
         weight_decay: Of AdamW.
         dropout: Of the Fusers.
-        output_init: ``random``, or ``ridge``: the Receiver's states are first replaced by the closed form's.
+        output_init: ``default``, or ``ridge``: the Receiver's states are first replaced by the closed form's.
         curve_items: Validation items of a point of the curve.
     """
 
@@ -55,7 +55,7 @@ class FuserSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     dropout: float = 0.1
-    output_init: str = "random"
+    output_init: str = "default"
     curve_items: int = 100
 
 
@@ -124,9 +124,8 @@ class Fused:
         # 1. The closed form, if the Fusers start from it: they learn from its predictions of rows left out.
         examples, bases, parameters = list(training), None, 0
         if settings.output_init == "ridge":
-            fitted = fit_examples(models, training)
-            self.closed_form, examples, bases = fitted.fit, fitted.examples, fitted.predictions
-            parameters = fitted.fit.parameters
+            self.closed_form, bases = fit_examples(models, examples)
+            parameters = self.closed_form.parameters
         # 2. The Fusers, and everything frozen that they read.
         self.stack = self._build(seed)
         states = models.sharer.states([example.context for example in examples])

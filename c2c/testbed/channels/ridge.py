@@ -95,35 +95,30 @@ class RidgeMap:
         return self.inputs.shape[1] * self.dual.shape[1] + self.dual.shape[1]
 
 
-@dataclass
-class FittedExamples:
-    """A closed form and its predictions of the examples that it was fitted on.
-
-    Args:
-        fit: The regression.
-        predictions: Leave-one-out predictions, one an example, ``(T, 2, H, n, D)``.
-        examples: Those that were fitted.
-    """
-
-    fit: RidgeMap
-    predictions: list[States]
-    examples: list[Example]
-
-
-def fewer_examples(training: Sequence[Example]) -> list[Example]:
-    """Evenly spaced examples, if they have more tokens than the decomposition is quick for."""
+def fitted_numbers(training: Sequence[Example]) -> range:
+    """Numbers of the examples that are fitted: evenly spaced ones, if the decomposition is slow for all their tokens."""
     tokens = sum(example.context.tokens for example in training)
-    return list(training[:: -(-tokens // MOST_ROWS)])
+    return range(0, len(training), max(-(-tokens // MOST_ROWS), 1))
 
 
-def fit_examples(models: Models, training: Sequence[Example]) -> FittedExamples:
-    """Fit the Receiver's states at the value to the Sharer's, over all tokens of all places."""
-    examples = fewer_examples(training)
-    inputs = models.sharer.states([example.context for example in examples])
-    outputs = models.receiver.states([example.target for example in examples])
-    fit = RidgeMap.fit(flatten_tokens(inputs), flatten_tokens(outputs))
-    counts = [example.context.tokens for example in examples]
-    return FittedExamples(fit, unflatten_tokens(fit.held_out, counts, outputs[0]), examples)
+def fit_examples(models: Models, training: Sequence[Example]) -> tuple[RidgeMap, list[States]]:
+    """Fit the Receiver's states at the value to the Sharer's, over all tokens of all places.
+
+    Returns:
+        The closed form, and its prediction for each example, ``(T, 2, H, n, D)``: a leave-one-out prediction where the
+        example was fitted.
+    """
+    numbers = fitted_numbers(training)
+    inputs = models.sharer.states([example.context for example in training])
+    outputs = models.receiver.states([training[number].target for number in numbers])
+    fit = RidgeMap.fit(flatten_tokens([inputs[number] for number in numbers]), flatten_tokens(outputs))
+    # Predictions: rows of the examples that were fitted, and of the others.
+    counts = [example.context.tokens for example in training]
+    held_out = unflatten_tokens(fit.held_out, [counts[number] for number in numbers], outputs[0])
+    result = dict(zip(numbers, held_out, strict=True))
+    for number in set(range(len(training))) - set(numbers):
+        result[number] = unflatten_tokens(fit(flatten_tokens([inputs[number]])), [counts[number]], outputs[0])[0]
+    return fit, [result[number] for number in range(len(training))]
 
 
 def predict_states(models: Models, fit: RidgeMap, messages: Sequence[Message]) -> list[States]:
@@ -146,7 +141,7 @@ class Ridge:
 
     def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
         """Fit the regression; it draws nothing, so seeds differ by their examples alone."""
-        self.fit_of_pair = fit_examples(self.models, training).fit
+        self.fit_of_pair, _ = fit_examples(self.models, training)
         curve = [{"step": 0, "explained": self.fit_of_pair.explained, "penalty": self.fit_of_pair.penalty}]
         return Training(self.fit_of_pair.parameters, curve=curve)
 
