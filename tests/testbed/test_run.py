@@ -12,16 +12,17 @@ import torch
 from c2c.errors import RefusedError
 from c2c.testbed import registry
 from c2c.testbed.channel import Message
-from c2c.testbed.channels.fused import OnRidge, curve_steps
+from c2c.testbed.channels.fused import OnRidge
 from c2c.testbed.channels.ridge import RidgeMap
+from c2c.testbed.channels.training import curve_steps
 from c2c.testbed.controls import donors, random_like, with_half_of, zeroed
 from c2c.testbed.layout import lay_out
 from c2c.testbed.records import COLUMNS, CURVE_COLUMNS
 from c2c.testbed.run import ChannelRun, run_test_bed
 
-STATES = ["ridge", "ridge_int8", "ridge_int4", "subset", "c2c", "c2c_on_ridge"]
+STATES = ["ridge", "ridge_int8", "ridge_int4", "subset", "c2c", "c2c_on_ridge", "latent"]
 """Channels that are trained and whose messages have keys and values."""
-CODES = ["low_rank"]
+CODES = ["low_rank", "activation", "activation_places", "concept"]
 """Those whose messages have other tensors."""
 TEXTS = ["text", "text_cut"]
 CHANNELS = ["identity", "random_states", *STATES, *CODES, *TEXTS]
@@ -45,7 +46,8 @@ def folders(tiny_model, tokenizer, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def run(folders, items_folder, tmp_path) -> ChannelRun:
     """All channels, with short trainings."""
-    settings = {name: QUICK for name in ("c2c", "c2c_on_ridge")} | {"text": {"message_tokens": 6}}
+    settings = {name: QUICK for name in ("c2c", "c2c_on_ridge", "latent", "concept")} | {"text": {"message_tokens": 6}}
+    settings["latent"] = QUICK | {"latent_layers": 2, "latent_width": 4}
     return ChannelRun(
         scale="test",
         pair="tiny",

@@ -96,7 +96,7 @@ class RidgeMap:
 
 
 def fitted_numbers(training: Sequence[Example]) -> range:
-    """Numbers of the examples that are fitted: evenly spaced ones, if the decomposition is slow for all their tokens."""
+    """Numbers of the examples that are fitted: evenly spaced ones, if all have more than `MOST_ROWS` tokens."""
     tokens = sum(example.context.tokens for example in training)
     return range(0, len(training), max(-(-tokens // MOST_ROWS), 1))
 
