@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from c2c.errors import RefusedError
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.question import Question
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 from c2c.testbed.channel import Context, Learner, Message, Outcome, Prompt, TokenSpan
+from c2c.testbed.channels.activation import Activation, ActivationsAtPlaces, ActivationSettings
 from c2c.testbed.channels.compressed import (
     Int4Ridge,
     Int8Ridge,
@@ -27,6 +30,11 @@ from c2c.testbed.channels.compressed import (
     reduced,
     unpack,
 )
+from c2c.testbed.channels.concept import Concept
+from c2c.testbed.channels.copied import Identity
+from c2c.testbed.channels.fused import FromRandomWeights, Latent, OnRidge
+from c2c.testbed.channels.hidden import read_prompts
+from c2c.testbed.channels.layerwise import HandOverSettings, Layerwise
 from c2c.testbed.channels.ridge import Ridge, RidgeMap
 from c2c.testbed.channels.text import CutText, WrittenText
 from c2c.testbed.controls import random_like, zeroed
@@ -255,6 +263,152 @@ def test_a_code_has_as_many_numbers_a_token_as_the_rank(pair, layouts) -> None:
         assert message.size == 4 * 3 * layout.context.tokens
 
 
+# Latent spaces
+
+
+def quick(channel: Any, **changes: Any) -> Any:
+    """The channel with a short training."""
+    channel.settings = replace(channel.settings, **{"batch_size": 8, "curve_items": 0, "width": 16} | changes)
+    return channel
+
+
+def test_a_latent_message_has_the_size_of_the_latent_cache(pair, layouts) -> None:
+    channel = fitted(quick(Latent(pair), steps=2, latent_layers=3, latent_width=5), layouts)
+    for message, layout in zip(channel.send(contexts(layouts["test"])), layouts["test"], strict=True):
+        assert message.tensors["keys"].shape == (3, 1, layout.context.tokens, 5)
+        assert message.size == 4 * 2 * 3 * 5 * layout.context.tokens
+
+
+@pytest.mark.parametrize("channel", [FromRandomWeights, OnRidge, Latent, Concept])
+def test_training_lowers_the_loss(pair, layouts, channel) -> None:
+    sender = quick(channel(pair), steps=60, learning_rate=1e-2)
+    examples = [layout.example for layout in layouts["train"]]
+    losses = [point["loss"] for point in sender.fit(examples, [], 0).curve][1:]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("channel", [Ridge, LowRank, FromRandomWeights, Latent, Activation, Concept])
+def test_a_silent_sharer_sends_zeros(pair, layouts, channel) -> None:
+    sender = channel(pair)
+    if hasattr(sender, "settings") and hasattr(sender.settings, "steps"):
+        quick(sender, steps=1)
+    pair.sharer.silent = True
+    try:
+        messages = fitted(sender, layouts).send(contexts(layouts["test"]))
+    finally:
+        pair.sharer.silent = False
+    assert not any(tensor.any() for message in messages for tensor in message.tensors.values())
+
+
+# Activations
+
+
+@pytest.fixture
+def twins(pair) -> Models:
+    """The Receiver, and a copy of it as its Sharer."""
+    copy = LoadedModel("copy", deepcopy(pair.receiver.model), pair.receiver.tokenizer)
+    return Models.load(pair.receiver.loaded, copy)
+
+
+def full_texts(layouts: list[Layout]) -> list[Context]:
+    """Contexts in which the Sharer reads the Receiver's unredacted prompt."""
+    return [layout.own for layout in layouts]
+
+
+def test_an_embedding_in_the_place_of_the_placeholder_is_the_unredacted_text(twins, layouts) -> None:
+    channel, test = ActivationsAtPlaces(twins), layouts["test"]
+    channel.settings = replace(channel.settings, sharer_layer=0.0, receiver_layer=0.0)
+    channel.map = lambda rows: rows
+    outcomes = channel.receive(channel.send(full_texts(test)), prompts(test))
+    assert_same(outcomes, twins.receiver.answer([layout.full for layout in test]))
+
+
+def test_nothing_that_is_added_leaves_the_receiver_as_it_is(pair, layouts) -> None:
+    channel, test = Activation(pair), layouts["test"]
+    channel.settings = replace(channel.settings, combination="add")
+    width = pair.receiver.model.config.hidden_size
+    channel.map = lambda rows: torch.zeros(len(rows), width)
+    assert_same(channel.receive(channel.send(contexts(test)), prompts(test)), pair.receiver.answer(prompts(test)))
+
+
+@pytest.mark.parametrize("combination", ["replace", "add"])
+def test_a_map_between_copies_of_a_model_brings_what_the_target_text_has(twins, layouts, combination) -> None:
+    channel = ActivationsAtPlaces(twins)
+    channel.settings = replace(channel.settings, sharer_layer=1 / 3, combination=combination)
+    fitted(channel, layouts)
+    assert channel.map.explained > 0.5
+
+
+def test_an_activation_is_one_vector_of_the_last_token(pair, layouts) -> None:
+    width = pair.sharer.model.config.hidden_size
+    for channel, tokens in ((Activation, 1), (ActivationsAtPlaces, 2)):
+        context = Context(("ada color is red.",), ((0, TokenSpan(9, 16, 2)),))
+        (message,) = channel(pair).send([context])
+        assert message.tensors["activations"].shape == (1, tokens, width) and message.size == 4 * tokens * width
+
+
+@pytest.mark.parametrize("changes", [{"tokens": "first"}, {"combination": "mean"}])
+def test_an_unknown_choice_of_activations_is_refused(changes) -> None:
+    with pytest.raises(RefusedError, match="must be a known name"):
+        ActivationSettings(**changes)
+
+
+def test_a_layer_beyond_the_model_is_refused(pair, layouts) -> None:
+    channel = Activation(pair)
+    channel.settings = replace(channel.settings, sharer_layer=1.0)
+    with pytest.raises(RefusedError, match="must be a share from 0 to below 1"):
+        channel.send(contexts(layouts["test"]))
+
+
+# Concept vectors
+
+
+def test_a_message_of_concepts_has_their_number_whatever_the_text(pair, layouts) -> None:
+    channel = fitted(quick(Concept(pair), steps=1, concepts=3), layouts)
+    width = pair.sharer.model.config.hidden_size
+    texts = [Context(("ada color is red.",) * count, ()) for count in (1, 2)]
+    assert {message.size for message in channel.send(texts)} == {4 * 3 * width}
+
+
+@pytest.mark.parametrize("front", [0, 1])
+def test_soft_tokens_are_read_as_tokens_before_the_prompt(pair, layouts, front) -> None:
+    receiver, test = pair.receiver, layouts["test"][:3]
+    ids = receiver.tokenise("bo color is")[0]
+    soft = receiver.model.get_input_embeddings()(torch.tensor(ids))
+    longer = [
+        replace(prompt, tokens=(*prompt.tokens[:front], *ids, *prompt.tokens[front:])) for prompt in prompts(test)
+    ]
+    read = read_prompts(receiver, prompts(test), soft=soft.expand(len(test), -1, -1), front=front)
+    assert_same(receiver.answer(prompts(test), read), receiver.answer(longer))
+
+
+# Layer-wise hand-over
+
+
+def test_a_pair_of_different_models_is_refused(pair) -> None:
+    with pytest.raises(RefusedError, match="must be the Receiver's own model"):
+        Layerwise(pair)
+
+
+def test_all_layers_of_a_copy_are_the_receivers_own_states(twins, layouts) -> None:
+    channel, copied, test = Layerwise(twins), Identity(twins), layouts["test"]
+    channel.settings = HandOverSettings(share=1.0)
+    outcomes = channel.receive(channel.send(contexts(test)), prompts(test))
+    assert_same(outcomes, copied.receive(copied.send(full_texts(test)), prompts(test)))
+
+
+def test_layers_that_are_not_handed_over_stay_the_receivers_own(twins, layouts) -> None:
+    channel, test = Layerwise(twins), layouts["test"]
+    channel.settings = HandOverSettings(share=0.4)
+    assert channel.layers == [1]
+    messages = channel.send(contexts(test))
+    whole = Ridge(twins).send(contexts(test))
+    assert [message.size * 3 for message in messages] == [message.size for message in whole]
+    # A message in which no layer differs from the Receiver's own changes nothing.
+    own = channel.send([layout.redacted for layout in test])
+    assert_same(channel.receive(own, prompts(test)), twins.receiver.answer(prompts(test)))
+
+
 # Unequal tokenizers
 
 
@@ -268,7 +422,7 @@ def unequal(tiny_model, tokenizer, chat_sharer) -> Models:
     return Models.load(receiver, LoadedModel("sharer", sharer, chat_sharer))
 
 
-@pytest.mark.parametrize("channel", [Int4Ridge, Subset, LowRank, WrittenText, CutText])
+@pytest.mark.parametrize("channel", [Int4Ridge, Subset, LowRank, Activation, ActivationsAtPlaces, WrittenText, CutText])
 def test_a_channel_serves_models_of_unequal_tokenizers(unequal, items, channel) -> None:
     layouts = {split: [lay_out(item, unequal.receiver) for item in items[split]] for split in items}
     assert len(unequal.sharer.tokenizer(" green")["input_ids"]) > 1
