@@ -120,6 +120,14 @@ def add_budget(parser: argparse.ArgumentParser, *, measured: bool = False) -> No
     parser.add_argument("--token-budget", type=str if measured else int, default=4096, help=text)
 
 
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of what is compiled while answers are written."""
+    from c2c.types import COMPILED_STAGES
+
+    text = "decoding: the steps after a prompt, on a GPU as CUDA graphs (default: %(default)s)"
+    parser.add_argument("--compile", choices=COMPILED_STAGES, default="none", help=text)
+
+
 def add_evaluation(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
     """Add the flags of the benchmarks, of the methods that answer them, and of the records."""
     parser.add_argument("--scale", required=True, help="scale of the replication, noted in each record")

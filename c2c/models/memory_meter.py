@@ -83,7 +83,7 @@ class MemoryMeter:
         return _kilobytes(PROCESS / "status", "VmHWM")
 
 
-def most_rows(peak_of: Callable[[int], int | None], allowance: float, most: int, fixed: int = 0) -> int:
+def most_rows(peak_of: Callable[[int], int | None], allowance: float, most: int) -> int:
     """The most rows that a batch may have, from runs with 1, 2, 4 and more rows.
 
     A peak is the greatest of several sums that each grow linearly with the rows (of the forward pass, of the backward
@@ -94,12 +94,11 @@ def most_rows(peak_of: Callable[[int], int | None], allowance: float, most: int,
         peak_of: Runs a number of rows; gives the bytes that they take, or None if memory runs out.
         allowance: Bytes that they may take.
         most: Rows that are needed at most, at least 1.
-        fixed: Bytes that any number of rows takes, such as those of the gradients.
 
     Returns:
         From 0, if not even one row fits, to `most`.
     """
-    fit, lower, rows = 0, fixed, 1
+    fit, lower, rows = 0, 0, 1
     while True:
         peak = peak_of(rows)
         if peak is None:
