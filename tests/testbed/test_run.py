@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -27,20 +26,6 @@ CODES = ["low_rank", "activation", "activation_places", "concept"]
 TEXTS = ["text", "text_cut"]
 CHANNELS = ["identity", "random_states", *STATES, *CODES, *TEXTS]
 QUICK = {"steps": 3, "batch_size": 8, "width": 8, "curve_items": 4}
-
-
-@pytest.fixture(scope="module")
-def folders(tiny_model, tokenizer, tmp_path_factory) -> dict[str, Path]:
-    """Folders of a Receiver and a Sharer."""
-    root, size = tmp_path_factory.mktemp("models"), len(tokenizer)
-    pair = {
-        "receiver": tiny_model("qwen3", vocab=size),
-        "sharer": tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=size, seed=1),
-    }
-    for role, model in pair.items():
-        model.save_pretrained(root / role)
-        tokenizer.save_pretrained(root / role)
-    return {role: root / role for role in pair}
 
 
 @pytest.fixture
