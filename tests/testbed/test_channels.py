@@ -24,10 +24,10 @@ from c2c.testbed.channels.compressed import (
     RankSettings,
     Subset,
     SubsetSettings,
-    dequantised,
+    dequantise,
     pack,
-    quantised,
-    reduced,
+    quantise,
+    reduce_rank,
     unpack,
 )
 from c2c.testbed.channels.concept import Concept
@@ -130,8 +130,8 @@ def test_numbers_of_four_bits_are_packed_two_a_byte(width) -> None:
 @pytest.mark.parametrize("bits", [8, 4])
 def test_integers_differ_from_states_by_half_a_step_at_most(bits) -> None:
     states = torch.randn(4, 2, 3, 12, generator=torch.Generator().manual_seed(0)) * 20
-    message = quantised(Message({"keys": states}), bits)
-    again = dequantised(message, bits, 12).tensors["keys"]
+    message = quantise(Message({"keys": states}), bits)
+    again = dequantise(message, bits, 12).tensors["keys"]
     step = states.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
     assert ((again - states).abs() <= step * 0.51).all()
 
@@ -226,7 +226,7 @@ def test_a_map_of_full_rank_is_the_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs, outputs = torch.randn(50, 6, generator=generator), torch.randn(50, 9, generator=generator)
     fit = RidgeMap.fit(inputs, outputs)
-    encoder, decoder = reduced(fit, 6)
+    encoder, decoder = reduce_rank(fit, 6)
     again = ((inputs - fit.mean) / fit.scale) @ encoder @ decoder + fit.offset
     torch.testing.assert_close(again, fit(inputs), rtol=1e-3, atol=1e-3)
 
@@ -242,7 +242,7 @@ def test_a_reduced_map_has_the_least_penalised_error_of_its_rank() -> None:
         residuals = outputs - outputs.mean(0) - rows @ weights
         return float(residuals.square().sum() + penalty * weights.square().sum())
 
-    encoder, decoder = reduced(fit, 2)
+    encoder, decoder = reduce_rank(fit, 2)
     least = error(encoder @ decoder)
     # By hand: the truncated right vectors of the rows with those of the penalty.
     whole = rows.T @ fit.dual
@@ -378,7 +378,7 @@ def test_soft_tokens_are_read_as_tokens_before_the_prompt(pair, layouts, front) 
     longer = [
         replace(prompt, tokens=(*prompt.tokens[:front], *ids, *prompt.tokens[front:])) for prompt in prompts(test)
     ]
-    read = read_prompts(receiver, prompts(test), soft=soft.expand(len(test), -1, -1), front=front)
+    read = read_prompts(receiver, prompts(test), soft_tokens=soft.expand(len(test), -1, -1), front=front)
     assert_same(receiver.answer(prompts(test), read), receiver.answer(longer))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from c2c.errors import check_choice
 from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
 from c2c.testbed.channels.hidden import hook_layer, layer_at, read_hidden, read_prompts
-from c2c.testbed.channels.ridge import RidgeMap, fitted_numbers
+from c2c.testbed.channels.ridge import RidgeMap, numbers_to_fit
 from c2c.testbed.models import Models, place_columns
 
 TOKENS = ("last", "places")
@@ -63,9 +63,9 @@ class Activation:
 
     def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
         """Fit what the Receiver has at its places of the target text, or what it lacks of that, to the message."""
-        examples = [training[number] for number in fitted_numbers(training)]
+        examples = [training[number] for number in numbers_to_fit(training)]
         inputs = [
-            self._at_places(message, example.context.tokens)
+            self._vectors(message, example.context.tokens)
             for message, example in zip(self.send([e.context for e in examples]), examples, strict=True)
         ]
         receiver, layer = self.models.receiver, self._receiver_layer()
@@ -73,10 +73,10 @@ class Activation:
         states = read_hidden(receiver, [ids for _, ids, _ in targets], layer)
         outputs = [part[places] for part, (_, _, places) in zip(states, targets, strict=True)]
         if self.settings.combination == "add":
-            own = read_hidden(receiver, [example.prompt.tokens for example in examples], layer)
+            redacted = read_hidden(receiver, [example.prompt.tokens for example in examples], layer)
             outputs = [
-                part - before[list(example.prompt.places)]
-                for part, before, example in zip(outputs, own, examples, strict=True)
+                part - states[list(example.prompt.places)]
+                for part, states, example in zip(outputs, redacted, examples, strict=True)
             ]
         self.map = RidgeMap.fit(torch.cat(inputs), torch.cat(outputs))
         curve = [{"step": 0, "explained": self.map.explained, "penalty": self.map.penalty}]
@@ -84,15 +84,15 @@ class Activation:
 
     def send(self, contexts: Sequence[Context]) -> list[Message]:
         """Hidden states of the last token of each text, ``(1, texts, hidden)``, or of the tokens of the places."""
-        sharer, by_place = self.models.sharer, self.settings.tokens == "places"
+        sharer, has_places = self.models.sharer, self.settings.tokens == "places"
         rows = [row for context in contexts for row in sharer.tokens_of(context)]
         states = iter(read_hidden(sharer, [ids for _, ids, _ in rows], layer_at(sharer, self.settings.sharer_layer)))
         messages = []
         for context in contexts:
             parts = {
-                number: next(states)[places if by_place else [-1]] for number, _, places in sharer.tokens_of(context)
+                number: next(states)[places if has_places else [-1]] for number, _, places in sharer.tokens_of(context)
             }
-            vectors = _by_span(context, parts) if by_place else torch.cat(list(parts.values()))
+            vectors = _by_span(context, parts) if has_places else torch.cat(list(parts.values()))
             messages.append(Message({"activations": vectors[None].to(sharer.model.dtype)}))
         return messages
 
@@ -103,17 +103,17 @@ class Activation:
         @torch.no_grad()
         def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[Outcome]:
             counts = [len(prompt.places) for prompt in batch]
-            rows = [self._at_places(messages[number], count) for number, count in zip(numbers, counts, strict=True)]
-            mapped = self.map(torch.cat(rows))
+            rows = [self._vectors(messages[number], count) for number, count in zip(numbers, counts, strict=True)]
+            vectors = self.map(torch.cat(rows))
             index, taken = place_columns(batch, receiver.prefixes(batch))
             # Rows of the batch, and columns, of all tokens of all places: (sum of n,)
             lines, columns = taken.nonzero()[:, 0], index[taken]
 
             def combine(hidden_states: Tensor) -> Tensor:
-                changed = hidden_states.clone()
-                own = changed[lines, columns].float() if self.settings.combination == "add" else 0
-                changed[lines, columns] = (own + mapped).to(changed.dtype)
-                return changed
+                states = hidden_states.clone()
+                rest = states[lines, columns].float() if self.settings.combination == "add" else 0
+                states[lines, columns] = (rest + vectors).to(states.dtype)
+                return states
 
             with hook_layer(receiver.model, layer, combine):
                 prefixes = read_prompts(receiver, batch)
@@ -124,7 +124,7 @@ class Activation:
     def _receiver_layer(self) -> int:
         return layer_at(self.models.receiver, self.settings.receiver_layer)
 
-    def _at_places(self, message: Message, tokens: int) -> Tensor:
+    def _vectors(self, message: Message, tokens: int) -> Tensor:
         """A vector for each token of the places, ``(n, hidden)`` float32."""
         (vectors,) = message.tensors["activations"].float()
         return vectors if self.settings.tokens == "places" else vectors.mean(0).expand(tokens, -1)
@@ -138,8 +138,8 @@ class ActivationsAtPlaces(Activation):
 
 def _by_span(context: Context, parts: dict[int, Tensor]) -> Tensor:
     """Vectors of the texts' places, ``(n, hidden)`` by text, in the order of the context's spans."""
-    used, pieces = dict.fromkeys(parts, 0), []
+    counts, pieces = dict.fromkeys(parts, 0), []
     for number, span in context.spans:
-        pieces.append(parts[number][used[number] : used[number] + span.tokens])
-        used[number] += span.tokens
+        pieces.append(parts[number][counts[number] : counts[number] + span.tokens])
+        counts[number] += span.tokens
     return torch.cat(pieces)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
-from c2c.testbed.channels.ridge import Ridge, RidgeMap, fitted_numbers
+from c2c.testbed.channels.ridge import Ridge, RidgeMap, numbers_to_fit
 from c2c.testbed.channels.states import answer_with_states, flatten_tokens, states_of, unflatten_tokens
 
 SCALE = "_scale"
@@ -27,12 +27,12 @@ class Int8Ridge(Ridge):
 
     def send(self, contexts: Sequence[Context]) -> list[Message]:
         """The Sharer's states as integers and scales."""
-        return [quantised(message, self.bits) for message in super().send(contexts)]
+        return [quantise(message, self.bits) for message in super().send(contexts)]
 
     def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
         """Answers with the states that the integers predict."""
         width = self.models.sharer.shape.head_dim
-        return super().receive([dequantised(message, self.bits, width) for message in messages], prompts)
+        return super().receive([dequantise(message, self.bits, width) for message in messages], prompts)
 
 
 class Int4Ridge(Int8Ridge):
@@ -41,8 +41,8 @@ class Int4Ridge(Int8Ridge):
     bits = 4
 
 
-def quantised(message: Message, bits: int) -> Message:
-    """A message in integers: for each tensor ``(..., D)`` integers, int8 ``(..., D)`` or two a byte, and its scales.
+def quantise(message: Message, bits: int) -> Message:
+    """Turn the tensors ``(..., D)`` of a message into integers, one or two a byte, and their scales.
 
     Args:
         message: Of floating tensors.
@@ -61,8 +61,8 @@ def quantised(message: Message, bits: int) -> Message:
     return Message(tensors)
 
 
-def dequantised(message: Message, bits: int, width: int) -> Message:
-    """The float32 message of a `quantised` one, of vectors of `width` numbers."""
+def dequantise(message: Message, bits: int, width: int) -> Message:
+    """The float32 message that `quantise` was given, of vectors of `width` numbers."""
     names = [name for name in message.tensors if not name.endswith(SCALE)]
     tensors = {}
     for name in names:
@@ -74,15 +74,15 @@ def dequantised(message: Message, bits: int, width: int) -> Message:
 
 def pack(integers: Tensor) -> Tensor:
     """Two numbers of -8 to 7 a byte: ``(..., D)`` int8 to ``(..., ceil(D / 2))`` uint8."""
-    even = torch.nn.functional.pad(integers, (0, integers.shape[-1] % 2))
-    nibbles = (even & 15).to(torch.uint8)
+    numbers = torch.nn.functional.pad(integers, (0, integers.shape[-1] % 2))
+    nibbles = (numbers & 15).to(torch.uint8)
     return nibbles[..., ::2] | nibbles[..., 1::2] << 4
 
 
-def unpack(packed: Tensor) -> Tensor:
+def unpack(pairs: Tensor) -> Tensor:
     """The numbers of `pack`: ``(..., d)`` uint8 to ``(..., 2 d)`` int8."""
     # (..., d) -> (..., d, 2) -> (..., 2 d)
-    nibbles = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2).to(torch.int8)
+    nibbles = torch.stack((pairs & 15, pairs >> 4), dim=-1).flatten(-2).to(torch.int8)
     return torch.where(nibbles > 7, nibbles - 16, nibbles)
 
 
@@ -111,7 +111,7 @@ class Subset(Ridge):
 
     def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
         """Fit a regression for each distance of a token to the one that is sent for it."""
-        examples = [training[number] for number in fitted_numbers(training)]
+        examples = [training[number] for number in numbers_to_fit(training)]
         sources = [states_of(message) for message in self.send([example.context for example in examples])]
         targets = self.models.receiver.states([example.target for example in examples])
         self.maps = []
@@ -140,7 +140,7 @@ class Subset(Ridge):
     def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
         """Answers with predicted states in all places, those of tokens that were not sent among them."""
         shape = self.models.receiver.shape
-        predicted = []
+        predictions = []
         for message, prompt in zip(messages, prompts, strict=True):
             source, tokens = states_of(message), len(prompt.places)
             states = source.new_zeros(shape.layers, 2, shape.heads, tokens, shape.head_dim)
@@ -148,8 +148,8 @@ class Subset(Ridge):
                 places = self._at(distance, tokens)
                 rows = self.maps[min(distance, len(self.maps) - 1)](flatten_tokens([source[:, :, :, -len(places) :]]))
                 (states[:, :, :, places],) = unflatten_tokens(rows, [len(places)], states)
-            predicted.append(states)
-        return answer_with_states(self.models, predicted, prompts)
+            predictions.append(states)
+        return answer_with_states(self.models, predictions, prompts)
 
     def _at(self, distance: int, tokens: int) -> list[int]:
         """Numbers of the tokens, of so many, that have this distance to the next one that is sent."""
@@ -188,7 +188,7 @@ class LowRank(Ridge):
     def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
         """Fit the closed form and reduce its rank."""
         result = super().fit(training, validation, seed)
-        self.encoder, self.decoder = reduced(self.fit_of_pair, self.settings.rank)
+        self.encoder, self.decoder = reduce_rank(self.fit_of_pair, self.settings.rank)
         mean = self.fit_of_pair.offset.numel()
         return Training(self.encoder.numel() + self.decoder.numel() + mean, curve=result.curve)
 
@@ -208,7 +208,7 @@ class LowRank(Ridge):
         return answer_with_states(self.models, unflatten_tokens(rows, [len(code) for code in codes], like), prompts)
 
 
-def reduced(fit: RidgeMap, rank: int) -> tuple[Tensor, Tensor]:
+def reduce_rank(fit: RidgeMap, rank: int) -> tuple[Tensor, Tensor]:
     """Encoder ``(F, r)`` and decoder ``(r, G)`` of a regression's best approximation of a rank; see `LowRank`."""
     # With K = X X' and B = X' A, the fitted values and the penalty's rows have the Gram matrix A' (K K + λ K) A, which
     # is M' M for M = L A with L = (S S + λ S)^(1/2) Q' and K = Q S Q': (N, G), whose right vectors follow from M M'.

@@ -64,8 +64,8 @@ class ConceptWeights(nn.Module):
 
     def embed(self, concepts: Tensor) -> Tensor:
         """Soft tokens ``(..., k, receiver)`` of concepts ``(..., k, sharer)``."""
-        soft: Tensor = self.scale * self.map(concepts)
-        return soft
+        soft_tokens: Tensor = self.scale * self.map(concepts)
+        return soft_tokens
 
 
 class Concept:
@@ -125,7 +125,7 @@ class Concept:
     def _prefixes(self, prompts: Sequence[Prompt], concepts: Tensor) -> Prefixes:
         """Prefixes of B prompts after their soft tokens, of concepts ``(B, k, hidden)``."""
         receiver = self.models.receiver
-        soft = self.weights.embed(concepts).to(receiver.model.dtype)
+        soft_tokens = self.weights.embed(concepts).to(receiver.model.dtype)
         # A token that begins every text stays the first.
-        first = {prompt.tokens[0] for prompt in prompts} == {receiver.tokenizer.bos_token_id}
-        return read_prompts(receiver, prompts, soft=soft, front=int(first))
+        has_bos = {prompt.tokens[0] for prompt in prompts} == {receiver.tokenizer.bos_token_id}
+        return read_prompts(receiver, prompts, soft_tokens=soft_tokens, front=int(has_bos))

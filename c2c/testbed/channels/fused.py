@@ -218,9 +218,9 @@ class Latent(Fused):
         whole = torch.cat(list(states), dim=3)
         latent = self.encoder([(layer[None, 0], layer[None, 1]) for layer in whole])
         # L x (1, 1, sum of n, D) of keys and of values -> (L, 2, 1, sum of n, D)
-        encoded = torch.stack([torch.cat(layer) for layer in latent])
+        latent_states = torch.stack([torch.cat(layer) for layer in latent])
         # A Sharer that reads nothing sends nothing, not what an encoder makes of nothing.
-        return list((encoded * 0 if sharer.silent else encoded).split(counts, dim=3))
+        return list((latent_states * 0 if sharer.silent else latent_states).split(counts, dim=3))
 
     def _read(self, source: list[KeyValue], positions: Tensor) -> list[KeyValue]:
         return source

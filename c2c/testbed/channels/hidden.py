@@ -33,13 +33,13 @@ def layer_at(reader: Reader, share: float) -> int:
 def hook_layer(model: nn.Module, number: int, transform: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Inside, a layer of the model reads `transform` of the hidden states ``(B, n, hidden)``."""
 
-    def before(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+    def change_input(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, Any]:
         if arguments:
-            return (transform(arguments[0]), *arguments[1:]), named
-        return arguments, named | {"hidden_states": transform(named["hidden_states"])}
+            return (transform(arguments[0]), *arguments[1:]), keywords
+        return arguments, keywords | {"hidden_states": transform(keywords["hidden_states"])}
 
     layers: Any = model.base_model.layers
-    handle = layers[number].register_forward_pre_hook(before, with_kwargs=True)
+    handle = layers[number].register_forward_pre_hook(change_input, with_kwargs=True)
     try:
         yield
     finally:
@@ -71,14 +71,14 @@ def read_hidden(reader: Reader, rows: Sequence[Sequence[int]], layer: int) -> li
 
 
 def read_prompts(
-    receiver: Receiver, prompts: Sequence[Prompt], *, soft: Tensor | None = None, front: int = 0
+    receiver: Receiver, prompts: Sequence[Prompt], *, soft_tokens: Tensor | None = None, front: int = 0
 ) -> Prefixes:
     """Prefixes of prompts that are read now, not looked up: with hooks, and gradients where they are recorded.
 
     Args:
         receiver: Reads them.
         prompts: B of them.
-        soft: Soft tokens ``(B, k, hidden)`` that each row reads after its first `front` tokens.
+        soft_tokens: Soft tokens ``(B, k, hidden)`` that each row reads after its first `front` tokens.
         front: Special tokens at the beginning of each prompt.
     """
     ids, mask = left_pad([list(prompt.tokens[:-1]) for prompt in prompts], receiver.loaded.pad)
@@ -87,10 +87,10 @@ def read_prompts(
     embeddings: Any = model.get_input_embeddings()
     # (B, N) -> (B, N, hidden)
     inputs = embeddings(ids)
-    if soft is not None:
+    if soft_tokens is not None:
         # Each row: pads, special tokens, soft tokens, the others: (B, N + k, hidden)
         cuts = (starts + front).tolist()
-        rows = [torch.cat((row[:cut], own, row[cut:])) for row, own, cut in zip(inputs, soft, cuts, strict=True)]
+        rows = [torch.cat((row[:cut], own, row[cut:])) for row, own, cut in zip(inputs, soft_tokens, cuts, strict=True)]
         inputs = torch.stack(rows)
         mask = (torch.arange(inputs.shape[1], device=mask.device)[None] >= starts[:, None]).long()
     positions, cache = kv_cache.positions_of(mask), kv_cache.empty_cache(model.config)

@@ -68,15 +68,15 @@ class Layerwise:
         receiver, shape = self.models.receiver, self.models.receiver.shape
 
         def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[Outcome]:
-            whole = []
+            messages_of_layers = []
             for number in numbers:
                 states = states_of(messages[number])
                 # (L, 2, H, n, D) -> (T, 2, H, n, D); the other layers are not used
-                whole.append(states.new_zeros(shape.layers, *states.shape[1:]))
-                whole[-1][self.layers] = states
-            own, written = receiver.prefixes(batch), receiver.replaced(batch, whole)
-            mixed = [written.layers[n] if n in self.layers else own.layers[n] for n in range(shape.layers)]
-            return receiver.answer(batch, replace(own, layers=mixed))
+                messages_of_layers.append(states.new_zeros(shape.layers, *states.shape[1:]))
+                messages_of_layers[-1][self.layers] = states
+            prefixes, replacement = receiver.prefixes(batch), receiver.replaced(batch, messages_of_layers)
+            layers = [(replacement if n in self.layers else prefixes).layers[n] for n in range(shape.layers)]
+            return receiver.answer(batch, replace(prefixes, layers=layers))
 
         return self.models.in_batches(receive, prompts)
 

@@ -95,7 +95,7 @@ class RidgeMap:
         return self.inputs.shape[1] * self.dual.shape[1] + self.dual.shape[1]
 
 
-def fitted_numbers(training: Sequence[Example]) -> range:
+def numbers_to_fit(training: Sequence[Example]) -> range:
     """Numbers of the examples that are fitted: evenly spaced ones, if all have more than `MOST_ROWS` tokens."""
     tokens = sum(example.context.tokens for example in training)
     return range(0, len(training), max(-(-tokens // MOST_ROWS), 1))
@@ -108,7 +108,7 @@ def fit_examples(models: Models, training: Sequence[Example]) -> tuple[RidgeMap,
         The closed form, and its prediction for each example, ``(T, 2, H, n, D)``: a leave-one-out prediction where the
         example was fitted.
     """
-    numbers = fitted_numbers(training)
+    numbers = numbers_to_fit(training)
     inputs = models.sharer.states([example.context for example in training])
     outputs = models.receiver.states([training[number].target for number in numbers])
     fit = RidgeMap.fit(flatten_tokens([inputs[number] for number in numbers]), flatten_tokens(outputs))

@@ -59,8 +59,8 @@ class WrittenText:
         requests = {}
         for number, context in enumerate(contexts):
             for sender, text in enumerate(context.texts):
-                fused = sum(span.tokens for owner, span in context.spans if owner == sender)
-                tokens = self.settings.message_tokens or fused
+                places = sum(span.tokens for owner, span in context.spans if owner == sender)
+                tokens = self.settings.message_tokens or places
                 if tokens:
                     requests[number, sender] = self.question(text, tokens)
         # 2. Messages, in batches of about one length
@@ -79,11 +79,11 @@ class WrittenText:
     def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
         """Answers to prompts that begin with the message."""
         receiver = self.models.receiver
-        longer = [
+        whole_prompts = [
             replace(prompt, text=text, tokens=tuple(receiver.tokenise(text)[0]), places=())
             for prompt, text in zip(prompts, map(self.text_with, messages, prompts), strict=True)
         ]
-        return self.models.in_batches(lambda batch, _: receiver.answer(batch), longer)
+        return self.models.in_batches(lambda batch, _: receiver.answer(batch), whole_prompts)
 
     def text_with(self, message: Message, prompt: Prompt) -> str:
         """What the Receiver reads."""
@@ -96,7 +96,7 @@ class WrittenText:
 class CutText(WrittenText):
     """T2T with no more tokens than are fused: the Sharer is asked for the values alone, and stopped at that number.
 
-    A cache has thousands of bytes a token and a text a few, so a text is never longer than a cache's bytes; the number
+    A cache has thousands of bytes a token and a text a few, so no text is longer than the bytes of a cache; the number
     of tokens is the budget in which both can be compared.
     """
 
