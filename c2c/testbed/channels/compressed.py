@@ -52,7 +52,8 @@ def quantise(message: Message, bits: int) -> Message:
         For each name an int8 tensor, or a uint8 one ``(..., ceil(D / 2))``, and the name with `SCALE`: float16
         ``(..., 1)``.
     """
-    most, tensors = 2 ** (bits - 1) - 1, {}
+    most = 2 ** (bits - 1) - 1
+    tensors: dict[str, Tensor] = {}
     for name, tensor in message.tensors.items():
         # The scale is rounded first, so that the integers are those of the scale that is sent.
         scale = (tensor.float().abs().amax(-1, keepdim=True) / most).half()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
-from c2c.testbed.channels.hidden import layer_at, read_hidden, read_prompts
+from c2c.testbed.channels.hidden import hidden_size, layer_at, read_hidden, read_prompts
 from c2c.testbed.channels.training import StepSettings, train, value_loss
 from c2c.testbed.models import Models, Prefixes
 
@@ -81,7 +81,7 @@ class Concept:
         """Train pooling and map on the loss of the value's tokens after soft tokens and prompt."""
         settings, receiver, sharer = self.settings, self.models.receiver, self.models.sharer
         embeddings = receiver.model.get_input_embeddings()
-        sizes = [model.config.get_text_config().hidden_size for model in (sharer.model, receiver.model)]
+        sizes = (hidden_size(sharer), hidden_size(receiver))
         with torch.no_grad():
             rows = embeddings(torch.tensor([training[0].prompt.tokens], device=receiver.device)).float()
         torch.manual_seed(seed)

@@ -29,6 +29,11 @@ def layer_at(reader: Reader, share: float) -> int:
     return number
 
 
+def hidden_size(reader: Reader) -> int:
+    """Numbers of a hidden state."""
+    return int(reader.model.config.get_text_config().hidden_size)
+
+
 @contextmanager
 def hook_layer(model: nn.Module, number: int, transform: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Inside, a layer of the model reads `transform` of the hidden states ``(B, n, hidden)``."""
@@ -38,8 +43,8 @@ def hook_layer(model: nn.Module, number: int, transform: Callable[[Tensor], Tens
             return (transform(arguments[0]), *arguments[1:]), keywords
         return arguments, keywords | {"hidden_states": transform(keywords["hidden_states"])}
 
-    layers: Any = model.base_model.layers
-    handle = layers[number].register_forward_pre_hook(change_input, with_kwargs=True)
+    body: Any = model.base_model
+    handle = body.layers[number].register_forward_pre_hook(change_input, with_kwargs=True)
     try:
         yield
     finally:
@@ -50,8 +55,7 @@ def hook_layer(model: nn.Module, number: int, transform: Callable[[Tensor], Tens
 def read_hidden(reader: Reader, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:
     """Hidden states before a layer, ``(N, hidden)`` float32 for each row of N token ids; zeros of a silent reader."""
     if reader.silent:
-        width = reader.model.config.get_text_config().hidden_size
-        return [torch.zeros(len(row), width, device=reader.device) for row in rows]
+        return [torch.zeros(len(row), hidden_size(reader), device=reader.device) for row in rows]
     states: dict[int, Tensor] = {}
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     for start in range(0, len(order), ROWS):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from c2c.evaluation.answers.writing import decode_answers
 from c2c.evaluation.questions import prompting
@@ -105,7 +106,7 @@ class CutText(WrittenText):
 
 
 @cache
-def wordings() -> Mapping[str, Mapping[str, str]]:
+def wordings() -> Mapping[str, Mapping[str, Any]]:
     """The prompts of all channels that write, by channel: ``t2t_question`` and ``t2t_prompt``."""
-    content: Mapping[str, Mapping[str, str]] = read_yaml(WORDING, f"Restore {WORDING.name}")
+    content: Mapping[str, Mapping[str, Any]] = read_yaml(WORDING, f"Restore {WORDING.name}")
     return content

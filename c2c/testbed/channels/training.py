@@ -73,7 +73,8 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, settings.steps))
     batches = batches_of(count, settings.batch_size, seed)
     result = Training(sum(parameter.numel() for parameter in trained), settings.steps)
-    marks, losses = set(curve_steps(settings.steps)), []
+    marks = set(curve_steps(settings.steps))
+    losses: list[float] = []
     for step in range(settings.steps + 1):
         if step in marks:
             weights.eval()
@@ -95,7 +96,8 @@ def train(
 
 def batches_of(count: int, size: int, seed: int) -> Iterator[list[int]]:
     """Endless batches of numbers below `count`; each number comes once before any comes again."""
-    order, draw = [], random.Random(seed)
+    order: list[int] = []
+    draw = random.Random(seed)
     while True:
         while len(order) < size:
             order += draw.sample(range(count), count)
