@@ -36,6 +36,7 @@ from c2c.fusion.prompt import (
     read_sections,
 )
 from c2c.fusion.response import ResponseFusion, SharerReader
+from c2c.generation.compiled import check_compilable, compiled_decoding
 from c2c.generation.decoding import check_options, continue_text
 from c2c.models.contract import Contract, ContractCheck, check_cache
 from c2c.types import FUSIONS, KeyValue
@@ -391,6 +392,7 @@ class RosettaModel(nn.Module):
         do_sample: bool = False,
         sharer_inputs: Sequence[SharerInput] | None = None,
         cache: str = "dynamic",
+        compile: bool = False,
         timer: Timer = no_timer,
         **options: Any,
     ) -> Tensor:
@@ -408,6 +410,9 @@ class RosettaModel(nn.Module):
             sharer_inputs: As in `forward`.
             cache: How the Receiver's fused cache is held while it writes: ``dynamic``, ``sliding``, ``static``,
                 ``int8`` or ``int4``; see `c2c.cache.kv_cache.convert_cache`.
+            compile: Whether the steps after the prompt are compiled, on a GPU as CUDA graphs, once for each number of
+                rows and columns that `c2c.generation.compiled` rounds up to. The response may not be fused, and `cache`
+                must be ``dynamic``: it is copied into one of fixed size.
             timer: Measures the phases of `read_prompt`.
             **options: Sampling, penalties, stop strings, streamer, as `c2c.generation.decoding.continue_text` takes
                 them.
@@ -423,7 +428,7 @@ class RosettaModel(nn.Module):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         vocabulary = self.receiver.config.get_text_config().vocab_size
         check_options(len(input_ids), max_new_tokens, do_sample, options, vocabulary)
-        self._check_generation(sections, input_ids, mask, max_new_tokens, cache)
+        self._check_generation(sections, input_ids, mask, max_new_tokens, cache, compile)
         # 1. Read and fuse all sections but the last
         fused_response = bool(sections[-1].sharers)
         prompt = self.read_prompt(
@@ -445,7 +450,8 @@ class RosettaModel(nn.Module):
         prefix = prompt.cache
         if prefix is not None:
             prefix = kv_cache.convert_cache(prefix, cache, self.receiver.config, input_ids.shape[1] + max_new_tokens)
-        return continue_text(self.receiver, input_ids, mask, prefix, **settings)
+        with compiled_decoding([self.receiver] if compile else []):
+            return continue_text(self.receiver, input_ids, mask, prefix, **settings)
 
     def read_prompt(
         self,
@@ -798,7 +804,13 @@ class RosettaModel(nn.Module):
                 )
 
     def _check_generation(
-        self, sections: Sequence[Section], input_ids: Tensor, mask: Tensor, new_tokens: int, cache: str
+        self,
+        sections: Sequence[Section],
+        input_ids: Tensor,
+        mask: Tensor,
+        new_tokens: int,
+        cache: str,
+        compiles: bool,
     ) -> None:
         """Refuse a prompt that cannot be continued, for its form of cache, its pads or its length."""
         kv_cache.check_form(cache, self.receiver.config)
@@ -808,6 +820,14 @@ class RosettaModel(nn.Module):
                 cache,
                 'Pass cache="dynamic", or fuse the prompt alone',
             )
+        if compiles:
+            check_compilable(self.receiver)
+            if sections[-1].sharers or cache != "dynamic":
+                raise RefusedError(
+                    "Compiled steps must follow a prompt that is fused without its response, from a dynamic cache",
+                    "a fused response" if sections[-1].sharers else cache,
+                    'Pass compile=False, or cache="dynamic" and fuse the prompt alone',
+                )
         # Pads
         if mask.shape == input_ids.shape and not bool((mask[:, -1] == 1).all()):
             raise RefusedError(

@@ -17,6 +17,9 @@ from c2c.errors import RefusedError, check_choice
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+AUTO = "auto"
+"""In place of a number of tokens: as many as fit into memory, which is measured."""
+
 
 @dataclass(frozen=True)
 class Rule:

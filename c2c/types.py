@@ -37,6 +37,8 @@ GATE_NOISES = ("gumbel", "logistic")
 """Noise on a gate in training: one Gumbel sample, as the reference draws it, or the difference of two."""
 GROUPINGS = ("auto", "grouped", "loop")
 """Whether Fusers of equal size are computed together or one after the other; see `c2c.fuser.stack.FuserStack`."""
+COMPILED_STAGES = ("none", "decoding")
+"""What is compiled while answers are written; see `c2c.generation.compiled`."""
 CACHE_FORMS = ("dynamic", "sliding", "static", "int8", "int4")
 """Forms of a cache that a continuation can be written into; see `c2c.cache.kv_cache`."""
 

@@ -1,7 +1,7 @@
 """Compact records of a results folder and what was computed from them, for ``paper/records/<scale>``.
 
 All answer records become one parquet file, all latency records (where anything was timed) another, the training
-curves a small table; scores, latency
+curves a small table, and the texts of generated questions a third file; scores, latency
 summary, tables and claims are copied as they are. ``python -m paper.verify`` recomputes the latter from the former.
 With ``--partial`` a scale is collected stage by stage, as its pairs and seeds end.
 """
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
-from c2c.evaluation.schema import LATENCY_SCHEMA, RECORD_SCHEMA, read_records, to_table
+from c2c.evaluation.schema import LATENCY_SCHEMA, QUESTION_SCHEMA, RECORD_SCHEMA, read_records, to_table
 from c2c.evaluation.scoring import ANSWER_KEY
 from c2c.provenance import SUFFIX, stamp
 from c2c.storage.files import write_atomically
@@ -32,10 +32,22 @@ from c2c.storage.markup import csv_text
 from paper.artefacts import RELEASED
 from paper.command import REMEDY, command
 from paper.reading import names
-from paper.reading.committed import BASIS, COST, CURVES, PROTOCOL, RECORDS, REMARKS, TIMES, basis_of, remarks_of
+from paper.reading.committed import (
+    BASIS,
+    COST,
+    CURVES,
+    PROTOCOL,
+    QUESTIONS,
+    RECORDS,
+    REMARKS,
+    TIMES,
+    basis_of,
+    remarks_of,
+)
 from paper.reading.curves import HISTORY, check_curves, curves_of, read_curves
 from paper.reading.files import read_table
 from paper.reading.precision import dtype_of
+from paper.reading.questions import QUESTION_KEY, check_questions, committable, read_questions
 from paper.reading.times import MEASUREMENT
 from paper.recompute import not_from_records, recompute, recomputed_tables
 from paper.writing.numbers import DECIMALS
@@ -92,6 +104,7 @@ def collect(
         if partial:
             records, timed = _with_earlier(records, timed, output)
         curves = _curves(results, output if partial else None, records)
+        questions = _questions(places, records)
         if partial or lines:
             source = Path(temporary)
             for name, path in extra_files.items():
@@ -114,6 +127,9 @@ def collect(
             _write(timed, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
     if price is not None:
         (output / COST).write_bytes(price)
+    if len(questions):
+        with _stamp(output / QUESTIONS, [results / QUESTIONS] if (results / QUESTIONS).is_file() else []):
+            _write(questions, QUESTION_SCHEMA, QUESTION_KEY, output / QUESTIONS)
     if len(curves):
         write_atomically(output / CURVES, csv_text(curves, DECIMALS))
     for name, content in texts.items():
@@ -155,6 +171,18 @@ def _curves(results: Path, earlier: Path | None, records: pd.DataFrame) -> pd.Da
     curves = curves.merge(records[STAGE].drop_duplicates(), on=STAGE)
     check_curves(curves, records)
     return curves
+
+
+def _questions(places: Sequence[Path], records: pd.DataFrame) -> pd.DataFrame:
+    """Texts of generated questions that the records refer to, from the first of `places` that has each question."""
+    paths = [path for place in places if (path := place / QUESTIONS).is_file()]
+    frames = [read_questions([path]) for path in paths]
+    if not frames:
+        return pd.DataFrame()
+    questions = pd.concat(frames)
+    questions = committable(questions[~questions.index.duplicated()], records)
+    check_questions(questions, records)
+    return questions.reset_index()
 
 
 def _with_earlier(

@@ -21,13 +21,15 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError
+from c2c.evaluation.schema import read_records
 from c2c.provenance import SUFFIX
 from paper.command import command
 from paper.reading import names
-from paper.reading.committed import BASIS, COST, CURVES, PROTOCOL, RECORDS, REMARKS, TIMES, protocol_of
+from paper.reading.committed import BASIS, COST, CURVES, PROTOCOL, QUESTIONS, RECORDS, REMARKS, TIMES, protocol_of
 from paper.reading.curves import check_curves, last_and_best, read_curves
 from paper.reading.files import read_table
 from paper.reading.fusers import FuserRun
+from paper.reading.questions import check_questions, read_questions
 from paper.reading.reference import Reference
 from paper.recompute import recompute_committed
 from paper.writing.numbers import NOTHING, decimal, show
@@ -55,6 +57,7 @@ def verify(folder: Path) -> bool:
     if not timed:
         print(f"No {TIMES}: nothing was timed at this scale.\n")
     print_curves(folder)
+    print_questions(folder)
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
         files = recompute_committed(folder, fresh)
@@ -68,7 +71,7 @@ def verify(folder: Path) -> bool:
         print()
         # Whether each file is as committed; .tex files of older folders are not compared.
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES, COST, CURVES, PROTOCOL, BASIS, REMARKS} | {
+        expected -= {RECORDS, TIMES, QUESTIONS, COST, CURVES, PROTOCOL, BASIS, REMARKS} | {
             name for name in expected if name.endswith((SUFFIX, ".tex"))
         }
         same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
@@ -95,6 +98,20 @@ def print_curves(folder: Path) -> None:
         f"{CURVES}: {len(ends)} trainings; the validation loss is lowest at the last step of "
         f"{len(ends) - len(further)}, and in the others at most {decimal(gap, 4)} nats lower before.\n"
     )
+
+
+def print_questions(folder: Path) -> None:
+    """Check the texts of questions against the hashes in the records, and print how many there are.
+
+    Raises:
+        RefusedError: A text is not that of the question that was answered.
+    """
+    if not (folder / QUESTIONS).is_file():
+        print(f"No {QUESTIONS}: the texts of this scale's questions are not part of the records.\n")
+        return
+    questions = read_questions([folder / QUESTIONS])
+    check_questions(questions, read_records([folder / RECORDS]))
+    print(f"{QUESTIONS}: {len(questions)} texts, all of them those that the records' models read.\n")
 
 
 def print_main(frame: pd.DataFrame, reference: Reference) -> None:

@@ -85,5 +85,16 @@ def test_commands_without_a_model_import_nothing_that_runs_one(command: str) -> 
     assert done.returncode == 0 and done.stderr.splitlines()[-1] == "[]", done.stderr[-2000:]
 
 
+def test_a_run_that_is_refused_imports_neither_lm_eval_nor_datasets(tmp_path) -> None:
+    models = ["--receiver", "r", "--sharer", "s", "--methods", "c2c", "--tasks", "t", "--benchmarks", "b=x"]
+    flags = ["--scale", "s", "--pair", "p", *models, "--output"]
+    report = "lambda: print([name for name in ('lm_eval', 'datasets') if name in sys.modules], file=sys.stderr)"
+    watch = f"import atexit, sys; atexit.register({report}); from c2c.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", watch, "generate", *flags, str(tmp_path / "records.parquet")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "must be run with trained Fusers" in done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
 MODULE = "import runpy; name = sys.argv.pop(1); runpy.run_module(name, run_name='__main__', alter_sys=True)"
 """Runs the module that the first argument names."""

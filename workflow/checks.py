@@ -12,7 +12,7 @@ from benchmarks.world.sizes import check_world as check_sizes
 from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import FUSER_METHODS, METHODS
 from c2c.models.hub import MIRRORS
-from c2c.training.config import AUTO
+from c2c.settings import AUTO
 from paper.artefacts import of_kind, read_artefacts, required_files
 from paper.modules import check_module
 from workflow.config import check_training

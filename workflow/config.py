@@ -14,7 +14,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import BASELINE_METHODS, TIMED_METHODS
 from c2c.settings import as_json, from_mapping, rule_of, setting
 from c2c.training.config import GREATEST_SEED, STATES_LIMIT_GB, TrainingConfig
-from c2c.types import TOKEN_ALIGNMENTS
+from c2c.types import COMPILED_STAGES, TOKEN_ALIGNMENTS
 
 ID = r"\A[a-z0-9_]+\Z"
 ID_FORM = "lower-case letters, digits and underscores, such as qwen3_06b"
@@ -202,9 +202,10 @@ class LatentEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationBlock:
-    """How questions are answered in batches. Answers do not depend on it."""
+    """How questions are answered in batches. Answers do not depend on it, ties apart."""
 
     token_budget: int = count("tokens of a batch: rows times the longest row, pads and answers included")
+    compile: str = setting("none", "decoding: compiled steps, on a GPU as CUDA graphs", choices=COMPILED_STAGES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ LAID_OVER = {"smoke_reduced": "smoke"}
 """Scales whose file is laid over that of another scale, which is not the paper's."""
 DATA_KEYS = ("sample", "context_limit", "world", "gap")
 """Keys of a config that decide which questions are asked."""
-LEARNING_KEYS = ("router", "teacher")
-"""Keys of a config that decide what a router is fitted on, and how the answers of a training set are written."""
+LEARNING_KEYS = ("dtype", "router", "teacher")
+"""Keys of a config that decide the precision of models, what a router learns, and how training answers are written."""
 MACHINE_KEYS = {
     *("micro_batch_size", "micro_batch_tokens", "recompute"),
     *("checkpoint_every", "evaluate_every", "validation_limit", "retries"),
@@ -71,9 +71,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
 def check_scale(config: Mapping[str, Any], folder: Path = ROOT / "config") -> None:
     """Check that a config with the name of a scale of this repository gives numbers of that scale.
 
-    Its pairs and benchmarks must be among those of the scale; protocol, questions and the settings of each training
-    must be the same. The name decides the folder of the results, and by it go the scale column of records, the timings
-    of the plan, the claims that are decided (``rests_on`` in ``paper/claims.yaml``), whether inputs must be commits.
+    Its pairs and benchmarks must be among those of the scale; protocol, questions, precision and the settings of each
+    training must be the same; seeds may be fewer. The name decides the folder of the results, and by it go the scale
+    column of records, the timings of the plan, the claims that are decided (``rests_on`` in ``paper/claims.yaml``),
+    whether inputs must be commits.
 
     Raises:
         RefusedError: Something differs, so that results of different things would get one name.
@@ -106,6 +107,11 @@ def check_scale(config: Mapping[str, Any], folder: Path = ROOT / "config") -> No
         if differing := [key for key, value in trainings[run].items() if shipped_trainings[run].get(key) != value]:
             values = ", ".join(f"{key}: {trainings[run][key]}" for key in differing)
             raise RefusedError(rule, f"{values} in the training of {'/'.join(run)}", own_name)
+    # Fewer seeds are fewer results of the scale; others are none of it.
+    seeds, shipped_seeds = map(_seeds, (config, shipped))
+    for run, numbers in seeds.items():
+        if foreign := sorted(numbers - shipped_seeds.get(run, numbers)):
+            raise RefusedError(rule, f"seeds: {foreign} in the training of {'/'.join(run)}", own_name)
 
 
 def basis_of(config: Mapping[str, Any], folder: Path = ROOT / "config") -> str:
@@ -149,6 +155,14 @@ def _other_trainings(config: Mapping[str, Any]) -> dict[tuple[str, str, str], di
         space = {key: value for key, value in entry.items() if key not in ("latent", "alignment", "seeds", "training")}
         trainings[entry["latent"], "latent", entry["alignment"]] = space | _settings(config, entry)
     return trainings
+
+
+def _seeds(config: Mapping[str, Any]) -> dict[tuple[str, str, str], set[int]]:
+    """The seeds of each training, by the names that `_trainings` and `_other_trainings` have."""
+    entries = [((run["pair"], run["recipe"]), run) for run in config["runs"]]
+    entries += [((run["pair"], "single"), run) for run in config.get("single") or ()]
+    entries += [((run["latent"], "latent"), run) for run in config.get("latent") or ()]
+    return {(*name, run["alignment"]): set(run["seeds"]) for name, run in entries}
 
 
 def _settings(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:

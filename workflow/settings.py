@@ -211,8 +211,15 @@ class Settings:
 
     @property
     def generation(self) -> Mapping[str, Any]:
-        """Settings of generation."""
-        return {**self.config["generation"], "dtype": self.config["dtype"]}
+        """Settings of generation that every command takes in which a model answers."""
+        return {**_without(self.config["generation"], "compile"), "dtype": self.config["dtype"]}
+
+    @property
+    def answering(self) -> Mapping[str, Any]:
+        """Settings of generation that ``c2c generate`` takes."""
+        # Its own default is no flag, so that answers of an earlier version are kept.
+        stage = self.config["generation"].get("compile", "none")
+        return {**self.generation, **({} if stage == "none" else {"compile": stage})}
 
     @property
     def latency(self) -> Mapping[str, Any]:
@@ -277,7 +284,7 @@ class Settings:
     def answering_mb(self, pair: str) -> int:
         """Memory that a job asks for in which both models of a pair answer, in MB."""
         sharer, receiver = self.pair_sizes(pair)
-        budget = self.config["generation"]["token_budget"]
+        budget = memory.cached_tokens(self.config["generation"])
         return memory.answering_mb(sharer, receiver, self.training, budget, self.config["gpus_per_job"])
 
     def training_mb(self, pair: str, recipe: str, alignment: str) -> int:

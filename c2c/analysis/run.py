@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.batches import batches_of, check_budget
+from c2c.evaluation.answers.batches import TOKEN_BUDGET, batches_of, check_budget
 from c2c.evaluation.answers.store import AnswerStore, open_store
-from c2c.evaluation.methods.method import TOKEN_BUDGET
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import questions_of

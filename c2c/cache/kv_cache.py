@@ -7,12 +7,12 @@ continue from another form of it (`convert_cache`): limited to sliding windows, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel, QuantizedCache, StaticCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, QuantizedLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, QuantizedLayer, StaticLayer
 from transformers.utils import is_hqq_available
 
 from c2c.cache.rows import masks_in_tokens, rotations_of_lengths, rotations_of_positions, splits_windows
@@ -50,6 +50,22 @@ class GrowingLayer(DynamicLayer):
 
     _views: tuple[Tensor, ...] = ()
     _buffers: tuple[Tensor, ...] = ()
+
+    def reset(self) -> None:
+        """Drop all tokens, and the room for others."""
+        self._views = self._buffers = ()
+        super().reset()
+
+    def offload(self) -> None:
+        """Move keys and values to the CPU; the room for other tokens is given back."""
+        self._views = self._buffers = ()
+        super().offload()
+
+    def __copy__(self) -> Self:
+        # Two layers must not write into the same room.
+        layer = type(self).__new__(type(self))
+        layer.__dict__.update(self.__dict__, _views=(), _buffers=())
+        return layer
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeyValue:
         """Append keys and values ``(B, H, n, D)``; returns all of them."""
@@ -213,6 +229,39 @@ def convert_cache(cache: Cache, form: str, config: Any, room: int) -> Cache:
     for slot in slots:
         slot.quantizer = RowByRow(slot.quantizer)
     return append_layers(quantised, layers)
+
+
+class FixedLayer(StaticLayer):
+    """A cache layer of fixed size and address, which keeps every token; steps over it are given their own masks."""
+
+    # transformers would build a mask of its own for a compiled step.
+    is_compileable = False
+
+
+def fixed_cache(layers: Sequence[KeyValue], rows: int, columns: int) -> Cache:
+    """An empty cache of fixed size for `rows` texts of up to `columns` tokens, with the heads and dtype of `layers`."""
+    slots: list[Any] = []
+    for keys, values in layers:
+        slots.append(FixedLayer(columns))
+        # It reads sizes alone: (B, H, n, D) -> (rows, H, 0, D)
+        slots[-1].lazy_initialization(*(states[:1, :, :0].expand(rows, -1, -1, -1) for states in (keys, values)))
+    return Cache(layers=slots)
+
+
+def fill_fixed(cache: Cache, layers: Sequence[KeyValue]) -> None:
+    """Make a `fixed_cache` hold the keys and values of n tokens, ``(B, H, n, D)`` each, in place.
+
+    Rows after the first B become copies of the last one, which has no pads only.
+    """
+    slots: list[Any] = cache.layers
+    for slot, layer in zip(slots, layers, strict=True):
+        rows, _, tokens, _ = layer[0].shape
+        for buffer, states in zip((slot.keys, slot.values), layer, strict=True):
+            buffer[:rows, :, :tokens] = states
+            buffer[rows:, :, :tokens] = states[-1:]
+            # What an earlier text left may be no number, which a mask of zeros would not hide.
+            buffer[:, :, tokens:] = 0
+        slot.cumulative_length.fill_(tokens)
 
 
 class RowByRow:

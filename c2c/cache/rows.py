@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -188,6 +188,57 @@ def masks_in_tokens(
     }
 
 
+def takes_masks(model: PreTrainedModel) -> bool:
+    """Whether a model can be given positions and, in the form of sdpa, masks of what each token attends to."""
+    config, code = model.config.get_text_config(), sys.modules[type(model.base_model).__module__]
+    builds_own = not hasattr(code, "create_causal_mask") or getattr(config, "alibi", False)
+    return not builds_own and config._attn_implementation == "sdpa" and _takes_positions(model)
+
+
+class Reach(NamedTuple):
+    """How far the layers of a model attend, in tokens.
+
+    Args:
+        kinds: Kinds of layers that have a mask of their own; empty if one mask serves all layers.
+        window: Of the layers with a sliding window; 0 if there is none.
+        chunk: Of the layers that attend within their own chunk; 0 if there is none.
+    """
+
+    kinds: tuple[str, ...]
+    window: int
+    chunk: int
+
+    @classmethod
+    def of(cls, config: Any) -> Reach:
+        """Of a model's config; the kinds of layers are one where all of them attend to everything before."""
+        kinds = getattr(config.get_text_config(), "layer_types", None) or ()
+        has_limit = reach_of(config) is not None
+        return cls(tuple(dict.fromkeys(kinds)) if has_limit else (), window_of(config) or 0, chunk_of(config) or 0)
+
+    def masks_at(self, places: Tensor, column: Tensor) -> Any:
+        """What the tokens of one column attend to, of a text that has a fixed number of columns.
+
+        Args:
+            places: ``(B, N)`` int64, number of each column's token in its row, from 1; 0 for pads.
+            column: ``()`` or ``(1,)`` int64, on the device of `places`, so that no step waits for it.
+
+        Returns:
+            ``(B, 1, 1, N)`` bool, or one for each of `kinds`.
+        """
+        place = places.index_select(1, column.view(1))  # (B, 1)
+        past = (places > 0) & (torch.arange(places.shape[1], device=places.device) <= column)  # (B, N)
+        masks = {
+            "full_attention": past,
+            "sliding_attention": past & (place - places < self.window),
+            "chunked_attention": past & ((place - 1) // max(self.chunk, 1) == (places - 1) // max(self.chunk, 1)),
+        }
+        # (B, N) -> (B, 1, 1, N)
+        wide = {kind: mask[:, None, None] for kind, mask in masks.items()}
+        if self.kinds:
+            return {kind: wide[kind] for kind in ("full_attention", *self.kinds)}
+        return wide["chunked_attention" if self.chunk else "sliding_attention" if self.window else "full_attention"]
+
+
 def mask_of_steps(model: PreTrainedModel, attention_mask: Tensor, new_tokens: int) -> Tensor | None:
     """What each token that is written after a prompt may attend to, for all steps at once.
 
@@ -203,14 +254,7 @@ def mask_of_steps(model: PreTrainedModel, attention_mask: Tensor, new_tokens: in
         given the mask ``(B, N)``: one with windows or chunks, with positions or masks of its own, or whose attention
         takes other masks.
     """
-    config, code = model.config.get_text_config(), sys.modules[type(model.base_model).__module__]
-    builds_own = not hasattr(code, "create_causal_mask") or getattr(config, "alibi", False)
-    if (
-        builds_own
-        or reach_of(config) is not None
-        or config._attn_implementation != "sdpa"
-        or not _takes_positions(model)
-    ):
+    if reach_of(model.config) is not None or not takes_masks(model):
         return None
     # (B, N) -> (B, 1, 1, N + new)
     return torch.nn.functional.pad(attention_mask > 0, (0, new_tokens), value=True)[:, None, None]

@@ -113,10 +113,19 @@ def add_failed_share(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failed-share", type=float, default=FAILED_SHARE, help=text)
 
 
-def add_budget(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of the size of a batch."""
-    text = "tokens of a batch, pads and answers included (default: %(default)s)"
-    parser.add_argument("--token-budget", type=int, default=4096, help=text)
+def add_budget(parser: argparse.ArgumentParser, *, measured: bool = False) -> None:
+    """Add the flag of the size of a batch; `measured` is whether it may be ``auto``."""
+    auto = "; auto: as many as fit into memory" if measured else ""
+    text = f"tokens of a batch, pads and answers included{auto} (default: %(default)s)"
+    parser.add_argument("--token-budget", type=str if measured else int, default=4096, help=text)
+
+
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of what is compiled while answers are written."""
+    from c2c.types import COMPILED_STAGES
+
+    text = "decoding: the steps after a prompt, on a GPU as CUDA graphs (default: %(default)s)"
+    parser.add_argument("--compile", choices=COMPILED_STAGES, default="none", help=text)
 
 
 def add_evaluation(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
@@ -145,14 +154,14 @@ def add_accepted(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def benchmark_files(arguments: Sequence[str]) -> dict[str, Path]:
-    """Read ``ID=FILE`` arguments as files of prepared questions by benchmark."""
+def benchmark_files(arguments: Sequence[str], flag: str = "--benchmarks") -> dict[str, Path]:
+    """Read ``ID=FILE`` arguments of a flag as files of prepared questions by benchmark."""
     files = {}
     for argument in arguments:
         name, separator, path = argument.partition("=")
         if not separator:
             raise RefusedError(
-                "--benchmarks must have the form ID=FILE",
+                f"{flag} must have the form ID=FILE",
                 argument,
                 "Write the benchmark's id, =, and its prepared file",
             )

@@ -20,6 +20,7 @@ from c2c.cli.flags import (
     LINES,
     add_accepted,
     add_budget,
+    add_compile,
     add_dtype,
     add_evaluation,
     add_failed_share,
@@ -201,15 +202,24 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     add_models(parser, several=True)
     add_evaluation(parser, METHODS)
     add_fusers(parser, several=True)
-    add_budget(parser)
+    add_budget(parser, measured=True)
+    add_compile(parser)
     parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
     parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from c2c.evaluation.generate import GenerationRun, generate
+    from c2c.evaluation.run import GenerationRun
+    from c2c.settings import AUTO, whole_number_or
 
-    _evaluate(GenerationRun, generate, options)
+    def answer(run: GenerationRun, notes: dict[str, Any]) -> None:
+        # lm-eval and datasets are imported for a run that was not refused.
+        from c2c.evaluation.generate import generate
+
+        generate(run, notes)
+
+    options.token_budget = whole_number_or(AUTO, str(options.token_budget), "--token-budget")
+    _evaluate(GenerationRun, answer, options)
 
 
 def _evaluate(kind: Any, answer: Callable[[Any, dict[str, Any]], Any], options: argparse.Namespace) -> None:

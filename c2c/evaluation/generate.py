@@ -5,29 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 from lm_eval.evaluator import evaluate
 
 from c2c.alignment.derangement import OTHER_QUESTION, check_golds
-from c2c.errors import RefusedError
 from c2c.evaluation import schema
 from c2c.evaluation.answers.answer import Answer
-from c2c.evaluation.answers.batches import check_budget
 from c2c.evaluation.answers.store import check_free, open_store
 from c2c.evaluation.methods.agents import check_agents
-from c2c.evaluation.methods.declarations import DECLARATIONS, MOST_SHARERS
-from c2c.evaluation.methods.inputs import MethodInputs
-from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
+from c2c.evaluation.methods.declarations import DECLARATIONS
+from c2c.evaluation.methods.inputs import MethodInputs, compiled_writing
+from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import gold_of, load_tasks, question_of_request
 from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.reader import text_hash
-from c2c.evaluation.run import EvaluationRun
+from c2c.evaluation.run import GenerationRun
+from c2c.evaluation.token_budget import measure_budget
 from c2c.models.pair import load_models
 
 ANSWER_COLUMNS = (
@@ -49,45 +47,12 @@ ANSWER_COLUMNS = (
 """Columns of records that are fields of `c2c.evaluation.answers.answer.Answer`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationRun(EvaluationRun):
-    """What one call of ``c2c generate`` answers.
-
-    Args:
-        token_budget: Tokens of a batch: rows times the longest, pads and answers included.
-        limit: Only the first questions of each benchmark; 0 for all.
-        router: Folder of a trained router, for a method that needs one.
-
-    Raises:
-        RefusedError: If the budget is too small, the router is missing, or `EvaluationRun` is refused.
-    """
-
-    most_sharers: ClassVar[int] = MOST_SHARERS
-
-    token_budget: int = TOKEN_BUDGET
-    limit: int = 0
-    router: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_budget(self.token_budget)
-        schema.check_limit(self.limit)
-        for method in self.methods:
-            if DECLARATIONS[method].router and not self.router:
-                rule = f"{method} must be run with a router"
-                raise RefusedError(rule, "no --router", "Pass the folder of c2c train-router")
-
-    def dependencies(self) -> list[Path]:
-        """The Fusers and the router, where there are any."""
-        return [*super().dependencies(), *([Path(self.router)] if self.router else [])]
-
-
 def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.DataFrame:
     """Answer all questions by all methods, and write the records.
 
     Args:
         run: What is answered.
-        notes: Gets what provenance should know: ``contract``, if there are Fusers.
+        notes: Gets what provenance should know: ``contract``, if there are Fusers, and a measured ``token_budget``.
 
     Returns:
         The records, one row a question and method (`c2c.evaluation.schema.RECORD_SCHEMA`).
@@ -105,6 +70,11 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
     receiver, *sharers = load_models(list(run.models.values()), run.dtype)
     prompting.check_prompts(run.prompts, [receiver, *sharers])
     with open_store(run.output, run.fingerprint()) as store:
+        budget = run.token_budget
+        if isinstance(budget, str):
+            budget = store.budget(lambda: measure_budget([receiver, *sharers]))
+            if notes is not None:
+                notes["token_budget"] = budget
         # 3. All methods, before the first of them answers
         inputs = MethodInputs(
             receiver,
@@ -113,20 +83,21 @@ def generate(run: GenerationRun, notes: dict[str, Any] | None = None) -> pd.Data
             run.fusion,
             run.accept_difference,
             run.router,
-            run.token_budget,
+            budget,
             store,
             panel=(receiver, *sharers),
         )
         methods = inputs.build_together(run.methods)
         # 4. Answers
         rows: list[dict[str, Any]] = []
-        for name, method in methods.items():
-            questions = _answer_tasks(method, tasks, run)
-            note_contract(method.reader, notes)
-            columns = run.columns(name)
-            # By benchmark and number, whatever order lm-eval asked in.
-            for key, question in sorted(questions.items()):
-                rows.append(record(columns, name, question, method.answers[key], tasks))
+        with compiled_writing(list(methods.values()), run.compile):
+            for name, method in methods.items():
+                questions = _answer_tasks(method, tasks, run)
+                note_contract(method.reader, notes)
+                columns = run.columns(name)
+                # By benchmark and number, whatever order lm-eval asked in.
+                for key, question in sorted(questions.items()):
+                    rows.append(record(columns, name, question, method.answers[key], tasks))
         return write_answers(rows, run.output, notes)
 
 

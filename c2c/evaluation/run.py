@@ -13,14 +13,16 @@ from c2c.checkpoints.checkpoint_folder import CONFIG, MANIFEST
 from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation import schema
-from c2c.evaluation.methods.declarations import DECLARATIONS, methods_for
+from c2c.evaluation.answers.batches import TOKEN_BUDGET, check_budget
+from c2c.evaluation.methods.declarations import DECLARATIONS, MOST_SHARERS, methods_for
 from c2c.evaluation.questions.task_files import task_files
 from c2c.models.contract import PARTS, check_lines, check_precision
 from c2c.models.loading import model_name, model_state
 from c2c.provenance import file_hash
+from c2c.settings import AUTO
 from c2c.storage.folders import current
 from c2c.storage.manifests import read_object
-from c2c.types import DTYPES, FUSIONS, PROMPTS
+from c2c.types import COMPILED_STAGES, DTYPES, FUSIONS, PROMPTS
 
 DEFAULT_RECIPE = "c2c"
 """The recipe that the records of a group leave out: there the column ``recipe`` names the fusion."""
@@ -172,6 +174,45 @@ class EvaluationRun:
             "method": method,
             "seed": self.seed if trained else None,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRun(EvaluationRun):
+    """What one call of ``c2c generate`` answers.
+
+    Args:
+        token_budget: Tokens of a batch: rows times the longest, pads and answers included; ``auto`` for as many as fit.
+        limit: Only the first questions of each benchmark; 0 for all.
+        router: Folder of a trained router, for a method that needs one.
+        compile: ``decoding`` compiles the steps by which answers and messages are written; ``none`` does not.
+
+    Raises:
+        RefusedError: If the budget is too small, the router is missing, or `EvaluationRun` is refused.
+    """
+
+    most_sharers: ClassVar[int] = MOST_SHARERS
+
+    token_budget: int | str = TOKEN_BUDGET
+    limit: int = 0
+    router: str = ""
+    compile: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.token_budget, str):
+            check_budget(self.token_budget)
+        elif self.token_budget != AUTO:
+            raise RefusedError("A token budget must be auto or a whole number", self.token_budget, "Correct it")
+        schema.check_limit(self.limit)
+        check_choice("--compile", self.compile, COMPILED_STAGES)
+        for method in self.methods:
+            if DECLARATIONS[method].router and not self.router:
+                rule = f"{method} must be run with a router"
+                raise RefusedError(rule, "no --router", "Pass the folder of c2c train-router")
+
+    def dependencies(self) -> list[Path]:
+        """The Fusers and the router, where there are any."""
+        return [*super().dependencies(), *([Path(self.router)] if self.router else [])]
 
 
 def _count(most: int) -> str:

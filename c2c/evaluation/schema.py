@@ -1,6 +1,7 @@
-"""The columns of the two kinds of record, in one place. Imports no torch.
+"""The columns of the two kinds of record and of their questions, in one place. Imports no torch.
 
-An *answer record* is one row a question x method, a *latency record* one row a question x method x repeat. Whoever
+An *answer record* is one row a question x method, a *latency record* one row a question x method x repeat; the texts
+of the questions have a file of their own, a row a question, to which the ids of answer records refer. Whoever
 writes them casts to the schema here (`to_table`), whoever reads them gets the same types back (`read_records`).
 """
 
@@ -69,7 +70,11 @@ RECORD_COLUMNS: Columns = {
     "tokens_out": (pa.int64(), "tokens that the answering model wrote"),
     "sharer_tokens_in": (pa.int64(), "tokens that the Sharer read beside that"),
     "sharer_tokens_out": (pa.int64(), "tokens that the Sharer wrote beside that"),
-    "time_s": (pa.float64(), "seconds for this question; in a batch: the batch's time shared equally"),
+    "time_s": (
+        pa.float64(),
+        "seconds of this method, an equal share of its batch's; what another method of the run has read before, and "
+        "this one takes from memory, is not in it: times that compare methods are those of latency records",
+    ),
     "error": (pa.string(), "why the question failed; null or empty for an answered one"),
 }
 
@@ -89,6 +94,19 @@ LATENCY_COLUMNS: Columns = {
     "receiver_tokens_out": (pa.int64(), "tokens that the Receiver wrote"),
 }
 
+QUESTION_COLUMNS: Columns = {
+    "benchmark": (pa.string(), "id of the benchmark"),
+    "prompts": (pa.string(), "plain text, or chat: one of PROMPTS"),
+    "question_id": (pa.string(), "id of the question within its benchmark"),
+    "question_hash": (pa.string(), "hash of the prepared question, as in answer records"),
+    "subset": (pa.string(), "part of the benchmark that the question belongs to; may be empty"),
+    "prompt": (pa.string(), "what the Receiver reads without a message; of a chat its messages as JSON"),
+    "private": (pa.string(), "line that the Sharer alone reads before the prompt; empty where there is none"),
+    "choices": (pa.list_(pa.string()), "answer options in order; null for a free answer"),
+    "gold": (pa.string(), "the gold answer, as in answer records"),
+    "max_new_tokens": (pa.int64(), "upper bound of a free answer in tokens; null where options are weighed"),
+}
+
 
 def _schema(columns: Columns) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()])
@@ -104,6 +122,7 @@ VERSION_KEY = "c2c_schema_version"
 
 RECORD_SCHEMA = _schema(RECORD_COLUMNS)
 LATENCY_SCHEMA = _schema(LATENCY_COLUMNS)
+QUESTION_SCHEMA = _schema(QUESTION_COLUMNS)
 
 
 def to_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:

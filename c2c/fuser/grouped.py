@@ -75,6 +75,7 @@ class FuserGroup:
     Attributes:
         leaves: ``(2 * F, ...)`` by name; an optimiser that is to train the group holds these.
         compute: `fuse_rows`, or its compiled form.
+        learning: Rows that gradients have reached since the last step of an optimiser; see `spare_other_rows`.
 
     Args:
         fusers: F of them, each of one and the same class and config.
@@ -85,6 +86,7 @@ class FuserGroup:
         self.leaves: dict[str, nn.Parameter] = {}
         self.temperatures: Tensor | None = None
         self.compute: Callable[..., Tensor] = fuse_rows
+        self.learning: set[int] = set()
         # Where a row's parameter is: a module's own dictionary and its name there, by the name in the group.
         self._slots: dict[str, list[tuple[dict[str, Any], str]]] = {}
         for fuser in self.fusers:
@@ -148,6 +150,7 @@ class FuserGroup:
 
     def parameters_of(self, number: int) -> dict[str, Tensor]:
         """The parameters of one Fuser as rows of the leaves, through which gradients reach them."""
+        self.learning |= {len(HALVES) * number + place for place in range(len(HALVES))}
         return {
             f"{half}_{name}": leaf[len(HALVES) * number + place]
             for name, leaf in self.leaves.items()
@@ -168,6 +171,8 @@ class FuserGroup:
             ``(R, B, Ht, N, Dt)``; see `Fuser.forward` for its precision.
         """
         fuser = self.fusers[0]
+        if torch.is_grad_enabled():
+            self.learning.update(rows)
         weights = {name: select_rows(leaf, rows) for name, leaf in self.leaves.items()}
         gates = None
         if sampled and fuser.gated:
@@ -363,3 +368,36 @@ def learnable_parameters(module: nn.Module) -> list[nn.Parameter]:
                 leaves += group.leaves.values()
                 members |= {id(parameter) for fuser in group.fusers for parameter in fuser.parameters()}
     return [*leaves, *(parameter for parameter in module.parameters() if id(parameter) not in members)]
+
+
+def spare_other_rows(optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
+    """Let each step of an optimiser change only rows that gradients have reached, as it does with whole parameters.
+
+    A leaf has a gradient as soon as one of its rows has. Weight decay would then change the rows of Fusers that are
+    closed or left out too, whose own parameters an optimiser would skip.
+
+    Args:
+        optimizer: Of `learnable_parameters`.
+        module: What it trains.
+    """
+    rows_kept: list[tuple[Tensor, list[int], Tensor]] = []
+
+    def groups() -> Iterator[FuserGroup]:
+        for part in module.modules():
+            if isinstance(part, FuserList) and part.trains_grouped:
+                yield from part.groups()
+
+    def keep(*_: Any) -> None:
+        for group in groups():
+            others = sorted({*range(len(HALVES) * len(group.fusers))} - group.learning)
+            rows_kept.extend((leaf, others, leaf.detach()[others]) for leaf in group.leaves.values() if others)
+            group.learning.clear()
+
+    def restore(*_: Any) -> None:
+        with torch.no_grad():
+            for leaf, rows, weights in rows_kept:
+                leaf[rows] = weights
+        rows_kept.clear()
+
+    optimizer.register_step_pre_hook(keep)
+    optimizer.register_step_post_hook(restore)

@@ -22,9 +22,10 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from c2c.cache.kv_cache import empty_cache
+from c2c.cache.kv_cache import append_layers, empty_cache, layers_of
 from c2c.cache.rows import counted_in_tokens, rotations_in_generation, splits_windows
 from c2c.errors import RefusedError, check_choice
+from c2c.generation.compiled import begin_batch, decodes_compiled
 from c2c.generation.head import hook_head
 from c2c.generation.penalties import penalties_of
 
@@ -298,6 +299,8 @@ def continue_text(
 ) -> Tensor:
     """Generate after `input_ids`, of which the first tokens may be in `cache` already.
 
+    Inside of `c2c.generation.compiled.compiled_decoding` the model's steps are compiled.
+
     Args:
         model: The Receiver, or any causal model.
         input_ids: ``(B, N)`` int64, left-padded.
@@ -326,21 +329,45 @@ def continue_text(
     check_options(len(input_ids), max_new_tokens, do_sample, {**parts, **options}, vocabulary)
     penalties = penalties_of({name: options.pop(name) for name in PENALTIES if name in options}, attention_mask)
     stops = [StopAtText(tokenizer, stop_strings, input_ids.shape[1])] if tokenizer and stop_strings else []
+    settings = generation_config(model, max_new_tokens, do_sample, **options)
+    arguments: dict[str, Any] = {
+        "attention_mask": attention_mask,
+        "stopping_criteria": [*criteria, *stops],
+        "logits_processor": LogitsProcessorList([*penalties, *processors]),
+        "streamer": streamer,
+    }
+    if decodes_compiled(model):
+        return _continue_compiled(model, input_ids, cache, settings, arguments)
     # 2. What transformers would do otherwise than for each row alone: windows by columns, rotations by the longest row.
     split = splits_windows(model, attention_mask, attention_mask.shape[1] + max_new_tokens)
     if split and cache is None:
         cache = empty_cache(model.config)
     # 3. Write; every hook is removed afterwards, also on an error
-    settings = generation_config(model, max_new_tokens, do_sample, **options)
     # Of a slice, as `generate` hands it on, torch multiplies a copy of the head's weights a row (CPU, bfloat16).
     contiguous = hook_head(model, Tensor.contiguous)
     rotated = rotations_in_generation(model, attention_mask, max_new_tokens, fused=cache is not None)
     with counted_in_tokens(model) if split else nullcontext(), rotated, _with_settings(model, settings), contiguous:
         return model.generate(  # type: ignore[operator]
-            input_ids,
-            attention_mask=attention_mask,
-            stopping_criteria=[*criteria, *stops],
-            logits_processor=LogitsProcessorList([*penalties, *processors]),
-            streamer=streamer,
-            **({} if cache is None else {"cache": cache}),
+            input_ids, **arguments, **({} if cache is None else {"cache": cache})
         )
+
+
+def _continue_compiled(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    cache: Cache | None,
+    settings: GenerationConfig,
+    arguments: Mapping[str, Any],
+) -> Tensor:
+    """`continue_text` by compiled steps; `arguments` are those of ``generate`` of transformers."""
+    rows, columns = input_ids.shape
+    cache = empty_cache(model.config) if cache is None else cache
+    with begin_batch(model, cache, input_ids, arguments["attention_mask"], settings.max_new_tokens) as batch:
+        with batch.as_forward(model), _with_settings(model, settings):
+            written: Tensor = model.generate(input_ids, cache=batch.cache, **arguments)  # type: ignore[operator]
+        # The caller's cache grows by what was read: all columns but the last, (R, H, C, D) -> (B, H, new, D)
+        read = slice(columns - 1, written.shape[1] - 1)
+        append_layers(
+            cache, [(keys[:rows, :, read], values[:rows, :, read]) for keys, values in layers_of(batch.cache)]
+        )
+    return written

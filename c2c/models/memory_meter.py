@@ -6,6 +6,7 @@ process. `most_rows` finds with it how large a batch may be.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -67,6 +68,9 @@ class MemoryMeter:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
             return torch.cuda.memory_allocated(self.device)
+        # What was freed goes back to the system, or the next work would take it without a trace; glibc alone has this.
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
         # 5 sets the peak of the process to what it holds. Where it cannot be set, an earlier peak is an upper bound.
         with suppress(OSError):
             (PROCESS / "clear_refs").write_text("5")
@@ -79,7 +83,7 @@ class MemoryMeter:
         return _kilobytes(PROCESS / "status", "VmHWM")
 
 
-def most_rows(peak_of: Callable[[int], int | None], allowance: float, most: int, fixed: int = 0) -> int:
+def most_rows(peak_of: Callable[[int], int | None], allowance: float, most: int) -> int:
     """The most rows that a batch may have, from runs with 1, 2, 4 and more rows.
 
     A peak is the greatest of several sums that each grow linearly with the rows (of the forward pass, of the backward
@@ -90,12 +94,11 @@ def most_rows(peak_of: Callable[[int], int | None], allowance: float, most: int,
         peak_of: Runs a number of rows; gives the bytes that they take, or None if memory runs out.
         allowance: Bytes that they may take.
         most: Rows that are needed at most, at least 1.
-        fixed: Bytes that any number of rows takes, such as those of the gradients.
 
     Returns:
         From 0, if not even one row fits, to `most`.
     """
-    fit, lower, rows = 0, fixed, 1
+    fit, lower, rows = 0, 0, 1
     while True:
         peak = peak_of(rows)
         if peak is None:

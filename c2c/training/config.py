@@ -7,7 +7,7 @@ from typing import Any
 
 from c2c.errors import RefusedError
 from c2c.fuser.config import VARIANTS, FuserConfig
-from c2c.settings import check_values, setting, whole_number_or, whole_numbers
+from c2c.settings import AUTO, check_values, setting, whole_number_or, whole_numbers
 from c2c.types import DTYPES, GATE_NOISES, GROUPINGS, LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
 
 SHARER_CACHES = ("own", "zeroed")
@@ -17,9 +17,6 @@ OUTPUT_INITS = ("default", "zero")
 AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
 COMPILED = ("none", "fusers")
-
-AUTO = "auto"
-"""The value of `micro_batch_tokens` with which a training measures how many tokens fit into memory."""
 
 STATES_TOKEN_BUDGET, STATES_LIMIT_GB = 8192, 20.0
 """Of stored states: tokens of a batch in which they are computed, and most GB that they may take."""

@@ -22,13 +22,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import get_linear_schedule_with_warmup
 
 from c2c.errors import RefusedError
-from c2c.fuser.grouped import learnable_parameters
+from c2c.fuser.grouped import learnable_parameters, spare_other_rows
 from c2c.fuser.stack import FuserStack
 from c2c.models.memory_meter import MEMORY_SHARE, MemoryMeter, is_out_of_memory, most_rows
+from c2c.settings import AUTO
 from c2c.training import state
 from c2c.training.batch_order import Lengths, batch_order, by_length, lengths_of
 from c2c.training.batches import Batch
-from c2c.training.config import AUTO, TrainingConfig
+from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.prefetch import Prefetch
 from c2c.training.processes import Processes
@@ -82,6 +83,7 @@ class Learner(ABC):
         rate, decay = self.config.learning_rate, self.config.weight_decay
         # Weight decay on all parameters, norms and biases included, as the reference has it.
         optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay, fused=True)
+        spare_other_rows(optimizer, module)
         warmup = int(self.config.warmup_ratio * self.config.steps)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.config.steps)
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
@@ -371,19 +373,25 @@ class Learner(ABC):
             RefusedError: If memory cannot be measured on this device, or does not suffice for one example.
         """
         pools, noise = self._pools(), self._noise_state()
-        size = min(self._most_rows(self.config.batch_size), math.ceil(self.config.batch_size / len(pools)))
+        size = self._most_rows(math.ceil(self.config.batch_size / len(pools)))
         self.model.train()
         with self.processes.together():
             meter = self.meter or MemoryMeter(self.processes.device)
-            # AdamW makes two moments of each parameter in the first step.
-            free, moments = meter.free(), 2 * self._parameter_bytes
+            free = meter.free()
+            # Beside a micro-batch a device holds the gradients of those before it, and from the first step on AdamW's
+            # two moments of each parameter.
+            learned = sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
+            for parameter in self.parameters:
+                # Filled, since zeros take no memory before they are written.
+                parameter.grad = torch.full_like(parameter, 0)
             # Long examples need the most memory; those with long responses have the logits of more tokens.
             orders = {
                 tuple(sorted(pool, key=lambda row: key(*self.lengths[row]), reverse=True)[:size])
                 for pool in pools
                 for key in (lambda prompt, response: prompt + response, lambda prompt, response: (response, prompt))
             }
-            budgets = [self._tokens_that_fit(meter, rows, size, MEMORY_SHARE * free - moments) for rows in orders]
+            budgets = [self._tokens_that_fit(meter, rows, size, MEMORY_SHARE * free - 3 * learned) for rows in orders]
+        self.optimizer.zero_grad()
         self._set_noise_state(noise)
         # No micro-batch has more tokens than this, so that a budget beyond it limits nothing.
         whole = size * sum(max(lengths[part] for lengths in self.lengths) for part in (0, 1))
@@ -404,24 +412,18 @@ class Learner(ABC):
             # A batch across two epochs may have an example twice.
             examples = [self.training[row] for row in islice(cycle(rows), count)]
             peak = meter.peak_of(lambda: self.accelerator.backward(self._loss(self.collate(examples))))
-            self.optimizer.zero_grad()
             if peak is None and count == 1:
                 length = sum(self.lengths[rows[0]])
                 remedy = "Set recompute to fusers, autocast to bfloat16, or a smaller max_length"
                 raise RefusedError("Memory must suffice for the longest example", f"{length} tokens", remedy)
             return peak
 
-        # Every backward pass makes the gradients.
-        count = most_rows(peak_of, allowance, most, self._parameter_bytes)
+        count = most_rows(peak_of, allowance, most)
         if count == most:
             return math.inf
         # One example is run whatever it takes.
         longest = [self.lengths[row] for row in islice(cycle(rows), max(count, 1))]
         return len(longest) * sum(max(lengths[part] for lengths in longest) for part in (0, 1))
-
-    @property
-    def _parameter_bytes(self) -> int:
-        return sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
 
     def _pools(self) -> Sequence[range]:
         """Numbers of the training examples, those together that may be run together."""

@@ -22,8 +22,8 @@ from c2c.errors import RefusedError
 from c2c.fusion.prompt import read_sections
 from c2c.models.pair import Pair
 from c2c.rosetta import RosettaModel
+from c2c.settings import AUTO
 from c2c.training.batches import Batch
-from c2c.training.config import AUTO
 from c2c.training.examples import Example
 from c2c.training.fusers import FuserLearner, TrainingRun
 from c2c.training.launch import alone_in

@@ -20,6 +20,8 @@ from c2c.storage.manifests import read_object
 from paper.reading.committed import basis_of
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
+BENCHMARKS = CONFIG.parent / FOLDER
+"""Where the benchmarks of this repository are."""
 TABLES = {"models": "model", "released": "model", "benchmarks": "dataset", "training_sets": "dataset"}
 """Tables with hub ids (benchmarks have a file each), and what kind of repository those name."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -106,6 +108,19 @@ def read_pinned(config: Path = CONFIG) -> set[tuple[str, str]]:
             (row[named], row[placed]) for row in rows[1:] if COMMIT.fullmatch("".join(row[placed : placed + 1]))
         }
     return commits
+
+
+def read_revisions(results: Path | None = None, config: Path = CONFIG) -> dict[str, str]:
+    """The revision of each model of the hub by its id: the commit that a run recorded, else what the table names.
+
+    Raises:
+        RefusedError: As `read_fetched` and `read_pinned`.
+    """
+    rows = [line.split("\t") for line in read_text(config / "models.tsv", "Restore the table").splitlines()]
+    named, placed = rows[0].index("hub_id"), rows[0].index("revision")
+    revisions = {row[named]: row[placed] for row in rows[1:] if len(row) > placed and row[named] and row[placed]}
+    fetched = read_fetched(results) if results else []
+    return revisions | {source.id: source.commit for source in fetched if source.kind == "model" and source.commit}
 
 
 def check_pinned(results: Path, config: Path = CONFIG) -> None:

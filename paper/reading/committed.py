@@ -11,6 +11,8 @@ from paper.command import REMEDY
 
 RECORDS, TIMES = "records.parquet", "latency.parquet"
 """File names of all answer records and all latency records of a scale, in a folder of committed records."""
+QUESTIONS = "questions.parquet"
+"""Texts of the questions of a scale; in a folder of committed records, those that this repository generates."""
 COST = "training_cost.csv"
 """What training cost, in a folder of committed records where it was measured; Table 12 is made from it."""
 CURVES = "curves.csv"

@@ -17,12 +17,14 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.generate import GenerationRun, generate, record
 from c2c.evaluation.methods.declarations import PAIR_METHODS
+from c2c.evaluation.methods.inputs import MethodInputs
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.reader import check_room
 from c2c.evaluation.run import check_fusers_precision
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import score_records
+from c2c.evaluation.token_budget import measure_budget
 from c2c.models.pair import load_models
 from c2c.storage.folders import PREVIOUS
 from c2c.storage.formats import write_json
@@ -62,6 +64,31 @@ def test_every_method_answers_every_question_of_every_benchmark_once(run) -> Non
     assert set(counts) == {8}
     assert same_but_for_times(records, read_records([run.output]))
     assert set(score_records(records)["n"]) == {8, 4}
+
+
+def test_every_method_answers_the_same_by_compiled_steps(run, monkeypatch) -> None:
+    monkeypatch.setattr("c2c.generation.compiled.BACKEND", "eager")
+    plain = generate(run)
+    compiled = generate(replace(run, compile="decoding", output=run.output.with_name("compiled.parquet")))
+    numbers = ["confidence", "choice_scores", "time_s"]
+    pd.testing.assert_frame_equal(compiled.drop(columns=numbers), plain.drop(columns=numbers))
+    pd.testing.assert_series_equal(compiled.confidence, plain.confidence, rtol=1e-4)
+
+
+def test_compiled_steps_are_refused_where_the_response_is_fused_and_for_an_unknown_stage(run, monkeypatch) -> None:
+    monkeypatch.setattr("c2c.generation.compiled.BACKEND", "eager")
+    build = MethodInputs.build_together
+
+    def fused(self, names):
+        methods = build(self, names)
+        methods["c2c"].reader.model.include_response = True
+        return methods
+
+    monkeypatch.setattr(MethodInputs, "build_together", fused)
+    with pytest.raises(RefusedError, match="decoding is compiled must leave its response unfused"):
+        generate(replace(run, compile="decoding", methods=["c2c"]))
+    with pytest.raises(RefusedError, match="--compile"):
+        replace(run, compile="everything")
 
 
 def test_a_record_of_a_letter_names_the_options_and_the_opening_of_the_prompt(tmp_path) -> None:
@@ -265,3 +292,17 @@ def test_positions_are_those_of_a_multimodal_models_text(pair) -> None:
     check_room(loaded, 30, 10)
     with pytest.raises(RefusedError, match="must fit into 40 positions"):
         check_room(loaded, 30, 11)
+
+
+def test_answers_in_batches_by_measured_memory_are_those_of_a_number(run, monkeypatch) -> None:
+    expected = generate(run)
+    monkeypatch.setattr("c2c.evaluation.generate.measure_budget", lambda models: run.token_budget)
+    notes: dict[str, object] = {}
+    assert same_but_for_times(generate(replace(run, token_budget="auto"), notes), expected)
+    assert notes["token_budget"] == run.token_budget
+    with pytest.raises(RefusedError, match="A token budget must be auto or a whole number"):
+        replace(run, token_budget="most")
+
+
+def test_this_machine_measures_a_budget(pair) -> None:
+    assert measure_budget([pair.receiver, pair.sharer]) > 0

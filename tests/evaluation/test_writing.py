@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 
 import pytest
@@ -129,6 +130,61 @@ def test_a_growing_layer_holds_what_transformers_own_holds_also_after_it_was_cut
             if step % 13 == 6:
                 growing.keys = plain.keys = plain.keys + 1
     assert growing.get_seq_length() == plain.get_seq_length()
+
+
+CHANGES = {
+    "reset": lambda layer: layer.reset(),
+    "crop": lambda layer: layer.crop(-3),
+    "batch_select_indices": lambda layer: layer.batch_select_indices(torch.tensor([1])),
+    "batch_repeat_interleave": lambda layer: layer.batch_repeat_interleave(2),
+    "reorder_cache": lambda layer: layer.reorder_cache(torch.tensor([1, 0])),
+    "offload": lambda layer: (layer.offload(), layer.prefetch()),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_growing_layer_is_changed_as_transformers_own_is_and_grows_on(name: str) -> None:
+    torch.manual_seed(0)
+    growing, plain = kv_cache.GrowingLayer(), DynamicLayer()
+    with torch.no_grad():
+        for tokens in (5, 1, 1):
+            new = torch.randn(2, 3, tokens, 4), torch.randn(2, 3, tokens, 4)
+            views = growing.update(*new)
+            plain.update(*new)
+        copies = [states.clone() for states in views]
+        for layer in (growing, plain):
+            CHANGES[name](layer)
+        rows = 2 if plain.keys is None else len(plain.keys)
+        for tokens in (1, 2, 1):
+            new = torch.randn(rows, 3, tokens, 4), torch.randn(rows, 3, tokens, 4)
+            pairs = zip(growing.update(*new), plain.update(*new), strict=True)
+            assert all(torch.equal(here, there) for here, there in pairs)
+    assert growing.get_seq_length() == plain.get_seq_length()
+    # What was handed out before the change is as it was.
+    assert all(torch.equal(here, there) for here, there in zip(views, copies, strict=True))
+
+
+@pytest.mark.parametrize("name", ["reset", "offload"])
+def test_a_growing_layer_keeps_no_memory_when_it_is_emptied_or_moved(name: str) -> None:
+    layer = kv_cache.GrowingLayer()
+    with torch.no_grad():
+        for tokens in (5, 1):
+            layer.update(torch.randn(2, 3, tokens, 4), torch.randn(2, 3, tokens, 4))
+    assert layer._buffers
+    CHANGES[name](layer)
+    assert not layer._buffers and not layer._views
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_growing_layer_grows_apart_from_it(duplicate) -> None:
+    layer = kv_cache.GrowingLayer()
+    with torch.no_grad():
+        for tokens in (5, 1):
+            layer.update(torch.randn(2, 3, tokens, 4), torch.randn(2, 3, tokens, 4))
+        other, (first, second) = duplicate(layer), (torch.ones(2, 3, 1, 4), torch.zeros(2, 3, 1, 4))
+        keys, _ = layer.update(first, first)
+        other_keys, _ = other.update(second, second)
+    assert torch.equal(keys[:, :, -1:], first) and torch.equal(other_keys[:, :, -1:], second)
 
 
 def test_two_caches_of_the_same_layers_grow_apart(tiny_model) -> None:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from c2c import FuserStack, RosettaModel
 from c2c.fuser.config import VARIANTS
-from c2c.fuser.grouped import GROUPED_VARIANTS, StackedLayers, learnable_parameters
+from c2c.fuser.grouped import GROUPED_VARIANTS, StackedLayers, learnable_parameters, spare_other_rows
 from c2c.fuser.variants import create_fuser
 from c2c.fusion.fuse import align
 from c2c.types import HALVES, CacheShape
@@ -138,6 +138,32 @@ def test_an_optimiser_of_the_leaves_changes_the_modules_as_one_of_their_paramete
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5, msg=name)
     with torch.no_grad():
         assert_equal(twin.eval()(sharer, receiver), stack.eval()(sharer, receiver), 1e-5)
+
+
+@pytest.mark.parametrize("without", ["closed", "left out", "another group"])
+def test_weight_decay_leaves_fusers_that_are_not_used_as_they_are_like_the_loop(without) -> None:
+    stack, (sharer, receiver) = build().double().train(), states(dtype=torch.float64)
+    twin = grouped(stack).train()
+    assert twin.train_grouped()
+    before = copy.deepcopy(stack.state_dict())
+    for member in (stack, twin):
+        if without == "closed":
+            member.fuser_of(1).gate_override = False
+        elif without == "left out":
+            member.only_layers([0, 2, 3])
+        parameters = learnable_parameters(member)
+        optimiser = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.5, fused=True)
+        spare_other_rows(optimiser, member)
+        for step in range(3):
+            torch.manual_seed(step)
+            sum((keys.pow(2) + values).sum() for keys, values in member(sharer, receiver)).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+    unused = [name for name in before if name.startswith("fusers.1.") and "temperature" not in name]
+    for name, weights in stack.state_dict().items():
+        torch.testing.assert_close(twin.state_dict()[name], weights, atol=1e-5, rtol=1e-5, msg=name)
+        assert torch.equal(weights, before[name]) == (without != "another group" and name in unused) or "temp" in name
+    assert unused
 
 
 def test_dropout_is_drawn_with_its_probability_and_is_off_at_inference() -> None:

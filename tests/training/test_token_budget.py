@@ -18,8 +18,8 @@ from tests.training.conftest import weights
 
 BYTES = 10**5
 """Of a token."""
-MOMENTS = 8
-"""Bytes of AdamW's moments of a parameter."""
+LEARNED = 12
+"""Bytes of a parameter's gradient and of AdamW's two moments."""
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ class TokenMeter:
 
     def __init__(self, built, tokens: int, fails: int = 10**9) -> None:
         self.built, self.fails, self.runs = built, fails, []
-        moments = MOMENTS * sum(parameter.numel() for parameter in built.parameters)
+        learned = LEARNED * sum(parameter.numel() for parameter in built.parameters)
         # One byte more, since the share of what is free is rounded.
-        self.bytes = int((BYTES * tokens + moments) / MEMORY_SHARE) + 1
+        self.bytes = int((BYTES * tokens + learned) / MEMORY_SHARE) + 1
 
     def free(self) -> int:
         return self.bytes
@@ -54,6 +54,8 @@ class TokenMeter:
             return batches[-1]
 
         self.built.collate = collate
+        # Gradients of micro-batches before this one
+        assert all(parameter.grad is not None for parameter in self.built.parameters)
         work()
         self.built.collate = original
         tokens = batches[0].input_ids.numel()
@@ -134,7 +136,8 @@ def test_a_measured_budget_trains_with_the_bytes_of_the_same_number(trainer) -> 
 
 
 def test_losses_without_noise_depend_on_no_budget(trainer) -> None:
-    exact = {"dropout": 0.0, "variant": "ungated", "learning_rate": 1e-3}
+    # With this rate rounding is not amplified from step to step, as AdamW's first steps do it.
+    exact = {"dropout": 0.0, "variant": "ungated", "learning_rate": 1e-5}
     plain = trainer("plain", **exact).run()[1]
     for tokens in (1, 25, 45):
         auto = measured(trainer, f"auto{tokens}", tokens, **exact).run()[1]
@@ -199,19 +202,14 @@ def test_the_search_takes_the_most_rows_of_any_growth_and_runs_none_that_must_fa
 
     def peak_of(rows: int) -> int:
         runs.append(rows)
-        return max(1000 + 10 * rows, 100 * rows)
+        return max(20 + 10 * rows, 15 * rows)
 
-    for allowance, most in ((500, 64), (1019, 64), (1020, 64), (2000, 64), (5050, 64), (5050, 7), (10**6, 64)):
+    for allowance, most in ((25, 64), (30, 64), (45, 64), (60, 64), (200, 64), (500, 64), (500, 7), (10**6, 64)):
         exact = max((n for n in range(1, most + 1) if peak_of(n) <= allowance), default=0)
         runs.clear()
-        rows = most_rows(peak_of, allowance, most, 1000)
+        rows = most_rows(peak_of, allowance, most)
         assert max(runs) <= max(2 * exact, 1)
         assert exact // 2 <= rows <= exact
-
-
-def test_a_flat_peak_does_not_hide_growth() -> None:
-    assert most_rows(lambda rows: 100, 100, 50, 100) == 50
-    assert most_rows(lambda rows: 100 if rows < 8 else None, 100, 50, 100) == 4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

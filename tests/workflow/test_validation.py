@@ -350,6 +350,13 @@ def test_checking_a_config_imports_neither_torch_nor_pandas_nor_scipy() -> None:
             {"training": {"steps": 10}},
             r"must ask and train .*received 'steps: 10 in the training of qwen3_from_qwen25/c2c/span'.*scale: my_paper",
         ),
+        ("paper", "paper", {"dtype": "float32"}, r"must ask and train .*received 'dtype: float32'.*scale: my_paper"),
+        (
+            "smoke",
+            "smoke",
+            {"runs": [{"pair": "gap_a", "recipe": "c2c", "alignment": "span", "seeds": [0, 7]}]},
+            r"received 'seeds: \[7\] in the training of gap_a/c2c/span'",
+        ),
         ("paper", "paper", {"router": {"questions": 10}}, r"must ask and train .*received .router: .*10"),
         ("paper", "paper", {"teacher": {"temperature": 0.1}}, r"must ask and train .*received .teacher: .*0\.1"),
         (
@@ -375,7 +382,8 @@ def test_a_scale_may_lack_runs_and_have_other_settings_and_another_name_may_have
 ) -> None:
     config = config_of(scale)
     training = {**config["training"], "micro_batch_size": 1, "recompute": "fusers", "retries": 5}
-    check_scale({**config, "runs": config["runs"][:1], "gpus_per_job": 4, "lean": True, "training": training})
+    fewer = {**config["runs"][0], "seeds": config["runs"][0]["seeds"][:1]}
+    check_scale({**config, "runs": [fewer], "gpus_per_job": 4, "lean": True, "training": training})
     check_scale({**config_of("smoke"), "scale": f"my_{scale}"})
 
 

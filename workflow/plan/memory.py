@@ -5,7 +5,8 @@ The sum of what is in memory at the same time, at the longest example or the ful
 * weights of the models, each parameter in the scale's `dtype`;
 * Fusers: in use a parameter is held in `dtype`; in training it is fp32, with two moments of AdamW and a gradient, all
   fp32: 16 bytes;
-* caches of a batch in use: keys and values of both models for each of `token_budget` tokens;
+* caches of a batch in use: keys and values of both models for each of `token_budget` tokens; where decoding is
+  compiled, also in caches of fixed size, with up to twice the rows and half as many columns again;
 * activations that training keeps for the backward pass, for each of ``micro_batch_size * max_length`` tokens, or of
   `micro_batch_tokens`, if these are fewer (``auto`` needs one example of `max_length` and uses what is free): of each
   Receiver layer 34 bytes a hidden unit in 16 bits, twice that in fp32 (Korthikanti et al., arXiv 2205.05198, section
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from c2c.training.config import AUTO
+from c2c.settings import AUTO
 
 ROOM_MB = 2000
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -101,6 +102,12 @@ def fuser_activations(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any
     half = sharer.kv_width + receiver.kv_width + blocks + 2 * receiver.kv_width
     fusers = 1 if settings.get("recompute") == "fusers" else receiver.layers
     return HALVES * fusers * half
+
+
+def cached_tokens(generation: Mapping[str, Any]) -> int:
+    """The most tokens of a batch whose keys and values are held at once, by the config's block `generation`."""
+    # A compiled batch: what was read, and a cache of fixed size, of up to 2 * 1.5 as many (c2c/generation/compiled.py).
+    return int(generation["token_budget"]) * (4 if generation.get("compile") == "decoding" else 1)
 
 
 def answering_mb(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], token_budget: int, gpus: int = 1) -> int:

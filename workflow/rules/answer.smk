@@ -31,7 +31,7 @@ rule answer_questions:
         methods=lambda wildcards: job_of(wildcards).methods,
         prompts=lambda wildcards: settings.prompts(job_of(wildcards).pairs[0]),
         benchmarks=question_flags,
-        settings=flags(settings.generation),
+        settings=flags(settings.answering),
         subject=lambda wildcards: job_of(wildcards).subject,
     message:
         "Answering with {params.subject}: {params.methods}; progress: tail -f {log}"

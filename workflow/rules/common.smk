@@ -87,6 +87,25 @@ def question_flags(wildcards, input):
     return [f"{task}={path}" for task, path in zip(job_of(wildcards).tasks, input.questions, strict=True)]
 
 
+def asked_tasks():
+    """Tasks and kinds of prompts in which the records of this scale have answers, each pair once."""
+    return list(dict.fromkeys((task, settings.prompts(job.pairs[0])) for job in ANSWERS.values() for task in job.tasks))
+
+
+def asked_task_files(wildcards):
+    """The task files of `asked_tasks`, each once."""
+    return list(dict.fromkeys(path for task, _ in asked_tasks() for path in settings.data.task_files(task)))
+
+
+def asked_flags(prompts):
+    """The tasks that are asked in one kind of prompts, as flags: ID=FILE."""
+    return lambda wildcards, input: [
+        f"{task}={path}"
+        for (task, kind), path in zip(asked_tasks(), listed(input.questions), strict=True)
+        if kind == prompts
+    ]
+
+
 def job_memory(wildcards, attempt):
     """Memory of a job of `c2c generate`, in MB; more at each further attempt."""
     return grown(job_of(wildcards).memory_mb(settings), attempt)
@@ -285,7 +304,7 @@ def result_files():
     paper = ["paper/paper.pdf"] if config["artefacts"]["paper"] else []
     names = [(kind, name) for kind in ("table", "figure") for name in config["artefacts"][f"{kind}s"]]
     artefacts = [file for kind, name in names for file in of_kind(kind)[name].files]
-    return ["scores.csv", *times, "claims.json", "claims_time.json", *artefacts, *paper]
+    return ["scores.csv", "questions.parquet", *times, "claims.json", "claims_time.json", *artefacts, *paper]
 
 
 def tables_of_claims():

@@ -29,6 +29,31 @@ rule score_records:
         " --failed-share {params.failed_share:q} --output {output.scores:q} > {log:q} 2>&1"
 
 
+rule write_questions:
+    input:
+        questions=lambda wildcards: [questions_of(task) for task, _ in asked_tasks()],
+        tasks=asked_task_files,
+    output:
+        questions="<results>/questions.parquet",
+        provenance="<results>/questions.parquet.provenance.json",
+    log:
+        "<results>/logs/write_questions.log",
+    benchmark:
+        "<results>/benchmarks/write_questions.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        tasks=TASKS,
+        plain=asked_flags("plain"),
+        chat=asked_flags("chat"),
+    message:
+        "Writing the texts of the questions to which records refer"
+    shell:
+        "python -m benchmarks.questions --tasks {params.tasks:q} --plain {params.plain:q} --chat {params.chat:q}"
+        " --output {output.questions:q} > {log:q} 2>&1"
+
+
 rule judge_claims:
     input:
         claims=source("paper/claims.yaml"),

@@ -12,6 +12,8 @@ from c2c.models.memory_meter import is_out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+TOKEN_BUDGET = 4096
+"""Tokens of a batch where no other number is given."""
 
 
 def check_budget(token_budget: int) -> int:

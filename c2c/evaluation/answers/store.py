@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
@@ -30,6 +30,7 @@ from c2c.storage.locks import locked
 VERSION = 1
 """Of what a line holds: raised with every change of its fields or their meaning."""
 SHARD = re.compile(r"([0-9]+)(?:-[0-9a-f]+)?\.jsonl")
+BUDGET = "token_budget.txt"
 Key = tuple[str, str, str, str]
 
 
@@ -65,7 +66,8 @@ class AnswerStore:
         if refusals:
             count = f"{len(refusals)} of {len(self._shards)} kept batches are of no use"
             print(f"{self.folder.name}: {count}: their questions are asked again. {refusals[0]}"[:600], file=sys.stderr)
-        names = sorted(path.name for path in self.folder.iterdir() if path not in self._shards)
+        others = [*self._shards, self.folder / BUDGET]
+        names = sorted(path.name for path in self.folder.iterdir() if path not in others)
         if strays := [name for name in names if not UNFINISHED.fullmatch(name)]:
             count = f"{len(strays)} file(s) that hold no answers are ignored"
             print(f"{self.folder.name}: {count}, such as {strays[0]}", file=sys.stderr)
@@ -90,10 +92,20 @@ class AnswerStore:
         self._next += 1
         self._known |= batch
 
+    def budget(self, measure: Callable[[], int]) -> int:
+        """The token budget that the run has measured: its batches are the same however often it was interrupted."""
+        path = self.folder / BUDGET
+        text = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+        if not re.fullmatch("[1-9][0-9]{0,8}", text):
+            text = str(measure())
+            write_atomically(path, text + "\n")
+        return int(text)
+
     def forget(self) -> None:
         """Remove the shards that this store has read or written; call it when the records are safe."""
         for shard in self._shards:
             shard.unlink(missing_ok=True)
+        (self.folder / BUDGET).unlink(missing_ok=True)
         for path in self.folder.glob(".*.unfinished"):
             match = UNFINISHED.fullmatch(path.name)
             if match and match["host"] == host() and not is_running(int(match["pid"])):

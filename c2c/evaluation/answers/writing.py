@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, PreTrainedModel
 
 from c2c.cache import kv_cache
 from c2c.cache.rows import mask_of_steps
 from c2c.evaluation.answers.answer import Answer, DecodingState
 from c2c.evaluation.answers.likelihood import PrefilledBatch, check_finite
 from c2c.evaluation.questions.question import Question
+from c2c.generation.compiled import begin_batch, decodes_compiled
 from c2c.generation.decoding import StopAtText, StopStrings, continue_text, end_tokens
 
 STRETCH = 32
@@ -87,27 +88,21 @@ def write_greedily(state: DecodingState, rows: Sequence[_Row]) -> None:
     """Write the likeliest token of each row, step by step, until all have ended.
 
     It writes what ``generate`` of transformers writes, without building masks and positions from the whole text at each
-    step. Rows that have ended leave the batch as soon as they are an eighth of it.
+    step. Rows that have ended leave the batch as soon as they are an eighth of it. Inside of
+    `c2c.generation.compiled.compiled_decoding` the steps are compiled, and all rows stay.
     """
-    model, ends = state.model, end_tokens(state.model)
+    model = state.model
+    if decodes_compiled(model):
+        _write_compiled(state, rows)
+        return
     batch, unfinished, mask = PrefilledBatch.of(state), list(rows), state.attention_mask
     ids = state.input_ids[:, batch.columns_read :]
     steps = mask_of_steps(model, mask, max(row.limit for row in rows))
     while True:
-        # 1. One token a row; numbers of all rows in one tensor, so that the device is waited for once: (B, V) -> (B,)
+        # 1. One token a row
         step_mask = None if steps is None or ids.shape[1] > 1 else steps[..., : mask.shape[1]]
         logits = batch.logits(ids, mask, step_mask=step_mask)
-        scores = logits.float()
-        tokens = scores.argmax(-1)
-        log_probabilities = (scores.max(-1).values - scores.logsumexp(-1)).tolist()
-        for row, token, log_probability in zip(unfinished, tokens.tolist(), log_probabilities, strict=True):
-            if not row.ended:
-                row.ids.append(token)
-                row.log_probabilities.append(log_probability)
-                row.ended = token in ends or len(row.ids) == row.limit
-        check_finite([row.log_probabilities[-1] for row in unfinished], model)
-        for row in unfinished:
-            row.ended = row.ended or (bool(row.stops.stops) and row.stops.end([row.ids])[0])
+        tokens = _add_tokens(unfinished, logits, model)
         # 2. Rows that have ended leave the batch
         places = [place for place, row in enumerate(unfinished) if not row.ended]
         if not places:
@@ -120,6 +115,35 @@ def write_greedily(state: DecodingState, rows: Sequence[_Row]) -> None:
             unfinished = [unfinished[place] for place in places]
         # (B, N) -> (B, N + 1)
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+
+
+def _write_compiled(state: DecodingState, rows: Sequence[_Row]) -> None:
+    """`write_greedily` by compiled steps, whose shape is constant: no row leaves the batch before all have ended."""
+    assert state.response is None, "c2c.evaluation.methods.inputs refuses it"
+    cache = kv_cache.empty_cache(state.model.config) if state.cache is None else state.cache
+    limit = max(row.limit for row in rows)
+    with begin_batch(state.model, cache, state.input_ids, state.attention_mask, limit) as batch:
+        ids = state.input_ids[:, -1:]
+        while not all(row.ended for row in rows):
+            # (B, V) -> (B, 1)
+            ids = _add_tokens(rows, batch.logits(state.model, ids), state.model)[:, None]
+
+
+def _add_tokens(rows: Sequence[_Row], logits: Tensor, model: PreTrainedModel) -> Tensor:
+    """Add the likeliest token to each row that has not ended; `logits` are ``(B, V)``, the tokens ``(B,)``."""
+    ends, scores = end_tokens(model), logits.float()
+    # Numbers of all rows in one tensor, so that the device is waited for once: (B, V) -> (B,)
+    tokens = scores.argmax(-1)
+    log_probabilities = (scores.max(-1).values - scores.logsumexp(-1)).tolist()
+    for row, token, log_probability in zip(rows, tokens.tolist(), log_probabilities, strict=True):
+        if not row.ended:
+            row.ids.append(token)
+            row.log_probabilities.append(log_probability)
+            row.ended = token in ends or len(row.ids) == row.limit
+    check_finite([row.log_probabilities[-1] for row in rows], model)
+    for row in rows:
+        row.ended = row.ended or (bool(row.stops.stops) and row.stops.end([row.ids])[0])
+    return tokens
 
 
 def _write_in_stretches(state: DecodingState, rows: Sequence[_Row], sampling: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +15,12 @@ from lm_eval.api.task import Task
 from lm_eval.utils import simple_parse_args_string
 
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.answers.batches import check_budget
+from c2c.evaluation.answers.batches import TOKEN_BUDGET, check_budget
 from c2c.evaluation.harness.requests import chat_text
 from c2c.evaluation.harness.respondents import AloneRespondent, FusedRespondent, MethodRespondent, Respondent
 from c2c.evaluation.methods.declarations import METHOD_OPTIONS
-from c2c.evaluation.methods.inputs import MethodInputs
-from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
+from c2c.evaluation.methods.inputs import MethodInputs, compiled_writing
+from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.routing import Router, RoutingMethod
 from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions import prompting
@@ -28,11 +29,11 @@ from c2c.evaluation.readers.reader import SingleReader, positions
 from c2c.models.loading import check_device
 from c2c.models.pair import load_models
 from c2c.storage.formats import read_yaml
-from c2c.types import DTYPES
+from c2c.types import COMPILED_STAGES, DTYPES
 
 WORDING_FILE = Path(__file__).with_name("wording.yaml")
 """Prompts of text to text where ``model_args`` name no other file."""
-COMMON_OPTIONS = ("dtype", "device", "batch_size", "max_batch_size", "token_budget")
+COMMON_OPTIONS = ("dtype", "device", "batch_size", "max_batch_size", "token_budget", "compile")
 REQUIRED_OPTIONS = ("model", "receiver", "sharer", "fuser", "router")
 """Options without which a method that takes them cannot be built."""
 NO_TOKEN_LIMIT = 2**62
@@ -199,6 +200,7 @@ class RegisteredModel(LMEvalModel):
         options = {"dtype": "float32", **options, "device": check_device(options.get("device"))}
         options["dtype"] = str(options["dtype"]).removeprefix("torch.")
         check_choice("A dtype", options["dtype"], DTYPES)
+        stage = check_choice("compile", str(options.pop("compile", "none")), COMPILED_STAGES)
         max_length = _positive_integer("max_length", options.get("max_length"))
         wording = read_wording(wording_file)
         # The models, whose number of positions bounds max_length.
@@ -207,6 +209,9 @@ class RegisteredModel(LMEvalModel):
         if max_length is not None and max_length > room:
             raise RefusedError(f"max_length must be at most the model's {room} positions", max_length, "Lower it")
         super().__init__(method, rows, max_length, wording)
+        # lm-eval does not say when it is done with a model: its steps are compiled for as long as the process runs.
+        self._compiled = ExitStack()
+        self._compiled.enter_context(compiled_writing([method], stage))
 
     @classmethod
     def create_from_arg_string(

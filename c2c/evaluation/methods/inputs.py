@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from c2c.errors import check_choice
+from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.answers.batches import TOKEN_BUDGET
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.methods.declarations import DECLARATIONS, Declaration
-from c2c.evaluation.methods.method import TOKEN_BUDGET, Method
+from c2c.evaluation.methods.method import Method
 from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.prompt_memory import PromptMemory
 from c2c.evaluation.readers.reader import SingleReader
+from c2c.generation.compiled import compiled_decoding
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
 
@@ -108,3 +111,22 @@ def declaration(name: str) -> Declaration:
         RefusedError: If no method has this name.
     """
     return DECLARATIONS[check_choice("A method", name, DECLARATIONS)]
+
+
+@contextmanager
+def compiled_writing(methods: Sequence[Method], stage: str) -> Iterator[None]:
+    """Inside, the models by which these methods write decode by compiled steps, if `stage` is ``decoding``.
+
+    Raises:
+        RefusedError: If a method fuses what it writes, or a model is refused by
+            `c2c.generation.compiled.check_compilable`.
+    """
+    if stage != "decoding":
+        yield
+        return
+    for method in methods:
+        if isinstance(method.reader, FusedReader) and method.reader.model.include_response:
+            rule = "A method whose decoding is compiled must leave its response unfused"
+            raise RefusedError(rule, method.name, "Pass --compile none, or Fusers of prompts alone")
+    with compiled_decoding([loaded.model for method in methods for loaded in method.writers]):
+        yield

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from c2c.errors import ModelFaultError, RefusedError
 from c2c.evaluation.answers.answer import Answer, DecodingState
-from c2c.evaluation.answers.batches import batches_of, check_budget, in_parts
+from c2c.evaluation.answers.batches import TOKEN_BUDGET, batches_of, check_budget, in_parts
 from c2c.evaluation.answers.likelihood import option_tokens, score_options
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.answers.writing import decode_answers
@@ -22,8 +22,6 @@ from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import Reader
 from c2c.models.loading import LoadedModel
 from c2c.models.memory_meter import is_out_of_memory
-
-TOKEN_BUDGET = 4096
 
 
 class Method(LM):
@@ -68,6 +66,11 @@ class Method(LM):
     def models(self) -> tuple[LoadedModel, ...]:
         """The models that read prompts, the one that answers first."""
         return self.reader.models
+
+    @property
+    def writers(self) -> tuple[LoadedModel, ...]:
+        """The models that write text."""
+        return self.models[:1]
 
     @property
     def tokenizer_name(self) -> str:

@@ -26,16 +26,16 @@ from torch.nn.functional import logsigmoid, normalize
 from c2c.cache import kv_cache
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
-from c2c.evaluation.answers.batches import batches_of
+from c2c.evaluation.answers.batches import TOKEN_BUDGET, batches_of
 from c2c.evaluation.methods.inputs import MethodInputs
-from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, fits
+from c2c.evaluation.methods.method import Method, fits
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.reader import SingleReader, tokenise
 from c2c.evaluation.schema import read_records
 from c2c.evaluation.scoring import mark
-from c2c.models.loading import load_model
+from c2c.models.loading import LoadedModel, load_model
 from c2c.provenance import file_hash
 from c2c.storage.folders import current, exchange
 from c2c.storage.locks import locked
@@ -371,6 +371,11 @@ class RoutingMethod(Method):
     def __init__(self, name: str, receiver: Method, sharer: Method) -> None:
         super().__init__(name, receiver.reader, receiver.token_budget)
         self.receiver, self.sharer = receiver, sharer
+
+    @property
+    def writers(self) -> tuple[LoadedModel, ...]:
+        """Both models."""
+        return self.receiver.models + self.sharer.models
 
     @abstractmethod
     def priorities(self, questions: Sequence[Question]) -> tuple[list[float], list[float]]:

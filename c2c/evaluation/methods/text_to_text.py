@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from c2c.errors import RefusedError
 from c2c.evaluation.answers.answer import Answer
+from c2c.evaluation.answers.batches import TOKEN_BUDGET
 from c2c.evaluation.answers.store import AnswerStore
 from c2c.evaluation.methods.inputs import MethodInputs
-from c2c.evaluation.methods.method import TOKEN_BUDGET, Method, refused
+from c2c.evaluation.methods.method import Method, refused
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import SingleReader, positions
@@ -47,6 +48,11 @@ class TextToText(Method):
     def models(self) -> tuple[LoadedModel, ...]:
         """Receiver and Sharer."""
         return self.receiver.models + self.sharer.models
+
+    @property
+    def writers(self) -> tuple[LoadedModel, ...]:
+        """Both models."""
+        return self.models
 
     def request(self, question: Question) -> Question:
         """The Sharer's request: the question without options, for a message as long as it can be."""

@@ -6,7 +6,7 @@ are refused (`check_failed`).
 
 from c2c.evaluation.scoring.checks import ANSWER_KEY, QUESTION_KEY, check_records
 from c2c.evaluation.scoring.letters import extract_letter
-from c2c.evaluation.scoring.rules import GRADED, RULES, failed, gold_margin, mark, normalise
+from c2c.evaluation.scoring.rules import GRADED, RULES, answer_texts, failed, gold_margin, mark, normalise
 from c2c.evaluation.scoring.table import (
     FAILED_SHARE,
     RUN_KEY,
@@ -27,6 +27,7 @@ __all__ = [
     "RULES",
     "RUN_KEY",
     "SCORE_COLUMNS",
+    "answer_texts",
     "check_failed",
     "check_records",
     "extract_letter",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,14 +53,17 @@ def _letter(records: pd.DataFrame, protocol: str) -> np.ndarray:
     options = [len(letters.LETTERS) if choices is None else len(choices) for choices in records["choices"]]
 
     def right(text: str, gold: str, options: int, opening: str) -> bool:
-        if active(protocol, "letter_extraction"):
-            letter = letters.extract_as_published(text, 4 if active(protocol, "four_letters_only") else options)
-        else:
-            letter = letters.extract_letter(text, options, opening)
-        return letter == gold.strip().upper()
+        return _letter_in(text, options, opening, protocol) == gold.strip().upper()
 
     records = records.assign(options=options, opening=records["opening"].fillna(""))
     return _credits(records, right, "options", "opening")
+
+
+def _letter_in(text: str, options: int, opening: str, protocol: str) -> str | None:
+    """The letter that a written answer names, by the rules of the protocol."""
+    if active(protocol, "letter_extraction"):
+        return letters.extract_as_published(text, 4 if active(protocol, "four_letters_only") else options)
+    return letters.extract_letter(text, options, opening)
 
 
 def _math(records: pd.DataFrame, protocol: str) -> np.ndarray:
@@ -77,31 +81,45 @@ def _longbench(records: pd.DataFrame, protocol: str) -> np.ndarray:
     return _credits(records, longbench.score)
 
 
-def _likelihood(records: pd.DataFrame, protocol: str) -> np.ndarray:
-    return _by_choice(records, lambda scores, choices: scores)
+def _by_choice(records: pd.DataFrame, protocol: str) -> np.ndarray:
+    """Whether the chosen option is the gold answer; options that read alike are the same answer."""
+    columns = records[["gold", "choices", "choice_scores", "scoring"]]
+    chosen = [(gold, _choice(*rest)) for gold, *rest in columns.itertuples(index=False)]
+    return np.array([choice == gold for gold, choice in chosen], dtype=float)
 
 
-def _text(records: pd.DataFrame, protocol: str) -> np.ndarray:
-    """Exactly lm-eval's ``acc_norm``: the sum of log-probabilities over the option's length in characters."""
-    return _by_choice(records, lambda scores, choices: scores / np.array([float(len(choice)) for choice in choices]))
+def _choice(choices: list[str], scores: list[float], scoring: str) -> str | None:
+    """The option with the greatest weight, the first of equals.
 
-
-def _by_choice(records: pd.DataFrame, weigh: Callable[[np.ndarray, list[str]], np.ndarray]) -> np.ndarray:
-    """Whether the option with the greatest weight, the first of equals, is the gold answer.
-
-    Without a finite greatest weight none is chosen; `check_records` refuses such scores.
-
-    Options that read alike are the same answer.
+    The weight is the sum of log-probabilities; with `text` over the option's length in characters, exactly lm-eval's
+    ``acc_norm``. Without a finite greatest weight none is chosen; `check_records` refuses such scores.
     """
-    right = np.zeros(len(records))
-    columns = ["gold", "choices", "choice_scores"]
+    weights = np.asarray(scores, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for place, (gold, choices, scores) in enumerate(records[columns].itertuples(index=False)):
-            weights = weigh(np.asarray(scores, dtype=float), list(choices))
-            greatest = weights.max()
-            # argmax takes the first of equals; texts are compared, since two options may read alike.
-            right[place] = np.isfinite(greatest) and choices[int(weights.argmax())] == gold
-    return right
+        weights = weights / [float(len(choice)) for choice in choices] if scoring == "text" else weights
+    return choices[int(weights.argmax())] if np.isfinite(weights.max()) else None
+
+
+def answer_texts(records: pd.DataFrame, protocol: str = CORRECTED) -> list[str]:
+    """What the rule of each record's scoring takes for the answer, as text.
+
+    It is the chosen option where options are weighed, the letter where one is read, and otherwise the written text
+    without surrounding blanks; empty where a question failed or nothing was found.
+    """
+    columns = ["scoring", "choices", "choice_scores", "output_text", "opening"]
+    answers: list[str] = []
+    rows: Iterable[tuple[Any, ...]] = records[columns].itertuples(index=False, name=None)
+    for lost, (scoring, choices, scores, text, opening) in zip(failed(records), rows, strict=True):
+        if lost:
+            answers.append("")
+        elif scoring in BY_LIKELIHOOD:
+            answers.append(_choice(choices, scores, scoring) or "")
+        elif scoring == "letter":
+            options = len(letters.LETTERS) if choices is None else len(choices)
+            answers.append(_letter_in(text, options, opening if isinstance(opening, str) else "", protocol) or "")
+        else:
+            answers.append(str(text).strip())
+    return answers
 
 
 def gold_margin(records: pd.DataFrame) -> pd.Series:
@@ -133,9 +151,7 @@ def _credits(records: pd.DataFrame, rule: Callable[..., float], *columns: str) -
 RULES: dict[str, Rule] = {
     "exact": _exact,
     "letter": _letter,
-    "likelihood": _likelihood,
-    "logits": _likelihood,
-    "text": _text,
+    **dict.fromkeys(BY_LIKELIHOOD, _by_choice),
     "math": _math,
     "longbench": _longbench,
 }
