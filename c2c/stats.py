@@ -20,6 +20,8 @@ from scipy.stats import t as student
 from c2c.errors import RefusedError
 
 CONFIDENCE = 0.95
+EQUIVALENCE_CONFIDENCE = 0.9
+"""Of the interval that must lie within the margin for equivalence at the level 5 %."""
 POWER = 0.8
 RESAMPLES = 10_000
 NO_SEED = -1
@@ -76,6 +78,11 @@ class Spread:
             return 2 * MINIMAL_P
         return float(2 * brentq(lambda tail: self._width(1 - tail) - abs(value), MINIMAL_P, 0.5))
 
+    def one_sided_p(self, distance: float) -> float:
+        """The one-sided p of the hypothesis that the true mean is not above a bound, `distance` below the mean."""
+        tail = self.p_value(distance) / 2
+        return tail if distance > 0 else 1 - tail
+
     def _width(self, level: float) -> float:
         by_part = student.ppf(level, [self.questions_df, self.seeds_df or 1])
         questions, seeds = self.questions**2, self.seeds**2
@@ -116,6 +123,42 @@ class Estimate:
     def p_value(self) -> float:
         """The two-sided p of the hypothesis that the true mean is 0; not a number where there is no `spread`."""
         return self.spread.p_value(self.value) if self.spread else float("nan")
+
+    def equivalence_p(self, margin: float) -> float:
+        """The p of the hypothesis that the true mean is `margin` or farther from 0: two one-sided tests (TOST).
+
+        The greater of the p-values of "not above -margin" and "not below margin" (Schuirmann 1987, J. Pharmacokinet.
+        Biopharm. 15, 657-680), each a t test with the quantiles of `Spread.half_width`. It is at most 5 % where the
+        90 % interval lies within the margin. A p above that shows nothing: see `equivalence_margin`.
+
+        Args:
+            margin: In the unit of the value, above 0; it must be chosen before the data are seen.
+
+        Returns:
+            p, or not a number where there is no `spread`.
+
+        Raises:
+            RefusedError: The margin is not positive.
+        """
+        if not margin > 0:
+            raise RefusedError(
+                "A margin of equivalence must be above 0", margin, "State the greatest harmless difference"
+            )
+        if not self.spread:
+            return float("nan")
+        return max(self.spread.one_sided_p(self.value + margin), self.spread.one_sided_p(margin - self.value))
+
+    @property
+    def equivalence_margin(self) -> float:
+        """The smallest margin at which `equivalence_p` is at most 5 %: the farther end of the 90 % interval.
+
+        A great one means too few questions or trainings to tell "nothing there" from "not seen".
+        """
+        return abs(self.value) + self.spread.half_width(EQUIVALENCE_CONFIDENCE) if self.spread else float("nan")
+
+    def not_below_p(self, margin: float) -> float:
+        """The one-sided p of the hypothesis that the true mean is -`margin` or less (non-inferiority)."""
+        return self.spread.one_sided_p(self.value + margin) if self.spread else float("nan")
 
     @property
     def seed_sd(self) -> float:

@@ -21,7 +21,19 @@ SUFFIXES = {"table": (".csv", ".tex", ".md"), "figure": (".pdf", ".png")}
 RECORDS, RELEASED, LATENCY = "records", "released", "latency.csv"
 """Sources in `Artefact.reads` that are no plain path: all answer records, those of published fusers, which a scale may
 lack, and the times, likewise."""
-SOURCES = (RECORDS, RELEASED, LATENCY, "training_cost.csv", "scores.csv", "claims.json", "claims_time.json")
+TESTBED, CURVES = "testbed", "testbed_curves"
+"""The same of a scale with a test bed: all records of its channels, and the curves of their trainings."""
+SOURCES = (
+    RECORDS,
+    RELEASED,
+    LATENCY,
+    TESTBED,
+    CURVES,
+    "training_cost.csv",
+    "scores.csv",
+    "claims.json",
+    "claims_time.json",
+)
 RUN_FILES = ("gates.csv", "history.csv", "config.json", "manifest.json", "order.parquet")
 """What a trained fuser's folder holds for a table or figure: sources ``fusers/{run}/<file>``."""
 ANALYSIS_FILES = {
@@ -111,6 +123,13 @@ def read_artefacts(path: Path = PATH) -> tuple[Artefact, ...]:
     return artefacts
 
 
+def of_testbed(artefact: Artefact) -> bool:
+    """Whether a table or figure is made from the records of a test bed, or from a table that is."""
+    tables = {f"{table.stem}.csv": table for table in of_kind("table").values()}
+    sources = artefact.reads.values()
+    return TESTBED in sources or any(source in tables and of_testbed(tables[source]) for source in sources)
+
+
 def of_kind(kind: str) -> dict[str, Artefact]:
     """The tables, or the figures, by name."""
     return {artefact.name: artefact for artefact in read_artefacts() if artefact.kind == kind}
@@ -192,6 +211,8 @@ def _check_entry(artefact: Artefact, tables: set[str]) -> None:
 def _pattern_of(flag: str, source: str) -> str:
     if source in (RECORDS, RELEASED):
         return "records/..."
+    if source in (TESTBED, CURVES):
+        return f"testbed/records/*/*/seed*{'.curves.csv' if source == CURVES else '.parquet'}"
     pattern = source.replace("{run}", "*/*/*/seed*").replace("{pair}", "*")
     return str(Path(pattern).parent) if flag == "fusers" else pattern
 

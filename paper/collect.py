@@ -29,8 +29,9 @@ from c2c.provenance import SUFFIX, stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import read_object
 from c2c.storage.markup import csv_text
-from paper.artefacts import RELEASED
 from paper.command import REMEDY, command
+from paper.communication import curves as curves_of_testbed
+from paper.communication import records as testbed_records
 from paper.reading import names
 from paper.reading.committed import (
     BASIS,
@@ -40,6 +41,8 @@ from paper.reading.committed import (
     QUESTIONS,
     RECORDS,
     REMARKS,
+    TESTBED_CURVES,
+    TESTBED_RECORDS,
     TIMES,
     basis_of,
     remarks_of,
@@ -49,7 +52,7 @@ from paper.reading.files import read_table
 from paper.reading.precision import dtype_of
 from paper.reading.questions import QUESTION_KEY, check_questions, committable, read_questions
 from paper.reading.times import MEASUREMENT
-from paper.recompute import not_from_records, recompute, recomputed_tables
+from paper.recompute import not_from_records, recompute, recomputed_tables, sources_of_records
 from paper.writing.numbers import DECIMALS
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md")
@@ -83,6 +86,12 @@ def collect(
         RefusedError: The results folder lacks records, or, unless `partial`, something that is computed from them.
     """
     answers, times = (sorted(results.glob(f"{folder}/**/[!.]*.parquet")) for folder in ("records", "latency"))
+    # A test bed alone is added to what is there: the records stay as they were written.
+    earlier_files = {}
+    if partial and not answers and (output / RECORDS).is_file():
+        paths = [output / RECORDS, output / f"{RECORDS}{SUFFIX}"]
+        earlier_files = {path.name: path.read_bytes() for path in paths if path.is_file()}
+        answers = paths[:1]
     patterns = [] if partial else [*COPIED, *(TIMED if times else ())]
     gaps = [pattern for pattern in patterns if not list(results.glob(pattern))]
     if gaps or not answers:
@@ -104,15 +113,20 @@ def collect(
         if partial:
             records, timed = _with_earlier(records, timed, output)
         curves = _curves(results, output if partial else None, records)
+        testbed, testbed_curves = _testbed(results, output if partial else None)
         questions = _questions(places, records)
-        if partial or lines:
+        if partial or lines or testbed is not None:
             source = Path(temporary)
             for name, path in extra_files.items():
                 write_atomically(source / name, path.read_text(encoding="utf-8"))
-            recompute(records, timed, source, protocol, lines, None if priced is None else read_table(priced), basis)
+            cost = None if priced is None else read_table(priced)
+            channels = None if testbed is None else testbed_records.MessageRecords(testbed)
+            recompute(records, timed, source, protocol, lines, cost, basis, channels, testbed_curves)
         # Of the tables, only those that `make verify` can recompute.
         copied = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}
-        followed = recomputed_tables(timed is not None, price is not None, RELEASED in set(records["recipe"]))
+        followed = recomputed_tables(
+            sources_of_records(records, timed is not None, price is not None, testbed is not None)
+        )
         copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
         # And what claims read that does not follow from records; verdicts rest on it.
         copied |= extra_files
@@ -120,11 +134,17 @@ def collect(
     # Everything is read: replace the folder.
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    with _stamp(output / RECORDS, answers):
-        _write(records, RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
+    if not earlier_files:
+        with _stamp(output / RECORDS, answers):
+            _write(records, RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
+    for name, content in earlier_files.items():
+        (output / name).write_bytes(content)
     if timed is not None:
         with _stamp(output / TIMES, times):
             _write(timed, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
+    if testbed is not None:
+        testbed_records.write(testbed, output / TESTBED_RECORDS)
+        write_atomically(output / TESTBED_CURVES, csv_text(testbed_curves, DECIMALS))
     if price is not None:
         (output / COST).write_bytes(price)
     if len(questions):
@@ -171,6 +191,24 @@ def _curves(results: Path, earlier: Path | None, records: pd.DataFrame) -> pd.Da
     curves = curves.merge(records[STAGE].drop_duplicates(), on=STAGE)
     check_curves(curves, records)
     return curves
+
+
+def _testbed(results: Path, earlier: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+    """Records and curves of the test bed in a results folder, with those of `earlier` that it does not have.
+
+    Log-likelihoods are rounded, and those of options are kept only where bits are computed from them.
+    """
+    stage = ["pair", "task", "seed"]
+    paths = sorted(results.glob("testbed/records/*/*/seed*.parquet"))
+    records = [testbed_records.compact(testbed_records.read(paths))] if paths else []
+    curves = curves_of_testbed.read(sorted(results.glob(f"testbed/records/*/*/seed*{curves_of_testbed.SUFFIX}")))
+    if earlier and (earlier / TESTBED_RECORDS).is_file():
+        before = testbed_records.read([earlier / TESTBED_RECORDS])
+        records = [_join(before, records[0], stage) if records else before]
+        if (earlier / TESTBED_CURVES).is_file():
+            curves = _join(curves_of_testbed.read([earlier / TESTBED_CURVES]), curves, stage)
+    # What is computed from curves is computed from them as they are committed.
+    return (records[0] if records else None), curves.round(DECIMALS)
 
 
 def _questions(places: Sequence[Path], records: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,29 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.evaluation.scoring import score_records, scores_text
 from c2c.storage.files import write_atomically
 from paper import claims, summarise_latency
-from paper.artefacts import LATENCY, RELEASED, Artefact, claim_files, of_kind
+from paper.artefacts import CURVES as TRAINING_CURVES
+from paper.artefacts import LATENCY, RELEASED, TESTBED, Artefact, claim_files, of_kind
 from paper.artefacts import RECORDS as ANSWERED
 from paper.command import command
+from paper.communication import curves as curves_of_testbed
+from paper.communication.records import MessageRecords
 from paper.modules import writer
 from paper.reading.answers import Answers
-from paper.reading.committed import COST, RECORDS, TIMES, basis_of, protocol_of, remarks_of
+from paper.reading.committed import (
+    COST,
+    RECORDS,
+    TESTBED_CURVES,
+    TESTBED_RECORDS,
+    TIMES,
+    basis_of,
+    protocol_of,
+    remarks_of,
+)
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
+
+RECORD_SOURCES = {ANSWERED, RELEASED, LATENCY, COST, TESTBED, TRAINING_CURVES}
+"""Sources of tables that a folder of committed records may hold."""
 
 
 def recompute(
@@ -38,19 +53,24 @@ def recompute(
     remarks: Sequence[str] = (),
     cost: pd.DataFrame | None = None,
     basis: str = "",
+    testbed: MessageRecords | None = None,
+    curves: pd.DataFrame | None = None,
 ) -> list[str]:
     """Write every file that follows from the records into `folder` and return their names; `remarks` go below tables.
 
     Without latency records there is neither a summary nor a table of times, and verdicts about time are "not run".
-    Without the cost of training there is no Table 12. Verdicts rest on the list of the scale `basis`, by default
-    the records' own. Claims read the tables in `folder`; one that does not follow from records must lie there before.
+    Without the cost of training there is no Table 12, without records of a test bed none of its tables. Verdicts rest
+    on the list of the scale `basis`, by default the records' own. Claims read the tables in `folder`; one that does not
+    follow from records must lie there before.
     """
     answers = Answers(records, protocol, remarks)
     write_atomically(folder / "scores.csv", scores_text(score_records(records, protocol)))
     if times is not None:
         summarise_latency.write(times, folder / LATENCY)
-    for artefact in recomputed_tables(times is not None, cost is not None, RELEASED in set(records["recipe"])).values():
-        _tabulate(artefact, {ANSWERED: answers, RELEASED: answers, COST: cost}, folder)
+    sources = {ANSWERED: answers, RELEASED: answers, COST: cost, TESTBED: testbed, TRAINING_CURVES: curves}
+    available = sources_of_records(records, times is not None, cost is not None, testbed is not None)
+    for artefact in recomputed_tables(available).values():
+        _tabulate(artefact, sources, folder)
     latency = LATENCY_SCHEMA.empty_table().to_pandas() if times is None else times
     outputs = (folder / "claims.json", folder / "claims_time.json")
     tables = claims.read_tables(path for name in claim_files() if (path := folder / name).is_file())
@@ -58,19 +78,34 @@ def recompute(
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def recomputed_tables(timed: bool, priced: bool, published: bool) -> dict[str, Artefact]:
-    """Tables that follow from records, by name; some need times, the cost of training, or published fusers."""
-    tables = of_kind("table").values()
-    artefacts = [table for table in tables if follows_from_records(table) and (timed or not table.timed)]
-    lacking = {source for source, is_available in ((COST, priced), (RELEASED, published)) if not is_available}
-    return {table.name: table for table in artefacts if not lacking & set(table.reads.values())}
+def sources_of_records(records: pd.DataFrame, is_timed: bool, is_priced: bool, has_testbed: bool) -> set[str]:
+    """The sources of tables (`Artefact.reads`) that committed records have besides other tables."""
+    optional = {
+        LATENCY: is_timed,
+        COST: is_priced,
+        RELEASED: RELEASED in set(records["recipe"]),
+        TESTBED: has_testbed,
+        TRAINING_CURVES: has_testbed,
+    }
+    return {ANSWERED, *(source for source, is_available in optional.items() if is_available)}
+
+
+def recomputed_tables(available: Collection[str]) -> dict[str, Artefact]:
+    """Tables that follow from the `available` sources, by name; only tables of times cannot do without these."""
+    needed = RECORD_SOURCES - set(available)
+    tables = [table for table in of_kind("table").values() if follows_from_records(table)]
+    return {
+        table.name: table
+        for table in tables
+        if not (needed - {LATENCY}) & set(table.reads.values()) and (LATENCY in available or not table.timed)
+    }
 
 
 def follows_from_records(artefact: Artefact) -> bool:
     """Whether a table needs nothing but what a folder of committed records holds, or tables that do."""
     tables = {f"{table.stem}.csv": table for table in of_kind("table").values()}
     return all(
-        source in (ANSWERED, RELEASED, LATENCY, COST) or (source in tables and follows_from_records(tables[source]))
+        source in RECORD_SOURCES or (source in tables and follows_from_records(tables[source]))
         for source in artefact.reads.values()
     )
 
@@ -100,12 +135,32 @@ def recompute_committed(folder: Path, output: Path) -> list[str]:
     cost = read_table(folder / COST) if (folder / COST).is_file() else None
     protocol = protocol_of(folder)
     names = recompute(
-        read_records([folder / RECORDS]), times, output, protocol, remarks_of(folder), cost, basis_of(folder)
+        read_records([folder / RECORDS]),
+        times,
+        output,
+        protocol,
+        remarks_of(folder),
+        cost,
+        basis_of(folder),
+        testbed_of(folder),
+        curves_of(folder),
     )
     # A .tex file repeats its .md file and is not committed.
     for path in output.glob("tables/*.tex"):
         path.unlink()
     return [name for name in names if not name.endswith(".tex")]
+
+
+def testbed_of(folder: Path) -> MessageRecords | None:
+    """The records of the test bed in a folder of committed records; None where it has none."""
+    path = folder / TESTBED_RECORDS
+    return MessageRecords.load([path]) if path.is_file() else None
+
+
+def curves_of(folder: Path) -> pd.DataFrame:
+    """The curves of the test bed's trainings in a folder of committed records; empty where it has none."""
+    path = folder / TESTBED_CURVES
+    return curves_of_testbed.read([path] if path.is_file() else [])
 
 
 @command

@@ -25,7 +25,19 @@ from c2c.evaluation.schema import read_records
 from c2c.provenance import SUFFIX
 from paper.command import command
 from paper.reading import names
-from paper.reading.committed import BASIS, COST, CURVES, PROTOCOL, QUESTIONS, RECORDS, REMARKS, TIMES, protocol_of
+from paper.reading.committed import (
+    BASIS,
+    COST,
+    CURVES,
+    PROTOCOL,
+    QUESTIONS,
+    RECORDS,
+    REMARKS,
+    TESTBED_CURVES,
+    TESTBED_RECORDS,
+    TIMES,
+    protocol_of,
+)
 from paper.reading.curves import check_curves, last_and_best, read_curves
 from paper.reading.files import read_table
 from paper.reading.fusers import FuserRun
@@ -71,9 +83,10 @@ def verify(folder: Path) -> bool:
         print()
         # Whether each file is as committed; .tex files of older folders are not compared.
         expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        expected -= {RECORDS, TIMES, QUESTIONS, COST, CURVES, PROTOCOL, BASIS, REMARKS} | {
-            name for name in expected if name.endswith((SUFFIX, ".tex"))
-        }
+        read_files = {RECORDS, TIMES, QUESTIONS, COST, CURVES, TESTBED_RECORDS, TESTBED_CURVES}
+        expected -= (
+            read_files | {PROTOCOL, BASIS, REMARKS} | {name for name in expected if name.endswith((SUFFIX, ".tex"))}
+        )
         same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
         if folder.resolve().parent != COMMITTED.resolve():
             return all(same)

@@ -299,3 +299,32 @@ def test_a_widened_interval_has_the_seed_term_of_the_replication_rule():
     widened, term = one.widened(0.02), 1.959964 * 0.02 * 2**0.5
     assert widened.high - one.value == pytest.approx(np.hypot(above, term))
     assert one.value - widened.low == pytest.approx(np.hypot(below, term))
+
+
+def test_equivalence_of_one_seed_is_the_greater_of_two_one_sided_t_tests():
+    values = np.random.default_rng(3).normal(0.01, 0.2, size=150)
+    estimate = stats.mean_with_interval(pd.DataFrame({NO_SEED: values}))
+    above = ttest_1samp(values, -0.05, alternative="greater").pvalue
+    below = ttest_1samp(values, 0.05, alternative="less").pvalue
+    assert estimate.equivalence_p(0.05) == pytest.approx(max(above, below))
+    assert estimate.not_below_p(0.05) == pytest.approx(above)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.3])
+def test_equivalence_holds_just_where_the_90_percent_interval_lies_within_the_margin(rate):
+    difference = stats.paired_difference(random_answers(0.3, [0, 1, 2]), random_answers(0.3 + rate, [0, 1, 2]))
+    estimate = stats.mean_with_interval(difference)
+    reach = abs(estimate.value) + estimate.spread.half_width(0.9)
+    assert estimate.equivalence_margin == pytest.approx(reach)
+    assert estimate.equivalence_p(reach * 1.001) < 0.05 < estimate.equivalence_p(reach * 0.999)
+
+
+def test_a_difference_as_large_as_the_margin_or_larger_is_never_equivalent():
+    estimate = stats.mean_with_interval(pd.DataFrame({NO_SEED: [0.1, 0.2, 0.1, 0.2] * 50}))
+    assert estimate.equivalence_p(estimate.value) == pytest.approx(0.5)
+    assert estimate.equivalence_p(estimate.value / 2) > 0.99
+
+
+def test_a_margin_that_is_not_above_zero_is_refused():
+    with pytest.raises(RefusedError, match="margin"):
+        stats.mean_with_interval(random_answers(0.3, [0, 1])).equivalence_p(0)

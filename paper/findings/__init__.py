@@ -11,7 +11,7 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.storage.formats import read_yaml
-from paper.findings import answers, caches
+from paper.findings import answers, caches, channels
 from paper.reading.files import read_table
 from paper.reading.fusers import FuserRun, read_tables
 from paper.reading.names import has_own_tables
@@ -68,7 +68,7 @@ def function(name: str) -> Callable[[pd.DataFrame], list[str]]:
     Raises:
         RefusedError: There is none.
     """
-    for module in (answers, caches):
+    for module in (answers, caches, channels):
         finding: Callable[[pd.DataFrame], list[str]] | None = getattr(module, name, None)
         if finding is not None and finding.__module__ == module.__name__:
             return finding

@@ -7,7 +7,15 @@ import pandas as pd
 from paper.reading import names
 from paper.writing.numbers import NOTHING, count, decimal, p_value, show, show_difference
 
-NAME_KINDS = {"pair": "pairs", "arm": "arms", "benchmark": "benchmarks", "gain": "gains"}
+NAME_KINDS = {
+    "pair": "pairs",
+    "arm": "arms",
+    "benchmark": "benchmarks",
+    "gain": "gains",
+    "task": "tasks",
+    "channel": "channels",
+    "message": "messages",
+}
 """Columns of a frame whose ids have titles in ``names.yaml``, and the kind of each."""
 BOUNDS = ("value", "low", "high")
 """An estimate and the ends of its interval: columns of a frame, with or without a prefix."""

@@ -125,7 +125,7 @@ def table_parser(description: str, *flags: str) -> argparse.ArgumentParser:
     """A parser with `--output-stem` and the given flags of input files; `--records` takes several, and a protocol."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     for flag in flags:
-        several: dict[str, Any] = {"nargs": "+"} if flag in ("--records", "--fusers") else {}
+        several: dict[str, Any] = {"nargs": "+"} if flag in ("--records", "--fusers", "--testbed", "--curves") else {}
         is_required = not (flag == "--latency" and "--records" in flags)
         parser.add_argument(flag, type=Path, required=is_required, **several)
     if "--records" in flags:

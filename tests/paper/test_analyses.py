@@ -15,7 +15,7 @@ from paper.figures import partial as partial_figure
 from paper.figures import style
 from paper.figures import tsne as tsne_figure
 from paper.reading.fusers import read_tables
-from paper.recompute import not_from_records, recomputed_tables
+from paper.recompute import RECORD_SOURCES, not_from_records, recomputed_tables
 from paper.tables import effective_rank, enrichment, gates, partial
 from tests.paper.builder import Run, make_gates, write_fuser
 
@@ -181,5 +181,5 @@ def test_of_the_tables_of_analyses_only_those_that_claims_read_are_collected(res
         (results / f"tables/{name}.csv").write_text("value\n1\n")
     collecting.collect(results, tmp_path / "kept")
     kept = {f"tables/{path.name}" for path in (tmp_path / "kept/tables").glob("*.csv")}
-    followed = {f"tables/{name}.csv" for name in recomputed_tables(timed=True, priced=True, published=True)}
+    followed = {f"tables/{name}.csv" for name in recomputed_tables(RECORD_SOURCES)}
     assert kept - followed == {f"tables/{name}.csv" for name in ("enrichment", "partial")} & set(not_from_records())

@@ -1,6 +1,17 @@
 # What the other files of this folder share (ids, paths, and how much a job asks for).
 
-from paper.artefacts import LATENCY, RECORDS, RELEASED, by_target, claim_files, of_kind, read_artefacts
+from paper.artefacts import (
+    CURVES,
+    LATENCY,
+    RECORDS,
+    RELEASED,
+    TESTBED,
+    by_target,
+    claim_files,
+    of_kind,
+    of_testbed,
+    read_artefacts,
+)
 
 
 wildcard_constraints:
@@ -294,6 +305,7 @@ def artefacts_of_scale():
         for artefact in read_artefacts()
         if (config["latency"] or not artefact.timed)
         and (config.get("released") or RELEASED not in artefact.reads.values())
+        and (config.get("testbed") or not of_testbed(artefact))
         and (not artefact.analysis or artefact.analysis in analysis.kinds(config))
     ]
 
@@ -314,12 +326,21 @@ def tables_of_claims():
     return [f"<results>/{file}" for file in claim_files() if file in tables or file.startswith(kinds)]
 
 
+def testbed_files(suffix):
+    """The records of the test bed, or the files that lie next to them, of every pair, task and seed."""
+    bed = config["testbed"]
+    ids = {"pair": list(bed["pairs"]), "task": list(bed["tasks"]), "seed": bed["seeds"]}
+    return collect(f"<results>/testbed/records/{{pair}}/{{task}}/seed{{seed}}{suffix}", **ids)
+
+
 def source_files(source):
     """The files of one source in paper/artefacts.yaml."""
     if source == RECORDS:
         return all_records(None)
     if source == RELEASED:
         return released_records(None)
+    if source in (TESTBED, CURVES):
+        return testbed_files(".parquet" if source == TESTBED else ".curves.csv")
     if source == LATENCY and not config["latency"]:
         return []
     if "{run}" in source:

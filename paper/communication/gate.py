@@ -1,0 +1,151 @@
+"""The gate of the test bed: two checks of the instrument, without which no number of a run counts.
+
+    python -m paper.communication.gate --testbed results/laptop/testbed/records/*/*/seed*.parquet --output gate.json
+
+*Identity* sends the Receiver's own states of the text that has the answer, and must reach the bound `own_states`.
+*Random states* carry nothing, and must not differ from the Receiver without a message. If one fails, the channel's path
+is broken or leaks the answer: the run is void, the command says why and ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from c2c.stats import Estimate, holm
+from c2c.storage.files import write_atomically
+from paper.command import command
+from paper.communication.comparing import LEVEL, difference, margin_of
+from paper.communication.records import (
+    BOUNDS,
+    IDENTITY,
+    MATCHED,
+    OWN_STATES,
+    RANDOM,
+    RANDOM_STATES,
+    RECEIVER,
+    CellIds,
+    MessageRecords,
+)
+from paper.writing.numbers import show_difference
+from paper.writing.output import stamped
+
+CHECKS = {IDENTITY: OWN_STATES, RANDOM_STATES: RECEIVER}
+"""Channels of the gate, and the bound that each must match."""
+PASSED, UNDECIDED, FAILED, ABSENT = "passed", "not refuted", "failed", "not run"
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One check on one pair, task and measure.
+
+    Attributes:
+        pair: Id of the pair.
+        task: Id of the task.
+        measure: `choice` or `exact`.
+        channel: `identity` or `random_states`.
+        bound: The channel with which it is compared.
+        result: `PASSED`: equivalent within the margin, or, of identity, above. `UNDECIDED`: no difference is seen, and
+            too few items to state equivalence. `FAILED`: it differs, by the p adjusted for all checks of the run
+            (Holm). `ABSENT`: one of the two was not run.
+        value: Difference to the bound, in points.
+        low: Its 95 % interval.
+        high: The same.
+    """
+
+    pair: str
+    task: str
+    measure: str
+    channel: str
+    bound: str
+    result: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the check makes the run void; empty where it does not."""
+        where = f"{self.pair} on {self.task} ({self.measure})"
+        if self.result == ABSENT:
+            return f"{self.channel} or {self.bound} was not run for {where}"
+        if self.result != FAILED:
+            return ""
+        points = show_difference(self.value, self.low or 0.0, self.high or 0.0)
+        verb = "does not reach" if self.channel == IDENTITY else "differs from"
+        return f"{self.channel} {verb} {self.bound} for {where}: {points} points"
+
+
+def check_gate(records: MessageRecords, margin: float) -> list[GateCheck]:
+    """All checks of a run, a pair, a task and a measure each.
+
+    Args:
+        records: Of one scale.
+        margin: Of equivalence, in points.
+    """
+    places = [
+        (pair, task, measure, channel)
+        for pair, task in records.tasks
+        for measure in records.measures(task)
+        for channel in CHECKS
+    ]
+    estimates = [_compare(records, *place) for place in places]
+    adjusted = holm([estimate.p_value if estimate else float("nan") for estimate in estimates])
+    checks = []
+    for (pair, task, measure, channel), estimate, p_holm in zip(places, estimates, adjusted, strict=True):
+        result = _judge(channel, estimate, p_holm, margin)
+        bounds = {name: getattr(estimate, name) for name in ("value", "low", "high")} if estimate else {}
+        checks.append(GateCheck(pair, task, measure, channel, CHECKS[channel], result, **bounds))
+    return checks
+
+
+def reasons(checks: list[GateCheck]) -> dict[tuple[str, str], str]:
+    """Why the cells of a pair and task are void; empty where all checks pass."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for check in checks:
+        if check.reason:
+            texts.setdefault((check.pair, check.task), []).append(check.reason)
+    return {place: "; ".join(of_place) for place, of_place in texts.items()}
+
+
+def _compare(records: MessageRecords, pair: str, task: str, measure: str, channel: str) -> Estimate | None:
+    """The channel of the gate less its bound, in points; random states may be sent as the matched message."""
+    cell, bound = CellIds(pair, task, channel), CHECKS[channel]
+    against = (CellIds(pair, task, bound), BOUNDS[bound])
+    messages = [message for message in (MATCHED, RANDOM) if message in records.messages(cell)]
+    return difference(records, (cell, messages[0]), against, measure) if messages else None
+
+
+def _judge(channel: str, estimate: Estimate | None, p_holm: float, margin: float) -> str:
+    if estimate is None:
+        return ABSENT
+    is_above = channel == IDENTITY and estimate.value > 0
+    if is_above or estimate.equivalence_p(margin) <= LEVEL:
+        return PASSED
+    return FAILED if p_holm <= LEVEL else UNDECIDED
+
+
+@command
+def main() -> int:
+    """Command line; exit code 1 where the run is void."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--testbed", type=Path, nargs="+", required=True, help="parquet files of the test bed")
+    parser.add_argument("--output", type=Path, required=True, help="the JSON file of all checks")
+    arguments = parser.parse_args()
+    with stamped([arguments.output], arguments.testbed):
+        records = MessageRecords.load(arguments.testbed)
+        checks = check_gate(records, margin_of(records.scale))
+        entries: list[Mapping[str, object]] = [asdict(check) | {"reason": check.reason} for check in checks]
+        write_atomically(arguments.output, json.dumps(entries, indent=1) + "\n")
+    faults = [check.reason for check in checks if check.reason]
+    for fault in faults:
+        print(f"void: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What tables of the test bed say, in sentences; each function takes the rows of one tidy file."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from paper.communication.bounds import ENOUGH
+from paper.communication.comparing import AGAINST_RECEIVER, LEVELS, WITHOUT_ROOM
+from paper.communication.decomposition import EQUIVALENT
+from paper.communication.scorecard import VOID
+from paper.findings.wording import percents, points, rows_with, series, tally
+from paper.reading import names
+
+OF_CELLS = "channels, tasks and pairs"
+
+
+def scorecard(frame: pd.DataFrame) -> list[str]:
+    """How many channels have each evidence level, and which of them is best on each task."""
+    rows = rows_with(frame, "level")
+    sentences = []
+    if len(rows):
+        counts = rows["level"].value_counts()
+        parts = [f"“{level}” on {counts[level]}" for level in LEVELS if level in counts]
+        sentences.append(
+            f"Of {len(rows)} combinations of a channel, a task and a pair, the evidence is {series(parts)}."
+        )
+    for (pair, task), cells in rows.groupby(["pair", "task"], sort=False):
+        measure = str(cells["measure"].iloc[0])
+        best = cells.loc[pd.to_numeric(cells[f"{measure}_value"]).idxmax()]
+        sentence = f"On {_place(pair, task)} {names.title('channels', best['channel'])} is best"
+        sentence += f" with {percents(best, f'{measure}_')}"
+        if not pd.isna(best["cag_value"]):
+            sentence += f", {points(best, 'cag_')} above its deranged message"
+        sentences.append(f"{sentence}.")
+    reasons = frame["reason"].fillna("")
+    for what, words in ((VOID, "The gate does not hold"), (WITHOUT_ROOM, "No communication can show")):
+        places = frame[reasons.str.startswith(what)].drop_duplicates(["pair", "task"])
+        if len(places):
+            titles = [_place(row["pair"], row["task"]) for _, row in places.iterrows()]
+            sentences.append(f"{words} on {series(titles)}, so that no evidence level is stated there.")
+    return sentences
+
+
+def testbed_bounds(frame: pd.DataFrame) -> list[str]:
+    """On how many tasks communication can show."""
+    rows = rows_with(frame, "room_value").drop_duplicates(["pair", "task", "measure"])
+    if rows.empty:
+        return []
+    enough = int((rows["finding"] == ENOUGH).sum())
+    widest = rows.loc[pd.to_numeric(rows["room_value"]).idxmax()]
+    return [
+        f"There is room for a message on {enough} of {len(rows)} combinations of a pair, a task and a measure; most on "
+        f"{_place(widest['pair'], widest['task'])}, {points(widest, 'room_')}."
+    ]
+
+
+def testbed_gains(frame: pd.DataFrame) -> list[str]:
+    """Where the gains lie, and on how many cells messages without the answer are equivalent to none."""
+    sentences = []
+    for gain in ("OPE", "OME", "CAG", "communication"):
+        rows = rows_with(frame, gain=gain)
+        if len(rows):
+            sentences.append(f"{names.title('gains', gain)} is {tally(rows, '', OF_CELLS)}.")
+    tested = rows_with(frame, "equivalence_p")
+    tested = tested[tested["gain"].isin(AGAINST_RECEIVER)]
+    if len(tested):
+        equivalent = int((tested["finding"] == EQUIVALENT).sum())
+        sentences.append(
+            f"Of {len(tested)} messages that hold nothing of the answer, {equivalent} are shown to be equivalent to no "
+            "message."
+        )
+    return sentences
+
+
+def _place(pair: object, task: object) -> str:
+    return f"{names.title('tasks', str(task)).lower()} ({names.title('pairs', str(pair))})"

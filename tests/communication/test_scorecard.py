@@ -1,0 +1,224 @@
+"""The score card: levels follow from intervals, a broken instrument makes it void, and it needs no hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from c2c.errors import RefusedError
+from c2c.stats import Estimate, Spread, holm
+from paper.communication import bounds, comparing, curves, decomposition, facts, gate, messages, scorecard
+from paper.communication.comparing import CEILING, LEVELS, NO_EVIDENCE, NOT_PARAMETERS, WITHOUT_ROOM, Findings
+from paper.communication.records import DERANGED, EXACT, MATCHED, CellIds, MessageRecords, compact, read, write
+from tests.communication.simulator import TestBed
+
+WORD, CODE = "redacted_word", "redacted_code"
+PAIR = "smollm2_from_coder"
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return TestBed(items=300).records()
+
+
+@pytest.fixture(scope="module")
+def records(frame: pd.DataFrame) -> MessageRecords:
+    return MessageRecords(frame)
+
+
+@pytest.fixture(scope="module")
+def card(records: MessageRecords) -> pd.DataFrame:
+    return scorecard.build(records)
+
+
+def row(card: pd.DataFrame, channel: str, task: str = WORD) -> pd.Series:
+    return card[(card["channel"] == channel) & (card["task"] == task)].iloc[0]
+
+
+def estimate(value: float, error: float = 0.5) -> Estimate:
+    spread = Spread(error, 0.0, 500.0, 0.0)
+    return Estimate(value, value - spread.half_width(), value + spread.half_width(), 500, 1, spread)
+
+
+def test_a_channel_as_good_as_reading_everything_is_at_the_ceiling(card: pd.DataFrame) -> None:
+    assert row(card, "c2c_on_ridge")["level"] == CEILING
+    assert row(card, "ridge")["level"] == NOT_PARAMETERS
+
+
+def test_what_only_bounds_or_checks_the_instrument_has_no_level(card: pd.DataFrame) -> None:
+    idle = card["channel"].isin(["receiver", "full", "own_states", "identity", "random_states"])
+    assert (card.loc[idle, "level"] == "").all() and (card.loc[~idle, "level"] != "").all()
+
+
+ABOVE, ZERO = estimate(30.0), estimate(0.0)
+
+
+@pytest.mark.parametrize(
+    ("findings", "level"),
+    [
+        (Findings(ZERO, ABOVE, ABOVE, ZERO, ABOVE, True), LEVELS[0]),
+        (Findings(ABOVE, ZERO, ABOVE, ZERO, ABOVE, True), LEVELS[1]),
+        (Findings(ABOVE, ABOVE, ZERO, ZERO, ABOVE, True), LEVELS[2]),
+        # An adapter that is not shown to do nothing: too few items to say so.
+        (Findings(ABOVE, ABOVE, ABOVE, estimate(0.0, 3.0), ABOVE, True), LEVELS[2]),
+        (Findings(ABOVE, ABOVE, None, None, ABOVE, True), LEVELS[2]),
+        (Findings(ABOVE, ABOVE, None, None, estimate(-30.0), False), LEVELS[3]),
+        (Findings(ABOVE, ABOVE, ABOVE, ZERO, estimate(-30.0), True), LEVELS[3]),
+        (Findings(ABOVE, ABOVE, ABOVE, ZERO, ZERO, True), LEVELS[4]),
+        (Findings(None, None, None, None, None, True), LEVELS[0]),
+    ],
+)
+def test_a_level_asks_for_all_that_the_levels_before_it_ask_for(findings: Findings, level: str) -> None:
+    assert findings.level(2.8) == level
+
+
+def test_a_gain_that_any_message_brings_is_no_evidence_for_this_message() -> None:
+    bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "c2c"), controls={("c2c", DERANGED): 0.92})
+    card = scorecard.build(MessageRecords(bed.records()))
+    assert row(card, "c2c")["level"] == "any message helps"
+
+
+def test_a_channel_without_a_gain_has_no_evidence() -> None:
+    bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "c2c"), rates={"c2c": 0.25})
+    assert row(scorecard.build(MessageRecords(bed.records())), "c2c")["level"] == NO_EVIDENCE
+
+
+def test_a_task_that_the_receiver_answers_alone_cannot_show_communication() -> None:
+    bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "c2c"), rates={"full": 0.4, "own_states": 0.4})
+    records = MessageRecords(bed.records())
+    card, of_task = scorecard.build(records), bounds.build(records)
+    assert (card["level"] == "").all() and (card["reason"] == WITHOUT_ROOM).all()
+    assert set(of_task["finding"]) == {WITHOUT_ROOM}
+
+
+@pytest.mark.parametrize(
+    ("rates", "fault"),
+    [
+        ({"identity": 0.3}, "identity does not reach own_states"),
+        ({"random_states": 0.6}, "random_states differs from receiver"),
+    ],
+)
+def test_a_broken_channel_turns_the_gate_red_and_voids_every_cell_of_its_task(rates, fault, tmp_path, capsys) -> None:
+    bed = TestBed(tasks=(WORD,), rates=rates)
+    records = MessageRecords(bed.records())
+    card = scorecard.build(records)
+    assert (card["level"] == "").all() and card["reason"].str.startswith("void: ").all()
+    assert fault in card["reason"].iloc[0]
+    paths = bed.write(tmp_path)
+    arguments = ["gate", "--testbed", *map(str, paths), "--output", str(tmp_path / "gate.json")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", arguments)
+        assert gate.main() == 1
+    assert fault in capsys.readouterr().err and fault in (tmp_path / "gate.json").read_text()
+
+
+def test_a_sound_instrument_passes_the_gate(tmp_path) -> None:
+    paths = TestBed(tasks=(WORD, CODE)).write(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["gate", "--testbed", *map(str, paths), "--output", str(tmp_path / "gate.json")])
+        assert gate.main() == 0
+
+
+def test_a_gate_that_was_not_run_voids_the_run(frame: pd.DataFrame) -> None:
+    checks = gate.check_gate(MessageRecords(frame[frame["channel"] != "identity"]), 2.8)
+    assert any("identity or own_states was not run" in check.reason for check in checks)
+
+
+def test_ope_is_the_sum_of_ome_and_cag(records: MessageRecords) -> None:
+    gains = decomposition.build(records).pivot_table(
+        index=["task", "channel", "measure"], columns="gain", values="value"
+    )
+    assert gains["OPE"].to_numpy() == pytest.approx((gains["OME"] + gains["CAG"]).to_numpy())
+
+
+def test_equivalence_is_adjusted_over_all_cells_of_a_measure_and_stated_where_its_p_is_small(records) -> None:
+    rows = decomposition.build(records)
+    for _, cells in rows.groupby("measure"):
+        assert cells["equivalence_holm"].tolist() == pytest.approx(holm(cells["equivalence_p"]), nan_ok=True)
+    equivalent = rows["finding"] == decomposition.EQUIVALENT
+    assert equivalent.any() and (rows.loc[equivalent, "equivalence_holm"] <= 0.05).all()
+    assert set(rows.loc[rows["equivalence_p"].notna(), "gain"]) == set(comparing.AGAINST_RECEIVER)
+
+
+def test_fidelity_is_the_share_of_the_room_that_the_message_fills(card: pd.DataFrame) -> None:
+    of_card = {name: row(card, name) for name in ("receiver", "full", "ridge")}
+    receiver, full, ridge = (of_card[name]["choice_value"] for name in ("receiver", "full", "ridge"))
+    assert of_card["ridge"]["of_full_value"] == pytest.approx(100 * (ridge - receiver) / (full - receiver))
+    assert row(card, "identity")["of_own_states_value"] == pytest.approx(100)
+
+
+def test_the_measure_of_a_code_is_the_written_answer(records: MessageRecords, card: pd.DataFrame) -> None:
+    assert records.measures(CODE) == [EXACT]
+    assert row(card, "ridge", CODE)["measure"] == EXACT
+
+
+def test_records_are_the_same_after_they_were_written(frame: pd.DataFrame, tmp_path: Path) -> None:
+    small = compact(frame[frame["channel"].isin(["receiver", "full", "ridge"])])
+    write(small, tmp_path / "one.parquet")
+    write(read([tmp_path / "one.parquet"]).sample(frac=1, random_state=1), tmp_path / "two.parquet")
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_what_is_committed_gives_the_same_card_up_to_rounding(frame: pd.DataFrame, card: pd.DataFrame) -> None:
+    other = scorecard.build(MessageRecords(compact(frame)))
+    assert other["level"].tolist() == card["level"].tolist()
+    assert other["bits_value"].to_numpy(float) == pytest.approx(card["bits_value"].to_numpy(float), abs=0.02)
+
+
+def test_a_record_that_is_there_twice_is_refused(frame: pd.DataFrame) -> None:
+    with pytest.raises(RefusedError, match="once"):
+        MessageRecords(pd.concat([frame, frame.iloc[:1]]))
+
+
+def test_items_that_a_seed_could_not_exchange_are_left_out_of_every_seed(frame: pd.DataFrame) -> None:
+    cell = CellIds(PAIR, WORD, "c2c")
+    lost = frame[(frame["channel"] == "c2c") & (frame["message"] == DERANGED) & (frame["seed"] == 1)].index[:5]
+    part = MessageRecords(frame.drop(lost))
+    assert part.answers(cell, DERANGED, "choice").shape == (295, 3)
+    assert comparing.gain(part, cell, "CAG", "choice").n == 295
+
+
+def test_seeds_with_items_of_their_own_are_compared_within_each_seed(frame: pd.DataFrame) -> None:
+    own = frame.assign(id=frame["id"] + "-" + frame["seed"].astype(str))
+    value = comparing.gain(MessageRecords(own), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
+    whole = comparing.gain(MessageRecords(frame), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
+    assert value.value == pytest.approx(whole.value) and value.seeds == 3
+
+
+def test_answers_after_the_training_on_the_most_items_are_on_the_card() -> None:
+    bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "ridge"), item_counts=(64, 2000))
+    records = MessageRecords(bed.records())
+    cell = CellIds(PAIR, WORD, "ridge")
+    by_items = records.by_training_items(cell, MATCHED, "choice")
+    assert list(by_items) == [64, 2000]
+    assert by_items[2000].equals(records.answers(cell, MATCHED, "choice"))
+
+
+def test_facts_are_counted_from_the_end_of_the_task_or_of_its_part() -> None:
+    assert [facts.facts_of(*ids) for ids in (("redacted_record_4", ""), ("redacted_record", "facts 8"), ("x", ""))] == [
+        4,
+        8,
+        None,
+    ]
+    bed = TestBed(tasks=("redacted_record",), channels=("ridge",), subsets=("1", "2", "4", "8"))
+    rows = facts.build(MessageRecords(bed.records()))
+    assert sorted(rows["facts"].unique()) == [1, 2, 4, 8] and {"matched", "deranged", "none"} == set(rows["message"])
+
+
+def test_curves_have_intervals_over_seeds_and_the_bounds_no_step(tmp_path: Path) -> None:
+    bed = TestBed(tasks=(WORD,), channels=("c2c",), items=20)
+    paths = bed.write(tmp_path)
+    frame = curves.build(
+        MessageRecords.load(paths), curves.read(path.with_name(f"{path.stem}.curves.csv") for path in paths)
+    )
+    trained = frame[frame["step"].notna()]
+    assert (trained["seeds"] == 3).all() and (trained["low"] <= trained["high"]).all()
+    assert {"receiver", "full", "text"} <= set(frame.loc[frame["step"].isna(), "channel"])
+    widths = curves.over_seeds(pd.Series([0.1, 0.2, 0.3]))
+    assert widths.high - widths.value == pytest.approx(4.3027 * 0.1 / np.sqrt(3), abs=1e-4)
+
+
+def test_answers_with_a_deranged_message_say_how_often_they_name_the_donors_value(records: MessageRecords) -> None:
+    rows = messages.build(records)
+    assert (rows["donor_value"].notna() == (rows["message"] == DERANGED)).all()
