@@ -249,6 +249,7 @@ def holds_word(text: str, word: str) -> bool:
 
 
 def _check_texts(where: str, name: str, values: Sequence[Any]) -> None:
+    if not all(isinstance(value, str) and value for value in values):
         raise RefusedError(f"{where}: {name} must hold texts", values, MAKE)
 
 
