@@ -11,6 +11,8 @@ from c2c.errors import RefusedError
 from workflow.settings import Settings
 from workflow.validation import check_known, check_row
 
+WORLD_TASK = "world_word"
+"""The task whose items come from the knowledge-gap world (`benchmarks.redacted.tasks`)."""
 REDACTED = ("redacted_word", "redacted_code")
 """Tasks of the target ``redacted``."""
 
@@ -33,6 +35,14 @@ class BedJob:
 def bed(settings: Settings) -> Mapping[str, Any]:
     """The block ``testbed`` of the config; empty where there is none."""
     return settings.config.get("testbed") or {}
+
+
+def with_bed_artefacts(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config whose ``artefacts`` name the tables and figures of its test bed too."""
+    block, artefacts = config.get("testbed") or {}, config["artefacts"]
+    kinds = ("tables", "figures")
+    joint = {kind: list(dict.fromkeys([*artefacts[kind], *block.get(kind, [])])) for kind in kinds}
+    return {**config, "artefacts": {**artefacts, **joint}}
 
 
 def bed_jobs(settings: Settings) -> list[BedJob]:
