@@ -1,10 +1,6 @@
 # The test bed: items for the tokenizers of a pair, and the records of all channels. docs/testbed.md
 
 
-# Memory of states and prefixes that a job keeps, above that of answering, in MB.
-BED_MB = 5000
-
-
 wildcard_constraints:
     bed_pair=one_of(dict.fromkeys(job.pair for job in BED_JOBS.values())),
     bed_task=one_of(dict.fromkeys(job.task for job in BED_JOBS.values())),
@@ -78,7 +74,7 @@ rule measure_channels:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: settings.answering_mb(wildcards.bed_pair) + BED_MB,
+        mem_mb=lambda wildcards: bed_mb(settings, bed_job(wildcards)),
         runtime=ANSWER_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,
@@ -99,7 +95,7 @@ rule measure_channels:
 
 def bed_artefacts():
     """Each file, below the results folder, of the tables and figures of the test bed."""
-    names = [(kind, name) for kind in ("table", "figure") for name in config["testbed"][f"{kind}s"]]
+    names = [(kind, name) for kind in ("table", "figure") for name in config["testbed"].get(f"{kind}s", [])]
     return [file for kind, name in names for file in of_kind(kind)[name].files]
 
 
@@ -129,7 +125,6 @@ if config.get("testbed"):
         input:
             rules.check_gate.output.gate,
             [f"<results>/{path}" for path in bed_artefacts()],
-
 
     rule redacted:
         input:
