@@ -149,10 +149,16 @@ def check_item(item: Item, where: str) -> None:
     Raises:
         RefusedError: With `where` and the rule that the item breaks.
     """
+    try:
+        _check(item)
+    except RefusedError as refusal:
+        raise RefusedError(f"{where}: {refusal.rule}", refusal.received, refusal.remedy) from None
 
+
+def _check(item: Item) -> None:
     def check(holds: bool, rule: str, received: object) -> None:
         if not holds:
-            raise RefusedError(f"{where}: {rule}", received, MAKE)
+            raise RefusedError(rule, received, MAKE)
 
     # Answer and options
     options, answer = item.options, item.answer
@@ -243,7 +249,6 @@ def holds_word(text: str, word: str) -> bool:
 
 
 def _check_texts(where: str, name: str, values: Sequence[Any]) -> None:
-    if not all(isinstance(value, str) and value for value in values):
         raise RefusedError(f"{where}: {name} must hold texts", values, MAKE)
 
 
