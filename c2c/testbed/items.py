@@ -249,7 +249,8 @@ def holds_word(text: str, word: str) -> bool:
 
 
 def _check_texts(where: str, name: str, values: Sequence[Any]) -> None:
-    raise RefusedError(f"{where}: {name} must hold texts", values, MAKE)
+    if not all(isinstance(value, str) and value for value in values):
+        raise RefusedError(f"{where}: {name} must hold texts", values, MAKE)
 
 
 def _span(where: str, content: Mapping[str, Any], name: str) -> Span:

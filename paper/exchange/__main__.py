@@ -96,9 +96,7 @@ def _limited(records: pd.DataFrame, ids: dict[str, Collection[str]]) -> pd.DataF
     return records.reset_index(drop=True)
 
 
-@command
-def main() -> None:
-    """Command line."""
+def _run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--format", required=True, help=f"one of {', '.join(WRITERS)}")
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="files of records of one scale")
@@ -126,8 +124,11 @@ def main() -> None:
         benchmark=options.benchmarks,
         method=options.methods,
     )
-    size = sum(path.stat().st_size for path in paths)
-    print(f"{options.output}: {len(paths)} evaluations, {size / 2**20:.1f} MiB")
+    print(f"{options.output}: {len(paths)} evaluations")
+
+
+main = command(_run, "paper.exchange")
+"""Command line."""
 
 
 if __name__ == "__main__":

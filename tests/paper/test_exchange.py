@@ -212,7 +212,7 @@ def test_an_unknown_format_is_refused_in_one_line(files, tmp_path, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["paper.exchange", "--format", "helm", *given])
     assert command.main() == 2
     shown = capsys.readouterr().err
-    assert shown.count("\n") == 1 and "inspect" in shown and "helm" in shown
+    assert shown.startswith("paper.exchange: ") and shown.count("\n") == 1 and "inspect" in shown and "helm" in shown
     assert not (tmp_path / "out").exists()
 
 
