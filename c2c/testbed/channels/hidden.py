@@ -80,8 +80,8 @@ def read_hidden(reader: Reader, rows: Sequence[Sequence[int]], layer: int) -> li
             head = rows[batch[0]][:shared]
             before, cache = _run_to(reader, [head], layer) if shared else (None, None)
             after, _ = _run_to(reader, [rows[number][shared:] for number in batch], layer, cache)
-            for row, number in enumerate(batch):
-                own = after[row, : len(rows[number]) - shared]
+            for place, number in enumerate(batch):
+                own = after[place, : len(rows[number]) - shared]
                 states[number] = (own if before is None else torch.cat((before[0], own))).float()
     return [states[number] for number in range(len(rows))]
 
