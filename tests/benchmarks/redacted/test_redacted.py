@@ -259,7 +259,7 @@ def test_without_tokenizers_training_has_the_values_of_the_bank(monkeypatch, tmp
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--tokenizers", "nowhere"], "must hold tokenizer.json"),
+        (["--tokenizers", "docs"], "must hold tokenizer.json"),
         (["--texts-of-a-head", "0"], "must be 1 or more"),
         (["--train", "0"], "must have a row or more"),
         (["--world", "world.json"], "must be the world of the models"),
