@@ -134,7 +134,10 @@ def record(material: Material, number: int, task: Task) -> Maker:
 
 
 def binding(material: Material, number: int, task: Task) -> Maker:
-    """One attribute of five persons, one of whom is asked; options are values of the same text, so order counts."""
+    """One attribute of five persons, one of whom is asked; options are values of the same text, so order counts.
+
+    The prompt begins the answer, without which SmolLM2-135M does not find the value even in the unredacted text.
+    """
     del number
     persons = [material.person() for _ in range(PERSONS_OF_A_TEXT)]
     attribute, person = material.attribute(least=PERSONS_OF_A_TEXT), material.chance.choice(persons)
@@ -155,6 +158,7 @@ def binding(material: Material, number: int, task: Task) -> Maker:
             question=f"{person}'s {attribute} is what?",
             options=choice(value, material.chance.sample(others, OPTIONS - 1), material.chance),
             facts=facts,
+            ending=f"{QUESTION} {person}'s {attribute} is",
         )
 
     return make
