@@ -149,10 +149,16 @@ def check_item(item: Item, where: str) -> None:
     Raises:
         RefusedError: With `where` and the rule that the item breaks.
     """
+    try:
+        _check(item)
+    except RefusedError as refusal:
+        raise RefusedError(f"{where}: {refusal.rule}", refusal.received, refusal.remedy) from None
 
+
+def _check(item: Item) -> None:
     def check(holds: bool, rule: str, received: object) -> None:
         if not holds:
-            raise RefusedError(f"{where}: {rule}", received, MAKE)
+            raise RefusedError(rule, received, MAKE)
 
     # Answer and options
     options, answer = item.options, item.answer
