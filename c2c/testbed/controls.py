@@ -55,7 +55,9 @@ def random_like(messages: Sequence[Message], seed: int) -> list[Message]:
 
     The tokens of all messages of one kind are its sample: with ``M`` of them, centred rows ``C`` ``(M, F)`` and
     standard normal numbers ``e`` ``(n, M)``, the rows ``mean + e C / sqrt(M - 1)`` have the sample's mean and
-    covariance in expectation, also where there are fewer tokens than features.
+    covariance in expectation, also where there are fewer tokens than features. Integers, which may be packed or name
+    something, have no such moments: each number is that of a token drawn at random, for each feature anew. The
+    messages have no text.
     """
     generator = torch.Generator().manual_seed(seed)
     names = sorted({name for message in messages for name in message.tensors})
@@ -63,12 +65,15 @@ def random_like(messages: Sequence[Message], seed: int) -> list[Message]:
     for name in names:
         numbers = [number for number, message in enumerate(messages) if name in message.tensors]
         tensors = [messages[number].tensors[name] for number in numbers]
-        if not tensors[0].is_floating_point():
-            for number, tensor in zip(numbers, tensors, strict=True):
-                drawn[number][name] = tensor
-            continue
         # n x (*groups, tokens, F) -> (groups, M, F)
-        rows = torch.cat([tensor.float().flatten(0, -3) for tensor in tensors], dim=1)
+        whole = torch.cat([tensor.reshape(-1, *tensor.shape[-2:]) for tensor in tensors], dim=1)
+        if not whole.is_floating_point():
+            for number, tensor in zip(numbers, tensors, strict=True):
+                size = (whole.shape[0], tensor.shape[-2], whole.shape[2])
+                tokens = torch.randint(whole.shape[1], size, generator=generator).to(whole.device)
+                drawn[number][name] = whole.gather(1, tokens).reshape(tensor.shape)
+            continue
+        rows = whole.float()
         mean = rows.mean(1, keepdim=True)
         centred = (rows - mean) / max(rows.shape[1] - 1, 1) ** 0.5
         for number, tensor in zip(numbers, tensors, strict=True):
@@ -76,7 +81,7 @@ def random_like(messages: Sequence[Message], seed: int) -> list[Message]:
             noise = torch.randn(rows.shape[0], tensor.shape[-2], rows.shape[1], generator=generator)
             sample = mean + noise.to(rows.device) @ centred
             drawn[number][name] = sample.reshape(tensor.shape).to(tensor.dtype)
-    return [Message(tensors, message.text) for tensors, message in zip(drawn, messages, strict=True)]
+    return [Message(tensors) for tensors in drawn]
 
 
 def has_halves(message: Message) -> bool:

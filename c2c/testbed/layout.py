@@ -51,16 +51,16 @@ def lay_out(item: Item, receiver: Reader) -> Layout:
     """
     # 1. Spans of the places in all texts.
     if item.places:
-        spans = [(place.sender, place.sharer, place.receiver, place.full, place.target) for place in item.places]
+        spans = [(place.sender, (place.sharer, place.receiver, place.full, place.target)) for place in item.places]
     else:
         if set(item.sharer_texts) != {item.prompt}:
             rule = f"The Sharer of item {item.id}, which has no places, must read the Receiver's prompt"
             raise RefusedError(rule, item.sharer_texts, "Give the item places")
         offsets = receiver.tokenizer(item.prompt, return_offsets_mapping=True)["offset_mapping"]
         characters = [(start, end) for start, end in offsets if start < end][:-1]
-        spans = [(0, span, span, span, span) for span in characters]
+        spans = [(0, (span, span, span, span)) for span in characters]
     # 2. Tokens of the Receiver's places.
-    ids, touching = receiver.tokenise(item.prompt, [span for _, _, span, _, _ in spans])
+    ids, touching = receiver.tokenise(item.prompt, [its_spans[1] for _, its_spans in spans])
     places = tuple(number for tokens in touching for number in tokens)
     if places and max(places) >= len(ids) - 1:
         rule = f"A place of item {item.id} must end before the last token of its prompt"
@@ -69,8 +69,8 @@ def lay_out(item: Item, receiver: Reader) -> Layout:
 
     def context(texts: Sequence[str], column: int, one_text: bool) -> Context:
         chosen = [
-            (0 if one_text else span[0], TokenSpan(*span[column], count))
-            for span, count in zip(spans, counts, strict=True)
+            (0 if one_text else sender, TokenSpan(*its_spans[column], count))
+            for (sender, its_spans), count in zip(spans, counts, strict=True)
         ]
         return Context(tuple(texts), tuple(chosen))
 
@@ -78,10 +78,10 @@ def lay_out(item: Item, receiver: Reader) -> Layout:
     full_ids, _ = receiver.tokenise(item.full_prompt)
     return Layout(
         item=item,
-        context=context(item.sharer_texts, 1, False),
+        context=context(item.sharer_texts, 0, False),
         prompt=prompt,
-        own=context([item.full_prompt], 3, True),
-        target=context([item.target_prompt], 4, True),
-        redacted=context([item.prompt], 2, True),
+        own=context([item.full_prompt], 2, True),
+        target=context([item.target_prompt], 3, True),
+        redacted=context([item.prompt], 1, True),
         full=Prompt(item.full_prompt, tuple(full_ids), (), tuple(item.options), item.value),
     )

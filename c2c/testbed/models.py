@@ -399,7 +399,7 @@ def answer_batch(receiver: Reader, batch: PrefilledBatch, logits: Tensor, prompt
     outcomes = []
     for prompt, texts, ids, length in zip(prompts, continuations, ids_written, lengths, strict=True):
         logps = {text: next(scores) for text in texts}
-        text = receiver.tokenizer.decode(ids[:length], skip_special_tokens=True)
+        text = str(receiver.tokenizer.decode(ids[:length], skip_special_tokens=True))
         outcomes.append(Outcome(tuple(logps[option] for option in prompt.options), logps[prompt.value], text.strip()))
     return outcomes
 

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 from c2c.errors import RefusedError
 from c2c.testbed.channel import Channel
-from c2c.testbed.channels import copied, fused, ridge
+from c2c.testbed.channels import activation, compressed, concept, copied, fused, layerwise, ridge, text
 from c2c.testbed.models import Models
 
 ENTRY_POINTS = "c2c.channels"
@@ -16,9 +16,20 @@ Factory = Callable[[Models], Channel]
 CHANNELS: dict[str, Factory] = {
     "identity": copied.Identity,
     "random_states": copied.RandomStates,
+    "text": text.WrittenText,
+    "text_cut": text.CutText,
     "ridge": ridge.Ridge,
+    "ridge_int8": compressed.Int8Ridge,
+    "ridge_int4": compressed.Int4Ridge,
+    "subset": compressed.Subset,
+    "low_rank": compressed.LowRank,
     "c2c": fused.FromRandomWeights,
     "c2c_on_ridge": fused.OnRidge,
+    "latent": fused.Latent,
+    "activation": activation.Activation,
+    "activation_places": activation.ActivationsAtPlaces,
+    "concept": concept.Concept,
+    "layerwise": layerwise.Layerwise,
 }
 """Functions that build the channels of this package."""
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +200,7 @@ class Bed:
         variants = self._variants(channel, messages, partners)
         # 2. What the Receiver makes of each of them.
         for message, (received, exchanged) in variants.items():
-            outcomes, receive_ms = timed(
-                lambda received=received: channel.receive(received, prompts),
-                len(prompts),  # type: ignore[misc]
-            )
+            outcomes, receive_ms = timed(partial(channel.receive, received, prompts), len(prompts))
             more = columns | {"bytes": [item.size for item in received], "send_ms": send_ms, "receive_ms": receive_ms}
             rows += self.rows(name, message, outcomes, **more, **({"donor": partners} if exchanged else {}))
         # 3. The same parameters trained without a message.

@@ -86,3 +86,17 @@ def pair(tiny_model, tokenizer) -> Models:
     receiver = tiny_model("qwen3", vocab=size)
     sharer = tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=size, seed=1)
     return Models.load(LoadedModel("receiver", receiver, tokenizer), LoadedModel("sharer", sharer, tokenizer))
+
+
+@pytest.fixture(scope="session")
+def folders(tiny_model, tokenizer, tmp_path_factory) -> dict[str, Path]:
+    """Folders of a Receiver and a Sharer."""
+    root, size = tmp_path_factory.mktemp("models"), len(tokenizer)
+    pair = {
+        "receiver": tiny_model("qwen3", vocab=size),
+        "sharer": tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=size, seed=1),
+    }
+    for role, model in pair.items():
+        model.save_pretrained(root / role)
+        tokenizer.save_pretrained(root / role)
+    return {role: root / role for role in pair}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,35 +11,28 @@ import torch
 from c2c.errors import RefusedError
 from c2c.testbed import registry
 from c2c.testbed.channel import Message
-from c2c.testbed.channels.fused import OnRidge, curve_steps
+from c2c.testbed.channels.fused import OnRidge
 from c2c.testbed.channels.ridge import RidgeMap
+from c2c.testbed.channels.training import curve_steps
 from c2c.testbed.controls import donors, random_like, with_half_of, zeroed
 from c2c.testbed.layout import lay_out
 from c2c.testbed.records import COLUMNS, CURVE_COLUMNS
 from c2c.testbed.run import ChannelRun, run_test_bed
 
-CHANNELS = ["identity", "random_states", "ridge", "c2c", "c2c_on_ridge"]
+STATES = ["ridge", "ridge_int8", "ridge_int4", "subset", "c2c", "c2c_on_ridge", "latent"]
+"""Channels that are trained and whose messages have keys and values."""
+CODES = ["low_rank", "activation", "activation_places", "concept"]
+"""Those whose messages have other tensors."""
+TEXTS = ["text", "text_cut"]
+CHANNELS = ["identity", "random_states", *STATES, *CODES, *TEXTS]
 QUICK = {"steps": 3, "batch_size": 8, "width": 8, "curve_items": 4}
-
-
-@pytest.fixture(scope="module")
-def folders(tiny_model, tokenizer, tmp_path_factory) -> dict[str, Path]:
-    """Folders of a Receiver and a Sharer."""
-    root, size = tmp_path_factory.mktemp("models"), len(tokenizer)
-    pair = {
-        "receiver": tiny_model("qwen3", vocab=size),
-        "sharer": tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=size, seed=1),
-    }
-    for role, model in pair.items():
-        model.save_pretrained(root / role)
-        tokenizer.save_pretrained(root / role)
-    return {role: root / role for role in pair}
 
 
 @pytest.fixture
 def run(folders, items_folder, tmp_path) -> ChannelRun:
     """All channels, with short trainings."""
-    settings = {"c2c": QUICK, "c2c_on_ridge": QUICK}
+    settings = {name: QUICK for name in ("c2c", "c2c_on_ridge", "latent", "concept")} | {"text": {"message_tokens": 6}}
+    settings["latent"] = QUICK | {"latent_layers": 2, "latent_width": 4}
     return ChannelRun(
         scale="test",
         pair="tiny",
@@ -62,9 +54,13 @@ def test_every_channel_gets_every_control_of_its_messages(run, items) -> None:
     frame = pd.read_parquet(run.output)
     assert list(frame.columns) == list(COLUMNS)
     messages = frame.groupby("channel")["message"].unique().map(set)
-    states = {"matched", "deranged", "random", "zeroed", "self", "keys", "values"}
-    assert messages["ridge"] == messages["c2c"] == messages["c2c_on_ridge"] == states | {"adapter"}
-    assert messages["identity"] == states
+    texts = {"matched", "deranged", "zeroed", "self"}
+    codes = texts | {"random", "adapter"}
+    states = codes | {"keys", "values"}
+    assert messages[STATES].tolist() == [states] * len(STATES)
+    assert messages[CODES].tolist() == [codes] * len(CODES)
+    assert messages[TEXTS].tolist() == [texts] * len(TEXTS)
+    assert messages["identity"] == states - {"adapter"}
     assert messages["receiver"] == messages["full"] == {"none"}
     counts = frame.groupby(["channel", "message"]).size()
     assert (counts == len(items["test"])).all()

@@ -7,66 +7,51 @@ token with the tokens of the value: both models' other states are read once and 
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from c2c.cache import kv_cache
 from c2c.cache.rotation import rotate_layers
+from c2c.fuser.latent import LatentEncoder, LatentSpace
 from c2c.fuser.stack import FuserStack
-from c2c.generation.head import logits_at
 from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
 from c2c.testbed.channels.ridge import RidgeMap, fit_examples, predict_states
 from c2c.testbed.channels.states import message_of, states_of
-from c2c.testbed.controls import donors, zeroed
+from c2c.testbed.channels.training import StepSettings, train, value_loss
 from c2c.testbed.models import Models, Prefixes, States, pad_places, place_columns, write_places
+from c2c.types import CacheShape, KeyValue
 
 
-@dataclass(frozen=True)
-class FuserSettings:
-    """Of the trainings of one channel.
+@dataclass(frozen=True, kw_only=True)
+class FuserSettings(StepSettings):
+    """Of Fusers and their training.
 
     Args:
         variant: Of the Fuser.
         width: Hidden and intermediate width.
         layer_alignment: Which Sharer layer each Receiver layer reads.
         first_layer: Share of the Receiver's layers below which none is fused.
-        steps: Optimiser steps.
-        batch_size: Examples of a step.
-        learning_rate: Peak, after a warm-up of 5 % and before a linear decay.
-        weight_decay: Of AdamW.
         dropout: Of the Fusers.
         output_init: ``default``, or ``ridge``: the Receiver's states are first replaced by the closed form's.
-        curve_items: Validation items of a point of the curve.
     """
 
     variant: str = "full"
     width: int = 128
     layer_alignment: str = "nearest"
     first_layer: float = 0.0
-    steps: int = 300
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
     dropout: float = 0.1
     output_init: str = "default"
-    curve_items: int = 100
-
-
-def curve_steps(steps: int) -> list[int]:
-    """Steps at which a curve has a point: 0, then 1, 2, 5, 10, 20, 50, ... and the last."""
-    marks = {base * 10**power for power in range(6) for base in (1, 2, 5)}
-    return [0, *sorted(mark for mark in marks if 5 <= mark < steps), steps]
 
 
 class Fused:
-    """Fusers at the places; see the module. A subclass names its settings."""
+    """Fusers at the places; see the module. A subclass names its settings.
+
+    A message holds the Sharer's keys and values of all layers, ``(S, H, n, D)`` each.
+    """
 
     settings: FuserSettings
     closed_form: RidgeMap | None = None
@@ -79,9 +64,10 @@ class Fused:
 
     # Sending and receiving
 
+    @torch.no_grad()
     def send(self, contexts: Sequence[Context]) -> list[Message]:
         """Keys without rotation and values of the Sharer at the places."""
-        return [message_of(states) for states in self.models.sharer.states(contexts)]
+        return [message_of(states) for states in self._sent(self.models.sharer.states(contexts))]
 
     def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
         """Answers from the fused cache."""
@@ -96,12 +82,21 @@ class Fused:
 
         return self.models.in_batches(receive, prompts)
 
+    def _sent(self, states: Sequence[States]) -> list[States]:
+        """What is sent of the Sharer's states ``(S, 2, Hs, n, Ds)``; gradients included."""
+        return list(states)
+
+    def _read(self, source: list[KeyValue], positions: Tensor) -> list[KeyValue]:
+        """What the Fusers read of the layers that were sent, at positions ``(B, n)`` of the Receiver."""
+        # Both models' keys have the rotation of the Receiver's position, as in a cache of the same text.
+        return rotate_layers(self.models.sharer.model, source, positions)
+
     def _fuse(self, prompts: Sequence[Prompt], states: Sequence[States], bases: Sequence[States] | None) -> Prefixes:
         """Prefixes of B prompts whose places are fused.
 
         Args:
             prompts: Of the Receiver.
-            states: Of the Sharer, ``(S, 2, Hs, n, Ds)`` each, keys without rotation.
+            states: What was sent, ``(S, 2, Hs, n, Ds)`` each.
             bases: What the Receiver's states at the places are replaced with first, ``(T, 2, Ht, n, Dt)`` each.
         """
         receiver = self.models.receiver
@@ -109,10 +104,8 @@ class Fused:
         index, taken = place_columns(prompts, prefixes)
         # B x (S, 2, Hs, n, Ds) -> (B, S, 2, Hs, n, Ds)
         whole = pad_places(states, index.shape[1]).to(next(self.stack.parameters()).dtype)
-        # Both models' keys have the rotation of the Receiver's position, as in a cache of the same text.
         positions = index - prefixes.starts[:, None]
-        source = [(whole[:, layer, 0], whole[:, layer, 1]) for layer in range(whole.shape[1])]
-        source = rotate_layers(self.models.sharer.model, source, positions)
+        source = self._read([(whole[:, layer, 0], whole[:, layer, 1]) for layer in range(whole.shape[1])], positions)
         own = kv_cache.take_tokens(prefixes.layers, index)
         return write_places(prefixes, self.stack(source, own), index, taken)
 
@@ -122,121 +115,54 @@ class Fused:
         """Train the Fusers on the loss of the value's tokens after the prompt."""
         settings, models = self.settings, self.models
         # 1. The closed form, if the Fusers start from it: they learn from its predictions of rows left out.
-        examples, bases, parameters = list(training), None, 0
+        bases: list[States] | None = None
         if settings.output_init == "ridge":
-            self.closed_form, bases = fit_examples(models, examples)
-            parameters = self.closed_form.parameters
+            self.closed_form, bases = fit_examples(models, training)
         # 2. The Fusers, and everything frozen that they read.
-        self.stack = self._build(seed)
-        states = models.sharer.states([example.context for example in examples])
-        trained = [parameter for parameter in self.stack.parameters() if parameter.requires_grad]
-        parameters += sum(parameter.numel() for parameter in trained)
-        optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, settings.steps))
-        # 3. The steps, with points of the curve at some of them.
-        order, draw = [], random.Random(seed)
-        result, losses = Training(parameters, settings.steps), []
-        marks = set(curve_steps(settings.steps))
-        for step in range(settings.steps + 1):
-            if step in marks:
-                result.curve += self._point(validation, step, losses, seed)
-                losses = []
-            if step == settings.steps:
-                break
-            while len(order) < settings.batch_size:
-                order += draw.sample(range(len(examples)), len(examples))
-            numbers, order = order[: settings.batch_size], order[settings.batch_size :]
-            self.stack.train()
+        torch.manual_seed(seed)
+        weights = self._build().to(models.receiver.device)
+        states = models.sharer.states([example.context for example in training])
+
+        def loss(numbers: Sequence[int]) -> Tensor:
+            prompts = [training[number].prompt for number in numbers]
             starts = None if bases is None else [bases[number] for number in numbers]
-            prompts = [examples[number].prompt for number in numbers]
-            loss = self._loss(prompts, self._fuse(prompts, [states[number] for number in numbers], starts))
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            self.stack.anneal(step + 1)
-            losses.append(float(loss.detach()))
-        self.stack.eval()
+            prefixes = self._fuse(prompts, self._sent([states[number] for number in numbers]), starts)
+            return value_loss(models.receiver, prompts, prefixes)
+
+        # 3. The steps.
+        result = train(
+            self, weights, settings, loss, len(training), validation, seed, after_step=lambda n: self.stack.anneal(n)
+        )
+        result.parameters += 0 if self.closed_form is None else self.closed_form.parameters
+        weights.eval()
         return result
 
-    def _build(self, seed: int) -> FuserStack:
-        settings = self.settings
-        torch.manual_seed(seed)
-        stack = FuserStack.of_shapes(
-            self.models.sharer.shape,
-            self.models.receiver.shape,
-            layer_alignment=settings.layer_alignment,
-            variant=settings.variant,
-            hidden_dim=settings.width,
-            intermediate_dim=settings.width,
-            dropout=settings.dropout,
-            anneal_steps=settings.steps,
+    def _build(self) -> nn.Module:
+        """New weights, with the Fusers as `stack`."""
+        self.stack = FuserStack.of_shapes(
+            self.models.sharer.shape, self.models.receiver.shape, **self._fuser_arguments()
         )
-        layers = self.models.receiver.shape.layers
-        stack.only_layers(range(round(settings.first_layer * layers), layers))
-        if settings.output_init == "ridge":
+        self._choose_layers()
+        if self.settings.output_init == "ridge":
             # The closed form is what the first step has.
-            for fuser in stack.all_fusers():
+            for fuser in self.stack.all_fusers():
                 fuser.zero_output()
-        return stack.to(self.models.receiver.device)
+        return self.stack
 
-    def _loss(self, prompts: Sequence[Prompt], prefixes: Prefixes) -> Tensor:
-        """Mean loss of the values' tokens after the prompts, ``()`` in nats."""
-        receiver = self.models.receiver
-        targets = [self._value_tokens(prompt) for prompt in prompts]
-        width, device = max(map(len, targets)), receiver.device
-        # (B, n): the last prompt token and all tokens of the value but its last, right-padded
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in targets], device=device)
-        supervised = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in targets], device=device)
-        inputs = torch.cat([prefixes.last, ids[:, :-1]], dim=1)
-        mask = torch.cat([prefixes.mask, supervised.long()], dim=1)
-        positions = kv_cache.positions_of(mask)[:, -width:]
-        cache = kv_cache.cache_of_layers(prefixes.layers, receiver.model.config)
-        with logits_at(receiver.model, supervised):
-            output = receiver.model(
-                input_ids=inputs, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True
-            )
-        # (1, K, V) -> (K, V)
-        return functional.cross_entropy(output.logits.flatten(0, 1).float(), ids[supervised])
+    def _fuser_arguments(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "layer_alignment": settings.layer_alignment,
+            "variant": settings.variant,
+            "hidden_dim": settings.width,
+            "intermediate_dim": settings.width,
+            "dropout": settings.dropout,
+            "anneal_steps": settings.steps,
+        }
 
-    def _value_tokens(self, prompt: Prompt) -> list[int]:
-        return list(self.models.receiver.tokenizer(f" {prompt.value}", add_special_tokens=False)["input_ids"])
-
-    def _point(
-        self, validation: Sequence[Example], step: int, losses: Sequence[float], seed: int
-    ) -> list[dict[str, Any]]:
-        """Rows of the curve: the loss since the last point, and the accuracy on unseen persons and values."""
-        examples = validation[: self.settings.curve_items]
-        loss = sum(losses) / len(losses) if losses else math.nan
-        if not examples:
-            return [{"step": step, "message": "matched", "loss": loss}]
-        prompts = [example.prompt for example in examples]
-        matched = self.send([example.context for example in examples])
-        partners = donors(matched, [len(p.tokens) for p in prompts], [p.value for p in prompts], seed)
-        variants = {"matched": matched, "deranged": [matched[n] for n in partners], "zeroed": zeroed(matched)}
-        rows = []
-        for name, messages in variants.items():
-            outcomes = list(zip(prompts, self.receive(messages, prompts), strict=True))
-            accuracy = sum(is_right(prompt, outcome) for prompt, outcome in outcomes) / len(outcomes)
-            exact = sum(outcome.text == prompt.value for prompt, outcome in outcomes) / len(outcomes)
-            row = {"step": step, "message": name, "accuracy": accuracy, "exact": exact, "items": len(outcomes)}
-            rows.append(row | ({"loss": loss} if name == "matched" else {}))
-        return rows
-
-
-def rate_at(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a warm-up of 5 % of the steps, then a linear decay to 2 %."""
-    warmup = max(1.0, 0.05 * steps)
-    return min(1.0, (step + 1) / warmup) * max(0.02, 1 - max(0.0, (step - warmup) / max(steps - warmup, 1)))
-
-
-def is_right(prompt: Prompt, outcome: Outcome) -> bool:
-    """Whether the likeliest option is the value; False without options."""
-    if not prompt.options:
-        return False
-    best = max(range(len(prompt.options)), key=outcome.option_logps.__getitem__)
-    return prompt.options[best] == prompt.value
+    def _choose_layers(self) -> None:
+        layers = self.models.receiver.shape.layers
+        self.stack.only_layers(range(round(self.settings.first_layer * layers), layers))
 
 
 class FromRandomWeights(Fused):
@@ -249,3 +175,52 @@ class OnRidge(Fused):
     """Fusers without gates that start from the closed form."""
 
     settings = FuserSettings(variant="ungated", first_layer=1 / 3, steps=100, output_init="ridge")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSettings(FuserSettings):
+    """Of a latent cache, and of its decoder's Fusers.
+
+    Args:
+        latent_layers: Layers of the latent cache.
+        latent_width: Numbers of a token in one layer of it, of keys and of values each.
+    """
+
+    variant: str = "ungated"
+    first_layer: float = 1 / 3
+    latent_layers: int = 8
+    latent_width: int = 64
+
+
+class Latent(Fused):
+    """A latent cache that any number of models can share: the Sharer's encoder sends it, the Receiver's decoder reads.
+
+    The paper's Table 14 names the idea; encoder and decoder are those of `c2c.fuser.latent`, trained together. A
+    message holds keys and values of the latent cache, ``(L, 1, n, width)`` each; no position is in it.
+    """
+
+    settings: FuserSettings = LatentSettings()
+    encoder: LatentEncoder
+
+    def _build(self) -> nn.Module:
+        settings, models = self.settings, self.models
+        assert isinstance(settings, LatentSettings)
+        shape = CacheShape(settings.latent_layers, 1, settings.latent_width)
+        shapes = ({"sharer": models.sharer.shape}, {"receiver": models.receiver.shape})
+        space = LatentSpace(*shapes, shape, **self._fuser_arguments())
+        self.stack, self.encoder = space.decoder("receiver"), space.stack("receiver", "sharer").encoder
+        self._choose_layers()
+        return space
+
+    def _sent(self, states: Sequence[States]) -> list[States]:
+        counts, sharer = [part.shape[3] for part in states], self.models.sharer
+        # All tokens of all messages in one row: (S, 2, Hs, sum of n, Ds) -> S x (1, Hs, sum of n, Ds)
+        whole = torch.cat(list(states), dim=3)
+        latent = self.encoder([(layer[None, 0], layer[None, 1]) for layer in whole])
+        # L x (1, 1, sum of n, D) of keys and of values -> (L, 2, 1, sum of n, D)
+        latent_states = torch.stack([torch.cat(layer) for layer in latent])
+        # A Sharer that reads nothing sends nothing, not what an encoder makes of nothing.
+        return list((latent_states * 0 if sharer.silent else latent_states).split(counts, dim=3))
+
+    def _read(self, source: list[KeyValue], positions: Tensor) -> list[KeyValue]:
+        return source

@@ -95,6 +95,12 @@ class RidgeMap:
         return self.inputs.shape[1] * self.dual.shape[1] + self.dual.shape[1]
 
 
+def numbers_to_fit(training: Sequence[Example]) -> range:
+    """Numbers of the examples that are fitted: evenly spaced ones, if all have more than `MOST_ROWS` tokens."""
+    tokens = sum(example.context.tokens for example in training)
+    return range(0, len(training), max(-(-tokens // MOST_ROWS), 1))
+
+
 def fit_examples(models: Models, training: Sequence[Example]) -> tuple[RidgeMap, list[States]]:
     """Fit the Receiver's states at the value to the Sharer's, over all tokens of all places.
 
@@ -102,17 +108,15 @@ def fit_examples(models: Models, training: Sequence[Example]) -> tuple[RidgeMap,
         The closed form, and its prediction for each example, ``(T, 2, H, n, D)``: a leave-one-out prediction where the
         example was fitted.
     """
-    # 1. Evenly spaced examples, if there are more tokens than the decomposition is quick for.
-    stride = -(-sum(example.context.tokens for example in training) // MOST_ROWS)
+    numbers = numbers_to_fit(training)
     inputs = models.sharer.states([example.context for example in training])
-    outputs = models.receiver.states([example.target for example in training[::stride]])
-    fit = RidgeMap.fit(flatten_tokens(inputs[::stride]), flatten_tokens(outputs))
-    # 2. Predictions: rows of the examples that were fitted, and of the others.
+    outputs = models.receiver.states([training[number].target for number in numbers])
+    fit = RidgeMap.fit(flatten_tokens([inputs[number] for number in numbers]), flatten_tokens(outputs))
+    # Predictions: rows of the examples that were fitted, and of the others.
     counts = [example.context.tokens for example in training]
-    predictions = unflatten_tokens(fit.held_out, counts[::stride], outputs[0])
-    others = [number for number in range(len(training)) if number % stride]
-    result = dict(zip(range(0, len(training), stride), predictions, strict=True))
-    for number in others:
+    held_out = unflatten_tokens(fit.held_out, [counts[number] for number in numbers], outputs[0])
+    result = dict(zip(numbers, held_out, strict=True))
+    for number in set(range(len(training))) - set(numbers):
         result[number] = unflatten_tokens(fit(flatten_tokens([inputs[number]])), [counts[number]], outputs[0])[0]
     return fit, [result[number] for number in range(len(training))]
 
