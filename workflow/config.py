@@ -367,6 +367,8 @@ class BedBlock:
     margin: float = setting(..., "points within which an accuracy counts as equal", above=0, most=100)
     tasks: dict[str, BedTask] = setting(..., "sizes of the tasks by their ids", pattern=ID, fewest=1)
     entries: tuple[BedEntry, ...] = setting(..., "pairs with their tasks, channels and seeds", fewest=1)
+    tables: tuple[str, ...] = ids("ids of its tables, which join those of `artefacts`", ())
+    figures: tuple[str, ...] = ids("ids of its figures, which join those of `artefacts`", ())
     settings: dict[str, dict[str, Any]] = setting(None, "settings of channels that differ, by channel", pattern=ID)
 
 

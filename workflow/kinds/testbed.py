@@ -11,6 +11,10 @@ from c2c.errors import RefusedError
 from workflow.settings import Settings
 from workflow.validation import check_known, check_row
 
+WORLD_TASK = "world_word"
+"""The task whose items come from the knowledge-gap world (`benchmarks.redacted.tasks`)."""
+KEPT_MB = 5000
+"""States and prefixes that a job keeps at most (`c2c.testbed.models.KEPT_BYTES` for each model, and a batch)."""
 REDACTED = ("redacted_word", "redacted_code")
 """Tasks of the target ``redacted``."""
 
@@ -33,6 +37,14 @@ class BedJob:
 def bed(settings: Settings) -> Mapping[str, Any]:
     """The block ``testbed`` of the config; empty where there is none."""
     return settings.config.get("testbed") or {}
+
+
+def with_bed_artefacts(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config whose ``artefacts`` name the tables and figures of its test bed too."""
+    block, artefacts = config.get("testbed") or {}, config["artefacts"]
+    kinds = ("tables", "figures")
+    joint = {kind: list(dict.fromkeys([*artefacts[kind], *block.get(kind, [])])) for kind in kinds}
+    return {**config, "artefacts": {**artefacts, **joint}}
 
 
 def bed_jobs(settings: Settings) -> list[BedJob]:
@@ -75,3 +87,8 @@ def check_bed(settings: Settings) -> None:
     for path in paths:
         if paths.count(path) > 1:
             raise RefusedError("Each pair, task and seed of a test bed must be named once", path, remedy)
+
+
+def bed_mb(settings: Settings, job: BedJob) -> int:
+    """Memory that a job asks for, in MB: that of answering, and what it keeps of texts."""
+    return settings.answering_mb(job.pair) + KEPT_MB

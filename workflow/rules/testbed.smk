@@ -1,11 +1,6 @@
 # The test bed: items for the tokenizers of a pair, and the records of all channels. docs/testbed.md
 
 
-# Memory of states and prefixes that a job keeps, above that of answering, in MB.
-BED_MB = 5000
-BED_JOBS = {job.path: job for job in bed_jobs(settings)}
-
-
 wildcard_constraints:
     bed_pair=one_of(dict.fromkeys(job.pair for job in BED_JOBS.values())),
     bed_task=one_of(dict.fromkeys(job.task for job in BED_JOBS.values())),
@@ -33,6 +28,7 @@ rule make_items:
     input:
         unpack(bed_models),
         source("benchmarks/private/values.tsv"),
+        world=lambda wildcards: "<results>/world/world.json" if wildcards.bed_task == WORLD_TASK else [],
     output:
         train="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/train.jsonl",
         validation="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/validation.jsonl",
@@ -52,11 +48,12 @@ rule make_items:
     params:
         settings=lambda wildcards: flags(item_settings(settings, wildcards.bed_task)),
         folder=subpath(output.test, parent=True),
+        world=optional_flag("--world", "world"),
     message:
         "Making the items of {wildcards.bed_task} for {wildcards.bed_pair}, seed {wildcards.seed}"
     shell:
         "python -m benchmarks.redacted.make --task {wildcards.bed_task:q} --seed {wildcards.seed:q} {params.settings:q}"
-        " --tokenizers {input.receiver:q} {input.sharer:q} --output {params.folder:q} > {log:q} 2>&1"
+        " {params.world:q} --tokenizers {input.receiver:q} {input.sharer:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule measure_channels:
@@ -77,7 +74,7 @@ rule measure_channels:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards: settings.answering_mb(wildcards.bed_pair) + BED_MB,
+        mem_mb=lambda wildcards: bed_mb(settings, bed_job(wildcards)),
         runtime=ANSWER_MINUTES,
         gpu=config["gpus_per_job"],
         tasks=1,
@@ -96,11 +93,39 @@ rule measure_channels:
         " --output {output.records:q} > {log:q} 2>&1"
 
 
-rule testbed:
-    input:
-        bed_records(),
+def bed_artefacts():
+    """Each file, below the results folder, of the tables and figures of the test bed."""
+    names = [(kind, name) for kind in ("table", "figure") for name in config["testbed"].get(f"{kind}s", [])]
+    return [file for kind, name in names for file in of_kind(kind)[name].files]
 
 
-rule redacted:
+# Ends with an error where the instrument itself is broken: then no number of the run counts.
+rule check_gate:
     input:
-        bed_records(REDACTED),
+        records=bed_records(),
+    output:
+        gate="<results>/testbed/gate.json",
+        provenance="<results>/testbed/gate.json.provenance.json",
+    log:
+        "<results>/logs/check_gate.log",
+    benchmark:
+        "<results>/benchmarks/check_gate.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    message:
+        "Checking that copied states reach their bound and random states do nothing"
+    shell:
+        "python -m paper.communication.gate --testbed {input.records:q} --output {output.gate:q} > {log:q} 2>&1"
+
+
+if config.get("testbed"):
+
+    rule testbed:
+        input:
+            rules.check_gate.output.gate,
+            [f"<results>/{path}" for path in bed_artefacts()],
+
+    rule redacted:
+        input:
+            bed_records(REDACTED),
