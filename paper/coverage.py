@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from c2c.stats import Cell, Estimate, mean_with_interval
+from c2c.stats import OWN_QUESTIONS, Cell, Estimate, mean_with_interval
 from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.verdicts import CONTRADICTED, SUPPORTED, decide
@@ -41,6 +41,8 @@ CORRELATION = 0.85
 MARGIN = 2.8
 """Margin of equivalence in points, as the test bed has it."""
 LEVEL = 0.05
+SAME, OWN = "the same", "each its own"
+"""Whether all trainings are asked the same items."""
 SEED_SDS = (0, 1, 2, 3)
 """Standard deviation of a trained arm's accuracy over its trainings, in points."""
 
@@ -79,10 +81,19 @@ def settings() -> Iterator[Setting]:
         yield Setting(against, 100, 3, seed_sd, 0.5, pairs, benchmarks=4)
 
 
-def settings_of_equivalence() -> Iterator[Setting]:
-    """The rows of the table of equivalence: single cells of three trainings."""
-    for (against, common), n, seed_sd in product((("receiver", 0.9), ("adapter", 0.0)), (100, 300, 500), SEED_SDS[:3]):
-        yield Setting(against, n, 3, seed_sd, common)
+def settings_of_equivalence() -> Iterator[tuple[str, Setting]]:
+    """The rows of the table of equivalence: single cells of three trainings, on the same items or on items of each."""
+    sides = (("receiver", 0.9), ("adapter", 0.0))
+    for items, (against, common), n, seed_sd in product((SAME, OWN), sides, (100, 500, 1500), SEED_SDS[:3]):
+        yield items, Setting(against, n, 3, seed_sd, common)
+
+
+def differences_on_own_items(setting: Setting, rng: np.random.Generator, truth: float = 0.0) -> list[Cell]:
+    """`differences` of one cell, where each training is asked questions of its own."""
+    one = replace(setting, seeds=1)
+    seeds = [differences(one, rng, truth)[0].values.to_numpy()[:, 0] for _ in range(setting.seeds)]
+    frame = pd.DataFrame(np.stack(seeds, axis=1))
+    return [Cell(frame.rename_axis(index=OWN_QUESTIONS))]
 
 
 def differences(setting: Setting, rng: np.random.Generator, truth: float = 0.0) -> list[Cell]:
@@ -199,16 +210,17 @@ def summary(rows: pd.DataFrame) -> str:
     return f"{text}\nWith several seeds. {' '.join(notes)}\n"
 
 
-def simulate_equivalence(setting: Setting, simulations: int = SIMULATIONS) -> dict[str, Any]:
+def simulate_equivalence(items: str, setting: Setting, simulations: int = SIMULATIONS) -> dict[str, Any]:
     """One row: how often two one-sided tests state equivalence, in percent of the simulations.
 
     `false_equivalent` is of runs whose true difference is the margin, where a statement is wrong, `error` its Monte
     Carlo standard error, and `coverage` how often the 95 % interval covers that difference. `power` is of runs without
     a difference.
     """
-    rng = np.random.default_rng([2, *map(int, pd.util.hash_array(np.array([str(setting)])))])
+    rng = np.random.default_rng([2, *map(int, pd.util.hash_array(np.array([items, str(setting)])))])
+    draw = differences if items == SAME else differences_on_own_items
     estimates = {
-        truth: [mean_with_interval(differences(setting, rng, truth)).scaled(100) for _ in range(simulations)]
+        truth: [mean_with_interval(draw(setting, rng, truth)).scaled(100) for _ in range(simulations)]
         for truth in (MARGIN, 0.0)
     }
     shares = {
@@ -217,6 +229,7 @@ def simulate_equivalence(setting: Setting, simulations: int = SIMULATIONS) -> di
     }
     covered = np.mean([estimate.low <= MARGIN <= estimate.high for estimate in estimates[MARGIN]])
     return {
+        "items": items,
         **{name: getattr(setting, name) for name in ("against", "n", "seeds", "seed_sd", "common")},
         "margin": MARGIN,
         "simulations": simulations,
@@ -231,8 +244,8 @@ def summary_of_equivalence(rows: pd.DataFrame) -> str:
     """The rows as a Markdown table."""
     table = pd.DataFrame(
         {
+            "Items of the trainings": rows["items"],
             "Difference to": rows["against"].map({"receiver": "Receiver", "adapter": "adapter"}),
-            "Common share": rows["common"].map("{:g}".format),
             "n": rows["n"],
             "Seeds": rows["seeds"],
             "SD of trainings": rows["seed_sd"].map("{:g}".format),
@@ -262,7 +275,8 @@ def main() -> None:
         write_atomically(arguments.output, rows.to_csv(index=False))
         write_atomically(arguments.output.with_suffix(".md"), summary(rows))
     if "equivalence" in arguments.tables:
-        of_settings = [simulate_equivalence(setting, arguments.simulations) for setting in settings_of_equivalence()]
+        runs = arguments.simulations // 2
+        of_settings = [simulate_equivalence(items, setting, runs) for items, setting in settings_of_equivalence()]
         rows = pd.DataFrame(of_settings).round(2)
         path = arguments.output.with_name(EQUIVALENCE.name)
         write_atomically(path, rows.to_csv(index=False))

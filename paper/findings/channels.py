@@ -7,8 +7,8 @@ import pandas as pd
 from paper.communication.bounds import ENOUGH
 from paper.communication.comparing import AGAINST_RECEIVER, LEVELS, WITHOUT_ROOM
 from paper.communication.decomposition import EQUIVALENT
+from paper.communication.gate import VOID
 from paper.communication.records import ADAPTER, MATCHED
-from paper.communication.scorecard import VOID
 from paper.findings.wording import percents, points, rows_with, series, tally
 from paper.reading import names
 

@@ -328,9 +328,13 @@ def tables_of_claims():
 
 def testbed_files(suffix):
     """The records of the test bed, or the files that lie next to them, of every pair, task and seed."""
-    bed = config["testbed"]
-    ids = {"pair": list(bed["pairs"]), "task": list(bed["tasks"]), "seed": bed["seeds"]}
-    return collect(f"<results>/testbed/records/{{pair}}/{{task}}/seed{{seed}}{suffix}", **ids)
+    stems = [
+        f"{entry['pair']}/{task}/seed{seed}"
+        for entry in config["testbed"]["entries"]
+        for task in entry["tasks"]
+        for seed in entry["seeds"]
+    ]
+    return [f"<results>/testbed/records/{stem}{suffix}" for stem in dict.fromkeys(stems)]
 
 
 def source_files(source):
