@@ -386,8 +386,8 @@ def own_questions_spread(values: pd.DataFrame) -> Spread:
     Questions are nested in seeds. The questions' part is the variance within seeds over Q S, with S (Q - 1) degrees of
     freedom. The variance between the means of seeds over S has the questions' part in it, too. Where it is less than
     `SEEDS_COUNT_FROM` of that, nothing shows that trainings differ, and the seeds' part is 0; else it is counted whole,
-    with S - 1 degrees of freedom. The bound was chosen by the simulation in ``paper/coverage_equivalence.csv``: to count
-    the excess alone covers too rarely, to count it always makes intervals of three seeds twice as wide as need be.
+    with S - 1 degrees of freedom. The bound was chosen by simulation (``paper/coverage_equivalence.csv``): to count the
+    excess alone covers too rarely, to count it always makes intervals of three seeds twice as wide as need be.
     """
     numbers = values.to_numpy(float)
     size, seeds = numbers.shape
