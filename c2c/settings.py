@@ -156,6 +156,9 @@ def _value_schema(kind: Any, rule: Rule) -> dict[str, Any]:
     elif is_dataclass(kind):
         assert isinstance(kind, type)
         schema = json_schema(kind)
+    elif kind is Any:
+        # Whoever reads the value knows what it may be.
+        schema = {}
     elif rule.choices:
         schema = {"enum": list(rule.choices)}
     else:

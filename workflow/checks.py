@@ -20,6 +20,7 @@ from workflow.data import check_benchmarks, check_training_set
 from workflow.kinds.pairs import check_runs
 from workflow.kinds.registry import check_kinds
 from workflow.kinds.released import check_released
+from workflow.kinds.testbed import check_bed
 from workflow.settings import Settings
 from workflow.validation import check_known, check_row
 
@@ -97,6 +98,7 @@ def check_settings(settings: Settings, root: Path) -> None:
     _check_training(settings, root)
     _check_latency(settings)
     check_kinds(settings, root)
+    check_bed(settings)
 
 
 def _at(place: str, check: Any, *values: int) -> None:

@@ -338,6 +338,41 @@ class PrivateBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BedTask:
+    """Items of one task of the test bed; `benchmarks.redacted` makes them for the tokenizers of a pair."""
+
+    test: int = setting(..., "test items", least=4)
+    train: int = count("training items")
+    validation: int = setting(..., "validation items, of other persons and values than both", least=4)
+    texts_of_a_head: int = count("training texts that differ in their values alone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BedEntry:
+    """A pair through some channels: one job a task and seed."""
+
+    pair: str = an_id("id of `pairs.tsv`")
+    tasks: tuple[str, ...] = ids("tasks of the test bed, of `tasks`", fewest=1)
+    channels: tuple[str, ...] = ids("registered channels (`c2c.testbed.registry`)", fewest=1)
+    seeds: tuple[int, ...] = seeds("seeds of items, trainings and controls")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BedBlock:
+    """Questions on which a message is possible, needed and bounded, and the channels that send it (`docs/testbed.md`).
+
+    `settings` replaces settings of a channel: `{c2c: {steps: 50}}`.
+    """
+
+    margin: float = setting(..., "points within which an accuracy counts as equal", above=0, most=100)
+    tasks: dict[str, BedTask] = setting(..., "sizes of the tasks by their ids", pattern=ID, fewest=1)
+    entries: tuple[BedEntry, ...] = setting(..., "pairs with their tasks, channels and seeds", fewest=1)
+    tables: tuple[str, ...] = ids("ids of its tables, which join those of `artefacts`", ())
+    figures: tuple[str, ...] = ids("ids of its figures, which join those of `artefacts`", ())
+    settings: dict[str, dict[str, Any]] = setting(None, "settings of channels that differ, by channel", pattern=ID)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PretrainingBlock:
     """How the models of the knowledge-gap world are pretrained."""
 
@@ -443,6 +478,7 @@ class ScaleConfig:
     artefacts: ArtefactsBlock = setting(..., "tables and figures that are made")
     analysis: AnalysisBlock | None = setting(..., "analyses of caches")
     gap: PrivateBlock = setting(..., "the private benchmarks")
+    testbed: BedBlock | None = setting(None, "the test bed of channels; `null` leaves it out")
     world: WorldBlock = setting(None, "the knowledge-gap world, for scales that use it")
 
 

@@ -12,6 +12,7 @@ from c2c.storage.formats import read_yaml
 from workflow.checks import check_artefacts, check_settings, check_world
 from workflow.data import load_benchmarks, with_protocol
 from workflow.hub_inputs import check_mirrored, check_unpinned
+from workflow.kinds.testbed import with_bed_artefacts
 from workflow.paths import ROOT, own_or_shipped
 from workflow.scales import BASE
 from workflow.settings import Settings
@@ -39,6 +40,7 @@ def load_settings(config: Mapping[str, Any], root: Path | None = None) -> Settin
         RefusedError: At the first rule that does not hold.
     """
     check_config(config)
+    config = with_bed_artefacts(config)
     check_world(config)
     check_artefacts(config)
     check_unpinned(config)

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.private.splits import check_sizes
-from benchmarks.redacted.tasks import TASKS, build_items
-from benchmarks.redacted.values import SPLITS, stock
+from benchmarks.redacted.tasks import TASKS, WORLD, build_items
+from benchmarks.redacted.values import CODE_PLACEHOLDER, PLACEHOLDER, SPLITS, Stock, stock, world_stock
 from benchmarks.redacted.vocabularies import FILE, Vocabularies
+from benchmarks.world.world import World
 from c2c.errors import RefusedError, exit_code
+from c2c.models.hub import resolve
 from c2c.provenance import stamp
 from c2c.testbed.items import check_item, write_items
 
@@ -34,8 +37,12 @@ def _parser() -> argparse.ArgumentParser:
         "--texts-of-a-head", type=int, default=25, help="training texts that differ in their values alone"
     )
     parser.add_argument(
-        "--tokenizers", type=Path, nargs="*", default=[], help="folders of models: values have as many tokens in each"
+        "--tokenizers",
+        nargs="*",
+        default=[],
+        help="models (folder, manifest, hub id) in which values have as many tokens",
     )
+    parser.add_argument("--world", type=Path, help=f"the world of {WORLD} (.json)")
     parser.add_argument("--output", type=Path, required=True, help="folder of train, validation and test (.jsonl)")
     return parser
 
@@ -46,13 +53,14 @@ def _run(options: argparse.Namespace) -> None:
     check_sizes(sizes)
     if options.texts_of_a_head < 1:
         raise RefusedError("--texts-of-a-head must be 1 or more", options.texts_of_a_head, "Leave it out")
-    values = stock(Vocabularies.load(options.tokenizers), options.seed)
+    folders = [resolve(source) for source in options.tokenizers]
+    values = _stock(options, folders)
     for split in SPLITS:
         path = options.output / f"{split}.jsonl"
         texts_of_a_head = options.texts_of_a_head if split == "train" else 1
-        inputs = [folder / FILE for folder in options.tokenizers]
+        inputs = [folder / FILE for folder in folders] + ([options.world] if options.world else [])
         with stamp(path, inputs=inputs, settings=settings | {"split": split}) as notes:
-            items = build_items(options.task, values.material(split, options.seed), sizes[split], texts_of_a_head)
+            items = build_items(options.task, values.material(split), sizes[split], texts_of_a_head)
             for item in items:
                 check_item(item, item.id)
             write_items(path, items)
@@ -61,6 +69,17 @@ def _run(options: argparse.Namespace) -> None:
             notes["training_words"] = len(values.words)
             notes["dropped"] = values.dropped
         print(f"{len(items)} items in {path}")
+
+
+def _stock(options: argparse.Namespace, folders: Sequence[Path]) -> Stock:
+    placeholder = TASKS[options.task].placeholder
+    if (options.task == WORLD) != (options.world is not None):
+        rule = f"--world must be the world of the models for {WORLD}, and be left out for another task"
+        raise RefusedError(rule, options.world and str(options.world), "Correct --world or --task")
+    vocabularies = Vocabularies.load(folders)
+    if options.world:
+        return world_stock(World.load(options.world), vocabularies, options.seed, placeholder)
+    return stock(vocabularies, options.seed, PLACEHOLDER if placeholder == CODE_PLACEHOLDER else placeholder)
 
 
 def main() -> int:

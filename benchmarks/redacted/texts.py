@@ -50,6 +50,7 @@ def compose(
     question: str,
     options: Choice,
     facts: Mapping[str, str],
+    opening: str = "",
     ending: str = QUESTION,
 ) -> Item:
     """The item of some sentences.
@@ -63,14 +64,17 @@ def compose(
         question: ...
         options: ...
         facts: ...
+        opening: Text before the sentences, which all models read.
         ending: Text after the sentences, with the field ``{question}``.
     """
-    sharers = [""] * (1 + max(part.sender for sentence in sentences for part in sentence if isinstance(part, Blank)))
-    prompt, full, places = "", "", []
+    sharers = [opening] * (
+        1 + max(part.sender for sentence in sentences for part in sentence if isinstance(part, Blank))
+    )
+    prompt, full, places = opening, opening, []
     for sentence in sentences:
         sender = next(part.sender for part in sentence if isinstance(part, Blank))
         # Sentences are separated by spaces; a Sharer reads its own alone.
-        prompt, full, sharer = (f"{text} " if text else "" for text in (prompt, full, sharers[sender]))
+        prompt, full, sharer = (f"{text} " if text != opening else text for text in (prompt, full, sharers[sender]))
         for part in sentence:
             text = f" {part.value}" if isinstance(part, Blank) else part
             visible = placeholder if isinstance(part, Blank) and placeholder is not None else text

@@ -8,19 +8,27 @@ words, and the bank alone has 812 for training.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from benchmarks.private import private_line
 from benchmarks.private.splits import OPTIONS
 from benchmarks.redacted.vocabularies import Vocabularies
+from benchmarks.world.world import World
+from c2c.errors import RefusedError
 
 SPLITS = ("train", "validation", "test")
 PLACEHOLDER, CODE_PLACEHOLDER = " unknown", " 0000"
 WORD_SHARE = 0.6
 """Share of the training values that come from the vocabularies; the others are of their attribute."""
-TEMPLATE_WORDS = "answer question unknown what who which where keeps friend access code box holds has the and for"
+TEMPLATE_WORDS = (
+    "answer question what is are in of the and access code file box has colour first second thing unknown crimson beige"
+)
 """Words of the sentences, which would be ambiguous as values, as those of the attributes would."""
+COLOUR = "favourite colour"
+THINGS = ("pet", "favourite food", "instrument", "favourite tool", "favourite garment", "favourite furniture")
+"""Attributes whose values are things that a box can have in it."""
 PERSONS = 60_000
 """About 70,000 family names exist."""
 
@@ -68,9 +76,20 @@ class Material:
     codes: Bag
     share: float = 0.0
 
-    def attribute(self) -> str:
-        """An attribute, with a probability that grows with the number of its values."""
-        names = list(self.attributes)
+    def person(self) -> str:
+        """The next person.
+
+        Raises:
+            RefusedError: If the split has no further person.
+        """
+        person = next(self.persons, None)
+        if person is None:
+            raise RefusedError("A split must have a person for each fact", "no further name", "Take smaller splits")
+        return person
+
+    def attribute(self, least: int = 1) -> str:
+        """An attribute with at least some values; the more values it has, the more often it is drawn."""
+        names = [name for name, bag in self.attributes.items() if len(bag.values) >= least]
         return self.chance.choices(names, [len(self.attributes[name].values) for name in names])[0]
 
     def bag(self, attribute: str) -> Bag:
@@ -82,47 +101,76 @@ class Material:
 class Stock:
     """Values of all splits, and what the vocabularies excluded."""
 
+    seed: int
+    persons: Callable[[str], Iterator[str]]
     attributes: Mapping[str, Mapping[str, list[str]]]
     words: list[str]
     codes: Mapping[str, list[str]]
     dropped: dict[str, int]
 
-    def material(self, split: str, seed: int) -> Material:
-        """The material of one split; a third of the names belongs to it alone."""
-        chance = random.Random(f"redacted {split} {seed}")
+    def material(self, split: str) -> Material:
+        """The material of one split, from its first person on."""
+        chance = random.Random(f"redacted {split} {self.seed}")
         attributes = {name: Bag(values, chance) for name, values in self.attributes[split].items()}
         words = Bag(self.words if split == "train" else [], chance)
-        return Material(chance, persons(split, seed), attributes, words, Bag(self.codes[split], chance), WORD_SHARE)
+        return Material(chance, self.persons(split), attributes, words, Bag(self.codes[split], chance), WORD_SHARE)
 
 
-def stock(vocabularies: Vocabularies, seed: int) -> Stock:
+def stock(vocabularies: Vocabularies, seed: int, placeholder: str = PLACEHOLDER) -> Stock:
     """Values of the splits that have as many tokens as their placeholder in all vocabularies."""
     bank = private_line.bank()
     parts = private_line.split_values(bank, seed)
     values = {"train": parts["train"], "validation": parts["unseen"], "test": parts["test"]}
-    attributes, dropped = {}, {}
-    for split in SPLITS:
-        equal = {name: vocabularies.equal(words, PLACEHOLDER) for name, words in values[split].items()}
-        attributes[split] = {name: words for name, words in equal.items() if len(words) >= OPTIONS}
-        dropped[f"values_{split}"] = sum(map(len, values[split].values())) - sum(map(len, equal.values()))
-        dropped[f"attributes_{split}"] = len(equal) - len(attributes[split])
+    attributes, dropped = _equal_values(vocabularies, values, placeholder)
     # Words of training: no value of another split, in whatever case, and no word of the sentences
     reserved = {word.lower() for split in ("validation", "test") for words in values[split].values() for word in words}
     reserved |= set(TEMPLATE_WORDS.split()) | {word for attribute in bank for word in attribute.split()}
     words = [word for word in vocabularies.words() if word not in reserved]
-    wide = vocabularies.equal(words, PLACEHOLDER)
-    dropped["words"] = len(words) - len(wide)
+    wide = vocabularies.equal(words, placeholder)
     # Codes: a tenth each for test and validation
     codes = [f"{number:04d}" for number in range(1, 10_000)]
     equal_codes = vocabularies.equal(codes, CODE_PLACEHOLDER)
-    dropped["codes"] = len(codes) - len(equal_codes)
+    dropped |= {"words": len(words) - len(wide), "codes": len(codes) - len(equal_codes)}
     random.Random(f"codes {seed}").shuffle(equal_codes)
     tenth = len(equal_codes) // 10
     bounds = {"test": (0, tenth), "validation": (tenth, 2 * tenth), "train": (2 * tenth, None)}
-    return Stock(attributes, wide, {split: equal_codes[slice(*bounds[split])] for split in SPLITS}, dropped)
+    code_splits = {split: equal_codes[slice(*bounds[split])] for split in SPLITS}
+    return Stock(seed, lambda split: _persons(split, seed), attributes, wide, code_splits, dropped)
 
 
-def persons(split: str, seed: int) -> Iterator[str]:
+def world_stock(world: World, vocabularies: Vocabularies, seed: int, placeholder: str) -> Stock:
+    """Entities and values of a world: its entities as it has split them, its values by the seed.
+
+    An entity of the test is asked about values that its facts need not have, which no model has learned.
+    """
+    parts = private_line.split_values(world.attributes, seed)
+    values = {"train": parts["train"], "validation": parts["unseen"], "test": parts["test"]}
+    attributes, dropped = _equal_values(vocabularies, values, placeholder)
+
+    def entities(split: str) -> Iterator[str]:
+        names = [entity.name for entity in world.entities if entity.split == split]
+        return cycle(random.Random(f"entities {split} {seed}").sample(names, len(names)))
+
+    return Stock(seed, entities, attributes, [], {split: [] for split in SPLITS}, dropped)
+
+
+def _equal_values(
+    vocabularies: Vocabularies, values: Mapping[str, Mapping[str, list[str]]], placeholder: str
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
+    """Values by split and attribute with as many tokens as the placeholder, and how many had other numbers."""
+    attributes, dropped = {}, {}
+    for split in SPLITS:
+        equal = {name: vocabularies.equal(words, placeholder) for name, words in values[split].items()}
+        attributes[split] = {name: words for name, words in equal.items() if len(words) >= OPTIONS}
+        dropped[f"values_{split}"] = sum(map(len, values[split].values())) - sum(map(len, equal.values()))
+        dropped[f"attributes_{split}"] = len(equal) - len(attributes[split])
+        if not attributes[split]:
+            rule = f"An attribute must have {OPTIONS} values with as many tokens as {placeholder!r} in each split"
+            raise RefusedError(rule, f"none for {split}", "Name other models with --tokenizers")
+    return attributes, dropped
+
+
+def _persons(split: str, seed: int) -> Iterator[str]:
     """Names of the persons of one split: every third of the names of a seed."""
     everybody = private_line.names(PERSONS, seed)
     yield from (name for number, name in enumerate(everybody) if number % len(SPLITS) == SPLITS.index(split))

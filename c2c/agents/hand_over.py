@@ -19,7 +19,7 @@ from c2c.checkpoints.pair_fusers import load_pair_fusers
 from c2c.checkpoints.released_folder import is_released, released_alignment
 from c2c.checkpoints.sharer_cache import SharerCache
 from c2c.checkpoints.signing import Envelope, contract_hash
-from c2c.errors import RefusedError, WrongModelError, check_choice, excerpt
+from c2c.errors import RefusedError, WrongModelError, check_choice
 from c2c.fuser.stack import FuserStack
 from c2c.fusion.batch import collate_chats
 from c2c.models import hub
@@ -136,7 +136,8 @@ class HandOver:
             try:
                 opened = self._open(agent, fusers[agent.name], override)
             except WrongModelError as refusal:
-                self.reasons[agent.name] = excerpt(refusal.received)
+                received: Any = refusal.received
+                self.reasons[agent.name] = received if isinstance(received, str) else "; ".join(map(str, received))
                 continue
             self.fusers[agent.name] = opened
             chosen = alignment or opened.alignment

@@ -36,6 +36,7 @@ from c2c.cli.flags import (
     train_runs_in_processes,
     training_from_flags,
 )
+from c2c.cli.testbed import add_testbed, run_testbed
 from c2c.errors import RefusedError, exit_code
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
@@ -364,6 +365,7 @@ COMMANDS = {
         "what caches hold, and what they are worth: one analysis a kind",
         add_analyse,
     ),
+    "testbed": Command("send messages through channels, with all controls", add_testbed, run_testbed),
     "claims": Command("the paper's claims and tables: its values, ours, verdicts, commands", _add_claims, _claims),
     "plan": Command("what a run of the replication would do and cost", _add_plan, _plan),
     **messages.COMMANDS,

@@ -17,6 +17,8 @@ from c2c.storage.formats import read_json_lines, write_json_lines
 from c2c.storage.manifests import check_keys
 
 MAKE = "Make the items anew: benchmarks.redacted.make"
+JOINER = " and "
+"""Between the facts of an answer that is made of several."""
 Span = tuple[int, int]
 """Characters of a text, half-open."""
 SPANS = ("sharer", "receiver", "full", "target")
@@ -147,10 +149,16 @@ def check_item(item: Item, where: str) -> None:
     Raises:
         RefusedError: With `where` and the rule that the item breaks.
     """
+    try:
+        _check(item)
+    except RefusedError as refusal:
+        raise RefusedError(f"{where}: {refusal.rule}", refusal.received, refusal.remedy) from None
 
+
+def _check(item: Item) -> None:
     def check(holds: bool, rule: str, received: object) -> None:
         if not holds:
-            raise RefusedError(f"{where}: {rule}", received, MAKE)
+            raise RefusedError(rule, received, MAKE)
 
     # Answer and options
     options, answer = item.options, item.answer
@@ -164,7 +172,10 @@ def check_item(item: Item, where: str) -> None:
     check(bool(item.sharer_texts), "sharer_texts must hold a text for each Sharer", item.sharer_texts)
     if not item.places:
         return
-    check(item.value in item.facts.values(), "value must be among the facts", item.value)
+    parts = item.value.split(JOINER)
+    check(
+        set(parts) <= set(item.facts.values()), "value must be a fact, or facts with ' and ' between them", item.value
+    )
 
     # Spans lie in their texts, in order
     for number, place in enumerate(item.places):
@@ -203,8 +214,7 @@ def check_item(item: Item, where: str) -> None:
         filled(item),
     )
     if item.need:
-        hidden = [value for value in item.facts.values() if holds_word(item.prompt, value)]
-        check(not hidden, "the prompt must not hold a value", hidden)
+        check(not visible_values(item), "the prompt must not hold a value", visible_values(item))
 
 
 def text_at(text: str, span: Span) -> str:
@@ -219,6 +229,11 @@ def filled(item: Item) -> str:
         parts += [item.prompt[start : place.receiver[0]], text_at(item.target_prompt, place.target)]
         start = place.receiver[1]
     return "".join((*parts, item.prompt[start:]))
+
+
+def visible_values(item: Item) -> list[str]:
+    """Facts of an item that its prompt holds."""
+    return [value for value in item.facts.values() if holds_word(item.prompt, value)]
 
 
 def holds_word(text: str, word: str) -> bool:

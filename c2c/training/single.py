@@ -159,6 +159,7 @@ class SingleRun(LearningRun[SingleLearner]):
             "parameters": sum(parameter.numel() for parameter in learner.receiver.model.parameters()),
             "precision": {"weights": "float32", "computes": self.config.dtype},
             "final": final_losses(history),
+            **({"micro_batch_tokens": learner.token_budget} if learner.token_budget else {}),
             **best_step(learner),
         }
 

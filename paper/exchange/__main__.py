@@ -12,14 +12,19 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import read_records
 from paper.command import command
+from paper.communication.records import MessageRecords
+from paper.communication.records import read as read_messages
 from paper.exchange.evaluations import OWNER, evaluations
 from paper.exchange.every_eval_ever import write_every_eval_ever
 from paper.exchange.inspect_logs import write_inspect_logs
+from paper.exchange.messages import evaluations_of_messages, read_item_files
 from paper.exchange.origin import origin_of
 from paper.reading.questions import read_questions
 
@@ -45,21 +50,37 @@ def export(
 
     Args:
         form: One of `WRITERS`.
-        records: Files of answer records of one scale.
-        questions: Files with the texts of their questions.
+        records: Files of answer records, or of records of the test bed, of one scale.
+        questions: Files with the texts of their questions; for the test bed those of its items.
         output: Folder of the files.
         protocol: By which answers are marked.
         results: Folder of the results, whose manifests name the commits of models.
         organisation: Who publishes the evaluations.
-        **ids: Values of `pair`, `benchmark` or `method` to which the export is limited; all where there are none.
+        **ids: Values of `pair`, `benchmark` or `method` to which the export is limited, for the test bed of pair, task
+            or channel; all where there are none.
 
     Raises:
         RefusedError: The format is unknown, nothing is left to be written, or as `evaluations`.
     """
     check_choice("The format", form, WRITERS)
-    frame = _limited(read_records(records), ids)
     origin = origin_of(records, organisation)
-    return WRITERS[form](evaluations(frame, read_questions(questions), protocol, results), output, origin)
+    if is_of_test_bed(records):
+        columns = {"pair": "pair", "benchmark": "task", "method": "channel"}
+        frame = _limited(read_messages(records), {columns[name]: names for name, names in ids.items()})
+        rows = evaluations_of_messages(MessageRecords(frame), read_item_files(questions), results)
+    else:
+        frame = _limited(read_records(records), ids)
+        rows = evaluations(frame, read_questions(questions), protocol, results)
+    return WRITERS[form](rows, output, origin)
+
+
+def is_of_test_bed(paths: Collection[Path]) -> bool:
+    """Whether files hold records of the test bed, which have a channel; the first one decides."""
+    try:
+        return any("channel" in pq.read_schema(path).names for path in list(paths)[:1])
+    except (pa.ArrowException, OSError):
+        # The reader of answer records says what is wrong with the file.
+        return False
 
 
 def _limited(records: pd.DataFrame, ids: dict[str, Collection[str]]) -> pd.DataFrame:
@@ -75,19 +96,21 @@ def _limited(records: pd.DataFrame, ids: dict[str, Collection[str]]) -> pd.DataF
     return records.reset_index(drop=True)
 
 
-@command
-def main() -> None:
-    """Command line."""
+def _run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--format", required=True, help=f"one of {', '.join(WRITERS)}")
     parser.add_argument("--records", type=Path, nargs="+", required=True, help="files of records of one scale")
-    parser.add_argument("--questions", type=Path, nargs="+", required=True, help="files with the texts of questions")
+    parser.add_argument(
+        "--questions", type=Path, nargs="+", required=True, help="files with the texts of questions, or item files"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the files")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED, help="by which answers are marked")
     parser.add_argument("--results", type=Path, help="results folder whose manifests name the commits of models")
     parser.add_argument("--organisation", default=f"{OWNER} replication", help="who publishes the evaluations")
     for column in ("pair", "benchmark", "method"):
-        parser.add_argument(f"--{column}s", nargs="+", default=[], help=f"write these {column}s only")
+        of_bed = {"benchmark": "task", "method": "channel"}.get(column)
+        what = f"write these {column}s only" + (f"; for the test bed {of_bed}s" if of_bed else "")
+        parser.add_argument(f"--{column}s", nargs="+", default=[], help=what)
     options = parser.parse_args()
     paths = export(
         options.format,
@@ -101,8 +124,11 @@ def main() -> None:
         benchmark=options.benchmarks,
         method=options.methods,
     )
-    size = sum(path.stat().st_size for path in paths)
-    print(f"{options.output}: {len(paths)} evaluations, {size / 2**20:.1f} MiB")
+    print(f"{options.output}: {len(paths)} evaluations")
+
+
+main = command(_run, "paper.exchange")
+"""Command line."""
 
 
 if __name__ == "__main__":

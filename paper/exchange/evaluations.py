@@ -41,8 +41,8 @@ class Sample:
         output: What was written, or the option that was chosen.
         answer: What the scoring takes from it.
         score: Credit from 0 to 1.
-        tokens_in: Tokens that were read, by the Sharer too.
-        tokens_out: Tokens that were written, by the Sharer too.
+        tokens_in: Tokens that were read, by the Sharer too; None where they were not counted.
+        tokens_out: Tokens that were written, by the Sharer too; None where they were not counted.
         seconds: For this question; not a number where nothing was measured.
         error: Why the question failed; empty for an answered one.
         details: Whatever else its record holds, as JSON can.
@@ -56,11 +56,19 @@ class Sample:
     output: str
     answer: str
     score: float
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    tokens_out: int | None
     seconds: float
     error: str
     details: dict[str, Any]
+
+    @property
+    def usage(self) -> dict[str, int] | None:
+        """Counts of tokens as both formats name them."""
+        if self.tokens_in is None or self.tokens_out is None:
+            return None
+        total = self.tokens_in + self.tokens_out
+        return {"input_tokens": self.tokens_in, "output_tokens": self.tokens_out, "total_tokens": total}
 
     @property
     def messages(self) -> list[dict[str, str]]:

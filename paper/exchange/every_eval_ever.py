@@ -185,11 +185,7 @@ def _instance(evaluation: Evaluation, sample: Sample, evaluation_id: str) -> dic
             }
         ],
         "evaluation": {"score": sample.score, "is_correct": sample.score == 1.0},
-        "token_usage": {
-            "input_tokens": sample.tokens_in,
-            "output_tokens": sample.tokens_out,
-            "total_tokens": sample.tokens_in + sample.tokens_out,
-        },
+        "token_usage": sample.usage,
         "metadata": details,
     }
     if sample.choices:

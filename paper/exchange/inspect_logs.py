@@ -119,11 +119,6 @@ def _scores(evaluation: Evaluation) -> dict[str, Any]:
 
 def _sample(evaluation: Evaluation, sample: Sample, epoch: int) -> dict[str, Any]:
     """One answered question."""
-    usage = {
-        "input_tokens": sample.tokens_in,
-        "output_tokens": sample.tokens_out,
-        "total_tokens": sample.tokens_in + sample.tokens_out,
-    }
     answer = {"role": "assistant", "content": sample.output, "source": "generate", "model": evaluation.model}
     score = {"value": sample.score, "answer": sample.answer}
     content: dict[str, Any] = {
@@ -137,11 +132,11 @@ def _sample(evaluation: Evaluation, sample: Sample, epoch: int) -> dict[str, Any
             "model": evaluation.model,
             "choices": [{"message": answer, "stop_reason": "stop"}],
             "completion": sample.output,
-            "usage": usage,
+            "usage": sample.usage,
         },
         "scores": {evaluation.details.get("scoring", "exact"): score},
         "metadata": {**sample.details, **({} if sample.seed is None else {"seed": sample.seed})},
-        "model_usage": {evaluation.model: usage},
+        "model_usage": {evaluation.model: sample.usage} if sample.usage else {},
     }
     if sample.seconds == sample.seconds:
         content |= {"total_time": sample.seconds, "working_time": sample.seconds}

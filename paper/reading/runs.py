@@ -23,7 +23,7 @@ from paper.reading.fusers import FuserRun
 
 CONFIG = Path(__file__).parents[2] / "config"
 MAIN_CONFIG = "config.yaml"
-PAIRS = "pairs.tsv"
+PAIRS, MODELS = "pairs.tsv", "models.tsv"
 SETTINGS = (
     "steps",
     "batch_size",
@@ -68,12 +68,29 @@ def trainings(results: Path, scale: str) -> tuple[list[dict[str, Any]], bool]:
 
 def training_sets(pairs: Iterable[str]) -> dict[str, list[str]]:
     """The pairs by the training set of their Fusers, of `config/pairs.tsv`; a pair that it lacks is left out."""
-    frame = pd.read_csv(CONFIG / PAIRS, sep="\t", dtype=str, keep_default_na=False).set_index("pair")["training_set"]
+    frame = _table(PAIRS, "pair")["training_set"]
     sets: dict[str, list[str]] = {}
     for pair in pairs:
         if frame.get(pair):
             sets.setdefault(frame[pair], []).append(pair)
     return sets
+
+
+def pair_models(pair: str) -> tuple[str, str]:
+    """Ids of a pair's Receiver and Sharer as answer records have them: of the hub, or their names in `config/`.
+
+    A pair that `config/pairs.tsv` lacks has models of its own name.
+    """
+    pairs = _table(PAIRS, "pair")
+    if pair not in pairs.index:
+        return f"{pair}.receiver", f"{pair}.sharer"
+    hub_ids, models = _table(MODELS, "model")["hub_id"], pairs.loc[pair]
+    receiver, sharer = (str(hub_ids.get(models[role]) or models[role]) for role in ("receiver", "sharer"))
+    return receiver, sharer
+
+
+def _table(name: str, key: str) -> pd.DataFrame:
+    return pd.read_csv(CONFIG / name, sep="\t", dtype=str, keep_default_na=False).set_index(key)
 
 
 def _configured_runs(path: Path) -> list[tuple[FuserRun, dict[str, Any]]]:

@@ -19,7 +19,7 @@ from c2c.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-GUIDE = DOCS / "guides" / "your-own-pair.md"
+GUIDE, AGENTS = DOCS / "guides" / "your-own-pair.md", DOCS / "guides" / "agents.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 SHOWN = re.compile(r"# → (.*)$", flags=re.MULTILINE)
@@ -85,6 +85,23 @@ def test_the_pair_of_the_guide_communicates_and_its_controls_do_not() -> None:
     assert right["c2c"] > 0.8
     assert max(share for method, share in right.items() if method != "c2c") < 0.35
     assert set(right) == {"receiver", "c2c", "c2c_deranged", "c2c_zeroed", "adapter"}
+
+
+@pytest.mark.slow
+def test_the_agents_of_the_guide_combine_facts_that_each_of_them_holds_alone() -> None:
+    for _, page in run_blocks(AGENTS):
+        names = page
+    shares = names["shares"]
+    assert shares["both agents"] > 0.8
+    assert max(shares["alice alone"], shares["bob alone"]) < 0.5
+    assert shares["deranged"] < 0.1
+    assert names["by_text"].kinds == {"alice": "text", "bob": "text"}
+    assert "sharer.weights_sha256" in names["by_text"].reasons["alice"]
+    assert names["by_text"].text == "blue star"
+    # What passed through files and through both graphs is answered too; a graph's state refers to files.
+    assert [names["received"].text, names["state"]["answer"]] == ["green ring", "white cone"]
+    assert names["own_state"]["answer"] == "black disk"
+    assert Path(names["state"]["messages"]["alice"]["place"], "cache.safetensors").is_file()
 
 
 @pytest.fixture

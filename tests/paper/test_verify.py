@@ -136,7 +136,8 @@ sys.meta_path.insert(0, Blocked())
 """
 COMMANDS = ("verify", "collect", "compare", "claims", "summarise_latency")
 TABLES = [each.module for each in of_kind("table").values()]
-MODULES = ("c2c.stats", "c2c.evaluation.scoring", *(f"paper.{name}" for name in COMMANDS), *TABLES)
+EXPORT = "paper.exchange.__main__"
+MODULES = ("c2c.stats", "c2c.evaluation.scoring", *(f"paper.{name}" for name in COMMANDS), EXPORT, *TABLES)
 
 
 def run_without(names: list[str], code: str) -> subprocess.CompletedProcess[str]:

@@ -147,6 +147,16 @@ def test_a_run_cut_off_amid_the_pairs_and_resumed_ends_with_the_same_bits_and_hi
     assert all(torch.equal(tensor, other[name]) for name, tensor in weights(whole).items())
 
 
+def test_memory_is_measured_with_examples_of_one_pair_at_a_time(latent) -> None:
+    built = latent("auto", micro_batch_tokens="auto", steps=1)
+    collate, batches = built.collate, []
+    built.collate = lambda examples: batches.append({example.number for example in examples}) or collate(examples)
+    built.run()
+    assert built.token_budget > 0
+    assert {number for numbers in batches for number in numbers} == set(range(len(built.pairs)))
+    assert all(len(numbers) == 1 for numbers in batches)
+
+
 def test_micro_batches_learn_what_the_whole_batch_does(latent) -> None:
     whole, parts = (
         latent("whole", variant="ungated", dropout=0.0),

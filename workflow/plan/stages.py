@@ -33,6 +33,7 @@ from workflow.kinds import (
     same_answer,
     single,
     steps,
+    testbed,
 )
 from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.registry import answer_jobs, tokenised_folders
@@ -548,6 +549,7 @@ _STAGES = [
         memory_mb=lambda settings, run: settings.answering_mb(run.pair),
         hours=Estimator.latency,
     ),
+    Stage("measure_channels", testbed.bed_jobs, "testbed/records/{job}.parquet", memory_mb=testbed.bed_mb),
     _analysis("measure_effective_rank", "effective_rank"),
     _analysis("enrich_caches", "enrichment"),
     _analysis("place_caches", "tsne"),

@@ -32,6 +32,7 @@ wildcard_constraints:
 
 
 ANSWERS = {job.path.removeprefix("records/"): job for job in answer_jobs(settings)}
+BED_JOBS = {job.path: job for job in bed_jobs(settings)}
 ROUTER_ANSWERS = {job.pairs[0]: job for job in router_answers(settings)}
 
 # Minutes that a job may take; on a cluster config/resources.tsv says so instead. Training resumes from its last checkpoint.
@@ -314,9 +315,10 @@ def result_files():
     """Each file, below the results folder, of what this scale shows: scores, times, verdicts, artefacts and the paper."""
     times = ["latency.csv"] if config["latency"] else []
     paper = ["paper/paper.pdf"] if config["artefacts"]["paper"] else []
+    bed = ["testbed/gate.json"] if config.get("testbed") else []
     names = [(kind, name) for kind in ("table", "figure") for name in config["artefacts"][f"{kind}s"]]
     artefacts = [file for kind, name in names for file in of_kind(kind)[name].files]
-    return ["scores.csv", "questions.parquet", *times, "claims.json", "claims_time.json", *artefacts, *paper]
+    return ["scores.csv", "questions.parquet", *times, "claims.json", "claims_time.json", *bed, *artefacts, *paper]
 
 
 def tables_of_claims():
@@ -328,13 +330,7 @@ def tables_of_claims():
 
 def testbed_files(suffix):
     """The records of the test bed, or the files that lie next to them, of every pair, task and seed."""
-    stems = [
-        f"{entry['pair']}/{task}/seed{seed}"
-        for entry in config["testbed"]["entries"]
-        for task in entry["tasks"]
-        for seed in entry["seeds"]
-    ]
-    return [f"<results>/testbed/records/{stem}{suffix}" for stem in dict.fromkeys(stems)]
+    return [f"<results>/testbed/records/{path}{suffix}" for path in BED_JOBS]
 
 
 def source_files(source):

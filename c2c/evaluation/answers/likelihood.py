@@ -98,7 +98,7 @@ def score_tokens(state: DecodingState, options: Sequence[Sequence[Sequence[int]]
     # Further tokens, on rows that repeat the cache.
     longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
     if longer:
-        scores, likeliest = _score_further_tokens(batch.of_rows(rows[longer]), [flat[number] for number in longer])
+        scores, likeliest = score_further_tokens(batch.of_rows(rows[longer]), [flat[number] for number in longer])
         sums[longer] += scores.double()
         greedy[longer] &= likeliest
     check_finite(sums.tolist(), state.model)
@@ -106,7 +106,7 @@ def score_tokens(state: DecodingState, options: Sequence[Sequence[Sequence[int]]
     return [[next(scores_of_all) for _ in its_options] for its_options in options]
 
 
-def _score_further_tokens(batch: PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def score_further_tokens(batch: PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Sum of log-probabilities of the tokens after each first one, ``(n,)``, and whether all are the likeliest."""
     width = max(len(ids) for ids in options) - 1
     device = batch.mask.device

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from benchmarks.private import private_line
 from benchmarks.redacted import make
-from benchmarks.redacted.tasks import TASKS, build_items
-from benchmarks.redacted.values import CODE_PLACEHOLDER, PLACEHOLDER, SPLITS, stock
+from benchmarks.redacted.tasks import LADDER, TASKS, WORDINGS, WORLD, build_items
+from benchmarks.redacted.values import PLACEHOLDER, SPLITS, Stock, stock, world_stock
 from benchmarks.redacted.vocabularies import FILE, Vocabularies
+from benchmarks.world.world import generate
 from c2c.errors import RefusedError
-from c2c.testbed.items import Item, check_item, holds_word, read_items, text_at
+from c2c.testbed.items import JOINER, Item, check_item, holds_word, read_items, text_at
 
 NEW_WORDS = ("lantern", "meadow", "pencil", "velvet", "harbor", "anchor")
 COUNTS = {"train": 90, "validation": 24, "test": 60}
@@ -46,12 +48,16 @@ def task(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def stock_of(task: str, vocabularies: Vocabularies, seed: int = 0) -> Stock:
+    if task == WORLD:
+        return world_stock(generate(), Vocabularies(), seed, PLACEHOLDER)
+    return stock(vocabularies, seed)
+
+
 def splits_of(task: str, vocabularies: Vocabularies, seed: int = 0) -> dict[str, list[Item]]:
-    values = stock(vocabularies, seed)
+    values = stock_of(task, vocabularies, seed)
     return {
-        split: build_items(
-            task, values.material(split, seed), COUNTS[split], TEXTS_OF_A_HEAD if split == "train" else 1
-        )
+        split: build_items(task, values.material(split), COUNTS[split], TEXTS_OF_A_HEAD if split == "train" else 1)
         for split in SPLITS
     }
 
@@ -71,23 +77,26 @@ def test_every_item_holds_the_rules_of_the_test_bed(task, splits) -> None:
 
 def test_values_and_options_of_one_split_are_in_no_other(splits) -> None:
     values = {
-        split: {word.lower() for item in items for word in (*item.facts.values(), *item.options)}
+        split: {
+            word.lower() for item in items for text in (*item.facts.values(), *item.options) for word in parts(text)
+        }
         for split, items in splits.items()
     }
     for first, second in combinations(values.values(), 2):
         assert first.isdisjoint(second)
 
 
-def test_family_names_of_one_split_are_in_no_other(splits) -> None:
-    words = {
-        split: {word for item in items for word in item.full_prompt.replace("'s", "").split() if word.istitle()}
-        for split, items in splits.items()
-    }
-    everybody = stock(Vocabularies(), 0)
-    for split in SPLITS:
-        others = {word for other in SPLITS if other != split for word in words[other]}
-        persons = everybody.material(split, 0).persons
-        assert others.isdisjoint(next(persons).split()[1] for _ in range(500))
+def parts(text: str) -> list[str]:
+    """The values of an answer that is made of several."""
+    return text.split(JOINER)
+
+
+def test_family_names_of_one_split_are_in_no_other(task, splits) -> None:
+    for split in ("train", "test"):
+        texts = {word for item in splits[split] for word in re.findall(r"\w+", item.prompt)}
+        for other in SPLITS:
+            names = {name.split()[-1] for name in islice(stock_of(task, Vocabularies()).persons(other), 500)}
+            assert bool(names & texts) == (other == split)
 
 
 def test_the_receiver_reads_no_value_where_it_needs_a_message(task, splits) -> None:
@@ -98,12 +107,13 @@ def test_the_receiver_reads_no_value_where_it_needs_a_message(task, splits) -> N
 
 
 def test_a_place_holds_a_placeholder_or_the_value_with_its_space(task, splits) -> None:
-    placeholder = CODE_PLACEHOLDER if task == "redacted_code" else PLACEHOLDER
+    if task == "private_line":
+        return
     for item in splits["test"]:
         for place in item.places:
             value = text_at(item.sharer_texts[place.sender], place.sharer)
             assert value[0] == " " and value[1:] in item.facts.values()
-            assert text_at(item.prompt, place.receiver) == (placeholder if item.need else value)
+            assert text_at(item.prompt, place.receiver) == (TASKS[task].placeholder if item.need else value)
 
 
 def test_training_texts_of_a_head_differ_only_inside_their_places(splits) -> None:
@@ -112,13 +122,13 @@ def test_training_texts_of_a_head_differ_only_inside_their_places(splits) -> Non
         heads.setdefault(item.id.rpartition(".")[0], []).append(item)
     assert len(heads) == COUNTS["train"] // TEXTS_OF_A_HEAD
     for items in heads.values():
-        skeletons = {"".join(item.full_prompt[start:end] for start, end in outside(item)) for item in items}
+        skeletons = {"".join(item.target_prompt[start:end] for start, end in outside(item)) for item in items}
         assert len(skeletons) == 1 and len({item.full_prompt for item in items}) == len(items) == TEXTS_OF_A_HEAD
 
 
 def outside(item: Item) -> list[tuple[int, int]]:
-    """Spans of the full prompt between its places."""
-    bounds = [0, *(bound for place in item.places for bound in place.full), len(item.full_prompt)]
+    """Spans of the target prompt between its places."""
+    bounds = [0, *(bound for place in item.places for bound in place.target), len(item.target_prompt)]
     return list(zip(bounds[::2], bounds[1::2], strict=True))
 
 
@@ -131,12 +141,12 @@ def test_the_right_option_is_at_each_index_about_as_often(splits) -> None:
 def test_another_seed_gives_other_items_and_the_same_seed_the_same(task, splits, vocabularies) -> None:
     assert splits_of(task, vocabularies) == splits
     other = splits_of(task, vocabularies, seed=1)
-    assert {item.full_prompt for item in other["test"]}.isdisjoint(item.full_prompt for item in splits["test"])
+    assert len({item.full_prompt for items in (other, splits) for item in items["test"]}) > 1.8 * COUNTS["test"]
 
 
 def test_a_smaller_test_is_the_beginning_of_a_larger_one(task, vocabularies) -> None:
-    values = stock(vocabularies, 0)
-    small, large = (build_items(task, values.material("test", 0), count, 1) for count in (8, 40))
+    values = stock_of(task, vocabularies)
+    small, large = (build_items(task, values.material("test"), count, 1) for count in (8, 40))
     assert large[:8] == small
 
 
@@ -171,26 +181,70 @@ def test_values_without_as_many_tokens_as_the_placeholder_are_dropped_and_counte
     assert cut.dropped["values_train"] > 0
 
 
+@pytest.fixture(scope="module")
+def test_items(vocabularies: Vocabularies) -> dict[str, list[Item]]:
+    values = stock(vocabularies, 0)
+    return {task: build_items(task, values.material("test"), 48, 1) for task in TASKS if task != WORLD}
+
+
+def test_a_record_has_its_facts_in_one_text_and_asks_one(test_items) -> None:
+    items = test_items["redacted_record"]
+    assert {item.subset for item in items} == set(map(str, LADDER))
+    for item in items:
+        assert len(item.facts) == len(item.places) == int(item.subset) == len(set(item.facts.values()))
+        assert sum(attribute in item.question for attribute in item.facts) == 1
+
+
+def test_the_options_of_binding_are_values_of_the_same_text(test_items) -> None:
+    for item in test_items["redacted_binding"]:
+        assert len(item.facts) == len(set(item.facts.values())) == 5 and set(item.options) < set(item.facts.values())
+        assert [person for person in item.facts if person in item.question] == [
+            person for person, value in item.facts.items() if value == item.value
+        ]
+
+
+def test_neither_sender_alone_excludes_more_than_half_of_the_options(test_items) -> None:
+    for item in test_items["two_senders"]:
+        values = [text_at(item.sharer_texts[place.sender], place.sharer)[1:] for place in item.places]
+        assert [place.sender for place in item.places] == [0, 1] and item.value == JOINER.join(values)
+        for index, value in enumerate(values):
+            assert values[1 - index] not in item.sharer_texts[index]
+            assert sum(parts(option)[index] == value for option in item.options) == 2
+
+
+def test_the_private_line_has_three_wordings_and_is_foreseen_before_the_word_that_is_fused(test_items) -> None:
+    items = test_items["private_line"]
+    assert {item.subset for item in items} == set(WORDINGS)
+    for item in items:
+        (place,) = item.places
+        assert text_at(item.prompt, place.receiver) == text_at(item.full_prompt, place.full) == " what"
+        assert text_at(item.sharer_texts[0], place.sharer) == " is" and place.sharer[1] == place.full[0]
+        assert item.full_prompt.endswith(item.prompt) and f" {item.value}?" in item.target_prompt
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """The command, as a person types it."""
     monkeypatch.setattr(sys, "argv", ["make", *map(str, arguments)])
     return make.main()
 
 
-def flags(task: str, output: Path, *more: object, train: int = 12) -> list[object]:
-    sizes = ["--test", 8, "--train", train, "--validation", 4, "--texts-of-a-head", 3]
+def flags(task: str, output: Path, *more: object) -> list[object]:
+    sizes = ["--test", 8, "--train", 12, "--validation", 4, "--texts-of-a-head", 3]
     return ["--task", task, "--seed", 0, *sizes, "--output", output, *more]
 
 
 def test_the_command_writes_three_files_with_provenance_that_the_test_bed_can_read(task, monkeypatch, tmp_path) -> None:
-    folder = vocabulary(tmp_path / "model")
-    assert run(monkeypatch, *flags(task, tmp_path / "items", "--tokenizers", folder)) == 0
+    more: list[object] = ["--tokenizers", vocabulary(tmp_path / "model")]
+    if task == WORLD:
+        generate().save(tmp_path / "world.json")
+        more = ["--world", tmp_path / "world.json"]
+    assert run(monkeypatch, *flags(task, tmp_path / "items", *more)) == 0
     for split, count in (("train", 12), ("validation", 4), ("test", 8)):
         path = tmp_path / "items" / f"{split}.jsonl"
         assert len(read_items(path)) == count
         notes = json.loads(Path(f"{path}.provenance.json").read_text())
         assert notes["rows"] == count and notes["settings"]["split"] == split
-        assert notes["dropped"]["codes"] == 0 and notes["distinct_values"] > 0 and len(notes["inputs"]) == 1
+        assert notes["dropped"]["values_test"] == 0 and notes["distinct_values"] > 0 and len(notes["inputs"]) == 1
 
 
 def test_without_tokenizers_training_has_the_values_of_the_bank(monkeypatch, tmp_path) -> None:
@@ -205,6 +259,8 @@ def test_without_tokenizers_training_has_the_values_of_the_bank(monkeypatch, tmp
         (["--tokenizers", "nowhere"], "must hold tokenizer.json"),
         (["--texts-of-a-head", "0"], "must be 1 or more"),
         (["--train", "0"], "must have a row or more"),
+        (["--world", "world.json"], "must be the world of the models"),
+        (["--task", "world_word"], "must be the world of the models"),
     ],
 )
 def test_the_command_refuses_in_one_line(more, words, monkeypatch, tmp_path, capsys) -> None:

@@ -1,0 +1,1 @@
+"""The channels of this package; `c2c.testbed.registry` names them."""

@@ -1,0 +1,87 @@
+"""From items to what the two models read: contexts for the Sharer, prompts for the Receiver, and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from c2c.errors import RefusedError
+from c2c.testbed.channel import Context, Example, Prompt, TokenSpan
+from c2c.testbed.items import Item
+from c2c.testbed.models import Reader
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One item as both models read it.
+
+    Args:
+        item: The item.
+        context: What the Sharer reads.
+        prompt: What the Receiver is asked.
+        own: The Receiver's own unredacted text, with the places in it: its states there are the bound ``own_states``.
+        target: The Receiver's own text with the value at the places.
+        redacted: What the Receiver reads, as a context: the message that holds nothing new.
+        full: The unredacted prompt, which the bound ``full`` answers.
+    """
+
+    item: Item
+    context: Context
+    prompt: Prompt
+    own: Context
+    target: Context
+    redacted: Context
+    full: Prompt
+
+    @property
+    def example(self) -> Example:
+        """The item as a training example."""
+        return Example(self.context, self.prompt, self.target)
+
+
+def lay_out(item: Item, receiver: Reader) -> Layout:
+    """Find the tokens of an item's places.
+
+    An item without places is fused over its whole prompt but for the last token: each token of the Receiver reads the
+    Sharer's tokens of the same characters, so both texts must be equal.
+
+    Raises:
+        RefusedError: If a place holds the last token of the prompt, which is read after the message, or an item without
+            places has another text for the Sharer.
+    """
+    # 1. Spans of the places in all texts.
+    if item.places:
+        spans = [(place.sender, (place.sharer, place.receiver, place.full, place.target)) for place in item.places]
+    else:
+        if set(item.sharer_texts) != {item.prompt}:
+            rule = f"The Sharer of item {item.id}, which has no places, must read the Receiver's prompt"
+            raise RefusedError(rule, item.sharer_texts, "Give the item places")
+        offsets = receiver.tokenizer(item.prompt, return_offsets_mapping=True)["offset_mapping"]
+        characters = [(start, end) for start, end in offsets if start < end][:-1]
+        spans = [(0, (span, span, span, span)) for span in characters]
+    # 2. Tokens of the Receiver's places.
+    ids, touching = receiver.tokenise(item.prompt, [its_spans[1] for _, its_spans in spans])
+    places = tuple(number for tokens in touching for number in tokens)
+    if places and max(places) >= len(ids) - 1:
+        rule = f"A place of item {item.id} must end before the last token of its prompt"
+        raise RefusedError(rule, item.prompt[-40:], "Ask the question behind it")
+    counts = [len(tokens) for tokens in touching]
+
+    def context(texts: Sequence[str], column: int, one_text: bool) -> Context:
+        chosen = [
+            (0 if one_text else sender, TokenSpan(*its_spans[column], count))
+            for (sender, its_spans), count in zip(spans, counts, strict=True)
+        ]
+        return Context(tuple(texts), tuple(chosen))
+
+    prompt = Prompt(item.prompt, tuple(ids), places, tuple(item.options), item.value)
+    full_ids, _ = receiver.tokenise(item.full_prompt)
+    return Layout(
+        item=item,
+        context=context(item.sharer_texts, 0, False),
+        prompt=prompt,
+        own=context([item.full_prompt], 2, True),
+        target=context([item.target_prompt], 3, True),
+        redacted=context([item.prompt], 1, True),
+        full=Prompt(item.full_prompt, tuple(full_ids), (), tuple(item.options), item.value),
+    )

@@ -1,0 +1,331 @@
+"""One run of the test bed: one pair, one task and one seed, through all channels with all their controls.
+
+Every channel gets the same items, the same controls and the same measurements: it only sends and receives. A channel's
+rows are kept when it is done, so that an interrupted run resumes with the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2c.errors import RefusedError, check_choice
+from c2c.models.pair import load_models
+from c2c.provenance import settings_hash
+from c2c.storage.files import written_whole
+from c2c.testbed.channel import Channel, Learner, Message, Outcome, Training
+from c2c.testbed.channels.states import answer_with_states
+from c2c.testbed.controls import donors, has_halves, random_like, with_half_of, zeroed
+from c2c.testbed.items import read_items
+from c2c.testbed.layout import Layout, lay_out
+from c2c.testbed.models import Models
+from c2c.testbed.records import COLUMNS, CURVE_COLUMNS, MESSAGES
+from c2c.testbed.registry import Factory, registered_channels
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelRun:
+    """Settings of ``c2c testbed``.
+
+    Args:
+        scale: Name of the scale, noted in records.
+        pair: Name of the pair, noted in records.
+        seed: Of trainings, controls and the items.
+        receiver: The Receiver: folder, manifest or hub id.
+        sharer: The Sharer.
+        items: Folder of ``train.jsonl``, ``validation.jsonl`` and ``test.jsonl``.
+        channels: Names of registered channels.
+        messages: Controls besides ``matched``, of `c2c.testbed.records.MESSAGES`.
+        settings: Settings of channels that differ from their own, by channel and name.
+        test_items: How many test items are asked, the first ones; 0 for all.
+        dtype: Precision of the models.
+        output: Records (.parquet); curves are written next to it (.curves.csv).
+
+    Raises:
+        RefusedError: If a message is unknown, or a channel is named twice.
+    """
+
+    scale: str
+    pair: str
+    seed: int
+    receiver: str | Path
+    sharer: str | Path
+    items: Path
+    channels: Sequence[str]
+    messages: Sequence[str] = MESSAGES
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test_items: int = 0
+    dtype: str = "float32"
+    output: Path = Path("records.parquet")
+
+    def __post_init__(self) -> None:
+        for message in self.messages:
+            check_choice("A message of the test bed", message, MESSAGES)
+        if len(set(self.channels)) < len(self.channels):
+            raise RefusedError("Each channel of a run must be named once", list(self.channels), "Drop the repetition")
+
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the rows of a channel."""
+        names = [item.name for item in fields(self) if item.name not in ("channels", "output", "items")]
+        settings = {name: str(getattr(self, name)) for name in names}
+        files = {split: (self.items / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS}
+        return settings_hash(settings | files)
+
+
+@dataclass
+class Bed:
+    """What all channels of a run share.
+
+    Args:
+        run: Settings.
+        models: The pair.
+        splits: Items of each split as both models read them.
+    """
+
+    run: ChannelRun
+    models: Models
+    splits: dict[str, list[Layout]]
+
+    @classmethod
+    def load(cls, run: ChannelRun) -> Bed:
+        """Read the items and load the models.
+
+        Raises:
+            RefusedError: If items or models cannot be used.
+        """
+        items = {split: read_items(run.items / f"{split}.jsonl") for split in SPLITS}
+        if run.test_items:
+            items["test"] = items["test"][: run.test_items]
+        receiver, sharer = load_models([run.receiver, run.sharer], run.dtype)
+        models = Models.load(receiver, sharer)
+        return cls(run, models, {split: [lay_out(item, models.receiver) for item in items[split]] for split in SPLITS})
+
+    @property
+    def test(self) -> list[Layout]:
+        """The items that are asked."""
+        return self.splits["test"]
+
+    def rows(self, channel: str, message: str, outcomes: Sequence[Outcome], **columns: Any) -> list[dict[str, Any]]:
+        """Records of one channel and message, one for each test item.
+
+        Args:
+            channel: Its name.
+            message: What was received.
+            outcomes: Of the test items, in their order.
+            **columns: Further columns of all rows; ``donor`` is a list of numbers of test items.
+        """
+        partners = columns.pop("donor", None)
+        rows = []
+        for number, (layout, outcome) in enumerate(zip(self.test, outcomes, strict=True)):
+            item = layout.item
+            scores = outcome.option_logps
+            prediction = max(range(len(scores)), key=scores.__getitem__) if scores else -1
+            donor = self.test[partners[number]].item if partners else None
+            if donor is item:
+                # There was no other message of this shape: nothing was exchanged, so nothing is recorded.
+                continue
+            answers = {outcome.text, item.options[prediction] if scores else outcome.text}
+            rows.append(
+                {
+                    "scale": self.run.scale,
+                    "pair": self.run.pair,
+                    "task": item.task,
+                    "seed": self.run.seed,
+                    "channel": channel,
+                    "message": message,
+                    "id": item.id,
+                    "subset": item.subset,
+                    "gold": -1 if item.answer is None else item.answer,
+                    "option_logps": list(scores),
+                    "prediction": prediction,
+                    "correct": prediction >= 0 and prediction == item.answer,
+                    "answer_logp": outcome.value_logp,
+                    "text": outcome.text,
+                    "exact": outcome.text == item.value,
+                    "donor": donor.id if donor else "",
+                    "donor_named": donor is not None and donor.value in answers,
+                    "bytes": 0,
+                    "send_ms": 0.0,
+                    "receive_ms": 0.0,
+                    "parameters": 0,
+                    "training_seconds": 0.0,
+                    "training_items": 0,
+                    "training_steps": 0,
+                }
+                | {name: value[number] if isinstance(value, list) else value for name, value in columns.items()}
+            )
+        return rows
+
+    # Bounds
+
+    def bounds(self) -> list[dict[str, Any]]:
+        """The Receiver without a message, with the unredacted text, and with its own states of it at the places."""
+        receiver, test = self.models.receiver, self.test
+        rows: list[dict[str, Any]] = []
+        prompts = {"receiver": [layout.prompt for layout in test], "full": [layout.full for layout in test]}
+        for name, its_prompts in prompts.items():
+            outcomes, ms = timed(
+                lambda its_prompts=its_prompts: self.models.in_batches(  # type: ignore[misc]
+                    lambda batch, _: receiver.answer(batch), its_prompts
+                ),
+                len(test),
+            )
+            rows += self.rows(name, "none", outcomes, receive_ms=ms)
+        states = receiver.states([layout.own for layout in test])
+        outcomes, ms = timed(lambda: answer_with_states(self.models, states, prompts["receiver"]), len(test))
+        return rows + self.rows("own_states", "matched", outcomes, receive_ms=ms)
+
+    # Channels
+
+    def measure(self, name: str, factory: Factory) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Records and curves of one channel with all messages of the run."""
+        run, rows = self.run, []
+        channel = self._build(name, factory)
+        training, columns, curves = self._train(name, channel, "matched")
+        prompts = [layout.prompt for layout in self.test]
+        # 1. Messages of all items, and the others that are made from them.
+        messages, send_ms = self._send(channel, own=getattr(channel, "reads_own", False))
+        lengths, values = [len(prompt.tokens) for prompt in prompts], [prompt.value for prompt in prompts]
+        partners = donors(messages, lengths, values, run.seed)
+        variants = self._variants(channel, messages, partners)
+        # 2. What the Receiver makes of each of them.
+        for message, (received, exchanged) in variants.items():
+            outcomes, receive_ms = timed(partial(channel.receive, received, prompts), len(prompts))
+            more = columns | {"bytes": [item.size for item in received], "send_ms": send_ms, "receive_ms": receive_ms}
+            rows += self.rows(name, message, outcomes, **more, **({"donor": partners} if exchanged else {}))
+        # 3. The same parameters trained without a message.
+        if training is not None and "adapter" in run.messages:
+            adapter = self._build(name, factory)
+            self.models.sharer.silent = True
+            try:
+                _, columns, curve = self._train(name, adapter, "adapter")
+            finally:
+                self.models.sharer.silent = False
+            outcomes = adapter.receive(zeroed(messages), prompts)
+            rows += self.rows(name, "adapter", outcomes, **columns)
+            curves += curve
+        return rows, curves
+
+    def _build(self, name: str, factory: Factory) -> Channel:
+        channel = factory(self.models)
+        if not isinstance(channel, Channel):
+            raise RefusedError("A channel must have the methods send and receive", name, "See docs/testbed.md")
+        change = self.run.settings.get(name)
+        if change:
+            if not hasattr(channel, "settings"):
+                raise RefusedError("A channel with settings in the config must have settings", name, "Drop them")
+            channel.settings = type(channel.settings)(**{**vars(channel.settings), **change})
+        return channel
+
+    def _train(
+        self, name: str, channel: Channel, message: str
+    ) -> tuple[Training | None, dict[str, Any], list[dict[str, Any]]]:
+        """Train a channel that is trained; its columns of a record, and the rows of its curve."""
+        if not isinstance(channel, Learner):
+            return None, {}, []
+        examples = {split: [layout.example for layout in self.splits[split]] for split in ("train", "validation")}
+        begin = time.perf_counter()
+        training = channel.fit(examples["train"], examples["validation"], self.run.seed)
+        columns = {
+            "parameters": training.parameters,
+            "training_seconds": time.perf_counter() - begin,
+            "training_items": len(examples["train"]),
+            "training_steps": training.steps,
+        }
+        facts = {"scale": self.run.scale, "pair": self.run.pair, "task": self.test[0].item.task, "seed": self.run.seed}
+        curve = [facts | {"channel": name, "training": message} | point for point in training.curve]
+        return training, columns, curve
+
+    def _send(self, channel: Channel, own: bool) -> tuple[list[Message], float]:
+        """Messages of all test items and their mean time in milliseconds, readings that were kept included."""
+        contexts = [layout.own if own else layout.context for layout in self.test]
+        readers = (self.models.receiver, self.models.sharer)
+        charged = sum(reader.charged for reader in readers)
+        messages, ms = timed(lambda: channel.send(contexts), len(contexts))
+        charged = sum(reader.charged for reader in readers) - charged
+        return messages, ms + 1000 * charged / len(contexts)
+
+    def _variants(
+        self, channel: Channel, messages: list[Message], partners: Sequence[int]
+    ) -> dict[str, tuple[list[Message], bool]]:
+        """Messages of each kind, and whether they are another item's in whole or part."""
+        others = [messages[partner] for partner in partners]
+        makers: dict[str, tuple[Callable[[], list[Message]], bool]] = {
+            "matched": (lambda: messages, False),
+            "deranged": (lambda: others, True),
+            "zeroed": (lambda: zeroed(messages), False),
+            "self": (lambda: channel.send([layout.redacted for layout in self.test]), False),
+        }
+        if all(message.tensors for message in messages):
+            makers["random"] = (lambda: random_like(messages, self.run.seed), False)
+        if all(has_halves(message) for message in messages):
+            for half, wrong in (("keys", "values"), ("values", "keys")):
+                makers[half] = (
+                    lambda wrong=wrong: [  # type: ignore[misc]
+                        with_half_of(message, other, wrong) for message, other in zip(messages, others, strict=True)
+                    ],
+                    True,
+                )
+        kinds = ["matched", *(kind for kind in self.run.messages if kind in makers and kind != "matched")]
+        return {kind: (makers[kind][0](), makers[kind][1]) for kind in kinds}
+
+
+def timed(act: Callable[[], Any], count: int) -> tuple[Any, float]:
+    """What `act` returns, and its milliseconds for each of `count` items."""
+    begin = time.perf_counter()
+    result = act()
+    return result, 1000 * (time.perf_counter() - begin) / max(count, 1)
+
+
+def run_test_bed(run: ChannelRun) -> dict[str, Any]:
+    """Measure all channels of a run and write records and curves; channels that are done are not measured again.
+
+    Returns:
+        Notes for the provenance file.
+
+    Raises:
+        RefusedError: If a channel is unknown or refuses the pair, or items or models cannot be used.
+    """
+    factories = registered_channels()
+    for name in run.channels:
+        check_choice("A channel", name, factories)
+    folder = run.output.with_suffix(".parts") / run.fingerprint()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    bed: Bed | None = None
+    for name in ("bounds", *run.channels):
+        part = folder / f"{name}.json"
+        if part.exists():
+            print(f"{name}: done before", file=sys.stderr)
+            continue
+        bed = bed or Bed.load(run)
+        begin = time.perf_counter()
+        rows, curves = (bed.bounds(), []) if name == "bounds" else bed.measure(name, factories[name])
+        with written_whole(part) as path:
+            path.write_text(json.dumps({"rows": rows, "curves": curves}), encoding="utf-8")
+        right = [row["correct"] if row["gold"] >= 0 else row["exact"] for row in rows if row["message"] == "matched"]
+        share = f"{100 * sum(right) / len(right):.1f} % right, " if right else ""
+        print(f"{name}: {share}{time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    parts = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("bounds", *run.channels)]
+    return write_records(run.output, parts)
+
+
+def write_records(output: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write the records and curves of all channels, and say how many there are."""
+    frame = pd.DataFrame([row for part in parts for row in part["rows"]], columns=list(COLUMNS))
+    frame = frame.astype({name: kind for name, kind in COLUMNS.items() if kind not in ("list", "str")})
+    curves = pd.DataFrame([row for part in parts for row in part["curves"]]).reindex(columns=list(CURVE_COLUMNS))
+    with written_whole(output) as path:
+        frame.to_parquet(path, index=False)
+    with written_whole(output.with_suffix(".curves.csv")) as path:
+        curves.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    return {"rows": len(frame), "curves": len(curves)}

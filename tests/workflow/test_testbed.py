@@ -1,0 +1,73 @@
+"""The test bed of a scale: its jobs, its checks, and its tables among those of the scale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.redacted.tasks import TASKS, WORLD
+from c2c.errors import RefusedError
+from workflow.kinds.testbed import REDACTED, WORLD_TASK, bed_jobs, channel_settings, with_bed_artefacts
+from workflow.load import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+Config = Callable[[str], dict[str, Any]]
+
+
+def test_tasks_of_the_workflow_are_tasks_that_can_be_made(config_of: Config) -> None:
+    assert WORLD_TASK == WORLD
+    assert set(REDACTED) <= set(TASKS)
+    for scale in ("smoke", "laptop"):
+        assert set(config_of(scale)["testbed"]["tasks"]) <= set(TASKS)
+
+
+def test_each_pair_task_and_seed_is_one_job(config_of: Config) -> None:
+    settings = load_settings(config_of("laptop"), ROOT)
+    entries = settings.config["testbed"]["entries"]
+    jobs = bed_jobs(settings)
+    assert len(jobs) == sum(len(entry["tasks"]) * len(entry["seeds"]) for entry in entries)
+    assert len({job.path for job in jobs}) == len(jobs)
+
+
+def test_a_job_gets_the_settings_of_its_own_channels_alone(config_of: Config) -> None:
+    settings = load_settings(config_of("smoke"), ROOT)
+    (job, *_) = bed_jobs(settings)
+    given = json.loads(channel_settings(settings, job))
+    assert given == {name: settings.config["testbed"]["settings"][name] for name in ("c2c", "c2c_on_ridge")}
+
+
+def test_tables_of_a_test_bed_join_those_of_its_scale_once(config_of: Config) -> None:
+    config = config_of("laptop")
+    tables = with_bed_artefacts(config)["artefacts"]["tables"]
+    assert tables == [*config["artefacts"]["tables"], *config["testbed"]["tables"]]
+    assert with_bed_artefacts(with_bed_artefacts(config)) == with_bed_artefacts(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"entries": [{"pair": "nobody", "tasks": ["redacted_word"], "channels": ["c2c"], "seeds": [0]}]}, "The pair"),
+        ({"entries": [{"pair": "words", "tasks": ["redacted"], "channels": ["c2c"], "seeds": [0]}]}, "A task"),
+        ({"settings": {"c2": {"steps": 1}}}, "A channel in testbed.settings"),
+        ({"entries": 2 * [{"pair": "words", "tasks": ["redacted_word"], "channels": ["c2c"], "seeds": [0]}]}, "once"),
+    ],
+)
+def test_a_test_bed_that_cannot_run_is_refused_before_any_job(config_of: Config, change: Any, rule: str) -> None:
+    config = config_of("laptop")
+    config["testbed"] |= change
+    with pytest.raises(RefusedError, match=rule):
+        load_settings(config, ROOT)
+
+
+@pytest.mark.slow
+def test_the_redacted_target_plans_the_two_redacted_tasks_alone(run_snakemake: Callable[..., Any]) -> None:
+    planned = run_snakemake("--profile", "laptop", "--dry-run", "--nolock", "--forceall", "redacted")
+    assert planned.returncode == 0, planned.stdout
+    assert "redacted_code" in planned.stdout
+    counts = planned.stdout.split("Job stats:")[1]
+    assert "measure_channels       20" in counts
+    assert "train_fuser" not in counts

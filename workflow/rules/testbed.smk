@@ -1,0 +1,131 @@
+# The test bed: items for the tokenizers of a pair, and the records of all channels. docs/testbed.md
+
+
+wildcard_constraints:
+    bed_pair=one_of(dict.fromkeys(job.pair for job in BED_JOBS.values())),
+    bed_task=one_of(dict.fromkeys(job.task for job in BED_JOBS.values())),
+
+
+def bed_job(wildcards):
+    """The job of a pair, task and seed."""
+    return BED_JOBS[f"{wildcards.bed_pair}/{wildcards.bed_task}/seed{wildcards.seed}"]
+
+
+def bed_models(wildcards):
+    """Manifests of a pair's models."""
+    row = settings.pairs[wildcards.bed_pair]
+    return {role: f"<results>/models/{row[role]}.json" for role in ("receiver", "sharer")}
+
+
+def bed_records(tasks=None):
+    """Records of the test bed; of some tasks alone where given."""
+    return [
+        f"<results>/testbed/records/{path}.parquet" for path, job in BED_JOBS.items() if not tasks or job.task in tasks
+    ]
+
+
+rule make_items:
+    input:
+        unpack(bed_models),
+        source("benchmarks/private/values.tsv"),
+        world=lambda wildcards: "<results>/world/world.json" if wildcards.bed_task == WORLD_TASK else [],
+    output:
+        train="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/train.jsonl",
+        validation="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/validation.jsonl",
+        test="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/test.jsonl",
+        provenance=[
+            "<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/train.jsonl.provenance.json",
+            "<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/validation.jsonl.provenance.json",
+            "<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/test.jsonl.provenance.json",
+        ],
+    log:
+        "<results>/logs/make_items/{bed_pair}/{bed_task}/seed{seed}.log",
+    benchmark:
+        "<results>/benchmarks/make_items/{bed_pair}/{bed_task}/seed{seed}.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda wildcards: flags(item_settings(settings, wildcards.bed_task)),
+        folder=subpath(output.test, parent=True),
+        world=optional_flag("--world", "world"),
+    message:
+        "Making the items of {wildcards.bed_task} for {wildcards.bed_pair}, seed {wildcards.seed}"
+    shell:
+        "python -m benchmarks.redacted.make --task {wildcards.bed_task:q} --seed {wildcards.seed:q} {params.settings:q}"
+        " {params.world:q} --tokenizers {input.receiver:q} {input.sharer:q} --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule measure_channels:
+    input:
+        unpack(bed_models),
+        train=rules.make_items.output.train,
+        validation=rules.make_items.output.validation,
+        test=rules.make_items.output.test,
+    output:
+        records="<results>/testbed/records/{bed_pair}/{bed_task}/seed{seed}.parquet",
+        curves="<results>/testbed/records/{bed_pair}/{bed_task}/seed{seed}.curves.csv",
+        provenance="<results>/testbed/records/{bed_pair}/{bed_task}/seed{seed}.parquet.provenance.json",
+    log:
+        "<results>/logs/measure_channels/{bed_pair}/{bed_task}/seed{seed}.log",
+    benchmark:
+        "<results>/benchmarks/measure_channels/{bed_pair}/{bed_task}/seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards: bed_mb(settings, bed_job(wildcards)),
+        runtime=ANSWER_MINUTES,
+        gpu=config["gpus_per_job"],
+        tasks=1,
+    params:
+        folder=subpath(input.test, parent=True),
+        channels=lambda wildcards: bed_job(wildcards).channels,
+        settings=lambda wildcards: channel_settings(settings, bed_job(wildcards)),
+        scale=config["scale"],
+    message:
+        "Sending messages of {wildcards.bed_pair} through {params.channels}: {wildcards.bed_task}, seed {wildcards.seed};"
+        " progress: tail -f {log}"
+    shell:
+        "c2c testbed --scale {params.scale:q} --pair {wildcards.bed_pair:q} --seed {wildcards.seed:q}"
+        " --receiver {input.receiver:q} --sharer {input.sharer:q} --items {params.folder:q}"
+        " --channels {params.channels:q} --settings {params.settings:q} --dtype float32"
+        " --output {output.records:q} > {log:q} 2>&1"
+
+
+def bed_artefacts():
+    """Each file, below the results folder, of the tables and figures of the test bed."""
+    names = [(kind, name) for kind in ("table", "figure") for name in config["testbed"].get(f"{kind}s", [])]
+    return [file for kind, name in names for file in of_kind(kind)[name].files]
+
+
+# Ends with an error where the instrument itself is broken: then no number of the run counts.
+rule check_gate:
+    input:
+        records=bed_records(),
+    output:
+        gate="<results>/testbed/gate.json",
+        provenance="<results>/testbed/gate.json.provenance.json",
+    log:
+        "<results>/logs/check_gate.log",
+    benchmark:
+        "<results>/benchmarks/check_gate.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    message:
+        "Checking that copied states reach their bound and random states do nothing"
+    shell:
+        "python -m paper.communication.gate --testbed {input.records:q} --output {output.gate:q} > {log:q} 2>&1"
+
+
+if config.get("testbed"):
+
+    rule testbed:
+        input:
+            rules.check_gate.output.gate,
+            [f"<results>/{path}" for path in bed_artefacts()],
+
+    rule redacted:
+        input:
+            bed_records(REDACTED),
