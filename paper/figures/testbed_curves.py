@@ -61,7 +61,9 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
             control = f"{title}, {names.title('messages', message)}"
             thin = {"ms": 2.2, "lw": 0.5, "mew": 0.5, "mfc": "white", "alpha": 0.8}
             axis.plot(course["step"], course["value"], color=look["color"], marker=marker, label=control, **thin)
-    axis.set_xscale("log")
+    # A training is measured before its first step, too.
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_xlim(left=0)
     axis.set_ylim(-3, 103)
 
 
