@@ -7,11 +7,12 @@ Training has several texts of each head, so that models read what they share onc
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
 from benchmarks.private.splits import OPTIONS
-from benchmarks.redacted.texts import QUESTION, Blank, Sentence, choice, compose
+from benchmarks.redacted.texts import QUESTION, Blank, Choice, Sentence, choice, compose
 from benchmarks.redacted.values import CODE_PLACEHOLDER, COLOUR, PLACEHOLDER, THINGS, Material
 from benchmarks.world import texts as world_texts
 from benchmarks.world.texts import Fact
@@ -93,16 +94,18 @@ def code(material: Material, number: int, task: Task) -> Maker:
 
     def make(name: str) -> Item:
         value = material.codes.draw()
-        return compose(
+        item = compose(
             [(f"{topic} is", Blank(value), ".")],
             task.placeholder,
             id=name,
             task=task.name,
             subset=CODE,
             question=f"{topic} is what?",
-            options=choice(value, material.codes.sample(OPTIONS - 1, [value]), material.chance),
+            options=Choice((value,), 0),
             facts={CODE: value},
         )
+        # Only what is written counts: options would tell the digits.
+        return replace(item, options=(), answer=None)
 
     return make
 

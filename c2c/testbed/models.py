@@ -22,6 +22,7 @@ from c2c.errors import RefusedError
 from c2c.evaluation.answers.likelihood import (
     PrefilledBatch,
     check_finite,
+    is_likeliest,
     log_probability,
     option_tokens,
     score_further_tokens,
@@ -379,29 +380,51 @@ def answer_batch(receiver: Reader, batch: PrefilledBatch, logits: Tensor, prompt
     rows = torch.tensor([row for row, texts in enumerate(continuations) for _ in texts], device=logits.device)
     flat = [ids for its_tokens in tokens for ids in its_tokens]
     # 2. Their first tokens from the logits, further tokens on rows that repeat the cache.
-    sums = log_probability(logits, rows, torch.tensor([ids[0] for ids in flat], device=logits.device)).double()
+    first = torch.tensor([ids[0] for ids in flat], device=logits.device)
+    sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
     longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
     if longer:
-        scores_further, _ = score_further_tokens(batch.of_rows(rows[longer]), [flat[number] for number in longer])
-        sums[longer] += scores_further.double()
+        further, likeliest = score_further_tokens(batch.of_rows(rows[longer]), [flat[number] for number in longer])
+        sums[longer] += further.double()
+        greedy[longer] &= likeliest
     check_finite(sums.tolist(), receiver.model)
-    # 3. Greedy tokens, as many as the value has.
-    lengths = [
-        len(its_tokens[texts.index(prompt.value)])
-        for prompt, texts, its_tokens in zip(prompts, continuations, tokens, strict=True)
+    # 3. Greedy tokens, as many as the value has: the value itself where each of its tokens is the likeliest.
+    values = [texts.index(prompt.value) for prompt, texts in zip(prompts, continuations, strict=True)]
+    starts = [sum(map(len, continuations[:row])) for row in range(len(prompts))]
+    ids_written = [
+        its_tokens[value] if bool(greedy[start + value]) else []
+        for its_tokens, value, start in zip(tokens, values, starts, strict=True)
     ]
-    written = [logits.argmax(-1)]
-    while len(written) < max(lengths):
-        mask = torch.cat([batch.mask, torch.ones_like(batch.mask[:, :1])], dim=1)
-        written.append(batch.logits(written[-1][:, None], mask).argmax(-1))
-    ids_written = torch.stack(written, dim=1).tolist()
+    open_rows = [row for row, ids in enumerate(ids_written) if not ids]
+    if open_rows:
+        lengths = [len(tokens[row][values[row]]) for row in open_rows]
+        numbers = torch.tensor(open_rows, device=logits.device)
+        for row, ids in zip(open_rows, write_greedily(batch, logits, numbers, lengths), strict=True):
+            ids_written[row] = ids
     scores = iter(sums.tolist())
     outcomes = []
-    for prompt, texts, ids, length in zip(prompts, continuations, ids_written, lengths, strict=True):
+    for prompt, texts, ids in zip(prompts, continuations, ids_written, strict=True):
         logps = {text: next(scores) for text in texts}
-        text = str(receiver.tokenizer.decode(ids[:length], skip_special_tokens=True))
+        text = str(receiver.tokenizer.decode(ids, skip_special_tokens=True))
         outcomes.append(Outcome(tuple(logps[option] for option in prompt.options), logps[prompt.value], text.strip()))
     return outcomes
+
+
+def write_greedily(batch: PrefilledBatch, logits: Tensor, rows: Tensor, lengths: Sequence[int]) -> list[list[int]]:
+    """Greedy tokens of some rows of a batch.
+
+    Args:
+        batch: B prompts with their last tokens.
+        logits: ``(B, V)`` after them.
+        rows: ``(B',)`` int64.
+        lengths: Tokens of each of these rows.
+    """
+    written = [logits[rows].argmax(-1)]
+    part = batch.of_rows(rows) if max(lengths) > 1 else batch
+    while len(written) < max(lengths):
+        mask = torch.cat([part.mask, torch.ones_like(part.mask[:, :1])], dim=1)
+        written.append(part.logits(written[-1][:, None], mask).argmax(-1))
+    return [ids[:length] for ids, length in zip(torch.stack(written, dim=1).tolist(), lengths, strict=True)]
 
 
 @dataclass

@@ -33,13 +33,13 @@ from c2c.testbed.channels.compressed import (
 from c2c.testbed.channels.concept import Concept
 from c2c.testbed.channels.copied import Identity
 from c2c.testbed.channels.fused import FromRandomWeights, Latent, OnRidge
-from c2c.testbed.channels.hidden import read_prompts
+from c2c.testbed.channels.hidden import read_hidden, read_prompts
 from c2c.testbed.channels.layerwise import HandOverSettings, Layerwise
 from c2c.testbed.channels.ridge import Ridge, RidgeMap
 from c2c.testbed.channels.text import CutText, WrittenText
 from c2c.testbed.controls import random_like, zeroed
 from c2c.testbed.layout import Layout, lay_out
-from c2c.testbed.models import Models
+from c2c.testbed.models import Models, Reader
 
 
 @pytest.fixture
@@ -321,6 +321,19 @@ def test_an_embedding_in_the_place_of_the_placeholder_is_the_unredacted_text(twi
     channel.map = lambda rows: rows
     outcomes = channel.receive(channel.send(full_texts(test)), prompts(test))
     assert_same(outcomes, twins.receiver.answer([layout.full for layout in test]))
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_hidden_states_are_those_of_each_text_alone(tiny_model, tokenizer, layer, family) -> None:
+    model = tiny_model(family, layers=4, vocab=len(tokenizer))
+    reader = Reader(LoadedModel("model", model, tokenizer))
+    head = reader.tokenise("ada color is red . Question : bo color is")[0]
+    rows = [[*head, *reader.tokenise(value)[0]] for value in ("blue", "red .", "gold", "green . what")]
+    rows += [reader.tokenise(text)[0] for text in ("cy color is pink", "di")]
+    for row, states in zip(rows, read_hidden(reader, rows, layer), strict=True):
+        whole = model(torch.tensor([row]), output_hidden_states=True).hidden_states[layer][0]
+        torch.testing.assert_close(states, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_that_is_added_leaves_the_receiver_as_it_is(pair, layouts) -> None:

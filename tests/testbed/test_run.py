@@ -69,6 +69,14 @@ def test_every_channel_gets_every_control_of_its_messages(run, items) -> None:
     assert set(curves[curves["channel"] == "c2c"]["step"]) == set(curve_steps(3))
 
 
+def test_a_hand_over_runs_for_one_model_and_is_refused_for_two(run) -> None:
+    run_test_bed(replace(run, sharer=run.receiver, channels=["layerwise"]))
+    messages = set(pd.read_parquet(run.output).query("channel == 'layerwise'")["message"])
+    assert messages == {"matched", "deranged", "random", "zeroed", "self", "keys", "values"}
+    with pytest.raises(RefusedError, match="must be the Receiver's own model"):
+        run_test_bed(replace(run, channels=["layerwise"]))
+
+
 def test_the_identity_channel_reaches_own_states(run) -> None:
     run_test_bed(replace(run, channels=["identity"]))
     frame = pd.read_parquet(run.output).set_index(["channel", "message", "id"])

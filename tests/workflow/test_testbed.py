@@ -53,12 +53,15 @@ def test_tables_of_a_test_bed_join_those_of_its_scale_once(config_of: Config) ->
         ({"entries": [{"pair": "nobody", "tasks": ["redacted_word"], "channels": ["c2c"], "seeds": [0]}]}, "The pair"),
         ({"entries": [{"pair": "words", "tasks": ["redacted"], "channels": ["c2c"], "seeds": [0]}]}, "A task"),
         ({"settings": {"c2": {"steps": 1}}}, "A channel in testbed.settings"),
-        ({"entries": 2 * [{"pair": "words", "tasks": ["redacted_word"], "channels": ["c2c"], "seeds": [0]}]}, "once"),
+        (
+            {"entries": 2 * [{"pair": "words", "tasks": ["redacted_word"], "channels": ["c2c"], "seeds": [0]}]},
+            "named once",
+        ),
     ],
 )
 def test_a_test_bed_that_cannot_run_is_refused_before_any_job(config_of: Config, change: Any, rule: str) -> None:
     config = config_of("laptop")
-    config["testbed"] |= change
+    config["testbed"] |= {"settings": {}} | change
     with pytest.raises(RefusedError, match=rule):
         load_settings(config, ROOT)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from c2c.alignment.tokens import left_pad
 from c2c.cache import kv_cache
 from c2c.cache.rows import masks_in_tokens, rotations_of_positions, splits_windows
 from c2c.errors import RefusedError
 from c2c.testbed.channel import Prompt
-from c2c.testbed.models import ROWS, Prefixes, Reader, Receiver
+from c2c.testbed.models import ROWS, SHARED_ROWS, SHARED_TOKENS, Prefixes, Reader, Receiver, common_beginning
 
 
 def layer_at(reader: Reader, share: float) -> int:
@@ -51,27 +52,71 @@ def hook_layer(model: nn.Module, number: int, transform: Callable[[Tensor], Tens
         handle.remove()
 
 
+class LayerReachedError(Exception):
+    """Ends a forward pass before a layer: what comes after it is not wanted."""
+
+
 @torch.no_grad()
 def read_hidden(reader: Reader, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:
-    """Hidden states before a layer, ``(N, hidden)`` float32 for each row of N token ids; zeros of a silent reader."""
+    """Hidden states before a layer, ``(N, hidden)`` float32 for each row of N token ids; zeros of a silent reader.
+
+    The layers from there on are not run, and a beginning that many rows share is read once.
+    """
     if reader.silent:
         return [torch.zeros(len(row), hidden_size(reader), device=reader.device) for row in rows]
+    # 1. Rows with one beginning together, the others by length.
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(tuple(row[:SHARED_TOKENS]), []).append(number)
+    alone = [number for group in groups.values() if len(group) < SHARED_ROWS for number in group]
+    lists = [group for group in groups.values() if len(group) >= SHARED_ROWS]
     states: dict[int, Tensor] = {}
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
-    for start in range(0, len(order), ROWS):
-        numbers = order[start : start + ROWS]
-        ids, mask = left_pad([list(rows[number]) for number in numbers], reader.loaded.pad)
-        batch: list[Tensor] = []
-
-        def keep(hidden_states: Tensor, batch: list[Tensor] = batch) -> Tensor:
-            batch.append(hidden_states)
-            return hidden_states
-
-        ids, mask = ids.to(reader.device), mask.to(reader.device)
-        with hook_layer(reader.model, layer, keep):
-            kv_cache.prefill(reader.model, ids, mask, kv_cache.positions_of(mask))
-        states |= {number: batch[0][row, -len(rows[number]) :].float() for row, number in enumerate(numbers)}
+    for group in (*lists, alone):
+        numbers = sorted(group, key=lambda number: len(rows[number]))
+        for start in range(0, len(numbers), ROWS):
+            batch = numbers[start : start + ROWS]
+            # 2. The beginning of all rows of the batch, then the rest of each.
+            shared = common_beginning([rows[number] for number in batch]) if len(batch) >= SHARED_ROWS and layer else 0
+            head = rows[batch[0]][:shared]
+            before, cache = _run_to(reader, [head], layer) if shared else (None, None)
+            after, _ = _run_to(reader, [rows[number][shared:] for number in batch], layer, cache)
+            for place, number in enumerate(batch):
+                own = after[place, : len(rows[number]) - shared]
+                states[number] = (own if before is None else torch.cat((before[0], own))).float()
     return [states[number] for number in range(len(rows))]
+
+
+def _run_to(
+    reader: Reader, rows: Sequence[Sequence[int]], layer: int, cache: Cache | None = None
+) -> tuple[Tensor, Cache]:
+    """Hidden states ``(B, n, hidden)`` of right-padded rows before a layer, and the cache of the layers below it.
+
+    Args:
+        reader: Reads.
+        rows: B rows of token ids.
+        layer: Its number.
+        cache: Of one row, which all rows continue.
+    """
+    model, device, width = reader.model, reader.device, max(map(len, rows))
+    past = 0
+    if cache is not None:
+        past, repeats = cache.get_seq_length(), torch.zeros(len(rows), dtype=torch.long, device=device)
+        layers = [kv_cache.layer_of(cache, number) for number in range(layer)]
+        cache = kv_cache.cache_of_layers([(keys[repeats], values[repeats]) for keys, values in layers], model.config)
+    else:
+        cache = kv_cache.empty_cache(model.config)
+    ids = torch.tensor([[*row, *[reader.loaded.pad] * (width - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * (past + len(row)) + [0] * (width - len(row)) for row in rows], device=device)
+    positions = torch.arange(past, past + width, device=device)[None].expand(len(rows), -1)
+    states: list[Tensor] = []
+
+    def stop(hidden_states: Tensor) -> Tensor:
+        states.append(hidden_states)
+        raise LayerReachedError
+
+    with hook_layer(model, layer, stop), suppress(LayerReachedError):
+        kv_cache.prefill(model, ids, mask, positions, cache)
+    return states[0], cache
 
 
 def read_prompts(
