@@ -6,7 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from c2c.agents.agent import Agent
     from c2c.agents.chat_pipeline import ChatPipeline, pipeline
+    from c2c.agents.hand_over import HandOver
+    from c2c.agents.message import AgentMessage
     from c2c.alignment.chat import ChatAligner
     from c2c.alignment.tokens import SharerInput, TokenAligner
     from c2c.checkpoints.sharer_cache import SharerCache
@@ -20,11 +23,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
+    "Agent": "c2c.agents.agent",
+    "AgentMessage": "c2c.agents.message",
     "ChatAligner": "c2c.alignment.chat",
     "ChatPipeline": "c2c.agents.chat_pipeline",
     "Fuser": "c2c.fuser.layer",
     "FuserConfig": "c2c.fuser.config",
     "FuserStack": "c2c.fuser.stack",
+    "HandOver": "c2c.agents.hand_over",
     "LoadedModel": "c2c.models.loading",
     "RefusedError": "c2c.errors",
     "RosettaModel": "c2c.rosetta",
@@ -36,11 +42,14 @@ _HOMES = {
     "pipeline": "c2c.agents.chat_pipeline",
 }
 __all__ = [
+    "Agent",
+    "AgentMessage",
     "ChatAligner",
     "ChatPipeline",
     "Fuser",
     "FuserConfig",
     "FuserStack",
+    "HandOver",
     "LoadedModel",
     "RefusedError",
     "RosettaModel",

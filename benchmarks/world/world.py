@@ -70,8 +70,12 @@ class World:
 
     def half(self, number: int) -> list[Fact]:
         """The facts of every second entity of each split: of the first, third, ... (0) or second, fourth, ... (1)."""
+        return self.part(number, 2)
+
+    def part(self, number: int, parts: int) -> list[Fact]:
+        """The facts of one of `parts` shares of the entities of each split, from 0; the shares have none in common."""
         groups = ([entity for entity in self.entities if entity.split == split] for split in SPLITS)
-        return _facts_of(entity for group in groups for entity in group[number::2])
+        return _facts_of(entity for group in groups for entity in group[number::parts])
 
     def save(self, path: Path) -> None:
         """Write the world as JSON."""

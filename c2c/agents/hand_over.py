@@ -247,7 +247,7 @@ class HandOver:
         if isinstance(fuser, FuserStack):
             if self.receiver.is_here:
                 fuser.to(self.receiver.model.model.device, self.receiver.model.model.dtype)
-            return _Fusers(fuser, "span", {})
+            return _Fusers(fuser, "span", {}, {})
         folder = hub.resolve(fuser)
         contract: Contract = {} if is_released(folder) else read_manifest(folder)["contract"]
         # A model that runs elsewhere is known by what its messages say of it, which is compared when they arrive.
@@ -259,12 +259,12 @@ class HandOver:
                 received = "zeros in place of messages" if loaded.zeroed else "responses that are fused too"
                 rule = f"The fusers of {agent.name} must have been trained with messages, and with plain responses"
                 raise RefusedError(rule, received, "Use fusers of the recipe c2c")
-            return _Fusers(components.stacks[0], loaded.alignment, contract)
+            return _Fusers(components.stacks[0], loaded.alignment, contract, components.contracts[0])
         # In a sender's process only the contract and the alignment matter.
         if not contract:
-            return _Fusers(None, released_alignment(folder), {})
+            return _Fusers(None, released_alignment(folder), {}, {})
         check_contract([{"sharer": contract["sharer"]}], [{"sharer": sharer.description}], override)
-        return _Fusers(None, read_config(folder)["about"].get("alignment", "span"), contract)
+        return _Fusers(None, read_config(folder)["about"].get("alignment", "span"), contract, contract)
 
     def _build(self, fusion: str, override: Sequence[str]) -> RosettaModel:
         """The receiver with the fusers of all who send a cache."""
@@ -272,7 +272,7 @@ class HandOver:
         stacks = [fusers.stack for fusers in self.fusers.values() if fusers.stack is not None]
         sharers = [self.senders[name].model.model for name in names]
         model = RosettaModel.of_stacks(self.receiver.model.model, sharers, stacks, fusion=fusion).eval()
-        model.contracts = [self.fusers[name].contract for name in names]
+        model.contracts = [fusers.expected for fusers in self.fusers.values()]
         # Of several Sharers the lines have numbers: sharer_1, sharer_2, …
         parts = [f"sharer_{number}." for number in range(1, len(names) + 1)] if len(names) > 1 else ["sharer."]
         model.override = [line.replace("sharer.", part) for part in parts for line in override]
@@ -311,11 +311,19 @@ class HandOver:
 
 
 class _Fusers(NamedTuple):
-    """Fusers of a pair (None in a sender's process), their token alignment, and their contract, empty if unknown."""
+    """Fusers of a pair and what holds for them.
+
+    Args:
+        stack: None in a sender's process.
+        alignment: Token alignment of their training.
+        contract: Of their folder, as sender and receiver both know it; empty for released fusers, which have none.
+        expected: The models that messages are compared with; empty if unknown.
+    """
 
     stack: FuserStack | None
     alignment: str
     contract: Contract
+    expected: Contract
 
 
 def _config(agent: Agent) -> PreTrainedConfig:

@@ -59,6 +59,7 @@ class AgentMessage:
 
         Args:
             folder: Where messages are kept; a cache gets a folder in it, named after sender, receiver and subject.
+                A later one of the same three takes its place; the reference to the earlier one is then refused.
             key: Signs the message; see `SharerCache.save`.
 
         Returns:
