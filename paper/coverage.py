@@ -118,9 +118,9 @@ def _arm(
     """
     seeds = setting.seeds if is_trained else 1
     common = setting.common if is_trained else 1.0
-    rest = 1 - CORRELATION
-    arm = (rest * common) ** 0.5 * rng.standard_normal(questions.shape)
-    chance = (rest * (1 - common)) ** 0.5 * rng.standard_normal((*questions.shape[:2], seeds))
+    remainder = 1 - CORRELATION
+    arm = (remainder * common) ** 0.5 * rng.standard_normal(questions.shape)
+    chance = (remainder * (1 - common)) ** 0.5 * rng.standard_normal((*questions.shape[:2], seeds))
     # At an accuracy of one half a shift of the threshold by 1 is worth norm.pdf(0) of accuracy.
     width = setting.seed_sd / 100 / norm.pdf(0) if is_trained else 0.0
     shift = width * rng.standard_normal(seeds) if is_trained else 0.0
@@ -155,12 +155,12 @@ def simulate(setting: Setting, simulations: int = SIMULATIONS, seed: int = 0) ->
             low, high = bootstrap_interval(cells, rng)
             bootstraps.append(low <= 0 <= high)
     verdicts = [decide(estimate, 0.0) for estimate in estimates]
-    covered = float(np.mean([estimate.low <= 0 <= estimate.high for estimate in estimates]))
+    share = float(np.mean([estimate.low <= 0 <= estimate.high for estimate in estimates]))
     return {
         **asdict(setting),
         "simulations": simulations,
-        "coverage": 100 * covered,
-        "error": 100 * (covered * (1 - covered) / simulations) ** 0.5,
+        "coverage": 100 * share,
+        "error": 100 * (share * (1 - share) / simulations) ** 0.5,
         "half_width": 100 * np.median([(estimate.high - estimate.low) / 2 for estimate in estimates]),
         "false_supported": 100 * np.mean([verdict == SUPPORTED for verdict in verdicts]),
         "false_contradicted": 100 * np.mean([verdict == CONTRADICTED for verdict in verdicts]),
@@ -182,8 +182,8 @@ def summary(rows: pd.DataFrame) -> str:
 
     A coverage of more runs than the others has a dagger; the last line states their numbers and standard errors.
     """
-    few = rows["simulations"].min()
-    marks = ["†" if runs > few else "" for runs in rows["simulations"]]
+    least = rows["simulations"].min()
+    marks = ["†" if runs > least else "" for runs in rows["simulations"]]
     cells = rows["pairs"] * rows["benchmarks"]
     labels = {
         "Difference to": rows["against"].map({"receiver": "Receiver", "adapter": "adapter"}),

@@ -98,9 +98,9 @@ def check_gate(records: MessageRecords, margin: float) -> list[GateCheck]:
         for channel in CHECKS
     ]
     estimates = [_compare(records, *place) for place in places]
-    adjusted = holm([estimate.p_value if estimate else float("nan") for estimate in estimates])
+    p_values = holm([estimate.p_value if estimate else float("nan") for estimate in estimates])
     checks = []
-    for (pair, task, measure, channel), estimate, p_holm in zip(places, estimates, adjusted, strict=True):
+    for (pair, task, measure, channel), estimate, p_holm in zip(places, estimates, p_values, strict=True):
         result = _judge(channel, estimate, p_holm, margin)
         bounds = {name: getattr(estimate, name) for name in ("value", "low", "high")} if estimate else {}
         checks.append(GateCheck(pair, task, measure, channel, CHECKS[channel], result, **bounds))

@@ -254,8 +254,8 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
 
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Write records as one parquet file, sorted by their key, so that the same records are the same bytes."""
-    ordered = frame.sort_values(KEY, ignore_index=True)[SCHEMA.names]
-    table = pa.Table.from_pandas(ordered, schema=SCHEMA, preserve_index=False)
+    rows = frame.sort_values(KEY, ignore_index=True)[SCHEMA.names]
+    table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata(None), path, compression="zstd", compression_level=15)
 
@@ -277,6 +277,6 @@ def _padded(lists: pd.Series) -> np.ndarray:
     """Lists of numbers, of which some are empty, as `(records, longest)`, filled up with minus infinity."""
     values = [np.asarray([] if numbers is None else numbers, dtype=float) for numbers in lists]
     lengths = np.array([len(numbers) for numbers in values])
-    padded = np.full((len(values), max(lengths.max(initial=0), 1)), -np.inf)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(values) if len(values) else []
-    return padded
+    matrix = np.full((len(values), max(lengths.max(initial=0), 1)), -np.inf)
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate(values) if len(values) else []
+    return matrix

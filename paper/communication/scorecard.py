@@ -47,8 +47,8 @@ def build(records: MessageRecords) -> pd.DataFrame:
     """
     voids = reasons(check_gate(records, margin_of(records.scale)))
     frame = pd.DataFrame([_row(records, cell, voids.get((cell.pair, cell.task), "")) for cell in records.cells])
-    counted = ["n", "seeds", "bytes", "parameters", "training_items", "training_steps"]
-    return frame.astype(dict.fromkeys(counted, "Int64"))
+    integers = ["n", "seeds", "bytes", "parameters", "training_items", "training_steps"]
+    return frame.astype(dict.fromkeys(integers, "Int64"))
 
 
 def _row(records: MessageRecords, cell: CellIds, void: str) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def _share(frame: pd.DataFrame | None) -> Estimate | None:
 
 def _time_added(records: MessageRecords, cell: CellIds, message: str) -> float:
     """Milliseconds an item of sending and receiving, less those that the Receiver takes alone."""
-    alone = records.mean(cell._replace(channel=RECEIVER), NONE, "receive_ms")
-    return sum(records.mean(cell, message, column) for column in ("send_ms", "receive_ms")) - alone
+    receiver_ms = records.mean(cell._replace(channel=RECEIVER), NONE, "receive_ms")
+    return sum(records.mean(cell, message, column) for column in ("send_ms", "receive_ms")) - receiver_ms
 
 
 def _rounded(value: float) -> int | None:

@@ -110,8 +110,8 @@ def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH, **
     What `more` names goes to ``plt.subplots`` over that: ``sharey=False``, say.
     """
     sns.set_theme(context="paper", style="ticks", rc=RC)
-    shared = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"} | more
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **shared)
+    options = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"} | more
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
     return figure, list(axes.flat)
 
 
@@ -147,11 +147,11 @@ def save(figure: Figure, stem: Path) -> None:
 def pdf_metadata(stem: Path) -> dict[str, str | None]:
     """Entries of the PDF's information dictionary, without dates: how the figure is cited, where it has a caption."""
     bare: dict[str, str | None] = {"CreationDate": None, "Creator": None, "Producer": None}
-    cited = citation.cite_file(path_with(stem, ".pdf").absolute())
-    if cited is None:
+    entry = citation.cite_file(path_with(stem, ".pdf").absolute())
+    if entry is None:
         return bare
-    entries = {"Title": cited.title, "Author": citation.authors(), "Subject": f"Cite as: {cited.sentence}"}
-    return {**bare, **entries, "Keywords": " ".join(cited.bibtex().split()), "Creator": cited.id}
+    entries = {"Title": entry.title, "Author": citation.authors(), "Subject": f"Cite as: {entry.sentence}"}
+    return {**bare, **entries, "Keywords": " ".join(entry.bibtex().split()), "Creator": entry.id}
 
 
 def png_metadata(stem: Path) -> dict[str, str | None]:

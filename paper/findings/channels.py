@@ -34,8 +34,8 @@ def scorecard(frame: pd.DataFrame) -> list[str]:
             sentence += f", {points(best, 'cag_')} above its deranged message"
         sentences.append(f"{sentence}.")
     reasons = frame["reason"].fillna("")
-    for what, words in ((VOID, "The gate does not hold"), (WITHOUT_ROOM, "No communication can show")):
-        places = frame[reasons.str.startswith(what)].drop_duplicates(["pair", "task"])
+    for reason, words in ((VOID, "The gate does not hold"), (WITHOUT_ROOM, "No communication can show")):
+        places = frame[reasons.str.startswith(reason)].drop_duplicates(["pair", "task"])
         if len(places):
             titles = [_place(row["pair"], row["task"]) for _, row in places.iterrows()]
             sentences.append(f"{words} on {series(titles)}, so that no evidence level is stated there.")
@@ -62,12 +62,12 @@ def testbed_gains(frame: pd.DataFrame) -> list[str]:
         rows = rows_with(frame, gain=gain)
         if len(rows):
             sentences.append(f"{names.title('gains', gain)} is {tally(rows, '', OF_CELLS)}.")
-    tested = rows_with(frame, "equivalence_p")
-    tested = tested[tested["gain"].isin(AGAINST_RECEIVER)]
-    if len(tested):
-        equivalent = int((tested["finding"] == EQUIVALENT).sum())
+    tests = rows_with(frame, "equivalence_p")
+    tests = tests[tests["gain"].isin(AGAINST_RECEIVER)]
+    if len(tests):
+        equivalent = int((tests["finding"] == EQUIVALENT).sum())
         sentences.append(
-            f"Of {len(tested)} messages that hold nothing of the answer, {equivalent} are shown to be equivalent to no "
+            f"Of {len(tests)} messages that hold nothing of the answer, {equivalent} are shown to be equivalent to no "
             "message."
         )
     return sentences

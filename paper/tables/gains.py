@@ -159,8 +159,8 @@ def doubts(frame: pd.DataFrame) -> list[str]:
                 for pair, group in rows.groupby("pair", sort=False)
             ]
             sentences.append(f"{words}. {'. '.join(places)}.")
-    whole = "Wherever it was measured, C2C beats the Receiver, and its pairing and communication gain are above zero."
-    return sentences or [whole]
+    summary = "Wherever it was measured, C2C beats the Receiver, and its pairing and communication gain are above zero."
+    return sentences or [summary]
 
 
 def _cell(row: Any) -> str:
