@@ -160,9 +160,9 @@ def places_of_paper() -> tuple[str, ...]:
     """Tables and figures of the paper that have values, or whose values are not printed."""
     with PRINTED.open(encoding="utf-8", newline="") as file:
         names = dict.fromkeys(row["artefact"] for row in csv.DictReader(file))
-    numbered = [name for name in names if re.fullmatch(r"(Table|Figure) \d+", name)]
+    numbers = [name for name in names if re.fullmatch(r"(Table|Figure) \d+", name)]
     return tuple(
-        sorted([*numbered, *WITHOUT_VALUES], key=lambda name: (name.split()[0] != "Table", int(name.split()[1])))
+        sorted([*numbers, *WITHOUT_VALUES], key=lambda name: (name.split()[0] != "Table", int(name.split()[1])))
     )
 
 
@@ -197,15 +197,15 @@ def _artefact(kind: str, name: str, row: dict[str, Any]) -> Artefact:
 
 def _check_entry(artefact: Artefact, tables: set[str]) -> None:
     """Places are the paper's, each once, and sources are what a results folder has; `tables` are its tables."""
-    what = f"the {artefact.kind} {artefact.name} in artefacts.yaml"
+    title = f"the {artefact.kind} {artefact.name} in artefacts.yaml"
     for place in artefact.places:
-        check_choice(f"A place of {what}", place, places_of_paper())
+        check_choice(f"A place of {title}", place, places_of_paper())
     if len(set(artefact.places)) < len(artefact.places):
-        raise RefusedError(f"Each place of {what} must be named once", list(artefact.places), "Drop the second")
+        raise RefusedError(f"Each place of {title} must be named once", list(artefact.places), "Drop the second")
     of_runs = [f"fusers/{{run}}/{file}" for file in RUN_FILES]
     of_analyses = [f"analysis/{kind}/{file}" for kind, files in ANALYSIS_FILES.items() for file in files]
     for flag, source in artefact.reads.items():
-        check_choice(f"The source {flag} of {what}", source, [*SOURCES, *of_runs, *of_analyses, *sorted(tables)])
+        check_choice(f"The source {flag} of {title}", source, [*SOURCES, *of_runs, *of_analyses, *sorted(tables)])
 
 
 def _pattern_of(flag: str, source: str) -> str:

@@ -95,11 +95,11 @@ def cite(results: Path) -> dict[str, Any]:
     citations: dict[str, dict[str, Any]] = {kind: {} for kind in citation.KIND_OF_FOLDER.values()}
     for name in inputs(results):
         kind = citation.KIND_OF_FOLDER.get(Path(name).parent.name, "")
-        if kind and (cited := citation.cite(kind, Path(name).stem, scale)):
-            citations[kind][cited.name] = cited.described()
-    whole = citation.cite("paper", "paper", scale)
-    described = whole.described() if whole else {}
-    return {**citations, **described, "authors": citation.authors(), "version": str(citation.software()["version"])}
+        if kind and (entry := citation.cite(kind, Path(name).stem, scale)):
+            citations[kind][entry.name] = entry.described()
+    paper_entry = citation.cite("paper", "paper", scale)
+    columns = paper_entry.described() if paper_entry else {}
+    return {**citations, **columns, "authors": citation.authors(), "version": str(citation.software()["version"])}
 
 
 def describe(results: Path) -> dict[str, Any]:
@@ -107,10 +107,10 @@ def describe(results: Path) -> dict[str, Any]:
     # The main table names the scale, the pairs, the benchmarks and the one that is timed
     main = read_table(results / "tables/main.csv")
     scale = str(main["scale"].iloc[0])
-    timed = main.loc[main["time_ms"] != "", "benchmark"]
+    timed_benchmarks = main.loc[main["time_ms"] != "", "benchmark"]
     # The paper's setting of the gates' temperature
     reference = Reference()
-    trained, configured = runs.trainings(results, scale)
+    trainings, is_from_config = runs.trainings(results, scale)
     start, end = ("app.-a.3/setup/-/-/c2c/-/gate-temperature-" + edge for edge in ("start", "end"))
     return {
         "scale": scale,
@@ -124,7 +124,7 @@ def describe(results: Path) -> dict[str, Any]:
             for pair, rows in main.groupby("pair", sort=False)
         },
         "training-sets": runs.training_sets(main["pair"].unique()),
-        "timed-benchmark": timed.iloc[0] if len(timed) else "no benchmark",
+        "timed-benchmark": timed_benchmarks.iloc[0] if len(timed_benchmarks) else "no benchmark",
         "temperature": {"first": reference.evaluate(start), "last": reference.evaluate(end)},
         "printed": reference.values(),
         "printed-training": {name: round(reference.evaluate(value)) for name, value in PRINTED_TRAINING.items()},
@@ -133,9 +133,9 @@ def describe(results: Path) -> dict[str, Any]:
         "figures": _stems(results, "figures"),
         "sections": sections(results),
         "left-out": left_out(results),
-        "fusers": trained,
-        "configured": configured,
-        "settings": runs.shared_settings(trained),
+        "fusers": trainings,
+        "configured": is_from_config,
+        "settings": runs.shared_settings(trainings),
         "cost": runs.cost(results),
         "load": runs.loads(results),
         "margins": read_table(results / MARGINS).to_dict("records") if (results / MARGINS).is_file() else [],

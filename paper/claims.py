@@ -160,19 +160,19 @@ def judge(
         verdict = decide(evidence.overall, bound, is_below)
     cells, alignments = _with_alignments(claim.get("evidence", {}), evidence, basis)
     bound_key = "below" if is_below else "above"
-    described: dict[str, Any] = {**claim.get("evidence", {}), bound_key: round(bound, 4), "cells": cells}
+    facts: dict[str, Any] = {**claim.get("evidence", {}), bound_key: round(bound, 4), "cells": cells}
     # A count's evidence may have a bound of its own, of each row.
     if claim.get("evidence", {}).get("kind") == "count":
-        described = {**claim["evidence"], "share": bound_key, "bound": round(bound, 4), "cells": []}
+        facts = {**claim["evidence"], "share": bound_key, "bound": round(bound, 4), "cells": []}
     if "check" in claim:
-        described = contradiction(reference, claim["check"])
-        verdict = verdict if described["agrees"] else INCONSISTENT
+        facts = contradiction(reference, claim["check"])
+        verdict = verdict if facts["agrees"] else INCONSISTENT
     paper_value = reference.evaluate(claim["paper"]) if "paper" in claim else None
     return {
         "id": claim["id"],
         "of": PAPER if claim["where"] else PROJECT,
         "scale": answers.scale,
-        "sentence": _sentence(claim, paper_value, _row_bound(claim, reference)),
+        "sentence": _sentence(claim, paper_value, _stated_bound(claim, reference)),
         "verdict": verdict,
         "where": claim["where"],
         "unit": claim["unit"],
@@ -187,7 +187,7 @@ def judge(
         "reason": "" if verdict == INCONSISTENT else evidence.reason,
         "earlier": _beside(claim, "earlier", reference, evidence),
         "replication": _beside(claim, "replication", reference),
-        "evidence": described,
+        "evidence": facts,
     }
 
 
@@ -208,8 +208,8 @@ def write(
     entries_by_kind = [
         (is_timed(claim), judge(claim, answers, latency, reference, basis, tables)) for claim in read_claims(claims)
     ]
-    for timed, output in enumerate(outputs):
-        entries = [entry for of_time, entry in entries_by_kind if of_time == bool(timed)]
+    for number, output in enumerate(outputs):
+        entries = [entry for of_time, entry in entries_by_kind if of_time == bool(number)]
         write_atomically(output, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -318,17 +318,17 @@ def _seeds_note(evidence: Evidence) -> str:
     seeds = sorted({cell["seeds"] for cell in evidence.cells if "seeds" in cell})
     if evidence.overall is None or len(seeds) < 2:
         return ""
-    alone = ", ".join(dict.fromkeys(cell["pair"] for cell in evidence.cells if cell.get("seeds") == 1))
+    pairs = ", ".join(dict.fromkeys(cell["pair"] for cell in evidence.cells if cell.get("seeds") == 1))
     note = f"{seeds[0]}–{seeds[-1]} seeds"
-    if not alone:
+    if not pairs:
         return note
-    return f"{note}; the interval leaves out how trainings of {alone} vary, of which there is one"
+    return f"{note}; the interval leaves out how trainings of {pairs} vary, of which there is one"
 
 
-def _row_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:
-    """The number with which a count compares each row, where it compares with one."""
+def _stated_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:
+    """The number with which a count compares each row; of another claim that of its rule, where it states one."""
     evidence = claim.get("evidence", {})
-    bound = evidence.get("above", evidence.get("below"))
+    bound = next((side[key] for side in (evidence, claim) for key in ("above", "below") if key in side), None)
     return None if bound is None else reference.evaluate(bound)
 
 

@@ -99,9 +99,9 @@ def collect(
             "Results must be complete before they are collected", str(results), f"Make {gaps or 'records'}"
         )
     # Records, and what follows from them: copied, or computed where it is partial or has remarks.
-    records, timed = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
-    priced = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
-    price = None if priced is None else priced.read_bytes()
+    records, time_records = read_records(answers), read_records(times, LATENCY_SCHEMA) if times else None
+    price_file = next((path / COST for path in (results, output) if (path / COST).is_file()), None)
+    price = None if price_file is None else price_file.read_bytes()
     basis = basis_of(results) or (basis_of(output) if partial else "")
     lines = list(dict.fromkeys([*(remarks_of(output) if partial else []), *remarks]))
     places = [results, *([output] if partial else [])]
@@ -111,7 +111,7 @@ def collect(
     with tempfile.TemporaryDirectory() as temporary:
         source = results
         if partial:
-            records, timed = _with_earlier(records, timed, output)
+            records, time_records = _with_earlier(records, time_records, output)
         curves = _curves(results, output if partial else None, records)
         testbed, testbed_curves = _testbed(results, output if partial else None)
         questions = _questions(places, records)
@@ -119,18 +119,18 @@ def collect(
             source = Path(temporary)
             for name, path in extra_files.items():
                 write_atomically(source / name, path.read_text(encoding="utf-8"))
-            cost = None if priced is None else read_table(priced)
+            cost = None if price_file is None else read_table(price_file)
             channels = None if testbed is None else testbed_records.MessageRecords(testbed)
-            recompute(records, timed, source, protocol, lines, cost, basis, channels, testbed_curves)
+            recompute(records, time_records, source, protocol, lines, cost, basis, channels, testbed_curves)
         # Of the tables, only those that `make verify` can recompute.
-        copied = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}
-        followed = recomputed_tables(
-            sources_of_records(records, timed is not None, price is not None, testbed is not None)
+        copies = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}
+        tables = recomputed_tables(
+            sources_of_records(records, time_records is not None, price is not None, testbed is not None)
         )
-        copied = {name: path for name, path in copied.items() if "/" not in name or path.stem in followed}
+        copies = {name: path for name, path in copies.items() if "/" not in name or path.stem in tables}
         # And what claims read that does not follow from records; verdicts rest on it.
-        copied |= extra_files
-        texts = {name: path.read_bytes() for name, path in sorted(copied.items())}
+        copies |= extra_files
+        texts = {name: path.read_bytes() for name, path in sorted(copies.items())}
     # Everything is read: replace the folder.
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
@@ -139,9 +139,9 @@ def collect(
             _write(records, RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
     for name, content in earlier_files.items():
         (output / name).write_bytes(content)
-    if timed is not None:
+    if time_records is not None:
         with _stamp(output / TIMES, times):
-            _write(timed, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
+            _write(time_records, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
     if testbed is not None:
         testbed_records.write(testbed, output / TESTBED_RECORDS)
         write_atomically(output / TESTBED_CURVES, csv_text(testbed_curves, DECIMALS))
@@ -239,11 +239,11 @@ def _with_earlier(
     return records, None if times is None else times[times["pair"].isin(pairs)]
 
 
-def _join(earlier: pd.DataFrame, fresh: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """`fresh`, and of `earlier` the stages that it does not have."""
-    stages = set(fresh[key].astype(str).itertuples(index=False, name=None))
+def _join(earlier: pd.DataFrame, frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """`frame`, and of `earlier` the stages that it does not have."""
+    stages = set(frame[key].astype(str).itertuples(index=False, name=None))
     is_earlier = [stage not in stages for stage in earlier[key].astype(str).itertuples(index=False, name=None)]
-    return pd.concat([earlier[is_earlier], fresh], ignore_index=True)
+    return pd.concat([earlier[is_earlier], frame], ignore_index=True)
 
 
 @contextmanager
@@ -267,8 +267,8 @@ def _stamp(target: Path, sources: list[Path]) -> Iterator[None]:
 
 
 def _write(frame: pd.DataFrame, schema: pa.Schema, key: list[str], path: Path) -> None:
-    ordered = frame.sort_values(key, na_position="first", ignore_index=True)
-    pq.write_table(to_table(ordered, schema), path, compression="zstd", compression_level=15)
+    table = frame.sort_values(key, na_position="first", ignore_index=True)
+    pq.write_table(to_table(table, schema), path, compression="zstd", compression_level=15)
 
 
 if __name__ == "__main__":

@@ -74,10 +74,10 @@ def _compare_file(first: Path, second: Path, name: str, rules: Mapping[str, Any]
 def _compare_columns(first: pd.DataFrame, second: pd.DataFrame, volatile: list[str]) -> tuple[str, str]:
     if list(first.columns) != list(second.columns) or len(first) != len(second):
         return CHANGED, "other columns or number of rows"
-    changed = [column for column in first if not first[column].astype(str).equals(second[column].astype(str))]
-    steady = [str(column) for column in changed if not any(fnmatch(str(column), pattern) for pattern in volatile)]
+    changes = [column for column in first if not first[column].astype(str).equals(second[column].astype(str))]
+    steady = [str(column) for column in changes if not any(fnmatch(str(column), pattern) for pattern in volatile)]
     return (
-        (CHANGED, f"columns {', '.join(steady)}") if steady else (VOLATILE, f"columns {', '.join(map(str, changed))}")
+        (CHANGED, f"columns {', '.join(steady)}") if steady else (VOLATILE, f"columns {', '.join(map(str, changes))}")
     )
 
 

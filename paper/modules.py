@@ -26,22 +26,22 @@ def check_module(artefact: Artefact) -> None:
         RefusedError: There is no such module, it is no Python, it imports what the repository does not have, or, of a
             table, it has no function `write`.
     """
-    what = f"The module of the {artefact.kind} {artefact.name} in artefacts.yaml"
+    title = f"The module of the {artefact.kind} {artefact.name} in artefacts.yaml"
     path = _file(artefact.module)
     if path is None:
         remedy = f"Write {artefact.module.replace('.', '/')}.py, or correct `module`. {COPY}"
-        raise RefusedError(f"{what} must exist", artefact.module, remedy)
+        raise RefusedError(f"{title} must exist", artefact.module, remedy)
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise RefusedError(
-            f"{what} must be Python", f"{path}, line {error.lineno}: {error.msg}", "Correct it"
+            f"{title} must be Python", f"{path}, line {error.lineno}: {error.msg}", "Correct it"
         ) from error
     for line, name in _wrong_imports(tree):
-        rule = f"{what} must import names that exist"
+        rule = f"{title} must import names that exist"
         raise RefusedError(rule, f"{path}, line {line}: {name}", "Correct the import")
     if artefact.kind == "table" and "write" not in _names_of(tree):
-        raise RefusedError(f"{what} must have a function `write`", str(path), f"Add it. {COPY}")
+        raise RefusedError(f"{title} must have a function `write`", str(path), f"Add it. {COPY}")
 
 
 def writer(artefact: Artefact) -> Callable[..., Any]:

@@ -95,8 +95,8 @@ def insert(text: str, rows: str) -> str:
     Raises:
         RefusedError: The text has no marks.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, tail = text.partition(BEGIN)
+    _, end, after = tail.partition(END)
     if not end:
         rule = "The README must have a place for the results"
         raise RefusedError(rule, "none", f"Write {BEGIN} and {END} into it")

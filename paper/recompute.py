@@ -92,12 +92,12 @@ def sources_of_records(records: pd.DataFrame, is_timed: bool, is_priced: bool, h
 
 def recomputed_tables(available: Collection[str]) -> dict[str, Artefact]:
     """Tables that follow from the `available` sources, by name; only tables of times cannot do without these."""
-    needed = RECORD_SOURCES - set(available)
+    gaps = RECORD_SOURCES - set(available)
     tables = [table for table in of_kind("table").values() if follows_from_records(table)]
     return {
         table.name: table
         for table in tables
-        if not (needed - {LATENCY}) & set(table.reads.values()) and (LATENCY in available or not table.timed)
+        if not (gaps - {LATENCY}) & set(table.reads.values()) and (LATENCY in available or not table.timed)
     }
 
 
@@ -121,8 +121,8 @@ def _tabulate(artefact: Artefact, sources: Mapping[str, Any], folder: Path) -> N
 
 def not_from_records() -> list[str]:
     """The files that claims read and that do not follow from records: what analyses and trained fusers gave."""
-    followed = {f"{table.stem}.csv" for table in of_kind("table").values() if follows_from_records(table)}
-    return [name for name in claim_files() if name not in followed]
+    files = {f"{table.stem}.csv" for table in of_kind("table").values() if follows_from_records(table)}
+    return [name for name in claim_files() if name not in files]
 
 
 def recompute_committed(folder: Path, output: Path) -> list[str]:
@@ -130,8 +130,8 @@ def recompute_committed(folder: Path, output: Path) -> list[str]:
     for name in not_from_records():
         if (folder / name).is_file() and folder != output:
             write_atomically(output / name, (folder / name).read_text(encoding="utf-8"))
-    timed = (folder / TIMES).is_file()
-    times = read_records([folder / TIMES], LATENCY_SCHEMA) if timed else None
+    has_times = (folder / TIMES).is_file()
+    times = read_records([folder / TIMES], LATENCY_SCHEMA) if has_times else None
     cost = read_table(folder / COST) if (folder / COST).is_file() else None
     protocol = protocol_of(folder)
     names = recompute(

@@ -46,9 +46,9 @@ def percent(estimate: Estimate | None, prefix: str = "") -> dict[str, float | in
     """Columns `value`, `low`, `high`, `n`, `seeds` of an estimate in percent; empty for None."""
     if estimate is None:
         return {f"{prefix}{name}": None for name in BOUNDS} | {"n": None, "seeds": None}
-    scaled = estimate.scaled(100)
-    bounds = {f"{prefix}value": scaled.value, f"{prefix}low": scaled.low, f"{prefix}high": scaled.high}
-    return bounds | {"n": scaled.n, "seeds": scaled.seeds}
+    percents = estimate.scaled(100)
+    bounds = {f"{prefix}value": percents.value, f"{prefix}low": percents.low, f"{prefix}high": percents.high}
+    return bounds | {"n": percents.n, "seeds": percents.seeds}
 
 
 def points(estimate: Estimate | None, prefix: str) -> dict[str, Any]:
@@ -289,8 +289,8 @@ def _of_paper_alone(
     rows: list[dict[str, Any]] = []
     for row in reference.rows(artefact, "accuracy"):
         receiver, sharer, arm, benchmark = (row[name] for name in kinds)
-        alone = sharer in ("", "none", receiver) and (receiver, arm, benchmark) in without_sharer
-        if alone or (receiver, sharer, arm, benchmark) in cells or names.id_of("arms", arm) not in arms:
+        is_alone = sharer in ("", "none", receiver) and (receiver, arm, benchmark) in without_sharer
+        if is_alone or (receiver, sharer, arm, benchmark) in cells or names.id_of("arms", arm) not in arms:
             continue
         ids = [frame["scale"].iloc[0], f"{receiver} from {sharer}", receiver, sharer]
         ids += [names.id_of("benchmarks", benchmark), names.id_of("arms", arm)]

@@ -176,15 +176,15 @@ def _settings(folder: Path) -> Iterator[str]:
     # Checkpoints.
     rows = [row for row in _rows(CONFIG / "models.tsv") if row["source"] == "hub"]
     models = {row[key]: f"{row['hub_id']}@{row['revision'][:COMMIT]}" for row in rows for key in ("model", "hub_id")}
-    released = _rows(CONFIG / "released.tsv")
+    released_rows = _rows(CONFIG / "released.tsv")
     frame = read_table(main).drop_duplicates("pair").set_index("pair")
     yield "  Checkpoints (id at the revision that config pins):"
     for pair in dict.fromkeys(cell["pair"] for cell in cells if cell["pair"] in frame.index):
         places = [models.get(name, name) for name in (frame.loc[pair, "receiver"], frame.loc[pair, "sharer"])]
         seeds = max(cell["seeds"] for cell in cells if cell["pair"] == pair)
-        trained = f"fusers trained by the workflow, {seeds} seed{'s' if seeds > 1 else ''}"
-        yield f"    {names.title('pairs', pair):40} Receiver {places[0]}, Sharer {places[1]}, {trained}"
-        for row in (row for row in released if row["pair"] == pair):
+        origin = f"fusers trained by the workflow, {seeds} seed{'s' if seeds > 1 else ''}"
+        yield f"    {names.title('pairs', pair):40} Receiver {places[0]}, Sharer {places[1]}, {origin}"
+        for row in (row for row in released_rows if row["pair"] == pair):
             place = f"{row['hub_id']}@{row['revision'][:COMMIT]}, {row['subfolder']}"
             yield f"    {'':40} in the table released: fusers of {place}"
 
@@ -192,9 +192,9 @@ def _settings(folder: Path) -> Iterator[str]:
 def _verdict(claim: dict[str, Any]) -> str:
     """A claim in one line."""
     value = f"{_our_value(claim)}{_of_alignment(claim['alignment'])}"
-    printed = "" if claim["of"] == "project" else f"paper {_number(claim['paper_value'])}, "
+    paper_value = "" if claim["of"] == "project" else f"paper {_number(claim['paper_value'])}, "
     seeds = f", {claim['seeds_note'].partition(';')[0]}" if claim.get("seeds_note") else ""
-    return f"  {claim['id']:30} {claim['verdict']:28} {printed}{value}{seeds}"
+    return f"  {claim['id']:30} {claim['verdict']:28} {paper_value}{value}{seeds}"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -263,14 +263,14 @@ def _lines(action: str, name: str | None, has_values: bool) -> list[str]:
 
 def _origin(folder: Path, file: str, timed: bool) -> Iterator[str]:
     """Where the records lie, and the commands that make the number of them, and them from nothing."""
-    committed = (folder / RECORDS).is_file()
-    answers, times = (folder / RECORDS, folder / TIMES) if committed else (folder / "records", folder / "latency")
-    flags = [f"--records {answers}" if committed else f"--records $(find {answers} -name '*.parquet')"]
+    is_committed = (folder / RECORDS).is_file()
+    answers, times = (folder / RECORDS, folder / TIMES) if is_committed else (folder / "records", folder / "latency")
+    flags = [f"--records {answers}" if is_committed else f"--records $(find {answers} -name '*.parquet')"]
     tables = [str(folder / name) for name in claim_files() if (folder / name).is_file()]
     if tables:
         flags.append(f"--tables {' '.join(tables)}")
     if times.exists():
-        flags.append(f"--latency-records {times}" if committed else f"--latency-records {times}/*.parquet")
+        flags.append(f"--latency-records {times}" if is_committed else f"--latency-records {times}/*.parquet")
     if (protocol := protocol_of(folder)) != CORRECTED:
         flags.append(f"--protocol {protocol}")
     if (basis := basis_of(folder)) not in ("", folder.name):

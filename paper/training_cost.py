@@ -55,14 +55,16 @@ def _cost(path: Path) -> dict[str, Any]:
 def _rows(path: Path, cost: dict[str, Any], states: Mapping[str, int]) -> list[list[object]]:
     """One row a step; `states` has how many runs were trained from stored states, by the hash of their index."""
     run = FuserRun.of(Path(str(path).removesuffix(SUFFIX)))
-    shared = cost.get("shared", {"seconds": {}, "runs": 1})
-    runs = states[shared["states"]] if "states" in shared else shared["runs"]
-    gpus, shared_gpus = cost["gpus"], shared.get("gpus", cost["gpus"])
+    shared_cost = cost.get("shared", {"seconds": {}, "runs": 1})
+    runs = states[shared_cost["states"]] if "states" in shared_cost else shared_cost["runs"]
+    gpus, shared_gpus = cost["gpus"], shared_cost.get("gpus", cost["gpus"])
     rows: list[list[object]] = []
     steps = sorted(map(int, cost["seconds"]))
     for step in steps:
         hours = cost["seconds"][str(step)] / 3600
-        seconds = shared["seconds"] / runs if "states" in shared else shared["seconds"].get(str(step), 0.0)
+        seconds = (
+            shared_cost["seconds"] / runs if "states" in shared_cost else shared_cost["seconds"].get(str(step), 0.0)
+        )
         shared_hours = seconds / 3600
         gpu_hours = hours * gpus + shared_hours * shared_gpus
         rows.append([*run, step, step == steps[-1], cost["processes"], gpus, hours, shared_hours, runs, gpu_hours])

@@ -36,11 +36,11 @@ def row(folder: Path) -> dict[str, Any]:
     Raises:
         RefusedError: The folder is no trained fuser's, its provenance is missing, or it was never validated.
     """
-    run, stamped = FuserRun.of(folder), folder.with_name(folder.name + SUFFIX)
-    if not (folder / "history.csv").is_file() or not stamped.is_file():
+    run, stamp_file = FuserRun.of(folder), folder.with_name(folder.name + SUFFIX)
+    if not (folder / "history.csv").is_file() or not stamp_file.is_file():
         raise RefusedError("A try must be a trained Fuser with its provenance file", str(folder), "Train it first")
     # What was trained, and how it was validated.
-    command = read_object(stamped, REMEDY)["command"]
+    command = read_object(stamp_file, REMEDY)["command"]
     history = read_csv(folder / "history.csv", index_col="step")
     if gaps := {"validation_loss", "validation_deranged_loss"} - set(history):
         raise RefusedError("A try must be validated, with swapped readings too", sorted(gaps), f"Train {folder} anew")
@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fusers", nargs="+", type=Path, required=True, help="folders of trained fusers")
     parser.add_argument("--output", type=Path, default=Path("paper/tries.csv"))
-    parsed = parser.parse_args(arguments)
-    frame = pd.DataFrame([row(folder) for folder in parsed.fusers]).sort_values(["pair", "best_validation_loss"])
-    with stamp(parsed.output, inputs=[folder / "history.csv" for folder in parsed.fusers]):
-        write_atomically(parsed.output, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
+    options = parser.parse_args(arguments)
+    frame = pd.DataFrame([row(folder) for folder in options.fusers]).sort_values(["pair", "best_validation_loss"])
+    with stamp(options.output, inputs=[folder / "history.csv" for folder in options.fusers]):
+        write_atomically(options.output, frame.to_csv(index=False, float_format=f"%.{DECIMALS}f", lineterminator="\n"))
     print(frame.to_string(index=False))
 
 

@@ -89,8 +89,8 @@ def compare_size(estimate: Estimate | None, paper_value: float | None, seed_sd: 
     """
     if estimate is None or paper_value is None or math.isnan(paper_value) or math.isnan(estimate.low):
         return ""
-    widened = estimate.widened(seed_sd)
-    return place(paper_value, widened.low, widened.high)
+    interval = estimate.widened(seed_sd)
+    return place(paper_value, interval.low, interval.high)
 
 
 def place(paper_value: float, low: float, high: float) -> str:

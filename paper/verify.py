@@ -61,36 +61,34 @@ def verify(folder: Path) -> bool:
     """
     if not (folder / RECORDS).is_file():
         raise RefusedError("A folder of committed records must hold its records", str(folder / RECORDS), COLLECT)
-    timed = (folder / TIMES).is_file()
-    if not timed and (folder / "latency.csv").is_file():
+    has_times = (folder / TIMES).is_file()
+    if not has_times and (folder / "latency.csv").is_file():
         raise RefusedError("Times must follow from latency records", str(folder / TIMES), COLLECT)
     protocol = protocol_of(folder)
     print(f"\n=== {folder.name}: recomputed from {folder / RECORDS} (protocol {protocol})\n")
-    if not timed:
+    if not has_times:
         print(f"No {TIMES}: nothing was timed at this scale.\n")
     print_curves(folder)
     print_questions(folder)
     with tempfile.TemporaryDirectory() as temporary:
-        fresh = Path(temporary)
-        files = recompute_committed(folder, fresh)
+        target = Path(temporary)
+        files = recompute_committed(folder, target)
         # What was recomputed, next to the paper's values.
         reference = Reference()
-        print_main(read_table(fresh / "tables/main.csv", empty_is_missing=True), reference)
+        print_main(read_table(target / "tables/main.csv", empty_is_missing=True), reference)
         for table, entries in reference.values().items():
-            print_table(table, fresh / f"tables/{table}.md", entries)
+            print_table(table, target / f"tables/{table}.md", entries)
         for file in ("claims.json", "claims_time.json"):
-            print_claims(json.loads((fresh / file).read_text(encoding="utf-8")))
+            print_claims(json.loads((target / file).read_text(encoding="utf-8")))
         print()
         # Whether each file is as committed; .tex files of older folders are not compared.
-        expected = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         read_files = {RECORDS, TIMES, QUESTIONS, COST, CURVES, TESTBED_RECORDS, TESTBED_CURVES}
-        expected -= (
-            read_files | {PROTOCOL, BASIS, REMARKS} | {name for name in expected if name.endswith((SUFFIX, ".tex"))}
-        )
-        same = [compare_file(folder / name, fresh / name, name) for name in sorted(expected | set(files))]
+        names -= read_files | {PROTOCOL, BASIS, REMARKS} | {name for name in names if name.endswith((SUFFIX, ".tex"))}
+        results = [compare_file(folder / name, target / name, name) for name in sorted(names | set(files))]
         if folder.resolve().parent != COMMITTED.resolve():
-            return all(same)
-        return all([*same, compare_picture(PICTURES / f"gains_{folder.name}.png", fresh / "tables/gains.csv")])
+            return all(results)
+        return all([*results, compare_picture(PICTURES / f"gains_{folder.name}.png", target / "tables/gains.csv")])
 
 
 def print_curves(folder: Path) -> None:
@@ -165,12 +163,14 @@ def compare_file(committed: Path, fresh: Path, name: str) -> bool:
     """Print whether a committed file is what was recomputed, and how it differs; return whether it is."""
     # What is no text differs as well.
     texts = (path.read_bytes() if path.is_file() else b"" for path in (committed, fresh))
-    old, new = (text.decode("utf-8", errors="replace").splitlines() for text in texts)
+    committed_lines, fresh_lines = (text.decode("utf-8", errors="replace").splitlines() for text in texts)
     if committed.is_file() and fresh.is_file() and committed.read_bytes() == fresh.read_bytes():
         print(f"same     {name}")
         return True
     print(f"CHANGED  {name}" if committed.is_file() else f"NEW      {name}: not committed yet")
-    difference = [line for line in difflib.unified_diff(old, new, "committed", "recomputed", lineterm="", n=0)][2:]
+    difference = [
+        line for line in difflib.unified_diff(committed_lines, fresh_lines, "committed", "recomputed", lineterm="", n=0)
+    ][2:]
     for line in [line for line in difference if not line.startswith("@@")][:SHOWN_LINES]:
         print(f"           {line}")
     return False
@@ -193,16 +193,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=Path, nargs="*", help="folders of committed records; default: all of them")
     folders = parser.parse_args().records or sorted(path.parent for path in COMMITTED.glob(f"*/{RECORDS}"))
-    started = time.perf_counter()
+    start = time.perf_counter()
     if not folders:
         raise RefusedError("There must be committed records to verify", str(COMMITTED), COLLECT)
-    unchanged = all([verify(folder) for folder in folders])
-    verdict = "Everything is as committed" if unchanged else "NOT as committed"
-    print(f"\n{verdict}: {len(folders)} scale(s) recomputed in {time.perf_counter() - started:.0f} s.")
-    if not unchanged:
+    is_unchanged = all([verify(folder) for folder in folders])
+    verdict = "Everything is as committed" if is_unchanged else "NOT as committed"
+    print(f"\n{verdict}: {len(folders)} scale(s) recomputed in {time.perf_counter() - start:.0f} s.")
+    if not is_unchanged:
         records = " ".join(str(folder) for folder in folders)
         print(f"If the change is intended, or a table is new: python -m paper.recompute --records {records}")
-    return 0 if unchanged else 1
+    return 0 if is_unchanged else 1
 
 
 def _number(value: float | None) -> str:

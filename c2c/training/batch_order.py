@@ -60,20 +60,20 @@ def _epoch(epoch: int, lengths: Lengths, batch_size: int, seed: int, window: int
     """One epoch in the order of training. Its first examples fill up the batch that the epoch before left open."""
     # One generator an epoch, so that any epoch can be entered without drawing those before it; the factor is prime.
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    drawn = torch.randperm(len(lengths), generator=generator).tolist()
+    permutation = torch.randperm(len(lengths), generator=generator).tolist()
     if window == 1:
-        return drawn
+        return permutation
     # The head fills the batch that the epoch before left open; what is left after the last whole batch is the tail.
-    head = min(-epoch * len(lengths) % batch_size, len(drawn))
-    end = head + (len(drawn) - head) // batch_size * batch_size
-    body, size = drawn[head:end], window * batch_size
-    ordered = [
+    head = min(-epoch * len(lengths) % batch_size, len(permutation))
+    end = head + (len(permutation) - head) // batch_size * batch_size
+    body, size = permutation[head:end], window * batch_size
+    indices = [
         index for at in range(0, len(body), size) for index in by_length(body[at : at + size], lengths, batch_size)
     ]
     # Batches of similar length are shuffled, so that lengths do not rise within a window.
-    batches = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
+    batches = [indices[at : at + batch_size] for at in range(0, len(indices), batch_size)]
     places = torch.randperm(len(batches), generator=generator).tolist()
-    return [*drawn[:head], *(index for place in places for index in batches[place]), *drawn[end:]]
+    return [*permutation[:head], *(index for place in places for index in batches[place]), *permutation[end:]]
 
 
 def by_length(indices: Sequence[int], lengths: Lengths, batch_size: int) -> list[int]:

@@ -73,13 +73,13 @@ def collate(
     )
     # Responses behind them, right-padded: (B, R); only they are supervised.
     responses, response_mask = _right_pad([example.response_ids for example in examples], pair.receiver.pad)
-    ignored = torch.full_like(prompts.input_ids, IGNORED)
-    labels = torch.cat([ignored, responses.masked_fill(response_mask == 0, IGNORED)], dim=1)
+    prompt_labels = torch.full_like(prompts.input_ids, IGNORED)
+    labels = torch.cat([prompt_labels, responses.masked_fill(response_mask == 0, IGNORED)], dim=1)
     last = prompts.kv_cache_index[-1]
     # The last section goes on through the response: (1, 1, 2) -> (1, L + R, 2)
-    continued = last[:, :1].expand(1, last.shape[1] + responses.shape[1], 2)
+    response_index = last[:, :1].expand(1, last.shape[1] + responses.shape[1], 2)
     return Batch(
-        kv_cache_index=[*prompts.kv_cache_index[:-1], continued],
+        kv_cache_index=[*prompts.kv_cache_index[:-1], response_index],
         input_ids=torch.cat([prompts.input_ids, responses], dim=1),
         attention_mask=torch.cat([prompts.attention_mask, response_mask], dim=1),
         labels=labels,
@@ -90,5 +90,5 @@ def collate(
 
 def _right_pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     # Reversed, left-padded and reversed again: (B, R)
-    flipped, mask = left_pad([row[::-1] for row in rows], pad)
-    return flipped.flip(1), mask.flip(1)
+    ids, mask = left_pad([row[::-1] for row in rows], pad)
+    return ids.flip(1), mask.flip(1)

@@ -188,16 +188,16 @@ class Examples:
             # The end token is learned too, so that an answer ends.
             end = [self.receiver.eos_token_id] if self.receiver.eos_token_id is not None else []
             prompt: AlignedPrompt = self.aligner.tokens.align(row["prompt"], private)
-            written = encode(self.receiver, DELIMITER + row["response"], add_special_tokens=False).ids
-            return Example(prompt, written + end, str(row["id"]))
+            response_ids = encode(self.receiver, DELIMITER + row["response"], add_special_tokens=False).ids
+            return Example(prompt, response_ids + end, str(row["id"]))
         messages, opening = _conversation(row)
         response = self.aligner.receiver.response(messages)
         if opening:
             response = _without_opening(response, opening)
         if opening and self.alignment == UNALIGNED:
             # The opening is a part of the one rendering, and fused as the rest of it is.
-            begun = [*messages[:-1], {"role": "assistant", "content": opening}]
-            prompt = self.aligner.align(begun, private=private, continue_final_message=True)
+            turns = [*messages[:-1], {"role": "assistant", "content": opening}]
+            prompt = self.aligner.align(turns, private=private, continue_final_message=True)
         else:
             prompt = self.aligner.align(messages[:-1], private=private)
             prompt = self._with_opening(prompt, messages[:-1], opening) if opening else prompt
@@ -209,8 +209,8 @@ class Examples:
     def _with_opening(self, chat: AlignedChat, messages: Sequence[Message], opening: str) -> AlignedChat:
         """The same conversation, whose last section continues with the opening of the answer."""
         # The Receiver's ids with the opening; those of the messages must be the same as without it.
-        begun = [*messages, {"role": "assistant", "content": opening}]
-        ids = self._ids(RenderedText.of(self.aligner.receiver.render(begun, continue_final_message=True)))
+        turns = [*messages, {"role": "assistant", "content": opening}]
+        ids = self._ids(RenderedText.of(self.aligner.receiver.render(turns, continue_final_message=True)))
         last = chat.sections[-1]
         if ids[: last.start] != chat.receiver_ids[: last.start]:
             raise RefusedError(
@@ -241,6 +241,6 @@ def _without_opening(response: RenderedText, opening: str) -> RenderedText:
             response,
             "Use a chat template that does not change an assistant's turn",
         )
-    rest, begin = RenderedText(response.removeprefix(opening)), len(opening)
-    rest.contents = [(max(start - begin, 0), end - begin) for start, end in response.contents if end > begin]
-    return rest
+    remainder, begin = RenderedText(response.removeprefix(opening)), len(opening)
+    remainder.contents = [(max(start - begin, 0), end - begin) for start, end in response.contents if end > begin]
+    return remainder

@@ -92,8 +92,8 @@ class FusionLearner(Learner):
         for stack in self.gated_stacks:
             stack.anneal(step)
         # Of this step; `anneal` has set that of the next one. Rounded as the Fusers hold it, which is on the device.
-        gated = next((fuser for stack in self.gated_stacks for fuser in stack.all_fusers() if fuser.gated), None)
-        temperature = None if gated is None else float(np.float32(gated.temperature_at(step - 1)))
+        gated_fuser = next((fuser for stack in self.gated_stacks for fuser in stack.all_fusers() if fuser.gated), None)
+        temperature = None if gated_fuser is None else float(np.float32(gated_fuser.temperature_at(step - 1)))
         open_gates = torch.stack([stack.open_share_on_device() for stack in self.gated_stacks]).mean()
         return {**row, "temperature": temperature, "open_gates": open_gates}, tokens
 
@@ -146,9 +146,9 @@ class FuserLearner(FusionLearner):
         for model in frozen:
             if model.device.type != "meta":
                 model.to(self.processes.device)
-        fused = self.config.response == "fused"
-        self.model: RosettaModel = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=fused)
-        self.reencode = self.pair.chat_aligner(self.config.alignment).reencode if fused else None
+        fuses_response = self.config.response == "fused"
+        self.model: RosettaModel = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=fuses_response)
+        self.reencode = self.pair.chat_aligner(self.config.alignment).reencode if fuses_response else None
         self.stack: FuserStack = self.prepare(stack)
 
     def run(self) -> tuple[FuserStack, pd.DataFrame]:
@@ -311,7 +311,7 @@ class TrainingRun(LearningRun[FuserLearner]):
             RefusedError: If an input is missing, or a set was tokenised for other models or settings.
         """
         config, lines = self.config, [read_lines(path) for path in (self.data, self.validation) if path is not None]
-        stored = [TokenisedSet(path) for path in self.tokenised]
+        token_sets = [TokenisedSet(path) for path in self.tokenised]
         states = StoredStates(self.states) if self.states else None
         if states is None:
             pair = load_pair(self.receiver, self.sharer, config.dtype)
@@ -320,20 +320,20 @@ class TrainingRun(LearningRun[FuserLearner]):
             pair = Pair(load_model(self.receiver, config.dtype), sharer)
         check_embeddings(config.alignment, pair.receiver.tokenizer, pair.sharer.model.config)
         tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
-        for tokenised in stored:
-            tokenised.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))
-        sets: list[Sequence[Example]] = list(stored)
-        left_out = [tokenised.about.get("left_out", {}) for tokenised in stored]
+        for token_set in token_sets:
+            token_set.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))
+        sets: list[Sequence[Example]] = list(token_sets)
+        left_out = [token_set.about.get("left_out", {}) for token_set in token_sets]
         for rows in lines:
             examples = Examples(*tokenizers, config.alignment, config.prompts, config.max_length)
             sets.append(list(examples.of(rows)))
             left_out.append(dict(examples.left_out))
         training, validation = sets
         if states is not None:
-            made_with = StatesIdentity(model_state(self.receiver), model_state(self.sharer), config.dtype)
+            origin = StatesIdentity(model_state(self.receiver), model_state(self.sharer), config.dtype)
             links = align_layers(config.layer_alignment, states.receiver.layers, states.sharer.layers)
             states.check(
-                made_with,
+                origin,
                 chain(training, validation[: config.validation_limit or None]),
                 links if config.sharer_cache == "own" else (),
             )
@@ -343,13 +343,13 @@ class TrainingRun(LearningRun[FuserLearner]):
 
     def notes(self, learner: FuserLearner, history: pd.DataFrame) -> dict[str, Any]:
         """Examples used and left out, the share of pads, final losses, and cost with that of passes that are shared."""
-        shared = None if learner.states is None else learner.states.cost(learner.progress)
+        shared_cost = None if learner.states is None else learner.states.cost(learner.progress)
         return {
             "examples": {"training": len(learner.training), "validation": len(learner.validation)},
             "left_out": learner.left_out,
             "padding": float(history["padding"].mean()),
             "final": final_losses(history),
-            "cost": {**cost(learner), **({} if shared is None else {"shared": shared})},
+            "cost": {**cost(learner), **({} if shared_cost is None else {"shared": shared_cost})},
             **best_step(learner),
         }
 

@@ -78,17 +78,17 @@ def _section_weights(
 ) -> dict[tuple[int, str], Tensor]:
     stack, columns = model.stack(0), reading.columns(section)
     receiver = kv_cache.last_tokens(kv_cache.layers_of(cache), section.end - section.start)
-    counted = mask[:, section.start : section.end] > 0
+    token_mask = mask[:, section.start : section.end] > 0
     if columns.matched is not None:
-        counted = counted & columns.matched.to(mask.device)
+        token_mask = token_mask & columns.matched.to(mask.device)
     weights: dict[tuple[int, str], Tensor] = {}
     sharer = stack.source_layers(columns.layers)
     for layer, link in stack.links.items():
         fuser = stack.fuser_of(layer)
         if fuser.weighted:
             # Keys and values: (B, Ht, N, 1) each
-            both = fuser.dynamic_weights(sharer[link.sharer_layer], receiver[layer])
-            for half, weight in zip(HALVES, both, strict=True):
+            half_weights = fuser.dynamic_weights(sharer[link.sharer_layer], receiver[layer])
+            for half, weight in zip(HALVES, half_weights, strict=True):
                 # (B, H, N, 1) -> (B, N, H), of which counted tokens: (K * H,)
-                weights[layer, half] = weight.squeeze(-1).transpose(1, 2)[counted].flatten()
+                weights[layer, half] = weight.squeeze(-1).transpose(1, 2)[token_mask].flatten()
     return weights

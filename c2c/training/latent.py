@@ -123,7 +123,7 @@ class LatentLearner(FusionLearner):
         self.processes = Processes.of_this_run()
         config.check_processes(self.processes.count)
         # Pairs share models: each is moved once.
-        models = {loaded.name: loaded.model for part in pairs for loaded in (part.pair.receiver, part.pair.sharer)}
+        models = {lm.name: lm.model for part in pairs for lm in (part.pair.receiver, part.pair.sharer)}
         frozen: list[Any] = list(models.values())
         for model in frozen:
             model.to(self.processes.device)
@@ -293,13 +293,13 @@ class LatentRun(LearningRun[LatentLearner]):
         """
         config, parts = self.config, []
         sets = [tuple(map(TokenisedSet, files)) for files in zip(self.train, self.validation, strict=True)]
-        loaded = {source: load_model(source, config.dtype) for source in self.models()}
+        models = {source: load_model(source, config.dtype) for source in self.models()}
         rows = zip(self.pairs, self.receivers, self.sharers, sets, strict=True)
         for name, receiver, sharer, (training, validation) in rows:
-            pair = Pair(loaded[receiver], loaded[sharer])
+            pair = Pair(models[receiver], models[sharer])
             tokenizers = (pair.receiver.tokenizer, pair.sharer.tokenizer)
-            for tokenised in (training, validation):
-                tokenised.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))
+            for token_set in (training, validation):
+                token_set.check(identity(*tokenizers, config.alignment, config.prompts, config.max_length))
             parts.append(PairExamples(name, pair, training, validation[: config.validation_limit or None]))
         return LatentLearner(parts, self.latent, config, checkpoints)
 

@@ -137,7 +137,7 @@ class Learner(ABC):
             # At once, so that no start of this training measures another budget.
             state.save(self.processes, self.checkpoints, progress)
         yield progress.steps
-        config, begun = self.config, time.perf_counter()
+        config, start = self.config, time.perf_counter()
         batches = self._batches(progress.steps)
         if self.prefetches:
             batches = self.prefetch = Prefetch(batches, self._collate_parts)
@@ -145,7 +145,7 @@ class Learner(ABC):
         intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
         peak = (peak_flops(self.processes.device, config.dtype) or 0.0) * self.processes.count
         # Tokens of the steps whose rows are still on the device
-        waiting: list[int] = []
+        token_counts: list[int] = []
         with ProgressBar(config.steps, progress.steps, show, device, self.label) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 # Learn from one batch.
@@ -155,28 +155,28 @@ class Learner(ABC):
                 row, tokens = self._step(step, indices)
                 progress.history.append({"step": step, **row})
                 progress.trained.append(indices)
-                waiting.append(tokens)
+                token_counts.append(tokens)
                 # Read losses and norms from the device, all at once, before anything depends on them.
                 if step == config.steps or any(step % every == 0 for every in intervals) or step in config.keep_steps:
-                    self._read_rows(progress.history[-len(waiting) :])
+                    self._read_rows(progress.history[-len(token_counts) :])
                 # Validate, keep the weights of the step, and save a state to resume from.
                 if step % config.evaluate_every == 0 or step == config.steps:
                     self._validate(progress)
                     bar.validated(progress.history[-1])
-                progress.seconds += time.perf_counter() - begun
-                begun = time.perf_counter()
+                progress.seconds += time.perf_counter() - start
+                start = time.perf_counter()
                 if step in config.keep_steps:
                     self._keep(step)
                 if step % config.checkpoint_every == 0 and step < config.steps:
                     state.save(self.processes, self.checkpoints, progress)
                 if not isinstance(progress.history[-1]["loss"], Tensor):
-                    for row, tokens in zip(progress.history[-len(waiting) :], waiting, strict=True):
+                    for row, tokens in zip(progress.history[-len(token_counts) :], token_counts, strict=True):
                         bar.advance(row, tokens)
-                    waiting.clear()
+                    token_counts.clear()
                 # The time of others' turns does not count.
-                progress.seconds += time.perf_counter() - begun
+                progress.seconds += time.perf_counter() - start
                 yield step
-                begun = time.perf_counter()
+                start = time.perf_counter()
         if self.prefetch:
             self.prefetch.close()
         self.module.eval()
@@ -196,14 +196,14 @@ class Learner(ABC):
     def loss_on(self, examples: Sequence[Example]) -> float:
         """Mean loss per supervised token in evaluation mode (hard gates, no dropout), in nats."""
         self.model.eval()
-        supervised, losses = 0, torch.zeros((), dtype=torch.float64, device=self.processes.device)
+        token_count, losses = 0, torch.zeros((), dtype=torch.float64, device=self.processes.device)
         # A mean over tokens, so that it does not depend on how examples are batched.
         for part in self._parts(examples, range(len(examples))):
             batch = self.collate([examples[index] for index in part])
             losses += self._loss(batch).double() * batch.supervised
-            supervised += batch.supervised
+            token_count += batch.supervised
         # The only wait for the device
-        total, count = self.processes.sum(float(losses), supervised)
+        total, count = self.processes.sum(float(losses), token_count)
         return total / count
 
     def _batches(self, start: int) -> Iterator[list[int]]:
@@ -230,7 +230,7 @@ class Learner(ABC):
             if self.processes.is_first:
                 self.progress.kept[str(step)] = state.save_weights(self.checkpoints, step, self.module.state_dict())
 
-    def _check_finite(self, what: str, value: float, step: int) -> None:
+    def _check_finite(self, quantity: str, value: float, step: int) -> None:
         """Stop a training that can no longer learn, before the step spoils the weights; all processes see one value.
 
         Raises:
@@ -239,10 +239,10 @@ class Learner(ABC):
         if math.isfinite(value):
             return
         # The same command would reach the same step, so saved states only serve to examine it.
-        saved = state.steps_of(self.checkpoints)
-        there = f"step {saved[-1]} in {self.checkpoints}" if saved else "no step, since none was saved yet"
+        steps = state.steps_of(self.checkpoints)
+        there = f"step {steps[-1]} in {self.checkpoints}" if steps else "no step, since none was saved yet"
         raise RefusedError(
-            f"{what} must be a finite number at every step",
+            f"{quantity} must be a finite number at every step",
             f"{value} at {self.label}step {step} of {self.config.steps}",
             f"The training has stopped; saved is {there}. Lower learning_rate ({self.config.learning_rate}) or raise "
             f"warmup_ratio; where dtype is float16, choose bfloat16 or float32. The training then begins anew",
@@ -254,12 +254,12 @@ class Learner(ABC):
         Raises:
             RefusedError: At the first step whose loss or gradients are not finite.
         """
-        waiting = [(row, name) for row in rows for name, value in row.items() if isinstance(value, Tensor)]
-        if not waiting:
+        cells = [(row, name) for row in rows for name, value in row.items() if isinstance(value, Tensor)]
+        if not cells:
             return
         # One transfer for all of them
-        numbers = torch.stack([row[name].double() for row, name in waiting]).tolist()
-        for (row, name), number in zip(waiting, numbers, strict=True):
+        numbers = torch.stack([row[name].double() for row, name in cells]).tolist()
+        for (row, name), number in zip(cells, numbers, strict=True):
             row[name] = number
         for row in rows:
             self._check_finite("The loss", row["loss"], row["step"])
@@ -380,7 +380,7 @@ class Learner(ABC):
             free = meter.free()
             # Beside a micro-batch a device holds the gradients of those before it, and from the first step on AdamW's
             # two moments of each parameter.
-            learned = sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
+            parameter_bytes = sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
             for parameter in self.parameters:
                 # Filled, since zeros take no memory before they are written.
                 parameter.grad = torch.full_like(parameter, 0)
@@ -390,12 +390,14 @@ class Learner(ABC):
                 for pool in pools
                 for key in (lambda prompt, response: prompt + response, lambda prompt, response: (response, prompt))
             }
-            budgets = [self._tokens_that_fit(meter, rows, size, MEMORY_SHARE * free - 3 * learned) for rows in orders]
+            budgets = [
+                self._tokens_that_fit(meter, rows, size, MEMORY_SHARE * free - 3 * parameter_bytes) for rows in orders
+            ]
         self.optimizer.zero_grad()
         self._set_noise_state(noise)
         # No micro-batch has more tokens than this, so that a budget beyond it limits nothing.
-        whole = size * sum(max(lengths[part] for lengths in self.lengths) for part in (0, 1))
-        budget = int(self.processes.least(min(*budgets, whole)))
+        bound = size * sum(max(lengths[part] for lengths in self.lengths) for part in (0, 1))
+        budget = int(self.processes.least(min(*budgets, bound)))
         if self.processes.is_first:
             free_gb = f"{free / 1e9:.1f} GB are free"
             print(f"{self.label}micro_batch_tokens: {budget} tokens are run at once ({free_gb})", file=sys.stderr)

@@ -25,9 +25,9 @@ def response_loss(model: RosettaModel, batch: Batch, device: torch.device) -> Te
     model.check_inputs(batch.kv_cache_index, batch.input_ids, batch.attention_mask, [batch.sharer_input])
     # Labels of the last section but its first column: (B, L - 1)
     targets = batch.labels[:, -batch.response_columns + 1 :]
-    supervised = targets != IGNORED
+    mask = targets != IGNORED
     # A token is predicted from the one before it, so nothing is read from the last column.
-    rows = functional.pad(supervised, (0, 1))
+    rows = functional.pad(mask, (0, 1))
     with logits_at(model.receiver, rows):
         output = model(
             batch.kv_cache_index,
@@ -38,4 +38,4 @@ def response_loss(model: RosettaModel, batch: Batch, device: torch.device) -> Te
             checked=True,
         )
     # (1, K, V) -> (K, V) in float32, in the row order of `targets[supervised]`, (K,)
-    return functional.cross_entropy(output.logits[0].float(), targets[supervised].to(device, non_blocking=True))
+    return functional.cross_entropy(output.logits[0].float(), targets[mask].to(device, non_blocking=True))

@@ -100,15 +100,15 @@ class Processes:
             return
         # Processes must exchange the same parameters: those for which any of them has a gradient.
         counts = self._total(torch.tensor([float(parameter.grad is not None) for parameter in parameters])).tolist()
-        exchanged = [parameter for parameter, number in zip(parameters, counts, strict=True) if number]
-        for bucket in _buckets(exchanged):
+        shared_parameters = [parameter for parameter, number in zip(parameters, counts, strict=True) if number]
+        for bucket in _buckets(shared_parameters):
             gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in bucket]
             # One exchange a bucket: (numbers in all gradients,)
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             distributed.all_reduce(flat)
             sizes = [parameter.numel() for parameter in bucket]
-            for parameter, summed in zip(bucket, flat.split(sizes), strict=True):
-                parameter.grad = summed.view_as(parameter).clone()
+            for parameter, gradient_sum in zip(bucket, flat.split(sizes), strict=True):
+                parameter.grad = gradient_sum.view_as(parameter).clone()
 
     def agree(self, text: str) -> str:
         """The text of the first process, in all of them."""

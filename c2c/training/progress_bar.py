@@ -36,8 +36,10 @@ class ProgressBar:
         self._steps, self._done, self._begun_at = steps, done, done
         self._device = device or torch.device("cpu")
         self._lines = show and not sys.stderr.isatty()
-        hidden = not show or self._lines
-        self._bar = tqdm(total=steps, initial=done, desc=f"{label}train", unit="step", mininterval=1.0, disable=hidden)
+        is_hidden = not show or self._lines
+        self._bar = tqdm(
+            total=steps, initial=done, desc=f"{label}train", unit="step", mininterval=1.0, disable=is_hidden
+        )
         self._show = show
         self._tokens, self._started = 0, time.perf_counter()
         self.token_share: float | None = None
@@ -56,11 +58,11 @@ class ProgressBar:
         # Some hundred lines a run, with the first step, which shows that it works, and the last.
         due = self._done % math.ceil(self._steps / LINES) == 0 or self._done in (self._begun_at + 1, self._steps)
         if self._lines and due:
-            remaining = tqdm.format_interval(
+            time_left = tqdm.format_interval(
                 self._seconds() / (self._done - self._begun_at) * (self._steps - self._done)
             )
             print(
-                f"{self._label}step {self._done} of {self._steps}: {self._status(row)}, {remaining} left",
+                f"{self._label}step {self._done} of {self._steps}: {self._status(row)}, {time_left} left",
                 file=sys.stderr,
                 flush=True,
             )

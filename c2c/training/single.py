@@ -79,21 +79,21 @@ class SingleLearner(Learner):
         model, device, dtype = self.receiver.model, self.receiver.model.device, self.config.dtype
         ids, mask, labels = batch.input_ids.to(device), batch.attention_mask.to(device), batch.labels.to(device)
         # A token is predicted from the one before it: (B, N - 1)
-        supervised = labels[:, 1:] != IGNORED
+        label_mask = labels[:, 1:] != IGNORED
         # As `RosettaModel` does it: windows in tokens, each row by its own length
         masks: Any = mask
         if splits_windows(model, mask, mask.shape[1]):
             masks = masks_in_tokens(model, mask, mask.shape[1], kv_cache.empty_cache(model.config))
         # The weights stay float32; see the text of this module.
-        reduced = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
+        precision = torch.autocast(device.type, getattr(torch, dtype)) if dtype != "float32" else nullcontext()
         positions = kv_cache.positions_of(mask)
         with (
-            reduced,
-            logits_at(model, functional.pad(supervised, (0, 1))),
+            precision,
+            logits_at(model, functional.pad(label_mask, (0, 1))),
             rotations_of_positions(model, positions),
         ):
             output = model(input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False)
-        return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][supervised])
+        return functional.cross_entropy(output.logits[0].float(), labels[:, 1:][label_mask])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,9 +115,9 @@ def save(processes: Processes, folder: Path, progress: Progress) -> None:
     Raises:
         OSError: In all processes, if one of them cannot write.
     """
-    finished = folder / f"step-{progress.steps}"
+    target = folder / f"step-{progress.steps}"
     with processes.together():
-        name = str(unfinished_path(finished)) if processes.is_first else ""
+        name = str(unfinished_path(target)) if processes.is_first else ""
     # Every process writes its random states into one and the same folder.
     unfinished = Path(processes.agree(name))
     try:
@@ -125,21 +125,21 @@ def save(processes: Processes, folder: Path, progress: Progress) -> None:
             processes.accelerator.save_state(str(unfinished), safe_serialization=True)
         with processes.together():
             if processes.is_first:
-                _finish(unfinished, finished, progress)
+                _finish(unfinished, target, progress)
     finally:
         if processes.is_first:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
+def _finish(unfinished: Path, target: Path, progress: Progress) -> None:
     if progress.best:
         save_file(progress.best, unfinished / BEST)
     files = {path.name: file_hash(path) for path in sorted(unfinished.iterdir())}
-    needed = [RANDOM_STATES.format(rank) for rank in range(progress.processes)]
-    if missing := [name for name in needed if name not in files]:
+    names = [RANDOM_STATES.format(rank) for rank in range(progress.processes)]
+    if gaps := [name for name in names if name not in files]:
         raise RefusedError(
             "The random states of every process must be in one folder",
-            f"{missing} are missing in {finished.parent}",
+            f"{gaps} are missing in {target.parent}",
             "Let --checkpoints be on a file system that all hosts of the training share",
         )
     # All of `Progress` but the weights, which have a file of their own
@@ -147,12 +147,12 @@ def _finish(unfinished: Path, finished: Path, progress: Progress) -> None:
     content |= {"version": VERSION, "files": files}
     text = json.dumps({**content, "sha256": settings_hash(content)})
     (unfinished / PROGRESS).write_text(text, encoding="utf-8")
-    _remove(finished)
-    replace(unfinished, finished)
+    _remove(target)
+    replace(unfinished, target)
     # Those behind it were spoilt, or training would have resumed from them.
-    complete = [path for path in _steps(finished.parent) if (path / PROGRESS).is_file()]
-    last = complete[: complete.index(finished) + 1][-STEPS_KEPT:]
-    for step in _steps(finished.parent):
+    complete = [path for path in _steps(target.parent) if (path / PROGRESS).is_file()]
+    last = complete[: complete.index(target) + 1][-STEPS_KEPT:]
+    for step in _steps(target.parent):
         if step not in last:
             _remove(step)
 
@@ -244,10 +244,10 @@ def _check(step: Path, processes: int) -> None:
             f"version {version} in {step}",
             f"Resume with the version of this package that saved them, or remove {step.parent} to begin anew",
         )
-    hashed = {name: value for name, value in content.items() if name != "sha256"}
+    hash_content = {name: value for name, value in content.items() if name != "sha256"}
     if version != VERSION:
         raise _SpoiltError("an earlier version of this package saved it")
-    if settings_hash(hashed) != content.get("sha256") or len(content["history"]) != _number(step):
+    if settings_hash(hash_content) != content.get("sha256") or len(content["history"]) != _number(step):
         raise _SpoiltError(f"{PROGRESS} has changed since it was saved")
     # Files of the step itself, and fusers of earlier steps that the training must still write.
     hashes = {step / name: sha256 for name, sha256 in content["files"].items()}
@@ -287,18 +287,18 @@ def _load(processes: Processes, step: Path) -> None:
 
 def _has_random_states(path: Path, device: torch.device) -> bool:
     """Whether this process has the saved random states, which accelerate may fail to set without a warning."""
-    saved = load_states(path)
+    states = load_states(path)
     # Python, numpy, torch on the CPU, and the GPU of this process
-    numbers = saved["numpy_random_seed"]
+    numbers = states["numpy_random_seed"]
     numpy_state: Any = np.random.get_state(legacy=True)
     matches = [
-        random.getstate() == saved["random_state"],
+        random.getstate() == states["random_state"],
         all(np.array_equal(*parts) for parts in zip(numbers, numpy_state, strict=True)),
-        torch.equal(torch.get_rng_state(), saved["torch_manual_seed"]),
+        torch.equal(torch.get_rng_state(), states["torch_manual_seed"]),
     ]
     if device.type == "cuda":
         number = torch.cuda.current_device() if device.index is None else device.index
-        gpus = saved.get("torch_cuda_manual_seed", [])
+        gpus = states.get("torch_cuda_manual_seed", [])
         matches.append(number < len(gpus) and torch.equal(torch.cuda.get_rng_state(device), gpus[number]))
     return all(matches)
 

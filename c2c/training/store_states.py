@@ -186,22 +186,22 @@ def store_states(run: StoreStatesRun) -> dict[str, Any]:
         raise RefusedError(rule, f"{size:.3f} GB", f"Raise --limit-gb, or use fewer examples. {RUN_LIVE}")
     # 2. Shards of each model, then the index, without which a folder is not complete
     run.output.mkdir(parents=True, exist_ok=True)
-    made_with = StatesIdentity(model_state(run.receiver), model_state(run.sharer), run.dtype)
+    origin = StatesIdentity(model_state(run.receiver), model_state(run.sharer), run.dtype)
     with locked(run.output, "store-states"):
         (run.output / INDEX).unlink(missing_ok=True)
         texts: dict[Role, dict[str, StoredText]] = {}
         descriptions = {}
         for plan in plans:
-            loaded = load_model(plan.source, run.dtype, "cuda" if torch.cuda.is_available() else "cpu")
-            texts[plan.role] = _write_shards(run, plan, loaded, made_with)
-            descriptions[plan.role] = loaded.description
+            lm = load_model(plan.source, run.dtype, "cuda" if torch.cuda.is_available() else "cpu")
+            texts[plan.role] = _write_shards(run, plan, lm, origin)
+            descriptions[plan.role] = lm.description
         # The contract of the Fusers names the Sharer, also where nothing of it is stored.
         if "sharer" not in descriptions:
             descriptions["sharer"] = load_model(run.sharer, run.dtype).description
         shapes = {role: cache_shape(read_config(hub.resolve(getattr(run, role)))) for role in ("receiver", "sharer")}
         layers = next((list(plan.layers) for plan in plans if plan.role == "sharer"), [])
         about = {
-            "identity": made_with.to_dict(),
+            "identity": origin.to_dict(),
             "sharer_layers": layers,
             "shapes": {role: list(shape) for role, shape in shapes.items()},
             "sharer": descriptions["sharer"],
@@ -221,10 +221,10 @@ def _plan(run: StoreStatesRun) -> tuple[int, list[ReadingPlan]]:
     """The number of examples, and what each model reads of them."""
     configs = [read_config(hub.resolve(model)) for model in (run.receiver, run.sharer)]
     receiver, sharer = map(cache_shape, configs)
-    linked = sorted(set(align_layers(run.layer_alignment, receiver.layers, sharer.layers)))
+    sharer_layers = sorted(set(align_layers(run.layer_alignment, receiver.layers, sharer.layers)))
     plans = [ReadingPlan("receiver", run.receiver, range(receiver.layers), receiver, {}, {})]
     if run.sharer_cache == "own":
-        plans.append(ReadingPlan("sharer", run.sharer, linked, sharer, {}, {}))
+        plans.append(ReadingPlan("sharer", run.sharer, sharer_layers, sharer, {}, {}))
     count = longest = 0
     for example in run.examples():
         check_sections(example)
@@ -246,7 +246,7 @@ def _plan(run: StoreStatesRun) -> tuple[int, list[ReadingPlan]]:
 
 
 def _write_shards(
-    run: StoreStatesRun, plan: ReadingPlan, loaded: LoadedModel, made_with: StatesIdentity
+    run: StoreStatesRun, plan: ReadingPlan, lm: LoadedModel, origin: StatesIdentity
 ) -> dict[str, StoredText]:
     """Write the shards of one model that are not there yet; returns where each text lies."""
     texts: dict[str, StoredText] = {}
@@ -260,14 +260,14 @@ def _write_shards(
                 start += len(plan.positions[key])
             # A shard of the same texts of the same model is as it would be computed again.
             content = [(key, plan.positions[key]) for batch in shard for key in batch]
-            settings = {**made_with.to_dict(), "layers": list(plan.layers)}
+            settings = {**origin.to_dict(), "layers": list(plan.layers)}
             plan_hash = settings_hash({**settings, "texts": content})
             if not _is_complete(path, plan_hash):
                 remove_leftovers(path)
                 begin = time.perf_counter()
-                slabs = [slab for batch in shard for slab in _read_batch(loaded, plan, batch)]
+                slabs = [slab for batch in shard for slab in _read_batch(lm, plan, batch)]
                 # Before the shard is named, so that none is complete without its cost.
-                gpus = int(loaded.model.device.type == "cuda")
+                gpus = int(lm.model.device.type == "cuda")
                 add_cost(run.output, path.name, time.perf_counter() - begin, gpus)
                 with written_whole(path) as unfinished:
                     save_file({STATES: torch.cat(slabs)}, unfinished, metadata={"plan": plan_hash})
@@ -311,12 +311,12 @@ def _shards(batches: Sequence[list[str]], plan: ReadingPlan, dtype: str) -> Iter
 
 
 @torch.no_grad()
-def _read_batch(loaded: LoadedModel, plan: ReadingPlan, batch: Sequence[str]) -> list[Tensor]:
+def _read_batch(lm: LoadedModel, plan: ReadingPlan, batch: Sequence[str]) -> list[Tensor]:
     """The states of each text at its positions, ``(tokens, layers, 2, H, D)`` on the CPU."""
-    model: PreTrainedModel = loaded.model
+    model: PreTrainedModel = lm.model
     # Nothing behind the last token that is kept needs to be read; a text of which none is has one token.
-    texts = [plan.ids[key][: max(plan.positions[key], default=0) + 1] or [loaded.pad] for key in batch]
-    ids, mask = left_pad(texts, loaded.pad)
+    texts = [plan.ids[key][: max(plan.positions[key], default=0) + 1] or [lm.pad] for key in batch]
+    ids, mask = left_pad(texts, lm.pad)
     ids, mask = ids.to(model.device), mask.to(model.device)
     layers = kv_cache.layers_of(kv_cache.prefill(model, ids, mask, kv_cache.positions_of(mask)))
     # Keys and values of the layers that are kept: (L, 2, B, H, N, D)

@@ -104,10 +104,10 @@ def check_sections(example: Example) -> None:
     Raises:
         RefusedError: If more than one section of its prompt is fused.
     """
-    fused = sum(section.kind == "message" for section in sections_of(example.prompt))
-    if fused > 1:
+    message_count = sum(section.kind == "message" for section in sections_of(example.prompt))
+    if message_count > 1:
         rule = "Examples whose states are stored must have one fused section, a prompt or a single message"
-        raise RefusedError(rule, f"{fused} in {example.id!r}", f"Leave such conversations out. {RUN_LIVE}")
+        raise RefusedError(rule, f"{message_count} in {example.id!r}", f"Leave such conversations out. {RUN_LIVE}")
 
 
 def write_index(folder: Path, texts: Mapping[Role, Mapping[str, StoredText]], about: Mapping[str, Any]) -> None:
@@ -167,8 +167,8 @@ class StoredStates:
         # What these shards took, not those of another call that replaces the folder later.
         self.sha256 = file_hash(folder / INDEX)
         costs = read_costs(folder)
-        if missing := sorted(self._shards.keys() - costs.keys()):
-            raise self._refusal(f"{COSTS} lacks {missing}")
+        if gaps := sorted(self._shards.keys() - costs.keys()):
+            raise self._refusal(f"{COSTS} lacks {gaps}")
         self._costs = [costs[name] for name in self._shards]
         self._texts = {
             (row["role"], row["key"]): StoredText(row["shard"], row["start"], row["positions"])
@@ -187,9 +187,9 @@ class StoredStates:
         Raises:
             RefusedError: With the first thing that differs, or is missing.
         """
-        for name, expected in identity.to_dict().items():
-            if (received := self.about["identity"][name]) != expected:
-                rule = f"Stored states must be those of the models of this training: {name} {expected}"
+        for name, value in identity.to_dict().items():
+            if (received := self.about["identity"][name]) != value:
+                rule = f"Stored states must be those of the models of this training: {name} {value}"
                 raise RefusedError(rule, f"{received} in {self.folder}", READ_AGAIN)
         # States of the Receiver alone have no layer, and lack every example.
         layers = self.about["sharer_layers"]
@@ -248,13 +248,13 @@ class StoredStates:
         mask = (from_end <= lengths.clamp(min=1)).long()
         # The map into the Sharer's tokens becomes one into those that are stored: (B, n)
         token_map = torch.full_like(sharer_input.token_map, -1)
-        read = sharer_input.attention_mask.sum(-1).tolist()
+        text_lengths = sharer_input.attention_mask.sum(-1).tolist()
         for row, text in enumerate(texts):
             assert text is not None, "check refuses examples without states"
             columns = sharer_input.token_map[row]
-            places = columns[columns >= 0] - (sharer_input.input_ids.shape[1] - read[row])
-            stored = torch.searchsorted(torch.tensor(text.positions), places)
-            token_map[row, columns >= 0] = stored + width - len(text.positions)
+            places = columns[columns >= 0] - (sharer_input.input_ids.shape[1] - text_lengths[row])
+            indices = torch.searchsorted(torch.tensor(text.positions), places)
+            token_map[row, columns >= 0] = indices + width - len(text.positions)
         # Sharer layers that no Fuser reads are not stored; zeros keep their places.
         layers, numbers = _layers(states), {layer: at for at, layer in enumerate(self.about["sharer_layers"])}
         empty = states.new_zeros(()).expand(len(examples), self.sharer.heads, width, self.sharer.head_dim)

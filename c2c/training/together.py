@@ -167,7 +167,7 @@ class SharedPasses:
         assert cache is not None, "a prompt has a section before the last one"
         return kv_cache.layers_of(cache)
 
-    def _once(self, key: tuple[Any, ...], read: Callable[[], list[KeyValue]]) -> list[KeyValue]:
+    def _once(self, key: tuple[Any, ...], compute_layers: Callable[[], list[KeyValue]]) -> list[KeyValue]:
         if key in self._memo:
             frozen_pass = self._passes.get(key)
             # A learner that uses a pass twice has one share of it.
@@ -175,7 +175,7 @@ class SharedPasses:
                 frozen_pass.users.append(self.user)
             return self._memo[key]
         begin = Moment(self.device)
-        layers = read()
+        layers = compute_layers()
         size = sum(states.numel() * states.element_size() for layer in layers for states in layer)
         if self.bytes + size <= self.limit:
             self._memo[key] = layers
@@ -238,9 +238,9 @@ class Turn:
 def learn_together(turns: Sequence[Turn], passes: SharedPasses) -> None:
     """Train all learners to the end; those with the fewest steps advance first."""
     while active := [turn for turn in turns if not turn.ended]:
-        done = min(turn.done for turn in active)
+        step = min(turn.done for turn in active)
         for turn in active:
-            if turn.done == done:
+            if turn.done == step:
                 passes.user = turn.learner.progress
                 turn.advance()
         passes.forget()
@@ -308,19 +308,19 @@ def check_runs(runs: Sequence[TrainingRun]) -> None:
             "sets": (run.sets(), first.sets()),
             **{name: (getattr(run.config, name), getattr(first.config, name)) for name in COMMON},
         }
-        for name, (value, expected) in values.items():
-            if value != expected:
+        for name, (value, first_value) in values.items():
+            if value != first_value:
                 name = "order_seed" if name == "seed_of_order" else name
-                rule = f"Runs that train together must have the same {name}, {expected}"
+                rule = f"Runs that train together must have the same {name}, {first_value}"
                 remedy = "Set order_seed alike for all of them" if name == "order_seed" else "Train them apart"
                 raise RefusedError(rule, f"{value} of {run.output}", remedy)
         if run.config.micro_batch_tokens == AUTO:
             rule = "Runs that train together must have a number of micro_batch_tokens, since they share memory"
             raise RefusedError(rule, f"{AUTO} of {run.output}", "Pass a number, or 0, or train it with c2c train")
         if run.config.response == "fused" or run.states:
-            what = "a fused response" if run.config.response == "fused" else "stored states"
+            setting = "a fused response" if run.config.response == "fused" else "stored states"
             rule = "Runs that train together must share passes over the prompts, and leave the response unfused"
-            raise RefusedError(rule, f"{what} of {run.output}", "Train it with c2c train")
+            raise RefusedError(rule, f"{setting} of {run.output}", "Train it with c2c train")
 
 
 def _bytes(*tensors: Tensor) -> tuple[bytes, ...]:

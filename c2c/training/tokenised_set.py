@@ -150,10 +150,10 @@ class TokenisedSet(Sequence[Example]):
         Raises:
             RefusedError: With the first thing that differs.
         """
-        for name, expected in made_for.items():
-            if self.about.get(name) != expected:
+        for name, value in made_for.items():
+            if self.about.get(name) != value:
                 raise RefusedError(
-                    f"A tokenised set must be made for this training: {name} {expected}",
+                    f"A tokenised set must be made for this training: {name} {value}",
                     f"{self.about.get(name)} in {self.path}",
                     "Make it with c2c tokenise of the same models and settings",
                 )

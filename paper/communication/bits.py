@@ -52,7 +52,7 @@ def bits(records: MessageRecords, cell: CellIds, message: str = MATCHED) -> pd.D
         if gold is None or (gold < 0).to_numpy().any() or not np.isfinite(options[..., 0]).all():
             return None
         scores = option_bits(options, gold.to_numpy(int))
-    return pd.DataFrame(scores, index=list(layout.items), columns=list(layout.seeds))
+    return pd.DataFrame(scores, layout.index, list(layout.seeds))
 
 
 def option_bits(logps: np.ndarray, gold: np.ndarray) -> np.ndarray:
@@ -101,12 +101,14 @@ def _cross_fitted(
 ) -> np.ndarray:
     """The log-score of each item with the setting that is best on the other half; halves are every other item."""
     halves = [np.arange(start, items, 2) for start in (0, 1)]
-    fitted = np.zeros_like(nats(greatest, np.arange(items)))
-    for rows, others in (halves, halves[::-1]):
+    scores = np.zeros_like(nats(greatest, np.arange(items)))
+    for rows, fit_rows in (halves, halves[::-1]):
         # One item alone has no other half: nothing is known of a setting, and the flattest one is taken.
-        setting = _best(lambda value, rows=others: float(nats(value, rows).mean()), least, greatest) if items > 1 else 0
-        fitted[rows] = nats(setting, rows)
-    return fitted
+        setting = (
+            _best(lambda value, rows=fit_rows: float(nats(value, rows).mean()), least, greatest) if items > 1 else 0
+        )
+        scores[rows] = nats(setting, rows)
+    return scores
 
 
 def _best(score: Callable[[float], float], least: float, greatest: float) -> float:

@@ -20,8 +20,8 @@ def build(records: MessageRecords) -> pd.DataFrame:
         if cell.channel in BOUNDS:
             continue
         for message in records.messages(cell):
-            named = records.answers_naming_donor(cell) if message == DERANGED else None
-            donor = percent(None if named is None else accuracy_with_interval(named), "donor_")
+            mentions = records.answers_naming_donor(cell) if message == DERANGED else None
+            donor = percent(None if mentions is None else accuracy_with_interval(mentions), "donor_")
             for measure in records.measures(cell.task):
                 ids = {"scale": records.scale, **cell._asdict(), "message": message, "measure": measure}
                 frame = records.answers(cell, message, measure)

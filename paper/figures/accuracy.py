@@ -24,11 +24,13 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     """
     # 1. Which panels there are, in which order, and how many in a row
     pairs, benchmarks = (list(frame[column].unique()) for column in ("pair", "benchmark"))
-    turned = len(benchmarks) > 2
-    arms = [arm for arm in frame["arm"].unique() if not turned or frame.loc[frame["arm"] == arm, "value"].notna().any()]
-    order = [(pair, name) for name in benchmarks for pair in pairs] if turned else list(product(pairs, benchmarks))
+    is_turned = len(benchmarks) > 2
+    arms = [
+        arm for arm in frame["arm"].unique() if not is_turned or frame.loc[frame["arm"] == arm, "value"].notna().any()
+    ]
+    order = [(pair, name) for name in benchmarks for pair in pairs] if is_turned else list(product(pairs, benchmarks))
     panels = set(zip(frame["pair"], frame["benchmark"], strict=True))
-    columns = len(pairs if turned else benchmarks)
+    columns = len(pairs if is_turned else benchmarks)
     if len(panels) < len(order):
         order, columns = (
             [place for place in product(pairs, benchmarks) if place in panels],
@@ -37,7 +39,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     # 2. The panels, each with all arms
     rows = -(-len(order) // columns)
     figure, axes = style.panels(rows, columns, rows * (ROW_HEIGHT * len(arms) + FRAME_HEIGHT) + 0.15)
-    separator = "\n" if turned or len(panels) < len(pairs) * len(benchmarks) else ", "
+    separator = "\n" if is_turned or len(panels) < len(pairs) * len(benchmarks) else ", "
     for axis, (pair, benchmark) in zip(axes, order, strict=False):
         rows_of_panel = (
             frame[(frame["pair"] == pair) & (frame["benchmark"] == benchmark)].set_index("arm").reindex(arms)

@@ -45,15 +45,15 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
 
 def _with_course(frame: pd.DataFrame) -> pd.DataFrame:
     """The cells with several steps; all of them where none has."""
-    answered = frame[(frame["step"] > 0) & frame["value"].notna()]
-    steps = answered.groupby(["pair", "benchmark"])["step"].nunique()
+    answers = frame[(frame["step"] > 0) & frame["value"].notna()]
+    steps = answers.groupby(["pair", "benchmark"])["step"].nunique()
     several = pd.MultiIndex.from_frame(frame[["pair", "benchmark"]]).isin(steps[steps > 1].index)
     return frame[several] if several.any() else frame
 
 
 def _panel(axis: Axes, group: pd.DataFrame) -> None:
-    alone = group[group["arm"] == "receiver"].dropna(subset=["value"])
-    for value in alone["value"]:
+    receiver_rows = group[group["arm"] == "receiver"].dropna(subset=["value"])
+    for value in receiver_rows["value"]:
         axis.axhline(value, ls=(0, (3, 2)), lw=0.8, color=style.GREY, zorder=0, label=names.title("arms", "receiver"))
     arms = group[group["arm"] != "receiver"].dropna(subset=["value"])
     shift = SPREAD * arms["step"].max() if len(arms) else 0

@@ -23,15 +23,15 @@ SUBS = {False: (1, 1.5, 2, 3, 4, 5, 7), True: (1, 2, 5)}
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the timed rows of the main table's `frame`."""
-    timed = frame.dropna(subset=["time_ms", "value"])
-    groups = list(timed.groupby(["pair", "benchmark"], sort=False))
+    time_rows = frame.dropna(subset=["time_ms", "value"])
+    groups = list(time_rows.groupby(["pair", "benchmark"], sort=False))
     figure, axes = style.panels(1, max(len(groups), 1), 2.0, width=min(style.TEXT_WIDTH, 3.2 * max(len(groups), 1)))
     for axis, ((pair, benchmark), rows) in zip(axes, groups, strict=False):
         _panel(axis, rows, f"{names.title('pairs', str(pair))}, {names.title('benchmarks', str(benchmark))}")
     axes[0].set_ylabel("Accuracy, %")
     if groups:
         # One scale for all panels, which share it: wide enough for every time and its interval.
-        times = timed[["time_low_ms", "time_high_ms"]].to_numpy()
+        times = time_rows[["time_low_ms", "time_high_ms"]].to_numpy()
         axes[0].set_xlim(times.min() / (1 + MARGIN), times.max() * (1 + MARGIN))
         for axis in axes:
             axis.xaxis.set_major_locator(LogLocator(subs=SUBS[times.max() / times.min() > DECADE]))
@@ -100,8 +100,8 @@ def label_offsets(rows: pd.DataFrame) -> list[tuple[float, float]]:
     return offsets
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(first: Box, second: Box) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 def _reach(row: Any) -> list[tuple[float, float, float]]:

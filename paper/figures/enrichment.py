@@ -95,7 +95,7 @@ def _ends(axis: Axes, table: pd.DataFrame) -> None:
 
 
 def _legend(chance: float | None) -> list[Line2D]:
-    whole = [Line2D([], [], color=colour, lw=1, label=title) for colour, title in WHOLE.values()]
+    lines = [Line2D([], [], color=colour, lw=1, label=title) for colour, title in WHOLE.values()]
     single = Line2D([], [], color=style.PURPLE, marker="o", ls="", ms=3.5, label="one layer")
     ends = [
         Line2D([], [], color=colour, marker=marker, ls=line, ms=3.5, lw=1.1, label=f"{end} K, {label}")
@@ -103,7 +103,7 @@ def _legend(chance: float | None) -> list[Line2D]:
         for line, marker, label in CHOSEN.values()
     ]
     guess = [] if chance is None else [Line2D([], [], color=style.BLACK, lw=1, ls=(0, (1, 2)), label="chance")]
-    return [*whole, *guess, single, *ends]
+    return [*lines, *guess, single, *ends]
 
 
 if __name__ == "__main__":

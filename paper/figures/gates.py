@@ -24,8 +24,8 @@ PANELS_IN_A_ROW = 3
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the rows of all ``gates.csv``; fusers without weights and gates have none to draw."""
-    weighted = frame.dropna(subset=["weight_mean"])
-    groups = list(weighted.groupby(["pair", "recipe", "alignment"], sort=False))
+    weights = frame.dropna(subset=["weight_mean"])
+    groups = list(weights.groupby(["pair", "recipe", "alignment"], sort=False))
     rows = max(math.ceil(len(groups) / PANELS_IN_A_ROW), 1)
     figure, axes = style.panels(rows, min(max(len(groups), 1), PANELS_IN_A_ROW), 1.35 * rows + 0.45)
     for axis, ((pair, recipe, alignment), group) in zip(axes, groups, strict=False):
@@ -37,7 +37,7 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     for axis in axes[:: min(max(len(groups), 1), PANELS_IN_A_ROW)]:
         axis.set_ylabel("Dynamic weight")
     figure.supxlabel("Receiver layer", fontsize=8)
-    figure.legend(handles=_legend(weighted), loc="outside upper center", ncols=4, frameon=False, handletextpad=0.2)
+    figure.legend(handles=_legend(weights), loc="outside upper center", ncols=4, frameon=False, handletextpad=0.2)
     style.save(figure, stem)
 
 
@@ -57,8 +57,8 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str) -> None:
         place = rows["layer"] + shift
         # The mean of a skewed distribution can lie outside its quantiles, so these are not error bars around it.
         axis.vlines(place, rows["weight_low"], rows["weight_high"], lw=0.8, color=colour)
-        filled = [colour if is_open else "white" for is_open in rows["open"]]
-        axis.scatter(place, rows["weight_mean"], c=filled, edgecolors=colour, marker=marker, s=14, lw=0.9, zorder=3)
+        fills = [colour if is_open else "white" for is_open in rows["open"]]
+        axis.scatter(place, rows["weight_mean"], c=fills, edgecolors=colour, marker=marker, s=14, lw=0.9, zorder=3)
     layers = sorted(group["layer"].unique())
     axis.set(ylim=(-0.03, 1.03), xlim=(layers[0] - 0.5, layers[-1] + 0.5))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

@@ -62,9 +62,9 @@ def _panel(axis: Axes, group: pd.DataFrame, sizes: list[float]) -> None:
             mfc="white",
             color=style.colour(arm),
         )
-    alone = group.loc[group["arm"] == "receiver", "value"].dropna()
-    if len(alone):
-        axis.axhline(alone.iloc[0], lw=1, ls=(0, (3, 2)), color=style.colour("receiver"))
+    receiver_values = group.loc[group["arm"] == "receiver", "value"].dropna()
+    if len(receiver_values):
+        axis.axhline(receiver_values.iloc[0], lw=1, ls=(0, (3, 2)), color=style.colour("receiver"))
     axis.set(xscale="log", ylim=(0, 105), xlim=(sizes[0] / 1.6, sizes[-1] * 1.6), xticks=sizes)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())

@@ -56,6 +56,38 @@ ARM_COLOURS = {
     "project": ORANGE,
     "fuse": PURPLE,
 }
+CHANNEL_COLOURS = {
+    "text": VERMILION,
+    "text_cut": VERMILION,
+    "ridge": GREEN,
+    "ridge_int8": GREEN,
+    "ridge_int4": GREEN,
+    "c2c": ORANGE,
+    "c2c_on_ridge": BLUE,
+    "low_rank": SKY,
+    "latent": PURPLE,
+    "activation": BROWN,
+    "concept": BROWN,
+    "layerwise": PURPLE,
+    "subset": SKY,
+}
+CHANNEL_MARKERS = {
+    "text": "o",
+    "text_cut": "v",
+    "ridge": "s",
+    "ridge_int8": "^",
+    "ridge_int4": "v",
+    "c2c": "o",
+    "c2c_on_ridge": "D",
+    "low_rank": "s",
+    "latent": "P",
+    "activation": "X",
+    "concept": "*",
+    "layerwise": "d",
+    "subset": "<",
+}
+OTHER_CHANNELS = (BLACK, PURPLE, SKY, GREEN)
+"""Colours of channels that are not listed, such as a user's."""
 MARKERS = {"c2c": "o", "adapter": "s", "project": "^", "fuse": "D", "identical": "v", "projected": "P"}
 
 
@@ -64,14 +96,22 @@ def colour(arm: str) -> str:
     return ARM_COLOURS.get(arm, GREY)
 
 
+def channel_look(name: str) -> dict[str, str]:
+    """Colour and marker of a channel in every figure; one that is not listed gets them from its name."""
+    if name in CHANNEL_COLOURS:
+        return {"color": CHANNEL_COLOURS[name], "marker": CHANNEL_MARKERS[name]}
+    number = sum(map(ord, name))
+    return {"color": OTHER_CHANNELS[number % len(OTHER_CHANNELS)], "marker": "hp8H"[number % 4]}
+
+
 def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH, **more: Any) -> tuple[Figure, list[Axes]]:
     """A figure of `rows` x `columns` panels, `height` inches high, that share both axes; the panels row by row.
 
     What `more` names goes to ``plt.subplots`` over that: ``sharey=False``, say.
     """
     sns.set_theme(context="paper", style="ticks", rc=RC)
-    shared = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"} | more
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **shared)
+    options = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"} | more
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
     return figure, list(axes.flat)
 
 
@@ -107,11 +147,11 @@ def save(figure: Figure, stem: Path) -> None:
 def pdf_metadata(stem: Path) -> dict[str, str | None]:
     """Entries of the PDF's information dictionary, without dates: how the figure is cited, where it has a caption."""
     bare: dict[str, str | None] = {"CreationDate": None, "Creator": None, "Producer": None}
-    cited = citation.cite_file(path_with(stem, ".pdf").absolute())
-    if cited is None:
+    entry = citation.cite_file(path_with(stem, ".pdf").absolute())
+    if entry is None:
         return bare
-    entries = {"Title": cited.title, "Author": citation.authors(), "Subject": f"Cite as: {cited.sentence}"}
-    return {**bare, **entries, "Keywords": " ".join(cited.bibtex().split()), "Creator": cited.id}
+    entries = {"Title": entry.title, "Author": citation.authors(), "Subject": f"Cite as: {entry.sentence}"}
+    return {**bare, **entries, "Keywords": " ".join(entry.bibtex().split()), "Creator": entry.id}
 
 
 def png_metadata(stem: Path) -> dict[str, str | None]:

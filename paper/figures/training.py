@@ -105,11 +105,11 @@ def _panel(axis: Axes, group: pd.DataFrame, title: str, paper: pd.Series | None)
                 alpha=0.6,
             )
         # Validation loss, mean over seeds; dotted with another prompt's message.
-        checked = runs.dropna(subset=["validation_loss"]).groupby("step")["validation_loss"].mean()
+        losses = runs.dropna(subset=["validation_loss"]).groupby("step")["validation_loss"].mean()
         name = label(str(recipe), str(alignment), not main)
         axis.plot(
-            checked.index,
-            checked,
+            losses.index,
+            losses,
             lw=1,
             ls="-" if main else (0, (2, 1)),
             marker=style.MARKERS.get(str(recipe), "o"),

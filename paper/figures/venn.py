@@ -57,9 +57,9 @@ def _panel(axis: Axes, group: pd.DataFrame, arm: str) -> None:
         if not pd.isna(row["paper"]):
             axis.plot(place, row["paper"], marker="_", ms=13, color=style.VERMILION)
         heights = [-DOT_ROW * (number + 0.7) for number in range(len(ROLES))]
-        marked = [height for height, role in zip(heights, ROLES, strict=True) if role in inside]
+        dots = [height for height, role in zip(heights, ROLES, strict=True) if role in inside]
         axis.plot([place] * len(heights), heights, ls="", marker="o", ms=4, color="0.87", clip_on=False)
-        axis.plot([place] * len(marked), marked, marker="o", ms=4, lw=1, color=colour, clip_on=False)
+        axis.plot([place] * len(dots), dots, marker="o", ms=4, lw=1, color=colour, clip_on=False)
     ticks = [0, 25, 50, 75, 100]
     titles = [names.title("arms", arm if role == "fused" else role) for role in ROLES]
     axis.axhline(0, lw=0.7, color=style.BLACK)

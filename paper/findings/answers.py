@@ -46,12 +46,12 @@ def margins(frame: pd.DataFrame) -> list[str]:
         title = names.title("gains", str(gain)).lower()
         sentence = f"{'The' if sentences else 'In nats the'} {title} gain is {tally(rows, '')}"
         above = rows[rows["low"] > 0]
-        adjusted = above[above["p_holm"] < LEVEL]
+        significant_rows = above[above["p_holm"] < LEVEL]
         # The sentence names cells only where the adjustment leaves some of them out.
-        if len(adjusted) and len(adjusted) == len(above):
+        if len(significant_rows) and len(significant_rows) == len(above):
             sentence += "; adjusted for the number of cells (Holm) it stays above zero there"
-        elif len(adjusted):
-            cells = series([cell_title(row) for _, row in adjusted.iterrows()])
+        elif len(significant_rows):
+            cells = series([cell_title(row) for _, row in significant_rows.iterrows()])
             sentence += f"; adjusted for the number of cells (Holm) it is above zero on {cells}"
         sentences.append(sentence + ".")
     return sentences
@@ -189,25 +189,25 @@ def several_sharers(frame: pd.DataFrame) -> list[str]:
             continue
         control = "" if deranged is None else f", and {percents(deranged)} where both read another question"
         sentences.append(f"{arm(fusion)}: {percents(row)}, {points(row)} beyond the better single one{control}.")
-    both = rows_with(frame[frame["arm"].isin(FUSIONS)], "difference_value")
-    return [*sentences, f"The difference to the better single one is {tally(both, 'difference_', 'cells')}."]
+    fusion_rows = rows_with(frame[frame["arm"].isin(FUSIONS)], "difference_value")
+    return [*sentences, f"The difference to the better single one is {tally(fusion_rows, 'difference_', 'cells')}."]
 
 
 def latent(frame: pd.DataFrame) -> list[str]:
     """What passes through a latent cache, of `tables/latent.csv`."""
-    answered = rows_with(frame, "pairing_value")
-    if answered.empty:
+    pairing_rows = rows_with(frame, "pairing_value")
+    if pairing_rows.empty:
         return []
-    receiver, benchmark = answered.iloc[0][["receiver", "benchmark"]]
-    alone = rows_with(frame, receiver=receiver, benchmark=benchmark, arm="receiver")
-    heard = rows_with(answered, receiver=receiver, benchmark=benchmark)
+    receiver, benchmark = pairing_rows.iloc[0][["receiver", "benchmark"]]
+    receiver_rows = rows_with(frame, receiver=receiver, benchmark=benchmark, arm="receiver")
+    heard = rows_with(pairing_rows, receiver=receiver, benchmark=benchmark)
     accuracies = [f"{names.title('pairs', row['pair'])} {percents(row)}" for _, row in heard.iterrows()]
-    before = f", where the Receiver alone answers {percents(alone.iloc[0])}" if len(alone) else ""
+    before = f", where the Receiver alone answers {percents(receiver_rows.iloc[0])}" if len(receiver_rows) else ""
     sentences = [f"On {names.title('benchmarks', benchmark)}, through one latent cache: {series(accuracies)}{before}."]
-    sentences.append(f"The pairing gain is {tally(answered, 'pairing_', 'cells')}.")
-    if len(own := rows_with(frame, "own_value")):
+    sentences.append(f"The pairing gain is {tally(pairing_rows, 'pairing_', 'cells')}.")
+    if len(own_rows := rows_with(frame, "own_value")):
         sentences.append(
-            f"The difference to Fusers that were trained for one pair alone is {tally(own, 'own_', 'cells')}."
+            f"The difference to Fusers that were trained for one pair alone is {tally(own_rows, 'own_', 'cells')}."
         )
     return sentences
 
@@ -277,11 +277,11 @@ def venn(frame: pd.DataFrame) -> list[str]:
         ("sharer", "the Sharer, but not the Receiver,"),
         ("receiver", "the Receiver, but not the Sharer,"),
     ):
-        part, whole = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
-        if whole > 0:
+        part, total = counts[f"fused&{model}"], counts[f"fused&{model}"] + counts[model]
+        if total > 0:
             parts.append(
-                f"of {counted(whole)} questions that {words} answers correctly, "
-                f"C2C answers {decimal(100 * part / whole, 1)} %"
+                f"of {counted(total)} questions that {words} answers correctly, "
+                f"C2C answers {decimal(100 * part / total, 1)} %"
             )
     alone = f"it answers {counted(counts['fused'])} that neither of the two does"
     return [f"On {cell_title(first.iloc[0])}: {'; '.join([*parts, alone])} (means over training seeds)."]

@@ -55,12 +55,12 @@ def accuracy_by_steps(frame: pd.DataFrame) -> list[str]:
 
 def gates(frame: pd.DataFrame) -> list[str]:
     """How many gates are open, and the mean weights, of ``tables/gates.csv``; and the paper's shares."""
-    whole = frame[frame["layer"] == "all"]
-    if whole.empty:
+    mean_rows = frame[frame["layer"] == "all"]
+    if mean_rows.empty:
         return []
     sentences = []
     for recipe in ("c2c", "adapter"):
-        of_recipe = whole[whole["recipe"] == recipe]
+        of_recipe = mean_rows[mean_rows["recipe"] == recipe]
         if of_recipe.empty:
             continue
         parts = []
@@ -131,20 +131,22 @@ def effective_rank(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for half, title in HALF_TITLES.items():
         rows = frame[frame["half"] == half].set_index("cache")
-        fused = next(
+        cache = next(
             (name for name in rows.index if name not in ("sharer", "receiver") and "deranged" not in name), None
         )
-        deranged = next((name for name in rows.index if "deranged" in name), None)
-        if "receiver" not in rows.index or fused is None:
+        control_cache = next((name for name in rows.index if "deranged" in name), None)
+        if "receiver" not in rows.index or cache is None:
             continue
         control = (
-            "" if deranged is None else f"; another question's cache adds {_rank(rows.loc[deranged, 'above_receiver'])}"
+            ""
+            if control_cache is None
+            else f"; another question's cache adds {_rank(rows.loc[control_cache, 'above_receiver'])}"
         )
-        if deranged is not None and rows.loc[deranged, "above_receiver"] >= rows.loc[fused, "above_receiver"]:
+        if control_cache is not None and rows.loc[control_cache, "above_receiver"] >= rows.loc[cache, "above_receiver"]:
             control += ", so that the rise is no sign of a message"
         sentences.append(
             f"Fusion changes the effective rank of {title} from {_rank(rows.loc['receiver', 'value'])} to "
-            f"{_rank(rows.loc[fused, 'value'])}, which is {_rank(rows.loc[fused, 'above_receiver'])} more{control}."
+            f"{_rank(rows.loc[cache, 'value'])}, which is {_rank(rows.loc[cache, 'above_receiver'])} more{control}."
         )
     return sentences
 

@@ -28,9 +28,9 @@ def main_alignment(pair: str, alignments: Iterable[str]) -> str:
     It is the one that ``names.yaml`` names for the pair (`main_alignment`), else `MAIN_ALIGNMENT`, else the first of
     `TOKEN_ALIGNMENTS`, whichever comes first among those that were run.
     """
-    ranked = [names.main_alignment(pair), MAIN_ALIGNMENT, *TOKEN_ALIGNMENTS]
+    candidates = [names.main_alignment(pair), MAIN_ALIGNMENT, *TOKEN_ALIGNMENTS]
     was_run = set(alignments) - {UNTRAINED}
-    return next((name for name in ranked if name in was_run), MAIN_ALIGNMENT)
+    return next((name for name in candidates if name in was_run), MAIN_ALIGNMENT)
 
 
 def main_alignments(rows: pd.DataFrame) -> dict[str, str]:
@@ -43,8 +43,8 @@ def main_alignments(rows: pd.DataFrame) -> dict[str, str]:
     runs = rows[["pair", arm, "alignment"]].drop_duplicates()
     main = {}
     for pair, group in runs.groupby("pair"):
-        deciding = group[group[arm] == DECIDING]
-        main[str(pair)] = main_alignment(str(pair), (deciding if len(deciding) else group)["alignment"])
+        c2c_rows = group[group[arm] == DECIDING]
+        main[str(pair)] = main_alignment(str(pair), (c2c_rows if len(c2c_rows) else group)["alignment"])
     return main
 
 

@@ -65,8 +65,8 @@ class Basis:
         """The same, where a listed task that is among `tasks` with the released prompts alone is the one with them."""
 
         def task_of(name: str) -> str:
-            released = f"{name}{RELEASED_TASK}"
-            return released if name not in tasks and released in tasks else name
+            released_task = f"{name}{RELEASED_TASK}"
+            return released_task if name not in tasks and released_task in tasks else name
 
         benchmarks = {pair: list(map(task_of, tasks_of_pair)) for pair, tasks_of_pair in self.benchmarks.items()}
         timed = {pair: name and task_of(name) for pair, name in self.timed.items()}
@@ -85,8 +85,8 @@ class Basis:
     def main_alignment(self, pair: str) -> str:
         """The token alignment of a pair's listed trainings that an arm without one has."""
         trainings = [training for training in self.seeds if training.pair == pair]
-        deciding = [training for training in trainings if training.recipe == DECIDING]
-        return main_alignment(pair, [training.alignment for training in deciding or trainings])
+        c2c_trainings = [training for training in trainings if training.recipe == DECIDING]
+        return main_alignment(pair, [training.alignment for training in c2c_trainings or trainings])
 
     def alignments_of(self, pair: str, arms: Iterable[str]) -> list[str]:
         """The token alignments that arms of a pair have, none of them twice; empty where nothing was trained."""
@@ -99,10 +99,10 @@ class Basis:
 
     def pairs_with(self, of: str, against: str) -> list[str]:
         """Pairs of which both arms are listed, with a seed in common or one of them without any."""
-        both = {pair: (self.seeds_of(pair, of), self.seeds_of(pair, against)) for pair in self.benchmarks}
+        seed_pairs = {pair: (self.seeds_of(pair, of), self.seeds_of(pair, against)) for pair in self.benchmarks}
         return [
             pair
-            for pair, (first, second) in both.items()
+            for pair, (first, second) in seed_pairs.items()
             if first is not None and second is not None and (not first or not second or set(first) & set(second))
         ]
 
@@ -140,13 +140,13 @@ def _trainings(where: str, pair: str, trainings: Any) -> Iterator[tuple[Training
             yield Training(pair, recipe, training["alignment"]), seeds
 
 
-def _list(what: str, values: Any, kind: type = dict) -> list[Any]:
+def _list(title: str, values: Any, kind: type = dict) -> list[Any]:
     """`values`, if they are a list of `kind` that names nothing twice."""
-    whole = isinstance(values, list) and bool(values)
-    if not whole or any(not isinstance(value, kind) or isinstance(value, bool) for value in values):
-        raise RefusedError(f"The {what} must be a list of {kind.__name__}, with one at least", values, REMEDY)
+    is_full_list = isinstance(values, list) and bool(values)
+    if not is_full_list or any(not isinstance(value, kind) or isinstance(value, bool) for value in values):
+        raise RefusedError(f"The {title} must be a list of {kind.__name__}, with one at least", values, REMEDY)
     if any(value in values[:place] for place, value in enumerate(values)):
-        raise RefusedError(f"The {what} must name nothing twice, or it would count twice", values, REMEDY)
+        raise RefusedError(f"The {title} must name nothing twice, or it would count twice", values, REMEDY)
     return values
 
 

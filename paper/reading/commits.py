@@ -80,12 +80,12 @@ def _of_stamps(results: Path) -> Iterator[Fetched]:
 
 
 def _fetched(about: Any, kind: str, place: str) -> Iterator[Fetched]:
-    named = isinstance(about, dict) and isinstance(about.get("id"), str)
-    if not named:
+    has_id = isinstance(about, dict) and isinstance(about.get("id"), str)
+    if not has_id:
         raise RefusedError(f"{place} must name the id of what it is of", about, MAKE_AGAIN)
     if about.get("source") in FROM_HUB:
-        resolved = about.get("resolved")
-        commit = resolved if isinstance(resolved, str) and COMMIT.fullmatch(resolved) else None
+        revision = about.get("resolved")
+        commit = revision if isinstance(revision, str) and COMMIT.fullmatch(revision) else None
         yield Fetched(about["id"], kind, str(about.get("revision")), commit, place)
 
 
@@ -103,9 +103,11 @@ def read_pinned(config: Path = CONFIG) -> set[tuple[str, str]]:
         rows = [line.split("\t") for line in read_text(path, "Restore the table").splitlines()]
         if not rows or not {"hub_id", "revision"} <= set(rows[0]):
             raise RefusedError(f"{path.name} must have the columns hub_id and revision", rows[:1], "Restore the table")
-        named, placed = rows[0].index("hub_id"), rows[0].index("revision")
+        id_column, revision_column = rows[0].index("hub_id"), rows[0].index("revision")
         commits |= {
-            (row[named], row[placed]) for row in rows[1:] if COMMIT.fullmatch("".join(row[placed : placed + 1]))
+            (row[id_column], row[revision_column])
+            for row in rows[1:]
+            if COMMIT.fullmatch("".join(row[revision_column : revision_column + 1]))
         }
     return commits
 
@@ -117,10 +119,14 @@ def read_revisions(results: Path | None = None, config: Path = CONFIG) -> dict[s
         RefusedError: As `read_fetched` and `read_pinned`.
     """
     rows = [line.split("\t") for line in read_text(config / "models.tsv", "Restore the table").splitlines()]
-    named, placed = rows[0].index("hub_id"), rows[0].index("revision")
-    revisions = {row[named]: row[placed] for row in rows[1:] if len(row) > placed and row[named] and row[placed]}
-    fetched = read_fetched(results) if results else []
-    return revisions | {source.id: source.commit for source in fetched if source.kind == "model" and source.commit}
+    id_column, revision_column = rows[0].index("hub_id"), rows[0].index("revision")
+    revisions = {
+        row[id_column]: row[revision_column]
+        for row in rows[1:]
+        if len(row) > revision_column and row[id_column] and row[revision_column]
+    }
+    sources = read_fetched(results) if results else []
+    return revisions | {source.id: source.commit for source in sources if source.kind == "model" and source.commit}
 
 
 def check_pinned(results: Path, config: Path = CONFIG) -> None:
@@ -137,16 +143,16 @@ def check_pinned(results: Path, config: Path = CONFIG) -> None:
     if (basis_of(results) or scale) not in CITED:
         return
     rule = f"What is cited of the scale {scale} must rest on commits that config/ names"
-    fetched, pinned = read_fetched(results), read_pinned(config)
-    if not fetched:
+    sources, commits = read_fetched(results), read_pinned(config)
+    if not sources:
         remedy = "Run the scale, and cite the results that the run leaves"
         raise RefusedError(rule, f"{results}, which records none", remedy)
     # A branch, or a commit that no table names, may be other data tomorrow.
-    loose = [source for source in fetched if source.commit is None or (source.id, source.commit) not in pinned]
+    loose = [source for source in sources if source.commit is None or (source.id, source.commit) not in commits]
     if loose:
-        named = list(dict.fromkeys(f"{source.id} at {source.commit or source.revision}" for source in loose))
+        titles = list(dict.fromkeys(f"{source.id} at {source.commit or source.revision}" for source in loose))
         remedy = (
             f"Pin what the run got: python -m workflow.pin --results {results}. What came from a folder without "
             "history must be fetched again, at a commit"
         )
-        raise RefusedError(rule, named, remedy)
+        raise RefusedError(rule, titles, remedy)

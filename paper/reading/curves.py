@@ -37,10 +37,10 @@ def curves_of(folders: Sequence[Path]) -> pd.DataFrame:
     parts = []
     for run, rows in history.groupby(list(FuserRun._fields), sort=False):
         # A part of the training is the steps after one evaluation, up to the next.
-        evaluated = rows["validation_loss"].notna()
-        part = evaluated.shift(fill_value=False).cumsum()
+        is_evaluation = rows["validation_loss"].notna()
+        part = is_evaluation.shift(fill_value=False).cumsum()
         means = rows.assign(loss=rows.groupby(part)["loss"].transform("mean"), **models[FuserRun(*run)])
-        parts.append(means[evaluated | (rows["step"] == rows["step"].max())])
+        parts.append(means[is_evaluation | (rows["step"] == rows["step"].max())])
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
@@ -66,15 +66,17 @@ def check_curves(curves: pd.DataFrame, records: pd.DataFrame) -> None:
         RefusedError: A curve is of a training without answers, or a training of these recipes has no curve.
     """
     columns = list(FuserRun._fields)
-    trained = records[(records["alignment"] != "") & records["recipe"].isin(curves["recipe"])]
-    trained = trained[trained["pair"].isin(curves["pair"])]
-    answered, drawn = ({FuserRun(*row) for row in frame[columns].values.tolist()} for frame in (trained, curves))
-    for rule, rest in (
-        ("Each training curve must be of fusers that answered", drawn - answered),
-        ("Each training whose fusers answered must have its curve", answered - drawn),
+    answer_rows = records[(records["alignment"] != "") & records["recipe"].isin(curves["recipe"])]
+    answer_rows = answer_rows[answer_rows["pair"].isin(curves["pair"])]
+    answer_runs, curve_runs = (
+        {FuserRun(*row) for row in frame[columns].values.tolist()} for frame in (answer_rows, curves)
+    )
+    for rule, difference in (
+        ("Each training curve must be of fusers that answered", curve_runs - answer_runs),
+        ("Each training whose fusers answered must have its curve", answer_runs - curve_runs),
     ):
-        if rest:
-            raise RefusedError(rule, "/".join(map(str, min(rest))), REMEDY)
+        if difference:
+            raise RefusedError(rule, "/".join(map(str, min(difference))), REMEDY)
 
 
 def last_and_best(curves: pd.DataFrame) -> pd.DataFrame:

@@ -128,10 +128,10 @@ def paired(
     scope = scope or Scope()
     rivals = [against] if isinstance(against, str) else list(against)
     cells: list[tuple[Cell, dict[str, str]]] = []
-    lacking: list[str] = []
+    gaps: list[str] = []
     missing_count = 0
     for pair, benchmark, rival in _listed_cells(basis, of, rivals, scope):
-        first, second = [_answers(answers, basis, pair, benchmark, arm, lacking) for arm in (of, rival)]
+        first, second = [_answers(answers, basis, pair, benchmark, arm, gaps) for arm in (of, rival)]
         # Only some pairs answer as agents: such a cell is not missing.
         if {of, rival} & set(AGENTS) and (first is None or second is None):
             continue
@@ -153,10 +153,10 @@ def paired(
         if not cells:
             return Evidence(reason="no Receiver has Sharers of several sizes")
     estimates = [mean_with_interval([cell]).scaled(100) for cell, _ in cells]
-    described = [_describe(estimate, label) for estimate, (_, label) in zip(estimates, cells, strict=True)]
+    descriptions = [_describe(estimate, label) for estimate, (_, label) in zip(estimates, cells, strict=True)]
     overall = mean_with_interval([cell for cell, _ in cells]).scaled(100)
     is_trained = any(NO_SEED not in cell.values.columns for cell, _ in cells)
-    return Evidence(overall, described, _lack(lacking), missing_count, pairs, estimates, is_trained)
+    return Evidence(overall, descriptions, _lack(gaps), missing_count, pairs, estimates, is_trained)
 
 
 def time_ratio(
@@ -183,17 +183,17 @@ def time_ratio(
     ratios: dict[str, tuple[Estimate, dict[str, str]]] = {}
     for (receiver, sharer, pair, benchmark), group in seconds.groupby(["receiver", "sharer", "pair", "benchmark"]):
         times = [_times(group, name) for name in (of, against)]
-        both = pd.concat(times, axis=1, join="inner").dropna()
-        if len(both) > 1:
-            ratio = bootstrap_ratio(both.iloc[:, 0], both.iloc[:, 1])
+        pairs = pd.concat(times, axis=1, join="inner").dropna()
+        if len(pairs) > 1:
+            ratio = bootstrap_ratio(pairs.iloc[:, 0], pairs.iloc[:, 1])
             ratios[str(pair)] = ratio, {"pair": f"{receiver} from {sharer}", "benchmark": str(benchmark)}
     if not ratios:
         return Evidence(reason=_nothing(basis, scale, scope, [of, against], "times of "))
-    untimed = [pair for pair, task in basis.timed.items() if task and pair not in ratios and scope.includes(pair)]
-    lacking = [f"times of {names.title('pairs', pair)}" for pair in untimed]
-    described = [_describe(ratio, label) for ratio, label in ratios.values()]
+    untimed_pairs = [pair for pair, task in basis.timed.items() if task and pair not in ratios and scope.includes(pair)]
+    gaps = [f"times of {names.title('pairs', pair)}" for pair in untimed_pairs]
+    descriptions = [_describe(ratio, label) for ratio, label in ratios.values()]
     overall = _mean_of(list(ratios.values()))
-    return Evidence(overall, described, _lack(lacking), len(lacking), frozenset(ratios))
+    return Evidence(overall, descriptions, _lack(gaps), len(gaps), frozenset(ratios))
 
 
 def from_table(tables: Mapping[str, pd.DataFrame], basis: Basis, evidence: Mapping[str, Any], scope: Scope) -> Evidence:
@@ -371,8 +371,8 @@ def _text(value: Any) -> str:
 
 
 def _check_columns(frame: pd.DataFrame, columns: Any, evidence: Mapping[str, Any]) -> None:
-    if lost := [column for column in columns if column not in frame]:
-        raise RefusedError(f"{evidence['file']} must have the columns that a claim reads", lost, REMEDY)
+    if gaps := [column for column in columns if column not in frame]:
+        raise RefusedError(f"{evidence['file']} must have the columns that a claim reads", gaps, REMEDY)
 
 
 def _matched(rows: pd.DataFrame, comparison_rows: pd.DataFrame | str, evidence: Mapping[str, Any]) -> pd.Series:
@@ -485,5 +485,5 @@ def numbers(estimate: Estimate | None) -> dict[str, Any]:
     """`value`, `low`, `high`, `n` rounded for a JSON file; null where there is no estimate."""
     if estimate is None:
         return dict.fromkeys(("value", "low", "high", "n"))
-    rounded = {name: round(float(getattr(estimate, name)), 4) + 0.0 for name in ("value", "low", "high")}
-    return {**rounded, "n": estimate.n}
+    values = {name: round(float(getattr(estimate, name)), 4) + 0.0 for name in ("value", "low", "high")}
+    return {**values, "n": estimate.n}

@@ -22,16 +22,16 @@ def with_failures(frame: pd.DataFrame, answers: Answers) -> pd.DataFrame:
 
     The column counts failed answers of the row's pair, benchmark, seed and arms, as far as the row names them.
     """
-    lost = answers.marked[answers.marked["failed"]]
-    if lost.empty or COLUMN in frame:
+    failures = answers.marked[answers.marked["failed"]]
+    if failures.empty or COLUMN in frame:
         return frame
-    return frame.assign(failed=[_failed(row, lost) for row in frame.to_dict("records")])
+    return frame.assign(failed=[_failed(row, failures) for row in frame.to_dict("records")])
 
 
 def notes(answers: Answers) -> list[str]:
     """One sentence that names the cells with failed answers; none where no answer failed."""
-    lost = answers.marked.groupby(CELL, sort=False)["failed"].agg(["sum", "size"])
-    return _sentence([(*key, int(row["sum"]), int(row["size"])) for key, row in lost.iterrows()])
+    failures = answers.marked.groupby(CELL, sort=False)["failed"].agg(["sum", "size"])
+    return _sentence([(*key, int(row["sum"]), int(row["size"])) for key, row in failures.iterrows()])
 
 
 def notes_of_tables(results: Path) -> list[str]:
@@ -45,8 +45,8 @@ def notes_of_tables(results: Path) -> list[str]:
     return _sentence([(*key, failed, total) for key, (failed, total) in cells.items()])
 
 
-def _failed(row: dict[Any, Any], lost: pd.DataFrame) -> int:
-    rows = lost
+def _failed(row: dict[Any, Any], failures: pd.DataFrame) -> int:
+    rows = failures
     for column in ("pair", "benchmark", "receiver", "sharer"):
         if row.get(column) and not pd.isna(row[column]):
             rows = rows[rows[column] == row[column]]
@@ -60,11 +60,11 @@ def _failed(row: dict[Any, Any], lost: pd.DataFrame) -> int:
 
 
 def _sentence(cells: Iterable[tuple[Any, ...]]) -> list[str]:
-    named = [
+    cell_texts = [
         f"{names.title('pairs', pair)} / {names.title('benchmarks', benchmark)} / {names.title('arms', arm)}: {failed}"
         + (f" of {total}" if total else "")
         for pair, benchmark, arm, failed, total in cells
         if failed
     ]
-    more = f"; and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    return [f"Answers that failed, and so count as wrong: {'; '.join(named[:SHOWN])}{more}."] if named else []
+    more = f"; and {len(cell_texts) - SHOWN} more" if len(cell_texts) > SHOWN else ""
+    return [f"Answers that failed, and so count as wrong: {'; '.join(cell_texts[:SHOWN])}{more}."] if cell_texts else []

@@ -20,8 +20,8 @@ def partition(answers: pd.DataFrame, labels: pd.Series) -> dict[str, pd.DataFram
     """
     part_of = labels.reindex(answers.index)
     if part_of.isna().any():
-        unlabelled = [str(question) for question in part_of.index[part_of.isna()][:5]]
-        raise RefusedError("Each question must belong to a part", unlabelled, "Name the part of these questions")
+        questions = [str(question) for question in part_of.index[part_of.isna()][:5]]
+        raise RefusedError("Each question must belong to a part", questions, "Name the part of these questions")
     return {str(label): answers[part_of == label] for label in labels.unique() if (part_of == label).any()}
 
 
@@ -44,5 +44,5 @@ def length_buckets(tokens: pd.Series, buckets: int = 3) -> pd.Series:
     for bucket in np.unique(bucket_of):
         low, high = lengths[bucket_of == bucket].min(), lengths[bucket_of == bucket].max()
         labels[bucket] = f"{low} tokens" if low == high else f"{low}-{high} tokens"
-    ordered = pd.CategoricalDtype(list(labels.values()), ordered=True)
-    return pd.Series([labels[bucket] for bucket in bucket_of], index=tokens.index).astype(ordered)
+    category = pd.CategoricalDtype(list(labels.values()), ordered=True)
+    return pd.Series([labels[bucket] for bucket in bucket_of], index=tokens.index).astype(category)

@@ -59,12 +59,12 @@ def preference(answers: pd.DataFrame) -> dict[str, float]:
     long["liking"] = ((total - long["choice_scores"]) / (count - 1).clip(lower=1)).where(count > 1, -float("inf"))
     by_question = long.reset_index(drop=True).groupby("question_id", sort=False)
     rows = long.reset_index(drop=True)
-    own = rows.loc[by_question["choice_scores"].idxmax()].set_index("question_id")
-    liked = rows.loc[by_question["liking"].idxmax()].set_index("question_id")
-    correct = int((own["choices"] == own["gold"]).sum())
+    choices = rows.loc[by_question["choice_scores"].idxmax()].set_index("question_id")
+    preferences = rows.loc[by_question["liking"].idxmax()].set_index("question_id")
+    correct = int((choices["choices"] == choices["gold"]).sum())
     chance = float((1 / options["choices"].map(len)).mean())
     return {
-        "same": 100 * float((own["choices"] == liked["choices"]).mean()),
-        "right": 100 * float((liked["choices"] == liked["gold"]).mean()),
-        "p": float(binomtest(correct, len(own), chance).pvalue),
+        "same": 100 * float((choices["choices"] == preferences["choices"]).mean()),
+        "right": 100 * float((preferences["choices"] == preferences["gold"]).mean()),
+        "p": float(binomtest(correct, len(choices), chance).pvalue),
     }

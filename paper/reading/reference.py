@@ -45,9 +45,9 @@ class Reference:
             RefusedError: It is no table of printed values, or an id stands twice.
         """
         self.frame = read_csv(path, keep_default_na=False, dtype=str)
-        if lost := sorted({"id", "artefact", "value"} - set(self.frame)):
+        if gaps := sorted({"id", "artefact", "value"} - set(self.frame)):
             rule = f"{path.name} must have the columns of paper/reference_values.csv"
-            raise RefusedError(rule, f"none named {', '.join(lost)}", "Restore it")
+            raise RefusedError(rule, f"none named {', '.join(gaps)}", "Restore it")
         if (twice := self.frame["id"].duplicated()).any():
             raise RefusedError(
                 "Ids of printed values must be unique", self.frame.loc[twice, "id"].iloc[0], "Rename one"
@@ -186,13 +186,13 @@ class Reference:
         models = {role: rows[role].str.replace(NOTE, "", regex=True) for role in ROLES}
         return rows.assign(value=self.numbers[is_matching], **models)
 
-    def _are_above(self, pattern: str, other: str) -> list[bool]:
+    def _are_above(self, pattern: str, lower_pattern: str) -> list[bool]:
         """Of each value whether it lies above that of the same cell under another pattern.
 
         Raises:
             RefusedError: A cell has no such value, or several.
         """
-        below = self._matching(other)
+        below = self._matching(lower_pattern)
         comparisons = []
         for name, row in self._matching(pattern).iterrows():
             is_same = pd.Series(True, below.index)
@@ -200,7 +200,9 @@ class Reference:
                 is_same &= below[key].isin([row[key], ""])
             values = below.loc[is_same, "value"]
             if len(values) != 1:
-                raise RefusedError(f"{other} must match one printed value of each cell", name, "Narrow the pattern")
+                raise RefusedError(
+                    f"{lower_pattern} must match one printed value of each cell", name, "Narrow the pattern"
+                )
             comparisons.append(bool(row["value"] > values.iloc[0]))
         return comparisons
 

@@ -60,10 +60,10 @@ def trainings(results: Path, scale: str) -> tuple[list[dict[str, Any]], bool]:
         about = {"pair": run.pair, "recipe": run.recipe, "alignment": run.alignment}
         rows.setdefault(key, {**about, **settings, "seeds": []})["seeds"].append(run.seed)
     order = names.in_order("arms", {row["recipe"] for row in rows.values()})
-    ranked = sorted(
+    entries = sorted(
         rows.values(), key=lambda row: (row["pair"], order.index(row["recipe"]), row["alignment"] != "span")
     )
-    return ranked, not paths
+    return entries, not paths
 
 
 def training_sets(pairs: Iterable[str]) -> dict[str, list[str]]:
@@ -97,13 +97,13 @@ def _configured_runs(path: Path) -> list[tuple[FuserRun, dict[str, Any]]]:
     """What a scale's config lists under `runs`, each with the settings that apply to it; nothing without a config."""
     if not path.is_file():
         return []
-    main, own = (read_yaml(file, f"Restore {file}") for file in (CONFIG / MAIN_CONFIG, path))
+    main_config, scale_config = (read_yaml(file, f"Restore {file}") for file in (CONFIG / MAIN_CONFIG, path))
     common = {"keep": KEEP}
-    for config in (main, own):
+    for config in (main_config, scale_config):
         common |= {**config.get("fuser", {}), **config.get("training", {})}
     return [
         (FuserRun(run["pair"], run["recipe"], run["alignment"], seed), {**common, **run.get("training", {})})
-        for run in own.get("runs", main["runs"])
+        for run in scale_config.get("runs", main_config["runs"])
         for seed in run["seeds"]
     ]
 
@@ -131,15 +131,15 @@ def cost(results: Path) -> dict[str, Any]:
     ]
     machines = pd.Series([_machine(stamp["hardware"]) for stamp in stamps if stamp.get("hardware")], dtype=object)
     price = read_csv(results / COST) if (results / COST).is_file() else None
-    whole = None if price is None else price[price["last"].astype(str) == "True"]
+    last_rows = None if price is None else price[price["last"].astype(str) == "True"]
     # Files that were collected from others have no settings of their own, and took no time to answer.
     answers = [read_object(path, REMEDY) for path in sorted(results.glob(f"records/**/*{SUFFIX}"))]
     answers = [stamp for stamp in answers if stamp.get("settings")]
     return {
         "machines": list(machines.value_counts(sort=True).index),
-        "trainings": 0 if whole is None else len(whole),
-        "training-hours": 0.0 if whole is None else float(whole[["hours", "shared_hours"]].sum().sum()),
-        "gpu-hours": 0.0 if whole is None else float(whole["gpu_hours"].sum()),
+        "trainings": 0 if last_rows is None else len(last_rows),
+        "training-hours": 0.0 if last_rows is None else float(last_rows[["hours", "shared_hours"]].sum().sum()),
+        "gpu-hours": 0.0 if last_rows is None else float(last_rows["gpu_hours"].sum()),
         "answer-hours": sum(float(stamp.get("wall_time_s", 0)) for stamp in answers) / 3600,
     }
 

@@ -14,8 +14,8 @@ PATH = Path(__file__).parents[2] / "config/models.tsv"
 @cache
 def _sizes() -> dict[str, float]:
     table = pd.read_csv(PATH, sep="\t", keep_default_na=False)
-    named = table["hub_id"].where(table["hub_id"] != "", table["model"])
-    return dict(zip(named, table["parameters_m"].astype(float), strict=True))
+    ids = table["hub_id"].where(table["hub_id"] != "", table["model"])
+    return dict(zip(ids, table["parameters_m"].astype(float), strict=True))
 
 
 def parameters(model: str) -> float | None:

@@ -33,8 +33,8 @@ def steady_hash(paths: Iterable[Path]) -> str:
 def _steady(path: Path) -> bytes | memoryview:
     """The content of a file; of a table, without its volatile columns."""
     tails = ["/".join(path.parts[at:]) for at in range(len(path.parts))]
-    fitting = [names for pattern, names in _column_rules().items() if any(fnmatch(tail, pattern) for tail in tails)]
-    volatile = [name for names in fitting for name in names]
+    lists = [names for pattern, names in _column_rules().items() if any(fnmatch(tail, pattern) for tail in tails)]
+    volatile = [name for names in lists for name in names]
 
     def is_steady(column: str) -> bool:
         return not any(fnmatch(column, pattern) for pattern in volatile)
@@ -58,8 +58,8 @@ def _column_rules() -> dict[str, list[str]]:
 
 def _arrow_bytes(table: pa.Table) -> memoryview:
     """Names, types and values of a table, in one stream that does not depend on how its file was cut into groups."""
-    whole = table.replace_schema_metadata(None).combine_chunks()
+    plain_table = table.replace_schema_metadata(None).combine_chunks()
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, whole.schema) as stream:
-        stream.write_table(whole)
+    with pa.ipc.new_stream(sink, plain_table.schema) as stream:
+        stream.write_table(plain_table)
     return memoryview(sink.getvalue())

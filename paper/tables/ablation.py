@@ -60,10 +60,10 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
 def _on_shared_seeds(frames: dict[str, pd.DataFrame | None]) -> dict[str, pd.DataFrame | None]:
     """Answers of all levels on the training seeds that they share; on their own seeds where they share none."""
     seeds = [set(frame.columns) for frame in frames.values() if frame is not None]
-    shared = sorted(set.intersection(*seeds)) if seeds else []
-    if not shared:
+    shared_seeds = sorted(set.intersection(*seeds)) if seeds else []
+    if not shared_seeds:
         return frames
-    return {arm: None if frame is None else frame[shared] for arm, frame in frames.items()}
+    return {arm: None if frame is None else frame[shared_seeds] for arm, frame in frames.items()}
 
 
 if __name__ == "__main__":

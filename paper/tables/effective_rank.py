@@ -38,8 +38,8 @@ def build(ranks: pd.DataFrame) -> pd.DataFrame:
             | {"paper": reference.find(PLACE, METRIC, *cell)}
         )
     frame = pd.DataFrame(rows).astype({"paper": float})
-    ranked = {name: place for place, name in enumerate(CACHES)}
-    return frame.sort_values(["half", "cache"], key=lambda column: column.replace(ranked), ignore_index=True)
+    rank_of = {name: place for place, name in enumerate(CACHES)}
+    return frame.sort_values(["half", "cache"], key=lambda column: column.replace(rank_of), ignore_index=True)
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:

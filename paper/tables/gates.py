@@ -36,9 +36,9 @@ def build(gates: pd.DataFrame) -> pd.DataFrame:
     Args:
         gates: The ``gates.csv`` of all fusers (`paper.reading.fusers.read_tables`). Recipes without gates are left out.
     """
-    gated = gates.dropna(subset=["gate_logit"])
+    gate_rows = gates.dropna(subset=["gate_logit"])
     rows = []
-    for (pair, recipe, alignment, half), group in gated.groupby([*RUN, "half"], sort=False):
+    for (pair, recipe, alignment, half), group in gate_rows.groupby([*RUN, "half"], sort=False):
         head = {"pair": pair, "recipe": recipe, "alignment": alignment, "half": half}
         parts = [(ALL, group), *((str(layer), part) for layer, part in group.groupby("layer"))]
         means = group.groupby("layer")["weight_mean"].mean()
@@ -77,8 +77,10 @@ def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
     frame, reference = build(gates), Reference()
     layers = frame[frame["layer"] != ALL]
     small, large = (reference.evaluate(name) for name in (SMALL, LARGE))
-    keys, opened = layers[layers["half"] == "key"], layers[layers["open"] > 0]
-    shares = "; ".join(f"{decimal(reference.evaluate(name), 2)} % after {what}" for what, name in OPEN.items())
+    keys, open_layers = layers[layers["half"] == "key"], layers[layers["open"] > 0]
+    shares = "; ".join(
+        f"{decimal(reference.evaluate(name), 2)} % after {training_set}" for training_set, name in OPEN.items()
+    )
     notes = [
         "Weights are means over validation tokens and KV heads; a layer's is also a mean over seeds. The .csv has "
         "every layer. Recipes without gates are left out.",
@@ -86,7 +88,7 @@ def write(gates: pd.DataFrame, stem: Path) -> pd.DataFrame:
         f"The paper finds some layers whose mean key weight is below {decimal(small, 1)}: here "
         f"{int((keys['weight_mean'] < small).sum())} of {len(keys)} are. It finds that after training on MMLU's "
         f"questions most halves with an open gate have a mean weight above {decimal(large, 1)}: here "
-        f"{int((opened['weight_mean'] > large).sum())} of {len(opened)} have.",
+        f"{int((open_layers['weight_mean'] > large).sum())} of {len(open_layers)} have.",
     ]
     return write_table(frame, text_table(frame), stem, notes)
 

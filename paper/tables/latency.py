@@ -107,10 +107,10 @@ def _paper_of(reference: Reference, row: dict[Any, Any]) -> dict[str, float | No
     def find(metric: str, who: str | None) -> float | None:
         return reference.find(PLACE, metric, row["pair"], models, str(who), row["benchmark"])
 
-    alone = ALONE.get(row["arm"])
-    times = {"paper_total_ms": find("total time", alone or method), "paper_fusion_ms": find(FUSION, method)}
+    alone_name = ALONE.get(row["arm"])
+    times = {"paper_total_ms": find("total time", alone_name or method), "paper_fusion_ms": find(FUSION, method)}
     for who, step in ((who, step) for who in ("sharer", "receiver") for step in ("prefill", "decode")):
-        name = alone if alone and who == row["arm"] else f"{method}/{who.capitalize()}"
+        name = alone_name if alone_name and who == row["arm"] else f"{method}/{who.capitalize()}"
         times[f"paper_{who}_{step}_ms"] = find(f"{step} time", name)
     return times
 

@@ -80,22 +80,22 @@ def _arm(answers: Answers, pair: PairIds) -> str:
 
 
 def _row(
-    answers: Answers, reference: Reference, pair: PairIds, benchmark: str, alone: pd.DataFrame | None
+    answers: Answers, reference: Reference, pair: PairIds, benchmark: str, receiver_frame: pd.DataFrame | None
 ) -> dict[str, object]:
     arm = _arm(answers, pair)
     arm_alone = arm.removeprefix(f"{LATENT}_") if pair.is_group else "c2c"
-    frame, deranged, trained_alone = (
+    frame, deranged_frame, alone_frame = (
         answers.get(pair.name, benchmark, name) for name in (arm, f"{arm}_deranged", arm_alone)
     )
     gains = {
-        "gain": difference(frame, alone),
-        "pairing": difference(frame, deranged),
-        "own": difference(frame, trained_alone),
+        "gain": difference(frame, receiver_frame),
+        "pairing": difference(frame, deranged_frame),
+        "own": difference(frame, alone_frame),
     }
     sharer = SEVERAL if pair.is_group else names.paper_name("models", pair.sharer) or pair.sharer
     paper = _paper_value(reference, pair.receiver, sharer, benchmark)
     # The row's own n and seeds come last.
-    return accuracy(deranged, "deranged_") | arm_row(answers, pair, benchmark, arm, frame, gains, paper=paper)
+    return accuracy(deranged_frame, "deranged_") | arm_row(answers, pair, benchmark, arm, frame, gains, paper=paper)
 
 
 def _alone(answers: Answers, receiver: str, benchmark: str) -> pd.DataFrame | None:

@@ -33,14 +33,14 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
     for pair in answers.pairs:
         for arm in (arm for arm in arms if not arm.startswith(OTHER_TABLES)):
             for benchmark in answers.benchmarks_of(pair.name):
-                answered = answers.get(pair.name, benchmark, arm)
+                marks = answers.get(pair.name, benchmark, arm)
                 # This control is asked on chosen benchmarks only: elsewhere nothing is missing.
-                if answered is None and arm.endswith("_same_answer"):
+                if marks is None and arm.endswith("_same_answer"):
                     continue
-                failures = None if answered is None else answers.failures(pair.name, benchmark, arm)
+                failures = None if marks is None else answers.failures(pair.name, benchmark, arm)
                 chance = 100 * answers.chance(benchmark)
                 more = {"failed": failures, "chance": chance}
-                rows.append(arm_row(answers, pair, benchmark, arm, answered, baseline_seeds=False, **more))
+                rows.append(arm_row(answers, pair, benchmark, arm, marks, baseline_seeds=False, **more))
     frame = tidy(rows, COLUMNS).astype({"failed": "Int64"})
     if latency is None:
         return frame.assign(**dict.fromkeys(TIMES.values(), float("nan")))
@@ -49,17 +49,17 @@ def build(answers: Answers, latency: pd.DataFrame | None) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed: by pair and benchmark; times and failures only where there are any."""
-    ordered = frame.sort_values(["pair", "benchmark"], key=_appearance(frame), kind="stable")
+    rows = frame.sort_values(["pair", "benchmark"], key=_appearance(frame), kind="stable")
     table = {
-        "Pair": titles(ordered, "pair"),
-        "Benchmark": titles(ordered, "benchmark"),
-        "Method": titles(ordered, "arm"),
-        **alignment_column(ordered),
-        "Accuracy, % [95 %]": estimates(ordered),
-        "n": counts(ordered, "n"),
-        "Failed": counts(ordered, "failed"),
-        "Time, ms": decimals(ordered, "time_ms"),
-        "Seeds": counts(ordered, "seeds"),
+        "Pair": titles(rows, "pair"),
+        "Benchmark": titles(rows, "benchmark"),
+        "Method": titles(rows, "arm"),
+        **alignment_column(rows),
+        "Accuracy, % [95 %]": estimates(rows),
+        "n": counts(rows, "n"),
+        "Failed": counts(rows, "failed"),
+        "Time, ms": decimals(rows, "time_ms"),
+        "Seeds": counts(rows, "seeds"),
     }
     if frame["time_ms"].isna().all():
         del table["Time, ms"]

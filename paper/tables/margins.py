@@ -29,8 +29,8 @@ def build(answers: Answers) -> pd.DataFrame:
                 alignment = answers.alignment_of(pair.name, of) or answers.alignment_of(pair.name, against)
                 rows.append(head | {ALIGNMENT: alignment} | bounds)
     frame = pd.DataFrame(rows, columns=[*ID_COLUMNS, ALIGNMENT, "value", "low", "high", "n", "seeds", "p_value"])
-    adjusted = [pd.Series(holm(group["p_value"]), group.index) for _, group in frame.groupby("gain")]
-    frame["p_holm"] = pd.concat(adjusted) if adjusted else pd.Series(dtype=float)
+    p_values = [pd.Series(holm(group["p_value"]), group.index) for _, group in frame.groupby("gain")]
+    frame["p_holm"] = pd.concat(p_values) if p_values else pd.Series(dtype=float)
     return with_other_alignments(frame).astype({"n": "Int64", "seeds": "Int64"})
 
 

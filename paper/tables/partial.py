@@ -79,12 +79,12 @@ def arms_of(frame: pd.DataFrame) -> tuple[str, str]:
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The table as it is printed; the Fuser goes by the name of its recipe."""
-    matched, deranged = (names.title("arms", arm) for arm in arms_of(frame))
+    arm, control = (names.title("arms", arm) for arm in arms_of(frame))
     shares = zip(decimals(frame, "share", 0), frame["side"], strict=True)
     table = {
         "Fused": [f"{share} % at the {side}" for share, side in shares],
-        f"{matched}, % [95 %]": estimates(frame),
-        f"{deranged}, % [95 %]": estimates(frame, "deranged_"),
+        f"{arm}, % [95 %]": estimates(frame),
+        f"{control}, % [95 %]": estimates(frame, "deranged_"),
         "Difference, points [95 %]": differences(frame),
         "n": counts(frame, "n"),
         **paper_column(frame),

@@ -64,17 +64,17 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
 
 
 def _row(answers: Answers, pair: PairIds, benchmark: str, arm: str, alignment: str) -> dict[str, object] | None:
-    own = answers.get(pair.name, benchmark, arm, alignment)
-    released = answers.get(pair.name, f"{benchmark}{RELEASED_TASK}", arm, alignment)
-    if own is None and released is None:
+    own_frame = answers.get(pair.name, benchmark, arm, alignment)
+    released_frame = answers.get(pair.name, f"{benchmark}{RELEASED_TASK}", arm, alignment)
+    if own_frame is None and released_frame is None:
         return None
     return (
         dict(zip(COLUMNS, [answers.scale, *pair, benchmark, arm, alignment], strict=False))
-        | accuracy(own, "own_")
-        | points(difference(released, own), "difference_")
+        | accuracy(own_frame, "own_")
+        | points(difference(released_frame, own_frame), "difference_")
         # The last one decides n and seeds.
-        | accuracy(released, "released_", baseline_seeds=False)
-        | {"reason": "not asked with the other prompts" if own is None or released is None else ""}
+        | accuracy(released_frame, "released_", baseline_seeds=False)
+        | {"reason": "not asked with the other prompts" if own_frame is None or released_frame is None else ""}
     )
 
 

@@ -84,8 +84,10 @@ def _members(answers: Answers, group: PairIds) -> list[str]:
     members = []
     for sharer in group.sharers:
         pairs = [pair.name for pair in answers.all_pairs if pair[1:] == (group.receiver, sharer)]
-        ranked = sorted(pairs, key=lambda name: ("c2c" not in answers.arms_of(name), not names.has_own_tables(name)))
-        members.append(next(iter(ranked), ""))
+        candidates = sorted(
+            pairs, key=lambda name: ("c2c" not in answers.arms_of(name), not names.has_own_tables(name))
+        )
+        members.append(next(iter(candidates), ""))
     return members
 
 

@@ -157,8 +157,8 @@ def _share(reference: Reference, pair: PairIds, benchmark: str, who: tuple[str, 
     task = names.own_prompts(benchmark)
     if names.has_released_prompts(benchmark) and task.endswith(LOGITS):
         benchmark = f"{task.removesuffix(LOGITS)}_{names.PAPER_SCORING}"
-    counted = reference.find(PLACE, METRIC, pair.name, pair[1:], _paper_region(who), benchmark)
-    return None if counted is None else 100 * counted / reference.evaluate(SAMPLE)
+    count = reference.find(PLACE, METRIC, pair.name, pair[1:], _paper_region(who), benchmark)
+    return None if count is None else 100 * count / reference.evaluate(SAMPLE)
 
 
 def _paper_region(who: tuple[str, ...]) -> str:

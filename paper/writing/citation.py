@@ -63,8 +63,8 @@ class Citation:
     @property
     def place(self) -> str:
         """``table main of the smoke scale``."""
-        named = self.kind if self.kind == self.name else f"{self.kind} {self.name}"
-        return f"{named} of the {self.scale} scale"
+        title = self.kind if self.kind == self.name else f"{self.kind} {self.name}"
+        return f"{title} of the {self.scale} scale"
 
     @property
     def sentence(self) -> str:

@@ -23,8 +23,8 @@ def decimal(value: float | None, digits: int = 2) -> str:
     """
     if value is None or is_missing(value):
         return NOTHING
-    rounded = Decimal(f"{value:.{DECIMALS}f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
-    return str(rounded if rounded else abs(rounded))
+    number = Decimal(f"{value:.{DECIMALS}f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return str(number if number else abs(number))
 
 
 def show(value: float | None, low: float, high: float, digits: int = 1, sign: bool = False) -> str:

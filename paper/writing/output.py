@@ -64,8 +64,8 @@ def write_table(
         notes = [*notes, *_note_on_alignments(frame, answers), *failures.notes(answers), *answers.remarks]
         frame = failures.with_failures(frame, answers)
     scales = ", ".join(sorted(frame["scale"].astype(str).unique())) if "scale" in frame else ""
-    cited = citation.cite("table", stem.name, scales)
-    entry = cited.bibtex() if cited else ""
+    citation_entry = citation.cite("table", stem.name, scales)
+    entry = citation_entry.bibtex() if citation_entry else ""
     texts = {
         ".csv": markup.csv_text(frame, DECIMALS),
         ".tex": _commented(entry) + _tex(table, notes),
@@ -142,7 +142,7 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
     gaps = frame[frame["reason"] != ""]
     if gaps.empty:
         return []
-    titled = [
+    titles = [
         [names.title(NAME_KINDS[column], name) if column in NAME_KINDS else name for name in gaps[column]]
         for column in what
     ]
@@ -151,11 +151,12 @@ def notes_on_gaps(frame: pd.DataFrame, what: Sequence[str]) -> list[str]:
         benchmarks_of = frame.groupby(keys)["benchmark"].transform("nunique").loc[gaps.index]
         counts = gaps.groupby([*keys, "reason"])["benchmark"].transform("nunique")
         everywhere = (benchmarks_of == counts) & (benchmarks_of > 2)
-        benchmarks = titled[what.index("benchmark")]
-        titled[what.index("benchmark")] = [
-            "all benchmarks" if whole else title for whole, title in zip(everywhere, benchmarks, strict=True)
+        benchmarks = titles[what.index("benchmark")]
+        titles[what.index("benchmark")] = [
+            "all benchmarks" if is_everywhere else title
+            for is_everywhere, title in zip(everywhere, benchmarks, strict=True)
         ]
-    labels = pd.Series([" / ".join(parts) for parts in zip(*titled, strict=True)], index=gaps.index)
+    labels = pd.Series([" / ".join(parts) for parts in zip(*titles, strict=True)], index=gaps.index)
     notes = []
     for why, group in labels.groupby(gaps["reason"]):
         rows = list(dict.fromkeys(group))

@@ -290,7 +290,7 @@ TIMINGS = {
     "NaN minutes": f"{HEAD}smoke,train_fuser,1,nan,1,1\n".encode(),
     "infinite memory": f"{HEAD}smoke,train_fuser,1,1,inf,1\n".encode(),
     "negative memory": f"{HEAD}smoke,train_fuser,1,1,-1,1\n".encode(),
-    "jobs below zero": f"{HEAD}smoke,train_fuser,-1,1,1,1\n".encode(),
+    "no jobs": f"{HEAD}smoke,train_fuser,0,1,1,1\n".encode(),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import threading
 import traceback
 
@@ -13,7 +15,7 @@ from c2c import RefusedError
 from c2c.training.config import TrainingConfig
 from c2c.training.fusers import FuserLearner
 from c2c.training.learner import within_budget
-from c2c.training.utilisation import peak_flops
+from c2c.training.utilisation import PEAKS, peak_flops
 
 from .conftest import weights
 
@@ -198,6 +200,16 @@ def test_a_step_waits_for_the_device_nowhere_but_in_the_masks_of_transformers(tr
         row, _ = built._step(1, [0, 1, 2, 3])
     assert waits == []
     assert isinstance(row["loss"], torch.Tensor)
+
+
+def test_every_peak_has_a_source_and_is_found_by_the_name_of_its_own_device(monkeypatch) -> None:
+    with PEAKS.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        # The document and its address.
+        assert re.fullmatch(r"NVIDIA \w+ .+: https://\S+", row["source"]), row
+        monkeypatch.setattr("c2c.training.utilisation.device_name", lambda device, row=row: f"NVIDIA {row['device']}")
+        assert peak_flops(torch.device("cpu"), row["precision"]) == float(row["tflops"]) * 1e12
 
 
 def test_the_share_of_the_peak_is_shown_for_devices_that_are_listed_and_no_other(trainer, monkeypatch, capsys) -> None:

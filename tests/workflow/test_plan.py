@@ -338,7 +338,12 @@ def test_a_speed_in_the_table_of_devices_counts_unless_another_is_measured(estim
 
 
 def test_a_gpu_is_of_the_first_class_whose_name_is_a_part_of_its_own(estimator: Estimator) -> None:
-    names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA H100 PCIe": "h100_pcie", "NVIDIA A800-SXM4-80GB": "a800"}
+    names = {
+        "NVIDIA H100 80GB HBM3": "h100",
+        "NVIDIA H100 PCIe": "h100_pcie",
+        "NVIDIA H200 NVL": "h200_nvl",
+        "NVIDIA A800-SXM4-80GB": "a800",
+    }
     assert {name: device_of(name, estimator.devices) for name in names} == names
     assert device_of("Tesla V100", estimator.devices) is None
 

@@ -40,30 +40,30 @@ class ChoiceCost:
 
 def choices(settings: Settings) -> dict[str, Settings]:
     """What can be run of a scale, by its name in words: the whole, then ever less of it."""
-    whole, lean = (replace(settings, config={**settings.config, "lean": lean}) for lean in (False, True))
-    listed = {
-        "all seeds": whole,
+    full, lean = (replace(settings, config={**settings.config, "lean": lean}) for lean in (False, True))
+    by_name = {
+        "all seeds": full,
         "one seed each (lean: true)": lean,
         f"one seed each, at most {ENOUGH_STEPS} steps": with_at_most(lean, ENOUGH_STEPS),
     }
     if settings.config.get("released"):
-        listed["released fusers only"] = released_alone(settings)
-    return listed
+        by_name["released fusers only"] = released_alone(settings)
+    return by_name
 
 
 def with_at_most(settings: Settings, steps: int) -> Settings:
     """A scale whose trainings have no more than some steps, and which keeps earlier steps alone."""
 
-    def shortened(training: Mapping[str, Any]) -> dict[str, Any]:
+    def with_fewer_steps(training: Mapping[str, Any]) -> dict[str, Any]:
         limits = {"steps": min(training["steps"], steps)} if "steps" in training else {}
         if "keep_steps" in training:
             limits["keep_steps"] = [step for step in training["keep_steps"] if step < steps]
         return {**training, **limits}
 
-    config = {**settings.config, "training": shortened(settings.config["training"])}
+    config = {**settings.config, "training": with_fewer_steps(settings.config["training"])}
     for part in ("runs", "latent"):
         entries = config.get(part, [])
-        config[part] = [{**entry, "training": shortened(entry.get("training", {}))} for entry in entries]
+        config[part] = [{**entry, "training": with_fewer_steps(entry.get("training", {}))} for entry in entries]
     return replace(settings, config=config)
 
 
@@ -80,8 +80,8 @@ def with_frozen(settings: Settings, frozen: str) -> Settings:
 
 def released_alone(settings: Settings) -> Settings:
     """A scale that trains nothing: released fusers, and the models of their pairs alone, answer."""
-    nothing = {name: [] for name in ("runs", "single", "agents", "groups", "latent")}
-    return replace(settings, config={**settings.config, **nothing, "latency": None, "analysis": None})
+    empty_lists = {name: [] for name in ("runs", "single", "agents", "groups", "latent")}
+    return replace(settings, config={**settings.config, **empty_lists, "latency": None, "analysis": None})
 
 
 def choice_costs(
@@ -91,12 +91,12 @@ def choice_costs(
     timings, rows = list(timings), []
     for name, choice in choices(settings).items():
         # Stages other than those of training cost the same either way.
-        whole = stage_costs(choice, timings, replace(estimator, settings=choice))
-        others = [stage for stage in whole if stage.name not in TRAINING]
+        all_stages = stage_costs(choice, timings, replace(estimator, settings=choice))
+        other_stages = [stage for stage in all_stages if stage.name not in TRAINING]
         costs = {}
         for frozen in FROZEN:
             way = with_frozen(choice, frozen)
-            costs[frozen] = others + stage_costs(way, timings, replace(estimator, settings=way), TRAINING)
+            costs[frozen] = other_stages + stage_costs(way, timings, replace(estimator, settings=way), TRAINING)
         rows.append(
             ChoiceCost(
                 name,

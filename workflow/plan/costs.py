@@ -51,14 +51,14 @@ def stage_costs(
         estimator: For stages that were not; None leaves their numbers unknown.
         names: Stages that are wanted; empty for all.
     """
-    timed = {timing.stage: timing for timing in timings if timing.scale == settings.config["scale"]}
+    timing_of = {timing.stage: timing for timing in timings if timing.scale == settings.config["scale"]}
     costs = []
     for name, jobs in job_counts(settings, names).items():
         models, basis = STAGES[name].models, UNKNOWN
         gpus = settings.config["gpus_per_job"] if models else 0
         hours = memory = disk = None
         operations = estimator.operations(name) if estimator and gpus else None
-        if timing := timed.get(name):
+        if timing := timing_of.get(name):
             hours, memory, disk = jobs * [timing.minutes / 60], timing.memory_mb / 1000, jobs * timing.output_mb / 1000
             basis = TIMED
         elif estimator:
@@ -84,9 +84,9 @@ def wall_hours(costs: Sequence[StageCost], gpus: int) -> float:
     Jobs wait for no others and are not divided; those without a GPU are left out.
     """
     jobs = [(hours, stage.gpus) for stage in costs if stage.gpus for hours in stage.job_hours or []]
-    free = [0.0] * max([gpus, *(needed for _, needed in jobs)])
-    for hours, needed in sorted(jobs, reverse=True):
-        starts = [heapq.heappop(free) for _ in range(needed)]
+    free = [0.0] * max([gpus, *(job_gpus for _, job_gpus in jobs)])
+    for hours, job_gpus in sorted(jobs, reverse=True):
+        starts = [heapq.heappop(free) for _ in range(job_gpus)]
         for _ in starts:
             heapq.heappush(free, max(starts) + hours)
     return max(free)

@@ -131,10 +131,10 @@ def training_mb(
         projected: As in `fuser_parameters`.
         stored: States are stored, so that the Sharer's weights are not loaded.
     """
-    learned = fuser_parameters(sharer, receiver, settings, projected=projected)
+    parameters = fuser_parameters(sharer, receiver, settings, projected=projected)
     return _learning_mb(
         [receiver] if stored else [sharer, receiver],
-        learned,
+        parameters,
         _token_bytes(sharer, receiver, sharer, settings),
         settings,
     )

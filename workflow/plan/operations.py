@@ -47,7 +47,7 @@ def example_operations(
         fusers: Weights of the Fusers of all layers.
         recomputed: Whether the Fusers compute again in the backward pass.
     """
-    learned = TRAINED + (FORWARD if recomputed else 0)
+    operations = TRAINED + (FORWARD if recomputed else 0)
     return ExampleOperations(
-        FORWARD * prompt * (sharer + receiver), learned * prompt * fusers + THROUGH * answer * receiver
+        FORWARD * prompt * (sharer + receiver), operations * prompt * fusers + THROUGH * answer * receiver
     )

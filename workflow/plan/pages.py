@@ -78,14 +78,14 @@ def cost_sentence() -> str:
     """What the whole paper and leaner runs cost, for the README."""
     estimator, (whole, *lean, released) = paper_plan()
     short, speed = lean[-1], estimator.speed
-    measured = "" if speed.measured else ", which no GPU has measured"
+    remark = "" if speed.measured else ", which no GPU has measured"
     sentences = [
         f"By the plan the whole paper takes {whole.gpu_hours['live']:,.0f} {DEVICE.upper()} hours, "
         f"{_days(whole, 'live')} on {GPUS_IN_WORDS}, or {whole.gpu_hours['together']:,.0f} hours if the trainings of a "
         f"pair share passes of its frozen models; one seed a training and at most {ENOUGH_STEPS} steps take "
         f"{short.gpu_hours['together']:,.0f} hours, {_days(short, 'together')}; the released fusers alone "
         f"{released.gpu_hours['live']:,.0f} hours.",
-        f"These are estimates at {100 * speed.share:.1f} % of the GPU's peak{measured}",
+        f"These are estimates at {100 * speed.share:.1f} % of the GPU's peak{remark}",
         "([all choices](docs/replication.md#the-papers-scale)).",
     ]
     return _paragraph(sentences) + "\n"

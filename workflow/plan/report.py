@@ -31,16 +31,19 @@ from workflow.settings import Settings
 def statement(settings: Settings, timings: Iterable[Timing]) -> str:
     """The cost of a whole run, from nothing, as a few lines; stages never timed at its scale are named, not guessed."""
     scale, costs = settings.config["scale"], stage_costs(settings, timings)
-    timed = [stage for stage in costs if stage.basis == TIMED]
+    timed_stages = [stage for stage in costs if stage.basis == TIMED]
     parts = ", ".join(f"{stage.name} {stage.jobs}" for stage in costs)
     lines = [f"Scale {scale}: {sum(stage.jobs for stage in costs)} jobs that take time ({parts})."]
-    if timed:
+    if timed_stages:
         units = {True: "GPU hours", False: "hours of jobs without a GPU"}
-        hours = ", ".join(f"{number:.1f} {units[on_gpu]}" for on_gpu, number in hours_by_device(timed).items())
-        memory, disk = max(stage.memory_gb or 0 for stage in timed), sum(stage.disk_gb or 0 for stage in timed)
+        hours = ", ".join(f"{number:.1f} {units[on_gpu]}" for on_gpu, number in hours_by_device(timed_stages).items())
+        memory, disk = (
+            max(stage.memory_gb or 0 for stage in timed_stages),
+            sum(stage.disk_gb or 0 for stage in timed_stages),
+        )
         lines.append(f"By the jobs timed in {PATH}: {hours}, {memory:.1f} GB of memory, {disk:.1f} GB of disk.")
-    if untimed := [stage.name for stage in costs if stage.basis != TIMED]:
-        lines.append(f"Not timed at this scale yet: {', '.join(untimed)}.")
+    if untimed_names := [stage.name for stage in costs if stage.basis != TIMED]:
+        lines.append(f"Not timed at this scale yet: {', '.join(untimed_names)}.")
     if download := model_download_gb(settings):
         lines.append(f"Models to be fetched once: about {download:.1f} GB (2 bytes a parameter).")
     # A scale of the repository has a file of its name; another one is planned from the config files of its run.
@@ -50,18 +53,18 @@ def statement(settings: Settings, timings: Iterable[Timing]) -> str:
 
 def model_download_gb(settings: Settings) -> float:
     """Size of the models of a scale that are fetched, at 2 bytes a parameter."""
-    fetched = [name for name in settings.used_models if settings.models[name]["source"] == "hub"]
-    return float(sum(2 * settings.models[name]["parameters_m"] for name in fetched) / 1000)
+    hub_models = [name for name in settings.used_models if settings.models[name]["source"] == "hub"]
+    return float(sum(2 * settings.models[name]["parameters_m"] for name in hub_models) / 1000)
 
 
 def paper_total(settings: Settings, estimator: Estimator) -> tuple[float, int]:
     """GPU hours of the paper for trainings of this scale, and the number of trainings with such hours (Table 12)."""
-    printed = []
+    paper_hours = []
     for run in settings.runs:
         hours = estimator.paper_hours(run.pair, settings.sharer_role(run.recipe))
         steps = settings.training_of(run.pair, run.recipe, run.alignment)["steps"]
-        printed += [hours[steps]] if steps in hours else []
-    return sum(printed), len(printed)
+        paper_hours += [hours[steps]] if steps in hours else []
+    return sum(paper_hours), len(paper_hours)
 
 
 def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimator, gpus: int = 1) -> Iterator[str]:
@@ -84,23 +87,23 @@ def plan_lines(settings: Settings, timings: Iterable[Timing], estimator: Estimat
         yield f"{'GPU hours:' if on_gpu else 'hours without a GPU:':26}{number:>15.1f}"
     if gpus > 1 and any(stage.gpus for stage in costs):
         yield f"{f'wall hours on {gpus} GPUs:':26}{wall_hours(costs, gpus):>15.1f}"
-    if uncounted := [stage.name for stage in costs if stage.hours is None]:
-        yield f"{'not counted, never timed:':26}{'':>5}{', '.join(uncounted)}"
+    if gaps := [stage.name for stage in costs if stage.hours is None]:
+        yield f"{'not counted, never timed:':26}{'':>5}{', '.join(gaps)}"
     paper, trainings = paper_total(settings, estimator)
     if trainings:
         remark = f"{trainings} of the {len(settings.runs)} trainings, or for others of their pair and steps"
         yield f"{'the paper (Table 12):':26}{paper:>15.1f} {PAPER_DEVICE.upper()} hours for {remark}"
     yield f"{'disk:':26}{sum(stage.disk_gb or 0 for stage in costs):>15.1f} GB"
-    estimated = {stage.name for stage in costs if stage.basis == ESTIMATED}
+    estimates = {stage.name for stage in costs if stage.basis == ESTIMATED}
     if any(stage.name in TRAINING and stage.basis != TIMED for stage in costs):
         yield f"{'and checkpoints:':26}{estimator.checkpoint_gb():>15.1f} GB at most, while all trainings run"
     models, data = model_download_gb(settings), estimator.data_download_gb()
     yield f"{'downloads:':26}{models + data:>15.1f} GB ({models:.1f} models, {data:.1f} data)"
     # What frozen models that are read once save, and leaner runs.
-    if estimated.intersection(TRAINING) and any(stage.gpus for stage in costs):
+    if estimates.intersection(TRAINING) and any(stage.gpus for stage in costs):
         yield from choice_lines(choice_costs(settings, timings, estimator, gpus), gpus)
     # What the estimates assume.
-    if estimated:
+    if estimates:
         yield f"\nNever timed at this scale ({PATH}), so these are estimates. They assume:"
         yield from (f"  - {phrase}" for phrase in estimator.assumptions())
         if gpus > 1:

@@ -233,17 +233,17 @@ class Estimator:
 
     def storing(self, folder: str) -> float:
         """Operations of storing what both models compute of a training set's prompts."""
-        tokens, pair, sharer_role = self._stored(folder)
+        tokens, pair, sharer_role = self._prompts_of(folder)
         return FORWARD * sum(self.weights(pair, sharer_role)) * tokens
 
     def states_gb(self, folder: str) -> float:
         """Size of the stored states of a training set: of each prompt token the layers that Fusers read."""
-        tokens, pair, sharer_role = self._stored(folder)
+        tokens, pair, sharer_role = self._prompts_of(folder)
         sharer, receiver = self.settings.pair_sizes(pair, sharer_role)
         numbers = receiver.cached + HALVES * min(sharer.layers, receiver.layers) * sharer.kv_width
         return tokens * numbers * BYTES[self.settings.config["dtype"]] / 1e9
 
-    def _stored(self, folder: str) -> tuple[float, str, str]:
+    def _prompts_of(self, folder: str) -> tuple[float, str, str]:
         """Tokens of all prompts of a set, its pair, and which model is the Sharer."""
         name = folder.partition("/")[0]
         pair = name.removesuffix(OWN_TOKENS)
@@ -255,10 +255,10 @@ class Estimator:
         settings, operations = self.settings, 0.0
         training, members = latent.latent_training(settings, run.latent), latent.latent_pairs(settings, run.latent)
         for pair in members:
-            learned = latent.latent_parameters(settings, run.latent, pair)
+            parameters = latent.latent_parameters(settings, run.latent, pair)
             example = self.example_operations(
                 pair,
-                learned,
+                parameters,
                 settings.pairs[pair]["training_set"],
                 recomputed=training["recompute"] == "fusers",
             )
@@ -337,10 +337,10 @@ class Estimator:
         (row,) = self.questions([entry["benchmark"]], entry["questions"])
         prompt, answer, lines = row["prompt_tokens"], row["answer_tokens"], row["lines"]
         receiver, sharer = self.weights(entry["pair"])
-        fused = receiver + sharer + self.fusers(entry["pair"])
+        fused_weights = receiver + sharer + self.fusers(entry["pair"])
         if kind == "effective_rank":
             # Each question is read with its own and with another Sharer cache.
-            weights = 2 * lines * prompt * fused
+            weights = 2 * lines * prompt * fused_weights
         elif kind == "enrichment":
             # One model reads examples and question for direct, few-shot and oracle, for each layer, and for each K of
             # the best and the worst layers, which are chosen on the same and on the other questions.
@@ -349,10 +349,10 @@ class Estimator:
             weights = readings * lines * ((entry["shots"] + 1) * prompt + answer) * model.parameters
         elif kind == "tsne":
             # The questions that are drawn, and those that the transformation learns from.
-            weights = (lines + entry["training_questions"]) * prompt * fused
+            weights = (lines + entry["training_questions"]) * prompt * fused_weights
         else:
             # An answer and its control, for each share of the prompt, fused at either end.
-            weights = 2 * 2 * len(entry["shares"]) * lines * (prompt * fused + answer * receiver)
+            weights = 2 * 2 * len(entry["shares"]) * lines * (prompt * fused_weights + answer * receiver)
         return float(FORWARD * weights)
 
     def checkpoint_gb(self) -> float:
@@ -362,10 +362,10 @@ class Estimator:
     def assumptions(self) -> list[str]:
         """What the estimates assume, as phrases."""
         speed = self.speed
-        untimed = "" if speed.measured else "; no training step was timed here"
+        remark = "" if speed.measured else "; no training step was timed here"
         return [
             f"{speed.tflops:.1f} TFLOP/s on one {speed.device.upper()}, {100 * speed.share:.1f} % of its peak of "
-            f"{speed.peak:.0f},\n    {speed.basis}{untimed}",
+            f"{speed.peak:.0f},\n    {speed.basis}{remark}",
             f"numbers and lengths of questions and examples as in {SIZES}",
             f"messages of {self.message_tokens} tokens",
             f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
