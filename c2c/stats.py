@@ -1,7 +1,8 @@
 """Intervals and paired tests over questions and seeds. Imports no torch.
 
 Answers of one method on one benchmark are a frame of zeros and ones, questions as rows (`Q`), training seeds as
-columns (`S`). A method without training has the single column `NO_SEED`. Values are fractions, not percent. Where a
+columns (`S`). A method without training has the single column `NO_SEED`. Where each seed answered questions of its own,
+rows are mere ranks, and the index of a frame is named `OWN_QUESTIONS`. Values are fractions, not percent. Where a
 scoring gives parts of a point, answers are *graded*: numbers between 0 and 1, to which tests of counts do not apply.
 """
 
@@ -25,16 +26,22 @@ EQUIVALENCE_CONFIDENCE = 0.9
 POWER = 0.8
 RESAMPLES = 10_000
 NO_SEED = -1
+OWN_QUESTIONS = "rank among the questions of a seed"
+"""Name of the index of answers of which each seed has questions of its own."""
+SEEDS_COUNT_FROM = 0.75
+"""See `own_questions_spread`."""
 MINIMAL_P = 1e-12
 """One-sided p below which a t test says no more."""
 GAINS = {
     "system": ("c2c", "receiver"),
+    "any_message": ("c2c_deranged", "receiver"),
     "pairing": ("c2c", "c2c_deranged"),
     "content": ("c2c", "c2c_same_answer"),
     "communication": ("c2c", "adapter"),
     "adaptation": ("adapter", "receiver"),
 }
-"""Which two methods each gain compares (``docs/controls.md``); the control of `content` is not run everywhere."""
+"""Which two methods each gain compares (``docs/controls.md``); the control of `content` is not run everywhere. System,
+any message and pairing are the OPE, OME and CAG of the causal audits, and the first is the sum of the other two."""
 
 
 @dataclass(frozen=True)
@@ -373,6 +380,26 @@ def crossed_spread(cells: Sequence[Cell]) -> Spread:
     return Spread(max(question_part - interaction, 0.0) ** 0.5, seed_part**0.5, questions_df, seeds_df, floor)
 
 
+def own_questions_spread(values: pd.DataFrame) -> Spread:
+    """The standard error of the mean where each of the seeds answered questions of its own, `(Q, S)`.
+
+    Questions are nested in seeds. The questions' part is the variance within seeds over Q S, with S (Q - 1) degrees of
+    freedom. The variance between the means of seeds over S has the questions' part in it, too. Where it is less than
+    `SEEDS_COUNT_FROM` of that, nothing shows that trainings differ, and the seeds' part is 0; else it is counted whole,
+    with S - 1 degrees of freedom. The bound was chosen by simulation (``paper/coverage_equivalence.csv``): to count the
+    excess alone covers too rarely, to count it always makes intervals of three seeds twice as wide as need be.
+    """
+    numbers = values.to_numpy(float)
+    size, seeds = numbers.shape
+    within = float(numbers.var(axis=0, ddof=1).mean()) / numbers.size
+    floor = constant_error(float(numbers[0, 0]), numbers.size) if np.ptp(numbers) == 0 else 0.0
+    if seeds == 1:
+        return Spread(within**0.5, 0.0, size - 1, 0.0, floor)
+    between = float(numbers.mean(axis=0).var(ddof=1)) / seeds
+    seed_part = between if between > SEEDS_COUNT_FROM * within else 0.0
+    return Spread(within**0.5, seed_part**0.5, seeds * (size - 1), seeds - 1, floor)
+
+
 def constant_error(value: float, n: int) -> float:
     """The standard error of a mean difference of answers that is the same for all of `n` questions.
 
@@ -417,7 +444,8 @@ def mean_with_interval(cells: Sequence[Cell] | pd.DataFrame) -> Estimate:
     n, seeds = sum(questions.values()), min(shape[1] for shape in shapes)
     if n == 1:
         return Estimate(value, float("nan"), float("nan"), n, seeds)
-    spread = crossed_spread(cells)
+    has_own_questions = len(cells) == 1 and cells[0].values.index.name == OWN_QUESTIONS
+    spread = own_questions_spread(cells[0].values) if has_own_questions else crossed_spread(cells)
     return Estimate(value, value - spread.half_width(), value + spread.half_width(), n, seeds, spread)
 
 

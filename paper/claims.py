@@ -172,7 +172,7 @@ def judge(
         "id": claim["id"],
         "of": PAPER if claim["where"] else PROJECT,
         "scale": answers.scale,
-        "sentence": _sentence(claim, paper_value, _row_bound(claim, reference)),
+        "sentence": _sentence(claim, paper_value, _stated_bound(claim, reference)),
         "verdict": verdict,
         "where": claim["where"],
         "unit": claim["unit"],
@@ -325,10 +325,10 @@ def _seeds_note(evidence: Evidence) -> str:
     return f"{note}; the interval leaves out how trainings of {pairs} vary, of which there is one"
 
 
-def _row_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:
-    """The number with which a count compares each row, where it compares with one."""
+def _stated_bound(claim: Mapping[str, Any], reference: Reference) -> float | None:
+    """The number with which a count compares each row; of another claim that of its rule, where it states one."""
     evidence = claim.get("evidence", {})
-    bound = evidence.get("above", evidence.get("below"))
+    bound = next((side[key] for side in (evidence, claim) for key in ("above", "below") if key in side), None)
     return None if bound is None else reference.evaluate(bound)
 
 

@@ -1,4 +1,5 @@
-"""Coverage of the intervals that tables print, and false verdicts under a true zero: ``paper/coverage.csv``.
+"""Coverage of the intervals that tables print, and false verdicts under a true zero: ``paper/coverage.csv``; and how
+often equivalence (two one-sided tests) is stated rightly and wrongly: ``paper/coverage_equivalence.csv``.
 
     python -m paper.coverage
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from c2c.stats import Cell, Estimate, mean_with_interval
+from c2c.stats import OWN_QUESTIONS, Cell, Estimate, mean_with_interval
 from c2c.storage.files import write_atomically
 from paper.command import command
 from paper.verdicts import CONTRADICTED, SUPPORTED, decide
 
 PATH = Path(__file__).with_name("coverage.csv")
+EQUIVALENCE = PATH.with_name("coverage_equivalence.csv")
+TABLES = ("intervals", "equivalence")
 SIMULATIONS = 2000
 TIMES_AT_A_BOUND = 10
 """How many times as many runs a row gets whose coverage lies within a standard error of a bound, or beyond."""
@@ -35,6 +38,11 @@ BOUNDS = (93.0, 97.0)
 RESAMPLES = 1000
 CORRELATION = 0.85
 """Between two arms' latent values of one question; the audited runs have that."""
+MARGIN = 2.8
+"""Margin of equivalence in points, as the test bed has it."""
+LEVEL = 0.05
+SAME, OWN = "the same", "each its own"
+"""Whether all trainings are asked the same items."""
 SEED_SDS = (0, 1, 2, 3)
 """Standard deviation of a trained arm's accuracy over its trainings, in points."""
 
@@ -73,28 +81,52 @@ def settings() -> Iterator[Setting]:
         yield Setting(against, 100, 3, seed_sd, 0.5, pairs, benchmarks=4)
 
 
-def differences(setting: Setting, rng: np.random.Generator) -> list[Cell]:
-    """One simulated run: paired differences `(Q, S)` of every cell, whose true mean is zero."""
+def settings_of_equivalence() -> Iterator[tuple[str, Setting]]:
+    """The rows of the table of equivalence: single cells of three trainings, on the same items or on items of each."""
+    sides = (("receiver", 0.9), ("adapter", 0.0))
+    for items, (against, common), n, seed_sd in product((SAME, OWN), sides, (100, 500, 1500), SEED_SDS[:3]):
+        yield items, Setting(against, n, 3, seed_sd, common)
+
+
+def differences_on_own_items(setting: Setting, rng: np.random.Generator, truth: float = 0.0) -> list[Cell]:
+    """`differences` of one cell, where each training is asked questions of its own."""
+    one = replace(setting, seeds=1)
+    seeds = [differences(one, rng, truth)[0].values.to_numpy()[:, 0] for _ in range(setting.seeds)]
+    frame = pd.DataFrame(np.stack(seeds, axis=1))
+    return [Cell(frame.rename_axis(index=OWN_QUESTIONS))]
+
+
+def differences(setting: Setting, rng: np.random.Generator, truth: float = 0.0) -> list[Cell]:
+    """One simulated run: paired differences `(Q, S)` of every cell, whose true mean is `truth`, in points."""
     # The benchmark's questions are the same for all pairs: (benchmarks, Q, 1).
     questions = CORRELATION**0.5 * rng.standard_normal((setting.benchmarks, setting.n, 1))
     cells = []
     for pair in range(setting.pairs):
-        answers = [_arm(setting, questions, rng, is_trained) for is_trained in (True, setting.against == "adapter")]
+        is_adapter = setting.against == "adapter"
+        answers = [_arm(setting, questions, rng, *arm) for arm in ((True, truth), (is_adapter, 0.0))]
         values = answers[0] - answers[1]
         cells += [Cell(pd.DataFrame(part), f"pair {pair}", f"benchmark {index}") for index, part in enumerate(values)]
     return cells
 
 
-def _arm(setting: Setting, questions: np.ndarray, rng: np.random.Generator, is_trained: bool) -> np.ndarray:
-    """Right or wrong answers of an arm: (benchmarks, Q, S), with S = 1 for an arm without trainings."""
+def _arm(
+    setting: Setting, questions: np.ndarray, rng: np.random.Generator, is_trained: bool, lead: float
+) -> np.ndarray:
+    """Right or wrong answers of an arm: (benchmarks, Q, S), with S = 1 for an arm without trainings.
+
+    Its true accuracy is one half and `lead` points more.
+    """
     seeds = setting.seeds if is_trained else 1
     common = setting.common if is_trained else 1.0
     remainder = 1 - CORRELATION
     arm = (remainder * common) ** 0.5 * rng.standard_normal(questions.shape)
     chance = (remainder * (1 - common)) ** 0.5 * rng.standard_normal((*questions.shape[:2], seeds))
     # At an accuracy of one half a shift of the threshold by 1 is worth norm.pdf(0) of accuracy.
-    shift = setting.seed_sd / 100 / norm.pdf(0) * rng.standard_normal(seeds) if is_trained else 0.0
-    return (questions + arm + chance + shift > 0).astype(np.int8)
+    width = setting.seed_sd / 100 / norm.pdf(0) if is_trained else 0.0
+    shift = width * rng.standard_normal(seeds) if is_trained else 0.0
+    # Over all questions and trainings the latent values have the variance 1 + width**2.
+    threshold = norm.ppf(0.5 + lead / 100) * (1 + width**2) ** 0.5
+    return (questions + arm + chance + shift + threshold > 0).astype(np.int8)
 
 
 def bootstrap_interval(cells: list[Cell], rng: np.random.Generator) -> tuple[float, float]:
@@ -178,18 +210,77 @@ def summary(rows: pd.DataFrame) -> str:
     return f"{text}\nWith several seeds. {' '.join(notes)}\n"
 
 
+def simulate_equivalence(items: str, setting: Setting, simulations: int = SIMULATIONS) -> dict[str, Any]:
+    """One row: how often two one-sided tests state equivalence, in percent of the simulations.
+
+    `false_equivalent` is of runs whose true difference is the margin, where a statement is wrong, `error` its Monte
+    Carlo standard error, and `coverage` how often the 95 % interval covers that difference. `power` is of runs without
+    a difference.
+    """
+    rng = np.random.default_rng([2, *map(int, pd.util.hash_array(np.array([items, str(setting)])))])
+    draw = differences if items == SAME else differences_on_own_items
+    estimates = {
+        truth: [mean_with_interval(draw(setting, rng, truth)).scaled(100) for _ in range(simulations)]
+        for truth in (MARGIN, 0.0)
+    }
+    shares = {
+        truth: float(np.mean([estimate.equivalence_p(MARGIN) <= LEVEL for estimate in runs]))
+        for truth, runs in estimates.items()
+    }
+    covered = np.mean([estimate.low <= MARGIN <= estimate.high for estimate in estimates[MARGIN]])
+    return {
+        "items": items,
+        **{name: getattr(setting, name) for name in ("against", "n", "seeds", "seed_sd", "common")},
+        "margin": MARGIN,
+        "simulations": simulations,
+        "coverage": 100 * covered,
+        "false_equivalent": 100 * shares[MARGIN],
+        "error": 100 * (shares[MARGIN] * (1 - shares[MARGIN]) / simulations) ** 0.5,
+        "power": 100 * shares[0.0],
+    }
+
+
+def summary_of_equivalence(rows: pd.DataFrame) -> str:
+    """The rows as a Markdown table."""
+    table = pd.DataFrame(
+        {
+            "Items of the trainings": rows["items"],
+            "Difference to": rows["against"].map({"receiver": "Receiver", "adapter": "adapter"}),
+            "n": rows["n"],
+            "Seeds": rows["seeds"],
+            "SD of trainings": rows["seed_sd"].map("{:g}".format),
+            "95 % interval covers, %": rows["coverage"].map("{:.1f}".format),
+            "Wrongly equivalent, %": rows["false_equivalent"].map("{:.1f}".format),
+            "Power, %": rows["power"].map("{:.0f}".format),
+        }
+    )
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    runs = rows["simulations"].min()
+    return f"{text}\n{runs:,} simulated runs a row and truth; margin {rows['margin'].iloc[0]:g} points.\n"
+
+
 @command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=PATH, help="the CSV file of the table; the .md lies beside it")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="what is simulated (default: all)")
     parser.add_argument(
         "--simulations", type=int, default=SIMULATIONS, help="runs simulated for a row; more where it lies at a bound"
     )
     arguments = parser.parse_args()
-    rows = pd.DataFrame([row(setting, arguments.simulations) for setting in settings()]).round(2)
-    write_atomically(arguments.output, rows.to_csv(index=False))
-    write_atomically(arguments.output.with_suffix(".md"), summary(rows))
+    if "intervals" in arguments.tables:
+        rows = pd.DataFrame([row(setting, arguments.simulations) for setting in settings()]).round(2)
+        write_atomically(arguments.output, rows.to_csv(index=False))
+        write_atomically(arguments.output.with_suffix(".md"), summary(rows))
+    if "equivalence" in arguments.tables:
+        runs = arguments.simulations // 2
+        of_settings = [simulate_equivalence(items, setting, runs) for items, setting in settings_of_equivalence()]
+        rows = pd.DataFrame(of_settings).round(2)
+        path = arguments.output.with_name(EQUIVALENCE.name)
+        write_atomically(path, rows.to_csv(index=False))
+        write_atomically(path.with_suffix(".md"), summary_of_equivalence(rows))
 
 
 if __name__ == "__main__":

@@ -328,3 +328,27 @@ def test_a_difference_as_large_as_the_margin_or_larger_is_never_equivalent():
 def test_a_margin_that_is_not_above_zero_is_refused():
     with pytest.raises(RefusedError, match="margin"):
         stats.mean_with_interval(random_answers(0.3, [0, 1])).equivalence_p(0)
+
+
+def of_own_questions(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.rename_axis(index=stats.OWN_QUESTIONS)
+
+
+def test_seeds_with_questions_of_their_own_that_agree_make_one_large_sample():
+    # Each seed has the same share of right answers, on other questions.
+    frame = answers([[row % 2, (row // 2) % 2] for row in range(200)], [0, 1])
+    estimate = stats.mean_with_interval(of_own_questions(frame))
+    values = frame.to_numpy(float).ravel()
+    one = stats.mean_with_interval(pd.DataFrame({NO_SEED: values}))
+    assert estimate.high - estimate.value == pytest.approx(one.high - one.value, rel=0.01)
+
+
+def test_seeds_that_differ_more_than_their_questions_explain_widen_the_interval():
+    frame = pd.DataFrame({0: [0] * 90 + [1] * 10, 1: [1] * 90 + [0] * 10})
+    apart, alike = (stats.mean_with_interval(of_own_questions(sides)) for sides in (frame, frame[[0]]))
+    assert apart.high - apart.low > 5 * (alike.high - alike.low)
+
+
+def test_a_paired_difference_keeps_that_each_seed_has_questions_of_its_own():
+    frame = of_own_questions(random_answers(0.5, [0, 1]))
+    assert stats.paired_difference(frame, 1 - frame).index.name == stats.OWN_QUESTIONS

@@ -52,7 +52,7 @@ def bits(records: MessageRecords, cell: CellIds, message: str = MATCHED) -> pd.D
         if gold is None or (gold < 0).to_numpy().any() or not np.isfinite(options[..., 0]).all():
             return None
         scores = option_bits(options, gold.to_numpy(int))
-    return pd.DataFrame(scores, index=list(layout.items), columns=list(layout.seeds))
+    return pd.DataFrame(scores, layout.index, list(layout.seeds))
 
 
 def option_bits(logps: np.ndarray, gold: np.ndarray) -> np.ndarray:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import pandas as pd
 
 from c2c.stats import Estimate, comparable, mean_with_interval, paired_difference, ratio_with_interval
-from c2c.storage.formats import read_yaml
 from paper.communication.records import (
     ADAPTER,
     BOUNDS,
@@ -24,9 +21,6 @@ from paper.communication.records import (
     MessageRecords,
 )
 
-CONFIG = Path(__file__).parents[2] / "config"
-MARGIN = 2.8
-"""Margin of equivalence in points, where the config of the scale states none."""
 LEVEL = 0.05
 """Of all tests."""
 MINIMAL_ROOM = 20.0
@@ -51,14 +45,6 @@ NOT_PARAMETERS = "this message helps and parameters do not"
 CEILING = "at the ceiling"
 LEVELS = (NO_EVIDENCE, ANY_MESSAGE, THIS_MESSAGE, NOT_PARAMETERS, CEILING)
 """Evidence levels of a cell, each with all that those before it ask for."""
-
-
-@cache
-def margin_of(scale: str) -> float:
-    """The margin of equivalence of a scale in points: `testbed.margin` of its config, else `MARGIN`."""
-    path = CONFIG / f"{scale}.yaml"
-    section = read_yaml(path, f"Restore {path}").get("testbed") if path.is_file() else None
-    return float((section or {}).get("margin", MARGIN))
 
 
 def in_columns(estimate: Estimate | None, prefix: str) -> dict[str, float | None]:

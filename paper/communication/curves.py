@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from c2c.errors import RefusedError
@@ -15,6 +16,8 @@ from paper.communication.records import (
     CHOICE,
     EXACT,
     MATCHED,
+    NONE,
+    RECEIVER,
     REMEDY,
     TEXT,
     CellIds,
@@ -29,6 +32,8 @@ COLUMNS = ["pair", "task", "seed", "channel", "message", "step", "loss", "accura
 KEY = COLUMNS[:6]
 SUFFIX = ".curves.csv"
 """Of a file of curves, which lies next to the records of the same seed."""
+CHANCE = "chance"
+"""Of a guess among the options, as a row of the table like a bound."""
 MEASURES = {CHOICE: "accuracy", EXACT: "exact"}
 
 
@@ -91,6 +96,11 @@ def build(records: MessageRecords, curves: pd.DataFrame) -> pd.DataFrame:
                     ids = {"scale": records.scale, "pair": pair, "task": task, "channel": channel, "message": message}
                     value = 100 * float(frame.to_numpy().mean())
                     rows.append(ids | {"step": None, "measure": measure, "value": value, "seeds": frame.shape[1]})
+        options = records.options(CellIds(pair, task, RECEIVER), BOUNDS[RECEIVER])
+        if CHOICE in records.measures(task) and options is not None:
+            chance = 100 * float((1 / np.isfinite(options).sum(axis=-1)).mean())
+            ids = {"scale": records.scale, "pair": pair, "task": task, "channel": CHANCE, "message": NONE}
+            rows.append(ids | {"step": None, "measure": CHOICE, "value": chance})
     columns = ["scale", *keys, "measure", "value", "low", "high", "seeds", "loss"]
     return pd.DataFrame(rows, columns=columns).astype({"step": "Int64", "seeds": "Int64"})
 

@@ -7,12 +7,17 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import Estimate, holm
-from paper.communication.comparing import AGAINST_RECEIVER, GAINS, LEVEL, gain, margin_of
-from paper.communication.records import BOUNDS, MessageRecords
+from paper.communication import gate
+from paper.communication.comparing import AGAINST_RECEIVER, GAINS, LEVEL, difference, gain
+from paper.communication.records import BOUNDS, MATCHED, MessageRecords
+from paper.reading.margin import margin_of
 from paper.writing.columns import decimals, estimates, p_values, sizes, titles
 from paper.writing.numbers import decimal
 from paper.writing.output import run_table, write_table
 
+FROM_NOTHING, ON_RIDGE, START = "c2c", "c2c_on_ridge", "ridge_start"
+"""Channels with the same Fusers from random weights and on top of ridge, and the gain of the latter over the former."""
+REACH = ("reach_value", "reach_low", "reach_high")
 ABOVE, BELOW, EQUIVALENT, UNDECIDED = "above zero", "below zero", "equivalent", "undecided"
 
 
@@ -20,20 +25,25 @@ def build(records: MessageRecords) -> pd.DataFrame:
     """One row a cell, measure and gain, in points; cells without the message have no row.
 
     `p_holm` is adjusted for the cells of the same gain and measure; `equivalence_holm`, of gains of `AGAINST_RECEIVER`,
-    for all their cells with the same measure.
+    for all their cells with the same measure. `reach_*` is how far a gain lies from zero, with its 90 % interval.
     """
-    margin = margin_of(records.scale)
+    margin, gates = margin_of(records.scale), gate.states(records)
     rows = []
     for cell in records.cells:
         if cell.channel in BOUNDS:
             continue
         for measure in records.measures(cell.task):
-            for name, (of, against) in GAINS.items():
-                estimate = gain(records, cell, name, measure)
+            gains = {name: gain(records, cell, name, measure) for name in GAINS}
+            if cell.channel == ON_RIDGE:
+                nothing = (cell._replace(channel=FROM_NOTHING), MATCHED)
+                gains[START] = difference(records, (cell, MATCHED), nothing, measure)
+            for name, estimate in gains.items():
                 if estimate is None:
                     continue
                 ids = {"scale": records.scale, **cell._asdict(), "measure": measure, "gain": name}
-                rows.append(ids | {"of": of, "against": against} | _numbers(estimate, name, margin))
+                sides = dict(zip(("of", "against"), GAINS.get(name, (MATCHED, FROM_NOTHING)), strict=True))
+                state = {"gate": gates[cell.pair, cell.task]}
+                rows.append(ids | sides | _numbers(estimate, name, margin) | state)
     frame = pd.DataFrame(rows).astype({"n": "Int64", "seeds": "Int64"})
     frame.insert(frame.columns.get_loc("p_value") + 1, "p_holm", float("nan"))
     frame.insert(frame.columns.get_loc("equivalence_p") + 1, "equivalence_holm", float("nan"))
@@ -51,8 +61,17 @@ def _numbers(estimate: Estimate, name: str, margin: float) -> dict[str, object]:
     return bounds | {
         "margin": margin if is_tested else float("nan"),
         "equivalence_p": equivalence,
-        "equivalence_margin": estimate.equivalence_margin if is_tested else float("nan"),
+        **dict(zip(REACH, _reach(estimate) if is_tested else 3 * (float("nan"),), strict=True)),
     }
+
+
+def _reach(estimate: Estimate) -> tuple[float, float, float]:
+    """How far a gain is from zero, and the nearer and the farther end of its 90 % interval.
+
+    The farther end is the smallest margin at which equivalence would be stated.
+    """
+    half = estimate.equivalence_margin - abs(estimate.value)
+    return abs(estimate.value), max(abs(estimate.value) - half, 0.0), estimate.equivalence_margin
 
 
 def _finding(row: dict[str, float]) -> str:
@@ -75,7 +94,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
             **sizes(frame),
             "p (Holm)": p_values(frame, "p_holm"),
             "Equivalence, p (Holm)": p_values(frame, "equivalence_holm"),
-            "Smallest margin, points": decimals(frame, "equivalence_margin", 1),
+            "Smallest margin, points": decimals(frame, "reach_high", 1),
             "Finding": list(frame["finding"]),
         }
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
+from paper.communication import gate
 from paper.communication.comparing import in_columns
 from paper.communication.records import DERANGED, MATCHED, NONE, MessageRecords
 from paper.writing.columns import counts, estimates, sizes, titles
@@ -15,7 +16,7 @@ from paper.writing.output import run_table, write_table
 
 TASK = "redacted_record"
 """What ids of tasks with several facts begin with."""
-COLUMNS = ["scale", "pair", "channel", "message", "facts", "measure", "value", "low", "high", "n", "seeds"]
+COLUMNS = ["scale", "pair", "channel", "message", "facts", "measure", "value", "low", "high", "n", "seeds", "gate"]
 
 
 def facts_of(task: str, subset: str) -> int | None:
@@ -32,7 +33,7 @@ def build(records: MessageRecords) -> pd.DataFrame:
     facts = pd.Series(
         [counts_of_facts[key] for key in zip(rows["task"], rows["subset"], strict=True)], rows.index, dtype="Int64"
     )
-    lines = []
+    gates, lines = gate.states(records), []
     for number in sorted(facts.dropna().unique()):
         part = MessageRecords(rows[(facts == number).fillna(False)])
         for cell in part.cells:
@@ -44,7 +45,11 @@ def build(records: MessageRecords) -> pd.DataFrame:
                     share = accuracy_with_interval(frame).scaled(100)
                     ids = {"scale": records.scale, "pair": cell.pair, "channel": cell.channel, "message": message}
                     ids |= {"facts": number, "measure": measure}
-                    lines.append(ids | in_columns(share, "") | {"n": share.n, "seeds": share.seeds})
+                    lines.append(
+                        ids
+                        | in_columns(share, "")
+                        | {"n": share.n, "seeds": share.seeds, "gate": gates[cell.pair, cell.task]}
+                    )
     return pd.DataFrame(lines, columns=COLUMNS)
 
 

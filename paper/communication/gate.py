@@ -14,12 +14,13 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from c2c.stats import Estimate, holm
 from c2c.storage.files import write_atomically
 from paper.command import command
-from paper.communication.comparing import LEVEL, difference, margin_of
+from paper.communication.comparing import LEVEL, difference
 from paper.communication.records import (
     BOUNDS,
     IDENTITY,
@@ -31,12 +32,14 @@ from paper.communication.records import (
     CellIds,
     MessageRecords,
 )
+from paper.reading.margin import margin_of
 from paper.writing.numbers import show_difference
 from paper.writing.output import stamped
 
 CHECKS = {IDENTITY: OWN_STATES, RANDOM_STATES: RECEIVER}
 """Channels of the gate, and the bound that each must match."""
 PASSED, UNDECIDED, FAILED, ABSENT = "passed", "not refuted", "failed", "not run"
+VOID = "void"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class GateCheck:
         return f"{self.channel} {verb} {self.bound} for {where}: {points} points"
 
 
+@lru_cache(maxsize=4)
 def check_gate(records: MessageRecords, margin: float) -> list[GateCheck]:
     """All checks of a run, a pair, a task and a measure each.
 
@@ -101,6 +105,15 @@ def check_gate(records: MessageRecords, margin: float) -> list[GateCheck]:
         bounds = {name: getattr(estimate, name) for name in ("value", "low", "high")} if estimate else {}
         checks.append(GateCheck(pair, task, measure, channel, CHECKS[channel], result, **bounds))
     return checks
+
+
+def states(records: MessageRecords) -> dict[tuple[str, str], str]:
+    """By pair and task the word in the column `gate` of tables: `PASSED`, or `VOID` where a check failed or is absent.
+
+    Claims read rows alone whose gate is passed.
+    """
+    faults = reasons(check_gate(records, margin_of(records.scale)))
+    return {place: VOID if place in faults else PASSED for place in records.tasks}
 
 
 def reasons(checks: list[GateCheck]) -> dict[tuple[str, str], str]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
-from c2c.stats import NO_SEED
+from c2c.stats import NO_SEED, OWN_QUESTIONS
 from paper.reading import names
 
 MATCHED, DERANGED, RANDOM, ZEROED = "matched", "deranged", "random", "zeroed"
@@ -78,24 +78,31 @@ class Layout:
         rows: Numbers of the records, `(Q, S)`.
         items: Ids of the items, or ranks where each seed has items of its own.
         seeds: Training seeds, or `NO_SEED` alone.
+        has_own_items: Whether each seed has items of its own.
     """
 
     rows: np.ndarray
     items: Sequence[str]
     seeds: Sequence[int]
+    has_own_items: bool = False
 
     def frame(self, values: np.ndarray) -> pd.DataFrame:
         """A column of all records as the frame of these, `(Q, S)`."""
-        return pd.DataFrame(values[self.rows], index=list(self.items), columns=list(self.seeds))
+        return pd.DataFrame(values[self.rows], self.index, list(self.seeds))
+
+    @property
+    def index(self) -> pd.Index:
+        """The items; it has the name `OWN_QUESTIONS` where each seed has its own."""
+        return pd.Index(list(self.items), name=OWN_QUESTIONS if self.has_own_items else None)
 
 
 class MessageRecords:
     """Records of one scale, with a frame of values `(Q, S)` for each cell and message.
 
     A frame is of the training on the most items, and of the items that all seeds answered. Where each seed draws items
-    of its own, items with the same id, or of the same rank by id, share a row: they have nothing in common, so that
-    all their variance is interaction, which `crossed_spread` takes off the questions' part, and the intervals stay
-    right. A channel that was not trained and answers alike in all seeds has the single column `NO_SEED`.
+    of its own, which the gold options tell even if ids repeat, rows have nothing in common and the index is named
+    `OWN_QUESTIONS`. A channel that was not trained and answers the same items alike in all seeds has the single column
+    `NO_SEED`.
 
     Args:
         frame: Records as `read` gives them.
@@ -207,13 +214,16 @@ class MessageRecords:
         if not common:
             size = min(map(len, of_seeds))
             ranks = [f"rank {rank:06d}" for rank in range(size)]
-            return Layout(np.stack([of_seed[:size] for of_seed in of_seeds], axis=1), ranks, seeds.tolist())
+            return Layout(np.stack([of_seed[:size] for of_seed in of_seeds], axis=1), ranks, seeds.tolist(), True)
         # S x (Q,) -> (Q, S): an item without a partner for its seed's permutation has no record of that seed.
         grid = np.stack(
             [of_seed[[name in common for name in ids]] for of_seed, ids in zip(of_seeds, ids_of_seeds, strict=True)],
             axis=1,
         )
         ids = self._columns["id"][grid]
+        gold = self._columns["gold"][grid]
+        if (gold != gold[:, :1]).any():
+            return Layout(grid, ids[:, 0].tolist(), seeds.tolist(), True)
         is_trained = bool((np.nan_to_num(self._columns["parameters"][rows].astype(float)) > 0).any())
         if is_trained or not self._is_same(grid):
             return Layout(grid, ids[:, 0].tolist(), seeds.tolist())

@@ -16,11 +16,10 @@ from paper.communication.comparing import (
     fidelity,
     gain,
     in_columns,
-    margin_of,
     paired_frames,
     room,
 )
-from paper.communication.gate import CHECKS, check_gate, reasons
+from paper.communication.gate import CHECKS, PASSED, VOID, check_gate, reasons
 from paper.communication.records import (
     BOUNDS,
     FULL,
@@ -32,12 +31,11 @@ from paper.communication.records import (
     CellIds,
     MessageRecords,
 )
+from paper.reading.margin import margin_of
 from paper.rows import accuracy, with_bounds
 from paper.writing.columns import counts, decimals, differences, estimates, sizes, texts, titles
 from paper.writing.numbers import NOT_RUN, NOTHING, decimal
 from paper.writing.output import run_table, write_table
-
-VOID = "void"
 
 
 def build(records: MessageRecords) -> pd.DataFrame:
@@ -85,7 +83,7 @@ def _row(records: MessageRecords, cell: CellIds, void: str) -> dict[str, Any]:
         if reason or is_bound or cell.channel in CHECKS
         else Findings.of(records, cell, measures[0]).level(margin_of(records.scale))
     )
-    return row | {"level": level, "reason": reason}
+    return row | {"level": level, "gate": VOID if void else PASSED, "reason": reason}
 
 
 def _bits(records: MessageRecords, cell: CellIds, message: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ ONE_SEED: dict[str, Any] = {"elinewidth": 0.6, "capsize": 2, "capthick": 0.6}
 """How the interval of a single training is drawn."""
 MARKERS = {
     "system": ("o", style.BLACK, style.BLACK),
+    "any_message": ("^", style.ORANGE, "white"),
     "pairing": ("s", style.BLUE, style.BLUE),
     "content": ("s", style.BLUE, "white"),
     "communication": ("D", style.VERMILION, style.VERMILION),

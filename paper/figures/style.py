@@ -56,12 +56,52 @@ ARM_COLOURS = {
     "project": ORANGE,
     "fuse": PURPLE,
 }
+CHANNEL_COLOURS = {
+    "text": VERMILION,
+    "text_cut": VERMILION,
+    "ridge": GREEN,
+    "ridge_int8": GREEN,
+    "ridge_int4": GREEN,
+    "c2c": ORANGE,
+    "c2c_on_ridge": BLUE,
+    "low_rank": SKY,
+    "latent": PURPLE,
+    "activation": BROWN,
+    "concept": BROWN,
+    "layerwise": PURPLE,
+    "subset": SKY,
+}
+CHANNEL_MARKERS = {
+    "text": "o",
+    "text_cut": "v",
+    "ridge": "s",
+    "ridge_int8": "^",
+    "ridge_int4": "v",
+    "c2c": "o",
+    "c2c_on_ridge": "D",
+    "low_rank": "s",
+    "latent": "P",
+    "activation": "X",
+    "concept": "*",
+    "layerwise": "d",
+    "subset": "<",
+}
+OTHER_CHANNELS = (BLACK, PURPLE, SKY, GREEN)
+"""Colours of channels that are not listed, such as a user's."""
 MARKERS = {"c2c": "o", "adapter": "s", "project": "^", "fuse": "D", "identical": "v", "projected": "P"}
 
 
 def colour(arm: str) -> str:
     """The colour of an arm in every figure."""
     return ARM_COLOURS.get(arm, GREY)
+
+
+def channel_look(name: str) -> dict[str, str]:
+    """Colour and marker of a channel in every figure; one that is not listed gets them from its name."""
+    if name in CHANNEL_COLOURS:
+        return {"color": CHANNEL_COLOURS[name], "marker": CHANNEL_MARKERS[name]}
+    number = sum(map(ord, name))
+    return {"color": OTHER_CHANNELS[number % len(OTHER_CHANNELS)], "marker": "hp8H"[number % 4]}
 
 
 def panels(rows: int, columns: int, height: float, width: float = TEXT_WIDTH, **more: Any) -> tuple[Figure, list[Axes]]:

@@ -7,7 +7,8 @@ import pandas as pd
 from paper.communication.bounds import ENOUGH
 from paper.communication.comparing import AGAINST_RECEIVER, LEVELS, WITHOUT_ROOM
 from paper.communication.decomposition import EQUIVALENT
-from paper.communication.scorecard import VOID
+from paper.communication.gate import VOID
+from paper.communication.records import ADAPTER, MATCHED
 from paper.findings.wording import percents, points, rows_with, series, tally
 from paper.reading import names
 
@@ -69,6 +70,53 @@ def testbed_gains(frame: pd.DataFrame) -> list[str]:
             f"Of {len(tests)} messages that hold nothing of the answer, {equivalent} are shown to be equivalent to no "
             "message."
         )
+    return sentences
+
+
+def testbed_curves(frame: pd.DataFrame) -> list[str]:
+    """What each training reaches at its last step, and how its loss lies to the one without a message."""
+    sentences = []
+    rows = rows_with(frame, "step", message=MATCHED)
+    for (pair, task, measure), cells in rows.groupby(["pair", "task", "measure"], sort=False):
+        parts = []
+        for channel, course in cells.groupby("channel", sort=False):
+            last = course.loc[pd.to_numeric(course["step"]).idxmax()]
+            parts.append(f"{names.title('channels', str(channel))} {percents(last)} after {int(last['step'])} steps")
+        floor = loss_floor(frame, str(pair), str(task))
+        losses = pd.to_numeric(cells["loss"]).groupby(cells["channel"]).min()
+        above = [names.title("channels", str(channel)) for channel in losses[losses >= floor].index]
+        note = f"; no loss below that of the adapter: {series(above)}" if floor and above else ""
+        sentences.append(f"On {_place(pair, task)} ({measure}): {series(parts)}{note}.")
+    return sentences
+
+
+def loss_floor(frame: pd.DataFrame, pair: str, task: str) -> float:
+    """The lowest loss that an adapter reaches on a task, in nats; not a number where there is no adapter."""
+    rows = frame[(frame["pair"] == pair) & (frame["task"] == task) & (frame["message"] == ADAPTER)]
+    return float(pd.to_numeric(rows["loss"]).min())
+
+
+def testbed_items(frame: pd.DataFrame) -> list[str]:
+    """Which channels were trained on different numbers of items, and what the most of them bring."""
+    sentences = []
+    for (pair, task, channel, measure), rows in frame.groupby(["pair", "task", "channel", "measure"], sort=False):
+        ordered = rows.sort_values("training_items")
+        if len(ordered) > 1:
+            ends = [f"{percents(row)} with {int(row['training_items'])}" for _, row in ordered.iloc[[0, -1]].iterrows()]
+            title = names.title("channels", str(channel))
+            sentences.append(f"On {_place(pair, task)} ({measure}) {title} reaches {series(ends)} items.")
+    return sentences
+
+
+def testbed_facts(frame: pd.DataFrame) -> list[str]:
+    """What each channel keeps from the fewest to the most facts."""
+    sentences = []
+    rows = rows_with(frame, message=MATCHED)
+    for (pair, channel, measure), cells in rows.groupby(["pair", "channel", "measure"], sort=False):
+        ends = cells.sort_values("facts").iloc[[0, -1]]
+        texts = [f"{percents(row)} with {int(row['facts'])}" for _, row in ends.iterrows()]
+        title = f"{names.title('channels', str(channel))} ({names.title('pairs', str(pair))}, {measure})"
+        sentences.append(f"{title}: {series(texts)} facts.")
     return sentences
 
 

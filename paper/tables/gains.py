@@ -21,6 +21,7 @@ from c2c.stats import (
 )
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
+from paper.reading.margin import margin_of
 from paper.rows import ALIGNMENT, alignment_column, percent, with_other_alignments
 from paper.writing.columns import counts, decimals, estimates, p_values, texts, titles
 from paper.writing.numbers import MINUS, decimal, show_bounds, show_difference
@@ -32,6 +33,8 @@ SEED_SDS = (1, 2, 3)
 ONE_TRAINING = ("pairing", "content")
 """Gains of two arms that use the same Fusers."""
 ABOVE, COVERED, BELOW = "above zero", "covers zero", "below zero"
+EQUIVALENCE = ("equivalence_p", "equivalence_holm", "equivalence_margin")
+"""Columns of the two one-sided tests: p, p adjusted for the cells of the gain, and the smallest margin in points."""
 DOUBTS = {
     (
         "system",
@@ -54,8 +57,9 @@ def build(answers: Answers) -> pd.DataFrame:
     """One row a pair, benchmark and gain, in percentage points.
 
     `p_value` is that of the t interval, `p_holm` the same adjusted for the cells of the gain, `p_mcnemar` the exact p
-    of each seed. `low_sd_2` and `high_sd_2`, of gains of one seed, are the interval over trainings if their accuracies
-    have a standard deviation of 2 points.
+    of each seed. `EQUIVALENCE` asks whether the gain lies within the margin of the scale. `audit` is the name that the
+    causal audits have for the gain. `low_sd_2` and `high_sd_2`, of gains of one seed, are the interval over trainings
+    if their accuracies have a standard deviation of 2 points.
     """
     rows = [
         _row(answers, pair, benchmark, gain)
@@ -65,15 +69,28 @@ def build(answers: Answers) -> pd.DataFrame:
         # Its control is asked on chosen benchmarks only: elsewhere nothing is missing.
         if gain != "content" or answers.get(pair.name, benchmark, _arms(answers, pair, gain)[1]) is not None
     ]
-    numbers = ["detectable", "p_value", *(f"{bound}_sd_{sd}" for sd in SEED_SDS for bound in ("low", "high"))]
+    numbers = [
+        "detectable",
+        "p_value",
+        "equivalence_p",
+        "equivalence_margin",
+        *(f"{bound}_sd_{sd}" for sd in SEED_SDS for bound in ("low", "high")),
+    ]
     frame = pd.DataFrame(rows).astype(
         dict.fromkeys(["n", "seeds", "of_only", "against_only"], "Int64") | dict.fromkeys(numbers, float)
     )
     frame = with_other_alignments(frame)
-    frame.insert(frame.columns.get_loc("p_value") + 1, "p_holm", float("nan"))
-    for _, cells in frame.groupby("gain"):
-        frame.loc[cells.index, "p_holm"] = holm(cells["p_value"])
+    frame.insert(frame.columns.get_loc("gain") + 1, "audit", [audit_name(gain) for gain in frame["gain"]])
+    for test, adjusted in (("p_value", "p_holm"), EQUIVALENCE[:2]):
+        frame.insert(frame.columns.get_loc(test) + 1, adjusted, float("nan"))
+        for _, cells in frame.groupby("gain"):
+            frame.loc[cells.index, adjusted] = holm(cells[test])
     return frame
+
+
+def audit_name(gain: str) -> str:
+    """What the causal audits call a gain; empty where they have no name for it."""
+    return str(names.read_names()["gains"].get(gain, {}).get("audit", ""))
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -83,6 +100,7 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Pair": titles(frame, "pair"),
         "Benchmark": titles(frame, "benchmark"),
         "Gain": titles(frame, "gain"),
+        "Audits": texts(frame, "audit"),
         "Difference": [f"{of} {MINUS} {against}" for of, against in arms],
         **alignment_column(frame),
         "Points [95 %]": estimates(frame, sign=True),
@@ -93,6 +111,8 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         "Only second correct": counts(frame, "against_only"),
         "p": p_values(frame, "p_value"),
         "p (Holm)": p_values(frame, "p_holm"),
+        "Equivalence, p (Holm)": p_values(frame, "equivalence_holm"),
+        "Smallest margin, points": decimals(frame, "equivalence_margin", 1),
         "p by seed (McNemar)": texts(frame, "p_mcnemar"),
     }
     # What one seed leaves open.
@@ -115,6 +135,10 @@ def write(answers: Answers, stem: Path) -> pd.DataFrame:
         "a standard deviation (SD) of 1, 2 or 3 points.",
         "Detectable is the smallest true difference that n questions with the observed discordance find: two-sided "
         "5 %, power 80 %, one seed (Connor 1987).",
+        "Audits: the names of the causal audits. System (OPE) is the sum of any message (OME) and pairing (CAG).",
+        f"Equivalence: two one-sided tests of whether a gain lies within {decimal(margin_of(answers.scale), 1)} "
+        "points, adjusted for the cells of the same gain (Holm). The smallest margin is the one at which the test "
+        "without adjustment states equivalence; a greater one than the margin tells of too few questions or trainings.",
         *([CONTENT] if (frame["gain"] == "content").any() else []),
         *doubts(frame),
         *notes_on_gaps(frame, ["pair", "benchmark", "gain"]),
@@ -161,12 +185,21 @@ def _row(answers: Answers, pair: PairIds, benchmark: str, gain: str) -> dict[str
         missing_arm = of if first is None else against if second is None else None
         reason = names.reason_not_compared(missing_arm, pair=pair.name, benchmark=benchmark)
         numbers: dict[str, object] = {"detectable": None, "finding": ""}
-        return head | percent(None) | numbers | _tests(None, None) | _assumed(None, 0) | {"reason": reason}
+        return (
+            head
+            | percent(None)
+            | numbers
+            | _tests(None, None)
+            | _equivalence(None, 1.0)
+            | _assumed(None, 0)
+            | {"reason": reason}
+        )
     estimate = mean_with_interval(paired_difference(first, second))
     finding = ABOVE if estimate.low > 0 else BELOW if estimate.high < 0 else COVERED
     power = {"detectable": 100 * detectable_difference(first, second), "finding": finding}
     trained = 1 if gain in ONE_TRAINING else sum(NO_SEED not in frame.columns for frame in (first, second))
     tests = _tests(first, second) | {"p_value": estimate.p_value}
+    tests |= _equivalence(estimate, margin_of(answers.scale))
     return head | percent(estimate) | power | tests | _assumed(estimate, trained) | {"reason": ""}
 
 
@@ -177,6 +210,14 @@ def _tests(first: pd.DataFrame | None, second: pd.DataFrame | None) -> dict[str,
     test = exact_mcnemar(first, second)
     p_by_seed = ", ".join(f"{p:.2g}" for p in test.p_values)
     return {"of_only": test.left_only, "against_only": test.right_only, "p_value": None, "p_mcnemar": p_by_seed}
+
+
+def _equivalence(estimate: Estimate | None, margin: float) -> dict[str, float | None]:
+    """P of the two one-sided tests and the smallest margin, in points; the adjusted p follows from all rows."""
+    if estimate is None:
+        return {"equivalence_p": None, "equivalence_margin": None}
+    scaled = estimate.scaled(100)
+    return {"equivalence_p": scaled.equivalence_p(margin), "equivalence_margin": scaled.equivalence_margin}
 
 
 def _assumed(estimate: Estimate | None, trained: int) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from c2c.errors import RefusedError
-from c2c.stats import Estimate, Spread, holm
+from c2c.stats import NO_SEED, OWN_QUESTIONS, Estimate, Spread, holm
 from paper.communication import bounds, comparing, curves, decomposition, facts, gate, messages, scorecard
 from paper.communication.comparing import CEILING, LEVELS, NO_EVIDENCE, NOT_PARAMETERS, WITHOUT_ROOM, Findings
 from paper.communication.records import DERANGED, EXACT, MATCHED, CellIds, MessageRecords, compact, read, write
@@ -184,6 +184,14 @@ def test_seeds_with_items_of_their_own_are_compared_within_each_seed(frame: pd.D
     value = comparing.gain(MessageRecords(own), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
     whole = comparing.gain(MessageRecords(frame), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
     assert value.value == pytest.approx(whole.value) and value.seeds == 3
+
+
+def test_other_right_options_under_the_same_id_tell_that_a_seed_has_items_of_its_own(frame: pd.DataFrame) -> None:
+    cell = CellIds(PAIR, WORD, "receiver")
+    assert MessageRecords(frame).answers(cell, "none", "choice").columns.tolist() == [NO_SEED]
+    own = MessageRecords(frame.assign(gold=frame["gold"].where(frame["seed"] != 1, (frame["gold"] + 1) % 4)))
+    answers = own.answers(cell, "none", "choice")
+    assert answers.index.name == OWN_QUESTIONS and answers.shape[1] == 3
 
 
 def test_answers_after_the_training_on_the_most_items_are_on_the_card() -> None:

@@ -12,12 +12,16 @@ import yaml
 from c2c.errors import RefusedError
 from c2c.stats import Estimate, mean_with_interval
 from paper import claims, verdicts
+from paper.artefacts import of_kind, of_testbed
+from paper.communication import decomposition, facts, scorecard
+from paper.communication.records import MessageRecords
 from paper.reading.answers import Answers
 from paper.reading.basis import Basis
 from paper.reading.evidence import OF_PLACE, Evidence, Scope, count, from_table, paired, time_ratio
 from paper.reading.reference import PATH, Reference
 from paper.reading.sizes import parameters
 from paper.tables import enrichment, gates, partial
+from tests.communication.simulator import TestBed
 from tests.paper.builder import RATES, Bench, Run, make_gates, make_latency, make_records
 
 WORLD = Basis.load(claims.PATH, "smoke")
@@ -427,7 +431,9 @@ def test_progressive_fusion_is_not_supported_while_one_step_from_share_to_share_
 
 def test_a_claim_without_a_place_in_the_paper_is_the_projects(judged):
     own = {name for name, entry in judged.items() if entry["of"] == claims.PROJECT}
-    assert own == {
+    tables = {f"{table.stem}.csv" for table in of_kind("table").values() if of_testbed(table)}
+    of_bed = {name for name in own if judged[name]["evidence"].get("file") in tables}
+    assert len(of_bed) > 10 and own - of_bed == {
         *("pairing_gain", "communication_gain", "content_gain"),
         *("unaligned_above_span", "span_above_longest", "effective_rank_of_message"),
     }
@@ -475,6 +481,13 @@ def test_every_number_that_the_paper_states_has_a_claim_and_so_has_every_table_a
     assert set(numbered) - quoted == WITHOUT_CLAIM
 
 
+def columns_of_test_bed() -> dict[str, list[str]]:
+    bed = TestBed(tasks=("redacted_record",), items=20, seeds=(0,), subsets=("1", "8"))
+    records = MessageRecords(bed.records())
+    modules = {"scorecard": scorecard, "testbed_gains": decomposition, "testbed_facts": facts}
+    return {f"tables/{name}.csv": list(module.build(records).columns) for name, module in modules.items()}
+
+
 def test_each_table_that_a_claim_reads_has_the_columns_that_it_names(made_results):
     trained = make_gates(Run("gap_a", "c2c", "span", 0)).assign(pair="gap_a", recipe="c2c", alignment="span", seed=0)
     of_analyses = {
@@ -483,6 +496,7 @@ def test_each_table_that_a_claim_reads_has_the_columns_that_it_names(made_result
         "tables/partial.csv": [*partial.ID_COLUMNS, "side", "share", "step_value", "step_low", "step_high"],
         "tables/gates.csv": list(gates.build(trained).columns),
     }
+    of_analyses |= columns_of_test_bed()
     for claim in claims.read_claims():
         evidence = claim.get("evidence", {})
         if "file" not in evidence:
@@ -509,3 +523,27 @@ def test_evidence_with_a_key_too_few_or_too_many_is_refused(tmp_path, evidence):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [claim]}), encoding="utf-8")
     with pytest.raises(RefusedError):
         claims.read_claims(tmp_path / "claims.yaml")
+
+
+def bed_rows(**columns) -> dict[str, pd.DataFrame]:
+    """A score card of the redacted word through C2C on ridge, with a row a pair."""
+    row = {"task": "redacted_word", "channel": "c2c_on_ridge", "gate": "passed", "n": 300, "seeds": 3}
+    bounds = {"choice_value": 99.0, "choice_low": 97.0, "choice_high": 100.0}
+    pairs = ("smollm2_from_coder", "smollm2_from_gemma")
+    return {"tables/scorecard.csv": pd.DataFrame([{"pair": pair, **row, **bounds, **columns} for pair in pairs])}
+
+
+@pytest.mark.parametrize(
+    ("columns", "verdict"),
+    [
+        ({}, verdicts.SUPPORTED),
+        ({"choice_low": 94.0}, verdicts.UNDECIDED),
+        ({"choice_value": 60.0, "choice_low": 55.0, "choice_high": 65.0}, verdicts.CONTRADICTED),
+        # A number whose instrument was not sound counts for nothing.
+        ({"gate": "void"}, verdicts.NOT_RUN),
+    ],
+)
+def test_a_claim_of_the_test_bed_rests_on_every_pair_whose_gate_is_passed(columns, verdict):
+    entry = next(claim for claim in claims.read_claims() if claim["id"] == "redacted_word_on_ridge")
+    found = claims.judge(entry, Answers(pd.concat(SIZES)), make_latency([]), Reference(), WORLD, bed_rows(**columns))
+    assert found["verdict"] == verdict and "at least 95 %" in found["sentence"]

@@ -7,6 +7,8 @@ import pytest
 import paper.coverage
 from paper.coverage import (
     BOUNDS,
+    EQUIVALENCE,
+    MARGIN,
     PATH,
     SIMULATIONS,
     TIMES_AT_A_BOUND,
@@ -14,8 +16,10 @@ from paper.coverage import (
     differences,
     row,
     settings,
+    settings_of_equivalence,
     simulate,
     summary,
+    summary_of_equivalence,
 )
 
 
@@ -102,3 +106,45 @@ def test_the_spread_of_simulated_trainings_is_the_one_that_is_asked_for():
     ]
     # Of the questions' part, 4,000 of them leave half a point.
     assert 100 * np.std(means) == pytest.approx(3, rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def equivalence() -> pd.DataFrame:
+    return pd.read_csv(EQUIVALENCE)
+
+
+def test_every_setting_of_equivalence_has_its_row(equivalence):
+    columns = ["against", "n", "seeds", "seed_sd", "common"]
+    expected = [
+        {"items": items, **{name: getattr(setting, name) for name in columns}}
+        for items, setting in settings_of_equivalence()
+    ]
+    assert equivalence[["items", *columns]].to_dict("records") == expected
+
+
+def test_equivalence_is_stated_wrongly_in_at_most_5_percent_and_the_interval_covers_in_93(equivalence):
+    assert {100, 500} <= set(equivalence["n"]) and set(equivalence["seeds"]) == {3}
+    assert (equivalence["false_equivalent"] <= 5 + 2 * equivalence["error"]).all()
+    error = 100 * (0.07 * 0.93 / equivalence["simulations"]) ** 0.5
+    assert (equivalence["coverage"] >= BOUNDS[0] - error).all()
+
+
+def test_more_questions_find_equivalence_more_often(equivalence):
+    for _, rows in equivalence.groupby(["items", "against", "seed_sd"]):
+        assert rows.sort_values("n")["power"].is_monotonic_increasing
+
+
+def test_items_of_each_training_find_equivalence_more_often_than_the_same_items(equivalence):
+    rows = equivalence[equivalence["n"] == 1500].pivot_table(index="seed_sd", columns="items", values="power")
+    assert (rows["each its own"] >= rows["the same"]).all()
+
+
+def test_the_markdown_table_of_equivalence_is_that_of_the_rows(equivalence):
+    assert EQUIVALENCE.with_suffix(".md").read_text(encoding="utf-8") == summary_of_equivalence(equivalence)
+
+
+def test_a_simulated_lead_is_the_one_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    setting = Setting("receiver", 4000, 3, 2, 0.5)
+    means = [float(differences(setting, rng, MARGIN)[0].values.to_numpy().mean()) for _ in range(100)]
+    assert 100 * np.mean(means) == pytest.approx(MARGIN, abs=0.4)
