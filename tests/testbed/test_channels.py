@@ -435,11 +435,16 @@ def unequal(tiny_model, tokenizer, chat_sharer) -> Models:
     return Models.load(receiver, LoadedModel("sharer", sharer, chat_sharer))
 
 
-@pytest.mark.parametrize("channel", [Int4Ridge, Subset, LowRank, Activation, ActivationsAtPlaces, WrittenText, CutText])
+@pytest.mark.parametrize(
+    "channel",
+    [Int4Ridge, Subset, LowRank, OnRidge, Latent, Activation, ActivationsAtPlaces, Concept, WrittenText, CutText],
+)
 def test_a_channel_serves_models_of_unequal_tokenizers(unequal, items, channel) -> None:
     layouts = {split: [lay_out(item, unequal.receiver) for item in items[split]] for split in items}
     assert len(unequal.sharer.tokenizer(" green")["input_ids"]) > 1
     sender = channel(unequal)
+    if hasattr(sender, "settings") and hasattr(sender.settings, "steps"):
+        quick(sender, steps=1)
     if isinstance(sender, Learner):
         fitted(sender, layouts)
     test = layouts["test"]

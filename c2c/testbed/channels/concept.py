@@ -22,7 +22,10 @@ from c2c.testbed.models import Models, Prefixes
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptSettings(StepSettings):
-    """Of pooled vectors and their training, whose steps read the whole prompt.
+    """Of pooled vectors and their training.
+
+    A step costs more than one of other channels, since the Receiver reads whole prompts, with gradients; so there are
+    fewer and smaller ones, and fewer items in the curve.
 
     Args:
         concepts: Vectors of a message.
@@ -30,8 +33,9 @@ class ConceptSettings(StepSettings):
         width: Hidden width of the MLP.
     """
 
-    steps: int = 150
+    steps: int = 60
     batch_size: int = 16
+    curve_items: int = 30
     concepts: int = 8
     sharer_layer: float = 0.5
     width: int = 256

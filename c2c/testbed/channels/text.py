@@ -37,7 +37,7 @@ class WritingSettings:
 
 
 class WrittenText:
-    """T2T: a message of up to 64 tokens about each text of the Sharer, joined by a space; its bytes are its UTF-8.
+    """T2T: a message about each text of the Sharer, joined by a space; its bytes are its UTF-8.
 
     An empty message is no message: the Receiver then reads its prompt alone.
     """
