@@ -24,11 +24,11 @@ from c2c.cache import kv_cache
 from c2c.cache.rotation import rotate_layers
 from c2c.errors import RefusedError
 from c2c.stats import wilson_interval
-from c2c.testbed.channel import Context, Outcome, Prompt, TokenSpan
+from c2c.testbed.channel import Prompt, ReceiverAnswer, SharerContext, TokenSpan
 from c2c.testbed.channels.ridge import RidgeMap
 from c2c.testbed.channels.states import answer_with_states, flatten_tokens
 from c2c.testbed.items import Item, text_at
-from c2c.testbed.models import ROWS, Models, Reader, States
+from c2c.testbed.models import ROWS, Models, StateReader, States
 
 COMMON = 0.9
 """Share of the items that must have a token, for it to be a row."""
@@ -112,7 +112,7 @@ class Task:
             sent.append(of_item)
         return cls(models, items, prompts, answers, tokens, sent)
 
-    def right(self, outcomes: Mapping[int, Outcome]) -> list[bool]:
+    def right(self, outcomes: Mapping[int, ReceiverAnswer]) -> list[bool]:
         """Whether each of some items' likeliest option is the right one."""
         scores = {number: outcome.option_logps for number, outcome in outcomes.items()}
         return [max(range(len(logps)), key=logps.__getitem__) == self.answers[n] for n, logps in scores.items()]
@@ -173,7 +173,7 @@ def from_first_place(tokens: Sequence[Token]) -> list[Token]:
     return list(tokens[max(first - 1, 0) :])
 
 
-def name_tokens(reader: Reader, text: str, places: Sequence[tuple[str, tuple[int, int]]]) -> list[Token]:
+def name_tokens(reader: StateReader, text: str, places: Sequence[tuple[str, tuple[int, int]]]) -> list[Token]:
     """The tokens of a text that hold characters, with their names.
 
     Args:
@@ -210,7 +210,7 @@ def own_states(task: Task) -> list[States]:
     contexts = []
     for item, tokens in zip(task.items, task.tokens, strict=True):
         spans = [TokenSpan(*span_in_full(item, token.start, token.end), 1) for token in tokens]
-        contexts.append(Context((item.full_prompt,), tuple((0, span) for span in spans)))
+        contexts.append(SharerContext((item.full_prompt,), tuple((0, span) for span in spans)))
     return task.models.receiver.states(contexts)
 
 
@@ -276,7 +276,7 @@ def sharer_states(task: Task, sender: int, texts: Sequence[Sequence[Token]]) -> 
     contexts = []
     for item, tokens in zip(task.items, texts, strict=True):
         spans = tuple((sender, TokenSpan(token.start, token.end, 1)) for token in tokens)
-        contexts.append(Context(item.sharer_texts, spans))
+        contexts.append(SharerContext(item.sharer_texts, spans))
     return task.models.sharer.states(contexts)
 
 
@@ -400,7 +400,7 @@ def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _value_tokens(reader: Reader, value: str) -> list[int]:
+def _value_tokens(reader: StateReader, value: str) -> list[int]:
     ids: list[int] = reader.tokenizer(f" {value}", add_special_tokens=False)["input_ids"]
     return ids
 
