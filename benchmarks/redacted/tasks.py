@@ -132,7 +132,7 @@ def record(material: Material, number: int, task: Task) -> Maker:
 def binding(material: Material, number: int, task: Task) -> Maker:
     """One attribute of five persons, one of whom is asked; options are values of the same text, so order counts.
 
-    The prompt begins the answer. In the unredacted text Qwen2.5-Coder-0.5B finds the value, and SmolLM2-135M rarely does.
+    The prompt begins the answer. In the unredacted text Qwen2.5-Coder-0.5B finds the value, SmolLM2-135M rarely.
     """
     del number
     persons = [material.person() for _ in range(PERSONS_OF_A_TEXT)]
