@@ -23,7 +23,7 @@ CODE = "access code"
 LADDER = (1, 2, 4, 8)
 """Numbers of facts of `redacted_record`; its subsets."""
 PERSONS_OF_A_TEXT = 5
-BOXES = ("first", "second")
+BOXES = ("first", "second", "third")
 WORLD = "world_word"
 MOST_HEADS = 20
 """Heads that are tried for each item, where a split has few values."""
@@ -33,14 +33,6 @@ WORDINGS = {
     "file": "In {person}'s file, the {attribute}",
 }
 """Subjects of the private line and of its question; each is followed by " is"."""
-EXAMPLES = (
-    "Rosa has the crimson box. The beige box has the pebble. The crimson box has the sponge.\n"
-    "Question: What is in Rosa's box?\nAnswer: sponge\n\n"
-    "Henry has the beige box. The beige box has the pebble. The crimson box has the thimble.\n"
-    "Question: What is in Henry's box?\nAnswer: pebble\n\n"
-)
-"""Two questions with answers before a question of `two_hop`, which small models do not answer otherwise."""
-
 Maker = Callable[[str], Item]
 """Makes an item of an id."""
 
@@ -137,7 +129,10 @@ def record(material: Material, number: int, task: Task) -> Maker:
 
 
 def binding(material: Material, number: int, task: Task) -> Maker:
-    """One attribute of five persons, one of whom is asked; options are values of the same text, so order counts."""
+    """One attribute of five persons, one of whom is asked; options are values of the same text, so order counts.
+
+    The prompt begins the answer, without which SmolLM2-135M does not find the value even in the unredacted text.
+    """
     del number
     persons = [material.person() for _ in range(PERSONS_OF_A_TEXT)]
     attribute, person = material.attribute(least=PERSONS_OF_A_TEXT), material.chance.choice(persons)
@@ -158,6 +153,7 @@ def binding(material: Material, number: int, task: Task) -> Maker:
             question=f"{person}'s {attribute} is what?",
             options=choice(value, material.chance.sample(others, OPTIONS - 1), material.chance),
             facts=facts,
+            ending=f"{QUESTION} {person}'s {attribute} is",
         )
 
     return make
@@ -198,17 +194,21 @@ def two_senders(material: Material, number: int, task: Task) -> Maker:
 
 
 def two_hop(material: Material, number: int, task: Task) -> Maker:
-    """A person has one of two boxes, and each box has a thing: two facts give the answer, and neither alone does."""
+    """A person has one of three boxes, and each box has a thing: two facts give the answer, and neither alone does.
+
+    Options are the three things. The prompt begins the answer, as that of `binding`. In the unredacted text
+    Qwen2.5-Coder-0.5B finds the thing, and SmolLM2-135M does not.
+    """
     del number
     person, box = material.person(), material.chance.randrange(len(BOXES))
 
     def make(name: str) -> Item:
         things = material.bag(material.chance.choice([name for name in THINGS if name in material.attributes]))
         colours = material.bag(COLOUR).sample(len(BOXES))
-        contents = things.sample(OPTIONS, colours)
+        contents = things.sample(len(BOXES), colours)
         facts = {person: colours[box]}
-        sentences: list[Sentence] = [(f"{person} has the", Blank(colours[box]), " box.")]
-        for label, colour, content in zip(BOXES, colours, contents, strict=False):
+        sentences: list[Sentence] = [(f"{person}'s box is", Blank(colours[box]), ".")]
+        for label, colour, content in zip(BOXES, colours, contents, strict=True):
             facts |= {f"{label} box": colour, f"{label} thing": content}
             sentences.append(("The", Blank(colour), " box has the", Blank(content), "."))
         return compose(
@@ -220,7 +220,7 @@ def two_hop(material: Material, number: int, task: Task) -> Maker:
             question=f"What is in {person}'s box?",
             options=choice(contents[box], contents[:box] + contents[box + 1 :], material.chance),
             facts=facts,
-            opening=EXAMPLES,
+            ending=f"{QUESTION} {person}'s box has the",
         )
 
     return make

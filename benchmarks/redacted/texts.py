@@ -50,7 +50,6 @@ def compose(
     question: str,
     options: Choice,
     facts: Mapping[str, str],
-    opening: str = "",
     ending: str = QUESTION,
 ) -> Item:
     """The item of some sentences.
@@ -58,23 +57,21 @@ def compose(
     Args:
         sentences: Sentences in the order of the text.
         placeholder: Text in place of each value, with its leading space; None leaves the values in the Receiver's text.
-        id: As in `Item`, and the following ones.
-        task: ...
-        subset: ...
-        question: ...
-        options: ...
-        facts: ...
-        opening: Text before the sentences, which all models read.
+        id: Name of the item.
+        task: Name of its task.
+        subset: Part of the task.
+        question: The question alone.
+        options: Options and the right one.
+        facts: All values by attribute or person.
         ending: Text after the sentences, with the field ``{question}``.
     """
-    sharers = [opening] * (
-        1 + max(part.sender for sentence in sentences for part in sentence if isinstance(part, Blank))
-    )
-    prompt, full, places = opening, opening, []
+    senders = {part.sender for sentence in sentences for part in sentence if isinstance(part, Blank)}
+    sharers = [""] * len(senders)
+    prompt, full, places = "", "", []
     for sentence in sentences:
         sender = next(part.sender for part in sentence if isinstance(part, Blank))
         # Sentences are separated by spaces; a Sharer reads its own alone.
-        prompt, full, sharer = (f"{text} " if text != opening else text for text in (prompt, full, sharers[sender]))
+        prompt, full, sharer = (f"{text} " if text else "" for text in (prompt, full, sharers[sender]))
         for part in sentence:
             text = f" {part.value}" if isinstance(part, Blank) else part
             visible = placeholder if isinstance(part, Blank) and placeholder is not None else text

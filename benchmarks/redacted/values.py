@@ -22,9 +22,7 @@ SPLITS = ("train", "validation", "test")
 PLACEHOLDER, CODE_PLACEHOLDER = " unknown", " 0000"
 WORD_SHARE = 0.6
 """Share of the training values that come from the vocabularies; the others are of their attribute."""
-TEMPLATE_WORDS = (
-    "answer question what is are in of the and access code file box has colour first second thing unknown crimson beige"
-)
+TEMPLATE_WORDS = "answer question what is are in of the and access code file box has colour first second thing unknown"
 """Words of the sentences, which would be ambiguous as values, as those of the attributes would."""
 COLOUR = "favourite colour"
 THINGS = ("pet", "favourite food", "instrument", "favourite tool", "favourite garment", "favourite furniture")

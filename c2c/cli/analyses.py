@@ -160,6 +160,40 @@ def _accuracy(options: argparse.Namespace) -> None:
         write_accuracy(options.records, options.against, options.output, options.protocol, options.failed_share)
 
 
+def _add_carrier(parser: argparse.ArgumentParser) -> None:
+    add_models(parser)
+    parser.add_argument("--items", type=Path, required=True, help="items of the test bed (.jsonl), such as train.jsonl")
+    parser.add_argument("--questions", type=int, default=100, help="how many, the first ones; 0: all (default: 100)")
+    add_dtype(parser)
+    parser.add_argument("--output", type=Path, help="the table (.csv)")
+
+
+def _carrier(options: argparse.Namespace) -> None:
+    from c2c.evaluation.schema import check_limit
+    from c2c.models.hub import about
+    from c2c.models.pair import load_models
+    from c2c.testbed.carrier import examine_carriers, recommendation, table_text
+    from c2c.testbed.items import read_items
+    from c2c.testbed.models import Models
+
+    check_limit(options.questions)
+    items = read_items(options.items)[: options.questions or None]
+    (sharer,) = options.sharers
+
+    def examine() -> Any:
+        frame = examine_carriers(Models.load(*load_models([options.receiver, sharer], options.dtype)), items)
+        print(table_text(frame), recommendation(frame, items), sep="\n\n")
+        return frame
+
+    if options.output is None:
+        examine()
+        return
+    settings = {"questions": options.questions, "dtype": options.dtype}
+    with stamp(options.output, inputs=[options.items], settings=settings) as notes:
+        write_atomically(options.output, _csv(examine()))
+        notes["models"] = {"receiver": about(options.receiver), "sharer": about(sharer)}
+
+
 def _csv(frame: Any) -> str:
     return str(frame.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
@@ -171,6 +205,7 @@ KINDS = {
     "enrichment": Command("answers from a cache that was made behind examples", _add_enrichment, _enrichment),
     "tsne": Command("where the caches of questions lie, and what a trained MLP makes of them", _add_tsne, _tsne),
     "partial": Command("answers with a share of each prompt's tokens fused", _add_partial, _partial),
+    "carrier": Command("which tokens can carry a value, before any training", _add_carrier, _carrier),
     "accuracy": Command("accuracies by method and setting, from records of an analysis", _add_accuracy, _accuracy),
 }
 

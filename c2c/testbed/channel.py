@@ -22,7 +22,7 @@ class TokenSpan(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Context:
+class SharerContext:
     """What the Sharer of an item reads, and what of it concerns the Receiver's places.
 
     Args:
@@ -89,7 +89,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReceiverAnswer:
     """What the Receiver makes of a prompt.
 
     Args:
@@ -104,7 +104,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingItem:
     """A training example: what the Sharer reads and the Receiver is asked, and the text that a closed form aims at.
 
     Args:
@@ -113,13 +113,13 @@ class Example:
         target: The Receiver's own text in which the value stands at the places, and where.
     """
 
-    context: Context
+    context: SharerContext
     prompt: Prompt
-    target: Context
+    target: SharerContext
 
 
 @dataclass
-class Training:
+class TrainingResult:
     """What a training did: the number of parameters and steps, and a row for each point of its curve."""
 
     parameters: int
@@ -131,16 +131,16 @@ class Training:
 class Channel(Protocol):
     """How a message gets from a Sharer to the Receiver."""
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """One message for each context; the question is not known here unless it is in the context's text."""
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """What the Receiver answers to each prompt, with the message of the same number."""
 
 
 @runtime_checkable
-class Learner(Channel, Protocol):
+class TrainedChannel(Channel, Protocol):
     """A channel that is trained."""
 
-    def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
+    def fit(self, training: Sequence[TrainingItem], validation: Sequence[TrainingItem], seed: int) -> TrainingResult:
         """Train once; the channel then sends and receives with what it learned."""

@@ -162,7 +162,7 @@ def _check(item: Item) -> None:
 
     # Answer and options
     options, answer = item.options, item.answer
-    check(item.prompt.endswith(":"), "the prompt must end with a colon, before the answer and its space", item.prompt)
+    check(item.prompt == item.prompt.rstrip(), "the prompt must end before the space of the answer", item.prompt)
     check(len(set(options)) == len(options) != 1, "options must differ, and be two or more, or none", options)
     if options:
         index = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from c2c.errors import RefusedError
-from c2c.testbed.channel import Context, Example, Prompt, TokenSpan
+from c2c.testbed.channel import Prompt, SharerContext, TokenSpan, TrainingItem
 from c2c.testbed.items import Item
-from c2c.testbed.models import Reader
+from c2c.testbed.models import StateReader
 
 
 @dataclass(frozen=True)
-class Layout:
+class ItemLayout:
     """One item as both models read it.
 
     Args:
@@ -26,20 +26,20 @@ class Layout:
     """
 
     item: Item
-    context: Context
+    context: SharerContext
     prompt: Prompt
-    own: Context
-    target: Context
-    redacted: Context
+    own: SharerContext
+    target: SharerContext
+    redacted: SharerContext
     full: Prompt
 
     @property
-    def example(self) -> Example:
+    def example(self) -> TrainingItem:
         """The item as a training example."""
-        return Example(self.context, self.prompt, self.target)
+        return TrainingItem(self.context, self.prompt, self.target)
 
 
-def lay_out(item: Item, receiver: Reader) -> Layout:
+def lay_out(item: Item, receiver: StateReader) -> ItemLayout:
     """Find the tokens of an item's places.
 
     An item without places is fused over its whole prompt but for the last token: each token of the Receiver reads the
@@ -67,16 +67,16 @@ def lay_out(item: Item, receiver: Reader) -> Layout:
         raise RefusedError(rule, item.prompt[-40:], "Ask the question behind it")
     counts = [len(tokens) for tokens in touching]
 
-    def context(texts: Sequence[str], column: int, one_text: bool) -> Context:
+    def context(texts: Sequence[str], column: int, one_text: bool) -> SharerContext:
         chosen = [
             (0 if one_text else sender, TokenSpan(*its_spans[column], count))
             for (sender, its_spans), count in zip(spans, counts, strict=True)
         ]
-        return Context(tuple(texts), tuple(chosen))
+        return SharerContext(tuple(texts), tuple(chosen))
 
     prompt = Prompt(item.prompt, tuple(ids), places, tuple(item.options), item.value)
     full_ids, _ = receiver.tokenise(item.full_prompt)
-    return Layout(
+    return ItemLayout(
         item=item,
         context=context(item.sharer_texts, 0, False),
         prompt=prompt,

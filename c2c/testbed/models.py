@@ -28,7 +28,7 @@ from c2c.evaluation.answers.likelihood import (
     score_further_tokens,
 )
 from c2c.models.loading import LoadedModel
-from c2c.testbed.channel import Context, Outcome, Prompt
+from c2c.testbed.channel import Prompt, ReceiverAnswer, SharerContext
 from c2c.types import KeyValue
 
 KEPT_BYTES = 2 * 2**30
@@ -68,7 +68,7 @@ class Memory:
             self.size -= dropped.numel() * dropped.element_size()
 
 
-class Reader:
+class StateReader:
     """One frozen model that reads texts.
 
     Attributes:
@@ -110,7 +110,7 @@ class Reader:
             places.append(touching)
         return encoding["input_ids"], places
 
-    def tokens_of(self, context: Context) -> list[tuple[int, list[int], list[int]]]:
+    def tokens_of(self, context: SharerContext) -> list[tuple[int, list[int], list[int]]]:
         """For each text with places: its number, its token ids, and the token that each place's tokens read.
 
         A place of m Receiver tokens reads n tokens of this model: its token i reads token ``ceil((i + 1) n / m) - 1``,
@@ -130,7 +130,7 @@ class Reader:
             rows.append((number, ids, places))
         return rows
 
-    def states(self, contexts: Sequence[Context], *, rotated: bool = False) -> list[States]:
+    def states(self, contexts: Sequence[SharerContext], *, rotated: bool = False) -> list[States]:
         """States at the places of each context, in the order of its spans.
 
         Args:
@@ -229,7 +229,7 @@ def common_beginning(rows: Sequence[Sequence[int]]) -> int:
     return next((n for n in range(least) if any(row[n] != first[n] for row in rows)), max(least, 0))
 
 
-def _in_order(context: Context, parts: dict[int, States]) -> States:
+def _in_order(context: SharerContext, parts: dict[int, States]) -> States:
     """The states of one context in the order of its spans, from those of its texts: ``(T, 2, H, n, D)``."""
     used = dict.fromkeys(parts, 0)
     pieces = []
@@ -256,7 +256,7 @@ class Prefixes:
     starts: Tensor
 
 
-class Receiver(Reader):
+class Receiver(StateReader):
     """The model that answers."""
 
     def __init__(self, loaded: LoadedModel) -> None:
@@ -306,7 +306,7 @@ class Receiver(Reader):
         return write_places(prefixes, new, index, taken)
 
     @torch.no_grad()
-    def answer(self, prompts: Sequence[Prompt], prefixes: Prefixes | None = None) -> list[Outcome]:
+    def answer(self, prompts: Sequence[Prompt], prefixes: Prefixes | None = None) -> list[ReceiverAnswer]:
         """What the model answers to prompts whose caches are `prefixes`; its own ones if None."""
         prefixes = self.prefixes(prompts) if prefixes is None else prefixes
         cache = kv_cache.cache_of_layers(prefixes.layers, self.model.config)
@@ -362,7 +362,9 @@ def write_places(prefixes: Prefixes, new: Sequence[KeyValue], index: Tensor, tak
     return Prefixes(layers, prefixes.mask, prefixes.last, prefixes.starts)
 
 
-def answer_batch(receiver: Reader, batch: PrefilledBatch, logits: Tensor, prompts: Sequence[Prompt]) -> list[Outcome]:
+def answer_batch(
+    receiver: StateReader, batch: PrefilledBatch, logits: Tensor, prompts: Sequence[Prompt]
+) -> list[ReceiverAnswer]:
     """Options, value and generated text of prompts that have been read.
 
     Args:
@@ -406,7 +408,9 @@ def answer_batch(receiver: Reader, batch: PrefilledBatch, logits: Tensor, prompt
     for prompt, texts, ids in zip(prompts, continuations, ids_written, strict=True):
         logps = {text: next(scores) for text in texts}
         text = str(receiver.tokenizer.decode(ids, skip_special_tokens=True))
-        outcomes.append(Outcome(tuple(logps[option] for option in prompt.options), logps[prompt.value], text.strip()))
+        outcomes.append(
+            ReceiverAnswer(tuple(logps[option] for option in prompt.options), logps[prompt.value], text.strip())
+        )
     return outcomes
 
 
@@ -437,16 +441,16 @@ class Models:
     """
 
     receiver: Receiver
-    sharer: Reader
+    sharer: StateReader
 
     @classmethod
     def load(cls, receiver: LoadedModel, sharer: LoadedModel) -> Models:
         """Readers of both; one model that is both is read as two, so that its times are those of two."""
-        return cls(Receiver(receiver), Reader(sharer))
+        return cls(Receiver(receiver), StateReader(sharer))
 
     def in_batches(
-        self, receive: Callable[[Sequence[Prompt], Sequence[int]], list[Outcome]], prompts: Sequence[Prompt]
-    ) -> list[Outcome]:
+        self, receive: Callable[[Sequence[Prompt], Sequence[int]], list[ReceiverAnswer]], prompts: Sequence[Prompt]
+    ) -> list[ReceiverAnswer]:
         """Outcomes of all prompts, read in batches of about one length.
 
         Args:
@@ -454,7 +458,7 @@ class Models:
             prompts: All of them.
         """
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number].tokens))
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, ReceiverAnswer] = {}
         for start in range(0, len(order), ROWS):
             numbers = order[start : start + ROWS]
             outcomes |= zip(numbers, receive([prompts[number] for number in numbers], numbers), strict=True)

@@ -14,8 +14,8 @@ ENTRY_POINTS = "c2c.channels"
 Factory = Callable[[Models], Channel]
 
 CHANNELS: dict[str, Factory] = {
-    "identity": copied.Identity,
-    "random_states": copied.RandomStates,
+    "identity": copied.IdentityChannel,
+    "random_states": copied.RandomStatesChannel,
     "text": text.WrittenText,
     "text_cut": text.CutText,
     "ridge": ridge.Ridge,

@@ -21,11 +21,11 @@ from c2c.errors import RefusedError, check_choice
 from c2c.models.pair import load_models
 from c2c.provenance import settings_hash
 from c2c.storage.files import written_whole
-from c2c.testbed.channel import Channel, Learner, Message, Outcome, Training
+from c2c.testbed.channel import Channel, Message, ReceiverAnswer, TrainedChannel, TrainingResult
 from c2c.testbed.channels.states import answer_with_states
 from c2c.testbed.controls import donors, has_halves, random_like, with_half_of, zeroed
 from c2c.testbed.items import read_items
-from c2c.testbed.layout import Layout, lay_out
+from c2c.testbed.layout import ItemLayout, lay_out
 from c2c.testbed.models import Models
 from c2c.testbed.records import COLUMNS, CURVE_COLUMNS, MESSAGES
 from c2c.testbed.registry import Factory, registered_channels
@@ -94,7 +94,7 @@ class Bed:
 
     run: ChannelRun
     models: Models
-    splits: dict[str, list[Layout]]
+    splits: dict[str, list[ItemLayout]]
 
     @classmethod
     def load(cls, run: ChannelRun) -> Bed:
@@ -111,11 +111,13 @@ class Bed:
         return cls(run, models, {split: [lay_out(item, models.receiver) for item in items[split]] for split in SPLITS})
 
     @property
-    def test(self) -> list[Layout]:
+    def test(self) -> list[ItemLayout]:
         """The items that are asked."""
         return self.splits["test"]
 
-    def rows(self, channel: str, message: str, outcomes: Sequence[Outcome], **columns: Any) -> list[dict[str, Any]]:
+    def rows(
+        self, channel: str, message: str, outcomes: Sequence[ReceiverAnswer], **columns: Any
+    ) -> list[dict[str, Any]]:
         """Records of one channel and message, one for each test item.
 
         Args:
@@ -229,9 +231,9 @@ class Bed:
 
     def _train(
         self, name: str, channel: Channel, message: str
-    ) -> tuple[Training | None, dict[str, Any], list[dict[str, Any]]]:
+    ) -> tuple[TrainingResult | None, dict[str, Any], list[dict[str, Any]]]:
         """Train a channel that is trained; its columns of a record, and the rows of its curve."""
-        if not isinstance(channel, Learner):
+        if not isinstance(channel, TrainedChannel):
             return None, {}, []
         examples = {split: [layout.example for layout in self.splits[split]] for split in ("train", "validation")}
         begin = time.perf_counter()

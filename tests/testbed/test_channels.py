@@ -15,7 +15,7 @@ from c2c.evaluation.methods.text_to_text import TextToText
 from c2c.evaluation.questions.question import Question
 from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair
-from c2c.testbed.channel import Context, Learner, Message, Outcome, Prompt, TokenSpan
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TokenSpan, TrainedChannel
 from c2c.testbed.channels.activation import Activation, ActivationsAtPlaces, ActivationSettings
 from c2c.testbed.channels.compressed import (
     Int4Ridge,
@@ -31,37 +31,37 @@ from c2c.testbed.channels.compressed import (
     unpack,
 )
 from c2c.testbed.channels.concept import Concept
-from c2c.testbed.channels.copied import Identity
+from c2c.testbed.channels.copied import IdentityChannel
 from c2c.testbed.channels.fused import FromRandomWeights, Latent, OnRidge
 from c2c.testbed.channels.hidden import read_hidden, read_prompts
 from c2c.testbed.channels.layerwise import HandOverSettings, Layerwise
 from c2c.testbed.channels.ridge import Ridge, RidgeMap
 from c2c.testbed.channels.text import CutText, WrittenText
 from c2c.testbed.controls import random_like, zeroed
-from c2c.testbed.layout import Layout, lay_out
-from c2c.testbed.models import Models, Reader
+from c2c.testbed.layout import ItemLayout, lay_out
+from c2c.testbed.models import Models, StateReader
 
 
 @pytest.fixture
-def layouts(pair, items) -> dict[str, list[Layout]]:
+def layouts(pair, items) -> dict[str, list[ItemLayout]]:
     return {split: [lay_out(item, pair.receiver) for item in its_items] for split, its_items in items.items()}
 
 
-def contexts(layouts: list[Layout]) -> list[Context]:
+def contexts(layouts: list[ItemLayout]) -> list[SharerContext]:
     return [layout.context for layout in layouts]
 
 
-def prompts(layouts: list[Layout]) -> list[Prompt]:
+def prompts(layouts: list[ItemLayout]) -> list[Prompt]:
     return [layout.prompt for layout in layouts]
 
 
-def fitted(channel: Any, layouts: dict[str, list[Layout]]) -> Any:
+def fitted(channel: Any, layouts: dict[str, list[ItemLayout]]) -> Any:
     examples = {split: [layout.example for layout in layouts[split]] for split in ("train", "validation")}
     channel.fit(examples["train"], examples["validation"], 0)
     return channel
 
 
-def assert_same(outcomes: Sequence[Outcome], others: Sequence[Outcome], tolerance: float = 1e-4) -> None:
+def assert_same(outcomes: Sequence[ReceiverAnswer], others: Sequence[ReceiverAnswer], tolerance: float = 1e-4) -> None:
     for one, other in zip(outcomes, others, strict=True):
         assert one.option_logps == pytest.approx(other.option_logps, abs=tolerance)
         assert one.value_logp == pytest.approx(other.value_logp, abs=tolerance)
@@ -108,9 +108,10 @@ def test_without_a_text_the_receiver_reads_its_prompt_alone(pair, layouts) -> No
 
 def test_a_cut_text_has_no_more_tokens_than_are_fused(pair) -> None:
     text = "ada color is red."
-    context = Context((text, "bo color is blue."), ((0, TokenSpan(12, 16, 2)), (1, TokenSpan(11, 16, 3))))
+    context = SharerContext((text, "bo color is blue."), ((0, TokenSpan(12, 16, 2)), (1, TokenSpan(11, 16, 3))))
     alone = [
-        CutText(pair).send([Context((text,), ((0, TokenSpan(12, 16, count)),))])[0].text.split() for count in (1, 2, 3)
+        CutText(pair).send([SharerContext((text,), ((0, TokenSpan(12, 16, count)),))])[0].text.split()
+        for count in (1, 2, 3)
     ]
     assert [len(words) for words in alone] == [1, 2, 3]
     (message,) = CutText(pair).send([context])
@@ -186,7 +187,7 @@ def test_a_subset_of_every_token_and_layer_is_the_closed_form(pair, layouts) -> 
 
 def test_a_subset_sends_the_last_token_of_each_stride_and_the_last_layer(pair, layouts) -> None:
     text = layouts["test"][0].context.texts[0]
-    context = Context((text,), ((0, TokenSpan(0, len(text) - 1, 5)),))
+    context = SharerContext((text,), ((0, TokenSpan(0, len(text) - 1, 5)),))
     channel = Subset(pair)
     channel.settings = SubsetSettings(token_stride=2, layer_stride=3)
     (message,), (whole,) = channel.send([context]), Ridge(pair).send([context])
@@ -206,13 +207,13 @@ def test_states_of_tokens_that_are_not_sent_are_predicted(pair, layouts) -> None
     assert len(channel.receive(messages, prompts(test))) == len(test)
 
 
-def two_tokens(layout: Layout) -> Layout:
+def two_tokens(layout: ItemLayout) -> ItemLayout:
     """The same item, whose place is the value and the word before it."""
 
-    def wider(context: Context) -> Context:
+    def wider(context: SharerContext) -> SharerContext:
         ((sender, span),) = context.spans
         start = context.texts[0].rindex(" ", 0, span.start)
-        return Context(context.texts, ((sender, TokenSpan(start, span.end, 2)),))
+        return SharerContext(context.texts, ((sender, TokenSpan(start, span.end, 2)),))
 
     (place,) = layout.prompt.places
     prompt = replace(layout.prompt, places=(place - 1, place))
@@ -310,7 +311,7 @@ def twins(pair) -> Models:
     return Models.load(pair.receiver.loaded, copy)
 
 
-def full_texts(layouts: list[Layout]) -> list[Context]:
+def full_texts(layouts: list[ItemLayout]) -> list[SharerContext]:
     """Contexts in which the Sharer reads the Receiver's unredacted prompt."""
     return [layout.own for layout in layouts]
 
@@ -327,7 +328,7 @@ def test_an_embedding_in_the_place_of_the_placeholder_is_the_unredacted_text(twi
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_hidden_states_are_those_of_each_text_alone(tiny_model, tokenizer, layer, family) -> None:
     model = tiny_model(family, layers=4, vocab=len(tokenizer))
-    reader = Reader(LoadedModel("model", model, tokenizer))
+    reader = StateReader(LoadedModel("model", model, tokenizer))
     head = reader.tokenise("ada color is red . Question : bo color is")[0]
     rows = [[*head, *reader.tokenise(value)[0]] for value in ("blue", "red .", "gold", "green . what")]
     rows += [reader.tokenise(text)[0] for text in ("cy color is pink", "di")]
@@ -355,7 +356,7 @@ def test_a_map_between_copies_of_a_model_brings_what_the_target_text_has(twins, 
 def test_an_activation_is_one_vector_of_the_last_token(pair, layouts) -> None:
     width = pair.sharer.model.config.hidden_size
     for channel, tokens in ((Activation, 1), (ActivationsAtPlaces, 2)):
-        context = Context(("ada color is red.",), ((0, TokenSpan(9, 16, 2)),))
+        context = SharerContext(("ada color is red.",), ((0, TokenSpan(9, 16, 2)),))
         (message,) = channel(pair).send([context])
         assert message.tensors["activations"].shape == (1, tokens, width) and message.size == 4 * tokens * width
 
@@ -379,7 +380,7 @@ def test_a_layer_beyond_the_model_is_refused(pair, layouts) -> None:
 def test_a_message_of_concepts_has_their_number_whatever_the_text(pair, layouts) -> None:
     channel = fitted(quick(Concept(pair), steps=1, concepts=3), layouts)
     width = pair.sharer.model.config.hidden_size
-    texts = [Context(("ada color is red.",) * count, ()) for count in (1, 2)]
+    texts = [SharerContext(("ada color is red.",) * count, ()) for count in (1, 2)]
     assert {message.size for message in channel.send(texts)} == {4 * 3 * width}
 
 
@@ -404,7 +405,7 @@ def test_a_pair_of_different_models_is_refused(pair) -> None:
 
 
 def test_all_layers_of_a_copy_are_the_receivers_own_states(twins, layouts) -> None:
-    channel, copied, test = Layerwise(twins), Identity(twins), layouts["test"]
+    channel, copied, test = Layerwise(twins), IdentityChannel(twins), layouts["test"]
     channel.settings = HandOverSettings(share=1.0)
     outcomes = channel.receive(channel.send(contexts(test)), prompts(test))
     assert_same(outcomes, copied.receive(copied.send(full_texts(test)), prompts(test)))
@@ -435,12 +436,17 @@ def unequal(tiny_model, tokenizer, chat_sharer) -> Models:
     return Models.load(receiver, LoadedModel("sharer", sharer, chat_sharer))
 
 
-@pytest.mark.parametrize("channel", [Int4Ridge, Subset, LowRank, Activation, ActivationsAtPlaces, WrittenText, CutText])
+@pytest.mark.parametrize(
+    "channel",
+    [Int4Ridge, Subset, LowRank, OnRidge, Latent, Activation, ActivationsAtPlaces, Concept, WrittenText, CutText],
+)
 def test_a_channel_serves_models_of_unequal_tokenizers(unequal, items, channel) -> None:
     layouts = {split: [lay_out(item, unequal.receiver) for item in items[split]] for split in items}
     assert len(unequal.sharer.tokenizer(" green")["input_ids"]) > 1
     sender = channel(unequal)
-    if isinstance(sender, Learner):
+    if hasattr(sender, "settings") and hasattr(sender.settings, "steps"):
+        quick(sender, steps=1)
+    if isinstance(sender, TrainedChannel):
         fitted(sender, layouts)
     test = layouts["test"]
     assert len(sender.receive(sender.send(contexts(test)), prompts(test))) == len(test)

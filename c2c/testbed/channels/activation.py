@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from c2c.errors import check_choice
-from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.hidden import hook_layer, layer_at, read_hidden, read_prompts
 from c2c.testbed.channels.ridge import RidgeMap, numbers_to_fit
 from c2c.testbed.models import Models, place_columns
@@ -61,7 +61,7 @@ class Activation:
     def __init__(self, models: Models) -> None:
         self.models = models
 
-    def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
+    def fit(self, training: Sequence[TrainingItem], validation: Sequence[TrainingItem], seed: int) -> TrainingResult:
         """Fit what the Receiver has at its places of the target text, or what it lacks of that, to the message."""
         examples = [training[number] for number in numbers_to_fit(training)]
         inputs = [
@@ -80,9 +80,9 @@ class Activation:
             ]
         self.map = RidgeMap.fit(torch.cat(inputs), torch.cat(outputs))
         curve = [{"step": 0, "explained": self.map.explained, "penalty": self.map.penalty}]
-        return Training(self.map.parameters, curve=curve)
+        return TrainingResult(self.map.parameters, curve=curve)
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """Hidden states of the last token of each text, ``(1, texts, hidden)``, or of the tokens of the places."""
         sharer, has_places = self.models.sharer, self.settings.tokens == "places"
         rows = [row for context in contexts for row in sharer.tokens_of(context)]
@@ -96,12 +96,12 @@ class Activation:
             messages.append(Message({"activations": vectors[None].to(sharer.model.dtype)}))
         return messages
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers of the Receiver, which reads its prompt with the mapped activations at the places of one layer."""
         receiver, layer = self.models.receiver, self._receiver_layer()
 
         @torch.no_grad()
-        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[Outcome]:
+        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[ReceiverAnswer]:
             counts = [len(prompt.places) for prompt in batch]
             rows = [self._vectors(messages[number], count) for number, count in zip(numbers, counts, strict=True)]
             vectors = self.map(torch.cat(rows))
@@ -136,7 +136,7 @@ class ActivationsAtPlaces(Activation):
     settings = ActivationSettings(tokens="places")
 
 
-def _by_span(context: Context, parts: dict[int, Tensor]) -> Tensor:
+def _by_span(context: SharerContext, parts: dict[int, Tensor]) -> Tensor:
     """Vectors of the texts' places, ``(n, hidden)`` by text, in the order of the context's spans."""
     counts, pieces = dict.fromkeys(parts, 0), []
     for number, span in context.spans:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.ridge import Ridge, RidgeMap, numbers_to_fit
 from c2c.testbed.channels.states import answer_with_states, flatten_tokens, states_of, unflatten_tokens
 
@@ -25,11 +25,11 @@ class Int8Ridge(Ridge):
 
     bits = 8
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """The Sharer's states as integers and scales."""
         return [quantise(message, self.bits) for message in super().send(contexts)]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers with the states that the integers predict."""
         width = self.models.sharer.shape.head_dim
         return super().receive([dequantise(message, self.bits, width) for message in messages], prompts)
@@ -110,7 +110,7 @@ class Subset(Ridge):
     settings = SubsetSettings()
     maps: list[RidgeMap]
 
-    def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
+    def fit(self, training: Sequence[TrainingItem], validation: Sequence[TrainingItem], seed: int) -> TrainingResult:
         """Fit a regression for each distance of a token to the one that is sent for it."""
         examples = [training[number] for number in numbers_to_fit(training)]
         sources = [states_of(message) for message in self.send([example.context for example in examples])]
@@ -127,9 +127,9 @@ class Subset(Ridge):
             ]
             self.maps.append(RidgeMap.fit(flatten_tokens(inputs), flatten_tokens(outputs)))
         curve = [{"step": 0, "explained": fit.explained, "penalty": fit.penalty} for fit in self.maps[:1]]
-        return Training(sum(fit.parameters for fit in self.maps), curve=curve)
+        return TrainingResult(sum(fit.parameters for fit in self.maps), curve=curve)
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """Some tokens and layers of the Sharer's states, ``(layers, H, tokens, D)`` of keys and of values."""
         messages = super().send(contexts)
         layers = _every(self.settings.layer_stride, self.models.sharer.shape.layers)
@@ -138,7 +138,7 @@ class Subset(Ridge):
             for message in messages
         ]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers with predicted states in all places, those of tokens that were not sent among them."""
         shape = self.models.receiver.shape
         predictions = []
@@ -186,14 +186,14 @@ class LowRank(Ridge):
     encoder: Tensor
     decoder: Tensor
 
-    def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
+    def fit(self, training: Sequence[TrainingItem], validation: Sequence[TrainingItem], seed: int) -> TrainingResult:
         """Fit the closed form and reduce its rank."""
         result = super().fit(training, validation, seed)
         self.encoder, self.decoder = reduce_rank(self.fit_of_pair, self.settings.rank)
         mean = self.fit_of_pair.offset.numel()
-        return Training(self.encoder.numel() + self.decoder.numel() + mean, curve=result.curve)
+        return TrainingResult(self.encoder.numel() + self.decoder.numel() + mean, curve=result.curve)
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """Codes of the Sharer's states, in the Sharer's precision."""
         fit, states = self.fit_of_pair, self.models.sharer.states(contexts)
         codes = ((flatten_tokens(states) - fit.mean) / fit.scale) @ self.encoder
@@ -201,7 +201,7 @@ class LowRank(Ridge):
         parts = codes.to(states[0].dtype).split([part.shape[3] for part in states])
         return [Message({"code": part[None]}) for part in parts]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers with the states that the codes stand for."""
         shape, codes = self.models.receiver.shape, [message.tensors["code"][0] for message in messages]
         rows = torch.cat(codes).float() @ self.decoder + self.fit_of_pair.offset

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.hidden import hidden_size, layer_at, read_hidden, read_prompts
 from c2c.testbed.channels.training import StepSettings, train, value_loss
 from c2c.testbed.models import Models, Prefixes
@@ -22,7 +22,10 @@ from c2c.testbed.models import Models, Prefixes
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptSettings(StepSettings):
-    """Of pooled vectors and their training, whose steps read the whole prompt.
+    """Of pooled vectors and their training.
+
+    A step costs more than one of other channels, since the Receiver reads whole prompts, with gradients; so there are
+    fewer and smaller ones, and fewer items in the curve.
 
     Args:
         concepts: Vectors of a message.
@@ -30,8 +33,9 @@ class ConceptSettings(StepSettings):
         width: Hidden width of the MLP.
     """
 
-    steps: int = 150
+    steps: int = 60
     batch_size: int = 16
+    curve_items: int = 30
     concepts: int = 8
     sharer_layer: float = 0.5
     width: int = 256
@@ -77,7 +81,7 @@ class Concept:
     def __init__(self, models: Models) -> None:
         self.models = models
 
-    def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
+    def fit(self, training: Sequence[TrainingItem], validation: Sequence[TrainingItem], seed: int) -> TrainingResult:
         """Train pooling and map on the loss of the value's tokens after soft tokens and prompt."""
         settings, receiver, sharer = self.settings, self.models.receiver, self.models.sharer
         embeddings = receiver.model.get_input_embeddings()
@@ -99,22 +103,22 @@ class Concept:
         return result
 
     @torch.no_grad()
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """Pooled vectors in the Sharer's precision."""
         dtype = self.models.sharer.model.dtype
         return [Message({"concepts": self.weights.pool(states)[None].to(dtype)}) for states in self._hidden(contexts)]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers to prompts that begin with the soft tokens."""
 
         @torch.no_grad()
-        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[Outcome]:
+        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[ReceiverAnswer]:
             concepts = torch.cat([messages[number].tensors["concepts"] for number in numbers]).float()
             return self.models.receiver.answer(batch, self._prefixes(batch, concepts))
 
         return self.models.in_batches(receive, prompts)
 
-    def _hidden(self, contexts: Sequence[Context]) -> list[Tensor]:
+    def _hidden(self, contexts: Sequence[SharerContext]) -> list[Tensor]:
         """Hidden states of all tokens of each context's texts, ``(N, hidden)``."""
         sharer = self.models.sharer
         rows = [[sharer.tokenise(text)[0] for text in context.texts] for context in contexts]

@@ -18,7 +18,7 @@ from c2c.cache import kv_cache
 from c2c.cache.rotation import rotate_layers
 from c2c.fuser.latent import LatentEncoder, LatentSpace
 from c2c.fuser.stack import FuserStack
-from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.ridge import RidgeMap, fit_examples, predict_states
 from c2c.testbed.channels.states import message_of, states_of
 from c2c.testbed.channels.training import StepSettings, train, value_loss
@@ -65,17 +65,17 @@ class Fused:
     # Sending and receiving
 
     @torch.no_grad()
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """Keys without rotation and values of the Sharer at the places."""
         return [message_of(states) for states in self._sent(self.models.sharer.states(contexts))]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers from the fused cache."""
         bases = None if self.closed_form is None else predict_states(self.models, self.closed_form, messages)
         self.stack.eval()
 
         @torch.no_grad()
-        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[Outcome]:
+        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[ReceiverAnswer]:
             states = [states_of(messages[number]) for number in numbers]
             starts = None if bases is None else [bases[number] for number in numbers]
             return self.models.receiver.answer(batch, self._fuse(batch, states, starts))
@@ -111,7 +111,7 @@ class Fused:
 
     # Training
 
-    def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
+    def fit(self, training: Sequence[TrainingItem], validation: Sequence[TrainingItem], seed: int) -> TrainingResult:
         """Train the Fusers on the loss of the value's tokens after the prompt."""
         settings, models = self.settings, self.models
         # 1. The closed form, if the Fusers start from it: they learn from its predictions of rows left out.

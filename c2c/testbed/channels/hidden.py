@@ -15,10 +15,10 @@ from c2c.cache import kv_cache
 from c2c.cache.rows import masks_in_tokens, rotations_of_positions, splits_windows
 from c2c.errors import RefusedError
 from c2c.testbed.channel import Prompt
-from c2c.testbed.models import ROWS, SHARED_ROWS, SHARED_TOKENS, Prefixes, Reader, Receiver, common_beginning
+from c2c.testbed.models import ROWS, SHARED_ROWS, SHARED_TOKENS, Prefixes, Receiver, StateReader, common_beginning
 
 
-def layer_at(reader: Reader, share: float) -> int:
+def layer_at(reader: StateReader, share: float) -> int:
     """Number of the layer before which a share of a model's layers has been computed.
 
     Raises:
@@ -30,7 +30,7 @@ def layer_at(reader: Reader, share: float) -> int:
     return number
 
 
-def hidden_size(reader: Reader) -> int:
+def hidden_size(reader: StateReader) -> int:
     """Numbers of a hidden state."""
     return int(reader.model.config.get_text_config().hidden_size)
 
@@ -57,7 +57,7 @@ class LayerReachedError(Exception):
 
 
 @torch.no_grad()
-def read_hidden(reader: Reader, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:
+def read_hidden(reader: StateReader, rows: Sequence[Sequence[int]], layer: int) -> list[Tensor]:
     """Hidden states before a layer, ``(N, hidden)`` float32 for each row of N token ids; zeros of a silent reader.
 
     The layers from there on are not run, and a beginning that many rows share is read once.
@@ -87,7 +87,7 @@ def read_hidden(reader: Reader, rows: Sequence[Sequence[int]], layer: int) -> li
 
 
 def _run_to(
-    reader: Reader, rows: Sequence[Sequence[int]], layer: int, cache: Cache | None = None
+    reader: StateReader, rows: Sequence[Sequence[int]], layer: int, cache: Cache | None = None
 ) -> tuple[Tensor, Cache]:
     """Hidden states ``(B, n, hidden)`` of right-padded rows before a layer, and the cache of the layers below it.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from c2c.errors import RefusedError
-from c2c.testbed.channel import Context, Message, Outcome, Prompt
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext
 from c2c.testbed.channels.states import message_of, states_of
 from c2c.testbed.models import Models
 
@@ -59,15 +59,15 @@ class Layerwise:
             sorted(range(count), key=lambda layer: abs(layer - centre))[: max(round(settings.share * count), 1)]
         )
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """Keys without rotation and values at the places, of the layers that are handed over."""
         return [message_of(states[self.layers]) for states in self.models.sharer.states(contexts)]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers with these states in the places, in their layers."""
         receiver, shape = self.models.receiver, self.models.receiver.shape
 
-        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[Outcome]:
+        def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[ReceiverAnswer]:
             messages_of_layers = []
             for number in numbers:
                 states = states_of(messages[number])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from c2c.testbed.channel import Context, Example, Message, Outcome, Prompt, Training
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.states import (
     answer_with_states,
     flatten_tokens,
@@ -95,13 +95,13 @@ class RidgeMap:
         return self.inputs.shape[1] * self.dual.shape[1] + self.dual.shape[1]
 
 
-def numbers_to_fit(training: Sequence[Example]) -> range:
+def numbers_to_fit(training: Sequence[TrainingItem]) -> range:
     """Numbers of the examples that are fitted: evenly spaced ones, if all have more than `MOST_ROWS` tokens."""
     tokens = sum(example.context.tokens for example in training)
     return range(0, len(training), max(-(-tokens // MOST_ROWS), 1))
 
 
-def fit_examples(models: Models, training: Sequence[Example]) -> tuple[RidgeMap, list[States]]:
+def fit_examples(models: Models, training: Sequence[TrainingItem]) -> tuple[RidgeMap, list[States]]:
     """Fit the Receiver's states at the value to the Sharer's, over all tokens of all places.
 
     Returns:
@@ -139,16 +139,16 @@ class Ridge:
         models.receiver.check_rotation()
         self.models = models
 
-    def fit(self, training: Sequence[Example], validation: Sequence[Example], seed: int) -> Training:
+    def fit(self, training: Sequence[TrainingItem], validation: Sequence[TrainingItem], seed: int) -> TrainingResult:
         """Fit the regression; it draws nothing, so seeds differ by their examples alone."""
         self.fit_of_pair, _ = fit_examples(self.models, training)
         curve = [{"step": 0, "explained": self.fit_of_pair.explained, "penalty": self.fit_of_pair.penalty}]
-        return Training(self.fit_of_pair.parameters, curve=curve)
+        return TrainingResult(self.fit_of_pair.parameters, curve=curve)
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """Keys without rotation and values of the Sharer at the places."""
         return [message_of(states) for states in self.models.sharer.states(contexts)]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers with the predicted states in the places."""
         return answer_with_states(self.models, predict_states(self.models, self.fit_of_pair, messages), prompts)

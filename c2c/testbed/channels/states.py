@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from c2c.testbed.channel import Message, Outcome, Prompt
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer
 from c2c.testbed.controls import KEYS, VALUES
 from c2c.testbed.models import Models, States
 
@@ -34,11 +34,11 @@ def unflatten_tokens(rows: torch.Tensor, counts: Sequence[int], like: States) ->
     return [part.view(-1, layers, halves, heads, width).permute(1, 2, 3, 0, 4) for part in rows.split(list(counts))]
 
 
-def answer_with_states(models: Models, states: Sequence[States], prompts: Sequence[Prompt]) -> list[Outcome]:
+def answer_with_states(models: Models, states: Sequence[States], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
     """Answers of the Receiver whose places hold these states, keys without rotation."""
     receiver = models.receiver
 
-    def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[Outcome]:
+    def receive(batch: Sequence[Prompt], numbers: Sequence[int]) -> list[ReceiverAnswer]:
         return receiver.answer(batch, receiver.replaced(batch, [states[number] for number in numbers]))
 
     return models.in_batches(receive, prompts)

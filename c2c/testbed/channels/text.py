@@ -18,7 +18,7 @@ from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import SingleReader
 from c2c.storage.formats import read_yaml
-from c2c.testbed.channel import Context, Message, Outcome, Prompt
+from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext
 from c2c.testbed.models import ROWS, Models
 
 WORDING = Path(__file__).parents[1] / "wording.yaml"
@@ -37,7 +37,7 @@ class WritingSettings:
 
 
 class WrittenText:
-    """T2T: a message of up to 64 tokens about each text of the Sharer, joined by a space; its bytes are its UTF-8.
+    """T2T: a message about each text of the Sharer, joined by a space; its bytes are its UTF-8.
 
     An empty message is no message: the Receiver then reads its prompt alone.
     """
@@ -54,7 +54,7 @@ class WrittenText:
         question = Question("testbed", 0, {"prompt": text}, text, "", **self.prompts)
         return replace(prompting.message_question(question), max_new_tokens=tokens)
 
-    def send(self, contexts: Sequence[Context]) -> list[Message]:
+    def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
         """What the Sharer writes about each text, without the question unless the text has it."""
         # 1. Requests of all texts; one of which nothing may be written is not made
         requests = {}
@@ -77,7 +77,7 @@ class WrittenText:
         its_texts = [texts.get(number, {}) for number in range(len(contexts))]
         return [Message(text=" ".join(part[sender] for sender in sorted(part)).strip()) for part in its_texts]
 
-    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[Outcome]:
+    def receive(self, messages: Sequence[Message], prompts: Sequence[Prompt]) -> list[ReceiverAnswer]:
         """Answers to prompts that begin with the message."""
         receiver = self.models.receiver
         whole_prompts = [

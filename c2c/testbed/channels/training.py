@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from c2c.cache import kv_cache
 from c2c.generation.head import logits_at
-from c2c.testbed.channel import Channel, Example, Prompt, Training
+from c2c.testbed.channel import Channel, Prompt, TrainingItem, TrainingResult
 from c2c.testbed.controls import donors, zeroed
 from c2c.testbed.models import Prefixes, Receiver
 
@@ -48,11 +48,11 @@ def train(
     settings: StepSettings,
     loss: Callable[[Sequence[int]], Tensor],
     count: int,
-    validation: Sequence[Example],
+    validation: Sequence[TrainingItem],
     seed: int,
     *,
     after_step: Callable[[int], object] = lambda step: None,
-) -> Training:
+) -> TrainingResult:
     """Train the weights of a channel.
 
     Args:
@@ -72,7 +72,7 @@ def train(
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, settings.steps))
     batches = batches_of(count, settings.batch_size, seed)
-    result = Training(sum(parameter.numel() for parameter in trained), settings.steps)
+    result = TrainingResult(sum(parameter.numel() for parameter in trained), settings.steps)
     marks = set(curve_steps(settings.steps))
     losses: list[float] = []
     for step in range(settings.steps + 1):
@@ -142,7 +142,7 @@ def curve_steps(steps: int) -> list[int]:
 
 
 def curve_point(
-    channel: Channel, examples: Sequence[Example], step: int, losses: Sequence[float], seed: int
+    channel: Channel, examples: Sequence[TrainingItem], step: int, losses: Sequence[float], seed: int
 ) -> list[dict[str, Any]]:
     """Rows of the curve at a step: shares of right answers with three messages, and the loss since the last point."""
     loss = sum(losses) / len(losses) if losses else math.nan

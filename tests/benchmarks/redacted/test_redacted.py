@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from benchmarks.private import private_line
 from benchmarks.redacted import make
-from benchmarks.redacted.tasks import LADDER, TASKS, WORDINGS, WORLD, build_items
+from benchmarks.redacted.tasks import BOXES, LADDER, TASKS, WORDINGS, WORLD, build_items
 from benchmarks.redacted.values import PLACEHOLDER, SPLITS, Stock, stock, world_stock
 from benchmarks.redacted.vocabularies import FILE, Vocabularies
 from benchmarks.world.world import generate
@@ -137,8 +137,9 @@ def test_the_right_option_is_at_each_index_about_as_often(splits) -> None:
     if not items[0].options:
         assert all(item.answer is None for item in items)
         return
-    counts = [sum(item.answer == index for item in items) / len(items) for index in range(4)]
-    assert all(0.1 < share < 0.4 for share in counts)
+    options = len(items[0].options)
+    counts = [sum(item.answer == index for item in items) / len(items) for index in range(options)]
+    assert all(0.4 < share * options < 1.7 for share in counts)
 
 
 def test_another_seed_gives_other_items_and_the_same_seed_the_same(task, splits, vocabularies) -> None:
@@ -213,6 +214,14 @@ def test_neither_sender_alone_excludes_more_than_half_of_the_options(test_items)
         for index, value in enumerate(values):
             assert values[1 - index] not in item.sharer_texts[index]
             assert sum(parts(option)[index] == value for option in item.options) == 2
+
+
+def test_two_facts_give_the_thing_in_a_box_and_neither_alone_does(test_items) -> None:
+    for item in test_items["two_hop"]:
+        boxes = {item.facts[f"{label} box"]: item.facts[f"{label} thing"] for label in BOXES}
+        colour = next(iter(item.facts.values()))
+        assert set(item.options) == set(boxes.values()) and len(boxes) == len(item.options) == 3
+        assert boxes[colour] == item.value and len(item.places) == 7
 
 
 def test_the_private_line_has_three_wordings_and_is_foreseen_before_the_word_that_is_fused(test_items) -> None:
