@@ -258,10 +258,10 @@ def summary_of_equivalence(rows: pd.DataFrame) -> str:
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     runs = rows["simulations"].min()
     least = rows.loc[rows["coverage"].idxmin()]
+    where = f"{least['n']} items of {least['seeds']} trainings, whose accuracies have a standard deviation of"
     return (
-        f"{text}\n{runs:,} simulated runs a row and truth; margin {rows['margin'].iloc[0]:g} points. The interval covers "
-        f"least often, in {least['coverage']:.1f} % of the runs, with {least['n']} items of {least['seeds']} trainings whose "
-        f"accuracies have a standard deviation of {least['seed_sd']:g} points.\n"
+        f"{text}\n{runs:,} simulated runs a row and truth; margin {rows['margin'].iloc[0]:g} points. The interval "
+        f"covers least often ({least['coverage']:.1f} %) with {where} {least['seed_sd']:g} points.\n"
     )
 
 
