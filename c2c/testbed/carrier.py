@@ -24,11 +24,11 @@ from c2c.cache import kv_cache
 from c2c.cache.rotation import rotate_layers
 from c2c.errors import RefusedError
 from c2c.stats import wilson_interval
-from c2c.testbed.channel import Context, Outcome, Prompt, TokenSpan
+from c2c.testbed.channel import Prompt, ReceiverAnswer, SharerContext, TokenSpan
 from c2c.testbed.channels.ridge import RidgeMap
 from c2c.testbed.channels.states import answer_with_states, flatten_tokens
 from c2c.testbed.items import Item, text_at
-from c2c.testbed.models import ROWS, Models, Reader, States
+from c2c.testbed.models import ROWS, Models, StateReader, States
 
 COMMON = 0.9
 """Share of the items that must have a token, for it to be a row."""
@@ -60,7 +60,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Task:
+class CarrierTask:
     """The items of a preflight with what both models read of them.
 
     Args:
@@ -81,7 +81,7 @@ class Task:
     sent: Sequence[Sequence[Sequence[Token]]]
 
     @classmethod
-    def of(cls, models: Models, items: Sequence[Item]) -> Task:
+    def of(cls, models: Models, items: Sequence[Item]) -> CarrierTask:
         """Find the tokens of all texts.
 
         Raises:
@@ -112,7 +112,7 @@ class Task:
             sent.append(of_item)
         return cls(models, items, prompts, answers, tokens, sent)
 
-    def right(self, outcomes: Mapping[int, Outcome]) -> list[bool]:
+    def right(self, outcomes: Mapping[int, ReceiverAnswer]) -> list[bool]:
         """Whether each of some items' likeliest option is the right one."""
         scores = {number: outcome.option_logps for number, outcome in outcomes.items()}
         return [max(range(len(logps)), key=logps.__getitem__) == self.answers[n] for n, logps in scores.items()]
@@ -124,11 +124,11 @@ def examine_carriers(models: Models, items: Sequence[Item]) -> pd.DataFrame:
     Rows without a token are the Receiver without a message (``none``) and with its own states at all tokens (``all``).
 
     Raises:
-        RefusedError: As `Task.of`, or if the unredacted text is not the prompt with other places.
+        RefusedError: As `CarrierTask.of`, or if the unredacted text is not the prompt with other places.
     """
     for reader in (models.receiver, models.sharer):
         reader.check_rotation()
-    task = Task.of(models, items)
+    task = CarrierTask.of(models, items)
     rows = []
     # 1. Bounds, and the Receiver's own states of the unredacted text at each token.
     own = own_states(task)
@@ -173,7 +173,7 @@ def from_first_place(tokens: Sequence[Token]) -> list[Token]:
     return list(tokens[max(first - 1, 0) :])
 
 
-def name_tokens(reader: Reader, text: str, places: Sequence[tuple[str, tuple[int, int]]]) -> list[Token]:
+def name_tokens(reader: StateReader, text: str, places: Sequence[tuple[str, tuple[int, int]]]) -> list[Token]:
     """The tokens of a text that hold characters, with their names.
 
     Args:
@@ -205,12 +205,12 @@ def common_tokens(texts: Sequence[Sequence[Token]]) -> dict[str, dict[int, Token
     return dict(sorted(shared.items(), key=lambda entry: _mean([token.number for token in entry[1].values()])))
 
 
-def own_states(task: Task) -> list[States]:
+def own_states(task: CarrierTask) -> list[States]:
     """The Receiver's states of each unredacted text at all tokens of its prompt but the last: ``(T, 2, H, n, D)``."""
     contexts = []
     for item, tokens in zip(task.items, task.tokens, strict=True):
         spans = [TokenSpan(*span_in_full(item, token.start, token.end), 1) for token in tokens]
-        contexts.append(Context((item.full_prompt,), tuple((0, span) for span in spans)))
+        contexts.append(SharerContext((item.full_prompt,), tuple((0, span) for span in spans)))
     return task.models.receiver.states(contexts)
 
 
@@ -236,7 +236,7 @@ def span_in_full(item: Item, start: int, end: int) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def written_states(task: Task, at: Mapping[int, Token]) -> dict[int, States]:
+def written_states(task: CarrierTask, at: Mapping[int, Token]) -> dict[int, States]:
     """The Receiver's states of the value, if it stood in its prompt in place of one token: ``(T, 2, H, 1, D)``.
 
     Of a value of several tokens it is the last one's.
@@ -271,16 +271,16 @@ def written_states(task: Task, at: Mapping[int, Token]) -> dict[int, States]:
     return states
 
 
-def sharer_states(task: Task, sender: int, texts: Sequence[Sequence[Token]]) -> list[States]:
+def sharer_states(task: CarrierTask, sender: int, texts: Sequence[Sequence[Token]]) -> list[States]:
     """The Sharer's states at all tokens of one of its texts, for each item ``(T, 2, H, n, D)``."""
     contexts = []
     for item, tokens in zip(task.items, texts, strict=True):
         spans = tuple((sender, TokenSpan(token.start, token.end, 1)) for token in tokens)
-        contexts.append(Context(item.sharer_texts, spans))
+        contexts.append(SharerContext(item.sharer_texts, spans))
     return task.models.sharer.states(contexts)
 
 
-def probe(task: Task, inputs: Mapping[int, States]) -> list[bool]:
+def probe(task: CarrierTask, inputs: Mapping[int, States]) -> list[bool]:
     """Whether a linear map reads the right option from states, by ridge regression to the embeddings of values.
 
     The items of a value are predicted from those of other values (`FOLDS` folds). The option counts whose embedding has
@@ -312,7 +312,7 @@ def probe(task: Task, inputs: Mapping[int, States]) -> list[bool]:
     return [right[item] for item in items if item in right]
 
 
-def embeddings_of(task: Task) -> dict[str, Tensor]:
+def embeddings_of(task: CarrierTask) -> dict[str, Tensor]:
     """Input embeddings of all options in the Receiver, one row each, float32."""
     receiver = task.models.receiver
     embeddings: Any = receiver.model.get_input_embeddings()
@@ -364,7 +364,7 @@ def table_text(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _answered(task: Task, places: Mapping[int, tuple[int, ...]], states: Mapping[int, States]) -> list[bool]:
+def _answered(task: CarrierTask, places: Mapping[int, tuple[int, ...]], states: Mapping[int, States]) -> list[bool]:
     """Whether items are answered rightly with states in some tokens of their prompts."""
     numbers = list(places)
     prompts = [replace(task.prompts[number], places=places[number]) for number in numbers]
@@ -400,7 +400,7 @@ def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _value_tokens(reader: Reader, value: str) -> list[int]:
+def _value_tokens(reader: StateReader, value: str) -> list[int]:
     ids: list[int] = reader.tokenizer(f" {value}", add_special_tokens=False)["input_ids"]
     return ids
 

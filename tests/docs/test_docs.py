@@ -130,10 +130,11 @@ def test_the_page_of_the_command_line_shows_each_command_with_its_help(pages, mo
     for command in ("fetch", "train", "generate", "score", "latency"):
         assert f"## c2c {command}\n" in page
     assert "--sharer-cache SHARER_CACHE" in page and "own, zeroed" in page
-    for kind in ("effective-rank", "enrichment", "tsne", "partial", "accuracy"):
+    kinds = ("effective-rank", "enrichment", "tsne", "partial", "carrier", "accuracy")
+    for kind in kinds:
         assert f"### c2c analyse {kind}\n" in page
     assert "--perplexity PERPLEXITY" in page
-    assert len(re.findall("^### ", page, flags=re.MULTILINE)) == 5
+    assert len(re.findall("^### ", page, flags=re.MULTILINE)) == len(kinds)
 
 
 @pytest.mark.slow

@@ -12,7 +12,15 @@ import torch
 from c2c.cli.main import main
 from c2c.errors import RefusedError
 from c2c.testbed import carrier
-from c2c.testbed.carrier import COMMON, Task, examine_carriers, probe, recommendation, span_in_full, written_states
+from c2c.testbed.carrier import (
+    COMMON,
+    CarrierTask,
+    examine_carriers,
+    probe,
+    recommendation,
+    span_in_full,
+    written_states,
+)
 from c2c.testbed.layout import lay_out
 from tests.testbed.conftest import VALUES
 
@@ -36,7 +44,7 @@ def test_own_states_of_the_token_before_the_value_change_no_answer(frame) -> Non
 
 
 def test_own_states_at_the_place_are_those_of_the_bound_and_of_the_value_written_there(pair, items) -> None:
-    task = Task.of(pair, items["train"])
+    task = CarrierTask.of(pair, items["train"])
     own = carrier.own_states(task)
     at = carrier.common_tokens(task.tokens)["answer"]
     written = written_states(task, at)
@@ -48,7 +56,7 @@ def test_own_states_at_the_place_are_those_of_the_bound_and_of_the_value_written
 
 
 def test_a_value_can_be_written_at_any_token(pair, items) -> None:
-    task = Task.of(pair, items["train"])
+    task = CarrierTask.of(pair, items["train"])
     item = items["train"][3]
     number = next(token.number for token in task.tokens[3] if token.name == "what")
     at = carrier.common_tokens(task.tokens)["what"]
@@ -59,7 +67,7 @@ def test_a_value_can_be_written_at_any_token(pair, items) -> None:
 
 
 def test_a_probe_reads_a_value_that_states_hold_and_no_other(pair, items, monkeypatch) -> None:
-    task = Task.of(pair, [item for split in items.values() for item in split])
+    task = CarrierTask.of(pair, [item for split in items.values() for item in split])
     # Values of few dimensions, so that a map that was fitted to some of them holds for the others.
     codes = {value: torch.randn(4, generator=torch.Generator().manual_seed(n)) for n, value in enumerate(VALUES)}
     monkeypatch.setattr(carrier, "embeddings_of", lambda task: codes)
@@ -70,7 +78,7 @@ def test_a_probe_reads_a_value_that_states_hold_and_no_other(pair, items, monkey
 
 
 def test_no_value_is_in_two_folds_of_the_probe(pair, items, monkeypatch) -> None:
-    task, fitted = Task.of(pair, items["train"]), []
+    task, fitted = CarrierTask.of(pair, items["train"]), []
     fit = carrier.RidgeMap.fit
 
     def spy(inputs: torch.Tensor, outputs: torch.Tensor) -> carrier.RidgeMap:
@@ -97,7 +105,7 @@ def test_characters_of_the_prompt_are_found_in_the_unredacted_text(items) -> Non
 
 
 def test_tokens_that_few_items_have_are_no_rows(pair, items) -> None:
-    task = Task.of(pair, items["train"])
+    task = CarrierTask.of(pair, items["train"])
     common = carrier.common_tokens(task.tokens)
     assert "ada" not in common
     assert all(len(at) >= COMMON * len(task.items) for at in common.values())
@@ -111,7 +119,7 @@ def test_too_few_values_are_refused_with_the_remedy(pair, items) -> None:
 
 def test_items_without_options_are_asked_with_the_values_of_others(pair, items) -> None:
     free = [replace(item, options=(), answer=None) for item in items["train"]]
-    task = Task.of(pair, free)
+    task = CarrierTask.of(pair, free)
     assert all(len(set(prompt.options)) == 4 for prompt in task.prompts)
     assert all(
         prompt.options[answer] == prompt.value for prompt, answer in zip(task.prompts, task.answers, strict=True)
@@ -159,5 +167,5 @@ def test_a_text_before_the_prompt_keeps_all_tokens_and_a_place_without_the_value
     place = replace(item.places[0], receiver=(start - 1, start + 4), full=(start - 1 + shift, start + 4 + shift))
     line = replace(item, prompt=item.question, full_prompt=f"ada color is red.{item.question}", places=(place,))
     assert carrier.reads_before(line) and not carrier.reads_before(item)
-    task = Task.of(pair, [replace(line, value=value, options=(), answer=None) for value in VALUES[:6]])
+    task = CarrierTask.of(pair, [replace(line, value=value, options=(), answer=None) for value in VALUES[:6]])
     assert [token.name for token in task.tokens[0]] == ["Question", ":", "ada", "color", "is", "place 1", "?", "Answer"]
