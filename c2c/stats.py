@@ -28,7 +28,7 @@ RESAMPLES = 10_000
 NO_SEED = -1
 OWN_QUESTIONS = "rank among the questions of a seed"
 """Name of the index of answers of which each seed has questions of its own."""
-SEEDS_COUNT_FROM = 0.75
+SEEDS_COUNT_FROM = 0.5
 """See `own_questions_spread`."""
 MINIMAL_P = 1e-12
 """One-sided p below which a t test says no more."""

@@ -10,6 +10,7 @@ import pandas as pd
 from c2c.stats import Estimate, accuracy_with_interval, mean_with_interval, paired_difference
 from paper.communication.bits import bits
 from paper.communication.comparing import (
+    LEVELS,
     MINIMAL_ROOM,
     WITHOUT_ROOM,
     Findings,
@@ -33,9 +34,13 @@ from paper.communication.records import (
 )
 from paper.reading.margin import margin_of
 from paper.rows import accuracy, with_bounds
-from paper.writing.columns import counts, decimals, differences, estimates, sizes, texts, titles
-from paper.writing.numbers import NOT_RUN, NOTHING, decimal
+from paper.writing.columns import BOUNDS as BOUND_NAMES
+from paper.writing.columns import counts, decimals, differences, estimates, sizes, titles
+from paper.writing.numbers import NOT_RUN, NOTHING, decimal, show
 from paper.writing.output import run_table, write_table
+
+BRIEF_LEVELS = dict(zip(LEVELS, ("none", "any message", "this message", "no parameters", "ceiling"), strict=True))
+"""The evidence levels as the printed table has room for them."""
 
 
 def build(records: MessageRecords) -> pd.DataFrame:
@@ -117,25 +122,25 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
         columns = with_bounds(prefix)
         return [NOTHING if text == NOT_RUN else text for text in estimates(frame[columns], f"{prefix}_", digits=digits)]
 
+    # The right answers of the measure on which the level rests.
+    columns = [[f"{row['measure']}_{bound}" for bound in BOUND_NAMES] for _, row in frame.iterrows()]
+    shares = [show(*row[names]) for (_, row), names in zip(frame.iterrows(), columns, strict=True)]
     return pd.DataFrame(
         {
             "Pair": titles(frame, "pair"),
             "Task": titles(frame, "task"),
             "Channel": titles(frame, "channel"),
-            "Choice, %": shown("choice"),
-            "Exact, %": shown("exact"),
+            "Right, %": shares,
             "CAG": differences(frame, "cag_"),
             "Communication": differences(frame, "communication_"),
             "Donor named, %": shown("donor"),
             "Of full, %": shown("of_full"),
-            "Of own states, %": shown("of_own_states"),
             "Bits": shown("bits", 2),
             "Bytes": counts(frame, "bytes"),
             "Added, ms": decimals(frame, "time_added_ms", 1),
-            "Parameters": counts(frame, "parameters"),
-            "Training, s": decimals(frame, "training_s", 0),
+            "Parameters, M": decimals(frame["parameters"].astype(float).div(1e6).to_frame(), "parameters", 1),
             **sizes(frame),
-            "Evidence": texts(frame, "level"),
+            "Evidence": [BRIEF_LEVELS.get(level, NOTHING) for level in frame["level"]],
         }
     )
 
@@ -145,16 +150,16 @@ def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
     frame = build(records)
     margin = decimal(margin_of(records.scale), 1)
     notes = [
-        "Choice, exact: share of right answers with the matched message. CAG: less those with a deranged one; "
-        "communication: less the same parameters without a message. Donor named: answers with a deranged message that "
-        "name the value of the item whose message was read.",
-        "Of full: (matched - Receiver) / (full - Receiver), with the interval of the delta method; of own states: the "
-        "same against the Receiver's own states of the answer.",
+        "Right: answers with the matched message, by choice among options or exactly written. CAG: less those with a "
+        "deranged one; communication: less the same parameters without a message. Donor named: answers with a deranged "
+        "message that name the value of the item whose message was read.",
+        "Of full: (matched - Receiver) / (full - Receiver), with the interval of the delta method. The .csv has the "
+        "share of own states too, both measures, training items, steps and seconds.",
         "Bits: a lower bound of the mutual information of message and answer, a question (docs/reading-results.md). "
         "Added: milliseconds beyond those of the Receiver alone.",
-        "Evidence, from the 95 % intervals: any message helps (matched above the Receiver); this message helps (above "
-        "deranged too); and parameters do not (above the adapter, and the adapter equivalent to the Receiver within "
-        f"{margin} points); at the ceiling (not {margin} points below full).",
+        "Evidence, from the 95 % intervals: any message (matched above the Receiver); this message (above deranged "
+        "too); no parameters (above the adapter too, which is equivalent to the Receiver within "
+        f"{margin} points); ceiling (not {margin} points below full either).",
         *_notes_on_reasons(frame),
     ]
     return write_table(frame, text_table(frame), stem, notes)
