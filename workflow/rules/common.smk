@@ -328,6 +328,30 @@ def tables_of_claims():
     return [f"<results>/{file}" for file in claim_files() if file in tables or file.startswith(kinds)]
 
 
+def bed_job(wildcards):
+    """The job of a pair, task and seed."""
+    return BED_JOBS[f"{wildcards.bed_pair}/{wildcards.bed_task}/seed{wildcards.seed}"]
+
+
+def bed_models(wildcards):
+    """Manifests of a pair's models."""
+    row = settings.pairs[wildcards.bed_pair]
+    return {role: f"<results>/models/{row[role]}.json" for role in ("receiver", "sharer")}
+
+
+def bed_records(tasks=None):
+    """Records of the test bed; of some tasks alone where given."""
+    return [
+        f"<results>/testbed/records/{path}.parquet" for path, job in BED_JOBS.items() if not tasks or job.task in tasks
+    ]
+
+
+def bed_artefacts():
+    """Each file, below the results folder, of the tables and figures of the test bed."""
+    names = [(kind, name) for kind in ("table", "figure") for name in config["testbed"].get(f"{kind}s", [])]
+    return [file for kind, name in names for file in of_kind(kind)[name].files]
+
+
 def testbed_files(suffix):
     """The records of the test bed, or the files that lie next to them, of every pair, task and seed."""
     return [f"<results>/testbed/records/{path}{suffix}" for path in BED_JOBS]

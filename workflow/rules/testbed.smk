@@ -6,24 +6,6 @@ wildcard_constraints:
     bed_task=one_of(dict.fromkeys(job.task for job in BED_JOBS.values())),
 
 
-def bed_job(wildcards):
-    """The job of a pair, task and seed."""
-    return BED_JOBS[f"{wildcards.bed_pair}/{wildcards.bed_task}/seed{wildcards.seed}"]
-
-
-def bed_models(wildcards):
-    """Manifests of a pair's models."""
-    row = settings.pairs[wildcards.bed_pair]
-    return {role: f"<results>/models/{row[role]}.json" for role in ("receiver", "sharer")}
-
-
-def bed_records(tasks=None):
-    """Records of the test bed; of some tasks alone where given."""
-    return [
-        f"<results>/testbed/records/{path}.parquet" for path, job in BED_JOBS.items() if not tasks or job.task in tasks
-    ]
-
-
 rule make_items:
     input:
         unpack(bed_models),
@@ -91,12 +73,6 @@ rule measure_channels:
         " --receiver {input.receiver:q} --sharer {input.sharer:q} --items {params.folder:q}"
         " --channels {params.channels:q} --settings {params.settings:q} --dtype float32"
         " --output {output.records:q} > {log:q} 2>&1"
-
-
-def bed_artefacts():
-    """Each file, below the results folder, of the tables and figures of the test bed."""
-    names = [(kind, name) for kind in ("table", "figure") for name in config["testbed"].get(f"{kind}s", [])]
-    return [file for kind, name in names for file in of_kind(kind)[name].files]
 
 
 # Ends with an error where the instrument itself is broken: then no number of the run counts.
