@@ -33,6 +33,7 @@ WORDINGS = {
     "file": "In {person}'s file, the {attribute}",
 }
 """Subjects of the private line and of its question; each is followed by " is"."""
+
 Maker = Callable[[str], Item]
 """Makes an item of an id."""
 
@@ -131,7 +132,7 @@ def record(material: Material, number: int, task: Task) -> Maker:
 def binding(material: Material, number: int, task: Task) -> Maker:
     """One attribute of five persons, one of whom is asked; options are values of the same text, so order counts.
 
-    The prompt begins the answer, without which SmolLM2-135M does not find the value even in the unredacted text.
+    The prompt begins the answer. In the unredacted text Qwen2.5-Coder-0.5B finds the value, SmolLM2-135M rarely.
     """
     del number
     persons = [material.person() for _ in range(PERSONS_OF_A_TEXT)]
