@@ -37,7 +37,9 @@ def test_a_job_gets_the_settings_of_its_own_channels_alone(config_of: Config) ->
     settings = load_settings(config_of("smoke"), ROOT)
     (job, *_) = bed_jobs(settings)
     given = json.loads(channel_settings(settings, job))
-    assert given == {name: settings.config["testbed"]["settings"][name] for name in ("c2c", "c2c_on_ridge", "latent", "concept")}
+    assert given == {
+        name: settings.config["testbed"]["settings"][name] for name in ("c2c", "c2c_on_ridge", "latent", "concept")
+    }
 
 
 def test_tables_of_a_test_bed_join_those_of_its_scale_once(config_of: Config) -> None:
