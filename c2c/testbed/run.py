@@ -18,9 +18,11 @@ from typing import Any
 import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
+from c2c.evaluation.answers.store import versions
 from c2c.models.pair import load_models
 from c2c.provenance import settings_hash
 from c2c.storage.files import written_whole
+from c2c.storage.locks import locked
 from c2c.testbed.channel import Channel, Message, ReceiverAnswer, TrainedChannel, TrainingResult
 from c2c.testbed.channels.states import answer_with_states
 from c2c.testbed.controls import donors, has_halves, random_like, with_half_of, zeroed
@@ -74,12 +76,18 @@ class ChannelRun:
         if len(set(self.channels)) < len(self.channels):
             raise RefusedError("Each channel of a run must be named once", list(self.channels), "Drop the repetition")
 
-    def fingerprint(self) -> str:
-        """Hash of everything that decides the rows of a channel."""
-        names = [item.name for item in fields(self) if item.name not in ("channels", "output", "items")]
+    def fingerprint(self, channel: str) -> str:
+        """Hash of everything that decides the rows of a channel: settings, items, and the code of this package."""
+        names = [item.name for item in fields(self) if item.name not in ("channels", "output", "items", "settings")]
         settings = {name: str(getattr(self, name)) for name in names}
         files = {split: (self.items / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS}
-        return settings_hash(settings | files)
+        own = {"channel": channel, "settings": dict(self.settings.get(channel, {})), "versions": versions()}
+        return settings_hash(settings | files | own)
+
+    def part(self, channel: str) -> Path:
+        """Where the rows of a channel are kept until all are there; another version of it has another name."""
+        folder = self.output.with_name(f".{self.output.stem}.parts")
+        return folder / f"{channel}.{self.fingerprint(channel)[:16]}.json"
 
 
 @dataclass
@@ -301,11 +309,18 @@ def run_test_bed(run: ChannelRun) -> dict[str, Any]:
     factories = registered_channels()
     for name in run.channels:
         check_choice("A channel", name, factories)
-    folder = run.output.with_suffix(".parts") / run.fingerprint()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
+    names = ("bounds", *run.channels)
+    with locked(run.output.with_name(f".{run.output.name}"), "measure channels for"):
+        _measure_missing(run, names, factories)
+        parts = [json.loads(run.part(name).read_text(encoding="utf-8")) for name in names]
+        return write_records(run.output, parts)
+
+
+def _measure_missing(run: ChannelRun, names: Sequence[str], factories: Mapping[str, Factory]) -> None:
+    """Measure the channels that have no part yet, each of which is kept when it is done."""
     bed: Bed | None = None
-    for name in ("bounds", *run.channels):
-        part = folder / f"{name}.json"
+    for name in names:
+        part = run.part(name)
         if part.exists():
             print(f"{name}: done before", file=sys.stderr)
             continue
@@ -317,8 +332,6 @@ def run_test_bed(run: ChannelRun) -> dict[str, Any]:
         right = [row["correct"] if row["gold"] >= 0 else row["exact"] for row in rows if row["message"] == "matched"]
         share = f"{100 * sum(right) / len(right):.1f} % right, " if right else ""
         print(f"{name}: {share}{time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-    parts = [json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("bounds", *run.channels)]
-    return write_records(run.output, parts)
 
 
 def write_records(output: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

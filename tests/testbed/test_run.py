@@ -111,6 +111,14 @@ def test_records_do_not_depend_on_the_other_channels_of_a_run(run, tmp_path) -> 
     pd.testing.assert_frame_equal(one, other)
 
 
+def test_a_channel_with_other_settings_is_measured_again_and_the_others_are_not(run, capsys) -> None:
+    run_test_bed(run)
+    capsys.readouterr()
+    run_test_bed(replace(run, settings=run.settings | {"c2c": QUICK | {"steps": 2}}))
+    printed = capsys.readouterr().err
+    assert "ridge: done before" in printed and "c2c: done before" not in printed
+
+
 def test_an_unknown_channel_is_refused_before_a_model_is_loaded(run) -> None:
     with pytest.raises(RefusedError, match="A channel must be a known name"):
         run_test_bed(replace(run, channels=["rigde"], receiver="nowhere"))
