@@ -22,12 +22,15 @@ LINES = {TEXT: (0, (4, 2)), RECEIVER: (0, (1, 1.5)), CHANCE: (0, (3, 1.5, 1, 1.5
 
 def draw(frame: pd.DataFrame, stem: Path) -> None:
     """Draw the table of curves: a row a task with its measure, and a row of the losses on the first task."""
+    # What is fitted in closed form has one point and no course.
+    has_course = frame.groupby(["pair", "task", "channel", "message", "measure"])["step"].transform("nunique") != 1
+    frame = frame[has_course]
     steps = frame.dropna(subset=["step"])
     kinds = list(steps[["task", "measure"]].drop_duplicates("task").itertuples(index=False, name=None))
     shown = sorted((kind for kind in kinds if kind[0] in TASKS), key=lambda kind: TASKS.index(kind[0])) or kinds
     pairs = names.in_order("pairs", steps["pair"].unique())
     lines, columns = len(shown) + 1, max(len(pairs), 1)
-    width = min(style.TEXT_WIDTH, 3.2 * columns)
+    width = min(style.TEXT_WIDTH, 2.1 * columns + 2)
     figure, axes = style.panels(lines, columns, lines * PANEL_HEIGHT + LEGEND_HEIGHT, width, sharey="row")
     for line, (task, measure) in enumerate(shown):
         for column, pair in enumerate(pairs):
@@ -42,7 +45,9 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
         axis.set_xlabel("Optimiser step")
     axes[-columns].set_ylabel(f"{names.title('tasks', shown[0][0])},\nloss, nats")
     handles = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=2 if columns == 1 else 4, frameon=False
+    )
     style.save(figure, stem)
 
 

@@ -32,7 +32,9 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
         axis.set_xlabel("Facts in the text")
         axis.tick_params(labelbottom=True)
     handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=2 if columns == 1 else 4, frameon=False
+    )
     style.save(figure, stem)
 
 

@@ -34,7 +34,9 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
     for axis in axes[-columns:]:
         axis.set_xlabel("Training items")
     handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=2 if columns == 1 else 4, frameon=False
+    )
     style.save(figure, stem)
 
 
