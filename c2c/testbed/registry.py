@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from c2c.errors import RefusedError
+from c2c.provenance import file_hash
 from c2c.testbed.channel import Channel
 from c2c.testbed.channels import activation, compressed, concept, copied, fused, layerwise, ridge, text
 from c2c.testbed.models import Models
@@ -50,3 +53,11 @@ def registered_channels() -> dict[str, Factory]:
             )
         factories[point.name] = point.load()
     return factories
+
+
+def source_hash(channel: str) -> str:
+    """Hash of the file in which another package's channel is written; empty for the channels of this package."""
+    if channel not in (factories := registered_channels()) or channel in CHANNELS:
+        return ""
+    file = inspect.getsourcefile(factories[channel])
+    return file_hash(Path(file)) if file else ""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -19,19 +20,23 @@ import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.answers.store import versions
+from c2c.models.loading import model_state
 from c2c.models.pair import load_models
-from c2c.provenance import settings_hash
+from c2c.provenance import file_hash, settings_hash
 from c2c.storage.files import written_whole
 from c2c.storage.locks import locked
 from c2c.testbed.channel import Channel, Message, ReceiverAnswer, TrainedChannel, TrainingResult
 from c2c.testbed.channels.states import answer_with_states
+from c2c.testbed.checks import change_settings, check_answers, check_messages, check_splits
 from c2c.testbed.controls import donors, has_halves, random_like, with_half_of, zeroed
 from c2c.testbed.items import read_items
 from c2c.testbed.layout import ItemLayout, lay_out
 from c2c.testbed.models import Models
 from c2c.testbed.records import COLUMNS, CURVE_COLUMNS, MESSAGES
-from c2c.testbed.registry import Factory, registered_channels
+from c2c.testbed.registry import Factory, registered_channels, source_hash
 
+GREATEST_SEED = 2**32 - 1
+"""Of numpy."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -75,14 +80,24 @@ class ChannelRun:
             check_choice("A message of the test bed", message, MESSAGES)
         if len(set(self.channels)) < len(self.channels):
             raise RefusedError("Each channel of a run must be named once", list(self.channels), "Drop the repetition")
+        for name in self.settings:
+            check_choice("A channel in --settings", name, self.channels)
+        if not 0 <= self.seed <= GREATEST_SEED:
+            raise RefusedError(f"The seed must be 0 to {GREATEST_SEED}", self.seed, "Correct --seed")
+        if self.test_items < 0:
+            raise RefusedError("--test-items must be at least 0", self.test_items, "0 asks all")
+        if self.output.suffix != ".parquet":
+            raise RefusedError("--output must end with .parquet", str(self.output), "Rename it")
 
     def fingerprint(self, channel: str) -> str:
         """Hash of everything that decides the rows of a channel: settings, items, and the code of this package."""
-        names = [item.name for item in fields(self) if item.name not in ("channels", "output", "items", "settings")]
-        settings = {name: str(getattr(self, name)) for name in names}
-        files = {split: (self.items / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS}
-        own = {"channel": channel, "settings": dict(self.settings.get(channel, {})), "versions": versions()}
-        return settings_hash(settings | files | own)
+        places = ("channels", "output", "items", "settings", "receiver", "sharer")
+        settings = {item.name: str(getattr(self, item.name)) for item in fields(self) if item.name not in places}
+        # Places do not count, but what lies there does.
+        files = {split: file_hash(self.items / f"{split}.jsonl") for split in SPLITS}
+        models = [model_state(model) for model in (self.receiver, self.sharer)]
+        own = {"channel": channel, "settings": dict(self.settings.get(channel, {})), "source": source_hash(channel)}
+        return settings_hash(settings | files | own | {"models": models, "versions": versions()})
 
     def part(self, channel: str) -> Path:
         """Where the rows of a channel are kept until all are there; another version of it has another name."""
@@ -112,6 +127,7 @@ class Bed:
             RefusedError: If items or models cannot be used.
         """
         items = {split: read_items(run.items / f"{split}.jsonl") for split in SPLITS}
+        check_splits(items)
         if run.test_items:
             items["test"] = items["test"][: run.test_items]
         receiver, sharer = load_models([run.receiver, run.sharer], run.dtype)
@@ -204,13 +220,17 @@ class Bed:
         training, columns, curves = self._train(name, channel, "matched")
         prompts = [layout.prompt for layout in self.test]
         # 1. Messages of all items, and the others that are made from them.
-        messages, send_ms = self._send(channel, own=getattr(channel, "reads_own", False))
+        with noted(f"in the channel {name}, while it sends"):
+            messages, send_ms = self._send(channel, own=getattr(channel, "reads_own", False))
+        messages = check_messages(name, messages, len(self.test))
         lengths, values = [len(prompt.tokens) for prompt in prompts], [prompt.value for prompt in prompts]
         partners = donors(messages, lengths, values, run.seed)
         variants = self._variants(channel, messages, partners)
         # 2. What the Receiver makes of each of them.
         for message, (received, exchanged) in variants.items():
-            outcomes, receive_ms = timed(partial(channel.receive, received, prompts), len(prompts))
+            with noted(f"in the channel {name}, message {message}"):
+                outcomes, receive_ms = timed(partial(channel.receive, received, prompts), len(prompts))
+            outcomes = check_answers(name, message, outcomes, prompts)
             more = columns | {"bytes": [item.size for item in received], "send_ms": send_ms, "receive_ms": receive_ms}
             rows += self.rows(name, message, outcomes, **more, **({"donor": partners} if exchanged else {}))
         # 3. The same parameters trained without a message.
@@ -221,7 +241,7 @@ class Bed:
                 _, columns, curve = self._train(name, adapter, "adapter")
             finally:
                 self.models.sharer.silent = False
-            outcomes = adapter.receive(zeroed(messages), prompts)
+            outcomes = check_answers(name, "adapter", adapter.receive(zeroed(messages), prompts), prompts)
             rows += self.rows(name, "adapter", outcomes, **columns)
             curves += curve
         return rows, curves
@@ -230,11 +250,10 @@ class Bed:
         channel = factory(self.models)
         if not isinstance(channel, Channel):
             raise RefusedError("A channel must have the methods send and receive", name, "See docs/testbed.md")
-        change = self.run.settings.get(name)
+        change = dict(self.run.settings.get(name, {}))
         if change:
-            if not hasattr(channel, "settings"):
-                raise RefusedError("A channel with settings in the config must have settings", name, "Drop them")
-            channel.settings = type(channel.settings)(**{**vars(channel.settings), **change})
+            configurable: Any = channel
+            configurable.settings = change_settings(name, getattr(channel, "settings", None), change)
         return channel
 
     def _train(
@@ -290,6 +309,24 @@ class Bed:
         return {kind: (makers[kind][0](), makers[kind][1]) for kind in kinds}
 
 
+@contextmanager
+def noted(where: str) -> Iterator[None]:
+    """Add to an error of a channel's own code where it happened."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(where)
+        raise
+
+
+def is_whole(part: Path) -> bool:
+    """Whether the rows of a channel are there; a file that is cut off is measured again."""
+    try:
+        return bool(json.loads(part.read_text(encoding="utf-8"))["rows"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def timed(act: Callable[[], Any], count: int) -> tuple[Any, float]:
     """What `act` returns, and its milliseconds for each of `count` items."""
     begin = time.perf_counter()
@@ -309,6 +346,12 @@ def run_test_bed(run: ChannelRun) -> dict[str, Any]:
     factories = registered_channels()
     for name in run.channels:
         check_choice("A channel", name, factories)
+        # A class shows its settings before it is built; a function does not.
+        if isinstance(factories[name], type):
+            change_settings(name, getattr(factories[name], "settings", None), dict(run.settings.get(name, {})))
+    for split in SPLITS:
+        if not (path := run.items / f"{split}.jsonl").is_file():
+            raise RefusedError(f"--items must hold {split}.jsonl", str(path), "Make them: benchmarks.redacted.make")
     names = ("bounds", *run.channels)
     with locked(run.output.with_name(f".{run.output.name}"), "measure channels for"):
         _measure_missing(run, names, factories)
@@ -321,7 +364,7 @@ def _measure_missing(run: ChannelRun, names: Sequence[str], factories: Mapping[s
     bed: Bed | None = None
     for name in names:
         part = run.part(name)
-        if part.exists():
+        if is_whole(part):
             print(f"{name}: done before", file=sys.stderr)
             continue
         bed = bed or Bed.load(run)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 from c2c.errors import RefusedError
+from c2c.models.loading import load_tokenizer
 from c2c.testbed import registry
 from c2c.testbed.channel import Message
+from c2c.testbed.channels import copied
 from c2c.testbed.channels.fused import OnRidge
 from c2c.testbed.channels.ridge import RidgeMap
 from c2c.testbed.channels.training import curve_steps
 from c2c.testbed.controls import donors, random_like, with_half_of, zeroed
+from c2c.testbed.items import write_items
 from c2c.testbed.layout import lay_out
 from c2c.testbed.records import COLUMNS, CURVE_COLUMNS
 from c2c.testbed.run import ChannelRun, run_test_bed
@@ -45,6 +52,12 @@ def run(folders, items_folder, tmp_path) -> ChannelRun:
     )
 
 
+def of_channels(run: ChannelRun, channels: list[str], **more: Any) -> ChannelRun:
+    """The run with some of its channels, and their settings alone."""
+    settings = {name: values for name, values in run.settings.items() if name in channels}
+    return replace(run, channels=channels, **{"settings": settings} | more)
+
+
 def without_times(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=["send_ms", "receive_ms", "training_seconds"])
 
@@ -70,15 +83,15 @@ def test_every_channel_gets_every_control_of_its_messages(run, items) -> None:
 
 
 def test_a_hand_over_runs_for_one_model_and_is_refused_for_two(run) -> None:
-    run_test_bed(replace(run, sharer=run.receiver, channels=["layerwise"]))
+    run_test_bed(of_channels(run, ["layerwise"], sharer=run.receiver))
     messages = set(pd.read_parquet(run.output).query("channel == 'layerwise'")["message"])
     assert messages == {"matched", "deranged", "random", "zeroed", "self", "keys", "values"}
     with pytest.raises(RefusedError, match="must be the Receiver's own model"):
-        run_test_bed(replace(run, channels=["layerwise"]))
+        run_test_bed(of_channels(run, ["layerwise"]))
 
 
 def test_the_identity_channel_reaches_own_states(run) -> None:
-    run_test_bed(replace(run, channels=["identity"]))
+    run_test_bed(of_channels(run, ["identity"]))
     frame = pd.read_parquet(run.output).set_index(["channel", "message", "id"])
     own, identity = frame.loc["own_states", "matched"], frame.loc["identity", "matched"]
     for one, other in zip(own["option_logps"], identity["option_logps"], strict=True):
@@ -104,7 +117,7 @@ def test_an_interrupted_run_resumes_with_the_same_records(run, monkeypatch, tmp_
 
 def test_records_do_not_depend_on_the_other_channels_of_a_run(run, tmp_path) -> None:
     run_test_bed(run)
-    alone = replace(run, channels=["c2c"], output=tmp_path / "alone.parquet")
+    alone = of_channels(run, ["c2c"], output=tmp_path / "alone.parquet")
     run_test_bed(alone)
     frames = [without_times(pd.read_parquet(path)) for path in (run.output, alone.output)]
     one, other = (frame[frame["channel"] == "c2c"].reset_index(drop=True) for frame in frames)
@@ -121,7 +134,102 @@ def test_a_channel_with_other_settings_is_measured_again_and_the_others_are_not(
 
 def test_an_unknown_channel_is_refused_before_a_model_is_loaded(run) -> None:
     with pytest.raises(RefusedError, match="A channel must be a known name"):
-        run_test_bed(replace(run, channels=["rigde"], receiver="nowhere"))
+        run_test_bed(of_channels(run, ["rigde"], receiver="nowhere"))
+
+
+def test_a_model_with_other_weights_at_the_same_place_is_measured_anew(
+    run, folders, tiny_model, tmp_path, capsys
+) -> None:
+    sharer = tmp_path / "sharer"
+    shutil.copytree(folders["sharer"], sharer)
+    ridge = of_channels(run, ["ridge"], sharer=sharer, messages=("matched",))
+    run_test_bed(ridge)
+    before = pd.read_parquet(run.output)
+    size = len(load_tokenizer(sharer))
+    tiny_model("llama", layers=4, kv_heads=1, head_dim=12, vocab=size, seed=9).save_pretrained(sharer)
+    capsys.readouterr()
+    run_test_bed(ridge)
+    assert "done before" not in capsys.readouterr().err
+    after = pd.read_parquet(run.output)
+    is_ridge = before["channel"] == "ridge"
+    assert (before[is_ridge]["answer_logp"] != after[is_ridge]["answer_logp"]).any()
+
+
+def test_rows_that_were_cut_off_are_measured_again(run) -> None:
+    identity = of_channels(run, ["identity"])
+    run_test_bed(identity)
+    whole = pd.read_parquet(run.output)
+    for content in ("{", '{"rows": []}'):
+        identity.part("identity").write_text(content)
+        run_test_bed(identity)
+        pd.testing.assert_frame_equal(without_times(whole), without_times(pd.read_parquet(run.output)))
+
+
+class Faulty(copied.IdentityChannel):
+    """Returns what `fault` makes of right messages or answers."""
+
+    messages = answers = staticmethod(lambda values: values)
+
+    def send(self, contexts):
+        return self.messages(super().send(contexts))
+
+    def receive(self, messages, prompts):
+        return self.answers(super().receive(messages, prompts))
+
+
+@pytest.mark.parametrize(
+    ("part", "fault", "rule"),
+    [
+        ("messages", lambda values: values[:-1], "must send one message for each"),
+        ("messages", lambda values: None, "must send a list of Message"),
+        ("messages", lambda values: [Message({"keys": torch.ones(3)})] * len(values), "axes tokens and features"),
+        ("messages", lambda values: [Message({"keys": torch.ones(3, 3) / 0})] * len(values), "finite numbers"),
+        ("answers", lambda values: values[:-1], "one answer for each"),
+        ("answers", lambda values: [replace(v, option_logps=v.option_logps[:2]) for v in values], "4 option_logps"),
+        ("answers", lambda values: [replace(v, value_logp=math.nan) for v in values], "must be finite"),
+    ],
+)
+def test_what_a_channel_returns_wrongly_is_refused_and_not_recorded(run, monkeypatch, part, fault, rule) -> None:
+    channel = type("FaultyOnce", (Faulty,), {part: staticmethod(fault)})
+    monkeypatch.setitem(registry.CHANNELS, "faulty", channel)
+    with pytest.raises(RefusedError, match=rule):
+        run_test_bed(of_channels(run, ["faulty"]))
+    assert not run.output.exists()
+
+
+def test_an_error_in_a_channel_says_in_which_and_with_which_message(run, monkeypatch) -> None:
+    def fail(values):
+        raise KeyError("lost")
+
+    monkeypatch.setitem(registry.CHANNELS, "faulty", type("Failing", (Faulty,), {"answers": staticmethod(fail)}))
+    with pytest.raises(KeyError) as failure:
+        run_test_bed(of_channels(run, ["faulty"]))
+    assert failure.value.__notes__ == ["in the channel faulty, message matched"]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"settings": {"c3c": {"steps": 3}}}, "A channel in --settings must be a known name"),
+        ({"settings": {"c2c": {"stepz": 3}}}, "A setting of the channel c2c must be a known name"),
+        ({"settings": {"c2c": {"steps": "three"}}}, "must be of the type int"),
+        ({"settings": {"c2c": {"steps": 0}}}, "steps must be a whole number"),
+        ({"settings": {"c2c": {"variant": "fulll"}}}, "variant must be a known name"),
+        ({"settings": {"ridge": {"steps": 3}}}, "must have some; ridge has none"),
+        ({"test_items": -3}, "--test-items must be at least 0"),
+        ({"seed": -1}, "The seed must be 0 to"),
+        ({"output": Path("records.csv")}, "--output must end with .parquet"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_a_model_is_loaded(run, change, rule) -> None:
+    with pytest.raises(RefusedError, match=rule):
+        run_test_bed(replace(run, **{"receiver": "nowhere"} | change))
+
+
+def test_items_of_the_test_in_the_training_are_refused(run, items) -> None:
+    write_items(run.items / "train.jsonl", [*items["train"], items["test"][0]])
+    with pytest.raises(RefusedError, match="values of the test items must be in no train item"):
+        run_test_bed(run)
 
 
 def test_a_place_that_holds_the_last_token_is_refused(pair, items) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from c2c.errors import check_choice
+from c2c.settings import check_values, setting
 from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.hidden import hook_layer, layer_at, read_hidden, read_prompts
 from c2c.testbed.channels.ridge import RidgeMap, numbers_to_fit
@@ -35,17 +35,16 @@ class ActivationSettings:
         combination: ``replace`` or ``add``.
 
     Raises:
-        RefusedError: If a choice is unknown.
+        RefusedError: If a value is out of its bounds.
     """
 
-    sharer_layer: float = 0.5
-    receiver_layer: float = 1 / 3
-    tokens: str = "last"
-    combination: str = "replace"
+    sharer_layer: float = setting(0.5, "layer of the Sharer, as a share of its depth", least=0, most=1)
+    receiver_layer: float = setting(1 / 3, "layer of the Receiver, as a share of its depth", least=0, most=1)
+    tokens: str = setting("last", "which tokens", choices=TOKENS)
+    combination: str = setting("replace", "how it is combined with the Receiver's", choices=COMBINATIONS)
 
     def __post_init__(self) -> None:
-        check_choice("Tokens of an activation", self.tokens, TOKENS)
-        check_choice("A combination of activations", self.combination, COMBINATIONS)
+        check_values(self)
 
 
 class Activation:

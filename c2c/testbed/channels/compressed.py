@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from c2c.settings import check_values, setting
 from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.ridge import Ridge, RidgeMap, numbers_to_fit
 from c2c.testbed.channels.states import answer_with_states, flatten_tokens, states_of, unflatten_tokens
@@ -96,8 +97,11 @@ class SubsetSettings:
         layer_stride: Every how many layers one is sent.
     """
 
-    token_stride: int = 2
-    layer_stride: int = 2
+    token_stride: int = setting(2, "every which token is sent", least=1, most=10**6)
+    layer_stride: int = setting(2, "every which layer is sent", least=1, most=10**6)
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class Subset(Ridge):
@@ -170,7 +174,10 @@ class RankSettings:
         rank: Numbers that are sent for a token.
     """
 
-    rank: int = 32
+    rank: int = setting(32, "numbers of a code", least=1, most=10**6)
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class LowRank(Ridge):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from c2c.settings import setting
 from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.hidden import hidden_size, layer_at, read_hidden, read_prompts
 from c2c.testbed.channels.training import StepSettings, train, value_loss
@@ -33,12 +34,12 @@ class ConceptSettings(StepSettings):
         width: Hidden width of the MLP.
     """
 
-    steps: int = 60
-    batch_size: int = 16
-    curve_items: int = 30
-    concepts: int = 8
-    sharer_layer: float = 0.5
-    width: int = 256
+    steps: int = setting(60, "optimiser steps", least=1, most=10**6)
+    batch_size: int = setting(16, "items of a step", least=1, most=10**5)
+    curve_items: int = setting(30, "validation items of a point of the curve", least=0, most=10**6)
+    concepts: int = setting(8, "vectors of a message", least=1, most=10**6)
+    sharer_layer: float = setting(0.5, "layer of the Sharer, as a share of its depth", least=0, most=1)
+    width: int = setting(256, "hidden width", least=1, most=10**6)
 
 
 class ConceptWeights(nn.Module):

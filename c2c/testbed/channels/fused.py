@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from c2c.cache import kv_cache
 from c2c.cache.rotation import rotate_layers
+from c2c.fuser.config import VARIANTS
 from c2c.fuser.latent import LatentEncoder, LatentSpace
 from c2c.fuser.stack import FuserStack
+from c2c.settings import setting
 from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext, TrainingItem, TrainingResult
 from c2c.testbed.channels.ridge import RidgeMap, fit_examples, predict_states
 from c2c.testbed.channels.states import message_of, states_of
 from c2c.testbed.channels.training import StepSettings, train, value_loss
 from c2c.testbed.models import Models, Prefixes, States, pad_places, place_columns, write_places
-from c2c.types import CacheShape, KeyValue
+from c2c.types import LAYER_ALIGNMENTS, CacheShape, KeyValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +41,12 @@ class FuserSettings(StepSettings):
         output_init: ``default``, or ``ridge``: the Receiver's states are first replaced by the closed form's.
     """
 
-    variant: str = "full"
-    width: int = 128
-    layer_alignment: str = "nearest"
-    first_layer: float = 0.0
-    dropout: float = 0.1
-    output_init: str = "default"
+    variant: str = setting("full", "variant of the Fuser", choices=tuple(VARIANTS))
+    width: int = setting(128, "hidden width", least=1, most=10**6)
+    layer_alignment: str = setting("nearest", "which Sharer layer each Receiver layer reads", choices=LAYER_ALIGNMENTS)
+    first_layer: float = setting(0.0, "share of the layers below which none is fused", least=0, below=1)
+    dropout: float = setting(0.1, "dropout", least=0, below=1)
+    output_init: str = setting("default", "where the Fusers start", choices=("default", "ridge"))
 
 
 class Fused:
@@ -186,10 +188,10 @@ class LatentSettings(FuserSettings):
         latent_width: Numbers of a token in one layer of it, of keys and of values each.
     """
 
-    variant: str = "ungated"
-    first_layer: float = 1 / 3
-    latent_layers: int = 8
-    latent_width: int = 64
+    variant: str = setting("ungated", "variant of the Fuser", choices=tuple(VARIANTS))
+    first_layer: float = setting(1 / 3, "share of the layers below which none is fused", least=0, below=1)
+    latent_layers: int = setting(8, "layers of the latent cache", least=1, most=10**6)
+    latent_width: int = setting(64, "width of the latent cache", least=1, most=10**6)
 
 
 class Latent(Fused):

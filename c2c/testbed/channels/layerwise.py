@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from c2c.errors import RefusedError
+from c2c.settings import check_values, setting
 from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext
 from c2c.testbed.channels.states import message_of, states_of
 from c2c.testbed.models import Models
@@ -27,8 +28,11 @@ class HandOverSettings:
         centre: Share of the depth around which they lie.
     """
 
-    share: float = 0.7
-    centre: float = 0.5
+    share: float = setting(0.7, "share of the layers", above=0, most=1)
+    centre: float = setting(0.5, "depth of the most likely layer", least=0, most=1)
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class Layerwise:

@@ -17,6 +17,7 @@ from c2c.evaluation.answers.writing import decode_answers
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.readers.reader import SingleReader
+from c2c.settings import check_values, setting
 from c2c.storage.formats import read_yaml
 from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext
 from c2c.testbed.models import ROWS, Models
@@ -33,7 +34,10 @@ class WritingSettings:
             Receiver.
     """
 
-    message_tokens: int = 64
+    message_tokens: int = setting(64, "longest message", least=0, most=10**6)
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class WrittenText:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from c2c.cache import kv_cache
 from c2c.generation.head import logits_at
+from c2c.settings import check_values, setting
 from c2c.testbed.channel import Channel, Prompt, TrainingItem, TrainingResult
 from c2c.testbed.controls import donors, zeroed
 from c2c.testbed.models import Prefixes, Receiver
@@ -35,11 +36,14 @@ class StepSettings:
         curve_items: Validation items of a point of the curve.
     """
 
-    steps: int = 300
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    curve_items: int = 100
+    steps: int = setting(300, "optimiser steps", least=1, most=10**6)
+    batch_size: int = setting(32, "items of a step", least=1, most=10**5)
+    learning_rate: float = setting(1e-3, "peak learning rate", above=0, most=1)
+    weight_decay: float = setting(0.01, "weight decay of AdamW", least=0)
+    curve_items: int = setting(100, "validation items of a point of the curve", least=0, most=10**6)
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 def train(
