@@ -64,3 +64,12 @@ def test_a_figure_is_the_same_bytes_whenever_it_is_drawn(tables: Path, tmp_path:
         (tmp_path / name).mkdir()
         bits.draw(frame, tmp_path / name / "bits")
     assert (tmp_path / "one/bits.png").read_bytes() == (tmp_path / "two/bits.png").read_bytes()
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.__name__)
+def test_the_same_records_give_the_same_bytes(figure, tables: Path, tmp_path: Path) -> None:
+    frame = read_table(tables / f"{FIGURES[figure]}.csv", empty_is_missing=True)
+    for name in ("one", "two"):
+        figure.draw(frame, tmp_path / name)
+    for suffix in style.SUFFIXES:
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()

@@ -39,7 +39,7 @@ def test_what_failed_stands_in_every_format_of_every_table_of_answers(harmed: pd
     assert counts[["pair", "arm", "benchmark"]].to_numpy().tolist() == [["gap_a", "c2c", "knowledge_gap_free"]]
     assert "| Failed |" in (tmp_path / "tables/main.md").read_text(encoding="utf-8")
     gains = read_table(tmp_path / "tables/gains.csv")
-    assert gains.query("pair == 'gap_a' and benchmark == 'knowledge_gap_free'")["failed"].tolist() == [3, 3, 3, 0]
+    assert gains.query("pair == 'gap_a' and benchmark == 'knowledge_gap_free'")["failed"].tolist() == [3, 0, 3, 3, 0]
     assert gains.query("pair == 'gap_b'")["failed"].eq(0).all()
     assert failures.notes_of_tables(tmp_path) == [SAID.replace(" of 120", "")]
 

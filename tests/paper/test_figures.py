@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from c2c.errors import RefusedError
-from paper.artefacts import of_kind
+from paper.artefacts import of_kind, of_testbed
 from paper.figures import (
     accuracy,
     accuracy_latency,
@@ -21,8 +21,11 @@ from paper.figures import (
 from paper.reading.fusers import FuserRun, read_tables
 from tests.paper.builder import SMOKE
 
-ELSEWHERE = {*(name for name, each in of_kind("figure").items() if each.analysis), "accuracy_by_steps"}
-"""Figures whose bytes test_analyses.py and test_steps.py compare."""
+ELSEWHERE = {
+    *(name for name, each in of_kind("figure").items() if each.analysis or of_testbed(each)),
+    "accuracy_by_steps",
+}
+"""Figures whose bytes test_analyses.py, test_steps.py and tests/communication compare."""
 
 
 @pytest.fixture

@@ -45,4 +45,6 @@ def test_claims_are_judged_after_the_tables_that_they_read(run_snakemake: Any) -
     done = run_snakemake("--profile", "smoke", *plan)
     assert done.returncode == 0, done.stdout
     (command,) = re.findall(r"python -m paper\.claims .*", done.stdout)
-    assert {f"results/smoke/{file}" for file in claim_files()} <= set(command.partition("--tables ")[2].split())
+    # The smoke scale has no ladder of facts.
+    read = {f"results/smoke/{file}" for file in {*claim_files()} - {"tables/testbed_facts.csv"}}
+    assert read <= set(command.partition("--tables ")[2].split())

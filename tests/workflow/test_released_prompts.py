@@ -14,6 +14,7 @@ import yaml
 from c2c.errors import RefusedError
 from workflow.kinds.registry import answer_jobs
 from workflow.kinds.released_prompts import released_prompts_answers
+from workflow.kinds.testbed import with_bed_artefacts
 from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ def test_with_the_released_protocol_questions_are_learned_in_the_released_words(
 def test_other_protocols_leave_every_task_of_a_config_as_it_is(config_of: Merged, scale: str) -> None:
     for protocol in ("corrected", "paper"):
         config = {**config_of(scale), "protocol": protocol}
-        assert load_settings(config, ROOT).config == config
+        assert load_settings(config, ROOT).config == with_bed_artefacts(config)
 
 
 def test_a_run_can_answer_with_the_released_prompts_too_and_its_models_do_so_alone(config_of: Merged) -> None:

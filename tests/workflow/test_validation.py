@@ -271,6 +271,7 @@ def test_an_impossible_config_is_refused_with_rule_value_and_remedy(case: str, c
 def test_without_a_paper_any_figure_may_be_left_out(config_of: Merged) -> None:
     config = config_of("smoke")
     config["artefacts"] |= {"figures": ["gates"], "tables": [], "paper": False}
+    config["testbed"] = None
     assert load_settings(config, ROOT).config["artefacts"]["figures"] == ["gates"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from paper.artefacts import RELEASED, Artefact, by_target, read_artefacts
+from paper.artefacts import RELEASED, Artefact, by_target, of_testbed, read_artefacts
 
 ROOT = Path(__file__).resolve().parents[2]
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,7 +78,8 @@ def test_the_smoke_scale_trains_every_fuser_of_its_config_and_fetches_nothing(ru
 def can_be_made(artefact: Artefact, config: dict[str, Any]) -> bool:
     analysed = not artefact.analysis or bool((config["analysis"] or {}).get(artefact.analysis))
     published = RELEASED not in artefact.reads.values() or bool(config.get("released"))
-    return analysed and published and bool(config["latency"] or not artefact.timed)
+    has_bed = not of_testbed(artefact) or bool(config.get("testbed"))
+    return analysed and published and has_bed and bool(config["latency"] or not artefact.timed)
 
 
 @pytest.mark.parametrize("scale", SCALES)

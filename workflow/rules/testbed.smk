@@ -101,7 +101,9 @@ if config.get("testbed"):
         input:
             rules.check_gate.output.gate,
             [f"<results>/{path}" for path in bed_artefacts()],
+        localrule: True
 
     rule redacted:
         input:
             bed_records(REDACTED),
+        localrule: True
