@@ -144,8 +144,8 @@ class Learner(ABC):
         show, device = self.processes.is_first, self.processes.device
         intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
         peak = (peak_flops(self.processes.device, config.dtype) or 0.0) * self.processes.count
-        # Tokens of the steps whose rows are still on the device
-        token_counts: list[int] = []
+        # Tokens of the steps whose rows are still on the device, and when each step ended
+        unread_steps: list[tuple[int, float]] = []
         with ProgressBar(config.steps, progress.steps, show, device, self.label) as bar:
             for step in range(progress.steps + 1, config.steps + 1):
                 # Learn from one batch.
@@ -155,10 +155,14 @@ class Learner(ABC):
                 row, tokens = self._step(step, indices)
                 progress.history.append({"step": step, **row})
                 progress.trained.append(indices)
-                token_counts.append(tokens)
+                unread_steps.append((tokens, time.perf_counter()))
                 # Read losses and norms from the device, all at once, before anything depends on them.
                 if step == config.steps or any(step % every == 0 for every in intervals) or step in config.keep_steps:
-                    self._read_rows(progress.history[-len(token_counts) :])
+                    rows = progress.history[-len(unread_steps) :]
+                    self._read_rows(rows)
+                    for row, (tokens, clock) in zip(rows, unread_steps, strict=True):
+                        bar.advance(row, tokens, clock)
+                    unread_steps.clear()
                 # Validate, keep the weights of the step, and save a state to resume from.
                 if step % config.evaluate_every == 0 or step == config.steps:
                     self._validate(progress)
@@ -169,10 +173,6 @@ class Learner(ABC):
                     self._keep(step)
                 if step % config.checkpoint_every == 0 and step < config.steps:
                     state.save(self.processes, self.checkpoints, progress)
-                if not isinstance(progress.history[-1]["loss"], Tensor):
-                    for row, tokens in zip(progress.history[-len(token_counts) :], token_counts, strict=True):
-                        bar.advance(row, tokens)
-                    token_counts.clear()
                 # The time of others' turns does not count.
                 progress.seconds += time.perf_counter() - start
                 yield step

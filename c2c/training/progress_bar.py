@@ -42,6 +42,7 @@ class ProgressBar:
         )
         self._show = show
         self._tokens, self._started = 0, time.perf_counter()
+        self._clock = self._started
         self.token_share: float | None = None
         """Share of a second of the device's peak that the operations for one token take; None if it is not known."""
 
@@ -51,8 +52,15 @@ class ProgressBar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bar.close()
 
-    def advance(self, row: dict[str, Any], tokens: int) -> None:
-        """Show one step more: its row of the history, and how many tokens the Receivers read in it."""
+    def advance(self, row: dict[str, Any], tokens: int, clock: float) -> None:
+        """Show one step more.
+
+        Args:
+            row: Of the history.
+            tokens: How many the Receivers read in it.
+            clock: When it ended, by ``time.perf_counter``; several steps may be shown together, later.
+        """
+        self._clock = clock
         self._done += 1
         self._tokens += tokens
         # Some hundred lines a run, with the first step, which shows that it works, and the last.
@@ -93,7 +101,7 @@ class ProgressBar:
         )
 
     def _seconds(self) -> float:
-        return max(time.perf_counter() - self._started, 1e-9)
+        return max(self._clock - self._started, 1e-9)
 
 
 def _gates(row: dict[str, Any]) -> str:

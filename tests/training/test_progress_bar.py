@@ -16,7 +16,7 @@ ROW = {"loss": 0.5, "open_gates": 0.25, "temperature": None, "step": 7, "validat
 def shown(capsys, steps: int, done: int = 0, **options) -> str:
     with ProgressBar(steps, done, **options) as bar:
         for _ in range(steps - done):
-            bar.advance(ROW, 10)
+            bar.advance(ROW, 10, progress_bar.time.perf_counter())
         bar.validated(ROW)
     return capsys.readouterr().err
 
@@ -37,6 +37,14 @@ def test_the_time_left_is_that_of_the_steps_to_come_at_the_speed_of_this_start(c
     line = next(line for line in text.splitlines() if line.startswith("step 109"))
     assert re.search(r", 0?[12]:00 left$", line)
     assert text.count("00:00 left") == 1
+
+
+def test_steps_that_are_shown_together_have_the_speed_of_their_own_time(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(progress_bar.time, "perf_counter", lambda: 0.0)
+    with ProgressBar(4, 0) as bar:
+        for step in range(1, 5):
+            bar.advance(ROW, 10, clock=2.0 * step)
+    assert re.findall(r"(\d+) tokens/s", capsys.readouterr().err) == ["5"] * 4
 
 
 def test_in_a_terminal_there_is_a_bar_and_no_line_a_step(capsys, monkeypatch) -> None:
