@@ -108,7 +108,8 @@ class MessageRecords:
         frame: Records as `read` gives them.
 
     Raises:
-        RefusedError: There is no record, they are of several scales, or two have the same `KEY`.
+        RefusedError: There is no record, they are of several scales, two have the same `KEY`, or one contradicts itself
+            or another.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -117,6 +118,7 @@ class MessageRecords:
             raise RefusedError("Records of the test bed must be of one scale", scales, REMEDY)
         if (double := frame[frame.duplicated(KEY)]).size:
             raise RefusedError("A record of the test bed must be there once", double[KEY].iloc[0].to_dict(), REMEDY)
+        _check_rows(frame)
         self.scale = str(scales[0])
         self.frame = frame.assign(training_items=frame["training_items"].fillna(0)).sort_values(KEY, ignore_index=True)
         self._columns = {name: self.frame[name].to_numpy() for name in SCHEMA.names if name != "option_logps"}
@@ -280,3 +282,31 @@ def _padded(lists: pd.Series) -> np.ndarray:
     matrix = np.full((len(values), max(lengths.max(initial=0), 1)), -np.inf)
     matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate(values) if len(values) else []
     return matrix
+
+
+def _check_rows(frame: pd.DataFrame) -> None:
+    """Refuse records that no run can have written: a changed row would be a wrong number.
+
+    Raises:
+        RefusedError: A message is unknown, an item has two right answers, a mark is not that of the prediction, a
+            log-probability is not finite, or the channels of a task were not asked the same items.
+    """
+    unknown = sorted(set(frame["message"]) - set(MESSAGES))
+    if unknown:
+        raise RefusedError("A message of a record must be a known one", unknown, REMEDY)
+    place = ["pair", "task", "seed"]
+    golds = frame.groupby([*place, "id"])["gold"].nunique()
+    if (golds > 1).any():
+        raise RefusedError("All records of an item must have one right answer", golds[golds > 1].index[0], REMEDY)
+    marked = frame["correct"].astype(bool) == ((frame["prediction"] == frame["gold"]) & (frame["gold"] >= 0))
+    if not marked.all():
+        rule = "A record must be correct where its prediction is the right answer, and nowhere else"
+        raise RefusedError(rule, frame.loc[~marked, [*CELL, "seed", "message", "id"]].iloc[0].to_dict(), REMEDY)
+    if not np.isfinite(frame["answer_logp"].to_numpy(float)).all():
+        raise RefusedError("The log-probability of an answer must be finite", "another number", REMEDY)
+    own = frame[frame["message"].isin([MATCHED, NONE])]
+    for ids, part in own.groupby(place):
+        items = part.groupby("channel")["id"].agg(frozenset)
+        if items.nunique() > 1:
+            counts = items.map(len).to_dict()
+            raise RefusedError(f"All channels of {ids} must have been asked the same items", counts, REMEDY)

@@ -37,7 +37,7 @@ def test_one_changed_record_of_a_channel_fails_the_verification(committed: Path,
     folder = Path(shutil.copytree(committed, tmp_path / "smoke"))
     frame = read([folder / TESTBED_RECORDS])
     hit = frame.query("channel == 'ridge' and message == 'matched' and correct").index[0]
-    frame.loc[hit, "correct"] = False
+    frame.loc[hit, ["correct", "prediction"]] = False, (frame.loc[hit, "gold"] + 1) % 4
     write(frame, folder / TESTBED_RECORDS)
     assert not verify.verify(folder)
     output = capsys.readouterr().out

@@ -171,6 +171,30 @@ def test_a_record_that_is_there_twice_is_refused(frame: pd.DataFrame) -> None:
         MessageRecords(pd.concat([frame, frame.iloc[:1]]))
 
 
+def altered(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The records with some values in one row of a channel of options."""
+    other = frame.copy()
+    hit = other.query(f"task == '{WORD}' and channel == 'ridge' and message == 'matched' and correct").index[0]
+    for name, value in values.items():
+        other.loc[hit, name] = value
+    return other
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        ({"correct": False}, "must be correct where its prediction"),
+        ({"gold": 7, "prediction": 7}, "must have one right answer"),
+        ({"message": "matchd"}, "must be a known one"),
+        ({"answer_logp": float("nan")}, "must be finite"),
+        ({"id": "another"}, "must have been asked the same items"),
+    ],
+)
+def test_a_changed_record_that_contradicts_itself_or_another_is_refused(frame: pd.DataFrame, values, rule) -> None:
+    with pytest.raises(RefusedError, match=rule):
+        MessageRecords(altered(frame, **values))
+
+
 def test_items_that_a_seed_could_not_exchange_are_left_out_of_every_seed(frame: pd.DataFrame) -> None:
     cell = CellIds(PAIR, WORD, "c2c")
     lost = frame[(frame["channel"] == "c2c") & (frame["message"] == DERANGED) & (frame["seed"] == 1)].index[:5]
@@ -189,7 +213,11 @@ def test_seeds_with_items_of_their_own_are_compared_within_each_seed(frame: pd.D
 def test_other_right_options_under_the_same_id_tell_that_a_seed_has_items_of_its_own(frame: pd.DataFrame) -> None:
     cell = CellIds(PAIR, WORD, "receiver")
     assert MessageRecords(frame).answers(cell, "none", "choice").columns.tolist() == [NO_SEED]
-    own = MessageRecords(frame.assign(gold=frame["gold"].where(frame["seed"] != 1, (frame["gold"] + 1) % 4)))
+    shifted = {
+        name: frame[name].where((frame["seed"] != 1) | (frame["gold"] < 0), (frame[name] + 1) % 4)
+        for name in ("gold", "prediction")
+    }
+    own = MessageRecords(frame.assign(**shifted))
     answers = own.answers(cell, "none", "choice")
     assert answers.index.name == OWN_QUESTIONS and answers.shape[1] == 3
 
