@@ -226,13 +226,17 @@ def _questions(places: Sequence[Path], records: pd.DataFrame) -> pd.DataFrame:
 def _with_earlier(
     records: pd.DataFrame, times: pd.DataFrame | None, output: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The records with those of stages that `output` holds from before; only pairs that have their baselines."""
+    """The records with those of stages that `output` holds from before; of new pairs only those with baselines."""
+    # Groups and the pairs of a latent space have no baselines of their own: what was committed stays.
+    committed: set[str] = set()
     if (output / RECORDS).is_file():
-        records = _join(read_records([output / RECORDS]), records, STAGE)
+        earlier_records = read_records([output / RECORDS])
+        committed = set(earlier_records["pair"])
+        records = _join(earlier_records, records, STAGE)
     if (output / TIMES).is_file():
         earlier = read_records([output / TIMES], LATENCY_SCHEMA)
         times = earlier if times is None else _join(earlier, times, ["pair", "recipe"])
-    pairs = set(records.loc[records["recipe"] == "", "pair"])
+    pairs = committed | set(records.loc[records["recipe"] == "", "pair"])
     for pair in sorted(set(records["pair"]) - pairs):
         print(f"{pair} is left out: it has no baselines yet")
     records = records[records["pair"].isin(pairs)]

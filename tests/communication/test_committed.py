@@ -54,3 +54,13 @@ def test_a_test_bed_alone_is_added_to_what_was_committed_before(committed: Path,
     assert set(read([folder / TESTBED_RECORDS])["pair"]) == {"gap_a", "gap_b"}
     assert len(pd.read_parquet(folder / RECORDS)) == len(answers)
     assert verify.verify(folder)
+
+
+def test_a_group_without_baselines_of_its_own_stays_when_a_test_bed_is_added(committed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(committed, tmp_path / "smoke"))
+    answers = pd.read_parquet(folder / RECORDS)
+    group = answers[answers["recipe"] != ""].assign(pair="gap_halves")
+    whole = pd.concat([answers, group], ignore_index=True)
+    collect._write(whole, collect.RECORD_SCHEMA, collect.ANSWER_KEY, folder / RECORDS)
+    merged, _ = collect._with_earlier(collect.read_records([folder / RECORDS]), None, folder)
+    assert "gap_halves" in set(merged["pair"])
