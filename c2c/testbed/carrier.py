@@ -1,4 +1,4 @@
-"""Preflight of a task: which tokens can carry a value to the Receiver, measured in seconds and without a training.
+"""Preflight of a task: which tokens can carry a value to the Receiver, measured without a training.
 
 Three questions are asked of each token. What does the Receiver answer with its *own* states of the unredacted text
 there (`copied`)? No message at this token can be expected to do better than a copy. What does it answer if the value

@@ -19,14 +19,8 @@ from c2c.cache import kv_cache
 from c2c.cache.rotation import check_rotation, rotate_layers
 from c2c.cache.shape import cache_shape
 from c2c.errors import RefusedError
-from c2c.evaluation.answers.likelihood import (
-    PrefilledBatch,
-    check_finite,
-    is_likeliest,
-    log_probability,
-    option_tokens,
-    score_further_tokens,
-)
+from c2c.evaluation.answers.likelihood import PrefilledBatch, option_tokens, score_continuations
+from c2c.evaluation.readers.prompt_memory import common_start
 from c2c.models.loading import LoadedModel
 from c2c.testbed.channel import Prompt, ReceiverAnswer, SharerContext
 from c2c.types import KeyValue
@@ -35,8 +29,8 @@ KEPT_BYTES = 2 * 2**30
 """Of prefixes and states that one model's reader keeps."""
 ROWS = 64
 """Texts of a batch."""
-SHARED_ROWS, SHARED_TOKENS = 4, 6
-"""A common beginning is read once where this many texts have it, and it has this many tokens."""
+SHARED_ROWS = 4
+"""A common beginning is read once where this many texts have it."""
 
 Key = tuple[int, ...]
 """Token ids of a text, and what of it is kept."""
@@ -143,9 +137,9 @@ class StateReader:
         # 1. The rows that all contexts need, and which are not kept.
         rows = [self.tokens_of(context) for context in contexts]
         if self.silent:
-            size = (self.shape.layers, 2, self.shape.heads, -1, self.shape.head_dim)
-            empty = torch.zeros(1, dtype=self.model.dtype, device=self.model.device)
-            return [empty.expand(*size[:3], context.tokens, size[4]).contiguous() for context in contexts]
+            layers, heads, width = self.shape
+            sizes = [(layers, 2, heads, context.tokens, width) for context in contexts]
+            return [torch.zeros(size, dtype=self.model.dtype, device=self.device) for size in sizes]
         keys = {
             (int(rotated), len(places), *places, *ids[: max(places) + 1]): (ids[: max(places) + 1], places)
             for its_rows in rows
@@ -206,8 +200,7 @@ class StateReader:
     @torch.no_grad()
     def read_rows(self, rows: Sequence[Sequence[int]]) -> list[KeyValue]:
         """Caches of rows of token ids, right-padded: T layers of keys and values ``(B, H, N, D)``."""
-        shared = common_beginning(rows) if len(rows) >= SHARED_ROWS else 0
-        shared = shared if shared >= SHARED_TOKENS else 0
+        shared = common_start(rows) if len(rows) >= SHARED_ROWS else 0
         rest = [list(row[shared:]) for row in rows]
         width = max(map(len, rest))
         count, device = len(rows), self.device
@@ -220,13 +213,6 @@ class StateReader:
         mask = torch.tensor([[1] * (shared + len(row)) + [0] * (width - len(row)) for row in rest], device=device)
         positions = torch.arange(shared, shared + width, device=device)[None].expand(count, -1)
         return kv_cache.layers_of(kv_cache.prefill(self.model, ids, mask, positions, cache))
-
-
-def common_beginning(rows: Sequence[Sequence[int]]) -> int:
-    """Tokens that all rows begin with, at most all but the last token of the shortest."""
-    least = min(map(len, rows)) - 1
-    first = rows[0]
-    return next((n for n in range(least) if any(row[n] != first[n] for row in rows)), max(least, 0))
 
 
 def _in_order(context: SharerContext, parts: dict[int, States]) -> States:
@@ -285,6 +271,11 @@ class Receiver(StateReader):
         last = torch.tensor([[prompt.tokens[-1]] for prompt in prompts], device=self.device)
         layers = [(whole[:, layer, 0], whole[:, layer, 1]) for layer in range(whole.shape[1])]
         return Prefixes(layers, mask, last, starts)
+
+    def read(self, prompts: Sequence[Prompt]) -> None:
+        """Read prompts into the memory, before a time is taken that must not hold their reading."""
+        for start in range(0, len(prompts), ROWS):
+            self.prefixes(prompts[start : start + ROWS])
 
     def _read_alone(self, text: tuple[int, ...]) -> Tensor:
         return torch.stack([torch.cat(layer) for layer in self.read_rows([text])])
@@ -381,16 +372,8 @@ def answer_batch(
     ]
     rows = torch.tensor([row for row, texts in enumerate(continuations) for _ in texts], device=logits.device)
     flat = [ids for its_tokens in tokens for ids in its_tokens]
-    # 2. Their first tokens from the logits, further tokens on rows that repeat the cache.
-    first = torch.tensor([ids[0] for ids in flat], device=logits.device)
-    sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
-    longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
-    if longer:
-        further, likeliest = score_further_tokens(batch.of_rows(rows[longer]), [flat[number] for number in longer])
-        sums[longer] += further.double()
-        greedy[longer] &= likeliest
-    check_finite(sums.tolist(), receiver.model)
-    # 3. Greedy tokens, as many as the value has: the value itself where each of its tokens is the likeliest.
+    sums, greedy = score_continuations(batch, logits, rows, flat)
+    # 2. Greedy tokens, as many as the value has: the value itself where each of its tokens is the likeliest.
     values = [texts.index(prompt.value) for prompt, texts in zip(prompts, continuations, strict=True)]
     starts = [sum(map(len, continuations[:row])) for row in range(len(prompts))]
     ids_written = [

@@ -34,9 +34,8 @@ from c2c.testbed.layout import ItemLayout, lay_out
 from c2c.testbed.models import Models
 from c2c.testbed.records import COLUMNS, CURVE_COLUMNS, MESSAGES
 from c2c.testbed.registry import Factory, registered_channels, source_hash
+from c2c.training.config import GREATEST_SEED
 
-GREATEST_SEED = 2**32 - 1
-"""Of numpy."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -59,7 +58,8 @@ class ChannelRun:
         output: Records (.parquet); curves are written next to it (.curves.csv).
 
     Raises:
-        RefusedError: If a message is unknown, or a channel is named twice.
+        RefusedError: If a message is unknown, a channel is named twice, settings are of another channel, or a number or
+            the output cannot be.
     """
 
     scale: str
@@ -200,6 +200,7 @@ class Bed:
         rows: list[dict[str, Any]] = []
         prompts = {"receiver": [layout.prompt for layout in test], "full": [layout.full for layout in test]}
         for name, its_prompts in prompts.items():
+            receiver.read(its_prompts)
             outcomes, ms = timed(
                 lambda its_prompts=its_prompts: self.models.in_batches(  # type: ignore[misc]
                     lambda batch, _: receiver.answer(batch), its_prompts
@@ -219,6 +220,8 @@ class Bed:
         channel = self._build(name, factory)
         training, columns, curves = self._train(name, channel, "matched")
         prompts = [layout.prompt for layout in self.test]
+        # The first channel that needs them would be charged for what all of them share.
+        self.models.receiver.read(prompts)
         # 1. Messages of all items, and the others that are made from them.
         with noted(f"in the channel {name}, while it sends"):
             messages, send_ms = self._send(channel, own=getattr(channel, "reads_own", False))
@@ -229,6 +232,7 @@ class Bed:
         # 2. What the Receiver makes of each of them.
         for message, (received, exchanged) in variants.items():
             with noted(f"in the channel {name}, message {message}"):
+                check_messages(name, received, len(prompts))
                 outcomes, receive_ms = timed(partial(channel.receive, received, prompts), len(prompts))
             outcomes = check_answers(name, message, outcomes, prompts)
             more = columns | {"bytes": [item.size for item in received], "send_ms": send_ms, "receive_ms": receive_ms}

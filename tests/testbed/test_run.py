@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 from dataclasses import replace
@@ -13,18 +14,20 @@ import pytest
 import torch
 
 from c2c.errors import RefusedError
-from c2c.models.loading import load_tokenizer
+from c2c.models.loading import LoadedModel, load_tokenizer
 from c2c.testbed import registry
+from c2c.testbed import run as run_module
 from c2c.testbed.channel import Message
 from c2c.testbed.channels import copied
 from c2c.testbed.channels.fused import OnRidge
 from c2c.testbed.channels.ridge import RidgeMap
-from c2c.testbed.channels.training import curve_steps
+from c2c.testbed.channels.training import curve_point, curve_steps, value_loss
 from c2c.testbed.controls import donors, random_like, with_half_of, zeroed
 from c2c.testbed.items import write_items
 from c2c.testbed.layout import lay_out
+from c2c.testbed.models import Receiver
 from c2c.testbed.records import COLUMNS, CURVE_COLUMNS
-from c2c.testbed.run import ChannelRun, run_test_bed
+from c2c.testbed.run import Bed, ChannelRun, run_test_bed
 
 STATES = ["ridge", "ridge_int8", "ridge_int4", "subset", "c2c", "c2c_on_ridge", "latent"]
 """Channels that are trained and whose messages have keys and values."""
@@ -315,3 +318,48 @@ def test_half_of_a_message_is_exchanged() -> None:
     mixed = with_half_of(one, other, "values")
     assert torch.equal(mixed.tensors["keys"], one.tensors["keys"])
     assert torch.equal(mixed.tensors["values"], other.tensors["values"])
+
+
+# Times and curves
+
+
+def test_the_time_of_an_answer_holds_no_reading_of_the_prompt(run, monkeypatch) -> None:
+    clocks: list[str] = []
+    timed, read_rows = run_module.timed, Receiver.read_rows
+
+    def timed_in(act, count):
+        clocks.append("timed")
+        result = timed(act, count)
+        clocks.append("done")
+        return result
+
+    def read(self, rows):
+        clocks.append("reading")
+        return read_rows(self, rows)
+
+    monkeypatch.setattr(run_module, "timed", timed_in)
+    monkeypatch.setattr(Receiver, "read_rows", read)
+    Bed.load(of_channels(run, ["identity"])).bounds()
+    assert "reading" in clocks
+    assert not any(pair == ("timed", "reading") for pair in itertools.pairwise(clocks))
+
+
+def test_an_item_without_a_donor_is_no_deranged_point_of_a_curve(pair, items) -> None:
+    examples = [lay_out(item, pair.receiver).example for item in items["validation"]]
+    channel = copied.IdentityChannel(pair)
+    same = [example for example in examples if example.prompt.value == examples[0].prompt.value]
+    assert {row["message"] for row in curve_point(channel, same, 0, [], seed=0)} == {"matched", "zeroed"}
+    rows = curve_point(channel, examples, 0, [], seed=0)
+    assert {row["message"] for row in rows} == {"matched", "deranged", "zeroed"}
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "mistral"])
+def test_the_loss_of_a_training_is_that_of_the_answers(tiny_model, tokenizer, items, family) -> None:
+    loaded = LoadedModel("receiver", tiny_model(family, vocab=len(tokenizer)), tokenizer)
+    receiver = Receiver(loaded)
+    prompts = [lay_out(item, receiver).prompt for item in items["test"][:4]]
+    # Prompts of several lengths, all longer than a window
+    prompts += [replace(p, text=f"ada {p.text}", tokens=(p.tokens[0], *p.tokens)) for p in prompts[:2]]
+    loss = value_loss(receiver, prompts, receiver.prefixes(prompts))
+    answers = receiver.answer(prompts)
+    assert float(loss) == pytest.approx(-sum(a.value_logp for a in answers) / len(answers), abs=1e-4)

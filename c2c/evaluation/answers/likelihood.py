@@ -91,22 +91,46 @@ def score_tokens(state: DecodingState, options: Sequence[Sequence[Sequence[int]]
     # All options of all rows in one list, and the row of each: (n,)
     rows = torch.tensor([row for row, its_options in enumerate(options) for _ in its_options], device=device)
     flat = [ids for its_options in options for ids in its_options]
-    # The first token of every option, from the last position of its prompt.
-    batch, first = PrefilledBatch.of(state), torch.tensor([ids[0] for ids in flat], device=device)
+    batch = PrefilledBatch.of(state)
     logits = batch.logits(state.input_ids[:, batch.columns_read :], state.attention_mask)
-    sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
-    # Further tokens, on rows that repeat the cache.
-    longer = [number for number, ids in enumerate(flat) if len(ids) > 1]
-    if longer:
-        scores, likeliest = score_further_tokens(batch.of_rows(rows[longer]), [flat[number] for number in longer])
-        sums[longer] += scores.double()
-        greedy[longer] &= likeliest
-    check_finite(sums.tolist(), state.model)
+    sums, greedy = score_continuations(batch, logits, rows, flat)
     scores_of_all = iter(zip(sums.tolist(), greedy.tolist(), strict=True))
     return [[next(scores_of_all) for _ in its_options] for its_options in options]
 
 
-def score_further_tokens(batch: PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def score_continuations(
+    batch: PrefilledBatch, logits: Tensor, rows: Tensor, continuations: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Score tokens after prompts that have been read.
+
+    Args:
+        batch: B prompts with their last tokens.
+        logits: ``(B, V)`` after them.
+        rows: ``(n,)`` int64, the prompt of each continuation.
+        continuations: n times token ids, at least one.
+
+    Returns:
+        The sum of each continuation's log-probabilities in nats, ``(n,)`` float64, and whether each of its tokens is
+        the likeliest one at its place, ``(n,)`` bool.
+
+    Raises:
+        ModelFaultError: If a log-probability is not finite.
+    """
+    # The first token of every continuation, from the last position of its prompt
+    first = torch.tensor([ids[0] for ids in continuations], device=logits.device)
+    sums, greedy = log_probability(logits, rows, first).double(), is_likeliest(logits, rows, first)
+    # Further tokens, on rows that repeat the cache
+    longer = [number for number, ids in enumerate(continuations) if len(ids) > 1]
+    if longer:
+        further_tokens = [continuations[number] for number in longer]
+        scores, likeliest = _score_further_tokens(batch.of_rows(rows[longer]), further_tokens)
+        sums[longer] += scores.double()
+        greedy[longer] &= likeliest
+    check_finite(sums.tolist(), batch.model)
+    return sums, greedy
+
+
+def _score_further_tokens(batch: PrefilledBatch, options: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Sum of log-probabilities of the tokens after each first one, ``(n,)``, and whether all are the likeliest."""
     width = max(len(ids) for ids in options) - 1
     device = batch.mask.device

@@ -14,8 +14,9 @@ from c2c.alignment.tokens import left_pad
 from c2c.cache import kv_cache
 from c2c.cache.rows import masks_in_tokens, rotations_of_positions, splits_windows
 from c2c.errors import RefusedError
+from c2c.evaluation.readers.prompt_memory import SHARED_TOKENS, common_start
 from c2c.testbed.channel import Prompt
-from c2c.testbed.models import ROWS, SHARED_ROWS, SHARED_TOKENS, Prefixes, Receiver, StateReader, common_beginning
+from c2c.testbed.models import ROWS, SHARED_ROWS, Prefixes, Receiver, StateReader
 
 
 def layer_at(reader: StateReader, share: float) -> int:
@@ -76,7 +77,7 @@ def read_hidden(reader: StateReader, rows: Sequence[Sequence[int]], layer: int) 
         for start in range(0, len(numbers), ROWS):
             batch = numbers[start : start + ROWS]
             # 2. The beginning of all rows of the batch, then the rest of each.
-            shared = common_beginning([rows[number] for number in batch]) if len(batch) >= SHARED_ROWS and layer else 0
+            shared = common_start([rows[number] for number in batch]) if len(batch) >= SHARED_ROWS and layer else 0
             head = rows[batch[0]][:shared]
             before, cache = _run_to(reader, [head], layer) if shared else (None, None)
             after, _ = _run_to(reader, [rows[number][shared:] for number in batch], layer, cache)

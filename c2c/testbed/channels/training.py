@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from c2c.cache import kv_cache
-from c2c.generation.head import logits_at
+from c2c.evaluation.answers.likelihood import PrefilledBatch
 from c2c.settings import check_values, setting
 from c2c.testbed.channel import Channel, Prompt, TrainingItem, TrainingResult
 from c2c.testbed.controls import donors, zeroed
@@ -126,14 +126,10 @@ def value_loss(receiver: Receiver, prompts: Sequence[Prompt], prefixes: Prefixes
     supervised = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in targets], device=device)
     inputs = torch.cat([prefixes.last, ids[:, :-1]], dim=1)
     mask = torch.cat([prefixes.mask, supervised.long()], dim=1)
-    positions = kv_cache.positions_of(mask)[:, -width:]
     cache = kv_cache.cache_of_layers(prefixes.layers, receiver.model.config)
-    with logits_at(receiver.model, supervised):
-        output = receiver.model(
-            input_ids=inputs, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True
-        )
-    # (1, K, V) -> (K, V)
-    return functional.cross_entropy(output.logits.flatten(0, 1).float(), ids[supervised])
+    # As an answer is read, so that windows and rotations are those of each row alone: (K, V)
+    batch = PrefilledBatch(receiver.model, prefixes.mask, prefixes.mask.shape[1], cache, None)
+    return functional.cross_entropy(batch.logits(inputs, mask, supervised).float(), ids[supervised])
 
 
 # The curve
@@ -159,6 +155,11 @@ def curve_point(
     rows = []
     for name, messages in variants.items():
         outcomes = list(zip(prompts, channel.receive(messages, prompts), strict=True))
+        if name == "deranged":
+            # An item that no other could give a message has its own one.
+            outcomes = [pair for number, pair in enumerate(outcomes) if partners[number] != number]
+            if not outcomes:
+                continue
         accuracy = sum(_is_right(prompt, outcome.option_logps) for prompt, outcome in outcomes) / len(outcomes)
         exact = sum(outcome.text == prompt.value for prompt, outcome in outcomes) / len(outcomes)
         row = {"step": step, "message": name, "accuracy": accuracy, "exact": exact, "items": len(outcomes)}
