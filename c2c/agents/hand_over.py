@@ -219,7 +219,9 @@ class HandOver:
             pads,
             mask=None if self.aligners else 0,
         )
-        inputs = [by_sender[name].content.as_input() for name in self.aligners]  # type: ignore[union-attr]
+        # `_check` has refused a text of a sender whose cache is fused.
+        contents = [by_sender[name].content for name in self.aligners]
+        inputs = [content.as_input() for content in contents if isinstance(content, SharerCache)]
         text = write(self.model, self.receiver.model, batch._replace(sharer_inputs=inputs), **options)[0]
         return AgentAnswer(text, tuple(by_sender[name] for name in self.senders))
 

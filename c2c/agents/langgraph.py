@@ -117,10 +117,11 @@ def build_graph(
         raise RefusedError(
             "An agent of a graph must not have the name of a key of its state", clash, "Rename the agent"
         )
-    graph = StateGraph(HandOverState)
+    # Its types are those of a closed set of node signatures.
+    graph: Any = StateGraph(HandOverState)
     for name in hand_over.senders:
-        graph.add_node(name, sender_node(hand_over, name, folder, key=key))  # type: ignore[call-overload]
-    graph.add_node(receiver, receiver_node(hand_over, key=key, **generation))  # type: ignore[call-overload]
+        graph.add_node(name, sender_node(hand_over, name, folder, key=key))
+    graph.add_node(receiver, receiver_node(hand_over, key=key, **generation))
     # Each step waits for all nodes of the one before it.
     steps = [names for names in (list(hand_over.reasons), list(hand_over.aligners), [receiver]) if names]
     for name in steps[0]:
