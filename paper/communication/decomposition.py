@@ -10,14 +10,16 @@ from c2c.stats import Estimate, holm
 from paper.communication import gate
 from paper.communication.comparing import AGAINST_RECEIVER, GAINS, LEVEL, difference, gain
 from paper.communication.records import BOUNDS, MATCHED, MessageRecords
+from paper.reading import names
 from paper.reading.margin import margin_of
-from paper.writing.columns import decimals, estimates, p_values, sizes, titles
+from paper.writing.columns import estimates, sizes
 from paper.writing.numbers import decimal
 from paper.writing.output import run_table, write_table
 
 FROM_NOTHING, ON_RIDGE, START = "c2c", "c2c_on_ridge", "ridge_start"
 """Channels with the same Fusers from random weights and on top of ridge, and the gain of the latter over the former."""
 REACH = ("reach_value", "reach_low", "reach_high")
+PRINTED = ("OPE", "OME", "CAG", "SSG", "communication")
 ABOVE, BELOW, EQUIVALENT, UNDECIDED = "above zero", "below zero", "equivalent", "undecided"
 
 
@@ -82,22 +84,30 @@ def _finding(row: dict[str, float]) -> str:
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is printed."""
-    return pd.DataFrame(
-        {
-            "Pair": titles(frame, "pair"),
-            "Task": titles(frame, "task"),
-            "Channel": titles(frame, "channel"),
-            "Measure": list(frame["measure"]),
-            "Gain": titles(frame, "gain"),
-            "Points [95 %]": estimates(frame, sign=True),
-            **sizes(frame),
-            "p (Holm)": p_values(frame, "p_holm"),
-            "Equivalence, p (Holm)": p_values(frame, "equivalence_holm"),
-            "Smallest margin, points": decimals(frame, "reach_high", 1),
-            "Finding": list(frame["finding"]),
-        }
-    )
+    """The table as it is printed: a row a channel, by the measure on which its evidence rests; the .csv has all."""
+    lines = []
+    for (pair, task), cells in frame.groupby(["pair", "task"], sort=False):
+        own = cells[cells["measure"] == cells["measure"].iloc[0]]
+        for channel, gains in own.groupby("channel", sort=False):
+            texts = dict(zip(gains["gain"], _marked(gains), strict=True))
+            equivalent = gains.loc[gains["finding"] == EQUIVALENT, "gain"]
+            lines.append(
+                {
+                    "Pair": names.title("pairs", pair),
+                    "Task": names.title("tasks", task),
+                    "Channel": names.title("channels", channel),
+                    **{names.title("gains", name): texts.get(name, "–") for name in PRINTED},
+                    "Equivalent to no message": ", ".join(names.title("gains", name) for name in equivalent) or "–",
+                    **{name: column[0] for name, column in sizes(gains).items()},
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def _marked(gains: pd.DataFrame) -> list[str]:
+    """Gains with their intervals, and a star where Holm's p is below `LEVEL`."""
+    stars = ["*" if p_value < LEVEL else "" for p_value in gains["p_holm"]]
+    return [text + star for text, star in zip(estimates(gains, sign=True), stars, strict=True)]
 
 
 def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
@@ -107,9 +117,11 @@ def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
         "Paired differences in points over items and trainings. OPE: matched less Receiver; OME: deranged less "
         "Receiver, what any message does; CAG: matched less deranged, so that OPE = OME + CAG; SSG: matched less the "
         "Receiver's own reading sent as the message; communication: matched less the same parameters, no message.",
-        f"Equivalence: two one-sided tests at a margin of {decimal(margin_of(records.scale), 1)} points, which was "
-        "fixed before the runs; p is adjusted for all cells of this kind (Holm). The smallest margin is the one at "
-        "which the unadjusted test states equivalence: above the margin it tells of too few items or trainings.",
+        "A star: p below 0.05 after Holm's adjustment for all channels and tasks of a gain.",
+        f"Equivalent to no message: by two one-sided tests, at a margin of {decimal(margin_of(records.scale), 1)} "
+        "points that was fixed before the runs, adjusted for all cells of this kind (Holm). The .csv has both measures, "
+        "all gains, p values, and the smallest margin at which a test states equivalence: above ours it tells of too "
+        "few items or trainings.",
     ]
     return write_table(frame, text_table(frame), stem, notes)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper.communication.records import BOUNDS, DERANGED, MessageRecords
+from paper.communication.records import BOUNDS, DERANGED, MESSAGES, NONE, MessageRecords
+from paper.reading import names
 from paper.rows import accuracy, percent
-from paper.writing.columns import estimates, sizes, titles
+from paper.writing.columns import decimals, sizes
 from paper.writing.output import run_table, write_table
 
 
@@ -30,28 +31,36 @@ def build(records: MessageRecords) -> pd.DataFrame:
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is printed."""
-    return pd.DataFrame(
-        {
-            "Pair": titles(frame, "pair"),
-            "Task": titles(frame, "task"),
-            "Channel": titles(frame, "channel"),
-            "Message": titles(frame, "message"),
-            "Measure": list(frame["measure"]),
-            "Right, % [95 %]": estimates(frame),
-            **sizes(frame),
-            "Donor named, % [95 %]": [
-                "" if text == "not run" else text for text in estimates(frame.astype({"donor_value": float}), "donor_")
-            ],
-        }
-    )
+    """The table as it is printed: a row a channel, a column a message; the .csv has both measures and the intervals."""
+    lines = []
+    for (pair, task), cells in frame.groupby(["pair", "task"], sort=False):
+        own = cells[cells["measure"] == cells["measure"].iloc[0]]
+        for channel, answers in own.groupby("channel", sort=False):
+            values = dict(zip(answers["message"], decimals(answers, "value", 1), strict=True))
+            naming = decimals(answers[answers["donor_value"].notna()].astype({"donor_value": float}), "donor_value", 1)
+            lines.append(
+                {
+                    "Pair": names.title("pairs", pair),
+                    "Task": names.title("tasks", task),
+                    "Channel": names.title("channels", channel),
+                    **{
+                        names.title("messages", name).capitalize(): values.get(name, "–")
+                        for name in MESSAGES
+                        if name != NONE
+                    },
+                    "Donor named": naming[0] if naming else "–",
+                    **{name: column[0] for name, column in sizes(answers).items()},
+                }
+            )
+    return pd.DataFrame(lines)
 
 
 def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
     frame = build(records)
     notes = [
-        "Choice: the likeliest option is the right one. Exact: the written answer equals the value.",
+        "Right answers in percent, by the measure on which a task's evidence rests: the likeliest option, or the exact "
+        "written value.",
         "Donor named: of the answers with a deranged message, how many name the value of the item whose message was "
         "read. Adaptation in disguise would leave this at chance.",
     ]

@@ -36,14 +36,14 @@ def draw(frame: pd.DataFrame, stem: Path) -> None:
         for column, pair in enumerate(pairs):
             axis = axes[line * columns + column]
             _panel(axis, frame[(frame["pair"] == pair) & (frame["task"] == task) & (frame["measure"] == measure)])
-            if line == 0:
-                axis.set_title(names.title("pairs", pair), loc="left")
-        axes[line * columns].set_ylabel(f"{names.title('tasks', task)},\n{measure}, %")
+            axis.set_title(f"{names.title('pairs', pair)}: {names.title('tasks', task)}", loc="left")
+        axes[line * columns].set_ylabel(f"{measure}, %")
     for axis, pair in zip(axes[-columns:], pairs, strict=False):
         of_pair = frame[(frame["pair"] == pair) & (frame["task"] == shown[0][0]) & (frame["measure"] == shown[0][1])]
         _losses(axis, of_pair, loss_floor(frame, pair, shown[0][0]))
+        axis.set_title(f"{names.title('pairs', pair)}: {names.title('tasks', shown[0][0])}", loc="left")
         axis.set_xlabel("Optimiser step")
-    axes[-columns].set_ylabel(f"{names.title('tasks', shown[0][0])},\nloss, nats")
+    axes[-columns].set_ylabel("loss, nats")
     handles = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=2 if columns == 1 else 4, frameon=False
