@@ -119,8 +119,8 @@ def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
         "Receiver's own reading sent as the message; communication: matched less the same parameters, no message.",
         "A star: p below 0.05 after Holm's adjustment for all channels and tasks of a gain.",
         f"Equivalent to no message: by two one-sided tests, at a margin of {decimal(margin_of(records.scale), 1)} "
-        "points that was fixed before the runs, adjusted for all cells of this kind (Holm). The .csv has both measures, "
-        "all gains, p values, and the smallest margin at which a test states equivalence: above ours it tells of too "
+        "points that was fixed before the runs, adjusted for all cells of this kind (Holm). The .csv has both measures "
+        "and all gains, p values, and the smallest margin of equivalence: if it is above ours, it tells of too "
         "few items or trainings.",
     ]
     return write_table(frame, text_table(frame), stem, notes)
