@@ -86,12 +86,15 @@ def collect(
         RefusedError: The results folder lacks records, or, unless `partial`, something that is computed from them.
     """
     answers, times = (sorted(results.glob(f"{folder}/**/[!.]*.parquet")) for folder in ("records", "latency"))
-    # A test bed alone is added to what is there: the records stay as they were written.
-    earlier_files = {}
-    if partial and not answers and (output / RECORDS).is_file():
-        paths = [output / RECORDS, output / f"{RECORDS}{SUFFIX}"]
-        earlier_files = {path.name: path.read_bytes() for path in paths if path.is_file()}
-        answers = paths[:1]
+    questions_files = [path for path in [results / QUESTIONS] if path.is_file()]
+    # Nothing new for a file: it stays as it was written, with its provenance, as where a test bed alone is added.
+    kept_files: dict[str, bytes] = {}
+    for name, inputs in ((RECORDS, answers), (TIMES, times), (QUESTIONS, questions_files)):
+        if partial and not inputs:
+            paths = [path for path in (output / name, output / f"{name}{SUFFIX}") if path.is_file()]
+            kept_files |= {path.name: path.read_bytes() for path in paths}
+    if RECORDS in kept_files:
+        answers = [output / RECORDS]
     patterns = [] if partial else [*COPIED, *(TIMED if times else ())]
     gaps = [pattern for pattern in patterns if not list(results.glob(pattern))]
     if gaps or not answers:
@@ -131,36 +134,37 @@ def collect(
         # And what claims read that does not follow from records; verdicts rest on it.
         copies |= extra_files
         texts = {name: path.read_bytes() for name, path in sorted(copies.items())}
+    # Files that are not frames, by their names.
+    files = kept_files | texts
+    if price is not None:
+        files[COST] = price
+    if testbed is not None:
+        files[TESTBED_CURVES] = csv_text(testbed_curves, DECIMALS).encode()
+    if len(curves):
+        files[CURVES] = csv_text(curves, DECIMALS).encode()
+    if protocol != CORRECTED:
+        files[PROTOCOL] = f"{protocol}\n".encode()
+    if basis not in ("", records["scale"].iloc[0]):
+        files[BASIS] = f"{basis}\n".encode()
+    if lines:
+        files[REMARKS] = ("\n".join(lines) + "\n").encode()
     # Everything is read: replace the folder.
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    if not earlier_files:
-        with _stamp(output / RECORDS, answers):
-            _write(records, RECORD_SCHEMA, ANSWER_KEY, output / RECORDS)
-    for name, content in earlier_files.items():
-        (output / name).write_bytes(content)
-    if time_records is not None:
-        with _stamp(output / TIMES, times):
-            _write(time_records, LATENCY_SCHEMA, MEASUREMENT, output / TIMES)
+    frames = (
+        (RECORDS, records, RECORD_SCHEMA, ANSWER_KEY, answers),
+        (TIMES, time_records, LATENCY_SCHEMA, MEASUREMENT, times),
+        (QUESTIONS, questions, QUESTION_SCHEMA, QUESTION_KEY, questions_files),
+    )
+    for name, frame, schema, key, inputs in frames:
+        if name not in files and frame is not None and len(frame):
+            with _stamp(output / name, inputs):
+                _write(frame, schema, key, output / name)
     if testbed is not None:
         testbed_records.write(testbed, output / TESTBED_RECORDS)
-        write_atomically(output / TESTBED_CURVES, csv_text(testbed_curves, DECIMALS))
-    if price is not None:
-        (output / COST).write_bytes(price)
-    if len(questions):
-        with _stamp(output / QUESTIONS, [results / QUESTIONS] if (results / QUESTIONS).is_file() else []):
-            _write(questions, QUESTION_SCHEMA, QUESTION_KEY, output / QUESTIONS)
-    if len(curves):
-        write_atomically(output / CURVES, csv_text(curves, DECIMALS))
-    for name, content in texts.items():
+    for name, content in files.items():
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (output / name).write_bytes(content)
-    if protocol != CORRECTED:
-        write_atomically(output / PROTOCOL, f"{protocol}\n")
-    if basis not in ("", records["scale"].iloc[0]):
-        write_atomically(output / BASIS, f"{basis}\n")
-    if lines:
-        write_atomically(output / REMARKS, "\n".join(lines) + "\n")
 
 
 @command

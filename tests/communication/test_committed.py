@@ -50,7 +50,12 @@ def test_a_test_bed_alone_is_added_to_what_was_committed_before(committed: Path,
     further = TestBed(pairs=("gap_b",), tasks=("redacted_word",), items=40, channels=BED.channels)
     further.write(tmp_path / "results")
     answers = pd.read_parquet(folder / RECORDS)
+    others = ("records.parquet", "latency.parquet", "questions.parquet")
+    paths = [path for name in others for path in folder.glob(f"{name}*")]
+    before = {path: path.read_bytes() for path in paths}
     collect.collect(tmp_path / "results", folder, partial=True)
+    # Files that it adds nothing to keep their provenance, too.
+    assert len(before) >= 4 and all(path.read_bytes() == content for path, content in before.items())
     assert set(read([folder / TESTBED_RECORDS])["pair"]) == {"gap_a", "gap_b"}
     assert len(pd.read_parquet(folder / RECORDS)) == len(answers)
     assert verify.verify(folder)
