@@ -154,9 +154,9 @@ def examine_carriers(models: Models, items: Sequence[Item]) -> pd.DataFrame:
 
 
 def place_name(item: Item, number: int) -> str:
-    """How a place is called in the table: ``answer`` where it holds the value that is asked."""
+    """How a place is called in the table: ``the value`` where it holds the one that is asked."""
     place = item.places[number]
-    return "answer" if text_at(item.full_prompt, place.full).strip() == item.value else f"place {number + 1}"
+    return "the value" if text_at(item.full_prompt, place.full).strip() == item.value else f"place {number + 1}"
 
 
 def reads_before(item: Item) -> bool:
@@ -339,13 +339,13 @@ def recommendation(frame: pd.DataFrame, items: Sequence[Item]) -> str:
         )
     name, row = max(clear.items(), key=lambda entry: float(entry[1][entry[0]]))
     states = {"copied": "the Receiver's own states of the unredacted text", "written": "the states of the value there"}
-    sentence = f"Fuse at the token {row['token']}: {states[name]} give {100 * row[name]:.0f} %."
+    sentence = f"Fuse at the token “{row['token']}”: {states[name]} give {100 * row[name]:.0f} %."
     if read is None or read["probe_low"] <= chance:
         remedy = "train a fuser, on many values"
         return f"{sentence} But no token of the Sharer's text holds the value for a linear map: {remedy}."
     whose = "the Sharer's" if read["text"] == SHARER else f"{read['text']}'s"
     share = 100 * read["probe"]
-    return f"{sentence} Read {whose} token {read['token']}, from which a linear map tells {share:.0f} %."
+    return f"{sentence} Read {whose} token “{read['token']}”, from which a linear map tells {share:.0f} %."
 
 
 def table_text(frame: pd.DataFrame) -> str:

@@ -33,8 +33,8 @@ def frame(pair, items) -> pd.DataFrame:
 def test_tokens_are_named_by_text_number_and_place(frame) -> None:
     names = list(frame.loc["receiver"].index)
     assert names[:2] == ["none", "all"]
-    assert names[2:] == ["is", "answer", ".", "Question", ":", "color (2)", "is (2)", "what", "?", "Answer"]
-    assert list(frame.loc["sharer"].index) == ["is", "answer", "."]
+    assert names[2:] == ["is", "the value", ".", "Question", ":", "color (2)", "is (2)", "what", "?", "Answer"]
+    assert list(frame.loc["sharer"].index) == ["is", "the value", "."]
     assert frame["place"].sum() == 2
 
 
@@ -46,11 +46,11 @@ def test_own_states_of_the_token_before_the_value_change_no_answer(frame) -> Non
 def test_own_states_at_the_place_are_those_of_the_bound_and_of_the_value_written_there(pair, items) -> None:
     task = CarrierTask.of(pair, items["train"])
     own = carrier.own_states(task)
-    at = carrier.common_tokens(task.tokens)["answer"]
+    at = carrier.common_tokens(task.tokens)["the value"]
     written = written_states(task, at)
     for number, item in enumerate(items["train"]):
         (bound,) = pair.receiver.states([lay_out(item, pair.receiver).own])
-        place = [token.name for token in task.tokens[number]].index("answer")
+        place = [token.name for token in task.tokens[number]].index("the value")
         assert torch.allclose(own[number][:, :, :, [place]], bound, atol=1e-5)
         assert torch.allclose(written[number], bound, atol=1e-4)
 
@@ -155,7 +155,7 @@ def test_the_command_prints_the_table_and_writes_it(pair, items_folder, tmp_path
     items = ["--items", str(items_folder / "train.jsonl"), "--output", str(tmp_path / "carrier.csv")]
     assert main(["analyse", "carrier", *models, *items]) == 0
     shown = capsys.readouterr().out
-    assert "answer" in shown and ("Fuse at" in shown or "No token of the prompt" in shown)
+    assert "the value" in shown and ("Fuse at" in shown or "No token of the prompt" in shown)
     assert len(pd.read_csv(tmp_path / "carrier.csv")) == 15
     assert (tmp_path / "carrier.csv.provenance.json").is_file()
 
