@@ -140,7 +140,7 @@ def rows(**accuracies: dict[str, float]) -> pd.DataFrame:
 def test_the_recommendation_names_the_best_token_of_each_text_or_says_that_there_is_none(items) -> None:
     good = rows(question={"copied": 0.3, "written": 0.3}, what={"copied": 0.3, "written": 0.8}, value={"probe": 0.7})
     text = recommendation(good, items["train"])
-    assert "Fuse at the token what:" in text and "80 %" in text and "token value," in text and "70 %" in text
+    assert "Fuse at the token “what”:" in text and "80 %" in text and "token “value”," in text and "70 %" in text
     deaf = rows(what={"copied": 0.26, "written": 0.25}, value={"probe": 0.7})
     assert "No token of the prompt carries the value" in recommendation(deaf, items["train"])
     mute = rows(what={"copied": 0.9, "written": 0.8}, value={"probe": 0.2})
