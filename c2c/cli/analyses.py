@@ -136,7 +136,7 @@ class Tsne(FuserAnalysisFlags):
         from c2c.analysis.transformation import TransformationTraining
         from c2c.analysis.tsne import TsneRun, place_caches
 
-        training = flags.run_from_flags(TransformationTraining, self)
+        training = TransformationTraining(hidden=self.hidden, steps=self.steps, learning_rate=self.learning_rate)
         run, _ = flags.evaluation_from_flags(TsneRun, self, training=training)
         stamp_outputs(run, [run.output, run.clouds], lambda notes: place_caches(run))
 
