@@ -12,8 +12,7 @@ from tyro.conf import arg
 from c2c.cli import flags
 from c2c.cli.flags import ContractFlags, DtypeFlags, OptionalPath, PairFlags, Paths, QuestionFlags, Texts, one_of
 from c2c.errors import RefusedError, check_choice
-from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
-from c2c.evaluation.scoring import FAILED_SHARE
+from c2c.evaluation.protocol import CORRECTED, FAILED_SHARE, PROTOCOLS
 from c2c.provenance import stamp
 from c2c.storage.files import write_atomically
 

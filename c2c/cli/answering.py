@@ -11,8 +11,7 @@ from tyro.conf import arg
 
 from c2c.cli import flags
 from c2c.cli.flags import DtypeFlags, EvaluationFlags, Paths, Prompts, ReceiverFlags, Texts, one_of
-from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
-from c2c.evaluation.scoring import FAILED_SHARE
+from c2c.evaluation.protocol import CORRECTED, FAILED_SHARE, PROTOCOLS
 from c2c.provenance import stamp
 from c2c.settings import AUTO, whole_number_or
 from c2c.types import COMPILED_STAGES, FUSIONS

@@ -14,6 +14,38 @@ ANALYSIS = f"--scale laptop --pair my_pair {PAIR} --tasks tasks --benchmark arc=
 TRAINED = "--fuser fusers --recipe c2c --alignment span --seed 42"
 
 COMMANDS: Table = {
+    "doctor": Command("examine this machine", "c2c.cli.machine:Doctor", "c2c doctor --json"),
+    "check": Command(
+        "whether two models can be connected, and what that needs",
+        "c2c.cli.pairs:Check",
+        "c2c check --receiver Qwen/Qwen3-0.6B --sharer Qwen/Qwen2.5-0.5B-Instruct",
+    ),
+    "plan": Command(
+        "what a pair, or a run of the whole replication, would cost",
+        "c2c.cli.pairs:Plan",
+        "c2c plan --receiver Qwen/Qwen3-0.6B --sharer Qwen/Qwen2.5-0.5B-Instruct --device h100 --dtype bfloat16",
+    ),
+    "fusers": Command("the released fusers, and what they need", "c2c.cli.fusers:Fusers", "c2c fusers --json"),
+    "fuser": Group(
+        "inspect, convert or publish a folder of fusers",
+        {
+            "inspect": Command(
+                "shapes, gates, contract and training of fusers",
+                "c2c.cli.fusers:FuserInspect",
+                "c2c fuser inspect fusers",
+            ),
+            "convert": Command(
+                "convert between the released layout and a checkpoint",
+                "c2c.cli.fusers:FuserConvert",
+                f"c2c fuser convert released checkpoint {PAIR}",
+            ),
+            "push": Command(
+                "publish a checkpoint on the hub, with its card",
+                "c2c.cli.fusers:FuserPush",
+                "c2c fuser push fusers --to owner/name",
+            ),
+        },
+    ),
     "chat": Command(
         "talk with a Receiver that reads along with a Sharer",
         "c2c.cli.chat:Chat",
@@ -144,11 +176,6 @@ COMMANDS: Table = {
         "the paper's claims and tables: its values, ours, verdicts, commands",
         "c2c.cli.repository:Claims",
         "c2c claims show table4",
-    ),
-    "plan": Command(
-        "what a run of the replication would do and cost",
-        "c2c.cli.repository:Plan",
-        "c2c plan --scale paper --gpus 8",
     ),
     "completion": Command(
         "print the completion of commands and flags for a shell",

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from c2c.cli.flags import OptionalPath, Paths
 from c2c.errors import RefusedError
 
 
@@ -31,29 +30,6 @@ class Claims:
         """Print the claims."""
         values = ["--values"] if self.values else []
         run_module("c2c claims", "paper.show", self.action, *filter(None, [self.item]), *values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a run of the replication would do and cost; runs in the replication's repository."""
-
-    scale: str = "paper"
-    """paper, laptop, smoke, …"""
-    configfile: Annotated[Paths, arg(metavar="[FILE ...]")] = ()
-    """config files instead of a scale"""
-    device: str = ""
-    """plan for a device of config/devices.csv (default: the paper's)"""
-    gpus: int = 1
-    """GPUs that jobs share, for wall hours"""
-    speed: OptionalPath = None
-    """speed.json of python -m benchmarks.speed on a GPU"""
-
-    def run(self) -> None:
-        """Print the plan."""
-        files = ["--configfile", *map(str, self.configfile)] if self.configfile else []
-        speed = ["--speed", str(self.speed)] if self.speed else []
-        numbers = ["--device", self.device, "--gpus", str(self.gpus)]
-        run_module("c2c plan", "workflow.plan.report", "--scale", self.scale, *files, *numbers, *speed)
 
 
 def run_module(command: str, module: str, *arguments: str) -> None:
