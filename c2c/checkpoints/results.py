@@ -73,16 +73,16 @@ def read_results(files: Sequence[Path], contracts: Sequence[Contract], about: Ma
     Raises:
         RefusedError: A file is none of ``c2c score``, or none has a result of these Fusers.
     """
-    training = tuple(str(about.get(name, "")) for name in ("recipe", "alignment", "seed"))
+    recipe, alignment, seed = (str(about.get(name, "")) for name in ("recipe", "alignment", "seed"))
+    training = recipe, alignment, seed
     models = contracts[0]["receiver"]["id"], TOGETHER.join(str(contract["sharer"]["id"]) for contract in contracts)
     results: dict[tuple[str, str, str], Result] = {}
     for row in _rows(files):
         if (row["receiver"], row["sharer"]) != models or (row["subset"], row["metric"]) != ("all", "accuracy"):
             continue
         if (arm := _arm(row, training)) is not None:
-            result = Result(
-                row["benchmark"], row["scoring"], arm, *(float(row[name]) for name in ("value", "low", "high")), int(row["n"])
-            )
+            value, low, high = (float(row[name]) for name in ("value", "low", "high"))
+            result = Result(row["benchmark"], row["scoring"], arm, value, low, high, int(row["n"]))
             results[result.benchmark, result.scoring, arm] = result
     if not any(arm == "c2c" for *_, arm in results):
         received = f"{' and '.join(map(str, files))} for {models[0]} with {models[1]}, {training}"
