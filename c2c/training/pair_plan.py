@@ -71,7 +71,7 @@ class ModelFacts:
         """
         shape, decoder = cache_shape(self.config), self.config.get_text_config(decoder=True)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(self.config)
+            model = AutoModelForCausalLM.from_config(self.config, trust_remote_code=False)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return Sizes(parameters, shape.layers, decoder.hidden_size, shape.heads, shape.head_dim)
 
