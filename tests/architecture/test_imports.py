@@ -28,6 +28,7 @@ ROOMS = (
     ("rosetta",),
     ("agents", "training", "evaluation"),
     ("analysis", "testbed"),
+    ("demo",),
     ("cli",),
 )
 """Modules and folders of ``c2c`` from the ground up. A room imports from its own floor and from those below it."""
