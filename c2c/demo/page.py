@@ -208,8 +208,8 @@ class Page:
                     label = "On demand: C2C with"
                     controls = gr.CheckboxGroup(list(CONTROLS), label=label, min_width=140, elem_id="controls")
         with gr.Row():
-            self.buttons["ask"] = gr.Button("Ask", variant="primary", elem_id="ask", min_width=140)
-            self.buttons["swap"] = gr.Button("Swap the wrong message", elem_id="swap", min_width=140)
+            self.buttons["ask"] = gr.Button("Ask", variant="primary", elem_id="ask", min_width=200)
+            self.buttons["swap"] = gr.Button("Swap the wrong message", elem_id="swap", min_width=200)
         self.fields = {"question": question, "private": private, "donor": donor, "donor_private": donor_private}
         self.fields |= {"max_new_tokens": tokens, "closed_layers": gr.State(()), "controls": controls}
 
@@ -217,11 +217,13 @@ class Page:
         """Add what is shown: a card for each column, the heat map, and how to come back to all this."""
         gr = self.gradio
         self.places["notice"] = gr.HTML(elem_id="notice")
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=True, elem_classes="c2c-columns"):
             for name in COLUMNS:
                 is_visible = name in METHODS_OF_PAGE
                 with gr.Column(min_width=260, visible=is_visible) as column:
-                    self.places[name] = gr.HTML(_blank(name), elem_id=f"column-{name}", elem_classes="c2c-column")
+                    self.places[name] = gr.HTML(
+                        _blank(name), elem_id=f"column-{name}", elem_classes="c2c-column", apply_default_css=False
+                    )
                 if not is_visible:
                     self.places[f"{name} column"] = column
         gr.Markdown(
@@ -229,7 +231,7 @@ class Page:
             "How much of the Sharer's projection each layer adds, the mean over heads. "
             "Click a layer to close it, or to open it again."
         )
-        self.places["heat"] = gr.HTML(elem_id="heat", js_on_load=CLICK_ON_LAYER)
+        self.places["heat"] = gr.HTML(elem_id="heat", js_on_load=CLICK_ON_LAYER, apply_default_css=False)
         with gr.Row():
             options: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "min_width": 300}
             self.buttons["link"] = gr.Textbox(label="Link to this page", elem_id="link", **options)
