@@ -246,13 +246,13 @@ class Page:
         options: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
         turns = {"concurrency_id": "models", "concurrency_limit": 1, **options}
 
-        def close(event: gr.EventData, *values: Any) -> Iterator[Update]:
+        def close(event: Any, *values: Any) -> Iterator[Update]:
             yield from self.close(int(event.layer), *values)
 
-        def open_link(request: gr.Request) -> Iterator[Update]:
+        def open_link(request: Any) -> Iterator[Update]:
             yield from self.open_link(dict(request.query_params))
 
-        # gradio reads these annotations, which are texts in this module, from the function itself
+        # gradio passes the event and the request to arguments with these annotations
         close.__annotations__["event"], open_link.__annotations__["request"] = gr.EventData, gr.Request
         buttons["example"].input(self.choose, buttons["example"], outputs, **options)
         triggers = [buttons["ask"].click, self.fields["question"].submit, self.fields["private"].submit]

@@ -141,6 +141,7 @@ class PageSession:
         """A question as the methods of the evaluation read it."""
         example = self.questions.example(prompt) or ExampleQuestion(prompt)
         doc = {"id": "page", "question": prompt, **example.doc, "private": private, "prompt": prompt}
+        wording = self.questions.wording_for(doc)
         return Question(
             benchmark="page",
             number=0,
@@ -150,7 +151,8 @@ class PageSession:
             stops=self.questions.stops,
             max_new_tokens=max_new_tokens,
             messages=({"role": "user", "content": prompt},) if self.chat else (),
-            **{name: self.questions.wording_for(doc)[name] for name in ("t2t_question", "t2t_prompt")},
+            t2t_question=wording["t2t_question"],
+            t2t_prompt=wording["t2t_prompt"],
         )
 
     def _text_to_text(self, question: Question) -> ColumnAnswer:
@@ -189,13 +191,16 @@ class PageSession:
         with self.pipe.model.restricted(layers=active), recorded_calls(self.stack) as calls:
             timed = answer_fused(reader, question, change)
             (_, ids, _, [sharer_input]), _ = reader.layout([question])
-            tokens = [self.pipe.pair.receiver.tokenizer.decode([token]) for token in ids[0].tolist()]
+            tokens = [self._token_text(token) for token in ids[0].tolist()]
             weights = heat_map(self.stack, calls, sharer_input.token_map, tokens, request.closed_layers)
             size = 0 if sharer_input.zeroed else message_bytes(self.stack, sharer_input.token_map, self._element_size)
         # 3. What the message is, in words
         texts = {"zeroed": "zeros", "random": "random states with the mean and covariance of real messages"}
         message = texts.get(sharer_cache) or private_lines(donor.private) + donor.prompt
         return replace(self._column(method, timed, message, size), heat_map=weights)
+
+    def _token_text(self, token: int) -> str:
+        return str(self.pipe.pair.receiver.tokenizer.decode([token]))
 
     @property
     def _element_size(self) -> int:
@@ -233,16 +238,15 @@ class PageSession:
     def _likeliest(self, logits: Tensor) -> list[tuple[str, float]]:
         """The likeliest tokens of logits ``(V,)``, as text, with their probabilities."""
         top = logits.float().softmax(-1).topk(min(LIKELIEST, logits.shape[-1]))
-        tokenizer = self.pipe.pair.receiver.tokenizer
         return [
-            (tokenizer.decode([token]), probability)
+            (self._token_text(token), probability)
             for probability, token in zip(top.values.tolist(), top.indices.tolist(), strict=True)
         ]
 
 
 def _as_message(layers: list[KeyValue]) -> Message:
     """A cache as a message of the test bed: ``keys_0``, ``values_0``, … , each ``(1, Hs, M, Ds)``."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for number, (keys, values) in enumerate(layers):
         tensors |= {f"keys_{number}": keys, f"values_{number}": values}
     return Message(tensors)
