@@ -51,6 +51,11 @@ COMMANDS: Table = {
         "c2c.cli.chat:Chat",
         f"c2c chat {PAIR} --fuser fusers --message 'Where is Oslo?'",
     ),
+    "demo": Command(
+        "open a page on which a pair answers with and without messages",
+        "c2c.cli.demo:Demo",
+        "c2c demo --results results/smoke",
+    ),
     "fetch": Command(
         "fetch a model from a mirror or the hub and write its manifest",
         "c2c.cli.fetching:Fetch",
