@@ -59,7 +59,7 @@ class Demo(DtypeFlags, ContractFlags):
     donor: str = ""
     """question that the wrong message is about; an example by default"""
     donor_private: str = ""
-    """what the Sharer reads before --donor"""
+    """what the Sharer reads before that question"""
     max_new_tokens: OptionalNumber = None
     """longest answer, in tokens"""
     closed_layers: Annotated[tuple[int, ...], arg(metavar="[LAYER ...]")] = ()
