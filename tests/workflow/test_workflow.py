@@ -19,11 +19,12 @@ SCALES = {
     "smoke": ["--profile", "smoke"],
     "laptop": ["--profile", "laptop"],
     "slurm": ["--profile", "slurm"],
+    "gpu": ["--profile", "gpu"],
     "trial": ["--cores", "1", "--configfile", "config/trial.yaml"],
 }
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "slurm"])
+@pytest.mark.parametrize("name", ["smoke", "laptop", "slurm", "gpu"])
 def test_each_profile_is_found_from_the_root(name: str) -> None:
     link = ROOT / name
     assert link.is_symlink()
