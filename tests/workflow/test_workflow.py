@@ -19,7 +19,6 @@ SCALES = {
     "smoke": ["--profile", "smoke"],
     "laptop": ["--profile", "laptop"],
     "slurm": ["--profile", "slurm"],
-    "gpu": ["--profile", "gpu"],
     "trial": ["--cores", "1", "--configfile", "config/trial.yaml"],
 }
 
