@@ -32,7 +32,7 @@ SCORE_DIGITS = 4
 SCORING_NOTES = {
     "likelihood": "Options have the log-likelihood of all their tokens, in nats; the greatest is the answer.",
     "logits": "Options have the log-probability of their letter as the next token; the greatest is the answer.",
-    "text": "Options have the log-likelihood of their text, in nats; the greatest a character of text is the answer.",
+    "text": "Options have the log-likelihood of their text, in nats; the greatest per character is the answer.",
     "letter": "The answer is the letter that the written text states.",
     "exact": "The answer is the written text without blanks around it, letter case and a full stop at its end.",
 }
@@ -116,10 +116,10 @@ class _AnswerCell:
         self.marks = Marks.of_frames(self.frames, self._failures())
 
     def _failures(self) -> dict[str, pd.DataFrame]:
-        failed = self.records.assign(failed=self.records["error"].fillna("") != "")
+        records = self.records.assign(failed=self.records["error"].fillna("") != "")
         return {
             str(arm): rows.pivot(index="question_id", columns="seed", values="failed")
-            for arm, rows in failed.groupby("arm")
+            for arm, rows in records.groupby("arm")
         }
 
     @property
@@ -130,10 +130,10 @@ class _AnswerCell:
     def summary(self, gains: pd.DataFrame, margins: pd.DataFrame) -> dict[str, Any]:
         """Ids, titles, the four gains and the sentence on them."""
         rows = gains.set_index("gain")
-        concluding = rows.reindex(CONCLUDING)
+        four_gains = rows.reindex(CONCLUDING)
         nats = margins.set_index("gain")
         pairing = nats.loc["pairing"] if "pairing" in nats.index else None
-        has_gains = bool(len(rows)) and not concluding["value"].isna().any()
+        has_gains = bool(len(rows)) and not four_gains["value"].isna().any()
         return {
             "kind": "benchmark",
             "pair": self.pair.name,
@@ -144,8 +144,8 @@ class _AnswerCell:
             "questions": len(self.frames[self.arms[0][0]]),
             "arms": len(self.arms),
             "seeds": max(frame.shape[1] for frame in self.frames.values()),
-            "words": sentence_of(concluding, pairing) if has_gains else "",
-            "gains": {name: gain_text(row, 1) for name, row in concluding.iterrows() if has_gains},
+            "words": sentence_of(four_gains, pairing) if has_gains else "",
+            "gains": {name: gain_text(row, 1) for name, row in four_gains.iterrows() if has_gains},
         }
 
     def body(self, gains: pd.DataFrame, margins: pd.DataFrame) -> dict[str, Any]:

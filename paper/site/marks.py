@@ -16,7 +16,7 @@ RIGHT, WRONG, PART, FAILED, MISSING = "1", "0", "p", "f", "-"
 ALL_SEEDS = "all"
 
 
-class Outcome(NamedTuple):
+class MessageOutcome(NamedTuple):
     """What a message did to one answer."""
 
     id: str
@@ -25,16 +25,22 @@ class Outcome(NamedTuple):
 
 
 OUTCOMES = (
-    Outcome(
+    MessageOutcome(
         "right_message",
         "right only with the right message",
         "wrong without a message, right with its own, wrong with that of another question",
     ),
-    Outcome("any_message", "right with any message", "wrong without a message, right with its own and with another's"),
-    Outcome("harmed", "harmed", "right without a message, wrong with its own"),
-    Outcome("wrong_message", "right only with a wrong message", "wrong without and with its own, right with another's"),
-    Outcome("right_anyway", "right without a message too", "right without a message and with its own"),
-    Outcome("wrong_anyway", "wrong with and without messages", "wrong without a message, with its own and another's"),
+    MessageOutcome(
+        "any_message", "right with any message", "wrong without a message, right with its own and with another's"
+    ),
+    MessageOutcome("harmed", "harmed", "right without a message, wrong with its own"),
+    MessageOutcome(
+        "wrong_message", "right only with a wrong message", "wrong without and with its own, right with another's"
+    ),
+    MessageOutcome("right_anyway", "right without a message too", "right without a message and with its own"),
+    MessageOutcome(
+        "wrong_anyway", "wrong with and without messages", "wrong without a message, with its own and another's"
+    ),
 )
 """Every answer has one of them; its number here is its sign in the data."""
 _OUTCOME_OF = {

@@ -176,7 +176,7 @@ def printed_table(path: Path) -> dict[str, Any]:
         "caption": artefact.caption if artefact else "",
         "head": rows[0] if rows else [],
         "rows": rows[2:],
-        "notes": [_plain(line) for line in lines if not line.startswith("|")],
+        "notes": [_plain(line.removeprefix("* ")) for line in lines if not line.startswith("|")],
     }
 
 

@@ -12,12 +12,13 @@
     return element("span", {class: `mark ${kind}`, title: word, role: "img", "aria-label": word}, glyph);
   };
   const titleOf = (cell, arm) => cell.arms.find((entry) => entry.id === arm)?.title ?? arm;
+  const sectionOf = (cell) => (cell.kind === "channel" ? "testbed" : "cells");
   const pathOf = (scale, cell) => (cell.kind === "channel"
     ? [["Claims", "#/"], [`Test bed of ${scale.scale}`, c2c.address(["testbed", scale.scale])]]
     : [["Claims", "#/"], [`Cells of ${scale.scale}`, c2c.address(["cells", scale.scale])]]);
 
   /** The arms that the list of answers shows: those of the trio and of the marks first. */
-  const listed = (cell, selection) => {
+  const listedArms = (cell, selection) => {
     const trio = cell.trios.find((entry) => entry.matched === selection.arm);
     const first = [...(trio ? [trio.alone, trio.matched, trio.deranged] : []), ...Object.keys(selection.marks)];
     return [...new Set([...first, ...LISTED])].filter((arm) => arm in cell.marks).slice(0, MOST);
@@ -33,6 +34,7 @@
   /** A cell: gains, arms, 2×2 tables, and the list of its answers. */
   c2c.pages.cell = async (main, parts, parameters) => {
     const {index, scale, cell} = await openCell(parts);
+    main.dataset.section = sectionOf(cell);
     c2c.fill(main,
       c2c.breadcrumb(...pathOf(scale, cell), [cell.title]),
       element("h1", {}, cell.title),
@@ -101,15 +103,15 @@
       const start = performance.now();
       c2c.rewrite(address());
       rows = c2c.selectedRows(cell, selection, index.outcomes);
-      arms = listed(cell, selection);
-      const columns = `minmax(8rem, 1fr) minmax(4rem, 8rem) repeat(${arms.length}, 4.2rem) minmax(0, 12rem)`;
+      arms = listedArms(cell, selection);
+      const columns = `minmax(8rem, 1fr) minmax(4rem, 8rem) repeat(${arms.length}, 4.2rem) minmax(0, 16rem)`;
       for (const node of [head, list.node]) node.style.setProperty("--columns", columns);
       for (const node of [head, list.node]) node.style.setProperty("--narrow", `minmax(0, 1fr) repeat(${Math.min(arms.length, 4)}, 3.1rem)`);
       head.replaceChildren(element("span", {}, "Question"), element("span", {class: "gold"}, "Gold"), ...arms.map(markButton), element("span", {class: "outcome"}, "What the message did"));
       drawTable();
       drawOutcomes();
       drawChips();
-      count.textContent = `${rows.length.toLocaleString("en")} of ${cell.question.length.toLocaleString("en")} answered questions${cell.seeds.length > 1 ? " (each once a training seed)" : ""}`;
+      count.textContent = `${rows.length.toLocaleString("en")} of ${cell.question.length.toLocaleString("en")} ${cell.kind === "channel" ? "answered items" : `answered questions${cell.seeds.length > 1 ? " (each once a training seed)" : ""}`}`;
       list.set(rows);
       list.node.dataset.milliseconds = Math.round(performance.now() - start);
     };
@@ -173,7 +175,7 @@
         cell.seeds.length > 1 ? c2c.choice("Training seed", [["all", "all"], ...cell.seeds.map((seed) => [String(seed), String(seed)])], selection.seed, set("seed")) : "",
         cell.trios.length > 1 ? c2c.choice("Message of", cell.trios.map((trio) => [trio.matched, titleOf(cell, trio.matched)]), selection.arm, set("arm")) : ""),
       table2x2,
-      cell.trios.length ? element("p", {class: "small quiet"}, `What the message of ${titleOf(cell, selection.arm)} did, by what the Receiver answers without it and with that of another question:`) : "",
+      cell.trios.length ? element("p", {class: "small quiet"}, `What the message ${cell.kind === "channel" ? "" : `of ${titleOf(cell, selection.arm)} `}did, by the answer without it and with that of another question:`) : "",
       outcomes,
       element("div", {class: "filters"},
         c2c.search("Search questions", selection.search, set("search")),
@@ -208,27 +210,28 @@
     const chunkName = (place) => `${c2c.cellOf(scale, cell.pair, cell.benchmark).file}-${String(Math.floor(place / cell.chunk)).padStart(3, "0")}`;
     const question = (await c2c.load(chunkName(number)))[id];
 
-    // The next and the previous question of the selection that led here.
+    // The next and the previous question of the selection from which one came.
     const selection = c2c.selectionOf(cell, parameters);
     const numbers = [...new Set(c2c.selectedRows(cell, selection, index.outcomes).map((row) => cell.question[row]))];
-    const here = numbers.indexOf(number);
+    const position = numbers.indexOf(number);
     const at = (place) => (numbers[place] === undefined ? "" : c2c.address(["question", ...parts.slice(0, 3), cell.questions.ids[numbers[place]]], parameters));
-    const step = (text, place, key) => (here >= 0 && at(place) ? element("a", {href: at(place), "data-key": key, class: "step"}, text) : element("span", {class: "step quiet"}, text));
+    const step = (text, place, key) => (position >= 0 && at(place) ? element("a", {href: at(place), "data-key": key, class: "step"}, text) : element("span", {class: "step quiet"}, text));
 
-    const order = [...listed(cell, selection), ...cell.arms.map((arm) => arm.id)];
+    const order = [...listedArms(cell, selection), ...cell.arms.map((arm) => arm.id)];
     const rank = (answer) => order.indexOf(answer.arm);
     const isDetail = (answer) => answer.arm.includes("@");
     const answers = [...question.answers].sort((first, second) => rank(first) - rank(second) || (first.seed ?? -1) - (second.seed ?? -1));
     const hrefOf = (other) => c2c.address(["question", ...parts.slice(0, 3), other], parameters);
 
+    main.dataset.section = sectionOf(cell);
     c2c.fill(main,
       c2c.breadcrumb(...pathOf(scale, cell), [cell.title, c2c.address(["cell", ...parts.slice(0, 3)], parameters)], [id]),
       element("div", {class: "bar"}, element("h1", {}, id), element("span", {class: "buttons"},
-        step("← previous", here - 1, "ArrowLeft"), element("span", {class: "quiet small"}, here >= 0 ? `${here + 1} of ${numbers.length} selected` : "not in the selection"), step("next →", here + 1, "ArrowRight"))),
+        step("← previous", position - 1, "ArrowLeft"), element("span", {class: "quiet small"}, position >= 0 ? `${position + 1} of ${numbers.length} selected` : "not in the selection"), step("next →", position + 1, "ArrowRight"))),
       facts([["part", cell.questions.subset[number]], ["gold", question.gold]]),
       texts(scale, cell, question),
       messages(cell, answers),
-      others(cell, id, answers, hrefOf),
+      otherQuestions(cell, id, answers, hrefOf),
       element("section", {}, element("h2", {}, "Answers of each arm"), answersTable(cell, question, answers.filter((answer) => !isDetail(answer))),
         cell.scoring_note ? element("p", {class: "small quiet"}, cell.scoring_note) : "",
         answers.some(isDetail) ? element("details", {}, element("summary", {}, "Other steps and alignments"), answersTable(cell, question, answers.filter(isDetail))) : ""));
@@ -261,16 +264,16 @@
   };
 
   /** Whose question the Sharer read where it was not this one. */
-  const others = (cell, id, answers, hrefOf) => {
-    const byArm = new Map(answers.filter((answer) => answer.sharer_question_id && answer.sharer_question_id !== id && !answer.arm.includes("@"))
-      .map((answer) => [`${answer.arm}\n${answer.sharer_question_id}`, answer]));
-    const list = [...byArm.values()];
+  const otherQuestions = (cell, id, answers, hrefOf) => {
+    const groups = Object.groupBy(answers.filter((answer) => answer.sharer_question_id && answer.sharer_question_id !== id && !answer.arm.includes("@")),
+      (answer) => `${answer.arm}\n${answer.sharer_question_id}`);
+    const list = Object.values(groups).map((group) => ({...group[0], seeds: group.map((answer) => answer.seed).filter((seed) => seed !== undefined).join(", ")}));
     if (!list.length) return "";
     return element("section", {}, element("h2", {}, "Whose question the Sharer read instead"),
-      table([["Arm", ""], ["Seed", "number"], ["Question", ""], ["Its gold answer", ""], ["Its text", "wide"], ...(list.some((answer) => "donor_named" in answer) ? [["Named in the answer", ""]] : [])],
+      table([["Arm", ""], ["Seeds", ""], ["Question", ""], ["Its gold answer", ""], ["Its text", "wide"], ...(list.some((answer) => "donor_named" in answer) ? [["Named in the answer", ""]] : [])],
         list.map((answer) => {
           const other = cell.questions.ids.indexOf(answer.sharer_question_id);
-          return [titleOf(cell, answer.arm), answer.seed ?? "–", link(other < 0 ? "" : hrefOf(answer.sharer_question_id), answer.sharer_question_id), other < 0 ? "–" : cell.questions.gold[other],
+          return [titleOf(cell, answer.arm), answer.seeds || "–", link(other < 0 ? "" : hrefOf(answer.sharer_question_id), answer.sharer_question_id), other < 0 ? "–" : cell.questions.gold[other],
             element("span", {class: "small"}, other < 0 ? "–" : cell.questions.text[other].slice(0, 160)), ...(list.some((entry) => "donor_named" in entry) ? ["donor_named" in answer ? (answer.donor_named ? "yes" : "no") : "–"] : [])];
         }), "Whose question the Sharer read instead"));
   };

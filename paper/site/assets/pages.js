@@ -97,7 +97,7 @@ c2c.pages = {};
     const other = claim.earlier || claim.replication;
     return element("section", {class: "scale"},
       element("h2", {}, `Scale ${scale.scale} `, badge(claim.verdict)),
-      table([["", ""], ["Paper", "number"], ["Ours [95 %]", "number"], ["Difference", "number"], ["In size", ""]],
+      table([["", ""], ["Paper", "number"], ["Ours [95 %]", "number"], ["Difference", "number"], ["In size", "words"]],
         [[unitOf(claim) || claim.unit, claim.paper, claim.ours, claim.difference || "–", claim.size || (claim.difference ? "other pairs than the paper's: not judged" : "–")]],
         "The paper's value and ours"),
       facts([["questions", claim.n], ["seeds", claim.seeds], ["alignment", claim.alignment], ["detectable", claim.detectable === "–" ? "" : `${claim.detectable} ${unitOf(claim)}`],
@@ -121,20 +121,25 @@ c2c.pages = {};
     const scale = c2c.scale(index, name || index.scales[0].scale);
     const cells = scale.cells.filter((cell) => cell.kind === "benchmark");
     const pairs = [...new Set(cells.map((cell) => cell.pair))];
+    const hasGains = (pair) => cells.some((cell) => cell.pair === pair && Object.keys(cell.gains).length);
+    const others = cells.filter((cell) => !hasGains(cell.pair));
     c2c.fill(main,
       c2c.breadcrumb(["Claims", "#/"], [`Cells of ${scale.scale}`]),
       element("h1", {}, `Pairs and benchmarks of scale ${scale.scale}`),
       scalesBar(index, scale, "cells"),
       element("p", {class: "lead"}, "Gains in points of accuracy with 95 % intervals; a star marks what differs from zero after Holm's adjustment. "
         + "Only pairing and communication together show communication."),
-      pairs.map((pair) => {
+      pairs.filter(hasGains).map((pair) => {
         const rows = cells.filter((cell) => cell.pair === pair);
-        const gains = Object.keys(rows.find((cell) => Object.keys(cell.gains).length)?.gains || {});
-        return element("section", {}, element("h2", {}, rows[0].pair_title),
+        const gains = Object.keys(rows.find((cell) => Object.keys(cell.gains).length).gains);
+        return [element("h2", {}, rows[0].pair_title),
           table([["Benchmark", ""], ["Questions", "number"], ["Seeds", "number"], ["Arms", "number"], ...gains.map((gain) => [gain, "number"]), ["In words", "words"]],
             rows.map((cell) => [link(addressOf(scale.scale, cell), cell.benchmark_title), cell.questions, cell.seeds, cell.arms, ...gains.map((gain) => cell.gains[gain] || "–"), cell.words || "–"]),
-            rows[0].pair_title));
-      }));
+            rows[0].pair_title)];
+      }),
+      others.length ? [element("h2", {}, "Pairs without all of these gains"),
+        table([["Pair", "wide"], ["Benchmark", "middle"], ["Questions", "number"], ["Seeds", "number"], ["Arms", "number"]],
+          others.map((cell) => [cell.pair_title, link(addressOf(scale.scale, cell), cell.benchmark_title), cell.questions, cell.seeds, cell.arms]), "Pairs without all of these gains")] : "");
     return `Cells of ${scale.scale}`;
   };
 
@@ -189,7 +194,7 @@ c2c.pages = {};
       c2c.rewrite(c2c.address(["paper"], state));
       const words = state.search.toLocaleLowerCase().split(/\s+/).filter(Boolean);
       const rows = [...texts.keys()].filter((number) => words.every((word) => texts[number].includes(word)));
-      count.textContent = `${rows.length} of ${c2c.count(texts.length, "printed value")}`;
+      count.textContent = `${rows.length.toLocaleString("en")} of ${c2c.count(texts.length, "printed value")}`;
       list.set(rows);
     };
     c2c.fill(main,
@@ -203,7 +208,7 @@ c2c.pages = {};
         : [element("p", {}, "None: the scales of this site have other models or trainings than the paper. The paper's own pairs come with"), element("pre", {}, "snakemake --profile slurm")],
       element("h2", {}, "Claims of which both have a value"),
       element("p", {class: "quiet"}, "Where a scale has other pairs than the paper at this place, the difference tells of the pairs and no size is judged."),
-      table([["Claim", "wide"], ["Scale", ""], ["Paper", "number"], ["Ours [95 %]", "number"], ["Difference", "number"], ["In size", ""]],
+      table([["Claim", "wide"], ["Scale", ""], ["Paper", "number"], ["Ours [95 %]", "number"], ["Difference", "number"], ["In size", "words"]],
         claims.map(([scale, claim]) => [link(c2c.address(["claim", claim.id]), claim.sentence), scale, `${claim.paper} ${unitOf(claim)}`, claim.ours, claim.difference, claim.size || "not judged"]),
         "Claims of which both have a value"),
       element("h2", {}, "Everything that the paper prints"),
@@ -226,7 +231,7 @@ c2c.pages = {};
     }
     const content = await c2c.load(`${scale.scale}/tables/${table_name}`);
     const isNumber = (cell) => /^[+−-]?[\d.,]+( \[.*\])?[*%]?$|^–$|^not run$/.test(cell);
-    const columns = content.head.map((title, number) => [title, content.rows.length && content.rows.every((row) => isNumber(row[number] ?? "–")) ? "number" : ""]);
+    const columns = content.head.map((title, number) => [title, content.rows.length && content.rows.every((row) => isNumber(row[number] ?? "–")) ? "number" : number ? "middle" : "wide"]);
     c2c.fill(main, c2c.breadcrumb(...path, [table_name]), element("h1", {}, content.title), element("p", {class: "lead"}, content.caption),
       table(columns, content.rows.map((row) => columns.map((_, number) => row[number] ?? "")), content.title),
       content.notes.map((note) => element("p", {class: "small quiet"}, note)));

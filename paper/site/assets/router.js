@@ -5,27 +5,29 @@
   const {element} = c2c;
   const main = document.getElementById("main");
   const NAVIGATION = [["Claims", []], ["Cells", ["cells"]], ["Test bed", ["testbed"]], ["Paper", ["paper"]], ["Tables", ["tables"]]];
-  const SECTIONS = {claim: "", claims: "", cell: "cells", question: "cells"};
+  const SECTIONS = {claim: "", claims: ""};
   let turn = 0;
+
+  const navigate = (section) => c2c.fill(document.getElementById("nav"), NAVIGATION.map(([title, path]) => element("a", {
+    href: c2c.address(path), "aria-current": (path[0] || "") === section ? "page" : undefined,
+  }, title)));
 
   const show = async () => {
     const {parts: [page = "claims", ...parts], parameters} = c2c.place();
-    const here = turn += 1;
-    const section = SECTIONS[page] ?? page;
-    document.getElementById("nav").replaceChildren(...NAVIGATION.map(([title, path]) => element("a", {
-      href: c2c.address(path), "aria-current": (path[0] || "") === section ? "page" : undefined,
-    }, title)));
+    const number = turn += 1;
     main.setAttribute("aria-busy", "true");
     try {
       if (!Object.hasOwn(c2c.pages, page)) throw new Error(`There is no page ${page} on this site.`);
       // A page is drawn apart, so that a slower one does not replace a later one.
       const content = element("div");
       const title = await c2c.pages[page](content, parts, parameters);
-      if (here !== turn) return;
+      if (number !== turn) return;
       main.replaceChildren(...content.childNodes);
+      navigate(content.dataset.section ?? SECTIONS[page] ?? page);
       document.title = `${title} – results of cache-to-cache`;
     } catch (error) {
-      if (here !== turn) return;
+      if (number !== turn) return;
+      navigate("none");
       main.replaceChildren(element("h1", {}, "This page cannot be shown"), element("p", {}, error.message), element("p", {}, element("a", {href: "#/"}, "All claims")));
     }
     main.removeAttribute("aria-busy");
