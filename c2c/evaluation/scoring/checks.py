@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -13,6 +11,7 @@ from c2c.evaluation.methods.declarations import DECLARATIONS, METHODS
 from c2c.evaluation.questions.task_files import SCORINGS
 from c2c.evaluation.schema import ANALYSIS_METHODS, RECORD_SCHEMA, check_columns
 from c2c.evaluation.scoring.longbench import read_gold
+from c2c.evaluation.scoring.options import option_blocks, option_counts
 from c2c.evaluation.scoring.rules import BY_LIKELIHOOD, failed
 
 QUESTION_KEY = ["scale", "pair", "benchmark", "question_id"]
@@ -91,25 +90,37 @@ def _check_answerable(answered: pd.DataFrame) -> None:
     if (silent := answered.loc[~weighed, "output_text"].isna()).any():
         question = answered.loc[~weighed, "question_id"][silent].iloc[0]
         raise RefusedError("An answered question must have its output_text", question, "Set its error instead")
-    columns = ["question_id", "gold", "choices", "choice_scores", "scoring"]
-    for question, gold, choices, scores, scoring in answered.loc[weighed, columns].itertuples(index=False):
-        if choices is None or scores is None or len(choices) != len(scores) or gold not in list(choices):
-            raise RefusedError(
-                "A question scored by likelihood must have one score a choice, and its gold answer among the choices",
-                {"question_id": question},
-                "Set its error instead",
-            )
-        _check_weights(question, choices, scores, scoring)
+    _check_options(answered[weighed])
     for gold in np.unique(answered.loc[answered["scoring"] == "longbench", "gold"].to_numpy(str)):
         read_gold(gold)
 
 
-def _check_weights(question: str, choices: Sequence[str], scores: Sequence[float], scoring: str) -> None:
-    """Refuse scores among which none is the greatest of log-likelihoods, and options without a length to divide by."""
-    numbers = np.asarray(scores, dtype=float)
-    if np.isnan(numbers).any() or np.isposinf(numbers).any() or np.isneginf(numbers).all():
-        rule = "The scores of a question's choices must be log-likelihoods, at least one of them finite"
-        raise RefusedError(rule, {"question_id": question, "choice_scores": list(scores)}, "Generate its answer anew")
-    if scoring == "text" and not all(choices):
-        rule = "An option that is scored by its likelihood a character must have a character"
-        raise RefusedError(rule, {"question_id": question, "choices": list(choices)}, "Score by likelihood instead")
+def _check_options(weighed: pd.DataFrame) -> None:
+    """Each question has one score a choice, among them a greatest, and its gold answer among choices with a length.
+
+    The first question of the first rule that is broken is named.
+    """
+    counts = option_counts(weighed)
+    is_whole = (counts > 0) & (counts == option_counts(weighed, "choice_scores"))
+    rule = "A question scored by likelihood must have one score a choice, and its gold answer among the choices"
+    _refuse(weighed[~is_whole], rule, [], "Set its error instead")
+    without_gold, without_greatest, without_length = (np.zeros(len(weighed), bool) for _ in range(3))
+    for block in option_blocks(weighed):
+        without_gold[block.rows] = ~block.is_gold.any(axis=1)
+        scores = block.scores
+        no_greatest = np.isnan(scores).any(axis=1) | np.isposinf(scores).any(axis=1) | np.isneginf(scores).all(axis=1)
+        without_greatest[block.rows] = no_greatest
+        without_length[block.rows] = (block.scoring == "text") & (block.texts == "").any(axis=1)
+    _refuse(weighed[without_gold], rule, [], "Set its error instead")
+    rule = "The scores of a question's choices must be log-likelihoods, at least one of them finite"
+    _refuse(weighed[without_greatest], rule, ["choice_scores"], "Generate its answer anew")
+    rule = "An option that is scored by its likelihood a character must have a character"
+    _refuse(weighed[without_length], rule, ["choices"], "Score by likelihood instead")
+
+
+def _refuse(records: pd.DataFrame, rule: str, columns: list[str], remedy: str) -> None:
+    """Refuse the first record, if there is one, with its question and the named list columns."""
+    if not records.empty:
+        first = records.iloc[0]
+        received = {"question_id": first["question_id"]} | {name: list(first[name]) for name in columns}
+        raise RefusedError(rule, received, remedy)

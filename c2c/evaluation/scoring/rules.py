@@ -10,6 +10,7 @@ import pandas as pd
 
 from c2c.evaluation.protocol import CORRECTED, active
 from c2c.evaluation.scoring import letters, longbench, mathematics
+from c2c.evaluation.scoring.options import lengths, option_blocks
 
 BY_LIKELIHOOD = ("likelihood", "logits", "text")
 """Scorings that compare the log-likelihoods of the options."""
@@ -83,21 +84,27 @@ def _longbench(records: pd.DataFrame, protocol: str) -> np.ndarray:
 
 def _by_choice(records: pd.DataFrame, protocol: str) -> np.ndarray:
     """Whether the chosen option is the gold answer; options that read alike are the same answer."""
-    columns = records[["gold", "choices", "choice_scores", "scoring"]]
-    chosen = [(gold, _choice(*rest)) for gold, *rest in columns.itertuples(index=False)]
-    return np.array([choice == gold for gold, choice in chosen], dtype=float)
+    return (chosen_options(records) == records["gold"].to_numpy(object)).astype(float)
 
 
-def _choice(choices: list[str], scores: list[float], scoring: str) -> str | None:
-    """The option with the greatest weight, the first of equals.
+def chosen_options(records: pd.DataFrame) -> np.ndarray:
+    """(len(records),) object: the option with the greatest weight, the first of equals.
 
     The weight is the sum of log-probabilities; with `text` over the option's length in characters, exactly lm-eval's
-    ``acc_norm``. Without a finite greatest weight none is chosen; `check_records` refuses such scores.
+    ``acc_norm``. None where no greatest weight is finite; `check_records` refuses such scores.
     """
-    weights = np.asarray(scores, dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weights = weights / [float(len(choice)) for choice in choices] if scoring == "text" else weights
-    return choices[int(weights.argmax())] if np.isfinite(weights.max()) else None
+    chosen = np.full(len(records), None, dtype=object)
+    for block in option_blocks(records):
+        weights = block.scores.copy()
+        by_length = block.scoring == "text"
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weights[by_length] /= lengths(block.texts[by_length])
+        # A weight that is no number is the greatest to argmax, and then none is chosen.
+        best = weights.argmax(axis=1)
+        line = np.arange(len(best))
+        is_finite = np.isfinite(weights[line, best])
+        chosen[block.rows[is_finite]] = block.texts[line, best][is_finite]
+    return chosen
 
 
 def answer_texts(records: pd.DataFrame, protocol: str = CORRECTED) -> list[str]:
@@ -106,14 +113,17 @@ def answer_texts(records: pd.DataFrame, protocol: str = CORRECTED) -> list[str]:
     It is the chosen option where options are weighed, the letter where one is read, and otherwise the written text
     without surrounding blanks; empty where a question failed or nothing was found.
     """
-    columns = ["scoring", "choices", "choice_scores", "output_text", "opening"]
+    weighed = ~failed(records) & records["scoring"].isin(BY_LIKELIHOOD)
+    chosen = pd.Series("", index=records.index, dtype=object)
+    chosen[weighed] = chosen_options(records[weighed])
+    columns = ["scoring", "choices", "output_text", "opening"]
     answers: list[str] = []
     rows: Iterable[tuple[Any, ...]] = records[columns].itertuples(index=False, name=None)
-    for lost, (scoring, choices, scores, text, opening) in zip(failed(records), rows, strict=True):
+    for lost, option, (scoring, choices, text, opening) in zip(failed(records), chosen, rows, strict=True):
         if lost:
             answers.append("")
         elif scoring in BY_LIKELIHOOD:
-            answers.append(_choice(choices, scores, scoring) or "")
+            answers.append(option or "")
         elif scoring == "letter":
             options = len(letters.LETTERS) if choices is None else len(choices)
             answers.append(_letter_in(text, options, opening if isinstance(opening, str) else "", protocol) or "")
@@ -131,13 +141,16 @@ def gold_margin(records: pd.DataFrame) -> pd.Series:
     option is another answer.
     """
     margins = np.full(len(records), np.nan)
-    weighed = (records["choice_scores"].notna() & ~failed(records)).to_numpy()
-    rows = records.loc[weighed, ["gold", "choices", "choice_scores"]].itertuples(index=False)
-    for place, (gold, choices, scores) in zip(np.flatnonzero(weighed), rows, strict=True):
-        is_gold = np.array([choice == gold for choice in choices])
-        if is_gold.any() and not is_gold.all():
-            values = np.asarray(scores, dtype=float)
-            margins[place] = values[is_gold].mean() - values[~is_gold].mean()
+    weighed = np.flatnonzero(records["choice_scores"].notna() & ~failed(records))
+    for block in option_blocks(records.iloc[weighed]):
+        # Equally many gold options at a time, so that the means are of rectangles.
+        counts = block.is_gold.sum(axis=1)
+        for count in np.unique(counts[(counts > 0) & (counts < block.texts.shape[1])]):
+            line = counts == count
+            is_gold, scores = block.is_gold[line], block.scores[line]
+            # (questions * options,) -> (questions, gold options), (questions, other options)
+            gold, others = (scores[place].reshape(len(scores), -1) for place in (is_gold, ~is_gold))
+            margins[weighed[block.rows[line]]] = gold.mean(axis=1) - others.mean(axis=1)
     return pd.Series(margins, index=records.index)
 
 
