@@ -11,7 +11,7 @@ import yaml
 from c2c.errors import REFUSED
 from c2c.evaluation.harness import command
 
-ASKED = ["--model", "receiver", "--model_args", "model=nowhere", "--tasks", "mine"]
+ASKED = ["--model", "c2c_receiver", "--model_args", "model=nowhere", "--tasks", "mine"]
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *given: str) -> str:
@@ -23,7 +23,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 CASES: dict[str, tuple[list[str], list[str]]] = {
-    "a model's name with a slip": (["--model", "receiverr"], ["'receiverr'", "Did you mean 'receiver'"]),
+    "a model's name with a slip": (["--model", "c2c_receiverr"], ["'c2c_receiverr'", "Did you mean 'c2c_receiver'"]),
     "an unknown model": (["--model", "zzzzzz"], ["'zzzzzz'", "c2c"]),
     "a negative limit": (["--limit", "-1"], ["--limit", "-1"]),
     "a limit that is no number": (["--limit", "nan"], ["--limit", "nan"]),
@@ -52,7 +52,7 @@ def test_no_task_is_refused(monkeypatch, capsys) -> None:
 
 def test_arguments_of_a_config_file_are_checked_as_those_of_the_command(monkeypatch, capsys, tmp_path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump({"model": "receiver", "tasks": "mine", "limit": -2}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"model": "c2c_receiver", "tasks": "mine", "limit": -2}), encoding="utf-8")
     assert "--limit" in refusal(monkeypatch, capsys, "--config", str(path), "--tasks", "mine")
     path.write_text(yaml.safe_dump({"tasks": "mine"}), encoding="utf-8")
     assert "must be given a model" in refusal(monkeypatch, capsys, "--config", str(path), "--tasks", "mine")

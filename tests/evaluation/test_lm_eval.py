@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import yaml
 from lm_eval.api.registry import get_model
 
 from c2c.evaluation.harness import command
-from c2c.evaluation.harness.model import METHOD_OPTIONS, RegisteredModel, batch_rows
+from c2c.evaluation.harness.model import MODELS, RegisteredModel, batch_rows
 from c2c.evaluation.questions.question import Question
 from c2c.models.loading import check_device
 from tests.bad_inputs.refusals import refused
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -104,18 +108,18 @@ def test_a_request_that_is_refused_ends_the_command_before_anything_is_answered(
     assert said.startswith("c2c.evaluation.harness: ") and "must not be empty" in said
 
 
-@pytest.mark.parametrize("name", METHOD_OPTIONS)
+@pytest.mark.parametrize("name", MODELS)
 def test_what_a_model_needs_is_asked_for_by_name(name) -> None:
     with refused(f"--model {name}"):
         get_model(name).create_from_arg_string("", {"batch_size": 1})
 
 
 def built(name: str, folders: dict[str, Path], **options: Any) -> RegisteredModel:
-    where = {"model": folders["receiver"]} if name in ("receiver", "sharer") else folders
+    where = {"model": folders["receiver"]} if name in ("c2c_receiver", "c2c_sharer") else folders
     return get_model(name).create_from_arg_obj({key: str(path) for key, path in where.items()}, options)
 
 
-@pytest.mark.parametrize("name", ["receiver", "sharer", "t2t", "routing", "c2c"])
+@pytest.mark.parametrize("name", ["c2c_receiver", "c2c_sharer", "c2c_t2t", "c2c_routing", "c2c"])
 def test_precision_and_device_are_those_asked_for(name, folders, fuser) -> None:
     given = {"fuser": fuser} if name == "c2c" else {}
     model = built(name, folders, dtype="bfloat16", device="cpu", **given)
@@ -126,7 +130,7 @@ def test_precision_and_device_are_those_asked_for(name, folders, fuser) -> None:
 
 def test_a_batch_has_as_many_requests_as_asked_for(folders) -> None:
     assert (batch_rows(3), batch_rows("16"), batch_rows("auto"), batch_rows("auto:4", 9)) == (3, 16, None, 9)
-    assert built("receiver", folders, batch_size=3).respondent.rows == 3
+    assert built("c2c_receiver", folders, batch_size=3).respondent.rows == 3
     for wrong in ("few", 0, -1, 1.5, True):
         with refused("batch_size"):
             batch_rows(wrong)
@@ -141,9 +145,24 @@ def test_a_device_that_is_not_here_is_refused(device) -> None:
 def test_text_to_text_takes_the_wording_of_another_file(folders, tmp_path) -> None:
     wording = {"metadata": {"t2t_question": "what {{prompt}}", "t2t_prompt": "{{message}} {{prompt}}"}}
     (tmp_path / "wording.yaml").write_text(yaml.safe_dump(wording))
-    model = built("t2t", folders, wording=str(tmp_path / "wording.yaml"))
+    model = built("c2c_t2t", folders, wording=str(tmp_path / "wording.yaml"))
     question = model.respondent.with_wording(Question("mine", 0, {"id": "1"}, "red", gold=""))
     assert model.method.request(question).prompt == "what red"
     (tmp_path / "wording.yaml").write_text("metadata: {t2t_question: what}")
     with refused("t2t_prompt"):
-        built("t2t", folders, wording=str(tmp_path / "wording.yaml"))
+        built("c2c_t2t", folders, wording=str(tmp_path / "wording.yaml"))
+
+
+def test_each_method_is_an_entry_point_that_leads_to_its_class() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["lm_eval.models"]
+    assert set(declared) == set(MODELS)
+    for name, place in declared.items():
+        # As importlib.metadata loads it, and as the registry of this lm-eval has it.
+        model = EntryPoint(name, place, "lm_eval.models").load()
+        assert issubclass(model, RegisteredModel)
+        assert (model.name, model.method_name) == (name, MODELS[name])
+        assert get_model(name) is model
+
+
+def test_no_model_name_is_one_that_another_package_could_mean() -> None:
+    assert all(name == "c2c" or name.startswith("c2c_") for name in MODELS)

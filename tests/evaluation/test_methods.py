@@ -14,7 +14,7 @@ from c2c.checkpoints.checkpoint import load_stack, save_stack
 from c2c.errors import RefusedError
 from c2c.evaluation.answers import writing
 from c2c.evaluation.answers.likelihood import PrefilledBatch
-from c2c.evaluation.harness import METHOD_OPTIONS
+from c2c.evaluation.harness import MODELS
 from c2c.evaluation.methods.declarations import DECLARATIONS, by_name
 from c2c.evaluation.methods.method import Method
 from c2c.evaluation.methods.routing import ConfidenceRouting
@@ -230,10 +230,10 @@ def test_the_methods_are_models_that_lm_eval_knows_by_name(pair, fuser, benchmar
     tasks, files = benchmark_files
     where = {"receiver": str(tmp_path / "receiver"), "sharer": str(tmp_path / "sharer")}
     arguments = {
-        "receiver": {"model": where["receiver"]}, "routing": where, "c2c": {**where, "fuser": fuser},
+        "c2c_receiver": {"model": where["receiver"]}, "c2c_routing": where, "c2c": {**where, "fuser": fuser},
         "c2c_deranged": {**where, "fuser": fuser}, "c2c_zeroed": {**where, "fuser": fuser},
     }  # fmt: skip
-    assert set(arguments) < set(METHOD_OPTIONS)
+    assert set(arguments) < set(MODELS)
     for name, given in arguments.items():
         loaded = load_tasks(tasks, {"choice": files["choice"]})
         method = get_model(name).create_from_arg_obj(given, {"token_budget": 400, "device": None})

@@ -2,8 +2,8 @@
 
     python -m c2c.evaluation.harness --model c2c --model_args receiver=…,sharer=…,fuser=… --tasks … --include_path …
 
-takes the arguments of ``lm_eval``. That command cannot know `c2c`: lm-eval lists its models in its own package and has
-no entry point through which another package can add to them.
+takes the arguments of ``lm_eval``. That command itself has these models from the version on that reads the entry points
+``lm_eval.models`` (lm-eval 0.4.13 does not); what this command adds is below.
 
 Three functions of lm-eval are wrapped when this module is imported, so that what would fail after the models have been
 loaded is refused before: its evaluation, its reading of the arguments, and its search for tasks.
@@ -29,7 +29,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import setup_logging
 
 from c2c.errors import RefusedError, check_choice, exit_code
-from c2c.evaluation.harness.model import METHOD_OPTIONS, announce_tasks
+from c2c.evaluation.harness.model import MODELS, announce_tasks
 
 TASKS_NOT_FOUND = "Tasks not found: "
 """How lm-eval's error about unknown tasks begins; their names follow, separated by commas."""
@@ -46,7 +46,7 @@ def _run_command() -> None:
     arguments = command.parse_args()
     # Without --device a method of this project runs on the GPU if there is one; lm-eval would always name one.
     has_device = getattr(arguments, "device", None) or getattr(arguments, "config", None)
-    if getattr(arguments, "model", None) in METHOD_OPTIONS and not has_device:
+    if getattr(arguments, "model", None) in MODELS and not has_device:
         arguments.device = "cuda:0" if torch.cuda.is_available() else "cpu"
     command.execute(arguments)
 
@@ -65,7 +65,7 @@ def checks_arguments(from_cli: Callable[[Namespace], EvaluatorConfig]) -> Callab
             ) from error
         # lm-eval falls back to its model hf, which no one who starts this command means.
         if not (arguments.model or file_config.get("model")):
-            remedy = f"Add --model: {', '.join(METHOD_OPTIONS)}, or one of lm-eval's own"
+            remedy = f"Add --model: {', '.join(MODELS)}, or one of lm-eval's own"
             raise RefusedError("lm-eval must be given a model", arguments.model, remedy)
         check_choice("--model", config.model, sorted(model_registry))
         _check_limit(config.limit)

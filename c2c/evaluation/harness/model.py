@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from lm_eval.api.registry import register_model
+from lm_eval.api.registry import model_registry, register_model
 from lm_eval.api.task import Task
 from lm_eval.utils import simple_parse_args_string
 
@@ -172,15 +173,20 @@ def read_wording(path: Path) -> dict[str, str]:
 class RegisteredModel(LMEvalModel):
     """A method that is built from its name and lm-eval's ``model_args``; see `METHOD_OPTIONS`.
 
+    Attributes:
+        name: The model name, of `MODELS`.
+        method_name: The method that it stands for.
+
     Raises:
         RefusedError: If an option is unknown, missing or out of range, before any model is loaded.
     """
 
     name: ClassVar[str]
+    method_name: ClassVar[str]
 
     def __init__(self, **options: Any) -> None:
         # Names of options.
-        allowed = (*METHOD_OPTIONS[self.name], *COMMON_OPTIONS)
+        allowed = (*METHOD_OPTIONS[self.method_name], *COMMON_OPTIONS)
         for option in options:
             check_choice(f"An option of --model {self.name}", option, allowed)
         for option in set(REQUIRED_OPTIONS).intersection(allowed):
@@ -204,7 +210,7 @@ class RegisteredModel(LMEvalModel):
         max_length = _positive_integer("max_length", options.get("max_length"))
         wording = read_wording(wording_file)
         # The models, whose number of positions bounds max_length.
-        method = build_method(self.name, options, check_budget(token_budget))
+        method = build_method(self.method_name, options, check_budget(token_budget))
         room = positions(method.models[0])
         if max_length is not None and max_length > room:
             raise RefusedError(f"max_length must be at most the model's {room} positions", max_length, "Lower it")
@@ -294,5 +300,30 @@ def _positive_integer(name: str, value: Any) -> int | None:
     return int(value)
 
 
-for _name in METHOD_OPTIONS:
-    register_model(_name)(type(f"Model_{_name}", (RegisteredModel,), {"name": _name, "__doc__": f"Method {_name}."}))
+PREFIX = "c2c"
+"""How the name of a method begins in lm-eval, where models of all packages have one list."""
+MODELS = {name if name.startswith(PREFIX) else f"{PREFIX}_{name}": name for name in METHOD_OPTIONS}
+"""The method of each of lm-eval's model names."""
+
+
+def __getattr__(name: str) -> type[RegisteredModel]:
+    """The class of a model name, for entry points: `pyproject.toml` names one for each of `MODELS`.
+
+    Raises:
+        AttributeError: If the module has no such name.
+    """
+    if name not in MODELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _model_class(name)
+
+
+@cache
+def _model_class(name: str) -> type[RegisteredModel]:
+    text = f"The method {MODELS[name]} as a model of lm-eval."
+    return type(f"Model_{name}", (RegisteredModel,), {"name": name, "method_name": MODELS[name], "__doc__": text})
+
+
+for _name in MODELS:
+    # A version of lm-eval that reads entry points knows the name already.
+    if _name not in model_registry:
+        register_model(_name)(_model_class(_name))
