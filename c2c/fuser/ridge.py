@@ -162,9 +162,11 @@ class RidgeFit:
         base, features = self.stack.base, self.stack.base.weight.shape[1]
         count = min(self.tokens.values(), default=0)
         if count < ROWS_A_FEATURE * features:
-            rule = f"The ridge start must be fitted on {ROWS_A_FEATURE * features} fused tokens or more"
-            remedy = "Raise ridge_examples, or take a larger training set"
-            raise RefusedError(f"{rule}, {ROWS_A_FEATURE} for each of {features} features", count, remedy)
+            raise RefusedError(
+                f"A ridge start must be fitted on {ROWS_A_FEATURE} fused tokens or more for each of {features} features",
+                f"{count} tokens",
+                "Raise ridge_examples, or take a larger training set",
+            )
         penalties, shares = {}, []
         for layer in sorted(self._sums):
             weight, bias, penalties[str(layer)], explained = solve_ridge(self.tokens[layer], *self._sums[layer])
