@@ -163,7 +163,7 @@ class RidgeFit:
         count = min(self.tokens.values(), default=0)
         if count < ROWS_A_FEATURE * features:
             raise RefusedError(
-                f"A ridge start must be fitted on {ROWS_A_FEATURE} fused tokens or more for each of {features} features",
+                f"A ridge start must be fitted on {ROWS_A_FEATURE} tokens or more for each of {features} features",
                 f"{count} tokens",
                 "Raise ridge_examples, or take a larger training set",
             )

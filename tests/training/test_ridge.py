@@ -263,7 +263,7 @@ def test_the_closed_form_of_a_silent_sharer_is_the_mean(learner) -> None:
 
 
 def test_too_few_tokens_are_refused_before_any_step(learner) -> None:
-    with pytest.raises(RefusedError, match="must be fitted on 4 fused tokens or more"):
+    with pytest.raises(RefusedError, match="must be fitted on 4 tokens or more"):
         learner(ridge_examples=2)
 
 
