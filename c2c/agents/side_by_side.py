@@ -16,7 +16,7 @@ from c2c.models.loading import LoadedModel
 from c2c.rosetta import RosettaModel
 
 
-class Respondent(Protocol):
+class Talker(Protocol):
     """Answers a conversation; `ChatPipeline` is one."""
 
     aligner: ChatAligner
@@ -25,7 +25,7 @@ class Respondent(Protocol):
         """The answer to the last message."""
 
 
-class ModelAlone:
+class LoneTalker:
     """A model that answers conversations without a Sharer.
 
     Args:
@@ -42,7 +42,7 @@ class ModelAlone:
         return write(self.rosetta, self.model, batch._replace(sharer_inputs=[]), **options)[0]
 
 
-class TextRespondent(ModelAlone):
+class TextTalker(LoneTalker):
     """T2T: the Sharer writes a text about the last message, and the Receiver reads it before that message.
 
     Args:
@@ -53,10 +53,10 @@ class TextRespondent(ModelAlone):
 
     def __init__(self, receiver: LoadedModel, sharer: LoadedModel, prompts: TextPrompts | None = None) -> None:
         super().__init__(receiver)
-        self.sharer, self.prompts = ModelAlone(sharer), prompts or TextPrompts()
+        self.sharer, self.prompts = LoneTalker(sharer), prompts or TextPrompts()
 
     def __call__(self, messages: Sequence[Message], **options: Any) -> str:
-        """As `ModelAlone`; only the answer is streamed."""
+        """As `LoneTalker`; only the answer is streamed."""
         question = messages[-1]["content"]
         request = self.prompts.request.format(facts="", question=question).strip()
         # The Sharer reads the conversation too, as it does where it hands over a cache.
@@ -66,15 +66,15 @@ class TextRespondent(ModelAlone):
         return super().__call__([*messages[:-1], {"role": "user", "content": content}], **options)
 
 
-RESPONDENTS: Mapping[str, Callable[[ChatPipeline], Respondent]] = {
-    "receiver": lambda pipe: ModelAlone(pipe.pair.receiver),
-    "t2t": lambda pipe: TextRespondent(pipe.pair.receiver, pipe.pair.sharer),
+RESPONDENTS: Mapping[str, Callable[[ChatPipeline], Talker]] = {
+    "receiver": lambda pipe: LoneTalker(pipe.pair.receiver),
+    "t2t": lambda pipe: TextTalker(pipe.pair.receiver, pipe.pair.sharer),
     "c2c": lambda pipe: pipe,
 }
 """Methods that can talk."""
 
 
-def respondents_of(pipe: ChatPipeline, methods: Sequence[str]) -> dict[str, Respondent]:
+def respondents_of(pipe: ChatPipeline, methods: Sequence[str]) -> dict[str, Talker]:
     """The respondents of some methods, in their order.
 
     Raises:
@@ -86,7 +86,7 @@ def respondents_of(pipe: ChatPipeline, methods: Sequence[str]) -> dict[str, Resp
 
 
 def converse_side_by_side(
-    respondents: Mapping[str, Respondent],
+    respondents: Mapping[str, Talker],
     lines: Iterable[str],
     *,
     announce: Callable[[str], object],
