@@ -6,6 +6,8 @@
 # make lint    ruff, mypy, snakefmt, snakemake --lint, codespell
 # make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
 # make crate-check   the crate by the rules of RO-Crate 1.1 and of the Provenance Run Crate; needs no network
+# make wheel   wheel and sdist into dist/, and the wheel in an environment of its own; WHEEL_PYTHON names its Python
+# make browser-test   the pages in a real Chromium or Chrome, which must be installed
 # make docs    the documentation, as site/index.html; make docs-serve shows it while it is written
 # make setup   the environment alone; make lock, make clean: see below
 
@@ -18,16 +20,18 @@ SMALL_STAMP := $(SMALL_VENV)/.installed
 WORKERS ?= 2
 # What is spell-checked. Tests are left out: they misspell names on purpose.
 PROSE := README.md CONTRIBUTING.md CITATION.cff Makefile Snakefile c2c benchmarks config docs paper workflow
+WHEEL_PYTHON ?= $(PYTHON)
+WHEEL_VENV := .venv-wheel
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 PROFILE ?= smoke
-.PHONY: help setup smoke crate crate-check test slurm-test faults-test bench bench-check lint format docs docs-serve verify lock clean
+.PHONY: help setup smoke crate crate-check test browser-test wheel slurm-test faults-test bench bench-check lint format docs docs-serve verify lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -10
+	@sed -n 's/^# //p' Makefile | head -12
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
@@ -62,6 +66,19 @@ crate-check: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal
+
+# Also part of `make test`; `tests/no_browser_tests` makes pytest fail where there are none, instead of running everything.
+browser-test: $(STAMP)
+	python -m pytest $(or $(wildcard tests/*/test_*_browser.py),tests/no_browser_tests)
+
+# The environment has what the wheel asks for at the locked versions, and nothing of this checkout.
+wheel: $(STAMP)
+	rm -rf dist $(WHEEL_VENV)
+	python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(WHEEL_PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint requirements.lock dist/*.whl
+	cd dist && ../$(WHEEL_VENV)/bin/c2c --version
 
 # A real Slurm of one node (root and apt-get; see tests/slurm), and a workflow that is killed again and again.
 slurm-test: $(STAMP)
@@ -113,11 +130,11 @@ $(SMALL_STAMP): requirements.lock
 lock:
 	$(need_python)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --editable '.[agents,demo,exchange,graders,quantised,workflow,dev,docs]'
+	.venv-lock/bin/python -m pip install --quiet --editable '.[all,dev,docs]'
 	{ sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --all --exclude-editable \
 		| grep -v '^pip==' | sed 's/+cpu$$//'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock
 
 clean:
-	rm -rf site $(VENV) $(SMALL_VENV) .venv-lock .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf site dist build $(VENV) $(SMALL_VENV) $(WHEEL_VENV) .venv-lock .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -77,4 +77,4 @@ def card_rows(titles: list[str]) -> str:
 
 def _unbroken(text: str) -> str:
     """A text whose intervals stay on one line each."""
-    return INTERVAL.sub(lambda match: match[0].replace(" ", NO_BREAK_SPACE), cell)
+    return INTERVAL.sub(lambda match: match[0].replace(" ", NO_BREAK_SPACE), text)
