@@ -12,6 +12,7 @@ from c2c.cli.main import main
 from c2c.errors import RefusedError
 from paper import facts, questions, show
 from paper.reading.reference import Reference
+from tests.conftest import build_model
 
 ENTRIES = yaml.safe_load(questions.PATH.read_text(encoding="utf-8"))
 QUESTIONS = questions.read_questions()
@@ -32,9 +33,21 @@ def test_no_answer_states_a_decimal_or_a_percentage_that_is_not_read_from_a_file
     assert list(facts.placeholders(entry["answer"])) or "number" in entry["question"]
 
 
+@pytest.fixture(scope="module")
+def models(chat_receiver, chat_sharer, tmp_path_factory) -> dict[str, str]:
+    """Folders of a Receiver and a Sharer, by the words that commands have in their places."""
+    folders = {}
+    for word, tokenizer, family in (("RECEIVER", chat_receiver, "qwen3"), ("SHARER", chat_sharer, "llama")):
+        folder = tmp_path_factory.mktemp(word)
+        build_model(family, vocab=len(tokenizer)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        folders[word] = str(folder)
+    return folders
+
+
 @pytest.mark.parametrize("command", sorted({question.command for question in QUESTIONS}))
-def test_each_command_of_an_answer_runs(root, capsys, command) -> None:
-    program, *arguments = shlex.split(command)
+def test_each_command_of_an_answer_runs(root, models, capsys, command) -> None:
+    program, *arguments = (models.get(word, word) for word in shlex.split(command))
     assert program == "c2c"
     assert main(arguments) == 0
     assert capsys.readouterr().out.strip()
