@@ -4,6 +4,7 @@
 # make bench   speed against the reference's order of work (15 minutes); make bench-check holds its ratios (2 minutes)
 # make verify  every committed number recomputed from its per-question records; needs no torch
 # make lint    ruff, mypy, snakefmt, snakemake --lint, codespell
+# make site    every claim, cell, question and answer as pages that open from results/site/index.html; needs no torch
 # make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
 # make crate-check   the crate by the rules of RO-Crate 1.1 and of the Provenance Run Crate; needs no network
 # make wheel   wheel and sdist into dist/, and the wheel in an environment of its own; WHEEL_PYTHON names its Python
@@ -28,10 +29,10 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 PROFILE ?= smoke
-.PHONY: help setup smoke crate crate-check test browser-test wheel slurm-test faults-test bench bench-check lint format docs docs-serve verify lock clean
+.PHONY: help setup smoke crate crate-check test browser-test wheel slurm-test faults-test bench bench-check lint format docs docs-serve verify site lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -12
+	@sed -n 's/^# //p' Makefile | head -13
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
@@ -118,6 +119,11 @@ docs-serve: $(STAMP)
 verify:
 	@if test -e $(STAMP); then $(BIN)/python -m paper.verify; \
 	else $(MAKE) --no-print-directory $(SMALL_STAMP) && $(SMALL_VENV)/bin/python -m paper.verify; fi
+
+# The pages of all scales that have verdicts; FLAGS='--scales laptop' for some. Not site/, which is the documentation.
+site:
+	@if test -e $(STAMP); then $(BIN)/python -m paper.site $(FLAGS); \
+	else $(MAKE) --no-print-directory $(SMALL_STAMP) && $(SMALL_VENV)/bin/python -m paper.site $(FLAGS); fi
 
 $(SMALL_STAMP): requirements.lock
 	$(need_python)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import REDUCED, copy_checkout, environment_of
 from workflow.gpus import share
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,3 +128,18 @@ def test_another_scale_is_chosen_by_config(run_snakemake: Callable[..., subproce
     dry = ["--profile", "gpu", "--dry-run", "--nolock", "--forceall", "--quiet", "rules"]
     done = run_snakemake(*dry, *scale, CUDA_VISIBLE_DEVICES="0")
     assert done.returncode == 0 and re.search(r"pretrain_model +[1-9]", done.stdout), done.stdout
+
+
+def test_a_run_whose_jobs_need_more_gpus_than_there_are_is_refused_before_any_job(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+    environment = environment_of(checkout) | {share.VISIBLE: "0"}
+    scale = ["--configfile", *REDUCED, "--config", "gpus_per_job=2", "--prioritize", "all"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", "gpu", *scale],
+        cwd=checkout, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (
+        done.returncode != 0
+        and "gpus_per_job must not exceed the GPUs of this machine; received '2 of 1'" in done.stderr
+    )
+    assert not (checkout / "results/smoke_reduced/world").exists()
