@@ -104,13 +104,14 @@ def _check_options(weighed: pd.DataFrame) -> None:
     is_whole = (counts > 0) & (counts == option_counts(weighed, "choice_scores"))
     rule = "A question scored by likelihood must have one score a choice, and its gold answer among the choices"
     _refuse(weighed[~is_whole], rule, [], "Set its error instead")
+    is_by_length = (weighed["scoring"] == "text").to_numpy()
     without_gold, without_greatest, without_length = (np.zeros(len(weighed), bool) for _ in range(3))
     for block in option_blocks(weighed):
         without_gold[block.rows] = ~block.is_gold.any(axis=1)
         scores = block.scores
         no_greatest = np.isnan(scores).any(axis=1) | np.isposinf(scores).any(axis=1) | np.isneginf(scores).all(axis=1)
         without_greatest[block.rows] = no_greatest
-        without_length[block.rows] = (block.scoring == "text") & (block.texts == "").any(axis=1)
+        without_length[block.rows] = is_by_length[block.rows] & (block.texts == "").any(axis=1)
     _refuse(weighed[without_gold], rule, [], "Set its error instead")
     rule = "The scores of a question's choices must be log-likelihoods, at least one of them finite"
     _refuse(weighed[without_greatest], rule, ["choice_scores"], "Generate its answer anew")

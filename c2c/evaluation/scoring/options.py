@@ -19,14 +19,12 @@ class OptionBlock:
         texts: (N, K) object, the options.
         scores: (N, K) float64, the sum of the log-probabilities of each option's tokens, in nats.
         gold: (N,) object, the gold answers.
-        scoring: (N,) object, the ids of the scorings.
     """
 
     rows: np.ndarray
     texts: np.ndarray
     scores: np.ndarray
     gold: np.ndarray
-    scoring: np.ndarray
 
     @property
     def is_gold(self) -> np.ndarray:
@@ -41,15 +39,14 @@ def lengths(texts: np.ndarray) -> np.ndarray:
 
 def option_blocks(records: pd.DataFrame) -> Iterator[OptionBlock]:
     """Records as blocks; each must have as many `choice_scores` as `choices`, and at least one."""
-    texts, scores = (records[name].to_numpy(object) for name in ("choices", "choice_scores"))
-    gold, scoring = (records[name].to_numpy(object) for name in ("gold", "scoring"))
+    texts, scores, gold = (records[name].to_numpy(object) for name in ("choices", "choice_scores", "gold"))
     counts = option_counts(records)
     for count in np.unique(counts):
         rows = np.flatnonzero(counts == count)
         # N lists of K -> (N, K)
         block = np.fromiter(chain.from_iterable(texts[rows]), object, len(rows) * count).reshape(-1, count)
         numbers = np.fromiter(chain.from_iterable(scores[rows]), float, len(rows) * count).reshape(-1, count)
-        yield OptionBlock(rows, block, numbers, gold[rows], scoring[rows])
+        yield OptionBlock(rows, block, numbers, gold[rows])
 
 
 def option_counts(records: pd.DataFrame, column: str = "choices") -> np.ndarray:

@@ -94,9 +94,10 @@ def chosen_options(records: pd.DataFrame) -> np.ndarray:
     ``acc_norm``. None where no greatest weight is finite; `check_records` refuses such scores.
     """
     chosen = np.full(len(records), None, dtype=object)
+    is_by_length = (records["scoring"] == "text").to_numpy()
     for block in option_blocks(records):
         weights = block.scores.copy()
-        by_length = block.scoring == "text"
+        by_length = is_by_length[block.rows]
         with np.errstate(divide="ignore", invalid="ignore"):
             weights[by_length] /= lengths(block.texts[by_length])
         # A weight that is no number is the greatest to argmax, and then none is chosen.
