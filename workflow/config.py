@@ -339,12 +339,17 @@ class PrivateBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class BedTask:
-    """Items of one task of the test bed; `benchmarks.redacted` makes them for the tokenizers of a pair."""
+    """Items of one task of the test bed: one that `benchmarks.redacted` makes, or a benchmark's id and scoring.
+
+    The training and validation questions of a benchmark are those of the pair's training set.
+    """
 
     test: int = setting(..., "test items", least=4)
     train: int = count("training items")
     validation: int = setting(..., "validation items, of other persons and values than both", least=4)
-    texts_of_a_head: int = count("training texts that differ in their values alone")
+    texts_of_a_head: int | None = setting(
+        None, "training texts that differ in their values alone; not of a benchmark", least=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +360,9 @@ class BedEntry:
     tasks: tuple[str, ...] = ids("tasks of the test bed, of `tasks`", fewest=1)
     channels: tuple[str, ...] = ids("registered channels (`c2c.testbed.registry`)", fewest=1)
     seeds: tuple[int, ...] = seeds("seeds of items, trainings and controls")
+    settings: dict[str, dict[str, Any]] = setting(
+        None, "settings of its channels that differ from those of the block, by channel", pattern=ID
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,10 +28,12 @@ class SharerContext:
     Args:
         texts: One text for each Sharer.
         spans: For each place of the item, in its order: which text, and where in it.
+        is_whole: Whether the item has no places, so that the spans are all tokens of the prompt but its last.
     """
 
     texts: tuple[str, ...]
     spans: tuple[tuple[int, TokenSpan], ...]
+    is_whole: bool = False
 
     @property
     def tokens(self) -> int:
@@ -49,6 +51,7 @@ class Prompt:
         places: Numbers of the tokens that a message is for, in the order of the context's spans; never the last token.
         options: Continuations whose log-probability is asked for.
         value: The right continuation; as many tokens as it has are generated.
+        by_character: Whether options are compared by their log-probability a character.
     """
 
     text: str
@@ -56,6 +59,17 @@ class Prompt:
     places: tuple[int, ...]
     options: tuple[str, ...]
     value: str
+    by_character: bool = False
+
+    def choose(self, option_logps: Sequence[float]) -> int:
+        """Number of the likeliest option, the first of equals; -1 without options.
+
+        Args:
+            option_logps: Of each option, in nats, summed over its tokens.
+        """
+        lengths = [len(option) if self.by_character else 1 for option in self.options]
+        scores = [logp / length for logp, length in zip(option_logps, lengths, strict=True)]
+        return max(range(len(scores)), key=scores.__getitem__) if scores else -1
 
 
 @dataclass(frozen=True)

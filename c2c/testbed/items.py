@@ -61,6 +61,8 @@ class Item:
         answer: Index of the right option, or None without options.
         value: The right answer.
         facts: All values of the texts by attribute, or by person where the texts have several.
+        by_character: Whether options are compared by their log-probability a character, as the scoring ``text`` of a
+            benchmark does; then only the choice counts, and no written answer is recorded.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Item:
     answer: int | None
     value: str
     facts: Mapping[str, str]
+    by_character: bool = False
 
     @property
     def need(self) -> bool:
@@ -89,10 +92,11 @@ class Item:
 
 
 KEYS = {
-    name: {"str": str, "Mapping[str, str]": dict}.get(str(kind), list)
+    name: {"str": str, "bool": bool, "Mapping[str, str]": dict}.get(str(kind), list)
     for name, kind in ((field.name, field.type) for field in fields(Item))
     if name != "answer"
 }
+OPTIONAL_KEYS = ("by_character",)
 PLACE_KEYS = {"sender": int} | dict.fromkeys(SPANS, list)
 
 
@@ -122,7 +126,8 @@ def parse_item(row: Mapping[str, Any], where: str) -> Item:
     Raises:
         RefusedError: With `where` and the rule that it breaks.
     """
-    check_keys(where, {name: value for name, value in row.items() if name != "answer"}, KEYS, remedy=MAKE)
+    content = {name: value for name, value in row.items() if name != "answer"}
+    check_keys(where, content, KEYS, optional=OPTIONAL_KEYS, remedy=MAKE)
     if "answer" not in row:
         raise RefusedError(f"{where} must hold answer", sorted(row), MAKE)
     for name in ("sharer_texts", "options"):
@@ -133,7 +138,7 @@ def parse_item(row: Mapping[str, Any], where: str) -> Item:
         check_keys(f"{where}: place {number}", content, PLACE_KEYS, remedy=MAKE)
         places.append(Place(content["sender"], *(_span(f"{where}: place {number}", content, name) for name in SPANS)))
     item = Item(
-        **{name: row[name] for name in KEYS if name not in ("sharer_texts", "options", "places")},
+        **{name: row[name] for name in KEYS if name in row and name not in ("sharer_texts", "options", "places")},
         sharer_texts=tuple(row["sharer_texts"]),
         options=tuple(row["options"]),
         places=tuple(places),
@@ -169,6 +174,7 @@ def _check(item: Item) -> None:
         check(index and options[answer or 0] == item.value, "answer must be the index of the value in options", answer)
     else:
         check(answer is None, "answer must be null without options", answer)
+        check(not item.by_character, "by_character must be false without options", item.by_character)
     check(bool(item.sharer_texts), "sharer_texts must hold a text for each Sharer", item.sharer_texts)
     if not item.places:
         return

@@ -42,8 +42,8 @@ class ItemLayout:
 def lay_out(item: Item, receiver: StateReader) -> ItemLayout:
     """Find the tokens of an item's places.
 
-    An item without places is fused over its whole prompt but for the last token: each token of the Receiver reads the
-    Sharer's tokens of the same characters, so both texts must be equal.
+    An item without places is fused over its whole prompt but for special tokens and the last one: each token of the
+    Receiver reads the Sharer's tokens of the same characters, so both texts must be equal.
 
     Raises:
         RefusedError: If a place holds the last token of the prompt, which is read after the message, or an item without
@@ -56,9 +56,7 @@ def lay_out(item: Item, receiver: StateReader) -> ItemLayout:
         if set(item.sharer_texts) != {item.prompt}:
             rule = f"The Sharer of item {item.id}, which has no places, must read the Receiver's prompt"
             raise RefusedError(rule, item.sharer_texts, "Give the item places")
-        offsets = receiver.tokenizer(item.prompt, return_offsets_mapping=True)["offset_mapping"]
-        characters = [(start, end) for start, end in offsets if start < end][:-1]
-        spans = [(0, (span, span, span, span)) for span in characters]
+        spans = [(0, (span, span, span, span)) for span in token_spans(receiver, item.prompt)[:-1]]
     # 2. Tokens of the Receiver's places.
     ids, touching = receiver.tokenise(item.prompt, [its_spans[1] for _, its_spans in spans])
     places = tuple(number for tokens in touching for number in tokens)
@@ -72,9 +70,9 @@ def lay_out(item: Item, receiver: StateReader) -> ItemLayout:
             (0 if one_text else sender, TokenSpan(*its_spans[column], count))
             for (sender, its_spans), count in zip(spans, counts, strict=True)
         ]
-        return SharerContext(tuple(texts), tuple(chosen))
+        return SharerContext(tuple(texts), tuple(chosen), is_whole=not item.places)
 
-    prompt = Prompt(item.prompt, tuple(ids), places, tuple(item.options), item.value)
+    prompt = Prompt(item.prompt, tuple(ids), places, tuple(item.options), item.value, item.by_character)
     full_ids, _ = receiver.tokenise(item.full_prompt)
     return ItemLayout(
         item=item,
@@ -83,5 +81,18 @@ def lay_out(item: Item, receiver: StateReader) -> ItemLayout:
         own=context([item.full_prompt], 2, True),
         target=context([item.target_prompt], 3, True),
         redacted=context([item.prompt], 1, True),
-        full=Prompt(item.full_prompt, tuple(full_ids), (), tuple(item.options), item.value),
+        full=Prompt(item.full_prompt, tuple(full_ids), (), tuple(item.options), item.value, item.by_character),
     )
+
+
+def token_spans(reader: StateReader, text: str) -> list[tuple[int, int]]:
+    """Characters of each token of a text, special tokens left out; tokens that share a character have one span."""
+    spans: list[tuple[int, int]] = []
+    for start, end in reader.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]:
+        if start >= end:
+            continue
+        if spans and start < spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+        else:
+            spans.append((start, end))
+    return spans

@@ -86,18 +86,27 @@ class StateReader:
         """Refuse a model whose keys cannot be moved; see `c2c.cache.rotation.check_rotation`."""
         check_rotation(self.model)
 
-    def tokenise(self, text: str, spans: Sequence[tuple[int, int]] = ()) -> tuple[list[int], list[list[int]]]:
+    def tokenise(
+        self, text: str, spans: Sequence[tuple[int, int]] = (), *, has_gaps: bool = False
+    ) -> tuple[list[int], list[list[int]]]:
         """Token ids of a text, and for each span of characters the numbers of the tokens that touch it.
+
+        Args:
+            text: The text.
+            spans: Spans of characters.
+            has_gaps: Whether a span that touches no token, such as a blank, gets the last token before it, or the first
+                one, as the token alignment ``span`` does.
 
         Raises:
             RefusedError: If a span touches no token.
         """
         encoding = self.tokenizer(text, return_offsets_mapping=True)
+        tokens = [(number, a, b) for number, (a, b) in enumerate(encoding["offset_mapping"]) if a < b]
         places = []
         for start, end in spans:
-            touching = [
-                number for number, (a, b) in enumerate(encoding["offset_mapping"]) if a < b and a < end and b > start
-            ]
+            touching = [number for number, a, b in tokens if a < end and b > start]
+            if not touching and has_gaps and tokens:
+                touching = [max((number for number, a, _ in tokens if a < end), default=tokens[0][0])]
             if not touching:
                 rule = f"A place must touch a token of {self.loaded.name}"
                 raise RefusedError(rule, f"{text[start:end]!r} of {text!r}", "Correct the spans of the item")
@@ -115,7 +124,8 @@ class StateReader:
             spans = [span for sender, span in context.spans if sender == number]
             if not spans:
                 continue
-            ids, touching = self.tokenise(text, [(span.start, span.end) for span in spans])
+            characters = [(span.start, span.end) for span in spans]
+            ids, touching = self.tokenise(text, characters, has_gaps=context.is_whole)
             places = [
                 own[-(-(i + 1) * len(own) // span.tokens) - 1]
                 for span, own in zip(spans, touching, strict=True)
@@ -170,12 +180,13 @@ class StateReader:
         return states
 
     def _batches(self, rows: Mapping[Key, tuple[list[int], list[int]]]) -> list[list[Key]]:
-        """Keys of rows with one beginning before their first place together, the others by length."""
+        """Keys of rows with one beginning before their first place together, the others by their length and places."""
         groups: dict[tuple[int, ...], list[Key]] = {}
         for key, (ids, places) in rows.items():
             groups.setdefault(tuple(ids[: min(places)]), []).append(key)
-        alone = [key for group in groups.values() if len(group) < SHARED_ROWS for key in group]
-        lists = [sorted(alone, key=len), *(group for group in groups.values() if len(group) >= SHARED_ROWS)]
+        shared = [group for head, group in groups.items() if head and len(group) >= SHARED_ROWS]
+        alone = [key for head, group in groups.items() if not head or len(group) < SHARED_ROWS for key in group]
+        lists = [sorted(alone, key=len), *shared]
         return [keys[start : start + ROWS] for keys in lists for start in range(0, len(keys), ROWS)]
 
     @torch.no_grad()

@@ -32,11 +32,11 @@ COLUMNS = {
 
 gold: number of the right option, -1 if an item has none. option_logps: of each option, in nats, summed over its
 tokens. prediction: number of the likeliest option, -1 without options. answer_logp: of the right answer's tokens, in
-nats. text: generated greedily, as many tokens as the right answer has. exact: whether it is the right answer. donor:
-id of the item whose message was received, empty for the item's own. donor_named: whether option or text is that
-item's value. bytes: of the message. send_ms, receive_ms: mean over the items of the channel, in milliseconds; the
-Receiver's reading of the prompt is in neither. parameters, training_seconds, training_items, training_steps: of the
-channel's training.
+nats. text: generated greedily, as many tokens as the right answer has; empty for an item whose options are compared by
+character. exact: whether it is the right answer. donor: id of the item whose message was received, empty for the
+item's own. donor_named: whether option or text is that item's value. bytes: of the message. send_ms, receive_ms: mean
+over the items of the channel, in milliseconds; the Receiver's reading of the prompt is in neither. parameters,
+training_seconds, training_items, training_steps: of the channel's training.
 """
 CURVE_COLUMNS = ("scale", "pair", "task", "seed", "channel", "training", "message", "step", "loss", "accuracy", "exact")
 """Of the curves of trainings: what was trained (``c2c`` or ``adapter`` messages), and what was received."""

@@ -155,12 +155,14 @@ class Bed:
         for number, (layout, outcome) in enumerate(zip(self.test, outcomes, strict=True)):
             item = layout.item
             scores = outcome.option_logps
-            prediction = max(range(len(scores)), key=scores.__getitem__) if scores else -1
+            prediction = layout.prompt.choose(scores)
+            # Of an item whose choice alone counts, nothing written is recorded.
+            written = "" if item.by_character else outcome.text
             donor = self.test[partners[number]].item if partners else None
             if donor is item:
                 # There was no other message of this shape: nothing was exchanged, so nothing is recorded.
                 continue
-            answers = {outcome.text, item.options[prediction] if scores else outcome.text}
+            answers = {written, item.options[prediction] if scores else written}
             rows.append(
                 {
                     "scale": self.run.scale,
@@ -176,8 +178,8 @@ class Bed:
                     "prediction": prediction,
                     "correct": prediction >= 0 and prediction == item.answer,
                     "answer_logp": outcome.value_logp,
-                    "text": outcome.text,
-                    "exact": outcome.text == item.value,
+                    "text": written,
+                    "exact": written == item.value,
                     "donor": donor.id if donor else "",
                     "donor_named": donor is not None and donor.value in answers,
                     "bytes": 0,
@@ -297,8 +299,10 @@ class Bed:
             "matched": (lambda: messages, False),
             "deranged": (lambda: others, True),
             "zeroed": (lambda: zeroed(messages), False),
-            "self": (lambda: channel.send([layout.redacted for layout in self.test]), False),
         }
+        # Where the Sharer reads the Receiver's own text, its reading of that text is the matched message.
+        if any(layout.redacted != layout.context for layout in self.test):
+            makers["self"] = (lambda: channel.send([layout.redacted for layout in self.test]), False)
         if all(message.tensors for message in messages):
             makers["random"] = (lambda: random_like(messages, self.run.seed), False)
         if all(has_halves(message) for message in messages):
@@ -356,11 +360,27 @@ def run_test_bed(run: ChannelRun) -> dict[str, Any]:
     for split in SPLITS:
         if not (path := run.items / f"{split}.jsonl").is_file():
             raise RefusedError(f"--items must hold {split}.jsonl", str(path), "Make them: benchmarks.redacted.make")
+    check_places(run, factories)
     names = ("bounds", *run.channels)
     with locked(run.output.with_name(f".{run.output.name}"), "measure channels for"):
         _measure_missing(run, names, factories)
         parts = [json.loads(run.part(name).read_text(encoding="utf-8")) for name in names]
         return write_records(run.output, parts)
+
+
+def check_places(run: ChannelRun, factories: Mapping[str, Factory]) -> None:
+    """Refuse channels that need places (`needs_places`) where an item has none.
+
+    Raises:
+        RefusedError: With the channels.
+    """
+    channels = [name for name in run.channels if getattr(factories[name], "needs_places", False)]
+    if channels and any(not item.places for split in SPLITS for item in read_items(run.items / f"{split}.jsonl")):
+        raise RefusedError(
+            f"The items of {', '.join(channels)} must have places",
+            "an item that is fused over its whole prefix",
+            "Leave these channels out, or choose a task with places (docs/testbed.md)",
+        )
 
 
 def _measure_missing(run: ChannelRun, names: Sequence[str], factories: Mapping[str, Factory]) -> None:

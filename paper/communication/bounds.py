@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper.communication.comparing import MINIMAL_ROOM, WITHOUT_ROOM, in_columns, room
+from paper.communication.comparing import MINIMAL_ROOM, WITHOUT_NEED, WITHOUT_ROOM, in_columns, room
 from paper.communication.records import BOUNDS, MATCHED, TEXT, CellIds, MessageRecords
 from paper.rows import accuracy
 from paper.writing.columns import differences, estimates, sizes, titles
@@ -23,6 +23,8 @@ def build(records: MessageRecords) -> pd.DataFrame:
         for measure in records.measures(task):
             between = room(records, pair, task, measure)
             finding = "" if between is None else ENOUGH if between.value >= MINIMAL_ROOM else WITHOUT_ROOM
+            if not records.needs_message(pair, task):
+                finding = WITHOUT_NEED
             for channel, message in {**BOUNDS, TEXT: MATCHED}.items():
                 frame = records.answers(CellIds(pair, task, channel), message, measure)
                 ids = {"scale": records.scale, "pair": pair, "task": task, "measure": measure, "channel": channel}
@@ -53,7 +55,7 @@ def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
         "Receiver: no message. Full: the Receiver reads the text that has the answer. Own states: what it has computed "
         "for the fused tokens of that text itself, put in their place. Text: the Sharer writes what it read.",
         f"Where full is not {decimal(MINIMAL_ROOM, 0)} points above the Receiver, a task {WITHOUT_ROOM}, and no "
-        "evidence level is stated for its cells.",
+        f"evidence level is stated for its cells. A task {WITHOUT_NEED} where the Receiver reads all that full reads.",
     ]
     return write_table(frame, text_table(frame), stem, notes)
 

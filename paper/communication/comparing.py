@@ -26,6 +26,8 @@ LEVEL = 0.05
 MINIMAL_ROOM = 20.0
 """Points that `full` must lie above the Receiver, or a task cannot show communication."""
 WITHOUT_ROOM = "cannot show communication"
+WITHOUT_NEED = "needs no message"
+"""Of a task whose full text is the Receiver's own prompt: nothing lies between both, so there is no room either."""
 GAINS = {
     "OPE": (MATCHED, RECEIVER),
     "OME": (DERANGED, RECEIVER),

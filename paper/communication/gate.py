@@ -5,6 +5,10 @@
 *Identity* sends the Receiver's own states of the text that has the answer, and must reach the bound `own_states`.
 *Random states* carry nothing, and must not differ from the Receiver without a message. If one fails, the channel's path
 is broken or leaks the answer: the run is void, the command says why and ends with exit code 1.
+
+On a task that needs no message, such as a benchmark, the Receiver's own states are those of its prompt, so *identity*
+must match the Receiver without a message. Random states then take the place of what the Receiver has read of the
+question. They may do harm, and must not lie above the Receiver.
 """
 
 from __future__ import annotations
@@ -52,7 +56,8 @@ class GateCheck:
         measure: `choice` or `exact`.
         channel: `identity` or `random_states`.
         bound: The channel with which it is compared.
-        result: `PASSED`: equivalent within the margin, or, of identity, above. `UNDECIDED`: no difference is seen, and
+        result: `PASSED`: equivalent within the margin; of identity on a task that needs a message also above, and of
+            random states on one that needs none also below. `UNDECIDED`: no difference is seen, and
             too few items to state equivalence. `FAILED`: it differs, by the p adjusted for all checks of the run
             (Holm). `ABSENT`: one of the two was not run.
         value: Difference to the bound, in points.
@@ -79,7 +84,7 @@ class GateCheck:
         if self.result != FAILED:
             return ""
         points = show_difference(self.value, self.low or 0.0, self.high or 0.0)
-        verb = "does not reach" if self.channel == IDENTITY else "differs from"
+        verb = "does not reach" if self.bound == OWN_STATES else "differs from"
         return f"{self.channel} {verb} {self.bound} for {where}: {points} points"
 
 
@@ -97,13 +102,16 @@ def check_gate(records: MessageRecords, margin: float) -> list[GateCheck]:
         for measure in records.measures(task)
         for channel in CHECKS
     ]
-    estimates = [_compare(records, *place) for place in places]
+    needs = {place: records.needs_message(*place) for place in records.tasks}
+    bounds = [CHECKS[channel] if needs[pair, task] else RECEIVER for pair, task, _, channel in places]
+    estimates = [_compare(records, *place, bound) for place, bound in zip(places, bounds, strict=True)]
     p_values = holm([estimate.p_value if estimate else float("nan") for estimate in estimates])
     checks = []
-    for (pair, task, measure, channel), estimate, p_holm in zip(places, estimates, p_values, strict=True):
-        result = _judge(channel, estimate, p_holm, margin)
-        bounds = {name: getattr(estimate, name) for name in ("value", "low", "high")} if estimate else {}
-        checks.append(GateCheck(pair, task, measure, channel, CHECKS[channel], result, **bounds))
+    for place, bound, estimate, p_holm in zip(places, bounds, estimates, p_values, strict=True):
+        pair, task, _, channel = place
+        result = _judge(channel, estimate, p_holm, margin, needs[pair, task])
+        values = {name: getattr(estimate, name) for name in ("value", "low", "high")} if estimate else {}
+        checks.append(GateCheck(*place, bound, result, **values))
     return checks
 
 
@@ -125,19 +133,19 @@ def reasons(checks: list[GateCheck]) -> dict[tuple[str, str], str]:
     return {place: "; ".join(of_place) for place, of_place in texts.items()}
 
 
-def _compare(records: MessageRecords, pair: str, task: str, measure: str, channel: str) -> Estimate | None:
+def _compare(records: MessageRecords, pair: str, task: str, measure: str, channel: str, bound: str) -> Estimate | None:
     """The channel of the gate less its bound, in points; random states may be sent as the matched message."""
-    cell, bound = CellIds(pair, task, channel), CHECKS[channel]
+    cell = CellIds(pair, task, channel)
     against = (CellIds(pair, task, bound), BOUNDS[bound])
     messages = [message for message in (MATCHED, RANDOM) if message in records.messages(cell)]
     return difference(records, (cell, messages[0]), against, measure) if messages else None
 
 
-def _judge(channel: str, estimate: Estimate | None, p_holm: float, margin: float) -> str:
+def _judge(channel: str, estimate: Estimate | None, p_holm: float, margin: float, needs_message: bool) -> str:
     if estimate is None:
         return ABSENT
-    is_above = channel == IDENTITY and estimate.value > 0
-    if is_above or estimate.equivalence_p(margin) <= LEVEL:
+    is_harmless = estimate.value > 0 if channel == IDENTITY else estimate.value < 0
+    if (is_harmless and needs_message == (channel == IDENTITY)) or estimate.equivalence_p(margin) <= LEVEL:
         return PASSED
     return FAILED if p_holm <= LEVEL else UNDECIDED
 

@@ -192,6 +192,15 @@ class MessageRecords:
         layouts = {items: self.layout(cell, message, items) for items in sorted(by_items)}
         return {items: layout.frame(column).astype(float) for items, layout in layouts.items() if layout}
 
+    def needs_message(self, pair: str, task: str) -> bool:
+        """Whether the Receiver lacks what the full text says.
+
+        It does not where both prompts are the same text: then every right answer has the same log-likelihood.
+        """
+        bounds = [self.numbers(CellIds(pair, task, name), BOUNDS[name], "answer_logp") for name in (FULL, RECEIVER)]
+        full, receiver = bounds
+        return full is None or receiver is None or not full.equals(receiver)
+
     def mean(self, cell: CellIds, message: str, column: str) -> float:
         """Mean of a column of numbers over items and seeds; not a number where there is none."""
         frame = self.numbers(cell, message, column)

@@ -12,6 +12,7 @@ from paper.communication.bits import bits
 from paper.communication.comparing import (
     LEVELS,
     MINIMAL_ROOM,
+    WITHOUT_NEED,
     WITHOUT_ROOM,
     Findings,
     fidelity,
@@ -82,7 +83,7 @@ def _row(records: MessageRecords, cell: CellIds, void: str) -> dict[str, Any]:
     between = room(records, cell.pair, cell.task, measures[0])
     reason = void and f"{VOID}: {void}"
     if between is None or between.value < MINIMAL_ROOM:
-        reason = reason or WITHOUT_ROOM
+        reason = reason or (WITHOUT_ROOM if records.needs_message(cell.pair, cell.task) else WITHOUT_NEED)
     level = (
         ""
         if reason or is_bound or cell.channel in CHECKS

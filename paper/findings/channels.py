@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from paper.communication.bounds import ENOUGH
-from paper.communication.comparing import AGAINST_RECEIVER, LEVELS, WITHOUT_ROOM
+from paper.communication.comparing import AGAINST_RECEIVER, LEVELS, WITHOUT_NEED, WITHOUT_ROOM
 from paper.communication.decomposition import EQUIVALENT
 from paper.communication.gate import VOID
 from paper.communication.records import ADAPTER, MATCHED
@@ -34,7 +34,8 @@ def scorecard(frame: pd.DataFrame) -> list[str]:
             sentence += f", {points(best, 'cag_')} above its deranged message"
         sentences.append(f"{sentence}.")
     reasons = frame["reason"].fillna("")
-    for reason, words in ((VOID, "The gate does not hold"), (WITHOUT_ROOM, "No communication can show")):
+    causes = {VOID: "The gate does not hold", WITHOUT_ROOM: "No communication can show"}
+    for reason, words in (causes | {WITHOUT_NEED: "No message is needed"}).items():
         places = frame[reasons.str.startswith(reason)].drop_duplicates(["pair", "task"])
         if len(places):
             titles = [_place(row["pair"], row["task"]) for _, row in places.iterrows()]

@@ -120,6 +120,47 @@ def test_a_sound_instrument_passes_the_gate(tmp_path) -> None:
         assert gate.main() == 0
 
 
+def without_need(rates: dict[str, float]) -> MessageRecords:
+    """Records of a task whose full text is the Receiver's prompt, which it answers to a half on its own."""
+    rates = {"receiver": 0.5, "full": 0.5, "own_states": 0.5, "identity": 0.5} | rates
+    bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "c2c"), rates=rates, items=400)
+    frame = bed.records()
+    own = frame[frame["channel"] == "receiver"]
+    copies = [own.assign(channel="full"), own.assign(channel="own_states", message="matched")]
+    if rates["identity"] == 0.5:
+        copies.append(own.assign(channel="identity", message="matched"))
+        frame = frame[(frame["channel"] != "identity") | (frame["message"] != "matched")]
+    return MessageRecords(pd.concat([frame[~frame["channel"].isin(["full", "own_states"])], *copies]))
+
+
+def test_where_both_models_read_the_same_no_level_is_stated_and_random_states_may_do_harm() -> None:
+    records = without_need({"random_states": 0.25})
+    assert not records.needs_message("smollm2_from_coder", WORD)
+    checks = {check.channel: check for check in gate.check_gate(records, 2.8)}
+    assert checks["random_states"].result == gate.PASSED and checks["random_states"].value < -10
+    assert checks["identity"].bound == "receiver" and not checks["identity"].reason
+    card = scorecard.build(records)
+    assert set(card["reason"]) == {comparing.WITHOUT_NEED} and (card["level"] == "").all()
+    assert set(card["gate"]) == {gate.PASSED} and set(bounds.build(records)["finding"]) == {comparing.WITHOUT_NEED}
+
+
+@pytest.mark.parametrize(
+    ("rates", "fault"),
+    [
+        ({"random_states": 0.8}, "random_states differs from receiver"),
+        ({"random_states": 0.25, "identity": 0.8}, "identity differs from receiver"),
+        ({"random_states": 0.25, "identity": 0.3}, "identity differs from receiver"),
+    ],
+)
+def test_the_gate_is_red_where_copied_states_change_the_receiver_or_random_ones_help_it(rates, fault) -> None:
+    reasons = [check.reason for check in gate.check_gate(without_need(rates), 2.8)]
+    assert any(fault in reason for reason in reasons)
+
+
+def test_a_task_with_another_full_text_needs_a_message(records: MessageRecords) -> None:
+    assert all(records.needs_message(pair, task) for pair, task in records.tasks)
+
+
 def test_a_gate_that_was_not_run_voids_the_run(frame: pd.DataFrame) -> None:
     checks = gate.check_gate(MessageRecords(frame[frame["channel"] != "identity"]), 2.8)
     assert any("identity or own_states was not run" in check.reason for check in checks)

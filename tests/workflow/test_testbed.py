@@ -12,7 +12,14 @@ import pytest
 
 from benchmarks.redacted.tasks import TASKS, WORLD
 from c2c.errors import RefusedError
-from workflow.kinds.testbed import REDACTED, WORLD_TASK, bed_jobs, channel_settings, with_bed_artefacts
+from workflow.kinds.testbed import (
+    REDACTED,
+    WORLD_TASK,
+    bed_jobs,
+    is_benchmark,
+    item_settings,
+    with_bed_artefacts,
+)
 from workflow.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +30,9 @@ def test_tasks_of_the_workflow_are_tasks_that_can_be_made(config_of: Config) -> 
     assert WORLD_TASK == WORLD
     assert set(REDACTED) <= set(TASKS)
     for scale in ("smoke", "laptop"):
-        assert set(config_of(scale)["testbed"]["tasks"]) <= set(TASKS)
+        settings = load_settings(config_of(scale), ROOT)
+        tasks = settings.config["testbed"]["tasks"]
+        assert {task for task in tasks if not is_benchmark(settings, task)} <= set(TASKS)
 
 
 def test_each_pair_task_and_seed_is_one_job(config_of: Config) -> None:
@@ -37,8 +46,7 @@ def test_each_pair_task_and_seed_is_one_job(config_of: Config) -> None:
 def test_a_job_gets_the_settings_of_its_own_channels_alone(config_of: Config) -> None:
     settings = load_settings(config_of("smoke"), ROOT)
     (job, *_) = bed_jobs(settings)
-    given = json.loads(channel_settings(settings, job))
-    assert given == {
+    assert json.loads(job.settings) == {
         name: settings.config["testbed"]["settings"][name] for name in ("c2c", "c2c_on_ridge", "latent", "concept")
     }
 
@@ -57,6 +65,36 @@ def test_tables_of_a_test_bed_join_those_of_its_scale_once(config_of: Config) ->
         ({"entries": [{"pair": "words", "tasks": ["redacted"], "channels": ["c2c"], "seeds": [0]}]}, "A task"),
         ({"settings": {"c2": {"steps": 1}}}, "A channel in testbed.settings"),
         (
+            {
+                "entries": [
+                    {
+                        "pair": "words",
+                        "tasks": ["redacted_word"],
+                        "channels": ["c2c"],
+                        "seeds": [0],
+                        "settings": {"ridge": {}},
+                    }
+                ]
+            },
+            "A channel in settings of an entry",
+        ),
+        (
+            {
+                "tasks": {"arc_easy_text": {"test": 4, "train": 4, "validation": 4}},
+                "entries": [{"pair": "words", "tasks": ["arc_easy_text"], "channels": ["c2c"], "seeds": [0]}],
+            },
+            "plain prompts and a training set of questions",
+        ),
+        (
+            {
+                "tasks": {"arc_easy_text": {"test": 4, "train": 4, "validation": 4, "texts_of_a_head": 2}},
+                "entries": [
+                    {"pair": "smollm2_from_coder", "tasks": ["arc_easy_text"], "channels": ["c2c"], "seeds": [0]}
+                ],
+            },
+            "must be left out of a benchmark",
+        ),
+        (
             {"entries": 2 * [{"pair": "words", "tasks": ["redacted_word"], "channels": ["c2c"], "seeds": [0]}]},
             "named once",
         ),
@@ -67,6 +105,21 @@ def test_a_test_bed_that_cannot_run_is_refused_before_any_job(config_of: Config,
     config["testbed"] |= {"settings": {}} | change
     with pytest.raises(RefusedError, match=rule):
         load_settings(config, ROOT)
+
+
+def test_settings_of_an_entry_come_before_those_of_the_block(config_of: Config) -> None:
+    config = config_of("laptop")
+    entry = {"pair": "smollm2_from_coder", "tasks": ["arc_easy_text"], "channels": ["ridge", "c2c"], "seeds": [0]}
+    config["testbed"] |= {
+        "tasks": {"arc_easy_text": {"test": 100, "train": 300, "validation": 60}},
+        "entries": [entry | {"settings": {"c2c": {"steps": 7}}}],
+        "settings": {"c2c": {"steps": 200, "width": 64}},
+    }
+    settings = load_settings(config, ROOT)
+    (job,) = bed_jobs(settings)
+    assert json.loads(job.settings) == {"c2c": {"steps": 7, "width": 64}}
+    assert is_benchmark(settings, job.task)
+    assert item_settings(settings, job.task) == {"test": 100, "train": 300, "validation": 60}
 
 
 @pytest.mark.slow

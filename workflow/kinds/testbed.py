@@ -27,6 +27,8 @@ class BedJob:
     task: str
     seed: int
     channels: tuple[str, ...]
+    settings: str
+    """JSON: settings of its channels that differ from their own."""
 
     @property
     def path(self) -> str:
@@ -50,7 +52,7 @@ def with_bed_artefacts(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def bed_jobs(settings: Settings) -> list[BedJob]:
     """All jobs of the test bed, in the config's order."""
     return [
-        BedJob(entry["pair"], task, seed, tuple(entry["channels"]))
+        BedJob(entry["pair"], task, seed, tuple(entry["channels"]), channel_settings(settings, entry))
         for entry in bed(settings).get("entries", [])
         for task in entry["tasks"]
         for seed in settings.seeds(entry)
@@ -58,14 +60,20 @@ def bed_jobs(settings: Settings) -> list[BedJob]:
 
 
 def item_settings(settings: Settings, task: str) -> Mapping[str, Any]:
-    """Sizes of a task, as flags of ``benchmarks.redacted.make``."""
-    return bed(settings)["tasks"][task]
+    """Sizes of a task, as flags of ``benchmarks.redacted.make`` or ``benchmarks.choice_items``."""
+    return {name: size for name, size in bed(settings)["tasks"][task].items() if size is not None}
 
 
-def channel_settings(settings: Settings, job: BedJob) -> str:
-    """Settings of the channels of a job that differ from their own, as JSON."""
-    changes = bed(settings).get("settings") or {}
-    return json.dumps({name: changes[name] for name in job.channels if name in changes}, sort_keys=True)
+def channel_settings(settings: Settings, entry: Mapping[str, Any]) -> str:
+    """Settings of the channels of an entry, as JSON: those of the block, replaced by those of the entry."""
+    changes, own = bed(settings).get("settings") or {}, entry.get("settings") or {}
+    merged = {name: {**changes.get(name, {}), **own.get(name, {})} for name in entry["channels"]}
+    return json.dumps({name: values for name, values in merged.items() if values}, sort_keys=True)
+
+
+def is_benchmark(settings: Settings, task: str) -> bool:
+    """Whether a task of the test bed is a benchmark, of which both models read the questions."""
+    return task in settings.data.benchmark_of
 
 
 def check_bed(settings: Settings) -> None:
@@ -73,13 +81,17 @@ def check_bed(settings: Settings) -> None:
 
     Raises:
         RefusedError: An entry names a pair without a row or a task without sizes, settings are of a channel that no
-            entry has, or a job is named twice.
+            entry has, a job is named twice, or a pair has no training questions for a benchmark.
     """
     block, remedy = bed(settings), "Correct it, or set testbed to null"
     for entry in block.get("entries", []):
         check_row("The pair of a test bed", entry["pair"], settings.pairs, "pairs")
         for task in entry["tasks"]:
             check_known("A task of a test bed", task, block["tasks"], "a key of testbed.tasks", remedy)
+            if is_benchmark(settings, task):
+                _check_benchmark(settings, entry["pair"], task)
+        for name in entry.get("settings") or {}:
+            check_known("A channel in settings of an entry", name, entry["channels"], "a channel of it", remedy)
     names = {name for entry in block.get("entries", []) for name in entry["channels"]}
     for name in block.get("settings") or {}:
         check_known("A channel in testbed.settings", name, sorted(names), "a channel of an entry", remedy)
@@ -87,6 +99,23 @@ def check_bed(settings: Settings) -> None:
     for path in paths:
         if paths.count(path) > 1:
             raise RefusedError("Each pair, task and seed of a test bed must be named once", path, remedy)
+
+
+def _check_benchmark(settings: Settings, pair: str, task: str) -> None:
+    """Check that a pair has training questions for the items of a benchmark.
+
+    Raises:
+        RefusedError: It is answered in chats, its training set is none of questions, or a size is of another task.
+    """
+    training_set = settings.pairs[pair]["training_set"]
+    row = settings.data.training_sets[training_set]
+    if row["source"] not in ("hub", "mix", "file") or row["asked_as"] is None or settings.prompts(pair) != "plain":
+        rule = f"The pair of the benchmark {task} must have plain prompts and a training set of questions"
+        received = f"{pair}, {settings.prompts(pair)} prompts, {training_set}"
+        raise RefusedError(rule, received, "Choose another pair, or leave this task out")
+    if item_settings(settings, task).get("texts_of_a_head") is not None:
+        rule = "texts_of_a_head must be left out of a benchmark: its training questions share no text"
+        raise RefusedError(rule, task, "Delete it under testbed.tasks")
 
 
 def bed_mb(settings: Settings, job: BedJob) -> int:

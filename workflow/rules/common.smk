@@ -333,6 +333,12 @@ def bed_job(wildcards):
     return BED_JOBS[f"{wildcards.bed_pair}/{wildcards.bed_task}/seed{wildcards.seed}"]
 
 
+def bed_tasks(of_benchmarks):
+    """The tasks of the test bed that are benchmarks, or the others."""
+    tasks = dict.fromkeys(job.task for job in BED_JOBS.values())
+    return [re.escape(task) for task in tasks if is_benchmark(settings, task) == of_benchmarks]
+
+
 def bed_models(wildcards):
     """Manifests of a pair's models."""
     row = settings.pairs[wildcards.bed_pair]

@@ -1,4 +1,4 @@
-# The test bed: items for the tokenizers of a pair, and the records of all channels. docs/testbed.md
+# The test bed: items for the tokenizers of a pair or of a benchmark, and the records of all channels. docs/testbed.md
 
 
 wildcard_constraints:
@@ -24,6 +24,8 @@ rule make_items:
         "<results>/logs/make_items/{bed_pair}/{bed_task}/seed{seed}.log",
     benchmark:
         "<results>/benchmarks/make_items/{bed_pair}/{bed_task}/seed{seed}.tsv"
+    wildcard_constraints:
+        bed_task=one_of(bed_tasks(False)),
     localrule: True
     conda:
         "../../environment.yml"
@@ -38,12 +40,50 @@ rule make_items:
         " {params.world:q} --tokenizers {input.receiver:q} {input.sharer:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
+# Both models read the whole question. Training questions are those of the pair's training set.
+rule make_choice_items:
+    input:
+        questions=lambda wildcards: questions_of(wildcards.bed_task),
+        task=lambda wildcards: settings.data.task_files(wildcards.bed_task),
+        files=lambda wildcards: settings.data.files(settings.pairs[wildcards.bed_pair]["training_set"]),
+        benchmarks=prepared_benchmarks,
+    output:
+        train="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/train.jsonl",
+        validation="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/validation.jsonl",
+        test="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/test.jsonl",
+        provenance=[
+            "<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/train.jsonl.provenance.json",
+            "<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/validation.jsonl.provenance.json",
+            "<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/test.jsonl.provenance.json",
+        ],
+    log:
+        "<results>/logs/make_choice_items/{bed_pair}/{bed_task}/seed{seed}.log",
+    benchmark:
+        "<results>/benchmarks/make_choice_items/{bed_pair}/{bed_task}/seed{seed}.tsv"
+    wildcard_constraints:
+        bed_task=one_of(bed_tasks(True)),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        settings=lambda wildcards: flags(item_settings(settings, wildcards.bed_task)),
+        sources=lambda wildcards: settings.data.sources(settings.pairs[wildcards.bed_pair]["training_set"]),
+        folder=subpath(output.test, parent=True),
+        tasks=TASKS,
+    message:
+        "Making the items of the benchmark {wildcards.bed_task} for {wildcards.bed_pair}, seed {wildcards.seed}"
+    shell:
+        "HF_HUB_OFFLINE=0 python -m benchmarks.choice_items --task {wildcards.bed_task:q} --seed {wildcards.seed:q}"
+        " {params.settings:q} --questions {input.questions:q} --tasks {params.tasks:q} --source {params.sources:q}"
+        " --without {input.benchmarks:q} --output {params.folder:q} > {log:q} 2>&1"
+
+
 rule measure_channels:
     input:
         unpack(bed_models),
-        train=rules.make_items.output.train,
-        validation=rules.make_items.output.validation,
-        test=rules.make_items.output.test,
+        train="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/train.jsonl",
+        validation="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/validation.jsonl",
+        test="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/test.jsonl",
     output:
         records="<results>/testbed/records/{bed_pair}/{bed_task}/seed{seed}.parquet",
         curves="<results>/testbed/records/{bed_pair}/{bed_task}/seed{seed}.curves.csv",
@@ -63,7 +103,7 @@ rule measure_channels:
     params:
         folder=subpath(input.test, parent=True),
         channels=lambda wildcards: bed_job(wildcards).channels,
-        settings=lambda wildcards: channel_settings(settings, bed_job(wildcards)),
+        settings=lambda wildcards: bed_job(wildcards).settings,
         scale=config["scale"],
     message:
         "Sending messages of {wildcards.bed_pair} through {params.channels}: {wildcards.bed_task}, seed {wildcards.seed};"

@@ -54,6 +54,8 @@ class Activation:
     arrive.
     """
 
+    needs_places = True
+    """All places get one vector, so that a prefix that is fused whole would hold nothing else."""
     settings = ActivationSettings()
     map: RidgeMap
 
@@ -132,6 +134,7 @@ class Activation:
 class ActivationsAtPlaces(Activation):
     """The same with a vector for each token of the places, ``(1, n, hidden)``, as many as other channels send."""
 
+    needs_places = False
     settings = ActivationSettings(tokens="places")
 
 

@@ -23,6 +23,8 @@ from c2c.testbed.channel import Message, Prompt, ReceiverAnswer, SharerContext
 from c2c.testbed.models import ROWS, Models
 
 WORDING = Path(__file__).parents[1] / "wording.yaml"
+BACKGROUND = "background"
+"""The wording for items without places."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,17 @@ class WrittenText:
         self.models = models
         self.prompts = wordings()[self.wording]
 
-    def question(self, text: str, tokens: int = 1) -> Question:
-        """A text as a question of T2T, whose message has at most `tokens` tokens."""
-        question = Question("testbed", 0, {"prompt": text}, text, "", **self.prompts)
+    def question(self, text: str, tokens: int = 1, is_whole: bool = False) -> Question:
+        """A text as a question of T2T, whose message has at most `tokens` tokens.
+
+        Args:
+            text: Of the Sharer.
+            tokens: Of the message.
+            is_whole: Whether the text is the Receiver's own prompt, of which there is nothing to tell: the request is
+                for background, as that of T2T on benchmarks.
+        """
+        prompts = wordings()[BACKGROUND] if is_whole else self.prompts
+        question = Question("testbed", 0, {"prompt": text}, text, "", **prompts)
         return replace(prompting.message_question(question), max_new_tokens=tokens)
 
     def send(self, contexts: Sequence[SharerContext]) -> list[Message]:
@@ -67,7 +77,7 @@ class WrittenText:
                 places = sum(span.tokens for owner, span in context.spans if owner == sender)
                 tokens = self.settings.message_tokens or places
                 if tokens:
-                    requests[number, sender] = self.question(text, tokens)
+                    requests[number, sender] = self.question(text, tokens, context.is_whole)
         # 2. Messages, in batches of about one length
         reader = SingleReader(self.models.sharer.loaded)
         order = sorted(requests, key=lambda key: reader.length(requests[key]))
@@ -106,11 +116,13 @@ class CutText(WrittenText):
     """
 
     wording = "text_cut"
+    needs_places = True
+    """It copies the values at the places."""
     settings = WritingSettings(message_tokens=0)
 
 
 @cache
 def wordings() -> Mapping[str, Mapping[str, Any]]:
-    """The prompts of all channels that write, by channel: ``t2t_question`` and ``t2t_prompt``."""
+    """The prompts of all channels that write, by channel or `BACKGROUND`: ``t2t_question`` and ``t2t_prompt``."""
     content: Mapping[str, Mapping[str, Any]] = read_yaml(WORDING, f"Restore {WORDING.name}")
     return content

@@ -19,7 +19,7 @@ from torch.nn import functional
 from c2c.cache import kv_cache
 from c2c.evaluation.answers.likelihood import PrefilledBatch
 from c2c.settings import check_values, setting
-from c2c.testbed.channel import Channel, Prompt, TrainingItem, TrainingResult
+from c2c.testbed.channel import Channel, Prompt, ReceiverAnswer, TrainingItem, TrainingResult
 from c2c.testbed.controls import donors, zeroed
 from c2c.testbed.models import Prefixes, Receiver
 
@@ -160,13 +160,13 @@ def curve_point(
             outcomes = [pair for number, pair in enumerate(outcomes) if partners[number] != number]
             if not outcomes:
                 continue
-        accuracy = sum(_is_right(prompt, outcome.option_logps) for prompt, outcome in outcomes) / len(outcomes)
+        accuracy = sum(_is_right(prompt, outcome) for prompt, outcome in outcomes) / len(outcomes)
         exact = sum(outcome.text == prompt.value for prompt, outcome in outcomes) / len(outcomes)
         row = {"step": step, "message": name, "accuracy": accuracy, "exact": exact, "items": len(outcomes)}
         rows.append(row | ({"loss": loss} if name == "matched" else {}))
     return rows
 
 
-def _is_right(prompt: Prompt, scores: Sequence[float]) -> bool:
+def _is_right(prompt: Prompt, answer: ReceiverAnswer) -> bool:
     """Whether the likeliest option is the value; False without options."""
-    return bool(scores) and prompt.options[max(range(len(scores)), key=scores.__getitem__)] == prompt.value
+    return bool(prompt.options) and prompt.options[prompt.choose(answer.option_logps)] == prompt.value
