@@ -359,7 +359,7 @@ def run_test_bed(run: ChannelRun) -> dict[str, Any]:
             change_settings(name, getattr(factories[name], "settings", None), dict(run.settings.get(name, {})))
     for split in SPLITS:
         if not (path := run.items / f"{split}.jsonl").is_file():
-            raise RefusedError(f"--items must hold {split}.jsonl", str(path), "Make them: benchmarks.redacted.make")
+            raise RefusedError(f"--items must hold {split}.jsonl", str(path), "Make them: c2c.testbed.tasks.make")
     check_places(run, factories)
     names = ("bounds", *run.channels)
     with locked(run.output.with_name(f".{run.output.name}"), "measure channels for"):
