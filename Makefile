@@ -5,6 +5,7 @@
 # make verify  every committed number recomputed from its per-question records; needs no torch
 # make lint    ruff, mypy, snakefmt, snakemake --lint
 # make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
+# make crate-check   the crate by the rules of RO-Crate 1.1 and of the Provenance Run Crate; needs no network
 # make docs    the documentation, as site/index.html; make docs-serve shows it while it is written
 # make setup   the environment alone; make lock, make clean: see below
 
@@ -21,10 +22,10 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 PROFILE ?= smoke
-.PHONY: help setup smoke crate test slurm-test faults-test bench bench-check lint format docs docs-serve verify lock clean
+.PHONY: help setup smoke crate crate-check test slurm-test faults-test bench bench-check lint format docs docs-serve verify lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -9
+	@sed -n 's/^# //p' Makefile | head -10
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
@@ -53,6 +54,9 @@ smoke: $(STAMP)
 
 crate: $(STAMP)
 	snakemake --profile $(PROFILE) crate
+
+crate-check: $(STAMP)
+	python -m workflow.check_crate results/$(PROFILE)/crate.zip
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal

@@ -122,7 +122,7 @@ def stamp(
         raise
     record = {
         "artefact": Path(artefact).name,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [_program(), *sys.argv[1:]],
         "settings": dict(settings or {}),
         "settings_sha256": settings_hash(settings) if settings else None,
         "config_sha256": os.environ.get(CONFIG_HASH),
@@ -135,6 +135,13 @@ def stamp(
         **notes,
     }
     write_atomically(target, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def _program() -> str:
+    """A script of this repository by its path from the root, so that it is one of its kind; any other by its name."""
+    path, root = Path(sys.argv[0]), Path(__file__).resolve().parent.parent
+    inside = path.suffix == ".py" and path.is_relative_to(root)
+    return path.relative_to(root).as_posix() if inside else path.name
 
 
 def _state(path: Path) -> list[tuple[str, int, int, int]]:

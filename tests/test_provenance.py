@@ -14,6 +14,8 @@ from c2c.provenance import CONFIG_HASH, file_hash, settings_hash, stamp
 from c2c.storage.files import write_atomically
 from tests.bad_inputs.refusals import refused
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def test_a_stamp_names_command_settings_and_the_hashes_of_its_inputs(tmp_path) -> None:
     source, artefact = tmp_path / "in.txt", tmp_path / "out.txt"
@@ -29,6 +31,23 @@ def test_a_stamp_names_command_settings_and_the_hashes_of_its_inputs(tmp_path) -
     assert record["rows"] == 3
     assert record["hardware"]["memory_gb"] > 0 and record["hardware"]["cpus"] > 0 and "cpu" in record["hardware"]
     assert {"code", "packages", "hardware", "wall_time_s", "peak_memory_mb", "command"} <= record.keys()
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        (str(ROOT / "paper/tables/main.py"), "paper/tables/main.py"),
+        (str(ROOT / ".venv/bin/c2c"), "c2c"),
+        ("/elsewhere/main.py", "main.py"),
+    ],
+)
+def test_the_command_names_a_script_of_the_repository_by_its_path_and_another_program_by_its_name(
+    program: str, name: str, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "--seed", "1"])
+    with stamp(tmp_path / "out.txt"):
+        pass
+    assert json.loads((tmp_path / "out.txt.provenance.json").read_text())["command"] == [name, "--seed", "1"]
 
 
 def test_a_stamp_without_settings_names_the_config_of_its_run(tmp_path, monkeypatch) -> None:

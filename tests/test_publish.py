@@ -178,6 +178,64 @@ def test_a_repository_without_owner_and_a_hub_that_refuses_are_refused_with_a_re
         model.push_to_hub("owner/fusers")
 
 
+SCORES = """\
+scale,receiver,sharer,recipe,alignment,method,scoring,seed,benchmark,subset,metric,value,n,low,high
+mine,receiver,first,c2c,span,c2c,text,7,arc,all,accuracy,61.5000,200,54.6000,68.0000
+mine,receiver,first,c2c,span,c2c_deranged,text,7,arc,all,accuracy,40.0000,200,33.5000,46.9000
+mine,receiver,first,adapter,span,c2c,text,7,arc,all,accuracy,50.0000,200,43.1000,56.9000
+mine,receiver,first,,,receiver,text,,arc,all,accuracy,30.0000,200,24.1000,36.7000
+mine,receiver,first,c2c,span,c2c,text,8,arc,all,accuracy,1.0000,200,0.1000,2.0000
+mine,receiver,first,c2c,span,c2c,text,7,arc,easy,accuracy,2.0000,100,0.1000,3.0000
+mine,receiver,first,c2c,span,c2c,text,7,arc,all,failed,3.0000,200,0.1000,4.0000
+mine,receiver,other,c2c,span,c2c,text,7,arc,all,accuracy,4.0000,200,0.1000,5.0000
+"""
+
+
+def push_with_scores(tmp_path: Path, scores: str, seed: int = 7) -> None:
+    model, tokenizers = build("first")
+    (tmp_path / "scores.csv").write_text(scores.replace(",receiver,first,", ",owner/receiver,owner/first,"))
+    about = {"recipe": "c2c", "alignment": "span", "seed": seed}
+    model.push_to_hub("owner/fusers", tokenizers=tokenizers, about=about, scores=[tmp_path / "scores.csv"])
+
+
+def test_results_of_the_fusers_and_their_controls_stand_on_the_card_with_intervals(fake, tmp_path) -> None:
+    push_with_scores(tmp_path, SCORES)
+    card = ModelCard.load(fake.mirror / "owner" / "fusers" / "README.md")
+    entries = {entry.metric_name.split(", ")[1]: entry for entry in card.data.eval_results}
+    assert set(entries) == {"c2c", "c2c_deranged", "adapter", "receiver"}
+    assert (entries["c2c"].metric_value, entries["c2c"].dataset_type, entries["c2c"].metric_type) == (
+        61.5,
+        "arc",
+        "accuracy",
+    )
+    assert entries["c2c"].metric_args == {"low": 54.6, "high": 68.0, "n": 200, "interval": "95 %"}
+    assert "| `arc` | `text` | `c2c_deranged` | 40.0 [33.5, 46.9] | 200 |" in card.text
+    assert "The results lack `c2c_same_answer`, `c2c_zeroed`." in card.text
+
+
+@pytest.mark.parametrize(
+    ("scores", "seed", "rule"),
+    [
+        (SCORES, 9, "must have a result of these Fusers"),
+        ("a,b\n1,2\n", 7, "must have the columns of c2c score"),
+        (SCORES.replace("61.5000", "many"), 7, "must be numbers with their interval"),
+    ],
+)
+def test_scores_of_other_fusers_and_files_that_are_no_scores_are_refused_before_the_upload(
+    fake, tmp_path, scores: str, seed: int, rule: str
+) -> None:
+    with pytest.raises(RefusedError, match=rule):
+        push_with_scores(tmp_path, scores, seed)
+    assert fake.calls == []
+
+
+def test_a_card_without_scores_says_that_no_control_is_part_of_it(fake) -> None:
+    model, tokenizers = build("first")
+    model.push_to_hub("owner/fusers", tokenizers=tokenizers)
+    card = ModelCard.load(fake.mirror / "owner" / "fusers" / "README.md")
+    assert card.data.eval_results is None and "No result of them is part of this card." in card.text
+
+
 def test_ids_and_settings_end_no_cell_and_open_no_heading_on_the_card() -> None:
     evil = "x`\n# Heading\n[a](http://example.org) | <b>"
     lines = {"id": evil, "revision": None, "architecture": evil, "layers": 1, "kv_heads": 1, "head_dim": 8}

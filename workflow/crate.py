@@ -4,14 +4,17 @@
         --output results/smoke/crate.zip
 
 Files lie in it as in the repository. The workflow is the main entity; an action lists its inputs and
-results; each artefact has its caption, its citation, and its inputs, as its provenance file records them. Weights and
-prepared data are left out: the workflow makes them again, and their hashes are in the provenance files.
+results; each artefact has its caption, its citation, and its inputs, as its provenance file records them, and each
+command that made artefacts is an action of its own, with the program as its tool. Weights and prepared data are left
+out: the workflow makes them again, and their hashes are in the provenance files. The crate conforms to the Provenance
+Run Crate 0.5 (https://w3id.org/ro/wfrun/provenance), which `workflow.check_crate` holds it to.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -70,6 +73,16 @@ PLAIN = "text/plain"
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 LICENCES = "https://spdx.org/licenses/{}"
 SPEC = "1.1"
+EXTRA_TERMS = {name: f"http://schema.org/{name}" for name in ("creditText", "sha256")}
+"""Properties that the context of RO-Crate 1.1 lacks; that of 1.2 has them with these addresses."""
+RUN_CRATES = {
+    "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
+    "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
+    "https://w3id.org/ro/wfrun/provenance/0.5": ("Provenance Run Crate", "0.5"),
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
+}
+"""Profiles to which the root conforms: address, name and version."""
+COMPLETED = "http://schema.org/CompletedActionStatus"
 
 
 def check_finished(results: Path) -> None:
@@ -101,6 +114,7 @@ class RunCrate:
             read_yaml(path, "Name the config files of the run")
         self.results, self.configs = results.resolve(), [path.resolve() for path in configs]
         self.crate = ROCrate(version=SPEC)
+        self.crate.metadata.extra_terms.update(EXTRA_TERMS)
         self.entities: dict[str, Entity] = {}
 
     def fill(self) -> ROCrate:
@@ -110,17 +124,20 @@ class RunCrate:
         self._add_sources()
         entities = [self._add(path, self.place(path)) for path in self._results()]
         self._relate()
-        self.crate.add_action(
+        run = self.crate.add_action(
             workflow,
             identifier="#run",
             object=[self.entities[place] for place in self._configs()],
             result=entities,
             properties={
                 "name": f"Run of the {self.results.name} scale",
-                "actionStatus": "http://schema.org/CompletedActionStatus",
+                "description": f"The workflow, from models and data to the paper, at the {self.results.name} scale",
+                "actionStatus": COMPLETED,
                 "endTime": self.finished().isoformat(),
             },
         )
+        tools, actions = self._add_commands()
+        workflow["hasPart"], self.crate.root_dataset["mentions"] = tools, [run, *actions]
         return self.crate
 
     def place(self, path: Path) -> str:
@@ -142,6 +159,10 @@ class RunCrate:
         )
         root["datePublished"] = self.finished().isoformat()
         root["version"] = str(about["version"])
+        root["conformsTo"] = [
+            self._context(address, "CreativeWork", name=name, version=version)
+            for address, (name, version) in RUN_CRATES.items()
+        ]
         root["keywords"] = ", ".join(about["keywords"])
         root["license"] = self._context(
             LICENCES.format(about["license"]), "CreativeWork", name=about["license"], identifier=about["license"]
@@ -179,6 +200,7 @@ class RunCrate:
         workflow["encodingFormat"], workflow["conformsTo"] = PLAIN, {"@id": BIOSCHEMAS}
         workflow["license"] = self.crate.root_dataset["license"]
         workflow["softwareRequirements"] = {"@id": "requirements.lock"}
+        workflow["version"] = self.crate.root_dataset["version"]
         return workflow
 
     def _add_sources(self) -> None:
@@ -216,6 +238,45 @@ class RunCrate:
                 if cited := record.get("citation") or self._cited(place.removesuffix(SUFFIX)):
                     artefact["name"], artefact["identifier"] = cited["title"], cited["id"]
                     artefact["creditText"], artefact["description"] = cited["cite"], cited["bibtex"]
+
+    def _add_commands(self) -> tuple[list[Entity], list[Entity]]:
+        """An action for each command of the provenance files, and a tool for each program. One command may have several
+        results, such as a table as CSV and as Markdown.
+        """
+        records = {
+            place.removesuffix(SUFFIX): read_object(self._file(place), "Make the artefact again")
+            for place in sorted(self.entities)
+            if place.endswith(SUFFIX) and place.removesuffix(SUFFIX) in self.entities
+        }
+        places: dict[tuple[str, ...], list[str]] = {}
+        for place, record in records.items():
+            places.setdefault(tuple(record["command"]), []).append(place)
+        tools: dict[str, Entity] = {}
+        actions = []
+        for command, results in places.items():
+            # `c2c` is several tools in one program.
+            name = " ".join(command[:2]) if command[0] == "c2c" else command[0]
+            version = self.crate.root_dataset["version"]
+            tool = tools.setdefault(
+                name,
+                self._context(f"#tool-{name.replace(' ', '-')}", "SoftwareApplication", name=name, version=version),
+            )
+            ends = max(self._file(place + SUFFIX).stat().st_mtime for place in results)
+            inputs = {place for result in results for place in self._inputs(records[result])}
+            action = self.crate.add_action(
+                tool,
+                identifier=f"#made-{results[0]}",
+                object=[self.entities[place] for place in sorted(inputs)],
+                result=[self.entities[place] for place in results],
+                properties={
+                    "name": f"{name}: {results[0]}",
+                    "description": shlex.join(command),
+                    "actionStatus": COMPLETED,
+                    "endTime": datetime.fromtimestamp(int(ends), UTC).isoformat(),
+                },
+            )
+            actions.append(action)
+        return list(tools.values()), actions
 
     def _cited(self, place: str) -> dict[str, str] | None:
         reference = citation.cite_file(self._file(place))

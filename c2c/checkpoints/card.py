@@ -8,9 +8,10 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from c2c.storage.markup import code, markdown
+from c2c.checkpoints.results import Result
 from c2c.models.contract import Contract
 from c2c.models.hub import is_hub_id
+from c2c.storage.markup import code, markdown
 
 PAPER = "2510.03215"
 LIBRARY = "cache-to-cache"
@@ -66,13 +67,22 @@ differs; `override=["receiver.weights_sha256"]` accepts one by name, and `model.
 
 {contract}
 
-{accepted}## What this does not show
+{accepted}{results}## What this does not show
 
 A Fuser is also a set of new parameters, trained on a task. That the fused Receiver does better than the Receiver alone
 does not show that it was told anything. Before you say so, run the controls on your own questions: a Sharer that reads
 another question with another answer (`c2c_deranged`) or with the same (`c2c_same_answer`), a Sharer cache of zeros
-(`c2c_zeroed`), and Fusers that were trained without any message (recipe `adapter`). No result of them is part of this
-card.
+(`c2c_zeroed`), and Fusers that were trained without any message (recipe `adapter`). {controls}
+"""
+
+RESULTS = """\
+## Results
+
+Accuracy in percent with 95 % intervals over questions, for this training. `c2c` is these Fusers; other rows are the models
+alone, text (`t2t`) and the controls.
+
+{table}
+
 """
 
 
@@ -83,6 +93,7 @@ def model_card(
     license: str,
     *,
     accepted: Sequence[str] = (),
+    results: Sequence[Result] = (),
 ) -> str:
     """The card of one model's Fusers, as Markdown with the hub's metadata in front.
 
@@ -92,6 +103,8 @@ def model_card(
         about: For each Sharer, the `about` of `save_stack`.
         license: Of the Fusers, as the hub names it.
         accepted: Lines of an earlier contract that differed, and were accepted by name when the Fusers were loaded.
+        results: Of these Fusers and their controls (`c2c.checkpoints.results.read_results`); they are in the text and in
+            the hub's ``model-index``.
     """
     # Models, and those that are not on the hub
     models = [("Receiver", contracts[0]["receiver"]), *_sharers(contracts)]
@@ -102,6 +115,8 @@ def model_card(
         base_model=[lines["id"] for _, lines in models if is_hub_id(lines["id"])] or None,
         license=license,
         tags=["cache-to-cache", "kv-cache", f"arxiv:{PAPER}"],
+        model_name=repo_id.split("/")[1] if results else None,
+        eval_results=[result.entry() for result in results] or None,
     )
     # Names of models come from files of others: they are escaped, so that none of them changes the card.
     body = BODY.format(
@@ -113,6 +128,8 @@ def model_card(
         program=_program(repo_id, contracts, about[0]),
         contract=_contract(models, contracts),
         accepted=_accepted(accepted),
+        results=_results(results),
+        controls=_controls(results),
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
@@ -144,6 +161,31 @@ def _accepted(lines: Sequence[str]) -> str:
         "These Fusers were trained for other models than this contract names. Who loaded them accepted, by name:\n\n"
         f"{listed}\n\n"
     )
+
+
+def _results(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    rows = [
+        (
+            *(code(text) for text in (result.benchmark, result.scoring, result.arm)),
+            f"{result.value:.1f} [{result.low:.1f}, {result.high:.1f}]",
+            str(result.n),
+        )
+        for result in results
+    ]
+    return RESULTS.format(table=_table(("benchmark", "scoring", "arm", "accuracy", "questions"), rows))
+
+
+def _controls(results: Sequence[Result]) -> str:
+    """Which controls the results have, and which they lack."""
+    arms = {result.arm for result in results}
+    missing = [code(name) for name in ("c2c_deranged", "c2c_same_answer", "c2c_zeroed", "adapter") if name not in arms]
+    if not missing:
+        return "All of them are among the results."
+    if len(missing) == 4:
+        return "No result of them is part of this card."
+    return f"The results lack {', '.join(missing)}."
 
 
 def _training(about: Mapping[str, Any]) -> str:

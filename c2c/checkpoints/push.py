@@ -16,6 +16,7 @@ from c2c.checkpoints.checkpoint import save_pretrained, stack_folders
 from c2c.checkpoints.checkpoint_folder import CONFIG, MANIFEST, WEIGHTS, read_config, read_manifest
 from c2c.checkpoints.checkpoint_folder import PART
 from c2c.checkpoints.components import Components
+from c2c.checkpoints.results import read_results
 from c2c.errors import RefusedError
 from c2c.models import hub
 from c2c.storage.folders import current
@@ -35,6 +36,7 @@ def push_to_hub(
     license: str = LICENSE,
     tokenizers: Sequence[PreTrainedTokenizerBase | None] = (),
     about: Mapping[str, Any] | None = None,
+    scores: Sequence[str | Path] = (),
 ) -> str:
     """Publish a model's Fusers.
 
@@ -47,16 +49,20 @@ def push_to_hub(
         license: Of the Fusers, as the hub names it.
         tokenizers: As `c2c.checkpoints.checkpoint.save_pretrained` takes them.
         about: As `c2c.checkpoints.checkpoint.save_pretrained` takes it.
+        scores: Files of ``c2c score`` whose results of these Fusers, with their controls, go on the card.
 
     Returns:
         The address of the commit.
 
     Raises:
-        RefusedError: If there is no Sharer, `repo_id` is no hub id, or the hub refuses.
+        RefusedError: If there is no Sharer, `repo_id` is no hub id, `scores` have no result of these Fusers, or the hub
+            refuses.
     """
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(components, folder, tokenizers=tokenizers, about=about)
-        return push_folder(folder, repo_id, private=private, revision=revision, token=token, license=license)
+        return push_folder(
+            folder, repo_id, private=private, revision=revision, token=token, license=license, scores=scores
+        )
 
 
 def push_folder(
@@ -67,6 +73,7 @@ def push_folder(
     revision: str | None = None,
     token: str | None = None,
     license: str = LICENSE,
+    scores: Sequence[str | Path] = (),
 ) -> str:
     """Publish a folder of ``c2c train`` or `RosettaModel.save_pretrained`; arguments as in `push_to_hub`.
 
@@ -74,20 +81,21 @@ def push_folder(
         The address of the commit.
 
     Raises:
-        RefusedError: If a file is missing or changed, `repo_id` is no hub id, or the hub refuses.
+        RefusedError: If a file is missing or changed, `repo_id` is no hub id, `scores` have no result of these Fusers, or
+            the hub refuses.
     """
     if not hub.is_hub_id(repo_id):
         raise RefusedError("A repository must be named owner/name", repo_id, "Name your account or organisation too")
     with tempfile.TemporaryDirectory() as staged:
-        stage(Path(folder), Path(staged), repo_id, license)
+        stage(Path(folder), Path(staged), repo_id, license, [Path(path) for path in scores])
         return _upload(Path(staged), repo_id, private, revision, token)
 
 
-def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> None:
+def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE, scores: Sequence[Path] = ()) -> None:
     """Copy the files of a fuser folder that go to the hub to `staged`, and write the card there.
 
     Raises:
-        RefusedError: If a file is missing or changed.
+        RefusedError: If a file is missing or changed, or `scores` have no result of these Fusers.
     """
     folder = current(folder)
     sharers = sum(re.fullmatch(PART, entry.name) is not None and any(entry.iterdir()) for entry in folder.glob("*/"))
@@ -102,7 +110,8 @@ def stage(folder: Path, staged: Path, repo_id: str, license: str = LICENSE) -> N
                 shutil.copyfile(part / name, target / name)
     contracts, about = [manifest["contract"] for manifest in manifests], [config["about"] for config in configs]
     accepted = list(dict.fromkeys(line for config in configs for line in config["contract_check"]["accepted"]))
-    card = model_card(repo_id, contracts, about, license, accepted=accepted)
+    results = read_results(scores, contracts, about[0]) if scores else []
+    card = model_card(repo_id, contracts, about, license, accepted=accepted, results=results)
     (staged / CARD).write_text(card, encoding="utf-8")
 
 

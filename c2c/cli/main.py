@@ -16,6 +16,7 @@ from c2c import __version__
 from c2c.cli import messages, methods
 from c2c.cli.analyses import add_analyse
 from c2c.cli.commands import Command, add_commands
+from c2c.cli.demo import add_demo, run_demo
 from c2c.cli.flags import (
     LINES,
     add_accepted,
@@ -355,6 +356,7 @@ COMMANDS = {
         "train several Fusers of one pair in one job, on the same batches", _add_train_together, _train_together
     ),
     "chat": Command("talk with a Receiver that reads along with a Sharer", _add_chat, _chat),
+    "demo": Command("open a page on which a pair answers with and without messages", add_demo, run_demo),
     "generate": Command("answer benchmarks by methods, one record a question and method", _add_generate, _generate),
     "train-router": Command(
         "train the router of routing_trained from answered questions", _add_train_router, _train_router

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,15 +21,14 @@ from c2c.evaluation.methods.declarations import TIMED_METHODS
 from c2c.evaluation.methods.routing import ConfidenceRouting, sharer_half
 from c2c.evaluation.methods.single import SingleModel
 from c2c.evaluation.methods.text_to_text import TextToText
+from c2c.evaluation.phases import Phases, answer_alone, answer_fused, answer_with_message
 from c2c.evaluation.questions import prompting
 from c2c.evaluation.questions.question import Question
 from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.evaluation.readers.fused import FusedReader
 from c2c.evaluation.readers.load import fused_reader
-from c2c.evaluation.readers.reader import SingleReader, check_room, tokenise
+from c2c.evaluation.readers.reader import SingleReader
 from c2c.evaluation.run import EvaluationRun
-from c2c.generation.decoding import StopAtText, TokenClock, continue_text
-from c2c.models.loading import LoadedModel
 from c2c.models.pair import Pair, load_pair
 
 MOST_THREADS = 1024
@@ -50,67 +47,9 @@ class CpuTimes(NamedTuple):
     cores: int
 
 
-@dataclass
-class Phases:
-    """Seconds and tokens of one answer; the fields are columns of a latency record."""
-
-    sharer_prefill_s: float = 0.0
-    sharer_decode_s: float = 0.0
-    fusion_s: float = 0.0
-    receiver_prefill_s: float = 0.0
-    receiver_decode_s: float = 0.0
-    total_s: float = 0.0
-    sharer_tokens_in: int = 0
-    sharer_tokens_out: int = 0
-    receiver_tokens_in: int = 0
-    receiver_tokens_out: int = 0
-
-
-@dataclass
-class Stopwatch:
-    """Time between calls, after the device has finished its work."""
-
-    device: torch.device
-    at: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.at = self._now()
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last call."""
-        before, self.at = self.at, self._now()
-        return self.at - before
-
-
-def _speak(loaded: LoadedModel, question: Question, text: str) -> tuple[str, float, float, int, int]:
-    """What a model writes after `text`, seconds to its first token and after it, tokens read and written."""
-    watch, clock = Stopwatch(loaded.model.device), TokenClock()
-    ids, mask, (tokens_in,) = tokenise(loaded, [text], chat=bool(question.messages))
-    check_room(loaded, tokens_in, question.max_new_tokens)
-    criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, tokens_in)] if question.stops else [])]
-    started = watch.at
-    sequences = continue_text(loaded.model, ids, mask, max_new_tokens=question.max_new_tokens, criteria=criteria)
-    text = str(loaded.tokenizer.decode(sequences[0, tokens_in:], skip_special_tokens=True))
-    whole = watch.lap()
-    # The prefill ends with the first token, which the forward pass over the prompt gives.
-    first = clock.ticks[0] - started
-    return text, first, whole - first, tokens_in, len(clock.ticks)
-
-
 def time_single(reader: SingleReader, question: Question, role: str) -> Phases:
     """One model alone; `role` (receiver or sharer) says whose phases they are."""
-    watch = Stopwatch(reader.loaded.model.device)
-    _, prefill, decode, tokens_in, tokens_out = _speak(reader.loaded, question, reader.text(question))
-    phases = Phases(total_s=watch.lap())
-    columns = {"prefill_s": prefill, "decode_s": decode, "tokens_in": tokens_in, "tokens_out": tokens_out}
-    for name, value in columns.items():
-        setattr(phases, f"{role}_{name}", value)
-    return phases
+    return answer_alone(reader, question, role).phases
 
 
 def time_routing(
@@ -141,86 +80,12 @@ def routed_questions(pair: Pair, questions: Sequence[Question]) -> set[str]:
 def time_t2t(method: TextToText, question: Question) -> Phases:
     """The Sharer's message, then the Receiver's answer."""
     receiver, sharer = method.models
-    watch = Stopwatch(receiver.model.device)
-    request = method.request(question)
-    message, prefill, decode, tokens_in, tokens_out = _speak(sharer, request, prompting.prompt_text(sharer, request))
-    # The message as `TextToText` passes it on
-    for stop in filter(None, request.stops):
-        message = message.split(stop)[0]
-    prompt = prompting.question_with_message(question, message.strip())
-    text = prompting.prompt_text(receiver, prompt)
-    _, receiver_prefill, receiver_decode, receiver_in, receiver_out = _speak(receiver, prompt, text)
-    return Phases(
-        sharer_prefill_s=prefill,
-        sharer_decode_s=decode,
-        receiver_prefill_s=receiver_prefill,
-        receiver_decode_s=receiver_decode,
-        total_s=watch.lap(),
-        sharer_tokens_in=tokens_in,
-        sharer_tokens_out=tokens_out,
-        receiver_tokens_in=receiver_in,
-        receiver_tokens_out=receiver_out,
-    )
-
-
-class PhaseTimer:
-    """Seconds of each phase of a prefill; the timer that `RosettaModel.generate` takes.
-
-    Args:
-        device: Of the Receiver.
-
-    Attributes:
-        seconds: Of each phase by its name, those of several runs added up.
-        end: When the last phase ended, on the clock of `Stopwatch`.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.end = device, 0.0
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        """Measure what runs inside."""
-        watch = Stopwatch(self.device)
-        yield
-        self.seconds[phase] += watch.lap()
-        self.end = watch.at
+    return answer_with_message(receiver, sharer, question, method.request(question)).phases
 
 
 def time_c2c(reader: FusedReader, question: Question) -> Phases:
-    """Sharer prefill, Receiver prefill, fusion, then the Receiver's answer.
-
-    The Receiver's prefill is its prefix and the step that gives the first token, so that it means the same as for a
-    model alone. Where the response is fused too, the steps of the Sharer and of the Fusers are part of it.
-    """
-    loaded, model = reader.receiver, reader.model
-    watch, timer, clock = Stopwatch(loaded.model.device), PhaseTimer(loaded.model.device), TokenClock()
-    (index, ids, mask, [sharer_input]), _ = reader.layout([question])
-    width = ids.shape[1]
-    criteria = [clock, *([StopAtText(loaded.tokenizer, question.stops, width)] if question.stops else [])]
-    # The timer sees each phase of the prefill, the clock each token of the answer
-    sequences = model.generate(
-        index,
-        ids,
-        mask,
-        max_new_tokens=question.max_new_tokens,
-        sharer_inputs=[sharer_input],
-        timer=timer,
-        criteria=criteria,
-    )
-    # Decoding to text is part of an answer, for all methods.
-    loaded.tokenizer.decode(sequences[0, width:], skip_special_tokens=True)
-    total = watch.lap()
-    return Phases(
-        sharer_prefill_s=timer.seconds["sharer_prefill"],
-        fusion_s=timer.seconds["fusion"],
-        receiver_prefill_s=timer.seconds["receiver_prefill"] + clock.ticks[0] - timer.end,
-        receiver_decode_s=watch.at - clock.ticks[0],
-        total_s=total,
-        sharer_tokens_in=int(sharer_input.attention_mask.sum()) if not sharer_input.zeroed else 0,
-        receiver_tokens_in=width,
-        receiver_tokens_out=len(clock.ticks),
-    )
+    """Sharer prefill, Receiver prefill, fusion, then the Receiver's answer; see `answer_fused`."""
+    return answer_fused(reader, question).phases
 
 
 def measure(

@@ -1,10 +1,11 @@
-"""The crate of a run: the rules of RO-Crate 1.1 and Workflow RO-Crate, and everything that the run made, as it was."""
+"""The crate of a run: the rules of RO-Crate 1.1 and its profiles for runs, and all that the run made, as it was."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -16,12 +17,14 @@ import pandas as pd
 import pytest
 
 from c2c.errors import RefusedError
+from c2c.provenance import SUFFIX
 from paper.figures import gains, style
 from paper.recompute import recompute
 from paper.writing import citation
 from paper.writing.output import path_with, stamped
 from tests.paper.builder import SMOKE, make_latency, make_records, write, write_fuser
-from workflow.crate import BIOSCHEMAS, pack
+from workflow import check_crate
+from workflow.crate import BIOSCHEMAS, EXTRA_TERMS, RUN_CRATES, pack
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [ROOT / "config/config.yaml", ROOT / "config/smoke.yaml"]
@@ -44,6 +47,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [folder / "records/gap_a/baselines.parquet"],
     ):
         pass
+    # The files of one table are of one command; here all would be of the command of the tests.
+    for path in (table, table.with_suffix(".md")):
+        stamp = path.with_name(path.name + SUFFIX)
+        record = json.loads(stamp.read_text()) | {"command": ["paper/tables/gains.py", "--records", "a b.parquet"]}
+        stamp.write_text(json.dumps(record))
     with stamped(style.outputs(stem), [table]):
         style.save(gains.draw(table), stem)
     (folder / "report.html").write_text("<html></html>")
@@ -70,7 +78,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def test_the_metadata_is_that_of_ro_crate_1_1(crate: Path, entities: Entities) -> None:
-    assert json.loads((crate / METADATA).read_text())["@context"] == "https://w3id.org/ro/crate/1.1/context"
+    assert json.loads((crate / METADATA).read_text())["@context"] == [check_crate.CONTEXT, EXTRA_TERMS]
     descriptor, root = entities[METADATA], entities["./"]
     assert (descriptor["@type"], descriptor["about"]) == ("CreativeWork", {"@id": "./"})
     assert {"@id": "https://w3id.org/ro/crate/1.1"} in listed(descriptor["conformsTo"])
@@ -142,6 +150,57 @@ def test_an_artefact_has_its_caption_how_it_is_cited_and_what_it_is_based_on(ent
     assert {"@id": "results/smoke/tables/gains.csv"} in listed(figure["isBasedOn"])
     stamped_by = entities["results/smoke/figures/gains.png.provenance.json"]
     assert stamped_by["about"] == {"@id": "results/smoke/figures/gains.png"}
+
+
+def test_a_command_is_an_action_with_its_program_as_tool_its_inputs_and_its_results(entities: Entities) -> None:
+    names = {name for name in entities if name.startswith("#made-results/smoke/tables/gains.")}
+    assert len(names) == 1
+    action = entities[names.pop()]
+    assert action["description"] == "paper/tables/gains.py --records 'a b.parquet'"
+    assert {entity["@id"] for entity in action["result"]} == {f"results/smoke/tables/gains.{s}" for s in ("csv", "md")}
+    assert {"@id": "results/smoke/records/gap_a/baselines.parquet"} in listed(action["object"])
+    assert action["instrument"] in listed(entities["Snakefile"]["hasPart"])
+    assert entities[action["instrument"]["@id"]]["@type"] == "SoftwareApplication"
+    assert {"@id": action["@id"]} in entities["./"]["mentions"]
+
+
+def test_the_root_conforms_to_the_profiles_of_workflow_runs(entities: Entities) -> None:
+    assert {entity["@id"] for entity in entities["./"]["conformsTo"]} == set(RUN_CRATES)
+
+
+def test_the_crate_keeps_the_required_rules_of_ro_crate_and_provenance_run_crate_without_a_network(
+    crate: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_network(*_arguments: Any) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    result = check_crate.check(crate)
+    assert check_crate.problems(result) == []
+    profiles = {executed.requirement.profile.identifier for executed in result.executed_checks}
+    assert {"ro-crate-1.1", "workflow-ro-crate-1.0", "workflow-run-crate-0.5", "provenance-run-crate-0.5"} <= profiles
+    assert check_crate.main([str(crate.parent / "crate.zip")]) == 0
+    assert "keeps all REQUIRED rules" in capsys.readouterr().out
+
+
+def test_a_crate_that_names_no_profile_or_uses_a_term_outside_its_context_fails_with_the_rule(
+    crate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(crate, tmp_path / "crate"))
+    metadata = json.loads((folder / METADATA).read_text())
+    metadata["@context"] = check_crate.CONTEXT
+    for entity in metadata["@graph"]:
+        if entity["@id"] == "./":
+            del entity["conformsTo"]
+    (folder / METADATA).write_text(json.dumps(metadata))
+    assert check_crate.main([str(folder)]) == 1
+    output = capsys.readouterr().out
+    assert "sha256" in output and "MUST reference a CreativeWork entity" in output
+
+
+def test_what_is_no_crate_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_crate.main([str(tmp_path / "none.zip")]) == 2
+    assert "A crate must be an archive" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["report.html", "claims.json"])

@@ -94,6 +94,10 @@ class SharerPrompts:
             prompts = list(dict.fromkeys(tuple(self.align(question).sharer_ids) for question in usable))
             self.memory.plan(batches_of(prompts, [max(len(ids), 1) for ids in prompts], token_budget))
 
+    def read_instead(self, question: Question, donor: Question) -> None:
+        """Let the Sharer read `donor` in a control, in place of the question that `prepare` would choose."""
+        self._donors[_key(question)] = donor
+
     def _fits(self, question: Question) -> bool:
         try:
             return self.align(question) is not None
