@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,9 +26,20 @@ EVIL = "<b>red</b> ${1+1} {{value}}"
 
 @pytest.fixture(scope="module")
 def url(session) -> Iterator[str]:
-    page = serve(session, ["--results", "results/smoke"])
-    yield page.url
-    page.close()
+    """The address of a served page; at its end the server has connected to no other machine."""
+    connect, addresses = socket.socket.connect, []
+
+    def recorded_connect(self, address):
+        addresses.append(address)
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", recorded_connect)
+        page = serve(session, ["--results", "results/smoke"])
+        yield page.url
+        page.close()
+    # Addresses of the machine's own sockets are no pairs
+    assert {address[0] for address in addresses if isinstance(address, tuple)} <= {"127.0.0.1", "::1"}
 
 
 @pytest.fixture(scope="module")

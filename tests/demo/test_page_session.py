@@ -7,9 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from c2c.agents.chat_pipeline import ChatPipeline, pipeline
+from c2c.demo.questions import package_questions
 from c2c.demo.request import PageRequest
 from c2c.demo.session import PageSession
 from c2c.errors import RefusedError
+from c2c.fuser.stack import FuserStack
+from c2c.models.loading import LoadedModel
 from c2c.types import HALVES
 
 PROMPT, PRIVATE = "what is the zorvex color", "the zorvex color is red"
@@ -139,3 +143,44 @@ def test_a_single_example_gives_no_wrong_message(pipe, questions) -> None:
 def test_a_chat_of_models_without_templates_is_refused(pipe, questions) -> None:
     with pytest.raises(RefusedError, match="chat template"):
         PageSession(pipe, questions, chat=True)
+
+
+@pytest.fixture(scope="module")
+def chat_session(tiny_model, chat_receiver, chat_sharer) -> PageSession:
+    """A pair of two families, tokenizers and templates, with open gates."""
+    models = {
+        "receiver": tiny_model("qwen3", vocab=len(chat_receiver)),
+        "sharer": tiny_model("llama", layers=4, vocab=len(chat_sharer), seed=1),
+    }
+    for model in models.values():
+        model.config.max_position_embeddings = 1024
+    torch.manual_seed(0)
+    stack = FuserStack.between(models["sharer"].config, models["receiver"].config, hidden_dim=16, intermediate_dim=16)
+    for fuser in stack.all_fusers():
+        for half in HALVES:
+            fuser.gate_logit(half).data.fill_(1.0)
+            fuser.layer(half, "proj_out").weight.data.mul_(8)
+    tokenizers = {"receiver": chat_receiver, "sharer": chat_sharer}
+    loaded = [LoadedModel(role, model, tokenizers[role]) for role, model in models.items()]
+    return PageSession(pipeline(*loaded, stack), package_questions(chat=True), chat=True)
+
+
+def test_in_a_chat_only_the_words_of_the_user_are_fused_and_each_message_counts(chat_session) -> None:
+    example = chat_session.questions.examples[0]
+    request = PageRequest(example.prompt, example.private, max_new_tokens=3, controls=("zeroed", "random"))
+    answers = {answer.method: answer for answer in chat_session.answers(request)}
+    assert not any(answer.error for answer in answers.values())
+    assert len({tuple(answer.probabilities) for answer in answers.values()}) == len(answers)
+    heat = answers["c2c"].heat_map
+    fused = [token for token, number in zip(heat.tokens, heat.rows["value"][0], strict=True) if number is not None]
+    assert "".join(fused).strip() == example.prompt
+    assert len(fused) < len(heat.tokens)
+
+
+def test_fusers_that_were_trained_on_zeros_get_zeros_in_every_column(pipe, questions) -> None:
+    adapter = ChatPipeline(pipe.pair, pipe.model, zeroed=True)
+    session = PageSession(adapter, questions, chat=False)
+    fused = [session.answer(REQUEST, method) for method in ("c2c", "c2c_deranged")]
+    assert {answer.message for answer in fused} == {"zeros"}
+    assert fused[0].probabilities == fused[1].probabilities
+    assert not any(answer.message_bytes for answer in fused)
