@@ -110,7 +110,7 @@ $(SMALL_STAMP): requirements.lock
 lock:
 	$(need_python)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --editable '.[agents,demo,exchange,graders,quantised,workflow,dev,docs]'
+	.venv-lock/bin/python -m pip install --quiet --editable '.[all,dev,docs]'
 	{ sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --all --exclude-editable \
 		| grep -v '^pip==' | sed 's/+cpu$$//'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock

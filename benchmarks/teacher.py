@@ -25,7 +25,6 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from c2c.cli.flags import add_budget, add_dtype
 from c2c.errors import RefusedError, exit_code
 from c2c.evaluation.answers.answer import Answer
 from c2c.evaluation.answers.batches import batches_of, check_budget
@@ -41,6 +40,7 @@ from c2c.models.loading import Dtype, LoadedModel, load_model
 from c2c.provenance import settings_hash, stamp
 from c2c.storage.formats import write_json_lines
 from c2c.training.examples import read_lines
+from c2c.types import DTYPES
 
 METHOD = "teacher"
 MOST = 10**6
@@ -192,8 +192,8 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="the teacher: folder, model manifest or hub id")
     parser.add_argument("--lines", type=Path, required=True, help="training set of questions (JSON lines)")
     parser.add_argument("--output", type=Path, required=True, help="the same lines with the teacher's answers")
-    add_budget(parser)
-    add_dtype(parser)
+    parser.add_argument("--token-budget", type=int, default=4096, help="tokens of a batch (default: %(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision of the model")
     for setting in fields(Sampling):
         flag, kind = "--" + setting.name.replace("_", "-"), type(setting.default)
         parser.add_argument(flag, type=kind, default=setting.default, help="default: %(default)s")

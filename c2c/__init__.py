@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from c2c.errors import missing_package
+
 if TYPE_CHECKING:
     from c2c.agents.agent import Agent
     from c2c.agents.chat_pipeline import ChatPipeline, pipeline
@@ -67,4 +69,10 @@ def __getattr__(name: str) -> Any:
     # `c2c.stats` and `make verify` must not pay for torch, nor need it.
     if name not in _HOMES:
         raise AttributeError(f"module 'c2c' has no attribute {name!r}; it has: {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ImportError as error:
+        # A package of an extra: the refusal names the extra.
+        if refusal := missing_package(error):
+            raise refusal from error
+        raise

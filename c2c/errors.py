@@ -13,6 +13,17 @@ from collections.abc import Callable, Iterable
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes of a command: refused input, a system error, Ctrl-C."""
 MOST_DIGITS = 40
+DISTRIBUTION = "cache-to-cache"
+EXTRAS = {
+    "evaluation": ("accelerate", "datasets", "lm_eval", "pandas", "pyarrow", "scipy", "sklearn"),
+    "graders": ("math_verify", "rouge"),
+    "workflow": ("jsonschema", "matplotlib", "psutil", "pygments", "rocrate", "seaborn", "snakemake", "typst"),
+    "demo": ("gradio",),
+    "agents": ("langgraph",),
+    "exchange": ("mlcroissant",),
+    "quantised": ("hqq",),
+}
+"""Modules that each extra of this package brings, beyond what the library alone needs."""
 
 
 class _Excerpt(reprlib.Repr):
@@ -60,6 +71,20 @@ class ModelFaultError(RefusedError):
     """A model that is of no use, whatever it is asked: it ends a run, where another refusal fails one question."""
 
 
+def missing_package(error: ImportError) -> RefusedError | None:
+    """The refusal of what needs a package of an extra that is not installed; None for any other import error."""
+    module = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+    if not isinstance(error, ModuleNotFoundError) or extra is None:
+        return None
+    return RefusedError(f"The package {module} must be installed for this", f"no {module}", install_remedy(extra))
+
+
+def install_remedy(extra: str) -> str:
+    """The command that installs an extra, as the remedy of a refusal."""
+    return f"Install it: pip install '{DISTRIBUTION}[{extra}]'"
+
+
 def check_choice(what: str, received: str, allowed: Iterable[str]) -> str:
     """Return `received` if it is one of `allowed`.
 
@@ -94,6 +119,8 @@ def exit_code(program: str, act: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return _report(program, "interrupted", INTERRUPTED)
     except Exception as error:
+        if isinstance(error, ImportError) and (missing := missing_package(error)):
+            return _report(program, str(missing), REFUSED)
         failure = system_error(error)
         if failure is None:
             raise

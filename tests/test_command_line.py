@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from c2c.cli.main import COMMANDS
+from c2c.cli.commands import Command, Group, Table
+from c2c.cli.main import COMMANDS, main, parse_command
+from c2c.errors import REFUSED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,9 +59,63 @@ def test_claims_are_shown_within_a_second_and_a_half_without_torch(item: str) ->
     assert seconds < 1.5 * FACTOR
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_each_sub_command_needs_no_torch(name: str) -> None:
-    assert not {"torch", "transformers"} & set(cost(name, "--help")[1])
+def rows(table: Table, *words: str) -> Iterator[tuple[tuple[str, ...], Command]]:
+    """Each command with the words that name it."""
+    for name, entry in table.items():
+        if isinstance(entry, Group):
+            yield from rows(entry.commands, *words, name)
+        else:
+            yield (*words, name), entry
+
+
+LINES = {" ".join(words): command for words, command in rows(COMMANDS)}
+
+
+def test_the_flags_of_no_command_need_torch() -> None:
+    homes = sorted({command.home.partition(":")[0] for command in LINES.values()})
+    report = "print([name for name in ('torch', 'transformers', 'lm_eval') if name in sys.modules])"
+    program = f"import importlib, sys; [importlib.import_module(name) for name in {homes}]; {report}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_help_of_each_command_explains_every_flag_and_has_an_example(line, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*line.split(), "--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0 and f"c2c {line}" in text.partition("Example:")[2]
+    assert not re.search(r"--[\w-]+( \S+)? +\((required|default: [^)]*)\)", text), "a flag without a word of help"
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_example_of_each_command_is_one_that_the_command_takes(line) -> None:
+    words = shlex.split(LINES[line].example)
+    assert words[0] == "c2c"
+    name, command = parse_command(words[1:])
+    assert name == f"c2c {line}" and isinstance(command, LINES[line].load())
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["analyse", "tsn"], "Did you mean 'tsne'?"),
+        ([], "must be followed by a command"),
+        (["score", "--records", "--output", "o.csv"], "--records must be followed by at least one value"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_refused_in_one_line(words, rule, capsys) -> None:
+    assert main(words) == REFUSED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert rule in line
+
+
+def test_an_unknown_flag_is_named_with_the_one_that_is_near_and_exit_code_2(capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["score", "--record", "a.parquet", "--output", "o.csv"])
+    text = capsys.readouterr().err
+    assert end.value.code == REFUSED and "--record " in text and "--records" in text
 
 
 @pytest.mark.parametrize(
@@ -98,3 +157,10 @@ def test_a_run_that_is_refused_imports_neither_lm_eval_nor_datasets(tmp_path) ->
 
 MODULE = "import runpy; name = sys.argv.pop(1); runpy.run_module(name, run_name='__main__', alter_sys=True)"
 """Runs the module that the first argument names."""
+
+
+def test_the_completion_of_bash_knows_commands_kinds_and_flags(capsys) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("train-together", "effective-rank", "--micro-batch-tokens"))
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)

@@ -8,15 +8,28 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from c2c.training import memory
 from paper.reading.alignments import main_alignment
 from workflow.config import LIVE, STORED, TOGETHER, WORKFLOW_KEYS, training_defaults
 from workflow.data import Data
-from workflow.plan import memory
 from workflow.revisions import asked_revision
 from workflow.validation import Table
 
 OWN_TOKENS = ".receiver"
 """Behind a pair's id where its Receiver is the Sharer too."""
+
+
+WORLD_HEADS = 4
+"""Of the knowledge-gap world's models."""
+
+
+def sizes_of(row: Mapping[str, Any], world: Mapping[str, Any]) -> memory.Sizes:
+    """Sizes of a row of ``config/models.tsv``; a model of the knowledge-gap world has its sizes in `world`."""
+    parameters = 1e6 * row["parameters_m"]
+    if row["source"] == "world":
+        hidden = world["hidden"]
+        return memory.Sizes(parameters, world["layers"], hidden, WORLD_HEADS, hidden // WORLD_HEADS)
+    return memory.Sizes(parameters, *(row[name] for name in ("layers", "hidden", "kv_heads", "head_dim")))
 
 
 @dataclass(frozen=True)
@@ -268,7 +281,7 @@ class Settings:
     def sizes(self, model: str) -> memory.Sizes:
         """Sizes of a model."""
         row = self.models[model]
-        return memory.sizes_of(row, self.pretraining(model) if row["source"] == "world" else {})
+        return sizes_of(row, self.pretraining(model) if row["source"] == "world" else {})
 
     def pair_sizes(self, pair: str, sharer_role: str = "sharer") -> tuple[memory.Sizes, memory.Sizes]:
         """Sizes of a pair's Sharer and Receiver; `sharer_role` says which of its models is the Sharer."""

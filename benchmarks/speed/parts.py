@@ -35,6 +35,7 @@ from c2c.training.batches import Batch, collate
 from c2c.training.config import TrainingConfig
 from c2c.training.examples import Example
 from c2c.training.fusers import FuserLearner
+from c2c.training.operations import ExampleOperations, example_operations
 from c2c.training.stored_states import (
     STATES,
     Role,
@@ -47,7 +48,6 @@ from c2c.training.stored_states import (
 )
 from c2c.training.together import SharedPasses
 from c2c.types import KeyValue
-from workflow.plan.operations import ExampleOperations, example_operations
 
 SMALLEST_VOCABULARY = 700
 """Token ids are drawn below it, so that every shape knows them."""

@@ -54,7 +54,7 @@ def rule_seconds(results: Path) -> pd.DataFrame:
 
 
 def operation_rates(rows: pd.DataFrame, clock: str, peak_tflops: float | None) -> pd.DataFrame:
-    """How many operations a second each way of a part does whose operations are counted (`workflow.plan.operations`).
+    """How many operations a second each way of a part does whose operations are counted (`c2c.training.operations`).
 
     Args:
         rows: As `benchmarks.speed.clock.run` returns them; ``operations`` are those of a call.

@@ -2,59 +2,95 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from c2c.cli.flags import add_accepted, add_dtype
+from tyro.conf import arg
+
+from c2c.cli.flags import (
+    ContractFlags,
+    DtypeFlags,
+    OptionalNumber,
+    OptionalPath,
+    OptionalText,
+    Texts,
+    one_of,
+    run_from_flags,
+)
 from c2c.demo.request import CONTROLS
-from c2c.errors import RefusedError
+from c2c.errors import RefusedError, check_choice
+from c2c.types import PROMPTS, TOKEN_ALIGNMENTS
 
 DEFAULT_RESULTS = Path("results/smoke")
 
 
-def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Add the flags."""
-    parser.add_argument("--receiver", default=None, help="Receiver: folder, model manifest or hub id")
-    parser.add_argument("--sharer", default=None, help="Sharer: folder, model manifest or hub id")
-    parser.add_argument("--fuser", default=None, help="Fusers of the pair: folder or hub id")
-    parser.add_argument("--results", type=Path, help=f"finished run with a pair (without a pair: {DEFAULT_RESULTS})")
-    parser.add_argument("--pair", default=None, help="pair of --results; its first one by default")
-    parser.add_argument("--questions", type=Path, help="example questions (JSON lines: id, question; answer, private)")
-    parser.add_argument("--tasks", type=Path, help="folder of task files; that of --questions is <its name>.yaml")
-    parser.add_argument("--prompts", choices=["plain", "chat"], help="chat where both models have chat templates")
-    parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
+@dataclass(frozen=True, kw_only=True)
+class Demo(DtypeFlags, ContractFlags):
+    """Open a page on which a pair answers with and without messages, until Ctrl-C."""
+
+    # The pair
+    receiver: OptionalText = None
+    """Receiver: folder, model manifest or hub id"""
+    sharer: OptionalText = None
+    """Sharer: folder, model manifest or hub id"""
+    fuser: OptionalText = None
+    """Fusers of the pair: folder or hub id"""
+    results: OptionalPath = None
+    """finished run with a pair (without a pair: results/smoke)"""
+    pair: OptionalText = None
+    """pair of --results; its first one by default"""
+    questions: OptionalPath = None
+    """example questions (JSON lines: id, question; answer, private)"""
+    tasks: OptionalPath = None
+    """folder of task files; that of --questions is <its name>.yaml"""
+    prompts: Annotated[str | None, one_of(PROMPTS)] = None
+    """chat where both models have chat templates"""
+    alignment: Annotated[str | None, one_of(TOKEN_ALIGNMENTS)] = None
+    """token alignment; that of the Fusers' training by default"""
+    device: OptionalText = None
+    """where the models run, such as cuda or mps"""
     # What is asked first
-    parser.add_argument("--question", default=None, help="ask this at once")
-    parser.add_argument("--private", default="", help="what the Sharer alone reads")
-    parser.add_argument("--donor", default="", help="question that the wrong message is about; an example by default")
-    parser.add_argument("--donor-private", default="", help="what the Sharer reads before --donor")
-    parser.add_argument("--max-new-tokens", type=int, help="longest answer, in tokens")
-    parser.add_argument("--closed-layers", type=int, nargs="+", default=[], help="Receiver layers that are not fused")
-    parser.add_argument("--controls", nargs="+", choices=CONTROLS, default=[], help="more messages")
-    parser.add_argument("--json", action="store_true", help="print the answers to --question, and serve no page")
+    question: OptionalText = None
+    """ask this at once"""
+    private: str = ""
+    """what the Sharer alone reads"""
+    donor: str = ""
+    """question that the wrong message is about; an example by default"""
+    donor_private: str = ""
+    """what the Sharer reads before that question"""
+    max_new_tokens: OptionalNumber = None
+    """longest answer, in tokens"""
+    closed_layers: Annotated[tuple[int, ...], arg(metavar="[LAYER ...]")] = ()
+    """Receiver layers that are not fused"""
+    controls: Annotated[Texts, one_of(CONTROLS)] = ()
+    """more messages"""
+    json: bool = False
+    """print the answers to --question, and serve no page"""
     # Where
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; the page has no log-in")
-    parser.add_argument("--port", type=int, help="the first free one from 7860 on by default")
-    parser.add_argument("--device", default=None, help="where the models run, such as cuda")
-    add_dtype(parser)
-    add_accepted(parser)
+    host: str = "127.0.0.1"
+    """address to listen on; the page has no log-in"""
+    port: OptionalNumber = None
+    """the first free one from 7860 on by default"""
 
+    def run(self) -> None:
+        """Load the pair and serve the page, or print the answers."""
+        if self.json and not self.question:
+            raise RefusedError("--json must have a question", "none", "Pass --question")
+        for control in self.controls:
+            check_choice("--controls", control, CONTROLS)
+        if self.prompts is not None:
+            check_choice("--prompts", self.prompts, PROMPTS)
+        from c2c.demo.start import DemoRun, start
 
-def run_demo(options: argparse.Namespace) -> None:
-    """Load the pair and serve the page until Ctrl-C, or print the answers."""
-    from c2c.demo.start import DemoRun, start
-
-    if options.json and not options.question:
-        raise RefusedError("--json must have a question", "none", "Pass --question")
-    if options.results is None and options.receiver is None and DEFAULT_RESULTS.is_dir():
-        options.results = DEFAULT_RESULTS
-    run = DemoRun(**{name: getattr(options, name) for name in DemoRun.__dataclass_fields__})
-    if options.json:
-        session = run.page_session
-        request = run.request(session.questions.max_new_tokens)
-        assert request is not None
-        for answer in session.answers(request):
-            print(json.dumps(answer.as_dict(), ensure_ascii=False), flush=True)
-        return
-    start(run, options.host, options.port)
+        without_pair = self.results is None and self.receiver is None and DEFAULT_RESULTS.is_dir()
+        run = run_from_flags(DemoRun, self, results=DEFAULT_RESULTS if without_pair else self.results)
+        if self.json:
+            session = run.page_session
+            request = run.request(session.questions.max_new_tokens)
+            assert request is not None
+            for answer in session.answers(request):
+                print(json.dumps(answer.as_dict(), ensure_ascii=False), flush=True)
+            return
+        start(run, self.host, self.port)

@@ -1,391 +1,208 @@
-"""The command `c2c`: thin sub-commands that parse, call the library and write files with their provenance."""
+"""The command `c2c`: thin sub-commands that read flags, call the library and write files with their provenance."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import runpy
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from c2c import __version__
-from c2c.cli import messages, methods
-from c2c.cli.analyses import add_analyse
-from c2c.cli.commands import Command, add_commands
-from c2c.cli.demo import add_demo, run_demo
-from c2c.cli.flags import (
-    LINES,
-    add_accepted,
-    add_budget,
-    add_compile,
-    add_dtype,
-    add_evaluation,
-    add_failed_share,
-    add_fusers,
-    add_models,
-    add_pair,
-    add_prompts,
-    add_sets,
-    add_training,
-    evaluation_from_flags,
-    runs_from_flags,
-    train_in_processes,
-    train_runs_in_processes,
-    training_from_flags,
-)
-from c2c.cli.testbed import add_testbed, run_testbed
-from c2c.errors import RefusedError, exit_code
-from c2c.provenance import stamp
-from c2c.storage.files import write_atomically
-from c2c.storage.manifests import check_manifest_place
-
-
-def _add_fetch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="hub id, owner/name")
-    parser.add_argument("--revision", default=None, help="commit, tag or branch")
-    parser.add_argument("--output", type=Path, required=True, help="model manifest (.json)")
-
-
-def _fetch(options: argparse.Namespace) -> None:
-    from c2c.models import hub
-
-    check_manifest_place(options.output)
-    with stamp(options.output, settings={"model": options.model, "revision": options.revision}) as notes:
-        manifest = hub.describe(options.model, options.revision)
-        write_atomically(options.output, json.dumps(manifest, indent=1) + "\n")
-        notes["model"] = manifest
-
-
-def _add_tokenise(parser: argparse.ArgumentParser) -> None:
-    from c2c.types import PROMPTS, TOKEN_ALIGNMENTS
-
-    add_pair(parser)
-    parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
-    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
-    parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
-    parser.add_argument("--data", type=Path, required=True, help=LINES)
-    parser.add_argument("--output", type=Path, required=True, help="tokenised set (.parquet)")
-
-
-def _tokenise(options: argparse.Namespace) -> None:
-    from c2c.training.tokenise import TokeniseRun, tokenise_file
-
-    run = TokeniseRun(**{field.name: getattr(options, field.name) for field in fields(TokeniseRun)})
-    models = [path for path in map(Path, (run.receiver, run.sharer)) if path.exists()]
-    with stamp(run.output, inputs=[*models, run.data], settings=run.settings()) as notes:
-        notes["tokenised"] = done = tokenise_file(run)
-        notes["models"] = _revisions(run)
-    for reason, number in done["left_out"].items():
-        print(f"c2c tokenise: {number} of {done['lines']} lines are left out: {reason}", file=sys.stderr)
-
-
-def _add_store_states(parser: argparse.ArgumentParser) -> None:
-    from c2c.training.config import SHARER_CACHES, STATES_LIMIT_GB, STATES_TOKEN_BUDGET
-    from c2c.types import LAYER_ALIGNMENTS, PROMPTS, TOKEN_ALIGNMENTS
-
-    add_pair(parser)
-    add_dtype(parser)
-    parser.add_argument(
-        "--sharer-cache", choices=SHARER_CACHES, default="own", help="zeroed: only the Receiver's states are stored"
-    )
-    parser.add_argument(
-        "--layer-alignment", choices=LAYER_ALIGNMENTS, default="terminal", help="which Sharer layers are stored"
-    )
-    parser.add_argument("--alignment", default="span", help="token alignment: " + ", ".join(TOKEN_ALIGNMENTS))
-    parser.add_argument("--prompts", choices=PROMPTS, default="plain", help="plain text, or each model's own template")
-    parser.add_argument("--max-length", type=int, default=2048, help="longest example in Receiver tokens")
-    parser.add_argument("--data", type=Path, nargs="+", default=[], help="sets as JSON lines, training and validation")
-    parser.add_argument("--tokenised", type=Path, nargs="+", default=[], help="sets as c2c tokenise wrote them")
-    parser.add_argument(
-        "--token-budget", type=int, default=STATES_TOKEN_BUDGET, help="tokens of a batch, pads included"
-    )
-    parser.add_argument("--limit-gb", type=float, default=STATES_LIMIT_GB, help="most GB (10^9 bytes) on the disk")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the states")
-
-
-def _store_states(options: argparse.Namespace) -> None:
-    from c2c.training.store_states import StoreStatesRun, store_states
-
-    run = StoreStatesRun(**{field.name: getattr(options, field.name) for field in fields(StoreStatesRun)})
-    models = [path for path in map(Path, (run.receiver, run.sharer)) if path.exists()]
-    with stamp(run.output, inputs=[*models, *run.sets()], settings=run.settings()) as notes:
-        notes["states"] = store_states(run)
-        notes["models"] = _revisions(run)
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    add_pair(parser)
-    parser.add_argument("--recipe", default="c2c", help="name of the recipe, noted in the checkpoint")
-    add_sets(parser)
-    parser.add_argument("--states", type=Path, help="folder of c2c store-states of both sets")
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the trained Fusers")
-    parser.add_argument("--kept", type=Path, help="folder of the Fusers of --keep-steps (default: OUTPUT.steps)")
-    parser.add_argument("--processes", type=int, default=1, help="processes that train together, a GPU each")
-    add_training(parser)
-
-
-def _train(options: argparse.Namespace) -> None:
-    from c2c.training.fusers import TrainingRun
-
-    run = training_from_flags(TrainingRun, options)
-    train_in_processes(run, options, lambda: _revisions(run))
-
-
-def _add_train_together(parser: argparse.ArgumentParser) -> None:
-    add_pair(parser)
-    add_sets(parser)
-    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for resumable states")
-    parser.add_argument("--processes", type=int, default=1, help="processes that train together, a GPU each")
-    text = 'a run each: {"recipe": "c2c", "output": "folder", "seed": 0}, with kept and other settings of its own'
-    parser.add_argument("--runs", nargs="+", required=True, metavar="JSON", help=text)
-    add_training(parser)
-
-
-def _train_together(options: argparse.Namespace) -> None:
-    runs = runs_from_flags(options)
-    train_runs_in_processes(runs, options, lambda: _revisions(runs[0]))
-
-
-def _revisions(run: Any) -> dict[str, Any]:
-    """Id, revision and hash of the models of a run, as provenance states them."""
-    from c2c.models.hub import about
-
-    return {role: about(getattr(run, role)) for role in ("receiver", "sharer")}
-
-
-def _add_chat(parser: argparse.ArgumentParser) -> None:
-    add_pair(parser)
-    parser.add_argument("--fuser", required=True, help="Fusers of the pair: folder or hub id")
-    parser.add_argument("--message", default=None, help="answer this alone; else each line of the standard input")
-    parser.add_argument("--alignment", default=None, help="token alignment; that of the Fusers' training by default")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens")
-    add_dtype(parser)
-    parser.add_argument("--device", default=None, help="where the models run, such as cuda")
-    add_accepted(parser)
-
-
-def _chat(options: argparse.Namespace) -> None:
-    from transformers import TextStreamer
-
-    from c2c.agents.chat_pipeline import converse, lines_of, pipeline
-
-    if options.message is None and sys.stdin is None:
-        raise RefusedError(
-            "The standard input must be open", "a closed one", "Pass --message, or redirect a file to it"
-        )
-    pipe = pipeline(
-        options.receiver,
-        options.sharer,
-        options.fuser,
-        alignment=options.alignment,
-        dtype=options.dtype,
-        device=options.device,
-        override=options.accept_difference,
-    )
-    if options.message is not None:
-        print(pipe(options.message, max_new_tokens=options.max_new_tokens), flush=True)
-        return
-    streamer = TextStreamer(pipe.pair.receiver.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    generation = {"max_new_tokens": options.max_new_tokens, "streamer": streamer}
-    # A person at a terminal sees when a line is waited for; a program's output stays as it is.
-    prompt = "> " if sys.stdin.isatty() else ""
-    lines = lines_of(sys.stdin, ready=lambda: print(prompt, end="", file=sys.stderr, flush=True))
-    converse(pipe, lines, say=lambda text: print(f"c2c chat: {text}", file=sys.stderr), **generation)
-
-
-def _add_generate(parser: argparse.ArgumentParser) -> None:
-    from c2c.evaluation.methods.declarations import METHODS
-
-    add_models(parser, several=True)
-    add_evaluation(parser, METHODS)
-    add_fusers(parser, several=True)
-    add_budget(parser, measured=True)
-    add_compile(parser)
-    parser.add_argument("--router", default="", help="folder of a trained router, for routing_trained")
-    parser.add_argument("--limit", type=int, default=0, help="only the first questions of each benchmark; 0 for all")
-
-
-def _generate(options: argparse.Namespace) -> None:
-    from c2c.evaluation.run import GenerationRun
-    from c2c.settings import AUTO, whole_number_or
-
-    def answer(run: GenerationRun, notes: dict[str, Any]) -> None:
-        # lm-eval and datasets are imported for a run that was not refused.
-        from c2c.evaluation.generate import generate
-
-        generate(run, notes)
-
-    options.token_budget = whole_number_or(AUTO, str(options.token_budget), "--token-budget")
-    _evaluate(GenerationRun, answer, options)
-
-
-def _evaluate(kind: Any, answer: Callable[[Any, dict[str, Any]], Any], options: argparse.Namespace) -> None:
-    """Build an `c2c.evaluation.run.EvaluationRun` from flags, and write its records with their provenance."""
-    from c2c.models.hub import about
-
-    run, settings = evaluation_from_flags(kind, options)
-    with stamp(run.output, inputs=run.files(), settings=settings, sources=[run.tasks]) as notes:
-        answer(run, notes)
-        notes["models"] = {role: about(place) for role, place in run.models.items()}
-
-
-def _add_train_router(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--receiver", required=True, help="Receiver: folder, model manifest or hub id")
-    parser.add_argument("--records", type=Path, required=True, help="answers of receiver and sharer (.parquet)")
-    parser.add_argument("--tasks", type=Path, required=True, help="folder of task files")
-    parser.add_argument("--benchmarks", nargs="+", required=True, metavar="ID=FILE", help="the questions answered")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the router")
-    parser.add_argument("--seed", type=int, default=0, help="of the router's training")
-    add_prompts(parser)
-    add_dtype(parser)
-    add_budget(parser)
-
-
-def _train_router(options: argparse.Namespace) -> None:
-    from c2c.evaluation.methods.routing import RouterTrainingRun, train_router
-    from c2c.models.hub import about
-
-    run, settings = evaluation_from_flags(RouterTrainingRun, options)
-    inputs = [run.records, *run.benchmarks.values(), *([Path(run.receiver)] if Path(run.receiver).exists() else [])]
-    with stamp(run.output, inputs=inputs, settings=settings, sources=[run.tasks]) as notes:
-        notes["router"] = train_router(run)
-        notes["models"] = {"receiver": about(run.receiver)}
-
-
-def _add_score(parser: argparse.ArgumentParser) -> None:
-    from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
-
-    parser.add_argument("--records", type=Path, nargs="+", required=True, help="records (.parquet)")
-    parser.add_argument("--output", type=Path, required=True, help="scores (.csv)")
-    parser.add_argument(
-        "--protocol", choices=PROTOCOLS, default=CORRECTED, help="paper: with the quirks of the reference evaluation"
-    )
-    add_failed_share(parser)
-
-
-def _score(options: argparse.Namespace) -> None:
-    from c2c.evaluation.scoring import score_files
-
-    score_files(options.records, options.output, options.protocol, options.failed_share)
-
-
-def _add_latency(parser: argparse.ArgumentParser) -> None:
-    from c2c.evaluation.methods.declarations import TIMED_METHODS
-
-    add_models(parser)
-    add_evaluation(parser, TIMED_METHODS)
-    add_fusers(parser)
-    parser.add_argument("--questions", type=int, default=32, help="first questions of each benchmark")
-    parser.add_argument("--repeats", type=int, default=3, help="times that each question is asked")
-    parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves it to torch")
-
-
-def _latency(options: argparse.Namespace) -> None:
-    from c2c.evaluation.latency import LatencyRun, measure_pair
-
-    _evaluate(LatencyRun, measure_pair, options)
-
-
-def _add_claims(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["list", "show"], help="all claims, or one claim or table")
-    parser.add_argument("item", nargs="?", default="", help="id of a claim, or a table or figure: table4")
-    parser.add_argument("--values", action="store_true", help="of a table or figure: list the paper's values, too")
-
-
-def _claims(options: argparse.Namespace) -> None:
-    values = ["--values"] if options.values else []
-    _run_module("c2c claims", "paper.show", options.action, *filter(None, [options.item]), *values)
-
-
-def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", default="paper", help="paper, laptop, smoke, … (default: %(default)s)")
-    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="config files instead of a scale")
-    parser.add_argument("--device", default="", help="plan for a device of config/devices.csv (default: the paper's)")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs that jobs share, for wall hours")
-    parser.add_argument("--speed", type=Path, metavar="FILE", help="speed.json of python -m benchmarks.speed on a GPU")
-
-
-def _plan(options: argparse.Namespace) -> None:
-    files = ["--configfile", *map(str, options.configfile)] if options.configfile else []
-    speed = ["--speed", str(options.speed)] if options.speed else []
-    numbers = ["--device", options.device, "--gpus", str(options.gpus)]
-    _run_module("c2c plan", "workflow.plan.report", "--scale", options.scale, *files, *numbers, *speed)
-
-
-def _run_module(command: str, module: str, *arguments: str) -> None:
-    """Run a program of the replication's repository, which the library does not import, in this process.
-
-    Raises:
-        RefusedError: If the current folder is not the root of that repository.
-        SystemExit: With the program's exit code, unless it succeeded.
-    """
-    if not Path(*module.split(".")).with_suffix(".py").is_file():
-        remedy = "Clone the repository, and run this in its root"
-        raise RefusedError(f"{command} must run in the repository of the replication", str(Path.cwd()), remedy)
-    # As `python -m module` would: the current folder comes first, and the program reads its own arguments.
-    with _program_arguments(module, *arguments):
-        try:
-            runpy.run_module(module, run_name="__main__")
-        except SystemExit as end:
-            if end.code:
-                raise
-
-
-@contextmanager
-def _program_arguments(*arguments: str) -> Iterator[None]:
-    """Inside, `sys.argv` is `arguments`, and modules are looked for in the current folder first."""
-    argv, path = sys.argv, list(sys.path)
-    sys.argv, sys.path[:] = list(arguments), [str(Path.cwd()), *path]
-    try:
-        yield
-    finally:
-        sys.argv, sys.path[:] = argv, path
-
-
-COMMANDS = {
-    "fetch": Command("fetch a model from a mirror or the hub and write its manifest", _add_fetch, _fetch),
-    "tokenise": Command("align and tokenise a training set once for a pair", _add_tokenise, _tokenise),
-    "store-states": Command("run the frozen models once over training sets", _add_store_states, _store_states),
-    "train": Command("train the Fusers of one pair", _add_train, _train),
+from c2c.cli.commands import Command, Group, Runnable, Table, parse
+from c2c.errors import exit_code
+
+PAIR = "--receiver RECEIVER --sharer SHARER"
+ANALYSIS = f"--scale laptop --pair my_pair {PAIR} --tasks tasks --benchmark arc=arc.jsonl --questions 100"
+TRAINED = "--fuser fusers --recipe c2c --alignment span --seed 42"
+
+COMMANDS: Table = {
+    "doctor": Command("examine this machine", "c2c.cli.machine:Doctor", "c2c doctor --json"),
+    "check": Command(
+        "whether two models can be connected, and what that needs",
+        "c2c.cli.pairs:Check",
+        "c2c check --receiver Qwen/Qwen3-0.6B --sharer Qwen/Qwen2.5-0.5B-Instruct",
+    ),
+    "plan": Command(
+        "what a pair, or a run of the whole replication, would cost",
+        "c2c.cli.pairs:Plan",
+        "c2c plan --receiver Qwen/Qwen3-0.6B --sharer Qwen/Qwen2.5-0.5B-Instruct --device h100 --dtype bfloat16",
+    ),
+    "fusers": Command("the released fusers, and what they need", "c2c.cli.fusers:Fusers", "c2c fusers --json"),
+    "fuser": Group(
+        "inspect, convert or publish a folder of fusers",
+        {
+            "inspect": Command(
+                "shapes, gates, contract and training of fusers",
+                "c2c.cli.fusers:FuserInspect",
+                "c2c fuser inspect fusers",
+            ),
+            "convert": Command(
+                "convert between the released layout and a checkpoint",
+                "c2c.cli.fusers:FuserConvert",
+                f"c2c fuser convert released checkpoint {PAIR}",
+            ),
+            "push": Command(
+                "publish a checkpoint on the hub, with its card",
+                "c2c.cli.fusers:FuserPush",
+                "c2c fuser push fusers --to owner/name",
+            ),
+        },
+    ),
+    "chat": Command(
+        "talk with a Receiver that reads along with a Sharer",
+        "c2c.cli.chat:Chat",
+        f"c2c chat {PAIR} --fuser fusers --message 'Where is Oslo?'",
+    ),
+    "demo": Command(
+        "open a page on which a pair answers with and without messages",
+        "c2c.cli.demo:Demo",
+        "c2c demo --results results/smoke",
+    ),
+    "fetch": Command(
+        "fetch a model from a mirror or the hub and write its manifest",
+        "c2c.cli.fetching:Fetch",
+        "c2c fetch --model Qwen/Qwen3-0.6B --output models/qwen3.json",
+    ),
+    "fetch-fuser": Command(
+        "fetch released fusers and write their manifest",
+        "c2c.cli.fetching:FetchFuser",
+        "c2c fetch-fuser --fuser nics-efc/C2C_Fuser --subfolder qwen3_0.6b+qwen2.5_0.5b_Fuser --output fusers.json",
+    ),
+    "tokenise": Command(
+        "align and tokenise a training set once for a pair",
+        "c2c.cli.training:Tokenise",
+        f"c2c tokenise {PAIR} --data train.jsonl --output train.parquet",
+    ),
+    "store-states": Command(
+        "run the frozen models once over training sets",
+        "c2c.cli.training:StoreStates",
+        f"c2c store-states {PAIR} --tokenised train.parquet validation.parquet --output states",
+    ),
+    "train": Command(
+        "train the Fusers of one pair",
+        "c2c.cli.training:Train",
+        f"c2c train {PAIR} --data train.jsonl --validation validation.jsonl --checkpoints states --output fusers",
+    ),
     "train-together": Command(
-        "train several Fusers of one pair in one job, on the same batches", _add_train_together, _train_together
+        "train several Fusers of one pair in one job, on the same batches",
+        "c2c.cli.training:TrainTogether",
+        f"c2c train-together {PAIR} --tokenised train.parquet validation.parquet --checkpoints states "
+        """--runs '{"recipe": "c2c", "output": "fusers", "seed": 0}'""",
     ),
-    "chat": Command("talk with a Receiver that reads along with a Sharer", _add_chat, _chat),
-    "demo": Command("open a page on which a pair answers with and without messages", add_demo, run_demo),
-    "generate": Command("answer benchmarks by methods, one record a question and method", _add_generate, _generate),
+    "train-single": Command(
+        "fine-tune the Receiver itself on a Fuser's training set",
+        "c2c.cli.training:TrainSingle",
+        f"c2c train-single {PAIR} --tokenised train.parquet validation.parquet "
+        "--checkpoints states --output single.json",
+    ),
+    "train-latent": Command(
+        "train encoders and decoders of a latent space that several models share (Table 14)",
+        "c2c.cli.training:TrainLatent",
+        "c2c train-latent --pairs ab ba --receivers A B --sharers B A --train ab.parquet ba.parquet "
+        "--validation ab_val.parquet ba_val.parquet --latent-layers 8 --latent-heads 4 --latent-head-dim 64 "
+        "--checkpoints states --output latent",
+    ),
     "train-router": Command(
-        "train the router of routing_trained from answered questions", _add_train_router, _train_router
+        "train the router of routing_trained from answered questions",
+        "c2c.cli.answering:TrainRouter",
+        "c2c train-router --receiver RECEIVER --records answers.parquet --tasks tasks --benchmarks arc=arc.jsonl "
+        "--output router",
     ),
-    "score": Command("score records", _add_score, _score),
-    "latency": Command("time methods one question at a time, split into phases", _add_latency, _latency),
-    "analyse": Command(
+    "generate": Command(
+        "answer benchmarks by methods, one record a question and method",
+        "c2c.cli.answering:Generate",
+        f"c2c generate --scale laptop --pair my_pair {PAIR} --fuser fusers --tasks tasks --benchmarks arc=arc.jsonl "
+        "--methods receiver c2c c2c_deranged --output records.parquet",
+    ),
+    "score": Command(
+        "score records",
+        "c2c.cli.answering:Score",
+        "c2c score --records records.parquet --output scores.csv",
+    ),
+    "latency": Command(
+        "time methods one question at a time, split into phases",
+        "c2c.cli.answering:Latency",
+        f"c2c latency --scale laptop --pair my_pair {PAIR} --fuser fusers --tasks tasks --benchmarks arc=arc.jsonl "
+        "--methods receiver t2t c2c --output times.parquet",
+    ),
+    "analyse": Group(
         "what caches hold, and what they are worth: one analysis a kind",
-        add_analyse,
+        {
+            "effective-rank": Command(
+                "effective rank of keys and values by layer and cache",
+                "c2c.cli.analyses:EffectiveRank",
+                f"c2c analyse effective-rank {ANALYSIS} {TRAINED} --output ranks.csv",
+            ),
+            "enrichment": Command(
+                "answers from a cache that was made behind examples",
+                "c2c.cli.analyses:EnrichmentCommand",
+                f"c2c analyse enrichment {ANALYSIS} --examples examples.jsonl --shots 5 --orders orders.csv "
+                "--output records.parquet",
+            ),
+            "tsne": Command(
+                "where the caches of questions lie, and what a trained MLP makes of them",
+                "c2c.cli.analyses:Tsne",
+                f"c2c analyse tsne {ANALYSIS} {TRAINED} --training-questions 100 "
+                "--clouds clouds.csv --output points.csv",
+            ),
+            "partial": Command(
+                "answers with a share of each prompt's tokens fused",
+                "c2c.cli.analyses:Partial",
+                f"c2c analyse partial {ANALYSIS} {TRAINED} --shares 0 0.5 1 --output records.parquet",
+            ),
+            "carrier": Command(
+                "which tokens can carry a value, before any training",
+                "c2c.cli.analyses:Carrier",
+                f"c2c analyse carrier {PAIR} --items train.jsonl",
+            ),
+            "accuracy": Command(
+                "accuracies by method and setting, from records of an analysis",
+                "c2c.cli.analyses:Accuracy",
+                "c2c analyse accuracy --records records.parquet --against receiver --output accuracies.csv",
+            ),
+        },
     ),
-    "testbed": Command("send messages through channels, with all controls", add_testbed, run_testbed),
-    "claims": Command("the paper's claims and tables: its values, ours, verdicts, commands", _add_claims, _claims),
-    "plan": Command("what a run of the replication would do and cost", _add_plan, _plan),
-    **messages.COMMANDS,
-    **methods.COMMANDS,
+    "testbed": Command(
+        "send messages through channels, with all controls",
+        "c2c.cli.testbed:TestBed",
+        f"c2c testbed --scale laptop --pair my_pair --seed 0 {PAIR} --items items --channels c2c t2t "
+        "--output records.parquet",
+    ),
+    "hand-over": Command(
+        "let agents hand their caches to another one, which answers",
+        "c2c.cli.messages:HandOverCommand",
+        "c2c hand-over --receiver ann=MODEL --senders bob=MODEL --facts bob=facts.txt --fusers bob=fusers "
+        "--question 'Where is the key?'",
+    ),
+    "check-cache": Command(
+        "check a saved cache: whole, signed with a key, of the right model",
+        "c2c.cli.messages:CheckCache",
+        "c2c check-cache messages/bob --key env:C2C_KEY",
+    ),
+    "claims": Command(
+        "the paper's claims and tables: its values, ours, verdicts, commands",
+        "c2c.cli.repository:Claims",
+        "c2c claims show table4",
+    ),
+    "completion": Command(
+        "print the completion of commands and flags for a shell",
+        "c2c.cli.completion:Completion",
+        "c2c completion bash",
+    ),
 }
-"""Each sub-command: its help, its flags, and what it runs."""
+"""Each command: one line of help, the dataclass of its flags, an example. A new command is a row here."""
+
+
+def parse_command(arguments: Sequence[str]) -> tuple[str, Runnable]:
+    """The name of a command and the command with its flags; raises as `c2c.cli.commands.parse`."""
+    return parse(COMMANDS, arguments, "c2c", f"c2c {__version__}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns its exit code (`c2c.errors.exit_code`)."""
-    options = build_parser().parse_args(arguments)
-    options.arguments = list(sys.argv[1:] if arguments is None else arguments)
-    return exit_code(f"c2c {options.name}", lambda: options.command(options))
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; importing what a sub-command needs is left until it is chosen."""
-    parser = argparse.ArgumentParser(prog="c2c", description="Cache-to-Cache: one model reads another's KV-cache.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    add_commands(parser, "name", COMMANDS)
-    return parser
+    """Run one command; returns its exit code (`c2c.errors.exit_code`)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    program, argv = " ".join(["c2c", *(word for word in words[:1] if word in COMMANDS)]), sys.argv
+    # Processes that train along are started with the arguments of this one.
+    sys.argv = [argv[0], *words]
+    try:
+        return exit_code(program, lambda: parse_command(words)[1].run())
+    finally:
+        sys.argv = argv

@@ -13,6 +13,8 @@ CORRECTED, PAPER, RELEASED = "corrected", "paper", "released"
 PROTOCOLS = (CORRECTED, PAPER, RELEASED)
 RELEASED_TASK = "_released"
 """Ends the id of a task that is asked with the prompts of the released code; without it the prompts are our own."""
+FAILED_SHARE = 0.05
+"""Share of failed questions above which an accuracy says more of a fault than of a method."""
 ORACLE_TASK = f"_oracle{RELEASED_TASK}"
 """Ends the id of a task that the enrichment oracle asks, in the words of the released code's script for it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,9 @@ class Reason(NamedTuple):
     remedy: str
 
 
-def download(hub_id: str, revision: str | None, kind: str, subfolder: str | None = None) -> Path:
+def download(
+    hub_id: str, revision: str | None, kind: str, subfolder: str | None = None, *, patterns: Sequence[str] | None = None
+) -> Path:
     """The folder of a snapshot in the hub's cache, downloaded where it is not there yet.
 
     Args:
@@ -33,6 +36,7 @@ def download(hub_id: str, revision: str | None, kind: str, subfolder: str | None
         revision: Commit, tag or branch; None for the newest.
         kind: ``model`` or ``dataset``.
         subfolder: Only this folder of it.
+        patterns: Only files whose names have one of these forms, such as ``*.json``.
 
     Raises:
         RefusedError: If the hub does not give it, with the hub's reason.
@@ -40,9 +44,13 @@ def download(hub_id: str, revision: str | None, kind: str, subfolder: str | None
     # Imported late: most runs download nothing.
     from huggingface_hub import snapshot_download
 
-    only = None if subfolder is None else [f"{glob.escape(subfolder)}/*"]
+    only = patterns if subfolder is None else [f"{glob.escape(subfolder)}/*"]
     try:
-        return Path(snapshot_download(hub_id, revision=revision, repo_type=kind, allow_patterns=only))
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision, repo_type=kind, allow_patterns=None if only is None else list(only)
+            )
+        )
     except Exception as error:  # whatever it is, nothing was downloaded, and the refusal says why
         reason = _reason(error, hub_id, kind)
         source = hub_id if revision is None else f"{hub_id} at {revision}"

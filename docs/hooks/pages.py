@@ -14,7 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import c2c
-from c2c.cli.main import main
+from c2c.cli.commands import Group
+from c2c.cli.main import COMMANDS, main
 
 BESIDE = {
     "ChatAligner": ["c2c.alignment.chat.AlignedChat", "c2c.alignment.chat.ChatSection"],
@@ -106,23 +107,14 @@ def first_sentence(name: str) -> str:
 
 
 def cli_page() -> str:
-    """What ``c2c --help`` and the help of each sub-command and its kinds print."""
-    whole = help_of()
-    names = re.findall(r"[\w-]+", whole[whole.index("{") + 1 : whole.index("}")])
-    refusal = "A refusal ends with exit code 2 and one line: the rule, the value received, the remedy."
-    parts = ["# Command line", "", refusal, "", "```text", whole.strip(), "```"]
-    for name in names:
-        told = help_of(name)
-        parts += ["", f"## c2c {name}", "", "```text", told.strip(), "```"]
-        for kind in kinds_of(told):
+    """What ``c2c --help`` and the help of each command print."""
+    parts = ["# Help of every command", "", "[The command line](command-line.md) says what the commands are for.", ""]
+    parts += ["```text", help_of().strip(), "```"]
+    for name, entry in COMMANDS.items():
+        parts += ["", f"## c2c {name}", "", "```text", help_of(name).strip(), "```"]
+        for kind in entry.commands if isinstance(entry, Group) else ():
             parts += ["", f"### c2c {name} {kind}", "", "```text", help_of(name, kind).strip(), "```"]
     return "\n".join(parts) + "\n"
-
-
-def kinds_of(told: str) -> list[str]:
-    """The sub-commands that the help of a command lists, each with a help of its own."""
-    listed = re.search(r"^usage: [^{]*\{([\w,-]+)\}\s+\.\.\.", told)
-    return listed.group(1).split(",") if listed else []
 
 
 def help_of(*command: str) -> str:

@@ -17,8 +17,8 @@ from benchmarks.speed.clock import Comparison, ratios, run
 from benchmarks.speed.parts import PARTS, Bench
 from c2c.training.config import TrainingConfig
 from c2c.training.fusers import FuserLearner
+from c2c.training.operations import example_operations
 from c2c.training.together import SharedPasses
-from workflow.plan.operations import example_operations
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from c2c.cli.main import build_parser
+from c2c.cli.demo import Demo
+from c2c.cli.main import parse_command
 from c2c.demo.cards import card, heat_map_table, token_text
 from c2c.demo.heat_map import HeatMap
 from c2c.demo.questions import ExampleQuestion, QuestionSet, file_questions, package_questions
@@ -29,8 +30,9 @@ def test_a_link_without_a_question_asks_nothing() -> None:
 
 def test_the_command_names_the_whole_request_for_a_shell() -> None:
     program, *arguments = shlex.split(REQUEST.command(["--results", "results/a b"]))
-    options = build_parser().parse_args(arguments)
-    assert (program, options.name, str(options.results)) == ("c2c", "demo", "results/a b")
+    name, options = parse_command(arguments)
+    assert isinstance(options, Demo)
+    assert (program, name, str(options.results)) == ("c2c", "c2c demo", "results/a b")
     texts = (options.question, options.private, options.donor, options.donor_private, options.max_new_tokens)
     assert PageRequest(*texts, tuple(options.closed_layers), tuple(options.controls)) == REQUEST
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from c2c.cli.main import build_parser
+from c2c.cli.main import parse_command
 
 COMMAND = re.compile(r"^(?:Shell command: )?\s*(?:[A-Z_]+=\S+ )*c2c (.*?)(?: >>?.*)?$", flags=re.MULTILINE)
 EVERYWHERE = {"tokenise", "train", "generate", "score", "latency", "analyse"}
@@ -21,7 +21,7 @@ def test_each_command_of_c2c_that_a_scale_plans_is_one_that_c2c_takes(run_snakem
     assert planned.returncode == 0, planned.stdout
     taken: Counter[str] = Counter()
     for command in COMMAND.findall(planned.stdout):
-        options = build_parser().parse_args(shlex.split(command))  # an unknown flag ends the program
-        taken[options.name] += 1
+        name, _ = parse_command(shlex.split(command))  # an unknown flag ends the program
+        taken[name.split()[1]] += 1
     assert set(taken) >= EVERYWHERE
     assert taken["generate"] > taken["train"] >= 1

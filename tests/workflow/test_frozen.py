@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from c2c.errors import RefusedError
+from c2c.training.memory import MEMO_MB
 from workflow.checks import check_settings
 from workflow.config import FROZEN
 from workflow.load import load_settings
 from workflow.place_fuser import place
-from workflow.plan.memory import MEMO_MB
 from workflow.plan.stages import Estimator
 from workflow.settings import Settings
 

@@ -8,6 +8,7 @@ import pytest
 
 from c2c.errors import RefusedError
 from c2c.fuser.latent import LatentSpace
+from c2c.training.memory import fuser_parameters
 from c2c.types import CacheShape
 from tests.workflow.test_validation import Merged, edit, put
 from workflow.kinds.latent import (
@@ -20,7 +21,6 @@ from workflow.kinds.latent import (
     latent_training,
 )
 from workflow.load import load_settings
-from workflow.plan.memory import fuser_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 

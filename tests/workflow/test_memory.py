@@ -11,11 +11,11 @@ from torch import nn
 
 from c2c.fuser.config import FuserConfig
 from c2c.fuser.variants import create_fuser
+from c2c.training import memory
+from c2c.training.memory import Sizes
 from c2c.types import CacheShape
 from paper.reading.reference import Reference
 from workflow.load import load_settings
-from workflow.plan import memory
-from workflow.plan.memory import Sizes
 from workflow.plan.stages import STAGES, read_timings
 from workflow.settings import Settings
 

@@ -11,6 +11,7 @@ import pytest
 
 from c2c.cli.main import main as c2c
 from c2c.errors import RefusedError
+from c2c.training.operations import example_operations
 from paper.reading.reference import Reference
 from workflow.config import FROZEN
 from workflow.kinds.latent import latent_names, latent_pairs
@@ -21,7 +22,6 @@ from workflow.plan import report
 from workflow.plan.choices import ENOUGH_STEPS, ChoiceCost, choice_costs, choices, with_frozen
 from workflow.plan.costs import ESTIMATED, TIMED, UNKNOWN, StageCost, hours_by_device, stage_costs, wall_hours
 from workflow.plan.devices import PAPER_DEVICE, Measurement, device_of, read_devices, read_measurement, speed_of
-from workflow.plan.operations import example_operations
 from workflow.plan.report import paper_total, plan_lines
 from workflow.plan.stages import Estimator, Timing, job_counts
 from workflow.scales import read_config

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.training import memory
 from workflow.config import check_training
 from workflow.kinds.groups import check_group, fusions, members
 from workflow.kinds.jobs import AnswerJob, answer_job
-from workflow.plan import memory
 from workflow.settings import Settings
 from workflow.validation import check_known
 

@@ -1,7 +1,7 @@
 """Stages of a run: one row a stage, with its jobs, files, memory and hours. Everything about cost is derived from here.
 
 Hours come from jobs of the same scale that were timed (``config/timings.csv``). For stages without timings they are
-estimated: operations are counted from model sizes and tokens (`workflow.plan.operations`), and divided by the speed of
+estimated: operations are counted from model sizes and tokens (`c2c.training.operations`), and divided by the speed of
 a GPU (`workflow.plan.devices`). Imports no torch.
 """
 
@@ -20,6 +20,8 @@ from c2c.errors import RefusedError
 from c2c.evaluation.methods.declarations import DECLARATIONS
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
+from c2c.training.memory import BYTES, HALVES, fuser_parameters
+from c2c.training.operations import FORWARD, TRAINED, ExampleOperations, example_operations
 from workflow.config import LIVE
 from workflow.kinds import (
     agents,
@@ -39,8 +41,6 @@ from workflow.kinds.jobs import AnswerJob
 from workflow.kinds.registry import answer_jobs, tokenised_folders
 from workflow.paths import ROOT
 from workflow.plan.devices import Measurement, Speed, read_devices, speed_of
-from workflow.plan.memory import BYTES, HALVES, fuser_parameters
-from workflow.plan.operations import FORWARD, TRAINED, ExampleOperations, example_operations
 from workflow.settings import OWN_TOKENS, FuserTraining, Settings
 from workflow.validation import Table, read_rows, read_table
 
@@ -180,7 +180,7 @@ class Estimator:
             training_set: The set whose mean lengths count.
             sharer_role: Which model of the pair is the Sharer.
             zeroed: Whether the Sharer's cache is zeros, so that it does not run.
-            **counted: Further arguments of `workflow.plan.operations.example_operations`.
+            **counted: Further arguments of `c2c.training.operations.example_operations`.
         """
         receiver, sharer = self.weights(pair, sharer_role)
         row = self.sizes[training_set]
@@ -370,7 +370,7 @@ class Estimator:
             f"messages of {self.message_tokens} tokens",
             f"{self.lines_per_second:.0f} examples a second to tokenise, on one core",
             f"{self.seconds_per_token} s a token where answers are timed one by one",
-            "memory at the longest example and the fullest batch (workflow/plan/memory.py); a training holds less\n"
+            "memory at the longest example and the fullest batch (c2c/training/memory.py); a training holds less\n"
             "    with a smaller micro_batch_size, or with recompute: fusers",
         ]
 
@@ -423,7 +423,7 @@ class Stage:
         return self.shared_rule or self.name
 
     def largest_mb(self, settings: Settings) -> int:
-        """Memory of its largest job, in MB (`workflow.plan.memory`), where jobs run models."""
+        """Memory of its largest job, in MB (`c2c.training.memory`), where jobs run models."""
         return max(self.memory_mb(settings, item) for item in self.items(settings))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from c2c.errors import RefusedError
-from c2c.evaluation.protocol import CORRECTED, active
+from c2c.evaluation.protocol import CORRECTED, FAILED_SHARE, active
 from c2c.evaluation.schema import RECORD_SCHEMA, conform, read_records
 from c2c.evaluation.scoring.checks import check_records
 from c2c.evaluation.scoring.rules import GRADED, failed, mark
@@ -22,8 +22,6 @@ from c2c.storage.markup import csv_text
 RUN_KEY = ["scale", "receiver", "sharer", "recipe", "alignment", "method", "scoring", "seed", "benchmark"]
 SCORE_COLUMNS = [*RUN_KEY, "subset", "metric", "value", "n", "low", "high"]
 WHOLE = "all"
-FAILED_SHARE = 0.05
-"""Share of failed questions above which an accuracy says more of a fault than of a method."""
 
 
 def score_records(records: pd.DataFrame, protocol: str = CORRECTED) -> pd.DataFrame:

@@ -37,8 +37,6 @@ MEMO_MB = 4300
 """States that trainings of one job hold for each other (`c2c.training.together`)."""
 STORED_TOKENS = 32768
 """Tokens whose states a job that stores them holds at a time: a batch and a shard, in two copies."""
-WORLD_HEADS = 4
-"""Of the knowledge-gap world's models."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +58,6 @@ class Sizes:
     def cached(self) -> int:
         """Numbers that the cache holds of a token."""
         return HALVES * self.layers * self.kv_width
-
-
-def sizes_of(row: Mapping[str, Any], world: Mapping[str, Any]) -> Sizes:
-    """Sizes of a row of ``config/models.tsv``; a model of the knowledge-gap world has its sizes in `world`."""
-    parameters = 1e6 * row["parameters_m"]
-    if row["source"] == "world":
-        hidden = world["hidden"]
-        return Sizes(parameters, world["layers"], hidden, WORLD_HEADS, hidden // WORLD_HEADS)
-    return Sizes(parameters, *(row[name] for name in ("layers", "hidden", "kv_heads", "head_dim")))
 
 
 def fuser_parameters(sharer: Sizes, receiver: Sizes, settings: Mapping[str, Any], *, projected: bool = False) -> int:
