@@ -3,9 +3,12 @@
 # make faults-test, make slurm-test   a workflow that is killed three times, and one on a real Slurm; a few cells each
 # make bench   speed against the reference's order of work (15 minutes); make bench-check holds its ratios (2 minutes)
 # make verify  every committed number recomputed from its per-question records; needs no torch
+# make site    every claim, cell, question and answer as pages that open from results/site/index.html; needs no torch
 # make lint    ruff, mypy, snakefmt, snakemake --lint
 # make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
 # make crate-check   the crate by the rules of RO-Crate 1.1 and of the Provenance Run Crate; needs no network
+# make wheel   wheel and sdist into dist/, and the wheel in an environment of its own; WHEEL_PYTHON names its Python
+# make browser-test   the pages in a real Chromium or Chrome, which must be installed
 # make docs    the documentation, as site/index.html; make docs-serve shows it while it is written
 # make setup   the environment alone; make lock, make clean: see below
 
@@ -16,16 +19,18 @@ STAMP := $(VENV)/.installed
 SMALL_VENV := .venv-verify
 SMALL_STAMP := $(SMALL_VENV)/.installed
 WORKERS ?= 2
+WHEEL_PYTHON ?= $(PYTHON)
+WHEEL_VENV := .venv-wheel
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 PROFILE ?= smoke
-.PHONY: help setup smoke crate crate-check test slurm-test faults-test bench bench-check lint format docs docs-serve verify lock clean
+.PHONY: help setup smoke crate crate-check test browser-test wheel slurm-test faults-test bench bench-check lint format docs docs-serve verify site lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -10
+	@sed -n 's/^# //p' Makefile | head -13
 
 define need_python
 @command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. \
@@ -60,6 +65,19 @@ crate-check: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist worksteal
+
+# Also part of `make test`; `tests/no_browser_tests` makes pytest fail where there are none, instead of running everything.
+browser-test: $(STAMP)
+	python -m pytest $(or $(wildcard tests/*/test_*_browser.py),tests/no_browser_tests)
+
+# The environment has what the wheel asks for at the locked versions, and nothing of this checkout.
+wheel: $(STAMP)
+	rm -rf dist $(WHEEL_VENV)
+	python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(WHEEL_PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint requirements.lock dist/*.whl
+	cd dist && ../$(WHEEL_VENV)/bin/c2c --version
 
 # A real Slurm of one node (root and apt-get; see tests/slurm), and a workflow that is killed again and again.
 slurm-test: $(STAMP)
@@ -99,6 +117,11 @@ verify:
 	@if test -e $(STAMP); then $(BIN)/python -m paper.verify; \
 	else $(MAKE) --no-print-directory $(SMALL_STAMP) && $(SMALL_VENV)/bin/python -m paper.verify; fi
 
+# The pages of all scales that have verdicts; FLAGS='--scales laptop' for some. Not site/, which is the documentation.
+site:
+	@if test -e $(STAMP); then $(BIN)/python -m paper.site $(FLAGS); \
+	else $(MAKE) --no-print-directory $(SMALL_STAMP) && $(SMALL_VENV)/bin/python -m paper.site $(FLAGS); fi
+
 $(SMALL_STAMP): requirements.lock
 	$(need_python)
 	test -x $(SMALL_VENV)/bin/python || $(PYTHON) -m venv $(SMALL_VENV)
@@ -117,4 +140,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf site $(VENV) $(SMALL_VENV) .venv-lock .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf site dist build $(VENV) $(SMALL_VENV) $(WHEEL_VENV) .venv-lock .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -51,10 +51,6 @@ class Rule:
     block: str | None = "training"
     parse: Callable[[str], Any] | None = None
 
-    def flag_help(self) -> str:
-        """Meaning and choices, as the help of a flag shows them."""
-        return f"{self.help}: {', '.join(self.choices)}" if self.choices else self.help
-
 
 def setting(default: Any, help: str, **rule: Any) -> Any:
     """A dataclass field with a `Rule`; `default` is ``...`` for a setting that must be given."""

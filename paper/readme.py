@@ -48,6 +48,12 @@ def conclusion(signs: dict[str, int], moves_likelihood: bool = False) -> str:
     return f"{sentence[:-1]}; likelihoods move." if moves_likelihood else sentence
 
 
+def sentence_of(gains: pd.DataFrame, nats: pd.Series | None) -> str:
+    """The `conclusion` from rows of the tidy table `gains` by gain, and the row of the pairing gain in nats if any."""
+    signs = {str(gain): _sign(row) for gain, row in gains.iterrows()}
+    return conclusion(signs, nats is not None and _sign(nats) > 0)
+
+
 def table(gains: pd.DataFrame, margins: pd.DataFrame) -> str:
     """Markdown of the tidy tables `gains` and `margins`, one row for each pair and benchmark that has every gain."""
     lines = [
@@ -64,13 +70,11 @@ def table(gains: pd.DataFrame, margins: pd.DataFrame) -> str:
             rows = of_benchmark.set_index("gain").reindex(GAINS)
             if rows["value"].isna().any():
                 continue
-            signs = {gain: _sign(row) for gain, row in rows.iterrows()}
             nats = in_nats.loc[(pair, benchmark)] if (pair, benchmark) in in_nats.index else None
-            moves_likelihood = nats is not None and _sign(nats) > 0
-            cells = [_cell(row, 1) for _, row in rows.iterrows()] + [_cell(nats, 2)]
+            cells = [gain_text(row, 1) for _, row in rows.iterrows()] + [gain_text(nats, 2)]
             # All of these benchmarks are scored by the likelihood of their options; the name is enough.
             name = title("benchmarks", str(benchmark)).removesuffix(" (text)").removesuffix(", four-way choice")
-            words = [name, *cells, conclusion(signs, moves_likelihood)]
+            words = [name, *cells, sentence_of(rows, nats)]
             lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines)
 
@@ -81,7 +85,7 @@ def _sign(row: pd.Series) -> int:
     return int(differs and row["low"] > 0) - int(differs and row["high"] < 0)
 
 
-def _cell(row: pd.Series | None, digits: int) -> str:
+def gain_text(row: pd.Series | None, digits: int) -> str:
     """A gain with its interval; a star where it differs from zero after Holm's adjustment."""
     if row is None:
         return "–"

@@ -266,8 +266,8 @@ class RunCrate:
             action = self.crate.add_action(
                 tool,
                 identifier=f"#made-{results[0]}",
-                object=[self.entities[place] for place in sorted(inputs)],
-                result=[self.entities[place] for place in results],
+                object=_single([self.entities[place] for place in sorted(inputs)]),
+                result=_single([self.entities[place] for place in results]),
                 properties={
                     "name": f"{name}: {results[0]}",
                     "description": shlex.join(command),

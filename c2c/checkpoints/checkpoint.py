@@ -27,6 +27,7 @@ from c2c.checkpoints.checkpoint_folder import (
 from c2c.checkpoints.components import Components
 from c2c.errors import RefusedError
 from c2c.fuser.latent import LatentEncoder, LatentStack
+from c2c.fuser.ridge import RidgeStack
 from c2c.fuser.stack import FuserStack
 from c2c.fuser.variants import create_fuser
 from c2c.fuser.weights import load_weights
@@ -74,6 +75,7 @@ def write_stack(
         "about": dict(about),
         "contract_check": check.to_dict(),
         **({"latent": stack.encoder.to_dict()} if isinstance(stack, LatentStack) else {}),
+        **({"base": {"tokens": stack.base.tokens}} if isinstance(stack, RidgeStack) else {}),
     }
     # Config and weights first: the manifest holds their hashes, and says that the folder is complete.
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -127,6 +129,9 @@ def _build(described: Description) -> FuserStack:
     stack.fusers.extend(fusers)  # before any link: their numbers name the tensors in the file
     for link in config["links"]:
         stack.link(link["receiver_layer"], link["sharer_layer"], fusers[link["fuser"]])
+    if "base" in config:
+        with torch.device("meta"):
+            return RidgeStack(stack, config["base"]["tokens"])
     return stack if encoder is None else LatentStack(encoder, stack)
 
 

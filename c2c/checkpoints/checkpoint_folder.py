@@ -45,8 +45,10 @@ CONFIG_KEYS = {
     "about": dict,
     "contract_check": dict,
     "latent": dict,
+    "base": dict,
 }
 LATENT_KEYS = {"shape": dict, "reads": list, "hidden_dim": int}
+BASE_KEYS = {"tokens": int}
 LINK_KEYS = {"receiver_layer": int, "sharer_layer": int, "fuser": int}
 CHECK_KEYS = {"accepted": list, "noted": list}
 MANIFEST_KEYS = {"format": int, "contract": dict, "sha256": dict}
@@ -170,11 +172,16 @@ def _check_whole(contract: Contract) -> None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_object(path)
-    check_keys(CONFIG, config, CONFIG_KEYS, optional=("contract_check", "latent"))
+    check_keys(CONFIG, config, CONFIG_KEYS, optional=("contract_check", "latent", "base"))
     if config["format"] != FORMAT:
         raise RefusedError(
             f"{CONFIG} must have format {FORMAT}", config["format"], "Use a matching version of this package"
         )
+    if "base" in config:
+        check_keys(f"base in {CONFIG}", config["base"], BASE_KEYS)
+        if "latent" in config:
+            rule = f"{CONFIG} must have a base or a latent cache, since a base reads the Sharer's own cache"
+            raise RefusedError(rule, "both", COPY_AGAIN)
     # Sizes of caches
     shapes = {part: config[part] for part in ("sharer", "receiver")}
     if "latent" in config:
@@ -212,7 +219,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _fusers(config: Mapping[str, Any], tensors: Mapping[str, Form]) -> Iterator[FuserConfig]:
     """The config of each Fuser, compared with what the weights hold one by one, so that the first wrong one ends it."""
     # Tensors of each fuser by their prefix, so that a file of many fusers is searched once.
-    needs, expected = Needs(), _encoder(config, tensors)
+    needs, expected = Needs(), _encoder(config, tensors) | _base(config)
     names: defaultdict[str, list[str]] = defaultdict(list)
     for name in tensors:
         if match := re.match(r"fusers\.\d+\.", name):
@@ -250,6 +257,15 @@ def _encoder(config: Mapping[str, Any], tensors: Mapping[str, Form]) -> dict[str
         for layer in range(latent.layers)
         for name, shape in forms(first).items()
     }
+
+
+def _base(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a closed form; none where there is no such."""
+    if "base" not in config:
+        return {}
+    layers = config["receiver"]["layers"]
+    widths = [2 * config[part]["heads"] * config[part]["head_dim"] for part in ("sharer", "receiver")]
+    return {"base.weight": (layers, *widths), "base.bias": (layers, widths[1])}
 
 
 def _check_dtype(tensors: Mapping[str, Form], dtype: Any) -> None:

@@ -117,7 +117,8 @@ def _training_field(field: Field[Any]) -> tuple[str, Any, Any]:
     # A rule's own parser runs later, so that its refusal is reported as all others are.
     kind = str if rule.parse else type(default)
     text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    return field.name, Annotated[kind, arg(help=rule.flag_help())], text if rule.parse else default
+    shown = arg(help=rule.help, metavar="{" + ",".join(rule.choices) + "}" if rule.choices else None)
+    return field.name, Annotated[kind, shown], text if rule.parse else default
 
 
 if TYPE_CHECKING:

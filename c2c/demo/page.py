@@ -259,7 +259,7 @@ class Page:
         events = [
             gr.on(triggers, self.ask, inputs, outputs, **turns),
             buttons["swap"].click(self.swap, inputs, outputs, **turns),
-            self.fields["controls"].input(self.ask_controls, inputs, outputs, **turns),
+            self.fields["controls"].input(self.ask_controls, [*inputs, self.places["query"]], outputs, **turns),
             self.places["heat"].click(close, inputs, outputs, **turns),
             app.load(open_link, None, outputs, **turns),
         ]
@@ -283,12 +283,16 @@ class Page:
         yield from self._respond(values, ["c2c_deranged"], swaps=True)
 
     def ask_controls(self, *values: Any) -> Iterator[Update]:
-        """Show or hide the columns on demand, and answer by those that are shown."""
-        if not values[0]:
-            # Nothing has been asked yet
-            yield {}
-            return
-        yield from self._respond(values, [f"c2c_{name}" for name in CONTROLS])
+        """Show or hide the columns on demand; once a question was asked, they answer it.
+
+        Args:
+            *values: Of the fields, then the query of what was asked.
+        """
+        *fields, query = values
+        if query:
+            yield from self._respond(fields, [f"c2c_{name}" for name in CONTROLS])
+        else:
+            yield self._visibility(dict(zip(self.fields, fields, strict=True))["controls"])
 
     def close(self, layer: int, *values: Any) -> Iterator[Update]:
         """Close a layer, or open it again; all columns with Fusers answer anew."""
@@ -344,11 +348,12 @@ class Page:
             self.places["notice"]: "" if example is None else _gold(example),
             self.places["query"]: request.query(),
             self.places["command"]: request.command(self.pair_flags),
-            **{
-                self.places[f"c2c_{name} column"]: self.gradio.update(visible=name in request.controls)
-                for name in CONTROLS
-            },
+            **self._visibility(request.controls),
         }
+
+    def _visibility(self, controls: Sequence[str]) -> Update:
+        """Which columns on demand are there."""
+        return {self.places[f"c2c_{name} column"]: self.gradio.update(visible=name in controls) for name in CONTROLS}
 
     def _answer_update(self, answer: ColumnAnswer) -> Update:
         """The card of a column; the heat map is that of the right message."""

@@ -13,7 +13,7 @@ from c2c.types import DTYPES, GATE_NOISES, GROUPINGS, LAYER_ALIGNMENTS, PROMPTS,
 SHARER_CACHES = ("own", "zeroed")
 RESPONSES = ("plain", "fused")
 FINAL_WEIGHTS = ("last", "best")
-OUTPUT_INITS = ("default", "zero")
+OUTPUT_INITS = ("default", "zero", "ridge")
 AUTOCASTS = ("none", "bfloat16")
 RECOMPUTED = ("none", "fusers")
 COMPILED = ("none", "fusers")
@@ -89,7 +89,17 @@ class TrainingConfig:
         FuserConfig.gate_noise, "noise on the gates in training", choices=GATE_NOISES, block="fuser"
     )
     output_init: str = setting(
-        "default", "initial weights of the projection's last layer", choices=OUTPUT_INITS, block="run"
+        "default",
+        "initial weights of the projection's last layer; ridge: zeros, on top of a closed form",
+        choices=OUTPUT_INITS,
+        block="run",
+    )
+    ridge_examples: int = setting(
+        512,
+        "training examples that the closed form is fitted on; with output_init ridge",
+        least=1,
+        most=10**6,
+        block="run",
     )
     initial_temperature: float = setting(
         FuserConfig.initial_temperature, "temperature of the gates at the first step", above=0, block="fuser"

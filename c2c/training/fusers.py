@@ -29,6 +29,7 @@ from c2c.alignment.tokens import with_reading_of
 from c2c.checkpoints.checkpoint import save_stack, write_stack
 from c2c.checkpoints.checkpoint_folder import FILES, PART
 from c2c.errors import RefusedError
+from c2c.fuser.ridge import RidgeFit, RidgeStack
 from c2c.fuser.stack import FuserStack
 from c2c.models.contract import ContractCheck
 from c2c.models.loading import load_model, load_without_weights, model_state
@@ -53,6 +54,8 @@ COLUMNS = (
 )  # fmt: skip
 GATES = "gates.csv"
 GATE_EXAMPLES = 128
+FITTED_TOGETHER = 8
+"""Examples of a pass in which a closed form is fitted."""
 
 
 class FrozenStates(Protocol):
@@ -135,9 +138,11 @@ class FuserLearner(FusionLearner):
         stack = FuserStack.between(
             sharer.config, receiver.config, layer_alignment=self.config.layer_alignment, **self.config.fuser()
         )
-        if self.config.output_init == "zero":
+        if self.config.output_init in ("zero", "ridge"):
             for layer in stack.links:
                 stack.fuser_of(layer).zero_output()
+        if self.config.output_init == "ridge":
+            stack = RidgeStack(stack)
         self.configure(stack)
         self.processes = Processes.of_this_run()
         self.config.check_processes(self.processes.count)
@@ -150,6 +155,22 @@ class FuserLearner(FusionLearner):
         self.model: RosettaModel = RosettaModel.of_stacks(receiver, [sharer], [stack], include_response=fuses_response)
         self.reencode = self.pair.chat_aligner(self.config.alignment).reencode if fuses_response else None
         self.stack: FuserStack = self.prepare(stack)
+        self.ridge = self._fit_base(self.stack) if isinstance(self.stack, RidgeStack) else None
+
+    @torch.no_grad()
+    def _fit_base(self, stack: RidgeStack) -> dict[str, Any]:
+        """Fit the closed form on evenly spaced training examples, the same in every process and at every start.
+
+        Raises:
+            RefusedError: As `c2c.fuser.ridge.RidgeFit.solve`.
+        """
+        count, most = len(self.training), self.config.ridge_examples
+        numbers = range(0, count, -(-count // most))
+        self.model.eval()
+        with RidgeFit(stack) as fit:
+            for start in range(0, len(numbers), FITTED_TOGETHER):
+                self._loss(self.collate([self.training[number] for number in numbers[start : start + FITTED_TOGETHER]]))
+        return {"examples": len(numbers), **fit.solve()}
 
     def run(self) -> tuple[FuserStack, pd.DataFrame]:
         """Train to the end, from the last checkpoint if there is one.
@@ -350,6 +371,7 @@ class TrainingRun(LearningRun[FuserLearner]):
             "padding": float(history["padding"].mean()),
             "final": final_losses(history),
             "cost": {**cost(learner), **({} if shared_cost is None else {"shared": shared_cost})},
+            **({} if learner.ridge is None else {"ridge": learner.ridge}),
             **best_step(learner),
         }
 

@@ -262,6 +262,9 @@ class LatentRun(LearningRun[LatentLearner]):
         if wrong := {name: len(items) for name, items in lists.items() if len(items) != len(self.pairs)}:
             rule = f"Each of the {len(self.pairs)} pairs must have a Receiver, a Sharer and two tokenised sets"
             raise RefusedError(rule, wrong, "Name them in the same order: --pairs A B --receivers … --sharers …")
+        if self.config.output_init == "ridge":
+            rule = "A latent space must start from random weights: a closed form reads the Sharer's own cache"
+            raise RefusedError(rule, "output_init ridge", "Leave output_init out")
         for name, most in MOST.items():
             if not 1 <= getattr(self, name) <= most:
                 flag = f"--{name.replace('_', '-')}"

@@ -137,6 +137,16 @@ def test_controls_on_demand_are_columns_and_texts_are_shown_as_they_are(url, pag
     expect(value(page, "link")).to_have_value(re.compile("controls=random$"))
 
 
+def test_a_control_that_is_chosen_before_the_question_is_asked_waits_for_it(url, page) -> None:
+    page.goto(url)
+    playwright.expect(value(page, "question")).not_to_be_empty()
+    page.locator("#controls input").first.check()
+    playwright.expect(column(page, "c2c_zeroed")).to_be_visible()
+    assert column(page, "c2c_zeroed").locator(".c2c-bars").count() == 0
+    page.locator("#ask").click()
+    playwright.expect(column(page, "c2c_zeroed").locator(".c2c-bars tr")).to_have_count(5)
+
+
 def test_what_is_refused_is_said_on_the_page(url, page) -> None:
     page.goto(f"{url}?question=what&max_new_tokens=0")
     playwright.expect(page.locator("#notice")).to_contain_text("The longest answer must have 1 to 1024 tokens")

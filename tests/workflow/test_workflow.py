@@ -23,7 +23,7 @@ SCALES = {
 }
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "slurm"])
+@pytest.mark.parametrize("name", ["smoke", "laptop", "slurm", "gpu"])
 def test_each_profile_is_found_from_the_root(name: str) -> None:
     link = ROOT / name
     assert link.is_symlink()
