@@ -92,7 +92,9 @@ def build_model(name: str, vocabulary: int, seed: int) -> PreTrainedModel:
 def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
     """Train a model to answer questions about the fact before them; the loss is of the answer alone."""
     chance, attributes = random.Random(f"example {seed}"), bank()
-    optimiser = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], RATE, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(
+        [weight for weight in model.parameters() if weight.requires_grad], RATE, weight_decay=0.01
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
     for _ in range(STEPS):
         texts, answers = zip(*(fact(chance, attributes) for _ in range(BATCH)), strict=True)
