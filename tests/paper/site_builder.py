@@ -9,8 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.evaluation.schema import QUESTION_SCHEMA, frame_of, write_records
+from c2c.testbed.items import write_items
+from paper.communication.records import read
 from paper.recompute import recompute
+from tests.communication.simulator import TestBed
 from tests.paper.builder import VALUES, Bench, Run, make_records, write
+from tests.paper.test_exchange_messages import item_of
 
 RUNS = (
     Run("gap_a"),
@@ -64,3 +68,12 @@ def make_questions(bench: Bench) -> pd.DataFrame:
         for number in range(bench.questions)
     ]
     return frame_of(rows, QUESTION_SCHEMA)
+
+
+def add_testbed(folder: Path) -> None:
+    """Add records of the test bed and their items to a results folder."""
+    frame = read(TestBed(channels=("identity", "ridge"), items=12, seeds=(0, 1)).write(folder))
+    for (task, seed), rows in frame.drop_duplicates(["task", "seed", "id"]).groupby(["task", "seed"]):
+        path = folder / f"testbed/items/{task}/{seed}/test.jsonl"
+        path.parent.mkdir(parents=True)
+        write_items(path, map(item_of, rows.to_dict("records")))

@@ -23,7 +23,7 @@ from paper.site.marks import OUTCOMES, Marks
 from paper.site.pages import answer_chunks, printed_table, scale_entry, site_data
 from paper.site.sources import ScaleFiles, scale_files
 from tests.paper.builder import write
-from tests.paper.site_builder import make_folder
+from tests.paper.site_builder import add_testbed, make_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 LAPTOP, SMOKE = (ROOT / "paper/records" / name for name in ("laptop", "smoke"))
@@ -207,6 +207,19 @@ def test_channels_have_the_numbers_of_the_committed_score_card() -> None:
         assert [arms["matched"][name] for name in BOUNDS] == pytest.approx(matched, abs=1e-4)
         rows = gains[(gains["channel"] == page.summary["channel"]) & (gains["measure"] == "choice")]
         assert [gain["value"] for gain in page.body["gains"]] == pytest.approx(rows["value"].tolist(), abs=1e-4)
+
+
+def test_an_item_shows_its_texts_and_whose_message_the_receiver_got(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "smoke", has_claims=False)
+    add_testbed(folder)
+    pages = list(channel_pages(ScaleFiles.of(folder, folder)))
+    page = next(page for page in pages if page.summary["channel"] == "ridge")
+    assert page.body["questions"]["has_texts"] and set(page.body["questions"]["ids"]) == set(page.answers)
+    for name, question in page.answers.items():
+        assert question["prompt"].startswith("Ada's word is unknown.") and question["gold"] in question["full_prompt"]
+        deranged = [answer for answer in question["answers"] if answer["arm"] == "deranged"]
+        assert all(answer["sharer_question_id"].partition(":")[0] == name.partition(":")[0] for answer in deranged)
+        assert all(answer["sharer_question_id"] in page.answers for answer in deranged) and deranged
 
 
 def test_a_printed_table_is_there_with_all_rows_and_notes() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from paper.site.__main__ import write_site
 from tests.paper.builder import Bench, Run
-from tests.paper.site_builder import make_folder
+from tests.paper.site_builder import add_testbed, make_folder
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -73,7 +73,7 @@ def settle(page: Any) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("small")
-    make_folder(folder / "results/smoke")
+    add_testbed(make_folder(folder / "results/smoke"))
     return write_site([str(folder / "results/smoke")], folder / "site").as_uri()
 
 
@@ -118,6 +118,21 @@ def test_a_claim_leads_to_its_cell_its_discordant_questions_and_one_question(sit
     page.keyboard.press("ArrowRight")
     page.wait_for_function("title => document.querySelector('h1').textContent !== title", arg=title)
     settle(page)
+
+
+def test_a_channel_of_the_test_bed_leads_to_an_item_with_its_texts(site: str, open_page: Callable) -> None:
+    page = open_page(site + "#/testbed")
+    page.get_by_role("link", name="Ridge").first.click()
+    page.wait_for_selector(LIST)
+    chip = page.locator(".chip", has_text="right only with the right message")
+    count = int(chip.locator("b").inner_text())
+    chip.click()
+    assert selected(page) == count > 0
+    page.locator(f"{LIST} a").first.click()
+    page.wait_for_selector("text=Answers of each arm")
+    body = page.locator("#main").inner_text()
+    assert "Ada's word is unknown." in body and "Whose question the Sharer read instead" in body
+    assert page.locator("nav [aria-current]").inner_text() == "Test bed"
 
 
 def test_filters_by_outcome_select_as_many_rows_as_python_counted(site: str, open_page: Callable) -> None:
