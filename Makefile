@@ -77,7 +77,7 @@ wheel: $(STAMP)
 	python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
 	$(WHEEL_PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint requirements.lock dist/*.whl
-	cd dist && ../$(WHEEL_VENV)/bin/c2c --version
+	cd dist && ../$(WHEEL_VENV)/bin/python ../tests/installed.py
 
 # A real Slurm of one node (root and apt-get; see tests/slurm), and a workflow that is killed again and again.
 slurm-test: $(STAMP)

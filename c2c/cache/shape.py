@@ -52,11 +52,13 @@ def cache_shape(config: Any) -> CacheShape:
     if not getattr(decoder, "num_hidden_layers", None):
         raise _refused("A model's cache must be a list of layers", config, "its config names no number of layers")
     # 2. What each layer's cache holds: one config a layer, since some families change sizes within a model
-    for layer in decoder.per_layer_config:
+    # Configs of older versions of transformers know no layers of their own.
+    layers = getattr(decoder, "per_layer_config", None) or [decoder]
+    for layer in layers:
         _check_layer(layer)
     _check_kinds(decoder)
     # 3. One size for all layers, as the Fusers of a pair have
-    shapes = sorted({CacheShape.of(layer) for layer in decoder.per_layer_config})
+    shapes = sorted({CacheShape.of(layer) for layer in layers})
     if len(shapes) > 1:
         sizes = " and ".join(f"{shape.heads} heads of {shape.head_dim}" for shape in shapes)
         raise _refused("All layers of a cache must have the same number and size of heads", config, sizes)
