@@ -72,6 +72,7 @@ class ExperimentCommand(DtypeFlags):
             settings=settings,
             margin=self.margin,
             dtype=self.dtype,
+            is_example=self.example,
         )
         summary = run_experiment(experiment)
         # 3. What was found

@@ -106,6 +106,7 @@ def _task(
         "task": task,
         "title": TITLES.get(task, task),
         "needs_message": records.needs_message(experiment.pair, task),
+        "gate": str(rows["gate"].iloc[0]),
         "measure": "chosen among options" if measure == CHOICE else "written exactly",
         "room": in_columns(room(records, experiment.pair, task, measure), ""),
         "receiver": in_columns(without, ""),

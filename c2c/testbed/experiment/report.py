@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from c2c.testbed.card.comparing import MINIMAL_ROOM
+from c2c.testbed.card.gate import PASSED
 from c2c.testbed.card.numbers import decimal
 from c2c.testbed.card.records import MATCHED
 from c2c.testbed.experiment.findings import ARMS, MEANINGS, MESSAGES, Summary, interval, points
@@ -17,11 +18,12 @@ from c2c.testbed.experiment.findings import ARMS, MEANINGS, MESSAGES, Summary, i
 CSS = Path(__file__).with_name("report.css")
 TICKS = (0, 25, 50, 75, 100)
 GAINS = {
-    "OPE": "the whole gain over the Receiver alone (OPE)",
-    "OME": "what any message brings (OME)",
-    "CAG": "what only the right message brings (CAG)",
-    "communication": "matched less the same parameters trained without a message",
+    "OPE": ("OPE", "the whole gain over the Receiver alone"),
+    "OME": ("= OME", "what any message brings"),
+    "CAG": ("+ CAG", "what only the right message brings"),
+    "communication": ("Matched − adapter", "against the same parameters, trained without a message"),
 }
+"""How a gain is written, and what it is."""
 FILES = {
     "records.parquet": "one row for each item, channel and message",
     "scorecard.csv": "the score card of every channel",
@@ -76,10 +78,11 @@ def _task(summary: Summary, task: dict[str, Any], answers: pd.DataFrame) -> str:
     items = sorted({int(count) for count in rows["n"]})
     count = f"{items[0]} to {items[-1]}" if len(items) > 1 else f"{items[0]}"
     need = "The Receiver needs a message." if task["needs_message"] else "No message is needed: both read everything."
+    gate = "The gate holds." if task["gate"] == PASSED else "The gate is red: no number counts."
     return (
         f"<h2>{escape(task['title'])}</h2>"
-        f'<p class="soft">Task <code>{escape(task["task"])}</code>, {count} items, answers {task["measure"]}. {need} '
-        f"Right answers in percent, with 95 % intervals.</p>"
+        f'<p class="soft">Task <code>{escape(task["task"])}</code>, {count} items, answers {task["measure"]}. '
+        f"{need} {gate} Right answers in percent, with 95 % intervals.</p>"
         f'<div class="arms">{"".join(_arms(summary, rows))}</div>'
         f"{''.join(_decomposition(about, task) for about in task['methods'])}"
     )
@@ -105,7 +108,7 @@ def _arms(summary: Summary, rows: pd.DataFrame) -> Iterator[str]:
 
 def _arm(label: str, row: dict[Any, Any], kind: str) -> Iterator[str]:
     """Label, dot with its interval, and number of one arm."""
-    grid = "".join(f'<line class="grid" x1="{tick}%" x2="{tick}%" y1="0" y2="100%"/>' for tick in TICKS)
+    grid = "".join(f'<line class="grid" x1="{tick}%" x2="{tick}%" y1="-50%" y2="150%"/>' for tick in TICKS)
     low, high, value = (f"{row[name]:.2f}%" for name in ("low", "high", "value"))
     text = interval({name: row[name] for name in ("value", "low", "high")})
     mark = (
@@ -123,9 +126,8 @@ def _decomposition(about: dict[str, Any], task: dict[str, Any]) -> str:
     level = about["level"] or ("no level" if task["needs_message"] else "needs no message")
     kind = "" if about["level"] not in ("", "none") else " none"
     terms = [
-        f"<li><b>{'= ' if name == 'OME' else '+ ' if name == 'CAG' else ''}{escape(points(gains[name]))}</b> "
-        f"<span>{escape(text)}</span></li>"
-        for name, text in GAINS.items()
+        f"<li><b>{term}: {escape(points(gains[name]))}</b> <span>{text}</span></li>"
+        for name, (term, text) in GAINS.items()
         if name in gains
     ]
     return (

@@ -133,7 +133,8 @@ def write_results(experiment: Experiment, tasks: TaskFolders, files: list[Path],
 
 def command(experiment: Experiment) -> str:
     """The command line of an experiment."""
-    parts = ["c2c", "experiment", "--receiver", experiment.receiver, "--sharer", experiment.sharer]
+    models = ["--receiver", experiment.receiver, "--sharer", experiment.sharer]
+    parts = ["c2c", "experiment", *(["--example"] if experiment.is_example else models)]
     parts += ["--method", *experiment.methods, "--size", experiment.size, "--seed", str(experiment.seed)]
     if experiment.data:
         parts += ["--data", str(experiment.data)]

@@ -51,6 +51,7 @@ class Experiment:
         settings: Settings of channels that differ from their own.
         margin: Of equivalence, in points.
         dtype: Precision of the models.
+        is_example: Whether the models are those of `c2c.testbed.experiment.example`.
 
     Raises:
         RefusedError: If a size is unknown, a method is named twice or is none that is measured, or the margin cannot
@@ -67,6 +68,7 @@ class Experiment:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     margin: float = MARGIN
     dtype: str = "float32"
+    is_example: bool = False
 
     def __post_init__(self) -> None:
         check_choice("--size", self.size, SIZES)
