@@ -55,15 +55,16 @@ class ExperimentCommand(DtypeFlags):
             rule = "There must be both models, or --example"
             raise RefusedError(rule, {"receiver": self.receiver, "sharer": self.sharer}, "Name both, or neither")
         # 2. The experiment
-        from c2c.testbed.experiment.example import example_pair
+        from c2c.testbed.experiment.example import example_pair, models_of
         from c2c.testbed.experiment.run import REPORT, run_experiment
         from c2c.testbed.experiment.settings import Experiment
 
         size = self.size or ("tiny" if self.example else "small")
-        pair = example_pair(self.output / "models") if self.example else {}
+        folder = self.output / "models"
+        receiver, sharer = models_of(folder) if self.example else (str(self.receiver), str(self.sharer))
         experiment = Experiment(
-            receiver=str(pair.get("receiver", self.receiver)),
-            sharer=str(pair.get("sharer", self.sharer)),
+            receiver=receiver,
+            sharer=sharer,
             output=self.output,
             data=self.data,
             methods=self.method,
@@ -74,6 +75,8 @@ class ExperimentCommand(DtypeFlags):
             dtype=self.dtype,
             is_example=self.example,
         )
+        if self.example:
+            example_pair(folder)
         summary = run_experiment(experiment)
         # 3. What was found
         for warning in summary["warnings"]:

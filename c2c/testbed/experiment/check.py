@@ -10,6 +10,7 @@ from c2c.testbed.experiment.settings import GATE_AND_TEXT, Experiment
 from c2c.testbed.experiment.tasks import TaskFolders
 from c2c.testbed.items import Item, read_items
 from c2c.testbed.models import KEPT_BYTES
+from c2c.testbed.records import BOUNDS
 from c2c.training.memory import BYTES
 from c2c.training.operations import FORWARD
 from c2c.training.pair_plan import ModelFacts, cpu_speed, differences
@@ -18,12 +19,14 @@ CHARACTERS = 4
 """Of a token, roughly."""
 MESSAGES = 8
 """With which a method's channel is asked."""
-READINGS = 3
-"""Of a training text: by the Sharer, by the Receiver for the target, and what the closed form costs besides."""
-WRITTEN = 40
-"""Tokens that the Sharer writes for the channel `text`; decoding reads all weights for few rows."""
-DECODING = 6
-"""Decoding is slower than reading by about this factor for each token."""
+NEW_TOKENS = 3
+"""Of a training text that no other text of its head has; a head is read once."""
+TEXTS = 3
+"""Of a test item: the Sharer's, the prompt, and the unredacted prompt."""
+ANSWER_TOKENS = 10
+"""Of an answer: the last token of the prompt, the options, and what is written."""
+WRITING_TOKENS = 300
+"""Of the channel `text`: a request that is read, and a message whose tokens cost several times as much as reading."""
 ROOM_GB = 1.5
 """For the process itself and batches."""
 
@@ -73,14 +76,15 @@ def plan_experiment(experiment: Experiment, tasks: TaskFolders) -> ExperimentPla
         {split: read_items(folder / f"{split}.jsonl") for split in ("train", "test")}
         for folder in tasks.folders.values()
     ]
-    # Tokens that the models read: training texts, and each test item by every channel and message
-    train = sum(_tokens(its_splits["train"]) for its_splits in splits)
-    test = sum(_tokens(its_splits["test"]) for its_splits in splits)
+    # Tokens that the models read: new ones of training texts, texts of test items, and each answer
+    train = NEW_TOKENS * sum(len(its_splits["train"]) for its_splits in splits)
     count = sum(len(its_splits["test"]) for its_splits in splits)
-    asked = 3 + len(GATE_AND_TEXT) * 3 + MESSAGES * len(experiment.methods)
+    test = TEXTS * sum(_tokens(its_splits["test"]) for its_splits in splits)
+    answers = len(BOUNDS) + len(GATE_AND_TEXT) * MESSAGES + (MESSAGES + 1) * len(experiment.methods)
     both = sizes["receiver"].parameters + sizes["sharer"].parameters
-    operations = FORWARD * (READINGS * train * both + asked * test * sizes["receiver"].parameters)
-    operations += FORWARD * DECODING * WRITTEN * count * sizes["sharer"].parameters
+    operations = FORWARD * both * (train + test)
+    operations += FORWARD * sizes["receiver"].parameters * ANSWER_TOKENS * answers * count
+    operations += FORWARD * sizes["sharer"].parameters * WRITING_TOKENS * count
     cached = BYTES[experiment.dtype] * max(model.cached for model in sizes.values())
     kept = len(sizes) * min(KEPT_BYTES, cached * (train + test))
     rows = count * len(experiment.channels) * MESSAGES

@@ -31,6 +31,11 @@ WORD_NUMBERS, WORD_SEED = 32, 7
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 
 
+def models_of(folder: Path) -> tuple[str, str]:
+    """Where the Receiver and the Sharer of the example are, or will be."""
+    return str(folder / NAMES[0]), str(folder / NAMES[1])
+
+
 def example_pair(folder: Path) -> dict[str, Path]:
     """The folders of a Receiver and a Sharer of another architecture and depth; trained if they are not there."""
     places = {name: folder / name for name in NAMES}
