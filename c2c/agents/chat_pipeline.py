@@ -256,23 +256,23 @@ def converse(
         RefusedError: If no line could be answered: a tokenizer has no chat template, or an option is wrong.
         ModelFaultError: If a model is of no use.
     """
-    _check_ready(pipe, options)
+    check_ready(pipe, options)
     messages: list[dict[str, str]] = []
     for line in lines:
         if line.strip():
-            messages = _answer(pipe, [*messages, {"role": "user", "content": line.strip()}], say, options)
+            messages = answer_turn(pipe, [*messages, {"role": "user", "content": line.strip()}], say, options)
     return messages
 
 
-def _check_ready(pipe: ChatPipeline, options: Mapping[str, Any]) -> None:
+def check_ready(pipe: Any, options: Mapping[str, Any]) -> None:
     """Refuse at once what every line would be refused for."""
     for template in pipe.aligner.templates:
         template.render([{"role": "user", "content": "hello"}])
     check_options(1, options.get("max_new_tokens", 1), bool(options.get("do_sample")), {})
 
 
-def _answer(
-    pipe: ChatPipeline, messages: list[dict[str, str]], say: Callable[[str], object], options: Mapping[str, Any]
+def answer_turn(
+    pipe: Any, messages: list[dict[str, str]], say: Callable[[str], object], options: Mapping[str, Any]
 ) -> list[dict[str, str]]:
     """The messages with an answer, without turns for which there is no room; without the last if it is refused."""
     dropped, turns = 0, messages
@@ -298,7 +298,7 @@ def _answer(
         return turns[:-1]
 
 
-def _remembered(pipe: ChatPipeline, messages: Sequence[Message], answer: str) -> str:
+def _remembered(pipe: Any, messages: Sequence[Message], answer: str) -> str:
     """What all templates show of an answer once another message follows."""
     for template in pipe.aligner.templates:
         conversation = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": "?"}]
