@@ -3,8 +3,8 @@
 # make faults-test, make slurm-test   a workflow that is killed three times, and one on a real Slurm; a few cells each
 # make bench   speed against the reference's order of work (15 minutes); make bench-check holds its ratios (2 minutes)
 # make verify  every committed number recomputed from its per-question records; needs no torch
+# make lint    ruff, mypy, snakefmt, snakemake --lint, codespell
 # make site    every claim, cell, question and answer as pages that open from results/site/index.html; needs no torch
-# make lint    ruff, mypy, snakefmt, snakemake --lint
 # make crate   the finished smoke run as an RO-Crate, to be deposited and cited; PROFILE=laptop packs another
 # make crate-check   the crate by the rules of RO-Crate 1.1 and of the Provenance Run Crate; needs no network
 # make wheel   wheel and sdist into dist/, and the wheel in an environment of its own; WHEEL_PYTHON names its Python
@@ -19,6 +19,8 @@ STAMP := $(VENV)/.installed
 SMALL_VENV := .venv-verify
 SMALL_STAMP := $(SMALL_VENV)/.installed
 WORKERS ?= 2
+# What is spell-checked. Tests are left out: they misspell names on purpose.
+PROSE := README.md CONTRIBUTING.md CITATION.cff Makefile Snakefile c2c benchmarks config docs paper workflow
 WHEEL_PYTHON ?= $(PYTHON)
 WHEEL_VENV := .venv-wheel
 
@@ -99,6 +101,7 @@ lint: $(STAMP)
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	codespell $(PROSE)
 
 format: $(STAMP)
 	ruff check --fix .

@@ -26,6 +26,7 @@ from c2c.storage.formats import read_json, read_text
 from paper.artefacts import by_target, claim_files, read_artefacts
 from paper.artefacts import key as _key
 from paper.command import REMEDY, command
+from paper.questions import lines_about
 from paper.reading import names
 from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.commits import CONFIG
@@ -90,7 +91,7 @@ def listing(folders: list[Path], reference: Reference) -> Iterator[str]:
 
 
 def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
-    """A claim at every scale that has it."""
+    """A claim at every scale that has it, and the questions that people ask about it."""
     verdicts_by_folder = [(folder, verdicts[name]) for folder in folders if name in (verdicts := read_verdicts(folder))]
     first = verdicts_by_folder[0][1]
     yield first["sentence"]
@@ -109,6 +110,7 @@ def show_claim(name: str, folders: list[Path]) -> Iterator[str]:
             yield f"    {place:40} {_estimate(cell, 2)}, n = {cell['n']}{_of_alignment(cell.get('alignment', ''))}"
         timed = claim["evidence"]["kind"] == "time_ratio"
         yield from _origin(folder, CLAIMS[timed], timed)
+    yield from lines_about(name)
 
 
 def show_table(key: str, folders: list[Path], reference: Reference, has_values: bool = False) -> Iterator[str]:
@@ -147,6 +149,7 @@ def show_table(key: str, folders: list[Path], reference: Reference, has_values: 
     if has_values:
         yield ""
         yield from _values(paper_rows, key, folders)
+    yield from lines_about(key)
 
 
 def _controls(folder: Path) -> Iterator[str]:
