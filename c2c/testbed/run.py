@@ -37,7 +37,7 @@ from c2c.testbed.registry import Factory, registered_channels, source_hash
 from c2c.training.config import GREATEST_SEED
 
 SPLITS = ("train", "validation", "test")
-Progress = Callable[[str, bool], None]
+ChannelProgress = Callable[[str, bool], None]
 """Is told which channel is done, and whether it was measured now."""
 
 
@@ -344,7 +344,7 @@ def timed(act: Callable[[], Any], count: int) -> tuple[Any, float]:
     return result, 1000 * (time.perf_counter() - begin) / max(count, 1)
 
 
-def run_test_bed(run: ChannelRun, progress: Progress | None = None) -> dict[str, Any]:
+def run_test_bed(run: ChannelRun, progress: ChannelProgress | None = None) -> dict[str, Any]:
     """Measure all channels of a run and write records and curves; channels that are done are not measured again.
 
     Args:
@@ -390,7 +390,7 @@ def check_places(run: ChannelRun, factories: Mapping[str, Factory]) -> None:
 
 
 def _measure_missing(
-    run: ChannelRun, names: Sequence[str], factories: Mapping[str, Factory], progress: Progress
+    run: ChannelRun, names: Sequence[str], factories: Mapping[str, Factory], progress: ChannelProgress
 ) -> None:
     """Measure the channels that have no part yet, each of which is kept when it is done."""
     bed: Bed | None = None

@@ -201,7 +201,7 @@ def test_the_page_has_the_sizes_of_the_code_and_lines_that_are_read(tmp_path) ->
 
 def test_progress_says_how_many_channels_are_done_and_how_long_the_others_take(capsys) -> None:
     seconds = iter((0.0, 60.0, 60.0, 120.0))
-    progress = runs.Progress(4, clock=lambda: next(seconds))
+    progress = runs.ChannelClock(4, clock=lambda: next(seconds))
     for channel, is_new in (("bounds", True), ("identity", False), ("ridge", True)):
         progress(channel, is_new)
     lines = capsys.readouterr().err.splitlines()

@@ -66,7 +66,7 @@ def run_experiment(experiment: Experiment) -> Summary:
 def measure(experiment: Experiment, tasks: TaskFolders) -> list[Path]:
     """The records of all tasks and seeds."""
     files, steps = [], len(tasks.folders) * (len(experiment.channels) + 1)
-    progress = Progress(steps)
+    progress = ChannelClock(steps)
     for number, ((task, seed), folder) in enumerate(tasks.folders.items(), 1):
         say(f"Task {number} of {len(tasks.folders)}: {task}, seed {seed}")
         files.append(experiment.output / "parts" / task / f"seed{seed}.parquet")
@@ -86,7 +86,7 @@ def measure(experiment: Experiment, tasks: TaskFolders) -> list[Path]:
     return files
 
 
-class Progress:
+class ChannelClock:
     """Counts channels that are done and says how long the others are likely to take.
 
     Args:
