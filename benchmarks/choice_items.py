@@ -21,7 +21,6 @@ from pathlib import Path
 from benchmarks.catalogue import FOLDER
 from benchmarks.overlap import asked_in, fold
 from benchmarks.prepare import parse_source
-from benchmarks.private.splits import check_sizes
 from benchmarks.readers.base import Row
 from benchmarks.rows import RowCounts, read_rows
 from benchmarks.sources import Source
@@ -32,6 +31,7 @@ from c2c.evaluation.questions.tasks import load_tasks, questions_of
 from c2c.provenance import stamp
 from c2c.storage.formats import write_json_lines
 from c2c.testbed.items import Item, check_item, write_items
+from c2c.testbed.tasks.bank import check_sizes
 
 SPLITS = ("train", "validation", "test")
 

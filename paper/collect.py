@@ -29,9 +29,9 @@ from c2c.provenance import SUFFIX, stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import read_object
 from c2c.storage.markup import csv_text
+from c2c.testbed.card import records as testbed_records
 from paper.command import REMEDY, command
 from paper.communication import curves as curves_of_testbed
-from paper.communication import records as testbed_records
 from paper.reading import names
 from paper.reading.committed import (
     BASIS,
@@ -49,6 +49,7 @@ from paper.reading.committed import (
 )
 from paper.reading.curves import HISTORY, check_curves, curves_of, read_curves
 from paper.reading.files import read_table
+from paper.reading.messages import records_of
 from paper.reading.precision import dtype_of
 from paper.reading.questions import QUESTION_KEY, check_questions, committable, read_questions
 from paper.reading.times import MEASUREMENT
@@ -123,7 +124,7 @@ def collect(
             for name, path in extra_files.items():
                 write_atomically(source / name, path.read_text(encoding="utf-8"))
             cost = None if price_file is None else read_table(price_file)
-            channels = None if testbed is None else testbed_records.MessageRecords(testbed)
+            channels = None if testbed is None else records_of(testbed)
             recompute(records, time_records, source, protocol, lines, cost, basis, channels, testbed_curves)
         # Of the tables, only those that `make verify` can recompute.
         copies = {str(path.relative_to(source)): path for pattern in [*COPIED, *TIMED] for path in source.glob(pattern)}

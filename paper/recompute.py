@@ -19,13 +19,13 @@ from c2c.evaluation.protocol import CORRECTED
 from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.evaluation.scoring import score_records, scores_text
 from c2c.storage.files import write_atomically
+from c2c.testbed.card.records import MessageRecords
 from paper import claims, summarise_latency
 from paper.artefacts import CURVES as TRAINING_CURVES
 from paper.artefacts import LATENCY, RELEASED, TESTBED, Artefact, claim_files, of_kind
 from paper.artefacts import RECORDS as ANSWERED
 from paper.command import command
 from paper.communication import curves as curves_of_testbed
-from paper.communication.records import MessageRecords
 from paper.modules import writer
 from paper.reading.answers import Answers
 from paper.reading.committed import (
@@ -39,6 +39,7 @@ from paper.reading.committed import (
     remarks_of,
 )
 from paper.reading.files import read_table
+from paper.reading.messages import load_records
 from paper.reading.reference import Reference
 
 RECORD_SOURCES = {ANSWERED, RELEASED, LATENCY, COST, TESTBED, TRAINING_CURVES}
@@ -154,7 +155,7 @@ def recompute_committed(folder: Path, output: Path) -> list[str]:
 def testbed_of(folder: Path) -> MessageRecords | None:
     """The records of the test bed in a folder of committed records; None where it has none."""
     path = folder / TESTBED_RECORDS
-    return MessageRecords.load([path]) if path.is_file() else None
+    return load_records([path]) if path.is_file() else None
 
 
 def curves_of(folder: Path) -> pd.DataFrame:

@@ -339,7 +339,7 @@ class PrivateBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class BedTask:
-    """Items of one task of the test bed: one that `benchmarks.redacted` makes, or a benchmark's id and scoring.
+    """Items of one task of the test bed: one that `c2c.testbed.tasks` makes, or a benchmark's id and scoring.
 
     The training and validation questions of a benchmark are those of the pair's training set.
     """

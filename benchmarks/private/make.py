@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.private import private_line, skill, words
-from benchmarks.private.splits import Row, Sizes, check_sizes
+from benchmarks.private.splits import Row, Sizes
 from benchmarks.prompts import PromptFormat
 from c2c.errors import RefusedError, exit_code
 from c2c.provenance import stamp
 from c2c.storage.formats import write_json_lines
+from c2c.testbed.tasks.bank import check_sizes
 
 TASKS: dict[str, Callable[[Sizes, int], dict[str, list[Row]]]] = {
     "private_line": private_line.build_splits,

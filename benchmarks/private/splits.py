@@ -7,26 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from c2c.errors import RefusedError
+from c2c.testbed.tasks.bank import OPTIONS
 from c2c.types import LETTERS
 
 Row = dict[str, Any]
 Sizes = Mapping[str, int]
 """Rows of the splits ``test``, ``train`` and ``validation``."""
-
-OPTIONS = 4
-MOST_ROWS = 30_000
-"""About 70,000 family names exist, and a second validation set may need as many as the splits."""
-
-
-def check_sizes(sizes: Sizes) -> None:
-    """Refuse a split without rows, and more rows than there are names for.
-
-    Raises:
-        RefusedError: If so.
-    """
-    if any(count < 1 for count in sizes.values()) or sum(sizes.values()) > MOST_ROWS:
-        rule = f"test, train and validation must have a row or more each, and at most {MOST_ROWS} together"
-        raise RefusedError(rule, dict(sizes), "Correct the sizes under gap")
 
 
 def with_options(row: Row, right: str, values: Sequence[str], chance: random.Random) -> Row:

@@ -9,7 +9,8 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.private.splits import OPTIONS, Row, Sizes, cut, with_options
+from benchmarks.private.splits import Row, Sizes, cut, with_options
+from c2c.testbed.tasks.bank import OPTIONS
 
 LIST = Path(__file__).parent / "words.tsv"
 QUESTION = "The English word for {chinese} is what?"

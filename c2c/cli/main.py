@@ -160,6 +160,11 @@ COMMANDS: Table = {
             ),
         },
     ),
+    "experiment": Command(
+        "measure one pair with all controls, and write a report",
+        "c2c.cli.experiment:ExperimentCommand",
+        "c2c experiment --example --output experiment",
+    ),
     "testbed": Command(
         "send messages through channels, with all controls",
         "c2c.cli.testbed:TestBed",

@@ -231,7 +231,7 @@ def span_in_full(item: Item, start: int, end: int) -> tuple[int, int]:
         shift = before[-1].full[1] - before[-1].receiver[1] if before else first.full[0] - first.receiver[0]
     if item.full_prompt[start + shift : end + shift] != item.prompt[start:end]:
         rule = f"The unredacted text of item {item.id} must be its prompt with other places, or with a text before it"
-        raise RefusedError(rule, item.prompt[start:end], "Make the items anew: benchmarks.redacted.make")
+        raise RefusedError(rule, item.prompt[start:end], "Make the items anew: c2c.testbed.tasks.make")
     return start + shift, end + shift
 
 

@@ -88,7 +88,7 @@ def check_splits(items: dict[str, list[Item]]) -> None:
     Raises:
         RefusedError: If so, or if the items are of several tasks.
     """
-    remedy = "Make the items anew: benchmarks.redacted.make"
+    remedy = "Make the items anew: c2c.testbed.tasks.make"
     tasks = {item.task for its_items in items.values() for item in its_items}
     if len(tasks) > 1:
         raise RefusedError("The items of a run must be of one task", sorted(tasks), remedy)

@@ -16,7 +16,7 @@ from c2c.errors import RefusedError
 from c2c.storage.formats import read_json_lines, write_json_lines
 from c2c.storage.manifests import check_keys
 
-MAKE = "Make the items anew: benchmarks.redacted.make"
+MAKE = "Make the items anew: c2c.testbed.tasks.make"
 JOINER = " and "
 """Between the facts of an answer that is made of several."""
 Span = tuple[int, int]

@@ -37,6 +37,8 @@ from c2c.testbed.registry import Factory, registered_channels, source_hash
 from c2c.training.config import GREATEST_SEED
 
 SPLITS = ("train", "validation", "test")
+ChannelProgress = Callable[[str, bool], None]
+"""Is told which channel is done, and whether it was measured now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,8 +344,12 @@ def timed(act: Callable[[], Any], count: int) -> tuple[Any, float]:
     return result, 1000 * (time.perf_counter() - begin) / max(count, 1)
 
 
-def run_test_bed(run: ChannelRun) -> dict[str, Any]:
+def run_test_bed(run: ChannelRun, progress: ChannelProgress | None = None) -> dict[str, Any]:
     """Measure all channels of a run and write records and curves; channels that are done are not measured again.
+
+    Args:
+        run: Settings.
+        progress: Called when a channel is done, with its name and whether it was measured now.
 
     Returns:
         Notes for the provenance file.
@@ -359,11 +365,11 @@ def run_test_bed(run: ChannelRun) -> dict[str, Any]:
             change_settings(name, getattr(factories[name], "settings", None), dict(run.settings.get(name, {})))
     for split in SPLITS:
         if not (path := run.items / f"{split}.jsonl").is_file():
-            raise RefusedError(f"--items must hold {split}.jsonl", str(path), "Make them: benchmarks.redacted.make")
+            raise RefusedError(f"--items must hold {split}.jsonl", str(path), "Make them: c2c.testbed.tasks.make")
     check_places(run, factories)
     names = ("bounds", *run.channels)
     with locked(run.output.with_name(f".{run.output.name}"), "measure channels for"):
-        _measure_missing(run, names, factories)
+        _measure_missing(run, names, factories, progress or (lambda name, is_new: None))
         parts = [json.loads(run.part(name).read_text(encoding="utf-8")) for name in names]
         return write_records(run.output, parts)
 
@@ -383,13 +389,16 @@ def check_places(run: ChannelRun, factories: Mapping[str, Factory]) -> None:
         )
 
 
-def _measure_missing(run: ChannelRun, names: Sequence[str], factories: Mapping[str, Factory]) -> None:
+def _measure_missing(
+    run: ChannelRun, names: Sequence[str], factories: Mapping[str, Factory], progress: ChannelProgress
+) -> None:
     """Measure the channels that have no part yet, each of which is kept when it is done."""
     bed: Bed | None = None
     for name in names:
         part = run.part(name)
         if is_whole(part):
             print(f"{name}: done before", file=sys.stderr)
+            progress(name, False)
             continue
         bed = bed or Bed.load(run)
         begin = time.perf_counter()
@@ -399,6 +408,7 @@ def _measure_missing(run: ChannelRun, names: Sequence[str], factories: Mapping[s
         right = [row["correct"] if row["gold"] >= 0 else row["exact"] for row in rows if row["message"] == "matched"]
         share = f"{100 * sum(right) / len(right):.1f} % right, " if right else ""
         print(f"{name}: {share}{time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+        progress(name, True)
 
 
 def write_records(output: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

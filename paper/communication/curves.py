@@ -10,7 +10,7 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.stats import Estimate, Spread
-from paper.communication.records import (
+from c2c.testbed.card.records import (
     ADAPTER,
     BOUNDS,
     CHOICE,
@@ -24,6 +24,7 @@ from paper.communication.records import (
     MessageRecords,
 )
 from paper.reading.files import read_csv
+from paper.reading.messages import load_records
 from paper.writing.columns import counts, decimals, estimates, titles
 from paper.writing.output import run_table, write_table
 
@@ -134,4 +135,4 @@ def write(records: MessageRecords, curves: pd.DataFrame, stem: Path) -> pd.DataF
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, testbed=MessageRecords.load, curves=read)
+    run_table(__doc__, write, testbed=load_records, curves=read)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper.communication import gate
-from paper.communication.comparing import in_columns
-from paper.communication.records import DERANGED, MATCHED, NONE, MessageRecords
+from c2c.testbed.card import gate
+from c2c.testbed.card.comparing import in_columns
+from c2c.testbed.card.records import DERANGED, MATCHED, NONE, MessageRecords
+from paper.reading.messages import load_records
 from paper.writing.columns import counts, estimates, sizes, titles
 from paper.writing.output import run_table, write_table
 
@@ -35,7 +36,7 @@ def build(records: MessageRecords) -> pd.DataFrame:
     )
     gates, lines = gate.states(records), []
     for number in sorted(facts.dropna().unique()):
-        part = MessageRecords(rows[(facts == number).fillna(False)])
+        part = MessageRecords(rows[(facts == number).fillna(False)], records.settings)
         for cell in part.cells:
             for message in (MATCHED, DERANGED, NONE):
                 for measure in part.measures(cell.task):
@@ -76,4 +77,4 @@ def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, testbed=MessageRecords.load)
+    run_table(__doc__, write, testbed=load_records)

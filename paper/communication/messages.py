@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper.communication.records import BOUNDS, DERANGED, MESSAGES, NONE, MessageRecords
+from c2c.testbed.card.records import BOUNDS, DERANGED, MESSAGES, NONE, MessageRecords
 from paper.reading import names
+from paper.reading.messages import load_records
 from paper.rows import accuracy, percent
 from paper.writing.columns import decimals, sizes
 from paper.writing.output import run_table, write_table
@@ -68,4 +69,4 @@ def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, testbed=MessageRecords.load)
+    run_table(__doc__, write, testbed=load_records)

@@ -1,40 +1,16 @@
-"""The score card: one row a channel, on one task between one pair of models."""
+"""The table of the score card."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from c2c.stats import Estimate, accuracy_with_interval, mean_with_interval, paired_difference
-from paper.communication.bits import bits
-from paper.communication.comparing import (
-    LEVELS,
-    MINIMAL_ROOM,
-    WITHOUT_NEED,
-    WITHOUT_ROOM,
-    Findings,
-    fidelity,
-    gain,
-    in_columns,
-    paired_frames,
-    room,
-)
-from paper.communication.gate import CHECKS, PASSED, VOID, check_gate, reasons
-from paper.communication.records import (
-    BOUNDS,
-    FULL,
-    MATCHED,
-    MEASURES,
-    NONE,
-    OWN_STATES,
-    RECEIVER,
-    CellIds,
-    MessageRecords,
-)
-from paper.reading.margin import margin_of
-from paper.rows import accuracy, with_bounds
+from c2c.testbed.card.comparing import LEVELS
+from c2c.testbed.card.records import MessageRecords
+from c2c.testbed.card.scorecard import build_card
+from paper.reading.messages import load_records
+from paper.rows import with_bounds
 from paper.writing.columns import BOUNDS as BOUND_NAMES
 from paper.writing.columns import counts, decimals, differences, estimates, sizes, titles
 from paper.writing.numbers import NOT_RUN, NOTHING, decimal, show
@@ -42,77 +18,6 @@ from paper.writing.output import run_table, write_table
 
 BRIEF_LEVELS = dict(zip(LEVELS, ("none", "any message", "this message", "no parameters", "ceiling"), strict=True))
 """The evidence levels as the printed table has room for them."""
-
-
-def build(records: MessageRecords) -> pd.DataFrame:
-    """One row a cell, bounds included.
-
-    `choice_*`, `exact_*`, `donor_*` and the shares `of_full_*` and `of_own_states_*` are in percent, `cag_*` and
-    `communication_*` in points of `measure`, `bits_*` in bits a question. `bits_gain_*` is the difference of bits to
-    the Receiver without a message. `time_added_ms` is what sending and receiving take beyond the Receiver's own time.
-    """
-    voids = reasons(check_gate(records, margin_of(records.scale)))
-    frame = pd.DataFrame([_row(records, cell, voids.get((cell.pair, cell.task), "")) for cell in records.cells])
-    integers = ["n", "seeds", "bytes", "parameters", "training_items", "training_steps"]
-    return frame.astype(dict.fromkeys(integers, "Int64"))
-
-
-def _row(records: MessageRecords, cell: CellIds, void: str) -> dict[str, Any]:
-    """One row of the card; `void` says why none of the numbers of this pair and task counts."""
-    message = BOUNDS.get(cell.channel, MATCHED)
-    measures = records.measures(cell.task)
-    answers = {measure: records.answers(cell, message, measure) for measure in MEASURES}
-    row: dict[str, Any] = {"scale": records.scale, **cell._asdict(), "measure": measures[0]}
-    sizes_of_row = accuracy(answers[measures[0]])
-    row |= {name: sizes_of_row[name] for name in ("n", "seeds")}
-    for measure, frame in answers.items():
-        row |= in_columns(_share(frame if measure in measures else None), f"{measure}_")
-    # What the message does.
-    is_bound = cell.channel in BOUNDS
-    for name in ("CAG", "communication"):
-        row |= in_columns(None if is_bound else gain(records, cell, name, measures[0]), f"{name.lower()}_")
-    row |= in_columns(_share(records.answers_naming_donor(cell)), "donor_")
-    for bound in (FULL, OWN_STATES):
-        row |= in_columns(None if is_bound else fidelity(records, cell, bound, measures[0]), f"of_{bound}_")
-    # What it brings and what it costs.
-    row |= _bits(records, cell, message)
-    for column in ("bytes", "parameters", "training_items", "training_steps"):
-        row[column] = _rounded(records.mean(cell, message, column))
-    row["time_added_ms"] = None if cell.channel == RECEIVER else _time_added(records, cell, message)
-    row["training_s"] = records.mean(cell, message, "training_seconds")
-    between = room(records, cell.pair, cell.task, measures[0])
-    reason = void and f"{VOID}: {void}"
-    if between is None or between.value < MINIMAL_ROOM:
-        reason = reason or (WITHOUT_ROOM if records.needs_message(cell.pair, cell.task) else WITHOUT_NEED)
-    level = (
-        ""
-        if reason or is_bound or cell.channel in CHECKS
-        else Findings.of(records, cell, measures[0]).level(margin_of(records.scale))
-    )
-    return row | {"level": level, "gate": VOID if void else PASSED, "reason": reason}
-
-
-def _bits(records: MessageRecords, cell: CellIds, message: str) -> dict[str, Any]:
-    """Bits with the message, and their difference to the Receiver's."""
-    with_message, without = bits(records, cell, message), bits(records, cell._replace(channel=RECEIVER), NONE)
-    estimate = None if with_message is None else mean_with_interval(with_message)
-    pair = paired_frames(with_message, without)
-    more = None if pair is None else mean_with_interval(paired_difference(*pair))
-    return in_columns(estimate, "bits_") | in_columns(None if cell.channel == RECEIVER else more, "bits_gain_")
-
-
-def _share(frame: pd.DataFrame | None) -> Estimate | None:
-    return None if frame is None else accuracy_with_interval(frame).scaled(100)
-
-
-def _time_added(records: MessageRecords, cell: CellIds, message: str) -> float:
-    """Milliseconds an item of sending and receiving, less those that the Receiver takes alone."""
-    receiver_ms = records.mean(cell._replace(channel=RECEIVER), NONE, "receive_ms")
-    return sum(records.mean(cell, message, column) for column in ("send_ms", "receive_ms")) - receiver_ms
-
-
-def _rounded(value: float) -> int | None:
-    return None if pd.isna(value) else round(value)
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -148,8 +53,8 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
     """Write the table's three files and return its frame."""
-    frame = build(records)
-    margin = decimal(margin_of(records.scale), 1)
+    frame = build_card(records)
+    margin = decimal(records.settings.margin, 1)
     notes = [
         "Right: answers with the matched message, by choice among options or exactly written. CAG: less those with a "
         "deranged one; communication: less the same parameters without a message. Donor named: answers with a deranged "
@@ -174,4 +79,4 @@ def _notes_on_reasons(frame: pd.DataFrame) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, testbed=MessageRecords.load)
+    run_table(__doc__, write, testbed=load_records)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from paper.communication.comparing import in_columns
-from paper.communication.records import BOUNDS, MATCHED, MessageRecords
+from c2c.testbed.card.comparing import in_columns
+from c2c.testbed.card.records import BOUNDS, MATCHED, MessageRecords
+from paper.reading.messages import load_records
 from paper.writing.columns import counts, estimates, sizes, titles
 from paper.writing.output import run_table, write_table
 
@@ -52,4 +53,4 @@ def write(records: MessageRecords, stem: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_table(__doc__, write, testbed=MessageRecords.load)
+    run_table(__doc__, write, testbed=load_records)

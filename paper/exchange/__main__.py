@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.evaluation.schema import read_records
+from c2c.testbed.card.records import read as read_messages
 from paper.command import command
-from paper.communication.records import MessageRecords
-from paper.communication.records import read as read_messages
 from paper.exchange.evaluations import OWNER, evaluations
 from paper.exchange.every_eval_ever import write_every_eval_ever
 from paper.exchange.inspect_logs import write_inspect_logs
 from paper.exchange.messages import evaluations_of_messages, read_item_files
 from paper.exchange.origin import origin_of
+from paper.reading.messages import records_of
 from paper.reading.questions import read_questions
 
 WRITERS: dict[str, Callable[..., list[Path]]] = {
@@ -67,7 +67,7 @@ def export(
     if is_of_test_bed(records):
         columns = {"pair": "pair", "benchmark": "task", "method": "channel"}
         frame = _limited(read_messages(records), {columns[name]: names for name, names in ids.items()})
-        rows = evaluations_of_messages(MessageRecords(frame), read_item_files(questions), results)
+        rows = evaluations_of_messages(records_of(frame), read_item_files(questions), results)
     else:
         frame = _limited(read_records(records), ids)
         rows = evaluations(frame, read_questions(questions), protocol, results)

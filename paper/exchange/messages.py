@@ -10,8 +10,8 @@ import pandas as pd
 
 from c2c.errors import RefusedError
 from c2c.stats import NO_SEED, accuracy_with_interval
+from c2c.testbed.card.records import BOUNDS, CHOICE, FULL, CellIds, MessageRecords
 from c2c.testbed.items import Item, read_items
-from paper.communication.records import BOUNDS, CHOICE, FULL, CellIds, MessageRecords
 from paper.exchange.evaluations import Evaluation, Sample
 from paper.reading.commits import read_revisions
 from paper.reading.runs import pair_models

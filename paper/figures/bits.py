@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from paper.communication.records import BOUNDS, FULL, IDENTITY, OWN_STATES, RANDOM_STATES
+from c2c.testbed.card.records import BOUNDS, FULL, IDENTITY, OWN_STATES, RANDOM_STATES
 from paper.figures import style
 from paper.reading import names
 

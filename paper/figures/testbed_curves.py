@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
+from c2c.testbed.card.records import ADAPTER, DERANGED, MATCHED, RECEIVER, TEXT, ZEROED
 from paper.communication.curves import CHANCE
-from paper.communication.records import ADAPTER, DERANGED, MATCHED, RECEIVER, TEXT, ZEROED
 from paper.figures import style
 from paper.findings.channels import loss_floor
 from paper.reading import names

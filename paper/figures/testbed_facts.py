@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paper.communication.records import BOUNDS, DERANGED, FULL, IDENTITY, MATCHED, NONE, RANDOM_STATES, RECEIVER
+from c2c.testbed.card.records import BOUNDS, DERANGED, FULL, IDENTITY, MATCHED, NONE, RANDOM_STATES, RECEIVER
 from paper.figures import style
 from paper.reading import names
 

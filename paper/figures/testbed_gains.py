@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from paper.communication.records import IDENTITY, RANDOM_STATES
+from c2c.testbed.card.records import IDENTITY, RANDOM_STATES
 from paper.figures import style
 from paper.reading import names
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from paper.communication.bounds import ENOUGH
-from paper.communication.comparing import AGAINST_RECEIVER, LEVELS, WITHOUT_NEED, WITHOUT_ROOM
-from paper.communication.decomposition import EQUIVALENT
-from paper.communication.gate import VOID
-from paper.communication.records import ADAPTER, MATCHED
+from c2c.testbed.card.bounds import ENOUGH
+from c2c.testbed.card.comparing import AGAINST_RECEIVER, LEVELS, WITHOUT_NEED, WITHOUT_ROOM
+from c2c.testbed.card.gains import EQUIVALENT
+from c2c.testbed.card.gate import VOID
+from c2c.testbed.card.records import ADAPTER, MATCHED
 from paper.findings.wording import percents, points, rows_with, series, tally
 from paper.reading import names
 

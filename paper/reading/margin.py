@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from c2c.storage.formats import read_yaml
+from c2c.testbed.card.records import MARGIN
 from paper.reading.runs import CONFIG
-
-MARGIN = 2.8
-"""In points, where the config of the scale states none."""
 
 
 @cache

@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import accuracy_with_interval
-from c2c.testbed.items import Item
-from paper.communication import decomposition, scorecard
-from paper.communication.comparing import difference
-from paper.communication.records import (
+from c2c.testbed.card.comparing import difference
+from c2c.testbed.card.gains import build_gains
+from c2c.testbed.card.records import (
     BOUNDS,
     CHOICE,
     DERANGED,
@@ -21,6 +20,8 @@ from paper.communication.records import (
     CellIds,
     MessageRecords,
 )
+from c2c.testbed.card.scorecard import build_card
+from c2c.testbed.items import Item
 from paper.exchange.messages import ItemKey
 from paper.reading import names
 from paper.site.cells import HEAD, OPTIONS, SCORE_DIGITS, CellPage, estimate_row
@@ -37,7 +38,7 @@ def channel_pages(files: ScaleFiles) -> Iterator[CellPage]:
     records = files.messages
     if records is None:
         return
-    cards, gains = scorecard.build(records), decomposition.build(records)
+    cards, gains = build_card(records), build_gains(records)
     key = list(CellIds._fields)
     frame = records.frame.assign(name=list(map(item_name, records.frame["seed"], records.frame["id"])))
     groups = {(CellIds(*ids), str(message)): rows for (*ids, message), rows in frame.groupby([*key, "message"])}

@@ -14,12 +14,13 @@ from c2c.errors import RefusedError
 from c2c.evaluation.schema import read_records
 from c2c.provenance import SUFFIX
 from c2c.storage.manifests import read_object
+from c2c.testbed.card.records import MessageRecords
 from c2c.testbed.items import Item
 from paper.command import REMEDY
-from paper.communication.records import MessageRecords
 from paper.exchange.messages import ItemKey, read_item_files
 from paper.reading.answers import Answers
 from paper.reading.committed import QUESTIONS, RECORDS, TESTBED_RECORDS, protocol_of, remarks_of
+from paper.reading.messages import load_records
 from paper.reading.questions import read_questions
 from paper.show import read_verdicts, scales
 
@@ -104,7 +105,7 @@ class ScaleFiles:
     @cached_property
     def messages(self) -> MessageRecords | None:
         """The records of the test bed; None where the scale has none."""
-        return MessageRecords.load(self.testbed) if self.testbed else None
+        return load_records(self.testbed) if self.testbed else None
 
     @cached_property
     def texts(self) -> dict[tuple[str, str, str], dict[str, Any]]:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.private.splits import check_sizes
 from benchmarks.teacher import Sampling
 from benchmarks.world import pretrain
 from benchmarks.world.world import World, generate
 from c2c.evaluation.methods.routing import ABOUT, FORMAT, WEIGHTS, MatrixFactorisation, Router, RouterSettings, fit
 from c2c.provenance import file_hash
+from c2c.testbed.tasks.bank import check_sizes
 from tests.bad_inputs.refusals import refused
 
 

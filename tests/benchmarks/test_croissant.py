@@ -10,11 +10,11 @@ import pytest
 
 from benchmarks.croissant import METADATA, check, descriptions, main
 from benchmarks.private import make as private
-from benchmarks.redacted import make as redacted
-from benchmarks.redacted.tasks import TASKS
 from benchmarks.world import make as world
 from c2c.errors import RefusedError
 from c2c.storage.formats import read_json_lines, write_json_lines
+from c2c.testbed.tasks import make as redacted
+from c2c.testbed.tasks.tasks import TASKS
 
 SIZES = ["--seed", "0", "--test", "8", "--train", "8", "--validation", "8"]
 
@@ -72,7 +72,7 @@ def test_a_code_with_a_leading_zero_keeps_it(tmp_path: Path) -> None:
 
 
 def test_every_benchmark_that_is_made_here_has_a_description() -> None:
-    assert set(TASKS) | {"gap_private_line", "gap_words", "gap_skill"} <= set(descriptions())
+    assert set(TASKS) | {"world_word", "gap_private_line", "gap_words", "gap_skill"} <= set(descriptions())
     assert {"knowledge_gap_choice", "knowledge_gap_free"} <= set(descriptions())
 
 

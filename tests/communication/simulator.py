@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from paper.communication import curves as training_curves
-from paper.communication.records import (
+from c2c.testbed.card.records import (
     ADAPTER,
     BOUNDS,
     DERANGED,
@@ -25,6 +24,7 @@ from paper.communication.records import (
     ZEROED,
     write,
 )
+from paper.communication import curves as training_curves
 
 OPTIONS = 4
 CHANCE = 1 / OPTIONS

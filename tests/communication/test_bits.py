@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from paper.communication.bits import bits, option_bits, written_bits
-from paper.communication.records import CellIds, MessageRecords
+from c2c.testbed.card.bits import bits, option_bits, written_bits
+from c2c.testbed.card.records import CellIds
+from paper.reading.messages import records_of
 from tests.communication.simulator import TestBed
 
 DRAW = np.random.default_rng(0)
@@ -65,7 +66,7 @@ def test_the_calibration_never_sees_the_items_that_it_is_applied_to() -> None:
 
 
 def test_bits_of_a_cell_come_from_the_written_answer_where_the_task_says_how_many_values_there_are() -> None:
-    records = MessageRecords(TestBed(items=60).records())
+    records = records_of(TestBed(items=60).records())
     pair = records.cells[0].pair
     full_word, full_code = (
         bits(records, CellIds(pair, task, "full"), "none") for task in ("redacted_word", "redacted_code")

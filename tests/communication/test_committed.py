@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from c2c.testbed.card.records import read, write
 from paper import collect, verify
 from paper.artefacts import of_kind
-from paper.communication.records import read, write
 from paper.reading.committed import RECORDS, TESTBED_CURVES, TESTBED_RECORDS
 from paper.recompute import RECORD_SOURCES, recomputed_tables
 from tests.communication.simulator import TestBed

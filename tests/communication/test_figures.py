@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from paper.communication import curves, decomposition, facts, scorecard, training_items
-from paper.communication.records import MessageRecords
 from paper.figures import bits, style, testbed_curves, testbed_facts, testbed_gains, testbed_items
 from paper.reading.files import read_table
+from paper.reading.messages import records_of
 from tests.communication.simulator import TestBed
 
 MINE = "my_channel"
@@ -35,7 +35,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         item_counts=(100, 2000),
     )
     frame = bed.records().replace({"channel": {"c2c": MINE}})
-    records = MessageRecords(frame)
+    records = records_of(frame)
     pair = str(frame["pair"].iloc[0])
     trainings = pd.concat([bed.curves(pair, "redacted_word", seed) for seed in bed.seeds])
     modules = {"scorecard": scorecard, "testbed_gains": decomposition}

@@ -8,9 +8,15 @@ import pytest
 
 from c2c.errors import RefusedError
 from c2c.stats import NO_SEED, OWN_QUESTIONS, Estimate, Spread, holm
-from paper.communication import bounds, comparing, curves, decomposition, facts, gate, messages, scorecard
-from paper.communication.comparing import CEILING, LEVELS, NO_EVIDENCE, NOT_PARAMETERS, WITHOUT_ROOM, Findings
-from paper.communication.records import DERANGED, EXACT, MATCHED, CellIds, MessageRecords, compact, read, write
+from c2c.testbed.card import comparing
+from c2c.testbed.card import gate as card_gate
+from c2c.testbed.card.bounds import build_bounds
+from c2c.testbed.card.comparing import CEILING, LEVELS, NO_EVIDENCE, NOT_PARAMETERS, WITHOUT_ROOM, Findings
+from c2c.testbed.card.gains import EQUIVALENT, build_gains
+from c2c.testbed.card.records import DERANGED, EXACT, MATCHED, CellIds, MessageRecords, compact, read, write
+from c2c.testbed.card.scorecard import build_card
+from paper.communication import curves, facts, gate, messages
+from paper.reading.messages import load_records, records_of
 from tests.communication.simulator import TestBed
 
 WORD, CODE = "redacted_word", "redacted_code"
@@ -24,12 +30,12 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def records(frame: pd.DataFrame) -> MessageRecords:
-    return MessageRecords(frame)
+    return records_of(frame)
 
 
 @pytest.fixture(scope="module")
 def card(records: MessageRecords) -> pd.DataFrame:
-    return scorecard.build(records)
+    return build_card(records)
 
 
 def row(card: pd.DataFrame, channel: str, task: str = WORD) -> pd.Series:
@@ -75,19 +81,19 @@ def test_a_level_asks_for_all_that_the_levels_before_it_ask_for(findings: Findin
 
 def test_a_gain_that_any_message_brings_is_no_evidence_for_this_message() -> None:
     bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "c2c"), controls={("c2c", DERANGED): 0.92})
-    card = scorecard.build(MessageRecords(bed.records()))
+    card = build_card(records_of(bed.records()))
     assert row(card, "c2c")["level"] == "any message helps"
 
 
 def test_a_channel_without_a_gain_has_no_evidence() -> None:
     bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "c2c"), rates={"c2c": 0.25})
-    assert row(scorecard.build(MessageRecords(bed.records())), "c2c")["level"] == NO_EVIDENCE
+    assert row(build_card(records_of(bed.records())), "c2c")["level"] == NO_EVIDENCE
 
 
 def test_a_task_that_the_receiver_answers_alone_cannot_show_communication() -> None:
     bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "c2c"), rates={"full": 0.4, "own_states": 0.4})
-    records = MessageRecords(bed.records())
-    card, of_task = scorecard.build(records), bounds.build(records)
+    records = records_of(bed.records())
+    card, of_task = build_card(records), build_bounds(records)
     assert (card["level"] == "").all() and (card["reason"] == WITHOUT_ROOM).all()
     assert set(of_task["finding"]) == {WITHOUT_ROOM}
 
@@ -101,8 +107,8 @@ def test_a_task_that_the_receiver_answers_alone_cannot_show_communication() -> N
 )
 def test_a_broken_channel_turns_the_gate_red_and_voids_every_cell_of_its_task(rates, fault, tmp_path, capsys) -> None:
     bed = TestBed(tasks=(WORD,), rates=rates)
-    records = MessageRecords(bed.records())
-    card = scorecard.build(records)
+    records = records_of(bed.records())
+    card = build_card(records)
     assert (card["level"] == "").all() and card["reason"].str.startswith("void: ").all()
     assert fault in card["reason"].iloc[0]
     paths = bed.write(tmp_path)
@@ -130,18 +136,18 @@ def without_need(rates: dict[str, float]) -> MessageRecords:
     if rates["identity"] == 0.5:
         copies.append(own.assign(channel="identity", message="matched"))
         frame = frame[(frame["channel"] != "identity") | (frame["message"] != "matched")]
-    return MessageRecords(pd.concat([frame[~frame["channel"].isin(["full", "own_states"])], *copies]))
+    return records_of(pd.concat([frame[~frame["channel"].isin(["full", "own_states"])], *copies]))
 
 
 def test_where_both_models_read_the_same_no_level_is_stated_and_random_states_may_do_harm() -> None:
     records = without_need({"random_states": 0.25})
     assert not records.needs_message("smollm2_from_coder", WORD)
-    checks = {check.channel: check for check in gate.check_gate(records, 2.8)}
-    assert checks["random_states"].result == gate.PASSED and checks["random_states"].value < -10
+    checks = {check.channel: check for check in card_gate.check_gate(records, 2.8)}
+    assert checks["random_states"].result == card_gate.PASSED and checks["random_states"].value < -10
     assert checks["identity"].bound == "receiver" and not checks["identity"].reason
-    card = scorecard.build(records)
+    card = build_card(records)
     assert set(card["reason"]) == {comparing.WITHOUT_NEED} and (card["level"] == "").all()
-    assert set(card["gate"]) == {gate.PASSED} and set(bounds.build(records)["finding"]) == {comparing.WITHOUT_NEED}
+    assert set(card["gate"]) == {card_gate.PASSED} and set(build_bounds(records)["finding"]) == {comparing.WITHOUT_NEED}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +159,7 @@ def test_where_both_models_read_the_same_no_level_is_stated_and_random_states_ma
     ],
 )
 def test_the_gate_is_red_where_copied_states_change_the_receiver_or_random_ones_help_it(rates, fault) -> None:
-    reasons = [check.reason for check in gate.check_gate(without_need(rates), 2.8)]
+    reasons = [check.reason for check in card_gate.check_gate(without_need(rates), 2.8)]
     assert any(fault in reason for reason in reasons)
 
 
@@ -162,22 +168,20 @@ def test_a_task_with_another_full_text_needs_a_message(records: MessageRecords) 
 
 
 def test_a_gate_that_was_not_run_voids_the_run(frame: pd.DataFrame) -> None:
-    checks = gate.check_gate(MessageRecords(frame[frame["channel"] != "identity"]), 2.8)
+    checks = card_gate.check_gate(records_of(frame[frame["channel"] != "identity"]), 2.8)
     assert any("identity or own_states was not run" in check.reason for check in checks)
 
 
 def test_ope_is_the_sum_of_ome_and_cag(records: MessageRecords) -> None:
-    gains = decomposition.build(records).pivot_table(
-        index=["task", "channel", "measure"], columns="gain", values="value"
-    )
+    gains = build_gains(records).pivot_table(index=["task", "channel", "measure"], columns="gain", values="value")
     assert gains["OPE"].to_numpy() == pytest.approx((gains["OME"] + gains["CAG"]).to_numpy())
 
 
 def test_equivalence_is_adjusted_over_all_cells_of_a_measure_and_stated_where_its_p_is_small(records) -> None:
-    rows = decomposition.build(records)
+    rows = build_gains(records)
     for _, cells in rows.groupby("measure"):
         assert cells["equivalence_holm"].tolist() == pytest.approx(holm(cells["equivalence_p"]), nan_ok=True)
-    equivalent = rows["finding"] == decomposition.EQUIVALENT
+    equivalent = rows["finding"] == EQUIVALENT
     assert equivalent.any() and (rows.loc[equivalent, "equivalence_holm"] <= 0.05).all()
     assert set(rows.loc[rows["equivalence_p"].notna(), "gain"]) == set(comparing.AGAINST_RECEIVER)
 
@@ -202,14 +206,14 @@ def test_records_are_the_same_after_they_were_written(frame: pd.DataFrame, tmp_p
 
 
 def test_what_is_committed_gives_the_same_card_up_to_rounding(frame: pd.DataFrame, card: pd.DataFrame) -> None:
-    other = scorecard.build(MessageRecords(compact(frame)))
+    other = build_card(records_of(compact(frame)))
     assert other["level"].tolist() == card["level"].tolist()
     assert other["bits_value"].to_numpy(float) == pytest.approx(card["bits_value"].to_numpy(float), abs=0.02)
 
 
 def test_a_record_that_is_there_twice_is_refused(frame: pd.DataFrame) -> None:
     with pytest.raises(RefusedError, match="once"):
-        MessageRecords(pd.concat([frame, frame.iloc[:1]]))
+        records_of(pd.concat([frame, frame.iloc[:1]]))
 
 
 def altered(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -233,39 +237,39 @@ def altered(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
 )
 def test_a_changed_record_that_contradicts_itself_or_another_is_refused(frame: pd.DataFrame, values, rule) -> None:
     with pytest.raises(RefusedError, match=rule):
-        MessageRecords(altered(frame, **values))
+        records_of(altered(frame, **values))
 
 
 def test_items_that_a_seed_could_not_exchange_are_left_out_of_every_seed(frame: pd.DataFrame) -> None:
     cell = CellIds(PAIR, WORD, "c2c")
     lost = frame[(frame["channel"] == "c2c") & (frame["message"] == DERANGED) & (frame["seed"] == 1)].index[:5]
-    part = MessageRecords(frame.drop(lost))
+    part = records_of(frame.drop(lost))
     assert part.answers(cell, DERANGED, "choice").shape == (295, 3)
     assert comparing.gain(part, cell, "CAG", "choice").n == 295
 
 
 def test_seeds_with_items_of_their_own_are_compared_within_each_seed(frame: pd.DataFrame) -> None:
     own = frame.assign(id=frame["id"] + "-" + frame["seed"].astype(str))
-    value = comparing.gain(MessageRecords(own), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
-    whole = comparing.gain(MessageRecords(frame), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
+    value = comparing.gain(records_of(own), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
+    whole = comparing.gain(records_of(frame), CellIds(PAIR, WORD, "c2c"), "OPE", "choice")
     assert value.value == pytest.approx(whole.value) and value.seeds == 3
 
 
 def test_other_right_options_under_the_same_id_tell_that_a_seed_has_items_of_its_own(frame: pd.DataFrame) -> None:
     cell = CellIds(PAIR, WORD, "receiver")
-    assert MessageRecords(frame).answers(cell, "none", "choice").columns.tolist() == [NO_SEED]
+    assert records_of(frame).answers(cell, "none", "choice").columns.tolist() == [NO_SEED]
     shifted = {
         name: frame[name].where((frame["seed"] != 1) | (frame["gold"] < 0), (frame[name] + 1) % 4)
         for name in ("gold", "prediction")
     }
-    own = MessageRecords(frame.assign(**shifted))
+    own = records_of(frame.assign(**shifted))
     answers = own.answers(cell, "none", "choice")
     assert answers.index.name == OWN_QUESTIONS and answers.shape[1] == 3
 
 
 def test_answers_after_the_training_on_the_most_items_are_on_the_card() -> None:
     bed = TestBed(tasks=(WORD,), channels=("identity", "random_states", "ridge"), item_counts=(64, 2000))
-    records = MessageRecords(bed.records())
+    records = records_of(bed.records())
     cell = CellIds(PAIR, WORD, "ridge")
     by_items = records.by_training_items(cell, MATCHED, "choice")
     assert list(by_items) == [64, 2000]
@@ -279,16 +283,14 @@ def test_facts_are_counted_from_the_end_of_the_task_or_of_its_part() -> None:
         None,
     ]
     bed = TestBed(tasks=("redacted_record",), channels=("ridge",), subsets=("1", "2", "4", "8"))
-    rows = facts.build(MessageRecords(bed.records()))
+    rows = facts.build(records_of(bed.records()))
     assert sorted(rows["facts"].unique()) == [1, 2, 4, 8] and {"matched", "deranged", "none"} == set(rows["message"])
 
 
 def test_curves_have_intervals_over_seeds_and_the_bounds_no_step(tmp_path: Path) -> None:
     bed = TestBed(tasks=(WORD,), channels=("c2c",), items=20)
     paths = bed.write(tmp_path)
-    frame = curves.build(
-        MessageRecords.load(paths), curves.read(path.with_name(f"{path.stem}.curves.csv") for path in paths)
-    )
+    frame = curves.build(load_records(paths), curves.read(path.with_name(f"{path.stem}.curves.csv") for path in paths))
     trained = frame[frame["step"].notna()]
     assert (trained["seeds"] == 3).all() and (trained["low"] <= trained["high"]).all()
     assert {"receiver", "full", "text"} <= set(frame.loc[frame["step"].isna(), "channel"])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.evaluation.schema import QUESTION_SCHEMA, frame_of, write_records
+from c2c.testbed.card.records import read
 from c2c.testbed.items import write_items
-from paper.communication.records import read
 from paper.recompute import recompute
 from tests.communication.simulator import TestBed
 from tests.paper.builder import VALUES, Bench, Run, make_records, write

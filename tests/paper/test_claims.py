@@ -11,13 +11,15 @@ import yaml
 
 from c2c.errors import RefusedError
 from c2c.stats import Estimate, mean_with_interval
+from c2c.testbed.card.gains import build_gains
+from c2c.testbed.card.scorecard import build_card
 from paper import claims, verdicts
 from paper.artefacts import of_kind, of_testbed
-from paper.communication import decomposition, facts, scorecard
-from paper.communication.records import MessageRecords
+from paper.communication import facts
 from paper.reading.answers import Answers
 from paper.reading.basis import Basis
 from paper.reading.evidence import OF_PLACE, Evidence, Scope, count, from_table, paired, time_ratio
+from paper.reading.messages import records_of
 from paper.reading.reference import PATH, Reference
 from paper.reading.sizes import parameters
 from paper.tables import enrichment, gates, partial
@@ -483,9 +485,9 @@ def test_every_number_that_the_paper_states_has_a_claim_and_so_has_every_table_a
 
 def columns_of_test_bed() -> dict[str, list[str]]:
     bed = TestBed(tasks=("redacted_record",), items=20, seeds=(0,), subsets=("1", "8"))
-    records = MessageRecords(bed.records())
-    modules = {"scorecard": scorecard, "testbed_gains": decomposition, "testbed_facts": facts}
-    return {f"tables/{name}.csv": list(module.build(records).columns) for name, module in modules.items()}
+    records = records_of(bed.records())
+    builders = {"scorecard": build_card, "testbed_gains": build_gains, "testbed_facts": facts.build}
+    return {f"tables/{name}.csv": list(build(records).columns) for name, build in builders.items()}
 
 
 def test_each_table_that_a_claim_reads_has_the_columns_that_it_names(made_results):

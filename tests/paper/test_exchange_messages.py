@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from c2c.errors import RefusedError
+from c2c.testbed.card.records import read
 from c2c.testbed.items import Item, Place, write_items
-from paper.communication.records import MessageRecords, read
 from paper.exchange.__main__ import export
 from paper.exchange.messages import arm_of
+from paper.reading.messages import load_records
 from paper.rows import accuracy
 from tests.communication.simulator import TestBed
 from tests.paper.test_exchange import validator
@@ -61,7 +62,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[Pa
 @pytest.fixture(scope="module")
 def expected(files: tuple[list[Path], list[Path]]) -> dict[tuple[str, str, str], list[float]]:
     """Value and bounds of each pair, benchmark and arm, as the score card has them, in percent."""
-    records = MessageRecords.load(files[0])
+    records = load_records(files[0])
     cells = {}
     for cell in records.cells:
         for message in records.messages(cell):

@@ -11,7 +11,7 @@ from c2c.errors import RefusedError
 from c2c.testbed.registry import registered_channels
 from c2c.testbed.run import ChannelRun, run_test_bed
 from paper.communication import decomposition, messages, scorecard
-from paper.communication.records import MessageRecords
+from paper.reading.messages import load_records
 
 PAGE = Path(__file__).parents[2] / "docs" / "testbed.md"
 NAME = "upper_values"
@@ -65,14 +65,13 @@ def test_a_channel_of_another_package_enters_records_and_tables(folders, items_f
                 output=output,
             )
         )
-    records = MessageRecords.load(outputs)
+    records = load_records(outputs)
     rows = records.frame[records.frame["channel"] == NAME]
     assert set(rows["message"]) == {"matched", "deranged", "random", "zeroed", "self", "adapter"}
     # Two layers of one head of 12 numbers of 2 bytes
     assert set(rows.loc[rows["message"] == "matched", "bytes"]) == {2 * 12 * 2}
     for table in (scorecard, messages, decomposition):
-        assert NAME in set(table.build(records)["channel"]), table.__name__
-        table.write(records, tmp_path / "table")
+        assert NAME in set(table.write(records, tmp_path / "table")["channel"]), table.__name__
         assert NAME in (tmp_path / "table.csv").read_text()
 
 

@@ -12,7 +12,7 @@ from workflow.settings import Settings
 from workflow.validation import check_known, check_row
 
 WORLD_TASK = "world_word"
-"""The task whose items come from the knowledge-gap world (`benchmarks.redacted.tasks`)."""
+"""The task whose items come from the knowledge-gap world (`benchmarks.world.items`)."""
 KEPT_MB = 5000
 """States and prefixes that a job keeps at most (`c2c.testbed.models.KEPT_BYTES` for each model, and a batch)."""
 REDACTED = ("redacted_word", "redacted_code")
@@ -60,7 +60,7 @@ def bed_jobs(settings: Settings) -> list[BedJob]:
 
 
 def item_settings(settings: Settings, task: str) -> Mapping[str, Any]:
-    """Sizes of a task, as flags of ``benchmarks.redacted.make`` or ``benchmarks.choice_items``."""
+    """Sizes of a task, as flags of ``c2c.testbed.tasks.make`` or ``benchmarks.choice_items``."""
     return {name: size for name, size in bed(settings)["tasks"][task].items() if size is not None}
 
 

@@ -333,6 +333,11 @@ def bed_job(wildcards):
     return BED_JOBS[f"{wildcards.bed_pair}/{wildcards.bed_task}/seed{wildcards.seed}"]
 
 
+def item_maker(task):
+    """The program that makes the items of a task, with what it needs to know of the task."""
+    return ["benchmarks.world.items"] if task == WORLD_TASK else ["c2c.testbed.tasks.make", "--task", task]
+
+
 def bed_tasks(of_benchmarks):
     """The tasks of the test bed that are benchmarks, or the others."""
     tasks = dict.fromkeys(job.task for job in BED_JOBS.values())

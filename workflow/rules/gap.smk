@@ -4,7 +4,7 @@
 rule make_gap_benchmark:
     input:
         source("benchmarks/private/words.tsv"),
-        source("benchmarks/private/values.tsv"),
+        source("c2c/testbed/tasks/values.tsv"),
     output:
         questions="<results>/data/benchmarks/{benchmark}.jsonl",
         provenance="<results>/data/benchmarks/{benchmark}.jsonl.provenance.json",
@@ -28,7 +28,7 @@ rule make_gap_benchmark:
 rule make_gap_training_set:
     input:
         source("benchmarks/private/words.tsv"),
-        source("benchmarks/private/values.tsv"),
+        source("c2c/testbed/tasks/values.tsv"),
         prompts=settings.data.gap_prompts(),
     output:
         train="<results>/data/training/{training_set}/train.jsonl",

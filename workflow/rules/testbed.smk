@@ -9,7 +9,7 @@ wildcard_constraints:
 rule make_items:
     input:
         unpack(bed_models),
-        source("benchmarks/private/values.tsv"),
+        source("c2c/testbed/tasks/values.tsv"),
         world=lambda wildcards: "<results>/world/world.json" if wildcards.bed_task == WORLD_TASK else [],
     output:
         train="<results>/testbed/items/{bed_pair}/{bed_task}/seed{seed}/train.jsonl",
@@ -32,11 +32,12 @@ rule make_items:
     params:
         settings=lambda wildcards: flags(item_settings(settings, wildcards.bed_task)),
         folder=subpath(output.test, parent=True),
+        maker=lambda wildcards: item_maker(wildcards.bed_task),
         world=optional_flag("--world", "world"),
     message:
         "Making the items of {wildcards.bed_task} for {wildcards.bed_pair}, seed {wildcards.seed}"
     shell:
-        "python -m benchmarks.redacted.make --task {wildcards.bed_task:q} --seed {wildcards.seed:q} {params.settings:q}"
+        "python -m {params.maker:q} --seed {wildcards.seed:q} {params.settings:q}"
         " {params.world:q} --tokenizers {input.receiver:q} {input.sharer:q} --output {params.folder:q} > {log:q} 2>&1"
 
 

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from benchmarks.private import make, private_line, skill, words
-from benchmarks.private.splits import OPTIONS, Row
+from benchmarks.private.splits import Row
 from c2c.errors import RefusedError
 from c2c.evaluation.questions.task_files import read_task_file
+from c2c.testbed.tasks.bank import OPTIONS, split_values
+from c2c.testbed.tasks.bank import bank as value_bank
 from c2c.training.examples import read_lines
 from c2c.types import LETTERS
 
@@ -107,17 +109,17 @@ def test_values_of_the_test_and_of_the_unseen_validation_stand_in_no_training_ro
 
 
 def test_values_are_many_over_many_attributes_and_each_of_one_attribute_alone() -> None:
-    bank = private_line.bank()
+    bank = value_bank()
     values = [value.lower() for each in bank.values() for value in each]
     assert len(bank) >= 8 and len(values) == len(set(values)) >= 600
-    parts = private_line.split_values(bank, 0)
+    parts = split_values(bank, 0)
     assert min(len(known) for split in parts.values() for known in split.values()) >= OPTIONS
     assert sum(map(len, parts["train"].values())) >= 400
     assert sum(map(len, parts["test"].values())) >= 200
 
 
 def test_options_of_a_fact_are_values_of_its_attribute(facts) -> None:
-    bank = private_line.bank()
+    bank = value_bank()
     for row in facts["test"]:
         assert set(row["options"]) <= set(bank[row["attribute"]])
         assert row["subset"] == row["attribute"]
@@ -131,7 +133,7 @@ def test_the_private_line_says_the_fact_and_the_question_asks_for_it(facts) -> N
 
 def test_an_attribute_with_too_few_values_is_refused() -> None:
     with pytest.raises(RefusedError, match="values for test, validation and training"):
-        private_line.split_values({"mood": ["glad", "sad", "calm", "keen", "shy", "cross", "sunny", "bold"]}, 0)
+        split_values({"mood": ["glad", "sad", "calm", "keen", "shy", "cross", "sunny", "bold"]}, 0)
 
 
 def test_neither_chinese_words_nor_their_translations_repeat_in_the_list() -> None:
@@ -206,7 +208,7 @@ def test_the_validation_on_unseen_values_has_the_same_training_rows_and_no_value
     assert run(monkeypatch, *base, *tasks, *unseen) == 0
     read = {name: read_lines(tmp_path / name / "validation.jsonl") for name in ("seen", "unseen")}
     assert (tmp_path / "seen/train.jsonl").read_bytes() == (tmp_path / "unseen/train.jsonl").read_bytes()
-    values = private_line.split_values(private_line.bank(), 0)
+    values = split_values(value_bank(), 0)
     known = {value for each in values["train"].values() for value in each}
     assert {row["response"] for row in read["seen"]} <= known
     assert {row["response"] for row in read["unseen"]}.isdisjoint(known)

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from c2c.stats import Estimate, comparable, mean_with_interval, paired_difference, ratio_with_interval
-from paper.communication.records import (
+from c2c.stats import (
+    Estimate,
+    accuracy_with_interval,
+    comparable,
+    mean_with_interval,
+    paired_difference,
+    ratio_with_interval,
+)
+from c2c.testbed.card.records import (
     ADAPTER,
     BOUNDS,
     DERANGED,
@@ -51,7 +58,12 @@ LEVELS = (NO_EVIDENCE, ANY_MESSAGE, THIS_MESSAGE, NOT_PARAMETERS, CEILING)
 
 def in_columns(estimate: Estimate | None, prefix: str) -> dict[str, float | None]:
     """Columns of an estimate in its own unit: value, low and high behind the prefix; empty for None."""
-    return {f"{prefix}{name}": estimate and getattr(estimate, name) for name in ("value", "low", "high")}
+    return {f"{prefix}{name}": getattr(estimate, name) if estimate else None for name in ("value", "low", "high")}
+
+
+def share(frame: pd.DataFrame | None) -> Estimate | None:
+    """The accuracy of answers in percent; None for None."""
+    return None if frame is None else accuracy_with_interval(frame).scaled(100)
 
 
 def difference(
@@ -132,9 +144,12 @@ class Findings:
         """The differences of a cell."""
         full = (cell._replace(channel=FULL), BOUNDS[FULL])
         return cls(
-            *(gain(records, cell, name, measure) for name in ("OPE", "CAG", "communication", "adaptation")),
-            difference(records, (cell, MATCHED), full, measure),
-            records.mean(cell, MATCHED, "parameters") > 0,
+            system=gain(records, cell, "OPE", measure),
+            pairing=gain(records, cell, "CAG", measure),
+            communication=gain(records, cell, "communication", measure),
+            adaptation=gain(records, cell, "adaptation", measure),
+            shortfall=difference(records, (cell, MATCHED), full, measure),
+            is_trained=records.mean(cell, MATCHED, "parameters") > 0,
         )
 
     def level(self, margin: float) -> str:

@@ -5,11 +5,11 @@ A *channel* brings a message from the Sharer to the Receiver; a *cell* is a pair
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from c2c.errors import RefusedError
 from c2c.stats import NO_SEED, OWN_QUESTIONS
-from paper.reading import names
 
 MATCHED, DERANGED, RANDOM, ZEROED = "matched", "deranged", "random", "zeroed"
 SELF, KEYS, VALUES, ADAPTER, NONE = "self", "keys", "values", "adapter", "none"
@@ -56,10 +55,31 @@ SCHEMA = pa.schema(
 )
 DECIMALS = 2
 """Of log-likelihoods in committed records."""
+MARGIN = 2.8
+"""Of equivalence, in points."""
 CELL = ["pair", "task", "channel"]
 KEY = [*CELL, "seed", "message", "training_items", "id"]
 """Columns that name a record."""
 REMEDY = "Make the records again: snakemake with the target testbed"
+
+
+@dataclass(frozen=True)
+class CardSettings:
+    """What the records do not say of themselves.
+
+    Attributes:
+        margin: Of equivalence, in points, fixed before the run.
+        measures: By task, the measure on which its evidence level rests. It is the choice by default, or the written
+            answer where items have no options.
+        values: By task whose answers are written, how many values are equally likely; bits are computed from it.
+        order: By `pair`, `task` and `channel`, the ids in the order in which tables show them; others follow in
+            alphabetical order. Without a list the order is that of the records.
+    """
+
+    margin: float = MARGIN
+    measures: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, int] = field(default_factory=dict)
+    order: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class CellIds(NamedTuple):
@@ -106,13 +126,15 @@ class MessageRecords:
 
     Args:
         frame: Records as `read` gives them.
+        settings: Margin, measures and order.
 
     Raises:
         RefusedError: There is no record, they are of several scales, two have the same `KEY`, or one contradicts itself
             or another.
     """
 
-    def __init__(self, frame: pd.DataFrame) -> None:
+    def __init__(self, frame: pd.DataFrame, settings: CardSettings | None = None) -> None:
+        self.settings = settings or CardSettings()
         scales = sorted(frame["scale"].unique())
         if len(scales) != 1:
             raise RefusedError("Records of the test bed must be of one scale", scales, REMEDY)
@@ -120,27 +142,33 @@ class MessageRecords:
             raise RefusedError("A record of the test bed must be there once", double[KEY].iloc[0].to_dict(), REMEDY)
         _check_rows(frame)
         self.scale = str(scales[0])
+        self._order = {kind: list(self.settings.order.get(kind, frame[kind].unique())) for kind in CELL}
         self.frame = frame.assign(training_items=frame["training_items"].fillna(0)).sort_values(KEY, ignore_index=True)
         self._columns = {name: self.frame[name].to_numpy() for name in SCHEMA.names if name != "option_logps"}
         self._options = _padded(self.frame["option_logps"])
         groups = self.frame.groupby([*CELL, "message", "training_items"], sort=False).indices
         # By cell and message, the records after each number of training items.
         self._rows: dict[tuple[CellIds, str], dict[int, np.ndarray]] = {}
-        for (*ids, message, items), rows in groups.items():
-            self._rows.setdefault((CellIds(*ids), message), {})[int(items)] = np.sort(rows)
+        for key, rows in groups.items():
+            pair, task, channel, message, items = cast(tuple[str, str, str, str, float], key)
+            self._rows.setdefault((CellIds(pair, task, channel), message), {})[int(items)] = np.sort(rows)
         self._layouts: dict[tuple[CellIds, str, int], Layout] = {}
 
     @classmethod
-    def load(cls, paths: Iterable[Path]) -> MessageRecords:
+    def load(cls, paths: Iterable[Path], settings: CardSettings | None = None) -> MessageRecords:
         """The records of some files."""
-        return cls(read(paths))
+        return cls(read(paths), settings)
 
     @cached_property
     def cells(self) -> list[CellIds]:
-        """All cells, in the order of ``names.yaml``."""
+        """All cells, in the order of the settings."""
+
+        def rank(kind: str, name: str) -> tuple[int, str]:
+            order = self._order[kind]
+            return order.index(name) if name in order else len(order), name
+
         cells = {cell for cell, _ in self._rows}
-        ranks = {kind: names.in_order(f"{kind}s", {getattr(cell, kind) for cell in cells}) for kind in CELL}
-        return sorted(cells, key=lambda cell: [ranks[kind].index(getattr(cell, kind)) for kind in CELL])
+        return sorted(cells, key=lambda cell: [rank(kind, getattr(cell, kind)) for kind in CELL])
 
     @property
     def tasks(self) -> list[tuple[str, str]]:
@@ -155,9 +183,9 @@ class MessageRecords:
     def measures(self, task: str) -> list[str]:
         """Which of `MEASURES` a task has; that on which its evidence level rests comes first.
 
-        That is the one that ``names.yaml`` names (`measure`), else the choice where the task has options.
+        That is the one that the settings name, else the choice where the task has options.
         """
-        first = names.read_names()["tasks"].get(task, {}).get("measure", CHOICE)
+        first = self.settings.measures.get(task, CHOICE)
         return sorted(self._measures[task], key=lambda measure: measure != first)
 
     @cached_property
@@ -278,10 +306,10 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
     """
     has_bits = frame["message"].isin([MATCHED, NONE])
     options = [
-        np.round(np.asarray(logps, dtype=float), DECIMALS) if is_used else []
+        np.round(np.asarray(logps, dtype=float), DECIMALS) if is_used else np.array([])
         for logps, is_used in zip(frame["option_logps"], has_bits, strict=True)
     ]
-    return frame.assign(option_logps=options, answer_logp=frame["answer_logp"].round(DECIMALS))
+    return frame.assign(option_logps=pd.Series(options, frame.index), answer_logp=frame["answer_logp"].round(DECIMALS))
 
 
 def _padded(lists: pd.Series) -> np.ndarray:

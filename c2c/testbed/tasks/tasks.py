@@ -11,20 +11,17 @@ from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
-from benchmarks.private.splits import OPTIONS
-from benchmarks.redacted.texts import QUESTION, Blank, Choice, Sentence, choice, compose
-from benchmarks.redacted.values import CODE_PLACEHOLDER, COLOUR, PLACEHOLDER, THINGS, Material
-from benchmarks.world import texts as world_texts
-from benchmarks.world.texts import Fact
 from c2c.errors import RefusedError
 from c2c.testbed.items import JOINER, Item, Place, visible_values
+from c2c.testbed.tasks.bank import OPTIONS
+from c2c.testbed.tasks.texts import QUESTION, Blank, Choice, Sentence, choice, compose
+from c2c.testbed.tasks.values import CODE_PLACEHOLDER, COLOUR, PLACEHOLDER, THINGS, Material
 
 CODE = "access code"
 LADDER = (1, 2, 4, 8)
 """Numbers of facts of `redacted_record`; its subsets."""
 PERSONS_OF_A_TEXT = 5
 BOXES = ("first", "second", "third")
-WORLD = "world_word"
 MOST_HEADS = 20
 """Heads that are tried for each item, where a split has few values."""
 WORDINGS = {
@@ -273,31 +270,6 @@ def private_line(material: Material, number: int, task: Task) -> Maker:
     return make
 
 
-def world_word(material: Material, number: int, task: Task) -> Maker:
-    """One fact of an entity of the knowledge-gap world, in the words that its models were pretrained to read."""
-    del number
-    entity, attribute = material.person(), material.attribute()
-    head, tail = world_texts.STATEMENT.split("{value}")
-    question = world_texts.question(Fact(entity, attribute, "")).prompt
-
-    def make(name: str) -> Item:
-        values = material.attributes[attribute]
-        value = values.draw()
-        return compose(
-            [(head.format(entity=entity, attribute=attribute).rstrip(), Blank(value), tail)],
-            task.placeholder,
-            id=name,
-            task=task.name,
-            subset=attribute,
-            question=question,
-            options=choice(value, values.sample(OPTIONS - 1, [value]), material.chance),
-            facts={attribute: value},
-            ending=" {question}",
-        )
-
-    return make
-
-
 TASKS = {
     task.name: task
     for task in (
@@ -309,16 +281,15 @@ TASKS = {
         Task("two_senders", two_senders, PLACEHOLDER),
         Task("two_hop", two_hop, PLACEHOLDER),
         Task("private_line", private_line, " what"),
-        Task(WORLD, world_word, " what"),
     )
 }
 
 
-def build_items(task: str, material: Material, count: int, texts_of_a_head: int) -> list[Item]:
+def build_items(task: Task, material: Material, count: int, texts_of_a_head: int) -> list[Item]:
     """Items of one split, several texts of each head one after the other; no text occurs twice.
 
     Args:
-        task: Name of the task.
+        task: The task.
         material: Persons and values of the split.
         count: Number of items.
         texts_of_a_head: Most texts of one head; a head with fewer different values has fewer.
@@ -333,10 +304,10 @@ def build_items(task: str, material: Material, count: int, texts_of_a_head: int)
         if number > MOST_HEADS * count:
             remedy = "Take a smaller split, or a larger world"
             raise RefusedError(f"The values of a split must give {count} different texts", len(items), remedy)
-        make, first = TASKS[task].maker(material, number, TASKS[task]), len(items)
+        make, first = task.maker(material, number, task), len(items)
         # A bag may give the same values twice, or a word of a name: further tries, of which some may fail
         for _ in range(2 * texts_of_a_head):
-            item = make(f"{task}.{number}.{len(items) - first}")
+            item = make(f"{task.name}.{number}.{len(items) - first}")
             if item.full_prompt not in texts and not (item.need and visible_values(item)):
                 texts.add(item.full_prompt)
                 items.append(item)

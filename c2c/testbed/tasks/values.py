@@ -10,13 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 
-from benchmarks.private import private_line
-from benchmarks.private.splits import OPTIONS
-from benchmarks.redacted.vocabularies import Vocabularies
-from benchmarks.world.world import World
 from c2c.errors import RefusedError
+from c2c.testbed.tasks import bank as value_bank
+from c2c.testbed.tasks.bank import OPTIONS
+from c2c.testbed.tasks.vocabularies import Vocabularies
 
 SPLITS = ("train", "validation", "test")
 PLACEHOLDER, CODE_PLACEHOLDER = " unknown", " 0000"
@@ -116,10 +114,10 @@ class Stock:
 
 def stock(vocabularies: Vocabularies, seed: int, placeholder: str = PLACEHOLDER) -> Stock:
     """Values of the splits that have as many tokens as their placeholder in all vocabularies."""
-    bank = private_line.bank()
-    parts = private_line.split_values(bank, seed)
+    bank = value_bank.bank()
+    parts = value_bank.split_values(bank, seed)
     values = {"train": parts["train"], "validation": parts["unseen"], "test": parts["test"]}
-    attributes, dropped = _equal_values(vocabularies, values, placeholder)
+    attributes, dropped = equal_values(vocabularies, values, placeholder)
     # Words of training: no value of another split, in whatever case, and no word of the sentences
     reserved = {word.lower() for split in ("validation", "test") for words in values[split].values() for word in words}
     reserved |= set(TEMPLATE_WORDS.split()) | {word for attribute in bank for word in attribute.split()}
@@ -136,23 +134,7 @@ def stock(vocabularies: Vocabularies, seed: int, placeholder: str = PLACEHOLDER)
     return Stock(seed, lambda split: _persons(split, seed), attributes, wide, code_splits, dropped)
 
 
-def world_stock(world: World, vocabularies: Vocabularies, seed: int, placeholder: str) -> Stock:
-    """Entities and values of a world: its entities as it has split them, its values by the seed.
-
-    An entity of the test is asked about values that its facts need not have, which no model has learned.
-    """
-    parts = private_line.split_values(world.attributes, seed)
-    values = {"train": parts["train"], "validation": parts["unseen"], "test": parts["test"]}
-    attributes, dropped = _equal_values(vocabularies, values, placeholder)
-
-    def entities(split: str) -> Iterator[str]:
-        names = [entity.name for entity in world.entities if entity.split == split]
-        return cycle(random.Random(f"entities {split} {seed}").sample(names, len(names)))
-
-    return Stock(seed, entities, attributes, [], {split: [] for split in SPLITS}, dropped)
-
-
-def _equal_values(
+def equal_values(
     vocabularies: Vocabularies, values: Mapping[str, Mapping[str, list[str]]], placeholder: str
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
     """Values by split and attribute with as many tokens as the placeholder, and how many had other numbers."""
@@ -170,5 +152,5 @@ def _equal_values(
 
 def _persons(split: str, seed: int) -> Iterator[str]:
     """Names of the persons of one split: every third of the names of a seed."""
-    everybody = private_line.names(PERSONS, seed)
+    everybody = value_bank.names(PERSONS, seed)
     yield from (name for number, name in enumerate(everybody) if number % len(SPLITS) == SPLITS.index(split))

@@ -11,15 +11,20 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from benchmarks.private import private_line
-from benchmarks.redacted import make
-from benchmarks.redacted.tasks import BOXES, LADDER, TASKS, WORDINGS, WORLD, build_items
-from benchmarks.redacted.values import PLACEHOLDER, SPLITS, Stock, stock, world_stock
-from benchmarks.redacted.vocabularies import FILE, Vocabularies
+from benchmarks.world import items as world_items
+from benchmarks.world.items import WORLD_WORD, world_stock
 from benchmarks.world.world import generate
 from c2c.errors import RefusedError
 from c2c.testbed.items import JOINER, Item, check_item, holds_word, read_items, text_at
+from c2c.testbed.tasks import make
+from c2c.testbed.tasks.bank import bank
+from c2c.testbed.tasks.tasks import BOXES, LADDER, WORDINGS, build_items
+from c2c.testbed.tasks.tasks import TASKS as LIBRARY_TASKS
+from c2c.testbed.tasks.values import PLACEHOLDER, SPLITS, Stock, stock
+from c2c.testbed.tasks.vocabularies import FILE, Vocabularies
 
+WORLD = WORLD_WORD.name
+TASKS = LIBRARY_TASKS | {WORLD: WORLD_WORD}
 NEW_WORDS = ("lantern", "meadow", "pencil", "velvet", "harbor", "anchor")
 COUNTS = {"train": 90, "validation": 24, "test": 60}
 TEXTS_OF_A_HEAD = 6
@@ -27,7 +32,7 @@ TEXTS_OF_A_HEAD = 6
 
 def vocabulary(folder: Path, missing: tuple[str, ...] = ()) -> Path:
     """A folder with a tokenizer of whole words, and of single digits as Qwen's is."""
-    values = [value for words in private_line.bank().values() for value in words]
+    values = [value for words in bank().values() for value in words]
     words = [*values, *NEW_WORDS, "unknown", "is", "pet", *"0123456789"]
     entries = [word for word in dict.fromkeys(words) if word not in missing]
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0} | {word: i + 1 for i, word in enumerate(entries)}, "<unk>"))
@@ -57,7 +62,9 @@ def stock_of(task: str, vocabularies: Vocabularies, seed: int = 0) -> Stock:
 def splits_of(task: str, vocabularies: Vocabularies, seed: int = 0) -> dict[str, list[Item]]:
     values = stock_of(task, vocabularies, seed)
     return {
-        split: build_items(task, values.material(split), COUNTS[split], TEXTS_OF_A_HEAD if split == "train" else 1)
+        split: build_items(
+            TASKS[task], values.material(split), COUNTS[split], TEXTS_OF_A_HEAD if split == "train" else 1
+        )
         for split in SPLITS
     }
 
@@ -150,7 +157,7 @@ def test_another_seed_gives_other_items_and_the_same_seed_the_same(task, splits,
 
 def test_a_smaller_test_is_the_beginning_of_a_larger_one(task, vocabularies) -> None:
     values = stock_of(task, vocabularies)
-    small, large = (build_items(task, values.material("test"), count, 1) for count in (8, 40))
+    small, large = (build_items(TASKS[task], values.material("test"), count, 1) for count in (8, 40))
     assert large[:8] == small
 
 
@@ -188,7 +195,7 @@ def test_values_without_as_many_tokens_as_the_placeholder_are_dropped_and_counte
 @pytest.fixture(scope="module")
 def test_items(vocabularies: Vocabularies) -> dict[str, list[Item]]:
     values = stock(vocabularies, 0)
-    return {task: build_items(task, values.material("test"), 48, 1) for task in TASKS if task != WORLD}
+    return {task: build_items(TASKS[task], values.material("test"), 48, 1) for task in TASKS if task != WORLD}
 
 
 def test_a_record_has_its_facts_in_one_text_and_asks_one(test_items) -> None:
@@ -234,15 +241,16 @@ def test_the_private_line_has_three_wordings_and_is_foreseen_before_the_word_tha
         assert item.full_prompt.endswith(item.prompt) and f" {item.value}?" in item.target_prompt
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The command, as a person types it."""
-    monkeypatch.setattr(sys, "argv", ["make", *map(str, arguments)])
-    return make.main()
+def run(monkeypatch: pytest.MonkeyPatch, task: str, *arguments: object) -> int:
+    """The command of a task, as a person types it."""
+    of_task = [] if task == WORLD else ["--task", task]
+    monkeypatch.setattr(sys, "argv", ["make", *of_task, *map(str, arguments)])
+    return world_items.main() if task == WORLD else make.main()
 
 
-def flags(task: str, output: Path, *more: object) -> list[object]:
+def flags(output: Path, *more: object) -> list[object]:
     sizes = ["--test", 8, "--train", 12, "--validation", 4, "--texts-of-a-head", 3]
-    return ["--task", task, "--seed", 0, *sizes, "--output", output, *more]
+    return ["--seed", 0, *sizes, "--output", output, *more]
 
 
 def test_the_command_writes_three_files_with_provenance_that_the_test_bed_can_read(task, monkeypatch, tmp_path) -> None:
@@ -250,7 +258,7 @@ def test_the_command_writes_three_files_with_provenance_that_the_test_bed_can_re
     if task == WORLD:
         generate().save(tmp_path / "world.json")
         more = ["--world", tmp_path / "world.json"]
-    assert run(monkeypatch, *flags(task, tmp_path / "items", *more)) == 0
+    assert run(monkeypatch, task, *flags(tmp_path / "items", *more)) == 0
     for split, count in (("train", 12), ("validation", 4), ("test", 8)):
         path = tmp_path / "items" / f"{split}.jsonl"
         assert len(read_items(path)) == count
@@ -260,7 +268,7 @@ def test_the_command_writes_three_files_with_provenance_that_the_test_bed_can_re
 
 
 def test_without_tokenizers_training_has_the_values_of_the_bank(monkeypatch, tmp_path) -> None:
-    assert run(monkeypatch, *flags("redacted_word", tmp_path)) == 0
+    assert run(monkeypatch, "redacted_word", *flags(tmp_path)) == 0
     values = {value for words in stock(Vocabularies(), 0).attributes["train"].values() for value in words}
     assert {item.value for item in read_items(tmp_path / "train.jsonl")} <= values
 
@@ -271,12 +279,10 @@ def test_without_tokenizers_training_has_the_values_of_the_bank(monkeypatch, tmp
         (["--tokenizers", "docs"], "must hold tokenizer.json"),
         (["--texts-of-a-head", "0"], "must be 1 or more"),
         (["--train", "0"], "must have a row or more"),
-        (["--world", "world.json"], "must be the world of the models"),
-        (["--task", "world_word"], "must be the world of the models"),
     ],
 )
 def test_the_command_refuses_in_one_line(more, words, monkeypatch, tmp_path, capsys) -> None:
-    assert run(monkeypatch, *flags("redacted_word", tmp_path), *more) == 2
+    assert run(monkeypatch, "redacted_word", *flags(tmp_path), *more) == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -20,13 +20,13 @@ estimate and no bound.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from paper.communication.records import MATCHED, CellIds, MessageRecords
-from paper.reading import names
+from c2c.testbed.card.records import MATCHED, CellIds, MessageRecords
 
 STEEPEST = 20.0
 """The largest inverse temperature that is tried."""
@@ -35,13 +35,13 @@ STEEPEST = 20.0
 def bits(records: MessageRecords, cell: CellIds, message: str = MATCHED) -> pd.DataFrame | None:
     """log2 n + log2 q(right answer) by item and seed, `(Q, S)`; None where nothing tells it.
 
-    Of a task for which ``names.yaml`` states how many equally likely `values` it has, from the log-likelihood of the
+    Of a task for which the settings state how many equally likely `values` it has, from the log-likelihood of the
     written answer; of another one from the options.
     """
     layout, options = records.layout(cell, message), records.options(cell, message)
     if layout is None or options is None:
         return None
-    values = names.read_names()["tasks"].get(cell.task, {}).get("values")
+    values = records.settings.values.get(cell.task)
     if values is not None:
         logps = records.numbers(cell, message, "answer_logp")
         if logps is None or logps.isna().to_numpy().any():
@@ -104,11 +104,13 @@ def _cross_fitted(
     scores = np.zeros_like(nats(greatest, np.arange(items)))
     for rows, fit_rows in (halves, halves[::-1]):
         # One item alone has no other half: nothing is known of a setting, and the flattest one is taken.
-        setting = (
-            _best(lambda value, rows=fit_rows: float(nats(value, rows).mean()), least, greatest) if items > 1 else 0
-        )
+        setting = _best(partial(_mean_score, nats, fit_rows), least, greatest) if items > 1 else 0
         scores[rows] = nats(setting, rows)
     return scores
+
+
+def _mean_score(nats: Callable[[float, np.ndarray], np.ndarray], rows: np.ndarray, setting: float) -> float:
+    return float(nats(setting, rows).mean())
 
 
 def _best(score: Callable[[float], float], least: float, greatest: float) -> float:

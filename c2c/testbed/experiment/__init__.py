@@ -1,0 +1,1 @@
+"""One pair, measured in one command: what differs, the tasks with all controls, and a report."""
