@@ -26,7 +26,7 @@ seconds and without a network.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class AnswerSource:
     """Where a question was asked, or what its answer rests on.
 
     Args:
@@ -43,7 +43,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ReaderQuestion:
     """A question and its answer, with the numbers in place.
 
     Args:
@@ -58,7 +58,7 @@ class Question:
     answer: str
     command: str
     about: list[str] = field(default_factory=list)
-    sources: list[Source]
+    sources: list[AnswerSource]
 
     def section(self) -> str:
         """The question as a section of the page."""
@@ -74,7 +74,7 @@ class Question:
         yield from (f"    {source.text}: {source.place()}" for source in self.sources)
 
 
-def read_questions(key: str = "", path: Path = PATH) -> list[Question]:
+def read_questions(key: str = "", path: Path = PATH) -> list[ReaderQuestion]:
     """The questions about a table, figure or claim, or all of them, in the order of the file.
 
     Raises:
@@ -82,12 +82,12 @@ def read_questions(key: str = "", path: Path = PATH) -> list[Question]:
     """
     entries: list[dict[str, Any]] = read_yaml(path, f"Restore {path.name}")
     return [
-        Question(
+        ReaderQuestion(
             question=fill(entry["question"]).replace(" %", NO_BREAK_PERCENT),
             answer=fill(entry["answer"]).strip().replace(" %", NO_BREAK_PERCENT),
             command=entry["command"],
             about=entry["about"],
-            sources=[Source(**source) for source in entry["sources"]],
+            sources=[AnswerSource(**source) for source in entry["sources"]],
         )
         for entry in entries
         if not key or key in entry["about"]
