@@ -20,6 +20,7 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, read_records
 from c2c.stats import POWER, Estimate
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_yaml
+from c2c.testbed.card.numbers import MINUS
 from c2c.types import TOKEN_ALIGNMENTS
 from paper.artefacts import claim_files
 from paper.command import command
@@ -42,7 +43,6 @@ from paper.reading.names import read_names
 from paper.reading.reference import PATH as REFERENCE
 from paper.reading.reference import Reference
 from paper.verdicts import INCONSISTENT, NOT_JUDGED, ONE_SEED, SEED_SD, compare_size, decide, decide_every
-from paper.writing.numbers import MINUS
 from paper.writing.output import stamped
 
 PATH = Path(__file__).with_name("claims.yaml")

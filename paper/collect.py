@@ -30,6 +30,7 @@ from c2c.storage.files import write_atomically
 from c2c.storage.manifests import read_object
 from c2c.storage.markup import csv_text
 from c2c.testbed.card import records as testbed_records
+from c2c.testbed.card.numbers import DECIMALS
 from paper.command import REMEDY, command
 from paper.communication import curves as curves_of_testbed
 from paper.reading import names
@@ -54,7 +55,6 @@ from paper.reading.precision import dtype_of
 from paper.reading.questions import QUESTION_KEY, check_questions, committable, read_questions
 from paper.reading.times import MEASUREMENT
 from paper.recompute import not_from_records, recompute, recomputed_tables, sources_of_records
-from paper.writing.numbers import DECIMALS
 
 COPIED = ("scores.csv", "claims.json", "claims_time.json", "tables/*.csv", "tables/*.md")
 TIMED = ("latency.csv",)

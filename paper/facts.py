@@ -32,8 +32,8 @@ import pandas as pd
 
 from c2c.errors import RefusedError, check_choice
 from c2c.storage.formats import read_json, read_yaml
+from c2c.testbed.card.numbers import MINUS, NOTHING, decimal, show
 from paper.reading.reference import Reference
-from paper.writing.numbers import MINUS, NOTHING, decimal, show
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACEHOLDER = re.compile(r"\{(value|mean|claim|ours|verdict|file|cell|interval|count|range|sum):([^{}]+)\}")

@@ -15,8 +15,8 @@ import pandas as pd
 from c2c.errors import RefusedError, exit_code
 from c2c.storage.files import write_atomically
 from c2c.storage.formats import read_text
+from c2c.testbed.card.numbers import show
 from paper.reading.names import title
-from paper.writing.numbers import show
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import NO_SEED, Estimate, accuracy_with_interval
+from c2c.testbed.card.numbers import NOTHING, decimal
 from paper.reading import names
 from paper.reading.alignments import MAIN_ALIGNMENT, UNTRAINED
 from paper.reading.answers import Answers, PairIds
@@ -21,7 +22,6 @@ from paper.reading.reference import Reference
 from paper.reading.times import TIMES, times_of
 from paper.verdicts import SEED_SD, place
 from paper.writing.columns import BOUNDS, decimals, differences, estimates, sizes, titles
-from paper.writing.numbers import NOTHING, decimal
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm")
 """Columns that name the cell that a row holds."""

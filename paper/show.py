@@ -23,6 +23,7 @@ from benchmarks.catalogue import FOLDER, read_benchmarks
 from c2c.errors import RefusedError, check_choice
 from c2c.evaluation.protocol import CORRECTED, RELEASED, RELEASED_TASK
 from c2c.storage.formats import read_json, read_text
+from c2c.testbed.card.numbers import NOTHING, decimal, show
 from paper.artefacts import by_target, claim_files, read_artefacts
 from paper.artefacts import key as _key
 from paper.command import REMEDY, command
@@ -33,7 +34,6 @@ from paper.reading.commits import CONFIG
 from paper.reading.committed import RECORDS, TIMES, basis_of, protocol_of
 from paper.reading.files import read_table
 from paper.reading.reference import MAIN, Reference
-from paper.writing.numbers import NOTHING, decimal, show
 
 PROGRAM = "c2c claims"
 CLAIMS = ("claims.json", "claims_time.json")

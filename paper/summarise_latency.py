@@ -12,9 +12,9 @@ from c2c.evaluation.schema import LATENCY_SCHEMA, PHASES, read_records
 from c2c.stats import bootstrap_mean
 from c2c.storage import markup
 from c2c.storage.files import write_atomically
+from c2c.testbed.card.numbers import DECIMALS
 from paper.command import command
 from paper.reading.times import KEY, TOKENS, per_question
-from paper.writing.numbers import DECIMALS
 from paper.writing.output import stamped
 
 COLUMNS = [*KEY, "phase", "mean_ms", "median_ms", "low_ms", "high_ms", "n", "tokens"]

@@ -19,10 +19,10 @@ from c2c.errors import RefusedError
 from c2c.provenance import SUFFIX, stamp
 from c2c.storage.files import write_atomically
 from c2c.storage.manifests import read_object
+from c2c.testbed.card.numbers import DECIMALS
 from paper.command import REMEDY, command
 from paper.reading.files import read_csv
 from paper.reading.fusers import FuserRun
-from paper.writing.numbers import DECIMALS
 
 SETTINGS = ("variant", "sharer_cache", "layer_alignment", "hidden_dim", "steps", "batch_size", "learning_rate")
 """Flags of ``c2c train`` in which tries differ; what else differs is seen in the fuser's provenance."""

@@ -23,6 +23,7 @@ import pandas as pd
 from c2c.errors import RefusedError
 from c2c.evaluation.schema import read_records
 from c2c.provenance import SUFFIX
+from c2c.testbed.card.numbers import NOTHING, decimal, show
 from paper.command import command
 from paper.reading import names
 from paper.reading.committed import (
@@ -44,7 +45,6 @@ from paper.reading.fusers import FuserRun
 from paper.reading.questions import check_questions, read_questions
 from paper.reading.reference import Reference
 from paper.recompute import recompute_committed
-from paper.writing.numbers import NOTHING, decimal, show
 
 COMMITTED = Path(__file__).with_name("records")
 COLLECT = "Restore it, or run the workflow and python -m paper.collect"

@@ -8,10 +8,10 @@ import pandas as pd
 
 from c2c.testbed.card.bounds import build_bounds
 from c2c.testbed.card.comparing import MINIMAL_ROOM, WITHOUT_NEED, WITHOUT_ROOM
+from c2c.testbed.card.numbers import decimal
 from c2c.testbed.card.records import MessageRecords
 from paper.reading.messages import load_records
 from paper.writing.columns import differences, estimates, sizes, titles
-from paper.writing.numbers import decimal
 from paper.writing.output import run_table, write_table
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from c2c.testbed.card.comparing import LEVEL
 from c2c.testbed.card.gains import EQUIVALENT, build_gains
+from c2c.testbed.card.numbers import decimal
 from c2c.testbed.card.records import MessageRecords
 from paper.reading import names
 from paper.reading.messages import load_records
 from paper.writing.columns import estimates, sizes
-from paper.writing.numbers import decimal
 from paper.writing.output import run_table, write_table
 
 PRINTED = ("OPE", "OME", "CAG", "SSG", "communication")

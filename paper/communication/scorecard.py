@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.testbed.card.comparing import LEVELS
+from c2c.testbed.card.numbers import NOT_RUN, NOTHING, decimal, show
 from c2c.testbed.card.records import MessageRecords
 from c2c.testbed.card.scorecard import build_card
 from paper.reading.messages import load_records
 from paper.rows import with_bounds
 from paper.writing.columns import BOUNDS as BOUND_NAMES
 from paper.writing.columns import counts, decimals, differences, estimates, sizes, titles
-from paper.writing.numbers import NOT_RUN, NOTHING, decimal, show
 from paper.writing.output import run_table, write_table
 
 BRIEF_LEVELS = dict(zip(LEVELS, ("none", "any message", "this message", "no parameters", "ceiling"), strict=True))

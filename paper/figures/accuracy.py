@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
+from c2c.testbed.card.numbers import decimal
 from paper.figures import style
 from paper.reading import names
-from paper.writing.numbers import decimal
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.185, 0.5
 PANELS_IN_A_ROW = 2

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import decimal
 from paper.command import command
 from paper.figures import style
 from paper.reading.files import read_table
-from paper.writing.numbers import decimal
 from paper.writing.output import stamped, table_parser
 
 CLOUDS = {

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from c2c.testbed.card.numbers import decimal
 from paper.figures import style
 from paper.reading import names
 from paper.tables.venn import NOBODY
-from paper.writing.numbers import decimal
 
 ROLES = ("fused", "receiver", "sharer")
 PANELS_IN_A_ROW = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import decimal
 from c2c.types import FUSIONS
 from paper.findings.wording import (
     CELL,
@@ -19,7 +20,6 @@ from paper.findings.wording import (
     tally,
 )
 from paper.reading import names
-from paper.writing.numbers import decimal
 
 LEVEL = 0.05
 """The level of tests that sentences speak of."""

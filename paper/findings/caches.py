@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import decimal
 from paper.findings.wording import arm, cell_title, first_cell, percents, points, rows_with, series, tally
 from paper.reading import names
 from paper.reading.alignments import of_main_alignment
 from paper.reading.reference import Reference
 from paper.tables.enrichment import DIRECT_THERE, LAYER_0
 from paper.writing.columns import HALF_TITLES
-from paper.writing.numbers import decimal
 
 DERANGED_LOSS = "validation_deranged_loss"
 

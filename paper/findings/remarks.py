@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import decimal
 from paper.findings.wording import percents, series
 from paper.reading import names
 from paper.reading.files import read_table
@@ -20,7 +21,6 @@ from paper.reading.names import has_own_tables
 from paper.reading.reference import Reference
 from paper.reading.sizes import family
 from paper.tables.subjects import FEWEST
-from paper.writing.numbers import decimal
 
 GATES, HISTORY = "gates.csv", "history.csv"
 """Files of a Fuser."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import decimal, show
 from paper.reading import names
-from paper.writing.numbers import decimal, show
 
 CELL = ["pair", "benchmark"]
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from c2c.evaluation.scoring import answer_texts
 from c2c.stats import GAINS, NO_SEED, accuracy_with_interval, exact_mcnemar, is_graded
+from c2c.testbed.card.numbers import p_value, show
 from paper.reading import names
 from paper.reading.alignments import UNTRAINED
 from paper.reading.answers import Answers, PairIds, difference
@@ -20,7 +21,6 @@ from paper.site.marks import ROW, Marks, trios
 from paper.site.sources import ScaleFiles
 from paper.tables import gains as gains_table
 from paper.tables import margins as margins_table
-from paper.writing.numbers import p_value, show
 
 HEAD = 1000
 """Characters of a question that its list shows and searches; the page of the question has all."""

@@ -10,6 +10,7 @@ import pandas as pd
 from c2c.stats import accuracy_with_interval
 from c2c.testbed.card.comparing import difference
 from c2c.testbed.card.gains import build_gains
+from c2c.testbed.card.numbers import count, decimal, p_value, show
 from c2c.testbed.card.records import (
     BOUNDS,
     CHOICE,
@@ -27,7 +28,6 @@ from paper.reading import names
 from paper.site.cells import HEAD, OPTIONS, SCORE_DIGITS, CellPage, estimate_row
 from paper.site.marks import RIGHT, ROW, WRONG, Marks, Trio
 from paper.site.sources import ScaleFiles
-from paper.writing.numbers import count, decimal, p_value, show
 
 COLUMNS = (*("choice", "exact", "donor", "of_full", "of_own_states"), "bits", "bits_gain")
 """Estimates of the score card that a page shows, by the prefix of their columns."""

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from c2c.storage.formats import read_text
+from c2c.testbed.card.numbers import decimal, show, show_difference
 from paper.artefacts import of_kind
 from paper.command import REMEDY
 from paper.reading import names
@@ -22,7 +23,6 @@ from paper.site.channels import channel_pages
 from paper.site.marks import OUTCOMES
 from paper.site.sources import ScaleFiles
 from paper.verdicts import VERDICTS
-from paper.writing.numbers import decimal, show, show_difference
 
 CHUNK = 3000
 """About how many answers are one file, which the page of a question loads."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import NOTHING
 from paper.reading import names
 from paper.reading.answers import Answers, difference
 from paper.rows import ID_COLUMNS, alignment_column, arm_row, tidy, with_bounds
 from paper.writing.columns import estimates, sizes, titles
-from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 LEVELS = ("project", "fuse", "c2c", "adapter")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import NOTHING
 from paper.reading import names
 from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.answers import Answers, PairIds, difference
 from paper.rows import accuracy, points, tidy, with_bounds
 from paper.writing.columns import estimates, sizes, titles
-from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 COMPARED = (MAIN_ALIGNMENT, "longest")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import NOTHING, decimal
 from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.rows import paper_column, printed_note
 from paper.writing.columns import HALF_TITLES, counts, decimals, signed
-from paper.writing.numbers import NOTHING, decimal
 from paper.writing.output import run_table, write_table
 
 FUSED = "fused"

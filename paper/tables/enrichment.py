@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import decimal, show_difference
 from paper.reading import names
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.rows import paper_column, printed_note, with_bounds
 from paper.writing.columns import counts, decimals, differences, estimates, texts
-from paper.writing.numbers import decimal, show_difference
 from paper.writing.output import run_table, write_table
 
 DIRECT = {"receiver": "Direct", "sharer": "Direct"}

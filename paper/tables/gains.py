@@ -19,12 +19,12 @@ from c2c.stats import (
     mean_with_interval,
     paired_difference,
 )
+from c2c.testbed.card.numbers import MINUS, decimal, show_bounds, show_difference
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.reading.margin import margin_of
 from paper.rows import ALIGNMENT, alignment_column, percent, with_other_alignments
 from paper.writing.columns import counts, decimals, estimates, p_values, texts, titles
-from paper.writing.numbers import MINUS, decimal, show_bounds, show_difference
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 ID_COLUMNS = ["scale", "pair", "receiver", "sharer", "benchmark", "gain", "of", "against"]

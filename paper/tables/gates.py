@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import decimal
 from paper.command import command
 from paper.reading.fusers import label, read_tables
 from paper.reading.reference import Reference
 from paper.writing.columns import HALF_TITLES, counts, decimals, titles
-from paper.writing.numbers import decimal
 from paper.writing.output import SUFFIXES, path_with, stamped, table_parser, write_table
 
 FILE = "gates.csv"

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from c2c.evaluation.schema import PHASES
+from c2c.testbed.card.numbers import NOTHING, decimal
 from paper.reading import names
 from paper.reading.answers import arm_name
 from paper.reading.files import read_table
 from paper.reading.reference import Reference
 from paper.reading.times import TOKENS
 from paper.writing.columns import counts, decimals, estimates, titles
-from paper.writing.numbers import NOTHING, decimal
 from paper.writing.output import run_table, write_table
 
 PLACE = "Table 3"

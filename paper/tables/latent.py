@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import NOT_RUN, NOTHING
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds, difference
 from paper.reading.reference import Reference
 from paper.rows import ID_COLUMNS, accuracy, arm_row, paper_column, tidy, with_bounds
 from paper.writing.columns import differences, estimates, sizes, titles
-from paper.writing.numbers import NOT_RUN, NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, LATENT = "Table 14", "latent"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import count
 from paper.reading import names
 from paper.reading.answers import Answers, PairIds
 from paper.reading.partition import length_buckets, partition
 from paper.reading.reference import Reference
 from paper.rows import WIDENED, arm_row, comparison_notes, comparison_text, with_bounds, with_difference
 from paper.writing.columns import estimates, titles
-from paper.writing.numbers import count
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 LONG = "longbench"

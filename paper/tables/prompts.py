@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.evaluation.protocol import RELEASED_TASK
+from c2c.testbed.card.numbers import NOTHING
 from paper.reading.answers import BASELINE, Answers, PairIds, difference
 from paper.rows import accuracy, points, tidy, with_bounds
 from paper.writing.columns import estimates, sizes, titles
-from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 ALONE, FUSED = ("receiver", "sharer"), ("c2c", "adapter")

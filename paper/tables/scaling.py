@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import NOTHING
 from paper.reading.answers import Answers
 from paper.reading.sizes import parameters
 from paper.rows import comparison, comparison_notes, comparison_text
-from paper.writing.numbers import NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Figure 6", ("receiver", "sharer", "t2t", "c2c")

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from c2c.stats import NO_SEED, accuracy_with_interval
+from c2c.testbed.card.numbers import count, decimal
 from paper.reading import names
 from paper.reading.answers import AT_STEP, Answers, PairIds
 from paper.rows import percent
-from paper.writing.numbers import count, decimal
 from paper.writing.output import run_table, write_table
 
 ID_COLUMNS = ("scale", "pair", "receiver", "sharer", "benchmark", "arm", "alignment")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from c2c.stats import Estimate, mean_with_interval, paired_difference, ratio_with_interval
+from c2c.testbed.card.numbers import NOT_RUN, NOTHING
 from paper.reading.answers import Answers
 from paper.reading.files import read_if_given
 from paper.rows import TIME_OF, comparison, comparison_notes, comparison_text, with_gain
 from paper.writing.columns import decimals, estimates
-from paper.writing.numbers import NOT_RUN, NOTHING
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 PLACE, ARMS = "Table 9", ("sharer", "receiver", "t2t", "c2c", "projected", "adapter")

@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import show_difference
 from paper.reading.answers import Answers, PairIds, difference
 from paper.reading.partition import partition
 from paper.reading.reference import Reference
 from paper.rows import WIDENED, arm_row, comparison_notes, comparison_text, with_difference
 from paper.tables.length import LONG
 from paper.writing.columns import differences
-from paper.writing.numbers import show_difference
 from paper.writing.output import notes_on_gaps, run_table, write_table
 
 GROUPS = Path(__file__).parents[1] / "subjects.tsv"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from c2c.testbed.card.numbers import NOTHING, count, decimal, p_value, show, show_difference
 from paper.reading import names
-from paper.writing.numbers import NOTHING, count, decimal, p_value, show, show_difference
 
 NAME_KINDS = {
     "pair": "pairs",

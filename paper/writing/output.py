@@ -15,13 +15,13 @@ from c2c.evaluation.protocol import CORRECTED, PROTOCOLS
 from c2c.provenance import stamp
 from c2c.storage import markup
 from c2c.storage.files import written_whole
+from c2c.testbed.card.numbers import DECIMALS
 from paper.command import command
 from paper.reading import failures, names
 from paper.reading.alignments import MAIN_ALIGNMENT
 from paper.reading.answers import Answers
 from paper.writing import citation
 from paper.writing.columns import NAME_KINDS
-from paper.writing.numbers import DECIMALS
 
 SUFFIXES = (".csv", ".tex", ".md")
 MOST_NAMES = 4

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from c2c.errors import RefusedError
+from c2c.testbed.card.numbers import decimal
 from paper import build
 from paper.artefacts import GENERIC, read_artefacts
 from paper.findings import answers as of_answers
@@ -20,7 +21,6 @@ from paper.findings.wording import counted, series, tally
 from paper.reading import names
 from paper.reading.answers import Answers
 from paper.tables import seeds, sources, strong_to_weak, subjects, venn
-from paper.writing.numbers import decimal
 from tests.paper.builder import SMOKE, write_fuser
 
 SECTIONS = {section.title: section for section in read_sections()}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import typst
 
+from c2c.testbed.card.numbers import decimal, show
 from paper import build
-from paper.writing.numbers import decimal, show
 
 PROGRAM = '#import "/text/lib.typ": *\n#metadata({call}) <shown>\n'
 PAPER = Path(build.__file__).parent

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from c2c.stats import GAINS, detectable_difference, holm
+from c2c.testbed.card.numbers import NOT_RUN, show
 from paper import summarise_latency
 from paper.reading import names
 from paper.reading.answers import Answers, arm_name
 from paper.tables import ablation, alignment, gains, latency, main, margins, prompts
-from paper.writing.numbers import NOT_RUN, show
 from paper.writing.output import SUFFIXES, notes_on_gaps, write_table
 from tests.paper.builder import RATES, Bench, Run, make_latency, make_records
 
